@@ -1,0 +1,48 @@
+# Everything a user types. `make run` and `make test` set the project up by themselves; nothing is done by hand before.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint viz lock clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+
+run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots and report
+	$(BIN)/kedro run
+
+test: $(READY)  ## all tests
+	$(BIN)/pytest
+
+lint: $(READY)  ## format, style, types and the import contracts
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+viz: $(READY)  ## the pipeline, its data and its plots in the browser
+	$(BIN)/kedro viz run
+
+lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
+	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \
+		--no-emit-index-url --no-header --quiet --output-file requirements.lock
+
+clean:  ## remove the environment and caches; data/ stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build
+
+# The environment is ready when it holds the lock's packages and the project, editable.
+$(READY): requirements.lock pyproject.toml $(BIN)/uv
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --requirements requirements.lock
+	$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --editable .
+	@touch $@
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit( \
+		f"Python 3.11 to 3.13 is needed, and $(PYTHON) is {v[0]}.{v[1]}: name another one, as in `make run PYTHON=python3.12`.")'
+	@echo "Setting up $(VENV), once (several GB: PyTorch with its GPU libraries) ..."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

@@ -1,0 +1,1 @@
+"""Adapter methods, one folder a method; each is a PEFT tuner."""

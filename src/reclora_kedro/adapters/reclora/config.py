@@ -1,0 +1,84 @@
+"""Configuration of the personalized LoRA, saved by PEFT as ``adapter_config.json``."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from peft import PeftConfig
+
+Composition = Literal["product_of_sums", "sum_of_products"]
+GateInput = Literal["target", "user", "fields"]
+
+
+@dataclass
+class RecLoraConfig(PeftConfig):
+    """Sizes and routing of a personalized LoRA (RecLoRA, arXiv 2408.03533, section 3.3).
+
+    Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r) and a gate that turns
+    a sample's frozen lens state into weights over them. With one meta-LoRA there is nothing to route: the gate is left
+    out and the adapter is a plain LoRA.
+
+    Args:
+        r: rank of each meta-LoRA.
+        lora_alpha: the update is scaled by ``lora_alpha / r``.
+        target_modules: names (or a regular expression) of the linear layers to adapt.
+        exclude_modules: names (or a regular expression) of layers to leave as they are.
+        num_meta_loras: number N of meta-LoRAs.
+        lens_dim: width of the lens states that the gates read; needed when ``num_meta_loras`` > 1.
+        gate_hidden_dim: width of each gate's hidden layer.
+        gate_dropout: dropout rate inside the gates, in training only.
+        temperature: softmax temperature of the gates; large values approach a plain average.
+        gate_input: which lens state the gates were trained on (``target``, ``user`` or ``fields``); kept with the
+            adapter so that scoring reads the same.
+        composition: ``product_of_sums`` is (Σ α_k B_k)(Σ α_k A_k), rank r, as in the authors' code;
+            ``sum_of_products`` is Σ α_k B_k A_k, rank N·r, as in the paper's formula.
+
+    Raises:
+        ValueError: a size, rate or name is outside its range; the message names it.
+
+    Examples:
+        >>> RecLoraConfig(num_meta_loras=8, lens_dim=128).composition
+        'product_of_sums'
+        >>> RecLoraConfig(num_meta_loras=8)
+        Traceback (most recent call last):
+        ...
+        ValueError: lens_dim is None, but 8 meta-LoRAs are routed by lens states: give the width of the states.
+    """
+
+    r: int = field(default=8, metadata={"help": "rank of each meta-LoRA"})
+    lora_alpha: float = field(default=16, metadata={"help": "the update is scaled by lora_alpha / r"})
+    target_modules: list[str] | set[str] | str | None = field(
+        default_factory=lambda: ["q_proj", "v_proj"],
+        metadata={"help": "names or regex of the layers to adapt"},
+    )
+    exclude_modules: list[str] | set[str] | str | None = field(
+        default=None, metadata={"help": "names or regex of the layers to leave as they are"}
+    )
+    num_meta_loras: int = field(default=8, metadata={"help": "number of meta-LoRAs; 1 is a plain LoRA"})
+    lens_dim: int | None = field(default=None, metadata={"help": "width of the lens states that gates read"})
+    gate_hidden_dim: int = field(default=60, metadata={"help": "width of each gate's hidden layer"})
+    gate_dropout: float = field(default=0.1, metadata={"help": "dropout rate inside the gates"})
+    gate_input: GateInput = field(default="target", metadata={"help": "lens state that the gates read"})
+    temperature: float = field(default=1.0, metadata={"help": "softmax temperature of the gates"})
+    composition: Composition = field(
+        default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.peft_type = "RECLORA"
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(getattr(self, name), list):
+                setattr(self, name, set(getattr(self, name)))
+        for name in ("r", "num_meta_loras", "gate_hidden_dim", "temperature"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
+        if not 0 <= self.gate_dropout < 1:
+            raise ValueError(f"gate_dropout is {self.gate_dropout}; it must be at least 0 and below 1.")
+        for name, choices in (("composition", get_args(Composition)), ("gate_input", get_args(GateInput))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(choices)}.")
+        if self.num_meta_loras > 1 and self.lens_dim is None:
+            raise ValueError(
+                f"lens_dim is None, but {self.num_meta_loras} meta-LoRAs are routed by lens states: "
+                "give the width of the states."
+            )

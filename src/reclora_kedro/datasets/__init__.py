@@ -1,0 +1,1 @@
+"""Kedro datasets that no package offers: a base LLM, and a versioned PEFT adapter."""

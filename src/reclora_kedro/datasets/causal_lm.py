@@ -1,0 +1,57 @@
+"""A load-only dataset: the base LLM, whatever it comes from."""
+
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class CausalLMDataset(AbstractDataset[NoReturn, Any]):
+    """Loads a base LLM and its tokenizer, frozen and in eval mode.
+
+    Swapping the backbone is one line of YAML:
+
+    ```yaml
+    base_llm:
+      type: reclora_kedro.datasets.causal_lm.CausalLMDataset
+      source: Qwen/Qwen3-0.6B     # a hub id, a local folder, or a file ending in .gguf
+      revision: main              # of a hub id; pin a commit to keep runs reproducible
+      dtype: auto                 # or bfloat16, float16, float32
+      device: auto                # or cpu, cuda, cuda:1
+    ```
+
+    Args:
+        source: a hub id, a local folder, or a GGUF file.
+        revision: branch, tag or commit of a hub id.
+        dtype: ``auto`` is bfloat16 where the device multiplies it fast, float32 elsewhere.
+        device: ``auto`` is the first GPU, or the CPU without one.
+        metadata: anything for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        revision: str | None = None,
+        dtype: str = "auto",
+        device: str = "auto",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._arguments: dict[str, Any] = {"source": source, "revision": revision, "dtype": dtype, "device": device}
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """The base LLM as a :class:`reclora_kedro.llm.language_model.LanguageModel`."""
+        from reclora_kedro.llm.language_model import load_language_model
+
+        return load_language_model(**self._arguments)
+
+    def save(self, data: NoReturn) -> None:
+        """Base LLMs are never written.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("base_llm is read only: adapters are what the project trains and saves.")
+
+    def _describe(self) -> dict[str, Any]:
+        return self._arguments

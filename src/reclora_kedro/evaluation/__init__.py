@@ -1,0 +1,1 @@
+"""What the scores say: metrics, significance, figures and the report."""

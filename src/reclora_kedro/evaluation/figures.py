@@ -1,0 +1,283 @@
+"""Figures of the evaluation, all in one style.
+
+A model keeps its colour, marker and dash in every figure, so that it is told apart without colour too. Backgrounds
+are transparent and inks are mid-greys: the figures stand on light and on dark pages.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+from sklearn.metrics import roc_curve
+
+from reclora_kedro.evaluation.paired_scores import PairedScores
+
+
+class Style(NamedTuple):
+    """How a model is drawn in every figure."""
+
+    color: str
+    symbol: str
+    dash: str
+
+
+# Colours of Okabe & Ito, which stay apart under the common colour vision deficiencies.
+FIXED_STYLES = {"lens": Style("#0072B2", "circle", "solid"), "untrained": Style("#7F7F7F", "square", "dot")}
+VARIANT_STYLES = (
+    Style("#009E73", "diamond", "dash"),
+    Style("#D55E00", "triangle-up", "solid"),
+    Style("#CC79A7", "cross", "dashdot"),
+    Style("#56B4E9", "star", "longdash"),
+    Style("#E69F00", "x", "longdashdot"),
+)
+INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
+AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif", "size": 13, "color": INK},
+        "title": {"x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}, "font": {"size": 16}},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 70, "r": 24, "t": 84, "b": 60},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "xanchor": "left"},
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+        "height": 440,
+    }
+)
+ROC_POINTS = 400  # vertices kept of a curve: finer than a screen, small enough for a report
+ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
+
+
+def plot_auc(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.Figure:
+    """Dot plot of every model's AUC with its interval.
+
+    Args:
+        metrics: records as `compute_metrics` returns them.
+        confidence: level of their intervals, for the axis title.
+    """
+    best = max(metrics, key=lambda record: record["auc"])
+    styles = model_styles(record["model"] for record in metrics)
+    figure = go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "title_text": f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
+            "xaxis_title": f"AUC and {100 * confidence:g}% interval (0.5: chance)",
+            "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True},
+            "height": 150 + 60 * len(metrics),
+            "margin_t": 60,
+            "showlegend": False,
+        }
+    )
+    for record in metrics:
+        style = styles[record["model"]]
+        figure.add_scatter(
+            x=[record["auc"]],
+            y=[record["model"]],
+            error_x={
+                "array": [record["auc_high"] - record["auc"]],
+                "arrayminus": [record["auc"] - record["auc_low"]],
+                "thickness": 2,
+                "width": 6,
+            },
+            mode="markers+text",
+            text=[f"{record['auc']:.3f}"],
+            textposition="top center",
+            marker={"color": style.color, "symbol": style.symbol, "size": 12},
+            name=record["model"],
+            hovertemplate=f"AUC %{{x:.4f}} [{record['auc_low']:.4f}, {record['auc_high']:.4f}]",
+        )
+    return figure
+
+
+def plot_roc(paired: PairedScores) -> go.Figure:
+    """ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
+    styles = model_styles(paired.models)
+    curves = {
+        model: roc_curve(paired.labels, scores)[:2] for model, scores in zip(paired.models, paired.scores, strict=True)
+    }
+    found = {model: float(np.interp(ROC_READING, fpr, tpr)) for model, (fpr, tpr) in curves.items()}
+    best = max(found, key=found.__getitem__)
+    figure = go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "title_text": f"{best} finds {found[best]:.0%} of the likes among {ROC_READING:.0%} of the dislikes",
+            "xaxis": {"title": "Dislikes scored above the threshold (share)", "range": [0, 1], "constrain": "domain"},
+            "yaxis": {
+                "title": "Likes scored above the threshold (share)",
+                "range": [0, 1.005],
+                "scaleanchor": "x",
+                "constrain": "domain",
+            },
+            "height": 560,
+        }
+    )
+    _add_diagonal(figure, "chance")
+    for model, (fpr, tpr) in curves.items():
+        kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=len(fpr) - 1))
+        style = styles[model]
+        figure.add_scatter(
+            x=fpr[kept],
+            y=tpr[kept],
+            mode="lines",
+            name=model,
+            line={"color": style.color, "dash": style.dash, "width": 2},
+            hovertemplate="%{y:.0%} of the likes, %{x:.0%} of the dislikes",
+        )
+    return figure
+
+
+def plot_calibration(paired: PairedScores, bins: int) -> go.Figure:
+    """Share of likes against the mean score, in quantile bins of each model's scores.
+
+    Args:
+        paired: scores of all models on the same rows.
+        bins: number of bins; tied scores stay in one bin, so that a model with few distinct scores has fewer.
+    """
+    styles = model_styles(paired.models)
+    tables = {
+        model: calibration_table(paired.labels, scores, bins)
+        for model, scores in zip(paired.models, paired.scores, strict=True)
+    }
+    gaps = {model: _calibration_gap(table) for model, table in tables.items()}
+    best = min(gaps, key=gaps.__getitem__)
+    figure = go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "title_text": f"{best} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
+            "xaxis": {"title": "Mean score of the bin (probability of a like)", "range": [0, 1], "constrain": "domain"},
+            "yaxis": {
+                "title": "Likes among the rows of the bin (share)",
+                "range": [0, 1],
+                "scaleanchor": "x",
+                "constrain": "domain",
+            },
+            "height": 560,
+        }
+    )
+    _add_diagonal(figure, "perfect calibration")
+    for model, table in tables.items():
+        style = styles[model]
+        figure.add_scatter(
+            x=table["mean_score"].to_list(),
+            y=table["share_of_likes"].to_list(),
+            customdata=table["rows"].to_list(),
+            mode="lines+markers",
+            name=f"{model} ({100 * gaps[model]:.1f} off)",
+            line={"color": style.color, "dash": style.dash, "width": 1.5},
+            marker={"symbol": style.symbol, "size": 8},
+            hovertemplate="scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows",
+        )
+    return figure
+
+
+def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], bins: int) -> pl.DataFrame:
+    """Mean score, share of likes and rows of each quantile bin.
+
+    Examples:
+        >>> labels, scores = np.array([False, True, True, True]), np.array([0.1, 0.3, 0.6, 0.8])
+        >>> calibration_table(labels, scores, bins=2).rows()
+        [(0.2, 0.5, 2), (0.7, 1.0, 2)]
+    """
+    inner_edges = np.quantile(scores, np.linspace(0, 1, bins + 1)[1:-1])
+    table = pl.DataFrame({"score": scores, "label": labels, "bin": np.searchsorted(inner_edges, scores)})
+    return (
+        table.group_by("bin")
+        .agg(mean_score=pl.col("score").mean(), share_of_likes=pl.col("label").mean(), rows=pl.len())
+        .sort("bin")
+        .drop("bin")
+    )
+
+
+def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
+    """Losses and validation AUC by training rows seen, on one logarithmic axis.
+
+    Args:
+        training_logs: by model name; columns rows, train_loss, validation_loss, validation_auc (the validation
+            columns null where nothing was validated).
+
+    Raises:
+        ValueError: a log has no validation AUC at all.
+    """
+    styles = model_styles(training_logs)
+    figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
+    best = []
+    for model, log in training_logs.items():
+        validated = log.drop_nulls("validation_auc")
+        if validated.is_empty():
+            raise ValueError(
+                f"training log of {model!r}: no validation AUC in {log.height} row(s). Train that model again."
+            )
+        best.append(f"{model} {max(validated['validation_auc']):.3f}")
+        _add_training_curves(figure, model, log, validated, styles[model])
+    figure.update_layout(
+        template=TEMPLATE, title_text="Best validation AUC: " + ", ".join(best), legend_y=1.1, margin_t=110
+    )
+    figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
+    figure.update_yaxes(title="Log loss (nats a row)", col=1)
+    return figure
+
+
+def model_styles(models: Iterable[str]) -> dict[str, Style]:
+    """The style of each model: lens and untrained have their own, variants follow in their order.
+
+    Examples:
+        >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"])
+        >>> with_all["reclora"] == model_styles(["lens", "shared_lora", "reclora"])["reclora"]
+        True
+    """
+    models = list(models)
+    variants = [model for model in models if model not in FIXED_STYLES]
+    return {
+        model: FIXED_STYLES.get(model) or VARIANT_STYLES[variants.index(model) % len(VARIANT_STYLES)]
+        for model in models
+    }
+
+
+def _calibration_gap(table: pl.DataFrame) -> float:
+    """Expected calibration error: mean distance from the diagonal, weighted by rows."""
+    distance = (table["mean_score"] - table["share_of_likes"]).abs()
+    return float(np.average(distance, weights=table["rows"]))
+
+
+def _add_diagonal(figure: go.Figure, name: str) -> None:
+    line = {"color": INK, "width": 1, "dash": "dot"}
+    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=name, line=line, hoverinfo="skip")
+
+
+def _add_training_curves(
+    figure: go.Figure, model: str, log: pl.DataFrame, validated: pl.DataFrame, style: Style
+) -> None:
+    shared = {"name": model, "legendgroup": model}
+    line, marker = {"color": style.color, "dash": style.dash}, {"symbol": style.symbol, "size": 8}
+    hover = "%{y:.4f} after %{x:,} rows"
+    trained = log.drop_nulls("train_loss")
+    figure.add_scatter(
+        x=trained["rows"].to_list(),
+        y=trained["train_loss"].to_list(),
+        mode="lines",
+        line={"color": style.color, "width": 1},
+        opacity=0.55,
+        showlegend=False,
+        hovertemplate=f"training {hover}",
+        row=1,
+        col=1,
+        **shared,
+    )
+    for column, col in (("validation_loss", 1), ("validation_auc", 2)):
+        figure.add_scatter(
+            x=validated["rows"].to_list(),
+            y=validated[column].to_list(),
+            mode="lines+markers",
+            line=line | {"width": 2},
+            marker=marker,
+            showlegend=col == 2,
+            hovertemplate=f"validation {hover}",
+            row=1,
+            col=col,
+            **shared,
+        )

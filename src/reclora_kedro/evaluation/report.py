@@ -1,0 +1,135 @@
+"""The results in words, on the terminal and as one HTML page."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+from rich.console import Group
+from rich.table import Table
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def summarise(metrics: Records, comparisons: Records, confidence: float) -> list[str]:
+    """Sentences: the models from best to worst AUC, and whether chance explains each step down.
+
+    Args:
+        metrics: records as `compute_metrics` returns them.
+        comparisons: records as `compare_models` returns them, of the same models.
+        confidence: level of the intervals; a step is beyond chance when its p-value is below 1 - confidence.
+
+    Examples:
+        >>> lens = {"model": "lens", "rows": 2000, "positives": 1100, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78}
+        >>> tuned = lens | {"model": "reclora", "auc": 0.77, "auc_low": 0.75, "auc_high": 0.79}
+        >>> pair = {"model_a": "reclora", "model_b": "lens", "auc_difference": 0.01, "p_value": 0.3}
+        >>> for sentence in summarise([lens, tuned], [pair], confidence=0.95):
+        ...     print(sentence)
+        On the same 2,000 test rows (1,100 likes), reclora has the highest AUC: 0.770 (95% interval 0.750 to 0.790).
+        lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300).
+    """
+    ranking = sorted(metrics, key=lambda record: record["auc"], reverse=True)
+    p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_value"] for pair in comparisons}
+    best = ranking[0]
+    sentences = [
+        f"On the same {best['rows']:,} test rows ({best['positives']:,} likes), {best['model']} has the highest "
+        f"AUC: {best['auc']:.3f} ({100 * confidence:g}% interval {best['auc_low']:.3f} to {best['auc_high']:.3f})."
+    ]
+    for above, below in pairwise(ranking):
+        p_value = p_values[frozenset((above["model"], below["model"]))]
+        verdict = "more than chance explains" if p_value < 1 - confidence else "within what chance explains"
+        sentences.append(
+            f"{below['model']} follows at {below['auc']:.3f}, {above['auc'] - below['auc']:.3f} below "
+            f"{above['model']}: {verdict} (p {format_p_value(p_value)})."
+        )
+    return sentences
+
+
+def format_p_value(p_value: float) -> str:
+    """A p-value with its relation sign, to three decimals.
+
+    Examples:
+        >>> format_p_value(0.0421), format_p_value(0.00004)
+        ('= 0.042', '< 0.001')
+    """
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+
+
+def results_tables(metrics: Records, comparisons: Records, confidence: float) -> Group:
+    """Models by metrics, then every paired difference, for a terminal of 80 columns or more."""
+    models = Table(title=f"Test rows: {metrics[0]['rows']:,}, of them {metrics[0]['positives']:,} likes")
+    models.add_column("model", overflow="fold")
+    for heading in ("AUC", f"{100 * confidence:g}% interval", "log loss", "accuracy"):
+        models.add_column(heading, justify="right", no_wrap=True)
+    for record in metrics:
+        models.add_row(
+            record["model"],
+            f"{record['auc']:.3f}",
+            f"{record['auc_low']:.3f} to {record['auc_high']:.3f}",
+            f"{record['log_loss']:.3f}",
+            f"{record['accuracy']:.3f}",
+        )
+    pairs = Table(title="AUC differences on the same rows (DeLong's test)")
+    pairs.add_column("pair", overflow="fold")
+    for heading in ("difference", f"{100 * confidence:g}% interval", "p-value"):
+        pairs.add_column(heading, justify="right", no_wrap=True)
+    for pair in comparisons:
+        pairs.add_row(
+            f"{pair['model_a']} - {pair['model_b']}",
+            f"{pair['auc_difference']:+.3f}",
+            f"{pair['low']:+.3f} to {pair['high']:+.3f}",
+            format_p_value(pair["p_value"]).removeprefix("= "),
+        )
+    return Group(models, pairs)
+
+
+def render_report(
+    metrics: Records,
+    comparisons: Records,
+    ingestion_report: Records,
+    figures: Mapping[str, go.Figure],
+    confidence: float,
+) -> str:
+    """One HTML page that opens without a network: summary, tables, figures, and how to read them.
+
+    Args:
+        metrics: records as `compute_metrics` returns them.
+        comparisons: records as `compare_models` returns them.
+        ingestion_report: records of check, rows and rule.
+        figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
+        confidence: level of the intervals, in (0, 1).
+    """
+    environment = Environment(
+        loader=PackageLoader("reclora_kedro.evaluation", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["p_value"] = lambda p_value: format_p_value(p_value).removeprefix("= ")
+    return environment.get_template("report.html.jinja").render(
+        summary=summarise(metrics, comparisons, confidence),
+        metrics=metrics,
+        comparisons=comparisons,
+        ingestion_report=ingestion_report,
+        titles={name: figure.layout.title.text for name, figure in figures.items()},
+        figures={name: _figure_html(name, figure) for name, figure in figures.items()},
+        confidence=confidence,
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+
+
+def _figure_html(name: str, figure: go.Figure) -> Markup:
+    """The figure without its title, which the page shows as a heading that wraps."""
+    untitled = go.Figure(figure).update_layout(title_text=None, margin_t=40)
+    return Markup(
+        untitled.to_html(
+            full_html=False,
+            include_plotlyjs=False,
+            div_id=f"figure-{name}",
+            config={"displayModeBar": False, "responsive": True},
+        )
+    )

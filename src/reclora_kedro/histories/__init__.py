@@ -1,0 +1,1 @@
+"""Sequences of users' events, item embeddings, and the history that each sample sees."""

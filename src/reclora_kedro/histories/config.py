@@ -1,0 +1,21 @@
+"""Settings of the history step."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from reclora_kedro.histories.item_embeddings import ItemEmbeddingConfig
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.interactions.splits import PromptRowsConfig, SplitConfig
+
+
+class HistoryConfig(BaseModel):
+    """The whole `history` block: checked as one, so that a misspelt key in any environment is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0, description="of the draw of prompt rows and of the principal component analysis")
+    min_history: int = Field(ge=1, description="earlier events that a row needs to be a sample")
+    split: SplitConfig
+    item_embedding: ItemEmbeddingConfig
+    long: WindowConfig = Field(description="history that the lens reads")
+    short: WindowConfig = Field(description="history that the prompt shows")
+    prompt_rows: PromptRowsConfig

@@ -1,0 +1,110 @@
+"""The K events of its user's past that a sample sees: the most similar to its target item, or the most recent."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from reclora_kedro.histories.sequences import Sequences
+
+CELLS_PER_BLOCK = 2**18  # similarities held at once: 2 MiB, so that the passes over them stay in a core's cache
+SIMILARITY_STEPS = 2**30  # see _top_positions
+UNSEEN = np.iinfo(np.int64).min
+
+
+class WindowConfig(BaseModel):
+    """Which past events a sample sees, and how many."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["retrieved", "recent"] = Field(description="most similar to the target item, or most recent")
+    k: int = Field(ge=1, description="most events in a history")
+
+
+def assemble_history(
+    samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray, window: WindowConfig
+) -> np.ndarray:
+    """The history of each sample by the window's kind.
+
+    Args:
+        samples: with columns user_index, item_index and history_end.
+        sequences: all events.
+        item_embeddings: shape (items, d), of any length; read by `retrieved` alone.
+        window: kind and length of the history.
+
+    Returns:
+        int32 flat event indices, shape (rows, k): in time order, left-aligned, padded with -1.
+    """
+    if window.kind == "recent":
+        return recent_events(samples, sequences, window.k)
+    return similar_events(samples, sequences, item_embeddings, window.k)
+
+
+def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.ndarray:
+    """The user's last k events before each sample: int32, shape (rows, k), see `assemble_history`."""
+    end = samples["history_end"].to_numpy()[:, None]
+    start = np.maximum(sequences.offsets[samples["user_index"].to_numpy()][:, None], end - k)
+    events = start + np.arange(k)
+    return np.where(events < end, events, -1).astype(np.int32)
+
+
+def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray, k: int) -> np.ndarray:
+    """The user's k events before each sample whose items resemble the target most (RecLoRA, section 3.2).
+
+    Resemblance is the cosine of the two items' embeddings, 0 where one of them is zero; of equals the more recent event
+    wins. An earlier event of the target item itself counts, with cosine 1.
+
+    Returns:
+        int32, shape (rows, k), see `assemble_history`.
+    """
+    directions = _directions(item_embeddings)
+    target = samples["item_index"].to_numpy()
+    end = samples["history_end"].to_numpy()
+    history = np.full((samples.height, k), -1, dtype=np.int32)
+    for user, rows in _blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):
+        start = sequences.offsets[user]
+        past_items = sequences.item_index[start : end[rows].max()]
+        positions = _top_positions(directions[target[rows]] @ directions[past_items].T, end[rows] - start, k)
+        history[rows, : positions.shape[1]] = np.where(positions >= 0, positions + start, -1)
+    return history
+
+
+def _directions(embeddings: np.ndarray) -> np.ndarray:
+    embeddings = embeddings.astype(np.float64)
+    norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
+
+
+def _blocks_of_one_user(user_index: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Users with their rows in time order, cut so that rows times events of the user fit a block."""
+    by_user = np.argsort(user_index, kind="stable")
+    users, first = np.unique(user_index[by_user], return_index=True)
+    for user, rows in zip(users, np.split(by_user, first[1:]), strict=True):
+        step = max(1, CELLS_PER_BLOCK // int(offsets[user + 1] - offsets[user]))
+        for begin in range(0, len(rows), step):
+            yield user, rows[begin : begin + step]
+
+
+def _top_positions(similarity: np.ndarray, lengths: np.ndarray, k: int) -> np.ndarray:
+    """Positions of the k greatest similarities among the first `lengths` of each row, ascending, padded with -1.
+
+    Rank and position share one integer key, so that ties fall to the later position and one partition finds the top.
+    Rounding to steps of 2^-30 keeps ties exact: a matrix product may sum equal columns in another order.
+
+    Args:
+        similarity: cosines, shape (rows, positions).
+        lengths: positions that a row may see, shape (rows,).
+        k: most positions to keep.
+
+    Returns:
+        int64, shape (rows, min(k, positions)).
+    """
+    place = np.arange(similarity.shape[1])
+    keys = (np.rint(similarity * SIMILARITY_STEPS).astype(np.int64) << 32) | place
+    keys[place >= lengths[:, None]] = UNSEEN
+    if len(place) > k:
+        keys = np.partition(keys, len(place) - k, axis=1)[:, -k:]
+    top = np.sort(np.where(keys == UNSEEN, len(place), keys & 0xFFFFFFFF), axis=1)
+    return np.where(top < len(place), top, -1)

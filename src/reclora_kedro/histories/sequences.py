@@ -1,0 +1,127 @@
+"""Each user's events stored once as flat arrays, and the samples that point into them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The events of all users, grouped by user, in (timestamp, item) order within a user.
+
+    The events of user `u` are `offsets[u]:offsets[u + 1]`; a position in these arrays is a *flat event index*.
+    `vars(sequences)` is the dict of arrays that a file holds, `Sequences(**arrays)` its inverse.
+
+    Attributes:
+        offsets: int64, shape (users + 1,).
+        item_index: int32, shape (events,): row of the item in the canonical items.
+        rating: float32, shape (events,): as the log has it.
+        rating_level: uint8, shape (events,): rank of the rating among the log's distinct ratings, from 0.
+        label: int8, shape (events,): 1 = liked.
+        timestamp: int64, shape (events,): seconds since the epoch.
+    """
+
+    offsets: np.ndarray
+    item_index: np.ndarray
+    rating: np.ndarray
+    rating_level: np.ndarray
+    label: np.ndarray
+    timestamp: np.ndarray
+
+
+def build_sequences(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> Sequences:
+    """Sequences of the canonical log; the order of its rows does not matter.
+
+    Args:
+        interactions: canonical log: user_id, item_id, rating, timestamp, label.
+        items: canonical items; an item's row number is its index everywhere.
+        users: canonical users; a user's row number is their index everywhere.
+
+    Raises:
+        ValueError: the log names a user or an item that its table lacks, or has over 256 distinct ratings.
+
+    Examples:
+        >>> log = pl.DataFrame({
+        ...     "user_id": [7, 7, 3], "item_id": [20, 10, 20], "rating": [4.0, 2.0, 5.0],
+        ...     "timestamp": [60, 50, 70], "label": [1, 0, 1],
+        ... })
+        >>> sequences = build_sequences(log, pl.DataFrame({"item_id": [10, 20]}), pl.DataFrame({"user_id": [3, 7]}))
+        >>> sequences.offsets, sequences.item_index, sequences.rating_level
+        (array([0, 1, 3]), array([1, 0, 1], dtype=int32), array([2, 0, 1], dtype=uint8))
+    """
+    events = interactions
+    for entity, table in (("user", users), ("item", items)):
+        index = table.select(f"{entity}_id", pl.int_range(pl.len(), dtype=pl.Int32).alias(f"{entity}_index"))
+        events = events.join(index, on=f"{entity}_id", how="left")
+        _require_known(events, entity)
+    events = events.sort("user_index", "timestamp", "item_index")
+    counts = np.bincount(events["user_index"].to_numpy(), minlength=users.height)
+    return Sequences(
+        offsets=np.concatenate([[0], counts.cumsum()]),
+        item_index=events["item_index"].to_numpy(),
+        rating=events["rating"].cast(pl.Float32).to_numpy(),
+        rating_level=_rating_levels(events["rating"]),
+        label=events["label"].cast(pl.Int8).to_numpy(),
+        timestamp=events["timestamp"].to_numpy(),
+    )
+
+
+def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
+    """One sample an event with enough earlier ones, in (timestamp, user, item) order.
+
+    `min_history` counts places in the sequence, as the paper's data preparation does; the history itself is strict
+    in time: events of the row's own second never enter it, so it may be shorter than `min_history`.
+
+    Args:
+        sequences: all events.
+        min_history: least number of the user's events before the row, in sequence order.
+
+    Returns:
+        Columns row (UInt32, from 0), user_index, item_index (Int32), label (Int8), timestamp (Int64, seconds),
+        event (Int64, the row's own flat event index) and history_end (Int64): the row's history is the flat events
+        `offsets[user_index]:history_end`, all of them earlier than the row.
+
+    Raises:
+        ValueError: no event has that many earlier ones.
+    """
+    user_index = np.repeat(np.arange(len(sequences.offsets) - 1, dtype=np.int32), np.diff(sequences.offsets))
+    event = np.arange(len(user_index))
+    opens_second = np.ones(len(event), dtype=bool)
+    opens_second[1:] = (np.diff(user_index) != 0) | (np.diff(sequences.timestamp) != 0)
+    events = pl.DataFrame(
+        {
+            "user_index": user_index,
+            "item_index": sequences.item_index,
+            "label": sequences.label,
+            "timestamp": sequences.timestamp,
+            "event": event,
+            "history_end": np.maximum.accumulate(np.where(opens_second, event, 0)),
+        }
+    )
+    enough = event - sequences.offsets[user_index] >= min_history
+    if not enough.any():
+        raise ValueError(
+            f"history.min_history is {min_history}, but none of the {len(event)} interactions has that many earlier "
+            f"ones of its user (the longest log of a user has {np.diff(sequences.offsets).max(initial=0)}): lower it"
+        )
+    return events.filter(enough).sort("timestamp", "user_index", "item_index").with_row_index("row")
+
+
+def _require_known(events: pl.DataFrame, entity: str) -> None:
+    unknown = events.filter(pl.col(f"{entity}_index").is_null())[f"{entity}_id"].unique().sort()
+    if len(unknown):
+        raise ValueError(
+            f"interactions name {len(unknown)} values of {entity}_id that the {entity}s table lacks, for example "
+            f"{unknown.head(3).to_list()}: run the ingestion pipeline again, so that the tables are of one version"
+        )
+
+
+def _rating_levels(rating: pl.Series) -> np.ndarray:
+    levels = rating.n_unique()
+    if levels > 256:
+        raise ValueError(
+            f"interactions.rating has {levels} distinct values, at most 256 are supported: round the ratings to a "
+            "coarser scale before ingestion"
+        )
+    return (rating.rank("dense") - 1).cast(pl.UInt8).to_numpy()

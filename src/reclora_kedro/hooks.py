@@ -1,0 +1,90 @@
+"""Kedro hooks: variants are known before pipelines are built, and every run leaves a manifest."""
+
+import hashlib
+import platform
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.pipeline import Pipeline
+
+from reclora_kedro.variants import remember_variants
+
+PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
+
+
+class VariantHooks:
+    """Hands the environment's finetuning variants to the pipelines that are built from them."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Read the variants of the session's environment and runtime parameters."""
+        remember_variants(context.config_loader["parameters"])
+
+
+class RunManifestHooks:
+    """Writes `run_manifest`: what a result was made from, and with what."""
+
+    def __init__(self) -> None:
+        self._start = time.time()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the session's parameters for the manifest."""
+        self._start = time.time()
+        self._parameters = context.config_loader["parameters"]
+        self._project = Path(context.project_path)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Save the manifest of a run that succeeded."""
+        manifest = {
+            "run_id": run_params["run_id"],
+            "environment": run_params["env"],
+            "pipelines": run_params["pipeline_names"] or ["__default__"],
+            "nodes": [node.name for node in pipeline.nodes],
+            "seconds": round(time.time() - self._start, 1),
+            "seed": self._parameters["history"]["seed"],
+            "parameters": self._parameters,
+            "loaded": describe_entries(catalog, pipeline.inputs()),
+            "saved": describe_entries(catalog, pipeline.all_outputs()),
+            "git_revision": git_revision(self._project),
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+            "packages": {name: version(name) for name in PACKAGES},
+        }
+        catalog.save("run_manifest", manifest)
+
+
+def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
+    """For each stored entry the version in use or, where it has none, a digest of its file."""
+    described = {}
+    for name in sorted(names):
+        dataset = catalog.get(name)
+        if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
+            described[name] = f"version {dataset.resolve_load_version()}"
+        elif (file := file_of(dataset)) is not None:
+            with file.open("rb") as stream:
+                described[name] = f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
+    return described
+
+
+def file_of(dataset: Any) -> Path | None:
+    """The single local file that a dataset reads, if that is what it does."""
+    description = dataset._describe() if dataset is not None else {}
+    path = Path(str(description.get("filepath") or description.get("source") or ""))
+    return path if path.is_file() else None
+
+
+def git_revision(project: Path) -> str | None:
+    """Commit of the project's checkout, with "+changes" when files differ from it; None outside of git."""
+    command = ["git", "-C", str(project), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

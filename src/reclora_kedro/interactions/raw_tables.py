@@ -1,0 +1,138 @@
+"""The door for raw tables: any frame becomes a polars frame, any usable column a column of its canonical type.
+
+Everything that cannot be read without guessing is refused here, with the table, the column and the parameter named.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import polars as pl
+
+UNIX_UNITS = {"unix_seconds": 1, "unix_milliseconds": 1_000}
+"""Numeric timestamp formats, and their ticks a second."""
+
+
+def as_polars(table: Any) -> pl.DataFrame:
+    """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame.
+
+    Examples:
+        >>> as_polars(pl.LazyFrame({"rating": [4, 5]})).height
+        2
+    """
+    if isinstance(table, pl.DataFrame):
+        return table
+    if isinstance(table, pl.LazyFrame):
+        return table.collect()
+    return pl.from_pandas(table)
+
+
+@dataclass(frozen=True)
+class RawColumns:
+    """Columns of one raw table, read by name and returned in their canonical type.
+
+    Each method takes the column's name in the raw table and the parameter that says so, for the error message, and
+    raises ValueError where the column is missing or cannot be read as wanted.
+
+    Attributes:
+        frame: the raw table.
+        table: its catalog name.
+
+    Examples:
+        >>> raw = RawColumns(pl.DataFrame({"UserID": [1.0, None]}), "raw_interactions")
+        >>> raw.ids("UserID", "ingestion.interactions.user_id").to_list()
+        [1, None]
+        >>> raw.ids("MovieID", "ingestion.interactions.item_id")
+        Traceback (most recent call last):
+        ...
+        ValueError: raw_interactions has no column 'MovieID', only: UserID. \
+Set `ingestion.interactions.item_id` to one of them.
+    """
+
+    frame: pl.DataFrame
+    table: str
+
+    def ids(self, name: str, parameter: str) -> pl.Series:
+        """Ids as ``Int64`` or ``String``; whole floats, pandas' way of having gaps, become integers."""
+        column = self._column(name, parameter)
+        if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+            return _stripped(column)
+        if column.dtype.is_integer() or _is_whole(column):
+            return column.cast(pl.Int64)
+        self._refuse(column, parameter, "ids are whole numbers or text")
+
+    def numbers(self, name: str, parameter: str) -> pl.Series:
+        """Numbers as ``Float64``; NaN counts as missing."""
+        column = self._column(name, parameter)
+        if not column.dtype.is_numeric():
+            self._refuse(column, parameter, "it must hold numbers")
+        return column.cast(pl.Float64)
+
+    def flags(self, name: str, parameter: str) -> pl.Series:
+        """Indicators as ``Boolean``: whatever is not zero is set, a missing one is not."""
+        column = self._column(name, parameter)
+        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+            self._refuse(column, parameter, "an indicator is 0 or 1")
+        return column.cast(pl.Boolean).fill_null(False)
+
+    def texts(self, name: str, parameter: str) -> pl.Series:
+        """Text as ``String``, stripped; an empty one counts as missing, and a whole float loses its ``.0``."""
+        column = self._column(name, parameter)
+        if column.dtype.is_nested():
+            self._refuse(column, parameter, "it must hold one value a row")
+        return _stripped(column.cast(pl.Int64) if _is_whole(column) else column)
+
+    def seconds(self, name: str, parameter: str, time_format: str, format_parameter: str) -> pl.Series:
+        """Seconds since the epoch as ``Int64``, rounded down; times without a zone are read as UTC.
+
+        Args:
+            name: the column in the raw table.
+            parameter: the parameter that names it.
+            time_format: a key of ``UNIX_UNITS`` for numbers, or a strptime format for text; a column that already
+                holds dates or times needs none.
+            format_parameter: the parameter that says so.
+        """
+        column = self._column(name, parameter)
+        if column.dtype in (pl.Date, pl.Datetime):
+            return column.dt.epoch("s")
+        if column.dtype == pl.String and time_format not in UNIX_UNITS:
+            return self._parsed(_stripped(column), time_format, format_parameter).dt.epoch("s")
+        if column.dtype.is_numeric() and time_format in UNIX_UNITS:
+            ticks = column.cast(pl.Int64, strict=False)  # infinity counts as missing
+            return ticks // UNIX_UNITS[time_format]
+        self._refuse(column, format_parameter, f"it cannot be read as {time_format!r}")
+
+    def _parsed(self, column: pl.Series, time_format: str, parameter: str) -> pl.Series:
+        times = column.str.to_datetime(time_format, strict=False)
+        unreadable = column.filter(times.is_null() & column.is_not_null())
+        if len(unreadable):
+            raise ValueError(
+                f"{len(unreadable):,} of {len(column):,} values in column {column.name!r} of {self.table} don't match "
+                f"the format {time_format!r}, the first is {unreadable[0]!r}. Change `{parameter}`."
+            )
+        return times
+
+    def _column(self, name: str, parameter: str) -> pl.Series:
+        if name not in self.frame.columns:
+            raise ValueError(
+                f"{self.table} has no column {name!r}, only: {', '.join(self.frame.columns)}. "
+                f"Set `{parameter}` to one of them."
+            )
+        column = self.frame[name]
+        return column.fill_nan(None) if column.dtype.is_float() else column
+
+    def _refuse(self, column: pl.Series, parameter: str, expected: str) -> NoReturn:
+        values = column.drop_nulls()
+        example = f" (first value: {values[0]!r})" if len(values) else ""
+        raise ValueError(
+            f"Column {column.name!r} of {self.table} is of type {column.dtype}{example}, but {expected}. "
+            f"Change `{parameter}`, or the type with which the catalog entry {self.table} loads the column."
+        )
+
+
+def _stripped(column: pl.Series) -> pl.Series:
+    text = column.cast(pl.String).str.strip_chars()
+    return text.set(text == "", None)
+
+
+def _is_whole(column: pl.Series) -> bool:
+    return column.dtype.is_float() and bool((column % 1 == 0).all())

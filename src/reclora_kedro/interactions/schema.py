@@ -1,0 +1,167 @@
+"""The canonical tables as contracts, and the contract that a catalog entry states for its raw table.
+
+Each is named by a catalog entry's ``validator:`` key, so Kedro checks a table whenever it is saved or loaded.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandera.polars as pa
+import polars as pl
+from pandera.dtypes import immutable
+from pandera.engines import polars_engine
+from pandera.errors import SchemaErrors
+
+from reclora_kedro.interactions.raw_tables import as_polars
+
+EVENT_KEY = ("timestamp", "user_id", "item_id")
+"""What names one event, and the order of the canonical log."""
+
+
+def comes_after_previous(key: Sequence[str]) -> pl.Expr:
+    """Whether a row's key is greater than the previous row's, column by column; the first row's always is.
+
+    Examples:
+        >>> table = pl.DataFrame({"timestamp": [1, 1, 2, 2], "user_id": [5, 6, 5, 5]})
+        >>> table.select(comes_after_previous(["timestamp", "user_id"])).to_series().to_list()
+        [True, True, True, False]
+    """
+    after = pl.lit(False)
+    for column in map(pl.col, reversed(key)):
+        after = (column > column.shift()) | ((column == column.shift()) & after)
+    return after.fill_null(True)
+
+
+@polars_engine.Engine.register_dtype
+@immutable
+class Id(polars_engine.DataType):
+    """An id: ``Int64`` or ``String``."""
+
+    def check(self, pandera_dtype: Any, data_container: Any = None) -> bool:
+        """Whether a column's polars type is one of the two."""
+        return pandera_dtype in (pl.Int64, pl.String)
+
+    def __str__(self) -> str:
+        return "Int64 or String"
+
+
+class Interactions(pa.DataFrameModel):
+    """The log: one row an event, unique by and sorted by (timestamp, user_id, item_id)."""
+
+    user_id: Id
+    item_id: Id
+    rating: pl.Float64
+    timestamp: pl.Int64 = pa.Field(gt=0, description="seconds since the epoch")
+    label: pl.Int8 = pa.Field(isin=[0, 1], description="1 = liked")
+
+    class Config:
+        """No other columns."""
+
+        strict = True
+
+    @pa.dataframe_check(error="events are not unique and sorted by (timestamp, user_id, item_id)")
+    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
+        """Every event comes after the one before it."""
+        return data.lazyframe.select(comes_after_previous(EVENT_KEY))
+
+
+class Items(pa.DataFrameModel):
+    """The items: one row an item, sorted by item_id; the row number is the item's index everywhere."""
+
+    item_id: Id
+    title: pl.String = pa.Field(str_length={"min_value": 1})
+
+    @pa.dataframe_check(error="item_id is not unique and sorted")
+    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+        """Every id comes after the one before it."""
+        return data.lazyframe.select(comes_after_previous(["item_id"]))
+
+    @pa.dataframe_check(error="a text field is not a String column")
+    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805
+        """All columns but the id hold text."""
+        return _all_text_but(data.lazyframe, "item_id")
+
+
+class Users(pa.DataFrameModel):
+    """The users of the log: one row a user, sorted by user_id; the row number is the user's index everywhere."""
+
+    user_id: Id
+
+    @pa.dataframe_check(error="user_id is not unique and sorted")
+    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+        """Every id comes after the one before it."""
+        return data.lazyframe.select(comes_after_previous(["user_id"]))
+
+    @pa.dataframe_check(error="a profile field is not a String column")
+    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805
+        """All columns but the id hold text."""
+        return _all_text_but(data.lazyframe, "user_id")
+
+
+def _all_text_but(table: pl.LazyFrame, id_column: str) -> bool:
+    return all(dtype == pl.String for name, dtype in table.collect_schema().items() if name != id_column)
+
+
+class RawTable:
+    """The columns and types that a raw file is known to have, stated beside its catalog entry.
+
+    A data set's peculiarities belong to its configuration, so the columns are options of the entry, not code:
+
+    .. code-block:: yaml
+
+        raw_ratings:
+          type: polars.CSVDataset
+          filepath: data/01_raw/ratings.csv
+          validator:
+            class: reclora_kedro.interactions.schema.RawTable
+            on: load
+            options: {columns: {userId: Int64, movieId: Int64, rating: Float64, timestamp: Int64}}
+
+    Args:
+        columns: polars type by column name; other columns are allowed, and so are missing values.
+
+    Raises:
+        ValueError: a type is not one of polars.
+
+    Examples:
+        >>> contract = RawTable(columns={"rating": "Int64"})
+        >>> contract.validate(pl.DataFrame({"rating": [4, 5]})).height
+        2
+        >>> contract.validate(pl.DataFrame({"rating": ["good"]}))
+        Traceback (most recent call last):
+        ...
+        ValueError: expected column 'rating' to have type Int64, got String; columns found: rating (String). \
+Point the catalog entry at the intended file, or change `validator.options.columns` and `load_args` of the entry.
+    """
+
+    def __init__(self, columns: dict[str, str]) -> None:
+        unknown = [name for name in columns.values() if not hasattr(pl, name)]
+        if unknown:
+            raise ValueError(
+                f"`validator.options.columns` wants polars types such as Int64, Float64 or String, not {unknown}."
+            )
+        self._schema = pa.DataFrameSchema(
+            {column: pa.Column(getattr(pl, dtype), nullable=True) for column, dtype in columns.items()}
+        )
+
+    def validate(self, table: Any) -> pl.DataFrame:
+        """The table as polars, once it keeps the contract.
+
+        Args:
+            table: a polars frame (eager or lazy) or a pandas frame.
+
+        Raises:
+            ValueError: a column is missing or of another type.
+        """
+        frame = as_polars(table)
+        try:
+            return self._schema.validate(frame, lazy=True)
+        except SchemaErrors as errors:
+            missing = [name for name in self._schema.columns if name not in frame.columns]
+            wrong = [str(error) for error in errors.schema_errors if error.schema.name not in missing]
+            broken = [*(f"no column {name!r}" for name in missing), *wrong]
+            found = ", ".join(f"{name} ({dtype})" for name, dtype in frame.schema.items())
+            raise ValueError(
+                f"{'; '.join(broken)}; columns found: {found}. Point the catalog entry at the intended file, "
+                "or change `validator.options.columns` and `load_args` of the entry."
+            ) from errors

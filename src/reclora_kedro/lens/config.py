@@ -1,0 +1,57 @@
+"""Settings of the lens, and the sizes that a saved lens is rebuilt from."""
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from reclora_kedro.lens import LENSES
+
+StateKind = Literal["target", "user", "fields"]
+STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
+
+
+class LensConfig(BaseModel):
+    """Architecture and training of the lens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="name of the lens, one of LENSES")
+    recent_length: int = Field(ge=1, description="most behaviours of the recent history")
+    embedding_dim: int = Field(ge=1, description="width of each embedding")
+    attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
+    hidden_dim: int = Field(ge=1, description="width of each hidden layer, and of the target state")
+    hidden_layers: int = Field(ge=1, description="hidden layers of the MLP")
+    dropout: float = Field(ge=0, lt=1, description="dropout after each hidden layer")
+    user_id_dropout: float = Field(ge=0, lt=1, description="share of user ids shown as unknown while training")
+    item_id_dropout: float = Field(ge=0, lt=1, description="share of item ids shown as unknown while training")
+    field_min_count: int = Field(ge=1, description="training users (items) that must share a field value")
+    learning_rate: float = Field(gt=0, description="AdamW learning rate")
+    weight_decay: float = Field(ge=0, description="AdamW weight decay")
+    batch_size: int = Field(ge=1, description="rows a step")
+    max_epochs: int = Field(ge=1, description="most passes over the training rows")
+    patience: int = Field(ge=1, description="epochs without a better validation AUC before training stops")
+    seed: int = Field(ge=0, description="seed of initialisation, shuffling and dropout")
+    device: str = Field(description="auto (cuda where there is one, else cpu) or a torch device")
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, model: str) -> str:
+        if model not in LENSES:
+            raise ValueError(f"lens.model is {model!r}, which is unknown: choose one of {', '.join(LENSES)}")
+        return model
+
+
+class LensSizes(BaseModel):
+    """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    users: int
+    user_fields: tuple[str, ...]
+    user_width: int
+    user_values: int
+    items: int
+    item_fields: tuple[str, ...]
+    item_width: int
+    item_values: int
+    rating_levels: int

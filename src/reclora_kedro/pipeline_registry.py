@@ -1,0 +1,11 @@
+"""Pipelines of the project, found by Kedro in ``reclora_kedro.pipelines``."""
+
+from kedro.framework.project import find_pipelines
+from kedro.pipeline import Pipeline
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Every pipeline by its folder's name; ``__default__`` is the whole flow from raw files to the report."""
+    pipelines = find_pipelines(raise_errors=True)
+    pipelines["__default__"] = sum(pipelines.values(), start=Pipeline([]))
+    return pipelines

@@ -1,0 +1,40 @@
+"""The evaluation step: stored scores and training logs to metrics, figures and the report."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.evaluation import nodes
+from reclora_kedro.variants import variant_names
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Evaluation of the lens, the untrained LLM and every variant on the same test rows."""
+    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variant_names()}
+    results = {"metrics": "metrics", "comparisons": "comparisons", "config": "params:evaluation"}
+    return Pipeline(
+        [
+            Node(nodes.compute_metrics, ["scores", "params:evaluation"], "metrics", name="compute_metrics"),
+            Node(nodes.compare_models, ["scores", "params:evaluation"], "comparisons", name="compare_models"),
+            Node(nodes.plot_auc, ["metrics", "params:evaluation"], "auc_figure", name="plot_auc"),
+            Node(nodes.plot_roc, "scores", "roc_figure", name="plot_roc"),
+            Node(
+                nodes.plot_calibration, ["scores", "params:evaluation"], "calibration_figure", name="plot_calibration"
+            ),
+            Node(nodes.plot_training, training_logs, "training_figure", name="plot_training"),
+            Node(
+                nodes.write_report,
+                results
+                | {"ingestion_report": "ingestion_report"}
+                | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")},
+                "evaluation_report",
+                name="write_report",
+            ),
+            Node(
+                nodes.show_results,
+                results | {"evaluation_report": "evaluation_report"},
+                outputs=None,
+                name="show_results",
+            ),
+        ]
+    )

@@ -1,0 +1,5 @@
+"""Finetuning: prompts of the rows that the LLM sees, and one trained adapter a variant."""
+
+from reclora_kedro.pipelines.finetuning.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,66 @@
+"""Nodes of the finetuning pipeline."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from peft import PeftModel
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
+from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.llm import prompts as prompting
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.llm.scoring import prompt_set
+from reclora_kedro.llm.training import TrainingConfig, train_adapter
+
+
+class VariantConfig(BaseModel):
+    """One adapter to train and compare: what it is, and how it learns."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    adapter: AdapterConfig
+    training: TrainingConfig
+
+
+def build_prompts(
+    base_llm: LanguageModel,
+    prompt_template: str,
+    prompt_rows: pl.DataFrame,
+    samples: pl.DataFrame,
+    sequences: dict[str, np.ndarray],
+    short_history: dict[str, np.ndarray],
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    config: PromptConfig,
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Text and tokens of every prompt, and a report of their lengths and what the budget cost."""
+    records = prompt_records(prompt_rows, samples, Sequences(**sequences), short_history["events"], items, users)
+    prompts = prompting.build_prompts(base_llm.tokenizer, records, prompt_template, config, base_llm.context_tokens)
+    return prompts, prompting.prompt_report(prompts)
+
+
+def train_variant(
+    base_llm: LanguageModel,
+    prompts: pl.DataFrame,
+    lens_states: dict[str, Tensor],
+    prompt_config: PromptConfig,
+    variant: VariantConfig,
+) -> tuple[PeftModel, pl.DataFrame]:
+    """One variant's adapter, at its best validation AUC, and its training log."""
+    kind = variant.adapter.gate_input
+    adapted = base_llm.with_model(
+        new_adapter(base_llm.model, variant.adapter, lens_states[kind].shape[1], variant.training.seed)
+    )
+    log = train_adapter(
+        adapted,
+        prompting.prompt_format(base_llm.tokenizer, prompt_config),
+        few_shot=prompt_set(prompts, "few_shot", lens_states, kind),
+        validation=prompt_set(prompts, "validation", lens_states, kind),
+        config=variant.training,
+    )
+    return adapted.model, log

@@ -1,0 +1,45 @@
+"""The finetuning pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.finetuning.nodes import build_prompts, train_variant
+from reclora_kedro.variants import variant_names
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """Prompts once, then the same training for every variant, each in a namespace of its own."""
+    prompts = Node(
+        build_prompts,
+        inputs=[
+            "base_llm",
+            "prompt_template",
+            "prompt_rows",
+            "samples",
+            "sequences",
+            "short_history",
+            "items",
+            "users",
+            "params:prompt",
+        ],
+        outputs=["prompts", "prompt_report"],
+        name="build_prompts",
+    )
+    return Pipeline([prompts]) + sum((train_pipeline(name) for name in variant_names()), start=Pipeline([]))
+
+
+def train_pipeline(variant: str) -> Pipeline:
+    """The training of one variant."""
+    return Pipeline(
+        [
+            Node(
+                train_variant,
+                inputs=["base_llm", "prompts", "lens_states", "params:prompt", "params:variant"],
+                outputs=["adapter", "training_log"],
+                name="train_adapter",
+                tags=["gpu"],
+            )
+        ],
+        namespace=variant,
+        inputs={"base_llm", "prompts", "lens_states"},
+        parameters={"params:prompt": "params:prompt", "params:variant": f"params:finetuning.variants.{variant}"},
+    )

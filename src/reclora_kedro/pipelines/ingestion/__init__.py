@@ -1,0 +1,5 @@
+"""Ingestion: raw tables to the canonical log, items and users."""
+
+from reclora_kedro.pipelines.ingestion.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,21 @@
+"""The ingestion pipeline."""
+
+from typing import Any
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+
+
+def create_pipeline(**kwargs: Any) -> Pipeline:
+    """Raw tables, whatever the catalog says they are, to the canonical ones."""
+    return Pipeline(
+        [
+            Node(
+                build_canonical_tables,
+                inputs=["raw_interactions", "raw_items", "raw_users", "params:ingestion"],
+                outputs=["interactions", "items", "users", "ingestion_report"],
+                name="build_canonical_tables",
+            )
+        ]
+    )

@@ -1,0 +1,5 @@
+"""Scoring: the full test space by every model, Few2Many."""
+
+from reclora_kedro.pipelines.scoring.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,19 @@
+"""Kedro settings of the project: configuration loading, resolvers and hooks."""
+
+import warnings
+
+from reclora_kedro.hooks import RunManifestHooks, VariantHooks
+from reclora_kedro.package_files import package_file
+
+# Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
+warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
+
+HOOKS = (VariantHooks(), RunManifestHooks())
+
+CONFIG_LOADER_ARGS = {
+    "base_env": "base",
+    "default_run_env": "local",
+    # An environment that overrides one key of a parameter block keeps the block's other keys.
+    "merge_strategy": {"parameters": "soft"},
+    "custom_resolvers": {"package_file": package_file},
+}

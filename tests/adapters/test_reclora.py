@@ -1,0 +1,205 @@
+"""The personalized LoRA against plain float64 references, PEFT's own LoRA, and the invariances it must keep."""
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer, personalized_update
+
+LENS_DIM = 6
+
+
+def tiny_llm():
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def personalized(composition="product_of_sums", seed=1, **settings):
+    config = RecLoraConfig(
+        task_type="CAUSAL_LM",
+        r=3,
+        lora_alpha=6,
+        composition=composition,
+        **{"lens_dim": LENS_DIM, **settings},
+    )
+    torch.manual_seed(seed)
+    model = get_peft_model(tiny_llm(), config)
+    for name, parameter in model.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def inputs(batch=4, tokens=7, seed=2):
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, 64, (batch, tokens), generator=generator)
+    return ids, torch.randn(batch, LENS_DIM, generator=generator)
+
+
+def logits(model, ids, states=None, **kwargs):
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), lens_states=states, **kwargs).logits
+
+
+def reference_update(x, A, B, weights, composition, scaling):
+    """Sample by sample, with every matrix formed, in float64."""
+    N = A.shape[0]
+    out = torch.empty(*x.shape[:-1], B.shape[0], dtype=torch.float64)
+    for i, sample in enumerate(x.double()):
+        alpha = weights[i].double() if weights is not None else torch.ones(N, dtype=torch.float64)
+        if composition == "product_of_sums":
+            mixed_A = sum(alpha[k] * A[k].double() for k in range(N))
+            mixed_B = sum(alpha[k] * B[:, k].double() for k in range(N))
+            delta = mixed_B @ mixed_A
+        else:
+            delta = sum(alpha[k] * B[:, k].double() @ A[k].double() for k in range(N))
+        out[i] = scaling * sample @ delta.T
+    return out
+
+
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+@pytest.mark.parametrize("N", [1, 2, 5])
+@pytest.mark.parametrize("shape", [(4, 7, 10), (4, 10), (2, 3, 5, 10)])
+def test_update_equals_the_plain_reference(composition, N, shape):
+    torch.manual_seed(N)
+    x, A, B = torch.randn(shape), torch.randn(N, 3, 10), torch.randn(8, N, 3)
+    weights = torch.softmax(torch.randn(shape[0], N), -1) if N > 1 else None
+    update = personalized_update(x, A, B, weights, composition, 2.0)
+    torch.testing.assert_close(
+        update.double(), reference_update(x, A, B, weights, composition, 2.0), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_one_hot_weights_make_both_compositions_the_chosen_lora():
+    torch.manual_seed(0)
+    x, A, B = torch.randn(2, 5, 10), torch.randn(4, 3, 10), torch.randn(8, 4, 3)
+    weights = torch.eye(4)[[2, 0]]
+    chosen = torch.stack([x[0] @ A[2].T @ B[:, 2].T, x[1] @ A[0].T @ B[:, 0].T])
+    for composition in ("product_of_sums", "sum_of_products"):
+        torch.testing.assert_close(
+            personalized_update(x, A, B, weights, composition, 1.0), chosen, atol=1e-5, rtol=1e-5
+        )
+
+
+def test_one_meta_lora_equals_pefts_own_lora():
+    ours = personalized(num_meta_loras=1)
+    theirs = get_peft_model(
+        tiny_llm(), LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "v_proj"])
+    ).eval()
+    layers = dict(ours.named_modules())
+    for name, module in theirs.named_modules():
+        if hasattr(module, "lora_A") and "default" in module.lora_A:
+            module.lora_A["default"].weight.data = layers[name].reclora_A["default"].data[0].clone()
+            module.lora_B["default"].weight.data = layers[name].reclora_B["default"].data[:, 0].clone()
+    ids, _ = inputs()
+    with torch.no_grad():
+        expected = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    torch.testing.assert_close(logits(ours, ids), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_high_temperature_approaches_the_plain_average():
+    ids, states = inputs()
+    model = personalized(num_meta_loras=3, temperature=1e7)
+    torch.testing.assert_close(logits(model, ids, states), logits(model, ids, states.flip(0)), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+def test_fresh_adapter_leaves_the_base_model_bit_identical(composition):
+    ids, states = inputs()
+    expected = logits_of_base = tiny_llm()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    config = RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=4, lens_dim=LENS_DIM, composition=composition)
+    assert torch.equal(logits(get_peft_model(tiny_llm(), config).eval(), ids, states), expected)
+    trained = personalized(composition, num_meta_loras=4)
+    assert not torch.allclose(logits(trained, ids, states), logits_of_base)
+    with trained.disable_adapter():
+        assert torch.equal(logits(trained, ids, states), logits_of_base)
+
+
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+@pytest.mark.parametrize("N", [1, 4])
+def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, composition, N):
+    ids, states = inputs()
+    model = personalized(composition, num_meta_loras=N)
+    expected = logits(model, ids, states)
+    model.save_pretrained(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
+    loaded = PeftModel.from_pretrained(tiny_llm(), tmp_path).eval()
+    assert torch.equal(logits(loaded, ids, states), expected)
+
+
+def test_rows_of_a_batch_do_not_influence_each_other():
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4)
+    together = logits(model, ids, states)
+    alone = torch.cat([logits(model, ids[i : i + 1], states[i : i + 1]) for i in range(len(ids))])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+    order = torch.tensor([2, 0, 3, 1])
+    torch.testing.assert_close(logits(model, ids[order], states[order]), together[order], atol=1e-5, rtol=1e-5)
+    changed = states.clone()
+    changed[0, 0] += 1
+    assert not torch.allclose(logits(model, ids, changed)[0], together[0])
+    assert torch.equal(logits(model, ids, changed)[1:], together[1:])
+
+
+def test_gradients_reach_the_adapter_and_nothing_else():
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4).train()
+    states.requires_grad_()
+    model(input_ids=ids, attention_mask=torch.ones_like(ids), lens_states=states).logits.square().mean().backward()
+    for name, parameter in model.named_parameters():
+        trainable = "reclora_" in name
+        assert parameter.requires_grad == trainable, name
+        assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) == trainable, name
+
+
+def test_a_second_adapter_can_be_added_and_chosen():
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4)
+    first = logits(model, ids, states)
+    model.add_adapter("other", RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=2, lens_dim=LENS_DIM))
+    assert torch.equal(logits(model, ids, states), first)
+    model.set_adapter("other")
+    assert torch.equal(logits(model, ids, states), logits(tiny_llm_as_peft(), ids, states))
+
+
+def tiny_llm_as_peft():
+    return get_peft_model(tiny_llm(), RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=1)).eval()
+
+
+def test_missing_or_wrong_lens_states_are_refused_by_name():
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4)
+    with pytest.raises(ValueError, match="none were given"):
+        logits(model, ids)
+    with pytest.raises(ValueError, match=r"width 6.*\(4, 5\)"):
+        logits(model, ids, states[:, :5])
+    assert all(m.lens_states is None for m in model.modules() if isinstance(m, RecLoraLayer))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_meta_loras": 0}, "num_meta_loras is 0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"gate_dropout": 1.0}, "gate_dropout is 1.0"),
+        ({"composition": "sum"}, "composition is 'sum'"),
+        ({"num_meta_loras": 2, "lens_dim": None}, "lens_dim is None"),
+    ],
+)
+def test_wrong_settings_are_refused_by_name(settings, message):
+    with pytest.raises(ValueError, match=message):
+        RecLoraConfig(**{"num_meta_loras": 1, **settings})
+
+
+def test_only_linear_layers_are_adapted():
+    with pytest.raises(TypeError, match="embed_tokens"):
+        get_peft_model(tiny_llm(), RecLoraConfig(num_meta_loras=1, target_modules=["embed_tokens"]))

@@ -1,0 +1,26 @@
+"""What several tests share: the tiny random LLM."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def tiny_llm_folder(tmp_path_factory):
+    """Folder with a two-layer random LLM and its tokenizer."""
+    from fabricate import fabricate_llm
+
+    folder = tmp_path_factory.mktemp("llm")
+    fabricate_llm(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_llm(tiny_llm_folder):
+    """The tiny LLM in float32 on the CPU, fresh for each test."""
+    from reclora_kedro.llm.language_model import load_language_model
+
+    return load_language_model(str(tiny_llm_folder), dtype="float32", device="cpu")

@@ -1,0 +1,94 @@
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from reclora_kedro.evaluation.figures import (
+    ROC_POINTS,
+    calibration_table,
+    model_styles,
+    plot_auc,
+    plot_calibration,
+    plot_roc,
+    plot_training,
+)
+from reclora_kedro.evaluation.metrics import compute_metrics
+from reclora_kedro.evaluation.paired_scores import PairedScores
+
+MODELS = ("lens", "untrained", "shared_lora", "reclora")
+
+
+@pytest.fixture
+def paired() -> PairedScores:
+    rng = np.random.default_rng(0)
+    labels = rng.random(5000) < 0.5
+    scores = (labels + rng.random((4, 5000)) * np.array([[1], [9], [3], [2]])) / np.array([[2], [10], [4], [3]])
+    return PairedScores(MODELS, labels, scores)
+
+
+@pytest.fixture
+def training_logs() -> dict[str, pl.DataFrame]:
+    log = pl.DataFrame(
+        {
+            "rows": [10, 20, 30, 40],
+            "train_loss": [0.7, 0.6, 0.5, 0.4],
+            "validation_loss": [None, 0.65, None, 0.6],
+            "validation_auc": [None, 0.7, None, 0.75],
+        }
+    )
+    return {"lens": log, "shared_lora": log, "reclora": log}
+
+
+def colors(figure) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for trace in figure.data:
+        model = trace.name.split(" ")[0]
+        found.setdefault(model, set()).add(trace.line.color or trace.marker.color)
+    return found
+
+
+def test_a_model_has_one_color_in_every_figure(paired, training_logs):
+    figures = [
+        plot_auc(compute_metrics(paired, 0.95), 0.95),
+        plot_roc(paired),
+        plot_calibration(paired, 10),
+        plot_training(training_logs),
+    ]
+    styles = model_styles(MODELS)
+    for model, style in styles.items():
+        assert set().union(*(colors(figure).get(model, set()) for figure in figures)) == {style.color}
+    assert len(set(styles.values())) == len(MODELS)
+
+
+def test_titles_say_what_is_seen(paired, training_logs):
+    assert plot_auc(compute_metrics(paired, 0.95), 0.95).layout.title.text.startswith("lens has the highest AUC: 1.000")
+    assert "lens finds 100% of the likes" in plot_roc(paired).layout.title.text
+    assert plot_training(training_logs).layout.title.text == (
+        "Best validation AUC: lens 0.750, shared_lora 0.750, reclora 0.750"
+    )
+
+
+def test_a_thinned_roc_curve_keeps_its_ends_and_its_area(paired):
+    for curve, scores in zip(plot_roc(paired).data[1:], paired.scores, strict=True):
+        assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
+        assert len(curve.x) <= ROC_POINTS
+        assert np.trapezoid(curve.y, curve.x) == pytest.approx(roc_auc_score(paired.labels, scores), abs=2e-3)
+
+
+def test_calibration_bins_hold_every_row_once():
+    scores = np.random.default_rng(0).random(1000)
+    table = calibration_table(scores > np.median(scores), scores, bins=10)
+    assert table["rows"].to_list() == [100] * 10
+    assert table["share_of_likes"].to_list() == [0.0] * 5 + [1.0] * 5
+    assert table["mean_score"].is_sorted()
+
+
+def test_tied_scores_share_a_bin():
+    table = calibration_table(np.array([True, False] * 50), np.full(100, 0.7), bins=10)
+    assert table.rows() == [(pytest.approx(0.7), 0.5, 100)]
+
+
+def test_a_log_without_validation_is_refused(training_logs):
+    never = training_logs["reclora"].with_columns(validation_auc=pl.lit(None, pl.Float64))
+    with pytest.raises(ValueError, match=r"training log of 'reclora': no validation AUC in 4 row\(s\)"):
+        plot_training(training_logs | {"reclora": never})

@@ -1,0 +1,52 @@
+"""Hypothesis strategies: small canonical logs whose events often share a second, a user and an item."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from hypothesis import strategies as st
+
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+
+USERS = pl.DataFrame({"user_id": ["ann", "bob", "cid", "dora"], "gender": ["F", None, "M", "F"]})
+ITEMS = pl.DataFrame({"item_id": [3, 5, 8, 13, 21], "title": ["A", "B", "C", "D", "E"]})
+
+
+@dataclass(frozen=True)
+class History:
+    log: pl.DataFrame
+    sequences: Sequences
+    samples: pl.DataFrame
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> pl.DataFrame:
+    keys = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(USERS["user_id"].to_list()),
+                st.sampled_from(ITEMS["item_id"].to_list()),
+                st.integers(min_value=1, max_value=6),
+            ),
+            min_size=1,
+            max_size=40,
+            unique=True,
+        )
+    )
+    ratings = draw(st.lists(st.sampled_from([0.5, 2.0, 3.5, 5.0]), min_size=len(keys), max_size=len(keys)))
+    return pl.DataFrame(keys, schema=["user_id", "item_id", "timestamp"], orient="row").with_columns(
+        rating=pl.Series(ratings), label=pl.Series(ratings).ge(3.5).cast(pl.Int8)
+    )
+
+
+def history_of(log: pl.DataFrame, min_history: int = 0) -> History:
+    sequences = build_sequences(log, ITEMS, USERS)
+    return History(log, sequences, build_samples(sequences, min_history))
+
+
+def item_embeddings() -> st.SearchStrategy[np.ndarray]:
+    """Either few distinct directions, zero among them, so that cosines tie; or directions that hardly differ."""
+    vector = st.lists(st.integers(min_value=-1, max_value=2), min_size=2, max_size=2)
+    few = st.lists(vector, min_size=ITEMS.height, max_size=ITEMS.height).map(np.array)
+    close = st.permutations(range(ITEMS.height)).map(lambda steps: np.array([[1e3, step] for step in steps]))
+    return st.one_of(few, close).map(lambda rows: rows.astype(np.float32))

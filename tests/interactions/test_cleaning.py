@@ -1,0 +1,335 @@
+"""Raw tables to canonical ones: rules, counts and refusals."""
+
+from typing import Any
+
+import pandas as pd
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from reclora_kedro.interactions.cleaning import (
+    IngestionConfig,
+    ItemColumns,
+    ReportRow,
+    TextField,
+    UserColumns,
+    clean_interactions,
+    describe_items,
+    describe_users,
+    k_core,
+)
+from reclora_kedro.interactions.schema import Interactions, Items, Users
+
+SETTINGS: dict[str, Any] = {
+    "interactions": {
+        "user_id": "u",
+        "item_id": "i",
+        "rating": "r",
+        "timestamp": "t",
+        "timestamp_format": "unix_seconds",
+    },
+    "items": {
+        "item_id": "i",
+        "title": "name",
+        "missing_title": "Unknown title",
+        "trailing_articles": ["The", "A", "Le"],
+        "fields": [],
+    },
+    "users": None,
+    "rating_min": 1,
+    "rating_max": 5,
+    "label_threshold": 4,
+    "duplicates": "highest_rating",
+    "k_core": 0,
+}
+SOUND = [(1, 7, 4, 100), (1, 8, 3, 101), (2, 7, 5, 100)]
+
+
+def config(**changes: Any) -> IngestionConfig:
+    return IngestionConfig(**{**SETTINGS, **changes})
+
+
+def raw_log(rows: list[tuple]) -> pl.DataFrame:
+    schema = {"u": pl.Int64, "i": pl.Int64, "r": pl.Float64, "t": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def counts(report: list[ReportRow]) -> dict[str, int]:
+    assert len({row["check"] for row in report}) == len(report)
+    return {row["check"]: row["rows"] for row in report}
+
+
+def item_columns(**changes: Any) -> ItemColumns:
+    return ItemColumns(**{**SETTINGS["items"], **changes})
+
+
+THREE_CORE = [(user, item, 4.0, 200) for user in (1, 2, 3) for item in (7, 8, 9)]
+
+# Few values, so that repeats, ties, gaps and faults are common.
+raw_rows = st.lists(
+    st.tuples(
+        st.sampled_from([1, 2, 3, None]),
+        st.sampled_from([7, 8, 9, None]),
+        st.sampled_from([0.0, 1.0, 3.0, 4.0, 5.0, 6.0, None]),
+        st.sampled_from([-5, 0, 100, 101, None]),
+    ),
+    max_size=40,
+)
+
+
+class TestInteractions:
+    def test_sorted_labelled_log(self) -> None:
+        log, report = clean_interactions(raw_log(SOUND).reverse(), config())
+        assert log.rows() == [(1, 7, 4.0, 100, 1), (2, 7, 5.0, 100, 1), (1, 8, 3.0, 101, 0)]
+        assert report[-1] == {
+            "check": "positives",
+            "rows": 2,
+            "rule": "label 1: rating >= 4; 66.7% of the rows kept",
+        }
+
+    def test_each_fault_is_counted_once_and_dropped(self) -> None:
+        faulty = [
+            (None, 7, None, 100),  # no user, and no rating: the first fault counts
+            (1, None, 4, 100),
+            (1, 7, None, 100),
+            (1, 7, 0.5, 100),
+            (1, 7, 5.5, 100),
+            (1, 7, 4, None),
+            (1, 7, 4, 0),
+            (1, 7, 4, -1),
+            (1, 8, 5, 101),  # a second row of an event in SOUND
+        ]
+        log, report = clean_interactions(raw_log(faulty + SOUND), config())
+        assert counts(report) == {
+            "raw interactions": 12,
+            "missing user or item id": 2,
+            "missing rating": 1,
+            "rating outside 1 to 5": 2,
+            "missing timestamp": 1,
+            "timestamp not positive": 2,
+            "repeated (user, item, timestamp)": 1,
+            "outside the k-core": 0,
+            "interactions": 3,
+            "positives": 3,
+        }
+        assert log.height == 3
+
+    @pytest.mark.parametrize(("kept", "rating"), [("highest_rating", 5.0), ("lowest_rating", 3.0)])
+    def test_one_row_of_a_repeated_event_is_kept(self, kept: str, rating: float) -> None:
+        rows = [(1, 8, 3, 101), (1, 8, 5, 101), (1, 8, 4, 101), (1, 8, 4, 102)]
+        log, _ = clean_interactions(raw_log(rows), config(duplicates=kept))
+        assert log["rating"].to_list() == [rating, 4.0]
+
+    @settings(deadline=None)
+    @given(raw_rows, st.sampled_from(["highest_rating", "lowest_rating"]), st.integers(0, 3), st.randoms())
+    def test_rows_add_up_in_any_order(self, rows: list[tuple], duplicates: str, k: int, random: Any) -> None:
+        rules = config(duplicates=duplicates, k_core=k)
+        rows = rows + THREE_CORE
+        log, report = clean_interactions(raw_log(rows), rules)
+        Interactions.validate(log, lazy=True)
+        kept = counts(report)
+        dropped = sum(row["rows"] for row in report if row["rule"].startswith(("dropped", "off")))
+        assert kept["raw interactions"] == len(rows) == dropped + kept["interactions"]
+        assert kept["interactions"] == log.height
+        assert kept["positives"] == log.filter(pl.col("rating") >= 4).height == log["label"].sum()
+
+        shuffled = list(rows)
+        random.shuffle(shuffled)
+        log_again, report_again = clean_interactions(raw_log(shuffled), rules)
+        assert log_again.equals(log)
+        assert report_again == report
+
+    def test_pandas_and_lazy_frames_do_as_well(self) -> None:
+        frame = raw_log([*SOUND, (1, None, 4, 100)])
+        log, report = clean_interactions(frame, config())
+        for other in (frame.lazy(), pd.DataFrame(frame.to_dict(as_series=False))):
+            log_again, report_again = clean_interactions(other, config())
+            assert log_again.equals(log)
+            assert report_again == report
+
+    def test_text_ids(self) -> None:
+        frame = raw_log(SOUND).with_columns(pl.format("tt{}", "i").alias("i"))
+        log, _ = clean_interactions(frame, config())
+        assert Interactions.validate(log, lazy=True)["item_id"].to_list() == ["tt7", "tt7", "tt8"]
+
+    def test_nothing_left_says_what_dropped_it(self) -> None:
+        rows = [(1, 7, 9, 100), (1, 8, 4, 0)]
+        with pytest.raises(
+            ValueError, match=r"rating outside 1 to 5: 1; timestamp not positive: 1.*`ingestion.rating_min`"
+        ):
+            clean_interactions(raw_log(rows), config())
+        with pytest.raises(ValueError, match=r"outside the k-core: 3.*`ingestion.k_core`"):
+            clean_interactions(raw_log(SOUND), config(k_core=3))
+        with pytest.raises(ValueError, match="the raw table is empty"):
+            clean_interactions(raw_log([]), config())
+
+    @pytest.mark.parametrize("column", ["u", "i", "r", "t"])
+    def test_a_missing_column_names_its_parameter(self, column: str) -> None:
+        parameter = {name: key for key, name in SETTINGS["interactions"].items()}[column]
+        with pytest.raises(
+            ValueError, match=rf"raw_interactions has no column '{column}'.*`ingestion.interactions.{parameter}`"
+        ):
+            clean_interactions(raw_log(SOUND).drop(column), config())
+
+
+class TestKCore:
+    logs = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=40).map(
+        lambda rows: pl.DataFrame(rows, schema={"user_id": pl.Int64, "item_id": pl.Int64}, orient="row")
+    )
+
+    @settings(deadline=None)
+    @given(logs, st.integers(0, 4))
+    def test_is_the_largest_fixpoint(self, log: pl.DataFrame, k: int) -> None:
+        core = k_core(log, k)
+        for column in ("user_id", "item_id"):
+            assert (core[column].value_counts()["count"] >= k).all()
+        assert k_core(core, k).equals(core)
+        if k <= 1:
+            assert core.equals(log)
+        assert core.height >= k_core(log, k + 1).height
+        # Peeled off row by row, whatever the order, the same rows are left.
+        rows = log.rows()
+        while k > 1 and (weak := next((r for r in rows if min(_rows_of(rows, r, 0), _rows_of(rows, r, 1)) < k), None)):
+            rows.remove(weak)
+        assert sorted(rows) == sorted(core.rows())
+
+
+def _rows_of(rows: list[tuple], row: tuple, place: int) -> int:
+    return sum(other[place] == row[place] for other in rows)
+
+
+class TestItems:
+    log, _ = clean_interactions(raw_log([(1, 7, 4, 100), (1, 9, 4, 101)]), config())
+
+    def test_every_item_of_log_and_table_has_one_row(self) -> None:
+        table = pl.DataFrame({"i": [8, 7, None, 7, 6], "name": ["b", "a", "nobody", "second a", "  "]})
+        items, report = describe_items(table, self.log, item_columns())
+        assert Items.validate(items, lazy=True).rows() == [
+            (6, "Unknown title"),
+            (7, "a"),
+            (8, "b"),
+            (9, "Unknown title"),
+        ]
+        assert counts(report) == {
+            "raw items": 5,
+            "item rows without an id": 1,
+            "repeated item rows": 1,
+            "items without a row": 1,
+            "items with an empty title": 1,
+            "items": 4,
+        }
+
+    def test_text_fields(self) -> None:
+        table = pl.DataFrame(
+            {
+                "i": [7, 8, 9],
+                "name": ["a", "b", "c"],
+                "Action": [1, 0, 1],
+                "Film-Noir": [1, 0, 0],
+                "tags": ["x| y |", "", None],
+                "year": [1995.0, None, 2001.0],
+            }
+        )
+        fields = [
+            {"name": "genres", "indicators": ["Action", "Film-Noir"]},
+            {"name": "tags", "column": "tags", "separator": "|"},
+            {"name": "year", "column": "year"},
+        ]
+        items, _ = describe_items(table, self.log, item_columns(fields=fields))
+        assert Items.validate(items, lazy=True).drop("title").rows() == [
+            (7, "Action, Film-Noir", "x, y", "1995"),
+            (8, None, None, None),
+            (9, "Action", None, "2001"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("title", "expected"),
+        [
+            ("Matrix, The (1999)", "The Matrix (1999)"),
+            ("Clockwork Orange, A", "A Clockwork Orange"),
+            ("Good, The Bad and The Ugly, The (1966)", "The Good, The Bad and The Ugly (1966)"),
+            ("Horseman, The (Hussard sur le toit, Le) (1995)", "The Horseman (Le Hussard sur le toit) (1995)"),
+            ("Killer (Killer, The) (1989)", "Killer (The Killer) (1989)"),
+            ("Bye Bye, Love (1995)", "Bye Bye, Love (1995)"),
+            ("The Bank (1915)", "The Bank (1915)"),
+        ],
+    )
+    def test_trailing_articles(self, title: str, expected: str) -> None:
+        table = pl.DataFrame({"i": [7], "name": [title]})
+        items, _ = describe_items(table, self.log, item_columns())
+        assert items["title"][0] == expected
+        items, _ = describe_items(table, self.log, item_columns(trailing_articles=[]))
+        assert items["title"][0] == title
+
+    def test_a_missing_field_column_names_its_field(self) -> None:
+        fields = [{"name": "genres", "indicators": ["Action"]}]
+        with pytest.raises(
+            ValueError, match=r"raw_items has no column 'Action'.*`ingestion.items.fields \(field genres\)`"
+        ):
+            describe_items(pl.DataFrame({"i": [7], "name": ["a"]}), self.log, item_columns(fields=fields))
+
+    @pytest.mark.parametrize("ids", [["7", "9"], [70, 90]])
+    def test_ids_that_never_meet_the_log_stop(self, ids: list) -> None:
+        with pytest.raises(ValueError, match=r"No item_id of raw_interactions occurs in raw_items: Int64.*7, 9"):
+            describe_items(pl.DataFrame({"i": ids, "name": ["a", "b"]}), self.log, item_columns())
+
+
+class TestUsers:
+    log, _ = clean_interactions(raw_log([(1, 7, 4, 100), (3, 9, 4, 101)]), config())
+    columns = UserColumns(user_id="u", fields=[TextField(name="age", column="years")])
+
+    def test_every_user_of_the_log_has_one_row(self) -> None:
+        table = pd.DataFrame({"u": [2, 1, 1], "years": [30.0, 24.0, 99.0]})
+        users, report = describe_users(table, self.log, self.columns)
+        assert Users.validate(users, lazy=True).rows() == [(1, "24"), (3, None)]
+        assert counts(report) == {
+            "raw users": 3,
+            "user rows without an id": 0,
+            "repeated user rows": 1,
+            "users without an interaction": 1,
+            "users without a profile": 1,
+            "users": 2,
+        }
+
+    def test_no_user_table(self) -> None:
+        users, report = describe_users(None, self.log, None)
+        assert Users.validate(users, lazy=True).rows() == [(1,), (3,)]
+        assert report == [{"check": "users", "rows": 2, "rule": "rows kept; no user table, ids only"}]
+
+    def test_columns_without_a_table_stop(self) -> None:
+        with pytest.raises(ValueError, match=r"`ingestion.users` to null"):
+            describe_users(None, self.log, self.columns)
+
+    def test_ids_that_never_meet_the_log_stop(self) -> None:
+        with pytest.raises(ValueError, match=r"No user_id of raw_interactions occurs in raw_users"):
+            describe_users(pl.DataFrame({"u": [5], "years": [1]}), self.log, self.columns)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"kcore": 5}, "kcore"),
+        ({"k_core": -1}, "k_core"),
+        ({"duplicates": "first"}, "duplicates"),
+        ({"label_threshold": 1}, "one class only on a scale from 1 to 5"),
+        ({"label_threshold": 5.5}, "one class only"),
+        ({"interactions": {**SETTINGS["interactions"], "timestamp_format": "unix"}}, "timestamp_format"),
+        ({"items": {**SETTINGS["items"], "fields": [{"name": "genres"}]}}, "'genres' needs either"),
+        (
+            {
+                "items": {
+                    **SETTINGS["items"],
+                    "fields": [{"name": "g", "indicators": ["a"], "separator": "|"}],
+                }
+            },
+            "`separator` belongs to a `column`",
+        ),
+        ({"items": {**SETTINGS["items"], "fields": [{"name": "title", "column": "x"}]}}, "'title'"),
+        ({"users": {"user_id": "u", "fields": [{"name": "user_id", "column": "u"}]}}, "'user_id'"),
+    ],
+)
+def test_config_refuses(changes: dict, named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        config(**changes)

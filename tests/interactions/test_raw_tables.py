@@ -1,0 +1,98 @@
+"""Columns of raw tables in their canonical types."""
+
+from datetime import date, datetime
+
+import pandas as pd
+import polars as pl
+import pytest
+
+from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
+
+
+def raw(**columns: list) -> RawColumns:
+    return RawColumns(pl.DataFrame(columns), "raw_interactions")
+
+
+def seconds(values: list, time_format: str) -> list:
+    return raw(time=values).seconds("time", "ingestion.t", time_format, "ingestion.f").to_list()
+
+
+def test_pandas_gaps_become_nulls() -> None:
+    frame = as_polars(pd.DataFrame({"user": [1.0, None], "title": ["a", None]}))
+    assert frame.rows() == [(1.0, "a"), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([3, None], [3, None]),
+        ([3.0, float("nan")], [3, None]),
+        (["0104257", " x ", ""], ["0104257", "x", None]),
+        (pl.Series([3], dtype=pl.UInt16), [3]),
+        (pl.Series(["b"], dtype=pl.Categorical), ["b"]),
+    ],
+)
+def test_ids(values: list, expected: list) -> None:
+    ids = raw(id=values).ids("id", "ingestion.p")
+    assert ids.to_list() == expected
+    assert ids.dtype in (pl.Int64, pl.String)
+
+
+@pytest.mark.parametrize("values", [[1.5, 2.0], [float("inf")], [True], [date(2020, 1, 1)]])
+def test_ids_are_whole_or_text(values: list) -> None:
+    with pytest.raises(ValueError, match=r"'id' of raw_interactions.*whole numbers or text.*`ingestion.p`"):
+        raw(id=values).ids("id", "ingestion.p")
+
+
+def test_missing_column_names_table_column_found_and_parameter() -> None:
+    with pytest.raises(ValueError, match=r"raw_interactions has no column 'id', only: user, item.*`ingestion.p`"):
+        raw(user=[1], item=[2]).ids("id", "ingestion.p")
+
+
+def test_numbers() -> None:
+    assert raw(r=[1, None]).numbers("r", "p").to_list() == [1.0, None]
+    assert raw(r=[0.5, float("nan")]).numbers("r", "p").to_list() == [0.5, None]
+    with pytest.raises(ValueError, match=r"'r' of raw_interactions is of type String \(first value: 'good'\)"):
+        raw(r=[None, "good"]).numbers("r", "p")
+
+
+def test_flags() -> None:
+    assert raw(f=[1, 0, None]).flags("f", "p").to_list() == [True, False, False]
+    with pytest.raises(ValueError, match="an indicator is 0 or 1"):
+        raw(f=["yes"]).flags("f", "p")
+
+
+def test_texts() -> None:
+    assert raw(t=[" a ", "", None]).texts("t", "p").to_list() == ["a", None, None]
+    assert raw(t=[24.0, float("nan")]).texts("t", "p").to_list() == ["24", None]
+    assert raw(t=[0.5]).texts("t", "p").to_list() == ["0.5"]
+    with pytest.raises(ValueError, match="one value a row"):
+        raw(t=[["a", "b"]]).texts("t", "p")
+
+
+@pytest.mark.parametrize(
+    ("values", "time_format", "expected"),
+    [
+        ([1_000_000_000, None], "unix_seconds", [1_000_000_000, None]),
+        ([1_000_000_000.9, float("nan"), float("inf")], "unix_seconds", [1_000_000_000, None, None]),
+        ([1_000_000_000_999], "unix_milliseconds", [1_000_000_000]),
+        (["2001-09-09 01:46:40", None, ""], "%Y-%m-%d %H:%M:%S", [1_000_000_000, None, None]),
+        (["2001-09-09 03:46:40+0200"], "%Y-%m-%d %H:%M:%S%z", [1_000_000_000]),
+        (["2001-09-09"], "%Y-%m-%d", [999_993_600]),
+        ([datetime(2001, 9, 9, 1, 46, 40)], "unix_seconds", [1_000_000_000]),
+        ([date(2001, 9, 9)], "unix_seconds", [999_993_600]),
+    ],
+)
+def test_seconds(values: list, time_format: str, expected: list) -> None:
+    assert seconds(values, time_format) == expected
+
+
+def test_unreadable_timestamps_stop() -> None:
+    with pytest.raises(ValueError, match=r"1 of 3 values in column 'time'.*'9/9/2001'.*`ingestion.f`"):
+        seconds(["2001-09-09", "9/9/2001", None], "%Y-%m-%d")
+
+
+@pytest.mark.parametrize(("values", "time_format"), [(["2001-09-09"], "unix_seconds"), ([1], "%Y"), ([True], "%Y")])
+def test_format_of_another_type_stops(values: list, time_format: str) -> None:
+    with pytest.raises(ValueError, match=rf"cannot be read as '{time_format}'.*`ingestion.f`"):
+        seconds(values, time_format)

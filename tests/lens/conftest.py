@@ -1,0 +1,98 @@
+"""A small synthetic log whose likes are easily learned: a user likes the items of their own parity."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.lens.config import LensConfig
+
+USERS, ITEMS, EVENTS_PER_USER, LONG_LENGTH = 30, 40, 20, 6
+
+
+@dataclass(frozen=True)
+class LensData:
+    samples: pl.DataFrame
+    sequences: Sequences
+    long_history: np.ndarray
+    items: pl.DataFrame
+    users: pl.DataFrame
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads cost more than they give at this size, many times more on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def data() -> LensData:
+    random = np.random.default_rng(0)
+    user = np.repeat(np.arange(USERS), EVENTS_PER_USER)
+    item = np.concatenate([random.permutation(ITEMS)[:EVENTS_PER_USER] for _ in range(USERS)])
+    label = (user % 2 == item % 2).astype(np.int8)
+    interactions = pl.DataFrame(
+        {
+            "user_id": user,
+            "item_id": item,
+            "rating": label * 3.0 + 1 + random.integers(2, size=len(user)),
+            "timestamp": random.permutation(len(user)) + 1,
+            "label": label,
+        }
+    )
+    items = pl.DataFrame(
+        {
+            "item_id": range(ITEMS),
+            "title": [f"Item {i}" for i in range(ITEMS)],
+            "genres": [("Even, Round" if i % 2 == 0 else "Odd") for i in range(ITEMS)],
+        }
+    )
+    users = pl.DataFrame(
+        {
+            "user_id": range(USERS),
+            "gender": ["F" if u % 3 else None for u in range(USERS)],
+            "age": [str(20 + u % 2) for u in range(USERS)],
+        }
+    )
+    sequences = build_sequences(interactions, items, users)
+    samples = build_samples(sequences, min_history=3)
+    share = pl.col("row") / pl.len()
+    samples = samples.with_columns(
+        split=pl.when(share < 0.7)
+        .then(pl.lit("train"))
+        .when(share < 0.85)
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("test"))
+    )
+    return LensData(samples, sequences, recent_events(samples, sequences, LONG_LENGTH), items, users)
+
+
+@pytest.fixture(scope="session")
+def config() -> LensConfig:
+    return LensConfig(
+        model="din",
+        recent_length=5,
+        embedding_dim=8,
+        attention_dim=8,
+        hidden_dim=16,
+        hidden_layers=2,
+        dropout=0.2,
+        user_id_dropout=0.3,
+        item_id_dropout=0.1,
+        field_min_count=2,
+        learning_rate=0.01,
+        weight_decay=0.0,
+        batch_size=32,
+        max_epochs=15,
+        patience=5,
+        seed=0,
+        device="cpu",
+    )

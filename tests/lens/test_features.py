@@ -1,0 +1,64 @@
+"""Code tables and batches."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reclora_kedro.lens.features import LensRows, encode_entities
+
+
+def test_values_get_codes_by_field_and_padding_gets_zero() -> None:
+    items = pl.DataFrame(
+        {
+            "item_id": [1, 2, 3, 4],
+            "title": ["a", "b", "c", "d"],
+            "genres": ["Drama, War ,Drama", "War", None, ""],
+            "country": ["War", "War", "War", None],
+        }
+    )
+    codes = encode_entities(items, seen=np.ones(4, dtype=bool), min_count=1)
+    assert codes.fields == ["genres", "country"]
+    assert codes.field_codes.tolist() == [[[1, 2], [3, 0]], [[2, 0], [3, 0]], [[0, 0], [3, 0]], [[0, 0], [0, 0]]]
+    assert codes.values == 3
+    assert codes.id_codes.tolist() == [1, 2, 3, 4]
+
+
+def test_rows_outside_the_training_split_share_the_unknown_id() -> None:
+    users = pl.DataFrame({"user_id": ["x", "y", "z"]})
+    codes = encode_entities(users, seen=np.array([True, False, False]), min_count=1)
+    assert codes.id_codes.tolist() == [1, 0, 0]
+
+
+def test_rare_and_unseen_values_get_no_code() -> None:
+    users = pl.DataFrame({"user_id": range(4), "zip_code": ["1", "1", "2", "3"]})
+    codes = encode_entities(users, seen=np.array([True, True, True, False]), min_count=2)
+    assert codes.field_codes.flatten().tolist() == [1, 1, 0, 0]
+    assert codes.values == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"gender": [None, None]}])
+def test_tables_without_fields_or_values(fields: dict) -> None:
+    users = pl.DataFrame({"user_id": [1, 2], **fields}, schema_overrides={"gender": pl.String} if fields else None)
+    codes = encode_entities(users, seen=np.ones(2, dtype=bool), min_count=1)
+    assert codes.field_codes.shape == (2, len(fields), 1)
+    assert codes.values == 0
+
+
+def test_a_batch_holds_what_the_sequences_say(data) -> None:
+    rows = LensRows(data.samples, data.sequences, data.long_history, recent_length=4)
+    batch = rows.batch(np.array([200, 3]))
+    for place, row in enumerate((200, 3)):
+        sample = data.samples.row(row, named=True)
+        start, end = data.sequences.offsets[sample["user_index"]], sample["history_end"]
+        assert batch.user[place] == sample["user_index"]
+        assert batch.item[place] == sample["item_index"]
+        for history, length in ((batch.recent_history, 4), (batch.long_history, 6)):
+            events = np.arange(max(start, end - length), end)
+            assert history.mask[place].sum() == len(events)
+            assert history.item[place, : len(events)].tolist() == data.sequences.item_index[events].tolist()
+            assert history.rating[place, : len(events)].tolist() == data.sequences.rating_level[events].tolist()
+
+
+def test_histories_of_another_run_are_refused(data) -> None:
+    with pytest.raises(ValueError, match=r"long_history has 2 rows and samples has \d+: .* run the history pipeline"):
+        LensRows(data.samples, data.sequences, data.long_history[:2], recent_length=4)

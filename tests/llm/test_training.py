@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import torch
+
+from reclora_kedro.adapters.personalized import AdapterConfig, load_adapter, new_adapter
+from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.llm.scoring import PromptSet, score_prompts
+from reclora_kedro.llm.training import TrainingConfig, accumulate_gradients, train_adapter
+
+FORM = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
+
+
+def adapter_config(**settings):
+    return AdapterConfig(
+        **{
+            "num_meta_loras": 4,
+            "r": 4,
+            "lora_alpha": 8,
+            "target_modules": ("q_proj", "v_proj"),
+            "composition": "product_of_sums",
+            "gate_input": "target",
+            "gate_hidden_dim": 8,
+            "gate_dropout": 0.1,
+            "temperature": 1.0,
+            **settings,
+        }
+    )
+
+
+def training_config(**settings):
+    return TrainingConfig(
+        **{
+            "epochs": 8,
+            "rows_per_step": 16,
+            "learning_rate": 2e-2,
+            "weight_decay": 0.0,
+            "warmup_share": 0.1,
+            "max_gradient_norm": 1.0,
+            "validations_per_epoch": 1,
+            "tokens_per_batch": 400,
+            "seed": 3,
+            **settings,
+        }
+    )
+
+
+def lens_decides(count=128, lens_dim=6, seed=0):
+    """Prompts that say nothing; only the lens state tells the label."""
+    generator = np.random.default_rng(seed)
+    states = generator.normal(size=(count, lens_dim)).astype(np.float32)
+    token_ids = [generator.integers(3, 300, generator.integers(4, 20)).tolist() for _ in range(count)]
+    return PromptSet(np.arange(count), token_ids, (states[:, 0] > 0).astype(np.int8), torch.from_numpy(states))
+
+
+def train(llm, config=None, **adapter):
+    adapted = llm.with_model(new_adapter(llm.model, adapter_config(**adapter), lens_dim=6, seed=3))
+    log = train_adapter(adapted, FORM, lens_decides(), lens_decides(seed=1), config or training_config())
+    return adapted, log
+
+
+def test_gates_learn_what_only_the_lens_knows(tiny_llm, tmp_path):
+    adapted, log = train(tiny_llm)
+    assert log["validation_auc"].max() > 0.9
+    assert log["rows"][-1] == 8 * 128
+    assert not adapted.model.training
+    scores = score_prompts(adapted, FORM, lens_decides(seed=1), 400, "")
+    adapted.model.save_pretrained(tmp_path)
+    loaded = adapted.with_model(load_adapter(adapted.model.unload(), str(tmp_path)))
+    np.testing.assert_array_equal(score_prompts(loaded, FORM, lens_decides(seed=1), 400, ""), scores)
+
+
+def test_the_best_validated_checkpoint_is_kept(tiny_llm):
+    adapted, log = train(tiny_llm)
+    from sklearn.metrics import roc_auc_score
+
+    validation = lens_decides(seed=1)
+    auc = roc_auc_score(validation.labels, score_prompts(adapted, FORM, validation, 400, ""))
+    assert auc == pytest.approx(log["validation_auc"].max(), abs=1e-9)
+
+
+def test_the_same_seed_gives_the_same_adapter(tiny_llm_folder):
+    from reclora_kedro.llm.language_model import load_language_model
+
+    states = []
+    for _ in range(2):
+        llm = load_language_model(str(tiny_llm_folder), dtype="float32", device="cpu")
+        adapted, _ = train(llm, training_config(epochs=1))
+        states.append({name: w for name, w in adapted.model.named_parameters() if w.requires_grad})
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_splitting_a_step_into_batches_keeps_its_gradient(tiny_llm):
+    prompts, rows = lens_decides(32), np.arange(32)
+    gradients = []
+    for budget in (10, 10_000):
+        adapted = tiny_llm.with_model(new_adapter(tiny_llm.model, adapter_config(gate_dropout=0.0), 6, seed=3))
+        with torch.no_grad():
+            for name, weights in adapted.model.named_parameters():
+                if "reclora_B" in name:
+                    weights.fill_(0.01)
+        loss = accumulate_gradients(adapted, FORM, prompts, rows, budget)
+        gradients.append((loss, {n: w.grad for n, w in adapted.model.named_parameters() if w.grad is not None}))
+        adapted.model.unload()
+    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
+    for name, gradient in gradients[0][1].items():
+        torch.testing.assert_close(gradient, gradients[1][1][name], atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_adapter_changes(tiny_llm):
+    before = {name: weights.clone() for name, weights in tiny_llm.model.named_parameters()}
+    adapted, _ = train(tiny_llm, training_config(epochs=1))
+    base = adapted.model.unload()
+    assert all(torch.equal(weights, before[name]) for name, weights in base.named_parameters())
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tiny_llm):
+    with pytest.raises(FloatingPointError, match="lower finetuning's learning_rate"):
+        train(tiny_llm, training_config(learning_rate=1e30, max_gradient_norm=1e30))
+
+
+def test_an_unknown_target_module_is_refused_with_the_names_there_are(tiny_llm):
+    with pytest.raises(ValueError, match=r"names query.*q_proj"):
+        new_adapter(tiny_llm.model, adapter_config(target_modules=("query",)), 6, seed=0)

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+from pydantic import ValidationError
+
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.pipelines.history import create_pipeline, nodes
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
+HIDDEN = 6
+
+
+def history_block(**changes: object) -> dict:
+    text = (CONF / "parameters_history.yml").read_text().replace("${globals:seed}", "42")
+    return yaml.safe_load(text)["history"] | changes
+
+
+def canonical_tables(one_class: bool = False) -> dict[str, pl.DataFrame]:
+    users, items, rows = 12, 30, 240
+    rng = np.random.default_rng(0)
+    return {
+        "interactions": pl.DataFrame(
+            {
+                "user_id": np.arange(rows) % users,
+                "item_id": rng.integers(items, size=rows),
+                "rating": rng.integers(1, 6, size=rows).astype(float),
+                "timestamp": np.arange(rows) // 2 + 1,
+                "label": np.ones(rows, dtype=np.int8) if one_class else (np.arange(rows) // users % 2).astype(np.int8),
+            }
+        ),
+        "items": pl.DataFrame({"item_id": range(items), "title": [f"Film {item}" for item in range(items)]}),
+        "users": pl.DataFrame({"user_id": range(users)}),
+    }
+
+
+@pytest.fixture
+def catalog_of(tmp_path, monkeypatch):
+    """The shipped catalog of the step, under tmp_path, with the given tables and parameters."""
+    monkeypatch.setattr(
+        nodes,
+        "embed_texts",
+        lambda llm, texts, max_tokens, tokens_per_batch: (
+            np.random.default_rng(1).normal(size=(len(texts), HIDDEN)).astype(np.float32)
+        ),
+    )
+
+    def build(tables: dict[str, pl.DataFrame], history: HistoryConfig) -> DataCatalog:
+        entries = yaml.safe_load((CONF / "catalog_history.yml").read_text())
+        for entry in entries.values():
+            entry["filepath"] = str(tmp_path / entry["filepath"])
+        catalog = DataCatalog.from_config(entries, save_version="2026-01-01T00.00.00.000Z")
+        for name, value in {**tables, "base_llm": "any", "params:history": history}.items():
+            catalog[name] = value
+        return catalog
+
+    return build
+
+
+def small_config() -> HistoryConfig:
+    return HistoryConfig(**history_block(prompt_rows={"few_shot": 40, "validation": 10, "test": None}))
+
+
+def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
+    catalog = catalog_of(canonical_tables(), small_config())
+    SequentialRunner().run(create_pipeline(), catalog)
+    samples, sequences = catalog.load("samples"), Sequences(**catalog.load("sequences"))
+    kept = 240 - 12 * 5
+    assert samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
+    assert samples.height == kept
+    assert len(sequences.label) == 240
+    for name, k in (("long_history", 60), ("short_history", 8)):
+        events = catalog.load(name)["events"]
+        assert events.shape == (kept, k)
+        assert events.dtype == np.int32
+    embeddings = catalog.load("item_embeddings")["embeddings"]
+    assert embeddings.shape == (30, HIDDEN)
+    assert embeddings.dtype == np.float32
+    assert catalog.load("prompt_rows")["use"].value_counts().sort("use").rows() == [
+        ("few_shot", 40),
+        ("test", 18),
+        ("validation", 10),
+    ]
+
+
+def test_embeddings_survive_the_file_as_they_were(catalog_of):
+    catalog = catalog_of(canonical_tables(), small_config())
+    SequentialRunner().run(create_pipeline(), catalog)
+    expected = nodes.embed_items("any", canonical_tables()["items"], small_config())["embeddings"]
+    np.testing.assert_array_equal(catalog.load("item_embeddings")["embeddings"], expected)
+
+
+def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):
+    catalog = catalog_of(canonical_tables(one_class=True), small_config())
+    with pytest.raises(ValueError, match="the train split has 144 rows, all with label 1"):
+        SequentialRunner().run(create_pipeline().to_nodes("split_interactions"), catalog)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_the_llm_node_is_tagged():
+    assert [node.name for node in create_pipeline().only_nodes_with_tags("gpu").nodes] == ["embed_items"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"min_histori": 5}, "min_histori"),
+        ({"short": {"kind": "retreived", "k": 8}}, "short.kind"),
+        ({"long": {"kind": "recent", "k": 0}}, "long.k"),
+        ({"prompt_rows": {"few_shot": 1, "validation": 1}}, "prompt_rows.test"),
+    ],
+)
+def test_a_mistake_in_the_parameters_is_refused_by_its_key(changes, key):
+    with pytest.raises(ValidationError, match=key):
+        HistoryConfig(**history_block(**changes))

@@ -1,0 +1,84 @@
+"""The lens step through Kedro, with the entries of conf/base."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+import yaml
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.pipelines.lens import create_pipeline
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
+
+
+@pytest.fixture
+def settings() -> LensConfig:
+    shipped = yaml.safe_load((CONF / "parameters_lens.yml").read_text())["lens"]
+    return LensConfig(**shipped | {"max_epochs": 1, "seed": 0, "device": "cpu"})
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
+    random = np.random.default_rng(0)
+    interactions = pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(8), 10),
+            "item_id": random.integers(12, size=80),
+            "rating": random.integers(1, 6, size=80).astype(float),
+            "timestamp": random.permutation(80) + 1,
+        }
+    ).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
+    items = pl.DataFrame({"item_id": range(12), "title": ["A title"] * 12, "genres": ["Drama, War"] * 12})
+    users = pl.DataFrame({"user_id": range(8), "gender": ["F", "M"] * 4})
+    sequences = build_sequences(interactions, items, users)
+    samples = build_samples(sequences, min_history=2)
+    split = pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(pl.lit("validation"))
+    samples = samples.with_columns(split=split)
+    inputs = {
+        "samples": samples,
+        "sequences": vars(sequences),
+        "long_history": {"events": recent_events(samples, sequences, 5)},
+        "items": items,
+        "users": users,
+        "prompt_rows": samples.select("row", "label")[[50, 7, 9]],
+        "params:lens": settings,
+    }
+    entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text())
+    for entry in entries.values():
+        entry["filepath"] = str(tmp_path / entry["filepath"])
+    catalog = DataCatalog.from_config(entries, save_version="2025-01-01T00.00.00.000Z")
+    for name, value in inputs.items():
+        catalog[name] = MemoryDataset(value)
+    return catalog
+
+
+def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: LensConfig) -> None:
+    SequentialRunner().run(create_pipeline(), catalog)
+    states, scores = catalog.load("lens_states"), catalog.load("lens_scores")
+    assert states["row"].tolist() == scores["row"].to_list() == [50, 7, 9]
+    assert states["row"].dtype == torch.int64
+    assert states["target"].shape == (3, settings.hidden_dim)
+    assert {"user", "fields"} < set(states)
+    assert scores.schema == {"row": pl.UInt32, "score": pl.Float64}
+    assert scores["score"].is_between(0, 1).all()
+    assert catalog.load("lens_training_log").height == 1
+    assert catalog.load("lens_config")["lens"] == settings.model_dump()
+
+
+def test_states_come_from_the_stored_lens_alone(catalog: DataCatalog) -> None:
+    SequentialRunner().run(create_pipeline(), catalog)
+    stored = catalog.load("lens_states")["target"]
+    lens = {name: catalog.load(name) for name in ("lens_config", "lens_weights")}
+    for name in ("lens_states", "lens_scores"):
+        catalog[name] = MemoryDataset()
+    for name, value in lens.items():
+        catalog[name] = MemoryDataset(value)
+    SequentialRunner().run(create_pipeline().only_nodes("compute_lens_states"), catalog)
+    assert torch.equal(catalog.load("lens_states")["target"], stored)

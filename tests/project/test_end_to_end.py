@@ -1,0 +1,163 @@
+"""The whole DAG on a fabricated log with a tiny random LLM, and what stands in the catalog afterwards."""
+
+import json
+
+import polars as pl
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+MODELS = ["lens", "untrained", "shared_lora", "reclora"]
+
+
+def kedro_run(project, **arguments):
+    """Run pipelines in a session of their own, as `kedro run --env test` does."""
+    bootstrap_project(project)
+    runtime_params = arguments.pop("runtime_params", None)
+    with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
+        session.run(**arguments)
+        return session.load_context().catalog
+
+
+def versions(project, name):
+    return sorted(path.name for path in (project / "data").glob(f"0*/**/{name}/*"))
+
+
+def test_every_boundary_is_stored_and_versioned(finished_run):
+    catalog = finished_run.catalog
+    stored = [name for name in finished_run.outputs if name in catalog]
+    assert set(stored) == set(finished_run.outputs)
+    for name in stored:
+        assert catalog.get(name).exists(), name
+        assert catalog.get(name).resolve_load_version(), name
+
+
+def test_metrics_are_a_list_of_records_one_a_model(finished_run):
+    metrics = finished_run.catalog.load("metrics")
+    assert [record["model"] for record in metrics] == MODELS
+    for record in metrics:
+        assert set(record) == {
+            "model", "rows", "positives", "auc", "auc_low", "auc_high", "log_loss", "accuracy"
+        }  # fmt: skip
+        assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
+        assert record["rows"] == metrics[0]["rows"] > record["positives"] > 0
+    pairs = finished_run.catalog.load("comparisons")
+    assert len(pairs) == 6
+
+
+def test_scores_are_of_the_same_test_rows(finished_run):
+    scores = finished_run.catalog.load("scores")
+    rows = finished_run.catalog.load("prompt_rows").filter(pl.col("use") == "test")
+    assert scores["model"].unique(maintain_order=True).to_list() == MODELS
+    for (_,), part in scores.group_by("model"):
+        assert part["row"].to_list() == rows["row"].to_list()
+    assert scores["score"].is_between(0, 1).all()
+
+
+def test_no_test_row_is_learnt_from(finished_run):
+    samples = finished_run.catalog.load("samples")
+    rows = finished_run.catalog.load("prompt_rows").join(samples, on="row")
+    split_of = dict(rows.select("use", "split").unique().iter_rows())
+    assert split_of == {"few_shot": "train", "validation": "validation", "test": "test"}
+    latest = samples.group_by("split").agg(first=pl.col("timestamp").min(), last=pl.col("timestamp").max())
+    times = {split: (first, last) for split, first, last in latest.iter_rows()}
+    assert times["train"][1] <= times["validation"][0] <= times["validation"][1] <= times["test"][0]
+
+
+def test_the_manifest_ties_the_run_together(finished_run):
+    manifest = finished_run.catalog.load("run_manifest")
+    assert manifest["environment"] == "test"
+    assert manifest["saved"]["scores"].startswith("version ")
+    assert manifest["loaded"]["raw_items"].startswith("sha256 ")
+    assert manifest["parameters"]["finetuning"]["variants"].keys() == {"shared_lora", "reclora"}
+    assert {"kedro", "peft", "torch", "transformers"} <= manifest["packages"].keys()
+    assert set(manifest["saved"]) == set(finished_run.outputs)
+
+
+def test_dirty_rows_are_reported_not_dropped_silently(finished_run):
+    report = {record["check"]: record["rows"] for record in finished_run.catalog.load("ingestion_report")}
+    assert sum(rows > 0 for rows in report.values()) >= 6, report
+
+
+def test_the_report_is_one_self_contained_page(finished_run):
+    page = finished_run.catalog.load("evaluation_report")
+    assert "<html" in page
+    assert all(model in page for model in MODELS)
+    assert 'src="http' not in page
+
+
+def test_evaluation_alone_reads_the_stored_scores_again(finished_run):
+    before = finished_run.catalog.load("metrics")
+    scores = versions(finished_run.project, "scores.parquet")
+    catalog = kedro_run(finished_run.project, pipeline_names=["evaluation"])
+    assert catalog.load("metrics") == before
+    assert versions(finished_run.project, "scores.parquet") == scores
+
+
+def test_the_gpu_tag_runs_the_llm_nodes_alone_with_the_same_result(finished_run):
+    before = finished_run.catalog.load("reclora.scores")
+    bootstrap_project(finished_run.project)
+    catalog = kedro_run(finished_run.project, tags=["gpu"])
+    assert catalog.load("reclora.scores")["score"].to_list() == before["score"].to_list()
+    nodes = catalog.load("run_manifest")["nodes"]
+    assert set(nodes) == {
+        "embed_items",
+        "score_untrained",
+        "shared_lora.train_adapter",
+        "shared_lora.score_adapter",
+        "reclora.train_adapter",
+        "reclora.score_adapter",
+    }
+
+
+def test_a_run_that_stopped_goes_on_where_it_was(finished_run):
+    newest = sorted((finished_run.project / "data/07_model_output/scores.parquet").iterdir())
+    for version in newest:
+        (version / "scores.parquet").unlink()
+        version.rmdir()
+    catalog = kedro_run(finished_run.project, only_missing_outputs=True)
+    assert catalog.load("scores").height > 0
+    assert not any(name.endswith("train_adapter") for name in catalog.load("run_manifest")["nodes"])
+
+
+def test_another_variant_is_a_few_lines_of_yaml(fabricated_project):
+    base = json.loads(json.dumps(_variant(fabricated_project, "reclora")))
+    base["adapter"]["gate_input"] = "user"
+    base["adapter"]["composition"] = "sum_of_products"
+    (fabricated_project / "conf/test/parameters_variant.yml").write_text(
+        json.dumps({"finetuning": {"variants": {"reclora_user": base}}})
+    )
+    kedro_run(fabricated_project, pipeline_names=["ingestion", "history", "lens"])
+    catalog = kedro_run(fabricated_project, pipeline_names=["finetuning", "scoring", "evaluation"])
+    assert [record["model"] for record in catalog.load("metrics")] == [*MODELS, "reclora_user"]
+    assert catalog.get("reclora_user.adapter").preview()["gate_input"] == "user"
+
+
+def _variant(project, name):
+    bootstrap_project(project)
+    with KedroSession.create(project, env="test") as session:
+        return session.load_context().config_loader["parameters"]["finetuning"]["variants"][name]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "pattern"),
+    [
+        ({"history.min_histry": 3}, "min_histry"),
+        ({"finetuning.variants.reclora.training.epoch": 3}, "epoch"),
+        ({"prompt.positive_answer": "Certainly"}, "Certainly"),
+        ({"finetuning.variants.reclora.adapter.gate_input": "item"}, "gate_input"),
+    ],
+)
+def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters, pattern):
+    before = versions(finished_run.project, "*")
+    nested = {}
+    for path, value in parameters.items():
+        *parents, key = path.split(".")
+        block = nested
+        for parent in parents:
+            block = block.setdefault(parent, {})
+        block[key] = value
+    with pytest.raises(Exception, match=pattern):
+        kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=nested)
+    if "Certainly" not in pattern:
+        assert versions(finished_run.project, "*") == before
