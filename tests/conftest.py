@@ -1,18 +1,13 @@
 """What several tests share: the tiny random LLM."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
+from fabricate import fabricate_llm
 
 
 @pytest.fixture(scope="session")
 def tiny_llm_folder(tmp_path_factory):
     """Folder with a two-layer random LLM and its tokenizer."""
-    from fabricate import fabricate_llm
-
     folder = tmp_path_factory.mktemp("llm")
     fabricate_llm(folder)
     return folder

@@ -26,11 +26,17 @@ def fabricate_tables(users: int = 60, items: int = 40, seed: int = 0) -> dict[st
             likes = genre_of[item] == taste_of[user]
             rating = int(np.clip(round(generator.normal(4.6 if likes else 2.6, 0.8)), 1, 5))
             rows.append((user + 1, int(item) + 1, rating, clock))
-    rows += [rows[0], (1, 2, 9, 880_000_000), (2, 3, 4, 0), (users + 1, 1, 4, 881_000_000), (3, items + 1, 2, 882_000_000)]
+    rows += [
+        rows[0],
+        (1, 2, 9, 880_000_000),
+        (2, 3, 4, 0),
+        (users + 1, 1, 4, 881_000_000),
+        (3, items + 1, 2, 882_000_000),
+    ]
     shuffled = [rows[i] for i in generator.permutation(len(rows))]
     return {
         "interactions": pl.DataFrame(
-            shuffled, orient="row", schema={name: pl.Int64 for name in ("user_id", "movie_id", "rating", "timestamp")}
+            shuffled, orient="row", schema=dict.fromkeys(("user_id", "movie_id", "rating", "timestamp"), pl.Int64)
         ),
         "items": pl.DataFrame(
             {
@@ -65,7 +71,12 @@ def fabricate_llm(folder: Path, words: tuple[str, ...] = ("Yes", "No")) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
     )
-    text = [" ".join(("", *words)) * 4, *words, *GENRES, "A viewer, age gender occupation. Liked: Disliked: Will they like Film?"]
+    text = [
+        " ".join(("", *words)) * 4,
+        *words,
+        *GENRES,
+        "A viewer, age gender occupation. Liked: Disliked: Will they like Film?",
+    ]
     bpe.train_from_iterator(text * 50, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>", pad_token="<|endoftext|>")
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})

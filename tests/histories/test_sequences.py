@@ -3,8 +3,8 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from random_logs import ITEMS, USERS, history_of, logs
 
+from histories.random_logs import ITEMS, USERS, history_of, logs
 from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
 
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from reclora_kedro.llm.language_model import choose_device, choose_dtype, load_language_model
+from reclora_kedro.llm.devices import choose_device, choose_dtype
+from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.package_files import package_file
 
 

@@ -98,7 +98,7 @@ def test_embeddings_survive_the_file_as_they_were(catalog_of):
 def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):
     catalog = catalog_of(canonical_tables(one_class=True), small_config())
     with pytest.raises(ValueError, match="the train split has 144 rows, all with label 1"):
-        SequentialRunner().run(create_pipeline().to_nodes("split_interactions"), catalog)
+        SequentialRunner().run(create_pipeline(), catalog)
     assert not list(tmp_path.rglob("*.*"))
 
 

@@ -44,10 +44,11 @@ def assemble_history(
 
 def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.ndarray:
     """The user's last k events before each sample: int32, shape (rows, k), see `assemble_history`."""
-    end = samples["history_end"].to_numpy()[:, None]
-    start = np.maximum(sequences.offsets[samples["user_index"].to_numpy()][:, None], end - k)
-    events = start + np.arange(k)
-    return np.where(events < end, events, -1).astype(np.int32)
+    end = samples["history_end"].to_numpy().astype(np.int32)
+    start = np.maximum(sequences.offsets[samples["user_index"].to_numpy()], end - k).astype(np.int32)
+    events = start[:, None] + np.arange(k, dtype=np.int32)
+    events[events >= end[:, None]] = -1
+    return events
 
 
 def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray, k: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
 from reclora_kedro.lens.features import LensRows, encode_entities
+from reclora_kedro.llm.devices import choose_device
 
 SCORING_BATCH_ROWS = 2048
 
@@ -52,11 +53,6 @@ def fit_lens(
         rows = LensRows(samples, sequences, long_history, config.recent_length)
         log = _train(lens, rows, samples)
     return lens.cpu().freeze(), log
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of that name; `auto` is cuda where there is one, else the CPU."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
 
 
 def _require_both_classes(samples: pl.DataFrame) -> None:
@@ -98,7 +94,7 @@ def _seen(index: pl.Series, count: int) -> np.ndarray:
 
 
 def _train(lens: Lens, rows: LensRows, samples: pl.DataFrame) -> pl.DataFrame:
-    config, device = lens.config, pick_device(lens.config.device)
+    config, device = lens.config, choose_device(lens.config.device)
     lens.to(device)
     train, validation = (np.flatnonzero((samples["split"] == split).to_numpy()) for split in ("train", "validation"))
     labels = torch.tensor(samples["label"].to_numpy(), dtype=torch.float32)
@@ -165,7 +161,7 @@ def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str
         Float32 states by kind, each of shape (n, state_dim(kind)), and float64 probabilities of a like, shape (n,); all
         on the CPU.
     """
-    device = pick_device(lens.config.device)
+    device = choose_device(lens.config.device)
     lens.to(device)
     states: dict[str, Tensor] = {
         kind: _in_batches(partial(lens.states, kind=kind), rows, chosen, device) for kind in STATE_KINDS

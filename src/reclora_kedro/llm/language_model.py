@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+from reclora_kedro.llm.devices import choose_device, choose_dtype
+
 
 @dataclass(frozen=True)
 class LanguageModel:
@@ -76,36 +78,6 @@ def load_language_model(
             ".gguf file. Change `source` of the catalog entry `base_llm`."
         ) from error
     return LanguageModel(model.requires_grad_(False).eval().to(target), tokenizer, source)
-
-
-def choose_device(device: str) -> torch.device:
-    """The named device; for ``auto`` the first GPU, or the CPU without one."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The named torch type; for ``auto`` bfloat16 where the device multiplies it fast, else float32.
-
-    Examples:
-        >>> choose_dtype("float32", torch.device("cpu"))
-        torch.float32
-        >>> choose_dtype("float31", torch.device("cpu"))
-        Traceback (most recent call last):
-        ...
-        ValueError: dtype is 'float31'; expected auto, bfloat16, float16 or float32.
-    """
-    if dtype == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.get_device_capability(device) >= (8, 0)
-        else:
-            fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-        return torch.bfloat16 if fast else torch.float32
-    named = getattr(torch, dtype, None)
-    if dtype not in ("bfloat16", "float16", "float32") or not isinstance(named, torch.dtype):
-        raise ValueError(f"dtype is {dtype!r}; expected auto, bfloat16, float16 or float32.")
-    return named
 
 
 def cached_gguf(file: Path, dtype: torch.dtype) -> str:

@@ -12,7 +12,7 @@ from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
 
 
-def split_interactions(
+def collect_samples(
     interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, history: HistoryConfig
 ) -> tuple[dict[str, np.ndarray], pl.DataFrame]:
     """Each user's sequence, and the samples with their split."""

@@ -4,9 +4,9 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.history.nodes import (
     assemble_histories,
+    collect_samples,
     embed_items,
     select_prompt_rows,
-    split_interactions,
 )
 
 
@@ -14,11 +14,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     """From the canonical tables to the split, the sequences, and each sample's long and short history."""
     return Pipeline(
         [
+            # Independent nodes run in the order of their names: this one, which refuses a log that cannot be split,
+            # comes before embed_items, which takes minutes and writes a file.
             Node(
-                split_interactions,
+                collect_samples,
                 inputs=["interactions", "items", "users", "params:history"],
                 outputs=["sequences", "samples"],
-                name="split_interactions",
+                name="collect_samples",
             ),
             Node(
                 select_prompt_rows,

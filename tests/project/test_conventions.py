@@ -1,0 +1,144 @@
+"""Conventions that the configuration and the code keep."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
+LAYER_FOLDERS = {
+    "raw": "01_raw",
+    "intermediate": "02_intermediate",
+    "primary": "03_primary",
+    "feature": "04_feature",
+    "model_input": "05_model_input",
+    "models": "06_models",
+    "model_output": "07_model_output",
+    "reporting": "08_reporting",
+}
+ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("base", "local"))
+CATALOG_FILES = sorted(CONF.glob("**/catalog*.yml"))
+PARAMETER_FILES = sorted([*CONF.glob("**/parameters*.yml"), *CONF.glob("**/globals.yml")])
+
+
+def identity(path):
+    return str(path.relative_to(CONF))
+
+
+@pytest.fixture(scope="module")
+def project():
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT) as session:
+        context = session.load_context()
+        yield context, pipelines["__default__"]
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return {
+        name: entry
+        for path in CATALOG_FILES
+        if path.parent.name == "base"
+        for name, entry in yaml.safe_load(path.read_text()).items()
+    }
+
+
+def test_every_catalog_entry_is_used(project, entries):
+    _, whole = project
+    used = whole.datasets() | {"run_manifest"}
+    for name in entries:
+        pattern = re.compile(re.sub(r"\\{\w+\\}", r"\\w+", re.escape(name)))
+        assert any(pattern.fullmatch(dataset) for dataset in used), name
+
+
+def test_every_boundary_is_a_catalog_entry(project):
+    context, whole = project
+    missing = {name for name in whole.datasets() if not name.startswith("params:") and name not in context.catalog}
+    assert not missing
+
+
+def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
+    for name, entry in entries.items():
+        layer = entry["metadata"]["kedro-viz"]["layer"]
+        assert layer in LAYER_FOLDERS, name
+        path = entry.get("filepath", "")
+        if path.startswith("data/"):
+            assert path.startswith(f"data/{LAYER_FOLDERS[layer]}/"), name
+
+
+def test_everything_that_is_saved_is_versioned(project):
+    context, whole = project
+    for name in whole.all_outputs() | {"run_manifest"}:
+        assert context.catalog.get(name)._version is not None, name
+
+
+def test_nothing_is_saved_as_a_pickle(entries):
+    assert not [name for name, entry in entries.items() if "pickle" in entry["type"].lower()]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_environment_resolves(environment):
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=environment) as session:
+        context = session.load_context()
+        assert context.params
+        assert all(name in context.catalog for name in pipelines["__default__"].datasets() if "params:" not in name)
+
+
+def test_every_parameter_is_used(project):
+    context, whole = project
+    used = {name.removeprefix("params:") for name in whole.datasets() if name.startswith("params:")}
+
+    def walk(block, path):
+        if any(path == name or path.startswith(f"{name}.") for name in used):
+            return
+        assert isinstance(block, dict), f"parameter {path} is used by no node"
+        for key, value in block.items():
+            walk(value, f"{path}.{key}" if path else key)
+
+    walk(context.config_loader["parameters"], "")
+
+
+@pytest.mark.parametrize("path", PARAMETER_FILES, ids=identity)
+def test_every_parameter_has_a_comment(path):
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        is_value = re.match(r"\s*[\w_]+:\s*\S", line) and not re.match(r"\s*[\w_]+:\s*(#|[{&*|>\[]*$)", line)
+        assert not is_value or "#" in line or "<<" in line or "*" in line or "{" in line, (
+            f"{path.name}:{number}: {line}"
+        )
+
+
+@pytest.mark.parametrize("path", PARAMETER_FILES, ids=identity)
+def test_every_parameter_file_says_what_it_is_for(path):
+    assert path.read_text().startswith("# ")
+
+
+def test_gpu_nodes_carry_their_tag(project):
+    _, whole = project
+    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.name != "build_prompts"}
+    assert loads_llm == {node.name for node in whole.nodes if "gpu" in node.tags}
+
+
+def test_the_ingestion_pipeline_never_loads_torch():
+    code = (
+        "import sys; from pathlib import Path; from kedro.framework.startup import bootstrap_project;"
+        f"bootstrap_project(Path({str(ROOT)!r}));"
+        "from kedro.framework.project import pipelines; pipelines.set_requested(['ingestion']);"
+        "assert pipelines['ingestion'].nodes; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_no_lock_or_index_address_is_committed():
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    assert "--index-url" not in lock
+    assert lock.count("--hash=sha256:") > 500
