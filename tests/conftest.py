@@ -1,8 +1,13 @@
 """What several tests share: the tiny random LLM."""
 
 import pytest
+from hypothesis import settings
 
 from fabricate import fabricate_llm
+
+# Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
+settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("reproducible")
 
 
 @pytest.fixture(scope="session")

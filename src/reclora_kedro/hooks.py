@@ -11,7 +11,7 @@ from typing import Any
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.variants import remember_variants
 
@@ -30,24 +30,28 @@ class VariantHooks:
 class RunManifestHooks:
     """Writes `run_manifest`: what a result was made from, and with what."""
 
-    def __init__(self) -> None:
-        self._start = time.time()
-
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the session's parameters for the manifest."""
         self._start = time.time()
+        self._finished: list[Node] = []
         self._parameters = context.config_loader["parameters"]
         self._project = Path(context.project_path)
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def after_node_run(self, node: Node) -> None:
+        """Note a node that really ran: a run may leave out those whose outputs are there."""
+        self._finished.append(node)
+
+    @hook_impl
+    def after_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Save the manifest of a run that succeeded."""
+        pipeline = Pipeline(self._finished)
         manifest = {
             "run_id": run_params["run_id"],
             "environment": run_params["env"],
             "pipelines": run_params["pipeline_names"] or ["__default__"],
-            "nodes": [node.name for node in pipeline.nodes],
+            "nodes": [node.name for node in self._finished],
             "seconds": round(time.time() - self._start, 1),
             "seed": self._parameters["history"]["seed"],
             "parameters": self._parameters,

@@ -1,6 +1,6 @@
 import polars as pl
 
-from histories.random_logs import USERS, history_of
+from random_logs import USERS, history_of
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import recent_events
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histories.random_logs import ITEMS, USERS, History, history_of, item_embeddings, logs
+from random_logs import ITEMS, USERS, History, history_of, item_embeddings, logs
 from reclora_kedro.histories import retrieval
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
 from reclora_kedro.interactions.splits import SplitConfig, assign_splits

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from histories.random_logs import ITEMS, USERS, history_of, logs
+from random_logs import ITEMS, USERS, history_of, logs
 from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
 
 

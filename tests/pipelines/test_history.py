@@ -63,7 +63,13 @@ def catalog_of(tmp_path, monkeypatch):
 
 
 def small_config() -> HistoryConfig:
-    return HistoryConfig(**history_block(prompt_rows={"few_shot": 40, "validation": 10, "test": None}))
+    return HistoryConfig(
+        **history_block(
+            long={"kind": "retrieved", "k": 12},
+            short={"kind": "recent", "k": 4},
+            prompt_rows={"few_shot": 40, "validation": 10, "test": None},
+        )
+    )
 
 
 def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
@@ -74,7 +80,7 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     assert samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
     assert samples.height == kept
     assert len(sequences.label) == 240
-    for name, k in (("long_history", 60), ("short_history", 8)):
+    for name, k in (("long_history", 12), ("short_history", 4)):
         events = catalog.load(name)["events"]
         assert events.shape == (kept, k)
         assert events.dtype == np.int32

@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_project(folder):
-    """The project's configuration in a folder of its own, with fabricated raw data; the code is shared."""
+    """The project in a folder of its own, with fabricated raw data."""
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf/local").mkdir()
     shutil.copy(ROOT / "pyproject.toml", folder)
-    (folder / "src").symlink_to(ROOT / "src", target_is_directory=True)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     fabricate(folder / "data/01_raw/fabricated")
     return folder
 
@@ -28,10 +28,12 @@ def copy_project(folder):
 def finished_run(tmp_path_factory):
     """A finished `kedro run --env test`: its project folder, catalog and the names of what it stored."""
     project = copy_project(tmp_path_factory.mktemp("project"))
-    bootstrap_project(project)
-    with KedroSession.create(project, env="test") as session:
-        session.run()
-        catalog = session.load_context().catalog
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test") as session:
+            session.run()
+            catalog = session.load_context().catalog
     return SimpleNamespace(project=project, catalog=catalog, outputs=pipelines["__default__"].all_outputs())
 
 

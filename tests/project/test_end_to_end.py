@@ -12,11 +12,13 @@ MODELS = ["lens", "untrained", "shared_lora", "reclora"]
 
 def kedro_run(project, **arguments):
     """Run pipelines in a session of their own, as `kedro run --env test` does."""
-    bootstrap_project(project)
     runtime_params = arguments.pop("runtime_params", None)
-    with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
-        session.run(**arguments)
-        return session.load_context().catalog
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
+            session.run(**arguments)
+            return session.load_context().catalog
 
 
 def versions(project, name):
@@ -96,7 +98,6 @@ def test_evaluation_alone_reads_the_stored_scores_again(finished_run):
 
 def test_the_gpu_tag_runs_the_llm_nodes_alone_with_the_same_result(finished_run):
     before = finished_run.catalog.load("reclora.scores")
-    bootstrap_project(finished_run.project)
     catalog = kedro_run(finished_run.project, tags=["gpu"])
     assert catalog.load("reclora.scores")["score"].to_list() == before["score"].to_list()
     nodes = catalog.load("run_manifest")["nodes"]

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
+from threadpoolctl import threadpool_limits
 
 from reclora_kedro.histories.sequences import Sequences
 
@@ -64,11 +65,13 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     target = samples["item_index"].to_numpy()
     end = samples["history_end"].to_numpy()
     history = np.full((samples.height, k), -1, dtype=np.int32)
-    for user, rows in _blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):
-        start = sequences.offsets[user]
-        past_items = sequences.item_index[start : end[rows].max()]
-        positions = _top_positions(directions[target[rows]] @ directions[past_items].T, end[rows] - start, k)
-        history[rows, : positions.shape[1]] = np.where(positions >= 0, positions + start, -1)
+    # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
+    with threadpool_limits(1, user_api="blas"):
+        for user, rows in _blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):
+            start = sequences.offsets[user]
+            past_items = sequences.item_index[start : end[rows].max()]
+            positions = _top_positions(directions[target[rows]] @ directions[past_items].T, end[rows] - start, k)
+            history[rows, : positions.shape[1]] = np.where(positions >= 0, positions + start, -1)
     return history
 
 

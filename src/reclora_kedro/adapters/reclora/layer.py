@@ -47,13 +47,13 @@ def personalized_update(
     Returns:
         The update, shape (batch, ..., out), in the type of ``x``.
     """
+    N, r, _ = A.shape
     z = F.linear(x, A.flatten(0, 1).to(x.dtype))
     if weights is not None:
-        alpha = weights.to(x.dtype).view(len(x), *[1] * (x.dim() - 2), -1, 1)
-        z = z.unflatten(-1, A.shape[:2])
-        if composition == "product_of_sums":
-            z = (alpha * z).sum(-2, keepdim=True)
-        z = (alpha * z).flatten(-2)
+        alpha = weights.to(x.dtype).repeat_interleave(r, dim=1).view(len(x), *[1] * (x.dim() - 2), N * r)
+        z = alpha * z
+        if composition == "product_of_sums":  # sum over the N meta-LoRAs, and hand each of them the sum
+            z = alpha * (z @ torch.eye(r).repeat(N, N).to(z))
     return F.linear(z, (B.flatten(1) * scaling).to(x.dtype))
 
 
