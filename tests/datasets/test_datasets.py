@@ -1,0 +1,52 @@
+import json
+
+import pytest
+import torch
+from kedro.io import DatasetError, Version
+from peft import get_peft_model
+
+from reclora_kedro.adapters.personalized import load_adapter
+from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.datasets.causal_lm import CausalLMDataset
+from reclora_kedro.datasets.peft_adapter import PeftAdapterDataset
+
+
+def test_a_base_llm_is_loaded_and_never_written(tiny_llm_folder):
+    dataset = CausalLMDataset(source=str(tiny_llm_folder), dtype="float32", device="cpu")
+    assert dataset.load().name == str(tiny_llm_folder)
+    with pytest.raises(DatasetError, match="read only"):
+        dataset.save(None)
+
+
+def peft_model(llm):
+    return get_peft_model(llm.model, RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=2, lens_dim=4))
+
+
+def test_every_version_of_an_adapter_is_kept_and_loads(tiny_llm, tmp_path):
+    model = peft_model(tiny_llm)
+    weights = {name: w.clone() for name, w in model.named_parameters() if w.requires_grad}
+    for version in ("1", "2"):
+        PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version(None, version)).save(model)
+    newest = PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version(None, None))
+    assert newest.exists()
+    assert newest.resolve_load_version() == "2"
+    assert newest.preview()["num_meta_loras"] == 2
+    loaded = load_adapter(model.unload(), newest.load())
+    assert all(torch.equal(dict(loaded.named_parameters())[name], w) for name, w in weights.items())
+    assert not list(tmp_path.glob("**/.draft-*"))
+
+
+def test_half_an_adapter_does_not_exist(tiny_llm, tmp_path):
+    dataset = PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version(None, None))
+    assert not dataset.exists()
+    torn = tmp_path / "adapter/2026-01-01T00.00.00.000Z/adapter"
+    torn.mkdir(parents=True)
+    (torn / "adapter_model.safetensors").write_bytes(b"")
+    assert not dataset.exists()
+
+
+def test_an_adapter_folder_holds_no_pickle(tiny_llm, tmp_path):
+    PeftAdapterDataset(filepath=f"{tmp_path}/adapter").save(peft_model(tiny_llm))
+    files = sorted(path.name for path in (tmp_path / "adapter").iterdir())
+    assert files == ["adapter_config.json", "adapter_model.safetensors"]
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["peft_type"] == "RECLORA"
