@@ -15,7 +15,7 @@ def test_a_base_llm_is_loaded_and_never_written(tiny_llm_folder):
     dataset = CausalLMDataset(source=str(tiny_llm_folder), dtype="float32", device="cpu")
     assert dataset.load().name == str(tiny_llm_folder)
     with pytest.raises(DatasetError, match="read only"):
-        dataset.save(None)
+        dataset.save("a model")
 
 
 def peft_model(llm):
