@@ -7,6 +7,8 @@ from reclora_kedro.package_files import package_file
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
+# PEFT 0.21 still asks transformers by the old name.
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 HOOKS = (VariantHooks(), RunManifestHooks())
 

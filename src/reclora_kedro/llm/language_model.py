@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.llm.devices import choose_device, choose_dtype
 
@@ -64,6 +66,8 @@ def load_language_model(
         FileNotFoundError: there is no such file, folder or hub id, or it has no safetensors weights.
         ValueError: ``dtype`` names no torch type.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     target = choose_device(device)
     weights_type = choose_dtype(dtype, target)
     folder = cached_gguf(Path(source), weights_type) if source.endswith(".gguf") else source
