@@ -1,14 +1,12 @@
 """The evaluation step: stored scores and training logs to metrics, figures and the report."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.variants import variant_names
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline(**kwargs: object) -> Pipeline:
     """Evaluation of the lens, the untrained LLM and every variant on the same test rows."""
     training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variant_names()}
     results = {"metrics": "metrics", "comparisons": "comparisons", "config": "params:evaluation"}

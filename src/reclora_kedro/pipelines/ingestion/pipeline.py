@@ -1,13 +1,11 @@
 """The ingestion pipeline."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline(**kwargs: object) -> Pipeline:
     """Raw tables, whatever the catalog says they are, to the canonical ones."""
     return Pipeline(
         [

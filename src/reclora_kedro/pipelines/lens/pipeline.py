@@ -1,13 +1,11 @@
 """Wiring of the lens step."""
 
-from typing import Any
-
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.lens.nodes import compute_lens_states, train_lens
 
 
-def create_pipeline(**kwargs: Any) -> Pipeline:
+def create_pipeline(**kwargs: object) -> Pipeline:
     """Samples and histories in; the lens, its training log, and its states and scores of the prompt rows out."""
     return Pipeline(
         [
