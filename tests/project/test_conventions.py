@@ -141,4 +141,5 @@ def test_the_ingestion_pipeline_never_loads_torch():
 def test_no_lock_or_index_address_is_committed():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock
+    assert "index-url" not in lock
     assert lock.count("--hash=sha256:") > 500
