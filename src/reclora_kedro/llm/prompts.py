@@ -1,6 +1,5 @@
 """Prompts: a record of user, history and target item becomes text, and the text becomes tokens."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +8,6 @@ import polars as pl
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field
-
-logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
