@@ -25,9 +25,8 @@ ROWS = pl.DataFrame({"row": [2, 3], "use": ["few_shot", "test"], "label": [1, 0]
 
 def records(users: pl.DataFrame = USERS) -> list[dict]:
     history = history_of(LOG)
-    return prompt_records(
-        ROWS, history.samples, history.sequences, recent_events(history.samples, history.sequences, 2), ITEMS, users
-    )
+    events = recent_events(history.samples[ROWS["row"].to_numpy()], history.sequences, 2)
+    return prompt_records(ROWS, history.samples, history.sequences, events, ITEMS, users)
 
 
 def test_a_record_tells_who_saw_what_and_is_asked_about_what():

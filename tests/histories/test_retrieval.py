@@ -31,8 +31,9 @@ def reference(history: History, embeddings: np.ndarray, window: WindowConfig) ->
 
         ranked = sorted(past, key=rank if window.kind == "retrieved" else None)
         kept = sorted(ranked[-window.k :])
-        rows.append(kept + [-1] * (window.k - len(kept)))
-    return np.array(rows, dtype=np.int32)
+        rows.append(kept)
+    length = max(1, *map(len, rows))
+    return np.array([kept + [-1] * (length - len(kept)) for kept in rows], dtype=np.int32)
 
 
 @given(logs(), item_embeddings(), WINDOWS, st.sampled_from([1, 7, 2**18]))

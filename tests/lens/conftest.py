@@ -8,18 +8,18 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
 
-USERS, ITEMS, EVENTS_PER_USER, LONG_LENGTH = 30, 40, 20, 6
+USERS, ITEMS, EVENTS_PER_USER = 30, 40, 20
 
 
 @dataclass(frozen=True)
 class LensData:
     samples: pl.DataFrame
     sequences: Sequences
-    long_history: np.ndarray
+    item_embeddings: np.ndarray
     items: pl.DataFrame
     users: pl.DataFrame
 
@@ -72,7 +72,7 @@ def data() -> LensData:
         .then(pl.lit("validation"))
         .otherwise(pl.lit("test"))
     )
-    return LensData(samples, sequences, recent_events(samples, sequences, LONG_LENGTH), items, users)
+    return LensData(samples, sequences, random.normal(size=(ITEMS, 4)), items, users)
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +80,7 @@ def config() -> LensConfig:
     return LensConfig(
         model="din",
         recent_length=5,
+        long_history=WindowConfig(kind="recent", k=6),
         embedding_dim=8,
         attention_dim=8,
         hidden_dim=16,

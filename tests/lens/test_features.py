@@ -3,7 +3,10 @@
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
+from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
+from reclora_kedro.lens import features
 from reclora_kedro.lens.features import LensRows, encode_entities
 
 
@@ -44,21 +47,40 @@ def test_tables_without_fields_or_values(fields: dict) -> None:
     assert codes.values == 0
 
 
-def test_a_batch_holds_what_the_sequences_say(data) -> None:
-    rows = LensRows(data.samples, data.sequences, data.long_history, recent_length=4)
-    batch = rows.batch(np.array([200, 3]))
-    for place, row in enumerate((200, 3)):
-        sample = data.samples.row(row, named=True)
-        start, end = data.sequences.offsets[sample["user_index"]], sample["history_end"]
-        assert batch.user[place] == sample["user_index"]
-        assert batch.item[place] == sample["item_index"]
-        for history, length in ((batch.recent_history, 4), (batch.long_history, 6)):
-            events = np.arange(max(start, end - length), end)
-            assert history.mask[place].sum() == len(events)
-            assert history.item[place, : len(events)].tolist() == data.sequences.item_index[events].tolist()
-            assert history.rating[place, : len(events)].tolist() == data.sequences.rating_level[events].tolist()
+@pytest.mark.parametrize("chunk", [features.WINDOW_EVENTS, 1])
+def test_batches_hold_what_the_sequences_say(data, monkeypatch, chunk) -> None:
+    monkeypatch.setattr(features, "WINDOW_EVENTS", chunk)
+    window = WindowConfig(kind="recent", k=6)
+    rows = LensRows(data.samples, data.sequences, data.item_embeddings, recent_length=4, long_history=window)
+    chosen = np.array([200, 3, 77, 8, 150])
+    batches = list(rows.batches(chosen, 2))
+    assert [numbers.tolist() for numbers, _ in batches] == [[200, 3], [77, 8], [150]]
+    for numbers, batch in batches:
+        for place, row in enumerate(numbers):
+            sample = data.samples.row(int(row), named=True)
+            start, end = data.sequences.offsets[sample["user_index"]], sample["history_end"]
+            assert batch.user[place] == sample["user_index"]
+            assert batch.item[place] == sample["item_index"]
+            for history, length in ((batch.recent_history, 4), (batch.long_history, 6)):
+                events = np.arange(max(start, end - length), end)
+                assert history.mask[place].sum() == len(events)
+                assert history.item[place, : len(events)].tolist() == data.sequences.item_index[events].tolist()
+                assert history.rating[place, : len(events)].tolist() == data.sequences.rating_level[events].tolist()
 
 
-def test_histories_of_another_run_are_refused(data) -> None:
-    with pytest.raises(ValueError, match=r"long_history has 2 rows and samples has \d+: .* run the history pipeline"):
-        LensRows(data.samples, data.sequences, data.long_history[:2], recent_length=4)
+def test_a_retrieved_history_is_the_retrievers(data) -> None:
+    window = WindowConfig(kind="retrieved", k=3)
+    rows = LensRows(data.samples, data.sequences, data.item_embeddings, recent_length=4, long_history=window)
+    chosen = np.array([200, 3, 77])
+    [(_, batch)] = rows.batches(chosen, 3)
+    expected = assemble_history(data.samples[chosen], data.sequences, data.item_embeddings, window)
+    assert torch.equal(batch.long_history.mask, torch.from_numpy(expected >= 0))
+    found = data.sequences.item_index[expected[expected >= 0]]
+    assert batch.long_history.item[batch.long_history.mask].tolist() == found.tolist()
+
+
+def test_a_lens_that_reads_no_long_history_gets_an_empty_one(data) -> None:
+    rows = LensRows(data.samples, data.sequences, data.item_embeddings, recent_length=4, long_history=None)
+    [(_, batch)] = rows.batches(np.array([200, 3]), 2)
+    assert not batch.long_history.mask.any()
+    assert batch.recent_history.mask.any()

@@ -76,15 +76,31 @@ def test_output_layer_is_applied_to_the_target_state(lens: Lens, batch: LensBatc
     assert torch.equal(lens.output(lens.states(batch, "target")).squeeze(-1), lens(batch))
 
 
-def test_mlp_is_applied_to_the_fields_state(lens: Lens, batch: LensBatch) -> None:
-    assert torch.equal(lens.mlp(lens.states(batch, "fields")), lens.states(batch, "target"))
+def test_the_target_state_comes_from_the_fields_state_alone(lens: Lens, batch: LensBatch) -> None:
+    assert torch.equal(lens.interact(lens.states(batch, "fields")), lens.states(batch, "target"))
 
 
 def test_unknown_state_is_refused_by_name(lens: Lens, batch: LensBatch) -> None:
-    with pytest.raises(ValueError, match="'item' is unknown: choose one of target, user, fields"):
+    with pytest.raises(ValueError, match=f"'{lens.config.model}' has no state 'item': choose one of target, user, f"):
         lens.states(batch, "item")
-    with pytest.raises(ValueError, match="'item' is unknown"):
+    with pytest.raises(ValueError, match="has no state 'item'"):
         lens.state_dim("item")
+
+
+def test_a_model_without_a_user_state_refuses_it_by_name(config: LensConfig, batch: LensBatch) -> None:
+    class OnlyItems(Lens):
+        def __init__(self) -> None:
+            super().__init__(config, SIZES)
+            self.build_head(self.item.output_dim)
+
+        def fields_state(self, batch: LensBatch) -> torch.Tensor:
+            return self.item(batch.item)
+
+    lens = OnlyItems().freeze()
+    assert lens.state_kinds == ("target", "fields")
+    assert lens(batch).shape == (BATCH,)
+    with pytest.raises(ValueError, match="has no state 'user': choose one of target, fields, or another lens.model"):
+        lens.states(batch, "user")
 
 
 def test_masked_behaviours_are_ignored_exactly(lens: Lens, batch: LensBatch) -> None:

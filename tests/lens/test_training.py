@@ -14,7 +14,7 @@ from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import dump_lens, load_lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.features import LensRows
-from reclora_kedro.lens.training import fit_lens, score_rows
+from reclora_kedro.lens.training import fit_lens, rows_of, score_rows
 
 
 def fit(data, config, **changes):
@@ -29,7 +29,9 @@ def fitted(request, data, config):
 
 @pytest.fixture
 def rows(data, config) -> LensRows:
-    return LensRows(data.samples, data.sequences, data.long_history, config.recent_length)
+    return LensRows(
+        data.samples, data.sequences, data.item_embeddings, config.recent_length, long_history=config.long_history
+    )
 
 
 def test_an_easy_log_is_learned(fitted, data, rows) -> None:
@@ -120,9 +122,13 @@ def test_users_unseen_in_training_are_unknown_and_scored(data, config) -> None:
     assert lens.user.id_codes[:5].tolist() == [0] * 5
     assert lens.user.id_codes[5:].tolist() == list(range(6, 31))
     unseen = samples.filter(pl.col("user_index") < 5)
-    rows = LensRows(samples, data.sequences, data.long_history, config.recent_length)
-    _, scores = score_rows(lens, rows, unseen["row"].to_numpy())
+    _, scores = score_rows(lens, rows_of(lens, samples, data.sequences, data.item_embeddings), unseen["row"].to_numpy())
     assert roc_auc_score(unseen["label"], scores) > 0.8
+
+
+def test_item_embeddings_of_another_run_are_refused(data, config) -> None:
+    with pytest.raises(ValueError, match="item_embeddings has 2 rows, but the lens knows 40 items: .*history,lens"):
+        fit(data, config, item_embeddings=data.item_embeddings[:2])
 
 
 def test_users_without_a_profile(data, config) -> None:
@@ -142,7 +148,7 @@ def test_a_split_of_one_class_is_refused(data, config, split, kept, found) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "dni"}, "'dni', which is unknown: choose one of din, sim"),
+        ({"model": "dni"}, "'dni', which is unknown: choose one of deepfm, autoint, dcnv2"),
         ({"dropuot": 0.1}, "dropuot"),
         ({"dropout": 1.0}, "less than 1"),
     ],

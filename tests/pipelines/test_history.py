@@ -65,8 +65,7 @@ def catalog_of(tmp_path, monkeypatch):
 def small_config() -> HistoryConfig:
     return HistoryConfig(
         **history_block(
-            long={"kind": "retrieved", "k": 12},
-            short={"kind": "recent", "k": 4},
+            short={"kind": "retrieved", "k": 4},
             prompt_rows={"few_shot": 40, "validation": 10, "test": None},
         )
     )
@@ -80,10 +79,9 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     assert samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
     assert samples.height == kept
     assert len(sequences.label) == 240
-    for name, k in (("long_history", 12), ("short_history", 4)):
-        events = catalog.load(name)["events"]
-        assert events.shape == (kept, k)
-        assert events.dtype == np.int32
+    events = catalog.load("short_history")["events"]
+    assert events.shape == (40 + 10 + 18, 4)
+    assert events.dtype == np.int32
     embeddings = catalog.load("item_embeddings")["embeddings"]
     assert embeddings.shape == (30, HIDDEN)
     assert embeddings.dtype == np.float32
@@ -117,7 +115,7 @@ def test_the_llm_node_is_tagged():
     [
         ({"min_histori": 5}, "min_histori"),
         ({"short": {"kind": "retreived", "k": 8}}, "short.kind"),
-        ({"long": {"kind": "recent", "k": 0}}, "long.k"),
+        ({"short": {"kind": "recent", "k": 0}}, "short.k"),
         ({"prompt_rows": {"few_shot": 1, "validation": 1}}, "prompt_rows.test"),
     ],
 )

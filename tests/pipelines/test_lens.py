@@ -10,7 +10,6 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.pipelines.lens import create_pipeline
@@ -44,7 +43,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     inputs = {
         "samples": samples,
         "sequences": vars(sequences),
-        "long_history": {"events": recent_events(samples, sequences, 5)},
+        "item_embeddings": {"embeddings": random.normal(size=(12, 4))},
         "items": items,
         "users": users,
         "prompt_rows": samples.select("row", "label")[[50, 7, 9]],

@@ -16,6 +16,5 @@ class HistoryConfig(BaseModel):
     min_history: int = Field(ge=1, description="earlier events that a row needs to be a sample")
     split: SplitConfig
     item_embedding: ItemEmbeddingConfig
-    long: WindowConfig = Field(description="history that the lens reads")
     short: WindowConfig = Field(description="history that the prompt shows")
     prompt_rows: PromptRowsConfig

@@ -23,7 +23,7 @@ def prompt_records(
         rows: prompt rows: row, use, label.
         samples: all samples; sample `i` has row `i`.
         sequences: all events.
-        history_events: flat event indices of the history of *all* samples, shape (samples, k), padded with -1.
+        history_events: flat event indices of each row's history, shape (rows, k), padded with -1.
         items: canonical items.
         users: canonical users.
 
@@ -31,10 +31,8 @@ def prompt_records(
         One record a row, in the order of `rows`: row, use, label; user: the profile's fields; history: oldest first,
         one dict an event of the item's texts, rating and liked; target: the item's texts. Absent fields are left out.
     """
-    numbers = rows["row"].to_numpy()
-    chosen = samples[numbers]
-    histories = history_events[numbers]
-    seen = np.unique(histories[histories >= 0])
+    chosen = samples[rows["row"].to_numpy()]
+    seen = np.unique(history_events[history_events >= 0])
     needed = np.union1d(sequences.item_index[seen], chosen["item_index"].to_numpy())
     texts = dict(zip(needed.tolist(), _present_fields(items[needed], "item_id"), strict=True))
     events = {
@@ -51,7 +49,7 @@ def prompt_records(
     return [
         row | {"user": profile, "history": [events[event] for event in history if event >= 0], "target": texts[target]}
         for row, profile, history, target in zip(
-            rows.iter_rows(named=True), profiles, histories.tolist(), chosen["item_index"].to_list(), strict=True
+            rows.iter_rows(named=True), profiles, history_events.tolist(), chosen["item_index"].to_list(), strict=True
         )
     ]
 

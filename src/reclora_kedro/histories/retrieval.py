@@ -36,7 +36,8 @@ def assemble_history(
         window: kind and length of the history.
 
     Returns:
-        int32 flat event indices, shape (rows, k): in time order, left-aligned, padded with -1.
+        int32 flat event indices, shape (rows, length), length being that of the longest history here, at most k and at
+        least 1: in time order, left-aligned, padded with -1.
     """
     if window.kind == "recent":
         return recent_events(samples, sequences, window.k)
@@ -44,10 +45,10 @@ def assemble_history(
 
 
 def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.ndarray:
-    """The user's last k events before each sample: int32, shape (rows, k), see `assemble_history`."""
+    """The user's last k events before each sample: int32, see `assemble_history`."""
     end = samples["history_end"].to_numpy().astype(np.int32)
     start = np.maximum(sequences.offsets[samples["user_index"].to_numpy()], end - k).astype(np.int32)
-    events = start[:, None] + np.arange(k, dtype=np.int32)
+    events = start[:, None] + np.arange(max(1, (end - start).max(initial=0)), dtype=np.int32)
     events[events >= end[:, None]] = -1
     return events
 
@@ -59,12 +60,13 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     wins. An earlier event of the target item itself counts, with cosine 1.
 
     Returns:
-        int32, shape (rows, k), see `assemble_history`.
+        int32, see `assemble_history`.
     """
     directions = _directions(item_embeddings)
     target = samples["item_index"].to_numpy()
     end = samples["history_end"].to_numpy()
-    history = np.full((samples.height, k), -1, dtype=np.int32)
+    past = end - sequences.offsets[samples["user_index"].to_numpy()]
+    history = np.full((samples.height, min(k, max(1, past.max(initial=0)))), -1, dtype=np.int32)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         for user, rows in _blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):

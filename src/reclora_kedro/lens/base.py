@@ -5,14 +5,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes, StateKind
-from reclora_kedro.lens.layers import EntityEmbedding, embedding_table
+from reclora_kedro.lens.layers import EntityEmbedding, embedding_table, mean_pool
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class LensBatch:
         user: user indices, shape (batch,).
         item: target item indices, shape (batch,).
         recent_history: the user's last behaviours before the sample, whatever the target is.
-        long_history: the behaviours that the history step chose, by the target where it retrieves.
+        long_history: the behaviours of `lens.long_history`, chosen by the target where it retrieves; without any
+            behaviour for lenses that don't read it.
     """
 
     user: Tensor
@@ -61,14 +63,17 @@ class LensBatch:
 
 
 class Lens(nn.Module, ABC):
-    """A CTR model on ids. A model says what enters its MLP and what its user state is; the rest is shared.
+    """A CTR model on ids. A model says what its fields are and, if it has one, what its user state is.
 
-    A model's constructor ends with `build_head`.
+    From there the fields pass an MLP, and its last hidden layer the output layer; a model whose fields meet in another
+    way overrides `interact`. A model's constructor ends with `build_head`.
 
     Args:
         config: settings of the lens.
         sizes: sizes of the tables that it embeds.
     """
+
+    reads_long_history: ClassVar[bool] = False
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__()
@@ -85,32 +90,49 @@ class Lens(nn.Module, ABC):
         self.rating = embedding_table(sizes.rating_levels, dim)
         self.behaviour_dim = self.item.output_dim + dim
 
-    def build_head(self, user_dim: int, fields_dim: int) -> None:
+    def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Adds the MLP over the fields and the output layer.
 
         Args:
-            user_dim: width of the user state.
             fields_dim: width of the fields state.
+            user_dim: width of the user state; None for a model without one.
+            interaction_dim: width of what `interact` adds to the last hidden layer.
         """
         hidden_dim = self.config.hidden_dim
-        self._state_dims = {"target": hidden_dim, "user": user_dim, "fields": fields_dim}
+        self._state_dims = {"target": hidden_dim + interaction_dim, "fields": fields_dim}
+        if user_dim is not None:
+            self._state_dims["user"] = user_dim
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([fields_dim] + [hidden_dim] * self.config.hidden_layers):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(self.config.dropout)]
         self.mlp = nn.Sequential(*layers)
-        self.output = nn.Linear(hidden_dim, 1)
-
-    @abstractmethod
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and pooled recent history, the same for every target: (batch, user_dim)."""
+        self.output = nn.Linear(hidden_dim + interaction_dim, 1)
 
     @abstractmethod
     def fields_state(self, batch: LensBatch) -> Tensor:
-        """Everything that enters the MLP, concatenated: (batch, fields_dim)."""
+        """Every field's vector, concatenated: (batch, fields_dim)."""
+
+    def user_state(self, batch: LensBatch) -> Tensor:
+        """The user's fields and history, the same for every target: (batch, user_dim)."""
+        raise NotImplementedError
+
+    def interact(self, fields: Tensor) -> Tensor:
+        """From the fields state to what the output layer is applied to: (batch, target state's width)."""
+        return self.mlp(fields)
 
     def embed_behaviours(self, behaviours: Behaviours) -> Tensor:
         """The item's vectors, then the rating's: (batch, length, behaviour_dim)."""
-        return torch.cat([self.item(behaviours.item), self.rating(behaviours.rating)], dim=-1)
+        return torch.cat([self.embed_items(behaviours.item), self.rating(behaviours.rating)], dim=-1)
+
+    def embed_items(self, item: Tensor) -> Tensor:
+        """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
+        distinct, place = item.unique(return_inverse=True)
+        return functional.embedding(place, self.item(distinct))
+
+    def user_and_recent(self, batch: LensBatch) -> Tensor:
+        """The user's fields and the mean of the recent history: the user state of models that pool it."""
+        recent = self.embed_behaviours(batch.recent_history)
+        return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
     def forward(self, batch: LensBatch) -> Tensor:
         """Logits of a like, shape (batch,)."""
@@ -121,35 +143,42 @@ class Lens(nn.Module, ABC):
 
         Args:
             batch: the samples.
-            kind: `target`: the last hidden layer, exactly what the output layer is applied to; `user`: the
-                user's fields and pooled recent history, the same for every target; `fields`: what enters the MLP.
+            kind: `target`: exactly what the output layer is applied to, the last hidden layer for most models;
+                `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors.
 
         Raises:
-            ValueError: there is no such kind.
+            ValueError: the model has no such state.
         """
-        _require_known(kind)
+        self._require_state(kind)
         if kind == "user":
             return self.user_state(batch)
         fields = self.fields_state(batch)
-        return fields if kind == "fields" else self.mlp(fields)
+        return fields if kind == "fields" else self.interact(fields)
+
+    @property
+    def state_kinds(self) -> tuple[StateKind, ...]:
+        """The kinds of state that this model has."""
+        return tuple(kind for kind in STATE_KINDS if kind in self._state_dims)
 
     def state_dim(self, kind: StateKind) -> int:
         """Width of the states of a kind.
 
         Raises:
-            ValueError: there is no such kind.
+            ValueError: the model has no such state.
         """
-        _require_known(kind)
+        self._require_state(kind)
         return self._state_dims[kind]
+
+    def _require_state(self, kind: str) -> None:
+        if kind not in self._state_dims:
+            raise ValueError(
+                f"the lens {self.config.model!r} has no state {kind!r}: choose one of {', '.join(self.state_kinds)}, "
+                "or another lens.model"
+            )
 
     def freeze(self) -> Self:
         """Ends training for good: no gradients, and no live dropout."""
         return self.requires_grad_(False).eval()
-
-
-def _require_known(kind: str) -> None:
-    if kind not in STATE_KINDS:
-        raise ValueError(f"lens state {kind!r} is unknown: choose one of {', '.join(STATE_KINDS)}")
 
 
 def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:

@@ -4,6 +4,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
 
 StateKind = Literal["target", "user", "fields"]
@@ -17,6 +18,7 @@ class LensConfig(BaseModel):
 
     model: str = Field(description="name of the lens, one of LENSES")
     recent_length: int = Field(ge=1, description="most behaviours of the recent history")
+    long_history: WindowConfig = Field(description="the history that sim and twin read")
     embedding_dim: int = Field(ge=1, description="width of each embedding")
     attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
     hidden_dim: int = Field(ge=1, description="width of each hidden layer, and of the target state")

@@ -15,17 +15,15 @@ class Din(Lens):
         super().__init__(config, sizes)
         self.attention = TargetAttention(self.item.output_dim, self.behaviour_dim, config.attention_dim)
         user_dim = self.user.output_dim + self.behaviour_dim
-        self.build_head(user_dim, user_dim + self.item.output_dim + self.behaviour_dim)
+        self.build_head(user_dim + self.item.output_dim + self.behaviour_dim, user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The user's fields and the mean of the recent history."""
-        return self._user_state(batch, self.embed_behaviours(batch.recent_history))
+        return self.user_and_recent(batch)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the recent history as the target weighs it."""
-        recent, target = self.embed_behaviours(batch.recent_history), self.item(batch.item)
-        interest = self.attention(target, recent, batch.recent_history.mask)
-        return torch.cat([self._user_state(batch, recent), target, interest], dim=-1)
-
-    def _user_state(self, batch: LensBatch, recent: Tensor) -> Tensor:
-        return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
+        recent, mask = self.embed_behaviours(batch.recent_history), batch.recent_history.mask
+        target = self.item(batch.item)
+        user = [self.user(batch.user), mean_pool(recent, mask)]
+        return torch.cat([*user, target, self.attention(target, recent, mask)], dim=-1)

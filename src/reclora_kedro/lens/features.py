@@ -1,5 +1,6 @@
 """From canonical tables and index arrays to code tables and batches of indices."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +8,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.retrieval import WindowConfig, assemble_history, recent_events
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import Behaviours, LensBatch
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
 NOT_FIELDS = ("user_id", "item_id", "title")
+WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 
 
 @dataclass(frozen=True)
@@ -81,46 +83,59 @@ def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> En
 
 
 class LensRows:
-    """Makes batches of sample rows; ratings and items of histories are looked up batch by batch.
+    """Makes batches of sample rows; histories are gathered, or retrieved, as batches are made.
+
+    A sample is a position in its user's sequence: nothing here grows with rows times history length. Retrieval works on
+    as many rows at once as `WINDOW_EVENTS` allows, since it is faster the more rows of a user it sees.
 
     Args:
         samples: the samples table; a row's number is its place.
         sequences: every user's events.
-        long_history: flat event indices of each row, left-aligned, padded with -1, shape (rows, length).
+        item_embeddings: semantic vectors by item index, shape (items, d), that retrieval compares.
         recent_length: most behaviours of the recent history.
-
-    Raises:
-        ValueError: `long_history` has not one row a sample.
+        long_history: kind and length of the long history; None leaves it empty.
     """
 
     def __init__(
-        self, samples: pl.DataFrame, sequences: Sequences, long_history: np.ndarray, recent_length: int
+        self,
+        samples: pl.DataFrame,
+        sequences: Sequences,
+        item_embeddings: np.ndarray,
+        recent_length: int,
+        long_history: WindowConfig | None,
     ) -> None:
-        if len(long_history) != samples.height:
-            raise ValueError(
-                f"long_history has {len(long_history)} rows and samples has {samples.height}: they stem from "
-                "different runs; run the history pipeline again"
-            )
-        self._user = samples["user_index"].to_numpy()
-        self._item = samples["item_index"].to_numpy()
+        self._samples = samples.select("user_index", "item_index", "history_end")
         self._sequences = sequences
-        self._recent_history = recent_events(samples, sequences, recent_length)
+        self._item_embeddings = item_embeddings
+        self._recent_length = recent_length
         self._long_history = long_history
 
-    def batch(self, rows: np.ndarray) -> LensBatch:
-        """The samples with these row numbers, shape (batch,), on the CPU."""
-        return LensBatch(
-            user=torch.from_numpy(self._user[rows]).long(),
-            item=torch.from_numpy(self._item[rows]).long(),
-            recent_history=self._behaviours(self._recent_history[rows]),
-            long_history=self._behaviours(self._long_history[rows]),
-        )
+    def batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
+        """The samples with these row numbers, in their order, `size` at a time, on the CPU; each with its numbers."""
+        longest = max(self._recent_length, self._long_history.k if self._long_history else 0)
+        longest = min(longest, int(np.diff(self._sequences.offsets).max()))
+        for chunk in _in_parts(rows, size * max(1, WINDOW_EVENTS // (size * longest))):
+            samples = self._samples[chunk]
+            recent = recent_events(samples, self._sequences, self._recent_length)
+            if self._long_history is None:
+                long = np.full((len(chunk), 1), -1)
+            else:
+                long = assemble_history(samples, self._sequences, self._item_embeddings, self._long_history)
+            user, item = (torch.tensor(samples[name].to_numpy()).long() for name in ("user_index", "item_index"))
+            for part in _in_parts(np.arange(len(chunk)), size):
+                behaviours = (self._behaviours(events[part]) for events in (recent, long))
+                yield chunk[part], LensBatch(user[part], item[part], *behaviours)
 
     def _behaviours(self, events: np.ndarray) -> Behaviours:
         mask = events >= 0
-        events = np.where(mask, events, 0)
+        longest = max(1, int(mask.sum(axis=1).max()))
+        events, mask = np.where(mask, events, 0)[:, :longest], mask[:, :longest]
         return Behaviours(
             item=torch.from_numpy(self._sequences.item_index[events]).long(),
             rating=torch.from_numpy(self._sequences.rating_level[events]).long(),
             mask=torch.from_numpy(mask),
         )
+
+
+def _in_parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return np.split(rows, range(size, len(rows), size))

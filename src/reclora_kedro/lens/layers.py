@@ -94,3 +94,22 @@ class TargetAttention(nn.Module):
         # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
         weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
         return (weights.unsqueeze(1) @ behaviours).squeeze(1)
+
+
+def last_behaviour(states: Tensor, mask: Tensor) -> Tensor:
+    """The state of the last unmasked behaviour, zero without any: (batch, length, dim) to (batch, dim)."""
+    count = mask.sum(dim=1)
+    last = states[torch.arange(len(states), device=states.device), (count - 1).clamp(min=0)]
+    return last * (count > 0).unsqueeze(-1)
+
+
+def recency(mask: Tensor, limit: int) -> Tensor:
+    """How many behaviours came after each: 0 for the last one, at most `limit` - 1; shape (batch, length).
+
+    Examples:
+        >>> recency(torch.tensor([[True, True, True], [True, False, False]]), limit=2)
+        tensor([[1, 1, 0],
+                [0, 0, 0]])
+    """
+    after = mask.sum(dim=1, keepdim=True) - 1 - torch.arange(mask.shape[1], device=mask.device)
+    return after.clamp(0, limit - 1)

@@ -1,30 +1,32 @@
-"""SIM: target attention over the behaviours retrieved for the target (Pi et al. 2020, arXiv 2006.05639)."""
+"""SIM: target attention over the history retrieved for the target (Qi et al. 2020, arXiv 2006.05639)."""
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import TargetAttention, mean_pool
+from reclora_kedro.lens.layers import TargetAttention
 
 
 class Sim(Lens):
-    """Search-based Interest Model: the history step searches, target attention weighs what it found."""
+    """Search-based Interest Model: the retriever searches, target attention weighs what it found."""
+
+    reads_long_history: ClassVar[bool] = True
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
         self.attention = TargetAttention(self.item.output_dim, self.behaviour_dim, config.attention_dim)
         user_dim = self.user.output_dim + self.behaviour_dim
-        self.build_head(user_dim, user_dim + self.item.output_dim + self.behaviour_dim)
+        self.build_head(user_dim + self.item.output_dim + self.behaviour_dim, user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The user's fields and the mean of the recent history: the retrieved one depends on the target."""
-        recent = mean_pool(self.embed_behaviours(batch.recent_history), batch.recent_history.mask)
-        return torch.cat([self.user(batch.user), recent], dim=-1)
+        return self.user_and_recent(batch)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the long history as the target weighs it."""
         target = self.item(batch.item)
-        retrieved = self.embed_behaviours(batch.long_history)
-        interest = self.attention(target, retrieved, batch.long_history.mask)
+        interest = self.attention(target, self.embed_behaviours(batch.long_history), batch.long_history.mask)
         return torch.cat([self.user_state(batch), target, interest], dim=-1)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import Lens, LensBatch, build_lens
-from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
+from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.features import LensRows, encode_entities
 from reclora_kedro.llm.devices import choose_device
 
@@ -25,7 +25,7 @@ SCORING_BATCH_ROWS = 2048
 def fit_lens(
     samples: pl.DataFrame,
     sequences: Sequences,
-    long_history: np.ndarray,
+    item_embeddings: np.ndarray,
     items: pl.DataFrame,
     users: pl.DataFrame,
     config: LensConfig,
@@ -35,7 +35,7 @@ def fit_lens(
     Args:
         samples: the samples table, all splits.
         sequences: every user's events.
-        long_history: flat event indices of each sample's long history, padded with -1, shape (rows, length).
+        item_embeddings: semantic vectors by item index, shape (items, d), that retrieval compares.
         items: canonical items, by item index.
         users: canonical users, by user index.
         config: settings of the lens.
@@ -44,15 +44,30 @@ def fit_lens(
         The frozen lens on the CPU, and its training log with one row an epoch.
 
     Raises:
-        ValueError: the training or validation split holds one class, or `long_history` has not one row a sample.
+        ValueError: the training or validation split holds one class, or `item_embeddings` has not one row an item.
     """
     _require_both_classes(samples)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         lens = _fresh_lens(samples, sequences, items, users, config)
-        rows = LensRows(samples, sequences, long_history, config.recent_length)
+        rows = rows_of(lens, samples, sequences, item_embeddings)
         log = _train(lens, rows, samples)
     return lens.cpu().freeze(), log
+
+
+def rows_of(lens: Lens, samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray) -> LensRows:
+    """The samples as this lens reads them.
+
+    Raises:
+        ValueError: `item_embeddings` has not one row an item.
+    """
+    if len(item_embeddings) != lens.sizes.items:
+        raise ValueError(
+            f"item_embeddings has {len(item_embeddings)} rows, but the lens knows {lens.sizes.items} items: they stem "
+            "from different runs; run the history and lens pipelines again, `kedro run --pipelines history,lens`"
+        )
+    long_history = lens.config.long_history if lens.reads_long_history else None
+    return LensRows(samples, sequences, item_embeddings, lens.config.recent_length, long_history)
 
 
 def _require_both_classes(samples: pl.DataFrame) -> None:
@@ -137,9 +152,9 @@ def _train_epoch(
 ) -> float:
     lens.train()
     total_loss = torch.zeros((), device=device)
-    for chosen in torch.randperm(len(train)).split(lens.config.batch_size):
-        batch_rows = train[chosen.numpy()]
-        logits = lens(rows.batch(batch_rows).to(device))
+    shuffled = train[torch.randperm(len(train)).numpy()]
+    for batch_rows, batch in rows.batches(shuffled, lens.config.batch_size):
+        logits = lens(batch.to(device))
         loss = functional.binary_cross_entropy_with_logits(logits, labels[batch_rows].to(device))
         optimizer.zero_grad()
         loss.backward()
@@ -164,15 +179,13 @@ def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str
     device = choose_device(lens.config.device)
     lens.to(device)
     states: dict[str, Tensor] = {
-        kind: _in_batches(partial(lens.states, kind=kind), rows, chosen, device) for kind in STATE_KINDS
+        kind: _in_batches(partial(lens.states, kind=kind), rows, chosen, device) for kind in lens.state_kinds
     }
-    scores = torch.sigmoid(_in_batches(lens, rows, chosen, device).double())
-    return states, scores
+    return states, torch.sigmoid(_in_batches(lens, rows, chosen, device).double())
 
 
 @torch.inference_mode()
 def _in_batches(
     compute: Callable[[LensBatch], Tensor], rows: LensRows, chosen: np.ndarray, device: torch.device
 ) -> Tensor:
-    batches = np.split(chosen, range(SCORING_BATCH_ROWS, len(chosen), SCORING_BATCH_ROWS))
-    return torch.cat([compute(rows.batch(batch).to(device)).cpu() for batch in batches])
+    return torch.cat([compute(batch.to(device)).cpu() for _, batch in rows.batches(chosen, SCORING_BATCH_ROWS)])

@@ -35,15 +35,13 @@ def embed_items(base_llm: LanguageModel, items: pl.DataFrame, history: HistoryCo
     return {"embeddings": principal_components(embeddings, config.components, history.seed)}
 
 
-def assemble_histories(
+def assemble_short_history(
+    prompt_rows: pl.DataFrame,
     samples: pl.DataFrame,
     sequences: dict[str, np.ndarray],
     item_embeddings: dict[str, np.ndarray],
     history: HistoryConfig,
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The long history of each sample for the lens, and the short one for the prompt."""
-    long_events, short_events = (
-        assemble_history(samples, Sequences(**sequences), item_embeddings["embeddings"], window)
-        for window in (history.long, history.short)
-    )
-    return {"events": long_events}, {"events": short_events}
+) -> dict[str, np.ndarray]:
+    """The events that each prompt shows of its user's past."""
+    rows = samples[prompt_rows["row"].to_numpy()]
+    return {"events": assemble_history(rows, Sequences(**sequences), item_embeddings["embeddings"], history.short)}

@@ -3,7 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.history.nodes import (
-    assemble_histories,
+    assemble_short_history,
     collect_samples,
     embed_items,
     select_prompt_rows,
@@ -11,7 +11,7 @@ from reclora_kedro.pipelines.history.nodes import (
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """From the canonical tables to the split, the sequences, and each sample's long and short history."""
+    """From the canonical tables to the split, the sequences, the items' embeddings, and each prompt's short history."""
     return Pipeline(
         [
             # Independent nodes run in the order of their names: this one, which refuses a log that cannot be split,
@@ -36,10 +36,10 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
-                assemble_histories,
-                inputs=["samples", "sequences", "item_embeddings", "params:history"],
-                outputs=["long_history", "short_history"],
-                name="assemble_histories",
+                assemble_short_history,
+                inputs=["prompt_rows", "samples", "sequences", "item_embeddings", "params:history"],
+                outputs="short_history",
+                name="assemble_short_history",
             ),
         ]
     )

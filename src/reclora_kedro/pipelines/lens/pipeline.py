@@ -6,18 +6,18 @@ from reclora_kedro.pipelines.lens.nodes import compute_lens_states, train_lens
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Samples and histories in; the lens, its training log, and its states and scores of the prompt rows out."""
+    """Samples and sequences in; the lens, its training log, and its states and scores of the prompt rows out."""
     return Pipeline(
         [
             Node(
                 train_lens,
-                inputs=["samples", "sequences", "long_history", "items", "users", "params:lens"],
+                inputs=["samples", "sequences", "item_embeddings", "items", "users", "params:lens"],
                 outputs=["lens_config", "lens_weights", "lens_training_log"],
                 name="train_lens",
             ),
             Node(
                 compute_lens_states,
-                inputs=["samples", "sequences", "long_history", "prompt_rows", "lens_config", "lens_weights"],
+                inputs=["samples", "sequences", "item_embeddings", "prompt_rows", "lens_config", "lens_weights"],
                 outputs=["lens_states", "lens_scores"],
                 name="compute_lens_states",
             ),
