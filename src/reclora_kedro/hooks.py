@@ -1,4 +1,4 @@
-"""Kedro hooks: variants are known before pipelines are built, and every run leaves a manifest."""
+"""Kedro hooks: configured names are known before pipelines are built, and every run leaves a manifest."""
 
 import hashlib
 import platform
@@ -13,18 +13,18 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.variants import remember_variants
+from reclora_kedro.configured_names import remember_parameters
 
 PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
 
 
-class VariantHooks:
-    """Hands the environment's finetuning variants to the pipelines that are built from them."""
+class ConfiguredNamesHooks:
+    """Hands the environment's names of variants and lenses to the pipelines that are built from them."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Read the variants of the session's environment and runtime parameters."""
-        remember_variants(context.config_loader["parameters"])
+        """Keep the parameters of the session's environment and runtime parameters."""
+        remember_parameters(context.config_loader["parameters"])
 
 
 class RunManifestHooks:

@@ -2,7 +2,7 @@
 
 import warnings
 
-from reclora_kedro.hooks import RunManifestHooks, VariantHooks
+from reclora_kedro.hooks import ConfiguredNamesHooks, RunManifestHooks
 from reclora_kedro.package_files import package_file
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
@@ -10,7 +10,7 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # PEFT 0.21 still asks transformers by the old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-HOOKS = (VariantHooks(), RunManifestHooks())
+HOOKS = (ConfiguredNamesHooks(), RunManifestHooks())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -99,7 +99,7 @@ def test_a_model_without_a_user_state_refuses_it_by_name(config: LensConfig, bat
     lens = OnlyItems().freeze()
     assert lens.state_kinds == ("target", "fields")
     assert lens(batch).shape == (BATCH,)
-    with pytest.raises(ValueError, match="has no state 'user': choose one of target, fields, or another lens.model"):
+    with pytest.raises(ValueError, match=r"has no state 'user': choose one of target, fields, or another lens\.model"):
         lens.states(batch, "user")
 
 

@@ -127,7 +127,7 @@ def test_users_unseen_in_training_are_unknown_and_scored(data, config) -> None:
 
 
 def test_item_embeddings_of_another_run_are_refused(data, config) -> None:
-    with pytest.raises(ValueError, match="item_embeddings has 2 rows, but the lens knows 40 items: .*history,lens"):
+    with pytest.raises(ValueError, match=r"item_embeddings has 2 rows, but the lens knows 40 items: .*history,lens"):
         fit(data, config, item_embeddings=data.item_embeddings[:2])
 
 

@@ -57,6 +57,13 @@ def test_what_stands_in_the_padding_does_not_matter(tiny_llm):
     torch.testing.assert_close(*logits)
 
 
+def test_a_state_that_the_lens_does_not_have_is_refused_by_name():
+    prompts = pl.DataFrame({"row": [1], "use": ["test"], "label": [1], "token_ids": [[5]]})
+    states = {"row": torch.tensor([1]), "target": torch.zeros(1, 3)}
+    with pytest.raises(ValueError, match="read the lens state 'user', but the lens has target: change the adapter's"):
+        prompt_set(prompts, "test", states, "user")
+
+
 def test_lens_states_are_matched_by_row(tiny_llm):
     prompts = pl.DataFrame(
         {"row": [5, 3, 8], "use": ["test", "test", "few_shot"], "label": [1, 0, 1], "token_ids": [[1], [2], [3]]}

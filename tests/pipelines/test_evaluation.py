@@ -10,9 +10,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
+from reclora_kedro.configured_names import variant_names
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.pipelines.evaluation import create_pipeline
-from reclora_kedro.variants import variant_names
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text())

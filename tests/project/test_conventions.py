@@ -10,6 +10,7 @@ import yaml
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from kedro.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -37,7 +38,7 @@ def project():
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT) as session:
         context = session.load_context()
-        yield context, pipelines["__default__"]
+        yield context, sum(pipelines.values(), start=Pipeline([]))
 
 
 @pytest.fixture(scope="module")

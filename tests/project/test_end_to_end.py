@@ -7,6 +7,8 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from reclora_kedro.lens import LENSES
+
 MODELS = ["lens", "untrained", "shared_lora", "reclora"]
 
 
@@ -162,3 +164,11 @@ def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters,
         kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=nested)
     if "Certainly" not in pattern:
         assert versions(finished_run.project, "*") == before
+
+
+def test_the_lens_zoo_compares_every_lens_on_the_same_split(finished_run):
+    catalog = kedro_run(finished_run.project, pipeline_names=["lens_zoo"])
+    comparison = catalog.load("lens_comparison")
+    assert {record["lens"] for record in comparison} == set(LENSES)
+    assert catalog.load("twin.zoo_runs")[0]["seed"] == 0
+    assert len(catalog.load("lens_comparison_figure").data) == 2

@@ -281,3 +281,33 @@ def _add_training_curves(
             col=col,
             **shared,
         )
+
+
+def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
+    """Dot plot of every lens's mean AUC on validation and test, with the spread over the seeds.
+
+    Args:
+        comparison: records of lens, seeds and, for validation and test, `…_auc` and `…_auc_spread`; best first.
+    """
+    best = comparison[0]
+    seeds = f"mean of {best['seeds']} seeds ± standard deviation" if best["seeds"] > 1 else "one seed"
+    figure = go.Figure(
+        layout={
+            "template": TEMPLATE,
+            "title_text": f"{best['lens']} has the highest validation AUC: {best['validation_auc']:.4f}",
+            "xaxis_title": f"AUC, {seeds}",
+            "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True},
+            "height": 170 + 36 * len(comparison),
+        }
+    )
+    for split, style in (("validation", FIXED_STYLES["lens"]), ("test", VARIANT_STYLES[1])):
+        figure.add_scatter(
+            x=[record[f"{split}_auc"] for record in comparison],
+            y=[record["lens"] for record in comparison],
+            error_x={"array": [record[f"{split}_auc_spread"] for record in comparison], "thickness": 2, "width": 5},
+            mode="markers",
+            marker={"color": style.color, "symbol": style.symbol, "size": 10},
+            name=split,
+            hovertemplate="%{x:.4f}",
+        )
+    return figure

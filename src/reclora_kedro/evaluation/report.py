@@ -86,6 +86,32 @@ def results_tables(metrics: Records, comparisons: Records, confidence: float) ->
     return Group(models, pairs)
 
 
+def lens_table(comparison: Records) -> Table:
+    """Lenses by what they reach and what they cost, for a terminal of 80 columns or more.
+
+    Args:
+        comparison: one record a lens, means over the seeds and the AUCs' spread.
+    """
+    seeds = comparison[0]["seeds"]
+    table = Table(title=f"Lenses on the same split, mean of {seeds} seeds" if seeds > 1 else "Lenses on the same split")
+    table.add_column("lens", no_wrap=True)
+    for heading in ("validation AUC", "test AUC", "test log loss", "weights", "rows/s", "seconds"):
+        table.add_column(heading, justify="right")
+    for record in comparison:
+        table.add_row(
+            record["lens"],
+            *(
+                f"{record[f'{split}_auc']:.4f} ± {record[f'{split}_auc_spread']:.4f}"
+                for split in ("validation", "test")
+            ),
+            f"{record['test_log_loss']:.4f}",
+            f"{record['parameters']:,}",
+            f"{record['rows_per_second']:,.0f}",
+            f"{record['seconds']:.0f}",
+        )
+    return table
+
+
 def render_report(
     metrics: Records,
     comparisons: Records,

@@ -60,13 +60,18 @@ def prompt_set(
         kind: the state that gates read: ``target``, ``user`` or ``fields``.
 
     Raises:
-        ValueError: there are no prompts of that use, or rows without a lens state.
+        ValueError: there are no prompts of that use, no lens states of that kind, or rows without one.
     """
     chosen = prompts.filter(pl.col("use") == use)
     if chosen.is_empty():
         raise ValueError(f"There are no prompts with use {use!r}: raise history.prompt_rows.{use} above 0.")
     states = None
     if lens_states is not None:
+        if kind not in lens_states:
+            raise ValueError(
+                f"The gates read the lens state {kind!r}, but the lens has {', '.join(lens_states.keys() - {'row'})}: "
+                "change the adapter's gate_input, or lens.model."
+            )
         place = {row: i for i, row in enumerate(lens_states["row"].tolist())}
         missing = [row for row in chosen["row"] if row not in place]
         if missing:

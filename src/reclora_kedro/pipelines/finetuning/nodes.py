@@ -53,14 +53,9 @@ def train_variant(
 ) -> tuple[PeftModel, pl.DataFrame]:
     """One variant's adapter, at its best validation AUC, and its training log."""
     kind = variant.adapter.gate_input
-    adapted = base_llm.with_model(
-        new_adapter(base_llm.model, variant.adapter, lens_states[kind].shape[1], variant.training.seed)
-    )
-    log = train_adapter(
-        adapted,
-        prompting.prompt_format(base_llm.tokenizer, prompt_config),
-        few_shot=prompt_set(prompts, "few_shot", lens_states, kind),
-        validation=prompt_set(prompts, "validation", lens_states, kind),
-        config=variant.training,
-    )
+    few_shot, validation = (prompt_set(prompts, use, lens_states, kind) for use in ("few_shot", "validation"))
+    lens_dim = lens_states[kind].shape[1]
+    adapted = base_llm.with_model(new_adapter(base_llm.model, variant.adapter, lens_dim, variant.training.seed))
+    form = prompting.prompt_format(base_llm.tokenizer, prompt_config)
+    log = train_adapter(adapted, form, few_shot, validation, variant.training)
     return adapted.model, log

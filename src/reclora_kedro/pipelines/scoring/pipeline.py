@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.configured_names import variant_names
 from reclora_kedro.pipelines.scoring.nodes import collect_scores, score_untrained, score_variant
-from reclora_kedro.variants import variant_names
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

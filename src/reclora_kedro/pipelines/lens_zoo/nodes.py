@@ -1,0 +1,54 @@
+"""Nodes of the lens zoo."""
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from rich.console import Console
+
+from reclora_kedro.evaluation import figures, report
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.lens import zoo
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.zoo import LensZooConfig
+
+Records = list[dict[str, Any]]
+Arrays = dict[str, np.ndarray]
+
+
+def train_zoo_lens(
+    samples: pl.DataFrame,
+    sequences: Arrays,
+    item_embeddings: Arrays,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    lens: LensConfig,
+    lens_zoo: LensZooConfig,
+    changes: dict[str, Any],
+) -> Records:
+    """What one lens of the zoo reaches, one record a seed."""
+    return zoo.train_over_seeds(
+        samples,
+        Sequences(**sequences),
+        item_embeddings["embeddings"],
+        items,
+        users,
+        zoo.zoo_lens(lens, changes),
+        lens_zoo.seeds,
+    )
+
+
+def compare_lenses(**runs: Records) -> Records:
+    """Mean and spread over the seeds of every lens."""
+    return zoo.compare_lenses(runs)
+
+
+def plot_lenses(comparison: Records) -> go.Figure:
+    """Every lens's validation and test AUC, with their spread."""
+    return figures.plot_lenses(comparison)
+
+
+def show_lenses(comparison: Records) -> None:
+    """Print the comparison."""
+    Console().print(report.lens_table(comparison))
