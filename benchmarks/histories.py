@@ -1,0 +1,232 @@
+"""Seconds, rows a second and peak memory from a raw CSV file to histories and a lens epoch, at growing sizes.
+
+    make bench-histories
+    python benchmarks/histories.py --rows 100000 1000000
+
+The logs are shaped like MovieLens-25M. Each size runs in a process of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+import yaml
+from results import publish
+from synthetic_log import make_log
+from tqdm import tqdm
+
+from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.interactions.cleaning import IngestionConfig, ItemColumns
+from reclora_kedro.interactions.schema import Interactions
+from reclora_kedro.interactions.splits import SplitConfig, assign_splits
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+
+CONF = Path(__file__).parents[1] / "conf" / "base"
+SIZES = (100_000, 1_000_000, 25_000_095)
+SPLIT = SplitConfig(kind="global_time", train=0.8, validation=0.1)
+MIN_HISTORY = 5
+EMBEDDING_DIM = 64
+RETRIEVED_ROWS, LOOP_ROWS = 100_000, 500
+LENS_ROWS, LENS_VALIDATION_ROWS = 1_000_000, 10_000
+INGESTION = IngestionConfig(
+    interactions={
+        "user_id": "user_id", "item_id": "item_id", "rating": "rating", "timestamp": "timestamp",
+        "timestamp_format": "unix_seconds",
+    },
+    items=ItemColumns(
+        item_id="item_id", title="title", missing_title="Unknown title", trailing_articles=[],
+        fields=[{"name": "genres", "column": "genres"}],
+    ),
+    users=None,
+    rating_min=0.5,
+    rating_max=5,
+    label_threshold=4,
+    duplicates="highest_rating",
+    k_core=0,
+)  # fmt: skip
+
+
+class Stopwatch:
+    """Seconds and peak resident memory of one step after another."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.records: list[dict[str, Any]] = []
+
+    def time(self, step: str, rows: int, work: Callable[..., Any], *arguments: Any) -> Any:
+        """Do the work, keep what it cost, and return its result."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is resident now
+        start = time.perf_counter()
+        result = work(*arguments)
+        seconds = time.perf_counter() - start
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        peak = int(status["VmHWM"].split()[0]) / 2**20
+        self.records.append(
+            {"log": self.size, "step": step, "rows": rows, "seconds": seconds, "rows/s": rows / seconds, "GiB": peak}
+        )
+        return result
+
+
+def measure(size: int) -> list[dict[str, Any]]:
+    """Every step on a log of this size."""
+    watch, random = Stopwatch(size), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        raw, stored = Path(folder) / "ratings.csv", Path(folder) / "interactions.parquet"
+        raw_items = write_files(raw, size)
+        interactions, items, users = watch.time("raw CSV to canonical tables", size, ingest, raw, raw_items, stored)
+    sequences, samples = watch.time("split and sequences", size, arrange, interactions, items, users)
+    del interactions
+    embeddings = random.normal(size=(items.height, EMBEDDING_DIM)).astype(np.float32)
+    chosen = samples[np.sort(random.choice(samples.height, min(RETRIEVED_ROWS, samples.height), replace=False))]
+    for k in (60, 10):
+        window = WindowConfig(kind="retrieved", k=k)
+        found = watch.time(
+            f"retrieval, K = {k}", chosen.height, assemble_history, chosen, sequences, embeddings, window
+        )
+    few = chosen.sample(LOOP_ROWS, seed=0)
+    neighbours = sort_neighbours(few["item_index"].to_numpy(), embeddings)  # the loop's preparation, not timed
+    loop = watch.time("retrieval, K = 10, plain loop", LOOP_ROWS, loop_over_rows, few, sequences, neighbours, 10)
+    del neighbours
+    place = np.searchsorted(chosen["row"].to_numpy(), few["row"].to_numpy())
+    assert np.array_equal(loop, found[place]), "the retriever and the plain loop disagree"
+    rows = min(LENS_ROWS, samples.height // 2)
+    watch.time("lens epoch (sim, K = 30)", rows, lens_epoch, samples, sequences, embeddings, items, users, rows)
+    return watch.records
+
+
+def write_files(raw: Path, size: int) -> pl.DataFrame:
+    """The raw log as CSV, and the raw items."""
+    log = make_log(size)
+    log.write_csv(raw)
+    return log.select(pl.col("item_id").unique().sort()).with_columns(
+        title=pl.format("Title {}", "item_id"), genres=pl.format("Genre {}", pl.col("item_id") % 18)
+    )
+
+
+def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """What the ingestion step does, contract and file included."""
+    interactions, items, users, _ = build_canonical_tables(pl.read_csv(raw), raw_items, None, INGESTION)
+    Interactions.validate(interactions).write_parquet(stored)
+    return interactions, items, users
+
+
+def arrange(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> tuple[Sequences, pl.DataFrame]:
+    """What the history step does with the log."""
+    sequences = build_sequences(interactions, items, users)
+    return sequences, assign_splits(build_samples(sequences, MIN_HISTORY), SPLIT)
+
+
+def sort_neighbours(targets: np.ndarray, embeddings: np.ndarray) -> dict[int, list[int]]:
+    """All items by their cosine with each target item, the most similar first."""
+    directions = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    return {int(item): np.argsort(-(directions @ directions[item])).tolist() for item in np.unique(targets)}
+
+
+def loop_over_rows(samples: pl.DataFrame, sequences: Sequences, neighbours: dict[int, list[int]], k: int) -> np.ndarray:
+    """Retrieval as the public code does it: row by row, walk down the target's neighbours until k were seen before."""
+    history = np.full((samples.height, k), -1)
+    for row, sample in enumerate(samples.iter_rows(named=True)):
+        start, end = sequences.offsets[sample["user_index"]], sample["history_end"]
+        seen = sequences.item_index[start:end].tolist()
+        found: list[int] = []
+        for item in neighbours[sample["item_index"]]:
+            if item in seen:
+                found.append(start + seen.index(item))
+                if len(found) == k:
+                    break
+        history[row, : len(found)] = sorted(found)
+    return history
+
+
+def lens_epoch(
+    samples: pl.DataFrame,
+    sequences: Sequences,
+    embeddings: np.ndarray,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    rows: int,
+) -> None:
+    """One epoch of the lens of conf/base over so many training rows, and a small validation."""
+    settings = yaml.safe_load((CONF / "parameters_lens.yml").read_text())["lens"]
+    config = LensConfig.model_validate(settings | {"seed": 0, "max_epochs": 1})
+    random = np.random.default_rng(0)
+    split = np.full(samples.height, "none", dtype=object)
+    for name, count in (("train", rows), ("validation", LENS_VALIDATION_ROWS)):
+        candidates = np.flatnonzero((samples["split"] == name).to_numpy())
+        split[random.choice(candidates, min(count, len(candidates)), replace=False)] = name
+    chosen = samples.with_columns(split=pl.Series(split, dtype=pl.String))
+    fit_lens(chosen, sequences, embeddings, items, users, config)
+
+
+def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The targets, with what was measured on the largest log."""
+    steps = {(record["log"], record["step"]): record for record in records}
+    small, large = sorted({record["log"] for record in records})[-2:]
+
+    def whole(size: int, measure: str) -> list[float]:
+        return [steps[size, step][measure] for step in ("raw CSV to canonical tables", "split and sequences")]
+
+    def rate(step: str) -> float:
+        return steps[large, step]["rows/s"]
+
+    growth = (sum(whole(large, "seconds")) / large) / (sum(whole(small, "seconds")) / small)
+    faster = rate("retrieval, K = 10") / rate("retrieval, K = 10, plain loop")
+    measured = [
+        (f"CSV to sequences, {large:,} rows: seconds", sum(whole(large, "seconds")), "at most 180"),
+        ("the same: peak GiB", max(whole(large, "GiB")), "at most 8"),
+        (f"the same: time a row, times that of {small:,} rows", growth, "at most 1.3"),
+        ("retrieval of 100,000 rows, K = 60: seconds", RETRIEVED_ROWS / rate("retrieval, K = 60"), "at most 60"),
+        ("retrieval of 100,000 rows, K = 10: seconds", RETRIEVED_ROWS / rate("retrieval, K = 10"), "at most 60"),
+        ("retriever against the plain loop: times faster", faster, "at least 100"),
+    ]
+    return [{"measure": name, "measured": value, "target": target} for name, value, target in measured]
+
+
+def plot(records: list[dict[str, Any]]) -> go.Figure:
+    """Microseconds a row by size of the log, one line a step."""
+    figure = go.Figure(
+        layout={
+            "title": "Cost of a row by size of the log",
+            "xaxis": {"title": "rows of the log", "type": "log"},
+            "yaxis": {"title": "microseconds a row", "type": "log"},
+        }
+    )
+    for step in dict.fromkeys(record["step"] for record in records):
+        part = [record for record in records if record["step"] == step]
+        figure.add_scatter(
+            x=[record["log"] for record in part], y=[1e6 / record["rows/s"] for record in part], name=step
+        )
+    return figure
+
+
+def main() -> None:
+    """Measure every size in a process of its own, then show and keep the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=SIZES, help="sizes of the log, two or more")
+    parser.add_argument("--measure", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure)))
+        return
+    records: list[dict[str, Any]] = []
+    for size in tqdm(arguments.rows, desc="logs", disable=None):
+        command = [sys.executable, __file__, "--measure", str(size)]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        records += json.loads(output.splitlines()[-1])
+    publish("histories", {"Steps": records, "Targets": compare(records)}, plot(records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""A log of ratings shaped like MovieLens-25M, of any size: long-tailed activity and popularity, tastes, sessions."""
+
+import numpy as np
+import polars as pl
+
+ROWS, USERS, ITEMS = 25_000_095, 162_541, 59_047  # MovieLens-25M
+MIN_EVENTS = 20  # of a user, as in MovieLens
+TASTES = 8  # dimensions of the users' and items' latent factors
+FIRST_SECOND, LAST_SECOND = 789_652_009, 1_574_327_703  # of MovieLens-25M
+SESSION_PAUSE = 30 * 86_400  # mean seconds between two sittings of a user
+ROWS_A_SITTING = 30
+
+
+def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
+    """A log in random order: user_id, item_id, rating (half stars, 0.5 to 5), timestamp (seconds since the epoch).
+
+    Users scale with the rows and items with their 0.75th power, so that the log of 25,000,095 rows has MovieLens-25M's
+    counts. A user rates an item once.
+
+    Args:
+        rows: number of ratings.
+        seed: of every random draw.
+    """
+    random = np.random.default_rng(seed)
+    users, items = max(2, round(USERS * rows / ROWS)), max(60, round(ITEMS * (rows / ROWS) ** 0.75))
+    popularity = (np.arange(items) + 250) ** -2.0  # the first item gets 0.4% of the rows, most get few
+    activity = random.lognormal(sigma=1.6, size=users)
+    events = np.minimum(MIN_EVENTS + activity / activity.sum() * (rows - MIN_EVENTS * users), items / 2)
+    pairs = _distinct_pairs(random, rows, events, popularity, items)
+    user, item = pairs // items, pairs % items
+    rating = _ratings(random, user, item, users, items)
+    return pl.DataFrame(
+        {"user_id": user + 1, "item_id": item + 1, "rating": rating, "timestamp": _times(random, user, users)}
+    ).sample(fraction=1, shuffle=True, seed=seed)
+
+
+def _distinct_pairs(
+    random: np.random.Generator, rows: int, events: np.ndarray, popularity: np.ndarray, items: int
+) -> np.ndarray:
+    """Exactly `rows` distinct (user, item) pairs as user * items + item, sorted."""
+    of_user, of_item = np.cumsum(events) / events.sum(), np.cumsum(popularity) / popularity.sum()
+    pairs = np.empty(0, dtype=np.int64)
+    while len(pairs) < rows:
+        count = int((rows - len(pairs)) * 1.1) + 100
+        user = np.searchsorted(of_user, random.random(count)).astype(np.int64)
+        item = np.searchsorted(of_item, random.random(count))
+        pairs = np.union1d(pairs, user * items + item)
+    return np.sort(random.permutation(pairs)[:rows])
+
+
+def _ratings(random: np.random.Generator, user: np.ndarray, item: np.ndarray, users: int, items: int) -> np.ndarray:
+    taste, trait = random.normal(size=(users, TASTES)), random.normal(size=(items, TASTES))
+    liking = np.empty(len(user))
+    for part in np.array_split(np.arange(len(user)), max(1, len(user) // 2**20)):
+        liking[part] = (taste[user[part]] * trait[item[part]]).sum(axis=1) / TASTES**0.5
+    liking += random.normal(size=users)[user] * 0.5 + random.normal(size=items)[item] * 0.7
+    stars = 3.5 + 0.6 * liking + random.normal(size=len(user)) * 0.7
+    return (np.round(stars * 2) / 2).clip(0.5, 5)
+
+
+def _times(random: np.random.Generator, user: np.ndarray, users: int) -> np.ndarray:
+    """Sittings of some dozens of ratings, seconds apart, with weeks between them; `user` is sorted."""
+    start = np.searchsorted(user, np.arange(users))
+    place = np.arange(len(user)) - start[user]
+    arrival = random.integers(FIRST_SECOND, LAST_SECOND, size=users)
+    pauses = np.where(place % ROWS_A_SITTING == 0, random.exponential(SESSION_PAUSE, len(user)), 0)
+    elapsed = np.cumsum(pauses + random.integers(2, 30, size=len(user)))
+    elapsed -= elapsed[start[user]]
+    span = (LAST_SECOND - arrival)[user]
+    return arrival[user] + np.minimum(elapsed, span).astype(np.int64)
