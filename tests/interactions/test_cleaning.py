@@ -244,6 +244,17 @@ class TestItems:
             (9, "Action", None, "2001"),
         ]
 
+    def test_coded_values_become_words(self) -> None:
+        table = pl.DataFrame(
+            {"i": [7, 8, 9], "name": ["a", "b", "c"], "code": [1, 2, 3], "tags": ["sf|x", "(none)", "(none)|sf"]}
+        )
+        fields = [
+            {"name": "kind", "column": "code", "values": {"1": "film", "3": ""}},
+            {"name": "tags", "column": "tags", "separator": "|", "values": {"sf": "Sci-Fi", "(none)": ""}},
+        ]
+        items, _ = describe_items(table, self.log, item_columns(fields=fields))
+        assert items.drop("title").rows() == [(7, "film", "Sci-Fi, x"), (8, "2", None), (9, None, "Sci-Fi")]
+
     @pytest.mark.parametrize(
         ("title", "expected"),
         [
@@ -324,7 +335,7 @@ class TestUsers:
                     "fields": [{"name": "g", "indicators": ["a"], "separator": "|"}],
                 }
             },
-            "`separator` belongs to a `column`",
+            "`separator` and `values` want a `column`",
         ),
         ({"items": {**SETTINGS["items"], "fields": [{"name": "title", "column": "x"}]}}, "'title'"),
         ({"users": {"user_id": "u", "fields": [{"name": "user_id", "column": "u"}]}}, "'user_id'"),

@@ -44,6 +44,13 @@ def test_ids_are_whole_or_text(values: list) -> None:
         raw(id=values).ids("id", "ingestion.p")
 
 
+def test_ids_that_would_be_changed_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"row 1 holds 9007199254740992.*exact only as integers or text"):
+        raw(id=[2.0**53, None]).ids("id", "ingestion.p")
+    with pytest.raises(ValueError, match=r"signed 64-bit integers, or text where they are larger"):
+        raw(id=pl.Series([2**63], dtype=pl.UInt64)).ids("id", "ingestion.p")
+
+
 def test_missing_column_names_table_column_found_and_parameter() -> None:
     with pytest.raises(ValueError, match=r"raw_interactions has no column 'id', only: user, item.*`ingestion.p`"):
         raw(user=[1], item=[2]).ids("id", "ingestion.p")
@@ -52,8 +59,8 @@ def test_missing_column_names_table_column_found_and_parameter() -> None:
 def test_numbers() -> None:
     assert raw(r=[1, None]).numbers("r", "p").to_list() == [1.0, None]
     assert raw(r=[0.5, float("nan")]).numbers("r", "p").to_list() == [0.5, None]
-    with pytest.raises(ValueError, match=r"'r' of raw_interactions is of type String \(first value: 'good'\)"):
-        raw(r=[None, "good"]).numbers("r", "p")
+    with pytest.raises(ValueError, match=r"'r' of raw_interactions is of type String \(row 3 holds 'good'\)"):
+        raw(r=[None, "4.5", "good"]).numbers("r", "p")
 
 
 def test_flags() -> None:
@@ -66,6 +73,7 @@ def test_texts() -> None:
     assert raw(t=[" a ", "", None]).texts("t", "p").to_list() == ["a", None, None]
     assert raw(t=[24.0, float("nan")]).texts("t", "p").to_list() == ["24", None]
     assert raw(t=[0.5]).texts("t", "p").to_list() == ["0.5"]
+    assert raw(t=["a\r\nb\u2028c", "\x00", "👩‍🚀"]).texts("t", "p").to_list() == ["a b c", None, "👩‍🚀"]
     with pytest.raises(ValueError, match="one value a row"):
         raw(t=[["a", "b"]]).texts("t", "p")
 
@@ -78,6 +86,7 @@ def test_texts() -> None:
         ([1_000_000_000_999], "unix_milliseconds", [1_000_000_000]),
         (["2001-09-09 01:46:40", None, ""], "%Y-%m-%d %H:%M:%S", [1_000_000_000, None, None]),
         (["2001-09-09 03:46:40+0200"], "%Y-%m-%d %H:%M:%S%z", [1_000_000_000]),
+        (["Sat Sep 08 18:46:40 -0700 2001"], "%a %b %d %H:%M:%S %z %Y", [1_000_000_000]),
         (["2001-09-09"], "%Y-%m-%d", [999_993_600]),
         ([datetime(2001, 9, 9, 1, 46, 40)], "unix_seconds", [1_000_000_000]),
         ([date(2001, 9, 9)], "unix_seconds", [999_993_600]),
@@ -88,7 +97,7 @@ def test_seconds(values: list, time_format: str, expected: list) -> None:
 
 
 def test_unreadable_timestamps_stop() -> None:
-    with pytest.raises(ValueError, match=r"1 of 3 values in column 'time'.*'9/9/2001'.*`ingestion.f`"):
+    with pytest.raises(ValueError, match=r"1 of 3 values in column 'time'.*'9/9/2001' in row 2\..*`ingestion.f`"):
         seconds(["2001-09-09", "9/9/2001", None], "%Y-%m-%d")
 
 

@@ -44,13 +44,16 @@ class TextField(_Block):
     indicators: list[str] | None = Field(
         default=None, min_length=1, description="0/1 columns; the field lists the names of those set"
     )
+    values: dict[str, str] = Field(
+        default={}, description="what a coded value stands for, empty where for nothing; others stay as they are"
+    )
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.column is None) == (self.indicators is None):
             raise ValueError(f"field {self.name!r} needs either a `column` or a list of `indicators`")
-        if self.indicators is not None and self.separator is not None:
-            raise ValueError(f"field {self.name!r}: `separator` belongs to a `column`, not to `indicators`")
+        if self.indicators is not None and (self.separator is not None or self.values):
+            raise ValueError(f"field {self.name!r}: `separator` and `values` want a `column`, not `indicators`")
         return self
 
 
@@ -384,8 +387,10 @@ def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
         text = flags.select(pl.concat_str(names, separator=", ", ignore_nulls=True)).to_series()
     else:
         text = raw.texts(field.column, parameter)
-        if field.separator is not None:
-            value = pl.element().str.strip_chars()
+        if field.separator is None:
+            text = text.replace(field.values)
+        else:
+            value = pl.element().str.strip_chars().replace(field.values)
             text = text.str.split(field.separator).list.eval(value.filter(value != "")).list.join(", ")
     return text.set(text == "", None)
 

@@ -11,6 +11,12 @@ import polars as pl
 UNIX_UNITS = {"unix_seconds": 1, "unix_milliseconds": 1_000}
 """Numeric timestamp formats, and their ticks a second."""
 
+BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
+"""Control characters and line breaks: they would tear the lines of a prompt."""
+
+LARGEST_EXACT_FLOAT = 2**53
+"""Whole numbers beyond it are no longer told apart as 64-bit floats."""
+
 
 def as_polars(table: Any) -> pl.DataFrame:
     """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame.
@@ -56,9 +62,14 @@ Set `ingestion.interactions.item_id` to one of them.
         column = self._column(name, parameter)
         if column.dtype in (pl.String, pl.Categorical, pl.Enum):
             return _stripped(column)
-        if column.dtype.is_integer() or _is_whole(column):
-            return column.cast(pl.Int64)
-        self._refuse(column, parameter, "ids are whole numbers or text")
+        if _is_whole(column) and (column.abs() >= LARGEST_EXACT_FLOAT).any():
+            self._refuse(column, parameter, "whole numbers this large are exact only as integers or text")
+        if not (column.dtype.is_integer() or _is_whole(column)):
+            self._refuse(column, parameter, "ids are whole numbers or text")
+        ids = column.cast(pl.Int64, strict=False)
+        if ids.null_count() > column.null_count():
+            self._refuse(column, parameter, "ids are signed 64-bit integers, or text where they are larger")
+        return ids
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
         """Numbers as ``Float64``; NaN counts as missing."""
@@ -75,11 +86,12 @@ Set `ingestion.interactions.item_id` to one of them.
         return column.cast(pl.Boolean).fill_null(False)
 
     def texts(self, name: str, parameter: str) -> pl.Series:
-        """Text as ``String``, stripped; an empty one counts as missing, and a whole float loses its ``.0``."""
+        """Text as ``String``, one stripped line; an empty one counts as missing, and a whole float loses its ``.0``."""
         column = self._column(name, parameter)
         if column.dtype.is_nested():
             self._refuse(column, parameter, "it must hold one value a row")
-        return _stripped(column.cast(pl.Int64) if _is_whole(column) else column)
+        text = (column.cast(pl.Int64) if _is_whole(column) else column).cast(pl.String)
+        return _stripped(text.str.replace_all(BREAKS, " "))
 
     def seconds(self, name: str, parameter: str, time_format: str, format_parameter: str) -> pl.Series:
         """Seconds since the epoch as ``Int64``, rounded down; times without a zone are read as UTC.
@@ -103,11 +115,12 @@ Set `ingestion.interactions.item_id` to one of them.
 
     def _parsed(self, column: pl.Series, time_format: str, parameter: str) -> pl.Series:
         times = column.str.to_datetime(time_format, strict=False)
-        unreadable = column.filter(times.is_null() & column.is_not_null())
+        unreadable = (times.is_null() & column.is_not_null()).arg_true()
         if len(unreadable):
             raise ValueError(
                 f"{len(unreadable):,} of {len(column):,} values in column {column.name!r} of {self.table} don't match "
-                f"the format {time_format!r}, the first is {unreadable[0]!r}. Change `{parameter}`."
+                f"the format {time_format!r}, the first is {column[unreadable[0]]!r} in row {unreadable[0] + 1:,}. "
+                f"Change `{parameter}`, or correct the file."
             )
         return times
 
@@ -121,11 +134,15 @@ Set `ingestion.interactions.item_id` to one of them.
         return column.fill_nan(None) if column.dtype.is_float() else column
 
     def _refuse(self, column: pl.Series, parameter: str, expected: str) -> NoReturn:
-        values = column.drop_nulls()
-        example = f" (first value: {values[0]!r})" if len(values) else ""
+        unfit = column.is_not_null()
+        if column.dtype == pl.String:  # a single word makes text of a column of numbers
+            unfit &= column.cast(pl.Float64, strict=False).is_null()
+        rows = unfit.arg_true()
+        example = f" (row {rows[0] + 1:,} holds {column[rows[0]]!r})" if len(rows) else ""
         raise ValueError(
             f"Column {column.name!r} of {self.table} is of type {column.dtype}{example}, but {expected}. "
-            f"Change `{parameter}`, or the type with which the catalog entry {self.table} loads the column."
+            f"Change `{parameter}`, correct the file, or change the type with which the catalog entry {self.table} "
+            "loads the column."
         )
 
 
