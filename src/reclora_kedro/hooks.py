@@ -1,4 +1,4 @@
-"""Kedro hooks: configured names are known before pipelines are built, and every run leaves a manifest."""
+"""Kedro hooks: names are known before pipelines are built, runs leave a manifest, and errors name files."""
 
 import hashlib
 import platform
@@ -63,6 +63,19 @@ class RunManifestHooks:
             "packages": {name: version(name) for name in PACKAGES},
         }
         catalog.save("run_manifest", manifest)
+
+
+class ErrorHooks:
+    """Adds to an error that names catalog entries which files those are."""
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Name the files: the node that found the fault knows its data, but not where they lie."""
+        message = str(error)
+        for name in sorted(pipeline.inputs()):
+            file = file_of(catalog.get(name)) if name in message else None
+            if file is not None and str(file) not in message:
+                error.add_note(f"The catalog entry {name} is the file {file}.")
 
 
 def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
