@@ -1,26 +1,24 @@
-"""The ingestion step through Kedro: on MovieLens-100K, on another data set, and on faulty data."""
+"""The ingestion step through Kedro: on MovieLens-100K, on other sources, and on hard and faulty data."""
 
-import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import yaml
-from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, DatasetError
-from kedro.runner import SequentialRunner
-from kedro.validation import ParameterValidationError, ParameterValidator
+from kedro.validation import ParameterValidationError
 
-from reclora_kedro.pipelines.ingestion import create_pipeline
-from reclora_kedro.settings import CONFIG_LOADER_ARGS
+from ingestion_run import counts, dropped, run_ingestion
+from reclora_kedro.histories.sequences import build_samples, build_sequences
 
 ROOT = Path(__file__).parents[2]
-MOVIETWEETINGS = ROOT.parent / "shared" / "data" / "movietweetings" / "10K"
 
 
 @pytest.fixture
@@ -39,16 +37,7 @@ def ingest(catalog: dict[str, Any] | None = None, parameters: dict[str, Any] | N
     environment.mkdir()
     (environment / "catalog.yml").write_text(yaml.safe_dump(catalog or {}))
     (environment / "parameters.yml").write_text(yaml.safe_dump({"ingestion": parameters or {}}))
-    config = OmegaConfigLoader("conf", env="swap", **CONFIG_LOADER_ARGS)
-    validated = ParameterValidator({"ingestion": create_pipeline()}).validate_raw_params(config["parameters"])
-    filled = DataCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
-    filled["params:ingestion"] = validated["ingestion"]
-    SequentialRunner().run(create_pipeline(), filled)
-    return filled
-
-
-def counts(catalog: DataCatalog) -> dict[str, int]:
-    return {row["check"]: row["rows"] for row in catalog.load("ingestion_report")}
+    return run_ingestion(Path("conf"), "swap")
 
 
 def csv(path: str, **columns: list[Any]) -> dict[str, Any]:
@@ -65,9 +54,7 @@ def test_movielens_100k(project: Path) -> None:
     assert items.row(0) == (1, "Toy Story (1995)", "Animation, Children's, Comedy")
     assert items.filter(item_id=127)["title"].item() == "The Godfather (1972)"
     assert users.row(0) == (1, "24", "M", "technician", "85711")
-    dropped = [row for row in catalog.load("ingestion_report") if row["rule"].startswith("dropped")]
-    assert dropped
-    assert not any(row["rows"] for row in dropped)
+    assert not dropped(catalog)
 
 
 def test_tables_are_versioned(project: Path) -> None:
@@ -90,31 +77,167 @@ def test_five_core_of_movielens_100k(project: Path) -> None:
         assert log[column].value_counts()["count"].min() >= 5
 
 
-@pytest.mark.skipif(not MOVIETWEETINGS.exists(), reason=f"the second data set is not at {MOVIETWEETINGS}")
-def test_another_data_set_by_configuration_alone(project: Path) -> None:
-    """The swap that the comment in parameters_ingestion.yml spells out: other separators, no user table, pandas."""
-    text = (ROOT / "conf" / "base" / "parameters_ingestion.yml").read_text()
-    comment = text[text.index("#   catalog.yml") : text.index("\ningestion:")]
-    catalog_yaml, parameters_yaml = re.split("^#   parameters.yml\n", comment, flags=re.MULTILINE)
-    catalog = yaml.safe_load(uncommented(catalog_yaml.split("\n", 1)[1]))
-    for entry, file in (("raw_interactions", "ratings.dat"), ("raw_items", "movies.dat")):
-        catalog[entry]["filepath"] = str(MOVIETWEETINGS / file)
-
-    filled = ingest(catalog, yaml.safe_load(uncommented(parameters_yaml))["ingestion"])
-
-    interactions, items, users = (filled.load(name) for name in ("interactions", "items", "users"))
-    assert (interactions.height, items.height, users.height) == (10_000, 3_096, 3_794)
-    assert users.columns == ["user_id"]
-    assert items.row(0) == ("0002844", "Fantômas - À l'ombre de la guillotine (1913)", "Crime, Drama")
-    assert 0.4 < interactions["label"].mean() < 0.6
-    assert counts(filled)["items without a row"] == 0
+SOURCES = {
+    "pandas CSV": {"type": "pandas.CSVDataset", "filepath": "log.csv"},
+    "polars CSV": {"type": "polars.CSVDataset", "filepath": "log.csv"},
+    "JSON lines": {"type": "polars.EagerPolarsDataset", "file_format": "ndjson", "filepath": "log.json"},
+    "parquet": {"type": "pandas.ParquetDataset", "filepath": "log.parquet"},
+    "parquet files in a folder": {"type": "polars.LazyPolarsDataset", "file_format": "parquet", "filepath": "parts"},
+    "SQL": {"type": "pandas.SQLTableDataset", "table_name": "log", "credentials": {"con": "sqlite:///log.db"}},
+}
 
 
-def uncommented(comment: str) -> str:
-    return textwrap.dedent("\n".join(line.removeprefix("#") for line in comment.splitlines()))
+@pytest.mark.parametrize("source", SOURCES)
+def test_any_polars_or_pandas_source_does(project: Path, source: str) -> None:
+    log = pl.DataFrame({"user_id": [1, 2, 3], "movie_id": 7, "rating": [5, 3, 4], "timestamp": [100, 200, 300]})
+    log.write_csv("log.csv")
+    log.write_ndjson("log.json")
+    log.write_parquet("log.parquet")
+    for month in (1, 2, 3):
+        Path(f"parts/month={month}").mkdir(parents=True)
+        log[month - 1 : month].write_parquet(f"parts/month={month}/0.parquet")
+    with closing(sqlite3.connect("log.db")) as database, database:
+        database.execute("create table log (user_id integer, movie_id integer, rating real, timestamp integer)")
+        database.executemany("insert into log values (?, ?, ?, ?)", log.rows())
+
+    interactions = ingest({"raw_interactions": SOURCES[source]}).load("interactions")
+
+    assert interactions.rows() == [(1, 7, 5.0, 100, 1), (2, 7, 3.0, 200, 0), (3, 7, 4.0, 300, 1)]
 
 
 SOUND = {"user_id": [1, 2], "movie_id": [1, 2], "rating": [4, 2], "timestamp": [100, 200]}
+
+
+def ingest_log(log: pl.DataFrame, **parameters: Any) -> DataCatalog:
+    """Run the step on a log of these rows, their items, and no user table."""
+    log.write_parquet("log.parquet")
+    log.select(pl.col("movie_id").unique(), movie_title=pl.lit("Film")).write_parquet("items.parquet")
+    entries = {
+        f"raw_{name}": {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "filepath": f"{file}.parquet"}
+        for name, file in (("interactions", "log"), ("items", "items"))
+    }
+    no_users = {"type": "MemoryDataset", "data": None}
+    return ingest(entries | {"raw_users": no_users}, {"users": None, "items": {"fields": []}, **parameters})
+
+
+def samples_of(catalog: DataCatalog, min_history: int) -> pl.DataFrame:
+    tables = (catalog.load(name) for name in ("interactions", "items", "users"))
+    return build_samples(build_sequences(*tables), min_history)
+
+
+def test_a_user_with_50_000_rows_and_one_with_one(project: Path) -> None:
+    rows = 50_000
+    log = pl.DataFrame(
+        {
+            "user_id": [7] * rows + [8],
+            "movie_id": [*range(rows), 3],
+            "rating": 4,
+            "timestamp": range(1, rows + 2),
+        }
+    )
+    samples = samples_of(ingest_log(log), min_history=5)
+    assert samples.height == rows - 5
+    assert samples["user_index"].unique().to_list() == [0]
+    assert samples["history_end"].to_list() == list(range(5, rows))
+
+
+def test_all_rows_at_one_timestamp(project: Path) -> None:
+    log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2], "movie_id": [9, 8, 7, 9, 7], "rating": 4, "timestamp": 100})
+    catalog = ingest_log(log)
+    assert catalog.load("interactions").select("user_id", "item_id").rows() == [(1, 7), (1, 8), (1, 9), (2, 7), (2, 9)]
+    samples = samples_of(catalog, min_history=1)  # no row sees another one of its own second
+    assert samples.select("user_index", "item_index", "history_end").rows() == [(0, 1, 0), (0, 2, 0), (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [["", "-1", "00", "a b", "ü", "😀"], [-(2**63), -1, 0, 1, 2**53 + 1, 2**63 - 1]],
+    ids=["text", "64 bits and negative"],
+)
+def test_any_id_survives(project: Path, ids: list[Any]) -> None:
+    log = pl.DataFrame({"user_id": ids, "movie_id": ids[::-1], "rating": 4, "timestamp": 100})
+    interactions = ingest_log(log).load("interactions")
+    named = [pair for pair in zip(ids, ids[::-1], strict=True) if "" not in pair]
+    assert interactions.select("user_id", "item_id").rows() == named
+
+
+def test_items_and_log_that_only_meet_in_part(project: Path) -> None:
+    items = csv("items.csv", movie_id=[1, 3], movie_title=["Seen", "Never seen"])
+    catalog = ingest({"raw_interactions": csv("log.csv", **SOUND), "raw_items": items}, {"items": {"fields": []}})
+    assert catalog.load("items").rows() == [(1, "Seen"), (2, "Unknown title"), (3, "Never seen")]
+    assert counts(catalog)["items without a row"] == 1
+
+
+def test_any_title_becomes_one_line(project: Path) -> None:
+    titles = {
+        1: ("x" * 10_000, "x" * 10_000),
+        2: ("", "Unknown title"),
+        3: ("\x00\t \x7f", "Unknown title"),
+        4: ("Up\r\n\u2028User: 👩‍🚀\x1b[31m é", "Up User: 👩‍🚀 [31m é"),
+    }
+    log = pl.DataFrame({"user_id": 1, "movie_id": list(titles), "rating": 4, "timestamp": 100})
+    log.write_parquet("log.parquet")
+    pl.DataFrame({"movie_id": list(titles), "movie_title": [raw for raw, _ in titles.values()]}).write_ndjson(
+        "items.json"
+    )
+    catalog = ingest(
+        {
+            "raw_interactions": {
+                "type": "polars.EagerPolarsDataset",
+                "file_format": "parquet",
+                "filepath": "log.parquet",
+            },
+            "raw_items": {"type": "polars.EagerPolarsDataset", "file_format": "ndjson", "filepath": "items.json"},
+        },
+        {"items": {"fields": []}},
+    )
+    assert dict(catalog.load("items").rows()) == {item: expected for item, (_, expected) in titles.items()}
+
+
+HEADER = "user_id,movie_id,rating,timestamp"
+TYPED = {"dtype": {"user_id": "Int64", "movie_id": "Int64", "rating": "Float64", "timestamp": "Int64"}}
+READERS = {
+    "pandas": {"type": "pandas.CSVDataset", "load_args": TYPED | {"low_memory": False}},
+    "pandas, types guessed": {"type": "pandas.CSVDataset", "load_args": {"low_memory": False}},
+    "pandas, python engine": {"type": "pandas.CSVDataset", "load_args": TYPED | {"engine": "python"}},
+    "polars": {"type": "polars.CSVDataset"},
+}
+
+
+def write_log(broken: str) -> Path:
+    """A log whose line 40,001 is another one."""
+    lines = [HEADER, *(f"{row % 943 + 1},{row % 1_682 + 1},4,{row + 1}" for row in range(60_000))]
+    lines[40_000] = broken
+    file = Path("ratings.csv")
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
+@pytest.mark.parametrize(
+    ("reader", "broken", "refusal"),
+    [
+        ("pandas", "1,2,4,100,7", r"ratings\.csv.*Expected 4 fields in line 40001, saw 5"),
+        ("pandas", "1,2,four,100", r"ratings\.csv.*Unable to parse string 'four' at position 39999"),
+        ("pandas, types guessed", "1,2,four,100", r"'rating' of raw_interactions.*row 40,000 holds 'four'"),
+        ("pandas, python engine", "1,2,4,100,7", r"ratings\.csv.*Expected 4 fields in line 40001, saw 5"),
+        ("pandas, python engine", "1,2,four,100", r"ratings\.csv.*Unable to parse string 'four' at position 39999"),
+        ("polars", "1,2,4,100,7", r"ratings\.csv.*found more fields than defined"),
+        ("polars", "1,2,four,100", r"ratings\.csv.*could not parse `four` as dtype `i64` at column 'rating'"),
+    ],
+)
+def test_a_broken_line_stops_before_anything_is_written(project: Path, reader: str, broken: str, refusal: str) -> None:
+    file = write_log(broken)
+    with pytest.raises((DatasetError, ValueError), match=f"(?s){refusal}"):
+        ingest({"raw_interactions": READERS[reader] | {"filepath": str(file)}})
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_line_cut_short_is_counted_and_dropped(project: Path, reader: str) -> None:
+    file = write_log("1,2")
+    catalog = ingest({"raw_interactions": READERS[reader] | {"filepath": str(file)}})
+    assert counts(catalog)["interactions"] == 59_999
+    assert dropped(catalog) == {"missing rating": 1}
 
 
 @pytest.mark.parametrize(

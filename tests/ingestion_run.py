@@ -1,0 +1,33 @@
+"""The ingestion step through Kedro, in any environment: its configuration, catalog and parameters are the real ones."""
+
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+from kedro.validation import ParameterValidator
+
+from reclora_kedro.pipelines.ingestion import create_pipeline
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
+
+
+def run_ingestion(conf: Path, environment: str) -> DataCatalog:
+    """Run the step on what the environment's catalog names, relative to the working directory."""
+    config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
+    validated = ParameterValidator({"ingestion": create_pipeline()}).validate_raw_params(config["parameters"])
+    catalog = DataCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
+    catalog["params:ingestion"] = validated["ingestion"]
+    SequentialRunner().run(create_pipeline(), catalog)
+    return catalog
+
+
+def counts(catalog: DataCatalog) -> dict[str, int]:
+    """Rows by check, of the ingestion report."""
+    return {row["check"]: row["rows"] for row in catalog.load("ingestion_report")}
+
+
+def dropped(catalog: DataCatalog) -> dict[str, int]:
+    """Rows by the rule that dropped them."""
+    report: list[dict[str, Any]] = catalog.load("ingestion_report")
+    return {row["check"]: row["rows"] for row in report if row["rule"].startswith("dropped") and row["rows"]}
