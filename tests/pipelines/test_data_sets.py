@@ -1,0 +1,233 @@
+"""The environment of each data set in conf/, run on files of exactly that data set's formats."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from ingestion_run import counts, dropped, run_ingestion
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.interactions.splits import SplitConfig, assign_splits
+
+ROOT = Path(__file__).parents[2]
+SHARED = ROOT.parent / "shared"
+MOVIETWEETINGS_100K = SHARED / "data" / "movietweetings" / "100K"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty folder that the data lies in, entered."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def write(path, lines, encoding="utf-8"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+
+
+def write_json_lines(path, records):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in records)
+
+
+def test_movielens_1m(project):
+    folder = project / "data/01_raw/movielens-1m"
+    write(folder / "ratings.dat", ["1::30::5::978300700", "1::20::3::978302100", "2::30::4::978298400"])
+    write(
+        folder / "movies.dat",
+        [
+            "20::A Peach (1996)::Animation|Children's|Musical",
+            "30::City of Lost Children, The (Cité des enfants perdus, La) (1995)::Drama",
+            '40::"Quoted": A Film (1987)::Action|Comedy',
+        ],
+        encoding="latin-1",
+    )
+    write(folder / "users.dat", ["1::F::1::10::00501", "2::M::56::16::02460-1234"])
+
+    catalog = run_ingestion(ROOT / "conf", "movielens-1m")
+
+    assert catalog.load("interactions").rows() == [
+        (2, 30, 4.0, 978298400, 1),
+        (1, 30, 5.0, 978300700, 1),
+        (1, 20, 3.0, 978302100, 0),
+    ]
+    assert catalog.load("items").rows() == [
+        (20, "A Peach (1996)", "Animation, Children's, Musical"),
+        (30, "The City of Lost Children (La Cité des enfants perdus) (1995)", "Drama"),
+        (40, '"Quoted": A Film (1987)', "Action, Comedy"),
+    ]
+    users = catalog.load("users")
+    assert users.columns == ["user_id", "gender", "age", "occupation", "zip_code"]
+    assert users.rows() == [
+        (1, "F", "under 18", "pupil", "00501"),
+        (2, "M", "56 or older", "self-employed", "02460-1234"),
+    ]
+    assert not dropped(catalog)
+
+
+@pytest.mark.parametrize("name", ["movielens-25m", "movielens-latest-small"])
+def test_movielens_of_half_stars(project, name):
+    folder = project / "data/01_raw" / name
+    write(
+        folder / "ratings.csv",
+        ["userId,movieId,rating,timestamp", "1,20,3.0,1147880000", "1,30,3.5,1147868800", "2,30,0.5,1141415800"],
+    )
+    write(
+        folder / "movies.csv",
+        [
+            "movieId,title,genres",
+            '20,"American President, The (1995)",Comedy|Drama|Romance',
+            '30,"Three Colors: ""Red"", Again (1994)",(no genres listed)',
+            "40,Never Rated (2001),Drama",
+        ],
+    )
+
+    catalog = run_ingestion(ROOT / "conf", name)
+
+    assert catalog.load("interactions").rows() == [
+        (2, 30, 0.5, 1141415800, 0),
+        (1, 30, 3.5, 1147868800, 1),
+        (1, 20, 3.0, 1147880000, 0),
+    ]
+    assert catalog.load("items").rows() == [
+        (20, "The American President (1995)", "Comedy, Drama, Romance"),
+        (30, 'Three Colors: "Red", Again (1994)', None),
+        (40, "Never Rated (2001)", "Drama"),
+    ]
+    assert catalog.load("users").rows() == [(1,), (2,)]
+    assert not dropped(catalog)
+
+
+def goodreads_interaction(user, book, rating, updated):
+    return {
+        "user_id": user,
+        "book_id": book,
+        "review_id": "0123456789abcdef0123456789abcdef",
+        "is_read": rating > 0,
+        "rating": rating,
+        "review_text_incomplete": "",
+        "date_added": "Sat Jan 01 00:00:00 -0800 2011",
+        "date_updated": updated,
+        "read_at": "",
+        "started_at": "",
+    }
+
+
+def goodreads_book(book, title, publisher, year):
+    return {
+        "isbn": "0000000000",
+        "series": [] if book == "21" else ["18"],
+        "popular_shelves": [{"count": "58", "name": "to-read"}, {"count": "15", "name": "fantasy"}],
+        "authors": [{"author_id": "10", "role": ""}],
+        "average_rating": "4.03",
+        "similar_books": [],
+        "description": "A tale.\nOf two lines.",
+        "format": "Hardcover",
+        "publisher": publisher,
+        "publication_year": year,
+        "book_id": book,
+        "title": title,
+        "title_without_series": title,
+    }
+
+
+def test_goodreads(project):
+    folder = project / "data/01_raw/goodreads"
+    ann, bob = "aaaabbbbccccddddeeeeffff00001111", "11110000ffffeeeeddddccccbbbbaaaa"
+    write_json_lines(
+        folder / "goodreads_interactions_dedup.json.gz",
+        [
+            goodreads_interaction(ann, "830", 4, "Wed Mar 22 11:37:04 -0700 2017"),
+            goodreads_interaction(ann, "21", 0, "Wed Mar 22 11:38:00 -0700 2017"),
+            goodreads_interaction(bob, "830", 3, "Thu Nov 03 09:00:00 +0100 2016"),
+        ],
+    )
+    write_json_lines(
+        folder / "goodreads_books.json.gz",
+        [
+            goodreads_book("830", "The Wizard (Two Wolves, #1-2)", "Any House", "1987"),
+            goodreads_book("21", "Lost", "", ""),
+        ],
+    )
+
+    catalog = run_ingestion(ROOT / "conf", "goodreads")
+
+    assert catalog.load("interactions").rows() == [
+        (bob, "830", 3.0, 1478160000, 0),
+        (ann, "830", 4.0, 1490207824, 1),
+    ]
+    items = catalog.load("items")
+    assert items.columns == ["item_id", "title", "format", "publisher", "publication_year"]
+    assert items.rows() == [
+        ("21", "Lost", "Hardcover", None, None),
+        (
+            "830",
+            "The Wizard (Two Wolves, #1-2)",
+            "Hardcover",
+            "Any House",
+            "1987",
+        ),
+    ]
+    assert dropped(catalog) == {"rating outside 1 to 5": 1}
+
+
+def test_movietweetings(project):
+    folder = project.parent / "shared/data/movietweetings/100K"
+    write(folder / "ratings.dat", ["1::0120735::10::1363245118", "2::2592910::0::1362901837"])
+    write(
+        folder / "movies.dat",
+        [
+            "0120735::Lock, Stock and Two Smoking Barrels (1998)::Comedy|Crime",
+            '2592910::CBGB: "Home" à la carte (2013)::',
+        ],
+    )
+    write(folder / "users.dat", ["1::390000000", "2::40000000"])
+
+    catalog = run_ingestion(ROOT / "conf", "movietweetings")
+
+    assert catalog.load("interactions").rows() == [
+        (2, "2592910", 0.0, 1362901837, 0),
+        (1, "0120735", 10.0, 1363245118, 1),
+    ]
+    assert catalog.load("items").rows() == [
+        ("0120735", "Lock, Stock and Two Smoking Barrels (1998)", "Comedy, Crime"),
+        ("2592910", 'CBGB: "Home" à la carte (2013)', None),
+    ]
+    assert catalog.load("users").rows() == [(1,), (2,)]
+
+
+@pytest.mark.skipif(not MOVIETWEETINGS_100K.exists(), reason=f"MovieTweetings is not at {MOVIETWEETINGS_100K}")
+def test_the_real_movietweetings(project):
+    # Counted in the files by hand, with awk and sort.
+    (project.parent / "shared").symlink_to(SHARED)
+    catalog = run_ingestion(ROOT / "conf", "movietweetings")
+    interactions, items, users = (catalog.load(name) for name in ("interactions", "items", "users"))
+    assert (interactions.height, items.height, users.height) == (100_000, 10_506, 16_554)
+    assert interactions["label"].sum() == 50_542
+    assert items["genres"].null_count() == 66
+    assert items.row(0) == ("0002844", "Fantômas - À l'ombre de la guillotine (1913)", "Crime, Drama")
+    assert counts(catalog)["items without a row"] == 0
+    assert not dropped(catalog)
+
+    samples = build_samples(build_sequences(interactions, items, users), min_history=5)
+    split = assign_splits(samples, SplitConfig(kind="global_time", train=0.8, validation=0.1))["split"]
+    assert dict(split.value_counts().iter_rows()) == {"train": 45_915, "validation": 5_739, "test": 5_740}
+
+
+def test_the_template_of_your_data(project):
+    folder = project / "data/01_raw/your-data"
+    write(folder / "interactions.csv", ["user_id,item_id,rating,timestamp", "1,7,4,1000000000", "2,8,,1000000001"])
+    write(folder / "items.csv", ["item_id,title,genres", '7,"Alien, Again",Horror|Sci-Fi', "8,Brazil,"])
+    write(folder / "users.csv", ["user_id,age,country", "1,24,UK", "2,,-"])
+
+    catalog = run_ingestion(ROOT / "conf", "your-data")
+
+    assert catalog.load("interactions").rows() == [(1, 7, 4.0, 1_000_000_000, 1)]
+    assert catalog.load("items").rows() == [(7, "Alien, Again", "Horror, Sci-Fi"), (8, "Brazil", None)]
+    assert catalog.load("users").rows() == [(1, "24", "United Kingdom")]
+    assert dropped(catalog) == {"missing rating": 1, "users without an interaction": 1}
