@@ -3,6 +3,8 @@
 import warnings
 from functools import partial
 
+import polars as pl
+
 from reclora_kedro.hooks import ConfiguredNamesHooks, ErrorHooks, RunManifestHooks
 from reclora_kedro.package_files import package_file
 
