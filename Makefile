@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint viz lock clean
+.PHONY: help run test lint viz bench-histories bench-lens lock clean
 
 help:  ## show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
 
 run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots and report
 	$(BIN)/kedro run
@@ -26,6 +26,12 @@ lint: $(READY)  ## format, style, types and the import contracts
 
 viz: $(READY)  ## the pipeline, its data and its plots in the browser
 	$(BIN)/kedro viz run
+
+bench-histories: $(READY)  ## seconds and memory from a raw CSV to histories, up to 25 million rows
+	$(BIN)/python benchmarks/histories.py
+
+bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and by length of the history
+	$(BIN)/python benchmarks/lens.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import polars as pl
 import yaml
@@ -115,9 +116,15 @@ def write_files(raw: Path, size: int) -> pl.DataFrame:
     )
 
 
+def read_raw(raw: Path) -> pd.DataFrame:
+    """The raw log, loaded as conf/movielens-25m does."""
+    dtypes = {"user_id": "Int64", "item_id": "Int64", "rating": "Float64", "timestamp": "Int64"}
+    return pd.read_csv(raw, dtype=dtypes, low_memory=False)
+
+
 def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What the ingestion step does, contract and file included."""
-    interactions, items, users, _ = build_canonical_tables(pl.read_csv(raw), raw_items, None, INGESTION)
+    interactions, items, users, _ = build_canonical_tables(read_raw(raw), raw_items, None, INGESTION)
     Interactions.validate(interactions).write_parquet(stored)
     return interactions, items, users
 

@@ -75,7 +75,7 @@ def fabricate_llm(folder: Path, words: tuple[str, ...] = ("Yes", "No")) -> None:
         " ".join(("", *words)) * 4,
         *words,
         *GENRES,
-        "A viewer, age gender occupation. Liked: Disliked: Will they like Film?",
+        "A user, age gender occupation. Liked: Disliked: New item: Film Would the user like it? Answer Yes or No.",
     ]
     bpe.train_from_iterator(text * 50, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|endoftext|>", pad_token="<|endoftext|>")

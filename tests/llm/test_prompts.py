@@ -16,6 +16,7 @@ def config(**settings):
     return PromptConfig(
         **{
             "chat_template": False,
+            "system_message": None,
             "max_tokens": 500,
             "max_characters": 100,
             "hidden_fields": ("zip_code",),
@@ -65,6 +66,19 @@ def test_chat_template_wraps_the_prompt_and_answers_need_no_space(tiny_llm):
     chat = prompt_format(tiny_llm.tokenizer, config(chat_template=True))
     assert tiny_llm.tokenizer.decode([plain.positive, plain.negative]) == " Yes No"
     assert tiny_llm.tokenizer.decode([chat.positive, chat.negative]) == "YesNo"
+
+
+def test_the_system_speaks_first_even_to_say_nothing(tiny_llm):
+    for message in ("", "Be brief."):
+        prompts = build(tiny_llm, [record(history=0)], chat_template=True, system_message=message)
+        text = tiny_llm.tokenizer.decode(prompts["token_ids"][0].to_list())
+        assert text.startswith(f"<|im_start|>system\n{message}<|im_end|>\n<|im_start|>user\nUser age 24")
+
+
+def test_a_chat_template_without_a_system_message_refuses_one(tiny_llm):
+    tiny_llm.tokenizer.chat_template = "{{ raise_exception('no system') if messages[0].role == 'system' }}"
+    with pytest.raises(ValueError, match=r"refuses prompt\.system_message '': no system\. Set it to null"):
+        prompt_format(tiny_llm.tokenizer, config(chat_template=True, system_message=""))
 
 
 def test_prompt_over_budget_loses_its_oldest_history_first(tiny_llm):

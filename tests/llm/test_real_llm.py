@@ -31,6 +31,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     llm = load_language_model(source)
     config = PromptConfig(
         chat_template=False,
+        system_message=None,
         max_tokens=256,
         max_characters=120,
         hidden_fields=(),
@@ -51,6 +52,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         r=4,
         lora_alpha=8,
         target_modules=("q_proj", "v_proj"),
+        last_layers=10,
         composition="sum_of_products",
         gate_input="target",
         gate_hidden_dim=8,
@@ -65,6 +67,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         weight_decay=0.0,
         warmup_share=0.0,
         max_gradient_norm=1.0,
+        averaged_share=0.5,
         validations_per_epoch=1,
         tokens_per_batch=1024,
         seed=0,

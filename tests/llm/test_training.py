@@ -17,6 +17,7 @@ def adapter_config(**settings):
             "r": 4,
             "lora_alpha": 8,
             "target_modules": ("q_proj", "v_proj"),
+            "last_layers": None,
             "composition": "product_of_sums",
             "gate_input": "target",
             "gate_hidden_dim": 8,
@@ -36,6 +37,7 @@ def training_config(**settings):
             "weight_decay": 0.0,
             "warmup_share": 0.1,
             "max_gradient_norm": 1.0,
+            "averaged_share": 0.0,
             "validations_per_epoch": 1,
             "tokens_per_batch": 400,
             "seed": 3,
@@ -77,6 +79,19 @@ def test_the_best_validated_checkpoint_is_kept(tiny_llm):
     validation = lens_decides(seed=1)
     auc = roc_auc_score(validation.labels, score_prompts(adapted, FORM, validation, 400, ""))
     assert auc == pytest.approx(log["validation_auc"].max(), abs=1e-9)
+
+
+def test_the_average_of_the_last_steps_is_kept(tiny_llm):
+    seen = []
+    note = torch.optim.optimizer.register_optimizer_step_post_hook(
+        lambda optimizer, *_: seen.append([w.detach().clone() for w in optimizer.param_groups[0]["params"]])
+    )
+    adapted, _ = train(tiny_llm, training_config(epochs=1, averaged_share=0.5))
+    note.remove()
+    assert len(seen) == 8
+    kept = [weights for weights in adapted.model.parameters() if weights.requires_grad]
+    for weights, *steps in zip(kept, *seen[4:], strict=True):
+        torch.testing.assert_close(weights, torch.stack(steps).mean(0), atol=1e-6, rtol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_adapter(tiny_llm_folder):
@@ -122,3 +137,17 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_llm):
 def test_an_unknown_target_module_is_refused_with_the_names_there_are(tiny_llm):
     with pytest.raises(ValueError, match=r"names query.*q_proj"):
         new_adapter(tiny_llm.model, adapter_config(target_modules=("query",)), 6, seed=0)
+
+
+@pytest.mark.parametrize(("last_layers", "expected"), [(None, {0, 1}), (1, {1})])
+def test_the_last_layers_alone_are_adapted(tiny_llm, last_layers, expected):
+    model = new_adapter(tiny_llm.model, adapter_config(last_layers=last_layers), lens_dim=6, seed=3)
+    found = {
+        int(name.split(".layers.")[1].split(".")[0]) for name, _ in model.named_parameters() if "reclora_A" in name
+    }
+    assert found == expected
+
+
+def test_more_layers_than_the_llm_has_are_refused(tiny_llm):
+    with pytest.raises(ValueError, match=r"adapter\.last_layers is 3, but the base LLM has 2 layers"):
+        new_adapter(tiny_llm.model, adapter_config(last_layers=3), lens_dim=6, seed=3)

@@ -18,6 +18,9 @@ class PromptConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     chat_template: bool = Field(description="wrap the prompt in the base LLM's own chat template")
+    system_message: str | None = Field(
+        description="what the system says before a chat, empty for nothing; null leaves it to the chat template"
+    )
     max_tokens: int = Field(gt=0, description="budget of a prompt, in tokens")
     max_characters: int = Field(gt=0, description="an item text longer than this many characters is cut")
     hidden_fields: tuple[str, ...] = Field(description="fields that prompts never show, such as pure ids")
@@ -41,10 +44,11 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     An answer takes a leading space unless the prompt ends in white space, as chat templates do.
 
     Raises:
-        ValueError: the tokenizer has no chat template, or an answer is not a single token of its own.
+        ValueError: the tokenizer has no chat template or its template takes no message of the system, or an answer is
+            not a single token of its own.
     """
     if config.chat_template:
-        prefix, suffix = chat_wrapping(tokenizer)
+        prefix, suffix = chat_wrapping(tokenizer, config.system_message)
     else:
         prefix, suffix = tokenizer.bos_token if adds_bos(tokenizer) else "", ""
     space = "" if suffix[-1:].isspace() else " "
@@ -59,7 +63,7 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     return PromptFormat(around[0], around[1], answers[0][0], answers[1][0])
 
 
-def chat_wrapping(tokenizer: Any) -> tuple[str, str]:
+def chat_wrapping(tokenizer: Any, system_message: str | None) -> tuple[str, str]:
     """Text that the model's chat template puts before and after a single message of the user."""
     if not tokenizer.chat_template:
         raise ValueError(
@@ -67,9 +71,15 @@ def chat_wrapping(tokenizer: Any) -> tuple[str, str]:
             "set it to false, or choose a base LLM tuned for chat."
         )
     marker = "the-message-of-the-user"
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
-    )
+    messages = [] if system_message is None else [{"role": "system", "content": system_message}]
+    try:
+        text = tokenizer.apply_chat_template(
+            [*messages, {"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
+        )
+    except TemplateError as error:
+        raise ValueError(
+            f"The base LLM's chat template refuses prompt.system_message {system_message!r}: {error}. Set it to null."
+        ) from error
     before, _, after = text.partition(marker)
     return before, after
 

@@ -22,6 +22,7 @@ class RecLoraConfig(PeftConfig):
         lora_alpha: the update is scaled by ``lora_alpha / r``.
         target_modules: names (or a regular expression) of the linear layers to adapt.
         exclude_modules: names (or a regular expression) of layers to leave as they are.
+        layers_to_transform: numbers of the transformer layers to adapt, from 0; None adapts all.
         num_meta_loras: number N of meta-LoRAs.
         lens_dim: width of the lens states that the gates read; needed when ``num_meta_loras`` > 1.
         gate_hidden_dim: width of each gate's hidden layer.
@@ -52,6 +53,9 @@ class RecLoraConfig(PeftConfig):
     )
     exclude_modules: list[str] | set[str] | str | None = field(
         default=None, metadata={"help": "names or regex of the layers to leave as they are"}
+    )
+    layers_to_transform: list[int] | None = field(
+        default=None, metadata={"help": "numbers of the transformer layers to adapt"}
     )
     num_meta_loras: int = field(default=8, metadata={"help": "number of meta-LoRAs; 1 is a plain LoRA"})
     lens_dim: int | None = field(default=None, metadata={"help": "width of the lens states that gates read"})
