@@ -37,8 +37,8 @@ lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
 
-clean:  ## remove the environment and caches; data/ stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build
+clean:  ## remove the environments and caches; data/ stays
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build
 
 # The environment is ready when it holds the lock's packages and the project, editable.
 $(READY): requirements.lock pyproject.toml $(BIN)/uv

@@ -21,6 +21,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import polars as pl
 import yaml
+from measuring import peak_gib, reset_peak
 from results import publish
 from synthetic_log import make_log
 from tqdm import tqdm
@@ -68,14 +69,19 @@ class Stopwatch:
 
     def time(self, step: str, rows: int, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do the work, keep what it cost, and return its result."""
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts at what is resident now
+        reset_peak()
         start = time.perf_counter()
         result = work(*arguments)
         seconds = time.perf_counter() - start
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        peak = int(status["VmHWM"].split()[0]) / 2**20
         self.records.append(
-            {"log": self.size, "step": step, "rows": rows, "seconds": seconds, "rows/s": rows / seconds, "GiB": peak}
+            {
+                "log": self.size,
+                "step": step,
+                "rows": rows,
+                "seconds": seconds,
+                "rows/s": rows / seconds,
+                "GiB": peak_gib(),
+            }
         )
         return result
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes, StateKind
-from reclora_kedro.lens.layers import EntityEmbedding, embedding_table, mean_pool
+from reclora_kedro.lens.layers import EntityEmbedding, distinct_indices, embedding_table, mean_pool
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Lens(nn.Module, ABC):
 
     def embed_items(self, item: Tensor) -> Tensor:
         """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
-        distinct, place = item.unique(return_inverse=True)
+        distinct, place = distinct_indices(item, self.sizes.items)
         return functional.embedding(place, self.item(distinct))
 
     def user_and_recent(self, batch: LensBatch) -> Tensor:

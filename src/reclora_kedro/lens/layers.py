@@ -57,6 +57,26 @@ class EntityEmbedding(nn.Module):
         return torch.cat([self.ids(id_codes), fields.view(*index.shape, -1)], dim=-1)
 
 
+def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The distinct values of an index tensor, ascending, and each entry's place among them.
+
+    The result of `index.unique(return_inverse=True)`; marking a table of all items takes less time than sorting the
+    behaviours of a batch, of which there are many.
+
+    Args:
+        index: indices below `count`, any shape.
+        count: size of the table.
+
+    Examples:
+        >>> distinct_indices(torch.tensor([[7, 2], [2, 4]]), count=9)
+        (tensor([2, 4, 7]), tensor([[2, 0],
+                [0, 1]]))
+    """
+    present = torch.zeros(count, dtype=torch.bool, device=index.device)
+    present[index.flatten()] = True
+    return present.nonzero().squeeze(1), (present.cumsum(0) - 1)[index]
+
+
 def mean_pool(behaviours: Tensor, mask: Tensor) -> Tensor:
     """Mean of the unmasked behaviours, zero without any: (batch, length, dim) to (batch, dim)."""
     weights = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
@@ -87,9 +107,13 @@ class TargetAttention(nn.Module):
 
     def forward(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> Tensor:
         """Pools behaviours (batch, length, behaviour_dim) for targets (batch, target_dim): (batch, behaviour_dim)."""
-        target = target.unsqueeze(1)
-        products = target * behaviours[..., : self.target_dim]
-        hidden = self.of_target(target) + self.of_behaviour(behaviours) + self.of_product(products)
+        # W (target ∘ item) = (W diag(target)) item: both parts that see a behaviour are one matrix a sample, which is
+        # smaller than the behaviours are.
+        of_product = functional.pad(
+            self.of_product.weight * target.unsqueeze(1), (0, behaviours.shape[-1] - self.target_dim)
+        )
+        of_both = (self.of_behaviour.weight + of_product).transpose(1, 2)
+        hidden = torch.baddbmm(self.of_target(target).unsqueeze(1), behaviours, of_both)
         scores = self.score(torch.relu(hidden)).squeeze(-1)
         # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
         weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask

@@ -113,7 +113,9 @@ def _train(lens: Lens, rows: LensRows, samples: pl.DataFrame) -> pl.DataFrame:
     lens.to(device)
     train, validation = (np.flatnonzero((samples["split"] == split).to_numpy()) for split in ("train", "validation"))
     labels = torch.tensor(samples["label"].to_numpy(), dtype=torch.float32)
-    optimizer = torch.optim.AdamW(lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+    )
     log: list[dict[str, float]] = []
     best_epoch, best_auc, best_weights = 0, 0.0, lens.state_dict()
     started = time.perf_counter()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from reclora_kedro.lens.base import Behaviours, Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.layers import distinct_indices
 
 FOUND = 30  # behaviours that the search hands to the attention
 
@@ -56,7 +57,7 @@ class Twin(Lens):
         """
         if history.item.shape[1] <= FOUND:
             return history
-        items, place = history.item.unique(return_inverse=True)
+        items, place = distinct_indices(history.item, self.sizes.items)
         scores = (query @ self.key(self.item(items)).T).gather(1, place) + self.of_rating.weight[history.rating, 0]
         scores.masked_fill_(~history.mask, -torch.inf)
         top = scores.topk(FOUND, dim=1, sorted=False).indices

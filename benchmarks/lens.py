@@ -1,0 +1,350 @@
+"""The DIN lens against two public DINs, and the cost of a lens by the length of its history.
+
+    make bench-lens
+    python benchmarks/lens.py --epochs 1 --repetitions 1 --rows 2000 --log 1000000
+
+Peers: MovieLens-100K, the same rows, inputs, sizes, optimiser and batches for all. Lengths: rows of a synthetic log
+with at least 1,000 earlier events each. Every measurement runs in a process of its own, the peers' in `.venv-peers`.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+import torch
+from measuring import peak_gib, reset_peak
+from plotly.subplots import make_subplots
+from results import publish
+from synthetic_log import make_log
+from tqdm import tqdm
+
+from reclora_kedro.histories.retrieval import WindowConfig, recent_events
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.interactions.cleaning import clean_interactions, describe_users
+from reclora_kedro.interactions.splits import assign_splits
+from reclora_kedro.lens import training
+from reclora_kedro.lens.config import LensConfig
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
+PEERS_VENV = ROOT / ".venv-peers"
+OURS = "reclora-kedro"
+PEERS = {"DeepCTR-Torch 0.3.0": "peers.deepctr_din", "FuxiCTR 2.3.10": "peers.fuxictr_din"}
+SPEED_TARGETS = {"DeepCTR-Torch 0.3.0": 2.0, "FuxiCTR 2.3.10": 1.5}
+AUC_TARGET = -0.002
+USER_FIELDS = ("age", "gender", "occupation")
+LENGTHS = (10, 60, 200, 1_000)
+LIFELONG = "lifelong"
+LONG_LENSES = {"sim": "retrieved", "twin": "recent"}
+GROWTH_TARGETS = {("twin", 1_000): "at most 2"}
+EMBEDDING_DIM = 64
+
+
+@dataclass(frozen=True)
+class LensData:
+    """What a lens is trained on, as the history step leaves it."""
+
+    samples: pl.DataFrame
+    sequences: Sequences
+    item_embeddings: np.ndarray
+    items: pl.DataFrame
+    users: pl.DataFrame
+
+    def save(self, folder: Path) -> None:
+        """Keep the tables and arrays in a folder."""
+        for name in ("samples", "items", "users"):
+            getattr(self, name).write_parquet(folder / f"{name}.parquet")
+        np.savez(folder / "sequences.npz", **vars(self.sequences))
+        np.save(folder / "item_embeddings.npy", self.item_embeddings)
+
+    @classmethod
+    def load(cls, folder: Path) -> "LensData":
+        """What `save` has kept."""
+        return cls(
+            sequences=Sequences(**np.load(folder / "sequences.npz")),
+            item_embeddings=np.load(folder / "item_embeddings.npy"),
+            **{name: pl.read_parquet(folder / f"{name}.parquet") for name in ("samples", "items", "users")},
+        )
+
+
+class Project(NamedTuple):
+    """The parameters and raw tables of conf/base."""
+
+    parameters: dict[str, Any]
+    load: Callable[[str], Any]
+
+
+def open_project() -> Project:
+    """The project as `kedro run` sees it; Kedro is imported here, since measuring processes need none."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT) as session:
+        context = session.load_context()
+        return Project(context.params, context.catalog.load)
+
+
+def movielens(project: Project) -> LensData:
+    """MovieLens-100K with the inputs that all systems take: no item fields, no zip codes, no ratings in the history."""
+    history = project.parameters["history"]
+    ingestion = project.parameters["ingestion"]
+    interactions, _ = clean_interactions(project.load("raw_interactions"), ingestion)
+    users, _ = describe_users(project.load("raw_users"), interactions, ingestion.users)
+    users = users.select("user_id", *USER_FIELDS)
+    items = interactions.select(pl.col("item_id").unique().sort())
+    sequences = build_sequences(interactions, items, users)
+    samples = assign_splits(build_samples(sequences, history.min_history), history.split)
+    unrated = replace(sequences, rating_level=np.zeros_like(sequences.rating_level))
+    return LensData(samples, unrated, np.zeros((items.height, 1)), items, users)
+
+
+def save_for_peers(data: LensData, recent_length: int, folder: Path) -> None:
+    """Ready-made arrays of every split, histories included, and each input's number of codes; code 0 is padding."""
+    fields = data.users.select(pl.col(*USER_FIELDS).rank("dense"))
+    codes = data.samples.select(
+        "split",
+        "label",
+        "row",
+        user_id=pl.col("user_index") + 1,
+        item_id=pl.col("item_index") + 1,
+        **{name: fields[name].gather(data.samples["user_index"]) for name in USER_FIELDS},
+    )
+    vocabulary = {name: 1 + int(codes[name].max()) for name in ("user_id", *USER_FIELDS, "item_id")}
+    (folder / "vocabulary.json").write_text(json.dumps(vocabulary))
+    for split in ("train", "validation"):
+        rows = codes.filter(pl.col("split") == split)
+        events = recent_events(data.samples[rows["row"]], data.sequences, recent_length)
+        arrays = {name: rows[name].cast(pl.Int64).to_numpy() for name in (*vocabulary, "label")}
+        history = np.where(events >= 0, data.sequences.item_index[events] + 1, 0)
+        np.savez(folder / f"{split}.npz", **arrays, hist_item_id=history, history_length=(events >= 0).sum(axis=1))
+
+
+def compare_peers(project: Project, epochs: int, repetitions: int, threads: int) -> dict[str, list[dict[str, Any]]]:
+    """Every system's training records, one a repetition; the order of the systems alternates."""
+    config = project.parameters["lens"].model_copy(
+        update={
+            "model": "din", "recent_length": 30, "embedding_dim": 16, "attention_dim": 16, "hidden_dim": 128,
+            "hidden_layers": 2, "dropout": 0.0, "user_id_dropout": 0.0, "item_id_dropout": 0.0, "field_min_count": 1,
+            "learning_rate": 1e-3, "weight_decay": 0.0, "batch_size": 256, "max_epochs": epochs, "patience": epochs,
+            "device": "cpu",
+        }
+    )  # fmt: skip
+    make_peers_venv()
+    data = movielens(project)
+    train_rows = data.samples["split"].eq("train").sum()
+    commands = {OURS: [sys.executable, __file__, "--measure"]}
+    commands |= {name: [str(PEERS_VENV / "bin" / "python"), "-m", module] for name, module in PEERS.items()}
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data.save(folder)
+        start = time.perf_counter()
+        save_for_peers(data, config.recent_length, folder)
+        peers_arrays = time.perf_counter() - start
+        for repetition in tqdm(range(repetitions), desc="peers", disable=None):
+            (folder / "lens.json").write_text(config.model_copy(update={"seed": repetition}).model_dump_json())
+            for name in list(commands)[:: 1 if repetition % 2 == 0 else -1]:
+                record = run([*commands[name], str(folder)], threads)
+                record["preparation"] += peers_arrays if name in PEERS else 0
+                records[name].append(record | {"train_rows": train_rows})
+    return records
+
+
+def make_peers_venv() -> None:
+    """The peers' environment: their requirements, and the project's own versions of what both use."""
+    uv = ROOT / ".venv" / "bin" / "uv"
+    subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, PEERS_VENV], check=True)
+    requirements = ["-r", BENCHMARKS / "peers" / "requirements.txt", "-c", ROOT / "requirements.lock"]
+    subprocess.run([uv, "pip", "install", "--quiet", "--python", PEERS_VENV, *requirements], check=True)
+
+
+def run(command: list[str], threads: int) -> dict[str, Any]:
+    """What a measuring process prints on its last line."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=BENCHMARKS, env=environment)
+    return json.loads(output.stdout.splitlines()[-1])
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Train the folder's lens on the folder's rows, then score its test rows."""
+    data = LensData.load(folder)
+    config = LensConfig.model_validate_json((folder / "lens.json").read_text())
+    spans: list[tuple[float, float]] = []
+    train_epoch = training._train_epoch
+
+    def timed_epoch(*arguments: Any) -> float:
+        start = time.perf_counter()
+        loss = train_epoch(*arguments)
+        spans.append((start, time.perf_counter()))
+        return loss
+
+    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # the first one imports for seconds, as the peers' does
+    start = time.perf_counter()
+    with mock.patch.object(training, "_train_epoch", timed_epoch):
+        lens, log = training.fit_lens(
+            data.samples, data.sequences, data.item_embeddings, data.items, data.users, config
+        )
+    peak = peak_gib()
+    record = {
+        "preparation": spans[0][0] - start,
+        "epochs": [end - begin for begin, end in spans],
+        "auc": log["validation_auc"].max(),
+        "GiB": peak,
+    }
+    reset_peak()
+    rows = training.rows_of(lens, data.samples, data.sequences, data.item_embeddings)
+    test = np.flatnonzero(data.samples["split"] == "test")
+    start = time.perf_counter()
+    training.score_rows(lens, rows, test)
+    return record | {"test": time.perf_counter() - start, "test GiB": peak_gib()}
+
+
+def peer_tables(records: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Medians of every system, and ours against each peer."""
+    systems = []
+    for name, runs in records.items():
+        seconds = median(epoch for run in runs for epoch in run["epochs"])
+        medians = {key: median(run[key] for run in runs) for key in ("preparation", "auc", "GiB", "train_rows")}
+        systems.append(
+            {
+                "system": name,
+                "training rows/s": medians["train_rows"] / seconds,
+                "seconds an epoch": seconds,
+                "seconds of preparation": medians["preparation"],
+                "validation AUC": f"{medians['auc']:.4f}",
+                "peak GiB": medians["GiB"],
+            }
+        )
+    ours, *peers = systems
+    ratios = [
+        {
+            "ours against": peer["system"],
+            "speed": f"{ours['training rows/s'] / peer['training rows/s']:.2f}",
+            "target": f"at least {SPEED_TARGETS[peer['system']]}",
+            "AUC difference": f"{float(ours['validation AUC']) - float(peer['validation AUC']):+.4f}",
+            "AUC target": f"at least {AUC_TARGET}",
+            "memory": f"{ours['peak GiB'] / peer['peak GiB']:.2f}",
+        }
+        for peer in peers
+    ]
+    return {"Peers: DIN on MovieLens-100K": systems, "Ours against the peers": ratios}
+
+
+def long_data(log_rows: int, rows: int) -> LensData:
+    """So many training rows, and half as many to validate and to test, all with histories of at least `LENGTHS[-1]`."""
+    log = make_log(log_rows).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
+    users, items = (log.select(pl.col(f"{entity}_id").unique().sort()) for entity in ("user", "item"))
+    sequences = build_sequences(log, items, users)
+    samples = build_samples(sequences, min_history=LENGTHS[-1])
+    earlier = samples["history_end"].to_numpy() - sequences.offsets[samples["user_index"].to_numpy()]
+    random = np.random.default_rng(0)
+    long = random.permutation(np.flatnonzero(earlier >= LENGTHS[-1]))
+    if len(long) < 2 * rows:
+        sys.exit(
+            f"{len(long)} rows have {LENGTHS[-1]} earlier events, {2 * rows} are needed: raise --log, lower --rows"
+        )
+    split = np.full(samples.height, "unused", dtype=object)
+    split[long[:rows]] = "train"
+    split[long[rows : rows + rows // 2]] = "validation"
+    split[long[rows + rows // 2 : 2 * rows]] = "test"
+    embeddings = random.normal(size=(items.height, EMBEDDING_DIM)).astype(np.float32)
+    return LensData(samples.with_columns(split=pl.Series(split, dtype=pl.String)), sequences, embeddings, items, users)
+
+
+def compare_lengths(project: Project, log_rows: int, rows: int, threads: int) -> list[dict[str, Any]]:
+    """One epoch and one test pass of each long-history lens at each length, in a process each."""
+    data = long_data(log_rows, rows)
+    longest = int(np.diff(data.sequences.offsets).max())
+    records = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        data.save(folder)
+        del data
+        runs = [(lens, k) for lens in LONG_LENSES for k in (*LENGTHS, LIFELONG)]
+        for lens, k in tqdm(runs, desc="history lengths", disable=None):
+            window = WindowConfig(kind=LONG_LENSES[lens], k=longest if k == LIFELONG else k)
+            changes = {"model": lens, "long_history": window, "max_epochs": 1, "device": "cpu"}
+            config = project.parameters["lens"].model_copy(update=changes)
+            (folder / "lens.json").write_text(config.model_dump_json())
+            record = run([sys.executable, __file__, "--measure", str(folder)], threads)
+            records.append({"lens": lens, "K": k, "rows": rows, "k": window.k, **record})
+    return records
+
+
+def length_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Speed, seconds and memory by lens and length, and growth of the seconds since K = 60."""
+    table = []
+    base = {record["lens"]: record for record in records if record["K"] == 60}
+    for record in records:
+        since = base[record["lens"]]
+        table.append(
+            {
+                "lens": record["lens"],
+                "K": f"{record['k']:,}" + (f" ({LIFELONG})" if record["K"] == LIFELONG else ""),
+                "epoch rows/s": record["rows"] / record["epochs"][0],
+                "epoch s": record["epochs"][0],
+                "GiB": record["GiB"],
+                "growth": f"{record['epochs'][0] / since['epochs'][0]:.2f}",
+                "test rows/s": record["rows"] / 2 / record["test"],
+                "test s": record["test"],
+                "test GiB": record["test GiB"],
+                "test growth": f"{record['test'] / since['test']:.2f}",
+                "target": GROWTH_TARGETS.get((record["lens"], record["K"]), ""),
+            }
+        )
+    return table
+
+
+def plot(peers: list[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Figure:
+    """Rows a second of every system, and milliseconds a training row by history length."""
+    figure = make_subplots(cols=2, subplot_titles=("DIN on MovieLens-100K", "Training row by history length"))
+    figure.add_bar(
+        x=[peer["system"] for peer in peers], y=[peer["training rows/s"] for peer in peers], showlegend=False
+    )
+    for lens in LONG_LENSES:
+        part = [record for record in lengths if record["lens"] == lens]
+        y = [1e6 * record["epochs"][0] / record["rows"] for record in part]
+        figure.add_scatter(x=[record["k"] for record in part], y=y, name=lens, row=1, col=2)
+    figure.update_yaxes(title="training rows a second", rangemode="tozero", col=1)
+    figure.update_yaxes(title="microseconds a row", type="log", col=2)
+    figure.update_xaxes(title="K, most behaviours of the long history", type="log", col=2)
+    return figure
+
+
+def main() -> None:
+    """Measure both, then show and keep the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=3, help="of each system")
+    parser.add_argument("--repetitions", type=int, default=3, help="of each system, with a seed each")
+    parser.add_argument("--threads", type=int, default=2, help="of every measuring process")
+    parser.add_argument("--log", type=int, default=2_000_000, help="rows of the synthetic log")
+    parser.add_argument("--rows", type=int, default=10_000, help="training rows at each history length")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(json.dumps(measure(arguments.measure)))
+        return
+    torch.set_num_threads(arguments.threads)  # what the results name
+    project = open_project()
+    peers = peer_tables(compare_peers(project, arguments.epochs, arguments.repetitions, arguments.threads))
+    lengths = compare_lengths(project, arguments.log, arguments.rows, arguments.threads)
+    systems = next(iter(peers.values()))
+    publish("lens", peers | {"Cost by history length": length_table(lengths)}, plot(systems, lengths))
+
+
+if __name__ == "__main__":
+    main()
