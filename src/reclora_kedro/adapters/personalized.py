@@ -19,7 +19,9 @@ class AdapterConfig(BaseModel):
     r: int = Field(gt=0, description="rank of each meta-LoRA")
     lora_alpha: float = Field(gt=0, description="the update is scaled by lora_alpha / r")
     target_modules: tuple[str, ...] = Field(min_length=1, description="linear layers to adapt, by name")
-    last_layers: int | None = Field(gt=0, description="how many of the LLM's last layers are adapted; null: all")
+    last_layers: int | None = Field(
+        gt=0, description="how many of the LLM's last layers are adapted, at most all; null: all"
+    )
     composition: Composition = Field(description="product_of_sums (rank r) or sum_of_products (rank N·r)")
     gate_input: GateInput = Field(description="lens state that the gates read")
     gate_hidden_dim: int = Field(gt=0, description="width of each gate's hidden layer")
@@ -37,7 +39,7 @@ def new_adapter(model: Any, config: AdapterConfig, lens_dim: int, seed: int) -> 
         seed: of the initial weights.
 
     Raises:
-        ValueError: a name in ``target_modules`` is no layer of the base LLM, or it has fewer than ``last_layers``.
+        ValueError: a name in ``target_modules`` is no layer of the base LLM.
     """
     missing = [
         name for name in config.target_modules if not any(key.endswith(name) for key, _ in model.named_modules())
@@ -49,11 +51,9 @@ def new_adapter(model: Any, config: AdapterConfig, lens_dim: int, seed: int) -> 
             f"its linear layers are {', '.join(sorted(linear))}."
         )
     layers = model.config.get_text_config().num_hidden_layers
-    if config.last_layers is not None and config.last_layers > layers:
-        raise ValueError(f"adapter.last_layers is {config.last_layers}, but the base LLM has {layers} layers.")
     settings = config.model_dump(exclude={"last_layers"}) | {
         "target_modules": list(config.target_modules),
-        "layers_to_transform": list(range(layers - config.last_layers, layers)) if config.last_layers else None,
+        "layers_to_transform": list(range(layers))[-config.last_layers :] if config.last_layers else None,
     }
     torch.manual_seed(seed)
     return get_peft_model(model, RecLoraConfig(task_type="CAUSAL_LM", lens_dim=lens_dim, **settings))

@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 import polars as pl
@@ -180,10 +179,20 @@ def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str
     """
     device = choose_device(lens.config.device)
     lens.to(device)
-    states: dict[str, Tensor] = {
-        kind: _in_batches(partial(lens.states, kind=kind), rows, chosen, device) for kind in lens.state_kinds
-    }
-    return states, torch.sigmoid(_in_batches(lens, rows, chosen, device).double())
+    parts = [_describe(lens, batch.to(device)) for _, batch in rows.batches(chosen, SCORING_BATCH_ROWS)]
+    states: dict[str, Tensor] = {kind: torch.cat([part[kind] for part, _ in parts]) for kind in lens.state_kinds}
+    return states, torch.sigmoid(torch.cat([logits for _, logits in parts]).double())
+
+
+@torch.inference_mode()
+def _describe(lens: Lens, batch: LensBatch) -> tuple[dict[str, Tensor], Tensor]:
+    """States of every kind and logits, on the CPU; each is computed from the one before it."""
+    fields = lens.states(batch, "fields")
+    target = lens.interact(fields)
+    states = {"fields": fields, "target": target}
+    if "user" in lens.state_kinds:
+        states["user"] = lens.states(batch, "user")
+    return {kind: state.cpu() for kind, state in states.items()}, lens.output(target).squeeze(-1).cpu()
 
 
 @torch.inference_mode()
