@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from reclora_kedro.evaluation.report import render_report, results_tables, summarise
+from reclora_kedro.evaluation.report import lens_table, render_report, results_tables, summarise
 
 LENS = {
     "model": "lens", "rows": 2000, "positives": 1100, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
@@ -92,3 +92,16 @@ def test_data_is_escaped():
 def test_rendering_leaves_the_figures_alone():
     render_report(METRICS, COMPARISONS, INGESTION, FIGURES, 0.95)
     assert FIGURES["auc"].layout.title.text == "Title of auc"
+
+
+def test_lenses_fit_a_narrow_terminal():
+    lens = {
+        "lens": "gru4rec", "seeds": 3, "parameters": 132_289, "rows_per_second": 48_736.2, "seconds": 129.4,
+        "validation_auc": 0.75, "validation_auc_spread": 0.001, "test_auc": 0.76, "test_auc_spread": 0.002,
+        "test_log_loss": 0.5745,
+    }  # fmt: skip
+    console = Console(width=80, file=io.StringIO())
+    console.print(lens_table([lens]))
+    shown = console.file.getvalue()
+    assert "mean of 3 seeds" in shown
+    assert "│ gru4rec │ 0.7500±0.0010 │ 0.7600±0.0020 │   0.5745 │ 132,289 │ 48,736 │ 129 │" in shown

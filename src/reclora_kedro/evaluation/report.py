@@ -95,15 +95,12 @@ def lens_table(comparison: Records) -> Table:
     seeds = comparison[0]["seeds"]
     table = Table(title=f"Lenses on the same split, mean of {seeds} seeds" if seeds > 1 else "Lenses on the same split")
     table.add_column("lens", no_wrap=True)
-    for heading in ("validation AUC", "test AUC", "test log loss", "weights", "rows/s", "seconds"):
-        table.add_column(heading, justify="right")
+    for heading in ("validation\nAUC", "test\nAUC", "test\nlog loss", "weights", "rows/s", "s"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for record in comparison:
         table.add_row(
             record["lens"],
-            *(
-                f"{record[f'{split}_auc']:.4f} ± {record[f'{split}_auc_spread']:.4f}"
-                for split in ("validation", "test")
-            ),
+            *(f"{record[auc]:.4f}±{record[f'{auc}_spread']:.4f}" for auc in ("validation_auc", "test_auc")),
             f"{record['test_log_loss']:.4f}",
             f"{record['parameters']:,}",
             f"{record['rows_per_second']:,.0f}",
