@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 
 HEADS = 2
@@ -19,14 +19,6 @@ class AutoInt(Lens):
         self.attention = nn.MultiheadAttention(config.embedding_dim, HEADS, bias=False, batch_first=True)
         self.residual = nn.Linear(config.embedding_dim, config.embedding_dim, bias=False)
         self.build_head(fields_dim, user_dim, interaction_dim=fields_dim)
-
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history."""
-        return self.user_and_recent(batch)
-
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state and the target item."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)
 
     def interact(self, fields: Tensor) -> Tensor:
         """The MLP's last hidden layer, and every field as the others change it (AutoInt, equations 5 to 8)."""

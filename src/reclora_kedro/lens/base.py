@@ -1,7 +1,6 @@
 """The lens interface: what a batch holds, what every CTR model offers, how a saved one comes back."""
 
 import pkgutil
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,11 +61,11 @@ class LensBatch:
         )
 
 
-class Lens(nn.Module, ABC):
-    """A CTR model on ids. A model says what its fields are and, if it has one, what its user state is.
+class Lens(nn.Module):
+    """A CTR model on ids: a user state and the target item are its fields, an MLP and an output layer follow.
 
-    From there the fields pass an MLP, and its last hidden layer the output layer; a model whose fields meet in another
-    way overrides `interact`. A model's constructor ends with `build_head`.
+    A model overrides what it does in its own way: `user_state`, `fields_state`, or `interact`, where the fields meet.
+    Its constructor ends with `build_head`.
 
     Args:
         config: settings of the lens.
@@ -108,13 +107,14 @@ class Lens(nn.Module, ABC):
         self.mlp = nn.Sequential(*layers)
         self.output = nn.Linear(hidden_dim + interaction_dim, 1)
 
-    @abstractmethod
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """Every field's vector, concatenated: (batch, fields_dim)."""
-
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and history, the same for every target: (batch, user_dim)."""
-        raise NotImplementedError
+        """The same for every target: the user's fields and the mean of the recent history. (batch, user_dim)."""
+        recent = self.embed_behaviours(batch.recent_history)
+        return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
+
+    def fields_state(self, batch: LensBatch) -> Tensor:
+        """Every field's vector, concatenated: the user state and the target item. (batch, fields_dim)."""
+        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)
 
     def interact(self, fields: Tensor) -> Tensor:
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""
@@ -128,11 +128,6 @@ class Lens(nn.Module, ABC):
         """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
         distinct, place = distinct_indices(item, self.sizes.items)
         return functional.embedding(place, self.item(distinct))
-
-    def user_and_recent(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history: the user state of models that pool it."""
-        recent = self.embed_behaviours(batch.recent_history)
-        return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
     def forward(self, batch: LensBatch) -> Tensor:
         """Logits of a like, shape (batch,)."""

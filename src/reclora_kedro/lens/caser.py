@@ -38,7 +38,3 @@ class Caser(Lens):
         weights = self.vertical(recency(mask, len(self.vertical.weight))) * mask.unsqueeze(-1)
         found.append((weights.transpose(1, 2) @ behaviours).flatten(1))
         return torch.cat([self.user(batch.user), *found], dim=-1)
-
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state and the target item."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)

@@ -1,9 +1,8 @@
 """DCN-V2: explicit crosses of bounded degree beneath an MLP (Wang et al. 2021, arXiv 2008.13535)."""
 
-import torch
 from torch import Tensor, nn
 
-from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 
 CROSS_LAYERS = 2
@@ -18,14 +17,6 @@ class DcnV2(Lens):
         fields_dim = user_dim + self.item.output_dim
         self.crosses = nn.ModuleList(nn.Linear(fields_dim, fields_dim) for _ in range(CROSS_LAYERS))
         self.build_head(fields_dim, user_dim)
-
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history."""
-        return self.user_and_recent(batch)
-
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state and the target item."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)
 
     def interact(self, fields: Tensor) -> Tensor:
         """The MLP's last hidden layer over the crossed fields, x ← x₀ ∘ (W x + b) + x (DCN-V2, equation 1)."""

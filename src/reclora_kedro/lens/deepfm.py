@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 
 
@@ -19,14 +19,6 @@ class DeepFm(Lens):
         user_dim = self.user.output_dim + self.behaviour_dim
         fields_dim = user_dim + self.item.output_dim
         self.build_head(fields_dim, user_dim, interaction_dim=config.embedding_dim + fields_dim)
-
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history."""
-        return self.user_and_recent(batch)
-
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state and the target item."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)
 
     def interact(self, fields: Tensor) -> Tensor:
         """The MLP's last hidden layer, the products of all pairs of fields, ½((Σv)² - Σv²), and the fields."""

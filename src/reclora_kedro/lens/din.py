@@ -17,10 +17,6 @@ class Din(Lens):
         user_dim = self.user.output_dim + self.behaviour_dim
         self.build_head(user_dim + self.item.output_dim + self.behaviour_dim, user_dim)
 
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history."""
-        return self.user_and_recent(batch)
-
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the recent history as the target weighs it."""
         recent, mask = self.embed_behaviours(batch.recent_history), batch.recent_history.mask

@@ -21,7 +21,3 @@ class Gru4Rec(Lens):
         """The user's fields and the network's state after the last behaviour."""
         outputs, _ = self.recurrent(self.embed_behaviours(batch.recent_history))
         return torch.cat([self.user(batch.user), last_behaviour(outputs, batch.recent_history.mask)], dim=-1)
-
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state and the target item."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)

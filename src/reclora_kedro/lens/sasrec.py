@@ -39,7 +39,3 @@ class SasRec(Lens):
         for block in self.blocks:
             states = block(states, src_mask=causal, is_causal=True)
         return torch.cat([self.user(batch.user), last_behaviour(states, mask)], dim=-1)
-
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state and the target item."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)

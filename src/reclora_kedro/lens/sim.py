@@ -21,10 +21,6 @@ class Sim(Lens):
         user_dim = self.user.output_dim + self.behaviour_dim
         self.build_head(user_dim + self.item.output_dim + self.behaviour_dim, user_dim)
 
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history: the retrieved one depends on the target."""
-        return self.user_and_recent(batch)
-
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the long history as the target weighs it."""
         target = self.item(batch.item)

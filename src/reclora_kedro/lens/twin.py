@@ -30,10 +30,6 @@ class Twin(Lens):
         user_dim = self.user.output_dim + self.behaviour_dim
         self.build_head(user_dim + self.item.output_dim + self.behaviour_dim, user_dim)
 
-    def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history: what is found depends on the target."""
-        return self.user_and_recent(batch)
-
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and what it found in the long history, as it weighs that."""
         target = self.item(batch.item)
