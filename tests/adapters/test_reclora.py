@@ -129,11 +129,30 @@ def test_fresh_adapter_leaves_the_base_model_bit_identical(composition):
 def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, composition, N):
     ids, states = inputs()
     model = personalized(composition, num_meta_loras=N)
+    model.standardize_states(7 + 3 * states)
     expected = logits(model, ids, states)
     model.save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
     loaded = PeftModel.from_pretrained(tiny_llm(), tmp_path).eval()
     assert torch.equal(logits(loaded, ids, states), expected)
+
+
+@pytest.mark.parametrize(("state_norm", "length_matters"), [("standard", True), ("layer", False)])
+def test_standardised_states_lose_their_units_and_keep_their_length(state_norm, length_matters):
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4, state_norm=state_norm)
+    model.standardize_states(states)
+    expected = logits(model, ids, states)
+    assert torch.allclose(logits(model, ids, 2 * states), expected, atol=1e-5) != length_matters
+    model.standardize_states(7 + 3 * states)
+    assert torch.allclose(logits(model, ids, 7 + 3 * states), expected, atol=1e-5)
+
+
+def test_states_that_are_all_alike_can_be_standardised():
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4)
+    model.standardize_states(torch.ones_like(states))
+    assert logits(model, ids, states).isfinite().all()
 
 
 def test_rows_of_a_batch_do_not_influence_each_other():
@@ -192,6 +211,7 @@ def test_missing_or_wrong_lens_states_are_refused_by_name():
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"gate_dropout": 1.0}, "gate_dropout is 1.0"),
         ({"composition": "sum"}, "composition is 'sum'"),
+        ({"state_norm": "batch"}, "state_norm is 'batch'; it must be standard or layer"),
         ({"num_meta_loras": 2, "lens_dim": None}, "lens_dim is None"),
     ],
 )

@@ -57,9 +57,10 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         gate_input="target",
         gate_hidden_dim=8,
         gate_dropout=0.0,
-        temperature=0.5,
+        state_norm="standard",
+        temperature=1.0,
     )
-    adapted = llm.with_model(new_adapter(llm.model, adapter, lens_dim=2, seed=0))
+    adapted = llm.with_model(new_adapter(llm.model, adapter, few_shot.lens_states, seed=0))
     training = TrainingConfig(
         epochs=6,
         rows_per_step=4,

@@ -23,6 +23,7 @@ def adapter_config(**settings):
             "gate_input": "target",
             "gate_hidden_dim": 8,
             "gate_dropout": 0.1,
+            "state_norm": "standard",
             "temperature": 1.0,
             **settings,
         }
@@ -56,8 +57,9 @@ def lens_decides(count=128, lens_dim=6, seed=0):
 
 
 def train(llm, config=None, rows=128, **adapter):
-    adapted = llm.with_model(new_adapter(llm.model, adapter_config(**adapter), lens_dim=6, seed=3))
-    log = train_adapter(adapted, FORM, lens_decides(rows), lens_decides(seed=1), config or training_config())
+    few_shot = lens_decides(rows)
+    adapted = llm.with_model(new_adapter(llm.model, adapter_config(**adapter), few_shot.lens_states, seed=3))
+    log = train_adapter(adapted, FORM, few_shot, lens_decides(seed=1), config or training_config())
     return adapted, log
 
 
@@ -110,7 +112,9 @@ def test_splitting_a_step_into_batches_keeps_its_gradient(tiny_llm):
     prompts, rows = lens_decides(32), np.arange(32)
     gradients = []
     for budget in (10, 10_000):
-        adapted = tiny_llm.with_model(new_adapter(tiny_llm.model, adapter_config(gate_dropout=0.0), 6, seed=3))
+        adapted = tiny_llm.with_model(
+            new_adapter(tiny_llm.model, adapter_config(gate_dropout=0.0), prompts.lens_states, 3)
+        )
         with torch.no_grad():
             for name, weights in adapted.model.named_parameters():
                 if "reclora_B" in name:
@@ -137,12 +141,12 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_llm):
 
 def test_an_unknown_target_module_is_refused_with_the_names_there_are(tiny_llm):
     with pytest.raises(ValueError, match=r"names query.*q_proj"):
-        new_adapter(tiny_llm.model, adapter_config(target_modules=("query",)), 6, seed=0)
+        new_adapter(tiny_llm.model, adapter_config(target_modules=("query",)), torch.randn(9, 6), seed=0)
 
 
 @pytest.mark.parametrize(("last_layers", "expected"), [(None, {0, 1}), (1, {1}), (3, {0, 1})])
 def test_the_last_layers_alone_are_adapted(tiny_llm, last_layers, expected):
-    model = new_adapter(tiny_llm.model, adapter_config(last_layers=last_layers), lens_dim=6, seed=3)
+    model = new_adapter(tiny_llm.model, adapter_config(last_layers=last_layers), torch.randn(9, 6), seed=3)
     found = {
         int(name.split(".layers.")[1].split(".")[0]) for name, _ in model.named_parameters() if "reclora_A" in name
     }

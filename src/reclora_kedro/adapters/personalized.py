@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from peft import PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.adapters.reclora.config import Composition, GateInput
+from reclora_kedro.adapters.reclora.config import Composition, GateInput, StateNorm
 
 
 class AdapterConfig(BaseModel):
@@ -26,16 +27,19 @@ class AdapterConfig(BaseModel):
     gate_input: GateInput = Field(description="lens state that the gates read")
     gate_hidden_dim: int = Field(gt=0, description="width of each gate's hidden layer")
     gate_dropout: float = Field(ge=0, lt=1, description="dropout rate inside the gates")
+    state_norm: StateNorm = Field(
+        description="how gates normalise lens states: standard (over the few-shot rows) or layer (a LayerNorm of each)"
+    )
     temperature: float = Field(gt=0, description="softmax temperature of the gates")
 
 
-def new_adapter(model: Any, config: AdapterConfig, lens_dim: int, seed: int) -> PeftModel:
+def new_adapter(model: Any, config: AdapterConfig, lens_states: Tensor, seed: int) -> PeftModel:
     """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
 
     Args:
         model: a causal LM.
         config: sizes and routing.
-        lens_dim: width of the lens states that the gates will read.
+        lens_states: states of the rows to learn from, which the gates standardise by, shape (rows, lens_dim).
         seed: of the initial weights.
 
     Raises:
@@ -56,7 +60,9 @@ def new_adapter(model: Any, config: AdapterConfig, lens_dim: int, seed: int) -> 
         "layers_to_transform": list(range(layers))[-config.last_layers :] if config.last_layers else None,
     }
     torch.manual_seed(seed)
-    return get_peft_model(model, RecLoraConfig(task_type="CAUSAL_LM", lens_dim=lens_dim, **settings))
+    adapted = get_peft_model(model, RecLoraConfig(task_type="CAUSAL_LM", lens_dim=lens_states.shape[1], **settings))
+    adapted.standardize_states(lens_states)
+    return adapted
 
 
 def load_adapter(model: Any, folder: str) -> PeftModel:

@@ -7,6 +7,7 @@ from peft import PeftConfig
 
 Composition = Literal["product_of_sums", "sum_of_products"]
 GateInput = Literal["target", "user", "fields"]
+StateNorm = Literal["standard", "layer"]
 
 
 @dataclass
@@ -27,6 +28,8 @@ class RecLoraConfig(PeftConfig):
         lens_dim: width of the lens states that the gates read; needed when ``num_meta_loras`` > 1.
         gate_hidden_dim: width of each gate's hidden layer.
         gate_dropout: dropout rate inside the gates, in training only.
+        state_norm: how a gate normalises lens states: ``standard`` centres and scales them as a whole, by
+            :meth:`RecLoraModel.standardize_states`; ``layer`` is a LayerNorm of each state, as in the authors' code.
         temperature: softmax temperature of the gates; large values approach a plain average.
         gate_input: which lens state the gates were trained on (``target``, ``user`` or ``fields``); kept with the
             adapter so that scoring reads the same.
@@ -62,6 +65,9 @@ class RecLoraConfig(PeftConfig):
     gate_hidden_dim: int = field(default=60, metadata={"help": "width of each gate's hidden layer"})
     gate_dropout: float = field(default=0.1, metadata={"help": "dropout rate inside the gates"})
     gate_input: GateInput = field(default="target", metadata={"help": "lens state that the gates read"})
+    state_norm: StateNorm = field(
+        default="standard", metadata={"help": "standard (centred and scaled as a whole) or layer (LayerNorm)"}
+    )
     temperature: float = field(default=1.0, metadata={"help": "softmax temperature of the gates"})
     composition: Composition = field(
         default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
@@ -78,9 +84,9 @@ class RecLoraConfig(PeftConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
         if not 0 <= self.gate_dropout < 1:
             raise ValueError(f"gate_dropout is {self.gate_dropout}; it must be at least 0 and below 1.")
-        for name, choices in (("composition", get_args(Composition)), ("gate_input", get_args(GateInput))):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(choices)}.")
+        for name, choices in (("composition", Composition), ("gate_input", GateInput), ("state_norm", StateNorm)):
+            if getattr(self, name) not in get_args(choices):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(get_args(choices))}.")
         if self.num_meta_loras > 1 and self.lens_dim is None:
             raise ValueError(
                 f"lens_dim is None, but {self.num_meta_loras} meta-LoRAs are routed by lens states: "

@@ -11,16 +11,44 @@ from torch.nn import functional as F
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 
 
+class StateScaler(nn.Module):
+    """Standardises lens states as a whole: each unit less its mean, all divided by one scale; at first, the identity.
+
+    A lens's last hidden layer varies almost along one line, the one its logit reads. A scale of its own for each unit,
+    or a LayerNorm of each state, would blow up the little variation beside that line and drop the state's length.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, lens_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(lens_dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, lens_states: Tensor) -> None:
+        """Make these states, shape (rows, lens_dim), have mean zero and, over all units together, variance one."""
+        self.center.copy_(lens_states.mean(dim=0))
+        spread = (lens_states.to(self.center) - self.center).square().mean().sqrt()
+        self.scale.copy_(torch.where(spread > 0, spread, 1.0))
+
+    def forward(self, lens_states: Tensor) -> Tensor:
+        """The states standardised, shape (batch, lens_dim)."""
+        return (lens_states - self.center) / self.scale
+
+
 class Gate(nn.Sequential):
     """Routing logits over the meta-LoRAs from lens states, ``(batch, lens_dim)`` to ``(batch, N)``.
 
-    ``g(h) = Linear(ReLU(Linear(LayerNorm(h))))`` with dropout before the last layer (RecLoRA, section 3.3).
+    ``g(h) = Linear(ReLU(Linear(norm(h))))`` with dropout before the last layer (RecLoRA, section 3.3, where the norm
+    is a LayerNorm).
     """
 
     def __init__(self, config: RecLoraConfig) -> None:
         assert config.lens_dim is not None
         super().__init__(
-            nn.LayerNorm(config.lens_dim),
+            StateScaler(config.lens_dim) if config.state_norm == "standard" else nn.LayerNorm(config.lens_dim),
             nn.Linear(config.lens_dim, config.gate_hidden_dim),
             nn.ReLU(),
             nn.Dropout(config.gate_dropout),

@@ -8,7 +8,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
-from reclora_kedro.adapters.reclora.layer import RecLoraLayer
+from reclora_kedro.adapters.reclora.layer import RecLoraLayer, StateScaler
 
 
 class RecLoraModel(BaseTuner):
@@ -39,6 +39,15 @@ class RecLoraModel(BaseTuner):
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    def standardize_states(self, lens_states: Tensor) -> None:
+        """Let the gates centre and scale lens states so that these, shape (rows, lens_dim), become standard.
+
+        Call it before training, with the states of the rows to learn from; the result is saved with the adapter.
+        """
+        for module in self.model.modules():
+            if isinstance(module, StateScaler):
+                module.fit(lens_states)
 
     @contextmanager
     def lens_context(self, lens_states: Tensor | None) -> Iterator[None]:

@@ -54,8 +54,8 @@ def train_variant(
     """One variant's adapter, at its best validation AUC, and its training log."""
     kind = variant.adapter.gate_input
     few_shot, validation = (prompt_set(prompts, use, lens_states, kind) for use in ("few_shot", "validation"))
-    lens_dim = lens_states[kind].shape[1]
-    adapted = base_llm.with_model(new_adapter(base_llm.model, variant.adapter, lens_dim, variant.training.seed))
+    adapter = new_adapter(base_llm.model, variant.adapter, few_shot.lens_states, variant.training.seed)
+    adapted = base_llm.with_model(adapter)
     form = prompting.prompt_format(base_llm.tokenizer, prompt_config)
     log = train_adapter(adapted, form, few_shot, validation, variant.training)
     return adapted.model, log
