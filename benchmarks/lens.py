@@ -242,7 +242,7 @@ def peer_tables(records: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict
         for peer in peers
     ]
     return {
-        "DIN on MovieLens-100K (ours also pools the history's mean and embeds a rating, here always the same)": systems,
+        "DIN on MovieLens-100K (ours also pools the history's mean)": systems,
         "Ours against the peers": ratios,
     }
 

@@ -72,6 +72,16 @@ def test_shapes(lens: Lens, batch: LensBatch) -> None:
         assert lens.states(batch, kind).shape == (BATCH, lens.state_dim(kind))
 
 
+@pytest.mark.parametrize("model", sorted(LENSES))
+def test_ratings_that_never_differ_are_not_embedded(config: LensConfig, batch: LensBatch, model: str) -> None:
+    unrated = map_histories(batch, lambda past: replace(past, rating=torch.zeros_like(past.rating)))
+    sizes = SIZES.model_copy(update={"rating_levels": 1})
+    lens = build_lens(config.model_copy(update={"model": model}), sizes).freeze()
+    assert lens(unrated).shape == (BATCH,)
+    assert lens.embed_behaviours(unrated.recent_history).shape == (BATCH, LENGTH, lens.item.output_dim)
+    assert lens.states(unrated, "user").shape == (BATCH, lens.state_dim("user"))
+
+
 def test_output_layer_is_applied_to_the_target_state(lens: Lens, batch: LensBatch) -> None:
     assert torch.equal(lens.output(lens.states(batch, "target")).squeeze(-1), lens(batch))
 

@@ -86,8 +86,10 @@ class Lens(nn.Module):
         self.item = EntityEmbedding(
             sizes.items, len(sizes.item_fields), sizes.item_width, sizes.item_values, dim, config.item_id_dropout
         )
-        self.rating = embedding_table(sizes.rating_levels, dim)
-        self.behaviour_dim = self.item.output_dim + dim
+        self.behaviour_dim = self.item.output_dim
+        if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
+            self.rating = embedding_table(sizes.rating_levels, dim)
+            self.behaviour_dim += dim
 
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Adds the MLP over the fields and the output layer.
@@ -121,8 +123,11 @@ class Lens(nn.Module):
         return self.mlp(fields)
 
     def embed_behaviours(self, behaviours: Behaviours) -> Tensor:
-        """The item's vectors, then the rating's: (batch, length, behaviour_dim)."""
-        return torch.cat([self.embed_items(behaviours.item), self.rating(behaviours.rating)], dim=-1)
+        """The item's vectors, then the rating's, where ratings differ: (batch, length, behaviour_dim)."""
+        items = self.embed_items(behaviours.item)
+        if self.sizes.rating_levels == 1:
+            return items
+        return torch.cat([items, self.rating(behaviours.rating)], dim=-1)
 
     def embed_items(self, item: Tensor) -> Tensor:
         """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
