@@ -208,9 +208,12 @@ def measure(folder: Path) -> dict[str, Any]:
     reset_peak()
     rows = training.rows_of(lens, data.samples, data.sequences, data.item_embeddings)
     test = np.flatnonzero(data.samples["split"] == "test")
-    start = time.perf_counter()
-    training.score_rows(lens, rows, test)
-    return record | {"test": time.perf_counter() - start, "test GiB": peak_gib()}
+    seconds = []
+    for _ in spans:
+        start = time.perf_counter()
+        training.score_rows(lens, rows, test)
+        seconds.append(time.perf_counter() - start)
+    return record | {"test": median(seconds), "test GiB": peak_gib()}
 
 
 def peer_tables(records: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -268,8 +271,8 @@ def long_data(log_rows: int, rows: int) -> LensData:
     return LensData(samples.with_columns(split=pl.Series(split, dtype=pl.String)), sequences, embeddings, items, users)
 
 
-def compare_lengths(project: Project, log_rows: int, rows: int, threads: int) -> list[dict[str, Any]]:
-    """One epoch and one test pass of each long-history lens at each length, in a process each."""
+def compare_lengths(project: Project, epochs: int, log_rows: int, rows: int, threads: int) -> list[dict[str, Any]]:
+    """Epochs, and as many test passes, of each long-history lens at each length, in a process each."""
     data = long_data(log_rows, rows)
     longest = int(np.diff(data.sequences.offsets).max())
     records = []
@@ -280,16 +283,17 @@ def compare_lengths(project: Project, log_rows: int, rows: int, threads: int) ->
         runs = [(lens, k) for lens in LONG_LENSES for k in (*LENGTHS, LIFELONG)]
         for lens, k in tqdm(runs, desc="history lengths", disable=None):
             window = WindowConfig(kind=LONG_LENSES[lens], k=longest if k == LIFELONG else k)
-            changes = {"model": lens, "long_history": window, "max_epochs": 1, "device": "cpu"}
-            config = project.parameters["lens"].model_copy(update=changes)
+            changes = {"model": lens, "long_history": window, "max_epochs": epochs, "patience": epochs}
+            config = project.parameters["lens"].model_copy(update=changes | {"device": "cpu"})
             (folder / "lens.json").write_text(config.model_dump_json())
             record = run([sys.executable, __file__, "--measure", str(folder)], threads)
+            record["epoch"] = median(record["epochs"])
             records.append({"lens": lens, "K": k, "rows": rows, "k": window.k, **record})
     return records
 
 
 def length_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Speed, seconds and memory by lens and length, and growth of the seconds since K = 60."""
+    """Speed, seconds (medians) and memory by lens and length, and growth of the seconds since K = 60."""
     table = []
     base = {record["lens"]: record for record in records if record["K"] == 60}
     for record in records:
@@ -298,10 +302,10 @@ def length_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
             {
                 "lens": record["lens"],
                 "K": f"{record['k']:,}" + (f" ({LIFELONG})" if record["K"] == LIFELONG else ""),
-                "epoch rows/s": record["rows"] / record["epochs"][0],
-                "epoch s": record["epochs"][0],
+                "epoch rows/s": record["rows"] / record["epoch"],
+                "epoch s": record["epoch"],
                 "GiB": record["GiB"],
-                "growth": f"{record['epochs'][0] / since['epochs'][0]:.2f}",
+                "growth": f"{record['epoch'] / since['epoch']:.2f}",
                 "test rows/s": record["rows"] / 2 / record["test"],
                 "test s": record["test"],
                 "test GiB": record["test GiB"],
@@ -320,7 +324,7 @@ def plot(peers: list[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Fi
     )
     for lens in LONG_LENSES:
         part = [record for record in lengths if record["lens"] == lens]
-        y = [1e6 * record["epochs"][0] / record["rows"] for record in part]
+        y = [1e6 * record["epoch"] / record["rows"] for record in part]
         figure.add_scatter(x=[record["k"] for record in part], y=y, name=lens, row=1, col=2)
     figure.update_yaxes(title="training rows a second", rangemode="tozero", col=1)
     figure.update_yaxes(title="microseconds a row", type="log", col=2)
@@ -344,7 +348,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)  # what the results name
     project = open_project()
     peers = peer_tables(compare_peers(project, arguments.epochs, arguments.repetitions, arguments.threads))
-    lengths = compare_lengths(project, arguments.log, arguments.rows, arguments.threads)
+    lengths = compare_lengths(project, arguments.epochs, arguments.log, arguments.rows, arguments.threads)
     systems = next(iter(peers.values()))
     publish("lens", peers | {"Cost by history length": length_table(lengths)}, plot(systems, lengths))
 

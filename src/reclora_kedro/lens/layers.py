@@ -51,10 +51,13 @@ class EntityEmbedding(nn.Module):
         if self.training:
             hidden = torch.rand(id_codes.shape, device=id_codes.device) < self.id_dropout
             id_codes = id_codes.masked_fill(hidden, UNKNOWN_ID)
+        ids = self.ids(id_codes)
+        if self.field_codes.shape[1] == 0:
+            return ids
         fields = functional.embedding_bag(
             self.field_codes[index].flatten(0, -2), self.values.weight, mode="mean", padding_idx=0
         )
-        return torch.cat([self.ids(id_codes), fields.view(*index.shape, -1)], dim=-1)
+        return torch.cat([ids, fields.view(*index.shape, -1)], dim=-1)
 
 
 def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
