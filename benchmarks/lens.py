@@ -283,8 +283,8 @@ def compare_lengths(project: Project, epochs: int, log_rows: int, rows: int, thr
         runs = [(lens, k) for lens in LONG_LENSES for k in (*LENGTHS, LIFELONG)]
         for lens, k in tqdm(runs, desc="history lengths", disable=None):
             window = WindowConfig(kind=LONG_LENSES[lens], k=longest if k == LIFELONG else k)
-            changes = {"model": lens, "long_history": window, "max_epochs": epochs, "patience": epochs}
-            config = project.parameters["lens"].model_copy(update=changes | {"device": "cpu"})
+            changes = {"model": lens, "long_history": window, "device": "cpu", "max_epochs": epochs, "patience": epochs}
+            config = project.parameters["lens"].model_copy(update=changes)
             (folder / "lens.json").write_text(config.model_dump_json())
             record = run([sys.executable, __file__, "--measure", str(folder)], threads)
             record["epoch"] = median(record["epochs"])
