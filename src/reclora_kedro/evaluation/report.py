@@ -100,7 +100,10 @@ def lens_table(comparison: Records) -> Table:
     for record in comparison:
         table.add_row(
             record["lens"],
-            *(f"{record[auc]:.4f}±{record[f'{auc}_spread']:.4f}" for auc in ("validation_auc", "test_auc")),
+            *(
+                f"{record[auc]:.4f}" + (f"±{record[f'{auc}_spread']:.4f}" if seeds > 1 else "")
+                for auc in ("validation_auc", "test_auc")
+            ),
             f"{record['test_log_loss']:.4f}",
             f"{record['parameters']:,}",
             f"{record['rows_per_second']:,.0f}",
