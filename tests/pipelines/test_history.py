@@ -8,7 +8,9 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
+from reclora_kedro import configured_names
 from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
@@ -51,6 +53,7 @@ def catalog_of(tmp_path, monkeypatch):
     )
 
     def build(tables: dict[str, pl.DataFrame], history: HistoryConfig) -> DataCatalog:
+        monkeypatch.setattr(configured_names, "_of_the_session", {"history": history.model_dump()})
         entries = yaml.safe_load((CONF / "catalog_history.yml").read_text())
         for entry in entries.values():
             entry["filepath"] = str(tmp_path / entry["filepath"])
@@ -65,7 +68,11 @@ def catalog_of(tmp_path, monkeypatch):
 def small_config() -> HistoryConfig:
     return HistoryConfig(
         **history_block(
-            short={"kind": "retrieved", "k": 4},
+            short={
+                "retrieved": {"kind": "retrieved", "k": 4},
+                "dropped": None,
+                "recent": {"kind": "recent", "k": 3},
+            },
             prompt_rows={"few_shot": 40, "validation": 10, "test": None},
         )
     )
@@ -79,9 +86,13 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     assert samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
     assert samples.height == kept
     assert len(sequences.label) == 240
-    events = catalog.load("short_history")["events"]
-    assert events.shape == (40 + 10 + 18, 4)
-    assert events.dtype == np.int32
+    for name, k in (("retrieved", 4), ("recent", 3)):
+        events = catalog.load(f"{name}.short_history")["events"]
+        assert events.shape == (40 + 10 + 18, k)
+        assert events.dtype == np.int32
+    rows = samples[catalog.load("prompt_rows")["row"].to_numpy()]
+    np.testing.assert_array_equal(events, recent_events(rows, sequences, 3))
+    assert "dropped.short_history" not in create_pipeline().all_outputs()
     embeddings = catalog.load("item_embeddings")["embeddings"]
     assert embeddings.shape == (30, HIDDEN)
     assert embeddings.dtype == np.float32
@@ -114,8 +125,8 @@ def test_the_llm_node_is_tagged():
     ("changes", "key"),
     [
         ({"min_histori": 5}, "min_histori"),
-        ({"short": {"kind": "retreived", "k": 8}}, "short.kind"),
-        ({"short": {"kind": "recent", "k": 0}}, "short.k"),
+        ({"short": {"near": {"kind": "retreived", "k": 8}}}, "short.near.kind"),
+        ({"short": {"recent": {"kind": "recent", "k": 0}}}, "short.recent.k"),
         ({"prompt_rows": {"few_shot": 1, "validation": 1}}, "prompt_rows.test"),
     ],
 )

@@ -12,6 +12,8 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.pipelines.finetuning.nodes import build_prompts
+
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
 LAYER_FOLDERS = {
@@ -124,7 +126,7 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.name != "build_prompts"}
+    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func is not build_prompts}
     assert loads_llm == {node.name for node in whole.nodes if "gpu" in node.tags}
 
 

@@ -4,6 +4,7 @@ import json
 
 import polars as pl
 import pytest
+import yaml
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
@@ -123,23 +124,26 @@ def test_a_run_that_stopped_goes_on_where_it_was(finished_run):
     assert not any(name.endswith("train_adapter") for name in catalog.load("run_manifest")["nodes"])
 
 
-def test_another_variant_is_a_few_lines_of_yaml(fabricated_project):
-    base = json.loads(json.dumps(_variant(fabricated_project, "reclora")))
-    base["adapter"]["gate_input"] = "user"
-    base["adapter"]["composition"] = "sum_of_products"
-    (fabricated_project / "conf/test/parameters_variant.yml").write_text(
-        json.dumps({"finetuning": {"variants": {"reclora_user": base}}})
-    )
+def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fabricated_project):
+    baselines = yaml.safe_load((fabricated_project / "conf/baselines/parameters.yml").read_text())
+    variants = baselines["finetuning"]["variants"]
+    gates = {"gate_input": "user", "composition": "sum_of_products"}
+    variants["reclora_user"] = variants["reclora"] | {"adapter": variants["reclora"]["adapter"] | gates}
+    path = fabricated_project / "conf/test/parameters.yml"
+    test = yaml.safe_load(path.read_text())
+    test["history"]["short"] = baselines["history"]["short"]
+    path.write_text(json.dumps(test | {"finetuning": baselines["finetuning"]}))
+
     kedro_run(fabricated_project, pipeline_names=["ingestion", "history", "lens"])
     catalog = kedro_run(fabricated_project, pipeline_names=["finetuning", "scoring", "evaluation"])
-    assert [record["model"] for record in catalog.load("metrics")] == [*MODELS, "reclora_user"]
+
+    metrics = {record["model"]: record for record in catalog.load("metrics")}
+    assert metrics.keys() == {"lens", "untrained", "tallrec", "rella", "reclora", "reclora_user"}
+    recent, retrieved = (catalog.load(f"{history}.prompts") for history in ("recent", "retrieved"))
+    assert recent["row"].to_list() == retrieved["row"].to_list()
+    assert recent["prompt"].to_list() != retrieved["prompt"].to_list()
+    assert metrics["tallrec"]["auc"] != metrics["rella"]["auc"]
     assert catalog.get("reclora_user.adapter").preview()["gate_input"] == "user"
-
-
-def _variant(project, name):
-    bootstrap_project(project)
-    with KedroSession.create(project, env="test") as session:
-        return session.load_context().config_loader["parameters"]["finetuning"]["variants"][name]
 
 
 @pytest.mark.parametrize(
@@ -149,6 +153,7 @@ def _variant(project, name):
         ({"finetuning.variants.reclora.training.epoch": 3}, "epoch"),
         ({"prompt.positive_answer": "Certainly"}, "Certainly"),
         ({"finetuning.variants.reclora.adapter.gate_input": "item"}, "gate_input"),
+        ({"finetuning.variants.reclora.history": "latest"}, r"reclora\.history is 'latest'"),
     ],
 )
 def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters, pattern):

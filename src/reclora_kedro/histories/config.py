@@ -16,5 +16,5 @@ class HistoryConfig(BaseModel):
     min_history: int = Field(ge=1, description="earlier events that a row needs to be a sample")
     split: SplitConfig
     item_embedding: ItemEmbeddingConfig
-    short: WindowConfig = Field(description="history that the prompt shows")
+    short: dict[str, WindowConfig | None] = Field(description="histories that prompts show, by name; null: dropped")
     prompt_rows: PromptRowsConfig

@@ -21,7 +21,9 @@ class LensZooConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeds: tuple[int, ...] = Field(min_length=1, description="each lens is trained once a seed")
-    lenses: dict[str, dict[str, Any]] = Field(description="by name, what differs from the `lens` parameters")
+    lenses: dict[str, dict[str, Any] | None] = Field(
+        description="by name, what differs from the `lens` parameters; null: dropped"
+    )
 
 
 def zoo_lens(lens: LensConfig, changes: dict[str, Any]) -> LensConfig:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from peft import PeftModel
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
@@ -19,10 +19,11 @@ from reclora_kedro.llm.training import TrainingConfig, train_adapter
 
 
 class VariantConfig(BaseModel):
-    """One adapter to train and compare: what it is, and how it learns."""
+    """One adapter to train and compare: what its prompts show, what it is, and how it learns."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    history: str = Field(description="name of the short history that its prompts show, one of history.short")
     adapter: AdapterConfig
     training: TrainingConfig
 

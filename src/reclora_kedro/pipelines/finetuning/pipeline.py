@@ -2,33 +2,46 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import variant_names
+from reclora_kedro.configured_names import history_names, variant_histories
 from reclora_kedro.pipelines.finetuning.nodes import build_prompts, train_variant
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Prompts once, then the same training for every variant, each in a namespace of its own."""
-    prompts = Node(
-        build_prompts,
-        inputs=[
-            "base_llm",
-            "prompt_template",
-            "prompt_rows",
-            "samples",
-            "sequences",
-            "short_history",
-            "items",
-            "users",
-            "params:prompt",
+    """Prompts of every short history, then the same training for every variant; each in a namespace of its own."""
+    prompts = (prompts_pipeline(history) for history in history_names())
+    training = (train_pipeline(variant, history) for variant, history in variant_histories().items())
+    return sum((*prompts, *training), start=Pipeline([]))
+
+
+def prompts_pipeline(history: str) -> Pipeline:
+    """The prompts that show one short history."""
+    return Pipeline(
+        [
+            Node(
+                build_prompts,
+                inputs=[
+                    "base_llm",
+                    "prompt_template",
+                    "prompt_rows",
+                    "samples",
+                    "sequences",
+                    "short_history",
+                    "items",
+                    "users",
+                    "params:prompt",
+                ],
+                outputs=["prompts", "prompt_report"],
+                name="build_prompts",
+            )
         ],
-        outputs=["prompts", "prompt_report"],
-        name="build_prompts",
+        namespace=history,
+        inputs={"base_llm", "prompt_template", "prompt_rows", "samples", "sequences", "items", "users"},
+        parameters={"params:prompt"},
     )
-    return Pipeline([prompts]) + sum((train_pipeline(name) for name in variant_names()), start=Pipeline([]))
 
 
-def train_pipeline(variant: str) -> Pipeline:
-    """The training of one variant."""
+def train_pipeline(variant: str, history: str) -> Pipeline:
+    """The training of one variant on the prompts of its history."""
     return Pipeline(
         [
             Node(
@@ -40,6 +53,6 @@ def train_pipeline(variant: str) -> Pipeline:
             )
         ],
         namespace=variant,
-        inputs={"base_llm", "prompts", "lens_states"},
+        inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts", "lens_states": "lens_states"},
         parameters={"params:prompt": "params:prompt", "params:variant": f"params:finetuning.variants.{variant}"},
     )

@@ -35,13 +35,17 @@ def embed_items(base_llm: LanguageModel, items: pl.DataFrame, history: HistoryCo
     return {"embeddings": principal_components(embeddings, config.components, history.seed)}
 
 
-def assemble_short_history(
+def assemble_short_histories(
     prompt_rows: pl.DataFrame,
     samples: pl.DataFrame,
     sequences: dict[str, np.ndarray],
     item_embeddings: dict[str, np.ndarray],
     history: HistoryConfig,
-) -> dict[str, np.ndarray]:
-    """The events that each prompt shows of its user's past."""
-    rows = samples[prompt_rows["row"].to_numpy()]
-    return {"events": assemble_history(rows, Sequences(**sequences), item_embeddings["embeddings"], history.short)}
+) -> dict[str, dict[str, np.ndarray]]:
+    """The events that each prompt may show of its user's past, by the name of the short history."""
+    rows, events = samples[prompt_rows["row"].to_numpy()], Sequences(**sequences)
+    return {
+        name: {"events": assemble_history(rows, events, item_embeddings["embeddings"], window)}
+        for name, window in history.short.items()
+        if window is not None
+    }

@@ -2,8 +2,9 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.configured_names import history_names
 from reclora_kedro.pipelines.history.nodes import (
-    assemble_short_history,
+    assemble_short_histories,
     collect_samples,
     embed_items,
     select_prompt_rows,
@@ -11,7 +12,7 @@ from reclora_kedro.pipelines.history.nodes import (
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """From the canonical tables to the split, the sequences, the items' embeddings, and each prompt's short history."""
+    """From the canonical tables to the split, the sequences, the items' embeddings and the prompts' short histories."""
     return Pipeline(
         [
             # Independent nodes run in the order of their names: this one, which refuses a log that cannot be split,
@@ -36,10 +37,10 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
-                assemble_short_history,
+                assemble_short_histories,
                 inputs=["prompt_rows", "samples", "sequences", "item_embeddings", "params:history"],
-                outputs="short_history",
-                name="assemble_short_history",
+                outputs={name: f"{name}.short_history" for name in history_names()},
+                name="assemble_short_histories",
             ),
         ]
     )

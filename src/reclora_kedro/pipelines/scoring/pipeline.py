@@ -2,16 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import variant_names
+from reclora_kedro.configured_names import history_names, variant_histories
 from reclora_kedro.pipelines.scoring.nodes import collect_scores, score_untrained, score_variant
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """The test prompts by the untrained LLM and by every variant, joined with the lens's scores."""
-    variants = variant_names()
+    """The test prompts by the untrained LLM (first history) and by every variant, joined with the lens's scores."""
+    histories = variant_histories()
     untrained = Node(
         score_untrained,
-        inputs=["base_llm", "prompts", "params:prompt", "params:scoring"],
+        inputs=["base_llm", f"{history_names()[0]}.prompts", "params:prompt", "params:scoring"],
         outputs="untrained_scores",
         name="score_untrained",
         tags=["gpu"],
@@ -19,15 +19,17 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     collect = Node(
         collect_scores,
         inputs={"prompt_rows": "prompt_rows", "lens": "lens_scores", "untrained": "untrained_scores"}
-        | {variant: f"{variant}.scores" for variant in variants},
+        | {variant: f"{variant}.scores" for variant in histories},
         outputs="scores",
         name="collect_scores",
     )
-    return Pipeline([untrained, collect]) + sum((variant_pipeline(name) for name in variants), start=Pipeline([]))
+    return Pipeline([untrained, collect]) + sum(
+        (variant_pipeline(variant, history) for variant, history in histories.items()), start=Pipeline([])
+    )
 
 
-def variant_pipeline(variant: str) -> Pipeline:
-    """The scoring of one variant."""
+def variant_pipeline(variant: str, history: str) -> Pipeline:
+    """The scoring of one variant on the prompts of its history."""
     return Pipeline(
         [
             Node(
@@ -39,6 +41,6 @@ def variant_pipeline(variant: str) -> Pipeline:
             )
         ],
         namespace=variant,
-        inputs={"base_llm", "prompts", "lens_states"},
+        inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts", "lens_states": "lens_states"},
         parameters={"params:prompt", "params:scoring"},
     )

@@ -1,0 +1,61 @@
+import pytest
+
+from reclora_kedro import configured_names
+from reclora_kedro.configured_names import history_names, remember_parameters, variant_names
+from reclora_kedro.pipelines import finetuning, scoring
+
+HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    monkeypatch.setattr(configured_names, "_of_the_session", None)
+
+
+def remember(variants, short=HISTORIES):
+    remember_parameters({"history": {"short": short}, "finetuning": {"variants": variants}})
+
+
+def inputs_of(pipeline):
+    return {node.namespace: set(node.inputs) for node in pipeline.nodes if node.namespace}
+
+
+def test_each_variant_reads_the_prompts_of_its_own_history():
+    remember({"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}})
+    for pipeline in (finetuning.create_pipeline(), scoring.create_pipeline()):
+        inputs = inputs_of(pipeline)
+        assert "recent.prompts" in inputs["tallrec"]
+        assert "retrieved.prompts" in inputs["rella"]
+    assert {"recent.prompts", "retrieved.prompts"} < finetuning.create_pipeline().all_outputs()
+
+
+def test_the_untrained_llm_sees_the_first_history():
+    remember({"tallrec": {"history": "recent"}})
+    [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "score_untrained"]
+    assert "retrieved.prompts" in untrained.inputs
+
+
+def test_null_drops_a_name_of_conf_base():
+    remember({"shared_lora": None, "tallrec": {"history": "recent"}}, HISTORIES | {"retrieved": None})
+    assert variant_names() == ("tallrec",)
+    assert history_names() == ("recent",)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (
+            {"tallrec": {"history": "latest"}},
+            r"variants\.tallrec\.history is 'latest', but .* names retrieved, recent:",
+        ),
+        ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
+        ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
+        ({"lens": {"history": "recent"}}, r"names 'lens', which is also the name of another model"),
+        ({"tallrec": None}, r"names nothing under finetuning\.variants"),
+    ],
+)
+@pytest.mark.parametrize("create_pipeline", [finetuning.create_pipeline, scoring.create_pipeline])
+def test_a_wrong_name_is_refused_before_there_is_a_pipeline(variants, message, create_pipeline):
+    remember(variants)
+    with pytest.raises(ValueError, match=message):
+        create_pipeline()
