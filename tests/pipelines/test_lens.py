@@ -12,15 +12,20 @@ from kedro.runner import SequentialRunner
 
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.pipelines.lens import create_pipeline
 
+ROWS = [50, 7, 9, 12, 20]
 CONF = Path(__file__).parents[2] / "conf" / "base"
+
+
+def shipped() -> dict:
+    return yaml.safe_load((CONF / "parameters_lens.yml").read_text())
 
 
 @pytest.fixture
 def settings() -> LensConfig:
-    shipped = yaml.safe_load((CONF / "parameters_lens.yml").read_text())["lens"]
-    return LensConfig(**shipped | {"max_epochs": 1, "seed": 0, "device": "cpu"})
+    return LensConfig(**shipped()["lens"] | {"max_epochs": 1, "seed": 0, "device": "cpu"})
 
 
 @pytest.fixture
@@ -40,14 +45,17 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     samples = build_samples(sequences, min_history=2)
     split = pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(pl.lit("validation"))
     samples = samples.with_columns(split=split)
+    use = pl.Series("use", ["test", "few_shot", "few_shot", "few_shot", "few_shot"])
+    prompt_rows = samples.select("row", "label")[ROWS].with_columns(use)
     inputs = {
         "samples": samples,
         "sequences": vars(sequences),
         "item_embeddings": {"embeddings": random.normal(size=(12, 4))},
         "items": items,
         "users": users,
-        "prompt_rows": samples.select("row", "label")[[50, 7, 9]],
+        "prompt_rows": prompt_rows,
         "params:lens": settings,
+        "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
     }
     entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text())
     for entry in entries.values():
@@ -61,23 +69,35 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
 def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: LensConfig) -> None:
     SequentialRunner().run(create_pipeline(), catalog)
     states, scores = catalog.load("lens_states"), catalog.load("lens_scores")
-    assert states["row"].tolist() == scores["row"].to_list() == [50, 7, 9]
+    assert states["row"].tolist() == scores["row"].to_list() == ROWS
     assert states["row"].dtype == torch.int64
-    assert states["target"].shape == (3, settings.hidden_dim)
+    assert states["target"].shape == (5, settings.hidden_dim)
     assert {"user", "fields"} < set(states)
+    np.testing.assert_allclose(torch.sigmoid(states["logit"]), scores["score"], rtol=1e-6)
     assert scores.schema == {"row": pl.UInt32, "score": pl.Float64}
     assert scores["score"].is_between(0, 1).all()
     assert catalog.load("lens_training_log").height == 1
+    [report] = catalog.load("few_shot_lens_report")
+    assert report["rows"] == 4
+    assert report["cross_fitted_auc"] is None
     assert catalog.load("lens_config")["lens"] == settings.model_dump()
 
 
 def test_states_come_from_the_stored_lens_alone(catalog: DataCatalog) -> None:
     SequentialRunner().run(create_pipeline(), catalog)
     stored = catalog.load("lens_states")["target"]
-    lens = {name: catalog.load(name) for name in ("lens_config", "lens_weights")}
-    for name in ("lens_states", "lens_scores"):
+    lens = {name: catalog.load(name) for name in ("lens_config", "lens_weights", "lens_training_log")}
+    for name in ("lens_states", "lens_scores", "few_shot_lens_report"):
         catalog[name] = MemoryDataset()
     for name, value in lens.items():
         catalog[name] = MemoryDataset(value)
     SequentialRunner().run(create_pipeline().only_nodes("compute_lens_states"), catalog)
     assert torch.equal(catalog.load("lens_states")["target"], stored)
+
+
+def test_cross_fitting_is_one_parameter(catalog: DataCatalog) -> None:
+    catalog["params:few_shot"] = MemoryDataset(FewShotConfig(lens_states="cross_fitted", folds=2))
+    SequentialRunner().run(create_pipeline(), catalog)
+    report = catalog.load("few_shot_lens_report")
+    assert [record["fold"] for record in report] == ["all", "1", "2"]
+    assert 0 <= report[0]["cross_fitted_auc"] <= 1

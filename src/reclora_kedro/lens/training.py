@@ -16,6 +16,7 @@ from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.features import LensRows, encode_entities
+from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.llm.devices import choose_device
 
 SCORING_BATCH_ROWS = 2048
@@ -52,6 +53,42 @@ def fit_lens(
         rows = rows_of(lens, samples, sequences, item_embeddings)
         log = _train(lens, rows, samples)
     return lens.cpu().freeze(), log
+
+
+def refit_lens(lens: Lens, rows: LensRows, samples: pl.DataFrame, left_out: np.ndarray, epochs: int) -> Lens:
+    """Trains a lens anew as it was trained, same seed and order of rows, but without some of the training rows.
+
+    A user or item that only those rows hold is unknown to it, as to any lens that never saw them. Without rows left
+    out, and with the lens's own number of epochs, it is the same lens.
+
+    Args:
+        lens: the trained lens.
+        rows: all samples, as the lens reads them.
+        samples: the samples table, all splits.
+        left_out: numbers of training rows, shape (n,).
+        epochs: passes over the training rows.
+
+    Returns:
+        The frozen lens.
+    """
+    train = _rows_in(samples, "train")
+    kept = samples[np.setdiff1d(train, left_out)]
+    device = choose_device(lens.config.device)
+    with torch.random.fork_rng():
+        torch.manual_seed(lens.config.seed)
+        fresh = build_lens(lens.config, lens.sizes)
+        for new, old, index in ((fresh.user, lens.user, "user_index"), (fresh.item, lens.item, "item_index")):
+            seen = torch.from_numpy(_seen(kept[index], len(old.id_codes)))
+            new.id_codes.copy_(old.id_codes.cpu().where(seen, UNKNOWN_ID))
+            new.field_codes.copy_(old.field_codes)
+        fresh.to(device)
+        labels, optimizer = _labels(samples), _optimizer(fresh)
+        with tqdm(total=epochs * kept.height, desc="lens without a fold", unit=" rows", disable=None) as progress:
+            for _ in range(epochs):
+                shuffled = _shuffle(train)
+                shuffled = shuffled[~np.isin(shuffled, left_out)]
+                _train_epoch(fresh, rows, shuffled, labels, optimizer, device, progress)
+    return fresh.freeze()
 
 
 def rows_of(lens: Lens, samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray) -> LensRows:
@@ -110,17 +147,14 @@ def _seen(index: pl.Series, count: int) -> np.ndarray:
 def _train(lens: Lens, rows: LensRows, samples: pl.DataFrame) -> pl.DataFrame:
     config, device = lens.config, choose_device(lens.config.device)
     lens.to(device)
-    train, validation = (np.flatnonzero((samples["split"] == split).to_numpy()) for split in ("train", "validation"))
-    labels = torch.tensor(samples["label"].to_numpy(), dtype=torch.float32)
-    optimizer = torch.optim.AdamW(
-        lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
-    )
+    train, validation = (_rows_in(samples, split) for split in ("train", "validation"))
+    labels, optimizer = _labels(samples), _optimizer(lens)
     log: list[dict[str, float]] = []
     best_epoch, best_auc, best_weights = 0, 0.0, lens.state_dict()
     started = time.perf_counter()
     with tqdm(total=config.max_epochs * len(train), desc="lens", unit=" rows", disable=None) as progress:
         for epoch in range(1, config.max_epochs + 1):
-            train_loss = _train_epoch(lens, rows, train, labels, optimizer, device, progress)
+            train_loss = _train_epoch(lens, rows, _shuffle(train), labels, optimizer, device, progress)
             logits = _in_batches(lens.eval(), rows, validation, device)
             auc = float(roc_auc_score(labels[validation], logits))
             validation_loss = functional.binary_cross_entropy_with_logits(logits, labels[validation]).item()
@@ -142,10 +176,27 @@ def _train(lens: Lens, rows: LensRows, samples: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(log)
 
 
+def _rows_in(samples: pl.DataFrame, split: str) -> np.ndarray:
+    return np.flatnonzero((samples["split"] == split).to_numpy())
+
+
+def _labels(samples: pl.DataFrame) -> Tensor:
+    return torch.tensor(samples["label"].to_numpy(), dtype=torch.float32)
+
+
+def _optimizer(lens: Lens) -> torch.optim.Optimizer:
+    config = lens.config
+    return torch.optim.AdamW(lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+
+
+def _shuffle(train: np.ndarray) -> np.ndarray:
+    return train[torch.randperm(len(train)).numpy()]
+
+
 def _train_epoch(
     lens: Lens,
     rows: LensRows,
-    train: np.ndarray,
+    shuffled: np.ndarray,
     labels: Tensor,
     optimizer: torch.optim.Optimizer,
     device: torch.device,
@@ -153,7 +204,6 @@ def _train_epoch(
 ) -> float:
     lens.train()
     total_loss = torch.zeros((), device=device)
-    shuffled = train[torch.randperm(len(train)).numpy()]
     for batch_rows, batch in rows.batches(shuffled, lens.config.batch_size):
         logits = lens(batch.to(device))
         loss = functional.binary_cross_entropy_with_logits(logits, labels[batch_rows].to(device))
@@ -162,7 +212,7 @@ def _train_epoch(
         optimizer.step()
         total_loss += loss.detach() * len(batch_rows)
         progress.update(len(batch_rows))
-    return total_loss.item() / len(train)
+    return total_loss.item() / len(shuffled)
 
 
 def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
@@ -174,25 +224,25 @@ def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str
         chosen: row numbers, shape (n,).
 
     Returns:
-        Float32 states by kind, each of shape (n, state_dim(kind)), and float64 probabilities of a like, shape (n,); all
-        on the CPU.
+        Float32 states by kind, each of shape (n, state_dim(kind)), with the logits as ``logit``, shape (n,); and
+        float64 probabilities of a like, shape (n,); all on the CPU.
     """
     device = choose_device(lens.config.device)
     lens.to(device)
     parts = [_describe(lens, batch.to(device)) for _, batch in rows.batches(chosen, SCORING_BATCH_ROWS)]
-    states: dict[str, Tensor] = {kind: torch.cat([part[kind] for part, _ in parts]) for kind in lens.state_kinds}
-    return states, torch.sigmoid(torch.cat([logits for _, logits in parts]).double())
+    states = {kind: torch.cat([part[kind] for part in parts]) for kind in (*lens.state_kinds, "logit")}
+    return states, torch.sigmoid(states["logit"].double())
 
 
 @torch.inference_mode()
-def _describe(lens: Lens, batch: LensBatch) -> tuple[dict[str, Tensor], Tensor]:
-    """States of every kind and logits, on the CPU; each is computed from the one before it."""
+def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
+    """States of every kind, and ``logit``, on the CPU; each is computed from the one before it."""
     fields = lens.states(batch, "fields")
     target = lens.interact(fields)
-    states = {"fields": fields, "target": target}
+    states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
     if "user" in lens.state_kinds:
         states["user"] = lens.states(batch, "user")
-    return {kind: state.cpu() for kind, state in states.items()}, lens.output(target).squeeze(-1).cpu()
+    return {kind: state.cpu() for kind, state in states.items()}
 
 
 @torch.inference_mode()

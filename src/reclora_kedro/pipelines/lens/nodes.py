@@ -10,7 +10,8 @@ from torch import Tensor
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import dump_lens, load_lens
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.lens.training import fit_lens, rows_of, score_rows
+from reclora_kedro.lens.crossfit import FewShotConfig, prompt_row_states
+from reclora_kedro.lens.training import fit_lens, rows_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -35,10 +36,12 @@ def compute_lens_states(
     prompt_rows: pl.DataFrame,
     lens_config: dict[str, Any],
     lens_weights: dict[str, Tensor],
-) -> tuple[dict[str, Tensor], pl.DataFrame]:
-    """States of every kind that the lens has, and scores of the prompt rows, in their order."""
+    lens_training_log: pl.DataFrame,
+    few_shot: FewShotConfig,
+) -> tuple[dict[str, Tensor], pl.DataFrame, list[dict[str, Any]]]:
+    """States, logits and scores of the prompt rows, in their order, and how sure the lens is of the few-shot rows."""
     lens = load_lens(lens_config, lens_weights)
     rows = rows_of(lens, samples, Sequences(**sequences), item_embeddings["embeddings"])
-    row = prompt_rows["row"].cast(pl.Int64).to_numpy()
-    states, scores = score_rows(lens, rows, row)
-    return {"row": torch.tensor(row), **states}, pl.DataFrame({"row": prompt_rows["row"], "score": scores.numpy()})
+    states, report = prompt_row_states(lens, rows, samples, prompt_rows, lens_training_log, few_shot)
+    scores = torch.sigmoid(states["logit"].double())
+    return states, pl.DataFrame({"row": prompt_rows["row"], "score": scores.numpy()}), report

@@ -17,8 +17,17 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 compute_lens_states,
-                inputs=["samples", "sequences", "item_embeddings", "prompt_rows", "lens_config", "lens_weights"],
-                outputs=["lens_states", "lens_scores"],
+                inputs=[
+                    "samples",
+                    "sequences",
+                    "item_embeddings",
+                    "prompt_rows",
+                    "lens_config",
+                    "lens_weights",
+                    "lens_training_log",
+                    "params:few_shot",
+                ],
+                outputs=["lens_states", "lens_scores", "few_shot_lens_report"],
                 name="compute_lens_states",
             ),
         ]
