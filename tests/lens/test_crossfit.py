@@ -90,11 +90,11 @@ def test_overconfidence_on_random_labels_goes(data, config) -> None:
     first, _ = fit_lens(config=plain, **vars(data) | {"samples": samples})
     rows = rows_of(first, samples, data.sequences, data.item_embeddings)
     lens = refit_lens(first, rows, samples, np.array([], dtype=np.int64), 10)
-    few_shot = samples.filter(pl.col("split") == "train")["row"].to_numpy()[::2]
+    few_shot = samples.filter(pl.col("split") == "train")["row"].to_numpy()
     in_sample, _ = score_rows(lens, rows, few_shot)
-    fitted, _ = cross_fit(lens, rows, samples, few_shot, 10, 4)
-    assert auc(samples, few_shot, in_sample["logit"]) > 0.8
-    assert auc(samples, few_shot, fitted["logit"]) == pytest.approx(0.5, abs=0.12)
+    fitted, _ = cross_fit(lens, rows, samples, few_shot, 10, 10)
+    assert auc(samples, few_shot, in_sample["logit"]) > 0.75
+    assert auc(samples, few_shot, fitted["logit"]) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("dim", [1, 6])

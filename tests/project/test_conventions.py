@@ -95,6 +95,16 @@ def test_every_environment_resolves(environment):
         assert all(name in context.catalog for name in pipelines["__default__"].datasets() if "params:" not in name)
 
 
+def test_the_published_baselines_differ_in_history_and_meta_loras_alone():
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env="baselines") as session:
+        variants = session.load_context().params["finetuning"]["variants"]
+    variants = {name: variant.model_dump() for name, variant in variants.items() if variant is not None}
+    differences = {name: (v.pop("history"), v["adapter"].pop("num_meta_loras")) for name, v in variants.items()}
+    assert differences == {"tallrec": ("recent", 1), "rella": ("retrieved", 1), "reclora": ("retrieved", 16)}
+    assert variants["tallrec"] == variants["rella"] == variants["reclora"]
+
+
 def test_every_parameter_is_used(project):
     context, whole = project
     used = {name.removeprefix("params:") for name in whole.datasets() if name.startswith("params:")}

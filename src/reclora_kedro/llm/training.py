@@ -142,7 +142,7 @@ def accumulate_gradients(
     total = 0.0
     for part in batches_by_length(prompts.lengths[rows], tokens_per_batch):
         chosen = rows[part]
-        logits = answer_logits(llm, form, *prompts.batch(chosen, llm.device))
+        logits = answer_logits(llm, form, prompts.batch(chosen, llm.device))
         labels = torch.from_numpy(prompts.labels[chosen]).to(logits)
         loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(rows)
         loss.backward()
