@@ -93,11 +93,27 @@ def test_prompt_over_budget_loses_its_oldest_history_first(tiny_llm):
     kept = [line.split(":")[0] for line in prompts["prompt"][0].splitlines()[1:-1]]
     assert kept == [f"Film {i}" for i in range(dropped[0], 30)]
     assert prompts["prompt"][0].endswith("Like Heat?")
-    one_more = build(tiny_llm, [record(history=30 - dropped[0] + 1)])["token_ids"][0]
-    assert len(one_more) > full // 2 - 10
     report = prompt_report(prompts)
     assert report[0]["shortened_prompts"] == 1
     assert report[0]["dropped_history_items"] == dropped[0]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_histories_beyond_the_context_lose_no_more_than_they_must(tiny_llm, chat):
+    settings = {"max_tokens": tiny_llm.context_tokens, "chat_template": chat}
+    records = [record(history=length, row=length) for length in (400, 3, 200, 0, 90)]
+    prompts = build(tiny_llm, records, **settings)
+    assert prompts["token_ids"].list.len().max() <= tiny_llm.context_tokens
+    dropped = prompts["dropped_history"].to_list()
+    assert dropped[1] == dropped[3] == 0
+    for full, left_out, text in zip(records, dropped, prompts["prompt"], strict=True):
+        kept = full | {"history": full["history"][left_out:]}
+        assert build(tiny_llm, [kept], **settings)["prompt"][0] == text
+        if left_out:
+            one_more = full | {"history": full["history"][left_out - 1 :]}
+            assert build(tiny_llm, [one_more], **settings)["dropped_history"][0] == 1
+    assert dropped[0] > dropped[2] > 0
+    assert prompt_report(prompts)[0]["dropped_history_items"] == sum(dropped)
 
 
 def test_a_question_over_the_budget_is_refused(tiny_llm):

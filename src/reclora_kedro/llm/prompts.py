@@ -1,6 +1,6 @@
 """Prompts: a record of user, history and target item becomes text, and the text becomes tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def build_prompts(
 ) -> pl.DataFrame:
     """Render and tokenise one prompt a record, within the token budget.
 
-    A prompt over the budget loses its oldest history first, one item at a time, never its question.
+    A prompt over the budget loses as much of its oldest history as it must, never its question.
 
     Args:
         tokenizer: the base LLM's tokenizer.
@@ -125,21 +125,7 @@ def build_prompts(
     form = prompt_format(tokenizer, config)
     budget = config.max_tokens - len(form.prefix) - len(form.suffix)
     render = template_renderer(template, config)
-    dropped = [0] * len(records)
-    texts = [render(record, 0) for record in records]
-    token_ids = plain_ids(tokenizer, texts) if texts else []
-    while too_long := [i for i, ids in enumerate(token_ids) if len(ids) > budget]:
-        for i in too_long:
-            dropped[i] += 1
-            if dropped[i] > len(records[i]["history"]):
-                raise ValueError(
-                    f"The prompt of row {records[i]['row']} has {len(token_ids[i])} tokens without any history, over "
-                    f"the budget of {budget} (prompt.max_tokens {config.max_tokens}): raise prompt.max_tokens, or "
-                    "lower prompt.max_characters."
-                )
-            texts[i] = render(records[i], dropped[i])
-        for i, ids in zip(too_long, plain_ids(tokenizer, [texts[i] for i in too_long]), strict=True):
-            token_ids[i] = ids
+    texts, token_ids, dropped = fit_budget(tokenizer, records, render, budget)
     return pl.DataFrame(
         {
             "row": [record["row"] for record in records],
@@ -160,7 +146,39 @@ def build_prompts(
     )
 
 
-def template_renderer(template: str, config: PromptConfig) -> Any:
+def fit_budget(
+    tokenizer: Any, records: Sequence[Record], render: Callable[[Record, int], str], budget: int
+) -> tuple[list[str], list[list[int]], list[int]]:
+    """Texts and token ids of prompts within the budget, and how many of its oldest history items each leaves out.
+
+    The fewest that must go are found by bisection, all prompts at once: long histories take few rounds.
+
+    Raises:
+        ValueError: a prompt without any history exceeds the budget.
+    """
+    texts = [render(record, 0) for record in records]
+    token_ids = plain_ids(tokenizer, texts) if texts else []
+    too_few = {i: 0 for i, ids in enumerate(token_ids) if len(ids) > budget}
+    enough = {i: len(records[i]["history"]) for i in too_few}
+    tried = dict(enough)
+    while tried:
+        shorter = [render(records[i], left_out) for i, left_out in tried.items()]
+        for (i, left_out), text, ids in zip(tried.items(), shorter, plain_ids(tokenizer, shorter), strict=True):
+            if len(ids) <= budget:
+                enough[i], texts[i], token_ids[i] = left_out, text, ids
+            elif left_out < enough[i]:
+                too_few[i] = left_out
+            else:
+                raise ValueError(
+                    f"The prompt of row {records[i]['row']} has {len(ids)} tokens without any history, over the budget "
+                    f"of {budget} (prompt.max_tokens, less what the chat template takes): raise prompt.max_tokens, or "
+                    "lower prompt.max_characters."
+                )
+        tried = {i: (too_few[i] + enough[i]) // 2 for i in tried if enough[i] - too_few[i] > 1}
+    return texts, token_ids, [enough.get(i, 0) for i in range(len(records))]
+
+
+def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
     """Function of a record and a number of oldest history items to leave out, to the prompt's text.
 
     Raises:
