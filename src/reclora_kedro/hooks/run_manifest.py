@@ -14,6 +14,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.hooks.errors import file_of
+from reclora_kedro.hooks.whole_saves import whole_save
 
 PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
 
@@ -53,7 +54,8 @@ class RunManifestHooks:
             "machine": f"{platform.system()} {platform.machine()}",
             "packages": {name: version(name) for name in PACKAGES},
         }
-        catalog.save("run_manifest", manifest)
+        with whole_save(catalog.get("run_manifest")):
+            catalog.save("run_manifest", manifest)
 
 
 def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
