@@ -89,15 +89,19 @@ def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project
 
 def test_a_run_without_its_inputs_is_refused_with_the_pipelines_that_make_them(fabricated_project):
     before = stored(fabricated_project)
-    with pytest.raises(
-        RunRefusedError, match=r"- items: no version in .*items.parquet, made by the pipeline ingestion"
-    ):
+    with pytest.raises(RunRefusedError, match=r"- items: no version in .*items.parquet; the pipeline ingestion makes"):
         kedro_run(fabricated_project, pipeline_names=["history"])
     assert stored(fabricated_project) == before
 
 
+def test_a_run_without_its_raw_files_is_refused_too(fabricated_project):
+    (fabricated_project / "data/01_raw/fabricated/users.csv").unlink()
+    with pytest.raises(RunRefusedError, match=r"raw_users: no file .*users.csv; it is raw data: its catalog file"):
+        kedro_run(fabricated_project, pipeline_names=["ingestion"])
+
+
 def test_a_version_that_does_not_exist_is_refused(finished_run):
-    with pytest.raises(RunRefusedError, match=r"scores: no version 2001 in .*, made by the pipeline scoring"):
+    with pytest.raises(RunRefusedError, match=r"scores: no version 2001 in .*; the pipeline scoring makes it"):
         kedro_run(finished_run.project, pipeline_names=["evaluation"], load_versions={"scores": "2001"})
 
 
