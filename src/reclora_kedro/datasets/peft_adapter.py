@@ -7,8 +7,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from safetensors import SafetensorError, safe_open
 
 CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
 
 
 class PeftAdapterDataset(AbstractVersionedDataset[Any, str]):
@@ -33,10 +35,17 @@ class PeftAdapterDataset(AbstractVersionedDataset[Any, str]):
         return (Path(folder) / CONFIG_FILE).is_file()
 
     def load(self) -> str:
-        """The folder of the adapter."""
+        """The folder of the adapter.
+
+        Raises:
+            DatasetError: there is none, or it is not whole.
+        """
         folder = str(self._get_load_path())
-        if not self._has_config(folder):
-            raise DatasetError(f"There is no adapter in {folder}: expected {CONFIG_FILE} there. Train one first.")
+        if fault := fault_of(Path(folder)):
+            raise DatasetError(
+                f"There is no whole adapter in {folder}: {fault}. Remove that version and train it again, or name "
+                "another one with --load-versions."
+            )
         return folder
 
     def save(self, data: Any) -> None:
@@ -57,9 +66,24 @@ class PeftAdapterDataset(AbstractVersionedDataset[Any, str]):
 
     def _exists(self) -> bool:
         try:
-            return self._has_config(str(self._get_load_path()))
+            return fault_of(Path(self._get_load_path())) is None
         except DatasetError:
             return False
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._filepath), "version": self._version}
+
+
+def fault_of(folder: Path) -> str | None:
+    """What is missing or cut short in an adapter's folder; None if it is whole."""
+    try:
+        json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        with safe_open(folder / WEIGHTS_FILE, framework="numpy"):  # reads the header, compares it with the file's size
+            return None
+    except FileNotFoundError:
+        missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (folder / name).is_file()]
+        return f"{' and '.join(missing)} is missing"
+    except ValueError as error:
+        return f"{CONFIG_FILE} is cut short or damaged ({error})"
+    except SafetensorError as error:
+        return f"{WEIGHTS_FILE} is cut short or damaged ({error})"
