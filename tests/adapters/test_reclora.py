@@ -1,11 +1,16 @@
 """The personalized LoRA against plain float64 references, PEFT's own LoRA, and the invariances it must keep."""
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer, personalized_update
+from reclora_kedro.adapters.reclora.gates import GateBank, gate_statistics
 
 LENS_DIM = 6
 
@@ -31,8 +36,9 @@ def personalized(composition="product_of_sums", seed=1, **settings):
         composition=composition,
         **{"lens_dim": LENS_DIM, **settings},
     )
+    llm = tiny_llm()
     torch.manual_seed(seed)
-    model = get_peft_model(tiny_llm(), config)
+    model = get_peft_model(llm, config)
     for name, parameter in model.named_parameters():
         if "reclora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -124,17 +130,147 @@ def test_fresh_adapter_leaves_the_base_model_bit_identical(composition):
         assert torch.equal(logits(trained, ids, states), logits_of_base)
 
 
-@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
-@pytest.mark.parametrize("N", [1, 4])
-def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, composition, N):
+OPTIONS = [
+    dict(zip(("composition", "num_meta_loras", "gate_scope", "state_norm", "lens_prior", "top_k"), values, strict=True))
+    for values in itertools.product(
+        ("product_of_sums", "sum_of_products"),
+        (1, 4),
+        ("per_projection", "shared"),
+        ("standard", "layer"),
+        (False, True),
+        (None, 1),
+    )
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize("adapter_name", ["default", "another"])
+def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, options, adapter_name):
     ids, states = inputs()
-    model = personalized(composition, num_meta_loras=N)
+    model = personalized(**options, routing="soft" if options["top_k"] is None else "top_k")
     model.standardize_states(7 + 3 * states)
+    if options["lens_prior"]:
+        torch.nn.init.constant_(model.lens_weight, 0.7)
     expected = logits(model, ids, states)
     model.save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
-    loaded = PeftModel.from_pretrained(tiny_llm(), tmp_path).eval()
+    loaded = PeftModel.from_pretrained(tiny_llm(), tmp_path, adapter_name=adapter_name).eval()
     assert torch.equal(logits(loaded, ids, states), expected)
+    assert loaded.lens_weight == model.lens_weight
+    assert not any(weights.requires_grad for weights in loaded.parameters())
+
+
+def bank_of(gates=3, seed=0, **settings):
+    torch.manual_seed(seed)
+    return GateBank(RecLoraConfig(**{"num_meta_loras": 5, "lens_dim": LENS_DIM, **settings}), gates).eval()
+
+
+def reference_gate(bank, g, states):
+    """One gate as the paper has it, in float64, with the weights of gate g."""
+    states = states.double()
+    if bank.config.state_norm == "layer":
+        states = (states - states.mean(-1, keepdim=True)) / (states.var(-1, keepdim=True, correction=0) + 1e-5).sqrt()
+    else:
+        states = (states - bank.center.double()) / bank.scale.double()
+    hidden = torch.relu(states @ bank.hidden_weight[g].double().T + bank.hidden_bias[g].double())
+    scores = hidden @ bank.output_weight[g].double().T + bank.output_bias[g].double()
+    return torch.softmax(scores / bank.config.temperature, -1)
+
+
+@pytest.mark.parametrize("state_norm", ["standard", "layer"])
+@pytest.mark.parametrize("gates", [1, 4])
+def test_the_bank_equals_independent_gates(state_norm, gates):
+    bank = bank_of(gates, state_norm=state_norm, temperature=0.7)
+    states = 3 + 2 * torch.randn(9, LENS_DIM)
+    bank.fit(states)
+    expected = torch.stack([reference_gate(bank, g, states) for g in range(gates)])
+    torch.testing.assert_close(bank(states).double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_gates_start_out_like_linear_layers():
+    bank = bank_of(gates=200, gate_hidden_dim=60)
+    for weights, fan_in in (
+        (bank.hidden_weight, LENS_DIM),
+        (bank.hidden_bias, LENS_DIM),
+        (bank.output_weight, 60),
+        (bank.output_bias, 60),
+    ):
+        bound = fan_in**-0.5
+        assert weights.abs().max() <= bound
+        assert weights.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+        assert abs(weights.mean().item()) < 0.05 * bound
+        assert weights[0].flatten()[0] != weights[1].flatten()[0]
+
+
+def test_dropout_inside_the_gates_is_live_in_training_alone():
+    bank, states = bank_of(gate_dropout=0.5), torch.randn(2, LENS_DIM)
+    assert torch.equal(bank(states), bank(states))
+    bank.train()
+    assert not torch.equal(bank(states), bank(states))
+
+
+@given(N=st.integers(1, 6), data=st.data(), seed=st.integers(0, 99))
+def test_top_k_keeps_the_greatest_weights_and_renormalises_them(N, data, seed):
+    k = data.draw(st.integers(1, N))
+    soft = bank_of(num_meta_loras=N, seed=seed)
+    sparse = bank_of(num_meta_loras=N, seed=seed, routing="top_k", top_k=k)
+    states = torch.randn(7, LENS_DIM)
+    weights, all_weights = sparse(states), soft(states)
+    assert ((weights > 0).sum(-1) == k).all()
+    kept = torch.where(weights > 0, all_weights, 0.0)
+    assert kept.sum(-1).allclose(all_weights.topk(k, dim=-1).values.sum(-1))
+    torch.testing.assert_close(weights, kept / kept.sum(-1, keepdim=True), atol=1e-6, rtol=1e-5)
+    if k == N:
+        torch.testing.assert_close(weights, all_weights, atol=1e-6, rtol=1e-5)
+    alone = torch.cat([sparse(row[None]) for row in states], dim=1)
+    torch.testing.assert_close(weights, alone, atol=1e-6, rtol=1e-5)
+
+
+def test_gradients_flow_through_the_weights_that_top_k_keeps():
+    bank, states = bank_of(gates=1, routing="top_k", top_k=2), torch.randn(1, LENS_DIM)
+    weights = bank(states)
+    (weights * torch.arange(5.0)).sum().backward()
+    chosen = weights[0, 0] > 0
+    assert torch.equal(bank.output_bias.grad[0] != 0, chosen)
+
+
+def test_a_shared_gate_gives_every_layer_the_same_weights():
+    _, states = inputs()
+    for scope, different in (("shared", False), ("per_projection", True)):
+        model = personalized(num_meta_loras=4, gate_scope=scope)
+        with model.lens_context(states):
+            first, *others = [layer.gate_weights["default"] for layer in model.adapted_layers("default")]
+        assert len(others) == 3
+        assert all(torch.equal(first, weights) != different for weights in others)
+        assert len(model.gate_weights(states)) == (4 if different else 1)
+
+
+def test_gate_statistics_tell_average_from_choice():
+    _, states = inputs()
+    model = personalized(num_meta_loras=4, temperature=1e7)
+    statistics = model.gate_statistics(states)
+    torch.testing.assert_close(statistics.relative_entropy, torch.ones(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(statistics.usage, torch.full((4, 4), 0.25), atol=1e-5, rtol=0)
+    chosen = personalized(num_meta_loras=4, routing="top_k", top_k=1).gate_statistics(states)
+    assert chosen.entropy.tolist() == [0.0] * 4
+    torch.testing.assert_close(chosen.usage.sum(-1), torch.ones(4))
+    assert personalized(num_meta_loras=1).gate_statistics(states) is None
+
+
+def test_entropy_is_that_of_the_mean_sample():
+    weights = torch.softmax(torch.randn(2, 50, 3, dtype=torch.float64), -1)
+    statistics = gate_statistics(weights)
+    torch.testing.assert_close(statistics.entropy, -(weights * weights.log()).sum(-1).mean(-1))
+    torch.testing.assert_close(statistics.usage, weights.mean(1))
+
+
+def test_the_lens_weight_is_the_adapters_and_trainable():
+    model = personalized(num_meta_loras=1, lens_prior=True)
+    assert model.lens_weight.item() == 1
+    assert model.lens_weight.requires_grad
+    with model.disable_adapter():
+        assert model.lens_weight is None
+    assert personalized(num_meta_loras=1).lens_weight is None
 
 
 @pytest.mark.parametrize(("state_norm", "length_matters"), [("standard", True), ("layer", False)])
@@ -190,6 +326,38 @@ def test_a_second_adapter_can_be_added_and_chosen():
     assert torch.equal(logits(model, ids, states), logits(tiny_llm_as_peft(), ids, states))
 
 
+def test_the_gates_of_an_adapter_are_its_own(tmp_path):
+    ids, states = inputs()
+    model = personalized(num_meta_loras=4, seed=1)
+    other = personalized(num_meta_loras=3, seed=5, gate_scope="shared", target_modules=["o_proj"], lens_prior=True)
+    expected = [logits(model, ids, states), logits(other, ids, states)]
+    other.save_pretrained(tmp_path)
+    model.load_adapter(tmp_path, "other")
+    model.eval()
+    assert torch.equal(logits(model, ids, states), expected[0])
+    assert {name for name, weights in model.named_parameters() if weights.requires_grad} == {
+        name for name, _ in personalized(num_meta_loras=4).named_parameters() if "reclora_" in name
+    }
+    model.set_adapter("other")
+    assert torch.equal(logits(model, ids, states), expected[1])
+    trainable = [name for name, weights in model.named_parameters() if weights.requires_grad]
+    assert trainable
+    assert all(".other" in name for name in trainable)
+    assert model.lens_weight == 1
+    model.delete_adapter("other")
+    assert torch.equal(logits(model, ids, states), expected[0])
+    assert not any(".other" in name for name, _ in model.named_parameters())
+    assert torch.equal(model.unload()(input_ids=ids).logits, tiny_llm()(input_ids=ids).logits)
+
+
+def test_the_same_seed_gives_the_same_adapter():
+    first, second, other = (personalized(num_meta_loras=4, seed=seed).state_dict() for seed in (3, 3, 4))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not any(
+        torch.equal(first[name], other[name]) for name in first if "reclora_gates" in name and "weight" in name
+    )
+
+
 def tiny_llm_as_peft():
     return get_peft_model(tiny_llm(), RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=1)).eval()
 
@@ -201,7 +369,7 @@ def test_missing_or_wrong_lens_states_are_refused_by_name():
         logits(model, ids)
     with pytest.raises(ValueError, match=r"width 6.*\(4, 5\)"):
         logits(model, ids, states[:, :5])
-    assert all(m.lens_states is None for m in model.modules() if isinstance(m, RecLoraLayer))
+    assert not any(m.gate_weights for m in model.modules() if isinstance(m, RecLoraLayer))
 
 
 @pytest.mark.parametrize(
@@ -213,6 +381,12 @@ def test_missing_or_wrong_lens_states_are_refused_by_name():
         ({"composition": "sum"}, "composition is 'sum'"),
         ({"state_norm": "batch"}, "state_norm is 'batch'; it must be standard or layer"),
         ({"num_meta_loras": 2, "lens_dim": None}, "lens_dim is None"),
+        ({"gate_scope": "layer"}, "gate_scope is 'layer'; it must be per_projection or shared"),
+        ({"routing": "hard"}, "routing is 'hard'; it must be soft or top_k"),
+        ({"routing": "top_k"}, "top_k is None with routing 'top_k'"),
+        ({"top_k": 1}, "top_k is 1 with routing 'soft'"),
+        ({"routing": "top_k", "top_k": 2}, "top_k is 2; it must be at least 1 and at most num_meta_loras, 1"),
+        ({"routing": "top_k", "top_k": 0}, "top_k is 0; it must be at least 1"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(settings, message):

@@ -108,6 +108,7 @@ def test_states_and_scores_follow_the_order_of_the_rows(fitted, rows) -> None:
     chosen = np.array([40, 3, 77])
     states, scores = score_rows(lens, rows, chosen)
     assert scores.dtype == torch.float64
+    assert torch.equal(torch.sigmoid(states.pop("logit").double()), scores)
     for kind, state in states.items():
         assert state.dtype == torch.float32
         assert state.shape == (3, lens.state_dim(kind))

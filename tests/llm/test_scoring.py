@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +10,7 @@ from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.llm.scoring import PromptSet, answer_logits, collect_scores, prompt_set, score_prompts
+from reclora_kedro.llm.scoring import PromptBatch, PromptSet, answer_logits, collect_scores, prompt_set, score_prompts
 
 FORM = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
 
@@ -17,12 +19,13 @@ def random_prompts(count=9, lens_dim=5, seed=0):
     generator = np.random.default_rng(seed)
     token_ids = [generator.integers(3, 300, generator.integers(1, 30)).tolist() for _ in range(count)]
     states = torch.from_numpy(generator.normal(size=(count, lens_dim)).astype(np.float32))
-    return PromptSet(np.arange(count), token_ids, generator.integers(0, 2, count), states)
+    logits = torch.from_numpy(generator.normal(size=count).astype(np.float32))
+    return PromptSet(np.arange(count), token_ids, generator.integers(0, 2, count), states, logits)
 
 
-def with_adapter(llm, lens_dim=5):
+def with_adapter(llm, lens_dim=5, **settings):
     torch.manual_seed(0)
-    config = RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=3, lens_dim=lens_dim)
+    config = RecLoraConfig(task_type="CAUSAL_LM", **{"num_meta_loras": 3, "lens_dim": lens_dim, **settings})
     model = get_peft_model(llm.model, config).eval()
     for name, weights in model.named_parameters():
         if "reclora_B" in name:
@@ -40,26 +43,77 @@ def test_score_is_the_softmax_of_the_two_answers_at_the_last_position(tiny_llm):
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 50, 10_000])
-def test_padding_and_batching_never_change_a_score(tiny_llm, tokens_per_batch):
-    llm, prompts = with_adapter(tiny_llm), random_prompts()
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"composition": "sum_of_products", "gate_scope": "shared", "lens_prior": True},
+        {"routing": "top_k", "top_k": 2, "lens_prior": True},
+        {"num_meta_loras": 1, "lens_prior": True},
+    ],
+    ids=str,
+)
+def test_padding_and_batching_never_change_a_score(tiny_llm, tokens_per_batch, settings):
+    llm, prompts = with_adapter(tiny_llm, **settings), random_prompts()
     alone = [
-        torch.sigmoid(answer_logits(llm, FORM, *prompts.batch([row], llm.device))).item()
+        torch.sigmoid(answer_logits(llm, FORM, prompts.batch([row], llm.device))).item()
         for row in range(len(prompts.labels))
     ]
     np.testing.assert_allclose(score_prompts(llm, FORM, prompts, tokens_per_batch, ""), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("N", [1, 3])
+def test_a_lens_prior_adds_the_lens_logit_times_its_weight(tiny_llm, N):
+    prompts = random_prompts()
+    batch = prompts.batch(range(9), tiny_llm.device)
+    without = answer_logits(tiny_llm, FORM, batch_without_lens(batch))
+    llm = with_adapter(tiny_llm, num_meta_loras=N, lens_prior=True)
+    for name, weights in llm.model.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.zeros_(weights)
+    torch.testing.assert_close(answer_logits(llm, FORM, batch), without + prompts.lens_logits)
+    torch.nn.init.constant_(llm.model.lens_weight, -0.5)
+    torch.testing.assert_close(answer_logits(llm, FORM, batch), without - 0.5 * prompts.lens_logits)
+    with llm.model.disable_adapter():
+        torch.testing.assert_close(answer_logits(llm, FORM, batch), without)
+
+
+def test_where_the_llm_says_nothing_a_prior_scores_as_the_lens(tiny_llm):
+    prompts = random_prompts()
+    same = PromptFormat(prefix=[], suffix=[], positive=40, negative=40)
+    llm = with_adapter(tiny_llm, num_meta_loras=1, lens_prior=True)
+    expected = torch.sigmoid(prompts.lens_logits.double()).numpy()
+    np.testing.assert_array_equal(score_prompts(llm, same, prompts, 100, ""), expected)
+
+
+def batch_without_lens(batch):
+    return PromptBatch(batch.token_ids, batch.last)
+
+
+def test_a_prior_without_lens_logits_is_refused(tiny_llm):
+    prompts = replace(random_prompts(), lens_logits=None)
+    with pytest.raises(ValueError, match=r"no lens logits.*kedro run --pipelines lens"):
+        score_prompts(with_adapter(tiny_llm, lens_prior=True), FORM, prompts, 100, "")
+
+
+def test_a_prior_learns_its_weight(tiny_llm):
+    llm = with_adapter(tiny_llm, num_meta_loras=1, lens_prior=True)
+    logits = answer_logits(llm, FORM, random_prompts().batch(range(9), llm.device))
+    logits.sum().backward()
+    torch.testing.assert_close(llm.model.lens_weight.grad, random_prompts().lens_logits.sum())
 
 
 def test_what_stands_in_the_padding_does_not_matter(tiny_llm):
     ids, last = pad_right([[5, 6, 7], [8]])
     other = ids.clone()
     other[1, 1:] = 99
-    logits = [answer_logits(tiny_llm, FORM, padded, last, None) for padded in (ids, other)]
+    logits = [answer_logits(tiny_llm, FORM, PromptBatch(padded, last)) for padded in (ids, other)]
     torch.testing.assert_close(*logits)
 
 
 def test_a_state_that_the_lens_does_not_have_is_refused_by_name():
     prompts = pl.DataFrame({"row": [1], "use": ["test"], "label": [1], "token_ids": [[5]]})
-    states = {"row": torch.tensor([1]), "target": torch.zeros(1, 3)}
+    states = {"row": torch.tensor([1]), "target": torch.zeros(1, 3), "logit": torch.zeros(1)}
     with pytest.raises(ValueError, match="read the lens state 'user', but the lens has target: change the adapter's"):
         prompt_set(prompts, "test", states, "user")
 
@@ -71,6 +125,9 @@ def test_lens_states_are_matched_by_row(tiny_llm):
     states = {"row": torch.tensor([8, 5, 3]), "target": torch.tensor([[8.0], [5.0], [3.0]])}
     chosen = prompt_set(prompts, "test", states, "target")
     assert chosen.lens_states.flatten().tolist() == [5.0, 3.0]
+    assert chosen.lens_logits is None
+    with_logits = prompt_set(prompts, "test", {**states, "logit": torch.tensor([0.8, 0.5, 0.3])}, "target")
+    torch.testing.assert_close(with_logits.lens_logits, torch.tensor([0.5, 0.3]))
     with pytest.raises(ValueError, match=r"1 prompts .* row 3"):
         prompt_set(prompts, "test", {name: tensor[:2] for name, tensor in states.items()}, "target")
     with pytest.raises(ValueError, match=r"no prompts with use 'validation'.*prompt_rows.validation"):

@@ -1,14 +1,19 @@
 """Put a configured adapter on a base LLM, and load a saved one."""
 
-from typing import Any
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from peft import PeftModel, get_peft_model
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.adapters.reclora.config import Composition, GateInput, StateNorm
+from reclora_kedro.adapters.reclora.config import Composition, GateInput, GateScope, Routing, StateNorm, check_routing
+
+NOT_IN_OLD_ADAPTERS = ("state_norm", "gate_scope")
 
 
 class AdapterConfig(BaseModel):
@@ -30,7 +35,18 @@ class AdapterConfig(BaseModel):
     state_norm: StateNorm = Field(
         description="how gates normalise lens states: standard (over the few-shot rows) or layer (a LayerNorm of each)"
     )
+    gate_scope: GateScope = Field(
+        default="per_projection", description="per_projection: a gate for each adapted layer; shared: one for all"
+    )
     temperature: float = Field(gt=0, description="softmax temperature of the gates")
+    routing: Routing = Field(default="soft", description="soft: all meta-LoRAs; top_k: those of the greatest weights")
+    top_k: int | None = Field(default=None, description="meta-LoRAs that a sample uses; null unless routing is top_k")
+    lens_prior: bool = Field(default=False, description="add the lens's logit, times a learned weight, to the LLM's")
+
+    @model_validator(mode="after")
+    def _routing_is_whole(self) -> Self:
+        check_routing(self.routing, self.top_k, self.num_meta_loras)
+        return self
 
 
 def new_adapter(model: Any, config: AdapterConfig, lens_states: Tensor, seed: int) -> PeftModel:
@@ -59,12 +75,64 @@ def new_adapter(model: Any, config: AdapterConfig, lens_states: Tensor, seed: in
         "target_modules": list(config.target_modules),
         "layers_to_transform": list(range(layers))[-config.last_layers :] if config.last_layers else None,
     }
+    settings["base_llm"] = describe_base_llm(model)
     torch.manual_seed(seed)
     adapted = get_peft_model(model, RecLoraConfig(task_type="CAUSAL_LM", lens_dim=lens_states.shape[1], **settings))
     adapted.standardize_states(lens_states)
     return adapted
 
 
-def load_adapter(model: Any, folder: str) -> PeftModel:
-    """The base LLM with a saved adapter, frozen and in eval mode."""
+def load_adapter(model: Any, folder: str, lens_dim: int | None = None) -> PeftModel:
+    """The base LLM with a saved adapter, frozen and in eval mode.
+
+    Args:
+        model: the causal LM that the adapter was trained on, in any precision.
+        folder: the adapter's folder.
+        lens_dim: width of the lens states that it will be given; None leaves it unchecked.
+
+    Raises:
+        ValueError: the adapter is of an earlier version of this project, of another base LLM, or for lens states of
+            another width.
+    """
+    saved = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
+    missing = [name for name in NOT_IN_OLD_ADAPTERS if name not in saved]
+    if missing:
+        raise ValueError(
+            f"The adapter in {folder} has no {' and no '.join(missing)}: it was saved by an earlier version of this "
+            "project, whose gates are laid out differently. Train it again, `kedro run --pipelines finetuning`."
+        )
+    expected, found = saved.get("base_llm"), describe_base_llm(model)
+    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
+        raise ValueError(
+            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
+            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
+            "of the catalog entry `base_llm` to the former, or train again, `kedro run --pipelines finetuning`."
+        )
+    if lens_dim is not None and saved["num_meta_loras"] > 1 and saved["lens_dim"] != lens_dim:
+        raise ValueError(
+            f"The adapter in {folder} was trained with lens states of width {saved['lens_dim']} (gate_input "
+            f"{saved['gate_input']}), but these are {lens_dim} wide: load the lens states of its own run, or train "
+            "again, `kedro run --pipelines finetuning`."
+        )
     return PeftModel.from_pretrained(model, folder).eval()
+
+
+def describe_base_llm(model: Any) -> dict[str, str]:
+    """Name and fingerprint of a base LLM, by which an adapter knows the one that it was trained on.
+
+    The fingerprint is a digest of the vectors among its weights, the norms' and biases, rounded to bfloat16: those
+    that no quantisation touches. So it is the same in any precision and folder. A model without any vector, such as
+    one whose norms have no weights, is known by the shapes of its weights alone.
+
+    Args:
+        model: a causal LM without an adapter.
+    """
+    digest = hashlib.sha256()
+    for name, weights in sorted(model.named_parameters()):
+        if weights.dim() == 1 and weights.is_floating_point():
+            rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+            digest.update(name.encode() + rounded.astype("<i2").tobytes())
+    text = model.config.get_text_config()
+    digest.update(f"{text.model_type} {text.hidden_size} {text.num_hidden_layers}".encode())
+    folder = Path(model.name_or_path)
+    return {"name": folder.name if folder.is_absolute() else str(folder), "fingerprint": digest.hexdigest()}

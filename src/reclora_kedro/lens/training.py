@@ -174,25 +174,25 @@ def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str
         chosen: row numbers, shape (n,).
 
     Returns:
-        Float32 states by kind, each of shape (n, state_dim(kind)), and float64 probabilities of a like, shape (n,); all
-        on the CPU.
+        Float32 states by kind, each of shape (n, state_dim(kind)), with the logits as ``logit``, shape (n,); and
+        float64 probabilities of a like, shape (n,); all on the CPU.
     """
     device = choose_device(lens.config.device)
     lens.to(device)
     parts = [_describe(lens, batch.to(device)) for _, batch in rows.batches(chosen, SCORING_BATCH_ROWS)]
-    states: dict[str, Tensor] = {kind: torch.cat([part[kind] for part, _ in parts]) for kind in lens.state_kinds}
-    return states, torch.sigmoid(torch.cat([logits for _, logits in parts]).double())
+    states = {kind: torch.cat([part[kind] for part in parts]) for kind in (*lens.state_kinds, "logit")}
+    return states, torch.sigmoid(states["logit"].double())
 
 
 @torch.inference_mode()
-def _describe(lens: Lens, batch: LensBatch) -> tuple[dict[str, Tensor], Tensor]:
-    """States of every kind and logits, on the CPU; each is computed from the one before it."""
+def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
+    """States of every kind, and ``logit``, on the CPU; each is computed from the one before it."""
     fields = lens.states(batch, "fields")
     target = lens.interact(fields)
-    states = {"fields": fields, "target": target}
+    states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
     if "user" in lens.state_kinds:
         states["user"] = lens.states(batch, "user")
-    return {kind: state.cpu() for kind, state in states.items()}, lens.output(target).squeeze(-1).cpu()
+    return {kind: state.cpu() for kind, state in states.items()}
 
 
 @torch.inference_mode()

@@ -144,7 +144,7 @@ def unwritable(error: OSError, file: Path, size: int) -> str:
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """State of every source of randomness of this process: Python's, NumPy's and PyTorch's, on the CPU and a GPU."""
     version, words, gauss = random.getstate()
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]  # noqa: NPY002
+    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
     states = {
         "python": torch.tensor([version, *words]),
         "python_gauss": torch.tensor(float("nan") if gauss is None else gauss, dtype=torch.float64),

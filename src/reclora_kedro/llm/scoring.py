@@ -25,38 +25,57 @@ class ScoringConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class PromptSet:
-    """Tokenised prompts with labels and, for personalized adapters, one lens state each.
+class PromptBatch:
+    """What the LLM reads of some prompts, on its device.
 
-    ``rows`` and ``labels`` have shape (prompts,); ``lens_states`` has shape (prompts, lens_dim).
+    Attributes:
+        token_ids: right-padded prompts, shape (batch, tokens).
+        last: position of each prompt's last token, shape (batch,).
+        lens_states: states that personalize an adapter, shape (batch, lens_dim); None without an adapter.
+        lens_logits: the lens's own logits, shape (batch,), for adapters with a lens prior.
+    """
+
+    token_ids: Tensor
+    last: Tensor
+    lens_states: Tensor | None = None
+    lens_logits: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Tokenised prompts with labels and, for personalized adapters, the lens's state and logit of each.
+
+    ``rows``, ``labels`` and ``lens_logits`` have shape (prompts,); ``lens_states`` has shape (prompts, lens_dim).
     """
 
     rows: np.ndarray
     token_ids: list[list[int]]
     labels: np.ndarray
     lens_states: Tensor | None
+    lens_logits: Tensor | None = None
 
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each prompt."""
         return np.array([len(ids) for ids in self.token_ids])
 
-    def batch(self, rows: Iterable[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Padded token ids, last positions and lens states of some prompts."""
+    def batch(self, rows: Iterable[int], device: torch.device) -> PromptBatch:
+        """Some of the prompts, padded."""
         index = list(rows)
-        ids, last = pad_right([self.token_ids[row] for row in index], device)
-        return ids, last, None if self.lens_states is None else self.lens_states[index].to(device)
+        lens = (None if part is None else part[index].to(device) for part in (self.lens_states, self.lens_logits))
+        return PromptBatch(*pad_right([self.token_ids[row] for row in index], device), *lens)
 
 
 def prompt_set(
     prompts: pl.DataFrame, use: str, lens_states: dict[str, Tensor] | None = None, kind: str = "target"
 ) -> PromptSet:
-    """The prompts of one use with the lens states of their rows.
+    """The prompts of one use with the lens states and logits of their rows.
 
     Args:
         prompts: frame with row, use, label and token_ids.
         use: ``few_shot``, ``validation`` or ``test``.
-        lens_states: ``row``, shape (n,), and one tensor a kind of state, shape (n, lens_dim); None for no states.
+        lens_states: ``row``, shape (n,), one tensor a kind of state, shape (n, lens_dim), and, for adapters with a lens
+            prior, ``logit``, shape (n,); None for no states.
         kind: the state that gates read: ``target``, ``user`` or ``fields``.
 
     Raises:
@@ -65,11 +84,12 @@ def prompt_set(
     chosen = prompts.filter(pl.col("use") == use)
     if chosen.is_empty():
         raise ValueError(f"There are no prompts with use {use!r}: raise history.prompt_rows.{use} above 0.")
-    states = None
+    states = logits = None
     if lens_states is not None:
         if kind not in lens_states:
+            kinds = sorted(lens_states.keys() - {"row", "logit"})
             raise ValueError(
-                f"The gates read the lens state {kind!r}, but the lens has {', '.join(lens_states.keys() - {'row'})}: "
+                f"The gates read the lens state {kind!r}, but the lens has {', '.join(kinds)}: "
                 "change the adapter's gate_input, or lens.model."
             )
         place = {row: i for i, row in enumerate(lens_states["row"].tolist())}
@@ -79,35 +99,56 @@ def prompt_set(
                 f"{len(missing)} prompts with use {use!r} have no lens state (the first is row {missing[0]}): "
                 "run the lens pipeline again, `kedro run --pipelines lens`."
             )
-        states = lens_states[kind][[place[row] for row in chosen["row"]]]
-    return PromptSet(chosen["row"].to_numpy(), chosen["token_ids"].to_list(), chosen["label"].to_numpy(), states)
+        places = [place[row] for row in chosen["row"]]
+        states = lens_states[kind][places]
+        logits = lens_states["logit"][places] if "logit" in lens_states else None
+    return PromptSet(
+        chosen["row"].to_numpy(), chosen["token_ids"].to_list(), chosen["label"].to_numpy(), states, logits
+    )
 
 
-def answer_logits(
-    llm: LanguageModel, form: PromptFormat, token_ids: Tensor, last: Tensor, lens_states: Tensor | None
-) -> Tensor:
+def answer_logits(llm: LanguageModel, form: PromptFormat, batch: PromptBatch) -> Tensor:
     """Logit of the positive answer against the negative one, ``logits[Yes] - logits[No]``, shape (batch,).
 
     Only those two rows of the head are used, at the last position only. Its sigmoid is the score
-    ``softmax(logits[Yes], logits[No])[Yes]`` (RecLoRA, section 3.1).
+    ``softmax(logits[Yes], logits[No])[Yes]`` (RecLoRA, section 3.1). An adapter with a lens prior adds the lens's own
+    logit, times its learned weight.
 
     Args:
         llm: the base LLM, with or without an adapter.
         form: token ids of the two answers.
-        token_ids: right-padded prompts, shape (batch, tokens).
-        last: position of each prompt's last token, shape (batch,).
-        lens_states: states that personalize an adapter, shape (batch, lens_dim); None without an adapter.
+        batch: the prompts.
+
+    Raises:
+        ValueError: the adapter has a lens prior, but the batch has no lens logits.
     """
-    context = nullcontext() if lens_states is None else llm.model.lens_context(lens_states)
+    context = nullcontext() if batch.lens_states is None else llm.model.lens_context(batch.lens_states)
     with context:
-        states = llm.last_hidden_states(token_ids)
+        states = llm.last_hidden_states(batch.token_ids)
     head = llm.model.get_output_embeddings()
     answers = [form.positive, form.negative]
-    hidden = states[torch.arange(len(last), device=last.device), last].float()
+    hidden = states[torch.arange(len(batch.last), device=batch.last.device), batch.last].float()
     logits = hidden @ head.weight[answers].float().T
     if getattr(head, "bias", None) is not None:
         logits = logits + head.bias[answers].float()
-    return logits[:, 0] - logits[:, 1]
+    return with_lens_prior(llm, logits[:, 0] - logits[:, 1], batch.lens_logits)
+
+
+def with_lens_prior(llm: LanguageModel, logits: Tensor, lens_logits: Tensor | None) -> Tensor:
+    """The LLM's logits plus, for an adapter with a lens prior, its weight times the lens's logits; all (batch,).
+
+    Raises:
+        ValueError: the adapter has a lens prior, but there are no lens logits.
+    """
+    weight = getattr(llm.model, "lens_weight", None)
+    if weight is None:
+        return logits
+    if lens_logits is None:
+        raise ValueError(
+            "The adapter adds the lens's logit to the LLM's (lens_prior), but these prompts have no lens logits: "
+            "lens_states needs an entry 'logit'. Run the lens pipeline again, `kedro run --pipelines lens`."
+        )
+    return logits + weight * lens_logits
 
 
 @torch.inference_mode()
@@ -134,7 +175,7 @@ def score_prompts(
     rows = np.arange(process, len(scores), processes)
 
     def score(batch: np.ndarray) -> np.ndarray:
-        logits = answer_logits(llm, form, *prompts.batch(batch, llm.device))
+        logits = answer_logits(llm, form, prompts.batch(batch, llm.device))
         return torch.sigmoid(logits.double()).cpu().numpy()
 
     with tqdm(total=len(rows), desc=description, unit="row", disable=True if process else None) as progress:

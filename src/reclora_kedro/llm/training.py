@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ LOG_SCHEMA = {
     "learning_rate": pl.Float64,
     "validation_loss": pl.Float64,
     "validation_auc": pl.Float64,
+    "gate_entropy": pl.Float64,
     "seconds": pl.Float64,
 }
 
@@ -191,8 +192,9 @@ def train_adapter(
         checkpoints: where to keep checkpoints and look for one to go on from; None for neither.
 
     Returns:
-        Training log, one row a step: rows (seen so far), train_loss, learning_rate, validation_loss and
-        validation_auc (null between validations), seconds (of training until then).
+        Training log, one row a step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
+        and gate_entropy (null between validations; the last is the mean over gates as a share of log N, null where
+        there are no gates), seconds (of training until then).
 
     Raises:
         FloatingPointError: the loss, its gradient or a weight is not finite.
@@ -288,10 +290,10 @@ def set_gradients(
     *gradients, losses = summed.split([*sizes, len(rows)])
 
     def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
-        ids, last, lens_states = prompts.batch(rows[part], llm.device)
-        # Layers that are computed again in the backward pass need their lens states there too.
-        with nullcontext() if lens_states is None else llm.model.lens_context(lens_states):
-            logits = answer_logits(llm, form, ids, last, None)
+        batch = prompts.batch(rows[part], llm.device)
+        # Layers that are computed again in the backward pass need their gates there too.
+        with nullcontext() if batch.lens_states is None else llm.model.lens_context(batch.lens_states):
+            logits = answer_logits(llm, form, replace(batch, lens_states=None))
             labels = torch.from_numpy(prompts.labels[rows[part]]).to(logits)
             each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
             return each.detach(), torch.autograd.grad(each.sum() / len(rows), weights, materialize_grads=True)
@@ -329,7 +331,7 @@ def refuse_what_is_not_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, ru
 def validate(
     llm: LanguageModel, form: PromptFormat, validation: PromptSet, run: TrainingRun, accelerator: Accelerator
 ) -> dict[str, float | None]:
-    """AUC and log loss on the validation prompts, of the average where there is one; the best weights are kept."""
+    """AUC, log loss and gates' entropy on the validation prompts, of the average if any; the best weights are kept."""
     latest = copy_of(run.weights)
     assign(run.weights, run.averages)
     llm.model.eval()
@@ -337,11 +339,14 @@ def validate(
     part = score_prompts(llm, form, validation, run.config.tokens_per_batch, "validate", share)
     scores = accelerator.reduce(torch.from_numpy(part).to(llm.device), "sum").cpu().numpy()
     auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
+    states = validation.lens_states
+    gates = None if states is None else llm.model.gate_statistics(states.to(llm.device))
     run.keep_if_best(auc)
     assign(run.weights, latest)
     if accelerator.is_main_process:
         logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
-    return {"validation_auc": auc, "validation_loss": loss}
+    entropy = None if gates is None else gates.relative_entropy.mean().item()
+    return {"validation_auc": auc, "validation_loss": loss, "gate_entropy": entropy}
 
 
 def random_states_of_all(accelerator: Accelerator, device: torch.device) -> dict[str, Tensor]:

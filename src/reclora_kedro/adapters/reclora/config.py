@@ -1,22 +1,31 @@
 """Configuration of the personalized LoRA, saved by PEFT as ``adapter_config.json``."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from peft import PeftConfig
 
 Composition = Literal["product_of_sums", "sum_of_products"]
 GateInput = Literal["target", "user", "fields"]
 StateNorm = Literal["standard", "layer"]
+GateScope = Literal["per_projection", "shared"]
+Routing = Literal["soft", "top_k"]
+CHOICES = {
+    "composition": get_args(Composition),
+    "gate_input": get_args(GateInput),
+    "state_norm": get_args(StateNorm),
+    "gate_scope": get_args(GateScope),
+    "routing": get_args(Routing),
+}
 
 
 @dataclass
 class RecLoraConfig(PeftConfig):
     """Sizes and routing of a personalized LoRA (RecLoRA, arXiv 2408.03533, section 3.3).
 
-    Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r) and a gate that turns
-    a sample's frozen lens state into weights over them. With one meta-LoRA there is nothing to route: the gate is left
-    out and the adapter is a plain LoRA.
+    Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r); a gate turns a
+    sample's frozen lens state into weights over them. With one meta-LoRA there is nothing to route: there is no gate,
+    and the adapter is a plain LoRA.
 
     Args:
         r: rank of each meta-LoRA.
@@ -30,11 +39,17 @@ class RecLoraConfig(PeftConfig):
         gate_dropout: dropout rate inside the gates, in training only.
         state_norm: how a gate normalises lens states: ``standard`` centres and scales them as a whole, by
             :meth:`RecLoraModel.standardize_states`; ``layer`` is a LayerNorm of each state, as in the authors' code.
+        gate_scope: ``per_projection`` gives every adapted projection a gate of its own, ``shared`` one gate to all.
         temperature: softmax temperature of the gates; large values approach a plain average.
+        routing: ``soft`` mixes all meta-LoRAs; ``top_k`` keeps a sample's ``top_k`` greatest weights, which then sum
+            to one.
+        top_k: how many meta-LoRAs a sample uses, at most ``num_meta_loras``; for ``routing: top_k`` only.
+        lens_prior: whether the answer's logit is the LLM's plus ``w`` times the lens's, ``w`` learned from 1 on.
         gate_input: which lens state the gates were trained on (``target``, ``user`` or ``fields``); kept with the
             adapter so that scoring reads the same.
         composition: ``product_of_sums`` is (Σ α_k B_k)(Σ α_k A_k), rank r, as in the authors' code;
             ``sum_of_products`` is Σ α_k B_k A_k, rank N·r, as in the paper's formula.
+        base_llm: ``name`` and ``fingerprint`` of the base LLM that the adapter was trained on, for whoever loads it.
 
     Raises:
         ValueError: a size, rate or name is outside its range; the message names it.
@@ -68,10 +83,17 @@ class RecLoraConfig(PeftConfig):
     state_norm: StateNorm = field(
         default="standard", metadata={"help": "standard (centred and scaled as a whole) or layer (LayerNorm)"}
     )
+    gate_scope: GateScope = field(
+        default="per_projection", metadata={"help": "per_projection (a gate each) or shared (one gate for all)"}
+    )
     temperature: float = field(default=1.0, metadata={"help": "softmax temperature of the gates"})
+    routing: Routing = field(default="soft", metadata={"help": "soft (all meta-LoRAs) or top_k (the greatest weights)"})
+    top_k: int | None = field(default=None, metadata={"help": "meta-LoRAs that a sample uses, for routing top_k"})
+    lens_prior: bool = field(default=False, metadata={"help": "add the lens's logit, times a learned weight"})
     composition: Composition = field(
         default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
     )
+    base_llm: dict[str, Any] | None = field(default=None, metadata={"help": "name and fingerprint of the base LLM"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,11 +106,20 @@ class RecLoraConfig(PeftConfig):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
         if not 0 <= self.gate_dropout < 1:
             raise ValueError(f"gate_dropout is {self.gate_dropout}; it must be at least 0 and below 1.")
-        for name, choices in (("composition", Composition), ("gate_input", GateInput), ("state_norm", StateNorm)):
-            if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(get_args(choices))}.")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(choices)}.")
+        check_routing(self.routing, self.top_k, self.num_meta_loras)
         if self.num_meta_loras > 1 and self.lens_dim is None:
             raise ValueError(
                 f"lens_dim is None, but {self.num_meta_loras} meta-LoRAs are routed by lens states: "
                 "give the width of the states."
             )
+
+
+def check_routing(routing: str, top_k: int | None, num_meta_loras: int) -> None:
+    """Refuse a ``top_k`` that does not belong to the routing, or that exceeds the number of meta-LoRAs."""
+    if (top_k is not None) != (routing == "top_k"):
+        raise ValueError(f"top_k is {top_k} with routing {routing!r}: give top_k with routing 'top_k', and only then.")
+    if top_k is not None and not 0 < top_k <= num_meta_loras:
+        raise ValueError(f"top_k is {top_k}; it must be at least 1 and at most num_meta_loras, {num_meta_loras}.")

@@ -1,4 +1,4 @@
-"""The algebra of the personalized LoRA: one linear layer, N meta-LoRAs, one gate."""
+"""The algebra of the personalized LoRA: one linear layer, N meta-LoRAs, and weights over them."""
 
 import math
 from typing import Any
@@ -9,51 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
-
-
-class StateScaler(nn.Module):
-    """Standardises lens states as a whole: each unit less its mean, all divided by one scale; at first, the identity.
-
-    A lens's last hidden layer varies almost along one line, the one its logit reads. A scale of its own for each unit,
-    or a LayerNorm of each state, would blow up the little variation beside that line and drop the state's length.
-    """
-
-    center: Tensor
-    scale: Tensor
-
-    def __init__(self, lens_dim: int) -> None:
-        super().__init__()
-        self.register_buffer("center", torch.zeros(lens_dim))
-        self.register_buffer("scale", torch.ones(()))
-
-    @torch.no_grad()
-    def fit(self, lens_states: Tensor) -> None:
-        """Make these states, shape (rows, lens_dim), have mean zero and, over all units together, variance one."""
-        self.center.copy_(lens_states.mean(dim=0))
-        spread = (lens_states.to(self.center) - self.center).square().mean().sqrt()
-        self.scale.copy_(torch.where(spread > 0, spread, 1.0))
-
-    def forward(self, lens_states: Tensor) -> Tensor:
-        """The states standardised, shape (batch, lens_dim)."""
-        return (lens_states - self.center) / self.scale
-
-
-class Gate(nn.Sequential):
-    """Routing logits over the meta-LoRAs from lens states, ``(batch, lens_dim)`` to ``(batch, N)``.
-
-    ``g(h) = Linear(ReLU(Linear(norm(h))))`` with dropout before the last layer (RecLoRA, section 3.3, where the norm
-    is a LayerNorm).
-    """
-
-    def __init__(self, config: RecLoraConfig) -> None:
-        assert config.lens_dim is not None
-        super().__init__(
-            StateScaler(config.lens_dim) if config.state_norm == "standard" else nn.LayerNorm(config.lens_dim),
-            nn.Linear(config.lens_dim, config.gate_hidden_dim),
-            nn.ReLU(),
-            nn.Dropout(config.gate_dropout),
-            nn.Linear(config.gate_hidden_dim, config.num_meta_loras),
-        )
 
 
 def personalized_update(
@@ -86,13 +41,13 @@ def personalized_update(
 
 
 class RecLoraLayer(nn.Module, BaseTunerLayer):
-    """A frozen linear layer with meta-LoRAs and a gate per adapter name.
+    """A frozen linear layer with meta-LoRAs per adapter name.
 
-    Weights stay in float32 for the optimiser and are cast to the input's type where they meet it.
-    ``lens_states``, shape (batch, lens_dim), is set by :meth:`RecLoraModel.lens_context` around each forward pass.
+    Weights stay in float32 for the optimiser and are cast to the input's type where they meet it. ``gate_weights``,
+    shape (batch, N) per adapter name, are set by :meth:`RecLoraModel.lens_context` around each forward pass.
     """
 
-    adapter_layer_names = ("reclora_A", "reclora_B", "reclora_gate")
+    adapter_layer_names = ("reclora_A", "reclora_B")
     other_param_names = ("configs",)
 
     def __init__(self, base_layer: nn.Module, adapter_name: str, config: RecLoraConfig) -> None:
@@ -101,8 +56,7 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
         self.configs: dict[str, RecLoraConfig] = {}
         self.reclora_A = nn.ParameterDict()
         self.reclora_B = nn.ParameterDict()
-        self.reclora_gate = nn.ModuleDict()
-        self.lens_states: Tensor | None = None
+        self.gate_weights: dict[str, Tensor] = {}
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
@@ -113,50 +67,34 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
         A = torch.empty(config.num_meta_loras, config.r, linear.in_features)
         for A_k in A:
             nn.init.kaiming_uniform_(A_k, a=math.sqrt(5))
-        self.reclora_A[adapter_name] = nn.Parameter(A)
-        self.reclora_B[adapter_name] = nn.Parameter(torch.zeros(linear.out_features, config.num_meta_loras, config.r))
-        if config.num_meta_loras > 1:
-            self.reclora_gate[adapter_name] = Gate(config)
+        B = torch.zeros(linear.out_features, config.num_meta_loras, config.r)
         device = next(linear.parameters()).device
-        for parts in (self.reclora_A, self.reclora_B, self.reclora_gate):
-            parts.to(device)
+        self.reclora_A[adapter_name] = nn.Parameter(A.to(device))
+        self.reclora_B[adapter_name] = nn.Parameter(B.to(device))
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
-    def gate_weights(self, adapter_name: str) -> Tensor | None:
-        """Soft routing weights ``softmax(g(h) / temperature)``, shape (batch, N); None when N is 1.
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output plus each active adapter's update, shape (batch, ..., out).
 
         Raises:
-            ValueError: lens states are missing, or their width is not the adapter's ``lens_dim``.
+            ValueError: an active adapter needs lens states, and none were given.
         """
-        config = self.configs[adapter_name]
-        if config.num_meta_loras == 1:
-            return None
-        if self.lens_states is None:
-            raise ValueError(
-                f"The adapter {adapter_name!r} routes {config.num_meta_loras} meta-LoRAs by lens states, but none were "
-                f"given: call the model with lens_states=h, h of shape (batch, {config.lens_dim})."
-            )
-        if self.lens_states.shape[-1] != config.lens_dim:
-            raise ValueError(
-                f"The adapter {adapter_name!r} was made for lens states of width {config.lens_dim}, but got states of "
-                f"shape {tuple(self.lens_states.shape)}: use the lens and the gate input it was trained with."
-            )
-        logits = self.reclora_gate[adapter_name](self.lens_states)
-        return torch.softmax(logits / config.temperature, dim=-1)
-
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The base layer's output plus each active adapter's update, shape (batch, ..., out)."""
         result = self.base_layer(x, *args, **kwargs)
         if self.disable_adapters:
             return result
         for name in self.active_adapters:
             if name in self.reclora_A:
                 config = self.configs[name]
+                if config.num_meta_loras > 1 and name not in self.gate_weights:
+                    raise ValueError(
+                        f"The adapter {name!r} routes {config.num_meta_loras} meta-LoRAs by lens states, but none were "
+                        f"given: call the model with lens_states=h, h of shape (batch, {config.lens_dim})."
+                    )
                 result = result + personalized_update(
                     x,
                     self.reclora_A[name],
                     self.reclora_B[name],
-                    self.gate_weights(name),
+                    self.gate_weights.get(name),
                     config.composition,
                     config.lora_alpha / config.r,
                 )

@@ -1,22 +1,83 @@
 """The surgery: PEFT puts a :class:`RecLoraLayer` in place of every target layer of the base LLM."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
-from reclora_kedro.adapters.reclora.layer import RecLoraLayer, StateScaler
+from reclora_kedro.adapters.reclora.gates import GateBank, GateStatistics, gate_statistics
+from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 
 
 class RecLoraModel(BaseTuner):
-    """A base LLM with personalized LoRA, made by ``peft.get_peft_model(llm, RecLoraConfig(...))``."""
+    """A base LLM with personalized LoRA, made by ``peft.get_peft_model(llm, RecLoraConfig(...))``.
+
+    Per adapter name it holds what no single layer owns: ``reclora_gates``, the :class:`GateBank` of an adapter with
+    several meta-LoRAs, and ``reclora_lens_weight``, the learned weight of the lens's logit where there is a prior.
+    """
 
     prefix = "reclora_"
+    uses_shared_state = True
     tuner_layer_cls = RecLoraLayer
     target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    def _pre_injection_hook(self, model: nn.Module, config: RecLoraConfig, adapter_name: str) -> None:
+        self.reclora_gates = nn.ModuleDict()
+        self.reclora_lens_weight = nn.ParameterDict()
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add an adapter: its layers, then its gates and the weight of its lens prior."""
+        kept = [(weights, weights.requires_grad) for weights in self._shared_parameters()]
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        for weights, requires_grad in kept:
+            weights.requires_grad_(requires_grad)
+        config = self.peft_config[adapter_name]
+        layers = self.adapted_layers(adapter_name)
+        device = layers[0].reclora_A[adapter_name].device
+        if config.num_meta_loras > 1:
+            gates = 1 if config.gate_scope == "shared" else len(layers)
+            self.reclora_gates[adapter_name] = GateBank(config, gates).to(device)
+        if config.lens_prior:
+            self.reclora_lens_weight[adapter_name] = nn.Parameter(torch.ones((), device=device))
+        trainable = adapter_name in self.active_adapters and not config.inference_mode
+        self._shared_requires_grad(adapter_name, trainable)
+
+    def adapted_layers(self, adapter_name: str) -> list[RecLoraLayer]:
+        """The layers of an adapter, in the model's order, which is that of its gates."""
+        layers = (module for module in self.model.modules() if isinstance(module, RecLoraLayer))
+        return [layer for layer in layers if adapter_name in layer.reclora_A]
+
+    def _shared_parameters(self, adapter_name: str | None = None) -> list[nn.Parameter]:
+        """Gates and weight of the lens prior, of one adapter or of all."""
+        parameters = [*self.reclora_gates.named_parameters(), *self.reclora_lens_weight.named_parameters()]
+        return [weights for name, weights in parameters if adapter_name in (None, name.split(".")[0])]
+
+    def _shared_requires_grad(self, adapter_name: str, requires_grad: bool) -> None:
+        for weights in self._shared_parameters(adapter_name):
+            weights.requires_grad_(requires_grad)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Choose the active adapters; they become trainable unless ``inference_mode``, the others frozen."""
+        super().set_adapter(adapter_name, inference_mode)
+        for name in self.peft_config:
+            self._shared_requires_grad(name, name in self.active_adapters and not inference_mode)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Train or freeze adapters by name."""
+        super().set_requires_grad(adapter_names, requires_grad)
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            self._shared_requires_grad(name, requires_grad)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter for good."""
+        super().delete_adapter(adapter_name)
+        for shared in (self.reclora_gates, self.reclora_lens_weight):
+            if adapter_name in shared:
+                del shared[adapter_name]
 
     def _create_and_replace(
         self,
@@ -41,29 +102,86 @@ class RecLoraModel(BaseTuner):
         self._replace_module(parent, target_name, layer, target)
 
     def standardize_states(self, lens_states: Tensor) -> None:
-        """Let the gates centre and scale lens states so that these, shape (rows, lens_dim), become standard.
+        """Let the active adapter's gates centre and scale lens states so that these, (rows, lens_dim), become standard.
 
         Call it before training, with the states of the rows to learn from; the result is saved with the adapter.
         """
-        for module in self.model.modules():
-            if isinstance(module, StateScaler):
-                module.fit(lens_states)
+        for name in self.active_adapters:
+            if name in self.reclora_gates:
+                self.reclora_gates[name].fit(lens_states)
+
+    def gate_weights(self, lens_states: Tensor, adapter_name: str | None = None) -> Tensor | None:
+        """Weights of an adapter's gates over its meta-LoRAs; None when N is 1.
+
+        Args:
+            lens_states: frozen lens states, shape (batch, lens_dim).
+            adapter_name: the adapter; None is the active one.
+
+        Returns:
+            Shape (G, batch, N): one gate for each of :meth:`adapted_layers`, or a single one with
+            ``gate_scope: shared``.
+
+        Raises:
+            ValueError: the states' width is not the adapter's ``lens_dim``.
+        """
+        name = adapter_name or self.active_adapters[0]
+        if name not in self.reclora_gates:
+            return None
+        lens_dim = self.peft_config[name].lens_dim
+        if lens_states.shape[-1] != lens_dim:
+            raise ValueError(
+                f"The adapter {name!r} was made for lens states of width {lens_dim}, but got states of shape "
+                f"{tuple(lens_states.shape)}: use the lens and the gate input it was trained with."
+            )
+        return self.reclora_gates[name](lens_states)
+
+    @torch.no_grad()
+    def gate_statistics(self, lens_states: Tensor) -> GateStatistics | None:
+        """Mean entropy of the active adapter's gates and use of its meta-LoRAs over samples; None when N is 1.
+
+        Dropout is as the model's mode has it: off in eval mode.
+
+        Args:
+            lens_states: frozen lens states, shape (samples, lens_dim).
+
+        Returns:
+            ``entropy``, shape (G,), and ``usage``, shape (G, N); the gates are those of :meth:`gate_weights`.
+        """
+        weights = self.gate_weights(lens_states)
+        return None if weights is None else gate_statistics(weights)
+
+    @property
+    def lens_weight(self) -> Tensor | None:
+        """Learned weight of the lens's logit in the answer's; None without a lens prior or with adapters disabled."""
+        name = self.active_adapters[0]
+        if name not in self.reclora_lens_weight or self.adapted_layers(name)[0].disable_adapters:
+            return None
+        return self.reclora_lens_weight[name]
 
     @contextmanager
     def lens_context(self, lens_states: Tensor | None) -> Iterator[None]:
         """Personalize every forward pass inside: row i of a batch is adapted to row i of ``lens_states``.
 
+        The gates are computed here, once for all layers.
+
         Args:
             lens_states: frozen lens states, shape (batch, lens_dim); None for adapters with a single meta-LoRA.
+
+        Raises:
+            ValueError: the states' width is not the adapter's ``lens_dim``.
         """
-        layers = [module for module in self.model.modules() if isinstance(module, RecLoraLayer)]
-        for layer in layers:
-            layer.lens_states = lens_states
+        personalized = []
+        for name in self.active_adapters if lens_states is not None else ():
+            if (weights := self.gate_weights(lens_states, name)) is not None:
+                layers = self.adapted_layers(name)
+                for layer, layer_weights in zip(layers, weights.expand(len(layers), -1, -1).unbind(), strict=True):
+                    layer.gate_weights[name] = layer_weights
+                personalized += layers
         try:
             yield
         finally:
-            for layer in layers:
-                layer.lens_states = None
+            for layer in personalized:
+                layer.gate_weights.clear()
 
     def forward(self, *args: Any, lens_states: Tensor | None = None, **kwargs: Any) -> Any:
         """The base LLM's forward pass, personalized by ``lens_states``, shape (batch, lens_dim)."""

@@ -36,7 +36,7 @@ def compute_lens_states(
     lens_config: dict[str, Any],
     lens_weights: dict[str, Tensor],
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
-    """States of every kind that the lens has, and scores of the prompt rows, in their order."""
+    """States of every kind that the lens has, with its logits, and scores of the prompt rows, in their order."""
     lens = load_lens(lens_config, lens_weights)
     rows = rows_of(lens, samples, Sequences(**sequences), item_embeddings["embeddings"])
     row = prompt_rows["row"].cast(pl.Int64).to_numpy()

@@ -1,0 +1,118 @@
+"""The gates of an adapter: from frozen lens states to weights over the meta-LoRAs, for all layers at once."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reclora_kedro.adapters.reclora.config import RecLoraConfig
+
+
+class GateBank(nn.Module):
+    """All gates of an adapter in one module, so that a forward pass computes them in two matrix products.
+
+    Gate g is ``softmax((W2 Dropout(ReLU(W1 norm(h) + b1)) + b2) / temperature)`` with weights of its own (RecLoRA,
+    section 3.3). ``norm`` is the same for all gates; a LayerNorm goes without gain and bias, which W1 and b1 express.
+
+    Weights are the weights of G ordinary linear layers, stacked: ``hidden_weight`` (G, hidden, lens_dim),
+    ``hidden_bias`` (G, hidden), ``output_weight`` (G, N, hidden) and ``output_bias`` (G, N). ``center`` (lens_dim) and
+    ``scale`` () standardise the states; they are the identity until :meth:`fit`.
+
+    Args:
+        config: sizes and routing.
+        gates: number G of gates.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, config: RecLoraConfig, gates: int) -> None:
+        super().__init__()
+        assert config.lens_dim is not None
+        hidden, N = config.gate_hidden_dim, config.num_meta_loras
+        self.config = config
+        self.register_buffer("center", torch.zeros(config.lens_dim))
+        self.register_buffer("scale", torch.ones(()))
+        self.hidden_weight = linear_default(gates, hidden, config.lens_dim, fan_in=config.lens_dim)
+        self.hidden_bias = linear_default(gates, hidden, fan_in=config.lens_dim)
+        self.output_weight = linear_default(gates, N, hidden, fan_in=hidden)
+        self.output_bias = linear_default(gates, N, fan_in=hidden)
+
+    @torch.no_grad()
+    def fit(self, lens_states: Tensor) -> None:
+        """Make these states, shape (rows, lens_dim), have mean zero and, over all units together, variance one.
+
+        A lens's last hidden layer varies almost along one line, the one its logit reads. A scale of its own for each
+        unit, or a LayerNorm of each state, would blow up the little variation beside that line and drop the state's
+        length.
+        """
+        self.center.copy_(lens_states.mean(dim=0))
+        spread = (lens_states.to(self.center) - self.center).square().mean().sqrt()
+        self.scale.copy_(torch.where(spread > 0, spread, 1.0))
+
+    def normalise(self, lens_states: Tensor) -> Tensor:
+        """The states as the gates read them, shape (batch, lens_dim)."""
+        if self.config.state_norm == "layer":
+            return F.layer_norm(lens_states, lens_states.shape[-1:])
+        return (lens_states - self.center) / self.scale
+
+    def forward(self, lens_states: Tensor) -> Tensor:
+        """Weights of each gate and sample over the meta-LoRAs.
+
+        Args:
+            lens_states: frozen lens states, shape (batch, lens_dim).
+
+        Returns:
+            Weights that sum to one over the last axis, shape (G, batch, N).
+        """
+        gates, width, _ = self.hidden_weight.shape
+        states = self.normalise(lens_states.to(self.center))
+        hidden = F.linear(states, self.hidden_weight.flatten(0, 1), self.hidden_bias.flatten())
+        hidden = F.dropout(F.relu(hidden), self.config.gate_dropout, self.training)
+        hidden = hidden.view(-1, gates, width).transpose(0, 1)
+        logits = torch.baddbmm(self.output_bias[:, None], hidden, self.output_weight.mT) / self.config.temperature
+        if self.config.top_k is None:
+            return torch.softmax(logits, dim=-1)
+        greatest, index = logits.topk(self.config.top_k, dim=-1)
+        return torch.zeros_like(logits).scatter(-1, index, torch.softmax(greatest, dim=-1))
+
+
+def linear_default(*shape: int, fan_in: int) -> nn.Parameter:
+    """Weights or biases drawn as ``nn.Linear`` draws its own, uniform within 1 / √fan_in."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
+
+
+@dataclass(frozen=True)
+class GateStatistics:
+    """How an adapter's gates route a set of samples.
+
+    Attributes:
+        entropy: mean entropy of each gate's weights, nats, shape (G,); G is the number of adapted layers, in the
+            model's order, or 1 for a shared gate.
+        usage: mean weight of each meta-LoRA, shape (G, N).
+    """
+
+    entropy: Tensor
+    usage: Tensor
+
+    @property
+    def relative_entropy(self) -> Tensor:
+        """The entropy as a share of log N, shape (G,): 1 for a plain average, 0 for one meta-LoRA a sample."""
+        return self.entropy / math.log(self.usage.shape[-1])
+
+
+def gate_statistics(weights: Tensor) -> GateStatistics:
+    """Mean entropy and usage of gate weights of shape (G, samples, N).
+
+    Examples:
+        >>> statistics = gate_statistics(torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]))
+        >>> statistics.relative_entropy
+        tensor([1., 0.])
+        >>> statistics.usage
+        tensor([[0.5000, 0.5000],
+                [0.5000, 0.5000]])
+    """
+    return GateStatistics(torch.special.entr(weights).sum(dim=-1).mean(dim=-1), weights.mean(dim=1))
