@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 
-from reclora_kedro.adapters.personalized import AdapterConfig
+from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
+from reclora_kedro.llm.checkpoints import CheckpointStore  # noqa: F401  (for scripts)
+from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.llm.scoring import PromptSet
-from reclora_kedro.llm.training import TrainingConfig
+from reclora_kedro.llm.training import TrainingConfig, train_adapter
 
 FORM = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
 
@@ -59,3 +61,20 @@ def lens_decides(count=128, lens_dim=6, seed=0):
     states = generator.normal(size=(count, lens_dim)).astype(np.float32)
     token_ids = [generator.integers(3, 300, generator.integers(4, 20)).tolist() for _ in range(count)]
     return PromptSet(np.arange(count), token_ids, (states[:, 0] > 0).astype(np.int8), torch.from_numpy(states))
+
+
+def adapted_llm(folder, few_shot, seed=3, **adapter):
+    """The tiny LLM in a folder with a fresh adapter."""
+    llm = load_language_model(str(folder), dtype="float32", device="cpu")
+    return llm.with_model(new_adapter(llm.model, adapter_config(**adapter), few_shot.lens_states, seed))
+
+
+def few_rows_training(folder, checkpoints=None, **settings):
+    """Train on 56 rows, 14 steps, half of them averaged; the adapter's weights by name, and the log."""
+    few_shot, validation = lens_decides(56), lens_decides(40, seed=1)
+    llm = adapted_llm(folder, few_shot)
+    config = {"epochs": 2, "rows_per_step": 8, "averaged_share": 0.5, "rows_per_validation": 24, **settings}
+    log = train_adapter(
+        llm, FORM, few_shot, validation, training_config(**{"rows_per_checkpoint": 8} | config), checkpoints
+    )
+    return {name: weights.detach() for name, weights in llm.model.named_parameters() if "reclora" in name}, log

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,10 @@ class CheckpointStore:
             draft.replace(file)
             sync_folder(folder)
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise OSError(error.errno, unwritable(error, file, len(content))) from error
+        finally:
+            with suppress(OSError):  # it has been moved, or was never there
+                draft.unlink()
         files = self._files(run)
         earlier = [other for other in files if other.name < f"step-{step:08d}"]
         for outdated in set(files) - {file, *earlier[: KEPT - 1]}:
