@@ -6,6 +6,7 @@ from functools import partial
 import polars as pl
 
 from reclora_kedro.hooks import (
+    CheckpointHooks,
     ConfiguredNamesHooks,
     ErrorHooks,
     InputHooks,
@@ -20,7 +21,15 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # PEFT 0.21 still asks transformers by the old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-HOOKS = (ConfiguredNamesHooks(), InputHooks(), RunLockHooks(), WholeSavesHooks(), RunManifestHooks(), ErrorHooks())
+HOOKS = (
+    ConfiguredNamesHooks(),
+    InputHooks(),
+    RunLockHooks(),
+    WholeSavesHooks(),
+    CheckpointHooks(),
+    RunManifestHooks(),
+    ErrorHooks(),
+)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -1,5 +1,6 @@
 """Kedro hooks: what every run does besides its nodes, one file a concern."""
 
+from reclora_kedro.hooks.checkpoints import CheckpointHooks
 from reclora_kedro.hooks.configured_names import ConfiguredNamesHooks
 from reclora_kedro.hooks.errors import ErrorHooks
 from reclora_kedro.hooks.inputs import InputHooks
@@ -8,6 +9,7 @@ from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.whole_saves import WholeSavesHooks
 
 __all__ = [
+    "CheckpointHooks",
     "ConfiguredNamesHooks",
     "ErrorHooks",
     "InputHooks",
