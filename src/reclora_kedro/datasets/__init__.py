@@ -1,1 +1,1 @@
-"""Kedro datasets that no package offers: a base LLM, and a versioned PEFT adapter."""
+"""Kedro datasets that no package offers: a base LLM, a versioned PEFT adapter, and a folder of users' adapters."""
