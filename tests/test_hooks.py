@@ -1,5 +1,6 @@
 """What hooks add to a run."""
 
+import gzip
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
-from kedro_datasets.polars import CSVDataset
+from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
 from peft import LoraConfig, get_peft_model
 
 from reclora_kedro.hooks import ErrorHooks, RunLockHooks, WholeSavesHooks
@@ -293,3 +294,30 @@ def test_a_full_disk_stops_the_run_with_advice_and_nothing_is_lost(small_disk, t
     assert catalog.exists("large")
     assert catalog.load("large") is not None
     assert made == ["page"]
+
+
+DATASETS = {
+    "polars.CSVDataset": lambda file, load_args: CSVDataset(filepath=file, load_args=load_args),
+    "polars.EagerPolarsDataset": lambda file, load_args: EagerPolarsDataset(
+        filepath=file, file_format="csv", load_args=load_args
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["log.tsv", "log.tsv.gz"])
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("broken", ["1\t2\tfour", "1\t2\t4\t5"], ids=["a word for a number", "too many fields"])
+def test_an_error_of_polars_says_which_line_is_broken(tmp_path, dataset, name, broken):
+    lines = ["# a log", "user_id\tmovie_id\trating", *["1\t2\t4"] * 1_500, broken, *["1\t2\t4"] * 9]
+    content = "\n".join(lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    log = DATASETS[dataset](str(tmp_path / name), {"separator": "\t", "comment_prefix": "#"})
+    catalog = DataCatalog({"raw_interactions": log})
+    pipeline = Pipeline([Node(lambda log: log, "raw_interactions", "interactions", name="clean")])
+    with pytest.raises(DatasetError) as refusal:
+        catalog.load("raw_interactions")
+    ErrorHooks().on_pipeline_error(refusal.value, pipeline, catalog)
+    assert refusal.value.__notes__ == [
+        f"Line 1,503 of {tmp_path / name} cannot be read, where user_id, movie_id, rating are expected: {broken!r}. "
+        "Correct it, or the load_args of the catalog entry raw_interactions."
+    ]
