@@ -51,8 +51,6 @@ def absence(dataset: Any) -> str:
 def source(name: str) -> str:
     """Where a catalog entry comes from."""
     makers = [step for step, pipeline in pipelines.items() if name in pipeline.all_outputs() and step != "__default__"]
-    return (
-        f"the pipeline {makers[0]} makes it"
-        if makers
-        else "it is raw data: its catalog file in conf/ says where to get it"
-    )
+    if makers:
+        return f"the pipeline {makers[0]} makes it"
+    return "it is raw data, and its catalog file in conf/ says where to get it"
