@@ -75,14 +75,35 @@ def reference_update(x, A, B, weights, composition, scaling):
 @pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
 @pytest.mark.parametrize("N", [1, 2, 5])
 @pytest.mark.parametrize("shape", [(4, 7, 10), (4, 10), (2, 3, 5, 10)])
-def test_update_equals_the_plain_reference(composition, N, shape):
+@pytest.mark.parametrize("recorded", [True, False])
+def test_update_equals_the_plain_reference(composition, N, shape, recorded):
     torch.manual_seed(N)
     x, A, B = torch.randn(shape), torch.randn(N, 3, 10), torch.randn(8, N, 3)
+    output = torch.randn(*shape[:-1], 8)
     weights = torch.softmax(torch.randn(shape[0], N), -1) if N > 1 else None
-    update = personalized_update(x, A, B, weights, composition, 2.0)
-    torch.testing.assert_close(
-        update.double(), reference_update(x, A, B, weights, composition, 2.0), atol=1e-4, rtol=1e-4
-    )
+    expected = output.double() + reference_update(x, A, B, weights, composition, 2.0)
+    with torch.set_grad_enabled(recorded):
+        adapted = personalized_update(output, x, A, B, weights, composition, 2.0)
+    torch.testing.assert_close(adapted.double(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+@pytest.mark.parametrize("N", [1, 3])
+def test_gradients_of_the_update_are_exact(composition, N):
+    torch.manual_seed(N)
+    tensors = [
+        torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((2, 3, 5), (2, 3, 4), (N, 2, 4), (5, N, 2))
+    ]
+    weights = torch.rand(2, N, dtype=torch.float64, requires_grad=True) if N > 1 else None
+    assert torch.autograd.gradcheck(lambda *args: personalized_update(*args, composition, 2.0), (*tensors, weights))
+
+
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+def test_where_autograd_records_the_output_is_left_as_it_was(composition):
+    output, x, weights = torch.randn(2, 3, 8), torch.randn(2, 3, 10), torch.full((2, 4), 0.25)
+    before = output.clone()
+    personalized_update(output, x, torch.randn(4, 3, 10), torch.randn(8, 4, 3), weights, composition, 2.0)
+    assert torch.equal(output, before)
 
 
 def test_one_hot_weights_make_both_compositions_the_chosen_lora():
@@ -91,9 +112,8 @@ def test_one_hot_weights_make_both_compositions_the_chosen_lora():
     weights = torch.eye(4)[[2, 0]]
     chosen = torch.stack([x[0] @ A[2].T @ B[:, 2].T, x[1] @ A[0].T @ B[:, 0].T])
     for composition in ("product_of_sums", "sum_of_products"):
-        torch.testing.assert_close(
-            personalized_update(x, A, B, weights, composition, 1.0), chosen, atol=1e-5, rtol=1e-5
-        )
+        adapted = personalized_update(torch.zeros(2, 5, 8), x, A, B, weights, composition, 1.0)
+        torch.testing.assert_close(adapted, chosen, atol=1e-5, rtol=1e-5)
 
 
 def test_one_meta_lora_equals_pefts_own_lora():

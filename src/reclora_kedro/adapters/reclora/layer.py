@@ -12,14 +12,16 @@ from reclora_kedro.adapters.reclora.config import RecLoraConfig
 
 
 def personalized_update(
-    x: Tensor, A: Tensor, B: Tensor, weights: Tensor | None, composition: str, scaling: float
+    output: Tensor, x: Tensor, A: Tensor, B: Tensor, weights: Tensor | None, composition: str, scaling: float
 ) -> Tensor:
-    """What the mixed LoRA adds to a layer's output, without ever forming a matrix per sample.
+    """A layer's output plus what the mixed LoRA adds to it, without ever forming a full matrix per sample.
 
-    With ``z_k = A_k x``: ``sum_of_products`` is Σ α_k B_k z_k; ``product_of_sums`` first mixes z = Σ α_k z_k and
-    then adds Σ α_k B_k z. Both are two plain matrix products with the stacked A (N·r × in) and B (out × N·r).
+    ``sum_of_products`` adds Σ α_k B_k A_k x: two plain matrix products with the stacked A (N·r × in) and B (out × N·r),
+    z = A x scaled by α between them. ``product_of_sums`` adds (Σ α_k B_k)(Σ α_k A_k) x: each sample's factors of rank r
+    are mixed first, which is N times less work on its tokens.
 
     Args:
+        output: what the layer gives without an adapter, shape (batch, ..., out); overwritten where autograd is off.
         x: layer input, shape (batch, ..., in).
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
@@ -28,16 +30,20 @@ def personalized_update(
         scaling: ``lora_alpha / r``.
 
     Returns:
-        The update, shape (batch, ..., out), in the type of ``x``.
+        The adapted output, shape (batch, ..., out), in the type of ``x``.
     """
-    N, r, _ = A.shape
+    recorded = torch.is_grad_enabled()
+    if weights is not None and composition == "product_of_sums":
+        down = torch.einsum("bn,nri->bri", weights, A).to(x.dtype)
+        up = torch.einsum("bn,onr->bor", weights * scaling, B).to(x.dtype)
+        add = torch.baddbmm if recorded else Tensor.baddbmm_
+        tokens, flat = x.reshape(len(x), -1, x.shape[-1]), output.reshape(len(x), -1, output.shape[-1])
+        return add(flat, tokens @ down.mT, up.mT).view_as(output)
     z = F.linear(x, A.flatten(0, 1).to(x.dtype))
     if weights is not None:
-        alpha = weights.to(x.dtype).repeat_interleave(r, dim=1).view(len(x), *[1] * (x.dim() - 2), N * r)
-        z = alpha * z
-        if composition == "product_of_sums":  # sum over the N meta-LoRAs, and hand each of them the sum
-            z = alpha * (z @ torch.eye(r).repeat(N, N).to(z))
-    return F.linear(z, (B.flatten(1) * scaling).to(x.dtype))
+        z = z * weights.to(x.dtype).repeat_interleave(A.shape[1], dim=1).view(len(x), *[1] * (x.dim() - 2), -1)
+    add = torch.addmm if recorded else Tensor.addmm_
+    return add(output.flatten(0, -2), z.flatten(0, -2), (B.flatten(1) * scaling).to(x.dtype).T).view_as(output)
 
 
 class RecLoraLayer(nn.Module, BaseTunerLayer):
@@ -90,7 +96,8 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
                         f"The adapter {name!r} routes {config.num_meta_loras} meta-LoRAs by lens states, but none were "
                         f"given: call the model with lens_states=h, h of shape (batch, {config.lens_dim})."
                     )
-                result = result + personalized_update(
+                result = personalized_update(
+                    result,
                     x,
                     self.reclora_A[name],
                     self.reclora_B[name],
