@@ -5,7 +5,15 @@ from functools import partial
 
 import polars as pl
 
-from reclora_kedro.hooks import ConfiguredNamesHooks, ErrorHooks, RunManifestHooks
+from reclora_kedro.hooks import (
+    CheckpointHooks,
+    ConfiguredNamesHooks,
+    ErrorHooks,
+    InputHooks,
+    RunLockHooks,
+    RunManifestHooks,
+    WholeSavesHooks,
+)
 from reclora_kedro.package_files import package_file
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
@@ -13,7 +21,15 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # PEFT 0.21 still asks transformers by the old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
-HOOKS = (ConfiguredNamesHooks(), RunManifestHooks(), ErrorHooks())
+HOOKS = (
+    ConfiguredNamesHooks(),
+    InputHooks(),
+    RunLockHooks(),
+    WholeSavesHooks(),
+    CheckpointHooks(),
+    RunManifestHooks(),
+    ErrorHooks(),
+)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

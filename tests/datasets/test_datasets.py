@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -36,13 +37,23 @@ def test_every_version_of_an_adapter_is_kept_and_loads(tiny_llm, tmp_path):
     assert not list(tmp_path.glob("**/.draft-*"))
 
 
-def test_half_an_adapter_does_not_exist(tiny_llm, tmp_path):
-    dataset = PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version(None, None))
+def test_no_adapter_exists_before_one_is_saved(tmp_path):
+    assert not PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version(None, None)).exists()
+
+
+@pytest.mark.parametrize("file", ["adapter_config.json", "adapter_model.safetensors"])
+@pytest.mark.parametrize("share", [None, 0, 0.5, 0.99])
+def test_half_an_adapter_does_not_exist_and_says_so(tiny_llm, tmp_path, file, share):
+    PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version(None, "1")).save(peft_model(tiny_llm))
+    torn = tmp_path / "adapter/1/adapter" / file
+    if share is None:
+        torn.unlink()
+    else:
+        os.truncate(torn, int(share * torn.stat().st_size))
+    dataset = PeftAdapterDataset(filepath=f"{tmp_path}/adapter", version=Version("1", None))
     assert not dataset.exists()
-    torn = tmp_path / "adapter/2026-01-01T00.00.00.000Z/adapter"
-    torn.mkdir(parents=True)
-    (torn / "adapter_model.safetensors").write_bytes(b"")
-    assert not dataset.exists()
+    with pytest.raises(DatasetError, match=f"no whole adapter in {torn.parent}: {file} is (missing|cut short)"):
+        dataset.load()
 
 
 def test_an_adapter_folder_holds_no_pickle(tiny_llm, tmp_path):

@@ -69,8 +69,13 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         warmup_share=0.0,
         max_gradient_norm=1.0,
         averaged_share=0.5,
-        validations_per_epoch=1,
+        schedule="linear",
+        rows_per_validation=len(few_shot.labels),
+        patience=None,
+        rows_per_checkpoint=1000,
         tokens_per_batch=1024,
+        gradient_checkpointing=False,
+        processes=1,
         seed=0,
     )
     log = train_adapter(adapted, form, few_shot, validation, training)

@@ -1,59 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from reclora_kedro.adapters.personalized import AdapterConfig, load_adapter, new_adapter
-from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.llm.scoring import PromptSet, score_prompts
-from reclora_kedro.llm.training import TrainingConfig, accumulate_gradients, train_adapter
-
-FORM = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
-
-
-def adapter_config(**settings):
-    return AdapterConfig(
-        **{
-            "num_meta_loras": 4,
-            "r": 4,
-            "lora_alpha": 8,
-            "target_modules": ("q_proj", "v_proj"),
-            "last_layers": None,
-            "composition": "product_of_sums",
-            "gate_input": "target",
-            "gate_hidden_dim": 8,
-            "gate_dropout": 0.1,
-            "state_norm": "standard",
-            "temperature": 1.0,
-            **settings,
-        }
-    )
-
-
-def training_config(**settings):
-    return TrainingConfig(
-        **{
-            "epochs": 8,
-            "rows_per_step": 16,
-            "learning_rate": 2e-2,
-            "weight_decay": 0.0,
-            "warmup_share": 0.1,
-            "max_gradient_norm": 1.0,
-            "averaged_share": 0.0,
-            "validations_per_epoch": 1,
-            "tokens_per_batch": 400,
-            "seed": 3,
-            **settings,
-        }
-    )
-
-
-def lens_decides(count=128, lens_dim=6, seed=0):
-    """Prompts that say nothing; only the lens state tells the label."""
-    generator = np.random.default_rng(seed)
-    states = generator.normal(size=(count, lens_dim)).astype(np.float32)
-    token_ids = [generator.integers(3, 300, generator.integers(4, 20)).tolist() for _ in range(count)]
-    return PromptSet(np.arange(count), token_ids, (states[:, 0] > 0).astype(np.int8), torch.from_numpy(states))
+from few_rows import FORM, adapter_config, lens_decides, training_config
+from reclora_kedro.adapters.personalized import load_adapter, new_adapter
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.scoring import score_prompts
+from reclora_kedro.llm.training import set_gradients, train_adapter
 
 
 def train(llm, config=None, rows=128, **adapter):
@@ -108,23 +63,46 @@ def test_the_same_seed_gives_the_same_adapter(tiny_llm_folder):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+def gradients(llm, rows, budget=10_000, checkpointing=False, dropout=0.0):
+    """Losses and gradients of a step's rows, with meta-LoRAs that are not zero."""
+    prompts = lens_decides(32)
+    adapted = llm.with_model(new_adapter(llm.model, adapter_config(gate_dropout=dropout), prompts.lens_states, 3))
+    if checkpointing:
+        adapted.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    weights = {name: w for name, w in adapted.model.named_parameters() if w.requires_grad}
+    with torch.no_grad():
+        for name, tensor in weights.items():
+            if "reclora_B" in name:
+                tensor.fill_(0.01)
+    torch.manual_seed(0)
+    budget = budget if isinstance(budget, TokenBudget) else TokenBudget(budget)
+    losses = set_gradients(adapted, FORM, prompts, rows, weights.values(), budget, Accelerator())
+    adapted.model.gradient_checkpointing_disable()
+    adapted.model.unload()
+    return losses, {name: w.grad for name, w in weights.items()}
+
+
+def assert_same(first, second):
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
+
+
 def test_splitting_a_step_into_batches_keeps_its_gradient(tiny_llm):
-    prompts, rows = lens_decides(32), np.arange(32)
-    gradients = []
-    for budget in (10, 10_000):
-        adapted = tiny_llm.with_model(
-            new_adapter(tiny_llm.model, adapter_config(gate_dropout=0.0), prompts.lens_states, 3)
-        )
-        with torch.no_grad():
-            for name, weights in adapted.model.named_parameters():
-                if "reclora_B" in name:
-                    weights.fill_(0.01)
-        loss = accumulate_gradients(adapted, FORM, prompts, rows, budget)
-        gradients.append((loss, {n: w.grad for n, w in adapted.model.named_parameters() if w.grad is not None}))
-        adapted.model.unload()
-    assert gradients[0][0] == pytest.approx(gradients[1][0], rel=1e-5)
-    for name, gradient in gradients[0][1].items():
-        torch.testing.assert_close(gradient, gradients[1][1][name], atol=1e-5, rtol=1e-4)
+    rows = np.random.default_rng(0).permutation(32)[:24]
+    assert_same(gradients(tiny_llm, rows, 10), gradients(tiny_llm, rows))
+
+
+def test_the_gradient_is_that_of_the_mean_loss(tiny_llm):
+    rows = np.arange(32)
+    losses, whole = gradients(tiny_llm, rows)
+    parts = [gradients(tiny_llm, part) for part in (rows[:8], rows[8:])]
+    assert_same(losses, torch.cat([part[0] for part in parts]))
+    for name, gradient in whole.items():
+        assert_same(gradient, 0.25 * parts[0][1][name] + 0.75 * parts[1][1][name])
+
+
+def test_layers_computed_again_have_the_same_gradient_dropout_included(tiny_llm):
+    rows = np.arange(32)
+    assert_same(gradients(tiny_llm, rows, checkpointing=True, dropout=0.5), gradients(tiny_llm, rows, dropout=0.5))
 
 
 def test_only_the_adapter_changes(tiny_llm):

@@ -18,7 +18,8 @@ def copy_project(folder):
     """The project in a folder of its own, with fabricated raw data."""
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf/local").mkdir()
-    shutil.copy(ROOT / "pyproject.toml", folder)
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     fabricate(folder / "data/01_raw/fabricated")
     return folder

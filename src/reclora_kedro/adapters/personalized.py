@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
@@ -94,6 +94,29 @@ def load_adapter(model: Any, folder: str, lens_dim: int | None = None) -> PeftMo
         ValueError: the adapter is of an earlier version of this project, of another base LLM, or for lens states of
             another width.
     """
+    saved = saved_config(folder)
+    expected, found = saved.base_llm, describe_base_llm(model)
+    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
+        raise ValueError(
+            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
+            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
+            "of the catalog entry `base_llm` to the former, or train again, `kedro run --pipelines finetuning`."
+        )
+    if lens_dim is not None and saved.num_meta_loras > 1 and saved.lens_dim != lens_dim:
+        raise ValueError(
+            f"The adapter in {folder} was trained with lens states of width {saved.lens_dim} (gate_input "
+            f"{saved.gate_input}), but these are {lens_dim} wide: load the lens states of its own run, or train "
+            "again, `kedro run --pipelines finetuning`."
+        )
+    return PeftModel.from_pretrained(model, folder).eval()
+
+
+def saved_config(folder: str) -> RecLoraConfig:
+    """The configuration of a saved adapter.
+
+    Raises:
+        ValueError: it was saved by an earlier version of this project.
+    """
     saved = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
     missing = [name for name in NOT_IN_OLD_ADAPTERS if name not in saved]
     if missing:
@@ -101,20 +124,7 @@ def load_adapter(model: Any, folder: str, lens_dim: int | None = None) -> PeftMo
             f"The adapter in {folder} has no {' and no '.join(missing)}: it was saved by an earlier version of this "
             "project, whose gates are laid out differently. Train it again, `kedro run --pipelines finetuning`."
         )
-    expected, found = saved.get("base_llm"), describe_base_llm(model)
-    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
-        raise ValueError(
-            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
-            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
-            "of the catalog entry `base_llm` to the former, or train again, `kedro run --pipelines finetuning`."
-        )
-    if lens_dim is not None and saved["num_meta_loras"] > 1 and saved["lens_dim"] != lens_dim:
-        raise ValueError(
-            f"The adapter in {folder} was trained with lens states of width {saved['lens_dim']} (gate_input "
-            f"{saved['gate_input']}), but these are {lens_dim} wide: load the lens states of its own run, or train "
-            "again, `kedro run --pipelines finetuning`."
-        )
-    return PeftModel.from_pretrained(model, folder).eval()
+    return PeftConfig.from_pretrained(folder)
 
 
 def describe_base_llm(model: Any) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Kedro datasets that no package offers: a base LLM, and a versioned PEFT adapter."""
+"""Kedro datasets that no package offers: a base LLM, PEFT adapters one by one or as a folder, and checkpoints."""

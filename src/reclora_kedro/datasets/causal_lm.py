@@ -17,6 +17,7 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
       revision: main              # of a hub id; pin a commit to keep runs reproducible
       dtype: auto                 # or bfloat16, float16, float32
       device: auto                # or cpu, cuda, cuda:1
+      quantization: null          # or 8bit, 4bit: on an NVIDIA GPU, with the extra `gpu`
     ```
 
     Args:
@@ -24,6 +25,7 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         revision: branch, tag or commit of a hub id.
         dtype: ``auto`` is bfloat16 where the device multiplies it fast, float32 elsewhere.
         device: ``auto`` is the first GPU, or the CPU without one.
+        quantization: ``8bit`` or ``4bit`` weights, through bitsandbytes; None for none.
         metadata: anything for plugins such as kedro-viz.
     """
 
@@ -34,9 +36,16 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         revision: str | None = None,
         dtype: str = "auto",
         device: str = "auto",
+        quantization: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._arguments: dict[str, Any] = {"source": source, "revision": revision, "dtype": dtype, "device": device}
+        self._arguments: dict[str, Any] = {
+            "source": source,
+            "revision": revision,
+            "dtype": dtype,
+            "device": device,
+            "quantization": quantization,
+        }
         self.metadata = metadata
 
     def load(self) -> Any:

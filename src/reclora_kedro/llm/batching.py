@@ -1,10 +1,14 @@
 """Batches of similar length under a token budget."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
@@ -31,6 +35,63 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int
         batches.append(order[start : start + size])
         start += size
     return batches
+
+
+class TokenBudget:
+    """Most tokens in one forward pass, padding included; it halves itself where the GPU's memory does not suffice.
+
+    Args:
+        tokens: what to begin with.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def run(
+        self, rows: np.ndarray, lengths: np.ndarray, work: Callable[[np.ndarray], Any]
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """Do the work on rows in batches of similar length, within the budget; yield each batch and its result.
+
+        Where the memory is exceeded, the rows not yet done go on in smaller batches: work that raises must have
+        changed nothing.
+
+        Args:
+            rows: numbers of the rows to work on.
+            lengths: tokens of every row, by row number.
+            work: function of a batch's row numbers.
+
+        Raises:
+            MemoryError: a single row exceeds the memory.
+        """
+        waiting = self._split(rows, lengths)
+        while waiting:
+            batch, result, exceeded = waiting[0], None, False
+            try:
+                result = work(batch)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise MemoryError(
+                        f"One prompt of {lengths[batch[0]]} tokens, alone in its batch, exceeds the GPU's memory: "
+                        "set gradient_checkpointing to true if this is training, lower prompt.max_tokens, set "
+                        "`quantization` of the catalog entry `base_llm`, or choose a smaller base LLM."
+                    ) from error
+                exceeded = True
+            if exceeded:  # only here, the error and the tensors that it kept alive are gone
+                torch.cuda.empty_cache()
+                self.tokens = len(batch) * int(lengths[batch].max()) // 2
+                logger.warning(
+                    "A batch of %d prompts exceeded the GPU's memory; from now on, at most %d tokens a batch. "
+                    "Set tokens_per_batch to that, to begin with it.",
+                    len(batch),
+                    self.tokens,
+                )
+                waiting = self._split(np.concatenate(waiting), lengths)
+                continue
+            del waiting[0]
+            yield batch, result
+
+    def _split(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+        return [rows[batch] for batch in batches_by_length(lengths[rows], self.tokens)]
 
 
 def shuffled_batches(lengths: np.ndarray, rows_per_batch: int, generator: np.random.Generator) -> list[np.ndarray]:

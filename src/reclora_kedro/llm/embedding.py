@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from reclora_kedro.llm.batching import batches_by_length, pad_right
+from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 
 
@@ -20,7 +20,7 @@ def embed_texts(llm: LanguageModel, texts: Sequence[str], max_tokens: int, token
         llm: the base LLM.
         texts: one description an item; an empty one gets a zero vector.
         max_tokens: tokens read of each text; the rest is cut off.
-        tokens_per_batch: most tokens in a batch, padding included.
+        tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
 
     Returns:
         float32 array, shape (texts, hidden).
@@ -28,13 +28,17 @@ def embed_texts(llm: LanguageModel, texts: Sequence[str], max_tokens: int, token
     encoded = llm.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     token_ids = [ids[:max_tokens] for ids in encoded]
     embeddings = np.zeros((len(texts), llm.model.config.get_text_config().hidden_size), dtype=np.float32)
-    filled = np.flatnonzero([len(ids) > 0 for ids in token_ids])
+    lengths = np.array([len(ids) for ids in token_ids])
+
+    def embed(rows: np.ndarray) -> np.ndarray:
+        ids, last = pad_right([token_ids[row] for row in rows], llm.device)
+        states = llm.last_hidden_states(ids).float()
+        real = (torch.arange(ids.shape[1], device=ids.device) <= last[:, None]).unsqueeze(-1)
+        return ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+
+    filled = np.flatnonzero(lengths)
     with tqdm(total=len(filled), desc="embed items", unit="text", disable=None) as progress:
-        for batch in batches_by_length([len(token_ids[row]) for row in filled], tokens_per_batch):
-            rows = filled[batch]
-            ids, last = pad_right([token_ids[row] for row in rows], llm.device)
-            states = llm.last_hidden_states(ids).float()
-            real = (torch.arange(ids.shape[1], device=ids.device) <= last[:, None]).unsqueeze(-1)
-            embeddings[rows] = ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+        for rows, means in TokenBudget(tokens_per_batch).run(filled, lengths, embed):
+            embeddings[rows] = means
             progress.update(len(rows))
     return embeddings

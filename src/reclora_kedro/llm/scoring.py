@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.llm.batching import batches_by_length, pad_right
+from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptFormat
 
@@ -162,7 +162,12 @@ def with_lens_prior(llm: LanguageModel, logits: Tensor, lens_logits: Tensor | No
 
 @torch.inference_mode()
 def score_prompts(
-    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, tokens_per_batch: int, description: str
+    llm: LanguageModel,
+    form: PromptFormat,
+    prompts: PromptSet,
+    tokens_per_batch: int,
+    description: str,
+    share: tuple[int, int] = (0, 1),
 ) -> np.ndarray:
     """Probability of a like for each prompt, float64 array of shape (prompts,).
 
@@ -170,15 +175,22 @@ def score_prompts(
         llm: the base LLM, with or without an adapter, in eval mode.
         form: token ids of the two answers.
         prompts: what to score.
-        tokens_per_batch: most tokens in a batch, padding included.
+        tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
         description: what the progress bar says.
+        share: this process's number, from 0, and how many there are: each scores its share of the prompts and leaves
+            the others' scores 0, so that the sum over all processes is whole.
     """
-    scores = np.empty(len(prompts.labels))
-    with tqdm(total=len(scores), desc=description, unit="row", disable=None) as progress:
-        for rows in batches_by_length(prompts.lengths, tokens_per_batch):
-            logits = answer_logits(llm, form, prompts.batch(rows, llm.device))
-            scores[rows] = torch.sigmoid(logits.double()).cpu().numpy()
-            progress.update(len(rows))
+    scores, (process, processes) = np.zeros(len(prompts.labels)), share
+    rows = np.arange(process, len(scores), processes)
+
+    def score(batch: np.ndarray) -> np.ndarray:
+        logits = answer_logits(llm, form, prompts.batch(batch, llm.device))
+        return torch.sigmoid(logits.double()).cpu().numpy()
+
+    with tqdm(total=len(rows), desc=description, unit="row", disable=True if process else None) as progress:
+        for batch, batch_scores in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, score):
+            scores[batch] = batch_scores
+            progress.update(len(batch))
     return scores
 
 

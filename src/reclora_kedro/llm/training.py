@@ -1,24 +1,43 @@
 """Fine-tuning: an adapter learns from the few-shot prompts, the base LLM and the lens stay frozen."""
 
+import hashlib
+import json
 import logging
+import math
 import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
+from accelerate import Accelerator
+from peft import get_peft_model_state_dict
 from pydantic import BaseModel, ConfigDict, Field
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
-from transformers import get_linear_schedule_with_warmup
 
-from reclora_kedro.llm.batching import batches_by_length, shuffled_batches
+from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
+from reclora_kedro.llm.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.llm.scoring import PromptSet, answer_logits, score_prompts
 
 logger = logging.getLogger(__name__)
+
+LOG_SCHEMA = {
+    "rows": pl.Int64,
+    "train_loss": pl.Float64,
+    "learning_rate": pl.Float64,
+    "validation_loss": pl.Float64,
+    "validation_auc": pl.Float64,
+    "gate_entropy": pl.Float64,
+    "seconds": pl.Float64,
+}
 
 
 class TrainingConfig(BaseModel):
@@ -29,97 +48,210 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(gt=0, description="passes over the few-shot rows")
     rows_per_step: int = Field(gt=0, description="few-shot rows of an optimiser step")
     learning_rate: float = Field(gt=0, description="peak learning rate of AdamW")
-    weight_decay: float = Field(ge=0, description="weight decay of AdamW")
+    schedule: Literal["linear", "cosine"] = Field(description="how the learning rate falls to 0 after its peak")
     warmup_share: float = Field(ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(ge=0, description="weight decay of AdamW")
     max_gradient_norm: float = Field(gt=0, description="gradients are clipped to this norm")
     averaged_share: float = Field(
         ge=0, le=1, description="share of the steps, the last ones, whose weights are averaged"
     )
-    validations_per_epoch: int = Field(gt=0, description="how often an epoch is interrupted to validate")
+    rows_per_validation: int = Field(gt=0, description="few-shot rows between two validations")
+    patience: int | None = Field(
+        gt=0, description="training stops after so many validations without a better AUC; null: never"
+    )
+    rows_per_checkpoint: int = Field(gt=0, description="few-shot rows between two checkpoints")
     tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass, padding included")
+    gradient_checkpointing: bool = Field(
+        description="layers are computed again in the backward pass: slower, in far less memory"
+    )
+    processes: int = Field(gt=0, description="processes that share each step's rows; on GPUs, one a GPU")
     seed: int = Field(ge=0, description="seed of the adapter's initial weights, dropout and the order of rows")
 
 
+# Settings that change how a run is computed, but not what: a run goes on from its checkpoint with other ones.
+RESOURCES = {"rows_per_checkpoint", "tokens_per_batch", "gradient_checkpointing", "processes"}
+
+
+class TrainingRun:
+    """All that changes while an adapter is trained, and so all that a checkpoint holds beside random states.
+
+    Args:
+        model: a PEFT model with a trainable adapter.
+        config: training settings.
+        steps: optimiser steps of the whole run.
+    """
+
+    def __init__(self, model: Any, config: TrainingConfig, steps: int) -> None:
+        self.config, self.steps = config, steps
+        self.weights = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.averages: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.step = self.rows = self.validations_since_best = 0
+        self.best_auc = -1.0
+        self.log: list[dict[str, float | None]] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether every step is done, or the validations got no better for long enough."""
+        patience = self.config.patience
+        return self.step == self.steps or (patience is not None and self.validations_since_best >= patience)
+
+    def due(self, every: int, rows: int) -> bool:
+        """Whether something that is done ``every`` so many rows is due after the last step, which took ``rows``."""
+        return self.ended or self.rows // every > (self.rows - rows) // every
+
+    def take_step(self, rows: int) -> float:
+        """One step of AdamW along the gradients of some rows, and of the average; return the learning rate."""
+        rate = self.config.learning_rate * learning_rate_share(self.step, self.steps, self.config)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        self.step += 1
+        self.rows += rows
+        first_averaged = self.steps - round(self.config.averaged_share * self.steps) + 1
+        if self.step == first_averaged:
+            self.averages = copy_of(self.weights)
+        elif self.step > first_averaged:
+            for name, weights in self.weights.items():
+                self.averages[name].lerp_(weights.detach(), 1 / (self.step - first_averaged + 1))
+        return rate
+
+    def keep_if_best(self, auc: float) -> None:
+        """Keep the weights as they are if they are better than any validated before."""
+        self.validations_since_best += 1
+        if auc > self.best_auc:
+            self.best_auc, self.best, self.validations_since_best = auc, copy_of(self.weights), 0
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and values that :meth:`restore` takes.
+
+        Raises:
+            FloatingPointError: a weight is not finite.
+        """
+        broken = [name for name, weights in self.weights.items() if not weights.isfinite().all()]
+        if broken:
+            raise FloatingPointError(
+                f"{len(broken)} weights of the adapter are not finite after step {self.step} of {self.steps} (the "
+                f"first is {broken[0]}), and no checkpoint is made of them: lower finetuning's learning_rate."
+            )
+        groups: dict[str, dict[str, Tensor]] = {"weights": self.weights, "averages": self.averages, "best": self.best}
+        groups |= {f"optimizer.{name}": self.optimizer.state[weights] for name, weights in self.weights.items()}
+        tensors = {f"{group}/{name}": t.detach() for group, named in groups.items() for name, t in named.items()}
+        return tensors, {name: getattr(self, name) for name in VALUES}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to the state of a checkpoint of the same run."""
+        groups: dict[str, dict[str, Tensor]] = {}
+        for path, tensor in checkpoint.tensors.items():
+            group, _, name = path.partition("/")
+            groups.setdefault(group, {})[name] = tensor
+        assign(self.weights, groups["weights"])
+        self.averages, self.best = (
+            {name: tensor.to(self.weights[name].device) for name, tensor in groups.get(group, {}).items()}
+            for group in ("averages", "best")
+        )
+        state = {i: groups[f"optimizer.{name}"] for i, name in enumerate(self.weights)}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for name in VALUES:
+            setattr(self, name, checkpoint.values[name])
+
+
+VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
+
+
 def train_adapter(
-    llm: LanguageModel, form: PromptFormat, few_shot: PromptSet, validation: PromptSet, config: TrainingConfig
+    llm: LanguageModel,
+    form: PromptFormat,
+    few_shot: PromptSet,
+    validation: PromptSet,
+    config: TrainingConfig,
+    checkpoints: CheckpointStore | None = None,
 ) -> pl.DataFrame:
     """Train the adapter inside ``llm.model`` in place and leave it at its best validation AUC, in eval mode.
 
     The loss is the two-way cross entropy of the answers. Each step's rows are split into forward passes within the
-    token budget; AdamW follows a linear schedule laid out for exactly the steps that run. Over the last steps the
-    weights are averaged, which evens out the noise of few rows (Izmailov et al. 2018, arXiv 1803.05407): from there
-    on, it is the average that is validated and kept.
+    token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
+    averaged, which evens out the noise of few rows (Izmailov et al. 2018, arXiv 1803.05407): from there on, it is the
+    average that is validated and kept.
+
+    In several processes, started by ``accelerate launch``, each takes its share of every step's rows and of the
+    validation; gradients are summed over the processes, so that the weights stay the same in all.
+
+    A run that was interrupted goes on from its last checkpoint, and on a CPU ends with the very same weights as a run
+    that was not.
 
     Args:
         llm: a base LLM whose ``model`` is a PEFT model with a trainable adapter.
         form: token ids of the two answers.
         few_shot: rows to learn from.
         validation: rows to choose the checkpoint by.
-        config: training settings.
+        config: training settings; ``processes`` is not read here, see
+            :func:`reclora_kedro.llm.processes.train_in_processes`.
+        checkpoints: where to keep checkpoints and look for one to go on from; None for neither.
 
     Returns:
-        Training log, one row a step: rows (seen so far), train_loss, validation_loss and validation_auc (null
-        between validations), seconds (since the start).
+        Training log, one row a step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
+        and gate_entropy (null between validations; the last is the mean over gates as a share of log N, null where
+        there are no gates), seconds (of training until then).
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss, its gradient or a weight is not finite.
+        MemoryError: the GPU's memory does not suffice for a single row.
+        OSError: a checkpoint cannot be written.
     """
-    torch.manual_seed(config.seed)
-    generator = np.random.default_rng(config.seed)
-    epochs = [shuffled_batches(few_shot.lengths, config.rows_per_step, generator) for _ in range(config.epochs)]
-    steps = [rows for epoch in epochs for rows in epoch]
-    validate_after = {
-        round(len(epochs[0]) * part / config.validations_per_epoch)
-        for part in range(1, config.epochs * config.validations_per_epoch + 1)
-    }
-    trainable = {name: weights for name, weights in llm.model.named_parameters() if weights.requires_grad}
-    optimizer = torch.optim.AdamW(trainable.values(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    schedule = get_linear_schedule_with_warmup(optimizer, round(config.warmup_share * len(steps)), len(steps))
-    first_averaged = len(steps) - round(config.averaged_share * len(steps)) + 1
-    averages: dict[str, Tensor] = {}
-    log, best, best_auc, rows_seen, start = [], {}, -1.0, 0, time.perf_counter()
-    with tqdm(total=sum(map(len, steps)), desc="fine-tune", unit="row", disable=None) as progress:
-        for step, rows in enumerate(steps, start=1):
-            loss = accumulate_gradients(llm, form, few_shot, rows, config.tokens_per_batch)
-            if not np.isfinite(loss):
-                raise FloatingPointError(
-                    f"The training loss is {loss} at step {step} of {len(steps)}: lower finetuning's learning_rate."
-                )
-            torch.nn.utils.clip_grad_norm_(trainable.values(), config.max_gradient_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            rows_seen += len(rows)
-            if step == first_averaged:
-                averages = copy_of(trainable)
-            elif step > first_averaged:
-                for name, weights in trainable.items():
-                    averages[name].lerp_(weights.detach(), 1 / (step - first_averaged + 1))
-            auc = validation_loss = None
-            if step in validate_after:
-                latest = copy_of(trainable)
-                assign(trainable, averages)
-                auc, validation_loss = validate(llm, form, validation, config.tokens_per_batch)
-                logger.info("after %d rows: validation AUC %.4f, log loss %.4f", rows_seen, auc, validation_loss)
-                if auc > best_auc:
-                    best_auc, best = auc, copy_of(trainable)
-                assign(trainable, latest)
-            log.append((rows_seen, loss, validation_loss, auc, time.perf_counter() - start))
+    accelerator = Accelerator()
+    main = accelerator.is_main_process
+    torch.manual_seed(config.seed + accelerator.process_index)
+    plan = planned_steps(few_shot.lengths, config)
+    run = TrainingRun(llm.model, config, len(plan))
+    identity = fingerprint(llm, form, few_shot, validation, config) if checkpoints else ""
+    if checkpoints and (saved := checkpoints.newest(identity)):
+        go_on_from(saved, run, llm.device, accelerator)
+    if config.gradient_checkpointing:
+        llm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    budget = TokenBudget(config.tokens_per_batch)
+    start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
+    total = sum(map(len, plan))
+    with tqdm(total=total, initial=run.rows, desc="fine-tune", unit="row", disable=None if main else True) as progress:
+        while not run.ended:
+            rows = plan[run.step]
+            losses = set_gradients(llm, form, few_shot, rows, run.weights.values(), budget, accelerator)
+            norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_gradient_norm)
+            refuse_what_is_not_finite(losses, norm, few_shot.rows[rows], run)
+            entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
+            entry["learning_rate"] = run.take_step(len(rows))
+            if run.due(config.rows_per_validation, len(rows)):
+                entry |= validate(llm, form, validation, run, accelerator)
+            entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
+            run.log.append(entry)
+            if checkpoints and run.due(config.rows_per_checkpoint, len(rows)):
+                tensors, values = run.checkpoint()
+                tensors |= random_states_of_all(accelerator, llm.device)
+                if main:
+                    checkpoints.save(identity, run.step, tensors, values)
             progress.update(len(rows))
-            progress.set_postfix(loss=f"{loss:.3f}", best_auc=f"{best_auc:.4f}" if best else "-")
-    assign(trainable, best)
+            progress.set_postfix(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
+    assign(run.weights, run.best)
     llm.model.eval()
-    return pl.DataFrame(
-        log,
-        orient="row",
-        schema={
-            "rows": pl.Int64,
-            "train_loss": pl.Float64,
-            "validation_loss": pl.Float64,
-            "validation_auc": pl.Float64,
-            "seconds": pl.Float64,
-        },
-    )
+    return pl.DataFrame(run.log, schema=LOG_SCHEMA)
+
+
+def planned_steps(lengths: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
+    """Row numbers of every step of a run, in an order that the seed alone decides."""
+    generator = np.random.default_rng(config.seed)
+    epochs = [shuffled_batches(lengths, config.rows_per_step, generator) for _ in range(config.epochs)]
+    return [rows for epoch in epochs for rows in epoch]
+
+
+def learning_rate_share(step: int, steps: int, config: TrainingConfig) -> float:
+    """Share of the peak learning rate in one of ``steps`` steps, counted from 0: up in a line, then down to 0."""
+    warmup = round(config.warmup_share * steps)
+    if step < warmup:
+        return step / warmup
+    left = (steps - step) / max(1, steps - warmup)
+    return left if config.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
 
 
 def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -134,26 +266,139 @@ def assign(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
         weights[name].copy_(value)
 
 
-def accumulate_gradients(
-    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, rows: np.ndarray, tokens_per_batch: int
-) -> float:
-    """Add the gradients of the mean loss over ``rows``, in forward passes within the token budget; return the loss."""
+def set_gradients(
+    llm: LanguageModel,
+    form: PromptFormat,
+    prompts: PromptSet,
+    rows: np.ndarray,
+    weights: Iterable[Tensor],
+    budget: TokenBudget,
+    accelerator: Accelerator,
+) -> Tensor:
+    """Give the weights the gradient of the mean loss over ``rows``, whichever process computes which row.
+
+    The gradient of a forward pass is added when the whole of it is there, so that one which exceeds the GPU's memory
+    leaves nothing of itself. Gradients and losses are parts of one vector, summed over the processes at once.
+
+    Returns:
+        Loss of each row, shape (rows,).
+    """
     llm.model.train()
-    total = 0.0
-    for part in batches_by_length(prompts.lengths[rows], tokens_per_batch):
-        chosen = rows[part]
-        logits = answer_logits(llm, form, prompts.batch(chosen, llm.device))
-        labels = torch.from_numpy(prompts.labels[chosen]).to(logits)
-        loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / len(rows)
-        loss.backward()
-        total += loss.item()
-    return total
+    weights = list(weights)
+    sizes = [weight.numel() for weight in weights]
+    summed = torch.zeros(sum(sizes) + len(rows), device=llm.device)
+    *gradients, losses = summed.split([*sizes, len(rows)])
+
+    def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
+        batch = prompts.batch(rows[part], llm.device)
+        # Layers that are computed again in the backward pass need their gates there too.
+        with nullcontext() if batch.lens_states is None else llm.model.lens_context(batch.lens_states):
+            logits = answer_logits(llm, form, replace(batch, lens_states=None))
+            labels = torch.from_numpy(prompts.labels[rows[part]]).to(logits)
+            each = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+            return each.detach(), torch.autograd.grad(each.sum() / len(rows), weights, materialize_grads=True)
+
+    mine = np.arange(accelerator.process_index, len(rows), accelerator.num_processes)
+    for part, (each, parts) in budget.run(mine, prompts.lengths[rows], forward_and_backward):
+        losses[torch.from_numpy(part)] = each
+        for gradient, summand in zip(gradients, parts, strict=True):
+            gradient += summand.flatten()
+    *gradients, losses = accelerator.reduce(summed, "sum").split([*sizes, len(rows)])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.view_as(weight)
+    return losses
+
+
+def refuse_what_is_not_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:
+    """Stop before a step that would break the weights.
+
+    Raises:
+        FloatingPointError: a row's loss, or the gradient's norm, is not finite; the message names the rows.
+    """
+    broken = ~losses.isfinite().cpu().numpy()
+    if not broken.any() and norm.isfinite():
+        return
+    what = f"loss is {losses[torch.from_numpy(broken)][0]}" if broken.any() else f"gradient's norm is {norm}"
+    named = rows[broken] if broken.any() else rows
+    more = f" and {len(named) - 20} more" if len(named) > 20 else ""
+    raise FloatingPointError(
+        f"The training {what} at step {run.step + 1} of {run.steps}, in row {', '.join(map(str, named[:20]))}{more} of "
+        "the samples: lower finetuning's learning_rate or max_gradient_norm, or look at the prompts and lens states of "
+        "these rows. The step was not taken, and the last checkpoint is from before it."
+    )
 
 
 def validate(
-    llm: LanguageModel, form: PromptFormat, validation: PromptSet, tokens_per_batch: int
-) -> tuple[float, float]:
-    """AUC and log loss on the validation prompts, with dropout off."""
+    llm: LanguageModel, form: PromptFormat, validation: PromptSet, run: TrainingRun, accelerator: Accelerator
+) -> dict[str, float | None]:
+    """AUC, log loss and gates' entropy on the validation prompts, of the average if any; the best weights are kept."""
+    latest = copy_of(run.weights)
+    assign(run.weights, run.averages)
     llm.model.eval()
-    scores = score_prompts(llm, form, validation, tokens_per_batch, "validate")
-    return float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
+    share = accelerator.process_index, accelerator.num_processes
+    part = score_prompts(llm, form, validation, run.config.tokens_per_batch, "validate", share)
+    scores = accelerator.reduce(torch.from_numpy(part).to(llm.device), "sum").cpu().numpy()
+    auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
+    states = validation.lens_states
+    gates = None if states is None else llm.model.gate_statistics(states.to(llm.device))
+    run.keep_if_best(auc)
+    assign(run.weights, latest)
+    if accelerator.is_main_process:
+        logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
+    entropy = None if gates is None else gates.relative_entropy.mean().item()
+    return {"validation_auc": auc, "validation_loss": loss, "gate_entropy": entropy}
+
+
+def random_states_of_all(accelerator: Accelerator, device: torch.device) -> dict[str, Tensor]:
+    """Random states of every process, one row a process."""
+    states = random_states(device)
+    return {f"random/{name}": accelerator.gather(state.to(device)[None]) for name, state in states.items()}
+
+
+def go_on_from(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, accelerator: Accelerator) -> None:
+    """Put a run, and this process's randomness, back to a checkpoint.
+
+    A process that the interrupted run did not have keeps its own fresh randomness.
+    """
+    run.restore(checkpoint)
+    states = {n.partition("/")[2]: t for n, t in checkpoint.tensors.items() if n.startswith("random/")}
+    if accelerator.process_index < len(states["torch"]):
+        restore_random_states({name: each[accelerator.process_index] for name, each in states.items()}, device)
+    if accelerator.is_main_process:
+        done = "has all its steps" if run.ended else f"continues at step {run.step + 1} of {run.steps}"
+        logger.info("Fine-tuning %s, from the checkpoint %s", done, checkpoint.file)
+
+
+def fingerprint(
+    llm: LanguageModel, form: PromptFormat, few_shot: PromptSet, validation: PromptSet, config: TrainingConfig
+) -> str:
+    """What a run is known by: the same for a run that would end the same, so that it may go on from a checkpoint.
+
+    It covers the settings but those of :data:`RESOURCES`, the prompts, labels and lens states, the adapter with its
+    initial weights, and the base LLM by name.
+    """
+    described = {
+        "format": 1,
+        "settings": config.model_dump(exclude=RESOURCES),
+        "answers": asdict(form),
+        "base_llm": {name: value for name, value in llm.arguments.items() if name != "device"},
+        "adapter": {n: v for n, v in llm.model.active_peft_config.to_dict().items() if n != "inference_mode"},
+    }
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=sorted).encode())
+    for prompts in (few_shot, validation):
+        for value in vars(prompts).values():
+            add_to(digest, value)
+    for name, tensor in sorted(get_peft_model_state_dict(llm.model).items()):
+        add_to(digest, name)
+        add_to(digest, tensor)
+    return digest.hexdigest()[:16]
+
+
+def add_to(digest: Any, value: Any) -> None:
+    """Add an array, a tensor, or what JSON can say to a digest."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+    else:
+        digest.update(json.dumps(value).encode())

@@ -34,8 +34,8 @@ def personalized_update(
     """
     recorded = torch.is_grad_enabled()
     if weights is not None and composition == "product_of_sums":
-        down = torch.einsum("bn,nri->bri", weights, A).to(x.dtype)
-        up = torch.einsum("bn,onr->bor", weights * scaling, B).to(x.dtype)
+        down = torch.einsum("bn,nri->bri", weights.to(A), A).to(x.dtype)
+        up = torch.einsum("bn,onr->bor", weights.to(B) * scaling, B).to(x.dtype)
         add = torch.baddbmm if recorded else Tensor.baddbmm_
         tokens, flat = x.reshape(len(x), -1, x.shape[-1]), output.reshape(len(x), -1, output.shape[-1])
         return add(flat, tokens @ down.mT, up.mT).view_as(output)

@@ -12,10 +12,12 @@ from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.llm import prompts as prompting
+from reclora_kedro.llm.checkpoints import CheckpointStore
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.processes import train_in_processes
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.scoring import prompt_set
-from reclora_kedro.llm.training import TrainingConfig, train_adapter
+from reclora_kedro.llm.training import TrainingConfig
 
 
 class VariantConfig(BaseModel):
@@ -49,14 +51,15 @@ def train_variant(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
     lens_states: dict[str, Tensor],
+    checkpoints: CheckpointStore,
     prompt_config: PromptConfig,
     variant: VariantConfig,
-) -> tuple[PeftModel, pl.DataFrame]:
-    """One variant's adapter, at its best validation AUC, and its training log."""
+) -> tuple[pl.DataFrame, PeftModel]:
+    """One variant's training log, and its adapter at its best validation AUC."""
     kind = variant.adapter.gate_input
     few_shot, validation = (prompt_set(prompts, use, lens_states, kind) for use in ("few_shot", "validation"))
     adapter = new_adapter(base_llm.model, variant.adapter, few_shot.lens_states, variant.training.seed)
     adapted = base_llm.with_model(adapter)
     form = prompting.prompt_format(base_llm.tokenizer, prompt_config)
-    log = train_adapter(adapted, form, few_shot, validation, variant.training)
-    return adapted.model, log
+    log = train_in_processes(adapted, form, few_shot, validation, variant.training, checkpoints)
+    return log, adapted.model

@@ -46,8 +46,8 @@ def train_pipeline(variant: str, history: str) -> Pipeline:
         [
             Node(
                 train_variant,
-                inputs=["base_llm", "prompts", "lens_states", "params:prompt", "params:variant"],
-                outputs=["adapter", "training_log"],
+                inputs=["base_llm", "prompts", "lens_states", "checkpoints", "params:prompt", "params:variant"],
+                outputs=["training_log", "adapter"],  # the adapter last: when it is saved, checkpoints are let go of
                 name="train_adapter",
                 tags=["gpu"],
             )

@@ -1,4 +1,4 @@
-"""Kedro hooks: names are known before pipelines are built, runs leave a manifest, and errors name files."""
+"""Runs leave a manifest."""
 
 import hashlib
 import platform
@@ -13,18 +13,10 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import remember_parameters
+from reclora_kedro.hooks.errors import file_of
+from reclora_kedro.hooks.whole_saves import whole_save
 
 PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
-
-
-class ConfiguredNamesHooks:
-    """Hands the environment's names of variants and lenses to the pipelines that are built from them."""
-
-    @hook_impl
-    def after_context_created(self, context: KedroContext) -> None:
-        """Keep the parameters of the session's environment and runtime parameters."""
-        remember_parameters(context.config_loader["parameters"])
 
 
 class RunManifestHooks:
@@ -62,20 +54,8 @@ class RunManifestHooks:
             "machine": f"{platform.system()} {platform.machine()}",
             "packages": {name: version(name) for name in PACKAGES},
         }
-        catalog.save("run_manifest", manifest)
-
-
-class ErrorHooks:
-    """Adds to an error that names catalog entries which files those are."""
-
-    @hook_impl
-    def on_pipeline_error(self, error: Exception, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Name the files: the node that found the fault knows its data, but not where they lie."""
-        message = str(error)
-        for name in sorted(pipeline.inputs()):
-            file = file_of(catalog.get(name)) if name in message else None
-            if file is not None and str(file) not in message:
-                error.add_note(f"The catalog entry {name} is the file {file}.")
+        with whole_save(catalog.get("run_manifest")):
+            catalog.save("run_manifest", manifest)
 
 
 def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
@@ -89,13 +69,6 @@ def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
             with file.open("rb") as stream:
                 described[name] = f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
     return described
-
-
-def file_of(dataset: Any) -> Path | None:
-    """The single local file that a dataset reads, if that is what it does."""
-    description = dataset._describe() if dataset is not None else {}
-    path = Path(str(description.get("filepath") or description.get("source") or ""))
-    return path if path.is_file() else None
 
 
 def git_revision(project: Path) -> str | None:

@@ -1,0 +1,38 @@
+"""A load-only dataset: the checkpoints of a training that may have been interrupted."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
+    """Gives a training its folder of checkpoints, which need not exist yet.
+
+    It is an input, and has no versions: what one session left there, the next one must find.
+
+    Args:
+        filepath: folder of the checkpoints.
+        metadata: anything for plugins such as kedro-viz.
+    """
+
+    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """The folder as a :class:`reclora_kedro.llm.checkpoints.CheckpointStore`."""
+        from reclora_kedro.llm.checkpoints import CheckpointStore
+
+        return CheckpointStore(self._filepath)
+
+    def save(self, data: NoReturn) -> None:
+        """Checkpoints are written while a training runs, not at its end.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("Checkpoints are read only for Kedro: the training writes them itself.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath)}

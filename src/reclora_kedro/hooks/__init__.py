@@ -1,0 +1,19 @@
+"""Kedro hooks: what every run does besides its nodes, one file a concern."""
+
+from reclora_kedro.hooks.checkpoints import CheckpointHooks
+from reclora_kedro.hooks.configured_names import ConfiguredNamesHooks
+from reclora_kedro.hooks.errors import ErrorHooks
+from reclora_kedro.hooks.inputs import InputHooks
+from reclora_kedro.hooks.run_lock import RunLockHooks
+from reclora_kedro.hooks.run_manifest import RunManifestHooks
+from reclora_kedro.hooks.whole_saves import WholeSavesHooks
+
+__all__ = [
+    "CheckpointHooks",
+    "ConfiguredNamesHooks",
+    "ErrorHooks",
+    "InputHooks",
+    "RunLockHooks",
+    "RunManifestHooks",
+    "WholeSavesHooks",
+]

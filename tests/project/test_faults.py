@@ -1,0 +1,141 @@
+"""What a run of the project must survive, or refuse before it begins."""
+
+import fcntl
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from reclora_kedro.hooks.refusal import RunRefusedError
+
+# Datasets that kill their own process, as a user, a scheduler or the kernel might.
+DYING_TABLE = '''
+import os
+import signal
+
+from kedro_datasets.polars import EagerPolarsDataset
+
+
+class DyingTable(EagerPolarsDataset):
+    """Its process is killed when half of it is written."""
+
+    def save(self, data):
+        super().save(data)
+        path = str(self._get_load_path())
+        os.truncate(path, os.path.getsize(path) // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+DYING_LLM = '''
+import os
+import signal
+from itertools import count
+
+from reclora_kedro.datasets.causal_lm import CausalLMDataset
+
+loads, batches = count(1), count(1)
+
+
+class DyingLLM(CausalLMDataset):
+    """Whole when it is loaded first; when it is loaded again, its process is killed at the second batch."""
+
+    def load(self):
+        llm = super().load()
+        if next(loads) == 2:
+            llm.model.get_input_embeddings().register_forward_pre_hook(die_at_the_second_batch)
+        return llm
+
+
+def die_at_the_second_batch(*_):
+    if next(batches) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+def kedro_run(project, **arguments):
+    """Run pipelines in a session of their own, as `kedro run --env test` does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test") as session:
+            session.run(**arguments)
+            return session.load_context().catalog
+
+
+def killed_run(project, monkeypatch, dying, *arguments):
+    """`kedro run --env test` in a process of its own, killed by what its catalog takes from the module `dying`."""
+    monkeypatch.setenv("PYTHONPATH", str(project), prepend=":")
+    (project / "dying.py").write_text(dying)
+    command = [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments]
+    assert subprocess.run(command, cwd=project, timeout=300, check=False).returncode == -signal.SIGKILL
+
+
+def stored(project):
+    return {path: path.read_bytes() for path in (project / "data").glob("0*/**/*") if path.is_file()}
+
+
+def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
+    before = stored(fabricated_project)
+    with (fabricated_project / "data/.run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(RunRefusedError, match="Another run uses this project folder"):
+            kedro_run(fabricated_project, pipeline_names=["ingestion"])
+    assert stored(fabricated_project) == before
+
+
+def test_a_run_without_its_inputs_is_refused_with_the_pipelines_that_make_them(fabricated_project):
+    before = stored(fabricated_project)
+    with pytest.raises(RunRefusedError, match=r"- items: no version in .*items.parquet; the pipeline ingestion makes"):
+        kedro_run(fabricated_project, pipeline_names=["history"])
+    assert stored(fabricated_project) == before
+
+
+def test_a_run_without_its_raw_files_is_refused_too(fabricated_project):
+    (fabricated_project / "data/01_raw/fabricated/users.csv").unlink()
+    with pytest.raises(RunRefusedError, match=r"raw_users: no file .*users.csv; it is raw data, and its catalog file"):
+        kedro_run(fabricated_project, pipeline_names=["ingestion"])
+
+
+def test_a_version_that_does_not_exist_is_refused(finished_run):
+    with pytest.raises(RunRefusedError, match=r"scores: no version 2001 in .*; the pipeline scoring makes it"):
+        kedro_run(finished_run.project, pipeline_names=["evaluation"], load_versions={"scores": "2001"})
+
+
+def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finished_run, monkeypatch):
+    dying = fabricated_project / "conf/test/catalog_dying.yml"
+    entry = {"type": "dying.DyingTable", "file_format": "parquet", "filepath": "data/03_primary/items.parquet"}
+    dying.write_text(json.dumps({"items": entry | {"versioned": True}}))
+    killed_run(fabricated_project, monkeypatch, DYING_TABLE, "--pipelines", "ingestion")
+    dying.unlink()
+    assert list(fabricated_project.glob("data/03_primary/.unfinished-items.parquet/**/*.parquet"))
+
+    catalog = kedro_run(fabricated_project, pipeline_names=["ingestion"], only_missing_outputs=True)
+    for name in ("interactions", "items", "users"):
+        assert catalog.load(name).equals(finished_run.catalog.load(name))
+    assert not list(fabricated_project.glob("data/**/.unfinished*"))
+
+
+def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run, monkeypatch):
+    project = shutil.copytree(finished_run.project, tmp_path / "project")
+    finished_run.catalog.release("scores")  # other tests make newer versions
+    undisturbed = finished_run.catalog.load("scores")
+    outputs = ["untrained_scores.parquet", "shared_lora", "reclora", "scores.parquet"]
+    for name in outputs:
+        shutil.rmtree(project / "data/07_model_output" / name)
+    before = stored(project)
+    conf = project / "conf/test/catalog.yml"
+    whole = conf.read_text()
+    conf.write_text(whole.replace("reclora_kedro.datasets.causal_lm.CausalLMDataset", "dying.DyingLLM"))
+    killed_run(project, monkeypatch, DYING_LLM, "--pipelines", "scoring", "--only-missing-outputs")
+    conf.write_text(whole)
+    after = stored(project)
+    assert {path: after[path] for path in before} == before
+    (first,) = after.keys() - before  # one model was scored, and the second was not
+
+    catalog = kedro_run(project, pipeline_names=["scoring"], only_missing_outputs=True)
+    assert catalog.load("scores").equals(undisturbed)
+    assert list(first.parents[1].glob(f"*/{first.name}")) == [first]
