@@ -1,7 +1,7 @@
 """Scoring: the LLM's answer as the output of a CTR model, one logit a prompt."""
 
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,16 +122,25 @@ def answer_logits(llm: LanguageModel, form: PromptFormat, batch: PromptBatch) ->
     Raises:
         ValueError: the adapter has a lens prior, but the batch has no lens logits.
     """
-    context = nullcontext() if batch.lens_states is None else llm.model.lens_context(batch.lens_states)
-    with context:
+    with personalized(llm, batch.lens_states):
         states = llm.last_hidden_states(batch.token_ids)
+    hidden = states[torch.arange(len(batch.last), device=batch.last.device), batch.last]
+    return answer_difference(llm, form, hidden, batch.lens_logits)
+
+
+def personalized(llm: LanguageModel, lens_states: Tensor | None) -> AbstractContextManager[None]:
+    """Forward passes inside are adapted to these lens states, shape (batch, lens_dim); None leaves them alone."""
+    return nullcontext() if lens_states is None else llm.model.lens_context(lens_states)
+
+
+def answer_difference(llm: LanguageModel, form: PromptFormat, hidden: Tensor, lens_logits: Tensor | None) -> Tensor:
+    """``logits[Yes] - logits[No]`` of final hidden states (batch, hidden), with the lens prior if there is one."""
     head = llm.model.get_output_embeddings()
     answers = [form.positive, form.negative]
-    hidden = states[torch.arange(len(batch.last), device=batch.last.device), batch.last].float()
-    logits = hidden @ head.weight[answers].float().T
+    logits = hidden.float() @ head.weight[answers].float().T
     if getattr(head, "bias", None) is not None:
         logits = logits + head.bias[answers].float()
-    return with_lens_prior(llm, logits[:, 0] - logits[:, 1], batch.lens_logits)
+    return with_lens_prior(llm, logits[:, 0] - logits[:, 1], lens_logits)
 
 
 def with_lens_prior(llm: LanguageModel, logits: Tensor, lens_logits: Tensor | None) -> Tensor:

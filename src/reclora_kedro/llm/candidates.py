@@ -1,0 +1,216 @@
+"""Scoring of many candidates that share the start of their prompts: the shared tokens are run once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import AttentionInterface
+
+from reclora_kedro.llm.batching import batches_by_length
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.llm.scoring import PromptSet, answer_difference, answer_logits, personalized
+
+ATTENTION = "reclora_shared_prefix"
+"""Name of `shared_prefix_attention` in transformers' registry of attention functions."""
+
+SHARING_MODELS = ("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+"""Architectures whose attention is plain and causal, so that a prefix may be shared; the others are scored unshared."""
+
+LEAST_SAVING = 0.25
+"""A group is worth a forward pass of its own if that saves at least this share of its tokens."""
+
+KEYS_PER_TOKEN = 6
+"""Key-value positions that take the memory of one token on its way through the layers (fewer in most LLMs)."""
+
+
+class SharedPrefix:
+    """Keys and values of a prefix, layer by layer, and the suffixes that attend to them.
+
+    A forward pass with ``suffix_lengths`` None is that of the prefix, which is remembered. Later ones are of suffixes,
+    packed into one row without padding: nothing but attention knows that they are several.
+    """
+
+    def __init__(self) -> None:
+        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+        self._places: Tensor | None = None
+
+    def expect(self, suffix_lengths: Tensor, prefix_length: int) -> None:
+        """Prepare for a forward pass of packed suffixes of these lengths, shape (suffixes,)."""
+        position = torch.arange(int(suffix_lengths.max()), device=suffix_lengths.device)
+        self._real = position < suffix_lengths[:, None]
+        start = suffix_lengths.cumsum(0) - suffix_lengths
+        self._places = torch.where(self._real, start[:, None] + position, 0)
+        causal = position[:, None] >= position
+        self._visible = F.pad(causal, (prefix_length, 0), value=True)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+        """Attention of one layer, shapes (1, heads, tokens, dim) to (1, tokens, heads, dim)."""
+        if self._places is None:
+            self._layers[layer] = key, value
+            grouped = query.shape[1] != key.shape[1]
+            states = F.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
+            )
+            return states.transpose(1, 2)
+        suffixes, longest = self._places.shape
+        (_, heads, _, dim), kv_heads = query.shape, key.shape[1]
+        keys, values = (
+            torch.cat([prefix.expand(suffixes, -1, -1, -1), own[0][:, self._places].transpose(0, 1)], dim=2)
+            for prefix, own in zip(self._layers[layer], (key, value), strict=True)
+        )
+        # The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
+        queries = query[0][:, self._places].view(kv_heads, -1, suffixes, longest, dim).permute(2, 0, 1, 3, 4)
+        states = F.scaled_dot_product_attention(
+            queries.flatten(2, 3), keys, values, self._visible.repeat(heads // kv_heads, 1), scale=scaling
+        )
+        return states.view(suffixes, heads, longest, dim).transpose(1, 2)[self._real].unsqueeze(0)
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    shared_prefix: SharedPrefix,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """`SharedPrefix.attend` as transformers calls attention functions; that the mask is causal is understood."""
+    return shared_prefix.attend(module.layer_idx, query, key, value, scaling), None
+
+
+AttentionInterface.register(ATTENTION, shared_prefix_attention)
+
+
+@torch.inference_mode()
+def score_candidates(
+    llm: LanguageModel,
+    form: PromptFormat,
+    prompts: PromptSet,
+    groups: np.ndarray,
+    tokens_per_batch: int,
+    progress: tqdm | None = None,
+) -> np.ndarray:
+    """Probability of a like for each prompt, as `score_prompts` gives it, faster where prompts share their start.
+
+    The prompts of a group, such as one user's candidates, share the longest start that their tokens have in common,
+    provided that the gates read the same lens state for all of them, that it saves enough, and that the base LLM is one
+    of `SHARING_MODELS`; all others are scored one by one. Groups are worked on one after another, and a group in
+    batches, so that memory doesn't grow with their number or size.
+
+    Args:
+        llm: the base LLM, with or without an adapter, in eval mode.
+        form: token ids of the two answers.
+        prompts: what to score.
+        groups: group of each prompt, shape (prompts,).
+        tokens_per_batch: most tokens in a batch; a shared position counts for the part of a token that its key and
+            value take in each prompt.
+        progress: bar that moves on by one a prompt.
+
+    Returns:
+        float64, shape (prompts,).
+    """
+    scores = np.empty(len(prompts.lengths))
+    for rows, logits in _scored_batches(llm, form, prompts, groups, tokens_per_batch):
+        scores[rows] = torch.sigmoid(logits.double()).cpu().numpy()
+        if progress is not None:
+            progress.update(len(rows))
+    return scores
+
+
+def common_prefix(token_ids: list[list[int]]) -> int:
+    """Number of tokens that all prompts start with, leaving at least one token of each.
+
+    Examples:
+        >>> common_prefix([[5, 6, 7, 8], [5, 6, 9]])
+        2
+        >>> common_prefix([[5, 6], [5, 6]])
+        1
+    """
+    # The smallest and the greatest prompt in the order of their tokens differ no later than any other two.
+    low, high = min(token_ids), max(token_ids)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
+    return min(common, min(map(len, token_ids)) - 1)
+
+
+def _scored_batches(
+    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, groups: np.ndarray, tokens_per_batch: int
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Rows and logits, batch by batch; every row once."""
+    can_share = _shares_prefixes(llm, prompts.lengths)
+    alone = []
+    _, place = np.unique(groups, return_inverse=True)
+    by_group = np.argsort(place, kind="stable")
+    for rows in np.split(by_group, np.flatnonzero(np.diff(place[by_group])) + 1):
+        prefix = common_prefix([prompts.token_ids[row] for row in rows]) if can_share and len(rows) > 1 else 0
+        saved = prefix * (len(rows) - 1)
+        if saved and saved >= LEAST_SAVING * prompts.lengths[rows].sum() and _share_a_state(prompts, rows):
+            yield from _shared_batches(llm, form, prompts, rows, prefix, tokens_per_batch)
+        else:
+            alone.append(rows)
+    rest = np.concatenate(alone) if alone else np.array([], dtype=int)
+    for batch in batches_by_length(prompts.lengths[rest], tokens_per_batch):
+        rows = rest[batch]
+        yield rows, answer_logits(llm, form, prompts.batch(rows, llm.device))
+
+
+def _shares_prefixes(llm: LanguageModel, lengths: np.ndarray) -> bool:
+    """Whether every layer lets a token attend to all that came before it, over prompts this long."""
+    config = llm.model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    return config.model_type in SHARING_MODELS and (window is None or lengths.max(initial=0) <= window)
+
+
+def _share_a_state(prompts: PromptSet, rows: np.ndarray) -> bool:
+    return prompts.lens_states is None or bool((prompts.lens_states[rows] == prompts.lens_states[rows[0]]).all())
+
+
+def _shared_batches(
+    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, rows: np.ndarray, prefix: int, tokens_per_batch: int
+) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Rows and logits of one group: the prefix once, then its suffixes in batches."""
+    shared, state = SharedPrefix(), prompts.batch(rows[:1], llm.device).lens_states
+    costs = prompts.lengths[rows] - prefix + prompts.lengths[rows] // KEYS_PER_TOKEN
+    with attention_of(llm, ATTENTION), personalized(llm, state):
+        _packed_states(llm, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
+        for batch in batches_by_length(costs, tokens_per_batch):
+            chosen = rows[batch]
+            suffixes = [prompts.token_ids[row][prefix:] for row in chosen]
+            lengths = torch.tensor([len(suffix) for suffix in suffixes], device=llm.device)
+            shared.expect(lengths, prefix)
+            states = _packed_states(llm, shared, suffixes, start=prefix)
+            lens_logits = prompts.batch(chosen, llm.device).lens_logits
+            yield chosen, answer_difference(llm, form, states[lengths.cumsum(0) - 1], lens_logits)
+
+
+@contextmanager
+def attention_of(llm: LanguageModel, implementation: str) -> Iterator[None]:
+    """The LLM's forward passes inside use another attention function of transformers' registry."""
+    decoder = llm.model.get_decoder()
+    usual = decoder.config._attn_implementation
+    decoder.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        decoder.set_attn_implementation(usual)
+
+
+def _packed_states(llm: LanguageModel, shared: SharedPrefix, parts: list[list[int]], start: int) -> Tensor:
+    """Final hidden states of parts that each begin at position ``start``, packed into one row: (tokens, hidden)."""
+    positions = [start + place for part in parts for place in range(len(part))]
+    output = llm.model.get_decoder()(
+        input_ids=torch.tensor([[token for part in parts for token in part]], device=llm.device),
+        position_ids=torch.tensor([positions], device=llm.device),
+        use_cache=False,
+        shared_prefix=shared,
+    )
+    return output.last_hidden_state[0]
