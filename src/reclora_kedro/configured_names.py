@@ -25,6 +25,11 @@ def zoo_lens_names() -> tuple[str, ...]:
     return names_in(_parameters(), "lens_zoo", "lenses")
 
 
+def exported_variant() -> str:
+    """The adapter that users' LoRAs are exported from, named by ``export.variant``."""
+    return _parameters()["export"]["variant"]
+
+
 def _parameters() -> Mapping[str, Any]:
     """Those of the session's environment, or of conf/base where no session was opened."""
     if _of_the_session is not None:

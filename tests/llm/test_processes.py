@@ -44,10 +44,11 @@ def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_
         train(EndingStore(tmp_path / "one"))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     expected, expected_log = train(CheckpointStore(tmp_path / "one"))
-    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="2 processes failed, with exit code 1"):
+    with monkeypatch.context() as patch:
         for name, value in killing_environment(tmp_path / "killing", "moved:2").items():
             patch.setenv(name, value)
-        train(CheckpointStore(tmp_path / "two"), processes=2)
+        with pytest.raises(RuntimeError, match="2 processes failed, with exit code 1"):
+            train(CheckpointStore(tmp_path / "two"), processes=2)
     weights, log = train(CheckpointStore(tmp_path / "two"), processes=2)
     for step, store in ((4, "one"), (4, "two"), (6, "two")):
         assert f"Fine-tuning continues at step {step} of 8, from the checkpoint {tmp_path / store}" in caplog.text

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from peft import PeftModel, get_peft_model
+from peft import PeftConfig, PeftModel, get_peft_model
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
@@ -94,6 +94,29 @@ def load_adapter(model: Any, folder: str, lens_dim: int | None = None) -> PeftMo
         ValueError: the adapter is of an earlier version of this project, of another base LLM, or for lens states of
             another width.
     """
+    saved = saved_config(folder)
+    expected, found = saved.base_llm, describe_base_llm(model)
+    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
+        raise ValueError(
+            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
+            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
+            "of the catalog entry `base_llm` to the former, or train again, `kedro run --pipelines finetuning`."
+        )
+    if lens_dim is not None and saved.num_meta_loras > 1 and saved.lens_dim != lens_dim:
+        raise ValueError(
+            f"The adapter in {folder} was trained with lens states of width {saved.lens_dim} (gate_input "
+            f"{saved.gate_input}), but these are {lens_dim} wide: load the lens states of its own run, or train "
+            "again, `kedro run --pipelines finetuning`."
+        )
+    return PeftModel.from_pretrained(model, folder).eval()
+
+
+def saved_config(folder: str) -> RecLoraConfig:
+    """The configuration of a saved adapter.
+
+    Raises:
+        ValueError: it was saved by an earlier version of this project.
+    """
     saved = json.loads((Path(folder) / "adapter_config.json").read_text(encoding="utf-8"))
     missing = [name for name in NOT_IN_OLD_ADAPTERS if name not in saved]
     if missing:
@@ -101,37 +124,25 @@ def load_adapter(model: Any, folder: str, lens_dim: int | None = None) -> PeftMo
             f"The adapter in {folder} has no {' and no '.join(missing)}: it was saved by an earlier version of this "
             "project, whose gates are laid out differently. Train it again, `kedro run --pipelines finetuning`."
         )
-    expected, found = saved.get("base_llm"), describe_base_llm(model)
-    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
-        raise ValueError(
-            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
-            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
-            "of the catalog entry `base_llm` to the former, or train again, `kedro run --pipelines finetuning`."
-        )
-    if lens_dim is not None and saved["num_meta_loras"] > 1 and saved["lens_dim"] != lens_dim:
-        raise ValueError(
-            f"The adapter in {folder} was trained with lens states of width {saved['lens_dim']} (gate_input "
-            f"{saved['gate_input']}), but these are {lens_dim} wide: load the lens states of its own run, or train "
-            "again, `kedro run --pipelines finetuning`."
-        )
-    return PeftModel.from_pretrained(model, folder).eval()
+    return PeftConfig.from_pretrained(folder)
 
 
 def describe_base_llm(model: Any) -> dict[str, str]:
     """Name and fingerprint of a base LLM, by which an adapter knows the one that it was trained on.
 
-    The fingerprint is a digest of the vectors among its weights, the norms' and biases, rounded to bfloat16: those
-    that no quantisation touches. So it is the same in any precision and folder. A model without any vector, such as
-    one whose norms have no weights, is known by the shapes of its weights alone.
+    The fingerprint is a digest of the norms' weights, rounded to bfloat16: quantisation leaves them alone, so it is the
+    same in any precision and folder. Where norms have none it is of the biases, and without those of sizes alone. Two
+    models that share their norms, such as one and its copy with a merged LoRA, are not told apart.
 
     Args:
         model: a causal LM without an adapter.
     """
+    vectors = {name: weights for name, weights in sorted(model.named_parameters()) if weights.dim() == 1}
+    norms = {name: weights for name, weights in vectors.items() if name.endswith("weight")}
     digest = hashlib.sha256()
-    for name, weights in sorted(model.named_parameters()):
-        if weights.dim() == 1 and weights.is_floating_point():
-            rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
-            digest.update(name.encode() + rounded.astype("<i2").tobytes())
+    for name, weights in (norms or vectors).items():
+        rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+        digest.update(name.encode() + rounded.astype("<i2").tobytes())
     text = model.config.get_text_config()
     digest.update(f"{text.model_type} {text.hidden_size} {text.num_hidden_layers}".encode())
     folder = Path(model.name_or_path)

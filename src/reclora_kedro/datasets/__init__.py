@@ -1,1 +1,1 @@
-"""Kedro datasets that no package offers: a base LLM, a versioned PEFT adapter, and a training's checkpoints."""
+"""Kedro datasets that no package offers: a base LLM, a training's checkpoints, PEFT adapters and folders of them."""

@@ -1,12 +1,12 @@
 """A versioned folder with a PEFT adapter: ``adapter_config.json`` and ``adapter_model.safetensors``."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
+
+from reclora_kedro.datasets.whole_folder import whole_folder
 
 CONFIG_FILE = "adapter_config.json"
 
@@ -41,15 +41,9 @@ class PeftAdapterDataset(AbstractVersionedDataset[Any, str]):
 
     def save(self, data: Any) -> None:
         """Write the active adapter of a PEFT model; the base LLM is not copied."""
-        folder = Path(self._get_save_path())
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".draft-", dir=folder.parent) as parent:
-            draft = Path(parent) / "adapter"
+        with whole_folder(Path(self._get_save_path())) as draft:
             data.save_pretrained(draft)
             (draft / "README.md").unlink(missing_ok=True)
-            if folder.exists():
-                shutil.rmtree(folder)
-            draft.rename(folder)
 
     def preview(self) -> dict[str, Any]:
         """The adapter's configuration, for kedro-viz."""

@@ -1,0 +1,194 @@
+"""One user's LoRA out of a personalized one, as an ordinary PEFT checkpoint that any LoRA server loads."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer
+
+logger = logging.getLogger(__name__)
+
+
+def require_one_lora_a_user(config: RecLoraConfig) -> None:
+    """Refuse an adapter whose gates read the target item: a user has no single LoRA of their own then.
+
+    Raises:
+        ValueError: the gates read another lens state than ``user``.
+    """
+    if config.num_meta_loras > 1 and config.gate_input != "user":
+        raise ValueError(
+            f"The gates of this adapter read the lens state {config.gate_input!r}, which depends on the target item, "
+            "so a user's LoRA differs from item to item and cannot be exported. Set `gate_input: user` in its variant "
+            "under finetuning.variants and train it, or let export.variant name a variant that has it."
+        )
+
+
+@dataclass(frozen=True)
+class UserLoras:
+    """LoRAs of several users, ready to be written.
+
+    Attributes:
+        user_ids: whose they are.
+        config: the PEFT configuration that all of them share.
+        layers: the adapted layers, by their path in the base LLM.
+        weights: gate weights of each layer and user, shape (layers, users, N).
+        adapter_name: the personalized adapter, in the layers.
+        adapter: its configuration.
+        lens_weight: weight of the lens's logit that a server must add; None without a lens prior.
+        dtype: type of the base LLM, in which the LoRAs are written.
+    """
+
+    user_ids: list[Any]
+    config: LoraConfig
+    layers: dict[str, RecLoraLayer]
+    weights: Tensor
+    adapter_name: str
+    adapter: RecLoraConfig
+    lens_weight: float | None
+    dtype: torch.dtype
+
+    @property
+    def folders(self) -> list[str]:
+        """A name for each user's folder, from which the id can be read back (percent-encoded where it must be)."""
+        return [f"user_{quote(str(user_id), safe='')}" for user_id in self.user_ids]
+
+    @torch.no_grad()
+    def tensors(self, place: int) -> dict[str, Tensor]:
+        """The checkpoint of the user in that place: ``lora_A`` (rank × in) and ``lora_B`` (out × rank) a layer."""
+        tensors = {}
+        for (path, layer), weights in zip(self.layers.items(), self.weights[:, place], strict=True):
+            A, B = layer.reclora_A[self.adapter_name], layer.reclora_B[self.adapter_name]
+            for name, factor in zip("AB", lora_factors(A, B, weights, self.adapter), strict=True):
+                tensors[f"base_model.model.{path}.lora_{name}.weight"] = factor.to("cpu", self.dtype).contiguous()
+        return tensors
+
+    def table(self) -> list[dict[str, Any]]:
+        """One record a user: user_id, folder, rank and gate_entropy.
+
+        The entropy is the mean over the layers, as a share of log N: 1 for a plain average of the meta-LoRAs, 0 for one
+        of them; null where N is 1.
+        """
+        N = self.weights.shape[-1]
+        entropy = torch.special.entr(self.weights).sum(-1).mean(0) / math.log(max(N, 2))
+        return [
+            {"user_id": user_id, "folder": folder, "rank": self.config.r, "gate_entropy": share if N > 1 else None}
+            for user_id, folder, share in zip(self.user_ids, self.folders, entropy.tolist(), strict=True)
+        ]
+
+    def write(self, folder: Path) -> None:
+        """Write a folder a user, each a PEFT checkpoint of its own, and a README.md beside them."""
+        config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True)
+        metadata = {"format": "pt"} | ({} if self.lens_weight is None else {"lens_weight": str(self.lens_weight)})
+        for place, name in enumerate(tqdm(self.folders, desc="export", unit="user", disable=None)):
+            target = folder / name
+            target.mkdir(parents=True)
+            save_file(self.tensors(place), target / "adapter_model.safetensors", metadata)
+            (target / "adapter_config.json").write_text(config, encoding="utf-8")
+        (folder / "README.md").write_text(self.readme(), encoding="utf-8")
+
+    def readme(self) -> str:
+        """What the folder holds and what a server must do."""
+        lines = [
+            "# LoRAs of single users",
+            "",
+            f"{len(self.user_ids)} ordinary PEFT LoRA checkpoints of rank {self.config.r}, one folder a user, for the "
+            f"base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
+            "They hold what the users had rated when they were written.",
+        ]
+        if self.lens_weight is not None:
+            lines += ["", lens_prior_note(self.lens_weight)]
+        return "\n".join(lines) + "\n"
+
+
+def user_loras(adapted: PeftModel, lens_states: Tensor, user_ids: list[Any]) -> UserLoras:
+    """The LoRA of each user under a personalized adapter; all gates are computed in one batch.
+
+    With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
+    ``sum_of_products`` of rank N·r, or top_k·r where the routing keeps only so many.
+
+    Args:
+        adapted: a base LLM with a personalized adapter.
+        lens_states: the users' lens states of kind ``user``, shape (users, lens_dim).
+        user_ids: whose states they are, which also names the folders.
+
+    Raises:
+        ValueError: the gates read the target item, or the states are of another width than the adapter's.
+    """
+    config = adapted.active_peft_config
+    require_one_lora_a_user(config)
+    name = adapted.active_adapter
+    tuner = adapted.base_model
+    modules = tuner.model.named_modules()
+    layers = {path: part for path, part in modules if isinstance(part, RecLoraLayer) and name in part.reclora_A}
+    with torch.no_grad():
+        weights = tuner.gate_weights(lens_states)
+    if weights is None:
+        weights = torch.ones(1, len(user_ids), 1)
+    lens_weight = None if adapted.lens_weight is None else adapted.lens_weight.item()
+    if lens_weight is not None:
+        logger.warning(lens_prior_note(lens_weight))
+    return UserLoras(
+        user_ids,
+        lora_config(config),
+        layers,
+        weights.expand(len(layers), -1, -1),
+        name,
+        config,
+        lens_weight,
+        adapted.dtype,
+    )
+
+
+def lora_config(config: RecLoraConfig) -> LoraConfig:
+    """PEFT's configuration of a LoRA on the same layers, with the rank of a user's LoRA and the same scaling."""
+    meta_loras = (config.top_k or config.num_meta_loras) if config.composition == "sum_of_products" else 1
+    names = isinstance(config.target_modules, str)
+    return LoraConfig(
+        task_type=config.task_type,
+        base_model_name_or_path=config.base_model_name_or_path,
+        r=config.r * meta_loras,
+        lora_alpha=config.lora_alpha * meta_loras,
+        target_modules=config.target_modules,
+        exclude_modules=config.exclude_modules,
+        layers_to_transform=None if names else config.layers_to_transform,
+        inference_mode=True,
+    )
+
+
+def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -> tuple[Tensor, Tensor]:
+    """One user's LoRA of a layer.
+
+    Args:
+        A: down projections, shape (N, r, in).
+        B: up projections, shape (out, N, r).
+        weights: the user's gate weights, shape (N,).
+        config: names the composition and the routing.
+
+    Returns:
+        A LoRA's two factors, shapes (rank, in) and (out, rank).
+    """
+    weights = weights.to(A)
+    if config.composition == "product_of_sums":
+        return torch.einsum("n,nri->ri", weights, A), torch.einsum("n,onr->or", weights, B)
+    if config.top_k is not None:
+        weights, kept = weights.topk(config.top_k)
+        A, B = A[kept], B[:, kept]
+    return A.flatten(0, 1), (B * weights[:, None]).flatten(1)
+
+
+def lens_prior_note(lens_weight: float) -> str:
+    """What a server has to add for an adapter with a lens prior."""
+    return (
+        f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to the "
+        "LLM's logit of the answer, or scores will be off. The LoRAs alone don't hold it."
+    )

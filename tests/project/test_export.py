@@ -1,0 +1,94 @@
+"""Export on a finished run: one variant more, trained, and its users' LoRAs written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+EXPORT_NODES = ["compute_user_states", "export_adapters"]
+
+
+def kedro_run(project, **arguments):
+    """Run in a session of its own; the catalog afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test") as session:
+            session.run(**arguments)
+            return session.load_context().catalog
+
+
+def configure(project, export, **adapter):
+    """A variant `reclora_user` beside the others, and what to export of it."""
+    bootstrap_project(project)
+    with KedroSession.create(project, env="test") as session:
+        variant = session.load_context().config_loader["parameters"]["finetuning"]["variants"]["reclora"]
+    variant = json.loads(json.dumps(variant))
+    variant["adapter"] |= adapter
+    (project / "conf/test/parameters_export.yml").write_text(
+        json.dumps({"finetuning": {"variants": {"reclora_user": variant}}, "export": export})
+    )
+
+
+@pytest.fixture(scope="module")
+def project(finished_run, tmp_path_factory):
+    """A copy of the finished run with a trained variant whose gates read the user alone."""
+    project = tmp_path_factory.mktemp("export") / "project"
+    shutil.copytree(finished_run.project, project)
+    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3}, gate_input="user", lens_prior=True)
+    kedro_run(project, pipeline_names=["finetuning"], node_names=["reclora_user.train_adapter"])
+    return project
+
+
+def test_the_most_active_users_get_a_lora_each(project):
+    catalog = kedro_run(project, pipeline_names=["export"])
+    table = catalog.load("exported_adapters")
+    interactions = catalog.load("interactions").group_by("user_id").len().sort("len", descending=True)
+    assert interactions.head(3)["len"].to_list() == (
+        pl.DataFrame(table).join(interactions, on="user_id", how="left", maintain_order="left")["len"].to_list()
+    )
+    folder = Path(catalog.load("user_adapters"))
+    for record in table:
+        assert record["folder"] == f"user_{record['user_id']}"
+        assert 0 < record["gate_entropy"] <= 1
+        assert {path.name for path in (folder / record["folder"]).iterdir()} == {
+            "adapter_config.json", "adapter_model.safetensors"
+        }  # fmt: skip
+    assert "times the lens's logit" in (folder / "README.md").read_text()
+    assert catalog.get("user_adapters").preview()["adapters"] == 3
+    assert not list(folder.parent.glob(".draft-*"))
+
+
+def test_users_are_exported_by_id_and_an_unknown_one_is_refused_before_anything_is_written(project):
+    known = pl.read_parquet(next((project / "data/03_primary/users.parquet").glob("*/*")))["user_id"][-1]
+    configure(project, {"variant": "reclora_user", "users": [known], "most_active": None}, gate_input="user")
+    catalog = kedro_run(project, pipeline_names=["export"])
+    assert [record["user_id"] for record in catalog.load("exported_adapters")] == [known]
+    before = sorted((project / "data").rglob("*"))
+    configure(project, {"variant": "reclora_user", "users": [known, 987654], "most_active": None}, gate_input="user")
+    with pytest.raises(ValueError, match=r"export\.users names 987654, which"):
+        kedro_run(project, pipeline_names=["export"])
+    assert sorted((project / "data").rglob("*")) == before
+
+
+def test_gates_that_read_the_target_are_refused_before_anything_is_written(project):
+    configure(project, {"variant": "reclora", "users": None, "most_active": 3}, gate_input="user")
+    before = sorted((project / "data").rglob("*"))
+    with pytest.raises(ValueError, match=r"lens state 'target'.*Set `gate_input: user`"):
+        kedro_run(project, pipeline_names=["export"])
+    assert sorted((project / "data").rglob("*")) == before
+
+
+@pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 3), ([], None)])
+def test_users_are_named_or_counted(project, users, most_active):
+    configure(project, {"variant": "reclora_user", "users": users, "most_active": most_active}, gate_input="user")
+    with pytest.raises(Exception, match=r"export.users is .* and export.most_active is"):
+        kedro_run(project, pipeline_names=["export"])
+
+
+def test_the_default_run_exports_nothing(finished_run):
+    assert not finished_run.outputs & {"user_states", "user_adapters", "exported_adapters"}
