@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
-from reclora_kedro.llm.checkpoints import CheckpointStore  # noqa: F401  (for scripts)
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.llm.scoring import PromptSet

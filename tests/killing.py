@@ -28,10 +28,10 @@ def install():
         return left == 0
 
     def killing_sync(descriptor):
-        if Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(".draft-step-") and moment == "synced":
-            if count_down():
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
-                os.kill(os.getpid(), signal.SIGKILL)
+        is_draft = Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(".draft-step-")
+        if moment == "synced" and is_draft and count_down():
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
         sync(descriptor)
 
     def killing_move(self, target):

@@ -20,7 +20,8 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
 from peft import LoraConfig, get_peft_model
 
-from reclora_kedro.hooks import ErrorHooks, RunLockHooks, WholeSavesHooks
+from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
+from reclora_kedro.hooks import CheckpointHooks, ErrorHooks, RunLockHooks, WholeSavesHooks
 from reclora_kedro.hooks.refusal import RunRefusedError
 
 
@@ -40,6 +41,21 @@ def test_an_error_says_which_file_a_catalog_entry_is(tmp_path):
     ]
     assert notes(f"raw_interactions: failed to load {file}") == []
     assert notes("something else") == []
+
+
+def test_checkpoints_go_when_their_own_adapter_is_saved(tmp_path):
+    catalog = DataCatalog(
+        {f"{v}.checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / v)) for v in ("reclora", "shared_lora")}
+    )
+    for variant in ("reclora", "shared_lora"):
+        catalog.load(f"{variant}.checkpoints").save("run", 1, {}, {})
+    hooks = CheckpointHooks()
+    hooks.after_catalog_created(catalog)
+    for name in ("adapter", "reclora.training_log", "prompts"):
+        hooks.after_dataset_saved(name)
+    assert len(list(tmp_path.glob("*/run/*"))) == 2
+    hooks.after_dataset_saved("reclora.adapter")
+    assert [path.parts[-3] for path in tmp_path.glob("*/run/*")] == ["shared_lora"]
 
 
 # One run at a time

@@ -69,16 +69,24 @@ def gemma(weight, **settings):
     return model
 
 
-def test_norms_around_zero_and_biases_tell_base_llms_apart():
+def test_norms_around_zero_tell_base_llms_apart():
     assert describe_base_llm(gemma(0.1)) == describe_base_llm(gemma(0.1).bfloat16())
     assert describe_base_llm(gemma(0.1)) != describe_base_llm(gemma(0.11))
-    config = GPTNeoXConfig(
-        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-    )
-    first, second = GPTNeoXForCausalLM(config), GPTNeoXForCausalLM(config)
-    assert describe_base_llm(first) == describe_base_llm(second)
-    torch.nn.init.constant_(second.gpt_neox.layers[0].mlp.dense_4h_to_h.bias, 0.5)
-    assert describe_base_llm(first) != describe_base_llm(second)
+
+
+def test_biases_tell_base_llms_apart_whose_norms_have_no_weights():
+    models = []
+    for bias in (0.1, 0.1, 0.2):
+        config = GPTNeoXConfig(
+            vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
+        models.append(GPTNeoXForCausalLM(config))
+        for module in models[-1].modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.weight = None
+                torch.nn.init.constant_(module.bias, bias)
+    first, same, other = map(describe_base_llm, models)
+    assert first == same != other
 
 
 @pytest.mark.parametrize(

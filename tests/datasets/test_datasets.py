@@ -9,6 +9,7 @@ from peft import get_peft_model
 from reclora_kedro.adapters.personalized import load_adapter
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
+from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.datasets.peft_adapter import PeftAdapterDataset
 
 
@@ -61,3 +62,11 @@ def test_an_adapter_folder_holds_no_pickle(tiny_llm, tmp_path):
     files = sorted(path.name for path in (tmp_path / "adapter").iterdir())
     assert files == ["adapter_config.json", "adapter_model.safetensors"]
     assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["peft_type"] == "RECLORA"
+
+
+def test_checkpoints_are_found_by_the_next_session_and_not_saved_by_kedro(tmp_path):
+    dataset = CheckpointStoreDataset(filepath=f"{tmp_path}/checkpoints")
+    dataset.load().save("run", 1, {"weights": torch.ones(2)}, {"step": 1})
+    assert CheckpointStoreDataset(filepath=f"{tmp_path}/checkpoints").load().newest("run").values == {"step": 1}
+    with pytest.raises(DatasetError, match="the training writes them itself"):
+        dataset.save("a checkpoint")

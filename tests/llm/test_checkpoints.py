@@ -19,7 +19,7 @@ from reclora_kedro.llm.training import TrainingRun, fingerprint
 CPU = torch.device("cpu")
 
 
-class Interrupted(Exception):
+class RunEndedError(Exception):
     """Stands for whatever ends a run."""
 
 
@@ -32,7 +32,7 @@ class InterruptingStore(CheckpointStore):
 
     def save(self, *arguments):
         if self.left == 0:
-            raise Interrupted
+            raise RunEndedError
         self.left -= 1
         return super().save(*arguments)
 
@@ -58,7 +58,7 @@ def files(folder):
 @pytest.mark.parametrize("count", range(15))
 def test_a_run_that_ends_after_any_checkpoint_goes_on_as_if_it_had_not(count, tiny_llm_folder, undisturbed, tmp_path):
     if count < 14:
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunEndedError):
             few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, count))
     else:
         few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path))
@@ -69,7 +69,7 @@ def test_a_run_that_ends_after_any_checkpoint_goes_on_as_if_it_had_not(count, ti
 
 def test_several_interruptions_and_rare_checkpoints_change_nothing_either(tiny_llm_folder, undisturbed, tmp_path):
     for rows in (8, 40, 16):
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunEndedError):
             few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, 1), rows_per_checkpoint=rows)
     assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path)), undisturbed)
 
@@ -77,7 +77,10 @@ def test_several_interruptions_and_rare_checkpoints_change_nothing_either(tiny_l
 @pytest.mark.parametrize("kill_at", ["synced:1", "synced:4", "moved:7"])
 def test_a_killed_process_is_continued_to_the_last_bit(kill_at, tiny_llm_folder, undisturbed, tmp_path, caplog):
     store = tmp_path / "checkpoints"
-    code = f"from few_rows import few_rows_training, CheckpointStore; few_rows_training({str(tiny_llm_folder)!r}, CheckpointStore({str(store)!r}))"
+    code = (
+        "from few_rows import few_rows_training; from reclora_kedro.llm.checkpoints import CheckpointStore;"
+        f"few_rows_training({str(tiny_llm_folder)!r}, CheckpointStore({str(store)!r}))"
+    )
     ended = subprocess.run([sys.executable, "-c", code], env=killing_environment(tmp_path / "killing", kill_at))
     assert ended.returncode == -9
     moment, written = kill_at.split(":")
@@ -144,7 +147,7 @@ def test_a_run_is_known_by_all_that_decides_its_result_and_by_nothing_else(tiny_
 
 
 def test_another_runs_checkpoint_is_left_alone_and_not_continued(tiny_llm_folder, tmp_path, caplog):
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunEndedError):
         few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, 5))
     before = files(tmp_path)
     alone, _ = few_rows_training(tiny_llm_folder, learning_rate=1e-3)
@@ -159,7 +162,7 @@ def test_another_runs_checkpoint_is_left_alone_and_not_continued(tiny_llm_folder
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_a_full_disk_is_said_and_leaves_the_earlier_checkpoint(failing, tiny_llm_folder, tmp_path, monkeypatch):
-    with pytest.raises(Interrupted):
+    with pytest.raises(RunEndedError):
         few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, 3))
     before = files(tmp_path)
 
@@ -193,9 +196,10 @@ def test_weights_that_are_not_finite_are_never_written(tiny_llm):
 
 def test_random_states_come_back():
     def draw():
-        return random.gauss(), random.random(), np.random.normal(), np.random.random(), torch.rand(3).tolist()
+        from_numpy = np.random.normal(), np.random.random()  # noqa: NPY002
+        return from_numpy, random.gauss(), random.random(), torch.rand(3).tolist()
 
-    random.gauss(), np.random.normal()  # each keeps a second draw for later
+    random.gauss(), np.random.normal()  # noqa: NPY002  # each keeps a second draw for later
     states = random_states(CPU)
     first = draw()
     draw()

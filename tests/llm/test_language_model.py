@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from reclora_kedro.llm import language_model
 from reclora_kedro.llm.devices import choose_device, choose_dtype
-from reclora_kedro.llm.language_model import load_language_model
+from reclora_kedro.llm.language_model import load_language_model, quantization_config
 from reclora_kedro.package_files import package_file
 
 
@@ -44,6 +45,34 @@ def test_dtype_and_device_are_chosen_or_named():
     assert choose_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+GPU = torch.device("cuda")
+
+
+def test_weights_are_quantised_as_the_papers_do(monkeypatch):
+    monkeypatch.setattr(language_model, "find_spec", lambda name: name)
+    assert quantization_config(None, torch.bfloat16, GPU) is None
+    assert quantization_config("8bit", torch.bfloat16, GPU).load_in_8bit
+    four = quantization_config("4bit", torch.bfloat16, GPU)
+    assert (four.load_in_4bit, four.bnb_4bit_quant_type, four.bnb_4bit_use_double_quant) == (True, "nf4", True)
+    assert four.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+def test_quantisation_that_is_not_possible_is_refused_with_the_way_out(tiny_llm_folder, monkeypatch):
+    with pytest.raises(ValueError, match="is '4bits'; expected 8bit, 4bit or null"):
+        quantization_config("4bits", torch.bfloat16, GPU)
+    with pytest.raises(ValueError, match=r"needs an NVIDIA GPU, but .* device cpu: set quantization to null"):
+        load_language_model(str(tiny_llm_folder), device="cpu", quantization="8bit")
+    monkeypatch.setattr(language_model, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"needs bitsandbytes: `pip install -e '\.\[gpu\]'`"):
+        quantization_config("8bit", torch.bfloat16, GPU)
+
+
+def test_the_arguments_of_an_llm_load_the_same_again(tiny_llm):
+    again = load_language_model(**tiny_llm.arguments)
+    assert again.arguments == tiny_llm.arguments
+    assert all(torch.equal(*pair) for pair in zip(again.model.parameters(), tiny_llm.model.parameters(), strict=True))
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.llm import scoring
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.prompts import PromptFormat
@@ -161,3 +162,24 @@ def test_embeddings_are_means_of_last_hidden_states_whatever_the_batch(tiny_llm)
     with torch.no_grad():
         states = tiny_llm.last_hidden_states(torch.tensor([ids]))[0]
     np.testing.assert_allclose(embeddings[2], states.mean(0).numpy(), atol=1e-5)
+
+
+def test_scores_are_the_same_where_the_memory_suffices_for_two_prompts_only(tiny_llm, monkeypatch):
+    llm, prompts = with_adapter(tiny_llm), random_prompts()
+    expected = score_prompts(llm, FORM, prompts, 10_000, "")
+
+    def little_memory(llm, form, batch):
+        if len(batch.last) > 2:
+            raise torch.OutOfMemoryError
+        return answer_logits(llm, form, batch)
+
+    monkeypatch.setattr(scoring, "answer_logits", little_memory)
+    np.testing.assert_allclose(score_prompts(llm, FORM, prompts, 10_000, ""), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 20])
+def test_shares_of_several_processes_are_whole_together(tiny_llm, processes):
+    llm, prompts = with_adapter(tiny_llm), random_prompts()
+    shares = [score_prompts(llm, FORM, prompts, 64, "", (process, processes)) for process in range(processes)]
+    np.testing.assert_allclose(sum(shares), score_prompts(llm, FORM, prompts, 64, ""), atol=1e-6)
+    assert all((share > 0).sum() <= -(-9 // processes) for share in shares)

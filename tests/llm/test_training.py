@@ -1,14 +1,22 @@
+from dataclasses import replace
+
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from accelerate import Accelerator
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from transformers import get_linear_schedule_with_warmup
 
-from few_rows import FORM, adapter_config, lens_decides, training_config
+from few_rows import FORM, adapter_config, few_rows_training, lens_decides, training_config
 from reclora_kedro.adapters.personalized import load_adapter, new_adapter
+from reclora_kedro.llm import training
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.llm.scoring import score_prompts
-from reclora_kedro.llm.training import set_gradients, train_adapter
+from reclora_kedro.llm.checkpoints import CheckpointStore
+from reclora_kedro.llm.scoring import answer_logits, score_prompts
+from reclora_kedro.llm.training import learning_rate_share, set_gradients, train_adapter
 
 
 def train(llm, config=None, rows=128, **adapter):
@@ -68,7 +76,7 @@ def gradients(llm, rows, budget=10_000, checkpointing=False, dropout=0.0):
     prompts = lens_decides(32)
     adapted = llm.with_model(new_adapter(llm.model, adapter_config(gate_dropout=dropout), prompts.lens_states, 3))
     if checkpointing:
-        adapted.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        adapted.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     weights = {name: w for name, w in adapted.model.named_parameters() if w.requires_grad}
     with torch.no_grad():
         for name, tensor in weights.items():
@@ -77,7 +85,7 @@ def gradients(llm, rows, budget=10_000, checkpointing=False, dropout=0.0):
     torch.manual_seed(0)
     budget = budget if isinstance(budget, TokenBudget) else TokenBudget(budget)
     losses = set_gradients(adapted, FORM, prompts, rows, weights.values(), budget, Accelerator())
-    adapted.model.gradient_checkpointing_disable()
+    adapted.model.activation_checkpointing_disable()
     adapted.model.unload()
     return losses, {name: w.grad for name, w in weights.items()}
 
@@ -101,8 +109,38 @@ def test_the_gradient_is_that_of_the_mean_loss(tiny_llm):
 
 
 def test_layers_computed_again_have_the_same_gradient_dropout_included(tiny_llm):
-    rows = np.arange(32)
-    assert_same(gradients(tiny_llm, rows, checkpointing=True, dropout=0.5), gradients(tiny_llm, rows, dropout=0.5))
+    rows, passes = np.arange(32), []
+    note = tiny_llm.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: passes.append(1))
+    plain = gradients(tiny_llm, rows, dropout=0.5)
+    assert len(passes) == 1
+    assert_same(gradients(tiny_llm, rows, checkpointing=True, dropout=0.5), plain)
+    assert len(passes) == 3
+    note.remove()
+
+
+@pytest.mark.parametrize("moment", ["forward", "backward"])
+def test_a_step_that_exceeds_the_memory_keeps_its_gradient(moment, tiny_llm, monkeypatch):
+    rows, expected = np.arange(32), gradients(tiny_llm, np.arange(32))
+
+    def little_memory(llm, form, batch):
+        logits = answer_logits(llm, form, batch)
+        if len(batch.last) > 5 and moment == "forward":
+            raise torch.OutOfMemoryError
+        return logits
+
+    def out_of_memory(gradient):
+        if len(gradient) > 5:
+            raise torch.OutOfMemoryError
+
+    # The first layer is the last that the backward pass meets: all others have their gradients by then.
+    handle = tiny_llm.model.model.layers[0].mlp.register_forward_hook(
+        lambda module, inputs, output: output.register_hook(out_of_memory) and None if moment == "backward" else None
+    )
+    monkeypatch.setattr(training, "answer_logits", little_memory)
+    budget = TokenBudget(10_000)
+    assert_same(gradients(tiny_llm, rows, budget), expected)
+    assert budget.tokens < 32 * 20 / 4
+    handle.remove()
 
 
 def test_only_the_adapter_changes(tiny_llm):
@@ -112,9 +150,90 @@ def test_only_the_adapter_changes(tiny_llm):
     assert all(torch.equal(weights, before[name]) for name, weights in base.named_parameters())
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(tiny_llm):
+def test_a_loss_that_is_not_finite_stops_the_training(tiny_llm, tmp_path):
     with pytest.raises(FloatingPointError, match="lower finetuning's learning_rate"):
         train(tiny_llm, training_config(learning_rate=1e30, max_gradient_norm=1e30))
+
+
+def test_the_rows_of_a_loss_that_is_not_finite_are_named_and_the_last_checkpoint_stays(tiny_llm, tmp_path):
+    few_shot, store = lens_decides(128), CheckpointStore(tmp_path)
+    config = training_config(epochs=1, rows_per_checkpoint=16)
+    bad = training.planned_steps(few_shot.lengths, config)[5][[2, 7]]
+    few_shot = replace(few_shot, rows=few_shot.rows + 1000)
+    adapted = tiny_llm.with_model(new_adapter(tiny_llm.model, adapter_config(), few_shot.lens_states, seed=3))
+    few_shot.lens_states[bad] = float("inf")
+    named = f"{bad[0] + 1000}, {bad[1] + 1000}"
+    run = training.fingerprint(adapted, FORM, few_shot, lens_decides(seed=1), config)
+    with pytest.raises(FloatingPointError, match=f"loss is nan at step 6 of 8, in row {named} of the samples"):
+        train_adapter(adapted, FORM, few_shot, lens_decides(seed=1), config, store)
+    kept = store.newest(run)
+    assert kept.values["step"] == 5
+    assert all(tensor.isfinite().all() for name, tensor in kept.tensors.items() if "random" not in name)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_step(tiny_llm, monkeypatch):
+    few_shot = lens_decides(16)
+    adapted = tiny_llm.with_model(new_adapter(tiny_llm.model, adapter_config(), few_shot.lens_states, seed=3))
+    before = {name: weights.clone() for name, weights in adapted.model.named_parameters()}
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
+    with pytest.raises(FloatingPointError, match=r"gradient's norm is inf at step 1 of 8, in row \d+, "):
+        train_adapter(adapted, FORM, few_shot, lens_decides(seed=1), training_config())
+    assert all(torch.equal(weights, before[name]) for name, weights in adapted.model.named_parameters())
+
+
+@given(st.integers(1, 300), st.floats(0, 0.99), st.sampled_from(["linear", "cosine"]))
+def test_the_learning_rate_rises_to_its_peak_and_falls_towards_zero_in_the_steps_that_run(steps, warmup, schedule):
+    config = training_config(warmup_share=warmup, schedule=schedule)
+    shares = [learning_rate_share(step, steps, config) for step in range(steps)]
+    peak = round(warmup * steps)
+    assert np.all(np.diff(shares[: peak + 1]) > 0)
+    assert np.all(np.diff(shares[peak:]) < 0)
+    assert all(0 <= share <= 1 for share in shares)
+    if peak < steps:
+        assert shares[peak] == pytest.approx(1)
+        assert learning_rate_share(steps, steps, config) == pytest.approx(0)
+
+
+def test_the_linear_schedule_is_that_of_transformers():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    expected = get_linear_schedule_with_warmup(optimizer, 4, 37)
+    for step in range(37):
+        assert learning_rate_share(step, 37, training_config()) == expected.get_last_lr()[0]
+        optimizer.step()
+        expected.step()
+
+
+def test_training_stops_when_validations_get_no_better(tiny_llm, monkeypatch):
+    aucs = iter([0.6, 0.7, 0.65, 0.7, 0.9])
+    monkeypatch.setattr(training, "roc_auc_score", lambda *_: next(aucs))
+    _, log = train(tiny_llm, training_config(patience=2, rows_per_validation=48))
+    assert log["validation_auc"].drop_nulls().to_list() == [0.6, 0.7, 0.65, 0.7]
+    assert log["rows"].filter(log["validation_auc"].is_not_null()).to_list() == [48, 96, 144, 192]
+    assert log["rows"][-1] == 192
+
+
+@pytest.mark.parametrize(("rows_per_validation", "expected"), [(1, [16, 32, 48]), (20, [32, 48]), (1000, [48])])
+def test_validations_come_every_so_many_rows_and_at_the_end(rows_per_validation, expected, tiny_llm):
+    _, log = train(tiny_llm, training_config(epochs=1, rows_per_validation=rows_per_validation), rows=48)
+    validated = log.filter(pl.col("validation_auc").is_not_null())
+    assert validated["rows"].to_list() == expected
+    assert validated["gate_entropy"].is_between(0, 1).all()
+    assert log["learning_rate"].max() <= 2e-2
+
+
+def test_one_shared_lora_has_no_gates_to_log(tiny_llm):
+    _, log = train(tiny_llm, training_config(epochs=1), num_meta_loras=1)
+    assert log["gate_entropy"].null_count() == log.height
+
+
+def test_gradient_checkpointing_changes_no_result(tiny_llm_folder):
+    weights, log = few_rows_training(tiny_llm_folder, gradient_checkpointing=True)
+    expected, expected_log = few_rows_training(tiny_llm_folder)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-4, rtol=1e-3)
+    assert log["validation_auc"].to_list() == pytest.approx(
+        expected_log["validation_auc"].to_list(), abs=1e-3, nan_ok=True
+    )
 
 
 def test_an_unknown_target_module_is_refused_with_the_names_there_are(tiny_llm):

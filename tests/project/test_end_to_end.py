@@ -1,13 +1,20 @@
 """The whole DAG on a fabricated log with a tiny random LLM, and what stands in the catalog afterwards."""
 
 import json
+import logging
+import shutil
+import subprocess
+import sys
 
 import polars as pl
 import pytest
+import torch
 import yaml
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from safetensors.torch import load_file
 
+from killing import killing_environment
 from reclora_kedro.lens import LENSES
 
 MODELS = ["lens", "untrained", "shared_lora", "reclora"]
@@ -122,6 +129,30 @@ def test_a_run_that_stopped_goes_on_where_it_was(finished_run):
     catalog = kedro_run(finished_run.project, only_missing_outputs=True)
     assert catalog.load("scores").height > 0
     assert not any(name.endswith("train_adapter") for name in catalog.load("run_manifest")["nodes"])
+
+
+def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(finished_run, tmp_path, caplog):
+    project = shutil.copytree(finished_run.project, tmp_path / "project")
+    for folder in project.glob("data/0*/reclora"):
+        shutil.rmtree(folder)
+    command = ["kedro", "run", "--env=test", "--only-missing-outputs"]
+    command += ["--params=finetuning.variants.reclora.training.rows_per_checkpoint=16"]
+    environment = killing_environment(tmp_path / "killing", "moved:2")
+    killed = subprocess.run([sys.executable, "-m", *command], cwd=project, env=environment, capture_output=True)
+    assert killed.returncode == -9, killed.stderr
+    assert not list(project.glob("data/06_models/reclora/adapter/*"))
+    assert list(project.glob("data/06_models/reclora/checkpoints/*/step-00000004-*"))
+
+    caplog.set_level(logging.INFO, "reclora_kedro")
+    catalog = kedro_run(project, only_missing_outputs=True)
+    assert "Fine-tuning continues at step 5 of 8" in caplog.text
+    assert catalog.load("run_manifest")["nodes"][0] == "reclora.train_adapter"
+    assert not list(project.glob("data/06_models/reclora/checkpoints/*"))
+    weights, expected = (
+        load_file(f"{run.load('reclora.adapter')}/adapter_model.safetensors") for run in (catalog, finished_run.catalog)
+    )
+    assert weights.keys() == expected.keys()
+    assert all(torch.equal(weights[name], expected[name]) for name in weights)
 
 
 def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fabricated_project):

@@ -130,18 +130,19 @@ def saved_config(folder: str) -> RecLoraConfig:
 def describe_base_llm(model: Any) -> dict[str, str]:
     """Name and fingerprint of a base LLM, by which an adapter knows the one that it was trained on.
 
-    The fingerprint is a digest of the vectors among its weights, the norms' and biases, rounded to bfloat16: those
-    that no quantisation touches. So it is the same in any precision and folder. A model without any vector, such as
-    one whose norms have no weights, is known by the shapes of its weights alone.
+    The fingerprint is a digest of the norms' weights, rounded to bfloat16: quantisation leaves them alone, so it is the
+    same in any precision and folder. Where norms have none it is of the biases, and without those of sizes alone. Two
+    models that share their norms, such as one and its copy with a merged LoRA, are not told apart.
 
     Args:
         model: a causal LM without an adapter.
     """
+    vectors = {name: weights for name, weights in sorted(model.named_parameters()) if weights.dim() == 1}
+    norms = {name: weights for name, weights in vectors.items() if name.endswith("weight")}
     digest = hashlib.sha256()
-    for name, weights in sorted(model.named_parameters()):
-        if weights.dim() == 1 and weights.is_floating_point():
-            rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
-            digest.update(name.encode() + rounded.astype("<i2").tobytes())
+    for name, weights in (norms or vectors).items():
+        rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+        digest.update(name.encode() + rounded.astype("<i2").tobytes())
     text = model.config.get_text_config()
     digest.update(f"{text.model_type} {text.hidden_size} {text.num_hidden_layers}".encode())
     folder = Path(model.name_or_path)

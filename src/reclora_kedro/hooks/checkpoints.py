@@ -15,6 +15,5 @@ class CheckpointHooks:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Let go of the checkpoints of an adapter that is saved."""
-        variant, _, saved = dataset_name.rpartition(".")
-        if saved == "adapter":
-            self._catalog.load(f"{variant}.checkpoints").clear()
+        if dataset_name.endswith(".adapter"):
+            self._catalog.load(f"{dataset_name.removesuffix('adapter')}checkpoints").clear()

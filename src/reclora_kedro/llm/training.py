@@ -210,7 +210,7 @@ def train_adapter(
     if checkpoints and (saved := checkpoints.newest(identity)):
         go_on_from(saved, run, llm.device, accelerator)
     if config.gradient_checkpointing:
-        llm.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        llm.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     budget = TokenBudget(config.tokens_per_batch)
     start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
     total = sum(map(len, plan))
