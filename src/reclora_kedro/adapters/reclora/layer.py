@@ -6,22 +6,18 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 
 
 def personalized_update(
-    output: Tensor, x: Tensor, A: Tensor, B: Tensor, weights: Tensor | None, composition: str, scaling: float
+    x: Tensor, A: Tensor, B: Tensor, weights: Tensor | None, composition: str, scaling: float
 ) -> Tensor:
-    """A layer's output plus what the mixed LoRA adds to it, without ever forming a full matrix per sample.
-
-    ``sum_of_products`` adds Σ α_k B_k A_k x: two plain matrix products with the stacked A (N·r × in) and B (out × N·r),
-    z = A x scaled by α between them. ``product_of_sums`` adds (Σ α_k B_k)(Σ α_k A_k) x: each sample's factors of rank r
-    are mixed first, which is N times less work on its tokens.
+    """What the mixed LoRA adds to a layer's output, without ever forming a full matrix per sample.
 
     Args:
-        output: what the layer gives without an adapter, shape (batch, ..., out); overwritten where autograd is off.
         x: layer input, shape (batch, ..., in).
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
@@ -30,20 +26,92 @@ def personalized_update(
         scaling: ``lora_alpha / r``.
 
     Returns:
-        The adapted output, shape (batch, ..., out), in the type of ``x``.
+        The update, shape (batch, ..., out), in the type of ``x``.
     """
-    recorded = torch.is_grad_enabled()
+    down, up, alpha = mixed_factors(A, B, weights, composition, scaling, x.dtype)
+    z = x.reshape(len(x), -1, x.shape[-1]) @ down.mT
+    if alpha is not None:
+        z = z * alpha[:, None]
+    return (z @ up.mT).view(*x.shape[:-1], -1)
+
+
+def mixed_factors(
+    A: Tensor, B: Tensor, weights: Tensor | None, composition: str, scaling: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Matrices of which a sample's update is ``up diag(alpha) down x``.
+
+    ``sum_of_products``, Σ α_k B_k A_k, stacks A and B once for all samples and scales between them: (N·r, in),
+    (out, N·r) and (batch, N·r). ``product_of_sums``, (Σ α_k B_k)(Σ α_k A_k), mixes each sample's factors of rank r
+    first, which is N times less work on its tokens: (batch, r, in), (batch, out, r) and None.
+    """
     if weights is not None and composition == "product_of_sums":
-        down = torch.einsum("bn,nri->bri", weights.to(A), A).to(x.dtype)
-        up = torch.einsum("bn,onr->bor", weights.to(B) * scaling, B).to(x.dtype)
-        add = torch.baddbmm if recorded else Tensor.baddbmm_
-        tokens, flat = x.reshape(len(x), -1, x.shape[-1]), output.reshape(len(x), -1, output.shape[-1])
-        return add(flat, tokens @ down.mT, up.mT).view_as(output)
-    z = F.linear(x, A.flatten(0, 1).to(x.dtype))
-    if weights is not None:
-        z = z * weights.to(x.dtype).repeat_interleave(A.shape[1], dim=1).view(len(x), *[1] * (x.dim() - 2), -1)
-    add = torch.addmm if recorded else Tensor.addmm_
-    return add(output.flatten(0, -2), z.flatten(0, -2), (B.flatten(1) * scaling).to(x.dtype).T).view_as(output)
+        down = torch.einsum("bn,nri->bri", weights.to(A), A)
+        up = torch.einsum("bn,onr->bor", weights.to(B) * scaling, B)
+        return down.to(dtype), up.to(dtype), None
+    alpha = None if weights is None else weights.to(dtype).repeat_interleave(A.shape[1], dim=1)
+    return A.flatten(0, 1).to(dtype), (B.flatten(1) * scaling).to(dtype), alpha
+
+
+class AdaptedLinear(torch.autograd.Function):
+    """A frozen linear layer and its update in one step, ``W x + b + up diag(alpha) down x``.
+
+    The update is added to the layer's own output, and its part of the input's gradient to the layer's, by the matrix
+    products themselves: nothing as large as the input or the output is written twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, alpha: Tensor | None
+    ) -> Tensor:
+        """The output, shape (batch, tokens, out), for ``x`` of shape (batch, tokens, in); see :func:`mixed_factors`."""
+        output = F.linear(x, weight, bias)
+        z = x @ down.mT
+        add_product(output, z if alpha is None else z * alpha[:, None], up.mT)
+        ctx.save_for_backward(x, weight, down, up, alpha, z)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the input, the two factors and alpha; the layer itself is frozen."""
+        x, weight, down, up, alpha, z = ctx.saved_tensors
+        z_gradient, alpha_gradient = gradient @ up, None
+        if alpha is not None:
+            alpha_gradient = (z_gradient * z).sum(dim=1)
+            z, z_gradient = z * alpha[:, None], z_gradient * alpha[:, None]
+        shared = down.dim() == 2
+        down_gradient, up_gradient = over_tokens(z_gradient, x, shared), over_tokens(gradient, z, shared)
+        x_gradient = None
+        if ctx.needs_input_grad[0]:
+            x_gradient = gradient @ weight
+            add_product(x_gradient, z_gradient, down)
+        return x_gradient, None, None, down_gradient, up_gradient, alpha_gradient
+
+
+def add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left @ right`` in place; ``right`` is one matrix for all samples, or one for each."""
+    if right.dim() == 2:
+        target.flatten(0, 1).addmm_(left.flatten(0, 1), right)
+    else:
+        target.baddbmm_(left, right)
+
+
+def over_tokens(left: Tensor, right: Tensor, shared: bool) -> Tensor:
+    """``leftᵀ right`` over all tokens together where the matrix is shared, or over each sample's."""
+    return left.flatten(0, 1).mT @ right.flatten(0, 1) if shared else left.mT @ right
+
+
+def is_plain(linear: nn.Module, x: Tensor) -> bool:
+    """Whether a layer does no more than a frozen ``F.linear``: not quantised, hooked, autocast or trained."""
+    return (
+        type(linear) is nn.Linear
+        and not linear.weight.requires_grad
+        and (linear.bias is None or not linear.bias.requires_grad)
+        and not (linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks)
+        and "forward" not in vars(linear)
+        and x.dtype == linear.weight.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    )
 
 
 class RecLoraLayer(nn.Module, BaseTunerLayer):
@@ -85,24 +153,24 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
         Raises:
             ValueError: an active adapter needs lens states, and none were given.
         """
-        result = self.base_layer(x, *args, **kwargs)
-        if self.disable_adapters:
-            return result
-        for name in self.active_adapters:
-            if name in self.reclora_A:
-                config = self.configs[name]
-                if config.num_meta_loras > 1 and name not in self.gate_weights:
-                    raise ValueError(
-                        f"The adapter {name!r} routes {config.num_meta_loras} meta-LoRAs by lens states, but none were "
-                        f"given: call the model with lens_states=h, h of shape (batch, {config.lens_dim})."
-                    )
-                result = personalized_update(
-                    result,
-                    x,
-                    self.reclora_A[name],
-                    self.reclora_B[name],
-                    self.gate_weights.get(name),
-                    config.composition,
-                    config.lora_alpha / config.r,
-                )
-        return result
+        names = [] if self.disable_adapters else [name for name in self.active_adapters if name in self.reclora_A]
+        if len(names) == 1 and is_plain(self.base_layer, x):
+            tokens = x.reshape(len(x), -1, x.shape[-1])
+            factors = mixed_factors(*self._parts(names[0]), x.dtype)
+            output = AdaptedLinear.apply(tokens, self.base_layer.weight, self.base_layer.bias, *factors)
+            return output.view(*x.shape[:-1], -1)
+        output = self.base_layer(x, *args, **kwargs)
+        for name in names:
+            output = output + personalized_update(x, *self._parts(name))
+        return output
+
+    def _parts(self, name: str) -> tuple[Tensor, Tensor, Tensor | None, str, float]:
+        """What :func:`mixed_factors` reads of an adapter."""
+        config = self.configs[name]
+        if config.num_meta_loras > 1 and name not in self.gate_weights:
+            raise ValueError(
+                f"The adapter {name!r} routes {config.num_meta_loras} meta-LoRAs by lens states, but none were "
+                f"given: call the model with lens_states=h, h of shape (batch, {config.lens_dim})."
+            )
+        weights, scaling = self.gate_weights.get(name), config.lora_alpha / config.r
+        return self.reclora_A[name], self.reclora_B[name], weights, config.composition, scaling
