@@ -9,16 +9,15 @@ with at least 1,000 earlier events each. Every measurement runs in a process of 
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -28,6 +27,7 @@ import torch
 from measuring import peak_gib, reset_peak
 from plotly.subplots import make_subplots
 from results import publish
+from running import BENCHMARKS, ROOT, Project, open_project, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
@@ -38,8 +38,6 @@ from reclora_kedro.interactions.splits import assign_splits
 from reclora_kedro.lens import training
 from reclora_kedro.lens.config import LensConfig
 
-ROOT = Path(__file__).parents[1]
-BENCHMARKS = ROOT / "benchmarks"
 PEERS_VENV = ROOT / ".venv-peers"
 OURS = "reclora-kedro"
 PEERS = {"DeepCTR-Torch 0.3.0": "peers.deepctr_din", "FuxiCTR 2.3.10": "peers.fuxictr_din"}
@@ -78,24 +76,6 @@ class LensData:
             item_embeddings=np.load(folder / "item_embeddings.npy"),
             **{name: pl.read_parquet(folder / f"{name}.parquet") for name in ("samples", "items", "users")},
         )
-
-
-class Project(NamedTuple):
-    """The parameters and raw tables of conf/base."""
-
-    parameters: dict[str, Any]
-    load: Callable[[str], Any]
-
-
-def open_project() -> Project:
-    """The project as `kedro run` sees it; Kedro is imported here, since measuring processes need none."""
-    from kedro.framework.session import KedroSession
-    from kedro.framework.startup import bootstrap_project
-
-    bootstrap_project(ROOT)
-    with KedroSession.create(ROOT) as session:
-        context = session.load_context()
-        return Project(context.params, context.catalog.load)
 
 
 def movielens(project: Project) -> LensData:
@@ -170,13 +150,6 @@ def make_peers_venv() -> None:
     subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, PEERS_VENV], check=True)
     requirements = ["-r", BENCHMARKS / "peers" / "requirements.txt", "-c", ROOT / "requirements.lock"]
     subprocess.run([uv, "pip", "install", "--quiet", "--python", PEERS_VENV, *requirements], check=True)
-
-
-def run(command: list[str], threads: int) -> dict[str, Any]:
-    """What a measuring process prints on its last line."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=BENCHMARKS, env=environment)
-    return json.loads(output.stdout.splitlines()[-1])
 
 
 def measure(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""The project as `kedro run` sees it, and processes that measure one thing each."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+BENCHMARKS = Path(__file__).parent
+ROOT = BENCHMARKS.parent
+
+
+class Project(NamedTuple):
+    """The parameters and raw tables of conf/base."""
+
+    parameters: dict[str, Any]
+    load: Callable[[str], Any]
+
+
+def open_project() -> Project:
+    """The project as `kedro run` sees it; Kedro is imported here, since measuring processes need none."""
+    from kedro.framework.session import KedroSession
+    from kedro.framework.startup import bootstrap_project
+
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT) as session:
+        context = session.load_context()
+        return Project(context.params, context.catalog.load)
+
+
+def run(command: list[str], threads: int) -> Any:
+    """What a measuring process prints on its last line."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=BENCHMARKS, env=environment)
+    return json.loads(output.stdout.splitlines()[-1])
