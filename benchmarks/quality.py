@@ -10,7 +10,6 @@ on, and `--models` adds some. All adapters are in the last layers, so the layers
 
 import argparse
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,9 @@ import plotly.graph_objects as go
 import polars as pl
 import torch
 from frozen_layers import LastLayers, with_frozen_layers
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from plotly.subplots import make_subplots
 from results import FOLDER, publish
+from running import ROOT, Project, open_project
 from torch import Tensor
 
 from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
@@ -44,7 +42,6 @@ from reclora_kedro.llm.prompts import build_prompts, prompt_format
 from reclora_kedro.llm.scoring import PromptSet, prompt_set, score_prompts
 from reclora_kedro.llm.training import TrainingConfig, train_adapter
 
-ROOT = Path(__file__).parents[1]
 AVERAGE = "average of shared_lora and lens"
 CHECKPOINT_ROWS = 500  # validation rows that choose a checkpoint; all of them choose settings
 # By name: what differs from the adapter `reclora` of conf/, and which lens states the few-shot rows have.
@@ -64,14 +61,6 @@ MODELS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-class Project(NamedTuple):
-    """An environment's parameters and raw tables."""
-
-    name: str
-    parameters: dict[str, Any]
-    load: Any
-
-
 class Tables(NamedTuple):
     """What does not depend on a seed."""
 
@@ -87,14 +76,6 @@ class Draw(NamedTuple):
 
     prompts: pl.DataFrame
     states: dict[str, dict[str, Tensor]]
-
-
-def open_project(environment: str) -> Project:
-    """The project as `kedro run --env` sees it."""
-    bootstrap_project(ROOT)
-    with KedroSession.create(ROOT, env=environment) as session:
-        context = session.load_context()
-        return Project(environment, context.params, context.catalog.load)
 
 
 def prepare(project: Project, llm: LanguageModel) -> Tables:
@@ -130,7 +111,7 @@ def draw_rows(project: Project, tables: Tables, llm: LanguageModel, seed: int, f
     for how in sorted(fitted):
         few = parameters["few_shot"].model_copy(update={"lens_states": how})
         states[how], report = prompt_row_states(lens, rows, tables.samples, chosen, log, few)
-        print(project.name, seed, how, report[0], flush=True)
+        print(f"seed {seed}, {how}: {report[0]}", flush=True)
     return Draw(prompts, states)
 
 
@@ -164,22 +145,22 @@ def train_and_score(
     return scores
 
 
-def measure(project: Project, llm: LanguageModel, arguments: argparse.Namespace, folder: Path) -> None:
+def measure(environment: str, project: Project, arguments: argparse.Namespace, folder: Path) -> None:
     """Every model's scores that are not there yet, as one file each."""
-    tables = None
+    llm, tables = project.load("base_llm"), None
     for seed in arguments.seeds:
         draw = reused = None
         for few_shot in arguments.few_shot:
             for model in arguments.models:
-                file = score_file(project.name, arguments.split, seed, few_shot, model)
+                file = score_file(environment, arguments.split, seed, few_shot, model)
                 if file.exists():
                     continue
                 tables = tables or prepare(project, llm)
                 if draw is None:
                     fitted = {MODELS[name][1] for name in arguments.models}
                     draw = draw_rows(project, tables, llm, seed, max(arguments.few_shot), fitted)
-                    reused = reuse(llm, project, draw, arguments.split, folder / f"{project.name}-{seed}.npy")
-                    keep_lens(project.name, arguments.split, seed, draw)
+                    reused = reuse(llm, project, draw, arguments.split, folder / f"{environment}-{seed}.npy")
+                    keep_lens(environment, arguments.split, seed, draw)
                 scores = train_and_score(reused, project.parameters, draw, few_shot, seed, model, arguments.split)
                 scored = draw.prompts.filter(pl.col("use") == arguments.split)
                 keep(file, scored.select("row", "label").with_columns(score=pl.Series(scores)))
@@ -272,12 +253,6 @@ def plot(tables: dict[str, list[dict[str, Any]]]) -> go.Figure:
     return figure.update_layout(height=420 * len(tables))
 
 
-def projects(names: list[str]) -> Iterator[Project]:
-    """Environments one by one: a process holds one Kedro session at a time."""
-    for name in names:
-        yield open_project(name)
-
-
 def main() -> None:
     """Train and score what is not there yet, then show and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -291,11 +266,12 @@ def main() -> None:
     arguments = parser.parse_args()
     tables = {}
     with tempfile.TemporaryDirectory() as folder:
-        for project in projects(arguments.environments):
-            measure(project, project.load("base_llm"), arguments, Path(folder))
+        for environment in arguments.environments:
+            project = open_project(environment)
+            measure(environment, project, arguments, Path(folder))
             for few_shot in arguments.few_shot:
-                title = f"{project.name}, {arguments.split} split, {few_shot:,} few-shot rows"
-                tables[title] = summarise(project.name, arguments, few_shot)
+                title = f"{environment}, {arguments.split} split, {few_shot:,} few-shot rows"
+                tables[title] = summarise(environment, arguments, few_shot)
     publish(f"quality-{arguments.split}", tables, plot(tables))
 
 
