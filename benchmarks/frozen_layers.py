@@ -17,23 +17,22 @@ from reclora_kedro.llm.language_model import LanguageModel
 class LastLayers(LanguageModel):
     """A base LLM that begins at its layer ``first``, with hidden states of known prompts that lie in a file.
 
-    ``places`` says, for a prompt's token ids as bytes, where its states begin in ``states``, shape (tokens, hidden),
-    bfloat16 as int16.
+    ``places`` says, for a prompt's token ids as bytes, where its states begin in ``states``, shape (tokens, hidden).
     """
 
     first: int
-    states: np.ndarray
+    states: Tensor
     places: dict[bytes, int]
 
     def last_hidden_states(self, token_ids: Tensor) -> Tensor:
         """Final hidden states of right-padded prompts, shape (batch, tokens, hidden)."""
-        hidden = torch.zeros(*token_ids.shape, self.states.shape[1], dtype=torch.int16)
+        hidden = self.states.new_zeros(*token_ids.shape, self.states.shape[1])
         for row, padded in enumerate(token_ids.numpy().astype(np.int32)):
             ids = np.trim_zeros(padded, "b")
             start = self.places[ids.tobytes()]
-            hidden[row, : len(ids)] = torch.from_numpy(self.states[start : start + len(ids)])
+            hidden[row, : len(ids)] = self.states[start : start + len(ids)]
         decoder = self.model.get_decoder()
-        return decoder.norm(run_layers(decoder, decoder.layers[self.first :], hidden.view(torch.bfloat16)))
+        return decoder.norm(run_layers(decoder, decoder.layers[self.first :], hidden))
 
 
 def run_layers(decoder: torch.nn.Module, layers: torch.nn.ModuleList, hidden: Tensor) -> Tensor:
@@ -45,29 +44,29 @@ def run_layers(decoder: torch.nn.Module, layers: torch.nn.ModuleList, hidden: Te
     return hidden
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def with_frozen_layers(
     llm: LanguageModel, prompts: Sequence[Sequence[int]], first: int, file: Path, tokens_per_batch: int = 4096
 ) -> LastLayers:
     """The LLM from its layer ``first`` on; what the layers below give for these prompts is computed now, into a file.
 
     Args:
-        llm: a Llama-like base LLM in bfloat16 on the CPU, whose tokenizer never ends a prompt with token 0.
+        llm: a Llama-like base LLM on the CPU, none of whose prompts ends with token 0.
         prompts: token ids; the same prompt twice is computed once.
         first: number of the first layer that is not computed now.
-        file: where the states lie, as a .npy file.
+        file: where the states lie.
         tokens_per_batch: most tokens in a forward pass, padding included.
     """
     distinct = list({np.array(ids, np.int32).tobytes(): list(ids) for ids in prompts}.items())
     lengths = np.array([len(ids) for _, ids in distinct])
     starts = np.concatenate([[0], lengths.cumsum()])
-    decoder = llm.model.get_decoder()
-    shape = (int(starts[-1]), llm.model.config.hidden_size)
-    states = np.lib.format.open_memmap(file, mode="w+", dtype=np.int16, shape=shape)
-    with tqdm(total=shape[0], desc="frozen layers", unit="token", unit_scale=True, disable=None) as progress:
+    decoder, hidden_size = llm.model.get_decoder(), llm.model.config.hidden_size
+    size = int(starts[-1]) * hidden_size
+    states = torch.from_file(str(file), shared=True, size=size, dtype=llm.model.dtype).view(-1, hidden_size)
+    with tqdm(total=len(states), desc="frozen layers", unit="token", unit_scale=True, disable=None) as progress:
         for batch in batches_by_length(lengths, tokens_per_batch):
             ids, _ = pad_right([distinct[i][1] for i in batch])
-            hidden = run_layers(decoder, decoder.layers[:first], decoder.embed_tokens(ids)).view(torch.int16).numpy()
+            hidden = run_layers(decoder, decoder.layers[:first], decoder.embed_tokens(ids))
             for row, i in enumerate(batch):
                 states[starts[i] : starts[i + 1]] = hidden[row, : lengths[i]]
             progress.update(int(lengths[batch].sum()))

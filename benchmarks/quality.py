@@ -128,8 +128,8 @@ def train_and_score(
     """One model's scores of a whole split, shape (rows,), after training on the first few-shot rows of the draw."""
     changes, fitted = MODELS[model]
     variant = parameters["finetuning"]["variants"]["reclora"]
-    adapter = AdapterConfig.model_validate(variant["adapter"] | changes)
-    training = TrainingConfig.model_validate(variant["training"] | {"seed": seed})
+    adapter = AdapterConfig.model_validate(variant.adapter.model_dump() | changes)
+    training = TrainingConfig.model_validate(variant.training.model_dump() | {"seed": seed})
     few, validation, scored = (
         prompt_set(draw.prompts, use, draw.states[fitted], adapter.gate_input)
         for use in ("few_shot", "validation", split)
@@ -159,7 +159,7 @@ def measure(environment: str, project: Project, arguments: argparse.Namespace, f
                 if draw is None:
                     fitted = {MODELS[name][1] for name in arguments.models}
                     draw = draw_rows(project, tables, llm, seed, max(arguments.few_shot), fitted)
-                    reused = reuse(llm, project, draw, arguments.split, folder / f"{environment}-{seed}.npy")
+                    reused = reuse(llm, project, draw, arguments.split, folder / f"{environment}-{seed}.states")
                     keep_lens(environment, arguments.split, seed, draw)
                 scores = train_and_score(reused, project.parameters, draw, few_shot, seed, model, arguments.split)
                 scored = draw.prompts.filter(pl.col("use") == arguments.split)
@@ -168,8 +168,8 @@ def measure(environment: str, project: Project, arguments: argparse.Namespace, f
 
 def reuse(llm: LanguageModel, project: Project, draw: Draw, split: str, file: Path) -> LastLayers:
     """The LLM from its first adapted layer on, for the prompts that are trained on, validated on and scored."""
-    last_layers = project.parameters["finetuning"]["variants"]["reclora"]["adapter"]["last_layers"]
-    first = llm.model.config.num_hidden_layers - last_layers
+    last_layers = project.parameters["finetuning"]["variants"]["reclora"].adapter.last_layers
+    first = max(0, llm.model.config.num_hidden_layers - last_layers)
     needed = draw.prompts.filter(pl.col("use").is_in({"few_shot", "validation", split}))
     return with_frozen_layers(llm, needed["token_ids"].to_list(), first, file)
 
