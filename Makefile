@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint viz bench-histories bench-lens lock clean
+.PHONY: help run test lint viz bench-histories bench-lens bench-llm lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -32,6 +32,9 @@ bench-histories: $(READY)  ## seconds and memory from a raw CSV to histories, up
 
 bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and by length of the history
 	$(BIN)/python benchmarks/lens.py
+
+bench-llm: $(READY)  ## training, scoring and export of the personalized LoRA beside PEFT's LoRA and the usual recipes
+	$(BIN)/python benchmarks/llm.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \
