@@ -41,6 +41,7 @@ PRODUCT = "matrix product"
 ENGINE, ENGINE_ONE = "our engine, RecLoRA", "our engine, one LoRA"
 TRAINER, PUBLIC = "Trainer, PEFT LoRA", "RecLoRA's public way"
 SHARED, UNSHARED = "shared prefix", "unshared"
+FLOP_A_WEIGHT = {"training": 4, "scoring": 2}
 
 
 def write_work(project: Project, arguments: argparse.Namespace, folder: Path) -> None:
@@ -232,29 +233,24 @@ def matrix_product(llm: Any) -> tuple[Callable[[], Tensor], float]:
 def measure_adapters(work: Work) -> list[dict[str, Any]]:
     """Training and scoring of each adapter under the same engine, and a large matrix product beside them."""
     few_shot, test = work.prompts("few_shot", work.settings["rows"]), work.prompts("test", 2 * work.settings["rows"])
-    llms = {name: work.reclora(composition=composition) for composition, name in RECLORA.items()}
-    llms[PEFT] = work.peft_lora()
-    product, product_flop = matrix_product(llms[PEFT])
-    flop_a_token = 2 * weights_a_token(llms[PEFT])
-
-    def works(call: Callable[[Any, Any], object], rows: Any) -> dict[str, Callable[[], object]]:
-        own = {name: rows if name in RECLORA.values() else plain(rows) for name in llms}
-        return {name: lambda name=name: call(llms[name], own[name]) for name in llms} | {PRODUCT: product}
-
-    training = works(work.train, few_shot)
-    llms[PEFT_LOW] = work.peft_lora(float32=False)  # for scoring: the engine trains float32
-    scoring = works(work.score, test)
+    systems = {name: (work.reclora(composition=composition), few_shot, test) for composition, name in RECLORA.items()}
+    systems[PEFT] = work.peft_lora(), plain(few_shot), plain(test)
+    llm, _, _ = systems[PEFT]
+    product, product_flop = matrix_product(llm)
+    training = {name: lambda llm=llm, rows=rows: work.train(llm, rows) for name, (llm, rows, _) in systems.items()}
+    low = work.peft_lora(float32=False)  # for scoring alone: trained in bfloat16, a LoRA learns worse
+    systems[PEFT_LOW] = low, plain(few_shot), plain(test)
+    scoring = {name: lambda llm=llm, rows=rows: work.score(llm, rows) for name, (llm, _, rows) in systems.items()}
     return [
         {
             "work": what,
             "rows": len(rows.labels),
             "tokens": int(rows.lengths.sum()),
-            "flop": passes * flop_a_token * int(rows.lengths.sum()),
+            "flop": FLOP_A_WEIGHT[what] * weights_a_token(llm) * int(rows.lengths.sum()),
             "product flop": product_flop,
-            "seconds": alternate(alternating, work.settings["repetitions"]),
+            "seconds": alternate(works | {PRODUCT: product}, work.settings["repetitions"]),
         }
-        # Training passes backward too, and frozen weights need no gradient.
-        for what, alternating, rows, passes in (("training", training, few_shot, 2), ("scoring", scoring, test, 1))
+        for what, works, rows in (("training", training, few_shot), ("scoring", scoring, test))
     ]
 
 

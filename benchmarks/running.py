@@ -12,19 +12,19 @@ ROOT = BENCHMARKS.parent
 
 
 class Project(NamedTuple):
-    """The parameters and raw tables of conf/base."""
+    """The parameters and raw tables of an environment."""
 
     parameters: dict[str, Any]
     load: Callable[[str], Any]
 
 
-def open_project() -> Project:
-    """The project as `kedro run` sees it; Kedro is imported here, since measuring processes need none."""
+def open_project(environment: str = "base") -> Project:
+    """The project as `kedro run --env` sees it; Kedro is imported here, since measuring processes need none."""
     from kedro.framework.session import KedroSession
     from kedro.framework.startup import bootstrap_project
 
     bootstrap_project(ROOT)
-    with KedroSession.create(ROOT) as session:
+    with KedroSession.create(ROOT, env=environment) as session:
         context = session.load_context()
         return Project(context.params, context.catalog.load)
 

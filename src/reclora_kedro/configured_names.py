@@ -32,6 +32,11 @@ def variant_histories() -> dict[str, str]:
     return histories_of_variants(_parameters())
 
 
+def ranking_variant() -> str:
+    """The adapter that ranks recommendations, ``recommendation.variant``; it need not be one of `variant_names`."""
+    return _parameters()["recommendation"]["variant"]
+
+
 def zoo_lens_names() -> tuple[str, ...]:
     """The lenses that the zoo trains and compares, named under ``lens_zoo.lenses``."""
     return names_in(_parameters(), "lens_zoo", "lenses")

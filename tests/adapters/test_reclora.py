@@ -361,6 +361,22 @@ def test_gradients_reach_the_adapter_and_nothing_else():
         assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) == trainable, name
 
 
+@pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
+def test_gradients_are_the_same_where_activations_are_computed_again(composition):
+    ids, states = inputs()
+    gradients = []
+    for again in (False, True):
+        model = personalized(composition, num_meta_loras=4, gate_dropout=0.0).train()
+        if again:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+        with model.lens_context(states):
+            model.base_model.model(input_ids=ids).logits.square().mean().backward()
+        gradients.append({name: weights.grad for name, weights in model.named_parameters() if weights.requires_grad})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient)
+
+
 def test_a_second_adapter_can_be_added_and_chosen():
     ids, states = inputs()
     model = personalized(num_meta_loras=4)

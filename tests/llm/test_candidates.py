@@ -36,7 +36,7 @@ def tiny_model(model_type="llama", **settings):
             **settings,
         },
     )
-    return LanguageModel(AutoModelForCausalLM.from_config(config).eval().requires_grad_(False), None, "tiny")
+    return LanguageModel(AutoModelForCausalLM.from_config(config).eval().requires_grad_(False), None, "tiny", {})
 
 
 def with_adapter(llm, **settings):

@@ -1,55 +1,69 @@
 import logging
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from few_rows import FORM, adapter_config, lens_decides, training_config
-from reclora_kedro.adapters.personalized import new_adapter
+from few_rows import FORM, adapted_llm, lens_decides, training_config
+from killing import killing_environment
 from reclora_kedro.llm.checkpoints import CheckpointStore
-from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.processes import read_prompts, train_in_processes, write_job
-from reclora_kedro.llm.training import fingerprint
 
 
-def adapted_llm(folder, few_shot, **settings):
-    llm = load_language_model(str(folder), dtype="float32", device="cpu")
-    # Each process draws its own dropout, so that only without it two processes compute what one does.
-    config = adapter_config(gate_dropout=0.0, **settings)
-    return llm.with_model(new_adapter(llm.model, config, few_shot.lens_states, seed=3))
+class RunEndedError(Exception):
+    """Stands for whatever ends a run."""
 
 
-def test_two_processes_learn_what_one_does_and_go_on_from_its_checkpoint(tiny_llm_folder, tmp_path, caplog):
+class EndingStore(CheckpointStore):
+    """A store after whose third checkpoint the run ends."""
+
+    def save(self, run, step, *parts):
+        if step == 4:
+            raise RunEndedError
+        return super().save(run, step, *parts)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_path, caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     few_shot, validation = lens_decides(51), lens_decides(41, seed=1)  # 51 and 41 rows: the shares are unequal
     settings = {"epochs": 2, "averaged_share": 0.5, "rows_per_validation": 17, "rows_per_checkpoint": 16}
-    logs, states, stores = [], [], [CheckpointStore(tmp_path / name) for name in "ab"]
-    for store, processes in zip(stores, (1, 2), strict=True):
-        llm = adapted_llm(tiny_llm_folder, few_shot)
-        config = training_config(**settings, processes=processes)
-        logs.append(train_in_processes(llm, FORM, few_shot, validation, config, store))
+
+    def train(store, processes=1):
+        # Each process draws its own dropout, so that only without it two processes compute what one does.
+        llm = adapted_llm(tiny_llm_folder, few_shot, gate_dropout=0.0)
+        log = train_in_processes(
+            llm, FORM, few_shot, validation, training_config(**settings, processes=processes), store
+        )
         assert not llm.model.training
-        states.append({n: w.detach() for n, w in llm.model.named_parameters() if "reclora" in n})
-    for column in logs[0].columns:
-        if column != "seconds":
-            np.testing.assert_allclose(logs[0][column].to_numpy(), logs[1][column].to_numpy(), rtol=1e-3, atol=1e-4)
-    assert set(states[0]) == set(states[1])
-    for name, weights in states[0].items():
-        torch.testing.assert_close(weights, states[1][name], rtol=1e-3, atol=1e-3)
-    assert "validation AUC" in caplog.text
+        return {name: weights.detach() for name, weights in llm.model.named_parameters() if "reclora" in name}, log
 
-    llm = adapted_llm(tiny_llm_folder, few_shot)
-    run = fingerprint(llm, FORM, few_shot, validation, config)
-    first, last = (next((tmp_path / "a" / run).glob(f"step-0000000{step}-*")) for step in (7, 8))
-    last.unlink()  # the run in one process was interrupted here, and goes on in two
-    train_in_processes(llm, FORM, few_shot, validation, config, stores[0])
-    assert f"Fine-tuning continues at step 8 of 8, from the checkpoint {first}" in caplog.text
-    for name, weights in llm.model.named_parameters():
-        if "reclora" in name:
-            torch.testing.assert_close(weights, states[0][name], rtol=1e-3, atol=1e-3)
+    with pytest.raises(RunEndedError):
+        train(EndingStore(tmp_path / "one"))
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    expected, expected_log = train(CheckpointStore(tmp_path / "one"))
+    with monkeypatch.context() as patch:
+        for name, value in killing_environment(tmp_path / "killing", "moved:2").items():
+            patch.setenv(name, value)
+        with pytest.raises(RuntimeError, match="2 processes failed, with exit code 1"):
+            train(CheckpointStore(tmp_path / "two"), processes=2)
+    weights, log = train(CheckpointStore(tmp_path / "two"), processes=2)
+    for step, store in ((4, "one"), (4, "two"), (6, "two")):
+        assert f"Fine-tuning continues at step {step} of 8, from the checkpoint {tmp_path / store}" in caplog.text
+    assert log["rows"].to_list() == expected_log["rows"].to_list()
+    for column in ("train_loss", "validation_loss", "validation_auc", "gate_entropy"):
+        np.testing.assert_allclose(log[column].to_numpy(), expected_log[column].to_numpy(), rtol=1e-3, err_msg=column)
+    assert weights.keys() == expected.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+    newest = max((tmp_path / "two").glob("*/step-*"))
+    assert load_file(newest)["random/torch"].shape[0] == 2  # of both processes
 
 
-def test_why_processes_failed_is_said(tiny_llm_folder, tmp_path):
+@pytest.mark.slow
+def test_why_processes_failed_is_said(tiny_llm_folder):
     few_shot = lens_decides(16)
     few_shot.lens_states[3] = float("nan")
     config = training_config(processes=2)

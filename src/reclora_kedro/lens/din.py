@@ -5,7 +5,7 @@ from torch import Tensor
 
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import TargetAttention, mean_pool
+from reclora_kedro.lens.layers import TargetAttention, mean_weights
 
 
 class Din(Lens):
@@ -21,5 +21,7 @@ class Din(Lens):
         """The user state, the target item, and the recent history as the target weighs it."""
         recent, mask = self.embed_behaviours(batch.recent_history), batch.recent_history.mask
         target = self.item(batch.item)
-        user = [self.user(batch.user), mean_pool(recent, mask)]
-        return torch.cat([*user, target, self.attention(target, recent, mask)], dim=-1)
+        # Both pools are one matrix product: the behaviours, and their gradients, are gone through once.
+        weights = torch.stack([mean_weights(mask), self.attention.weights(target, recent, mask)], dim=1)
+        mean, interest = (weights @ recent).unbind(dim=1)
+        return torch.cat([self.user(batch.user), mean, target, interest], dim=-1)

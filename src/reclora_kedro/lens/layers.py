@@ -54,9 +54,11 @@ class EntityEmbedding(nn.Module):
         ids = self.ids(id_codes)
         if self.field_codes.shape[1] == 0:
             return ids
-        fields = functional.embedding_bag(
-            self.field_codes[index].flatten(0, -2), self.values.weight, mode="mean", padding_idx=0
-        )
+        codes = self.field_codes[index]
+        if codes.shape[-1] == 1:  # nothing to average, which takes several times as long
+            fields = self.values(codes) * (codes > 0).unsqueeze(-1)
+        else:
+            fields = functional.embedding_bag(codes.flatten(0, -2), self.values.weight, mode="mean", padding_idx=0)
         return torch.cat([ids, fields.view(*index.shape, -1)], dim=-1)
 
 
@@ -82,8 +84,12 @@ def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def mean_pool(behaviours: Tensor, mask: Tensor) -> Tensor:
     """Mean of the unmasked behaviours, zero without any: (batch, length, dim) to (batch, dim)."""
-    weights = mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
-    return (weights.unsqueeze(1) @ behaviours).squeeze(1)
+    return (mean_weights(mask).unsqueeze(1) @ behaviours).squeeze(1)
+
+
+def mean_weights(mask: Tensor) -> Tensor:
+    """Equal weights of the unmasked behaviours, which sum to one where there are any: (batch, length)."""
+    return mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
 class TargetAttention(nn.Module):
@@ -110,6 +116,10 @@ class TargetAttention(nn.Module):
 
     def forward(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> Tensor:
         """Pools behaviours (batch, length, behaviour_dim) for targets (batch, target_dim): (batch, behaviour_dim)."""
+        return (self.weights(target, behaviours, mask).unsqueeze(1) @ behaviours).squeeze(1)
+
+    def weights(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> Tensor:
+        """What each behaviour counts for the target, which sums to one where there are any: (batch, length)."""
         # W (target ∘ item) = (W diag(target)) item: both parts that see a behaviour are one matrix a sample, which is
         # smaller than the behaviours are.
         of_product = functional.pad(
@@ -119,8 +129,7 @@ class TargetAttention(nn.Module):
         hidden = torch.baddbmm(self.of_target(target).unsqueeze(1), behaviours, of_both)
         scores = self.score(torch.relu(hidden)).squeeze(-1)
         # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
-        weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
-        return (weights.unsqueeze(1) @ behaviours).squeeze(1)
+        return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
 
 
 def last_behaviour(states: Tensor, mask: Tensor) -> Tensor:

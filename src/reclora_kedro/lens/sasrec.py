@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import last_behaviour, recency
+from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_behaviour, recency
 
 BLOCKS = 1
 
@@ -28,6 +28,8 @@ class SasRec(Lens):
             )
             for _ in range(BLOCKS)
         )
+        self.norm = nn.LayerNorm(self.behaviour_dim)
+        nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
         user_dim = self.user.output_dim + self.behaviour_dim
         self.build_head(user_dim + self.item.output_dim, user_dim)
 
@@ -38,4 +40,4 @@ class SasRec(Lens):
         causal = nn.Transformer.generate_square_subsequent_mask(mask.shape[1], device=mask.device)
         for block in self.blocks:
             states = block(states, src_mask=causal, is_causal=True)
-        return torch.cat([self.user(batch.user), last_behaviour(states, mask)], dim=-1)
+        return torch.cat([self.user(batch.user), last_behaviour(self.norm(states), mask)], dim=-1)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AttentionInterface
 
-from reclora_kedro.llm.batching import batches_by_length
+from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.llm.scoring import PromptSet, answer_difference, answer_logits, personalized
@@ -113,14 +113,14 @@ def score_candidates(
         prompts: what to score.
         groups: group of each prompt, shape (prompts,).
         tokens_per_batch: most tokens in a batch; a shared position counts for the part of a token that its key and
-            value take in each prompt.
+            value take in each prompt. Halved where the GPU's memory does not suffice.
         progress: bar that moves on by one a prompt.
 
     Returns:
         float64, shape (prompts,).
     """
     scores = np.empty(len(prompts.lengths))
-    for rows, logits in _scored_batches(llm, form, prompts, groups, tokens_per_batch):
+    for rows, logits in _scored_batches(llm, form, prompts, groups, TokenBudget(tokens_per_batch)):
         scores[rows] = torch.sigmoid(logits.double()).cpu().numpy()
         if progress is not None:
             progress.update(len(rows))
@@ -143,7 +143,7 @@ def common_prefix(token_ids: list[list[int]]) -> int:
 
 
 def _scored_batches(
-    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, groups: np.ndarray, tokens_per_batch: int
+    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits, batch by batch; every row once."""
     can_share = _shares_prefixes(llm, prompts.lengths)
@@ -154,13 +154,11 @@ def _scored_batches(
         prefix = common_prefix([prompts.token_ids[row] for row in rows]) if can_share and len(rows) > 1 else 0
         saved = prefix * (len(rows) - 1)
         if saved and saved >= LEAST_SAVING * prompts.lengths[rows].sum() and _share_a_state(prompts, rows):
-            yield from _shared_batches(llm, form, prompts, rows, prefix, tokens_per_batch)
+            yield from _shared_batches(llm, form, prompts, rows, prefix, budget)
         else:
             alone.append(rows)
     rest = np.concatenate(alone) if alone else np.array([], dtype=int)
-    for batch in batches_by_length(prompts.lengths[rest], tokens_per_batch):
-        rows = rest[batch]
-        yield rows, answer_logits(llm, form, prompts.batch(rows, llm.device))
+    yield from budget.run(rest, prompts.lengths, lambda rows: answer_logits(llm, form, prompts.batch(rows, llm.device)))
 
 
 def _shares_prefixes(llm: LanguageModel, lengths: np.ndarray) -> bool:
@@ -175,21 +173,22 @@ def _share_a_state(prompts: PromptSet, rows: np.ndarray) -> bool:
 
 
 def _shared_batches(
-    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, rows: np.ndarray, prefix: int, tokens_per_batch: int
+    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, rows: np.ndarray, prefix: int, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits of one group: the prefix once, then its suffixes in batches."""
     shared, state = SharedPrefix(), prompts.batch(rows[:1], llm.device).lens_states
-    costs = prompts.lengths[rows] - prefix + prompts.lengths[rows] // KEYS_PER_TOKEN
+
+    def answers(batch: np.ndarray) -> Tensor:
+        suffixes = [prompts.token_ids[row][prefix:] for row in batch]
+        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=llm.device)
+        shared.expect(lengths, prefix)
+        states = _packed_states(llm, shared, suffixes, start=prefix)
+        lens_logits = prompts.batch(batch, llm.device).lens_logits
+        return answer_difference(llm, form, states[lengths.cumsum(0) - 1], lens_logits)
+
     with attention_of(llm, ATTENTION), personalized(llm, state):
         _packed_states(llm, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
-        for batch in batches_by_length(costs, tokens_per_batch):
-            chosen = rows[batch]
-            suffixes = [prompts.token_ids[row][prefix:] for row in chosen]
-            lengths = torch.tensor([len(suffix) for suffix in suffixes], device=llm.device)
-            shared.expect(lengths, prefix)
-            states = _packed_states(llm, shared, suffixes, start=prefix)
-            lens_logits = prompts.batch(chosen, llm.device).lens_logits
-            yield chosen, answer_difference(llm, form, states[lengths.cumsum(0) - 1], lens_logits)
+        yield from budget.run(rows, prompts.lengths - prefix + prompts.lengths // KEYS_PER_TOKEN, answers)
 
 
 @contextmanager

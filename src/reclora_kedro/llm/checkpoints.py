@@ -47,8 +47,8 @@ class CheckpointStore:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = CheckpointStore(folder)
         ...     _ = store.save("a run", 40, {"weights": torch.ones(2)}, {"rows": 320})
-        ...     store.newest("a run").values, store.newest("another run")
-        ({'rows': 320}, None)
+        ...     store.newest("a run").values
+        {'rows': 320}
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -168,6 +168,6 @@ def restore_random_states(states: dict[str, Tensor], device: torch.device) -> No
     *keys, position, has_gauss = states["numpy"].tolist()
     cached = states["numpy_gauss"].item()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
-    torch.set_rng_state(states["torch"].cpu())
+    torch.set_rng_state(states["torch"].cpu().clone())  # PyTorch crashes on a view into a larger tensor
     if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"].cpu(), device)
+        torch.cuda.set_rng_state(states["cuda"].cpu().clone(), device)

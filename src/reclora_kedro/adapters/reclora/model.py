@@ -162,7 +162,8 @@ class RecLoraModel(BaseTuner):
     def lens_context(self, lens_states: Tensor | None) -> Iterator[None]:
         """Personalize every forward pass inside: row i of a batch is adapted to row i of ``lens_states``.
 
-        The gates are computed here, once for all layers.
+        The gates are computed here, once for all layers. A backward pass that computes activations again (gradient
+        checkpointing) belongs inside, too.
 
         Args:
             lens_states: frozen lens states, shape (batch, lens_dim); None for adapters with a single meta-LoRA.

@@ -1,0 +1,279 @@
+"""What the LLM adds to the lens: models over data sets, seeds and numbers of few-shot rows, on whole splits.
+
+    make bench-quality
+    python benchmarks/quality.py --environments base --seeds 42 --few-shot 512 --split validation
+
+Choices are made with `--split validation`; the test split is for the table that is reported. Every model's scores are
+kept under data/08_reporting/benchmarks/quality/, and what is there is not computed again: a run that was stopped goes
+on, and `--models` adds some. All adapters are in the last layers, so the layers below are computed once.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+import torch
+from frozen_layers import LastLayers, with_frozen_layers
+from plotly.subplots import make_subplots
+from results import FOLDER, publish
+from running import ROOT, Project, open_project
+from torch import Tensor
+
+from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
+from reclora_kedro.evaluation.metrics import compute_metrics
+from reclora_kedro.evaluation.paired_scores import align_scores
+from reclora_kedro.evaluation.significance import compare_models
+from reclora_kedro.histories.item_embeddings import describe_items, principal_components
+from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.histories.retrieval import assemble_history
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.interactions.cleaning import clean_interactions, describe_users
+from reclora_kedro.interactions.cleaning import describe_items as canonical_items
+from reclora_kedro.interactions.splits import assign_splits, select_prompt_rows
+from reclora_kedro.lens.crossfit import prompt_row_states
+from reclora_kedro.lens.training import fit_lens, rows_of
+from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import build_prompts, prompt_format
+from reclora_kedro.llm.scoring import PromptSet, prompt_set, score_prompts
+from reclora_kedro.llm.training import TrainingConfig, train_adapter
+
+AVERAGE = "average of shared_lora and lens"
+CHECKPOINT_ROWS = 500  # validation rows that choose a checkpoint; all of them choose settings
+# By name: what differs from the adapter `reclora` of conf/, and which lens states the few-shot rows have.
+MODELS: dict[str, tuple[dict[str, Any], str]] = {
+    "shared_lora": ({"num_meta_loras": 1}, "in_sample"),
+    "shared_lora, prior": ({"num_meta_loras": 1, "lens_prior": True}, "in_sample"),
+    "shared_lora, prior, cross-fitted": ({"num_meta_loras": 1, "lens_prior": True}, "cross_fitted"),
+    **{
+        f"reclora {state}{', prior' if prior else ''}{', cross-fitted' if fitted == 'cross_fitted' else ''}": (
+            {"gate_input": state, "lens_prior": prior},
+            fitted,
+        )
+        for state in ("target", "user", "fields")
+        for prior in (False, True)
+        for fitted in ("in_sample", "cross_fitted")
+    },
+}
+
+
+class Tables(NamedTuple):
+    """What does not depend on a seed."""
+
+    items: pl.DataFrame
+    users: pl.DataFrame
+    samples: pl.DataFrame
+    sequences: Any
+    embeddings: np.ndarray
+
+
+class Draw(NamedTuple):
+    """Prompts of one seed's rows, and the lens's states of them by how the few-shot rows got theirs."""
+
+    prompts: pl.DataFrame
+    states: dict[str, dict[str, Tensor]]
+
+
+def prepare(project: Project, llm: LanguageModel) -> Tables:
+    """Canonical tables, samples, sequences and item embeddings."""
+    ingestion, history = project.parameters["ingestion"], project.parameters["history"]
+    interactions, _ = clean_interactions(project.load("raw_interactions"), ingestion)
+    items, _ = canonical_items(project.load("raw_items"), interactions, ingestion.items)
+    users, _ = describe_users(project.load("raw_users"), interactions, ingestion.users)
+    sequences = build_sequences(interactions, items, users)
+    samples = assign_splits(build_samples(sequences, history.min_history), history.split)
+    config = history.item_embedding
+    vectors = embed_texts(llm, describe_items(items), config.max_tokens, config.tokens_per_batch)
+    embeddings = principal_components(vectors, config.components, history.seed)
+    return Tables(items, users, samples, sequences, embeddings)
+
+
+def draw_rows(project: Project, tables: Tables, llm: LanguageModel, seed: int, few_shot: int, fitted: set[str]) -> Draw:
+    """The rows of a seed, whole validation and test splits, with a lens trained by that seed."""
+    parameters = project.parameters
+    counts = parameters["history"].prompt_rows.model_copy(
+        update={"few_shot": few_shot, "validation": None, "test": None}
+    )
+    chosen = select_prompt_rows(tables.samples, counts, seed)
+    [window] = [window for window in parameters["history"].short.values() if window is not None][:1]
+    events = assemble_history(tables.samples[chosen["row"].to_numpy()], tables.sequences, tables.embeddings, window)
+    records = prompt_records(chosen, tables.samples, tables.sequences, events, tables.items, tables.users)
+    template = (ROOT / "conf" / "base" / "prompt.jinja").read_text(encoding="utf-8")
+    prompts = build_prompts(llm.tokenizer, records, template, parameters["prompt"], llm.context_tokens)
+    config = parameters["lens"].model_copy(update={"seed": seed})
+    lens, log = fit_lens(tables.samples, tables.sequences, tables.embeddings, tables.items, tables.users, config)
+    rows = rows_of(lens, tables.samples, tables.sequences, tables.embeddings)
+    states = {}
+    for how in sorted(fitted):
+        few = parameters["few_shot"].model_copy(update={"lens_states": how})
+        states[how], report = prompt_row_states(lens, rows, tables.samples, chosen, log, few)
+        print(f"seed {seed}, {how}: {report[0]}", flush=True)
+    return Draw(prompts, states)
+
+
+def subset(prompts: PromptSet, places: np.ndarray) -> PromptSet:
+    """Some of the prompts."""
+    states, logits = (None if part is None else part[places] for part in (prompts.lens_states, prompts.lens_logits))
+    token_ids = [prompts.token_ids[place] for place in places]
+    return PromptSet(prompts.rows[places], token_ids, prompts.labels[places], states, logits)
+
+
+def train_and_score(
+    llm: LanguageModel, parameters: dict[str, Any], draw: Draw, few_shot: int, seed: int, model: str, split: str
+) -> np.ndarray:
+    """One model's scores of a whole split, shape (rows,), after training on the first few-shot rows of the draw."""
+    changes, fitted = MODELS[model]
+    variant = parameters["finetuning"]["variants"]["reclora"]
+    adapter = AdapterConfig.model_validate(variant.adapter.model_dump() | changes)
+    training = TrainingConfig.model_validate(variant.training.model_dump() | {"seed": seed})
+    few, validation, scored = (
+        prompt_set(draw.prompts, use, draw.states[fitted], adapter.gate_input)
+        for use in ("few_shot", "validation", split)
+    )
+    random = np.random.default_rng(seed)
+    few = subset(few, np.sort(random.permutation(len(few.rows))[:few_shot]))
+    validation = subset(validation, np.sort(random.permutation(len(validation.rows))[:CHECKPOINT_ROWS]))
+    adapted = llm.with_model(new_adapter(llm.model, adapter, few.lens_states, seed))
+    form = prompt_format(llm.tokenizer, parameters["prompt"])
+    train_adapter(adapted, form, few, validation, training)
+    scores = score_prompts(adapted, form, scored, parameters["scoring"].tokens_per_batch, model)
+    adapted.model.unload()
+    return scores
+
+
+def measure(environment: str, project: Project, arguments: argparse.Namespace, folder: Path) -> None:
+    """Every model's scores that are not there yet, as one file each."""
+    llm, tables = project.load("base_llm"), None
+    for seed in arguments.seeds:
+        draw = reused = None
+        for few_shot in arguments.few_shot:
+            for model in arguments.models:
+                file = score_file(environment, arguments.split, seed, few_shot, model)
+                if file.exists():
+                    continue
+                tables = tables or prepare(project, llm)
+                if draw is None:
+                    fitted = {MODELS[name][1] for name in arguments.models}
+                    draw = draw_rows(project, tables, llm, seed, max(arguments.few_shot), fitted)
+                    reused = reuse(llm, project, draw, arguments.split, folder / f"{environment}-{seed}.states")
+                    keep_lens(environment, arguments.split, seed, draw)
+                scores = train_and_score(reused, project.parameters, draw, few_shot, seed, model, arguments.split)
+                scored = draw.prompts.filter(pl.col("use") == arguments.split)
+                keep(file, scored.select("row", "label").with_columns(score=pl.Series(scores)))
+
+
+def reuse(llm: LanguageModel, project: Project, draw: Draw, split: str, file: Path) -> LastLayers:
+    """The LLM from its first adapted layer on, for the prompts that are trained on, validated on and scored."""
+    last_layers = project.parameters["finetuning"]["variants"]["reclora"].adapter.last_layers
+    first = max(0, llm.model.config.num_hidden_layers - last_layers)
+    needed = draw.prompts.filter(pl.col("use").is_in({"few_shot", "validation", split}))
+    return with_frozen_layers(llm, needed["token_ids"].to_list(), first, file)
+
+
+def score_file(environment: str, split: str, seed: int, few_shot: int | str, model: str) -> Path:
+    """Where the scores of one model lie."""
+    return FOLDER / "quality" / environment / split / f"{seed}-{few_shot}-{model}.parquet"
+
+
+def keep(file: Path, scores: pl.DataFrame) -> None:
+    """Write scores, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    scores.write_parquet(draft)
+    draft.replace(file)
+
+
+def keep_lens(environment: str, split: str, seed: int, draw: Draw) -> None:
+    """Write the lens's own scores of the split."""
+    states = next(iter(draw.states.values()))
+    scores = pl.DataFrame({"row": states["row"].numpy(), "score": torch.sigmoid(states["logit"].double()).numpy()})
+    scored = draw.prompts.filter(pl.col("use") == split).select(pl.col("row").cast(pl.Int64), "label")
+    keep(score_file(environment, split, seed, "all", "lens"), scored.join(scores, on="row", how="left"))
+
+
+def read_scores(environment: str, split: str, seed: int, few_shot: int, models: list[str]) -> pl.DataFrame:
+    """Scores of the lens, the models that are there, and the plain average of shared LoRA and lens."""
+    files = {"lens": score_file(environment, split, seed, "all", "lens")}
+    files |= {model: score_file(environment, split, seed, few_shot, model) for model in models}
+    read = {
+        model: pl.read_parquet(file).select(pl.col("row").cast(pl.Int64), pl.col("label").cast(pl.Int64), "score")
+        for model, file in files.items()
+        if file.exists()
+    }
+    if "shared_lora" in read:
+        both = read["shared_lora"].join(read["lens"].select("row", lens="score"), on="row", maintain_order="left")
+        read[AVERAGE] = both.select("row", "label", score=(pl.col("score") + pl.col("lens")) / 2)
+    return pl.concat([table.with_columns(model=pl.lit(model)) for model, table in read.items()])
+
+
+def summarise(environment: str, arguments: argparse.Namespace, few_shot: int) -> list[dict[str, Any]]:
+    """One record a model: means over the seeds, and its AUC less the lens's and the average's, seed by seed."""
+    metrics, differences = [], []
+    for seed in arguments.seeds:
+        paired = align_scores(read_scores(environment, arguments.split, seed, few_shot, arguments.models))
+        metrics += [{"seed": seed, **record} for record in compute_metrics(paired, 0.95)]
+        for pair in compare_models(paired, 0.95):
+            differences.append({"seed": seed, **pair})
+            swapped = {"model_a": pair["model_b"], "model_b": pair["model_a"]}
+            differences.append({"seed": seed, **pair, **swapped, "auc_difference": -pair["auc_difference"]})
+    table = []
+    for model in dict.fromkeys(record["model"] for record in metrics):
+        own = [record for record in metrics if record["model"] == model]
+        row: dict[str, Any] = {
+            "model": model,
+            "seeds": len(own),
+            "AUC": f"{np.mean([record['auc'] for record in own]):.4f}",
+            "log loss": f"{np.mean([record['log_loss'] for record in own]):.4f}",
+        }
+        for rival in ("lens", AVERAGE):
+            pairs = [pair for pair in differences if (pair["model_a"], pair["model_b"]) == (model, rival)]
+            row[f"- {rival}"] = ", ".join(f"{pair['auc_difference']:+.4f}{star(pair['p_value'])}" for pair in pairs)
+        table.append(row)
+    return table
+
+
+def star(p_value: float) -> str:
+    """A mark of differences that are significant at the level of 0.05."""
+    return "*" if p_value < 0.05 else ""
+
+
+def plot(tables: dict[str, list[dict[str, Any]]]) -> go.Figure:
+    """Mean AUC of every model, a panel a table."""
+    figure = make_subplots(rows=len(tables), subplot_titles=list(tables))
+    for place, rows in enumerate(tables.values(), start=1):
+        figure.add_bar(
+            x=[float(row["AUC"]) for row in rows], y=[row["model"] for row in rows], orientation="h", showlegend=False,
+            row=place, col=1,
+        )  # fmt: skip
+        figure.update_xaxes(range=[0.5, 0.85], row=place, col=1)
+    return figure.update_layout(height=420 * len(tables))
+
+
+def main() -> None:
+    """Train and score what is not there yet, then show and keep the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--environments", nargs="+", default=["base", "movietweetings"], help="of conf/")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 7, 1], help="of rows, lens and adapter")
+    parser.add_argument("--few-shot", nargs="+", type=int, default=[512, 2048], help="numbers of few-shot rows")
+    parser.add_argument(
+        "--models", nargs="+", choices=list(MODELS), default=list(MODELS), metavar="MODEL", help="which"
+    )
+    parser.add_argument("--split", choices=["validation", "test"], default="test", help="whose rows are scored, all")
+    arguments = parser.parse_args()
+    tables = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for environment in arguments.environments:
+            project = open_project(environment)
+            measure(environment, project, arguments, Path(folder))
+            for few_shot in arguments.few_shot:
+                title = f"{environment}, {arguments.split} split, {few_shot:,} few-shot rows"
+                tables[title] = summarise(environment, arguments, few_shot)
+    publish(f"quality-{arguments.split}", tables, plot(tables))
+
+
+if __name__ == "__main__":
+    main()

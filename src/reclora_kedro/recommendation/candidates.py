@@ -1,0 +1,257 @@
+"""The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.interactions.raw_tables import as_polars
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.training import rows_of, score_rows
+from reclora_kedro.recommendation.config import RecommendationConfig
+
+SECONDS_PER_DAY = 86_400
+PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
+
+
+@dataclass(frozen=True)
+class CandidateSets:
+    """The items that each user may be recommended.
+
+    Attributes:
+        sequences: every user's events.
+        pool: item indices, most popular first: everyone's candidates, less those a user has interacted with.
+        given: candidates of a table by user id, most popular first, seen ones included; None without a table.
+    """
+
+    sequences: Sequences
+    pool: np.ndarray
+    given: dict[Any, np.ndarray] | None
+
+    def of(self, user_id: Any, user_index: int | None) -> np.ndarray:
+        """Item indices of a user's candidates, most popular first; an unknown user has index None."""
+        if self.given is not None:
+            return self.given.get(user_id, self.pool[:0])
+        return self.pool[~np.isin(self.pool, self.seen(user_index))]
+
+    def seen(self, user_index: int | None) -> np.ndarray:
+        """Item indices of a user's events."""
+        if user_index is None:
+            return self.sequences.item_index[:0]
+        return self.sequences.item_index[slice(*self.sequences.offsets[user_index : user_index + 2])]
+
+
+def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
+    """Events of each item in the last days of the log, shape (items,)."""
+    recent = sequences.timestamp > sequences.timestamp.max() - days * SECONDS_PER_DAY
+    return np.bincount(sequences.item_index[recent], minlength=items)
+
+
+def require_variant(variant: str, variants: Collection[str]) -> None:
+    """Refuse an adapter that is not trained.
+
+    Raises:
+        ValueError: `finetuning.variants` does not name it.
+    """
+    if variant not in variants:
+        raise ValueError(
+            f"recommendation.variant is {variant!r}, but finetuning.variants names {', '.join(variants)}: choose one "
+            "of these."
+        )
+
+
+def asked_users(users: pl.DataFrame, table: pl.DataFrame | None, asked: tuple[int | str, ...] | None) -> pl.DataFrame:
+    """The users to recommend to, each once, in the order asked for.
+
+    Args:
+        users: canonical users.
+        table: candidates by user_id, if they are given.
+        asked: ids; None asks for every user of the table, or without one for every canonical user.
+
+    Returns:
+        Columns user_id, of the type of the canonical users' or String where an id does not fit that, and user_index,
+        null for an id that is none of theirs.
+    """
+    if asked is not None:
+        ids = pl.Series("user_id", [str(user) for user in asked])
+    else:
+        ids = (users if table is None else table)["user_id"]
+    fitting = ids.cast(users.schema["user_id"], strict=False)
+    ids = ids.cast(pl.String) if fitting.null_count() else fitting
+    known = users.select(pl.col("user_id").cast(ids.dtype), pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index"))
+    return ids.unique(maintain_order=True).to_frame().join(known, on="user_id", how="left", maintain_order="left")
+
+
+def candidate_table(table: Any) -> pl.DataFrame:
+    """The catalog's `recommendation_candidates` as polars, for `candidates: table`.
+
+    Raises:
+        ValueError: there is none, or it lacks a column.
+    """
+    if table is None:
+        raise ValueError(
+            "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "
+            "point it at a table with the columns user_id and item_id."
+        )
+    frame = as_polars(table)
+    missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"recommendation_candidates lacks {' and '.join(missing)}; its columns are {', '.join(frame.columns)}: "
+            "name them user_id and item_id."
+        )
+    return frame.select("user_id", "item_id").drop_nulls()
+
+
+def samples_now(pairs: pl.DataFrame, sequences: Sequences) -> pl.DataFrame:
+    """Pairs of user_index and item_index as samples whose history is the user's whole sequence."""
+    end = sequences.offsets[1:][pairs["user_index"].to_numpy()]
+    return pairs.select("user_index", "item_index", pl.Series("history_end", end))
+
+
+def first_pairs(pairs: pl.DataFrame) -> pl.Series:
+    """For each pair the number of its user's first one.
+
+    Examples:
+        >>> first_pairs(pl.DataFrame({"user_id": ["b", "b", "a", "b"]})).to_list()
+        [0, 0, 2, 0]
+    """
+    return pairs.select("user_id").with_row_index().select(pl.col("index").first().over("user_id")).to_series()
+
+
+def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.DataFrame:
+    """Each user's pairs by falling score, of equals the earlier first; at most `most` of them, or all.
+
+    Examples:
+        >>> pairs = pl.DataFrame({"user_id": [7, 7, 3, 7], "item": ["a", "b", "c", "d"], "score": [0.2, 0.5, 0.9, 0.5]})
+        >>> best_of_each_user(pairs, "score", most=2).rows()
+        [(7, 'b', 0.5), (7, 'd', 0.5), (3, 'c', 0.9)]
+    """
+    ordered = pairs.sort(first_pairs(pairs), score, descending=[False, True], nulls_last=True, maintain_order=True)
+    return ordered if most is None else ordered.filter(pl.int_range(pl.len()).over("user_id") < most)
+
+
+def shortlist_candidates(
+    lens: Lens,
+    sequences: Sequences,
+    item_embeddings: np.ndarray,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    table: Any,
+    config: RecommendationConfig,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Each user's candidates, best first by the lens, at most `config.shortlist` of them.
+
+    The lens sees each user's whole sequence as history. A user without any event, or whom no table knows, gets the
+    fallback: the `config.top_n` most popular candidates, unscored.
+
+    Args:
+        lens: the frozen lens.
+        sequences: every user's events.
+        item_embeddings: shape (items, d), that retrieval compares.
+        items: canonical items.
+        users: canonical users.
+        table: what the catalog entry `recommendation_candidates` holds; read for `candidates: table` alone.
+        config: settings.
+
+    Returns:
+        Frame with user_id, item_id, user_index (null for an unknown user), item_index, lens_score (null in a fallback)
+        and fallback, users in the order asked for; and the counts users, fallbacks, empty_candidate_sets and
+        unknown_items (rows of the table that name no canonical item).
+
+    Raises:
+        ValueError: the table is missing or lacks a column, or lens and users stem from different runs.
+    """
+    if lens.sizes.users != users.height:
+        raise ValueError(
+            f"users has {users.height} rows, but the lens knows {lens.sizes.users} users: they stem from different "
+            "runs; run the history and lens pipelines again, `kedro run --pipelines history,lens`"
+        )
+    table = candidate_table(table) if config.candidates == "table" else None
+    asked = asked_users(users, table, config.users)
+    sets, unknown_items = candidate_sets(sequences, items, table, asked.schema["user_id"], config)
+    parts = [_no_pairs(asked)]
+    for pairs in _pairs_in_parts(sets, asked, config.top_n):
+        scores = _lens_scores(lens, sequences, item_embeddings, pairs)
+        parts.append(best_of_each_user(pairs.with_columns(lens_score=scores), "lens_score", config.shortlist))
+    shortlist = pl.concat(parts)
+    shortlist = shortlist.with_columns(item_id=items["item_id"].gather(shortlist["item_index"]))
+    fallback_of = shortlist.unique("user_id")["fallback"]
+    report = {
+        "users": asked.height,
+        "fallbacks": int(fallback_of.sum()),
+        "empty_candidate_sets": asked.height - len(fallback_of),
+        "unknown_items": unknown_items,
+    }
+    return shortlist.select("user_id", "item_id", "user_index", "item_index", "lens_score", "fallback"), report
+
+
+def candidate_sets(
+    sequences: Sequences,
+    items: pl.DataFrame,
+    table: pl.DataFrame | None,
+    user_type: pl.DataType,
+    config: RecommendationConfig,
+) -> tuple[CandidateSets, int]:
+    """The sets of `config.candidates`, and how many rows of the table name no canonical item.
+
+    Args:
+        sequences: every user's events.
+        items: canonical items.
+        table: candidates by user_id and item_id; None unless they are given.
+        user_type: type of the ids that the sets are asked for.
+        config: settings.
+    """
+    counts = popularity(sequences, items.height, config.pool_days)
+    pool = np.argsort(-counts, kind="stable").astype(np.int32)
+    if config.candidates == "popular_recent":
+        pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
+    if table is None:
+        return CandidateSets(sequences, pool, None), 0
+    table = table.with_columns(
+        pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
+    )
+    known = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
+    pairs = known.join(table.unique(), on="item_id", maintain_order="left")
+    given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}
+    return CandidateSets(sequences, pool, given), table.join(known, on="item_id", how="anti").height
+
+
+def _no_pairs(asked: pl.DataFrame) -> pl.DataFrame:
+    return asked.clear().with_columns(
+        item_index=pl.lit(0, dtype=pl.Int32), fallback=pl.lit(True), lens_score=pl.lit(0.0)
+    )
+
+
+def _pairs_in_parts(sets: CandidateSets, asked: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
+    """Pairs of user and candidate, several users at a time: user_id, user_index, item_index, fallback."""
+    users, chosen, fallbacks, pairs = [], [], [], 0
+    with tqdm(asked.iter_rows(), total=asked.height, desc="shortlist", unit="user", disable=None) as progress:
+        for place, (user_id, user_index) in enumerate(progress):
+            fallback = len(sets.seen(user_index)) == 0
+            users.append(place)
+            fallbacks.append(fallback)
+            chosen.append(sets.of(user_id, user_index)[: top_n if fallback else None])
+            pairs += len(chosen[-1])
+            if pairs and (pairs >= PAIRS_AT_ONCE or place == asked.height - 1):
+                counts = [len(part) for part in chosen]
+                yield asked[np.repeat(users, counts)].with_columns(
+                    item_index=pl.Series(np.concatenate(chosen), dtype=pl.Int32),
+                    fallback=pl.Series(np.repeat(fallbacks, counts)),
+                )
+                users, chosen, fallbacks, pairs = [], [], [], 0
+
+
+def _lens_scores(lens: Lens, sequences: Sequences, item_embeddings: np.ndarray, pairs: pl.DataFrame) -> pl.Series:
+    """The lens's probability of a like for each pair, null in a fallback."""
+    scores = np.full(pairs.height, np.nan)
+    scored = ~pairs["fallback"].to_numpy()
+    if scored.any():
+        samples = samples_now(pairs.filter(scored), sequences)
+        rows = rows_of(lens, samples, sequences, item_embeddings)
+        scores[scored] = score_rows(lens, rows, np.arange(samples.height))[1].numpy()
+    return pl.Series(scores).fill_nan(None)

@@ -1,0 +1,123 @@
+"""`kedro run --pipelines recommendation` on a finished run, with every kind of candidate set."""
+
+import polars as pl
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+UNKNOWN = 999_999
+
+
+def recommend(finished_run, **changes):
+    """The catalog after a run with these recommendation parameters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished_run.project)
+        bootstrap_project(finished_run.project)
+        parameters = {"recommendation": changes}
+        with KedroSession.create(finished_run.project, env="test", runtime_params=parameters) as session:
+            session.run(pipeline_names=["recommendation"])
+            return session.load_context().catalog
+
+
+def written(project):
+    return sorted(path for path in (project / "data").glob("0*/**/*") if path.is_file())
+
+
+@pytest.fixture
+def log(finished_run):
+    return finished_run.catalog.load("interactions")
+
+
+def test_unseen_items_of_every_user_ranked_by_the_llm(finished_run, log, capsys):
+    catalog = recommend(finished_run)
+    table = catalog.load("recommendations")
+    assert table.columns == ["user_id", "rank", "item_id", "title", "score", "shown_history", "fallback"]
+    assert table.join(log, on=["user_id", "item_id"], how="semi").is_empty()
+    assert table["user_id"].unique(maintain_order=True).to_list() == catalog.load("users")["user_id"].to_list()
+    for _, part in table.group_by("user_id"):
+        assert part["rank"].to_list() == list(range(1, part.height + 1))
+        assert part["score"].is_sorted(descending=True)
+        assert part.height <= 10
+    assert table["score"].is_between(0, 1).all()
+    titles = dict(catalog.load("items").select("item_id", "title").iter_rows())
+    assert [titles[item] for item in table["item_id"]] == table["title"].to_list()
+    seen = log.with_columns(title=pl.col("item_id").replace_strict(titles)).group_by("user_id").agg("title")
+    shown = table.join(seen, on="user_id", suffix="_seen")
+    assert all(set(titles) <= set(past) for titles, past in shown.select("shown_history", "title_seen").iter_rows())
+    report = catalog.load("recommendation_report")
+    assert report["users"] == catalog.load("users").height
+    assert report["pairs_scored"] == catalog.load("shortlist").height
+    assert report["fallbacks"] == report["empty_candidate_sets"] == 0
+    assert catalog.get("recommendations_preview").preview()
+    assert table["title"][0].split(" (")[0] in capsys.readouterr().out
+
+
+def test_popular_items_of_the_last_days_and_users_that_no_table_knows(finished_run, log):
+    catalog = recommend(
+        finished_run, users=[UNKNOWN, 3, 3], candidates="popular_recent", pool_items=30, pool_days=30, shortlist=None
+    )
+    last = log["timestamp"].max()
+    recent = log.filter(pl.col("timestamp") > last - 30 * 86_400)
+    pool = recent.group_by("item_id").len().sort(["len", "item_id"], descending=[True, False]).head(30)
+    table = catalog.load("recommendations")
+    unknown, known = (table.filter(pl.col("user_id") == user) for user in (UNKNOWN, 3))
+    assert unknown["item_id"].to_list() == pool["item_id"].head(10).to_list()
+    assert unknown["score"].null_count() == unknown.height
+    assert unknown["fallback"].all()
+    assert not known["fallback"].any()
+    seen = log.filter(pl.col("user_id") == 3)["item_id"]
+    assert set(known["item_id"]) <= set(pool["item_id"]) - set(seen)
+    report = catalog.load("recommendation_report")
+    assert (report["users"], report["fallbacks"]) == (2, 1)
+    assert report["pairs_scored"] == len(set(pool["item_id"]) - set(seen))
+
+
+def test_candidates_of_a_table_and_users_that_it_leaves_out(finished_run):
+    table = finished_run.project / "data/candidates.csv"
+    table.write_text(f"user_id,item_id,source\n1,1,a\n1,2,b\n1,2,c\n2,12345,d\n{UNKNOWN},4,e\n")
+    entry = finished_run.project / "conf/test/catalog_candidates.yml"
+    entry.write_text(
+        "recommendation_candidates: {type: polars.CSVDataset, filepath: data/candidates.csv, "
+        "metadata: {kedro-viz: {layer: model_input}}}\n"
+    )
+    try:
+        catalog = recommend(finished_run, users=[5, 1, 2, UNKNOWN], candidates="table")
+        shown, report = (catalog.load(name) for name in ("recommendations", "recommendation_report"))
+        everyone = recommend(finished_run, candidates="table").load("recommendation_report")
+    finally:
+        entry.unlink()
+    assert shown["user_id"].to_list() == [1, 1, UNKNOWN]
+    assert set(shown["item_id"][:2]) == {1, 2}  # also where the user has seen them: the table decides
+    assert shown["fallback"].to_list() == [False, False, True]
+    expected = {"users": 4, "fallbacks": 1, "empty_candidate_sets": 2, "unknown_items": 1, "pairs_scored": 2}
+    assert report == expected | {"seconds": report["seconds"]}
+    assert everyone["users"] == 3
+
+
+def test_no_candidates_at_all_leave_an_empty_table(finished_run):
+    catalog = recommend(finished_run, users=[1], candidates="popular_recent", pool_items=1, pool_days=1e-9)
+    assert catalog.load("recommendations").is_empty()
+    assert catalog.load("recommendation_report")["empty_candidate_sets"] == 1
+
+
+def test_an_id_of_another_type_is_an_unknown_user(finished_run):
+    table = recommend(finished_run, users=["nobody", 7]).load("recommendations")
+    fallback = dict(table.group_by("user_id").agg(pl.col("fallback").all()).iter_rows())
+    assert fallback == {"nobody": True, "7": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"variant": "recolra"}, r"recommendation\.variant is 'recolra', but finetuning\.variants names .*reclora"),
+        ({"users": []}, "users"),
+        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user, but top_n recommends 10"),
+        ({"candidates": "table"}, "recommendation_candidates holds nothing"),
+        ({"candidates": "all"}, "candidates"),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
+    before = written(finished_run.project)
+    with pytest.raises(Exception, match=pattern):
+        recommend(finished_run, **changes)
+    assert written(finished_run.project) == before
