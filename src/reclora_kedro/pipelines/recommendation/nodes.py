@@ -82,7 +82,7 @@ def rank_candidates(
         scoring.tokens_per_batch,
     )
     recommendations, pairs = ranking.rank_candidates(ranker, shortlist, items, config.top_n)
-    seconds = shortlist_report["seconds"] + round(time.perf_counter() - start, 1)
+    seconds = round(shortlist_report["seconds"] + time.perf_counter() - start, 1)
     report = shortlist_report | {"pairs_scored": pairs, "seconds": seconds}
     return recommendations, report, presentation.preview_records(recommendations)
 
