@@ -196,7 +196,7 @@ def test_weights_that_are_not_finite_are_never_written(tiny_llm):
 
 def test_random_states_come_back():
     def draw():
-        from_numpy = np.random.normal(), np.random.random()  # noqa: NPY002
+        from_numpy = np.random.normal(), np.random.random()  # noqa: NPY002  (the global source is what is tested)
         return from_numpy, random.gauss(), random.random(), torch.rand(3).tolist()
 
     random.gauss(), np.random.normal()  # noqa: NPY002  # each keeps a second draw for later

@@ -103,7 +103,7 @@ class CheckpointStore:
                 logger.warning("%s is torn, its content is not what was written: passed over.", file)
                 continue
             with safe_open(file, "pt") as opened:
-                tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
+                tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118  (it is no dict)
                 return Checkpoint(tensors, json.loads(opened.metadata()["values"]), file)
         if any(self.folder.glob("*/step-*")) and not self._files(run):
             logger.warning(
@@ -147,7 +147,7 @@ def unwritable(error: OSError, file: Path, size: int) -> str:
 def random_states(device: torch.device) -> dict[str, Tensor]:
     """State of every source of randomness of this process: Python's, NumPy's and PyTorch's, on the CPU and a GPU."""
     version, words, gauss = random.getstate()
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002
+    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002  (the global one, which libraries draw from)
     states = {
         "python": torch.tensor([version, *words]),
         "python_gauss": torch.tensor(float("nan") if gauss is None else gauss, dtype=torch.float64),
@@ -167,7 +167,7 @@ def restore_random_states(states: dict[str, Tensor], device: torch.device) -> No
     random.setstate((version, tuple(words), None if np.isnan(gauss) else gauss))
     *keys, position, has_gauss = states["numpy"].tolist()
     cached = states["numpy_gauss"].item()
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002
+    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002  (as above)
     torch.set_rng_state(states["torch"].cpu().clone())  # PyTorch crashes on a view into a larger tensor
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu().clone(), device)
