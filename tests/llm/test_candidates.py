@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.llm import candidates
-from reclora_kedro.llm.candidates import SHARING_MODELS, common_prefix, score_candidates
+from reclora_kedro.llm.attention import PLAIN_MODELS
+from reclora_kedro.llm.candidates import common_prefix, score_candidates
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.llm.scoring import PromptSet, score_prompts
@@ -110,7 +111,7 @@ def test_shared_scores_are_the_unshared_ones(seed, groups, size, prefix, suffix,
     assert np.ptp(expected) > 0.01 or len(expected) < 3
 
 
-@pytest.mark.parametrize("model_type", SHARING_MODELS)
+@pytest.mark.parametrize("model_type", PLAIN_MODELS)
 def test_every_architecture_that_shares_scores_as_it_does_unshared(model_type, shared_groups):
     llm = tiny_model(model_type)
     prompts, group = random_groups(np.random.default_rng(3), 3, 8, 40, 9, one_state=True)

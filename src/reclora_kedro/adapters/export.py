@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,15 @@ from urllib.parse import quote
 
 import torch
 from peft import LoraConfig, PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer
 
 logger = logging.getLogger(__name__)
+
+USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 
 
 def require_one_lora_a_user(config: RecLoraConfig) -> None:
@@ -63,13 +66,13 @@ class UserLoras:
         return [f"user_{quote(str(user_id), safe='')}" for user_id in self.user_ids]
 
     @torch.no_grad()
-    def tensors(self, place: int) -> dict[str, Tensor]:
-        """The checkpoint of the user in that place: ``lora_A`` (rank × in) and ``lora_B`` (out × rank) a layer."""
+    def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
+        """Checkpoints of some users: ``lora_A`` (users, rank, in) and ``lora_B`` (users, out, rank) a layer."""
         tensors = {}
-        for (path, layer), weights in zip(self.layers.items(), self.weights[:, place], strict=True):
+        for (path, layer), weights in zip(self.layers.items(), self.weights[:, users], strict=True):
             A, B = layer.reclora_A[self.adapter_name], layer.reclora_B[self.adapter_name]
-            for name, factor in zip("AB", lora_factors(A, B, weights, self.adapter), strict=True):
-                tensors[f"base_model.model.{path}.lora_{name}.weight"] = factor.to("cpu", self.dtype).contiguous()
+            for name, factors in zip("AB", lora_factors(A, B, weights, self.adapter), strict=True):
+                tensors[f"base_model.model.{path}.lora_{name}.weight"] = factors.to("cpu", self.dtype)
         return tensors
 
     def table(self) -> list[dict[str, Any]]:
@@ -88,13 +91,30 @@ class UserLoras:
     def write(self, folder: Path) -> None:
         """Write a folder a user, each a PEFT checkpoint of its own, and a README.md beside them."""
         config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True)
-        metadata = {"format": "pt"} | ({} if self.lens_weight is None else {"lens_weight": str(self.lens_weight)})
-        for place, name in enumerate(tqdm(self.folders, desc="export", unit="user", disable=None)):
-            target = folder / name
-            target.mkdir(parents=True)
-            save_file(self.tensors(place), target / "adapter_model.safetensors", metadata)
-            (target / "adapter_config.json").write_text(config, encoding="utf-8")
+        with tqdm(total=len(self.user_ids), desc="export", unit="user", disable=None) as progress:
+            for start in range(0, len(self.user_ids), USERS_AT_ONCE):
+                users = slice(start, start + USERS_AT_ONCE)
+                for name, content in zip(self.folders[users], self.files(users), strict=True):
+                    target = folder / name
+                    target.mkdir(parents=True)
+                    (target / "adapter_model.safetensors").write_bytes(content)
+                    (target / "adapter_config.json").write_text(config, encoding="utf-8")
+                    progress.update()
         (folder / "README.md").write_text(self.readme(), encoding="utf-8")
+
+    def files(self, users: slice) -> Iterator[bytes]:
+        """The safetensors file of each of some users.
+
+        All have the same header, so it is written by safetensors once, and what follows it comes from one matrix.
+        """
+        metadata = {"format": "pt"} | ({} if self.lens_weight is None else {"lens_weight": str(self.lens_weight)})
+        tensors = self.tensors(users)
+        first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, metadata)
+        start = 8 + int.from_bytes(first[:8], "little")
+        offsets = {name: entry["data_offsets"][0] for name, entry in json.loads(first[8:start]).items() if name in tensors}
+        bodies = torch.cat([tensors[name].flatten(1) for name in sorted(offsets, key=offsets.__getitem__)], dim=1)
+        for body in bodies.view(torch.uint8).numpy():
+            yield first[:start] + body.tobytes()
 
     def readme(self) -> str:
         """What the folder holds and what a server must do."""
@@ -166,24 +186,25 @@ def lora_config(config: RecLoraConfig) -> LoraConfig:
 
 
 def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -> tuple[Tensor, Tensor]:
-    """One user's LoRA of a layer.
+    """Users' LoRAs of a layer.
 
     Args:
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
-        weights: the user's gate weights, shape (N,).
+        weights: the users' gate weights, shape (users, N).
         config: names the composition and the routing.
 
     Returns:
-        A LoRA's two factors, shapes (rank, in) and (out, rank).
+        The LoRAs' two factors, shapes (users, rank, in) and (users, out, rank).
     """
     weights = weights.to(A)
     if config.composition == "product_of_sums":
-        return torch.einsum("n,nri->ri", weights, A), torch.einsum("n,onr->or", weights, B)
-    if config.top_k is not None:
-        weights, kept = weights.topk(config.top_k)
-        A, B = A[kept], B[:, kept]
-    return A.flatten(0, 1), (B * weights[:, None]).flatten(1)
+        return torch.einsum("un,nri->uri", weights, A), torch.einsum("un,onr->uor", weights, B)
+    if config.top_k is None:
+        return A.flatten(0, 1).expand(len(weights), -1, -1), (B * weights[:, None, :, None]).flatten(2)
+    weights, kept = weights.topk(config.top_k)
+    up = B[:, kept].transpose(0, 1) * weights[:, None, :, None]
+    return A[kept].flatten(1, 2), up.flatten(2)
 
 
 def lens_prior_note(lens_weight: float) -> str:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AttentionInterface
 
+from reclora_kedro.llm.attention import is_plain
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptFormat
@@ -19,9 +20,6 @@ from reclora_kedro.llm.scoring import PromptSet, answer_difference, answer_logit
 
 ATTENTION = "reclora_shared_prefix"
 """Name of `shared_prefix_attention` in transformers' registry of attention functions."""
-
-SHARING_MODELS = ("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
-"""Architectures whose attention is plain and causal, so that a prefix may be shared; the others are scored unshared."""
 
 LEAST_SAVING = 0.25
 """A group is worth a forward pass of its own if that saves at least this share of its tokens."""
@@ -104,7 +102,7 @@ def score_candidates(
 
     The prompts of a group, such as one user's candidates, share the longest start that their tokens have in common,
     provided that the gates read the same lens state for all of them, that it saves enough, and that the base LLM is one
-    of `SHARING_MODELS`; all others are scored one by one. Groups are worked on one after another, and a group in
+    of `PLAIN_MODELS`; all others are scored one by one. Groups are worked on one after another, and a group in
     batches, so that memory doesn't grow with their number or size.
 
     Args:
@@ -146,7 +144,7 @@ def _scored_batches(
     llm: LanguageModel, form: PromptFormat, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits, batch by batch; every row once."""
-    can_share = _shares_prefixes(llm, prompts.lengths)
+    can_share = is_plain(llm.model, prompts.lengths.max(initial=0))
     alone = []
     _, place = np.unique(groups, return_inverse=True)
     by_group = np.argsort(place, kind="stable")
@@ -159,13 +157,6 @@ def _scored_batches(
             alone.append(rows)
     rest = np.concatenate(alone) if alone else np.array([], dtype=int)
     yield from budget.run(rest, prompts.lengths, lambda rows: answer_logits(llm, form, prompts.batch(rows, llm.device)))
-
-
-def _shares_prefixes(llm: LanguageModel, lengths: np.ndarray) -> bool:
-    """Whether every layer lets a token attend to all that came before it, over prompts this long."""
-    config = llm.model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    return config.model_type in SHARING_MODELS and (window is None or lengths.max(initial=0) <= window)
 
 
 def _share_a_state(prompts: PromptSet, rows: np.ndarray) -> bool:

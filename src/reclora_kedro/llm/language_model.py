@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils.logging import disable_progress_bar
 
+from reclora_kedro.llm import attention
 from reclora_kedro.llm.devices import choose_device, choose_dtype
 
 Quantization = Literal["8bit", "4bit"]
@@ -100,6 +101,8 @@ def load_language_model(
             ".gguf file. Change `source` of the catalog entry `base_llm`."
         ) from error
     model = model.requires_grad_(False).eval()
+    if target.type == "cpu" and attention.is_plain(model):
+        model.set_attn_implementation(attention.ATTENTION)
     arguments = {
         "source": source,
         "revision": revision,

@@ -1,0 +1,78 @@
+"""Causal attention as matrix products, for bfloat16 on a CPU, where torch's own kernel is several times slower."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+ATTENTION = "reclora_causal"
+"""Name of `causal_attention` in transformers' registry of attention functions."""
+
+PLAIN_MODELS = ("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+"""Architectures whose attention is plain and causal: every token attends to all that came before it, unless a window
+ends earlier."""
+
+QUERIES_AT_ONCE = 64
+"""Tokens of a block: its scores stay in a core's cache, and keys behind the block are never looked at."""
+
+
+def causal_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it: (batch, heads, tokens, dim) to (batch, tokens, heads, dim).
+
+    What :func:`attend_in_blocks` is not for (masks, keys from a cache, other devices and types) is left to torch.
+    """
+    whole = attention_mask is None and query.shape[2] == key.shape[2]
+    if not whole or query.device.type != "cpu" or query.dtype != torch.bfloat16:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    return attend_in_blocks(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+
+
+def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+    """Causal attention, a block of queries after another.
+
+    The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
+
+    Args:
+        query: shape (batch, heads, tokens, dim).
+        key: shape (batch, key-value heads, tokens, dim).
+        value: shape (batch, key-value heads, tokens, dim).
+        scaling: factor of the scores.
+
+    Returns:
+        Shape (batch, tokens, heads, dim).
+    """
+    (batch, heads, tokens, dim), kv_heads = query.shape, key.shape[1]
+    group = heads // kv_heads
+    queries = query.reshape(batch * kv_heads, group, tokens, dim)
+    keys, values = key.reshape(-1, tokens, dim), value.reshape(-1, tokens, dim)
+    blocks = []
+    for start in range(0, tokens, QUERIES_AT_ONCE):
+        end = min(tokens, start + QUERIES_AT_ONCE)
+        unseen = torch.full((end - start, end), -torch.inf, dtype=query.dtype).triu(1 + start).repeat(group, 1)
+        block, seen = queries[:, :, start:end].flatten(1, 2), keys[:, :end]
+        scores = torch.baddbmm(unseen.expand(len(keys), -1, -1), block, seen.mT, alpha=scaling)
+        blocks.append((scores.softmax(-1) @ values[:, :end]).view(batch, heads, end - start, dim))
+    return torch.cat(blocks, dim=2).transpose(1, 2)
+
+
+def is_plain(model: Any, tokens: int | None = None) -> bool:
+    """Whether every token attends to all that came before it, in prompts of so many tokens (None: of any number)."""
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    return config.model_type in PLAIN_MODELS and (window is None or (tokens is not None and tokens <= window))
+
+
+AttentionInterface.register(ATTENTION, causal_attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)

@@ -1,0 +1,73 @@
+"""Causal attention in blocks against torch's own."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig
+
+from reclora_kedro.llm.attention import ATTENTION, attend_in_blocks, is_plain
+
+
+def heads(tokens, dtype, heads=6, kv_heads=2, dim=8):
+    torch.manual_seed(tokens)
+    shapes = ((2, heads, tokens, dim), (2, kv_heads, tokens, dim), (2, kv_heads, tokens, dim))
+    return [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
+
+
+def usual(query, key, value, scaling):
+    states = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
+    return states.transpose(1, 2)
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 150])
+def test_blocks_change_neither_values_nor_gradients(tokens):
+    parts = heads(tokens, torch.float64)
+    found, expected = attend_in_blocks(*parts, 0.3), usual(*parts, 0.3)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    gradients = (torch.autograd.grad((states * weights).sum(), parts) for states in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_later_tokens_change_nothing_before_them():
+    query, key, value = heads(100, torch.bfloat16)
+    whole, start = attend_in_blocks(query, key, value, 0.3), (part[:, :, :70] for part in (query, key, value))
+    torch.testing.assert_close(attend_in_blocks(*start, 0.3), whole[:, :70], atol=0, rtol=0)
+
+
+def tiny_llm(dtype, implementation):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).to(dtype).eval()
+    model.set_attn_implementation(implementation)
+    return model
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("padding", ["none", "left", "cache"])
+@torch.no_grad()
+def test_a_model_answers_as_with_torchs_attention(dtype, tolerance, padding):
+    ids = torch.randint(0, 64, (2, 80), generator=torch.manual_seed(1))
+    inputs = {"input_ids": ids}
+    if padding == "left":
+        inputs["attention_mask"] = (torch.arange(80) >= torch.tensor([[0], [30]])).long()
+    logits = []
+    for implementation in (ATTENTION, "sdpa"):
+        model = tiny_llm(dtype, implementation)
+        if padding == "cache":
+            cache = model(ids[:, :50], use_cache=True).past_key_values
+            logits.append(model(ids[:, 50:], past_key_values=cache).logits)
+        else:
+            logits.append(model(**inputs).logits[:, 40:])
+    torch.testing.assert_close(*logits, atol=tolerance, rtol=tolerance)
+
+
+def test_a_window_is_plain_only_for_prompts_within_it():
+    model = tiny_llm(torch.float32, "sdpa")
+    assert is_plain(model)
+    model.config = MistralConfig(sliding_window=16)
+    assert (is_plain(model), is_plain(model, 16), is_plain(model, 17)) == (False, True, False)
