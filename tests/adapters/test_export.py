@@ -161,6 +161,15 @@ def test_a_lens_prior_is_told_to_whoever_serves(tmp_path, caplog):
     assert "lens" not in (user_loras(personalized(), torch.randn(1, LENS_DIM), [1])).readme()
 
 
+def test_an_average_with_the_lens_is_told_to_whoever_serves(tmp_path, caplog):
+    user_loras(personalized(lens_average=True), torch.randn(1, LENS_DIM), [1]).write(tmp_path)
+    note = "must take the mean of the lens's logit and the LLM's"
+    assert note in caplog.text
+    assert note in (tmp_path / "README.md").read_text()
+    with safe_open(tmp_path / "user_1/adapter_model.safetensors", "pt") as file:
+        assert file.metadata()["lens_average"] == "true"
+
+
 def test_scaling_survives_a_change_of_rank():
     config = RecLoraConfig(r=8, lora_alpha=16, num_meta_loras=16, lens_dim=4, composition="sum_of_products")
     assert (lora_config(config).r, lora_config(config).lora_alpha) == (128, 256)

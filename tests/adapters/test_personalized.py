@@ -115,3 +115,8 @@ def test_a_shared_lora_takes_lens_states_of_any_width(tiny_llm, tmp_path):
 def test_a_top_k_that_does_not_fit_is_refused_before_anything_is_loaded(routing, top_k):
     with pytest.raises(ValueError, match="top_k is"):
         adapter_config(routing=routing, top_k=top_k)
+
+
+def test_a_lens_prior_and_an_average_at_once_are_refused():
+    with pytest.raises(ValueError, match="lens_prior and lens_average are both true"):
+        adapter_config(lens_prior=True, lens_average=True)

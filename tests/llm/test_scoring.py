@@ -79,6 +79,19 @@ def test_a_lens_prior_adds_the_lens_logit_times_its_weight(tiny_llm, N):
         torch.testing.assert_close(answer_logits(llm, FORM, batch), without)
 
 
+def test_an_average_joins_the_lens_in_scoring_alone(tiny_llm):
+    prompts = random_prompts()
+    batch = prompts.batch(range(9), tiny_llm.device)
+    untrained = answer_logits(tiny_llm, FORM, batch_without_lens(batch))
+    llm = with_adapter(tiny_llm, num_meta_loras=1, lens_average=True)
+    alone = answer_logits(llm.with_model(llm.model.train()), FORM, batch)
+    assert (alone - untrained).abs().max() > 0.01
+    llm.model.eval()
+    torch.testing.assert_close(answer_logits(llm, FORM, batch), (alone + prompts.lens_logits) / 2)
+    with llm.model.disable_adapter():
+        torch.testing.assert_close(answer_logits(llm, FORM, batch), untrained)
+
+
 def test_where_the_llm_says_nothing_a_prior_scores_as_the_lens(tiny_llm):
     prompts = random_prompts()
     same = PromptFormat(prefix=[], suffix=[], positive=40, negative=40)
@@ -91,10 +104,11 @@ def batch_without_lens(batch):
     return PromptBatch(batch.token_ids, batch.last)
 
 
-def test_a_prior_without_lens_logits_is_refused(tiny_llm):
+@pytest.mark.parametrize("lens_part", ["lens_prior", "lens_average"])
+def test_an_adapter_that_reads_the_lens_refuses_prompts_without_its_logits(tiny_llm, lens_part):
     prompts = replace(random_prompts(), lens_logits=None)
     with pytest.raises(ValueError, match=r"no lens logits.*kedro run --pipelines lens"):
-        score_prompts(with_adapter(tiny_llm, lens_prior=True), FORM, prompts, 100, "")
+        score_prompts(with_adapter(tiny_llm, **{lens_part: True}), FORM, prompts, 100, "")
 
 
 def test_a_prior_learns_its_weight(tiny_llm):

@@ -8,6 +8,7 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.histories.feedback import STATISTICS, feedback_statistics
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import build_sequences
 from reclora_kedro.lens.base import build_lens
@@ -35,6 +36,7 @@ ADAPTERS = {
     "one LoRA": {"num_meta_loras": 1},
     "user gates": {"num_meta_loras": 3, "gate_input": "user", "lens_prior": True},
     "target gates": {"num_meta_loras": 3, "gate_input": "target"},
+    "feedback gates": {"num_meta_loras": 3, "gate_input": "feedback", "lens_average": True},
 }
 
 
@@ -99,7 +101,8 @@ def ranker_with(tiny_llm):
 
     def build(settings, kind="recent"):
         lens = untrained_lens()
-        lens_dim = lens.state_dim(settings.get("gate_input", "target"))
+        kind_of_state = settings.get("gate_input", "target")
+        lens_dim = len(STATISTICS) if kind_of_state == "feedback" else lens.state_dim(kind_of_state)
         torch.manual_seed(0)
         config = RecLoraConfig(task_type="CAUSAL_LM", lens_dim=lens_dim, **settings)
         model = get_peft_model(tiny_llm.model, config).eval()
@@ -127,6 +130,7 @@ def one_by_one(ranker, pairs):
     prompts = ranking.build_prompts(ranker.llm.tokenizer, ranker._records(samples), TEMPLATE, PROMPT, 1024)
     rows = rows_of(ranker.lens, samples, ranker.sequences, ranker.item_embeddings)
     states = score_rows(ranker.lens, rows, np.arange(pairs.height))[0]
+    states["feedback"] = torch.from_numpy(feedback_statistics(samples, ranker.sequences))
     kind = ranker.llm.model.active_peft_config.gate_input
     chosen = PromptSet(
         np.arange(pairs.height), prompts["token_ids"].to_list(), np.zeros(pairs.height), states[kind], states["logit"]
@@ -146,7 +150,7 @@ def test_scores_are_those_of_each_pair_alone_and_prefixes_are_shared_where_they_
     np.testing.assert_allclose(scores, one_by_one(ranker, pairs), atol=1e-4)
     assert np.ptp(scores) > 0.001
     if kind == "recent":
-        assert shared == ([] if adapter == "target gates" else [ITEMS] * USERS)
+        assert shared == ([] if adapter in ("target gates", "feedback gates") else [ITEMS] * USERS)
 
 
 def test_parts_and_their_size_never_change_what_is_recommended(ranker_with, monkeypatch):

@@ -107,11 +107,15 @@ class UserLoras:
 
         All have the same header, so it is written by safetensors once, and what follows it comes from one matrix.
         """
-        metadata = {"format": "pt"} | ({} if self.lens_weight is None else {"lens_weight": str(self.lens_weight)})
+        metadata = {"format": "pt", "lens_average": str(self.adapter.lens_average).lower()}
+        if self.lens_weight is not None:
+            metadata["lens_weight"] = str(self.lens_weight)
         tensors = self.tensors(users)
         first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, metadata)
         start = 8 + int.from_bytes(first[:8], "little")
-        offsets = {name: entry["data_offsets"][0] for name, entry in json.loads(first[8:start]).items() if name in tensors}
+        offsets = {
+            name: entry["data_offsets"][0] for name, entry in json.loads(first[8:start]).items() if name in tensors
+        }
         bodies = torch.cat([tensors[name].flatten(1) for name in sorted(offsets, key=offsets.__getitem__)], dim=1)
         for body in bodies.view(torch.uint8).numpy():
             yield first[:start] + body.tobytes()
@@ -125,8 +129,8 @@ class UserLoras:
             f"base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
             "They hold what the users had rated when they were written.",
         ]
-        if self.lens_weight is not None:
-            lines += ["", lens_prior_note(self.lens_weight)]
+        if note := lens_note(self.adapter, self.lens_weight):
+            lines += ["", note]
         return "\n".join(lines) + "\n"
 
 
@@ -155,8 +159,8 @@ def user_loras(adapted: PeftModel, lens_states: Tensor, user_ids: list[Any]) -> 
     if weights is None:
         weights = torch.ones(1, len(user_ids), 1)
     lens_weight = None if adapted.lens_weight is None else adapted.lens_weight.item()
-    if lens_weight is not None:
-        logger.warning(lens_prior_note(lens_weight))
+    if note := lens_note(config, lens_weight):
+        logger.warning(note)
     return UserLoras(
         user_ids,
         lora_config(config),
@@ -207,9 +211,16 @@ def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -
     return A[kept].flatten(1, 2), up.flatten(2)
 
 
-def lens_prior_note(lens_weight: float) -> str:
-    """What a server has to add for an adapter with a lens prior."""
-    return (
-        f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to the "
-        "LLM's logit of the answer, or scores will be off. The LoRAs alone don't hold it."
-    )
+def lens_note(adapter: RecLoraConfig, lens_weight: float | None) -> str:
+    """What a server has to do with the lens's logit; empty for an adapter that does not read it."""
+    if lens_weight is not None:
+        return (
+            f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to "
+            "the LLM's logit of the answer, or scores will be off. The LoRAs alone don't hold it."
+        )
+    if adapter.lens_average:
+        return (
+            "The adapter scores by the mean of two logits (lens_average): a server must take the mean of the lens's "
+            "logit and the LLM's logit of the answer. The LoRAs alone don't hold the lens's."
+        )
+    return ""

@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.adapters.reclora.config import Composition, GateInput, GateScope, Routing, StateNorm, check_routing
+from reclora_kedro.adapters.reclora.config import (
+    Composition,
+    GateInput,
+    GateScope,
+    Routing,
+    StateNorm,
+    check_lens_part,
+    check_routing,
+)
 
 NOT_IN_OLD_ADAPTERS = ("state_norm", "gate_scope")
 
@@ -29,7 +37,7 @@ class AdapterConfig(BaseModel):
         gt=0, description="how many of the LLM's last layers are adapted, at most all; null: all"
     )
     composition: Composition = Field(description="product_of_sums (rank r) or sum_of_products (rank N·r)")
-    gate_input: GateInput = Field(description="lens state that the gates read")
+    gate_input: GateInput = Field(description="what the gates read: a lens state, or feedback")
     gate_hidden_dim: int = Field(gt=0, description="width of each gate's hidden layer")
     gate_dropout: float = Field(ge=0, lt=1, description="dropout rate inside the gates")
     state_norm: StateNorm = Field(
@@ -42,10 +50,14 @@ class AdapterConfig(BaseModel):
     routing: Routing = Field(default="soft", description="soft: all meta-LoRAs; top_k: those of the greatest weights")
     top_k: int | None = Field(default=None, description="meta-LoRAs that a sample uses; null unless routing is top_k")
     lens_prior: bool = Field(default=False, description="add the lens's logit, times a learned weight, to the LLM's")
+    lens_average: bool = Field(
+        default=False, description="score by the mean of the LLM's and the lens's logit; in training the LLM is alone"
+    )
 
     @model_validator(mode="after")
-    def _routing_is_whole(self) -> Self:
+    def _is_whole(self) -> Self:
         check_routing(self.routing, self.top_k, self.num_meta_loras)
+        check_lens_part(self.lens_prior, self.lens_average)
         return self
 
 

@@ -32,7 +32,7 @@ class PromptBatch:
         token_ids: right-padded prompts, shape (batch, tokens).
         last: position of each prompt's last token, shape (batch,).
         lens_states: states that personalize an adapter, shape (batch, lens_dim); None without an adapter.
-        lens_logits: the lens's own logits, shape (batch,), for adapters with a lens prior.
+        lens_logits: the lens's own logits, shape (batch,), for adapters with a lens prior or average.
     """
 
     token_ids: Tensor
@@ -43,7 +43,7 @@ class PromptBatch:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Tokenised prompts with labels and, for personalized adapters, the lens's state and logit of each.
+    """Tokenised prompts with labels and, for personalized adapters, the state that its gates read and the lens's logit.
 
     ``rows``, ``labels`` and ``lens_logits`` have shape (prompts,); ``lens_states`` has shape (prompts, lens_dim).
     """
@@ -75,8 +75,8 @@ def prompt_set(
         prompts: frame with row, use, label and token_ids.
         use: ``few_shot``, ``validation`` or ``test``.
         lens_states: ``row``, shape (n,), one tensor a kind of state, shape (n, lens_dim), and, for adapters with a lens
-            prior, ``logit``, shape (n,); None for no states.
-        kind: the state that gates read: ``target``, ``user`` or ``fields``.
+            prior or average, ``logit``, shape (n,); None for no states.
+        kind: the state that gates read: ``target``, ``user``, ``fields`` or ``feedback``.
 
     Raises:
         ValueError: there are no prompts of that use, no lens states of that kind, or rows without one.
@@ -144,20 +144,25 @@ def answer_difference(llm: LanguageModel, form: PromptFormat, hidden: Tensor, le
 
 
 def with_lens_prior(llm: LanguageModel, logits: Tensor, lens_logits: Tensor | None) -> Tensor:
-    """The LLM's logits plus, for an adapter with a lens prior, its weight times the lens's logits; all (batch,).
+    """The LLM's logits and the lens's together, as the adapter has it; all of shape (batch,).
+
+    With ``lens_prior`` they are the LLM's plus the learned weight times the lens's; with ``lens_average`` their mean,
+    outside of training.
 
     Raises:
-        ValueError: the adapter has a lens prior, but there are no lens logits.
+        ValueError: the adapter reads the lens's logits, but there are none.
     """
     weight = getattr(llm.model, "lens_weight", None)
-    if weight is None:
+    averages = getattr(llm.model, "averages_lens", False) and not llm.model.training
+    if weight is None and not averages:
         return logits
     if lens_logits is None:
         raise ValueError(
-            "The adapter adds the lens's logit to the LLM's (lens_prior), but these prompts have no lens logits: "
-            "lens_states needs an entry 'logit'. Run the lens pipeline again, `kedro run --pipelines lens`."
+            "The adapter reads the lens's logit beside the LLM's (lens_prior or lens_average), but these prompts have "
+            "no lens logits: lens_states needs an entry 'logit'. Run the lens pipeline again, "
+            "`kedro run --pipelines lens`."
         )
-    return logits + weight * lens_logits
+    return (logits + lens_logits) / 2 if weight is None else logits + weight * lens_logits
 
 
 @torch.inference_mode()

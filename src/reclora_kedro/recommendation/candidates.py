@@ -108,9 +108,10 @@ def candidate_table(table: Any) -> pl.DataFrame:
 
 
 def samples_now(pairs: pl.DataFrame, sequences: Sequences) -> pl.DataFrame:
-    """Pairs of user_index and item_index as samples whose history is the user's whole sequence."""
+    """Pairs of user_index and item_index as samples after the end of the log."""
     end = sequences.offsets[1:][pairs["user_index"].to_numpy()]
-    return pairs.select("user_index", "item_index", pl.Series("history_end", end))
+    now = pl.lit(int(sequences.timestamp.max()) + 1)
+    return pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
 
 
 def first_pairs(pairs: pl.DataFrame) -> pl.Series:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from reclora_kedro.histories.feedback import feedback_statistics
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
 from reclora_kedro.histories.sequences import Sequences
@@ -93,7 +95,10 @@ class Ranker:
         adapter = self.llm.model.active_peft_config
         rows = rows_of(self.lens, samples, self.sequences, self.item_embeddings)
         number = np.arange(samples.height)
-        states: dict[str, Tensor] = score_rows(self.lens, rows, number)[0] | {"row": prompts["row"].to_torch()}
+        states: dict[str, Tensor] = score_rows(self.lens, rows, number)[0] | {
+            "row": prompts["row"].to_torch(),
+            "feedback": torch.from_numpy(feedback_statistics(samples, self.sequences)),
+        }
         chosen = prompt_set(prompts, USE, states, adapter.gate_input)
         if adapter.num_meta_loras == 1:
             return replace(chosen, lens_states=None)

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 from peft import PeftConfig
 
 Composition = Literal["product_of_sums", "sum_of_products"]
-GateInput = Literal["target", "user", "fields"]
+GateInput = Literal["target", "user", "fields", "feedback"]
 StateNorm = Literal["standard", "layer"]
 GateScope = Literal["per_projection", "shared"]
 Routing = Literal["soft", "top_k"]
@@ -45,8 +45,10 @@ class RecLoraConfig(PeftConfig):
             to one.
         top_k: how many meta-LoRAs a sample uses, at most ``num_meta_loras``; for ``routing: top_k`` only.
         lens_prior: whether the answer's logit is the LLM's plus ``w`` times the lens's, ``w`` learned from 1 on.
-        gate_input: which lens state the gates were trained on (``target``, ``user`` or ``fields``); kept with the
-            adapter so that scoring reads the same.
+        lens_average: whether scores are those of the mean of the LLM's logit and the lens's; in training the LLM
+            answers alone.
+        gate_input: what the gates were trained on: a lens state (``target``, ``user`` or ``fields``) or ``feedback``,
+            statistics of the log; kept with the adapter so that scoring reads the same.
         composition: ``product_of_sums`` is (Σ α_k B_k)(Σ α_k A_k), rank r, as in the authors' code;
             ``sum_of_products`` is Σ α_k B_k A_k, rank N·r, as in the paper's formula.
         base_llm: ``name`` and ``fingerprint`` of the base LLM that the adapter was trained on, for whoever loads it.
@@ -90,6 +92,7 @@ class RecLoraConfig(PeftConfig):
     routing: Routing = field(default="soft", metadata={"help": "soft (all meta-LoRAs) or top_k (the greatest weights)"})
     top_k: int | None = field(default=None, metadata={"help": "meta-LoRAs that a sample uses, for routing top_k"})
     lens_prior: bool = field(default=False, metadata={"help": "add the lens's logit, times a learned weight"})
+    lens_average: bool = field(default=False, metadata={"help": "score by the mean of the LLM's and the lens's logit"})
     composition: Composition = field(
         default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
     )
@@ -110,6 +113,7 @@ class RecLoraConfig(PeftConfig):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be {' or '.join(choices)}.")
         check_routing(self.routing, self.top_k, self.num_meta_loras)
+        check_lens_part(self.lens_prior, self.lens_average)
         if self.num_meta_loras > 1 and self.lens_dim is None:
             raise ValueError(
                 f"lens_dim is None, but {self.num_meta_loras} meta-LoRAs are routed by lens states: "
@@ -123,3 +127,11 @@ def check_routing(routing: str, top_k: int | None, num_meta_loras: int) -> None:
         raise ValueError(f"top_k is {top_k} with routing {routing!r}: give top_k with routing 'top_k', and only then.")
     if top_k is not None and not 0 < top_k <= num_meta_loras:
         raise ValueError(f"top_k is {top_k}; it must be at least 1 and at most num_meta_loras, {num_meta_loras}.")
+
+
+def check_lens_part(lens_prior: bool, lens_average: bool) -> None:
+    """Refuse two ways at once for the lens's logit to join the LLM's."""
+    if lens_prior and lens_average:
+        raise ValueError(
+            "lens_prior and lens_average are both true: the lens's logit joins the LLM's one way or other."
+        )

@@ -158,6 +158,12 @@ class RecLoraModel(BaseTuner):
             return None
         return self.reclora_lens_weight[name]
 
+    @property
+    def averages_lens(self) -> bool:
+        """Whether scores are those of the mean of the LLM's and the lens's logit; not with adapters disabled."""
+        name = self.active_adapters[0]
+        return self.peft_config[name].lens_average and not self.adapted_layers(name)[0].disable_adapters
+
     @contextmanager
     def lens_context(self, lens_states: Tensor | None) -> Iterator[None]:
         """Personalize every forward pass inside: row i of a batch is adapted to row i of ``lens_states``.

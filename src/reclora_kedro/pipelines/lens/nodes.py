@@ -41,7 +41,8 @@ def compute_lens_states(
 ) -> tuple[dict[str, Tensor], pl.DataFrame, list[dict[str, Any]]]:
     """States, logits and scores of the prompt rows, in their order, and how sure the lens is of the few-shot rows."""
     lens = load_lens(lens_config, lens_weights)
-    rows = rows_of(lens, samples, Sequences(**sequences), item_embeddings["embeddings"])
-    states, report = prompt_row_states(lens, rows, samples, prompt_rows, lens_training_log, few_shot)
+    events = Sequences(**sequences)
+    rows = rows_of(lens, samples, events, item_embeddings["embeddings"])
+    states, report = prompt_row_states(lens, rows, samples, events, prompt_rows, lens_training_log, few_shot)
     scores = torch.sigmoid(states["logit"].double())
     return states, pl.DataFrame({"row": prompt_rows["row"], "score": scores.numpy()}), report
