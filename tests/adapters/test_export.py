@@ -162,12 +162,15 @@ def test_a_lens_prior_is_told_to_whoever_serves(tmp_path, caplog):
 
 
 def test_an_average_with_the_lens_is_told_to_whoever_serves(tmp_path, caplog):
-    user_loras(personalized(lens_average=True), torch.randn(1, LENS_DIM), [1]).write(tmp_path)
+    model = personalized(lens_average=True, answer_temperature=10.0)
+    user_loras(model, torch.randn(1, LENS_DIM), [1]).write(tmp_path)
     note = "must take the mean of the lens's logit and the LLM's"
     assert note in caplog.text
     assert note in (tmp_path / "README.md").read_text()
+    assert "must divide the LLM's logit of the answer by 10" in caplog.text
     with safe_open(tmp_path / "user_1/adapter_model.safetensors", "pt") as file:
         assert file.metadata()["lens_average"] == "true"
+        assert float(file.metadata()["answer_temperature"]) == 10
 
 
 def test_scaling_survives_a_change_of_rank():

@@ -79,6 +79,20 @@ def test_a_lens_prior_adds_the_lens_logit_times_its_weight(tiny_llm, N):
         torch.testing.assert_close(answer_logits(llm, FORM, batch), without)
 
 
+def test_the_answer_temperature_divides_the_llms_logit_alone(tiny_llm):
+    prompts = random_prompts()
+    batch = prompts.batch(range(9), tiny_llm.device)
+    settings = {"num_meta_loras": 1, "answer_temperature": 4.0}
+    untrained = answer_logits(tiny_llm, FORM, batch_without_lens(batch))
+    llm = with_adapter(tiny_llm, **settings, lens_prior=True)
+    for name, weights in llm.model.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.zeros_(weights)
+    torch.testing.assert_close(answer_logits(llm, FORM, batch), untrained / 4 + prompts.lens_logits)
+    with llm.model.disable_adapter():
+        torch.testing.assert_close(answer_logits(llm, FORM, batch), untrained)
+
+
 def test_an_average_joins_the_lens_in_scoring_alone(tiny_llm):
     prompts = random_prompts()
     batch = prompts.batch(range(9), tiny_llm.device)

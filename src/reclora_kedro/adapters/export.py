@@ -108,6 +108,7 @@ class UserLoras:
         All have the same header, so it is written by safetensors once, and what follows it comes from one matrix.
         """
         metadata = {"format": "pt", "lens_average": str(self.adapter.lens_average).lower()}
+        metadata["answer_temperature"] = str(self.adapter.answer_temperature)
         if self.lens_weight is not None:
             metadata["lens_weight"] = str(self.lens_weight)
         tensors = self.tensors(users)
@@ -129,7 +130,7 @@ class UserLoras:
             f"base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
             "They hold what the users had rated when they were written.",
         ]
-        if note := lens_note(self.adapter, self.lens_weight):
+        if note := server_note(self.adapter, self.lens_weight):
             lines += ["", note]
         return "\n".join(lines) + "\n"
 
@@ -159,7 +160,7 @@ def user_loras(adapted: PeftModel, lens_states: Tensor, user_ids: list[Any]) -> 
     if weights is None:
         weights = torch.ones(1, len(user_ids), 1)
     lens_weight = None if adapted.lens_weight is None else adapted.lens_weight.item()
-    if note := lens_note(config, lens_weight):
+    if note := server_note(config, lens_weight):
         logger.warning(note)
     return UserLoras(
         user_ids,
@@ -211,16 +212,19 @@ def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -
     return A[kept].flatten(1, 2), up.flatten(2)
 
 
-def lens_note(adapter: RecLoraConfig, lens_weight: float | None) -> str:
-    """What a server has to do with the lens's logit; empty for an adapter that does not read it."""
+def server_note(adapter: RecLoraConfig, lens_weight: float | None) -> str:
+    """What a server has to do beyond loading the LoRAs; empty where that is all."""
+    logit, notes = "the LLM's logit of the answer", []
+    if adapter.answer_temperature != 1:
+        notes.append(f"A server must divide {logit} by {adapter.answer_temperature:g} (answer_temperature) first.")
     if lens_weight is not None:
-        return (
+        notes.append(
             f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to "
-            "the LLM's logit of the answer, or scores will be off. The LoRAs alone don't hold it."
+            f"{logit}, or scores will be off. The LoRAs alone don't hold it."
         )
     if adapter.lens_average:
-        return (
+        notes.append(
             "The adapter scores by the mean of two logits (lens_average): a server must take the mean of the lens's "
-            "logit and the LLM's logit of the answer. The LoRAs alone don't hold the lens's."
+            f"logit and {logit}. The LoRAs alone don't hold the lens's."
         )
-    return ""
+    return " ".join(notes)

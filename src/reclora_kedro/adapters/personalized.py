@@ -50,6 +50,7 @@ class AdapterConfig(BaseModel):
     routing: Routing = Field(default="soft", description="soft: all meta-LoRAs; top_k: those of the greatest weights")
     top_k: int | None = Field(default=None, description="meta-LoRAs that a sample uses; null unless routing is top_k")
     lens_prior: bool = Field(default=False, description="add the lens's logit, times a learned weight, to the LLM's")
+    answer_temperature: float = Field(default=1.0, gt=0, description="the LLM's logit of the answer is divided by it")
     lens_average: bool = Field(
         default=False, description="score by the mean of the LLM's and the lens's logit; in training the LLM is alone"
     )

@@ -111,8 +111,8 @@ def answer_logits(llm: LanguageModel, form: PromptFormat, batch: PromptBatch) ->
     """Logit of the positive answer against the negative one, ``logits[Yes] - logits[No]``, shape (batch,).
 
     Only those two rows of the head are used, at the last position only. Its sigmoid is the score
-    ``softmax(logits[Yes], logits[No])[Yes]`` (RecLoRA, section 3.1). An adapter with a lens prior adds the lens's own
-    logit, times its learned weight.
+    ``softmax(logits[Yes], logits[No])[Yes]`` (RecLoRA, section 3.1), unless the adapter says otherwise, see
+    :func:`adapted_logits`.
 
     Args:
         llm: the base LLM, with or without an adapter.
@@ -134,24 +134,25 @@ def personalized(llm: LanguageModel, lens_states: Tensor | None) -> AbstractCont
 
 
 def answer_difference(llm: LanguageModel, form: PromptFormat, hidden: Tensor, lens_logits: Tensor | None) -> Tensor:
-    """``logits[Yes] - logits[No]`` of final hidden states (batch, hidden), with the lens prior if there is one."""
+    """``logits[Yes] - logits[No]`` of final hidden states (batch, hidden), as :func:`adapted_logits` gives it."""
     head = llm.model.get_output_embeddings()
     answers = [form.positive, form.negative]
     logits = hidden.float() @ head.weight[answers].float().T
     if getattr(head, "bias", None) is not None:
         logits = logits + head.bias[answers].float()
-    return with_lens_prior(llm, logits[:, 0] - logits[:, 1], lens_logits)
+    return adapted_logits(llm, logits[:, 0] - logits[:, 1], lens_logits)
 
 
-def with_lens_prior(llm: LanguageModel, logits: Tensor, lens_logits: Tensor | None) -> Tensor:
-    """The LLM's logits and the lens's together, as the adapter has it; all of shape (batch,).
+def adapted_logits(llm: LanguageModel, logits: Tensor, lens_logits: Tensor | None) -> Tensor:
+    """The LLM's logits of the answer as the adapter reads them, with the lens's; all of shape (batch,).
 
-    With ``lens_prior`` they are the LLM's plus the learned weight times the lens's; with ``lens_average`` their mean,
-    outside of training.
+    They are divided by ``answer_temperature``. ``lens_prior`` adds the learned weight times the lens's logits;
+    ``lens_average`` takes the mean with the lens's, outside of training.
 
     Raises:
         ValueError: the adapter reads the lens's logits, but there are none.
     """
+    logits = logits / getattr(llm.model, "answer_temperature", 1.0)
     weight = getattr(llm.model, "lens_weight", None)
     averages = getattr(llm.model, "averages_lens", False) and not llm.model.training
     if weight is None and not averages:

@@ -45,6 +45,8 @@ class RecLoraConfig(PeftConfig):
             to one.
         top_k: how many meta-LoRAs a sample uses, at most ``num_meta_loras``; for ``routing: top_k`` only.
         lens_prior: whether the answer's logit is the LLM's plus ``w`` times the lens's, ``w`` learned from 1 on.
+        answer_temperature: what the LLM's logit of the answer is divided by. An untrained LLM says Yes to some prompts
+            more readily than to others; above 1, less of that is left in what the adapter learns to say.
         lens_average: whether scores are those of the mean of the LLM's logit and the lens's; in training the LLM
             answers alone.
         gate_input: what the gates were trained on: a lens state (``target``, ``user`` or ``fields``) or ``feedback``,
@@ -92,6 +94,7 @@ class RecLoraConfig(PeftConfig):
     routing: Routing = field(default="soft", metadata={"help": "soft (all meta-LoRAs) or top_k (the greatest weights)"})
     top_k: int | None = field(default=None, metadata={"help": "meta-LoRAs that a sample uses, for routing top_k"})
     lens_prior: bool = field(default=False, metadata={"help": "add the lens's logit, times a learned weight"})
+    answer_temperature: float = field(default=1.0, metadata={"help": "the LLM's logit of the answer is divided by it"})
     lens_average: bool = field(default=False, metadata={"help": "score by the mean of the LLM's and the lens's logit"})
     composition: Composition = field(
         default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
@@ -104,7 +107,7 @@ class RecLoraConfig(PeftConfig):
         for name in ("target_modules", "exclude_modules"):
             if isinstance(getattr(self, name), list):
                 setattr(self, name, set(getattr(self, name)))
-        for name in ("r", "num_meta_loras", "gate_hidden_dim", "temperature"):
+        for name in ("r", "num_meta_loras", "gate_hidden_dim", "temperature", "answer_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
         if not 0 <= self.gate_dropout < 1:

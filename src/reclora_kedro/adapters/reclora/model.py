@@ -159,6 +159,12 @@ class RecLoraModel(BaseTuner):
         return self.reclora_lens_weight[name]
 
     @property
+    def answer_temperature(self) -> float:
+        """What the LLM's logit of the answer is divided by; 1 with adapters disabled."""
+        name = self.active_adapters[0]
+        return 1.0 if self.adapted_layers(name)[0].disable_adapters else self.peft_config[name].answer_temperature
+
+    @property
     def averages_lens(self) -> bool:
         """Whether scores are those of the mean of the LLM's and the lens's logit; not with adapters disabled."""
         name = self.active_adapters[0]
