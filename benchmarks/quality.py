@@ -5,11 +5,11 @@
 
 Choices are made with `--split validation`; the test split is for the table that is reported. Every model's scores are
 kept under data/08_reporting/benchmarks/quality/, and what is there is not computed again: a run that was stopped goes
-on, and `--models` adds some. All adapters are in the last layers, so the layers below are computed once.
+on, and `--models` adds some. All adapters are in the last layer, so what comes before it is computed once a prompt.
 """
 
 import argparse
-import tempfile
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,16 +17,20 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 import torch
-from frozen_layers import LastLayers, with_frozen_layers
+from frozen_layers import LastLayer, with_frozen_layers
 from plotly.subplots import make_subplots
 from results import FOLDER, publish
 from running import ROOT, Project, open_project
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
 from reclora_kedro.evaluation.metrics import compute_metrics
 from reclora_kedro.evaluation.paired_scores import align_scores
 from reclora_kedro.evaluation.significance import compare_models
+from reclora_kedro.histories.feedback import feedback_statistics
 from reclora_kedro.histories.item_embeddings import describe_items, principal_components
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import assemble_history
@@ -43,7 +47,11 @@ from reclora_kedro.llm.scoring import PromptSet, prompt_set, score_prompts
 from reclora_kedro.llm.training import TrainingConfig, train_adapter
 
 AVERAGE = "average of shared_lora and lens"
-CHECKPOINT_ROWS = 500  # validation rows that choose a checkpoint; all of them choose settings
+STATISTICS = "logistic regression of feedback"
+STATISTICS_AVERAGE = "average of that regression and lens"
+VALIDATION_ROWS = 4000  # rows of the validation split, evenly spread over time, that choices are made with
+TRAINING = {"epochs": 3, "rows_per_validation": 10**9}  # validated at the end alone: there is nothing to choose
+TOKENS_A_BATCH = 40_000  # of a single layer
 # By name: what differs from the adapter `reclora` of conf/, and which lens states the few-shot rows have.
 MODELS: dict[str, tuple[dict[str, Any], str]] = {
     "shared_lora": ({"num_meta_loras": 1}, "in_sample"),
@@ -54,10 +62,13 @@ MODELS: dict[str, tuple[dict[str, Any], str]] = {
             {"gate_input": state, "lens_prior": prior},
             fitted,
         )
-        for state in ("target", "user", "fields")
+        for state in ("target", "user", "fields", "feedback")
         for prior in (False, True)
         for fitted in ("in_sample", "cross_fitted")
+        if (state, prior, fitted) != ("feedback", False, "cross_fitted")  # the lens plays no part there
     },
+    "reclora target, average, cross-fitted": ({"gate_input": "target", "lens_average": True}, "cross_fitted"),
+    "reclora feedback, average": ({"gate_input": "feedback", "lens_average": True}, "in_sample"),
 }
 
 
@@ -72,9 +83,10 @@ class Tables(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """Prompts of one seed's rows, and the lens's states of them by how the few-shot rows got theirs."""
+    """One seed's prompts with the LLM that has read them, and states of them by how the few-shot rows got theirs."""
 
     prompts: pl.DataFrame
+    llm: LastLayer
     states: dict[str, dict[str, Tensor]]
 
 
@@ -92,86 +104,110 @@ def prepare(project: Project, llm: LanguageModel) -> Tables:
     return Tables(items, users, samples, sequences, embeddings)
 
 
-def draw_rows(project: Project, tables: Tables, llm: LanguageModel, seed: int, few_shot: int, fitted: set[str]) -> Draw:
-    """The rows of a seed, whole validation and test splits, with a lens trained by that seed."""
+def draw_rows(
+    environment: str, project: Project, tables: Tables, llm: LanguageModel, seed: int, few_shot: int, split: str
+) -> Draw:
+    """The rows of a seed with all that models read of them, and a lens trained by that seed."""
     parameters = project.parameters
     counts = parameters["history"].prompt_rows.model_copy(
         update={"few_shot": few_shot, "validation": None, "test": None}
     )
     chosen = select_prompt_rows(tables.samples, counts, seed)
-    [window] = [window for window in parameters["history"].short.values() if window is not None][:1]
-    events = assemble_history(tables.samples[chosen["row"].to_numpy()], tables.sequences, tables.embeddings, window)
-    records = prompt_records(chosen, tables.samples, tables.sequences, events, tables.items, tables.users)
-    template = (ROOT / "conf" / "base" / "prompt.jinja").read_text(encoding="utf-8")
-    prompts = build_prompts(llm.tokenizer, records, template, parameters["prompt"], llm.context_tokens)
+    parts = {use: chosen.filter(pl.col("use") == use) for use in ("few_shot", "validation", "test")}
+    parts = {use: part if use == "few_shot" else part.sort("row") for use, part in parts.items()}
+    spread = np.linspace(0, parts["validation"].height - 1, VALIDATION_ROWS).astype(int)
+    parts["validation"] = parts["validation"][np.unique(spread)]
+    prompts, models = [], []
+    for use in dict.fromkeys(["few_shot", "validation", split]):
+        prompts.append(write_prompts(project, tables, llm, parts[use]))
+        token_ids = prompts[-1]["token_ids"].to_list()
+        models.append(with_frozen_layers(llm, token_ids, FOLDER / "quality" / environment / "frozen_layers"))
     config = parameters["lens"].model_copy(update={"seed": seed})
     lens, log = fit_lens(tables.samples, tables.sequences, tables.embeddings, tables.items, tables.users, config)
     rows = rows_of(lens, tables.samples, tables.sequences, tables.embeddings)
     states = {}
-    for how in sorted(fitted):
+    for how in ("in_sample", "cross_fitted"):
         few = parameters["few_shot"].model_copy(update={"lens_states": how})
-        states[how], report = prompt_row_states(lens, rows, tables.samples, chosen, log, few)
-        print(f"seed {seed}, {how}: {report[0]}", flush=True)
-    return Draw(prompts, states)
+        read = pl.concat(prompts).select("row", "use")
+        states[how], report = prompt_row_states(lens, rows, tables.samples, read, log, few)
+        moments = tables.samples[states[how]["row"].numpy()]
+        states[how]["feedback"] = torch.from_numpy(feedback_statistics(moments, tables.sequences, tables.items))
+        print(f"{environment}, seed {seed}, {how}: {report[0]}", flush=True)
+    return Draw(pl.concat(prompts), reduce(LastLayer.joined, models), states)
 
 
-def subset(prompts: PromptSet, places: np.ndarray) -> PromptSet:
-    """Some of the prompts."""
+def write_prompts(project: Project, tables: Tables, llm: LanguageModel, rows: pl.DataFrame) -> pl.DataFrame:
+    """Prompts of conf/base, of the first history there."""
+    parameters = project.parameters
+    [window, *_] = (window for window in parameters["history"].short.values() if window is not None)
+    events = assemble_history(tables.samples[rows["row"].to_numpy()], tables.sequences, tables.embeddings, window)
+    records = prompt_records(rows, tables.samples, tables.sequences, events, tables.items, tables.users)
+    template = (ROOT / "conf" / "base" / "prompt.jinja").read_text(encoding="utf-8")
+    return build_prompts(llm.tokenizer, records, template, parameters["prompt"], llm.context_tokens)
+
+
+def few_rows(prompts: PromptSet, count: int, seed: int) -> PromptSet:
+    """Some of the few-shot prompts, drawn by the seed."""
+    places = np.sort(np.random.default_rng(seed).permutation(len(prompts.rows))[:count])
     states, logits = (None if part is None else part[places] for part in (prompts.lens_states, prompts.lens_logits))
     token_ids = [prompts.token_ids[place] for place in places]
     return PromptSet(prompts.rows[places], token_ids, prompts.labels[places], states, logits)
 
 
 def train_and_score(
-    llm: LanguageModel, parameters: dict[str, Any], draw: Draw, few_shot: int, seed: int, model: str, split: str
+    parameters: dict[str, Any], draw: Draw, few_shot: int, seed: int, model: str, split: str
 ) -> np.ndarray:
-    """One model's scores of a whole split, shape (rows,), after training on the first few-shot rows of the draw."""
+    """One model's scores of a split, shape (rows,), after training on some of the few-shot rows of the draw."""
     changes, fitted = MODELS[model]
-    variant = parameters["finetuning"]["variants"]["reclora"]
-    adapter = AdapterConfig.model_validate(variant.adapter.model_dump() | changes)
-    training = TrainingConfig.model_validate(variant.training.model_dump() | {"seed": seed})
+    variant, llm = parameters["finetuning"]["variants"]["reclora"], draw.llm
+    usual = {"last_layers": 1, "gate_input": "target", "lens_average": False, "answer_temperature": 10.0}
+    adapter = AdapterConfig.model_validate(variant.adapter.model_dump() | usual | changes)
+    settings = TRAINING | {"seed": seed, "tokens_per_batch": TOKENS_A_BATCH}
     few, validation, scored = (
         prompt_set(draw.prompts, use, draw.states[fitted], adapter.gate_input)
         for use in ("few_shot", "validation", split)
     )
-    random = np.random.default_rng(seed)
-    few = subset(few, np.sort(random.permutation(len(few.rows))[:few_shot]))
-    validation = subset(validation, np.sort(random.permutation(len(validation.rows))[:CHECKPOINT_ROWS]))
+    few = few_rows(few, few_shot, seed)
     adapted = llm.with_model(new_adapter(llm.model, adapter, few.lens_states, seed))
     form = prompt_format(llm.tokenizer, parameters["prompt"])
-    train_adapter(adapted, form, few, validation, training)
-    scores = score_prompts(adapted, form, scored, parameters["scoring"].tokens_per_batch, model)
+    training = TrainingConfig.model_validate(variant.training.model_dump() | settings)
+    train_adapter(adapted, form, few, few_rows(validation, 64, seed), training)
+    scores = score_prompts(adapted, form, scored, TOKENS_A_BATCH, model)
     adapted.model.unload()
     return scores
 
 
-def measure(environment: str, project: Project, arguments: argparse.Namespace, folder: Path) -> None:
+def regress(draw: Draw, few_shot: int, seed: int, split: str) -> np.ndarray:
+    """Scores of a logistic regression of the feedback statistics alone, without an LLM, from the same rows."""
+    few, scored = (prompt_set(draw.prompts, use, draw.states["in_sample"], "feedback") for use in ("few_shot", split))
+    few = few_rows(few, few_shot, seed)
+    assert few.lens_states is not None
+    assert scored.lens_states is not None
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(few.lens_states.numpy(), few.labels)
+    return fitted.predict_proba(scored.lens_states.numpy())[:, 1]
+
+
+def measure(environment: str, project: Project, arguments: argparse.Namespace) -> None:
     """Every model's scores that are not there yet, as one file each."""
     llm, tables = project.load("base_llm"), None
     for seed in arguments.seeds:
-        draw = reused = None
+        draw = None
         for few_shot in arguments.few_shot:
-            for model in arguments.models:
+            for model in [*arguments.models, STATISTICS]:
                 file = score_file(environment, arguments.split, seed, few_shot, model)
                 if file.exists():
                     continue
                 tables = tables or prepare(project, llm)
                 if draw is None:
-                    fitted = {MODELS[name][1] for name in arguments.models}
-                    draw = draw_rows(project, tables, llm, seed, max(arguments.few_shot), fitted)
-                    reused = reuse(llm, project, draw, arguments.split, folder / f"{environment}-{seed}.states")
+                    most = max(arguments.few_shot)
+                    draw = draw_rows(environment, project, tables, llm, seed, most, arguments.split)
                     keep_lens(environment, arguments.split, seed, draw)
-                scores = train_and_score(reused, project.parameters, draw, few_shot, seed, model, arguments.split)
+                if model == STATISTICS:
+                    scores = regress(draw, few_shot, seed, arguments.split)
+                else:
+                    scores = train_and_score(project.parameters, draw, few_shot, seed, model, arguments.split)
                 scored = draw.prompts.filter(pl.col("use") == arguments.split)
                 keep(file, scored.select("row", "label").with_columns(score=pl.Series(scores)))
-
-
-def reuse(llm: LanguageModel, project: Project, draw: Draw, split: str, file: Path) -> LastLayers:
-    """The LLM from its first adapted layer on, for the prompts that are trained on, validated on and scored."""
-    last_layers = project.parameters["finetuning"]["variants"]["reclora"].adapter.last_layers
-    first = max(0, llm.model.config.num_hidden_layers - last_layers)
-    needed = draw.prompts.filter(pl.col("use").is_in({"few_shot", "validation", split}))
-    return with_frozen_layers(llm, needed["token_ids"].to_list(), first, file)
 
 
 def score_file(environment: str, split: str, seed: int, few_shot: int | str, model: str) -> Path:
@@ -198,15 +234,16 @@ def keep_lens(environment: str, split: str, seed: int, draw: Draw) -> None:
 def read_scores(environment: str, split: str, seed: int, few_shot: int, models: list[str]) -> pl.DataFrame:
     """Scores of the lens, the models that are there, and the plain average of shared LoRA and lens."""
     files = {"lens": score_file(environment, split, seed, "all", "lens")}
-    files |= {model: score_file(environment, split, seed, few_shot, model) for model in models}
+    files |= {model: score_file(environment, split, seed, few_shot, model) for model in [*models, STATISTICS]}
     read = {
         model: pl.read_parquet(file).select(pl.col("row").cast(pl.Int64), pl.col("label").cast(pl.Int64), "score")
         for model, file in files.items()
         if file.exists()
     }
-    if "shared_lora" in read:
-        both = read["shared_lora"].join(read["lens"].select("row", lens="score"), on="row", maintain_order="left")
-        read[AVERAGE] = both.select("row", "label", score=(pl.col("score") + pl.col("lens")) / 2)
+    for model, average in (("shared_lora", AVERAGE), (STATISTICS, STATISTICS_AVERAGE)):
+        if model in read:
+            both = read[model].join(read["lens"].select("row", lens="score"), on="row", maintain_order="left")
+            read[average] = both.select("row", "label", score=(pl.col("score") + pl.col("lens")) / 2)
     return pl.concat([table.with_columns(model=pl.lit(model)) for model, table in read.items()])
 
 
@@ -265,13 +302,11 @@ def main() -> None:
     parser.add_argument("--split", choices=["validation", "test"], default="test", help="whose rows are scored, all")
     arguments = parser.parse_args()
     tables = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for environment in arguments.environments:
-            project = open_project(environment)
-            measure(environment, project, arguments, Path(folder))
-            for few_shot in arguments.few_shot:
-                title = f"{environment}, {arguments.split} split, {few_shot:,} few-shot rows"
-                tables[title] = summarise(environment, arguments, few_shot)
+    for environment in arguments.environments:
+        measure(environment, open_project(environment), arguments)
+        for few_shot in arguments.few_shot:
+            title = f"{environment}, {arguments.split} split, {few_shot:,} few-shot rows"
+            tables[title] = summarise(environment, arguments, few_shot)
     publish(f"quality-{arguments.split}", tables, plot(tables))
 
 

@@ -1,91 +1,158 @@
-"""How users rated and how items were rated so far: counts of earlier likes, which go on after the lens is trained."""
+"""How users rated and how items were rated so far: statistics of the log that go on after the lens is trained."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
+from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
 from reclora_kedro.histories.sequences import Sequences
 
 STATISTICS = (
     "item_like_rate",
+    "item_mean_rating",
+    "item_recent_like_rate",
     "item_ratings",
     "user_like_rate",
+    "user_recent_like_rate",
     "user_ratings",
-    "user_leniency",
-    "recent_like_rate",
+    "leniency",
     "recent_leniency",
+    "leniency_to_such_items",
+    "rating_leniency_to_such_items",
 )
 """Columns of `feedback_statistics`."""
 
-ITEM_PRIOR, USER_PRIOR, RECENT_PRIOR = 5, 3, 2  # ratings, half of them likes, that like rates begin with
+PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
+NOT_FIELDS = ("item_id", "title")
+CELLS_AT_ONCE = 2**22  # pairs of target and past item that are compared at once: 32 MiB
 
 
-def feedback_statistics(samples: pl.DataFrame, sequences: Sequences) -> np.ndarray:
-    """What the log says at each sample's moment about its user's and its item's likes; nothing later is read.
+def feedback_statistics(samples: pl.DataFrame, sequences: Sequences, items: pl.DataFrame) -> np.ndarray:
+    """What the log says at each sample's moment about its user and its item; nothing later is read.
 
-    Like rates are drawn towards one half, as if a few ratings had been there before, so that a single like counts
+    Rates and means are drawn towards one half, as if a few ratings had been there before, so that a single like counts
     little. Users are lenient who like what few others do: leniency is the mean of (liked or not) less the item's like
-    rate when the user rated it.
+    rate when the user rated it. The leniency to such items weighs past items by the cosine of their fields' values with
+    the target's, such as genres in common; it is 0 where there are none.
 
     Args:
         samples: with user_index, item_index, timestamp, and history_end.
         sequences: every user's events.
+        items: canonical items, by item index; all but ids and titles are fields, a comma parts the values of one.
 
     Returns:
-        float32, shape (rows, 7), columns as in `STATISTICS`: the item's like rate and the logarithm of 1 + its number
-        of ratings, both over events of an earlier second; the user's own like rate and logarithm of 1 + ratings, and
-        leniency; like rate and leniency over the user's last ten ratings.
+        float32, shape (rows, 11), columns as in `STATISTICS`. Of the item, over events of an earlier second: like rate,
+        mean rating (from 0 to 1, the lowest and highest of the log), like rate of the last ten ratings, logarithm of
+        1 + the number of ratings. Of the user, over the history: like rate, that of the last ten ratings, logarithm of
+        1 + the number of ratings, leniency, that of the last ten ratings, leniency to such items, and the same by
+        ratings instead of likes.
 
     Examples:
         >>> sequences = Sequences(
-        ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.ones(3),
-        ...     rating_level=np.zeros(3, np.uint8), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
+        ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.array([5.0, 1.0, 5.0]),
+        ...     rating_level=np.array([1, 0, 1], np.uint8), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
         ... )
         >>> now = {"user_index": [0, 1], "item_index": [0, 1], "history_end": [2, 3], "timestamp": [40, 40]}
-        >>> statistics = feedback_statistics(pl.DataFrame(now), sequences)
-        >>> [round(float(rate), 2) for rate in statistics[:, STATISTICS.index("item_like_rate")]]
-        [0.64, 0.42]
+        >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
+        >>> feedback_statistics(pl.DataFrame(now), sequences, items)[:, 0].round(2)
+        array([0.7 , 0.38], dtype=float32)
     """
-    item_likes, item_ratings = _likes_before(
-        sequences, samples["item_index"].to_numpy(), samples["timestamp"].to_numpy()
-    )
-    likes, ratings = _likes_before(sequences, sequences.item_index, sequences.timestamp)
-    beyond = sequences.label - _like_rate(likes, ratings, ITEM_PRIOR)
+    low, high = sequences.rating.min(), sequences.rating.max()
+    ratings = (sequences.rating - low) / max(high - low, 1)
+    log = _ItemLog(sequences)
+    first, last = log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
+    of_item = _Sums(sequences.label[log.order]), _Sums(ratings[log.order])
+    each_first, each_last = log.range_before(sequences.item_index, sequences.timestamp)
+    leniency = sequences.label - of_item[0].rate(each_first, each_last)
+    rating_leniency = ratings - of_item[1].rate(each_first, each_last)
     end = samples["history_end"].to_numpy()
     start = sequences.offsets[samples["user_index"].to_numpy()]
-    last = np.maximum(start, end - RECENT)
+    recent, of_user, beyond = np.maximum(start, end - RECENT), _Sums(sequences.label), _Sums(leniency)
     columns = (
-        _like_rate(item_likes, item_ratings, ITEM_PRIOR),
-        np.log1p(item_ratings),
-        _like_rate(_sums(sequences.label, start, end), end - start, USER_PRIOR),
+        of_item[0].rate(first, last),
+        of_item[1].rate(first, last),
+        of_item[0].rate(np.maximum(first, last - RECENT), last),
+        np.log1p(last - first),
+        of_user.rate(start, end),
+        of_user.rate(recent, end),
         np.log1p(end - start),
-        _sums(beyond, start, end) / (end - start + USER_PRIOR),
-        _like_rate(_sums(sequences.label, last, end), end - last, RECENT_PRIOR),
-        _sums(beyond, last, end) / (end - last + RECENT_PRIOR),
+        beyond.between(start, end) / (end - start + PRIOR),
+        beyond.between(recent, end) / (end - recent + PRIOR),
+        *_means_over_such_items(samples, sequences, items, np.stack([leniency, rating_leniency], axis=1)).T,
     )
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _likes_before(sequences: Sequences, item: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Likes and ratings of items in seconds before the given ones, by everyone."""
-    first, last = sequences.timestamp.min(), sequences.timestamp.max()
-    seconds = np.int64(last - first + 2)
+class _Sums:
+    """Sums of runs of values."""
 
-    def key(item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-        return item.astype(np.int64) * seconds + np.clip(timestamp - first, 0, seconds - 1)
+    def __init__(self, values: np.ndarray) -> None:
+        self._sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
 
-    keys = key(sequences.item_index, sequences.timestamp)
-    order = np.argsort(keys, kind="stable")
-    start = np.searchsorted(keys[order], key(item, np.broadcast_to(first, item.shape)))
-    end = np.searchsorted(keys[order], key(item, timestamp))
-    return _sums(sequences.label[order], start, end), end - start
+    def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Sum of `values[start:end]` for each pair of places."""
+        return self._sums[end] - self._sums[start]
 
-
-def _sums(values: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Sum of `values[start:end]` for each pair of places."""
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    return sums[end] - sums[start]
+    def rate(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Mean of `values[start:end]`, drawn towards one half."""
+        return (self.between(start, end) + PRIOR / 2) / (end - start + PRIOR)
 
 
-def _like_rate(likes: np.ndarray, ratings: np.ndarray, prior: int) -> np.ndarray:
-    return (likes + prior / 2) / (ratings + prior)
+class _ItemLog:
+    """All events by item and time: `order` puts the flat events so."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        self._first = sequences.timestamp.min()
+        self._seconds = np.int64(sequences.timestamp.max() - self._first + 2)
+        keys = self._key(sequences.item_index, sequences.timestamp)
+        self.order = np.argsort(keys, kind="stable")
+        self._keys = keys[self.order]
+
+    def range_before(self, item: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
+        beginning = np.full(len(item), self._first)
+        first, last = (np.searchsorted(self._keys, self._key(item, moment)) for moment in (beginning, timestamp))
+        return first, last
+
+    def _key(self, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+        return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
+
+
+def _means_over_such_items(
+    samples: pl.DataFrame, sequences: Sequences, items: pl.DataFrame, values: np.ndarray
+) -> np.ndarray:
+    """Means of events' values over each history, weighted by likeness to the target: (events, m) to (rows, m)."""
+    fields = _field_values(items)
+    target, end = samples["item_index"].to_numpy(), samples["history_end"].to_numpy()
+    means = np.zeros((samples.height, values.shape[1]))
+    for start, rows in _rows_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):
+        past = slice(start, end[rows].max())
+        weights = (fields[target[rows]] @ fields[sequences.item_index[past]].T).toarray()
+        weights *= np.arange(past.start, past.stop) < end[rows, None]
+        means[rows] = weights @ values[past] / (weights.sum(axis=1, keepdims=True) + PRIOR)
+    return means
+
+
+def _field_values(items: pl.DataFrame) -> sparse.csr_array:
+    """A row an item, of length 1 where it has fields: which values they hold."""
+    fields = items.drop(NOT_FIELDS, strict=False)
+    values = [
+        [(field, value.strip()) for field, text in row.items() if text is not None for value in str(text).split(",")]
+        for row in fields.iter_rows(named=True)
+    ]
+    if not any(values):
+        return sparse.csr_array((items.height, 1))
+    return sparse.csr_array(normalize(MultiLabelBinarizer(sparse_output=True).fit_transform(values).astype(float)))
+
+
+def _rows_of_one_user(user_index: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Where a user's events begin, and rows of that user, no more than fit in memory with their histories."""
+    by_user = np.argsort(user_index, kind="stable")
+    users, first = np.unique(user_index[by_user], return_index=True)
+    for user, rows in zip(users, np.split(by_user, first[1:]), strict=True):
+        step = max(1, CELLS_AT_ONCE // int(offsets[user + 1] - offsets[user]))
+        for begin in range(0, len(rows), step):
+            yield int(offsets[user]), rows[begin : begin + step]

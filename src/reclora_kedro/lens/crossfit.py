@@ -17,8 +17,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from reclora_kedro.histories.feedback import feedback_statistics
-from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import LensRows
 from reclora_kedro.lens.training import refit_lens, score_rows
@@ -44,7 +42,6 @@ def prompt_row_states(
     lens: Lens,
     rows: LensRows,
     samples: pl.DataFrame,
-    sequences: Sequences,
     prompt_rows: pl.DataFrame,
     training_log: pl.DataFrame,
     config: FewShotConfig,
@@ -55,14 +52,12 @@ def prompt_row_states(
         lens: the trained lens.
         rows: all samples, as the lens reads them.
         samples: the samples table, all splits.
-        sequences: every user's events.
         prompt_rows: row and use of each prompt.
         training_log: the lens's, one row an epoch.
         config: where the states of the few-shot rows come from.
 
     Returns:
-        `row`, int64, and float32 states by kind, `logit` and `feedback` (see `feedback_statistics`, which no lens plays
-        a part in), in the order of `prompt_rows`; and a report. Its first
+        `row`, int64, and float32 states by kind and `logit`, in the order of `prompt_rows`; and a report. Its first
         record is of all few-shot rows: fold (all), rows, in_sample_auc, cross_fitted_auc (null for in_sample), and
         validation_auc, what new rows get. The others are those of `cross_fit`.
     """
@@ -84,8 +79,7 @@ def prompt_row_states(
         summary["cross_fitted_auc"] = float(roc_auc_score(labels, fitted["logit"]))
         for name, state in fitted.items():
             states[name][places] = state
-    feedback = torch.from_numpy(feedback_statistics(samples[row], sequences))
-    return {"row": torch.tensor(row), **states, "feedback": feedback}, [summary, *folds]
+    return {"row": torch.tensor(row), **states}, [summary, *folds]
 
 
 def cross_fit(

@@ -97,7 +97,7 @@ class Ranker:
         number = np.arange(samples.height)
         states: dict[str, Tensor] = score_rows(self.lens, rows, number)[0] | {
             "row": prompts["row"].to_torch(),
-            "feedback": torch.from_numpy(feedback_statistics(samples, self.sequences)),
+            "feedback": torch.from_numpy(feedback_statistics(samples, self.sequences, self.items)),
         }
         chosen = prompt_set(prompts, USE, states, adapter.gate_input)
         if adapter.num_meta_loras == 1:

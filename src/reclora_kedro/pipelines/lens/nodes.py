@@ -7,6 +7,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from reclora_kedro.histories.feedback import feedback_statistics
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import dump_lens, load_lens
 from reclora_kedro.lens.config import LensConfig
@@ -33,16 +34,21 @@ def compute_lens_states(
     samples: pl.DataFrame,
     sequences: Arrays,
     item_embeddings: Arrays,
+    items: pl.DataFrame,
     prompt_rows: pl.DataFrame,
     lens_config: dict[str, Any],
     lens_weights: dict[str, Tensor],
     lens_training_log: pl.DataFrame,
     few_shot: FewShotConfig,
 ) -> tuple[dict[str, Tensor], pl.DataFrame, list[dict[str, Any]]]:
-    """States, logits and scores of the prompt rows, in their order, and how sure the lens is of the few-shot rows."""
+    """What gates read of the prompt rows, the lens's scores of them, and how sure it is of the few-shot rows.
+
+    States and logits are the lens's; the statistics of feedback stand beside them.
+    """
     lens = load_lens(lens_config, lens_weights)
     events = Sequences(**sequences)
     rows = rows_of(lens, samples, events, item_embeddings["embeddings"])
-    states, report = prompt_row_states(lens, rows, samples, events, prompt_rows, lens_training_log, few_shot)
+    states, report = prompt_row_states(lens, rows, samples, prompt_rows, lens_training_log, few_shot)
+    states["feedback"] = torch.from_numpy(feedback_statistics(samples[states["row"].numpy()], events, items))
     scores = torch.sigmoid(states["logit"].double())
     return states, pl.DataFrame({"row": prompt_rows["row"], "score": scores.numpy()}), report

@@ -21,6 +21,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "samples",
                     "sequences",
                     "item_embeddings",
+                    "items",
                     "prompt_rows",
                     "lens_config",
                     "lens_weights",
