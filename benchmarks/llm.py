@@ -65,6 +65,7 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
     adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ("q_proj", "v_proj"), "last_layers": None}
+    adapter |= {"gate_input": "user", "lens_average": False, "answer_temperature": 1.0}
     training = {
         "epochs": 1,
         "rows_per_step": arguments.rows_per_step,
@@ -74,7 +75,7 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     settings = {
         "llm": llm.arguments,
         "prompt": prompt.model_dump(),
-        "adapter": variant.adapter.model_copy(update=adapter | {"gate_input": "user"}).model_dump(),
+        "adapter": variant.adapter.model_copy(update=adapter).model_dump(),
         "training": variant.training.model_copy(update=training).model_dump(),
         "repetitions": arguments.repetitions,
         "rows": arguments.rows,
@@ -263,6 +264,8 @@ def measure_recipes(work: Work) -> list[dict[str, Any]]:
     authors = {"composition": "product_of_sums", "state_norm": "layer"}
     ours, one, peft = work.reclora(**authors), work.reclora(num_meta_loras=1), work.peft_lora()
     public = PublicReclora(work.llm().model, ours.model, work.adapter_config(**authors), config.learning_rate)
+    for opponent in (peft, public):
+        opponent.model.set_attn_implementation("sdpa")  # as transformers has it; ours is a part of the engine
     form = work.form(ours)
     answers = form.negative, form.positive
     rows = [answered(ids, label, answers) for ids, label in zip(few_shot.token_ids, few_shot.labels, strict=True)]

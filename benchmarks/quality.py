@@ -50,7 +50,7 @@ AVERAGE = "average of shared_lora and lens"
 STATISTICS = "logistic regression of feedback"
 STATISTICS_AVERAGE = "average of that regression and lens"
 VALIDATION_ROWS = 4000  # rows of the validation split, evenly spread over time, that choices are made with
-TRAINING = {"epochs": 3, "rows_per_validation": 10**9}  # validated at the end alone: there is nothing to choose
+TRAINING = {"rows_per_validation": 10**9}  # validated at the end alone: there is nothing to choose
 TOKENS_A_BATCH = 40_000  # of a single layer
 # By name: what differs from the adapter `reclora` of conf/, and which lens states the few-shot rows have.
 MODELS: dict[str, tuple[dict[str, Any], str]] = {
@@ -160,7 +160,7 @@ def train_and_score(
     """One model's scores of a split, shape (rows,), after training on some of the few-shot rows of the draw."""
     changes, fitted = MODELS[model]
     variant, llm = parameters["finetuning"]["variants"]["reclora"], draw.llm
-    usual = {"last_layers": 1, "gate_input": "target", "lens_average": False, "answer_temperature": 10.0}
+    usual = {"last_layers": 1, "gate_input": "target", "lens_average": False}
     adapter = AdapterConfig.model_validate(variant.adapter.model_dump() | usual | changes)
     settings = TRAINING | {"seed": seed, "tokens_per_batch": TOKENS_A_BATCH}
     few, validation, scored = (
@@ -189,7 +189,7 @@ def regress(draw: Draw, few_shot: int, seed: int, split: str) -> np.ndarray:
 
 def measure(environment: str, project: Project, arguments: argparse.Namespace) -> None:
     """Every model's scores that are not there yet, as one file each."""
-    llm, tables = project.load("base_llm"), None
+    llm, tables, threads = project.load("base_llm"), None, torch.get_num_threads()
     for seed in arguments.seeds:
         draw = None
         for few_shot in arguments.few_shot:
@@ -199,9 +199,11 @@ def measure(environment: str, project: Project, arguments: argparse.Namespace) -
                     continue
                 tables = tables or prepare(project, llm)
                 if draw is None:
+                    torch.set_num_threads(threads)
                     most = max(arguments.few_shot)
                     draw = draw_rows(environment, project, tables, llm, seed, most, arguments.split)
                     keep_lens(environment, arguments.split, seed, draw)
+                torch.set_num_threads(1)  # one layer's products are too small to share
                 if model == STATISTICS:
                     scores = regress(draw, few_shot, seed, arguments.split)
                 else:

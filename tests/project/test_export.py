@@ -39,7 +39,13 @@ def project(finished_run, tmp_path_factory):
     """A copy of the finished run with a trained variant whose gates read the user alone."""
     project = tmp_path_factory.mktemp("export") / "project"
     shutil.copytree(finished_run.project, project)
-    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3}, gate_input="user", lens_prior=True)
+    configure(
+        project,
+        {"variant": "reclora_user", "users": None, "most_active": 3},
+        gate_input="user",
+        lens_average=False,
+        lens_prior=True,
+    )
     kedro_run(project, pipeline_names=["finetuning"], node_names=["reclora_user.train_adapter"])
     return project
 
@@ -78,7 +84,7 @@ def test_users_are_exported_by_id_and_an_unknown_one_is_refused_before_anything_
 def test_gates_that_read_the_target_are_refused_before_anything_is_written(project):
     configure(project, {"variant": "reclora", "users": None, "most_active": 3}, gate_input="user")
     before = sorted((project / "data").rglob("*"))
-    with pytest.raises(ValueError, match=r"lens state 'target'.*Set `gate_input: user`"):
+    with pytest.raises(ValueError, match=r"gates of this adapter read 'feedback'.*Set `gate_input: user`"):
         kedro_run(project, pipeline_names=["export"])
     assert sorted((project / "data").rglob("*")) == before
 

@@ -30,7 +30,7 @@ def require_one_lora_a_user(config: RecLoraConfig) -> None:
     """
     if config.num_meta_loras > 1 and config.gate_input != "user":
         raise ValueError(
-            f"The gates of this adapter read the lens state {config.gate_input!r}, which depends on the target item, "
+            f"The gates of this adapter read {config.gate_input!r}, which depends on the target item, "
             "so a user's LoRA differs from item to item and cannot be exported. Set `gate_input: user` in its variant "
             "under finetuning.variants and train it, or let export.variant name a variant that has it."
         )
