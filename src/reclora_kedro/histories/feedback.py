@@ -1,12 +1,11 @@
 """How users rated and how items were rated so far: statistics of the log that go on after the lens is trained."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import polars as pl
 from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
+from reclora_kedro.histories.retrieval import blocks_of_one_user
 from reclora_kedro.histories.sequences import Sequences
 
 STATISTICS = (
@@ -128,8 +127,8 @@ def _means_over_such_items(
     fields = _field_values(items)
     target, end = samples["item_index"].to_numpy(), samples["history_end"].to_numpy()
     means = np.zeros((samples.height, values.shape[1]))
-    for start, rows in _rows_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):
-        past = slice(start, end[rows].max())
+    for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets, CELLS_AT_ONCE):
+        past = slice(sequences.offsets[user], end[rows].max())
         weights = (fields[target[rows]] @ fields[sequences.item_index[past]].T).toarray()
         weights *= np.arange(past.start, past.stop) < end[rows, None]
         means[rows] = weights @ values[past] / (weights.sum(axis=1, keepdims=True) + PRIOR)
@@ -146,13 +145,3 @@ def _field_values(items: pl.DataFrame) -> sparse.csr_array:
     if not any(values):
         return sparse.csr_array((items.height, 1))
     return sparse.csr_array(normalize(MultiLabelBinarizer(sparse_output=True).fit_transform(values).astype(float)))
-
-
-def _rows_of_one_user(user_index: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Where a user's events begin, and rows of that user, no more than fit in memory with their histories."""
-    by_user = np.argsort(user_index, kind="stable")
-    users, first = np.unique(user_index[by_user], return_index=True)
-    for user, rows in zip(users, np.split(by_user, first[1:]), strict=True):
-        step = max(1, CELLS_AT_ONCE // int(offsets[user + 1] - offsets[user]))
-        for begin in range(0, len(rows), step):
-            yield int(offsets[user]), rows[begin : begin + step]

@@ -69,7 +69,7 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     history = np.full((samples.height, min(k, max(1, past.max(initial=0)))), -1, dtype=np.int32)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        for user, rows in _blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets):
+        for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets, CELLS_PER_BLOCK):
             start = sequences.offsets[user]
             past_items = sequences.item_index[start : end[rows].max()]
             positions = _top_positions(directions[target[rows]] @ directions[past_items].T, end[rows] - start, k)
@@ -83,12 +83,12 @@ def _directions(embeddings: np.ndarray) -> np.ndarray:
     return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
 
 
-def _blocks_of_one_user(user_index: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Users with their rows in time order, cut so that rows times events of the user fit a block."""
+def blocks_of_one_user(user_index: np.ndarray, offsets: np.ndarray, cells: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Users with their rows in time order, cut so that rows times events of the user are at most so many cells."""
     by_user = np.argsort(user_index, kind="stable")
     users, first = np.unique(user_index[by_user], return_index=True)
     for user, rows in zip(users, np.split(by_user, first[1:]), strict=True):
-        step = max(1, CELLS_PER_BLOCK // int(offsets[user + 1] - offsets[user]))
+        step = max(1, cells // int(offsets[user + 1] - offsets[user]))
         for begin in range(0, len(rows), step):
             yield user, rows[begin : begin + step]
 
