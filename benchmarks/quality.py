@@ -238,7 +238,7 @@ def read_scores(environment: str, split: str, seed: int, few_shot: int, models: 
     files = {"lens": score_file(environment, split, seed, "all", "lens")}
     files |= {model: score_file(environment, split, seed, few_shot, model) for model in [*models, STATISTICS]}
     read = {
-        model: pl.read_parquet(file).select(pl.col("row").cast(pl.Int64), pl.col("label").cast(pl.Int64), "score")
+        model: pl.read_parquet(file).cast({"row": pl.Int64, "label": pl.Int64, "score": pl.Float64})
         for model, file in files.items()
         if file.exists()
     }
