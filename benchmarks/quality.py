@@ -30,7 +30,7 @@ from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
 from reclora_kedro.evaluation.metrics import compute_metrics
 from reclora_kedro.evaluation.paired_scores import align_scores
 from reclora_kedro.evaluation.significance import compare_models
-from reclora_kedro.histories.feedback import feedback_statistics
+from reclora_kedro.histories.feedback import FeedbackLog
 from reclora_kedro.histories.item_embeddings import describe_items, principal_components
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import assemble_history
@@ -131,7 +131,7 @@ def draw_rows(
         read = pl.concat(prompts).select("row", "use")
         states[how], report = prompt_row_states(lens, rows, tables.samples, read, log, few)
         moments = tables.samples[states[how]["row"].numpy()]
-        states[how]["feedback"] = torch.from_numpy(feedback_statistics(moments, tables.sequences, tables.items))
+        states[how]["feedback"] = torch.from_numpy(FeedbackLog(tables.sequences, tables.items).statistics(moments))
         print(f"{environment}, seed {seed}, {how}: {report[0]}", flush=True)
     return Draw(pl.concat(prompts), reduce(LastLayer.joined, models), states)
 

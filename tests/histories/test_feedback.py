@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.histories.feedback import STATISTICS, feedback_statistics
+from reclora_kedro.histories.feedback import STATISTICS, FeedbackLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 
 USERS, ITEMS = 12, 15
@@ -30,6 +30,10 @@ def random_log(seed, rows=400, seconds=150):
 def tables_of(log):
     sequences = build_sequences(log, TABLE, pl.DataFrame({"user_id": range(USERS)}))
     return sequences, build_samples(sequences, 1)
+
+
+def feedback_statistics(samples, sequences, items):
+    return FeedbackLog(sequences, items).statistics(samples)
 
 
 def values_of(item):

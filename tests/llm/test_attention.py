@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig
 
-from reclora_kedro.llm.attention import ATTENTION, attend_in_blocks, is_plain
+from reclora_kedro.llm.attention import ATTENTION, attend_in_blocks, attends_to_all_before
 
 
 def heads(tokens, dtype, heads=6, kv_heads=2, dim=8):
@@ -68,6 +68,10 @@ def test_a_model_answers_as_with_torchs_attention(dtype, tolerance, padding):
 
 def test_a_window_is_plain_only_for_prompts_within_it():
     model = tiny_llm(torch.float32, "sdpa")
-    assert is_plain(model)
+    assert attends_to_all_before(model)
     model.config = MistralConfig(sliding_window=16)
-    assert (is_plain(model), is_plain(model, 16), is_plain(model, 17)) == (False, True, False)
+    assert (attends_to_all_before(model), attends_to_all_before(model, 16), attends_to_all_before(model, 17)) == (
+        False,
+        True,
+        False,
+    )

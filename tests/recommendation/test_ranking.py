@@ -8,7 +8,7 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.histories.feedback import STATISTICS, feedback_statistics
+from reclora_kedro.histories.feedback import STATISTICS, FeedbackLog
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import build_sequences
 from reclora_kedro.lens.base import build_lens
@@ -130,7 +130,7 @@ def one_by_one(ranker, pairs):
     prompts = ranking.build_prompts(ranker.llm.tokenizer, ranker._records(samples), TEMPLATE, PROMPT, 1024)
     rows = rows_of(ranker.lens, samples, ranker.sequences, ranker.item_embeddings)
     states = score_rows(ranker.lens, rows, np.arange(pairs.height))[0]
-    states["feedback"] = torch.from_numpy(feedback_statistics(samples, ranker.sequences, ranker.items))
+    states["feedback"] = torch.from_numpy(FeedbackLog(ranker.sequences, ranker.items).statistics(samples))
     kind = ranker.llm.model.active_peft_config.gate_input
     chosen = PromptSet(
         np.arange(pairs.height), prompts["token_ids"].to_list(), np.zeros(pairs.height), states[kind], states["logit"]

@@ -21,68 +21,90 @@ STATISTICS = (
     "leniency_to_such_items",
     "rating_leniency_to_such_items",
 )
-"""Columns of `feedback_statistics`."""
+"""Columns of `FeedbackLog.statistics`."""
 
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
-NOT_FIELDS = ("item_id", "title")
+NOT_FIELDS = ("user_id", "item_id", "title")  # all other columns of canonical users and items are fields
 CELLS_AT_ONCE = 2**22  # pairs of target and past item that are compared at once: 32 MiB
 
 
-def feedback_statistics(samples: pl.DataFrame, sequences: Sequences, items: pl.DataFrame) -> np.ndarray:
-    """What the log says at each sample's moment about its user and its item; nothing later is read.
-
-    Rates and means are drawn towards one half, as if a few ratings had been there before, so that a single like counts
-    little. Users are lenient who like what few others do: leniency is the mean of (liked or not) less the item's like
-    rate when the user rated it. The leniency to such items weighs past items by the cosine of their fields' values with
-    the target's, such as genres in common; it is 0 where there are none.
+class FeedbackLog:
+    """All that statistics of feedback need of the log, computed once for whatever samples are asked about.
 
     Args:
-        samples: with user_index, item_index, timestamp, and history_end.
         sequences: every user's events.
         items: canonical items, by item index; all but ids and titles are fields, a comma parts the values of one.
-
-    Returns:
-        float32, shape (rows, 11), columns as in `STATISTICS`. Of the item, over events of an earlier second: like rate,
-        mean rating (from 0 to 1, the lowest and highest of the log), like rate of the last ten ratings, logarithm of
-        1 + the number of ratings. Of the user, over the history: like rate, that of the last ten ratings, logarithm of
-        1 + the number of ratings, leniency, that of the last ten ratings, leniency to such items, and the same by
-        ratings instead of likes.
-
-    Examples:
-        >>> sequences = Sequences(
-        ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.array([5.0, 1.0, 5.0]),
-        ...     rating_level=np.array([1, 0, 1], np.uint8), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
-        ... )
-        >>> now = {"user_index": [0, 1], "item_index": [0, 1], "history_end": [2, 3], "timestamp": [40, 40]}
-        >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
-        >>> feedback_statistics(pl.DataFrame(now), sequences, items)[:, 0].round(2)
-        array([0.7 , 0.38], dtype=float32)
     """
-    low, high = sequences.rating.min(), sequences.rating.max()
-    ratings = (sequences.rating - low) / max(high - low, 1)
-    log = _ItemLog(sequences)
-    first, last = log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
-    of_item = _Sums(sequences.label[log.order]), _Sums(ratings[log.order])
-    each_first, each_last = log.range_before(sequences.item_index, sequences.timestamp)
-    leniency = sequences.label - of_item[0].rate(each_first, each_last)
-    rating_leniency = ratings - of_item[1].rate(each_first, each_last)
-    end = samples["history_end"].to_numpy()
-    start = sequences.offsets[samples["user_index"].to_numpy()]
-    recent, of_user, beyond = np.maximum(start, end - RECENT), _Sums(sequences.label), _Sums(leniency)
-    columns = (
-        of_item[0].rate(first, last),
-        of_item[1].rate(first, last),
-        of_item[0].rate(np.maximum(first, last - RECENT), last),
-        np.log1p(last - first),
-        of_user.rate(start, end),
-        of_user.rate(recent, end),
-        np.log1p(end - start),
-        beyond.between(start, end) / (end - start + PRIOR),
-        beyond.between(recent, end) / (end - recent + PRIOR),
-        *_means_over_such_items(samples, sequences, items, np.stack([leniency, rating_leniency], axis=1)).T,
-    )
-    return np.stack(columns, axis=1).astype(np.float32)
+
+    def __init__(self, sequences: Sequences, items: pl.DataFrame) -> None:
+        low, high = sequences.rating.min(), sequences.rating.max()
+        ratings = (sequences.rating - low) / max(high - low, 1)
+        self._offsets, self._item_index = sequences.offsets, sequences.item_index
+        self._log = _ItemLog(sequences)
+        self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
+        seen = self._log.range_before(sequences.item_index, sequences.timestamp)
+        leniency = sequences.label - self._item_likes.rate(*seen)
+        self._leniencies = np.stack([leniency, ratings - self._item_ratings.rate(*seen)], axis=1)
+        self._user_likes, self._leniency = _Sums(sequences.label), _Sums(leniency)
+        self._fields = _field_values(items)
+
+    def statistics(self, samples: pl.DataFrame) -> np.ndarray:
+        """What the log says at each sample's moment about its user and its item; nothing later is read.
+
+        Rates and means are drawn towards one half, as if a few ratings had been there before, so that a single like
+        counts little. Users are lenient who like what few others do: leniency is the mean of (liked or not) less the
+        item's like rate when the user rated it. The leniency to such items weighs past items by the cosine of their
+        fields' values with the target's, such as genres in common; it is 0 where there are none.
+
+        Args:
+            samples: with user_index, item_index, timestamp, and history_end.
+
+        Returns:
+            float32, shape (rows, 11), columns as in `STATISTICS`. Of the item, over events of an earlier second: like
+            rate, mean rating (from 0 to 1, the lowest and highest of the log), like rate of the last ten ratings,
+            logarithm of 1 + the number of ratings. Of the user, over the history: like rate, that of the last ten
+            ratings, logarithm of 1 + the number of ratings, leniency, that of the last ten ratings, leniency to such
+            items, and the same by ratings instead of likes.
+
+        Examples:
+            >>> sequences = Sequences(
+            ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.array([5.0, 1.0, 5.0]),
+            ...     rating_level=np.array([1, 0, 1]), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
+            ... )
+            >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
+            >>> now = {"user_index": [0, 1], "item_index": [0, 1], "history_end": [2, 3], "timestamp": [40, 40]}
+            >>> FeedbackLog(sequences, items).statistics(pl.DataFrame(now))[:, 0].round(2)
+            array([0.7 , 0.38], dtype=float32)
+        """
+        first, last = self._log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
+        end = samples["history_end"].to_numpy()
+        start = self._offsets[samples["user_index"].to_numpy()]
+        recent = np.maximum(start, end - RECENT)
+        columns = (
+            self._item_likes.rate(first, last),
+            self._item_ratings.rate(first, last),
+            self._item_likes.rate(np.maximum(first, last - RECENT), last),
+            np.log1p(last - first),
+            self._user_likes.rate(start, end),
+            self._user_likes.rate(recent, end),
+            np.log1p(end - start),
+            self._leniency.between(start, end) / (end - start + PRIOR),
+            self._leniency.between(recent, end) / (end - recent + PRIOR),
+            *self._leniencies_to_such_items(samples).T,
+        )
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def _leniencies_to_such_items(self, samples: pl.DataFrame) -> np.ndarray:
+        """Both leniencies over each history, weighted by likeness to the target: (rows, 2)."""
+        target, end = samples["item_index"].to_numpy(), samples["history_end"].to_numpy()
+        means = np.zeros((samples.height, 2))
+        for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), self._offsets, CELLS_AT_ONCE):
+            past = slice(self._offsets[user], end[rows].max())
+            weights = (self._fields[target[rows]] @ self._fields[self._item_index[past]].T).toarray()
+            weights *= np.arange(past.start, past.stop) < end[rows, None]
+            means[rows] = weights @ self._leniencies[past] / (weights.sum(axis=1, keepdims=True) + PRIOR)
+        return means
 
 
 class _Sums:
@@ -118,21 +140,6 @@ class _ItemLog:
 
     def _key(self, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
         return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
-
-
-def _means_over_such_items(
-    samples: pl.DataFrame, sequences: Sequences, items: pl.DataFrame, values: np.ndarray
-) -> np.ndarray:
-    """Means of events' values over each history, weighted by likeness to the target: (events, m) to (rows, m)."""
-    fields = _field_values(items)
-    target, end = samples["item_index"].to_numpy(), samples["history_end"].to_numpy()
-    means = np.zeros((samples.height, values.shape[1]))
-    for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets, CELLS_AT_ONCE):
-        past = slice(sequences.offsets[user], end[rows].max())
-        weights = (fields[target[rows]] @ fields[sequences.item_index[past]].T).toarray()
-        weights *= np.arange(past.start, past.stop) < end[rows, None]
-        means[rows] = weights @ values[past] / (weights.sum(axis=1, keepdims=True) + PRIOR)
-    return means
 
 
 def _field_values(items: pl.DataFrame) -> sparse.csr_array:

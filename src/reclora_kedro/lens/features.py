@@ -8,12 +8,12 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from reclora_kedro.histories.feedback import NOT_FIELDS
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history, recent_events
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import Behaviours, LensBatch
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
-NOT_FIELDS = ("user_id", "item_id", "title")
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 
 

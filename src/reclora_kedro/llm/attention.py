@@ -67,7 +67,7 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) 
     return torch.cat(blocks, dim=2).transpose(1, 2)
 
 
-def is_plain(model: Any, tokens: int | None = None) -> bool:
+def attends_to_all_before(model: Any, tokens: int | None = None) -> bool:
     """Whether every token attends to all that came before it, in prompts of so many tokens (None: of any number)."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)

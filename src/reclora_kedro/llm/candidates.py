@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AttentionInterface
 
-from reclora_kedro.llm.attention import is_plain
+from reclora_kedro.llm.attention import attends_to_all_before
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptFormat
@@ -144,7 +144,7 @@ def _scored_batches(
     llm: LanguageModel, form: PromptFormat, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits, batch by batch; every row once."""
-    can_share = is_plain(llm.model, prompts.lengths.max(initial=0))
+    can_share = attends_to_all_before(llm.model, prompts.lengths.max(initial=0))
     alone = []
     _, place = np.unique(groups, return_inverse=True)
     by_group = np.argsort(place, kind="stable")

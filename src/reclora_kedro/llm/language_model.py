@@ -101,7 +101,7 @@ def load_language_model(
             ".gguf file. Change `source` of the catalog entry `base_llm`."
         ) from error
     model = model.requires_grad_(False).eval()
-    if target.type == "cpu" and attention.is_plain(model):
+    if target.type == "cpu" and attention.attends_to_all_before(model):
         model.set_attn_implementation(attention.ATTENTION)
     arguments = {
         "source": source,

@@ -90,7 +90,8 @@ def prompt_set(
             kinds = sorted(lens_states.keys() - {"row", "logit"})
             raise ValueError(
                 f"The gates read the lens state {kind!r}, but the lens has {', '.join(kinds)}: "
-                "change the adapter's gate_input, or lens.model."
+                "change the adapter's gate_input, or lens.model; `feedback` is there when the lens pipeline has run "
+                "again, `kedro run --pipelines lens`."
             )
         place = {row: i for i, row in enumerate(lens_states["row"].tolist())}
         missing = [row for row in chosen["row"] if row not in place]

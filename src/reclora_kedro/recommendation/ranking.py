@@ -1,6 +1,7 @@
 """The second stage: the LLM ranks each user's shortlist."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.histories.feedback import feedback_statistics
+from reclora_kedro.histories.feedback import FeedbackLog
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
 from reclora_kedro.histories.sequences import Sequences
@@ -83,6 +84,10 @@ class Ranker:
         ]
         return pairs.with_columns(score=pl.Series(scores), shown_history=pl.Series(shown, dtype=pl.List(pl.String)))
 
+    @cached_property
+    def _feedback(self) -> FeedbackLog:
+        return FeedbackLog(self.sequences, self.items)
+
     def _records(self, samples: pl.DataFrame) -> list[dict[str, Any]]:
         rows = samples.select(
             row=pl.int_range(pl.len(), dtype=pl.UInt32), use=pl.lit(USE), label=pl.lit(None, dtype=pl.Int8)
@@ -95,10 +100,9 @@ class Ranker:
         adapter = self.llm.model.active_peft_config
         rows = rows_of(self.lens, samples, self.sequences, self.item_embeddings)
         number = np.arange(samples.height)
-        states: dict[str, Tensor] = score_rows(self.lens, rows, number)[0] | {
-            "row": prompts["row"].to_torch(),
-            "feedback": torch.from_numpy(feedback_statistics(samples, self.sequences, self.items)),
-        }
+        states: dict[str, Tensor] = score_rows(self.lens, rows, number)[0] | {"row": prompts["row"].to_torch()}
+        if adapter.gate_input == "feedback":
+            states["feedback"] = torch.from_numpy(self._feedback.statistics(samples))
         chosen = prompt_set(prompts, USE, states, adapter.gate_input)
         if adapter.num_meta_loras == 1:
             return replace(chosen, lens_states=None)

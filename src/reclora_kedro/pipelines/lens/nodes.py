@@ -7,7 +7,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from reclora_kedro.histories.feedback import feedback_statistics
+from reclora_kedro.histories.feedback import FeedbackLog
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.lens.base import dump_lens, load_lens
 from reclora_kedro.lens.config import LensConfig
@@ -49,6 +49,6 @@ def compute_lens_states(
     events = Sequences(**sequences)
     rows = rows_of(lens, samples, events, item_embeddings["embeddings"])
     states, report = prompt_row_states(lens, rows, samples, prompt_rows, lens_training_log, few_shot)
-    states["feedback"] = torch.from_numpy(feedback_statistics(samples[states["row"].numpy()], events, items))
+    states["feedback"] = torch.from_numpy(FeedbackLog(events, items).statistics(samples[states["row"].numpy()]))
     scores = torch.sigmoid(states["logit"].double())
     return states, pl.DataFrame({"row": prompt_rows["row"], "score": scores.numpy()}), report
