@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.llm import attention
-from reclora_kedro.llm.devices import choose_device, choose_dtype
+from reclora_kedro.llm.devices import choose_device, choose_dtype, keep_freed_memory
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -101,8 +101,10 @@ def load_language_model(
             ".gguf file. Change `source` of the catalog entry `base_llm`."
         ) from error
     model = model.requires_grad_(False).eval()
-    if target.type == "cpu" and attention.attends_to_all_before(model):
-        model.set_attn_implementation(attention.ATTENTION)
+    if target.type == "cpu":
+        keep_freed_memory()
+        if attention.attends_to_all_before(model):
+            model.set_attn_implementation(attention.ATTENTION)
     arguments = {
         "source": source,
         "revision": revision,
