@@ -157,7 +157,7 @@ def test_the_prefix_is_run_once_however_many_batches_there_are(monkeypatch):
     monkeypatch.setattr(
         candidates, "_packed_states", lambda llm, s, parts, start: runs.append(start) or packed(llm, s, parts, start)
     )
-    score_candidates(PLAIN, FORM, prompts, group, 30)
+    score_candidates(PLAIN, FORM, prompts, group, 15)
     assert runs.count(0) == 1
     assert len(runs) > 3
 

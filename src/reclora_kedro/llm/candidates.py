@@ -24,8 +24,8 @@ ATTENTION = "reclora_shared_prefix"
 LEAST_SAVING = 0.25
 """A group is worth a forward pass of its own if that saves at least this share of its tokens."""
 
-KEYS_PER_TOKEN = 6
-"""Key-value positions that take the memory of one token on its way through the layers (fewer in most LLMs)."""
+POSITIONS_PER_TOKEN = 256
+"""Positions whose attention scores take the memory of one token on its way through the layers (more in most LLMs)."""
 
 
 class SharedPrefix:
@@ -39,14 +39,13 @@ class SharedPrefix:
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
         self._places: Tensor | None = None
 
-    def expect(self, suffix_lengths: Tensor, prefix_length: int) -> None:
+    def expect(self, suffix_lengths: Tensor) -> None:
         """Prepare for a forward pass of packed suffixes of these lengths, shape (suffixes,)."""
         position = torch.arange(int(suffix_lengths.max()), device=suffix_lengths.device)
         self._real = position < suffix_lengths[:, None]
         start = suffix_lengths.cumsum(0) - suffix_lengths
         self._places = torch.where(self._real, start[:, None] + position, 0)
-        causal = position[:, None] >= position
-        self._visible = F.pad(causal, (prefix_length, 0), value=True)
+        self._unseen = position[:, None] < position
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
         """Attention of one layer, shapes (1, heads, tokens, dim) to (1, tokens, heads, dim)."""
@@ -57,18 +56,30 @@ class SharedPrefix:
                 query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
             )
             return states.transpose(1, 2)
-        suffixes, longest = self._places.shape
-        (_, heads, _, dim), kv_heads = query.shape, key.shape[1]
-        keys, values = (
-            torch.cat([prefix.expand(suffixes, -1, -1, -1), own[0][:, self._places].transpose(0, 1)], dim=2)
-            for prefix, own in zip(self._layers[layer], (key, value), strict=True)
-        )
+        prefix_keys, prefix_values = self._layers[layer]
+        (_, heads, tokens, dim), kv_heads = query.shape, key.shape[1]
+        scale = dim**-0.5 if scaling is None else scaling
         # The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
-        queries = query[0][:, self._places].view(kv_heads, -1, suffixes, longest, dim).permute(2, 0, 1, 3, 4)
-        states = F.scaled_dot_product_attention(
-            queries.flatten(2, 3), keys, values, self._visible.repeat(heads // kv_heads, 1), scale=scaling
-        )
-        return states.view(suffixes, heads, longest, dim).transpose(1, 2)[self._real].unsqueeze(0)
+        # To the prefix, all suffixes are one row of queries; to themselves, a padded row each.
+        queries = (scale * query[0]).contiguous()
+        to_prefix = queries.view(kv_heads, -1, dim) @ prefix_keys[0].mT
+        to_own = self._padded(queries, kv_heads) @ self._padded(key[0], kv_heads).mT
+        to_own = to_own.unflatten(2, (-1, len(self._unseen))).masked_fill(self._unseen, -torch.inf).flatten(2, 3)
+        scores = torch.cat([to_prefix.view(heads, tokens, -1), self._packed(to_own, heads)], dim=-1)
+        of_prefix, of_own = scores.softmax(-1).split([to_prefix.shape[-1], to_own.shape[-1]], dim=-1)
+        from_prefix = of_prefix.reshape(kv_heads, heads // kv_heads * tokens, -1) @ prefix_values[0]
+        from_own = self._padded(of_own, kv_heads) @ self._padded(value[0], kv_heads)
+        states = from_prefix.view(heads, tokens, dim) + self._packed(from_own, heads)
+        return states.transpose(0, 1).unsqueeze(0)
+
+    def _padded(self, rows: Tensor, kv_heads: int) -> Tensor:
+        """Packed rows (heads, tokens, width), a suffix each: (key-value heads, suffixes, group · longest, width)."""
+        return rows[:, self._places].unflatten(0, (kv_heads, -1)).transpose(1, 2).flatten(2, 3)
+
+    def _packed(self, rows: Tensor, heads: int) -> Tensor:
+        """The inverse of `_padded`: (heads, tokens, width)."""
+        by_group = rows.unflatten(2, (heads // rows.shape[0], -1)).transpose(1, 2)
+        return by_group.flatten(0, 1)[:, self._real]
 
 
 def shared_prefix_attention(
@@ -110,8 +121,8 @@ def score_candidates(
         form: token ids of the two answers.
         prompts: what to score.
         groups: group of each prompt, shape (prompts,).
-        tokens_per_batch: most tokens in a batch; a shared position counts for the part of a token that its key and
-            value take in each prompt. Halved where the GPU's memory does not suffice.
+        tokens_per_batch: most tokens in a batch; what is shared counts by the attention scores that each other token
+            has to it. Halved where the GPU's memory does not suffice.
         progress: bar that moves on by one a prompt.
 
     Returns:
@@ -172,14 +183,15 @@ def _shared_batches(
     def answers(batch: np.ndarray) -> Tensor:
         suffixes = [prompts.token_ids[row][prefix:] for row in batch]
         lengths = torch.tensor([len(suffix) for suffix in suffixes], device=llm.device)
-        shared.expect(lengths, prefix)
+        shared.expect(lengths)
         states = _packed_states(llm, shared, suffixes, start=prefix)
         lens_logits = prompts.batch(batch, llm.device).lens_logits
         return answer_difference(llm, form, states[lengths.cumsum(0) - 1], lens_logits)
 
     with attention_of(llm, ATTENTION), personalized(llm, state):
         _packed_states(llm, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
-        yield from budget.run(rows, prompts.lengths - prefix + prompts.lengths // KEYS_PER_TOKEN, answers)
+        own = prompts.lengths - prefix
+        yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, answers)
 
 
 @contextmanager
