@@ -540,8 +540,8 @@ def plot(speeds: list[dict[str, Any]]) -> go.Figure:
 def main() -> None:
     """Measure, then show and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repetitions", type=int, default=7, help="of everything timed, in turns")
-    parser.add_argument("--rows", type=int, default=32, help="rows trained in a repetition; twice as many are scored")
+    parser.add_argument("--repetitions", type=int, default=5, help="of everything timed, in turns")
+    parser.add_argument("--rows", type=int, default=64, help="rows trained in a repetition; twice as many are scored")
     parser.add_argument("--rows-per-step", type=int, default=16, help="rows of an optimiser step")
     parser.add_argument("--tokens-per-batch", type=int, default=2048, help="most tokens in a forward pass")
     parser.add_argument("--candidates", type=int, default=100, help="candidates of the user")

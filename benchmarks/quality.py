@@ -51,6 +51,7 @@ STATISTICS = "logistic regression of feedback"
 STATISTICS_AVERAGE = "average of that regression and lens"
 VALIDATION_ROWS = 4000  # rows of the validation split, evenly spread over time, that choices are made with
 TRAINING = {"rows_per_validation": 10**9}  # validated at the end alone: there is nothing to choose
+ROWS_AT_THE_END = 64  # of that validation
 TOKENS_A_BATCH = 40_000  # of a single layer
 # By name: what differs from the adapter `reclora` of conf/, and which lens states the few-shot rows have.
 MODELS: dict[str, tuple[dict[str, Any], str]] = {
@@ -115,7 +116,8 @@ def draw_rows(
     chosen = select_prompt_rows(tables.samples, counts, seed)
     parts = {use: chosen.filter(pl.col("use") == use) for use in ("few_shot", "validation", "test")}
     parts = {use: part if use == "few_shot" else part.sort("row") for use, part in parts.items()}
-    spread = np.linspace(0, parts["validation"].height - 1, VALIDATION_ROWS).astype(int)
+    validated = VALIDATION_ROWS if split == "validation" else ROWS_AT_THE_END
+    spread = np.linspace(0, parts["validation"].height - 1, validated).astype(int)
     parts["validation"] = parts["validation"][np.unique(spread)]
     prompts, models = [], []
     for use in dict.fromkeys(["few_shot", "validation", split]):
@@ -171,7 +173,7 @@ def train_and_score(
     adapted = llm.with_model(new_adapter(llm.model, adapter, few.lens_states, seed))
     form = prompt_format(llm.tokenizer, parameters["prompt"])
     training = TrainingConfig.model_validate(variant.training.model_dump() | settings)
-    train_adapter(adapted, form, few, few_rows(validation, 64, seed), training)
+    train_adapter(adapted, form, few, few_rows(validation, ROWS_AT_THE_END, seed), training)
     scores = score_prompts(adapted, form, scored, TOKENS_A_BATCH, model)
     adapted.model.unload()
     return scores

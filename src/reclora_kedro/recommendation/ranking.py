@@ -107,7 +107,7 @@ class Ranker:
         if adapter.num_meta_loras == 1:
             return replace(chosen, lens_states=None)
         if adapter.gate_input == "user":  # to the last bit, wherever the pair stood in the lens's batches
-            first = first_pairs(samples.select(user_id="user_index")).to_numpy()
+            first = first_pairs(samples.select(user_id="user_index")).to_numpy(writable=True)
             assert chosen.lens_states is not None
             return replace(chosen, lens_states=chosen.lens_states[first])
         return chosen
