@@ -9,8 +9,8 @@ import torch
 from peft import get_peft_model
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from random_llama import random_llama
 from reclora_kedro.adapters.export import lora_config, user_loras
 from reclora_kedro.adapters.reclora import RecLoraConfig
 
@@ -53,22 +53,9 @@ OPTIONS = {
 RANKS = {"product": 3, "sum": 12, "product-shared": 3, "sum-last": 12, "sum-top-k": 6, "one": 3, "regex": 3}
 
 
-def tiny_llm():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return LlamaForCausalLM(config).eval()
-
-
 def personalized(**settings):
     settings = {"num_meta_loras": 4, "gate_input": "user", "r": 3, "lora_alpha": 7, "lens_dim": LENS_DIM} | settings
-    llm = tiny_llm()
+    llm = random_llama(3)
     model = get_peft_model(llm, RecLoraConfig(task_type="CAUSAL_LM", **settings)).eval()
     for name, weights in model.named_parameters():
         if "reclora_B" in name:
@@ -81,7 +68,7 @@ def exported(tmp_path_factory):
     """A folder of users' adapters for each of OPTIONS, the gated logits of each user, and those of stock PEFT."""
     root = tmp_path_factory.mktemp("exported")
     ids, states = torch.randint(0, 64, (2, 9)), torch.randn(len(USERS), LENS_DIM)
-    tiny_llm().save_pretrained(root / "llm")
+    random_llama(3).save_pretrained(root / "llm")
     save_file({"ids": ids}, root / "ids.safetensors")
     expected = {}
     for option, settings in OPTIONS.items():
@@ -136,7 +123,7 @@ def test_the_table_names_each_users_folder_and_how_its_gates_choose():
 
 def test_weights_are_written_in_the_type_of_the_base_llm(tmp_path):
     model = get_peft_model(
-        tiny_llm().bfloat16(),
+        random_llama(3).bfloat16(),
         RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=2, lens_dim=LENS_DIM, gate_input="user"),
     )
     user_loras(model, torch.randn(1, LENS_DIM), [1]).write(tmp_path)

@@ -7,26 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from random_llama import random_llama
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer, personalized_update
 from reclora_kedro.adapters.reclora.gates import GateBank, gate_statistics
 from reclora_kedro.adapters.reclora.layer import AdaptedLinear, mixed_factors
 
 LENS_DIM = 6
-
-
-def tiny_llm():
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return LlamaForCausalLM(config).eval()
 
 
 def personalized(composition="product_of_sums", seed=1, **settings):
@@ -37,7 +24,7 @@ def personalized(composition="product_of_sums", seed=1, **settings):
         composition=composition,
         **{"lens_dim": LENS_DIM, **settings},
     )
-    llm = tiny_llm()
+    llm = random_llama(2)
     torch.manual_seed(seed)
     model = get_peft_model(llm, config)
     for name, parameter in model.named_parameters():
@@ -144,7 +131,7 @@ def test_one_hot_weights_make_both_compositions_the_chosen_lora():
 def test_one_meta_lora_equals_pefts_own_lora():
     ours = personalized(num_meta_loras=1)
     theirs = get_peft_model(
-        tiny_llm(), LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "v_proj"])
+        random_llama(2), LoraConfig(task_type="CAUSAL_LM", r=3, lora_alpha=6, target_modules=["q_proj", "v_proj"])
     ).eval()
     layers = dict(ours.named_modules())
     for name, module in theirs.named_modules():
@@ -166,9 +153,9 @@ def test_high_temperature_approaches_the_plain_average():
 @pytest.mark.parametrize("composition", ["product_of_sums", "sum_of_products"])
 def test_fresh_adapter_leaves_the_base_model_bit_identical(composition):
     ids, states = inputs()
-    expected = logits_of_base = tiny_llm()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    expected = logits_of_base = random_llama(2)(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
     config = RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=4, lens_dim=LENS_DIM, composition=composition)
-    assert torch.equal(logits(get_peft_model(tiny_llm(), config).eval(), ids, states), expected)
+    assert torch.equal(logits(get_peft_model(random_llama(2), config).eval(), ids, states), expected)
     trained = personalized(composition, num_meta_loras=4)
     assert not torch.allclose(logits(trained, ids, states), logits_of_base)
     with trained.disable_adapter():
@@ -199,7 +186,7 @@ def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, options, adap
     expected = logits(model, ids, states)
     model.save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
-    loaded = PeftModel.from_pretrained(tiny_llm(), tmp_path, adapter_name=adapter_name).eval()
+    loaded = PeftModel.from_pretrained(random_llama(2), tmp_path, adapter_name=adapter_name).eval()
     assert torch.equal(logits(loaded, ids, states), expected)
     assert loaded.lens_weight == model.lens_weight
     assert not any(weights.requires_grad for weights in loaded.parameters())
@@ -408,7 +395,7 @@ def test_the_gates_of_an_adapter_are_its_own(tmp_path):
     model.delete_adapter("other")
     assert torch.equal(logits(model, ids, states), expected[0])
     assert not any(".other" in name for name, _ in model.named_parameters())
-    assert torch.equal(model.unload()(input_ids=ids).logits, tiny_llm()(input_ids=ids).logits)
+    assert torch.equal(model.unload()(input_ids=ids).logits, random_llama(2)(input_ids=ids).logits)
 
 
 def test_the_same_seed_gives_the_same_adapter():
@@ -420,7 +407,7 @@ def test_the_same_seed_gives_the_same_adapter():
 
 
 def tiny_llm_as_peft():
-    return get_peft_model(tiny_llm(), RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=1)).eval()
+    return get_peft_model(random_llama(2), RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=1)).eval()
 
 
 def test_missing_or_wrong_lens_states_are_refused_by_name():
@@ -457,4 +444,4 @@ def test_wrong_settings_are_refused_by_name(settings, message):
 
 def test_only_linear_layers_are_adapted():
     with pytest.raises(TypeError, match="embed_tokens"):
-        get_peft_model(tiny_llm(), RecLoraConfig(num_meta_loras=1, target_modules=["embed_tokens"]))
+        get_peft_model(random_llama(2), RecLoraConfig(num_meta_loras=1, target_modules=["embed_tokens"]))
