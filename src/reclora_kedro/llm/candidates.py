@@ -56,30 +56,25 @@ class SharedPrefix:
                 query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped
             )
             return states.transpose(1, 2)
-        prefix_keys, prefix_values = self._layers[layer]
-        (_, heads, tokens, dim), kv_heads = query.shape, key.shape[1]
-        scale = dim**-0.5 if scaling is None else scaling
-        # The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
-        # To the prefix, all suffixes are one row of queries; to themselves, a padded row each.
-        queries = (scale * query[0]).contiguous()
-        to_prefix = queries.view(kv_heads, -1, dim) @ prefix_keys[0].mT
-        to_own = self._padded(queries, kv_heads) @ self._padded(key[0], kv_heads).mT
-        to_own = to_own.unflatten(2, (-1, len(self._unseen))).masked_fill(self._unseen, -torch.inf).flatten(2, 3)
-        scores = torch.cat([to_prefix.view(heads, tokens, -1), self._packed(to_own, heads)], dim=-1)
-        of_prefix, of_own = scores.softmax(-1).split([to_prefix.shape[-1], to_own.shape[-1]], dim=-1)
-        from_prefix = of_prefix.reshape(kv_heads, heads // kv_heads * tokens, -1) @ prefix_values[0]
-        from_own = self._padded(of_own, kv_heads) @ self._padded(value[0], kv_heads)
-        states = from_prefix.view(heads, tokens, dim) + self._packed(from_own, heads)
-        return states.transpose(0, 1).unsqueeze(0)
+        prefix_keys, prefix_values = (part[0] for part in self._layers[layer])
+        kv_heads, group = key.shape[1], query.shape[1] // key.shape[1]
+        queries, keys, values = (self._padded(part[0], kv_heads) for part in (query, key, value))
+        queries = queries * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+        # To the prefix, all suffixes are one row of queries; to themselves, a row each.
+        to_prefix = (queries.flatten(1, 2) @ prefix_keys.mT).unflatten(1, queries.shape[1:3])
+        to_own = (queries @ keys.mT).masked_fill(self._unseen.repeat(group, 1), -torch.inf)
+        weights = torch.cat([to_prefix, to_own], dim=-1).softmax(-1)
+        of_prefix, of_own = weights.split([to_prefix.shape[-1], to_own.shape[-1]], dim=-1)
+        states = of_own @ values + (of_prefix.flatten(1, 2) @ prefix_values).unflatten(1, queries.shape[1:3])
+        by_head = states.unflatten(2, (group, -1)).permute(1, 3, 0, 2, 4).flatten(2, 3)
+        return by_head[self._real].unsqueeze(0)
 
     def _padded(self, rows: Tensor, kv_heads: int) -> Tensor:
-        """Packed rows (heads, tokens, width), a suffix each: (key-value heads, suffixes, group · longest, width)."""
-        return rows[:, self._places].unflatten(0, (kv_heads, -1)).transpose(1, 2).flatten(2, 3)
+        """Packed rows (heads, tokens, dim), a suffix each: (key-value heads, suffixes, group · longest, dim).
 
-    def _packed(self, rows: Tensor, heads: int) -> Tensor:
-        """The inverse of `_padded`: (heads, tokens, width)."""
-        by_group = rows.unflatten(2, (heads // rows.shape[0], -1)).transpose(1, 2)
-        return by_group.flatten(0, 1)[:, self._real]
+        The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
+        """
+        return rows[:, self._places].unflatten(0, (kv_heads, -1)).transpose(1, 2).flatten(2, 3)
 
 
 def shared_prefix_attention(
