@@ -284,14 +284,13 @@ def star(p_value: float) -> str:
 
 def plot(tables: dict[str, list[dict[str, Any]]]) -> go.Figure:
     """Mean AUC of every model, a panel a table."""
-    figure = make_subplots(rows=len(tables), subplot_titles=list(tables))
+    figure = make_subplots(rows=len(tables), subplot_titles=list(tables), vertical_spacing=0.04)
     for place, rows in enumerate(tables.values(), start=1):
-        figure.add_bar(
-            x=[float(row["AUC"]) for row in rows], y=[row["model"] for row in rows], orientation="h", showlegend=False,
-            row=place, col=1,
-        )  # fmt: skip
-        figure.update_xaxes(range=[0.5, 0.85], row=place, col=1)
-    return figure.update_layout(height=420 * len(tables))
+        auc, models = [float(row["AUC"]) for row in rows], [row["model"] for row in rows]
+        figure.add_scatter(x=auc, y=models, mode="markers", showlegend=False, row=place, col=1)
+    figure.update_xaxes(title="AUC")
+    figure.update_yaxes(autorange="reversed", dtick=1)
+    return figure.update_layout(height=sum(150 + 22 * len(rows) for rows in tables.values()))
 
 
 def main() -> None:
