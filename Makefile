@@ -36,7 +36,7 @@ bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and
 bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA and two other ways to train
 	$(BIN)/python benchmarks/llm.py
 
-bench-quality: $(READY)  ## what the LLM adds to the lens, over data sets, seeds and numbers of few-shot rows; an hour or two
+bench-quality: $(READY)  ## what the LLM adds to the lens, over data sets, seeds and numbers of few-shot rows; two core-hours
 	$(BIN)/python benchmarks/quality.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml

@@ -31,8 +31,8 @@ POSITIONS_PER_TOKEN = 256
 class SharedPrefix:
     """Keys and values of a prefix, layer by layer, and the suffixes that attend to them.
 
-    A forward pass with ``suffix_lengths`` None is that of the prefix, which is remembered. Later ones are of suffixes,
-    packed into one row without padding: nothing but attention knows that they are several.
+    The forward pass before `expect` is that of the prefix, which is remembered. Later ones are of suffixes, packed into
+    one row without padding: nothing but attention knows that they are several.
     """
 
     def __init__(self) -> None:
