@@ -16,8 +16,8 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from reclora_kedro.llm.batching import batches_by_length, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 
-PROMPTS_A_FILE = 1024
-TOKENS_A_BATCH = 4096
+PROMPTS_PER_FILE = 1024
+TOKENS_PER_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def states_before_output(llm: LanguageModel, prompts: Sequence[Sequence[int]]) -
     decoder, config = llm.model.get_decoder(), llm.model.config
     attended, hidden = (torch.empty(len(prompts), config.hidden_size, dtype=llm.model.dtype) for _ in range(2))
     attention, norm = decoder.layers[-1].self_attn, decoder.layers[-1].input_layernorm
-    for batch in batches_by_length(np.array([len(ids) for ids in prompts]), TOKENS_A_BATCH):
+    for batch in batches_by_length(np.array([len(ids) for ids in prompts]), TOKENS_PER_BATCH):
         ids, last = pad_right([prompts[i] for i in batch])
         states, positions = decoder.embed_tokens(ids), torch.arange(ids.shape[1])[None]
         cos, sin = decoder.rotary_emb(states, positions)
@@ -90,14 +90,14 @@ def with_frozen_layers(llm: LanguageModel, prompts: Sequence[Sequence[int]], fol
     Args:
         llm: a Llama-like base LLM on the CPU, none of whose prompts ends with token 0.
         prompts: token ids.
-        folder: where the states lie, of `PROMPTS_A_FILE` prompts a file.
+        folder: where the states lie, of `PROMPTS_PER_FILE` prompts per file.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
     keys = [np.array(ids, np.int32).tobytes() for ids in prompts]
     with tqdm(total=len(prompts), desc="frozen layers", unit="prompt", disable=None) as progress:
-        for start in range(0, len(prompts), PROMPTS_A_FILE):
-            part = slice(start, start + PROMPTS_A_FILE)
+        for start in range(0, len(prompts), PROMPTS_PER_FILE):
+            part = slice(start, start + PROMPTS_PER_FILE)
             file = folder / f"{hashlib.sha256(b';'.join(keys[part])).hexdigest()[:16]}.safetensors"
             if not file.exists():
                 attended, hidden = states_before_output(llm, prompts[part])

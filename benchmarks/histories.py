@@ -1,4 +1,4 @@
-"""Seconds, rows a second and peak memory from a raw CSV file to histories and a lens epoch, at growing sizes.
+"""Seconds, rows per second and peak memory from a raw CSV file to histories and a lens epoch, at growing sizes.
 
     make bench-histories
     python benchmarks/histories.py --rows 100000 1000000
@@ -26,11 +26,12 @@ from results import publish
 from synthetic_log import make_log
 from tqdm import tqdm
 
-from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.histories.splits import SplitConfig, assign_splits
 from reclora_kedro.interactions.cleaning import IngestionConfig, ItemColumns
 from reclora_kedro.interactions.schema import Interactions
-from reclora_kedro.interactions.splits import SplitConfig, assign_splits
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
@@ -93,23 +94,22 @@ def measure(size: int) -> list[dict[str, Any]]:
         raw, stored = Path(folder) / "ratings.csv", Path(folder) / "interactions.parquet"
         raw_items = write_files(raw, size)
         interactions, items, users = watch.time("raw CSV to canonical tables", size, ingest, raw, raw_items, stored)
-    sequences, samples = watch.time("split and sequences", size, arrange, interactions, items, users)
+    log = watch.time("split and sequences", size, arrange, interactions, items, users)
     del interactions
     embeddings = random.normal(size=(items.height, EMBEDDING_DIM)).astype(np.float32)
+    log, samples = log.with_embeddings(embeddings), log.samples
     chosen = samples[np.sort(random.choice(samples.height, min(RETRIEVED_ROWS, samples.height), replace=False))]
     for k in (60, 10):
         window = WindowConfig(kind="retrieved", k=k)
-        found = watch.time(
-            f"retrieval, K = {k}", chosen.height, assemble_history, chosen, sequences, embeddings, window
-        )
+        found = watch.time(f"retrieval, K = {k}", chosen.height, log.histories, chosen, window)
     few = chosen.sample(LOOP_ROWS, seed=0)
     neighbours = sort_neighbours(few["item_index"].to_numpy(), embeddings)  # the loop's preparation, not timed
-    loop = watch.time("retrieval, K = 10, plain loop", LOOP_ROWS, loop_over_rows, few, sequences, neighbours, 10)
+    loop = watch.time("retrieval, K = 10, plain loop", LOOP_ROWS, loop_over_rows, few, log.sequences, neighbours, 10)
     del neighbours
     place = np.searchsorted(chosen["row"].to_numpy(), few["row"].to_numpy())
     assert np.array_equal(loop, found[place]), "the retriever and the plain loop disagree"
     rows = min(LENS_ROWS, samples.height // 2)
-    watch.time("lens epoch (sim, K = 30)", rows, lens_epoch, samples, sequences, embeddings, items, users, rows)
+    watch.time("lens epoch (sim, K = 30)", rows, lens_epoch, log, rows)
     return watch.records
 
 
@@ -135,10 +135,10 @@ def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFra
     return interactions, items, users
 
 
-def arrange(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> tuple[Sequences, pl.DataFrame]:
-    """What the history step does with the log."""
+def arrange(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> InteractionLog:
+    """What the history step does with the canonical tables."""
     sequences = build_sequences(interactions, items, users)
-    return sequences, assign_splits(build_samples(sequences, MIN_HISTORY), SPLIT)
+    return InteractionLog(items, users, sequences, assign_splits(build_samples(sequences, MIN_HISTORY), SPLIT))
 
 
 def sort_neighbours(targets: np.ndarray, embeddings: np.ndarray) -> dict[int, list[int]]:
@@ -163,24 +163,16 @@ def loop_over_rows(samples: pl.DataFrame, sequences: Sequences, neighbours: dict
     return history
 
 
-def lens_epoch(
-    samples: pl.DataFrame,
-    sequences: Sequences,
-    embeddings: np.ndarray,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    rows: int,
-) -> None:
+def lens_epoch(log: InteractionLog, rows: int) -> None:
     """One epoch of the lens of conf/base over so many training rows, and a small validation."""
     settings = yaml.safe_load((CONF / "parameters_lens.yml").read_text())["lens"]
     config = LensConfig.model_validate(settings | {"seed": 0, "max_epochs": 1})
     random = np.random.default_rng(0)
-    split = np.full(samples.height, "none", dtype=object)
+    split = np.full(log.samples.height, "none", dtype=object)
     for name, count in (("train", rows), ("validation", LENS_VALIDATION_ROWS)):
-        candidates = np.flatnonzero((samples["split"] == name).to_numpy())
+        candidates = log.rows_in(name)
         split[random.choice(candidates, min(count, len(candidates)), replace=False)] = name
-    chosen = samples.with_columns(split=pl.Series(split, dtype=pl.String))
-    fit_lens(chosen, sequences, embeddings, items, users, config)
+    fit_lens(log.with_samples(log.samples.with_columns(split=pl.Series(split, dtype=pl.String))), config)
 
 
 def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -199,7 +191,7 @@ def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     measured = [
         (f"CSV to sequences, {large:,} rows: seconds", sum(whole(large, "seconds")), "at most 180"),
         ("the same: peak GiB", max(whole(large, "GiB")), "at most 8"),
-        (f"the same: time a row, times that of {small:,} rows", growth, "at most 1.3"),
+        (f"the same: time per row, times that of {small:,} rows", growth, "at most 1.3"),
         ("retrieval of 100,000 rows, K = 60: seconds", RETRIEVED_ROWS / rate("retrieval, K = 60"), "at most 60"),
         ("retrieval of 100,000 rows, K = 10: seconds", RETRIEVED_ROWS / rate("retrieval, K = 10"), "at most 60"),
         ("retriever against the plain loop: times faster", faster, "at least 100"),
@@ -208,12 +200,12 @@ def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plot(records: list[dict[str, Any]]) -> go.Figure:
-    """Microseconds a row by size of the log, one line a step."""
+    """Microseconds per row by size of the log, one line per step."""
     figure = go.Figure(
         layout={
-            "title": "Cost of a row by size of the log",
+            "title": "Cost per row by size of the log",
             "xaxis": {"title": "rows of the log", "type": "log"},
-            "yaxis": {"title": "microseconds a row", "type": "log"},
+            "yaxis": {"title": "microseconds per row", "type": "log"},
         }
     )
     for step in dict.fromkeys(record["step"] for record in records):

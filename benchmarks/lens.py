@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,12 +31,14 @@ from running import BENCHMARKS, ROOT, Project, open_project, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig, recent_events
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.histories.splits import assign_splits
 from reclora_kedro.interactions.cleaning import clean_interactions, describe_users
-from reclora_kedro.interactions.splits import assign_splits
 from reclora_kedro.lens import training
 from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.states import lens_states
 
 PEERS_VENV = ROOT / ".venv-peers"
 OURS = "reclora-kedro"
@@ -51,34 +53,18 @@ GROWTH_TARGETS = {("twin", 1_000): "at most 2"}
 EMBEDDING_DIM = 64
 
 
-@dataclass(frozen=True)
-class LensData:
-    """What a lens is trained on, as the history step leaves it."""
-
-    samples: pl.DataFrame
-    sequences: Sequences
-    item_embeddings: np.ndarray
-    items: pl.DataFrame
-    users: pl.DataFrame
-
-    def save(self, folder: Path) -> None:
-        """Keep the tables and arrays in a folder."""
-        for name in ("samples", "items", "users"):
-            getattr(self, name).write_parquet(folder / f"{name}.parquet")
-        np.savez(folder / "sequences.npz", **vars(self.sequences))
-        np.save(folder / "item_embeddings.npy", self.item_embeddings)
-
-    @classmethod
-    def load(cls, folder: Path) -> "LensData":
-        """What `save` has kept."""
-        return cls(
-            sequences=Sequences(**np.load(folder / "sequences.npz")),
-            item_embeddings=np.load(folder / "item_embeddings.npy"),
-            **{name: pl.read_parquet(folder / f"{name}.parquet") for name in ("samples", "items", "users")},
-        )
+def save_log(log: InteractionLog, folder: Path) -> None:
+    """Keep the log, with its item embeddings, in a folder."""
+    log.save(folder)
+    np.save(folder / "item_embeddings.npy", log.item_embeddings)
 
 
-def movielens(project: Project) -> LensData:
+def load_log(folder: Path) -> InteractionLog:
+    """What `save_log` has kept."""
+    return InteractionLog.load(folder).with_embeddings(np.load(folder / "item_embeddings.npy"))
+
+
+def movielens(project: Project) -> InteractionLog:
     """MovieLens-100K with the inputs that all systems take: no item fields, no zip codes, no ratings in the history."""
     history = project.parameters["history"]
     ingestion = project.parameters["ingestion"]
@@ -89,32 +75,32 @@ def movielens(project: Project) -> LensData:
     sequences = build_sequences(interactions, items, users)
     samples = assign_splits(build_samples(sequences, history.min_history), history.split)
     unrated = replace(sequences, rating_level=np.zeros_like(sequences.rating_level))
-    return LensData(samples, unrated, np.zeros((items.height, 1)), items, users)
+    return InteractionLog(items, users, unrated, samples, np.zeros((items.height, 1)))
 
 
-def save_for_peers(data: LensData, recent_length: int, folder: Path) -> None:
+def save_for_peers(log: InteractionLog, recent_length: int, folder: Path) -> None:
     """Ready-made arrays of every split, histories included, and each input's number of codes; code 0 is padding."""
-    fields = data.users.select(pl.col(*USER_FIELDS).rank("dense"))
-    codes = data.samples.select(
+    fields = log.users.select(pl.col(*USER_FIELDS).rank("dense"))
+    codes = log.samples.select(
         "split",
         "label",
         "row",
         user_id=pl.col("user_index") + 1,
         item_id=pl.col("item_index") + 1,
-        **{name: fields[name].gather(data.samples["user_index"]) for name in USER_FIELDS},
+        **{name: fields[name].gather(log.samples["user_index"]) for name in USER_FIELDS},
     )
     vocabulary = {name: 1 + int(codes[name].max()) for name in ("user_id", *USER_FIELDS, "item_id")}
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary))
     for split in ("train", "validation"):
         rows = codes.filter(pl.col("split") == split)
-        events = recent_events(data.samples[rows["row"]], data.sequences, recent_length)
+        events = recent_events(log.samples[rows["row"]], log.sequences, recent_length)
         arrays = {name: rows[name].cast(pl.Int64).to_numpy() for name in (*vocabulary, "label")}
-        history = np.where(events >= 0, data.sequences.item_index[events] + 1, 0)
+        history = np.where(events >= 0, log.sequences.item_index[events] + 1, 0)
         np.savez(folder / f"{split}.npz", **arrays, hist_item_id=history, history_length=(events >= 0).sum(axis=1))
 
 
 def compare_peers(project: Project, epochs: int, repetitions: int, threads: int) -> dict[str, list[dict[str, Any]]]:
-    """Every system's training records, one a repetition; the order of the systems alternates."""
+    """Every system's training records, one per repetition; the order of the systems alternates."""
     config = project.parameters["lens"].model_copy(
         update={
             "model": "din", "recent_length": 30, "embedding_dim": 16, "attention_dim": 16, "hidden_dim": 128,
@@ -124,16 +110,16 @@ def compare_peers(project: Project, epochs: int, repetitions: int, threads: int)
         }
     )  # fmt: skip
     make_peers_venv()
-    data = movielens(project)
-    train_rows = data.samples["split"].eq("train").sum()
+    log = movielens(project)
+    train_rows = log.samples["split"].eq("train").sum()
     commands = {OURS: [sys.executable, __file__, "--measure"]}
     commands |= {name: [str(PEERS_VENV / "bin" / "python"), "-m", module] for name, module in PEERS.items()}
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data.save(folder)
+        save_log(log, folder)
         start = time.perf_counter()
-        save_for_peers(data, config.recent_length, folder)
+        save_for_peers(log, config.recent_length, folder)
         peers_arrays = time.perf_counter() - start
         for repetition in tqdm(range(repetitions), desc="peers", disable=None):
             (folder / "lens.json").write_text(config.model_copy(update={"seed": repetition}).model_dump_json())
@@ -154,10 +140,10 @@ def make_peers_venv() -> None:
 
 def measure(folder: Path) -> dict[str, Any]:
     """Train the folder's lens on the folder's rows, then score its test rows."""
-    data = LensData.load(folder)
+    log = load_log(folder)
     config = LensConfig.model_validate_json((folder / "lens.json").read_text())
     spans: list[tuple[float, float]] = []
-    train_epoch = training._train_epoch
+    train_epoch = training._Training.epoch
 
     def timed_epoch(*arguments: Any) -> float:
         start = time.perf_counter()
@@ -167,24 +153,21 @@ def measure(folder: Path) -> dict[str, Any]:
 
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # the first one imports for seconds, as the peers' does
     start = time.perf_counter()
-    with mock.patch.object(training, "_train_epoch", timed_epoch):
-        lens, log = training.fit_lens(
-            data.samples, data.sequences, data.item_embeddings, data.items, data.users, config
-        )
+    with mock.patch.object(training._Training, "epoch", timed_epoch):
+        lens, training_log = training.fit_lens(log, config)
     peak = peak_gib()
     record = {
         "preparation": spans[0][0] - start,
         "epochs": [end - begin for begin, end in spans],
-        "auc": log["validation_auc"].max(),
+        "auc": training_log["validation_auc"].max(),
         "GiB": peak,
     }
     reset_peak()
-    rows = training.rows_of(lens, data.samples, data.sequences, data.item_embeddings)
-    test = np.flatnonzero(data.samples["split"] == "test")
+    test = log.rows_in("test")
     seconds = []
     for _ in spans:
         start = time.perf_counter()
-        training.score_rows(lens, rows, test)
+        lens_states(lens, log, test)
         seconds.append(time.perf_counter() - start)
     return record | {"test": median(seconds), "test GiB": peak_gib()}
 
@@ -199,7 +182,7 @@ def peer_tables(records: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict
             {
                 "system": name,
                 "training rows/s": medians["train_rows"] / seconds,
-                "seconds an epoch": seconds,
+                "seconds per epoch": seconds,
                 "seconds of preparation": medians["preparation"],
                 "validation AUC": f"{medians['auc']:.4f}",
                 "peak GiB": medians["GiB"],
@@ -223,11 +206,11 @@ def peer_tables(records: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict
     }
 
 
-def long_data(log_rows: int, rows: int) -> LensData:
+def long_data(log_rows: int, rows: int) -> InteractionLog:
     """So many training rows, and half as many to validate and to test, all with histories of at least `LENGTHS[-1]`."""
-    log = make_log(log_rows).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
-    users, items = (log.select(pl.col(f"{entity}_id").unique().sort()) for entity in ("user", "item"))
-    sequences = build_sequences(log, items, users)
+    interactions = make_log(log_rows).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
+    users, items = (interactions.select(pl.col(f"{entity}_id").unique().sort()) for entity in ("user", "item"))
+    sequences = build_sequences(interactions, items, users)
     samples = build_samples(sequences, min_history=LENGTHS[-1])
     earlier = samples["history_end"].to_numpy() - sequences.offsets[samples["user_index"].to_numpy()]
     random = np.random.default_rng(0)
@@ -241,18 +224,19 @@ def long_data(log_rows: int, rows: int) -> LensData:
     split[long[rows : rows + rows // 2]] = "validation"
     split[long[rows + rows // 2 : 2 * rows]] = "test"
     embeddings = random.normal(size=(items.height, EMBEDDING_DIM)).astype(np.float32)
-    return LensData(samples.with_columns(split=pl.Series(split, dtype=pl.String)), sequences, embeddings, items, users)
+    samples = samples.with_columns(split=pl.Series(split, dtype=pl.String))
+    return InteractionLog(items, users, sequences, samples, embeddings)
 
 
 def compare_lengths(project: Project, epochs: int, log_rows: int, rows: int, threads: int) -> list[dict[str, Any]]:
     """Epochs, and as many test passes, of each long-history lens at each length, in a process each."""
-    data = long_data(log_rows, rows)
-    longest = int(np.diff(data.sequences.offsets).max())
+    log = long_data(log_rows, rows)
+    longest = int(np.diff(log.sequences.offsets).max())
     records = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        data.save(folder)
-        del data
+        save_log(log, folder)
+        del log
         runs = [(lens, k) for lens in LONG_LENSES for k in (*LENGTHS, LIFELONG)]
         for lens, k in tqdm(runs, desc="history lengths", disable=None):
             window = WindowConfig(kind=LONG_LENSES[lens], k=longest if k == LIFELONG else k)
@@ -290,8 +274,8 @@ def length_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plot(peers: list[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Figure:
-    """Rows a second of every system, and microseconds a training row by history length."""
-    figure = make_subplots(cols=2, subplot_titles=("DIN on MovieLens-100K", "Training row by history length"))
+    """Rows per second of every system, and microseconds per training row by history length."""
+    figure = make_subplots(cols=2, subplot_titles=("DIN on MovieLens-100K", "Cost per training row by history length"))
     figure.add_bar(
         x=[peer["system"] for peer in peers], y=[peer["training rows/s"] for peer in peers], showlegend=False
     )
@@ -299,9 +283,9 @@ def plot(peers: list[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Fi
         part = [record for record in lengths if record["lens"] == lens]
         y = [1e6 * record["epoch"] / record["rows"] for record in part]
         figure.add_scatter(x=[record["k"] for record in part], y=y, name=lens, row=1, col=2)
-    figure.update_yaxes(title="training rows a second", rangemode="tozero", col=1)
-    figure.update_yaxes(title="microseconds a row", type="log", col=2)
-    figure.update_xaxes(title="K, most behaviours of the long history", type="log", col=2)
+    figure.update_yaxes(title="training rows per second", rangemode="tozero", col=1)
+    figure.update_yaxes(title="microseconds per row", type="log", col=2)
+    figure.update_xaxes(title="K, most events of the long history", type="log", col=2)
     return figure
 
 

@@ -4,9 +4,9 @@
     python benchmarks/llm.py --repetitions 1 --rows 16 --candidates 20 --users 100
     python benchmarks/llm.py --profile
 
-The base LLM of conf/base on real prompts of MovieLens-100K; lens states are random, which changes no time. Every
+The base LLM of conf/base on real prompts of MovieLens-100K; gate inputs are random, which changes no time. Every
 measurement runs in a process of its own; what is compared alternates in one process, on the same rows. On a GPU, give
-more rows: `--rows 500 --rows-per-step 125 --tokens-per-batch 32768`.
+more rows: `--rows 500 --batch-size 125 --tokens-per-batch 32768`.
 """
 
 import argparse
@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -32,7 +33,7 @@ from running import Project, open_project, run
 from torch import Tensor, nn
 from tqdm import tqdm
 
-LENS_DIM = 128
+GATE_DIM = 128
 HISTORY = 10
 SUFFIX_TOKENS, PREFIX_TOKENS = 25, 150
 RECLORA = {"product_of_sums": "RecLoRA, product of sums", "sum_of_products": "RecLoRA, sum of products"}
@@ -41,41 +42,38 @@ PRODUCT = "matrix product"
 ENGINE, ENGINE_ONE = "our engine, RecLoRA", "our engine, one LoRA"
 TRAINER, PUBLIC = "Trainer, PEFT LoRA", "RecLoRA's public way"
 SHARED, UNSHARED = "shared prefix", "unshared"
-FLOP_A_WEIGHT = {"training": 4, "scoring": 2}
+FLOP_PER_WEIGHT = {"training": 4, "scoring": 2}
 
 
 def write_work(project: Project, arguments: argparse.Namespace, folder: Path) -> None:
     """Prompts as the pipeline makes them, of recent histories, and the settings of every measuring process."""
-    from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-    from reclora_kedro.histories.sequences import Sequences
+    from reclora_kedro.histories.retrieval import WindowConfig
     from reclora_kedro.pipelines.finetuning.nodes import build_prompts
-    from reclora_kedro.pipelines.history.nodes import collect_samples, select_prompt_rows
+    from reclora_kedro.pipelines.history.nodes import build_log, select_prompt_rows
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
     history, prompt = project.parameters["history"], project.parameters["prompt"]
     raw = [project.load(f"raw_{table}") for table in ("interactions", "items", "users")]
-    interactions, items, users, _ = build_canonical_tables(*raw, project.parameters["ingestion"])
-    sequences, samples = collect_samples(interactions, items, users, history)
-    rows = select_prompt_rows(samples, history)
-    chosen, window = samples[rows["row"].to_numpy()], WindowConfig(kind="recent", k=HISTORY)
-    events = assemble_history(chosen, Sequences(**sequences), np.zeros((items.height, 1)), window)
+    *tables, _ = build_canonical_tables(*raw, project.parameters["ingestion"])
+    log = build_log(*tables, history)
+    rows = select_prompt_rows(log, history)
+    recent = log.histories(log.samples[rows["row"].to_numpy()], WindowConfig(kind="recent", k=HISTORY))
     llm, template = project.load("base_llm"), project.load("prompt_template")
-    short = {"events": events}
-    prompts, _ = build_prompts(llm, template, rows, samples, sequences, short, items, users, prompt)
+    prompts, _ = build_prompts(llm, template, rows, log, {"events": recent}, prompt)
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
-    adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ("q_proj", "v_proj"), "last_layers": None}
-    adapter |= {"gate_input": "user", "lens_average": False, "answer_temperature": 1.0}
+    adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ["q_proj", "v_proj"], "last_layers": None}
+    adapter |= {"lens_in_score": "none", "answer_temperature": 1.0}
     training = {
         "epochs": 1,
-        "rows_per_step": arguments.rows_per_step,
+        "batch_size": arguments.batch_size,
         "tokens_per_batch": arguments.tokens_per_batch,
         "gradient_checkpointing": False,
     }
     settings = {
         "llm": llm.arguments,
         "prompt": prompt.model_dump(),
-        "adapter": variant.adapter.model_copy(update=adapter).model_dump(),
+        "adapter": asdict(variant.adapter) | adapter,
         "training": variant.training.model_copy(update=training).model_dump(),
         "repetitions": arguments.repetitions,
         "rows": arguments.rows,
@@ -97,113 +95,115 @@ class Work:
         """What `write_work` has left in a folder."""
         return cls(folder, json.loads((folder / "settings.json").read_text()))
 
-    def llm(self, dtype: str | None = None) -> Any:
-        """A base LLM of its own, in the type of conf/base or another one."""
+    def base(self, dtype: str | None = None, ours: bool = True) -> Any:
+        """A base LLM of its own that answers, in the type of conf/base or another one; `ours` says whose adapters."""
+        from reclora_kedro.llm.answer_model import AnswerModel
         from reclora_kedro.llm.language_model import load_language_model
-
-        llm = load_language_model(**self.settings["llm"])
-        return llm if dtype is None else llm.with_model(llm.model.to(getattr(torch, dtype)))
-
-    def form(self, llm: Any) -> Any:
-        """Token ids of the two answers."""
         from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 
-        return prompt_format(llm.tokenizer, PromptConfig.model_validate(self.settings["prompt"]))
+        class OtherAdapter(AnswerModel):
+            """An adapter of PEFT's own, in which there is nothing to personalize."""
+
+            adapter = None
+
+        llm = load_language_model(**self.settings["llm"])
+        if dtype is not None:
+            llm = llm.with_model(llm.model.to(getattr(torch, dtype)))
+        answers = prompt_format(llm.tokenizer, PromptConfig.model_validate(self.settings["prompt"]))
+        return (AnswerModel if ours else OtherAdapter)(llm, answers)
 
     def prompts(self, use: str, rows: int) -> Any:
-        """The first prompts of a use, with random lens states."""
-        from reclora_kedro.llm.scoring import PromptSet
+        """The first prompts of a use, with random gate inputs."""
+        from reclora_kedro.llm.prompt_set import PromptSet
 
         prompts = pl.read_parquet(self.folder / "prompts.parquet").filter(pl.col("use") == use)[:rows]
         if prompts.height < rows:
             sys.exit(
                 f"there are {prompts.height} prompts of use {use}, {rows} are needed: lower --rows or --candidates"
             )
-        states = torch.randn(rows, LENS_DIM, generator=torch.Generator().manual_seed(0))
+        inputs = torch.randn(rows, GATE_DIM, generator=torch.Generator().manual_seed(0))
         labels = prompts["label"].to_numpy()
-        return PromptSet(prompts["row"].to_numpy(), prompts["token_ids"].to_list(), labels, states)
+        return PromptSet(prompts["row"].to_numpy(), prompts["token_ids"].to_list(), labels, inputs)
 
     def candidates(self, count: int) -> Any:
-        """Prompts with one lens state and `PREFIX_TOKENS` in common, each with the end of a real prompt behind them."""
+        """Prompts with one gate input and `PREFIX_TOKENS` in common, each with the end of a real prompt behind them."""
         prompts = self.prompts("test", count)
         prefix = (prompts.token_ids[0] + prompts.token_ids[1])[:PREFIX_TOKENS]
         token_ids = [prefix + ids[-SUFFIX_TOKENS:] for ids in prompts.token_ids]
-        return replace(prompts, token_ids=token_ids, lens_states=prompts.lens_states[:1].repeat(count, 1))
+        return replace(prompts, token_ids=token_ids, gate_inputs=prompts.gate_inputs[:1].repeat(count, 1))
 
     def adapter_config(self, **changes: Any) -> Any:
         """The personalized LoRA of this benchmark, but for some changes."""
-        from reclora_kedro.adapters.personalized import AdapterConfig
+        from reclora_kedro.adapters.reclora.config import AdapterConfig
 
-        return AdapterConfig.model_validate(self.settings["adapter"] | changes)
+        return AdapterConfig(**self.settings["adapter"] | changes)
 
     def training_config(self) -> Any:
         """Training as in conf/base, of one epoch in this benchmark's batches."""
-        from reclora_kedro.llm.training import TrainingConfig
+        from reclora_kedro.finetuning.training import TrainingConfig
 
         return TrainingConfig.model_validate(self.settings["training"])
 
     def reclora(self, dtype: str | None = None, **changes: Any) -> Any:
         """A base LLM with a personalized LoRA whose update is not zero."""
-        from reclora_kedro.adapters.personalized import new_adapter
+        from reclora_kedro.adapters.reclora.build import new_adapter
 
-        llm, states = self.llm(dtype), self.prompts("few_shot", self.settings["rows"]).lens_states
-        adapted = new_adapter(llm.model, self.adapter_config(**changes), states.to(llm.device), seed=0)
+        base, inputs = self.base(dtype), self.prompts("few_shot", self.settings["rows"]).gate_inputs
+        adapted = new_adapter(base.model, self.adapter_config(**changes), inputs.to(base.device), "user", seed=0)
         for layer in adapted.base_model.adapted_layers(adapted.active_adapter):
             nn.init.normal_(layer.reclora_B[adapted.active_adapter], std=0.02)
-        return llm.with_model(adapted)
+        return base.with_model(adapted)
 
     def peft_lora(self, dtype: str | None = None, float32: bool = True) -> Any:
         """A base LLM with PEFT's LoRA of the same sizes, in float32 as by default there, or in the LLM's type."""
         from peft import LoraConfig, get_peft_model
 
-        llm, config = self.llm(dtype), self.adapter_config()
+        base, config = self.base(dtype, ours=False), self.adapter_config()
         lora = LoraConfig(
-            task_type="CAUSAL_LM", r=config.r, lora_alpha=config.lora_alpha, target_modules=list(config.target_modules)
+            task_type="CAUSAL_LM", r=config.r, lora_alpha=config.lora_alpha, target_modules=config.target_modules
         )
-        adapted = get_peft_model(llm.model, lora, autocast_adapter_dtype=float32)
+        adapted = get_peft_model(base.model, lora, autocast_adapter_dtype=float32)
         for name, weights in adapted.named_parameters():
             if "lora_B" in name:
                 nn.init.normal_(weights, std=0.02)
-        return llm.with_model(adapted)
+        return base.with_model(adapted)
 
-    def train(self, llm: Any, prompts: Any) -> None:
+    def train(self, model: Any, prompts: Any) -> None:
         """One epoch by the project's engine, without its validations."""
-        from reclora_kedro.llm import training
+        from reclora_kedro.finetuning import training
 
         with mock.patch.object(training, "validate", return_value={}):
-            training.train_adapter(llm, self.form(llm), prompts, prompts, self.training_config())
+            training.train_adapter(model, prompts, prompts, self.training_config())
 
-    def score(self, llm: Any, prompts: Any) -> np.ndarray:
+    def score(self, model: Any, prompts: Any) -> np.ndarray:
         """Scores by the project's engine."""
-        from reclora_kedro.llm.scoring import score_prompts
+        model.model.eval()
+        return model.scores(prompts, self.settings["training"]["tokens_per_batch"], "score")
 
-        llm.model.eval()
-        return score_prompts(llm, self.form(llm), prompts, self.settings["training"]["tokens_per_batch"], "score")
-
-    def score_shared(self, llm: Any, prompts: Any) -> np.ndarray:
+    def score_shared(self, model: Any, prompts: Any) -> np.ndarray:
         """Scores of prompts of one user, their common start run once."""
         from reclora_kedro.llm.candidates import score_candidates
 
-        llm.model.eval()
+        model.model.eval()
         budget = self.settings["training"]["tokens_per_batch"]
-        return score_candidates(llm, self.form(llm), prompts, np.zeros(len(prompts.labels)), budget)
+        return score_candidates(model, prompts, np.zeros(len(prompts.labels)), budget)
 
-    def export(self, llm: Any, states: Tensor) -> None:
-        """LoRAs of as many users as there are states, written to a folder that is removed again."""
-        from reclora_kedro.adapters.export import user_loras
+    def export(self, model: Any, inputs: Tensor) -> None:
+        """LoRAs of as many users as there are gate inputs, written to a folder that is removed again."""
+        from reclora_kedro.adapters.reclora.export import user_loras
 
         with tempfile.TemporaryDirectory(dir=self.folder) as target:
-            user_loras(llm.model, states.to(llm.device), list(range(len(states)))).write(Path(target) / "users")
+            user_loras(model.model, inputs.to(model.device), list(range(len(inputs)))).save(Path(target) / "users")
 
 
 def plain(prompts: Any) -> Any:
-    """The prompts without lens states, for adapters without gates."""
-    return replace(prompts, lens_states=None)
+    """The prompts without gate inputs, for adapters without gates."""
+    return replace(prompts, gate_inputs=None)
 
 
-def weights_a_token(llm: Any) -> int:
+def weights_per_token(model: Any) -> int:
     """Weights of the transformer layers: all but the embeddings and the head."""
-    parameters = llm.model.get_decoder().layers.named_parameters()
+    parameters = model.model.get_decoder().layers.named_parameters()
     return sum(weights.numel() for name, weights in parameters if "lora" not in name)
 
 
@@ -224,10 +224,10 @@ def alternate(works: dict[str, Callable[[], object]], repetitions: int) -> dict[
     return {name: [turn[name] for turn in turns] for name in works}
 
 
-def matrix_product(llm: Any) -> tuple[Callable[[], Tensor], float]:
+def matrix_product(model: Any) -> tuple[Callable[[], Tensor], float]:
     """A large product in the type of the LLM, and its floating-point operations."""
-    size = 16384 if llm.device.type == "cuda" else 4096
-    left, right = (torch.randn(size, size, device=llm.device).to(llm.model.dtype) for _ in range(2))
+    size = 16384 if model.device.type == "cuda" else 4096
+    left, right = (torch.randn(size, size, device=model.device).to(model.model.dtype) for _ in range(2))
     return lambda: left @ right, 2 * size**3
 
 
@@ -236,18 +236,18 @@ def measure_adapters(work: Work) -> list[dict[str, Any]]:
     few_shot, test = work.prompts("few_shot", work.settings["rows"]), work.prompts("test", 2 * work.settings["rows"])
     systems = {name: (work.reclora(composition=composition), few_shot, test) for composition, name in RECLORA.items()}
     systems[PEFT] = work.peft_lora(), plain(few_shot), plain(test)
-    llm, _, _ = systems[PEFT]
-    product, product_flop = matrix_product(llm)
-    training = {name: lambda llm=llm, rows=rows: work.train(llm, rows) for name, (llm, rows, _) in systems.items()}
+    model, _, _ = systems[PEFT]
+    product, product_flop = matrix_product(model)
+    training = {name: partial(work.train, model, rows) for name, (model, rows, _) in systems.items()}
     low = work.peft_lora(float32=False)  # for scoring alone: trained in bfloat16, a LoRA learns worse
     systems[PEFT_LOW] = low, plain(few_shot), plain(test)
-    scoring = {name: lambda llm=llm, rows=rows: work.score(llm, rows) for name, (llm, _, rows) in systems.items()}
+    scoring = {name: partial(work.score, model, rows) for name, (model, _, rows) in systems.items()}
     return [
         {
             "work": what,
             "rows": len(rows.labels),
             "tokens": int(rows.lengths.sum()),
-            "flop": FLOP_A_WEIGHT[what] * weights_a_token(llm) * int(rows.lengths.sum()),
+            "flop": FLOP_PER_WEIGHT[what] * weights_per_token(model) * int(rows.lengths.sum()),
             "product flop": product_flop,
             "seconds": alternate(works | {PRODUCT: product}, work.settings["repetitions"]),
         }
@@ -261,21 +261,22 @@ def measure_recipes(work: Work) -> list[dict[str, Any]]:
     from opponents.trainer import answered, ordinary_trainer
 
     few_shot, config = work.prompts("few_shot", work.settings["rows"]), work.training_config()
-    authors = {"composition": "product_of_sums", "state_norm": "layer"}
+    authors = {"composition": "product_of_sums", "gate_norm": "layer"}
     ours, one, peft = work.reclora(**authors), work.reclora(num_meta_loras=1), work.peft_lora()
-    public = PublicReclora(work.llm().model, ours.model, work.adapter_config(**authors), config.learning_rate)
+    public = PublicReclora(work.base().model, ours.model, work.adapter_config(**authors), config.learning_rate)
     for opponent in (peft, public):
         opponent.model.set_attn_implementation("sdpa")  # as transformers has it; ours is a part of the engine
-    form = work.form(ours)
-    answers = form.negative, form.positive
+    answers = ours.prompt_format.negative, ours.prompt_format.positive
     rows = [answered(ids, label, answers) for ids, label in zip(few_shot.token_ids, few_shot.labels, strict=True)]
-    states = few_shot.lens_states.to(ours.device)
-    size = config.rows_per_step
-    trainer = ordinary_trainer(peft.model, peft.tokenizer, rows, size, config.learning_rate, work.folder / "trainer")
+    inputs = few_shot.gate_inputs.to(ours.device)
+    size = config.batch_size
+    trainer = ordinary_trainer(
+        peft.model, peft.llm.tokenizer, rows, size, config.learning_rate, work.folder / "trainer"
+    )
 
     def train_one_by_one() -> None:
         for start in range(0, len(rows), size):
-            public.step(rows[start : start + size], states[start : start + size])
+            public.step(rows[start : start + size], inputs[start : start + size])
 
     works = {
         ENGINE: lambda: work.train(ours, few_shot),
@@ -290,10 +291,10 @@ def measure_recipes(work: Work) -> list[dict[str, Any]]:
 
 def measure_candidates(work: Work) -> list[dict[str, Any]]:
     """One user's candidates, their common start run once and run for each."""
-    prompts, llm = work.candidates(work.settings["candidates"]), work.reclora()
+    prompts, model = work.candidates(work.settings["candidates"]), work.reclora()
     works = {
-        SHARED: lambda: work.score_shared(llm, prompts),
-        UNSHARED: lambda: work.score(llm, prompts),
+        SHARED: lambda: work.score_shared(model, prompts),
+        UNSHARED: lambda: work.score(model, prompts),
     }
     tokens = int(prompts.lengths.sum())
     seconds = alternate(works, work.settings["repetitions"])
@@ -304,11 +305,11 @@ def measure_export(work: Work) -> list[dict[str, Any]]:
     """Users' LoRAs of either composition; of the larger one fewer users, since each is N times as large."""
     records = []
     for composition, name in RECLORA.items():
-        llm = work.reclora(composition=composition)
+        model = work.reclora(composition=composition)
         large = composition == "sum_of_products"
-        users = max(1, work.settings["users"] // (llm.model.active_peft_config.num_meta_loras if large else 1))
-        states = torch.randn(users, LENS_DIM, generator=torch.Generator().manual_seed(0))
-        works = {name: lambda llm=llm, states=states: work.export(llm, states)}
+        users = max(1, work.settings["users"] // (model.model.active_peft_config.num_meta_loras if large else 1))
+        inputs = torch.randn(users, GATE_DIM, generator=torch.Generator().manual_seed(0))
+        works = {name: partial(work.export, model, inputs)}
         seconds = alternate(works, work.settings["repetitions"])
         records.append({"work": "export", "rows": users, "seconds": seconds})
     return records
@@ -318,12 +319,12 @@ def measure_memory(work: Work, system: str) -> list[dict[str, Any]]:
     """Peak memory of an epoch by our engine: resident, or on the GPU."""
     few_shot = work.prompts("few_shot", work.settings["rows"])
     if system == PEFT:
-        llm, few_shot = work.peft_lora(), plain(few_shot)
+        model, few_shot = work.peft_lora(), plain(few_shot)
     else:
-        llm = work.reclora(composition=next(name for name, title in RECLORA.items() if title == system))
+        model = work.reclora(composition=next(name for name, title in RECLORA.items() if title == system))
     reset_peak()
-    work.train(llm, few_shot)
-    on_gpu = llm.device.type == "cuda"
+    work.train(model, few_shot)
+    on_gpu = model.device.type == "cuda"
     gib = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else peak_gib()
     return [{"work": "memory", "system": system, "GiB": gib}]
 
@@ -342,7 +343,7 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
     from opponents.public_reclora import PublicReclora
     from peft import PeftModel
 
-    from reclora_kedro.adapters.export import user_loras
+    from reclora_kedro.adapters.reclora.export import user_loras
 
     prompts, candidates = work.prompts("test", 4), work.candidates(12)
     peft, one = work.peft_lora("float32"), work.reclora("float32", num_meta_loras=1)
@@ -350,18 +351,18 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
     for layer, lora in zip(one.model.base_model.adapted_layers("default"), loras, strict=True):
         layer.reclora_A["default"][0] = lora.lora_A["default"].weight
         layer.reclora_B["default"][:, 0] = lora.lora_B["default"].weight
-    form = work.form(one)
+    form = one.prompt_format
     yield (
         "RecLoRA of one meta-LoRA, PEFT's LoRA",
         logit(work.score(one, plain(prompts))),
-        torch.stack([answer(form, peft.model.eval()(**inputs(peft, ids)).logits) for ids in prompts.token_ids]),
+        torch.stack([answer(form, peft.model.eval()(**one_prompt(peft, ids)).logits) for ids in prompts.token_ids]),
     )
-    authors = {"composition": "product_of_sums", "state_norm": "layer"}
+    authors = {"composition": "product_of_sums", "gate_norm": "layer"}
     ours = work.reclora("float32", **authors)
-    public = PublicReclora(work.llm("float32").model, ours.model, work.adapter_config(**authors), 1e-3)
+    public = PublicReclora(work.base("float32").model, ours.model, work.adapter_config(**authors), 1e-3)
     public.model.eval()
-    rows = zip(prompts.token_ids, prompts.lens_states.to(ours.device), strict=True)
-    by_rows = torch.stack([answer(form, public.logits(ids, state)) for ids, state in rows])
+    rows = zip(prompts.token_ids, prompts.gate_inputs.to(ours.device), strict=True)
+    by_rows = torch.stack([answer(form, public.logits(ids, inputs)) for ids, inputs in rows])
     yield "our RecLoRA, its public way", logit(work.score(ours, prompts)), by_rows
     mixed = work.reclora("float32")
     yield (
@@ -370,9 +371,9 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
         logit(work.score(mixed, candidates)),
     )
     with tempfile.TemporaryDirectory(dir=work.folder) as target:
-        exported = user_loras(mixed.model, candidates.lens_states[:1].to(mixed.device), ["0"])
-        exported.write(Path(target) / "users")
-        served = work.llm("float32")
+        exported = user_loras(mixed.model, candidates.gate_inputs[:1].to(mixed.device), ["0"])
+        exported.save(Path(target) / "users")
+        served = work.base("float32", ours=False)
         served = served.with_model(PeftModel.from_pretrained(served.model, str(Path(target) / "users" / "user_0")))
         yield (
             "an exported user's LoRA in PEFT, RecLoRA",
@@ -386,9 +387,9 @@ def logit(scores: np.ndarray) -> Tensor:
     return torch.logit(torch.from_numpy(scores))
 
 
-def inputs(llm: Any, token_ids: list[int]) -> dict[str, Tensor]:
+def one_prompt(model: Any, token_ids: list[int]) -> dict[str, Tensor]:
     """One prompt as transformers' models take it."""
-    return {"input_ids": torch.tensor([token_ids], device=llm.device)}
+    return {"input_ids": torch.tensor([token_ids], device=model.device)}
 
 
 def answer(form: Any, logits: Tensor) -> Tensor:
@@ -400,18 +401,18 @@ def answer(form: Any, logits: Tensor) -> Tensor:
 def measure_profile(work: Work) -> list[dict[str, Any]]:
     """Time by operator of a training epoch and of a scoring pass of the personalized LoRA."""
     few_shot, test = work.prompts("few_shot", work.settings["rows"]), work.prompts("test", work.settings["rows"])
-    llm = work.reclora()
+    model = work.reclora()
     return [
-        {"work": title, "operators": operators(lambda call=call, rows=rows: call(llm, rows), llm)}
+        {"work": title, "operators": operators(partial(call, model, rows), model)}
         for title, call, rows in (("training", work.train, few_shot), ("scoring", work.score, test))
     ]
 
 
-def operators(work: Callable[[], object], llm: Any) -> list[dict[str, Any]]:
+def operators(work: Callable[[], object], model: Any) -> list[dict[str, Any]]:
     """The costliest operators of some work, those of matrices by their shapes."""
     from torch.profiler import ProfilerActivity, profile
 
-    on_gpu = llm.device.type == "cuda"
+    on_gpu = model.device.type == "cuda"
     work()
     with profile(activities=list(ProfilerActivity) if on_gpu else [ProfilerActivity.CPU], record_shapes=True) as found:
         work()
@@ -486,7 +487,7 @@ def target_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     export = next(record for record in records if record["work"] == "export")
     (seconds,) = export["seconds"].values()
     rates = [export["rows"] / second for second in seconds]
-    rows.append(verdict("users' LoRAs exported a second", median(rates), rates, "at least", 100))
+    rows.append(verdict("users' LoRAs exported per second", median(rates), rates, "at least", 100))
     return rows
 
 
@@ -526,14 +527,14 @@ def memory_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def plot(speeds: list[dict[str, Any]]) -> go.Figure:
-    """Rows a second of every system, by work."""
+    """Rows per second of every system, by work."""
     works = list(dict.fromkeys(entry["work"] for entry in speeds))
     figure = make_subplots(rows=1, cols=len(works), subplot_titles=works)
     for column, work in enumerate(works, start=1):
         part = [entry for entry in speeds if entry["work"] == work and entry["rows/s"] is not None]
         x = [entry["system"] for entry in part]
         figure.add_bar(x=x, y=[entry["rows/s"] for entry in part], showlegend=False, row=1, col=column)
-    figure.update_yaxes(title="rows a second", rangemode="tozero", col=1)
+    figure.update_yaxes(title="rows per second", rangemode="tozero", col=1)
     return figure
 
 
@@ -541,9 +542,9 @@ def main() -> None:
     """Measure, then show and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=5, help="of everything timed, in turns")
-    parser.add_argument("--rows", type=int, default=64, help="rows trained in a repetition; twice as many are scored")
-    parser.add_argument("--rows-per-step", type=int, default=16, help="rows of an optimiser step")
-    parser.add_argument("--tokens-per-batch", type=int, default=2048, help="most tokens in a forward pass")
+    parser.add_argument("--rows", type=int, default=64, help="rows trained per repetition; twice as many are scored")
+    parser.add_argument("--batch-size", type=int, default=16, help="rows per optimiser step")
+    parser.add_argument("--tokens-per-batch", type=int, default=2048, help="most tokens in one forward pass")
     parser.add_argument("--candidates", type=int, default=100, help="candidates of the user")
     parser.add_argument("--users", type=int, default=1000, help="users whose LoRAs are exported")
     parser.add_argument("--threads", type=int, default=2, help="of every measuring process")

@@ -5,13 +5,14 @@
 
 Choices are made with `--split validation`; the test split is for the table that is reported. Every model's scores are
 kept under data/08_reporting/benchmarks/quality/, and what is there is not computed again: a run that was stopped goes
-on, and `--models` adds some. All adapters are in the last layer, so what comes before it is computed once a prompt.
+on, and `--models` adds some. All adapters are in the last layer, so what comes before it is computed once per prompt.
 """
 
 import argparse
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import plotly.graph_objects as go
@@ -26,94 +27,91 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from reclora_kedro.adapters.personalized import AdapterConfig, new_adapter
+from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.evaluation.metrics import compute_metrics
-from reclora_kedro.evaluation.paired_scores import align_scores
+from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.significance import compare_models
-from reclora_kedro.histories.feedback import FeedbackLog
-from reclora_kedro.histories.item_embeddings import describe_items, principal_components
+from reclora_kedro.finetuning.training import train_adapter
+from reclora_kedro.finetuning.variants import GateInput, gate_inputs, with_few_shot
+from reclora_kedro.histories.item_text import describe_items, principal_components
+from reclora_kedro.histories.log import InteractionLog, build_log
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.records import prompt_records
-from reclora_kedro.histories.retrieval import assemble_history
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.histories.splits import select_prompt_rows
 from reclora_kedro.interactions.cleaning import clean_interactions, describe_users
 from reclora_kedro.interactions.cleaning import describe_items as canonical_items
-from reclora_kedro.interactions.splits import assign_splits, select_prompt_rows
-from reclora_kedro.lens.crossfit import prompt_row_states
-from reclora_kedro.lens.training import fit_lens, rows_of
+from reclora_kedro.lens.crossfit import few_shot_states
+from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.llm.prompts import build_prompts, prompt_format
-from reclora_kedro.llm.scoring import PromptSet, prompt_set, score_prompts
-from reclora_kedro.llm.training import TrainingConfig, train_adapter
 
 AVERAGE = "average of shared_lora and lens"
-STATISTICS = "logistic regression of feedback"
+STATISTICS = "logistic regression of rating_statistics"
 STATISTICS_AVERAGE = "average of that regression and lens"
 VALIDATION_ROWS = 4000  # rows of the validation split, evenly spread over time, that choices are made with
 TRAINING = {"rows_per_validation": 10**9}  # validated at the end alone: there is nothing to choose
 ROWS_AT_THE_END = 64  # of that validation
-TOKENS_A_BATCH = 40_000  # of a single layer
-# By name: what differs from the adapter `reclora` of conf/, and which lens states the few-shot rows have.
-MODELS: dict[str, tuple[dict[str, Any], str]] = {
-    "shared_lora": ({"num_meta_loras": 1}, "in_sample"),
-    "shared_lora, prior": ({"num_meta_loras": 1, "lens_prior": True}, "in_sample"),
-    "shared_lora, prior, cross-fitted": ({"num_meta_loras": 1, "lens_prior": True}, "cross_fitted"),
+TOKENS_PER_BATCH = 40_000  # of a single layer
+IN_NAME = {"none": "", "prior": ", prior", "in_sample": "", "cross_fitted": ", cross-fitted"}
+# By name: what gates read, what else differs from the adapter `reclora` of conf/, and which lens states the few-shot
+# rows have.
+MODELS: dict[str, tuple[GateInput, dict[str, Any], str]] = {
+    "shared_lora": ("target", {"num_meta_loras": 1}, "in_sample"),
+    "shared_lora, prior": ("target", {"num_meta_loras": 1, "lens_in_score": "prior"}, "in_sample"),
+    "shared_lora, prior, cross-fitted": ("target", {"num_meta_loras": 1, "lens_in_score": "prior"}, "cross_fitted"),
     **{
-        f"reclora {state}{', prior' if prior else ''}{', cross-fitted' if fitted == 'cross_fitted' else ''}": (
-            {"gate_input": state, "lens_prior": prior},
-            fitted,
-        )
-        for state in ("target", "user", "fields", "feedback")
-        for prior in (False, True)
+        f"reclora {read}{IN_NAME[joins]}{IN_NAME[fitted]}": (read, {"lens_in_score": joins}, fitted)
+        for read in get_args(GateInput)
+        for joins in ("none", "prior")
         for fitted in ("in_sample", "cross_fitted")
-        if (state, prior, fitted) != ("feedback", False, "cross_fitted")  # the lens plays no part there
+        if (read, joins, fitted) != ("rating_statistics", "none", "cross_fitted")  # the lens plays no part there
     },
-    "reclora target, average, cross-fitted": ({"gate_input": "target", "lens_average": True}, "cross_fitted"),
-    "reclora feedback, average": ({"gate_input": "feedback", "lens_average": True}, "in_sample"),
+    "reclora target, average, cross-fitted": ("target", {"lens_in_score": "average"}, "cross_fitted"),
+    "reclora rating_statistics, average": ("rating_statistics", {"lens_in_score": "average"}, "in_sample"),
 }
 
 
-class Tables(NamedTuple):
-    """What does not depend on a seed."""
-
-    items: pl.DataFrame
-    users: pl.DataFrame
-    samples: pl.DataFrame
-    sequences: Any
-    embeddings: np.ndarray
-
-
 class Draw(NamedTuple):
-    """One seed's prompts with the LLM that has read them, and states of them by how the few-shot rows got theirs."""
+    """One seed's prompts with the LLM that has read them, and what gates read of them.
+
+    ``states`` are the lens's, by where the few-shot rows have theirs from; ``statistics`` are rating statistics.
+    """
 
     prompts: pl.DataFrame
     llm: LastLayer
     states: dict[str, dict[str, Tensor]]
+    statistics: pl.DataFrame
+
+    def prompt_set(self, use: str, read: GateInput, fitted: str) -> PromptSet:
+        """The prompts of one use, with what gates read."""
+        return prompt_set(self.prompts, use, gate_inputs(self.states[fitted], self.statistics, read))
 
 
-def prepare(project: Project, llm: LanguageModel) -> Tables:
-    """Canonical tables, samples, sequences and item embeddings."""
+def prepare(project: Project, llm: LanguageModel) -> InteractionLog:
+    """The log with its item embeddings, which depend on no seed."""
     ingestion, history = project.parameters["ingestion"], project.parameters["history"]
     interactions, _ = clean_interactions(project.load("raw_interactions"), ingestion)
     items, _ = canonical_items(project.load("raw_items"), interactions, ingestion.items)
     users, _ = describe_users(project.load("raw_users"), interactions, ingestion.users)
-    sequences = build_sequences(interactions, items, users)
-    samples = assign_splits(build_samples(sequences, history.min_history), history.split)
     config = history.item_embedding
     vectors = embed_texts(llm, describe_items(items), config.max_tokens, config.tokens_per_batch)
     embeddings = principal_components(vectors, config.components, history.seed)
-    return Tables(items, users, samples, sequences, embeddings)
+    return build_log(interactions, items, users, history).with_embeddings(embeddings)
 
 
 def draw_rows(
-    environment: str, project: Project, tables: Tables, llm: LanguageModel, seed: int, few_shot: int, split: str
+    environment: str, project: Project, log: InteractionLog, llm: LanguageModel, seed: int, few_shot: int, split: str
 ) -> Draw:
     """The rows of a seed with all that models read of them, and a lens trained by that seed."""
     parameters = project.parameters
     counts = parameters["history"].prompt_rows.model_copy(
         update={"few_shot": few_shot, "validation": None, "test": None}
     )
-    chosen = select_prompt_rows(tables.samples, counts, seed)
+    chosen = select_prompt_rows(log.samples, counts, seed)
     parts = {use: chosen.filter(pl.col("use") == use) for use in ("few_shot", "validation", "test")}
     parts = {use: part if use == "few_shot" else part.sort("row") for use, part in parts.items()}
     validated = VALIDATION_ROWS if split == "validation" else ROWS_AT_THE_END
@@ -121,29 +119,28 @@ def draw_rows(
     parts["validation"] = parts["validation"][np.unique(spread)]
     prompts, models = [], []
     for use in dict.fromkeys(["few_shot", "validation", split]):
-        prompts.append(write_prompts(project, tables, llm, parts[use]))
+        prompts.append(write_prompts(project, log, llm, parts[use]))
         token_ids = prompts[-1]["token_ids"].to_list()
         models.append(with_frozen_layers(llm, token_ids, FOLDER / "quality" / environment / "frozen_layers"))
-    config = parameters["lens"].model_copy(update={"seed": seed})
-    lens, log = fit_lens(tables.samples, tables.sequences, tables.embeddings, tables.items, tables.users, config)
-    rows = rows_of(lens, tables.samples, tables.sequences, tables.embeddings)
+    lens, training_log = fit_lens(log, parameters["lens"].model_copy(update={"seed": seed}))
+    read = pl.concat(prompts)
+    own = lens_states(lens, log, read["row"].to_numpy())
+    of_few = {name: state[(read["use"] == "few_shot").to_torch()] for name, state in own.items()}
     states = {}
     for how in ("in_sample", "cross_fitted"):
-        few = parameters["few_shot"].model_copy(update={"lens_states": how})
-        read = pl.concat(prompts).select("row", "use")
-        states[how], report = prompt_row_states(lens, rows, tables.samples, read, log, few)
-        moments = tables.samples[states[how]["row"].numpy()]
-        states[how]["feedback"] = torch.from_numpy(FeedbackLog(tables.sequences, tables.items).statistics(moments))
+        config = parameters["few_shot"].model_copy(update={"lens_states": how})
+        fitted, report = few_shot_states(lens, log, of_few, training_log, config)
+        states[how] = with_few_shot(own, fitted)
         print(f"{environment}, seed {seed}, {how}: {report[0]}", flush=True)
-    return Draw(pl.concat(prompts), reduce(LastLayer.joined, models), states)
+    statistics = RatingStatistics(log).of(log.samples[read["row"].to_numpy()]).insert_column(0, read["row"])
+    return Draw(read, reduce(LastLayer.joined, models), states, statistics)
 
 
-def write_prompts(project: Project, tables: Tables, llm: LanguageModel, rows: pl.DataFrame) -> pl.DataFrame:
+def write_prompts(project: Project, log: InteractionLog, llm: LanguageModel, rows: pl.DataFrame) -> pl.DataFrame:
     """Prompts of conf/base, of the first history there."""
     parameters = project.parameters
     [window, *_] = (window for window in parameters["history"].short.values() if window is not None)
-    events = assemble_history(tables.samples[rows["row"].to_numpy()], tables.sequences, tables.embeddings, window)
-    records = prompt_records(rows, tables.samples, tables.sequences, events, tables.items, tables.users)
+    records = prompt_records(rows, log, log.histories(log.samples[rows["row"].to_numpy()], window))
     template = (ROOT / "conf" / "base" / "prompt.jinja").read_text(encoding="utf-8")
     return build_prompts(llm.tokenizer, records, template, parameters["prompt"], llm.context_tokens)
 
@@ -151,47 +148,43 @@ def write_prompts(project: Project, tables: Tables, llm: LanguageModel, rows: pl
 def few_rows(prompts: PromptSet, count: int, seed: int) -> PromptSet:
     """Some of the few-shot prompts, drawn by the seed."""
     places = np.sort(np.random.default_rng(seed).permutation(len(prompts.rows))[:count])
-    states, logits = (None if part is None else part[places] for part in (prompts.lens_states, prompts.lens_logits))
+    inputs, logits = (None if part is None else part[places] for part in (prompts.gate_inputs, prompts.lens_logits))
     token_ids = [prompts.token_ids[place] for place in places]
-    return PromptSet(prompts.rows[places], token_ids, prompts.labels[places], states, logits)
+    return PromptSet(prompts.rows[places], token_ids, prompts.labels[places], inputs, logits)
 
 
 def train_and_score(
     parameters: dict[str, Any], draw: Draw, few_shot: int, seed: int, model: str, split: str
 ) -> np.ndarray:
     """One model's scores of a split, shape (rows,), after training on some of the few-shot rows of the draw."""
-    changes, fitted = MODELS[model]
+    read, changes, fitted = MODELS[model]
     variant, llm = parameters["finetuning"]["variants"]["reclora"], draw.llm
-    usual = {"last_layers": 1, "gate_input": "target", "lens_average": False}
-    adapter = AdapterConfig.model_validate(variant.adapter.model_dump() | usual | changes)
-    settings = TRAINING | {"seed": seed, "tokens_per_batch": TOKENS_A_BATCH}
-    few, validation, scored = (
-        prompt_set(draw.prompts, use, draw.states[fitted], adapter.gate_input)
-        for use in ("few_shot", "validation", split)
-    )
+    few, validation, scored = (draw.prompt_set(use, read, fitted) for use in ("few_shot", "validation", split))
     few = few_rows(few, few_shot, seed)
-    adapted = llm.with_model(new_adapter(llm.model, adapter, few.lens_states, seed))
-    form = prompt_format(llm.tokenizer, parameters["prompt"])
-    training = TrainingConfig.model_validate(variant.training.model_dump() | settings)
-    train_adapter(adapted, form, few, few_rows(validation, ROWS_AT_THE_END, seed), training)
-    scores = score_prompts(adapted, form, scored, TOKENS_A_BATCH, model)
-    adapted.model.unload()
+    adapter = replace(variant.adapter, **{"last_layers": 1, "lens_in_score": "none"} | changes)
+    adapted = llm.with_model(new_adapter(llm.model, adapter, few.gate_inputs, read, seed))
+    answers = AnswerModel(adapted, prompt_format(llm.tokenizer, parameters["prompt"]))
+    settings = TRAINING | {"seed": seed, "tokens_per_batch": TOKENS_PER_BATCH}
+    training = variant.training.model_copy(update=settings)
+    train_adapter(answers, few, few_rows(validation, ROWS_AT_THE_END, seed), training)
+    scores = answers.scores(scored, TOKENS_PER_BATCH, model)
+    answers.model.unload()
     return scores
 
 
 def regress(draw: Draw, few_shot: int, seed: int, split: str) -> np.ndarray:
-    """Scores of a logistic regression of the feedback statistics alone, without an LLM, from the same rows."""
-    few, scored = (prompt_set(draw.prompts, use, draw.states["in_sample"], "feedback") for use in ("few_shot", split))
+    """Scores of a logistic regression of the rating statistics alone, without an LLM, from the same rows."""
+    few, scored = (draw.prompt_set(use, "rating_statistics", "in_sample") for use in ("few_shot", split))
     few = few_rows(few, few_shot, seed)
-    assert few.lens_states is not None
-    assert scored.lens_states is not None
-    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(few.lens_states.numpy(), few.labels)
-    return fitted.predict_proba(scored.lens_states.numpy())[:, 1]
+    assert few.gate_inputs is not None
+    assert scored.gate_inputs is not None
+    fitted = make_pipeline(StandardScaler(), LogisticRegression()).fit(few.gate_inputs.numpy(), few.labels)
+    return fitted.predict_proba(scored.gate_inputs.numpy())[:, 1]
 
 
 def measure(environment: str, project: Project, arguments: argparse.Namespace) -> None:
     """Every model's scores that are not there yet, as one file each."""
-    llm, tables, threads = project.load("base_llm"), None, torch.get_num_threads()
+    llm, log, threads = project.load("base_llm"), None, torch.get_num_threads()
     for seed in arguments.seeds:
         draw = None
         for few_shot in arguments.few_shot:
@@ -199,11 +192,11 @@ def measure(environment: str, project: Project, arguments: argparse.Namespace) -
                 file = score_file(environment, arguments.split, seed, few_shot, model)
                 if file.exists():
                     continue
-                tables = tables or prepare(project, llm)
+                log = log or prepare(project, llm)
                 if draw is None:
                     torch.set_num_threads(threads)
                     most = max(arguments.few_shot)
-                    draw = draw_rows(environment, project, tables, llm, seed, most, arguments.split)
+                    draw = draw_rows(environment, project, log, llm, seed, most, arguments.split)
                     keep_lens(environment, arguments.split, seed, draw)
                 torch.set_num_threads(1)  # one layer's products are too small to share
                 if model == STATISTICS:
@@ -230,7 +223,7 @@ def keep(file: Path, scores: pl.DataFrame) -> None:
 def keep_lens(environment: str, split: str, seed: int, draw: Draw) -> None:
     """Write the lens's own scores of the split."""
     states = next(iter(draw.states.values()))
-    scores = pl.DataFrame({"row": states["row"].numpy(), "score": torch.sigmoid(states["logit"].double()).numpy()})
+    scores = pl.DataFrame({"row": states["row"].numpy(), "score": lens_scores(states)})
     scored = draw.prompts.filter(pl.col("use") == split).select(pl.col("row").cast(pl.Int64), "label")
     keep(score_file(environment, split, seed, "all", "lens"), scored.join(scores, on="row", how="left"))
 
@@ -252,7 +245,7 @@ def read_scores(environment: str, split: str, seed: int, few_shot: int, models: 
 
 
 def summarise(environment: str, arguments: argparse.Namespace, few_shot: int) -> list[dict[str, Any]]:
-    """One record a model: means over the seeds, and its AUC less the lens's and the average's, seed by seed."""
+    """One record per model: means over the seeds, and its AUC less the lens's and the average's, seed by seed."""
     metrics, differences = [], []
     for seed in arguments.seeds:
         paired = align_scores(read_scores(environment, arguments.split, seed, few_shot, arguments.models))
@@ -283,7 +276,7 @@ def star(p_value: float) -> str:
 
 
 def plot(tables: dict[str, list[dict[str, Any]]]) -> go.Figure:
-    """Mean AUC of every model, a panel a table."""
+    """Mean AUC of every model, one panel per table."""
     figure = make_subplots(rows=len(tables), subplot_titles=list(tables), vertical_spacing=0.04)
     for place, rows in enumerate(tables.values(), start=1):
         auc, models = [float(row["AUC"]) for row in rows], [row["model"] for row in rows]

@@ -20,7 +20,7 @@ def publish(name: str, tables: Mapping[str, Records], figure: go.Figure) -> None
 
     Args:
         name: of the benchmark and its files.
-        tables: by title, one record a row.
+        tables: by title, one record per row.
         figure: the plot.
     """
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

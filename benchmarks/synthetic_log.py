@@ -8,7 +8,7 @@ MIN_EVENTS = 20  # of a user, as in MovieLens
 TASTES = 8  # dimensions of the users' and items' latent factors
 FIRST_SECOND, LAST_SECOND = 789_652_009, 1_574_327_703  # of MovieLens-25M
 SESSION_PAUSE = 30 * 86_400  # mean seconds between two sittings of a user
-ROWS_A_SITTING = 30
+ROWS_PER_SITTING = 30
 
 
 def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
@@ -63,7 +63,7 @@ def _times(random: np.random.Generator, user: np.ndarray, users: int) -> np.ndar
     start = np.searchsorted(user, np.arange(users))
     place = np.arange(len(user)) - start[user]
     arrival = random.integers(FIRST_SECOND, LAST_SECOND, size=users)
-    pauses = np.where(place % ROWS_A_SITTING == 0, random.exponential(SESSION_PAUSE, len(user)), 0)
+    pauses = np.where(place % ROWS_PER_SITTING == 0, random.exponential(SESSION_PAUSE, len(user)), 0)
     elapsed = np.cumsum(pauses + random.integers(2, 30, size=len(user)))
     elapsed -= elapsed[start[user]]
     span = (LAST_SECOND - arrival)[user]

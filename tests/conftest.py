@@ -19,8 +19,14 @@ def tiny_llm_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def tiny_llm(tiny_llm_folder):
-    """The tiny LLM in float32 on the CPU, fresh for each test."""
-    from reclora_kedro.llm.language_model import load_language_model
+def tiny_model(tiny_llm_folder):
+    """The tiny LLM in float32 on the CPU, answering prompts; fresh for each test."""
+    from few_rows import load_model
 
-    return load_language_model(str(tiny_llm_folder), dtype="float32", device="cpu")
+    return load_model(tiny_llm_folder)
+
+
+@pytest.fixture
+def tiny_llm(tiny_model):
+    """The tiny LLM by itself, with its tokenizer."""
+    return tiny_model.llm

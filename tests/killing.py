@@ -28,9 +28,10 @@ def install():
         return left == 0
 
     def killing_sync(descriptor):
-        is_draft = Path(f"/proc/self/fd/{descriptor}").readlink().name.startswith(".draft-step-")
+        file = Path(f"/proc/self/fd/{descriptor}").readlink()
+        is_draft = file.name.startswith("step-") and "/.unfinished-" in str(file)
         if moment == "synced" and is_draft and count_down():
-            os.ftruncate(descriptor, os.fstat(descriptor).st_size // 2)
+            os.truncate(file, file.stat().st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         sync(descriptor)
 

@@ -1,7 +1,10 @@
 """A random Llama, small enough for tests of adapters alone; it has no tokenizer."""
 
 import torch
+from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from reclora_kedro.adapters.reclora import RecLoraConfig
 
 
 def random_llama(layers: int) -> LlamaForCausalLM:
@@ -16,3 +19,12 @@ def random_llama(layers: int) -> LlamaForCausalLM:
         num_key_value_heads=2,
     )
     return LlamaForCausalLM(config).eval()
+
+
+def with_random_adapter(model, std, **settings):
+    """The model with a personalized LoRA that is not zero, in eval mode."""
+    adapted = get_peft_model(model, RecLoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+    for name, weights in adapted.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.normal_(weights, std=std)
+    return adapted

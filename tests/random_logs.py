@@ -1,26 +1,19 @@
-"""Hypothesis strategies: small canonical logs whose events often share a second, a user and an item."""
-
-from dataclasses import dataclass
+"""Hypothesis strategies: small logs whose events often share a second, a user and an item."""
 
 import numpy as np
 import polars as pl
 from hypothesis import strategies as st
 
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import build_samples, build_sequences
 
 USERS = pl.DataFrame({"user_id": ["ann", "bob", "cid", "dora"], "gender": ["F", None, "M", "F"]})
 ITEMS = pl.DataFrame({"item_id": [3, 5, 8, 13, 21], "title": ["A", "B", "C", "D", "E"]})
 
 
-@dataclass(frozen=True)
-class History:
-    log: pl.DataFrame
-    sequences: Sequences
-    samples: pl.DataFrame
-
-
 @st.composite
-def logs(draw: st.DrawFn) -> pl.DataFrame:
+def interaction_tables(draw: st.DrawFn) -> pl.DataFrame:
+    """Canonical interactions, in any order."""
     keys = draw(
         st.lists(
             st.tuples(
@@ -39,9 +32,15 @@ def logs(draw: st.DrawFn) -> pl.DataFrame:
     )
 
 
-def history_of(log: pl.DataFrame, min_history: int = 0) -> History:
-    sequences = build_sequences(log, ITEMS, USERS)
-    return History(log, sequences, build_samples(sequences, min_history))
+def log_of(interactions: pl.DataFrame, min_history: int = 0) -> InteractionLog:
+    """The log of these interactions; its samples have no split."""
+    sequences = build_sequences(interactions, ITEMS, USERS)
+    return InteractionLog(ITEMS, USERS, sequences, build_samples(sequences, min_history))
+
+
+def logs() -> st.SearchStrategy[InteractionLog]:
+    """Logs in which every event is a sample."""
+    return interaction_tables().map(log_of)
 
 
 def item_embeddings() -> st.SearchStrategy[np.ndarray]:
@@ -50,3 +49,8 @@ def item_embeddings() -> st.SearchStrategy[np.ndarray]:
     few = st.lists(vector, min_size=ITEMS.height, max_size=ITEMS.height).map(np.array)
     close = st.permutations(range(ITEMS.height)).map(lambda steps: np.array([[1e3, step] for step in steps]))
     return st.one_of(few, close).map(lambda rows: rows.astype(np.float32))
+
+
+def embedded_logs() -> st.SearchStrategy[InteractionLog]:
+    """The same logs with item embeddings."""
+    return st.builds(InteractionLog.with_embeddings, logs(), item_embeddings())

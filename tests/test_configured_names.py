@@ -1,7 +1,7 @@
 import pytest
 
 from reclora_kedro import configured_names
-from reclora_kedro.configured_names import history_names, remember_parameters, variant_names
+from reclora_kedro.configured_names import history_names, remember_parameters, variant_histories, variant_of
 from reclora_kedro.pipelines import finetuning, scoring
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
@@ -31,13 +31,13 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
 
 def test_the_untrained_llm_sees_the_first_history():
     remember({"tallrec": {"history": "recent"}})
-    [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "score_untrained"]
+    [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "scoring.score_untrained"]
     assert "retrieved.prompts" in untrained.inputs
 
 
 def test_null_drops_a_name_of_conf_base():
     remember({"shared_lora": None, "tallrec": {"history": "recent"}}, HISTORIES | {"retrieved": None})
-    assert variant_names() == ("tallrec",)
+    assert variant_histories() == {"tallrec": "recent"}
     assert history_names() == ("recent",)
 
 
@@ -59,3 +59,17 @@ def test_a_wrong_name_is_refused_before_there_is_a_pipeline(variants, message, c
     remember(variants)
     with pytest.raises(ValueError, match=message):
         create_pipeline()
+
+
+def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name():
+    remember_parameters(
+        {
+            "history": {"short": HISTORIES},
+            "finetuning": {"variants": {"tallrec": {"history": "recent"}}},
+            "export": {"variant": "reclora"},
+        }
+    )
+    with pytest.raises(
+        ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
+    ):
+        variant_of("export")

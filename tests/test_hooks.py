@@ -7,22 +7,59 @@ import shutil
 import signal
 import subprocess
 import sys
-from copy import deepcopy
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
-import numpy as np
-import polars as pl
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
-from kedro.runner import SequentialRunner
+from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
+from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
-from peft import LoraConfig, get_peft_model
+from tqdm import tqdm
 
+from reclora_kedro.catalog import AtomicCatalog
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
-from reclora_kedro.hooks import CheckpointHooks, ErrorHooks, RunLockHooks, WholeSavesHooks
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.hooks import (
+    CheckpointHooks,
+    ErrorHooks,
+    InputHooks,
+    RunLockHooks,
+    RunManifestHooks,
+    RunnerHooks,
+    TerminalHooks,
+    errors,
+    run_manifest,
+)
 from reclora_kedro.hooks.refusal import RunRefusedError
+
+ROOT = Path(__file__).parents[1]
+
+# What errors say
+
+
+class Pipelines(dict):
+    """Registered pipelines, as Kedro keeps them."""
+
+    def set_requested(self, names):
+        assert names is None
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """Two pipelines, each of one node."""
+    history = Pipeline([Node(lambda: ([1], [2]), None, ["samples", "item_embeddings"], name="collect")])
+    lens = Pipeline([Node(lambda samples: samples, "samples", "recommender.lens", name="train")])
+    monkeypatch.setattr(errors, "pipelines", Pipelines(history=history, lens=lens, __default__=history + lens))
+    return history + lens
+
+
+def notes_on(error, pipeline=None, catalog=None, env=None):
+    ErrorHooks().on_pipeline_error(error, {"env": env}, pipeline or Pipeline([]), catalog)
+    return getattr(error, "__notes__", [])
 
 
 def test_an_error_says_which_file_a_catalog_entry_is(tmp_path):
@@ -32,15 +69,108 @@ def test_an_error_says_which_file_a_catalog_entry_is(tmp_path):
     pipeline = Pipeline([Node(lambda log, users: log, ["raw_interactions", "raw_users"], "interactions", name="clean")])
 
     def notes(message):
-        error = ValueError(message)
-        ErrorHooks().on_pipeline_error(error, pipeline, catalog)
-        return getattr(error, "__notes__", [])
+        return notes_on(ValueError(message), pipeline, catalog)
 
     assert notes("raw_interactions and raw_users have no column 'x'") == [
         f"The catalog entry raw_interactions is the file {file}."
     ]
     assert notes(f"raw_interactions: failed to load {file}") == []
     assert notes("something else") == []
+
+
+DATASETS = {
+    "polars.CSVDataset": lambda file, load_args: CSVDataset(filepath=file, load_args=load_args),
+    "polars.EagerPolarsDataset": lambda file, load_args: EagerPolarsDataset(
+        filepath=file, file_format="csv", load_args=load_args
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["log.tsv", "log.tsv.gz"])
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("broken", ["1\t2\tfour", "1\t2\t4\t5"], ids=["a word for a number", "too many fields"])
+def test_an_error_of_polars_says_which_line_is_broken(tmp_path, dataset, name, broken):
+    lines = ["# a log", "user_id\tmovie_id\trating", *["1\t2\t4"] * 1_500, broken, *["1\t2\t4"] * 9]
+    content = "\n".join(lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    log = DATASETS[dataset](str(tmp_path / name), {"separator": "\t", "comment_prefix": "#"})
+    catalog = DataCatalog({"raw_interactions": log})
+    pipeline = Pipeline([Node(lambda log: log, "raw_interactions", "interactions", name="clean")])
+    with pytest.raises(DatasetError) as refusal:
+        catalog.load("raw_interactions")
+    assert notes_on(refusal.value, pipeline, catalog) == [
+        f"Line 1,503 of {tmp_path / name} cannot be read, where user_id, movie_id, rating are expected: {broken!r}. "
+        "Correct it, or the load_args of the catalog entry raw_interactions."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "env", "note"),
+    [
+        (["item_embeddings", "lens"], None, "`kedro run --pipelines history,lens`: item_embeddings, lens."),
+        (["samples", "log"], "test", "`kedro run --env test --pipelines history`: samples."),
+    ],
+)
+def test_artefacts_that_do_not_fit_come_with_the_command_that_makes_them_again(registered, entries, env, note):
+    assert notes_on(MismatchError("found 2, expected 9", *entries), env=env) == [f"Make these again with {note}"]
+
+
+def test_a_mismatch_that_no_pipeline_can_mend_gets_no_command(registered):
+    assert notes_on(MismatchError("found 2, expected 9", "log", "beddings")) == []
+
+
+def test_a_full_disk_comes_with_the_ways_to_go_on():
+    (note,) = notes_on(
+        DatasetError("items: Failed while saving data: No space left on device (os error 28)"), env="gpu"
+    )
+    assert "--from-nodes named above, or with `kedro run --env gpu --only-missing-outputs`" in note
+
+
+# Inputs
+
+
+def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(tmp_path, registered):
+    catalog = AtomicCatalog.from_config(
+        {
+            name: {"type": "json.JSONDataset", "filepath": str(tmp_path / name), "versioned": name != "raw"}
+            for name in ("raw", "samples", "item_embeddings", "recommender.lens")
+        },
+        load_versions={"samples": "2001"},
+        save_version="2026",
+    )
+    for name in ("samples", "recommender.lens"):
+        catalog.save(name, [1])
+    catalog["memory"] = MemoryDataset([1])
+    catalog["glob"] = CSVDataset(filepath=str(tmp_path / "*.csv"))
+    pipeline = Pipeline([Node(lambda *inputs: None, sorted(catalog), None, name="read")])
+    run_params = {"only_missing_outputs": False, "env": "test"}
+    with pytest.raises(RunRefusedError) as refusal:
+        InputHooks().before_pipeline_run(run_params, pipeline, catalog)
+    assert str(refusal.value).splitlines() == [
+        "What this run reads is not there. Nothing was written.",
+        f"- item_embeddings: no version in {tmp_path / 'item_embeddings'}",
+        f"- raw: no file {tmp_path / 'raw'}; it is raw data, and its catalog file in conf/ says where to get it",
+        f"- samples: no version 2001 in {tmp_path / 'samples'}",
+        "Make these first with `kedro run --env test --pipelines history`: item_embeddings, samples.",
+    ]
+    InputHooks().before_pipeline_run(run_params | {"only_missing_outputs": True}, pipeline, catalog)
+
+
+# Runners
+
+
+@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
+def test_runners_that_break_promises_are_refused(runner):
+    with pytest.raises(RunRefusedError, match=rf"does not run with {runner.__name__}\. Nothing was written"):
+        RunnerHooks().before_pipeline_run({"runner": str(runner())})
+
+
+@pytest.mark.parametrize("runner", [None, SequentialRunner(), SequentialRunner(is_async=True)])
+def test_the_default_runner_is_welcome(runner):
+    RunnerHooks().before_pipeline_run({"runner": str(runner)})
+
+
+# Checkpoints
 
 
 def test_checkpoints_go_when_their_own_adapter_is_saved(tmp_path):
@@ -106,234 +236,105 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
     RunLockHooks().before_pipeline_run(run_params(tmp_path))
 
 
-# Whole versions
-
-ENTRIES = {
-    "table": {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "filepath": "table.parquet"},
-    "tensors": {
-        "type": "kedro_datasets_experimental.safetensors.SafetensorsDataset",
-        "filepath": "tensors.safetensors",
-    },
-    "records": {"type": "json.JSONDataset", "filepath": "records.json"},
-    "page": {"type": "text.TextDataset", "filepath": "page.html"},
-    "adapter": {"type": "reclora_kedro.datasets.peft_adapter.PeftAdapterDataset", "filepath": "variant/adapter"},
-}
+# The manifest, the terminal and the log file
 
 
-def numbers(size):
-    return np.random.default_rng(0).random(size // 8)
+def run(hooks, nodes, catalog, **arguments):
+    manager = _create_hook_manager()
+    manager.register(hooks)
+    SequentialRunner(**arguments).run(Pipeline(nodes), catalog, manager)
 
 
-def values(llm, size):
-    """Something to save in each entry, of about so many bytes."""
-    rank = max(1, size // (4 * 2 * 2 * 2 * 32))  # float32, two matrices in two layers' q_proj and o_proj, width 32
-    lora = LoraConfig(task_type="CAUSAL_LM", r=rank, target_modules=["q_proj", "o_proj"])
-    return {
-        "table": lambda: pl.DataFrame({"x": numbers(size)}),
-        "tensors": lambda: {"x": numbers(size)},
-        "records": lambda: numbers(size).tolist(),
-        "page": lambda: "x" * size,
-        "adapter": lambda: get_peft_model(deepcopy(llm.model), lora),
-    }
-
-
-class Runs:
-    """Runs of one pipeline in a folder, as sessions make them, each with a catalog and a save version of its own."""
-
-    def __init__(self, folder, count=0):
-        self.folder, self.hooks, self.count = folder, WholeSavesHooks(), count
-
-    def catalog(self, **entries):
-        self.count += 1
-        config = {
-            name: entry | {"filepath": str(self.folder / entry["filepath"]), "versioned": True}
-            for name, entry in entries.items()
-        }
-        return DataCatalog.from_config(config, save_version=f"2026-01-0{self.count}T00.00.00.000Z")
-
-    def run(self, nodes, catalog, is_async=False, **arguments):
-        manager = _create_hook_manager()
-        manager.register(self.hooks)
-        pipeline = Pipeline(nodes)
-        manager.hook.before_pipeline_run(run_params={}, pipeline=pipeline, catalog=catalog)
-        try:
-            SequentialRunner(is_async=is_async).run(pipeline, catalog, manager, **arguments)
-        except Exception as error:
-            manager.hook.on_pipeline_error(error=error, run_params={}, pipeline=pipeline, catalog=catalog)
-            raise
-
-    def files(self):
-        return {path: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def runs(tmp_path):
-    return Runs(tmp_path)
-
-
-def tear(dataset, error):
-    """Let a dataset's next save end in the middle."""
-    save = dataset.save
-
-    def torn(data):
-        save(data)
-        path = Path(dataset._get_load_path())
-        for file in [path] if path.is_file() else path.iterdir():
-            os.truncate(file, file.stat().st_size // 2)
-        raise error
-
-    dataset.save = torn
-
-
-@pytest.mark.parametrize("name", ENTRIES)
-@pytest.mark.parametrize("error", [DatasetError("a save that failed"), KeyboardInterrupt()], ids=["error", "killed"])
-def test_a_save_that_ends_in_the_middle_leaves_no_version(runs, tiny_llm, caplog, name, error):
-    value = values(tiny_llm, 4096)[name]
-    entry = {name: ENTRIES[name]}
-    nodes = [Node(value, None, name, name="make")]
-    runs.run(nodes, runs.catalog(**entry))
-    before = runs.files()
-
-    catalog = runs.catalog(**entry)
-    tear(catalog.get(name), error)
-    with pytest.raises(type(error)):
-        runs.run(nodes, catalog)
-    killed = isinstance(error, KeyboardInterrupt)  # as little is called after it as after a kill
-    left = runs.files()
-    assert {path: left[path] for path in before} == before
-    assert all(".unfinished-" in str(path) for path in left.keys() - before)
-    assert bool(left.keys() - before) == killed
-    assert len(runs.catalog(**entry).get(name).list_versions()) == 1
-
-    another_process = Runs(runs.folder, runs.count)
-    with caplog.at_level(logging.WARNING):
-        another_process.run(nodes, catalog := another_process.catalog(**entry))
-    assert ("ended while it saved there" in caplog.text) == killed
-    assert len(catalog.get(name).list_versions()) == 2
-    assert not list(runs.folder.rglob(".*"))
+def noting(tmp_path):
+    """Hooks of a session that leaves a manifest."""
+    hooks = RunManifestHooks()
+    loader = {"parameters": {"history": {"seed": 7}}}
+    hooks.after_context_created(SimpleNamespace(config_loader=loader, project_path=tmp_path))
+    return hooks
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_each_output_of_a_node_is_saved_by_itself(runs, is_async):
-    def make():
-        return pl.DataFrame({"x": [1]}), [1], "page"
-
-    outputs = ["table", "records", "page"]
-    catalog = runs.catalog(**{name: ENTRIES[name] for name in outputs})
-    tear(catalog.get("page"), OSError("torn"))
-    with pytest.raises(OSError, match="torn"):
-        runs.run([Node(make, None, outputs, name="make")], catalog, is_async)
-    fresh = runs.catalog(**{name: ENTRIES[name] for name in outputs})
-    if not is_async:  # else the order of saves is open
-        assert fresh.exists("table")
-        assert fresh.exists("records")
-    assert not fresh.exists("page")
-    runs.run([Node(make, None, outputs, name="make")], fresh, is_async)
-    assert (fresh.load("records"), fresh.load("page")) == ([1], "page")
-
-
-def test_a_node_that_yields_its_outputs_saves_whole_versions(runs):
-    def make():
-        yield pl.DataFrame({"x": [1]}), [1]
-
-    catalog = runs.catalog(table=ENTRIES["table"], records=ENTRIES["records"])
-    runs.run([Node(make, None, ["table", "records"], name="make")], catalog)
-    assert catalog.load("records") == [1]
-    assert catalog.load("table").height == 1
-
-
-def test_outputs_without_versions_and_in_memory_are_saved_as_ever(runs):
-    catalog = DataCatalog({"table": CSVDataset(filepath=str(runs.folder / "table.csv")), "memory": MemoryDataset()})
-    runs.run([Node(lambda: (pl.DataFrame({"x": [1]}), 2), None, ["table", "memory"], name="make")], catalog)
-    assert (runs.folder / "table.csv").is_file()
-
-
-def test_a_file_where_versions_should_be_is_reported_and_kept(runs):
-    (runs.folder / "records.json").write_text("[1]")
-    with pytest.raises(DatasetError, match="file with the same name already exists"):
-        runs.run([Node(lambda: [2], None, "records", name="make")], runs.catalog(records=ENTRIES["records"]))
-    assert (runs.folder / "records.json").read_text() == "[1]"
-
-
-# Full disks
-
-MIB = 2**20
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("a small disk can be mounted by root on Linux alone")
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, text=True)
-    if mount.returncode:
-        pytest.skip(f"no small disk can be mounted here: {mount.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-@pytest.mark.parametrize("name", ["table", "tensors", "adapter"])
-def test_a_full_disk_stops_the_run_with_advice_and_nothing_is_lost(small_disk, tiny_llm, name):
-    runs = Runs(small_disk)
-    made = []
-    small, large = values(tiny_llm, MIB // 8)[name], values(tiny_llm, MIB * 3 // 4)[name]
-    entry = {name: ENTRIES[name], "page": ENTRIES["page"]}
-    runs.run([Node(small, None, name, name="make")], runs.catalog(**entry))
-    before = runs.files()
-    other = small_disk / "other"
-    other.write_bytes(bytes(MIB // 2))
-    free = shutil.disk_usage(small_disk).free / MIB
-
-    def first():
-        made.append("page")
-        return "page"
-
-    # Kedro would take the small version for the large one's: the entry of the second run is another one.
-    entry["large"] = ENTRIES[name] | {"filepath": f"large/{ENTRIES[name]['filepath']}"}
-    nodes = [Node(first, None, "page", name="first"), Node(lambda page: large(), "page", "large", name="second")]
-    with pytest.raises(DatasetError) as caught:
-        runs.run(nodes, runs.catalog(**entry))
-    (note,) = caught.value.__notes__
-    assert str(small_disk / entry["large"]["filepath"]) in note
-    assert f"needs more than the {free:.1f} MiB" in note
-    assert "--only-missing-outputs" in note
-    assert {path: content for path, content in runs.files().items() if path in before} == before
-    assert not list(small_disk.glob("**/*unfinished*"))
-    assert not runs.catalog(**entry).exists("large")
-
-    other.unlink()
-    runs.run(nodes, catalog := runs.catalog(**entry), only_missing_outputs=True)
-    assert catalog.exists("large")
-    assert catalog.load("large") is not None
-    assert made == ["page"]
-
-
-DATASETS = {
-    "polars.CSVDataset": lambda file, load_args: CSVDataset(filepath=file, load_args=load_args),
-    "polars.EagerPolarsDataset": lambda file, load_args: EagerPolarsDataset(
-        filepath=file, file_format="csv", load_args=load_args
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ["log.tsv", "log.tsv.gz"])
-@pytest.mark.parametrize("dataset", DATASETS)
-@pytest.mark.parametrize("broken", ["1\t2\tfour", "1\t2\t4\t5"], ids=["a word for a number", "too many fields"])
-def test_an_error_of_polars_says_which_line_is_broken(tmp_path, dataset, name, broken):
-    lines = ["# a log", "user_id\tmovie_id\trating", *["1\t2\t4"] * 1_500, broken, *["1\t2\t4"] * 9]
-    content = "\n".join(lines).encode()
-    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    log = DATASETS[dataset](str(tmp_path / name), {"separator": "\t", "comment_prefix": "#"})
-    catalog = DataCatalog({"raw_interactions": log})
-    pipeline = Pipeline([Node(lambda log: log, "raw_interactions", "interactions", name="clean")])
-    with pytest.raises(DatasetError) as refusal:
-        catalog.load("raw_interactions")
-    ErrorHooks().on_pipeline_error(refusal.value, pipeline, catalog)
-    assert refusal.value.__notes__ == [
-        f"Line 1,503 of {tmp_path / name} cannot be read, where user_id, movie_id, rating are expected: {broken!r}. "
-        "Correct it, or the load_args of the catalog entry raw_interactions."
+def test_nodes_are_noted_with_their_seconds_and_outputs(tmp_path, caplog, monkeypatch, is_async):
+    clock = iter(range(0, 1000, 2))
+    monkeypatch.setattr(run_manifest, "time", SimpleNamespace(time=lambda: next(clock) / 10))
+    entries = {
+        name: {"type": "json.JSONDataset", "filepath": str(tmp_path / name), "versioned": True}
+        for name in ("samples", "log", "run_manifest")
+    }
+    catalog = AtomicCatalog.from_config(entries)
+    hooks = noting(tmp_path)
+    nodes = [
+        Node(lambda: ([1], [2]), None, ["samples", "log"], name="history.collect"),
+        Node(lambda log: None, "log", None, name="show"),
     ]
+    with caplog.at_level(logging.INFO, "reclora_kedro"):
+        run(hooks, nodes, catalog, is_async=is_async)
+        hooks.after_pipeline_run({"run_id": "1", "env": "test", "pipeline_names": []}, catalog)
+    lines = [record.message.split() for record in caplog.records if record.name.startswith("reclora_kedro")]
+    assert lines == [["history.collect", "0.6", "s", "saved", "samples,", "log"], ["show", "0.2", "s"]]
+    manifest = catalog.load("run_manifest")
+    assert list(manifest["nodes"].items()) == [("history.collect", 0.6), ("show", 0.2)]
+    assert manifest["seed"] == 7
+    assert manifest["saved"].keys() == {"samples", "log"}
+
+
+def test_a_manifest_says_what_was_read(tmp_path):
+    (tmp_path / "raw").write_text("[1]")
+    versioned = {"type": "json.JSONDataset", "filepath": str(tmp_path / "items"), "versioned": True}
+    manifest = versioned | {"filepath": str(tmp_path / "run_manifest")}
+    catalog = AtomicCatalog.from_config({"items": versioned, "run_manifest": manifest}, save_version="2026")
+    catalog["raw"] = JSONDataset(filepath=str(tmp_path / "raw"))
+    catalog.save("items", [1])
+    hooks = noting(tmp_path)
+    run(hooks, [Node(lambda raw, items: None, ["raw", "items"], None, name="read")], catalog)
+    hooks.after_pipeline_run({"run_id": "1", "env": None, "pipeline_names": ["lens"]}, catalog)
+    digest = "080a9ed428559ef602668b4c00f114f1a11c3f6b02a435f0bdc154578e4d7f22"
+    assert catalog.load("run_manifest")["loaded"] == {"items": "version 2026", "raw": f"sha256 {digest}"}
+
+
+class Terminal(StringIO):
+    """Standard error of a process, on a terminal or not."""
+
+    def __init__(self, is_terminal):
+        super().__init__()
+        self.isatty = lambda: is_terminal
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_terminal_shows_the_messages_of_the_project_above_the_bars(monkeypatch, is_terminal):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal(is_terminal))
+    logger = logging.getLogger("reclora_kedro")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    for _ in range(2):  # two runs of a process
+        hooks = TerminalHooks()
+        hooks.before_pipeline_run()
+        hooks.before_pipeline_run()
+        logger.handlers = logger.handlers[-1:]
+    with tqdm(total=2, disable=None) as progress:
+        progress.update()
+        logging.getLogger("reclora_kedro.lens").info("lens.train_lens  2.0 s  saved lens")
+        logging.getLogger("reclora_kedro.lens").warning("reported by conf/logging.yml")
+        logging.getLogger("kedro.io").info("Loading data from lens")
+    shown = terminal.getvalue()
+    assert shown.count("saved lens") == is_terminal
+    assert not {"reported", "Loading"} & set(shown.split())
+
+
+def test_the_log_file_has_everything_and_a_pipe_only_warnings(tmp_path):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=lambda _, names: set(names) - {"logging.yml"})
+    code = (
+        "import logging, os, warnings; import kedro.framework.project; print(os.listdir());"
+        "logging.getLogger('kedro.io').info('Loading [items]');"
+        "logging.getLogger('reclora_kedro.lens').info('trained');"
+        "logging.getLogger('reclora_kedro.lens').warning('take [care]'); warnings.warn('deprecated')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    said = ["take [care]", "deprecated"]
+    first, *shown = ended.stdout.splitlines()
+    assert first == "['conf']"
+    assert all(any(text in line for line in shown) for text in said)
+    logged = (tmp_path / "kedro.log").read_text()
+    assert all(text in logged for text in ("Loading [items]", "trained", *said))
+    assert not {"Loading", "trained"} & set(ended.stdout.split())
+    assert ended.stderr == ""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reclora_kedro.adapters.personalized import AdapterConfig
+from reclora_kedro.adapters.reclora.config import AdapterConfig
 
 
 class PersonalizedLinear(nn.Module):
@@ -21,27 +21,27 @@ class PersonalizedLinear(nn.Module):
         linear: the frozen layer.
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
-        lens_dim: width of the lens states.
+        gate_dim: width of the gate inputs.
         config: widths and scales of gate and update.
     """
 
-    def __init__(self, linear: nn.Linear, A: Tensor, B: Tensor, lens_dim: int, config: AdapterConfig) -> None:
+    def __init__(self, linear: nn.Linear, A: Tensor, B: Tensor, gate_dim: int, config: AdapterConfig) -> None:
         super().__init__()
         self.linear = linear
         self.A, self.B = nn.Parameter(A.detach().clone()), nn.Parameter(B.detach().clone())
         self.gate = nn.Sequential(
-            nn.LayerNorm(lens_dim),
-            nn.Linear(lens_dim, config.gate_hidden_dim),
+            nn.LayerNorm(gate_dim),
+            nn.Linear(gate_dim, config.gate_hidden_dim),
             nn.ReLU(),
             nn.Dropout(config.gate_dropout),
             nn.Linear(config.gate_hidden_dim, config.num_meta_loras),
         ).to(A.device)
         self.scaling, self.temperature = config.lora_alpha / config.r, config.temperature
-        self.lens_states: Tensor | None = None
+        self.gate_inputs: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output and the update, shape (batch, tokens, out)."""
-        alpha = torch.softmax(self.gate(self.lens_states) / self.temperature, dim=-1)
+        alpha = torch.softmax(self.gate(self.gate_inputs) / self.temperature, dim=-1)
         down = torch.einsum("bn,nri->bri", alpha, self.A).to(x.dtype)
         up = torch.einsum("bn,onr->bor", alpha * self.scaling, self.B).to(x.dtype)
         return self.linear(x) + x @ down.mT @ up.mT
@@ -68,7 +68,7 @@ class PublicReclora:
                 if child in config.target_modules:
                     gate, layer = next(adapted)
                     A, B = layer.reclora_A[name], layer.reclora_B[name]
-                    self.layers.append(PersonalizedLinear(linear, A, B, bank.config.lens_dim, config))
+                    self.layers.append(PersonalizedLinear(linear, A, B, bank.config.gate_dim, config))
                     setattr(module, child, self.layers[-1])
                     _, hidden, _, _, output = self.layers[-1].gate
                     with torch.no_grad():
@@ -79,18 +79,18 @@ class PublicReclora:
         self.weights = [weights for weights in model.parameters() if weights.requires_grad]
         self.optimizer = torch.optim.AdamW(self.weights, lr=learning_rate, weight_decay=0.0)
 
-    def logits(self, token_ids: Sequence[int], lens_state: Tensor) -> Tensor:
+    def logits(self, token_ids: Sequence[int], gate_input: Tensor) -> Tensor:
         """Logits of every position over the whole vocabulary, shape (1, tokens, vocabulary)."""
         for layer in self.layers:
-            layer.lens_states = lens_state[None]
+            layer.gate_inputs = gate_input[None]
         ids = torch.tensor([list(token_ids)], device=self.model.device)
         return self.model(input_ids=ids, use_cache=False).logits
 
-    def step(self, rows: list[dict[str, list[int]]], lens_states: Tensor) -> None:
+    def step(self, rows: list[dict[str, list[int]]], gate_inputs: Tensor) -> None:
         """One step of AdamW over rows with input_ids and labels, one pass each."""
         self.model.train()
-        for row, state in zip(rows, lens_states, strict=True):
-            logits = self.logits(row["input_ids"][:-1], state)
+        for row, gate_input in zip(rows, gate_inputs, strict=True):
+            logits = self.logits(row["input_ids"][:-1], gate_input)
             targets = torch.tensor(row["labels"][1:], device=logits.device)
             loss = nn.functional.cross_entropy(logits[0].float(), targets)
             (loss / len(rows)).backward()

@@ -16,13 +16,13 @@ def answered(token_ids: Sequence[int], label: int, answers: tuple[int, int]) -> 
 
 
 def ordinary_trainer(
-    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], rows_per_step: int, learning_rate: float, folder: Path
+    model: Any, tokenizer: Any, rows: list[dict[str, list[int]]], batch_size: int, learning_rate: float, folder: Path
 ) -> Trainer:
     """A Trainer that runs one epoch of the rows; it draws its batches at random and pads each to its longest row."""
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=1,
-        per_device_train_batch_size=rows_per_step,
+        per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=0.0,
         max_grad_norm=1.0,

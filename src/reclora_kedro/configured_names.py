@@ -1,4 +1,8 @@
-"""Names that ``conf/`` gives to things of which a pipeline makes one node each: histories, adapters, zoo lenses."""
+"""Names that ``conf/`` gives to things of which a pipeline makes one node each: histories, variants, zoo lenses.
+
+Kedro calls ``create_pipeline()`` without parameters, so the names of a session are kept here, from the hook
+``ConfiguredNamesHooks`` to the pipelines that are built from them. Nodes read nothing of this module.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,32 +23,49 @@ def remember_parameters(parameters: Mapping[str, Any]) -> None:
 
 def history_names() -> tuple[str, ...]:
     """The short histories that prompts are made with, named under ``history.short``."""
-    return names_in(_parameters(), "history", "short")
-
-
-def variant_names() -> tuple[str, ...]:
-    """The adapters that are trained and compared, named under ``finetuning.variants``."""
-    return tuple(variant_histories())
-
-
-def variant_histories() -> dict[str, str]:
-    """The name of the short history that each adapter's prompts show."""
-    return histories_of_variants(_parameters())
-
-
-def ranking_variant() -> str:
-    """The adapter that ranks recommendations, ``recommendation.variant``; it need not be one of `variant_names`."""
-    return _parameters()["recommendation"]["variant"]
+    return _names("history", "short")
 
 
 def zoo_lens_names() -> tuple[str, ...]:
     """The lenses that the zoo trains and compares, named under ``lens_zoo.lenses``."""
-    return names_in(_parameters(), "lens_zoo", "lenses")
+    return _names("lens_zoo", "lenses")
 
 
-def exported_variant() -> str:
-    """The adapter that users' LoRAs are exported from, named by ``export.variant``."""
-    return _parameters()["export"]["variant"]
+def variant_histories() -> dict[str, str]:
+    """The short history that the prompts of each variant show, by variant of ``finetuning.variants``.
+
+    Raises:
+        ValueError: a variant has the name of a history or of another model, or names a history that isn't there.
+    """
+    histories, chosen = history_names(), {}
+    for variant in _names("finetuning", "variants"):
+        if variant in histories or variant in OTHER_MODELS:
+            raise ValueError(
+                f"finetuning.variants names {variant!r}, which is also the name of "
+                f"{'a history under history.short' if variant in histories else 'another model of the scores'}: "
+                "rename the variant."
+            )
+        chosen[variant] = _parameters()["finetuning"]["variants"][variant].get("history")
+        if chosen[variant] not in histories:
+            raise ValueError(
+                f"finetuning.variants.{variant}.history is {chosen[variant]!r}, but history.short names "
+                f"{', '.join(histories)}: choose one of these, or add it there."
+            )
+    return chosen
+
+
+def variant_of(step: str) -> str:
+    """The variant that a step works with, ``<step>.variant``.
+
+    Raises:
+        ValueError: ``finetuning.variants`` does not name it.
+    """
+    variant, variants = _parameters()[step]["variant"], variant_histories()
+    if variant not in variants:
+        raise ValueError(
+            f"{step}.variant is {variant!r}, but finetuning.variants names {', '.join(variants)}: choose one of these."
+        )
+    return variant
 
 
 def _parameters() -> Mapping[str, Any]:
@@ -55,49 +76,10 @@ def _parameters() -> Mapping[str, Any]:
     return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]
 
 
-def histories_of_variants(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The short history of each variant.
-
-    Examples:
-        >>> histories_of_variants({
-        ...     "history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}},
-        ...     "finetuning": {"variants": {"rella": {"history": "retrieved"}}},
-        ... })
-        {'rella': 'retrieved'}
-
-    Raises:
-        ValueError: a variant has the name of a history or of another model, or names a history that isn't there.
-    """
-    histories = names_in(parameters, "history", "short")
-    chosen = {}
-    for variant in names_in(parameters, "finetuning", "variants"):
-        if variant in histories or variant in OTHER_MODELS:
-            raise ValueError(
-                f"finetuning.variants names {variant!r}, which is also the name of "
-                f"{'a history under history.short' if variant in histories else 'another model of the scores'}: "
-                "rename the variant."
-            )
-        chosen[variant] = parameters["finetuning"]["variants"][variant].get("history")
-        if chosen[variant] not in histories:
-            raise ValueError(
-                f"finetuning.variants.{variant}.history is {chosen[variant]!r}, but history.short names "
-                f"{', '.join(histories)}: choose one of these, or add it there."
-            )
-    return chosen
-
-
-def names_in(parameters: Mapping[str, Any], step: str, block: str) -> tuple[str, ...]:
-    """Names under ``<step>.<block>``; an environment drops a name of conf/base by setting it to null.
-
-    Examples:
-        >>> variants = {"shared_lora": None, "rella": {}, "reclora": {}}
-        >>> names_in({"finetuning": {"variants": variants}}, "finetuning", "variants")
-        ('rella', 'reclora')
-
-    Raises:
-        ValueError: there are none.
-    """
-    names = tuple(name for name, entry in (parameters.get(step, {}).get(block) or {}).items() if entry is not None)
+def _names(step: str, block: str) -> tuple[str, ...]:
+    """Names under ``<step>.<block>``; an environment drops a name of conf/base by setting it to null."""
+    entries = _parameters().get(step, {}).get(block) or {}
+    names = tuple(name for name, entry in entries.items() if entry is not None)
     if not names:
         raise ValueError(
             f"parameters_{step}.yml names nothing under {step}.{block}, which needs at least one entry: "

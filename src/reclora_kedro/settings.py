@@ -1,10 +1,11 @@
-"""Kedro settings of the project: configuration loading, resolvers and hooks."""
+"""Kedro settings of the project: configuration loading, resolvers, the catalog and hooks."""
 
 import warnings
 from functools import partial
 
 import polars as pl
 
+from reclora_kedro.catalog import AtomicCatalog
 from reclora_kedro.hooks import (
     CheckpointHooks,
     ConfiguredNamesHooks,
@@ -12,7 +13,8 @@ from reclora_kedro.hooks import (
     InputHooks,
     RunLockHooks,
     RunManifestHooks,
-    WholeSavesHooks,
+    RunnerHooks,
+    TerminalHooks,
 )
 from reclora_kedro.package_files import package_file
 
@@ -21,11 +23,14 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # PEFT 0.21 still asks transformers by the old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
+DATA_CATALOG_CLASS = AtomicCatalog
+
 HOOKS = (
     ConfiguredNamesHooks(),
+    RunnerHooks(),
     InputHooks(),
     RunLockHooks(),
-    WholeSavesHooks(),
+    TerminalHooks(),
     CheckpointHooks(),
     RunManifestHooks(),
     ErrorHooks(),

@@ -14,7 +14,7 @@ from reclora_kedro.evaluation.figures import (
     plot_training,
 )
 from reclora_kedro.evaluation.metrics import compute_metrics
-from reclora_kedro.evaluation.paired_scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores
 
 MODELS = ("lens", "untrained", "shared_lora", "reclora")
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from reclora_kedro.evaluation.metrics import compute_metrics
-from reclora_kedro.evaluation.paired_scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores
 
 LABELS = np.array([True, True, False, False])
 
 
-def test_one_record_a_model():
+def test_one_record_per_model():
     scores = np.array([[0.9, 0.4, 0.6, 0.1], [0.5, 0.5, 0.5, 0.5]])
     lens, constant = compute_metrics(PairedScores(("lens", "constant"), LABELS, scores), 0.95)
     assert list(lens) == ["model", "rows", "positives", "auc", "auc_low", "auc_high", "log_loss", "accuracy"]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.evaluation.paired_scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import compare_models, delong_estimate, placements
 
 

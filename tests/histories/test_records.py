@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import polars as pl
 
-from random_logs import USERS, history_of
+from random_logs import USERS, log_of
 from reclora_kedro.histories.records import prompt_records
-from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.retrieval import WindowConfig
 
 ITEMS = pl.DataFrame(
     {
@@ -11,7 +13,7 @@ ITEMS = pl.DataFrame(
         "genres": ["Comedy", None, "Drama, War", None, None],
     }
 )
-LOG = pl.DataFrame(
+INTERACTIONS = pl.DataFrame(
     {
         "user_id": ["ann", "ann", "ann", "bob"],
         "item_id": [3, 5, 8, 21],
@@ -24,9 +26,9 @@ ROWS = pl.DataFrame({"row": [2, 3], "use": ["few_shot", "test"], "label": [1, 0]
 
 
 def records(users: pl.DataFrame = USERS) -> list[dict]:
-    history = history_of(LOG)
-    events = recent_events(history.samples[ROWS["row"].to_numpy()], history.sequences, 2)
-    return prompt_records(ROWS, history.samples, history.sequences, events, ITEMS, users)
+    log = replace(log_of(INTERACTIONS), items=ITEMS, users=users)
+    history = log.histories(log.samples[ROWS["row"].to_numpy()], WindowConfig(kind="recent", k=2))
+    return prompt_records(ROWS, log, history)
 
 
 def test_a_record_tells_who_saw_what_and_is_asked_about_what():

@@ -4,12 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from random_logs import ITEMS, USERS, History, history_of, item_embeddings, logs
+from random_logs import ITEMS, USERS, embedded_logs, interaction_tables, item_embeddings, log_of, logs
 from reclora_kedro.histories import retrieval
-from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-from reclora_kedro.interactions.splits import SplitConfig, assign_splits
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.histories.splits import SplitConfig, assign_splits
 
 WINDOWS = st.builds(WindowConfig, kind=st.sampled_from(["retrieved", "recent"]), k=st.integers(1, 7))
+DISTINCT = np.eye(ITEMS.height, dtype=np.float32)
+
+
+def histories(log: InteractionLog, window: WindowConfig) -> np.ndarray:
+    return log.histories(log.samples, window)
 
 
 def cosine(left: np.ndarray, right: np.ndarray) -> float:
@@ -17,11 +23,11 @@ def cosine(left: np.ndarray, right: np.ndarray) -> float:
     return round(float(left @ right) / norms, 9) if norms else 0.0
 
 
-def reference(history: History, embeddings: np.ndarray, window: WindowConfig) -> np.ndarray:
+def reference(log: InteractionLog, window: WindowConfig) -> np.ndarray:
     """The definition, one row at a time."""
-    sequences = history.sequences
+    sequences, embeddings = log.sequences, log.item_embeddings
     rows = []
-    for sample in history.samples.iter_rows(named=True):
+    for sample in log.samples.iter_rows(named=True):
         own = range(sequences.offsets[sample["user_index"]], sequences.offsets[sample["user_index"] + 1])
         past = [event for event in own if sequences.timestamp[event] < sample["timestamp"]]
         target = embeddings[sample["item_index"]]
@@ -36,33 +42,30 @@ def reference(history: History, embeddings: np.ndarray, window: WindowConfig) ->
     return np.array([kept + [-1] * (length - len(kept)) for kept in rows], dtype=np.int32)
 
 
-@given(logs(), item_embeddings(), WINDOWS, st.sampled_from([1, 7, 2**18]))
-def test_histories_agree_with_a_loop_over_the_rows(log, embeddings, window, cells):
-    history = history_of(log)
+@given(embedded_logs(), WINDOWS, st.sampled_from([1, 7, 2**18]))
+def test_histories_agree_with_a_loop_over_the_rows(log, window, cells):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval, "CELLS_PER_BLOCK", cells)
-        found = assemble_history(history.samples, history.sequences, embeddings, window)
+        found = histories(log, window)
     assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, reference(history, embeddings, window))
+    np.testing.assert_array_equal(found, reference(log, window))
 
 
-@given(logs(), item_embeddings(), WINDOWS)
-def test_nothing_at_or_after_the_row_enters_its_history(log, embeddings, window):
-    history = history_of(log)
-    events = assemble_history(history.samples, history.sequences, embeddings, window)
+@given(embedded_logs(), WINDOWS)
+def test_nothing_at_or_after_the_row_enters_its_history(log, window):
+    events, sequences = histories(log, window), log.sequences
     row, column = np.nonzero(events >= 0)
     seen = events[row, column]
-    assert (history.sequences.timestamp[seen] < history.samples["timestamp"].to_numpy()[row]).all()
-    user = history.samples["user_index"].to_numpy()[row]
-    assert (seen >= history.sequences.offsets[user]).all()
-    assert (seen < history.sequences.offsets[user + 1]).all()
+    assert (sequences.timestamp[seen] < log.samples["timestamp"].to_numpy()[row]).all()
+    user = log.samples["user_index"].to_numpy()[row]
+    assert (seen >= sequences.offsets[user]).all()
+    assert (seen < sequences.offsets[user + 1]).all()
 
 
-@given(logs(), item_embeddings(), WINDOWS)
-def test_histories_are_in_time_order_left_aligned_and_as_long_as_can_be(log, embeddings, window):
-    history = history_of(log)
-    events = assemble_history(history.samples, history.sequences, embeddings, window)
-    past = history.samples["history_end"].to_numpy() - history.sequences.offsets[history.samples["user_index"]]
+@given(embedded_logs(), WINDOWS)
+def test_histories_are_in_time_order_left_aligned_and_as_long_as_can_be(log, window):
+    events = histories(log, window)
+    past = log.samples["history_end"].to_numpy() - log.sequences.offsets[log.samples["user_index"]]
     np.testing.assert_array_equal((events >= 0).sum(1), np.minimum(past, window.k))
     after_padding = (events[:, :-1] < 0) & (events[:, 1:] >= 0)
     assert not after_padding.any()
@@ -72,29 +75,24 @@ def test_histories_are_in_time_order_left_aligned_and_as_long_as_can_be(log, emb
 
 @given(logs(), st.integers(1, 7), st.sampled_from([0.0, 0.3]))
 def test_of_equally_similar_events_the_recent_ones_are_retrieved(log, k, value):
-    history = history_of(log)
-    alike = np.full((5, 3), value, dtype=np.float32)
-    retrieved, recent = (
-        assemble_history(history.samples, history.sequences, alike, WindowConfig(kind=kind, k=k))
-        for kind in ("retrieved", "recent")
-    )
+    alike = log.with_embeddings(np.full((ITEMS.height, 3), value, dtype=np.float32))
+    retrieved, recent = (histories(alike, WindowConfig(kind=kind, k=k)) for kind in ("retrieved", "recent"))
     np.testing.assert_array_equal(retrieved, recent)
 
 
 @given(logs())
 def test_the_nearest_neighbour_of_an_item_is_itself(log):
-    history = history_of(log)
-    distinct = np.eye(5, dtype=np.float32)
-    nearest = assemble_history(history.samples, history.sequences, distinct, WindowConfig(kind="retrieved", k=1))[:, 0]
-    for sample, event in zip(history.samples.iter_rows(named=True), nearest, strict=True):
-        past = history.sequences.item_index[history.sequences.offsets[sample["user_index"]] : sample["history_end"]]
+    sequences = log.sequences
+    nearest = histories(log.with_embeddings(DISTINCT), WindowConfig(kind="retrieved", k=1))[:, 0]
+    for sample, event in zip(log.samples.iter_rows(named=True), nearest, strict=True):
+        past = sequences.item_index[sequences.offsets[sample["user_index"]] : sample["history_end"]]
         if sample["item_index"] in past:
-            assert history.sequences.item_index[event] == sample["item_index"]
+            assert sequences.item_index[event] == sample["item_index"]
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_zero_embedding_is_alike_to_nothing_and_opposed_to_nothing():
-    log = pl.DataFrame(
+    interactions = pl.DataFrame(
         {
             "user_id": ["ann"] * 4,
             "item_id": [3, 5, 8, 13],
@@ -103,17 +101,15 @@ def test_a_zero_embedding_is_alike_to_nothing_and_opposed_to_nothing():
             "label": [0] * 4,
         }
     )
-    history = history_of(log)
     opposed_zero_alike_target = np.array([[0, 1], [0, 0], [0, -1], [0, -2], [1, 0]], dtype=np.float32)
-    window = WindowConfig(kind="retrieved", k=2)
-    found = assemble_history(history.samples, history.sequences, opposed_zero_alike_target, window)
-    assert found[-1].tolist() == [1, 2]
+    log = log_of(interactions).with_embeddings(opposed_zero_alike_target)
+    assert histories(log, WindowConfig(kind="retrieved", k=2))[-1].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("kind", ["global_time", "per_user_last_out"])
 def test_no_training_row_sees_a_validation_or_test_event(kind):
     rows, rng = 600, np.random.default_rng(0)
-    log = pl.DataFrame(
+    interactions = pl.DataFrame(
         {
             "user_id": rng.choice(USERS["user_id"].to_list(), rows),
             "item_id": rng.choice(ITEMS["item_id"].to_numpy(), rows),
@@ -121,31 +117,29 @@ def test_no_training_row_sees_a_validation_or_test_event(kind):
             "rating": rng.choice([2.0, 5.0], rows),
         }
     ).unique(["user_id", "item_id", "timestamp"], keep="first", maintain_order=True)
-    history = history_of(log.with_columns(label=(pl.col("rating") > 3).cast(pl.Int8)))
-    config = SplitConfig(kind=kind, train=0.8, validation=0.1)
-    samples = assign_splits(history.samples, config)
-    held_out = samples.filter(pl.col("split") != "train")["event"].to_list()
-    seen = assemble_history(
-        samples, history.sequences, np.eye(5, dtype=np.float32), WindowConfig(kind="recent", k=rows)
-    )
-    seen_in_training = seen[samples["split"].to_numpy() == "train"]
+    log = log_of(interactions.with_columns(label=(pl.col("rating") > 3).cast(pl.Int8)))
+    log = log.with_samples(assign_splits(log.samples, SplitConfig(kind=kind, train=0.8, validation=0.1)))
+    held_out = log.samples.filter(pl.col("split") != "train")["event"].to_list()
+    seen_in_training = histories(log, WindowConfig(kind="recent", k=rows))[log.rows_in("train")]
     assert not np.isin(seen_in_training, held_out).any()
 
 
-@given(logs(), item_embeddings(), WINDOWS, st.randoms(use_true_random=False))
-def test_the_order_of_the_logs_rows_changes_no_history(log, embeddings, window, random):
-    plain, shuffled = history_of(log), history_of(log[random.sample(range(log.height), log.height)])
-    np.testing.assert_array_equal(
-        assemble_history(plain.samples, plain.sequences, embeddings, window),
-        assemble_history(shuffled.samples, shuffled.sequences, embeddings, window),
-    )
+@given(interaction_tables(), item_embeddings(), WINDOWS, st.randoms(use_true_random=False))
+def test_the_order_of_the_logs_rows_changes_no_history(interactions, embeddings, window, random):
+    shuffled = interactions[random.sample(range(interactions.height), interactions.height)]
+    plain, permuted = (log_of(table).with_embeddings(embeddings) for table in (interactions, shuffled))
+    np.testing.assert_array_equal(histories(plain, window), histories(permuted, window))
 
 
-@given(logs(), item_embeddings(), st.floats(min_value=1e-3, max_value=1e3))
-def test_the_length_of_an_embedding_does_not_matter(log, embeddings, scale):
-    history = history_of(log)
+@given(embedded_logs(), st.floats(min_value=1e-3, max_value=1e3))
+def test_the_length_of_an_embedding_does_not_matter(log, scale):
     window = WindowConfig(kind="retrieved", k=3)
-    np.testing.assert_array_equal(
-        assemble_history(history.samples, history.sequences, embeddings, window),
-        assemble_history(history.samples, history.sequences, embeddings * np.float32(scale), window),
-    )
+    scaled = log.with_embeddings(log.item_embeddings * np.float32(scale))
+    np.testing.assert_array_equal(histories(log, window), histories(scaled, window))
+
+
+@given(logs())
+def test_only_a_retrieved_history_needs_item_embeddings(log):
+    assert len(histories(log, WindowConfig(kind="recent", k=3))) == log.samples.height
+    with pytest.raises(ValueError, match="compares item embeddings, but the log has none"):
+        histories(log, WindowConfig(kind="retrieved", k=3))

@@ -74,7 +74,7 @@ def test_texts() -> None:
     assert raw(t=[24.0, float("nan")]).texts("t", "p").to_list() == ["24", None]
     assert raw(t=[0.5]).texts("t", "p").to_list() == ["0.5"]
     assert raw(t=["a\r\nb\u2028c", "\x00", "👩‍🚀"]).texts("t", "p").to_list() == ["a b c", None, "👩‍🚀"]
-    with pytest.raises(ValueError, match="one value a row"):
+    with pytest.raises(ValueError, match="one value per row"):
         raw(t=[["a", "b"]]).texts("t", "p")
 
 

@@ -1,31 +1,27 @@
 """A small synthetic log whose likes are easily learned: a user likes the items of their own parity."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.histories.splits import SplitConfig, assign_splits
+from reclora_kedro.lens import LENSES
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.training import fit_lens
 
 USERS, ITEMS, EVENTS_PER_USER = 30, 40, 20
 
 
-@dataclass(frozen=True)
-class LensData:
-    samples: pl.DataFrame
-    sequences: Sequences
-    item_embeddings: np.ndarray
-    items: pl.DataFrame
-    users: pl.DataFrame
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Threads cost more than they give at this size, many times more on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -33,8 +29,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
-def data() -> LensData:
+def log() -> InteractionLog:
     random = np.random.default_rng(0)
     user = np.repeat(np.arange(USERS), EVENTS_PER_USER)
     item = np.concatenate([random.permutation(ITEMS)[:EVENTS_PER_USER] for _ in range(USERS)])
@@ -63,16 +65,9 @@ def data() -> LensData:
         }
     )
     sequences = build_sequences(interactions, items, users)
-    samples = build_samples(sequences, min_history=3)
-    share = pl.col("row") / pl.len()
-    samples = samples.with_columns(
-        split=pl.when(share < 0.7)
-        .then(pl.lit("train"))
-        .when(share < 0.85)
-        .then(pl.lit("validation"))
-        .otherwise(pl.lit("test"))
-    )
-    return LensData(samples, sequences, random.normal(size=(ITEMS, 4)), items, users)
+    split = SplitConfig(kind="global_time", train=0.7, validation=0.15)
+    samples = assign_splits(build_samples(sequences, min_history=3), split)
+    return InteractionLog(items, users, sequences, samples, random.normal(size=(ITEMS, 4)))
 
 
 @pytest.fixture(scope="session")
@@ -97,3 +92,10 @@ def config() -> LensConfig:
         seed=0,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session", params=LENSES)
+def fitted(request: pytest.FixtureRequest, log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
+    """A trained lens of each model, and its training log."""
+    with one_thread():
+        return fit_lens(log, config.model_copy(update={"model": request.param}))

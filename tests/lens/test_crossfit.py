@@ -8,51 +8,57 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.lens import crossfit
-from reclora_kedro.lens.crossfit import FewShotConfig, align_states, cross_fit, prompt_row_states
-from reclora_kedro.lens.training import fit_lens, refit_lens, rows_of, score_rows
+from reclora_kedro.lens.crossfit import FewShotConfig, align_states, cross_fit, few_shot_states
+from reclora_kedro.lens.states import lens_states
+from reclora_kedro.lens.training import fit_lens, refit_lens
 
 FEW_SHOT = np.arange(5, 65, 3)
 EPOCHS, FOLDS = 2, 3
 
 
+NOTHING = np.array([], dtype=np.int64)
+
+
 @pytest.fixture(scope="module")
-def fitted(data, config):
-    lens, log = fit_lens(config=config.model_copy(update={"max_epochs": 4}), **vars(data))
-    return lens, rows_of(lens, data.samples, data.sequences, data.item_embeddings), log
+def trained(log, config):
+    return fit_lens(log, config.model_copy(update={"max_epochs": 4}))
 
 
-def flip(samples: pl.DataFrame, row: int) -> pl.DataFrame:
-    return samples.with_columns(label=pl.when(pl.col("row") == row).then(1 - pl.col("label")).otherwise("label"))
+@pytest.fixture(scope="module")
+def lens(trained):
+    return trained[0]
 
 
-def auc(samples: pl.DataFrame, chosen: np.ndarray, logits: torch.Tensor) -> float:
-    return roc_auc_score(samples["label"].to_numpy()[chosen], logits)
+def flip(log, row: int):
+    label = pl.when(pl.col("row") == row).then(1 - pl.col("label")).otherwise("label")
+    return log.with_samples(log.samples.with_columns(label=label))
 
 
-def test_a_lens_refitted_on_all_rows_is_the_lens(fitted, data) -> None:
-    lens, rows, log = fitted
-    nothing = np.array([], dtype=np.int64)
-    again = refit_lens(lens, rows, data.samples, nothing, log["validation_auc"].arg_max() + 1)
+def auc(log, rows: np.ndarray, logits: torch.Tensor) -> float:
+    return roc_auc_score(log.samples["label"].to_numpy()[rows], logits)
+
+
+def test_a_lens_refitted_on_all_rows_is_the_lens(trained, log) -> None:
+    lens, training_log = trained
+    again = refit_lens(lens, log, NOTHING, training_log["validation_auc"].arg_max() + 1)
     assert all(torch.equal(weight, again.state_dict()[name]) for name, weight in lens.state_dict().items())
     assert not again.training
-    fewer = refit_lens(lens, rows, data.samples, FEW_SHOT, 1)
-    assert not torch.equal(fewer.output.weight, refit_lens(lens, rows, data.samples, nothing, 1).output.weight)
+    fewer = refit_lens(lens, log, FEW_SHOT, 1)
+    assert not torch.equal(fewer.output.weight, refit_lens(lens, log, NOTHING, 1).output.weight)
 
 
-def test_users_of_left_out_rows_alone_are_unknown_to_the_refitted_lens(fitted, data) -> None:
-    lens, rows, _ = fitted
-    left_out = data.samples.filter((pl.col("user_index") == 3) & (pl.col("split") == "train"))["row"].to_numpy()
-    other = refit_lens(lens, rows, data.samples, left_out, 1)
+def test_users_of_left_out_rows_alone_are_unknown_to_the_refitted_lens(lens, log) -> None:
+    left_out = log.samples.filter((pl.col("user_index") == 3) & (pl.col("split") == "train"))["row"].to_numpy()
+    other = refit_lens(lens, log, left_out, 1)
     assert lens.user.id_codes[3] != 0
     assert other.user.id_codes[3] == 0
     assert torch.equal(other.user.id_codes[4:], lens.user.id_codes[4:])
 
 
-def test_the_own_label_of_a_row_does_not_move_its_state(fitted, data) -> None:
-    lens, rows, _ = fitted
-    before, _ = cross_fit(lens, rows, data.samples, FEW_SHOT, EPOCHS, FOLDS)
+def test_the_own_label_of_a_row_does_not_move_its_state(lens, log) -> None:
+    before, _ = cross_fit(lens, log, FEW_SHOT, EPOCHS, FOLDS)
     for place in (0, 7):
-        after, _ = cross_fit(lens, rows, flip(data.samples, FEW_SHOT[place]), FEW_SHOT, EPOCHS, FOLDS)
+        after, _ = cross_fit(lens, flip(log, FEW_SHOT[place]), FEW_SHOT, EPOCHS, FOLDS)
         changed = (before["logit"] != after["logit"]).numpy()
         assert not changed[place]
         assert changed.sum() >= len(FEW_SHOT) - 1 - len(FEW_SHOT) // FOLDS  # rows of the other folds
@@ -60,9 +66,8 @@ def test_the_own_label_of_a_row_does_not_move_its_state(fitted, data) -> None:
             assert torch.equal(before[kind][place], after[kind][place])
 
 
-def test_states_have_the_shapes_of_the_lens_and_every_fold_is_reported(fitted, data) -> None:
-    lens, rows, _ = fitted
-    states, records = cross_fit(lens, rows, data.samples, FEW_SHOT, EPOCHS, FOLDS)
+def test_states_have_the_shapes_of_the_lens_and_every_fold_is_reported(lens, log) -> None:
+    states, records = cross_fit(lens, log, FEW_SHOT, EPOCHS, FOLDS)
     assert states.keys() == {*lens.state_kinds, "logit"}
     for kind in lens.state_kinds:
         assert states[kind].shape == (len(FEW_SHOT), lens.state_dim(kind))
@@ -72,29 +77,28 @@ def test_states_have_the_shapes_of_the_lens_and_every_fold_is_reported(fitted, d
     assert sum(record["rows"] for record in records) == len(FEW_SHOT)
 
 
-def test_a_fold_whose_lens_is_the_lens_itself_changes_nothing(fitted, data, monkeypatch) -> None:
-    lens, rows, _ = fitted
+def test_a_fold_whose_lens_is_the_lens_itself_changes_nothing(lens, log, monkeypatch) -> None:
     monkeypatch.setattr(crossfit, "refit_lens", lambda *arguments: lens)
-    states, records = cross_fit(lens, rows, data.samples, FEW_SHOT, EPOCHS, FOLDS)
-    in_sample, _ = score_rows(lens, rows, FEW_SHOT)
-    for kind, state in in_sample.items():
+    states, records = cross_fit(lens, log, FEW_SHOT, EPOCHS, FOLDS)
+    in_sample = lens_states(lens, log, FEW_SHOT)
+    for kind, state in states.items():
         # A lens's states differ in the last bits with the batch that a row is computed in.
-        torch.testing.assert_close(states[kind], state, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(state, in_sample[kind], rtol=1e-5, atol=1e-6)
     assert all(record[f"{kind}_r2"] == pytest.approx(1) for record in records for kind in lens.state_kinds)
 
 
-def test_overconfidence_on_random_labels_goes(data, config) -> None:
+def test_overconfidence_on_random_labels_goes(log, config) -> None:
     random = np.random.default_rng(1)
-    samples = data.samples.with_columns(label=pl.Series(random.integers(2, size=data.samples.height), dtype=pl.Int8))
+    labels = pl.Series(random.integers(2, size=log.samples.height), dtype=pl.Int8)
+    log = log.with_samples(log.samples.with_columns(label=labels))
     plain = config.model_copy(update={"dropout": 0.0, "user_id_dropout": 0.0, "item_id_dropout": 0.0, "max_epochs": 1})
-    first, _ = fit_lens(config=plain, **vars(data) | {"samples": samples})
-    rows = rows_of(first, samples, data.sequences, data.item_embeddings)
-    lens = refit_lens(first, rows, samples, np.array([], dtype=np.int64), 10)
-    few_shot = samples.filter(pl.col("split") == "train")["row"].to_numpy()
-    in_sample, _ = score_rows(lens, rows, few_shot)
-    fitted, _ = cross_fit(lens, rows, samples, few_shot, 10, 10)
-    assert auc(samples, few_shot, in_sample["logit"]) > 0.75
-    assert auc(samples, few_shot, fitted["logit"]) == pytest.approx(0.5, abs=0.1)
+    first, _ = fit_lens(log, plain)
+    lens = refit_lens(first, log, NOTHING, 10)
+    few_shot = log.rows_in("train")
+    in_sample = lens_states(lens, log, few_shot)
+    fitted, _ = cross_fit(lens, log, few_shot, 10, 10)
+    assert auc(log, few_shot, in_sample["logit"]) > 0.75
+    assert auc(log, few_shot, fitted["logit"]) == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("dim", [1, 6])
@@ -122,37 +126,33 @@ def test_units_that_are_always_zero_stay_zero() -> None:
     assert torch.equal(mapped, source)
 
 
-def test_other_rows_keep_the_states_of_the_lens(fitted, data) -> None:
-    lens, rows, log = fitted
-    prompt_rows = pl.DataFrame(
-        {"row": [*FEW_SHOT, 400, 500], "use": ["few_shot"] * len(FEW_SHOT) + ["validation", "test"]},
-        schema={"row": pl.UInt32, "use": pl.String},
-    )[::-1]
-    few_shot = (prompt_rows["use"] == "few_shot").to_numpy()
-    results = {
-        kind: prompt_row_states(
-            lens, rows, data.samples, prompt_rows, log, FewShotConfig(lens_states=kind, folds=FOLDS)
-        )
+def test_gates_learn_from_the_lenss_own_states_or_from_cross_fitted_ones(trained, log) -> None:
+    lens, training_log = trained
+    rows = FEW_SHOT[::-1].copy()
+    own = lens_states(lens, log, rows)
+    (in_sample, short), (fitted, report) = (
+        few_shot_states(lens, log, own, training_log, FewShotConfig(lens_states=kind, folds=FOLDS))
         for kind in ("in_sample", "cross_fitted")
-    }
-    (in_sample, short), (fitted_states, report) = results.values()
-    for kind, state in in_sample.items():
-        assert torch.equal(state[~few_shot], fitted_states[kind][~few_shot])
-    assert in_sample["row"].tolist() == fitted_states["row"].tolist() == prompt_rows["row"].to_list()
-    assert not (in_sample["logit"] == fitted_states["logit"])[few_shot].any()
+    )
+    assert in_sample is own
+    assert fitted.keys() == own.keys()
+    assert fitted["row"].tolist() == rows.tolist()
+    assert not (own["logit"] == fitted["logit"]).any()
+    best_epoch = training_log["validation_auc"].arg_max() + 1
+    expected, folds = cross_fit(lens, log, rows, best_epoch, FOLDS)
+    assert all(torch.equal(state, fitted[kind]) for kind, state in expected.items())
+    assert report[1:] == folds
     assert [record["fold"] for record in report] == ["all", "1", "2", "3"]
-    assert len(short) == 1
-    assert short[0] == report[0] | {"cross_fitted_auc": None}
-    assert report[0]["validation_auc"] == log["validation_auc"].max()
-    rows_in_order = prompt_rows["row"].to_numpy()[few_shot]
-    assert report[0]["cross_fitted_auc"] == auc(data.samples, rows_in_order, fitted_states["logit"][few_shot])
-    assert report[0]["in_sample_auc"] == auc(data.samples, rows_in_order, in_sample["logit"][few_shot])
+    assert short == [report[0] | {"cross_fitted_auc": None}]
+    assert report[0]["rows"] == len(rows)
+    assert report[0]["validation_auc"] == training_log["validation_auc"].max()
+    assert report[0]["cross_fitted_auc"] == auc(log, rows, fitted["logit"])
+    assert report[0]["in_sample_auc"] == auc(log, rows, own["logit"])
 
 
-def test_more_folds_than_rows_are_refused(fitted, data) -> None:
-    lens, rows, _ = fitted
+def test_more_folds_than_rows_are_refused(lens, log) -> None:
     with pytest.raises(ValueError, match=r"few_shot\.folds is 9, but there are 4 few-shot rows: lower it"):
-        cross_fit(lens, rows, data.samples, FEW_SHOT[:4], EPOCHS, 9)
+        cross_fit(lens, log, FEW_SHOT[:4], EPOCHS, 9)
 
 
 @pytest.mark.parametrize("changes", [{"lens_states": "held_out"}, {"folds": 1}, {"fold": 5}])

@@ -1,13 +1,18 @@
 """Code tables and batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import features
-from reclora_kedro.lens.features import LensRows, encode_entities
+from reclora_kedro.lens.base import build_lens
+from reclora_kedro.lens.config import LensSizes
+from reclora_kedro.lens.features import LensLoader, encode_entities
 
 
 def test_values_get_codes_by_field_and_padding_gets_zero() -> None:
@@ -47,40 +52,73 @@ def test_tables_without_fields_or_values(fields: dict) -> None:
     assert codes.values == 0
 
 
+@pytest.fixture
+def lens_of(log, config):
+    """An untrained lens for the log, by its model and the kind and length of its long history."""
+
+    def build(model: str, kind: str = "recent", k: int = 6, users: int = log.users.height):
+        window = WindowConfig(kind=kind, k=k)
+        changes = {"model": model, "recent_length": 4, "long_history": window}
+        sizes = LensSizes(
+            users=users,
+            user_fields=(),
+            user_width=0,
+            user_values=0,
+            items=log.items.height,
+            item_fields=(),
+            item_width=0,
+            item_values=0,
+            rating_levels=4,
+        )
+        return build_lens(config.model_copy(update=changes), sizes)
+
+    return build
+
+
 @pytest.mark.parametrize("chunk", [features.WINDOW_EVENTS, 1])
-def test_batches_hold_what_the_sequences_say(data, monkeypatch, chunk) -> None:
+def test_batches_hold_what_the_sequences_say(log, lens_of, monkeypatch, chunk) -> None:
     monkeypatch.setattr(features, "WINDOW_EVENTS", chunk)
-    window = WindowConfig(kind="recent", k=6)
-    rows = LensRows(data.samples, data.sequences, data.item_embeddings, recent_length=4, long_history=window)
-    chosen = np.array([200, 3, 77, 8, 150])
-    batches = list(rows.batches(chosen, 2))
+    sequences = log.sequences
+    batches = list(LensLoader(log, lens_of("sim")).batches(np.array([200, 3, 77, 8, 150]), 2))
     assert [numbers.tolist() for numbers, _ in batches] == [[200, 3], [77, 8], [150]]
     for numbers, batch in batches:
         for place, row in enumerate(numbers):
-            sample = data.samples.row(int(row), named=True)
-            start, end = data.sequences.offsets[sample["user_index"]], sample["history_end"]
+            sample = log.samples.row(int(row), named=True)
+            start, end = sequences.offsets[sample["user_index"]], sample["history_end"]
             assert batch.user[place] == sample["user_index"]
             assert batch.item[place] == sample["item_index"]
             for history, length in ((batch.recent_history, 4), (batch.long_history, 6)):
                 events = np.arange(max(start, end - length), end)
                 assert history.mask[place].sum() == len(events)
-                assert history.item[place, : len(events)].tolist() == data.sequences.item_index[events].tolist()
-                assert history.rating[place, : len(events)].tolist() == data.sequences.rating_level[events].tolist()
+                assert history.item[place, : len(events)].tolist() == sequences.item_index[events].tolist()
+                assert history.rating[place, : len(events)].tolist() == sequences.rating_level[events].tolist()
 
 
-def test_a_retrieved_history_is_the_retrievers(data) -> None:
-    window = WindowConfig(kind="retrieved", k=3)
-    rows = LensRows(data.samples, data.sequences, data.item_embeddings, recent_length=4, long_history=window)
-    chosen = np.array([200, 3, 77])
-    [(_, batch)] = rows.batches(chosen, 3)
-    expected = assemble_history(data.samples[chosen], data.sequences, data.item_embeddings, window)
+def test_a_retrieved_history_is_the_retrievers(log, lens_of) -> None:
+    lens, rows = lens_of("sim", "retrieved", k=3), np.array([200, 3, 77])
+    [(_, batch)] = LensLoader(log, lens).batches(rows, 3)
+    expected = log.histories(log.samples[rows], lens.config.long_history)
     assert torch.equal(batch.long_history.mask, torch.from_numpy(expected >= 0))
-    found = data.sequences.item_index[expected[expected >= 0]]
+    found = log.sequences.item_index[expected[expected >= 0]]
     assert batch.long_history.item[batch.long_history.mask].tolist() == found.tolist()
 
 
-def test_a_lens_that_reads_no_long_history_gets_an_empty_one(data) -> None:
-    rows = LensRows(data.samples, data.sequences, data.item_embeddings, recent_length=4, long_history=None)
-    [(_, batch)] = rows.batches(np.array([200, 3]), 2)
+@pytest.mark.parametrize(("model", "asked"), [("din", True), ("sim", False)], ids=["never reads one", "is spared it"])
+def test_a_lens_that_reads_no_long_history_gets_an_empty_one(log, lens_of, model, asked) -> None:
+    loader = LensLoader(log, lens_of(model, "retrieved"), long_history=asked)
+    [(_, batch)] = loader.batches(np.array([200, 3]), 2)
     assert not batch.long_history.mask.any()
     assert batch.recent_history.mask.any()
+
+
+def test_no_rows_make_no_batches(log, lens_of) -> None:
+    assert list(LensLoader(log, lens_of("sim")).batches(np.array([], dtype=np.int64), 2)) == []
+
+
+def test_a_lens_of_another_log_is_refused(log, lens_of) -> None:
+    message = "The log has 30 users, but the lens knows 2: they stem from different runs"
+    with pytest.raises(MismatchError, match=message) as refusal:
+        LensLoader(log, lens_of("din", users=2))
+    assert refusal.value.entries == ("log", "lens")
+    with pytest.raises(MismatchError, match="The log has 7 items, but the lens knows 40"):
+        LensLoader(replace(log, items=log.items[:7]), lens_of("din"))

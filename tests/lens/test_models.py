@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from reclora_kedro.lens import LENSES
-from reclora_kedro.lens.base import Behaviours, Lens, LensBatch, build_lens
+from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
-from reclora_kedro.lens.layers import TargetAttention, mean_pool
 
 BATCH, LENGTH = 7, 6
 SIZES = LensSizes(
@@ -25,7 +24,7 @@ SIZES = LensSizes(
 )
 
 
-@pytest.fixture(params=sorted(LENSES))
+@pytest.fixture(params=LENSES)
 def lens(request: pytest.FixtureRequest, config: LensConfig) -> Lens:
     torch.manual_seed(0)
     lens = build_lens(config.model_copy(update={"model": request.param}), SIZES)
@@ -41,29 +40,29 @@ def batch() -> LensBatch:
     return LensBatch(
         user=torch.randint(SIZES.users, (BATCH,)),
         item=torch.randint(SIZES.items, (BATCH,)),
-        recent_history=random_behaviours(),
-        long_history=random_behaviours(),
+        recent_history=random_history(),
+        long_history=random_history(),
     )
 
 
-def random_behaviours() -> Behaviours:
+def random_history() -> History:
     lengths = torch.arange(BATCH).clamp(max=LENGTH)
-    return Behaviours(
+    return History(
         item=torch.randint(SIZES.items, (BATCH, LENGTH)),
         rating=torch.randint(SIZES.rating_levels, (BATCH, LENGTH)),
         mask=torch.arange(LENGTH) < lengths[:, None],
     )
 
 
-def map_histories(batch: LensBatch, change: Callable[[Behaviours], Behaviours]) -> LensBatch:
+def map_histories(batch: LensBatch, change: Callable[[History], History]) -> LensBatch:
     return replace(batch, recent_history=change(batch.recent_history), long_history=change(batch.long_history))
 
 
 def take(batch: LensBatch, rows: torch.Tensor) -> LensBatch:
-    def take_behaviours(past: Behaviours) -> Behaviours:
-        return Behaviours(past.item[rows], past.rating[rows], past.mask[rows])
+    def take_history(past: History) -> History:
+        return History(past.item[rows], past.rating[rows], past.mask[rows])
 
-    return replace(map_histories(batch, take_behaviours), user=batch.user[rows], item=batch.item[rows])
+    return replace(map_histories(batch, take_history), user=batch.user[rows], item=batch.item[rows])
 
 
 def test_shapes(lens: Lens, batch: LensBatch) -> None:
@@ -72,13 +71,13 @@ def test_shapes(lens: Lens, batch: LensBatch) -> None:
         assert lens.states(batch, kind).shape == (BATCH, lens.state_dim(kind))
 
 
-@pytest.mark.parametrize("model", sorted(LENSES))
+@pytest.mark.parametrize("model", LENSES)
 def test_ratings_that_never_differ_are_not_embedded(config: LensConfig, batch: LensBatch, model: str) -> None:
     unrated = map_histories(batch, lambda past: replace(past, rating=torch.zeros_like(past.rating)))
     sizes = SIZES.model_copy(update={"rating_levels": 1})
     lens = build_lens(config.model_copy(update={"model": model}), sizes).freeze()
     assert lens(unrated).shape == (BATCH,)
-    assert lens.embed_behaviours(unrated.recent_history).shape == (BATCH, LENGTH, lens.item.output_dim)
+    assert lens.embed_events(unrated.recent_history).shape == (BATCH, LENGTH, lens.item.output_dim)
     assert lens.states(unrated, "user").shape == (BATCH, lens.state_dim("user"))
 
 
@@ -113,9 +112,9 @@ def test_a_model_without_a_user_state_refuses_it_by_name(config: LensConfig, bat
         lens.states(batch, "user")
 
 
-def test_masked_behaviours_are_ignored_exactly(lens: Lens, batch: LensBatch) -> None:
-    def scramble(past: Behaviours) -> Behaviours:
-        return Behaviours(
+def test_masked_events_are_ignored_exactly(lens: Lens, batch: LensBatch) -> None:
+    def scramble(past: History) -> History:
+        return History(
             item=torch.where(past.mask, past.item, (past.item + 7) % SIZES.items),
             rating=torch.where(past.mask, past.rating, (past.rating + 1) % SIZES.rating_levels),
             mask=past.mask,
@@ -129,9 +128,9 @@ def test_masked_behaviours_are_ignored_exactly(lens: Lens, batch: LensBatch) -> 
 
 
 def test_padding_changes_no_score(lens: Lens, batch: LensBatch) -> None:
-    def pad(past: Behaviours) -> Behaviours:
+    def pad(past: History) -> History:
         zeros = torch.zeros(BATCH, 5, dtype=torch.long)
-        return Behaviours(
+        return History(
             torch.cat([past.item, zeros], dim=1),
             torch.cat([past.rating, zeros], dim=1),
             torch.cat([past.mask, zeros.bool()], dim=1),
@@ -140,8 +139,8 @@ def test_padding_changes_no_score(lens: Lens, batch: LensBatch) -> None:
     torch.testing.assert_close(lens(map_histories(batch, pad)), lens(batch), rtol=0, atol=1e-6)
 
 
-def test_every_behaviour_counts(lens: Lens, batch: LensBatch) -> None:
-    def change_the_first(past: Behaviours) -> Behaviours:
+def test_every_event_counts(lens: Lens, batch: LensBatch) -> None:
+    def change_the_first(past: History) -> History:
         rating = past.rating.clone()
         rating[:, 0] = (rating[:, 0] + 1) % SIZES.rating_levels
         return replace(past, rating=rating)
@@ -162,7 +161,7 @@ def test_rows_of_a_batch_do_not_influence_each_other(lens: Lens, batch: LensBatc
 
 def test_user_state_is_free_of_the_target(lens: Lens, batch: LensBatch) -> None:
     # The long history may have been retrieved for the target, so it must not enter either.
-    other = replace(batch, item=(batch.item + 1) % SIZES.items, long_history=random_behaviours())
+    other = replace(batch, item=(batch.item + 1) % SIZES.items, long_history=random_history())
     assert torch.equal(lens.states(other, "user"), lens.states(batch, "user"))
     assert not torch.equal(lens.states(other, "target"), lens.states(batch, "target"))
 
@@ -188,8 +187,8 @@ def test_one_item_has_one_embedding(lens: Lens, batch: LensBatch) -> None:
     of_items = [name for name, weight in lens.named_parameters() if weight.shape[0] == 1 + SIZES.items]
     assert of_items == ["item.ids.weight"]
     as_target = lens.item(batch.item)
-    as_behaviour = lens.embed_behaviours(Behaviours(batch.item, batch.item * 0, batch.item > 0))
-    assert torch.equal(as_target, as_behaviour[:, : as_target.shape[1]])
+    as_event = lens.embed_events(History(batch.item, batch.item * 0, batch.item > 0))
+    assert torch.equal(as_target, as_event[:, : as_target.shape[1]])
 
 
 def test_unknown_ids_share_one_vector(lens: Lens) -> None:
@@ -217,26 +216,3 @@ def test_field_of_several_values_is_their_mean_and_no_value_is_zero(lens: Lens) 
     several, none = lens.item(torch.tensor([0, 1]))[:, 8:]
     torch.testing.assert_close(several, lens.item.values.weight[[1, 3]].mean(0))
     assert torch.equal(none, torch.zeros(8))
-
-
-def test_mean_pool() -> None:
-    behaviours = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]]] * 2)
-    mask = torch.tensor([[True, True, False], [False, False, False]])
-    assert mean_pool(behaviours, mask).tolist() == [[2.0, 4.0], [0.0, 0.0]]
-
-
-def test_target_attention_against_its_equation() -> None:
-    torch.manual_seed(0)
-    attention = TargetAttention(target_dim=3, behaviour_dim=5, hidden_dim=4)
-    target, behaviours = torch.randn(2, 3), torch.randn(2, 4, 5)
-    mask = torch.tensor([[True, False, True, True], [False] * 4])
-    with torch.no_grad():
-        pooled = attention(target, behaviours, mask)
-        weight = torch.cat(
-            [attention.of_target.weight, attention.of_behaviour.weight, attention.of_product.weight], dim=1
-        )
-        inputs = torch.stack([torch.cat([target[0], b, target[0] * b[:3]]) for b in behaviours[0, mask[0]]])
-        hidden = torch.relu(inputs @ weight.T + attention.of_target.bias)
-        expected = torch.softmax(attention.score(hidden).squeeze(-1), dim=0) @ behaviours[0, mask[0]]
-    torch.testing.assert_close(pooled[0], expected)
-    assert torch.equal(pooled[1], torch.zeros(5))

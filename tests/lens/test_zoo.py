@@ -6,9 +6,13 @@ from pydantic import ValidationError
 from reclora_kedro.lens.zoo import compare_lenses, train_over_seeds, zoo_lens
 
 
-def test_every_seed_is_measured_on_whole_splits(data, config) -> None:
-    config = config.model_copy(update={"max_epochs": 2})
-    records = train_over_seeds(**vars(data), config=config, seeds=(0, 1))
+@pytest.fixture
+def brief(config):
+    return config.model_copy(update={"max_epochs": 1})
+
+
+def test_every_seed_is_measured_on_whole_splits(log, config) -> None:
+    records = train_over_seeds(log, config.model_copy(update={"max_epochs": 2}), seeds=(0, 1))
     assert [record["seed"] for record in records] == [0, 1]
     assert records[0]["validation_auc"] != records[1]["validation_auc"]
     for record in records:
@@ -19,16 +23,14 @@ def test_every_seed_is_measured_on_whole_splits(data, config) -> None:
         assert record["rows_per_second"] > 0
 
 
-def test_lenses_are_ordered_by_validation_never_by_test(data, config) -> None:
-    config = config.model_copy(update={"max_epochs": 1})
-    [record] = train_over_seeds(**vars(data), config=config, seeds=(0,))
+def test_lenses_are_ordered_by_validation_never_by_test(log, brief) -> None:
+    [record] = train_over_seeds(log, brief, seeds=(0,))
     worse = record | {"validation_auc": record["validation_auc"] - 0.1, "test_auc": 1.0}
     assert [row["lens"] for row in compare_lenses({"a": [worse], "b": [record]})] == ["b", "a"]
 
 
-def test_a_single_seed_has_no_spread(data, config) -> None:
-    runs = train_over_seeds(**vars(data), config=config.model_copy(update={"max_epochs": 1}), seeds=(3,))
-    [record] = compare_lenses({"din": runs})
+def test_a_single_seed_has_no_spread(log, brief) -> None:
+    [record] = compare_lenses({"din": train_over_seeds(log, brief, seeds=(3,))})
     assert record["test_auc_spread"] == 0.0
 
 

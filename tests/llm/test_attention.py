@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig
+from transformers import MistralConfig
 
+from random_llama import random_llama
 from reclora_kedro.llm.attention import ATTENTION, attend_in_blocks, attends_to_all_before
 
 
@@ -36,17 +37,6 @@ def test_later_tokens_change_nothing_before_them():
     torch.testing.assert_close(attend_in_blocks(*start, 0.3), whole[:, :70], atol=0, rtol=0)
 
 
-def tiny_llm(dtype, implementation):
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config).to(dtype).eval()
-    model.set_attn_implementation(implementation)
-    return model
-
-
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.02), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("padding", ["none", "left", "cache"])
 @torch.no_grad()
@@ -57,7 +47,8 @@ def test_a_model_answers_as_with_torchs_attention(dtype, tolerance, padding):
         inputs["attention_mask"] = (torch.arange(80) >= torch.tensor([[0], [30]])).long()
     logits = []
     for implementation in (ATTENTION, "sdpa"):
-        model = tiny_llm(dtype, implementation)
+        model = random_llama(2).to(dtype)
+        model.set_attn_implementation(implementation)
         if padding == "cache":
             cache = model(ids[:, :50], use_cache=True).past_key_values
             logits.append(model(ids[:, 50:], past_key_values=cache).logits)
@@ -67,7 +58,7 @@ def test_a_model_answers_as_with_torchs_attention(dtype, tolerance, padding):
 
 
 def test_a_window_is_plain_only_for_prompts_within_it():
-    model = tiny_llm(torch.float32, "sdpa")
+    model = random_llama(2)
     assert attends_to_all_before(model)
     model.config = MistralConfig(sliding_window=16)
     assert (attends_to_all_before(model), attends_to_all_before(model, 16), attends_to_all_before(model, 17)) == (

@@ -61,7 +61,7 @@ def test_a_halved_budget_stays_and_is_said(caplog):
     for _ in range(2):
         assert sum(len(rows) for rows, _ in budget.run(np.arange(8), lengths, work)) == 8
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]
-    assert "A batch of 4 prompts exceeded the GPU's memory; from now on, at most 20 tokens a batch." in caplog.text
+    assert "A batch of 4 prompts exceeded the GPU's memory; from now on, at most 20 tokens per batch." in caplog.text
 
 
 def test_a_single_row_that_exceeds_the_memory_is_an_error():

@@ -5,22 +5,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from reclora_kedro.adapters.reclora import RecLoraConfig
+from few_rows import PROMPT_FORMAT
+from random_llama import with_random_adapter
 from reclora_kedro.llm import candidates
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import PLAIN_MODELS
 from reclora_kedro.llm.candidates import common_prefix, score_candidates
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.llm.scoring import PromptSet, score_prompts
+from reclora_kedro.llm.prompt_set import PromptSet
 
-FORM = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
-LENS_DIM = 5
+GATE_DIM = 5
 
 
-def tiny_model(model_type="llama", **settings):
+def random_model(model_type="llama", **settings):
     torch.manual_seed(1)
     config = AutoConfig.for_model(
         model_type,
@@ -37,41 +36,40 @@ def tiny_model(model_type="llama", **settings):
             **settings,
         },
     )
-    return LanguageModel(AutoModelForCausalLM.from_config(config).eval().requires_grad_(False), None, "tiny", {})
+    model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    return AnswerModel(LanguageModel(model, None, "tiny", {}), PROMPT_FORMAT)
 
 
-def with_adapter(llm, **settings):
-    config = RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=3, lens_dim=LENS_DIM, **settings)
-    model = get_peft_model(llm.model, config).eval()
-    for name, weights in model.named_parameters():
-        if "reclora_B" in name:
-            torch.nn.init.normal_(weights, std=0.5)
-    return llm.with_model(model)
+def with_adapter(model, **settings):
+    settings = {"num_meta_loras": 3, "gate_dim": GATE_DIM, **settings}
+    return model.with_model(with_random_adapter(model.model, 0.5, **settings))
 
 
-PLAIN = tiny_model()
-ADAPTED = [
-    with_adapter(tiny_model(), composition="product_of_sums", lens_prior=True),
-    with_adapter(tiny_model(), composition="sum_of_products", target_modules=["o_proj", "down_proj"]),
+PLAIN = random_model()
+ROUTED = [
+    with_adapter(random_model(), composition="product_of_sums", lens_in_score="prior"),
+    with_adapter(random_model(), composition="sum_of_products", target_modules=["o_proj", "down_proj"]),
 ]
+WITHOUT_GATES = with_adapter(random_model(), num_meta_loras=1, lens_in_score="average")
+MODELS = [PLAIN, *ROUTED, WITHOUT_GATES]
 
 
-def random_groups(generator, groups, size, prefix, suffix, one_state):
-    """Prompts of several groups in a random order; those of a group share up to `prefix` tokens and maybe a state."""
-    token_ids, states, group = [], [], []
+def random_groups(generator, groups, size, prefix, suffix, one_input):
+    """Prompts of several groups in a random order; those of a group share up to `prefix` tokens, maybe gate inputs."""
+    token_ids, gate_inputs, group = [], [], []
     for number in range(groups):
         start = generator.integers(3, 300, generator.integers(0, prefix + 1)).tolist()
-        state = generator.normal(size=LENS_DIM)
+        gate_input = generator.normal(size=GATE_DIM)
         for _ in range(generator.integers(1, size + 1)):
             token_ids.append(start + generator.integers(3, 300, generator.integers(1, suffix + 1)).tolist())
-            states.append(state if one_state else generator.normal(size=LENS_DIM))
+            gate_inputs.append(gate_input if one_input else generator.normal(size=GATE_DIM))
             group.append(number)
     order = generator.permutation(len(group))
     prompts = PromptSet(
         np.arange(len(group)),
         [token_ids[i] for i in order],
         np.zeros(len(group), dtype=int),
-        torch.tensor(np.array(states)[order], dtype=torch.float32),
+        torch.tensor(np.array(gate_inputs)[order], dtype=torch.float32),
         torch.tensor(generator.normal(size=len(group)), dtype=torch.float32),
     )
     return prompts, np.array(group)[order]
@@ -82,9 +80,9 @@ def shared_groups(monkeypatch):
     """Sizes of the groups whose prefix was shared, filled as scoring goes on."""
     sizes, shared = [], candidates._shared_batches
 
-    def counted(llm, form, prompts, rows, *rest):
+    def counted(model, prompts, rows, *rest):
         sizes.append(len(rows))
-        return shared(llm, form, prompts, rows, *rest)
+        return shared(model, prompts, rows, *rest)
 
     monkeypatch.setattr(candidates, "_shared_batches", counted)
     return sizes
@@ -97,27 +95,27 @@ def shared_groups(monkeypatch):
     prefix=st.integers(0, 40),
     suffix=st.integers(1, 20),
     tokens_per_batch=st.sampled_from([1, 60, 200, 10_000]),
-    one_state=st.booleans(),
-    model=st.sampled_from([None, 0, 1]),
+    one_input=st.booleans(),
+    model=st.integers(0, 3),
 )
-def test_shared_scores_are_the_unshared_ones(seed, groups, size, prefix, suffix, tokens_per_batch, one_state, model):
-    prompts, group = random_groups(np.random.default_rng(seed), groups, size, prefix, suffix, one_state)
-    if model is None:
-        prompts = replace(prompts, lens_states=None)
-    llm = PLAIN if model is None else ADAPTED[model]
-    expected = score_prompts(llm, FORM, prompts, 10_000, "")
-    scores = score_candidates(llm, FORM, prompts, group, tokens_per_batch)
+def test_shared_scores_are_the_unshared_ones(seed, groups, size, prefix, suffix, tokens_per_batch, one_input, model):
+    prompts, group = random_groups(np.random.default_rng(seed), groups, size, prefix, suffix, one_input)
+    model = MODELS[model]
+    if model is PLAIN:
+        prompts = replace(prompts, gate_inputs=None)
+    expected = model.scores(prompts, 10_000, "")
+    scores = score_candidates(model, prompts, group, tokens_per_batch)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
     assert np.ptp(expected) > 0.01 or len(expected) < 3
 
 
 @pytest.mark.parametrize("model_type", PLAIN_MODELS)
 def test_every_architecture_that_shares_scores_as_it_does_unshared(model_type, shared_groups):
-    llm = tiny_model(model_type)
-    prompts, group = random_groups(np.random.default_rng(3), 3, 8, 40, 9, one_state=True)
-    prompts = replace(prompts, lens_states=None)
-    expected = score_prompts(llm, FORM, prompts, 10_000, "")
-    np.testing.assert_allclose(score_candidates(llm, FORM, prompts, group, 150), expected, atol=1e-4)
+    model = random_model(model_type)
+    prompts, group = random_groups(np.random.default_rng(3), 3, 8, 40, 9, one_input=True)
+    prompts = replace(prompts, gate_inputs=None)
+    expected = model.scores(prompts, 10_000, "")
+    np.testing.assert_allclose(score_candidates(model, prompts, group, 150), expected, atol=1e-4)
     assert shared_groups
     assert np.ptp(expected) > 0.01
 
@@ -127,51 +125,56 @@ def test_every_architecture_that_shares_scores_as_it_does_unshared(model_type, s
     [("gemma2", {}), ("gpt_oss", {"num_local_experts": 4}), ("mistral", {"sliding_window": 16})],
 )
 def test_an_architecture_with_other_attention_is_scored_unshared(model_type, settings, shared_groups):
-    llm = tiny_model(model_type, **settings)
-    prompts, group = random_groups(np.random.default_rng(3), 3, 8, 40, 9, one_state=True)
-    prompts = replace(prompts, lens_states=None)
-    expected = score_prompts(llm, FORM, prompts, 10_000, "")
-    np.testing.assert_allclose(score_candidates(llm, FORM, prompts, group, 150), expected, atol=1e-4)
+    model = random_model(model_type, **settings)
+    prompts, group = random_groups(np.random.default_rng(3), 3, 8, 40, 9, one_input=True)
+    prompts = replace(prompts, gate_inputs=None)
+    expected = model.scores(prompts, 10_000, "")
+    np.testing.assert_allclose(score_candidates(model, prompts, group, 150), expected, atol=1e-4)
     assert not shared_groups
 
 
-def test_groups_share_when_it_saves_enough_and_their_states_are_one(shared_groups):
+def test_groups_share_when_it_saves_enough_and_their_gates_read_the_same(shared_groups):
     start = list(range(3, 33))
     token_ids = [[*start, 50, 60 + i] for i in range(5)] + [[*start, 200, 210], [7, 8], [9]]
-    states = torch.ones(8, LENS_DIM)
-    prompts = PromptSet(np.arange(8), token_ids, np.zeros(8), states, torch.zeros(8))
+    gate_inputs = torch.ones(8, GATE_DIM)
+    prompts = PromptSet(np.arange(8), token_ids, np.zeros(8), gate_inputs, torch.zeros(8))
     groups = np.array([0, 0, 0, 1, 1, 2, 3, 3])
-    score_candidates(ADAPTED[0], FORM, prompts, groups, 100)
+    score_candidates(ROUTED[0], prompts, groups, 100)
     assert shared_groups == [3, 2]  # one prompt alone, or two that share nothing, are left
-    states[1] = 2
+    gate_inputs[1] = 2
     shared_groups.clear()
-    score_candidates(ADAPTED[0], FORM, prompts, groups, 100)
+    score_candidates(ROUTED[0], prompts, groups, 100)
     assert shared_groups == [2]
+    shared_groups.clear()
+    score_candidates(WITHOUT_GATES, prompts, groups, 100)
+    assert shared_groups == [3, 2]
 
 
 def test_the_prefix_is_run_once_however_many_batches_there_are(monkeypatch):
-    prompts, group = random_groups(np.random.default_rng(5), 1, 12, 40, 9, one_state=True)
+    prompts, group = random_groups(np.random.default_rng(5), 1, 12, 40, 9, one_input=True)
     token_ids = [list(range(3, 43)) + ids[-5:] for ids in prompts.token_ids]
-    prompts = replace(prompts, token_ids=token_ids, lens_states=None)
+    prompts = replace(prompts, token_ids=token_ids, gate_inputs=None)
     runs, packed = [], candidates._packed_states
     monkeypatch.setattr(
-        candidates, "_packed_states", lambda llm, s, parts, start: runs.append(start) or packed(llm, s, parts, start)
+        candidates,
+        "_packed_states",
+        lambda model, s, parts, start: runs.append(start) or packed(model, s, parts, start),
     )
-    score_candidates(PLAIN, FORM, prompts, group, 15)
+    score_candidates(PLAIN, prompts, group, 15)
     assert runs.count(0) == 1
     assert len(runs) > 3
 
 
 def test_afterwards_the_llm_is_as_it_was():
     before = PLAIN.model.config._attn_implementation
-    prompts, group = random_groups(np.random.default_rng(5), 1, 12, 40, 9, one_state=True)
-    score_candidates(PLAIN, FORM, replace(prompts, lens_states=None), group, 300)
+    prompts, group = random_groups(np.random.default_rng(5), 1, 12, 40, 9, one_input=True)
+    score_candidates(PLAIN, replace(prompts, gate_inputs=None), group, 300)
     assert PLAIN.model.config._attn_implementation == before
 
 
 def test_no_prompts_have_no_scores():
     nothing = PromptSet(np.array([]), [], np.array([]), None)
-    assert len(score_candidates(PLAIN, FORM, nothing, np.array([]), 100)) == 0
+    assert len(score_candidates(PLAIN, nothing, np.array([]), 100)) == 0
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=2, max_size=6))

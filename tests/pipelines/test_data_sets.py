@@ -8,7 +8,7 @@ import pytest
 
 from ingestion_run import counts, dropped, run_ingestion
 from reclora_kedro.histories.sequences import build_samples, build_sequences
-from reclora_kedro.interactions.splits import SplitConfig, assign_splits
+from reclora_kedro.histories.splits import SplitConfig, assign_splits
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

@@ -10,7 +10,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from reclora_kedro.configured_names import variant_names
+from reclora_kedro.configured_names import variant_histories
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.pipelines.evaluation import create_pipeline
 
@@ -26,7 +26,7 @@ def catalog(tmp_path: Path) -> DataCatalog:
         pl.DataFrame({"row": np.arange(200, dtype=np.uint32), "label": labels, "score": (labels + rng.random(200)) / 2})
         .with_columns(model=pl.lit(model))
         .select("row", "label", "model", "score")
-        for model in ("lens", "untrained", *variant_names())
+        for model in ("lens", "untrained", *variant_histories())
     ]
     log = pl.DataFrame(
         {
@@ -40,7 +40,7 @@ def catalog(tmp_path: Path) -> DataCatalog:
     inputs = {
         "scores": pl.concat(scores),
         "lens_training_log": log,
-        **{f"{variant}.training_log": log for variant in variant_names()},
+        **{f"{variant}.training_log": log for variant in variant_histories()},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
         "params:evaluation": EvaluationConfig(),
     }
@@ -54,23 +54,23 @@ def catalog(tmp_path: Path) -> DataCatalog:
 def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pytest.CaptureFixture[str]):
     SequentialRunner().run(create_pipeline(), catalog)
 
-    models = ["lens", "untrained", *variant_names()]
+    models = ["lens", "untrained", *variant_histories()]
     left = {name: catalog.load(name) for name in ENTRIES}
     assert [record["model"] for record in left["metrics"]] == models
     assert len(left["comparisons"]) == len(models) * (len(models) - 1) // 2
-    assert {trace.name for trace in left["training_figure"].data} == {"lens", *variant_names()}
+    assert {trace.name for trace in left["training_figure"].data} == {"lens", *variant_histories()}
     assert "ratings outside the scale" in left["evaluation_report"]
     printed = capsys.readouterr().out
     assert all(model in printed for model in models)
 
 
 def test_results_are_shown_last():
-    assert create_pipeline().nodes[-1].name == "show_results"
+    assert create_pipeline().nodes[-1].name == "evaluation.show_results"
 
 
 def test_models_scored_on_different_rows_stop_the_run_before_anything_is_saved(catalog: DataCatalog):
     catalog["scores"] = MemoryDataset(catalog.load("scores")[:-3])
-    last = variant_names()[-1]
+    last = [*variant_histories()][-1]
     with pytest.raises(ValueError, match=rf"model '{last}' was not scored .* 3 row\(s\) are missing and 0 are extra"):
         SequentialRunner().run(create_pipeline(), catalog)
     assert not any(catalog[name].exists() for name in ENTRIES)

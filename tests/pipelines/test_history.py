@@ -10,8 +10,7 @@ from pydantic import ValidationError
 
 from reclora_kedro import configured_names
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.retrieval import recent_events
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -79,28 +78,34 @@ def small_config() -> HistoryConfig:
 
 
 def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
-    catalog = catalog_of(canonical_tables(), small_config())
+    tables, config = canonical_tables(), small_config()
+    catalog = catalog_of(tables, config)
     SequentialRunner().run(create_pipeline(), catalog)
-    samples, sequences = catalog.load("samples"), Sequences(**catalog.load("sequences"))
+    log, prompt_rows = catalog.load("log"), catalog.load("prompt_rows")
     kept = 240 - 12 * 5
-    assert samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
-    assert samples.height == kept
-    assert len(sequences.label) == 240
+    assert log.samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
+    assert log.samples.height == kept
+    assert len(log.sequences.label) == 240
+    assert log.items.equals(tables["items"])
+    assert log.users.equals(tables["users"])
+    samples = log.samples[prompt_rows["row"].to_numpy()]
+    log = log.with_embeddings(catalog.load("item_embeddings")["embeddings"])
     for name, k in (("retrieved", 4), ("recent", 3)):
         events = catalog.load(f"{name}.short_history")["events"]
         assert events.shape == (40 + 10 + 18, k)
         assert events.dtype == np.int32
-    rows = samples[catalog.load("prompt_rows")["row"].to_numpy()]
-    np.testing.assert_array_equal(events, recent_events(rows, sequences, 3))
+        np.testing.assert_array_equal(events, log.histories(samples, config.short[name]))
     assert "dropped.short_history" not in create_pipeline().all_outputs()
-    embeddings = catalog.load("item_embeddings")["embeddings"]
-    assert embeddings.shape == (30, HIDDEN)
-    assert embeddings.dtype == np.float32
-    assert catalog.load("prompt_rows")["use"].value_counts().sort("use").rows() == [
+    assert log.item_embeddings.shape == (30, HIDDEN)
+    assert log.item_embeddings.dtype == np.float32
+    assert prompt_rows["use"].value_counts().sort("use").rows() == [
         ("few_shot", 40),
         ("test", 18),
         ("validation", 10),
     ]
+    statistics = catalog.load("rating_statistics")
+    assert statistics["row"].equals(prompt_rows["row"])
+    assert statistics.drop("row").equals(RatingStatistics(log).of(samples))
 
 
 def test_embeddings_survive_the_file_as_they_were(catalog_of):
@@ -112,13 +117,13 @@ def test_embeddings_survive_the_file_as_they_were(catalog_of):
 
 def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):
     catalog = catalog_of(canonical_tables(one_class=True), small_config())
-    with pytest.raises(ValueError, match="the train split has 144 rows, all with label 1"):
+    with pytest.raises(ValueError, match="the train split of the samples: 144 of 144 rows are liked"):
         SequentialRunner().run(create_pipeline(), catalog)
     assert not list(tmp_path.rglob("*.*"))
 
 
 def test_the_llm_node_is_tagged():
-    assert [node.name for node in create_pipeline().only_nodes_with_tags("gpu").nodes] == ["embed_items"]
+    assert [node.name for node in create_pipeline().only_nodes_with_tags("gpu").nodes] == ["history.embed_items"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
@@ -48,11 +49,8 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     use = pl.Series("use", ["test", "few_shot", "few_shot", "few_shot", "few_shot"])
     prompt_rows = samples.select("row", "label")[ROWS].with_columns(use)
     inputs = {
-        "samples": samples,
-        "sequences": vars(sequences),
+        "log": InteractionLog(items, users, sequences, samples),
         "item_embeddings": {"embeddings": random.normal(size=(12, 4))},
-        "items": items,
-        "users": users,
         "prompt_rows": prompt_rows,
         "params:lens": settings,
         "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
@@ -76,23 +74,26 @@ def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: L
     np.testing.assert_allclose(torch.sigmoid(states["logit"]), scores["score"], rtol=1e-6)
     assert scores.schema == {"row": pl.UInt32, "score": pl.Float64}
     assert scores["score"].is_between(0, 1).all()
+    few_shot = catalog.load("few_shot_states")
+    assert few_shot["row"].tolist() == ROWS[1:]
+    assert few_shot.keys() == states.keys()
+    assert all(torch.equal(state, states[kind][1:]) for kind, state in few_shot.items())
     assert catalog.load("lens_training_log").height == 1
     [report] = catalog.load("few_shot_lens_report")
     assert report["rows"] == 4
     assert report["cross_fitted_auc"] is None
-    assert catalog.load("lens_config")["lens"] == settings.model_dump()
+    assert catalog.load("lens").config == settings
 
 
 def test_states_come_from_the_stored_lens_alone(catalog: DataCatalog) -> None:
     SequentialRunner().run(create_pipeline(), catalog)
-    stored = catalog.load("lens_states")["target"]
-    lens = {name: catalog.load(name) for name in ("lens_config", "lens_weights", "lens_training_log")}
-    for name in ("lens_states", "lens_scores", "few_shot_lens_report"):
-        catalog[name] = MemoryDataset()
-    for name, value in lens.items():
-        catalog[name] = MemoryDataset(value)
-    SequentialRunner().run(create_pipeline().only_nodes("compute_lens_states"), catalog)
-    assert torch.equal(catalog.load("lens_states")["target"], stored)
+    stored, lens = catalog.load("lens_states"), catalog.load("lens")
+    for name, value in {"lens": lens, "lens_states": None, "lens_scores": None}.items():
+        catalog[name] = MemoryDataset() if value is None else MemoryDataset(value)
+    SequentialRunner().run(create_pipeline().only_nodes("lens.compute_lens_states"), catalog)
+    again = catalog.load("lens_states")
+    assert again.keys() == stored.keys()
+    assert all(torch.equal(state, again[kind]) for kind, state in stored.items())
 
 
 def test_cross_fitting_is_one_parameter(catalog: DataCatalog) -> None:
@@ -101,3 +102,6 @@ def test_cross_fitting_is_one_parameter(catalog: DataCatalog) -> None:
     report = catalog.load("few_shot_lens_report")
     assert [record["fold"] for record in report] == ["all", "1", "2"]
     assert 0 <= report[0]["cross_fitted_auc"] <= 1
+    own, fitted = catalog.load("lens_states"), catalog.load("few_shot_states")
+    assert fitted["row"].tolist() == ROWS[1:]
+    assert not torch.equal(fitted["logit"], own["logit"][1:])

@@ -7,12 +7,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Pipeline
+from kedro_viz.data_access.managers import DataAccessManager
+from kedro_viz.server import populate_data
 
 from reclora_kedro.pipelines.finetuning.nodes import build_prompts
+from reclora_kedro.pipelines.lens_zoo.nodes import compare_lenses
+from reclora_kedro.pipelines.recommendation.nodes import build_candidate_prompts
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -79,7 +85,7 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
 def test_everything_that_is_saved_is_versioned(project):
     context, whole = project
     for name in whole.all_outputs() | {"run_manifest"}:
-        assert context.catalog.get(name)._version is not None, name
+        assert context.catalog.get(name).resolve_save_version() is not None, name
 
 
 def test_nothing_is_saved_as_a_pickle(entries):
@@ -101,6 +107,7 @@ def test_the_published_baselines_differ_in_history_and_meta_loras_alone():
         variants = session.load_context().params["finetuning"]["variants"]
     variants = {name: variant.model_dump() for name, variant in variants.items() if variant is not None}
     differences = {name: (v.pop("history"), v["adapter"].pop("num_meta_loras")) for name, v in variants.items()}
+    assert variants["reclora"]["adapter"]["target_modules"] == ["q_proj", "v_proj"]
     assert differences == {"tallrec": ("recent", 1), "rella": ("retrieved", 1), "reclora": ("retrieved", 16)}
     assert variants["tallrec"] == variants["rella"] == variants["reclora"]
 
@@ -136,8 +143,38 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func is not build_prompts}
+    only_tokenise = (build_prompts, build_candidate_prompts)
+    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func not in only_tokenise}
     assert loads_llm == {node.name for node in whole.nodes if "gpu" in node.tags}
+
+
+def test_kedro_says_what_each_pipeline_is_for():
+    shown = CliRunner().invoke(KedroCLI(ROOT), ["registry", "list"])
+    lines = {line.split()[0]: line.split()[1:] for line in shown.output.splitlines() if line[0] != " "}
+    assert lines.keys() == set(pipelines)
+    assert all(lines.values())
+
+
+def test_no_node_has_more_than_seven_inputs(project):
+    _, whole = project
+    assert not [node.name for node in whole.nodes if len(node.inputs) > 7 and node.func is not compare_lenses]
+
+
+def test_every_node_stands_in_a_namespace(project):
+    _, whole = project
+    assert not [node.name for node in whole.nodes if not node.namespace]
+
+
+@pytest.mark.parametrize("environment", ["base", *ENVIRONMENTS])
+def test_kedro_viz_can_sort_the_layers_of_every_pipeline(environment):
+    bootstrap_project(ROOT)
+    with KedroSession.create(ROOT, env=environment) as session:
+        catalog = session.load_context().catalog
+        shown = DataAccessManager()
+        populate_data(shown, catalog, dict(pipelines), {})
+        layers = {name: shown.get_sorted_layers_for_registered_pipeline(name) for name in pipelines}
+    assert all(layers.values())  # none where they go round in a circle
+    assert layers["__default__"] == [layer for layer in LAYER_FOLDERS if layer in layers["__default__"]]
 
 
 def test_the_ingestion_pipeline_never_loads_torch():

@@ -10,25 +10,13 @@ import polars as pl
 import pytest
 import torch
 import yaml
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 from safetensors.torch import load_file
 
 from killing import killing_environment
+from projects import kedro_run
 from reclora_kedro.lens import LENSES
 
 MODELS = ["lens", "untrained", "shared_lora", "reclora"]
-
-
-def kedro_run(project, **arguments):
-    """Run pipelines in a session of their own, as `kedro run --env test` does."""
-    runtime_params = arguments.pop("runtime_params", None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        bootstrap_project(project)
-        with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
-            session.run(**arguments)
-            return session.load_context().catalog
 
 
 def versions(project, name):
@@ -44,7 +32,7 @@ def test_every_boundary_is_stored_and_versioned(finished_run):
         assert catalog.get(name).resolve_load_version(), name
 
 
-def test_metrics_are_a_list_of_records_one_a_model(finished_run):
+def test_metrics_are_a_list_of_records_one_per_model(finished_run):
     metrics = finished_run.catalog.load("metrics")
     assert [record["model"] for record in metrics] == MODELS
     for record in metrics:
@@ -67,7 +55,7 @@ def test_scores_are_of_the_same_test_rows(finished_run):
 
 
 def test_no_test_row_is_learnt_from(finished_run):
-    samples = finished_run.catalog.load("samples")
+    samples = finished_run.catalog.load("log").samples
     rows = finished_run.catalog.load("prompt_rows").join(samples, on="row")
     split_of = dict(rows.select("use", "split").unique().iter_rows())
     assert split_of == {"few_shot": "train", "validation": "validation", "test": "test"}
@@ -112,8 +100,8 @@ def test_the_gpu_tag_runs_the_llm_nodes_alone_with_the_same_result(finished_run)
     assert catalog.load("reclora.scores")["score"].to_list() == before["score"].to_list()
     nodes = catalog.load("run_manifest")["nodes"]
     assert set(nodes) == {
-        "embed_items",
-        "score_untrained",
+        "history.embed_items",
+        "scoring.score_untrained",
         "shared_lora.train_adapter",
         "shared_lora.score_adapter",
         "reclora.train_adapter",
@@ -146,7 +134,7 @@ def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(fini
     caplog.set_level(logging.INFO, "reclora_kedro")
     catalog = kedro_run(project, only_missing_outputs=True)
     assert "Fine-tuning continues at step 5 of 16" in caplog.text
-    assert catalog.load("run_manifest")["nodes"][0] == "reclora.train_adapter"
+    assert "reclora.train_adapter" in catalog.load("run_manifest")["nodes"]
     assert not list(project.glob("data/06_models/reclora/checkpoints/*"))
     weights, expected = (
         load_file(f"{run.load('reclora.adapter')}/adapter_model.safetensors") for run in (catalog, finished_run.catalog)
@@ -158,8 +146,8 @@ def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(fini
 def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fabricated_project):
     baselines = yaml.safe_load((fabricated_project / "conf/baselines/parameters.yml").read_text())
     variants = baselines["finetuning"]["variants"]
-    gates = {"gate_input": "user", "composition": "sum_of_products"}
-    variants["reclora_user"] = variants["reclora"] | {"adapter": variants["reclora"]["adapter"] | gates}
+    adapter = variants["reclora"]["adapter"] | {"composition": "sum_of_products"}
+    variants["reclora_user"] = variants["reclora"] | {"gate_input": "user", "adapter": adapter}
     path = fabricated_project / "conf/test/parameters.yml"
     test = yaml.safe_load(path.read_text())
     test["history"]["short"] = baselines["history"]["short"]
@@ -174,7 +162,8 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
     assert recent["row"].to_list() == retrieved["row"].to_list()
     assert recent["prompt"].to_list() != retrieved["prompt"].to_list()
     assert metrics["tallrec"]["auc"] != metrics["rella"]["auc"]
-    assert catalog.get("reclora_user.adapter").preview()["gate_input"] == "user"
+    assert json.loads(catalog.get("reclora_user.adapter").preview())["gate_input"] == "user"
+    assert {"row", "lens_logit", "user"} == catalog.load("reclora_user.gate_inputs").keys()
 
 
 @pytest.mark.parametrize(
@@ -183,7 +172,9 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
         ({"history.min_histry": 3}, "min_histry"),
         ({"finetuning.variants.reclora.training.epoch": 3}, "epoch"),
         ({"prompt.positive_answer": "Certainly"}, "Certainly"),
-        ({"finetuning.variants.reclora.adapter.gate_input": "item"}, "gate_input"),
+        ({"finetuning.variants.reclora.gate_input": "item"}, "gate_input"),
+        ({"finetuning.variants.reclora.adapter.rang": 4}, "rang"),
+        ({"finetuning.variants.reclora.adapter.top_k": 9}, "top_k is 9; it must be at most num_meta_loras, 8"),
         ({"finetuning.variants.reclora.history": "latest"}, r"reclora\.history is 'latest'"),
     ],
 )

@@ -9,25 +9,16 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-EXPORT_NODES = ["compute_user_states", "export_adapters"]
+from projects import kedro_run
 
 
-def kedro_run(project, **arguments):
-    """Run in a session of its own; the catalog afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        bootstrap_project(project)
-        with KedroSession.create(project, env="test") as session:
-            session.run(**arguments)
-            return session.load_context().catalog
-
-
-def configure(project, export, **adapter):
+def configure(project, export, gate_input="user", **adapter):
     """A variant `reclora_user` beside the others, and what to export of it."""
     bootstrap_project(project)
     with KedroSession.create(project, env="test") as session:
         variant = session.load_context().config_loader["parameters"]["finetuning"]["variants"]["reclora"]
     variant = json.loads(json.dumps(variant))
+    variant["gate_input"] = gate_input
     variant["adapter"] |= adapter
     (project / "conf/test/parameters_export.yml").write_text(
         json.dumps({"finetuning": {"variants": {"reclora_user": variant}}, "export": export})
@@ -42,11 +33,10 @@ def project(finished_run, tmp_path_factory):
     configure(
         project,
         {"variant": "reclora_user", "users": None, "most_active": 3},
-        gate_input="user",
-        lens_average=False,
-        lens_prior=True,
+        lens_in_score="prior",
     )
-    kedro_run(project, pipeline_names=["finetuning"], node_names=["reclora_user.train_adapter"])
+    nodes = [f"reclora_user.{node}" for node in ("select_gate_inputs", "train_adapter")]
+    kedro_run(project, pipeline_names=["finetuning"], node_names=nodes)
     return project
 
 
@@ -65,33 +55,32 @@ def test_the_most_active_users_get_a_lora_each(project):
             "adapter_config.json", "adapter_model.safetensors"
         }  # fmt: skip
     assert "times the lens's logit" in (folder / "README.md").read_text()
-    assert catalog.get("user_adapters").preview()["adapters"] == 3
-    assert not list(folder.parent.glob(".draft-*"))
+    assert json.loads(catalog.get("user_adapters").preview())["adapters"] == 3
 
 
 def test_users_are_exported_by_id_and_an_unknown_one_is_refused_before_anything_is_written(project):
     known = pl.read_parquet(next((project / "data/03_primary/users.parquet").glob("*/*")))["user_id"][-1]
-    configure(project, {"variant": "reclora_user", "users": [known], "most_active": None}, gate_input="user")
+    configure(project, {"variant": "reclora_user", "users": [known], "most_active": None})
     catalog = kedro_run(project, pipeline_names=["export"])
     assert [record["user_id"] for record in catalog.load("exported_adapters")] == [known]
     before = sorted((project / "data").rglob("*"))
-    configure(project, {"variant": "reclora_user", "users": [known, 987654], "most_active": None}, gate_input="user")
-    with pytest.raises(ValueError, match=r"export\.users names 987654, which"):
+    configure(project, {"variant": "reclora_user", "users": [known, 987654], "most_active": None})
+    with pytest.raises(ValueError, match=r"The users 987654 are none of the log's 61"):
         kedro_run(project, pipeline_names=["export"])
     assert sorted((project / "data").rglob("*")) == before
 
 
 def test_gates_that_read_the_target_are_refused_before_anything_is_written(project):
-    configure(project, {"variant": "reclora", "users": None, "most_active": 3}, gate_input="user")
+    configure(project, {"variant": "reclora", "users": None, "most_active": 3})
     before = sorted((project / "data").rglob("*"))
-    with pytest.raises(ValueError, match=r"gates of this adapter read 'feedback'.*Set `gate_input: user`"):
+    with pytest.raises(ValueError, match=r"gates of this adapter read 'rating_statistics'.*Set `gate_input: user`"):
         kedro_run(project, pipeline_names=["export"])
     assert sorted((project / "data").rglob("*")) == before
 
 
 @pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 3), ([], None)])
 def test_users_are_named_or_counted(project, users, most_active):
-    configure(project, {"variant": "reclora_user", "users": users, "most_active": most_active}, gate_input="user")
+    configure(project, {"variant": "reclora_user", "users": users, "most_active": most_active})
     with pytest.raises(Exception, match=r"export.users is .* and export.most_active is"):
         kedro_run(project, pipeline_names=["export"])
 

@@ -8,9 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
+from kedro.runner import ParallelRunner, ThreadRunner
 
+from projects import kedro_run, stored
 from reclora_kedro.hooks.refusal import RunRefusedError
 
 # Datasets that kill their own process, as a user, a scheduler or the kernel might.
@@ -56,26 +56,12 @@ def die_at_the_second_batch(*_):
 '''
 
 
-def kedro_run(project, **arguments):
-    """Run pipelines in a session of their own, as `kedro run --env test` does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        bootstrap_project(project)
-        with KedroSession.create(project, env="test") as session:
-            session.run(**arguments)
-            return session.load_context().catalog
-
-
 def killed_run(project, monkeypatch, dying, *arguments):
     """`kedro run --env test` in a process of its own, killed by what its catalog takes from the module `dying`."""
     monkeypatch.setenv("PYTHONPATH", str(project), prepend=":")
     (project / "dying.py").write_text(dying)
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments]
     assert subprocess.run(command, cwd=project, timeout=300, check=False).returncode == -signal.SIGKILL
-
-
-def stored(project):
-    return {path: path.read_bytes() for path in (project / "data").glob("0*/**/*") if path.is_file()}
 
 
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
@@ -87,9 +73,20 @@ def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project
     assert stored(fabricated_project) == before
 
 
+@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
+def test_other_runners_are_refused_before_anything_is_written(fabricated_project, runner):
+    before = set((fabricated_project / "data").rglob("*"))
+    with pytest.raises(RunRefusedError, match=runner.__name__):
+        kedro_run(fabricated_project, pipeline_names=["ingestion"], runner=runner())
+    assert set((fabricated_project / "data").rglob("*")) == before  # not even the lock
+
+
 def test_a_run_without_its_inputs_is_refused_with_the_pipelines_that_make_them(fabricated_project):
     before = stored(fabricated_project)
-    with pytest.raises(RunRefusedError, match=r"- items: no version in .*items.parquet; the pipeline ingestion makes"):
+    with pytest.raises(
+        RunRefusedError,
+        match=r"(?s)- items: no version in .*items.parquet.*first with `kedro run .*ingestion`",
+    ):
         kedro_run(fabricated_project, pipeline_names=["history"])
     assert stored(fabricated_project) == before
 
@@ -101,7 +98,10 @@ def test_a_run_without_its_raw_files_is_refused_too(fabricated_project):
 
 
 def test_a_version_that_does_not_exist_is_refused(finished_run):
-    with pytest.raises(RunRefusedError, match=r"scores: no version 2001 in .*; the pipeline scoring makes it"):
+    with pytest.raises(
+        RunRefusedError,
+        match=r"(?s)scores: no version 2001 in .*first with `kedro run .*scoring`: scores",
+    ):
         kedro_run(finished_run.project, pipeline_names=["evaluation"], load_versions={"scores": "2001"})
 
 
@@ -111,7 +111,7 @@ def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finish
     dying.write_text(json.dumps({"items": entry | {"versioned": True}}))
     killed_run(fabricated_project, monkeypatch, DYING_TABLE, "--pipelines", "ingestion")
     dying.unlink()
-    assert list(fabricated_project.glob("data/03_primary/.unfinished-items.parquet/**/*.parquet"))
+    assert list(fabricated_project.glob("data/03_primary/items.parquet/.unfinished-*/**/*.parquet"))
 
     catalog = kedro_run(fabricated_project, pipeline_names=["ingestion"], only_missing_outputs=True)
     for name in ("interactions", "items", "users"):

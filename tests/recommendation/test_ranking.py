@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +7,25 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.histories.feedback import STATISTICS, FeedbackLog
+from reclora_kedro.finetuning.variants import gate_inputs
+from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import build_sequences
-from reclora_kedro.lens.base import build_lens
-from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.training import rows_of, score_rows
+from reclora_kedro.lens.states import lens_states
 from reclora_kedro.llm import candidates
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-from reclora_kedro.llm.scoring import PromptSet, score_prompts
 from reclora_kedro.recommendation import ranking
-from reclora_kedro.recommendation.candidates import samples_now
-from reclora_kedro.recommendation.ranking import Ranker, rank_candidates
+from reclora_kedro.recommendation.ranking import (
+    USE,
+    build_candidate_prompts,
+    candidate_gate_inputs,
+    candidate_histories,
+    rank_candidates,
+)
 
-USERS, ITEMS = 5, 12
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompt.jinja").read_text()
+HISTORY_EVENTS = 5
 PROMPT = PromptConfig(
     chat_template=True,
     system_message="",
@@ -33,146 +36,169 @@ PROMPT = PromptConfig(
     negative_answer="No",
 )
 ADAPTERS = {
-    "one LoRA": {"num_meta_loras": 1},
-    "user gates": {"num_meta_loras": 3, "gate_input": "user", "lens_prior": True},
-    "target gates": {"num_meta_loras": 3, "gate_input": "target"},
-    "feedback gates": {"num_meta_loras": 3, "gate_input": "feedback", "lens_average": True},
+    "one LoRA": ("target", {"num_meta_loras": 1}),
+    "user gates": ("user", {"num_meta_loras": 3, "lens_in_score": "prior"}),
+    "target gates": ("target", {"num_meta_loras": 3}),
+    "gates of rating statistics": ("rating_statistics", {"num_meta_loras": 3, "lens_in_score": "average"}),
 }
 
 
-def lens_config():
-    return LensConfig(
-        model="din",
-        recent_length=6,
-        long_history=WindowConfig(kind="recent", k=6),
-        embedding_dim=4,
-        attention_dim=4,
-        hidden_dim=8,
-        hidden_layers=1,
-        dropout=0.0,
-        user_id_dropout=0.0,
-        item_id_dropout=0.0,
-        field_min_count=1,
-        learning_rate=1e-3,
-        weight_decay=0.0,
-        batch_size=8,
-        max_epochs=1,
-        patience=1,
-        seed=0,
-        device="cpu",
-    )
-
-
-def untrained_lens():
-    sizes = LensSizes(
-        users=USERS,
-        user_fields=(),
-        user_width=0,
-        user_values=0,
-        items=ITEMS,
-        item_fields=(),
-        item_width=0,
-        item_values=0,
-        rating_levels=5,
-    )
-    torch.manual_seed(0)
-    lens = build_lens(lens_config(), sizes)
-    for entity in (lens.user, lens.item):
-        entity.id_codes.copy_(torch.arange(1, len(entity.id_codes) + 1))
-        torch.nn.init.normal_(entity.ids.weight)
-    return lens.freeze()
-
-
 @pytest.fixture
-def ranker_with(tiny_llm):
-    """A ranker by the settings of an adapter and the kind of short history."""
-    random = np.random.default_rng(0)
-    log = pl.DataFrame(
-        {
-            "user_id": np.repeat(np.arange(USERS), 7),
-            "item_id": np.concatenate([random.permutation(ITEMS)[:7] for _ in range(USERS)]),
-            "rating": random.integers(1, 6, USERS * 7).astype(float),
-            "timestamp": np.arange(USERS * 7) + 1,
-        }
-    ).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
-    items = pl.DataFrame({"item_id": range(ITEMS), "title": [f"Drama Film {i} (1990)" for i in range(ITEMS)]})
-    users = pl.DataFrame({"user_id": range(USERS), "gender": ["F", "M", "F", "M", "F"]})
-    sequences = build_sequences(log, items, users)
+def model_of(tiny_llm):
+    """The tiny LLM with a random adapter, by the adapter's name and what its gates will read."""
 
-    def build(settings, kind="recent"):
-        lens = untrained_lens()
-        kind_of_state = settings.get("gate_input", "target")
-        lens_dim = len(STATISTICS) if kind_of_state == "feedback" else lens.state_dim(kind_of_state)
+    def build(adapter, inputs):
+        gate_input, settings = ADAPTERS[adapter]
         torch.manual_seed(0)
-        config = RecLoraConfig(task_type="CAUSAL_LM", lens_dim=lens_dim, **settings)
+        config = RecLoraConfig(task_type="CAUSAL_LM", gate_dim=inputs[gate_input].shape[1], **settings)
         model = get_peft_model(tiny_llm.model, config).eval()
         for name, weights in model.named_parameters():
             if "reclora_B" in name:
                 torch.nn.init.normal_(weights, std=0.5)
-        embeddings = random.normal(size=(ITEMS, 3))
-        window = WindowConfig(kind=kind, k=5)
-        llm = tiny_llm.with_model(model)
-        return Ranker(llm, lens, sequences, embeddings, items, users, window, TEMPLATE, PROMPT, 400)
+        return AnswerModel(tiny_llm, prompt_format(tiny_llm.tokenizer, PROMPT)).with_model(model)
 
     return build
 
 
-def all_pairs():
-    user, item = np.divmod(np.arange(USERS * ITEMS), ITEMS)
-    return pl.DataFrame(
-        {"user_id": user, "user_index": user.astype(np.int32), "item_index": item.astype(np.int32)}
-    ).with_columns(item_id=pl.col("item_index").cast(pl.Int64), fallback=pl.lit(False))
+@pytest.fixture
+def prompts_and_inputs(tiny_llm, lens, log):
+    """What an adapter reads of a shortlist, by its name and the kind of short history."""
+
+    def build(shortlist, adapter="user gates", kind="recent"):
+        history = candidate_histories(log, shortlist, WindowConfig(kind=kind, k=HISTORY_EVENTS))
+        prompts = build_candidate_prompts(tiny_llm, log, shortlist, history, TEMPLATE, PROMPT)
+        return prompts, candidate_gate_inputs(lens, log, shortlist, ADAPTERS[adapter][0])
+
+    return build
 
 
-def one_by_one(ranker, pairs):
-    """Scores by the ordinary path, each pair with the lens's state of its own."""
-    samples = samples_now(pairs, ranker.sequences)
-    prompts = ranking.build_prompts(ranker.llm.tokenizer, ranker._records(samples), TEMPLATE, PROMPT, 1024)
-    rows = rows_of(ranker.lens, samples, ranker.sequences, ranker.item_embeddings)
-    states = score_rows(ranker.lens, rows, np.arange(pairs.height))[0]
-    states["feedback"] = torch.from_numpy(FeedbackLog(ranker.sequences, ranker.items).statistics(samples))
-    kind = ranker.llm.model.active_peft_config.gate_input
-    chosen = PromptSet(
-        np.arange(pairs.height), prompts["token_ids"].to_list(), np.zeros(pairs.height), states[kind], states["logit"]
-    )
-    return score_prompts(ranker.llm, prompt_format(ranker.llm.tokenizer, PROMPT), chosen, 400, "")
+@pytest.fixture
+def scores_one_by_one(lens, log):
+    """Scores by the ordinary path, each pair with the gate input of its own."""
+
+    def score(shortlist, adapter, model, prompts):
+        now = log.with_samples(log.samples_now(shortlist))
+        states = lens_states(lens, now, np.arange(shortlist.height))
+        statistics = RatingStatistics(log).of(now.samples).insert_column(0, pl.Series("row", states["row"].numpy()))
+        inputs = gate_inputs(states, statistics, ADAPTERS[adapter][0])
+        return model.scores(prompt_set(prompts, USE, inputs), 400, "")
+
+    return score
 
 
 @pytest.mark.parametrize("kind", ["recent", "retrieved"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_scores_are_those_of_each_pair_alone_and_prefixes_are_shared_where_they_can_be(
-    ranker_with, adapter, kind, monkeypatch
+    model_of, prompts_and_inputs, scores_one_by_one, shortlist, log, adapter, kind, monkeypatch
 ):
     shared, unpatched = [], candidates._shared_batches
-    monkeypatch.setattr(candidates, "_shared_batches", lambda *rest: shared.append(len(rest[3])) or unpatched(*rest))
-    ranker, pairs = ranker_with(ADAPTERS[adapter], kind), all_pairs()
-    scores = ranker.score(pairs)["score"].to_numpy()
-    np.testing.assert_allclose(scores, one_by_one(ranker, pairs), atol=1e-4)
+    monkeypatch.setattr(candidates, "_shared_batches", lambda *rest: shared.append(len(rest[2])) or unpatched(*rest))
+    prompts, inputs = prompts_and_inputs(shortlist, adapter, kind)
+    model = model_of(adapter, inputs)
+    ranked = rank_candidates(model, shortlist, prompts, inputs, top_n=100, tokens_per_batch=400)
+    scores = ranked.sort("user_id", "item_id")["score"].to_numpy()
+    np.testing.assert_allclose(scores, scores_one_by_one(shortlist, adapter, model, prompts), atol=1e-4)
     assert np.ptp(scores) > 0.001
     if kind == "recent":
-        assert shared == ([] if adapter in ("target gates", "feedback gates") else [ITEMS] * USERS)
+        every_user = [log.items.height] * log.users.height
+        assert shared == (every_user if adapter in ("one LoRA", "user gates") else [])
 
 
-def test_parts_and_their_size_never_change_what_is_recommended(ranker_with, monkeypatch):
-    ranker, pairs = ranker_with(ADAPTERS["user gates"]), all_pairs()
-    whole, scored = rank_candidates(ranker, pairs, ranker.items, top_n=4)
-    monkeypatch.setattr(ranking, "PAIRS_AT_ONCE", 7)
-    parts, _ = rank_candidates(ranker, pairs, ranker.items, top_n=4)
-    assert scored == USERS * ITEMS
+def test_the_best_of_each_user_are_ranked_whatever_the_size_of_a_batch(
+    model_of, prompts_and_inputs, scores_one_by_one, shortlist
+):
+    prompts, inputs = prompts_and_inputs(shortlist)
+    model = model_of("user gates", inputs)
+    whole, parts = (rank_candidates(model, shortlist, prompts, inputs, 4, tokens) for tokens in (4000, 150))
     assert whole.drop("score").equals(parts.drop("score"))
     np.testing.assert_allclose(whole["score"], parts["score"], atol=1e-4)
-    assert whole["user_id"].unique(maintain_order=True).to_list() == list(range(USERS))
-    best = pairs.with_columns(score=one_by_one(ranker, pairs)).sort("user_id", "score", descending=[False, True])
-    assert whole["item_id"].to_list() == best.group_by("user_id", maintain_order=True).head(4)["item_id"].to_list()
+    scores = scores_one_by_one(shortlist, "user gates", model, prompts)
+    best = shortlist.with_columns(score=scores).sort("user_id", "score", descending=[False, True])
+    best = best.group_by("user_id", maintain_order=True).head(4)
+    assert whole.select("user_id", "item_id", "title").equals(best.select("user_id", "item_id", "title"))
+    assert whole["rank"].to_list() == [1, 2, 3, 4] * 5
+    assert not whole["fallback"].any()
 
 
-def test_the_shown_history_is_what_the_budget_left_of_it(ranker_with):
-    ranker, pairs = ranker_with(ADAPTERS["one LoRA"]), all_pairs()[:1]
-    [whole] = ranker.score(pairs)["shown_history"].to_list()
-    records = ranker._records(samples_now(pairs, ranker.sequences))
-    [tokens] = ranking.build_prompts(ranker.llm.tokenizer, records, TEMPLATE, PROMPT, 1024)["token_ids"].list.len()
-    tight = PROMPT.model_copy(update={"max_tokens": tokens - 1})
-    [rest] = replace(ranker, prompt_config=tight).score(pairs)["shown_history"].to_list()
-    assert len(whole) == 5
-    assert 0 < len(rest) < 5
-    assert whole[-len(rest) :] == rest
+def test_the_shown_history_is_what_the_budget_left_of_it(tiny_llm, log, shortlist):
+    [history] = histories = candidate_histories(log, shortlist[:1], WindowConfig(kind="recent", k=HISTORY_EVENTS))
+
+    def prompt(config):
+        return build_candidate_prompts(tiny_llm, log, shortlist[:1], histories, TEMPLATE, config).row(0, named=True)
+
+    whole = prompt(PROMPT)
+    tight = prompt(PROMPT.model_copy(update={"max_tokens": len(whole["token_ids"]) - 1}))
+    assert whole["shown_history"] == log.items["title"].gather(log.sequences.item_index[history]).to_list()
+    assert len(whole["shown_history"]) == HISTORY_EVENTS
+    assert 0 < len(tight["shown_history"]) < HISTORY_EVENTS
+    assert whole["shown_history"][-len(tight["shown_history"]) :] == tight["shown_history"]
+
+
+def test_histories_are_of_the_users_last_events(log, shortlist):
+    histories = candidate_histories(log, shortlist, WindowConfig(kind="recent", k=HISTORY_EVENTS))
+    ends = log.sequences.offsets[1:][shortlist["user_index"]]
+    np.testing.assert_array_equal(histories, ends[:, None] + np.arange(-HISTORY_EVENTS, 0))
+
+
+@pytest.mark.parametrize("gate_input", ["user", "target", "fields", "rating_statistics"])
+def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist, gate_input):
+    shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
+    inputs = candidate_gate_inputs(lens, log, shuffled, gate_input)
+    now = log.with_samples(log.samples_now(shuffled))
+    states = lens_states(lens, now, np.arange(shuffled.height))
+    assert inputs.keys() == {"row", "lens_logit", gate_input}
+    assert inputs["row"].tolist() == list(range(shuffled.height))
+    assert torch.equal(inputs["lens_logit"], states["logit"])
+    if gate_input == "rating_statistics":
+        states[gate_input] = RatingStatistics(log).of(now.samples).to_torch()
+        assert inputs[gate_input].shape == (shuffled.height, len(COLUMNS))
+    torch.testing.assert_close(inputs[gate_input], states[gate_input])
+
+
+def test_gates_that_read_the_user_alone_read_one_input_per_user_to_the_last_bit(lens, log, shortlist, monkeypatch):
+    def differ_in_the_last_bits(*arguments):
+        states = lens_states(*arguments)
+        return states | {"user": states["user"] + 1e-6 * torch.rand(len(states["user"]), 1)}
+
+    monkeypatch.setattr(ranking, "lens_states", differ_in_the_last_bits)
+    shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
+    states = candidate_gate_inputs(lens, log, shuffled, "user")["user"]
+    for user in range(log.users.height):
+        of_user = states[(shuffled["user_id"] == user).to_numpy()]
+        assert torch.equal(of_user, of_user[:1].expand_as(of_user))
+    assert len(states.unique(dim=0)) == log.users.height
+
+
+def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompts_and_inputs, shortlist):
+    shortlist = shortlist[::-1].filter(pl.col("user_id") > 1)
+    mixed = shortlist.with_columns(fallback=pl.col("user_id") == 3)
+    prompts, inputs = prompts_and_inputs(mixed)
+    model = model_of("user gates", inputs)
+    scored = [*range(12), *range(24, 36)]
+    assert prompts["row"].to_list() == inputs["row"].tolist() == scored
+    ranked = rank_candidates(model, mixed, prompts, inputs, top_n=4, tokens_per_batch=400)
+    assert ranked["user_id"].to_list() == [4] * 4 + [3] * 4 + [2] * 4
+    fallback = ranked.filter("fallback")
+    assert fallback["item_id"].to_list() == mixed.filter("fallback")["item_id"].head(4).to_list()
+    assert fallback["score"].to_list() == [None] * 4
+    assert fallback["shown_history"].to_list() == [[]] * 4
+    everyone = rank_candidates(model, shortlist, *prompts_and_inputs(shortlist), top_n=4, tokens_per_batch=400)
+    assert ranked.filter(~pl.col("fallback")).equals(everyone.filter(pl.col("user_id") != 3))
+
+
+def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortlist):
+    fallbacks = shortlist.with_columns(fallback=True)
+    prompts, inputs = prompts_and_inputs(fallbacks)
+    assert prompts.height == 0
+    assert len(inputs["row"]) == len(inputs["lens_logit"]) == len(inputs["user"]) == 0
+    ranked = rank_candidates(None, fallbacks, prompts, inputs, top_n=2, tokens_per_batch=400)
+    assert ranked["item_id"].to_list() == [0, 1] * 5
+    assert ranked.schema == {
+        "user_id": pl.Int64,
+        "rank": pl.Int32,
+        "item_id": pl.Int64,
+        "title": pl.String,
+        "score": pl.Float64,
+        "shown_history": pl.List(pl.String),
+        "fallback": pl.Boolean,
+    }

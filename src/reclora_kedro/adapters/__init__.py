@@ -1,1 +1,1 @@
-"""Adapter methods, one folder a method; each is a PEFT tuner."""
+"""Adapter methods, one folder per method; each is a PEFT tuner."""

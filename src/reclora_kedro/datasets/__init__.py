@@ -1,1 +1,1 @@
-"""Kedro datasets that no package offers: a base LLM, PEFT adapters one by one or as a folder, and checkpoints."""
+"""Kedro datasets that no package offers: a base LLM, folders of files that belong together, and checkpoints."""

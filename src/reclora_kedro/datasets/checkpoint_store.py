@@ -21,8 +21,8 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
         self.metadata = metadata
 
     def load(self) -> Any:
-        """The folder as a :class:`reclora_kedro.llm.checkpoints.CheckpointStore`."""
-        from reclora_kedro.llm.checkpoints import CheckpointStore
+        """The folder as a :class:`reclora_kedro.finetuning.checkpoints.CheckpointStore`."""
+        from reclora_kedro.finetuning.checkpoints import CheckpointStore
 
         return CheckpointStore(self._filepath)
 

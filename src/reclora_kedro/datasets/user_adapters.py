@@ -1,60 +1,28 @@
-"""A versioned folder of LoRA checkpoints, one a user."""
+"""LoRA checkpoints as a versioned folder, a subfolder per user."""
 
 import json
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
-from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro_datasets._typing import JSONPreview
 
-from reclora_kedro.datasets.whole_folder import whole_folder
-
-LAST_FILE = "README.md"
+from reclora_kedro.datasets.folder import FolderDataset
 
 
-class UserAdaptersDataset(AbstractVersionedDataset[Any, str]):
-    """Saves :class:`reclora_kedro.adapters.export.UserLoras`; loads the folder that holds a folder a user.
+class UserAdaptersDataset(FolderDataset):
+    """Saves :class:`reclora_kedro.adapters.reclora.export.UserLoras`; loads the folder."""
 
-    Args:
-        filepath: the folder; versions become subfolders.
-        version: versions to load and save.
-        metadata: anything for plugins such as kedro-viz.
-    """
+    FILES: ClassVar = ("README.md",)
 
-    def __init__(
-        self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(filepath=PurePosixPath(filepath), version=version, exists_function=self._is_whole)
-        self.metadata = metadata
-
-    @staticmethod
-    def _is_whole(folder: str) -> bool:
-        return (Path(folder) / LAST_FILE).is_file()
-
-    def load(self) -> str:
-        """The folder."""
-        folder = str(self._get_load_path())
-        if not self._is_whole(folder):
-            raise DatasetError(
-                f"There are no exported adapters in {folder}: expected {LAST_FILE} there. Run `kedro run --pipelines "
-                "export` first."
-            )
-        return folder
-
-    def save(self, data: Any) -> None:
+    def write(self, data: Any, folder: Path) -> None:
         """Write every user's checkpoint."""
-        with whole_folder(Path(self._get_save_path())) as draft:
-            data.write(draft)
+        data.save(folder)
 
-    def preview(self) -> dict[str, Any]:
+    def read(self, folder: Path) -> str:
+        """The folder."""
+        return str(folder)
+
+    def preview(self) -> JSONPreview:
         """How many there are, and the configuration that they share, for kedro-viz."""
-        configs = sorted(Path(self.load()).glob("*/adapter_config.json"))
-        return {"adapters": len(configs), **json.loads(configs[0].read_text(encoding="utf-8"))}
-
-    def _exists(self) -> bool:
-        try:
-            return self._is_whole(str(self._get_load_path()))
-        except DatasetError:
-            return False
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "version": self._version}
+        configs = sorted(Path(self._get_load_path()).glob("*/adapter_config.json"))
+        return JSONPreview(json.dumps({"adapters": len(configs), **json.loads(configs[0].read_text(encoding="utf-8"))}))

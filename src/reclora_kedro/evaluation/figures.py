@@ -14,7 +14,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 from sklearn.metrics import roc_curve
 
-from reclora_kedro.evaluation.paired_scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores
 
 
 class Style(NamedTuple):
@@ -62,17 +62,9 @@ def plot_auc(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.Figu
     """
     best = max(metrics, key=lambda record: record["auc"])
     styles = model_styles(record["model"] for record in metrics)
-    figure = go.Figure(
-        layout={
-            "template": TEMPLATE,
-            "title_text": f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
-            "xaxis_title": f"AUC and {100 * confidence:g}% interval (0.5: chance)",
-            "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True},
-            "height": 150 + 60 * len(metrics),
-            "margin_t": 60,
-            "showlegend": False,
-        }
-    )
+    title = f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows"
+    figure = _dot_plot(title, f"AUC and {100 * confidence:g}% interval (0.5: chance)", 150 + 60 * len(metrics))
+    figure.update_layout(margin_t=60, showlegend=False)
     for record in metrics:
         style = styles[record["model"]]
         figure.add_scatter(
@@ -102,21 +94,13 @@ def plot_roc(paired: PairedScores) -> go.Figure:
     }
     found = {model: float(np.interp(ROC_READING, fpr, tpr)) for model, (fpr, tpr) in curves.items()}
     best = max(found, key=found.__getitem__)
-    figure = go.Figure(
-        layout={
-            "template": TEMPLATE,
-            "title_text": f"{best} finds {found[best]:.0%} of the likes among {ROC_READING:.0%} of the dislikes",
-            "xaxis": {"title": "Dislikes scored above the threshold (share)", "range": [0, 1], "constrain": "domain"},
-            "yaxis": {
-                "title": "Likes scored above the threshold (share)",
-                "range": [0, 1.005],
-                "scaleanchor": "x",
-                "constrain": "domain",
-            },
-            "height": 560,
-        }
+    figure = _square_plot(
+        f"{best} finds {found[best]:.0%} of the likes among {ROC_READING:.0%} of the dislikes",
+        "Dislikes scored above the threshold (share)",
+        "Likes scored above the threshold (share)",
+        diagonal="chance",
     )
-    _add_diagonal(figure, "chance")
+    figure.update_yaxes(range=[0, 1.005])
     for model, (fpr, tpr) in curves.items():
         kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=len(fpr) - 1))
         style = styles[model]
@@ -145,21 +129,12 @@ def plot_calibration(paired: PairedScores, bins: int) -> go.Figure:
     }
     gaps = {model: _calibration_gap(table) for model, table in tables.items()}
     best = min(gaps, key=gaps.__getitem__)
-    figure = go.Figure(
-        layout={
-            "template": TEMPLATE,
-            "title_text": f"{best} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
-            "xaxis": {"title": "Mean score of the bin (probability of a like)", "range": [0, 1], "constrain": "domain"},
-            "yaxis": {
-                "title": "Likes among the rows of the bin (share)",
-                "range": [0, 1],
-                "scaleanchor": "x",
-                "constrain": "domain",
-            },
-            "height": 560,
-        }
+    figure = _square_plot(
+        f"{best} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
+        "Mean score of the bin (probability of a like)",
+        "Likes among the rows of the bin (share)",
+        diagonal="perfect calibration",
     )
-    _add_diagonal(figure, "perfect calibration")
     for model, table in tables.items():
         style = styles[model]
         figure.add_scatter(
@@ -218,7 +193,7 @@ def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
         template=TEMPLATE, title_text="Best validation AUC: " + ", ".join(best), legend_y=1.1, margin_t=110
     )
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
-    figure.update_yaxes(title="Log loss (nats a row)", col=1)
+    figure.update_yaxes(title="Log loss (nats per row)", col=1)
     return figure
 
 
@@ -244,9 +219,23 @@ def _calibration_gap(table: pl.DataFrame) -> float:
     return float(np.average(distance, weights=table["rows"]))
 
 
-def _add_diagonal(figure: go.Figure, name: str) -> None:
+def _dot_plot(title: str, x_title: str, height: int) -> go.Figure:
+    """An empty plot of one line per model, the first one on top."""
+    y_axis = {"autorange": "reversed", "showgrid": False, "automargin": True}
+    return go.Figure(
+        layout={"template": TEMPLATE, "title_text": title, "xaxis_title": x_title, "yaxis": y_axis, "height": height}
+    )
+
+
+def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
+    """A plot of two shares of one with its diagonal."""
+    x_axis = {"title": x_title, "range": [0, 1], "constrain": "domain"}
+    y_axis = {"title": y_title, "range": [0, 1], "scaleanchor": "x", "constrain": "domain"}
+    figure = go.Figure(
+        layout={"template": TEMPLATE, "title_text": title, "xaxis": x_axis, "yaxis": y_axis, "height": 560}
+    )
     line = {"color": INK, "width": 1, "dash": "dot"}
-    figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=name, line=line, hoverinfo="skip")
+    return figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=diagonal, line=line, hoverinfo="skip")
 
 
 def _add_training_curves(
@@ -291,15 +280,8 @@ def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
     """
     best = comparison[0]
     seeds = f"mean of {best['seeds']} seeds ± standard deviation" if best["seeds"] > 1 else "one seed"
-    figure = go.Figure(
-        layout={
-            "template": TEMPLATE,
-            "title_text": f"{best['lens']} has the highest validation AUC: {best['validation_auc']:.4f}",
-            "xaxis_title": f"AUC, {seeds}",
-            "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True},
-            "height": 170 + 36 * len(comparison),
-        }
-    )
+    title = f"{best['lens']} has the highest validation AUC: {best['validation_auc']:.4f}"
+    figure = _dot_plot(title, f"AUC, {seeds}", 170 + 36 * len(comparison))
     for split, style in (("validation", FIXED_STYLES["lens"]), ("test", VARIANT_STYLES[1])):
         figure.add_scatter(
             x=[record[f"{split}_auc"] for record in comparison],

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import log_loss
 
-from reclora_kedro.evaluation.paired_scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import delong_estimate, placements
 
 
@@ -20,7 +20,7 @@ def compute_metrics(paired: PairedScores, confidence: float) -> list[dict[str, A
         confidence: level of the AUC interval, in (0, 1).
 
     Returns:
-        Records of model, rows, positives, auc, auc_low, auc_high, log_loss (nats a row) and accuracy (share of
+        Records of model, rows, positives, auc, auc_low, auc_high, log_loss (nats per row) and accuracy (share of
         the rows for which "score >= 0.5" is the label).
 
     Examples:

@@ -90,7 +90,7 @@ def lens_table(comparison: Records) -> Table:
     """Lenses by what they reach and what they cost, for a terminal of 80 columns or more.
 
     Args:
-        comparison: one record a lens, means over the seeds and the AUCs' spread.
+        comparison: one record per lens, means over the seeds and the AUCs' spread.
     """
     seeds = comparison[0]["seeds"]
     table = Table(title=f"Lenses on the same split, mean of {seeds} seeds" if seeds > 1 else "Lenses on the same split")

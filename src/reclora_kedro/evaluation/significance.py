@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import norm, rankdata
 
-from reclora_kedro.evaluation.paired_scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores
 
 Floats = npt.NDArray[np.float64]
 
@@ -52,7 +52,7 @@ def placements(labels: npt.NDArray[np.bool_], scores: Floats) -> Placements:
 
     Args:
         labels: True for a like, shape (rows,).
-        scores: one line a model, shape (models, rows).
+        scores: one line per model, shape (models, rows).
 
     Examples:
         >>> placements(np.array([True, True, False]), np.array([[0.9, 0.5, 0.5]]))

@@ -1,1 +1,1 @@
-"""Sequences of users' events, item embeddings, and the history that each sample sees."""
+"""The log, its splits, and the history that each sample sees: sequences, retrieval, statistics, records."""

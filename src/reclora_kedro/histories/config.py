@@ -1,16 +1,15 @@
 """Settings of the history step."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from reclora_kedro.histories.item_embeddings import ItemEmbeddingConfig
+from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.interactions.splits import PromptRowsConfig, SplitConfig
+from reclora_kedro.histories.splits import PromptRowsConfig, SplitConfig
+from reclora_kedro.parameters import Block
 
 
-class HistoryConfig(BaseModel):
+class HistoryConfig(Block):
     """The whole `history` block: checked as one, so that a misspelt key in any environment is refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(ge=0, description="of the draw of prompt rows and of the principal component analysis")
     min_history: int = Field(ge=1, description="earlier events that a row needs to be a sample")

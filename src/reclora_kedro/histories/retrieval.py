@@ -5,42 +5,46 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.parameters import Block
 
 CELLS_PER_BLOCK = 2**18  # similarities held at once: 2 MiB, so that the passes over them stay in a core's cache
 SIMILARITY_STEPS = 2**30  # see _top_positions
 UNSEEN = np.iinfo(np.int64).min
 
 
-class WindowConfig(BaseModel):
+class WindowConfig(Block):
     """Which past events a sample sees, and how many."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["retrieved", "recent"] = Field(description="most similar to the target item, or most recent")
     k: int = Field(ge=1, description="most events in a history")
 
 
 def assemble_history(
-    samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray, window: WindowConfig
+    samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray | None, window: WindowConfig
 ) -> np.ndarray:
     """The history of each sample by the window's kind.
 
     Args:
         samples: with columns user_index, item_index and history_end.
         sequences: all events.
-        item_embeddings: shape (items, d), of any length; read by `retrieved` alone.
+        item_embeddings: shape (items, d), of any length; read by `retrieved` alone, None for `recent`.
         window: kind and length of the history.
 
     Returns:
         int32 flat event indices, shape (rows, length), length being that of the longest history here, at most k and at
         least 1: in time order, left-aligned, padded with -1.
+
+    Raises:
+        ValueError: the history is retrieved, and there are no item embeddings.
     """
     if window.kind == "recent":
         return recent_events(samples, sequences, window.k)
+    if item_embeddings is None:
+        raise ValueError("A retrieved history compares item embeddings, but the log has none.")
     return similar_events(samples, sequences, item_embeddings, window.k)
 
 
@@ -85,6 +89,8 @@ def _directions(embeddings: np.ndarray) -> np.ndarray:
 
 def blocks_of_one_user(user_index: np.ndarray, offsets: np.ndarray, cells: int) -> Iterator[tuple[int, np.ndarray]]:
     """Users with their rows in time order, cut so that rows times events of the user are at most so many cells."""
+    if len(user_index) == 0:
+        return
     by_user = np.argsort(user_index, kind="stable")
     users, first = np.unique(user_index[by_user], return_index=True)
     for user, rows in zip(users, np.split(by_user, first[1:]), strict=True):

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from reclora_kedro.errors import MismatchError
+
 
 @dataclass(frozen=True)
 class Sequences:
     """The events of all users, grouped by user, in (timestamp, item) order within a user.
 
     The events of user `u` are `offsets[u]:offsets[u + 1]`; a position in these arrays is a *flat event index*.
-    `vars(sequences)` is the dict of arrays that a file holds, `Sequences(**arrays)` its inverse.
 
     Attributes:
         offsets: int64, shape (users + 1,).
@@ -39,7 +40,8 @@ def build_sequences(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.D
         users: canonical users; a user's row number is their index everywhere.
 
     Raises:
-        ValueError: the log names a user or an item that its table lacks, or has over 256 distinct ratings.
+        MismatchError: the log names a user or an item that its table lacks.
+        ValueError: it has over 256 distinct ratings.
 
     Examples:
         >>> log = pl.DataFrame({
@@ -68,7 +70,7 @@ def build_sequences(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.D
 
 
 def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
-    """One sample an event with enough earlier ones, in (timestamp, user, item) order.
+    """One sample per event with enough earlier ones, in (timestamp, user, item) order.
 
     `min_history` counts places in the sequence, as the paper's data preparation does; the history itself is strict
     in time: events of the row's own second never enter it, so it may be shorter than `min_history`.
@@ -111,9 +113,11 @@ def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
 def _require_known(events: pl.DataFrame, entity: str) -> None:
     unknown = events.filter(pl.col(f"{entity}_index").is_null())[f"{entity}_id"].unique().sort()
     if len(unknown):
-        raise ValueError(
+        raise MismatchError(
             f"interactions name {len(unknown)} values of {entity}_id that the {entity}s table lacks, for example "
-            f"{unknown.head(3).to_list()}: run the ingestion pipeline again, so that the tables are of one version"
+            f"{unknown.head(3).to_list()}: the tables stem from different runs.",
+            "interactions",
+            f"{entity}s",
         )
 
 

@@ -1,4 +1,4 @@
-"""Kedro hooks: what every run does besides its nodes, one file a concern."""
+"""Kedro hooks: what every run does besides its nodes, one file per concern."""
 
 from reclora_kedro.hooks.checkpoints import CheckpointHooks
 from reclora_kedro.hooks.configured_names import ConfiguredNamesHooks
@@ -6,7 +6,8 @@ from reclora_kedro.hooks.errors import ErrorHooks
 from reclora_kedro.hooks.inputs import InputHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
-from reclora_kedro.hooks.whole_saves import WholeSavesHooks
+from reclora_kedro.hooks.runner import RunnerHooks
+from reclora_kedro.hooks.terminal import TerminalHooks
 
 __all__ = [
     "CheckpointHooks",
@@ -15,5 +16,6 @@ __all__ = [
     "InputHooks",
     "RunLockHooks",
     "RunManifestHooks",
-    "WholeSavesHooks",
+    "RunnerHooks",
+    "TerminalHooks",
 ]

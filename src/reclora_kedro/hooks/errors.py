@@ -1,51 +1,94 @@
-"""Errors name files, and the line of one that cannot be read."""
+"""What a user needs to know of an error, and the command to type next."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import fsspec
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.atomic import is_full_disk
+from reclora_kedro.catalog import configuration, local_path
+from reclora_kedro.errors import MismatchError
 from reclora_kedro.interactions.broken_lines import UNREADABLE, find_broken_line
 
 LONGEST_QUOTE = 200  # characters of a broken line that an error shows
 
 
 class ErrorHooks:
-    """Adds to an error which files the catalog entries are that it names, and which line of a file cannot be read."""
+    """Adds to an error the files of the catalog entries that it names, a line that cannot be read, and what to do."""
 
     @hook_impl
-    def on_pipeline_error(self, error: Exception, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Name the files: the node that found the fault knows its data, but not where they lie; and polars no lines."""
-        message = str(error)
-        for name in sorted(pipeline.inputs()):
-            dataset = catalog.get(name)
-            file = file_of(dataset)
-            if file is not None and str(file) in message:
-                self._name_line(error, name, file, dataset)
-            elif file is not None and name in message:
-                error.add_note(f"The catalog entry {name} is the file {file}.")
-
-    def _name_line(self, error: Exception, name: str, file: Path, dataset: Any) -> None:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, UNREADABLE):
-            cause = cause.__cause__
-        description = dataset._describe()
-        if cause is None or description.get("file_format", "csv") != "csv":
-            return
-        with dataset._fs.open(str(file), compression="infer") as stream:
-            line = find_broken_line(stream.read(), **description["load_args"])
-        if line is not None:
-            expected = f", where {', '.join(line.columns)} are expected" if line.columns else ""
-            error.add_note(
-                f"Line {line.number:,} of {file} cannot be read{expected}: {line.text[:LONGEST_QUOTE]!r}. "
-                f"Correct it, or the load_args of the catalog entry {name}."
-            )
+    def on_pipeline_error(
+        self, error: Exception, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Add notes: the node that failed knows its data, but neither their files nor the pipelines that make them."""
+        for note in (*notes_on_files(error, pipeline, catalog), *next_steps(error, run_params["env"])):
+            error.add_note(note)
 
 
-def file_of(dataset: Any) -> Path | None:
-    """The single local file that a dataset reads, if that is what it does."""
-    description = dataset._describe() if dataset is not None else {}
-    path = Path(str(description.get("filepath") or description.get("source") or ""))
-    return path if path.is_file() else None
+def notes_on_files(error: Exception, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[str]:
+    """Which files the inputs are that an error names, and which line of them cannot be read."""
+    message = str(error)
+    for name in sorted(pipeline.inputs()):
+        file = local_path(catalog.get(name))
+        if file is None or not file.is_file():
+            continue
+        if str(file) not in message:
+            if name in message:
+                yield f"The catalog entry {name} is the file {file}."
+        elif broken := broken_line(error, file, configuration(catalog.get(name))):
+            yield f"{broken} Correct it, or the load_args of the catalog entry {name}."
+
+
+def broken_line(error: BaseException | None, file: Path, config: dict[str, Any]) -> str | None:
+    """The line of a delimited file that an error of polars is about: polars itself names none."""
+    while error is not None and not isinstance(error, UNREADABLE):
+        error = error.__cause__
+    if error is None or config.get("file_format", "csv") != "csv":
+        return None
+    with fsspec.open(str(file), compression="infer") as stream:
+        line = find_broken_line(stream.read(), **config.get("load_args") or {})
+    if line is None:
+        return None
+    expected = f", where {', '.join(line.columns)} are expected" if line.columns else ""
+    return f"Line {line.number:,} of {file} cannot be read{expected}: {line.text[:LONGEST_QUOTE]!r}."
+
+
+def next_steps(error: Exception, env: str | None) -> Iterator[str]:
+    """What to do about an error whose remedy is a command."""
+    if isinstance(error, MismatchError):
+        yield from how_to_make(error.entries, "again", env)
+    elif is_full_disk(error):
+        yield (
+            "Free some space, then go on with the --from-nodes named above, or with "
+            f"{command('--only-missing-outputs', env)} if no earlier run left these outputs."
+        )
+
+
+def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[str]:
+    """The command that makes catalog entries; a name may lack the entry's namespace.
+
+    Args:
+        names: the entries; those that no pipeline makes are passed over.
+        when: "first" or "again".
+        env: environment of the run.
+    """
+    pipelines.set_requested(None)  # all of them, to see which ones make the entries
+    makers = {
+        name: step
+        for name in names
+        for step, pipeline in pipelines.items()
+        if step != "__default__" and any(f".{output}".endswith(f".{name}") for output in pipeline.all_outputs())
+    }
+    if makers:
+        steps = ",".join(sorted(set(makers.values())))
+        yield f"Make these {when} with {command(f'--pipelines {steps}', env)}: {', '.join(makers)}."
+
+
+def command(options: str, env: str | None) -> str:
+    """A command to type, for the environment of the run."""
+    return f"`kedro run {f'--env {env} ' if env else ''}{options}`"

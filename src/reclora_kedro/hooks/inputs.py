@@ -4,10 +4,12 @@ from glob import has_magic
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
-from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
+from reclora_kedro.catalog import configuration
+from reclora_kedro.hooks.errors import how_to_make
 from reclora_kedro.hooks.refusal import RunRefusedError
 
 
@@ -23,34 +25,27 @@ class InputHooks:
         """
         if run_params["only_missing_outputs"]:  # the runner decides later which nodes it leaves out
             return
-        missing = {name: catalog.get(name) for name in sorted(pipeline.inputs()) if is_missing(catalog.get(name))}
+        absences = {name: absence(catalog.get(name)) for name in sorted(pipeline.inputs())}
+        missing = {name: text for name, text in absences.items() if text}
         if missing:
-            pipelines.set_requested(None)  # all of them, to see which ones make what is missing
-            lines = [f"- {name}: {absence(dataset)}; {source(name)}" for name, dataset in missing.items()]
-            raise RunRefusedError("\n".join(["What this run reads is not there. Nothing was written.", *lines]))
+            lines = [f"- {name}: {text}" for name, text in missing.items()]
+            remedy = [*how_to_make(missing, "first", run_params["env"])]
+            raise RunRefusedError(
+                "\n".join(["What this run reads is not there. Nothing was written.", *lines, *remedy])
+            )
 
 
-def is_missing(dataset: Any) -> bool:
-    """Whether a dataset's file is not there, or none of its versions, or not the one that was asked for."""
-    if not isinstance(dataset, AbstractVersionedDataset) or has_magic(str(dataset._filepath)):
-        return False
-    if not dataset._version:
-        return not dataset.exists()
-    versions = dataset.list_versions(full_path=False)
-    return not versions or (dataset._version.load or versions[0]) not in versions
-
-
-def absence(dataset: Any) -> str:
-    """What was looked for, and where."""
-    if not dataset._version:
-        return f"no file {dataset._filepath}"
-    version = f"version {dataset._version.load}" if dataset._version.load else "version"
-    return f"no {version} in {dataset._filepath}"
-
-
-def source(name: str) -> str:
-    """Where a catalog entry comes from."""
-    makers = [step for step, pipeline in pipelines.items() if name in pipeline.all_outputs() and step != "__default__"]
-    if makers:
-        return f"the pipeline {makers[0]} makes it"
-    return "it is raw data, and its catalog file in conf/ says where to get it"
+def absence(dataset: Any) -> str | None:
+    """Which file or version of a dataset is not there, and where it should be; None if there is nothing amiss."""
+    path = str(configuration(dataset).get("filepath"))
+    if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
+        return None
+    try:
+        version = dataset.resolve_load_version()
+    except VersionNotFoundError:
+        return f"no version in {path}"
+    if version is not None:
+        return None if version in dataset.list_versions(full_path=False) else f"no version {version} in {path}"
+    if dataset.exists():
+        return None
+    return f"no file {path}; it is raw data, and its catalog file in conf/ says where to get it"

@@ -1,6 +1,7 @@
 """Runs leave a manifest."""
 
 import hashlib
+import logging
 import platform
 import subprocess
 import time
@@ -13,37 +14,57 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.hooks.errors import file_of
-from reclora_kedro.hooks.whole_saves import whole_save
+from reclora_kedro.catalog import local_path
+
+logger = logging.getLogger(__name__)
 
 PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
 
 
 class RunManifestHooks:
-    """Writes `run_manifest`: what a result was made from, and with what."""
+    """Logs each node that ran, and saves `run_manifest`: what a result was made from, and with what."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Keep the session's parameters for the manifest."""
         self._start = time.time()
-        self._finished: list[Node] = []
+        # Of nodes that really ran: a run may leave out those whose outputs are there.
+        self._seconds: dict[Node, float] = {}  # nodes that ran: those whose outputs are there may be left out
+        self._saved: set[str] = set()
         self._parameters = context.config_loader["parameters"]
         self._project = Path(context.project_path)
 
     @hook_impl
+    def before_node_run(self) -> None:
+        """Start the clock: the inputs are loaded."""
+        self._node_start = time.time()
+
+    @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """Note a node that really ran: a run may leave out those whose outputs are there."""
-        self._finished.append(node)
+        """Note a node that ran."""
+        self._note(node)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """Count the time of saving an output among its node's."""
+        self._saved.add(dataset_name)
+        self._note(node)
+
+    def _note(self, node: Node) -> None:
+        self._seconds[node] = time.time() - self._node_start
+        if self._saved.issuperset(node.outputs):
+            saved = f"saved {', '.join(node.outputs)}" if node.outputs else ""
+            logger.info("%-36s %8.1f s  %s", node.name, self._seconds[node], saved)
 
     @hook_impl
     def after_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
         """Save the manifest of a run that succeeded."""
-        pipeline = Pipeline(self._finished)
+        pipeline = Pipeline(self._seconds)
         manifest = {
             "run_id": run_params["run_id"],
             "environment": run_params["env"],
             "pipelines": run_params["pipeline_names"] or ["__default__"],
-            "nodes": [node.name for node in self._finished],
+            "nodes": {node.name: round(seconds, 1) for node, seconds in self._seconds.items()},
             "seconds": round(time.time() - self._start, 1),
             "seed": self._parameters["history"]["seed"],
             "parameters": self._parameters,
@@ -54,8 +75,7 @@ class RunManifestHooks:
             "machine": f"{platform.system()} {platform.machine()}",
             "packages": {name: version(name) for name in PACKAGES},
         }
-        with whole_save(catalog.get("run_manifest")):
-            catalog.save("run_manifest", manifest)
+        catalog.save("run_manifest", manifest)
 
 
 def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
@@ -63,9 +83,10 @@ def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
     described = {}
     for name in sorted(names):
         dataset = catalog.get(name)
-        if isinstance(dataset, AbstractVersionedDataset) and dataset._version:
-            described[name] = f"version {dataset.resolve_load_version()}"
-        elif (file := file_of(dataset)) is not None:
+        file = local_path(dataset)
+        if isinstance(dataset, AbstractVersionedDataset) and (loaded := dataset.resolve_load_version()):
+            described[name] = f"version {loaded}"
+        elif file is not None and file.is_file():
             with file.open("rb") as stream:
                 described[name] = f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
     return described

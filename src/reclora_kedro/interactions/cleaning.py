@@ -4,10 +4,11 @@ from collections import Counter
 from typing import Any, Literal, Self, TypedDict
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 from reclora_kedro.interactions.schema import EVENT_KEY, comes_after_previous
+from reclora_kedro.parameters import Block
 
 
 class ReportRow(TypedDict):
@@ -18,11 +19,7 @@ class ReportRow(TypedDict):
     rule: str
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class InteractionColumns(_Block):
+class InteractionColumns(Block):
     """Where raw_interactions keeps each canonical column."""
 
     user_id: str = Field(description="column of the user's id")
@@ -35,7 +32,7 @@ class InteractionColumns(_Block):
     )
 
 
-class TextField(_Block):
+class TextField(Block):
     """One text field: a column of the raw table, or several indicator columns gathered under one name."""
 
     name: str = Field(description="name of the field in the canonical table")
@@ -64,7 +61,7 @@ def _distinct_names(fields: list[TextField], taken: set[str]) -> None:
         raise ValueError(f"fields need names of their own, but {repeated} occur twice or name a fixed column")
 
 
-class ItemColumns(_Block):
+class ItemColumns(Block):
     """Where raw_items keeps the id, the title and the text fields of an item."""
 
     item_id: str = Field(description="column of the item's id")
@@ -81,7 +78,7 @@ class ItemColumns(_Block):
         return self
 
 
-class UserColumns(_Block):
+class UserColumns(Block):
     """Where raw_users keeps the id and the profile fields of a user."""
 
     user_id: str = Field(description="column of the user's id")
@@ -93,7 +90,7 @@ class UserColumns(_Block):
         return self
 
 
-class IngestionConfig(_Block):
+class IngestionConfig(Block):
     """How raw tables become the canonical ones."""
 
     interactions: InteractionColumns

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 UNIX_UNITS = {"unix_seconds": 1, "unix_milliseconds": 1_000}
-"""Numeric timestamp formats, and their ticks a second."""
+"""Numeric timestamp formats, and their ticks per second."""
 
 BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
 """Control characters and line breaks: they would tear the lines of a prompt."""
@@ -89,7 +89,7 @@ Set `ingestion.interactions.item_id` to one of them.
         """Text as ``String``, one stripped line; an empty one counts as missing, and a whole float loses its ``.0``."""
         column = self._column(name, parameter)
         if column.dtype.is_nested():
-            self._refuse(column, parameter, "it must hold one value a row")
+            self._refuse(column, parameter, "it must hold one value per row")
         text = (column.cast(pl.Int64) if _is_whole(column) else column).cast(pl.String)
         return _stripped(text.str.replace_all(BREAKS, " "))
 

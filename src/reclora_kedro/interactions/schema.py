@@ -18,6 +18,16 @@ EVENT_KEY = ("timestamp", "user_id", "item_id")
 """What names one event, and the order of the canonical log."""
 
 
+def field_names(table: pl.DataFrame) -> list[str]:
+    """Text fields of canonical items or users: every column but ids and titles. A comma parts the values of one.
+
+    Examples:
+        >>> field_names(pl.DataFrame({"item_id": [7], "title": ["Heat"], "genres": ["Crime, Drama"]}))
+        ['genres']
+    """
+    return [name for name in table.columns if name not in ("user_id", "item_id", "title")]
+
+
 def comes_after_previous(key: Sequence[str]) -> pl.Expr:
     """Whether a row's key is greater than the previous row's, column by column; the first row's always is.
 
@@ -46,7 +56,7 @@ class Id(polars_engine.DataType):
 
 
 class Interactions(pa.DataFrameModel):
-    """The log: one row an event, unique by and sorted by (timestamp, user_id, item_id)."""
+    """The log: one row per event, unique by and sorted by (timestamp, user_id, item_id)."""
 
     user_id: Id
     item_id: Id
@@ -66,7 +76,7 @@ class Interactions(pa.DataFrameModel):
 
 
 class Items(pa.DataFrameModel):
-    """The items: one row an item, sorted by item_id; the row number is the item's index everywhere."""
+    """The items: one row per item, sorted by item_id; the row number is the item's index everywhere."""
 
     item_id: Id
     title: pl.String = pa.Field(str_length={"min_value": 1})
@@ -83,7 +93,7 @@ class Items(pa.DataFrameModel):
 
 
 class Users(pa.DataFrameModel):
-    """The users of the log: one row a user, sorted by user_id; the row number is the user's index everywhere."""
+    """The users of the log: one row per user, sorted by user_id; the row number is the user's index everywhere."""
 
     user_id: Id
 

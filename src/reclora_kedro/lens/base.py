@@ -1,37 +1,38 @@
-"""The lens interface: what a batch holds, what every CTR model offers, how a saved one comes back."""
+"""The lens interface: what a batch holds, what every CTR model offers, how a lens is saved and loaded."""
 
-import pkgutil
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes, StateKind
 from reclora_kedro.lens.layers import EntityEmbedding, distinct_indices, embedding_table, mean_pool
 
 
 @dataclass(frozen=True)
-class Behaviours:
+class History:
     """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length).
 
     Attributes:
-        item: item indices; any valid index where there is no behaviour.
+        item: item indices; any valid index where there is no event.
         rating: rating levels (dense ranks of the ratings of the log); any valid level where there is none.
-        mask: true where there is a behaviour.
+        mask: true where there is an event.
     """
 
     item: Tensor
     rating: Tensor
     mask: Tensor
 
-    def to(self, device: torch.device) -> "Behaviours":
-        """The same behaviours on another device."""
-        return Behaviours(self.item.to(device), self.rating.to(device), self.mask.to(device))
+    def to(self, device: torch.device) -> "History":
+        """The same events on another device."""
+        return History(self.item.to(device), self.rating.to(device), self.mask.to(device))
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class LensBatch:
     Attributes:
         user: user indices, shape (batch,).
         item: target item indices, shape (batch,).
-        recent_history: the user's last behaviours before the sample, whatever the target is.
-        long_history: the behaviours of `lens.long_history`, chosen by the target where it retrieves; without any
-            behaviour for lenses that don't read it.
+        recent_history: the user's last events before the sample, whatever the target is.
+        long_history: the events of `lens.long_history`, chosen by the target where it retrieves; without any
+            event for lenses that don't read it.
     """
 
     user: Tensor
     item: Tensor
-    recent_history: Behaviours
-    long_history: Behaviours
+    recent_history: History
+    long_history: History
 
     def to(self, device: torch.device) -> "LensBatch":
         """The same batch on another device."""
@@ -86,13 +87,13 @@ class Lens(nn.Module):
         self.item = EntityEmbedding(
             sizes.items, len(sizes.item_fields), sizes.item_width, sizes.item_values, dim, config.item_id_dropout
         )
-        self.behaviour_dim = self.item.output_dim
+        self.event_dim = self.item.output_dim
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
             self.rating = embedding_table(sizes.rating_levels, dim)
-            self.behaviour_dim += dim
+            self.event_dim += dim
 
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
-        """Adds the MLP over the fields and the output layer.
+        """Add the MLP over the fields and the output layer.
 
         Args:
             fields_dim: width of the fields state.
@@ -111,7 +112,7 @@ class Lens(nn.Module):
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The same for every target: the user's fields and the mean of the recent history. (batch, user_dim)."""
-        recent = self.embed_behaviours(batch.recent_history)
+        recent = self.embed_events(batch.recent_history)
         return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
@@ -122,12 +123,12 @@ class Lens(nn.Module):
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""
         return self.mlp(fields)
 
-    def embed_behaviours(self, behaviours: Behaviours) -> Tensor:
-        """The item's vectors, then the rating's, where ratings differ: (batch, length, behaviour_dim)."""
-        items = self.embed_items(behaviours.item)
+    def embed_events(self, events: History) -> Tensor:
+        """The item's vectors, then the rating's, where ratings differ: (batch, length, event_dim)."""
+        items = self.embed_items(events.item)
         if self.sizes.rating_levels == 1:
             return items
-        return torch.cat([items, self.rating(behaviours.rating)], dim=-1)
+        return torch.cat([items, self.rating(events.rating)], dim=-1)
 
     def embed_items(self, item: Tensor) -> Tensor:
         """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
@@ -177,27 +178,34 @@ class Lens(nn.Module):
             )
 
     def freeze(self) -> Self:
-        """Ends training for good: no gradients, and no live dropout."""
+        """End training for good: no gradients, and no live dropout."""
         return self.requires_grad_(False).eval()
+
+    def save(self, folder: Path) -> None:
+        """Write settings and weights to an existing folder."""
+        settings = {"lens": self.config.model_dump(mode="json"), "sizes": self.sizes.model_dump(mode="json")}
+        (folder / "lens.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+        save_file(self.state_dict(), folder / "lens.safetensors")
 
 
 def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
     """The lens `config.model` with fresh weights and empty code tables."""
-    return pkgutil.resolve_name(LENSES[config.model])(config, sizes)
+    module = import_module(f"reclora_kedro.lens.models.{config.model}")
+    [model] = [
+        part
+        for part in vars(module).values()
+        if isinstance(part, type) and issubclass(part, Lens) and part.__module__ == module.__name__
+    ]
+    return model(config, sizes)
 
 
-def dump_lens(lens: Lens) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `load_lens` needs to bring the lens back: a JSON-ready config, and its tensors by name."""
-    config = {"lens": lens.config.model_dump(mode="json"), "sizes": lens.sizes.model_dump(mode="json")}
-    return config, lens.state_dict()
-
-
-def load_lens(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Lens:
-    """The frozen lens that `dump_lens` wrote down; its scores are the same to the last bit.
+def load_lens(folder: Path) -> Lens:
+    """The frozen lens that `Lens.save` wrote; its scores are the same to the last bit.
 
     Raises:
         RuntimeError: the weights are those of another lens; names every missing, surplus and misshapen tensor.
     """
-    lens = build_lens(LensConfig(**config["lens"]), LensSizes(**config["sizes"]))
-    lens.load_state_dict(weights)
+    settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
+    lens = build_lens(LensConfig(**settings["lens"]), LensSizes(**settings["sizes"]))
+    lens.load_state_dict(load_file(folder / "lens.safetensors"))
     return lens.freeze()

@@ -2,22 +2,21 @@
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
+from reclora_kedro.parameters import Block
 
 StateKind = Literal["target", "user", "fields"]
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
 
 
-class LensConfig(BaseModel):
+class LensConfig(Block):
     """Architecture and training of the lens."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str = Field(description="name of the lens, one of LENSES")
-    recent_length: int = Field(ge=1, description="most behaviours of the recent history")
+    recent_length: int = Field(ge=1, description="most events of the recent history")
     long_history: WindowConfig = Field(description="the history that sim and twin read")
     embedding_dim: int = Field(ge=1, description="width of each embedding")
     attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
@@ -29,7 +28,7 @@ class LensConfig(BaseModel):
     field_min_count: int = Field(ge=1, description="training users (items) that must share a field value")
     learning_rate: float = Field(gt=0, description="AdamW learning rate")
     weight_decay: float = Field(ge=0, description="AdamW weight decay")
-    batch_size: int = Field(ge=1, description="rows a step")
+    batch_size: int = Field(ge=1, description="rows per step")
     max_epochs: int = Field(ge=1, description="most passes over the training rows")
     patience: int = Field(ge=1, description="epochs without a better validation AUC before training stops")
     seed: int = Field(ge=0, description="seed of initialisation, shuffling and dropout")
@@ -43,10 +42,8 @@ class LensConfig(BaseModel):
         return model
 
 
-class LensSizes(BaseModel):
+class LensSizes(Block):
     """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     users: int
     user_fields: tuple[str, ...]

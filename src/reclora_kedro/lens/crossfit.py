@@ -10,27 +10,27 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.features import LensRows
-from reclora_kedro.lens.training import refit_lens, score_rows
+from reclora_kedro.lens.states import lens_states
+from reclora_kedro.lens.training import refit_lens
+from reclora_kedro.parameters import Block
 
 Records = list[dict[str, Any]]
 
-MAP_ROWS = 10_000  # validation rows that a map between two lenses is fitted and tested on, at most
+MAP_ROWS = 10_000  # validation samples that a map between two lenses is fitted and tested on, at most
 MAP_PENALTIES = np.logspace(-3, 3, 7)  # of which the map takes the one with the least leave-one-out error
 
 
-class FewShotConfig(BaseModel):
+class FewShotConfig(Block):
     """What gates see of the lens while they learn."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     lens_states: Literal["in_sample", "cross_fitted"] = Field(
         description="in_sample: of the lens itself; cross_fitted: of lenses trained without the row"
@@ -38,73 +38,63 @@ class FewShotConfig(BaseModel):
     folds: int = Field(ge=2, description="parts of the few-shot rows, each left out of one lens (cross_fitted)")
 
 
-def prompt_row_states(
-    lens: Lens,
-    rows: LensRows,
-    samples: pl.DataFrame,
-    prompt_rows: pl.DataFrame,
-    training_log: pl.DataFrame,
-    config: FewShotConfig,
+def few_shot_states(
+    lens: Lens, log: InteractionLog, states: dict[str, Tensor], training_log: pl.DataFrame, config: FewShotConfig
 ) -> tuple[dict[str, Tensor], Records]:
-    """States of every kind and logits of the prompt rows; those of the few-shot rows as configured.
+    """States of the few-shot samples as gates learn from them: the lens's own, or cross-fitted.
 
     Args:
         lens: the trained lens.
-        rows: all samples, as the lens reads them.
-        samples: the samples table, all splits.
-        prompt_rows: row and use of each prompt.
-        training_log: the lens's, one row an epoch.
-        config: where the states of the few-shot rows come from.
+        log: the log that it was trained on.
+        states: the lens's own states of the few-shot samples, see `lens_states`.
+        training_log: the lens's, one row per epoch.
+        config: where the states come from.
 
     Returns:
-        `row`, int64, and float32 states by kind and `logit`, in the order of `prompt_rows`; and a report. Its first
-        record is of all few-shot rows: fold (all), rows, in_sample_auc, cross_fitted_auc (null for in_sample), and
-        validation_auc, what new rows get. The others are those of `cross_fit`.
+        Row, states by kind and ``logit``, in the order of `states`; and a report. Its first record is of all few-shot
+        samples: fold (all), rows, in_sample_auc, cross_fitted_auc (null for in_sample), and validation_auc, what new
+        samples get. The others are those of `cross_fit`.
     """
-    row = prompt_rows["row"].cast(pl.Int64).to_numpy()
-    states, _ = score_rows(lens, rows, row)
-    places = np.flatnonzero((prompt_rows["use"] == "few_shot").to_numpy())
-    labels = samples["label"].to_numpy()[row[places]]
+    rows = states["row"].numpy()
+    labels = log.samples["label"].to_numpy()[rows]
     summary = {
         "fold": "all",
-        "rows": len(places),
-        "in_sample_auc": float(roc_auc_score(labels, states["logit"][places])),
+        "rows": len(rows),
+        "in_sample_auc": float(roc_auc_score(labels, states["logit"])),
         "cross_fitted_auc": None,
         "validation_auc": training_log["validation_auc"].max(),
     }
-    folds: Records = []
-    if config.lens_states == "cross_fitted":
-        best_epoch = int(training_log["validation_auc"].arg_max() or 0) + 1
-        fitted, folds = cross_fit(lens, rows, samples, row[places], best_epoch, config.folds)
-        summary["cross_fitted_auc"] = float(roc_auc_score(labels, fitted["logit"]))
-        for name, state in fitted.items():
-            states[name][places] = state
-    return {"row": torch.tensor(row), **states}, [summary, *folds]
+    if config.lens_states == "in_sample":
+        return states, [summary]
+    best_epoch = int(training_log["validation_auc"].arg_max() or 0) + 1
+    fitted, folds = cross_fit(lens, log, rows, best_epoch, config.folds)
+    summary["cross_fitted_auc"] = float(roc_auc_score(labels, fitted["logit"]))
+    return {"row": states["row"], **fitted}, [summary, *folds]
 
 
 def cross_fit(
-    lens: Lens, rows: LensRows, samples: pl.DataFrame, few_shot: np.ndarray, epochs: int, folds: int
+    lens: Lens, log: InteractionLog, few_shot: np.ndarray, epochs: int, folds: int
 ) -> tuple[dict[str, Tensor], Records]:
-    """States and logits of the few-shot rows, each from a lens trained on all training rows but those of its fold.
+    """States and logits of the few-shot samples, each from a lens trained on all training samples but its fold's.
 
     Folds are drawn by the lens's seed, whatever the labels. A fold's lens has hidden units of its own, so its states
-    are brought into the space of `lens` by `align_states`, on validation rows, which neither lens learned from.
+    are brought into the space of `lens` by `align_states`, on validation samples, which neither lens learned from.
 
     Args:
-        lens: the lens of all training rows.
-        rows: all samples, as the lens reads them.
-        samples: the samples table, all splits.
-        few_shot: numbers of training rows, shape (n,).
-        epochs: passes over the training rows.
-        folds: parts of the few-shot rows, at most n.
+        lens: the lens of all training samples.
+        log: the log that it was trained on.
+        few_shot: row numbers of training samples, shape (n,).
+        epochs: passes over the training samples.
+        folds: parts of the few-shot samples, at most n.
 
     Returns:
         Float32 states by kind, shape (n, state_dim(kind)), and `logit`, shape (n,), which stays the fold's lens's own;
-        and one record a fold: fold, rows, validation_auc (of the fold's lens), and for each kind of state `<kind>_r2`,
-        the share of the variance of `lens`'s states that the map explains on validation rows that it was not fitted on.
+        and one record per fold: fold, rows, validation_auc (of the fold's lens), and for each kind of state
+        `<kind>_r2`, the share of the variance of `lens`'s states that the map explains on validation samples that it
+        was not fitted on.
 
     Raises:
-        ValueError: there are more folds than few-shot rows.
+        ValueError: there are more folds than few-shot samples.
     """
     if folds > len(few_shot):
         raise ValueError(
@@ -112,21 +102,21 @@ def cross_fit(
             "raise history.prompt_rows.few_shot"
         )
     fold_of = np.random.default_rng(lens.config.seed).permutation(len(few_shot)) % folds
-    unseen = _some_validation_rows(samples)
-    unseen_labels = samples["label"].to_numpy()[unseen]
-    target, _ = score_rows(lens, rows, unseen)
-    states = {kind: torch.empty(len(few_shot), *state.shape[1:]) for kind, state in target.items()}
+    validation = log.rows_in("validation")
+    unseen = validation[np.linspace(0, len(validation) - 1, min(len(validation), MAP_ROWS)).astype(int)]
+    unseen_labels = log.samples["label"].to_numpy()[unseen]
+    target = lens_states(lens, log, unseen)
+    states = {kind: torch.empty(len(few_shot), *state.shape[1:]) for kind, state in target.items() if kind != "row"}
     records: Records = []
     for fold in range(folds):
         inside = np.flatnonzero(fold_of == fold)
-        other = refit_lens(lens, rows, samples, few_shot[inside], epochs)
-        found, _ = score_rows(other, rows, few_shot[inside])
-        source, _ = score_rows(other, rows, unseen)
+        other = refit_lens(lens, log, few_shot[inside], epochs)
+        found, source = lens_states(other, log, few_shot[inside]), lens_states(other, log, unseen)
         fits = {}
         for kind in lens.state_kinds:
             found[kind], fits[f"{kind}_r2"] = align_states(found[kind], source[kind], target[kind])
-        for name, state in found.items():
-            states[name][inside] = state
+        for name, state in states.items():
+            state[inside] = found[name]
         auc = float(roc_auc_score(unseen_labels, source["logit"]))
         records.append({"fold": str(fold + 1), "rows": len(inside), "validation_auc": auc, **fits})
     return states, records
@@ -160,9 +150,3 @@ def align_states(states: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor
 
     fit = r2_score(y[tests], mapped(x[tests]), multioutput="variance_weighted")
     return torch.from_numpy(mapped(states.double().numpy())).float(), float(fit)
-
-
-def _some_validation_rows(samples: pl.DataFrame) -> np.ndarray:
-    """All validation rows or, of many, as many as a map needs, evenly spread over time."""
-    rows = np.flatnonzero((samples["split"] == "validation").to_numpy())
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), MAP_ROWS)).astype(int)]

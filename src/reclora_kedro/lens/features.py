@@ -1,4 +1,4 @@
-"""From canonical tables and index arrays to code tables and batches of indices."""
+"""From the log to what a lens reads: code tables of users and items, and batches of samples as indices."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from reclora_kedro.histories.feedback import NOT_FIELDS
-from reclora_kedro.histories.retrieval import WindowConfig, assemble_history, recent_events
-from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.lens.base import Behaviours, LensBatch
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.interactions.schema import field_names
+from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
@@ -53,7 +54,7 @@ def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> En
         >>> codes.id_codes.tolist()
         [1, 2, 0]
     """
-    fields = [name for name in table.columns if name not in NOT_FIELDS]
+    fields = field_names(table)
     entries = (
         table.select(pl.int_range(pl.len()).alias("row"), pl.Series("seen", seen), *fields)
         .unpivot(fields, index=["row", "seen"], variable_name="field", value_name="value")
@@ -82,60 +83,61 @@ def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> En
     )
 
 
-class LensRows:
-    """Makes batches of sample rows; histories are gathered, or retrieved, as batches are made.
+class LensLoader:
+    """Makes batches of a log's samples for a lens; histories are gathered, or retrieved, as batches are made.
 
-    A sample is a position in its user's sequence: nothing here grows with rows times history length. Retrieval works on
-    as many rows at once as `WINDOW_EVENTS` allows, since it is faster the more rows of a user it sees.
+    A sample is a position in its user's sequence: nothing here grows with samples times history length. Retrieval works
+    on as many samples at once as `WINDOW_EVENTS` allows, since it is faster the more samples of a user it sees.
 
     Args:
-        samples: the samples table; a row's number is its place.
-        sequences: every user's events.
-        item_embeddings: semantic vectors by item index, shape (items, d), that retrieval compares.
-        recent_length: most behaviours of the recent history.
-        long_history: kind and length of the long history; None leaves it empty.
+        log: the log, with item embeddings where the lens reads a retrieved history.
+        lens: the lens that reads the batches.
+        long_history: whether to make the long history for a lens that reads one.
+
+    Raises:
+        MismatchError: the lens knows other users or items than the log.
     """
 
-    def __init__(
-        self,
-        samples: pl.DataFrame,
-        sequences: Sequences,
-        item_embeddings: np.ndarray,
-        recent_length: int,
-        long_history: WindowConfig | None,
-    ) -> None:
-        self._samples = samples.select("user_index", "item_index", "history_end")
-        self._sequences = sequences
-        self._item_embeddings = item_embeddings
-        self._recent_length = recent_length
-        self._long_history = long_history
+    def __init__(self, log: InteractionLog, lens: Lens, long_history: bool = True) -> None:
+        for entity, found, known in (("users", log.users, lens.sizes.users), ("items", log.items, lens.sizes.items)):
+            if found.height != known:
+                raise MismatchError(
+                    f"The log has {found.height} {entity}, but the lens knows {known}: they stem from different runs.",
+                    "log",
+                    "lens",
+                )
+        self._log = log
+        self._samples = log.samples.select("user_index", "item_index", "history_end")
+        self._recent_length = lens.config.recent_length
+        self._long_history = lens.config.long_history if long_history and lens.reads_long_history else None
 
     def batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """The samples with these row numbers, in their order, `size` at a time, on the CPU; each with its numbers."""
+        sequences = self._log.sequences
         longest = max(self._recent_length, self._long_history.k if self._long_history else 0)
-        longest = min(longest, int(np.diff(self._sequences.offsets).max()))
+        longest = min(longest, int(np.diff(sequences.offsets).max()))
         for chunk in _in_parts(rows, size * max(1, WINDOW_EVENTS // (size * longest))):
             samples = self._samples[chunk]
-            recent = recent_events(samples, self._sequences, self._recent_length)
+            recent = recent_events(samples, sequences, self._recent_length)
             if self._long_history is None:
                 long = np.full((len(chunk), 1), -1)
             else:
-                long = assemble_history(samples, self._sequences, self._item_embeddings, self._long_history)
+                long = self._log.histories(samples, self._long_history)
             user, item = (torch.tensor(samples[name].to_numpy()).long() for name in ("user_index", "item_index"))
             for part in _in_parts(np.arange(len(chunk)), size):
-                behaviours = (self._behaviours(events[part]) for events in (recent, long))
-                yield chunk[part], LensBatch(user[part], item[part], *behaviours)
+                histories = (self._history(events[part]) for events in (recent, long))
+                yield chunk[part], LensBatch(user[part], item[part], *histories)
 
-    def _behaviours(self, events: np.ndarray) -> Behaviours:
+    def _history(self, events: np.ndarray) -> History:
         mask = events >= 0
         longest = max(1, int(mask.sum(axis=1).max()))
         events, mask = np.where(mask, events, 0)[:, :longest], mask[:, :longest]
-        return Behaviours(
-            item=torch.from_numpy(self._sequences.item_index[events]).long(),
-            rating=torch.from_numpy(self._sequences.rating_level[events]).long(),
+        return History(
+            item=torch.from_numpy(self._log.sequences.item_index[events]).long(),
+            rating=torch.from_numpy(self._log.sequences.rating_level[events]).long(),
             mask=torch.from_numpy(mask),
         )
 
 
 def _in_parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return np.split(rows, range(size, len(rows), size))
+    return np.split(rows, range(size, len(rows), size)) if len(rows) else []

@@ -18,7 +18,7 @@ def embedding_table(rows: int, dim: int) -> nn.Embedding:
 
 
 class EntityEmbedding(nn.Module):
-    """Embeds users (or items) by index: the id's own vector, then one vector a categorical field.
+    """Embeds users (or items) by index: the id's own vector, then one vector per categorical field.
 
     A field with several values is the mean of their vectors; a field without any is zero. While training, ids
     are shown as the unknown id at a rate, so that users (items) who come later find a trained vector there.
@@ -66,7 +66,7 @@ def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The distinct values of an index tensor, ascending, and each entry's place among them.
 
     The result of `index.unique(return_inverse=True)`; marking a table of all items takes less time than sorting the
-    behaviours of a batch, of which there are many.
+    events of a batch, of which there are many.
 
     Args:
         index: indices below `count`, any shape.
@@ -82,65 +82,65 @@ def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return present.nonzero().squeeze(1), (present.cumsum(0) - 1)[index]
 
 
-def mean_pool(behaviours: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the unmasked behaviours, zero without any: (batch, length, dim) to (batch, dim)."""
-    return (mean_weights(mask).unsqueeze(1) @ behaviours).squeeze(1)
+def mean_pool(events: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the unmasked events, zero without any: (batch, length, dim) to (batch, dim)."""
+    return (mean_weights(mask).unsqueeze(1) @ events).squeeze(1)
 
 
 def mean_weights(mask: Tensor) -> Tensor:
-    """Equal weights of the unmasked behaviours, which sum to one where there are any: (batch, length)."""
+    """Equal weights of the unmasked events, which sum to one where there are any: (batch, length)."""
     return mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
 class TargetAttention(nn.Module):
-    """Attention of a target item over behaviours (DIN, Zhou et al. 2018, equation 3).
+    """Attention of a target item over events (DIN, Zhou et al. 2018, equation 3).
 
-    Weights are a masked softmax over a small MLP of (target, behaviour, target ∘ behaviour). Masked behaviours
-    get a weight of exactly zero; a history without any behaviour gives a zero vector.
+    Weights are a masked softmax over a small MLP of (target, event, target ∘ event). Masked events
+    get a weight of exactly zero; a history without any event gives a zero vector.
 
     Args:
-        target_dim: width of the target's vector; a behaviour starts with its item's vector of the same width.
-        behaviour_dim: width of a behaviour's vector.
+        target_dim: width of the target's vector; an event starts with its item's vector of the same width.
+        event_dim: width of an event's vector.
         hidden_dim: hidden width of the MLP.
     """
 
-    def __init__(self, target_dim: int, behaviour_dim: int, hidden_dim: int) -> None:
+    def __init__(self, target_dim: int, event_dim: int, hidden_dim: int) -> None:
         super().__init__()
         self.target_dim = target_dim
-        # One linear layer over (target, behaviour, target ∘ item), in three: the target's part is the same for
-        # all behaviours of a sample and need not be computed, or copied, for each.
+        # One linear layer over (target, event, target ∘ item), in three: the target's part is the same for
+        # all events of a sample and need not be computed, or copied, for each.
         self.of_target = nn.Linear(target_dim, hidden_dim)
-        self.of_behaviour = nn.Linear(behaviour_dim, hidden_dim, bias=False)
+        self.of_event = nn.Linear(event_dim, hidden_dim, bias=False)
         self.of_product = nn.Linear(target_dim, hidden_dim, bias=False)
         self.score = nn.Linear(hidden_dim, 1)
 
-    def forward(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> Tensor:
-        """Pools behaviours (batch, length, behaviour_dim) for targets (batch, target_dim): (batch, behaviour_dim)."""
-        return (self.weights(target, behaviours, mask).unsqueeze(1) @ behaviours).squeeze(1)
+    def forward(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """Pools events (batch, length, event_dim) for targets (batch, target_dim): (batch, event_dim)."""
+        return (self.weights(target, events, mask).unsqueeze(1) @ events).squeeze(1)
 
-    def weights(self, target: Tensor, behaviours: Tensor, mask: Tensor) -> Tensor:
-        """What each behaviour counts for the target, which sums to one where there are any: (batch, length)."""
-        # W (target ∘ item) = (W diag(target)) item: both parts that see a behaviour are one matrix a sample, which is
-        # smaller than the behaviours are.
+    def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
+        """What each event counts for the target, which sums to one where there are any: (batch, length)."""
+        # W (target ∘ item) = (W diag(target)) item: both parts that see an event are one matrix per sample, which is
+        # smaller than the events are.
         of_product = functional.pad(
-            self.of_product.weight * target.unsqueeze(1), (0, behaviours.shape[-1] - self.target_dim)
+            self.of_product.weight * target.unsqueeze(1), (0, events.shape[-1] - self.target_dim)
         )
-        of_both = (self.of_behaviour.weight + of_product).transpose(1, 2)
-        hidden = torch.baddbmm(self.of_target(target).unsqueeze(1), behaviours, of_both)
+        of_both = (self.of_event.weight + of_product).transpose(1, 2)
+        hidden = torch.baddbmm(self.of_target(target).unsqueeze(1), events, of_both)
         scores = self.score(torch.relu(hidden)).squeeze(-1)
         # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
         return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
 
 
-def last_behaviour(states: Tensor, mask: Tensor) -> Tensor:
-    """The state of the last unmasked behaviour, zero without any: (batch, length, dim) to (batch, dim)."""
+def last_event(states: Tensor, mask: Tensor) -> Tensor:
+    """The state of the last unmasked event, zero without any: (batch, length, dim) to (batch, dim)."""
     count = mask.sum(dim=1)
     last = states[torch.arange(len(states), device=states.device), (count - 1).clamp(min=0)]
     return last * (count > 0).unsqueeze(-1)
 
 
 def recency(mask: Tensor, limit: int) -> Tensor:
-    """How many behaviours came after each: 0 for the last one, at most `limit` - 1; shape (batch, length).
+    """How many events came after each: 0 for the last one, at most `limit` - 1; shape (batch, length).
 
     Examples:
         >>> recency(torch.tensor([[True, True, True], [True, False, False]]), limit=2)

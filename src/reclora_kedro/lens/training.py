@@ -1,8 +1,7 @@
-"""Training of a lens on all training rows, and what it says about given rows."""
+"""Training of a lens on all training samples."""
 
 import copy
 import time
-from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -12,67 +11,62 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.lens.base import Lens, LensBatch, build_lens
+from reclora_kedro.devices import choose_device
+from reclora_kedro.errors import require_both_classes
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.features import LensRows, encode_entities
+from reclora_kedro.lens.features import LensLoader, encode_entities
 from reclora_kedro.lens.layers import UNKNOWN_ID
-from reclora_kedro.llm.devices import choose_device
 
-SCORING_BATCH_ROWS = 2048
+SCORING_BATCH_SIZE = 2048
 
 
-def fit_lens(
-    samples: pl.DataFrame,
-    sequences: Sequences,
-    item_embeddings: np.ndarray,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    config: LensConfig,
-) -> tuple[Lens, pl.DataFrame]:
-    """Trains a lens on the training rows and keeps the epoch with the best validation AUC.
+def fit_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
+    """Train a lens on the training samples and keep the epoch with the best validation AUC.
 
     Args:
-        samples: the samples table, all splits.
-        sequences: every user's events.
-        item_embeddings: semantic vectors by item index, shape (items, d), that retrieval compares.
-        items: canonical items, by item index.
-        users: canonical users, by user index.
+        log: the log, with item embeddings where the lens reads a retrieved history.
         config: settings of the lens.
 
     Returns:
-        The frozen lens on the CPU, and its training log with one row an epoch.
+        The frozen lens on the CPU, and its training log with one row per epoch.
 
     Raises:
-        ValueError: the training or validation split holds one class, or `item_embeddings` has not one row an item.
+        ValueError: the training or validation split holds one class.
     """
-    _require_both_classes(samples)
+    for split in ("train", "validation"):
+        labels = log.samples.filter(pl.col("split") == split)["label"]
+        require_both_classes(
+            int(labels.sum()),
+            len(labels),
+            f"the {split} split of the samples",
+            "Change history.split, or move the label threshold of ingestion.",
+        )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        lens = _fresh_lens(samples, sequences, items, users, config)
-        rows = rows_of(lens, samples, sequences, item_embeddings)
-        log = _train(lens, rows, samples)
-    return lens.cpu().freeze(), log
+        lens = _fresh_lens(log, config)
+        training_log = _train(lens, log)
+    return lens.cpu().freeze(), training_log
 
 
-def refit_lens(lens: Lens, rows: LensRows, samples: pl.DataFrame, left_out: np.ndarray, epochs: int) -> Lens:
-    """Trains a lens anew as it was trained, same seed and order of rows, but without some of the training rows.
+def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: int) -> Lens:
+    """Train a lens anew as it was trained, same seed and order of samples, but without some of the training samples.
 
-    A user or item that only those rows hold is unknown to it, as to any lens that never saw them. Without rows left
-    out, and with the lens's own number of epochs, it is the same lens.
+    A user or item that only those samples hold is unknown to it, as to any lens that never saw them. Without samples
+    left out, and with the lens's own number of epochs, it is the same lens.
 
     Args:
         lens: the trained lens.
-        rows: all samples, as the lens reads them.
-        samples: the samples table, all splits.
-        left_out: numbers of training rows, shape (n,).
-        epochs: passes over the training rows.
+        log: the log that it was trained on.
+        left_out: row numbers of training samples, shape (n,).
+        epochs: passes over the training samples.
 
     Returns:
         The frozen lens.
     """
-    train = _rows_in(samples, "train")
-    kept = samples[np.setdiff1d(train, left_out)]
+    train = log.rows_in("train")
+    kept = log.samples[np.setdiff1d(train, left_out)]
     device = choose_device(lens.config.device)
     with torch.random.fork_rng():
         torch.manual_seed(lens.config.seed)
@@ -81,57 +75,30 @@ def refit_lens(lens: Lens, rows: LensRows, samples: pl.DataFrame, left_out: np.n
             seen = torch.from_numpy(_seen(kept[index], len(old.id_codes)))
             new.id_codes.copy_(old.id_codes.cpu().where(seen, UNKNOWN_ID))
             new.field_codes.copy_(old.field_codes)
-        fresh.to(device)
-        labels, optimizer = _labels(samples), _optimizer(fresh)
+        training = _Training(fresh.to(device), log, device)
         with tqdm(total=epochs * kept.height, desc="lens without a fold", unit=" rows", disable=None) as progress:
             for _ in range(epochs):
                 shuffled = _shuffle(train)
-                shuffled = shuffled[~np.isin(shuffled, left_out)]
-                _train_epoch(fresh, rows, shuffled, labels, optimizer, device, progress)
+                training.epoch(shuffled[~np.isin(shuffled, left_out)], progress)
     return fresh.freeze()
 
 
-def rows_of(lens: Lens, samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray) -> LensRows:
-    """The samples as this lens reads them.
-
-    Raises:
-        ValueError: `item_embeddings` has not one row an item.
-    """
-    if len(item_embeddings) != lens.sizes.items:
-        raise ValueError(
-            f"item_embeddings has {len(item_embeddings)} rows, but the lens knows {lens.sizes.items} items: they stem "
-            "from different runs; run the history and lens pipelines again, `kedro run --pipelines history,lens`"
-        )
-    long_history = lens.config.long_history if lens.reads_long_history else None
-    return LensRows(samples, sequences, item_embeddings, lens.config.recent_length, long_history)
-
-
-def _require_both_classes(samples: pl.DataFrame) -> None:
-    for split in ("train", "validation"):
-        labels = samples.filter(pl.col("split") == split)["label"]
-        if labels.n_unique() < 2:
-            raise ValueError(
-                f"samples: the {split} split has {len(labels)} rows with labels {labels.unique().to_list()}; the lens "
-                "needs liked and disliked ones: check the label threshold and the split shares of the history step"
-            )
-
-
-def _fresh_lens(
-    samples: pl.DataFrame, sequences: Sequences, items: pl.DataFrame, users: pl.DataFrame, config: LensConfig
-) -> Lens:
-    train = samples.filter(pl.col("split") == "train")
-    user_codes = encode_entities(users, _seen(train["user_index"], users.height), config.field_min_count)
-    item_codes = encode_entities(items, _seen(train["item_index"], items.height), config.field_min_count)
+def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
+    train = log.samples.filter(pl.col("split") == "train")
+    user_codes, item_codes = (
+        encode_entities(table, _seen(train[index], table.height), config.field_min_count)
+        for table, index in ((log.users, "user_index"), (log.items, "item_index"))
+    )
     sizes = LensSizes(
-        users=users.height,
+        users=log.users.height,
         user_fields=tuple(user_codes.fields),
         user_width=user_codes.field_codes.shape[-1],
         user_values=user_codes.values,
-        items=items.height,
+        items=log.items.height,
         item_fields=tuple(item_codes.fields),
         item_width=item_codes.field_codes.shape[-1],
         item_values=item_codes.values,
-        rating_levels=int(sequences.rating_level.max()) + 1,
+        rating_levels=int(log.sequences.rating_level.max()) + 1,
     )
     lens = build_lens(config, sizes)
     for entity, codes in ((lens.user, user_codes), (lens.item, item_codes)):
@@ -144,21 +111,18 @@ def _seen(index: pl.Series, count: int) -> np.ndarray:
     return np.bincount(index.to_numpy(), minlength=count) > 0
 
 
-def _train(lens: Lens, rows: LensRows, samples: pl.DataFrame) -> pl.DataFrame:
+def _train(lens: Lens, log: InteractionLog) -> pl.DataFrame:
     config, device = lens.config, choose_device(lens.config.device)
-    lens.to(device)
-    train, validation = (_rows_in(samples, split) for split in ("train", "validation"))
-    labels, optimizer = _labels(samples), _optimizer(lens)
-    log: list[dict[str, float]] = []
+    training = _Training(lens.to(device), log, device)
+    train, validation = log.rows_in("train"), log.rows_in("validation")
+    epochs: list[dict[str, float]] = []
     best_epoch, best_auc, best_weights = 0, 0.0, lens.state_dict()
     started = time.perf_counter()
     with tqdm(total=config.max_epochs * len(train), desc="lens", unit=" rows", disable=None) as progress:
         for epoch in range(1, config.max_epochs + 1):
-            train_loss = _train_epoch(lens, rows, _shuffle(train), labels, optimizer, device, progress)
-            logits = _in_batches(lens.eval(), rows, validation, device)
-            auc = float(roc_auc_score(labels[validation], logits))
-            validation_loss = functional.binary_cross_entropy_with_logits(logits, labels[validation]).item()
-            log.append(
+            train_loss = training.epoch(_shuffle(train), progress)
+            auc, validation_loss = training.validate(validation)
+            epochs.append(
                 {
                     "rows": epoch * len(train),
                     "train_loss": train_loss,
@@ -173,80 +137,43 @@ def _train(lens: Lens, rows: LensRows, samples: pl.DataFrame) -> pl.DataFrame:
             elif epoch - best_epoch >= config.patience:
                 break
     lens.load_state_dict(best_weights)
-    return pl.DataFrame(log)
-
-
-def _rows_in(samples: pl.DataFrame, split: str) -> np.ndarray:
-    return np.flatnonzero((samples["split"] == split).to_numpy())
-
-
-def _labels(samples: pl.DataFrame) -> Tensor:
-    return torch.tensor(samples["label"].to_numpy(), dtype=torch.float32)
-
-
-def _optimizer(lens: Lens) -> torch.optim.Optimizer:
-    config = lens.config
-    return torch.optim.AdamW(lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    return pl.DataFrame(epochs)
 
 
 def _shuffle(train: np.ndarray) -> np.ndarray:
     return train[torch.randperm(len(train)).numpy()]
 
 
-def _train_epoch(
-    lens: Lens,
-    rows: LensRows,
-    shuffled: np.ndarray,
-    labels: Tensor,
-    optimizer: torch.optim.Optimizer,
-    device: torch.device,
-    progress: tqdm,
-) -> float:
-    lens.train()
-    total_loss = torch.zeros((), device=device)
-    for batch_rows, batch in rows.batches(shuffled, lens.config.batch_size):
-        logits = lens(batch.to(device))
-        loss = functional.binary_cross_entropy_with_logits(logits, labels[batch_rows].to(device))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total_loss += loss.detach() * len(batch_rows)
-        progress.update(len(batch_rows))
-    return total_loss.item() / len(shuffled)
+class _Training:
+    """A lens on its device, with its batches, labels and optimiser."""
 
+    def __init__(self, lens: Lens, log: InteractionLog, device: torch.device) -> None:
+        config = lens.config
+        self.lens, self.device, self.loader = lens, device, LensLoader(log, lens)
+        self.labels = torch.tensor(log.samples["label"].to_numpy(), dtype=torch.float32)
+        self.optimizer = torch.optim.AdamW(
+            lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
 
-def score_rows(lens: Lens, rows: LensRows, chosen: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
-    """States and scores of chosen samples.
+    def epoch(self, shuffled: np.ndarray, progress: tqdm) -> float:
+        """One pass over the samples in this order; return the mean loss."""
+        self.lens.train()
+        total_loss = torch.zeros((), device=self.device)
+        for rows, batch in self.loader.batches(shuffled, self.lens.config.batch_size):
+            logits = self.lens(batch.to(self.device))
+            loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows].to(self.device))
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total_loss += loss.detach() * len(rows)
+            progress.update(len(rows))
+        return total_loss.item() / len(shuffled)
 
-    Args:
-        lens: a frozen lens; it runs on `lens.config.device`.
-        rows: all samples.
-        chosen: row numbers, shape (n,).
-
-    Returns:
-        Float32 states by kind, each of shape (n, state_dim(kind)), with the logits as ``logit``, shape (n,); and
-        float64 probabilities of a like, shape (n,); all on the CPU.
-    """
-    device = choose_device(lens.config.device)
-    lens.to(device)
-    parts = [_describe(lens, batch.to(device)) for _, batch in rows.batches(chosen, SCORING_BATCH_ROWS)]
-    states = {kind: torch.cat([part[kind] for part in parts]) for kind in (*lens.state_kinds, "logit")}
-    return states, torch.sigmoid(states["logit"].double())
-
-
-@torch.inference_mode()
-def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
-    """States of every kind, and ``logit``, on the CPU; each is computed from the one before it."""
-    fields = lens.states(batch, "fields")
-    target = lens.interact(fields)
-    states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
-    if "user" in lens.state_kinds:
-        states["user"] = lens.states(batch, "user")
-    return {kind: state.cpu() for kind, state in states.items()}
-
-
-@torch.inference_mode()
-def _in_batches(
-    compute: Callable[[LensBatch], Tensor], rows: LensRows, chosen: np.ndarray, device: torch.device
-) -> Tensor:
-    return torch.cat([compute(batch.to(device)).cpu() for _, batch in rows.batches(chosen, SCORING_BATCH_ROWS)])
+    @torch.inference_mode()
+    def validate(self, rows: np.ndarray) -> tuple[float, float]:
+        """AUC and log loss of these samples."""
+        self.lens.eval()
+        batches = self.loader.batches(rows, SCORING_BATCH_SIZE)
+        logits: Tensor = torch.cat([self.lens(batch.to(self.device)).cpu() for _, batch in batches])
+        loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows]).item()
+        return float(roc_auc_score(self.labels[rows], logits)), loss

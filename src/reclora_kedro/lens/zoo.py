@@ -1,26 +1,25 @@
-"""The lens zoo: several lenses trained on the same split, seed by seed, and compared."""
+"""The lens zoo: several lenses trained on the same split, once per seed, and compared."""
 
 from typing import Any
 
-import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from sklearn.metrics import log_loss, roc_auc_score
 
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.lens.training import fit_lens, rows_of, score_rows
+from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.parameters import Block
 
 Records = list[dict[str, Any]]
 SCORED_SPLITS = ("validation", "test")
 
 
-class LensZooConfig(BaseModel):
+class LensZooConfig(Block):
     """Which lenses are compared, and how often each is trained."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    seeds: tuple[int, ...] = Field(min_length=1, description="each lens is trained once a seed")
+    seeds: tuple[int, ...] = Field(min_length=1, description="each lens is trained once per seed")
     lenses: dict[str, dict[str, Any] | None] = Field(
         description="by name, what differs from the `lens` parameters; null: dropped"
     )
@@ -35,51 +34,36 @@ def zoo_lens(lens: LensConfig, changes: dict[str, Any]) -> LensConfig:
     return LensConfig.model_validate(lens.model_dump() | changes)
 
 
-def train_over_seeds(
-    samples: pl.DataFrame,
-    sequences: Sequences,
-    item_embeddings: np.ndarray,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    config: LensConfig,
-    seeds: tuple[int, ...],
-) -> Records:
-    """Train a lens once a seed and measure each on whole splits.
+def train_over_seeds(log: InteractionLog, config: LensConfig, seeds: tuple[int, ...]) -> Records:
+    """Train a lens once per seed and measure each on whole splits.
 
     Args:
-        samples: the samples table, all splits.
-        sequences: every user's events.
-        item_embeddings: semantic vectors by item index, shape (items, d).
-        items: canonical items, by item index.
-        users: canonical users, by user index.
+        log: the log, with item embeddings.
         config: settings of the lens; its seed is replaced.
         seeds: one training each.
 
     Returns:
-        One record a seed: seed; AUC and log loss (nats a row) on validation and test; best_epoch; parameters (number
-        of trained weights); seconds (training, validation after each epoch included) and rows_per_second (training
-        rows over those seconds).
+        One record per seed: seed; AUC and log loss (nats per row) on validation and test; best_epoch; parameters
+        (number of trained weights); seconds (training, validation after each epoch included) and rows_per_second
+        (training rows over those seconds).
     """
     records = []
     for seed in seeds:
-        lens, log = fit_lens(
-            samples, sequences, item_embeddings, items, users, config.model_copy(update={"seed": seed})
-        )
-        rows = rows_of(lens, samples, sequences, item_embeddings)
+        lens, training_log = fit_lens(log, config.model_copy(update={"seed": seed}))
         record: dict[str, float] = {"seed": seed}
         for split in SCORED_SPLITS:
-            part = samples.filter(pl.col("split") == split)
-            _, scores = score_rows(lens, rows, part["row"].to_numpy())
-            record[f"{split}_auc"] = float(roc_auc_score(part["label"], scores))
-            record[f"{split}_log_loss"] = float(log_loss(part["label"], scores))
-        seconds = log["seconds"][-1]
+            rows = log.rows_in(split)
+            labels, scores = log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, rows))
+            record[f"{split}_auc"] = float(roc_auc_score(labels, scores))
+            record[f"{split}_log_loss"] = float(log_loss(labels, scores))
+        seconds = training_log["seconds"][-1]
         records.append(
             record
             | {
-                "best_epoch": int(log["validation_auc"].arg_max() or 0) + 1,
+                "best_epoch": int(training_log["validation_auc"].arg_max() or 0) + 1,
                 "parameters": sum(weight.numel() for weight in lens.parameters()),
                 "seconds": seconds,
-                "rows_per_second": log["rows"][-1] / seconds,
+                "rows_per_second": training_log["rows"][-1] / seconds,
             }
         )
     return records
@@ -92,8 +76,8 @@ def compare_lenses(runs: dict[str, Records]) -> Records:
         runs: by lens, records as `train_over_seeds` returns them.
 
     Returns:
-        One record a lens: lens, seeds (how many), parameters; of every measure its mean over the seeds, and of the AUCs
-        and log losses also `…_spread`, their standard deviation (0 with a single seed).
+        One record per lens: lens, seeds (how many), parameters; of every measure its mean over the seeds, and of the
+        AUCs and log losses also `…_spread`, their standard deviation (0 with a single seed).
 
     Examples:
         >>> measured = {"validation_log_loss": 0.6, "test_auc": 0.7, "test_log_loss": 0.6, "best_epoch": 3,

@@ -80,7 +80,7 @@ class TokenBudget:
                 torch.cuda.empty_cache()
                 self.tokens = len(batch) * int(lengths[batch].max()) // 2
                 logger.warning(
-                    "A batch of %d prompts exceeded the GPU's memory; from now on, at most %d tokens a batch. "
+                    "A batch of %d prompts exceeded the GPU's memory; from now on, at most %d tokens per batch. "
                     "Set tokens_per_batch to that, to begin with it.",
                     len(batch),
                     self.tokens,
@@ -94,26 +94,26 @@ class TokenBudget:
         return [rows[batch] for batch in batches_by_length(lengths[rows], self.tokens)]
 
 
-def shuffled_batches(lengths: np.ndarray, rows_per_batch: int, generator: np.random.Generator) -> list[np.ndarray]:
+def shuffled_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> list[np.ndarray]:
     """One epoch of random batches whose rows are of similar length, so that little padding is needed.
 
     Rows are shuffled, sorted by length within pools of sixteen batches, cut into batches, and the batches shuffled.
 
     Args:
         lengths: tokens of each row.
-        rows_per_batch: rows of each batch; the last may be smaller.
+        batch_size: rows of each batch; the last may be smaller.
         generator: source of randomness.
 
     Returns:
         Row numbers of each batch; together they are every row once.
     """
     shuffled = generator.permutation(len(lengths))
-    pool = rows_per_batch * 16
+    pool = batch_size * 16
     batches = []
     for start in range(0, len(shuffled), pool):
         rows = shuffled[start : start + pool]
         rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches += [rows[i : i + rows_per_batch] for i in range(0, len(rows), rows_per_batch)]
+        batches += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
     return [batches[i] for i in generator.permutation(len(batches))]
 
 

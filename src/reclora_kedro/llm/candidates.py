@@ -12,11 +12,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import AttentionInterface
 
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import attends_to_all_before
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.llm.scoring import PromptSet, answer_difference, answer_logits, personalized
+from reclora_kedro.llm.prompt_set import PromptSet
 
 ATTENTION = "reclora_shared_prefix"
 """Name of `shared_prefix_attention` in transformers' registry of attention functions."""
@@ -60,7 +59,7 @@ class SharedPrefix:
         kv_heads, group = key.shape[1], query.shape[1] // key.shape[1]
         queries, keys, values = (self._padded(part[0], kv_heads) for part in (query, key, value))
         queries = queries * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        # To the prefix, all suffixes are one row of queries; to themselves, a row each.
+        # To the prefix, all suffixes are one row of queries; to themselves, one row each.
         to_prefix = (queries.flatten(1, 2) @ prefix_keys.mT).unflatten(1, queries.shape[1:3])
         to_own = (queries @ keys.mT).masked_fill(self._unseen.repeat(group, 1), -torch.inf)
         weights = torch.cat([to_prefix, to_own], dim=-1).softmax(-1)
@@ -70,7 +69,7 @@ class SharedPrefix:
         return by_head[self._real].unsqueeze(0)
 
     def _padded(self, rows: Tensor, kv_heads: int) -> Tensor:
-        """Packed rows (heads, tokens, dim), a suffix each: (key-value heads, suffixes, group · longest, dim).
+        """Packed tokens (heads, tokens, dim), one row per suffix: (key-value heads, suffixes, group · longest, dim).
 
         The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
         """
@@ -97,34 +96,28 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 @torch.inference_mode()
 def score_candidates(
-    llm: LanguageModel,
-    form: PromptFormat,
-    prompts: PromptSet,
-    groups: np.ndarray,
-    tokens_per_batch: int,
-    progress: tqdm | None = None,
+    model: AnswerModel, prompts: PromptSet, groups: np.ndarray, tokens_per_batch: int, progress: tqdm | None = None
 ) -> np.ndarray:
-    """Probability of a like for each prompt, as `score_prompts` gives it, faster where prompts share their start.
+    """Probability of a like for each prompt, as `AnswerModel.scores` gives it, faster where prompts share their start.
 
     The prompts of a group, such as one user's candidates, share the longest start that their tokens have in common,
-    provided that the gates read the same lens state for all of them, that it saves enough, and that the base LLM is one
-    of `PLAIN_MODELS`; all others are scored one by one. Groups are worked on one after another, and a group in
-    batches, so that memory doesn't grow with their number or size.
+    provided that the gates read the same for all of them, that it saves enough, and that the base LLM is one of
+    `PLAIN_MODELS`; all others are scored one by one. Groups are worked on one after another, and a group in batches,
+    so that memory doesn't grow with their number or size.
 
     Args:
-        llm: the base LLM, with or without an adapter, in eval mode.
-        form: token ids of the two answers.
+        model: the base LLM, with or without an adapter, in eval mode.
         prompts: what to score.
         groups: group of each prompt, shape (prompts,).
         tokens_per_batch: most tokens in a batch; what is shared counts by the attention scores that each other token
             has to it. Halved where the GPU's memory does not suffice.
-        progress: bar that moves on by one a prompt.
+        progress: bar that moves on by one per prompt.
 
     Returns:
         float64, shape (prompts,).
     """
     scores = np.empty(len(prompts.lengths))
-    for rows, logits in _scored_batches(llm, form, prompts, groups, TokenBudget(tokens_per_batch)):
+    for rows, logits in _scored_batches(model, prompts, groups, TokenBudget(tokens_per_batch)):
         scores[rows] = torch.sigmoid(logits.double()).cpu().numpy()
         if progress is not None:
             progress.update(len(rows))
@@ -147,52 +140,54 @@ def common_prefix(token_ids: list[list[int]]) -> int:
 
 
 def _scored_batches(
-    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
+    model: AnswerModel, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits, batch by batch; every row once."""
-    can_share = attends_to_all_before(llm.model, prompts.lengths.max(initial=0))
+    can_share = attends_to_all_before(model.model, prompts.lengths.max(initial=0))
     alone = []
     _, place = np.unique(groups, return_inverse=True)
     by_group = np.argsort(place, kind="stable")
     for rows in np.split(by_group, np.flatnonzero(np.diff(place[by_group])) + 1):
         prefix = common_prefix([prompts.token_ids[row] for row in rows]) if can_share and len(rows) > 1 else 0
         saved = prefix * (len(rows) - 1)
-        if saved and saved >= LEAST_SAVING * prompts.lengths[rows].sum() and _share_a_state(prompts, rows):
-            yield from _shared_batches(llm, form, prompts, rows, prefix, budget)
+        if saved and saved >= LEAST_SAVING * prompts.lengths[rows].sum() and _share_gates(model, prompts, rows):
+            yield from _shared_batches(model, prompts, rows, prefix, budget)
         else:
             alone.append(rows)
     rest = np.concatenate(alone) if alone else np.array([], dtype=int)
-    yield from budget.run(rest, prompts.lengths, lambda rows: answer_logits(llm, form, prompts.batch(rows, llm.device)))
+    yield from budget.run(rest, prompts.lengths, lambda rows: model.logits(prompts.batch(rows, model.device)))
 
 
-def _share_a_state(prompts: PromptSet, rows: np.ndarray) -> bool:
-    return prompts.lens_states is None or bool((prompts.lens_states[rows] == prompts.lens_states[rows[0]]).all())
+def _share_gates(model: AnswerModel, prompts: PromptSet, rows: np.ndarray) -> bool:
+    if model.adapter is None or not model.adapter.has_gates or prompts.gate_inputs is None:
+        return True
+    return bool((prompts.gate_inputs[rows] == prompts.gate_inputs[rows[0]]).all())
 
 
 def _shared_batches(
-    llm: LanguageModel, form: PromptFormat, prompts: PromptSet, rows: np.ndarray, prefix: int, budget: TokenBudget
+    model: AnswerModel, prompts: PromptSet, rows: np.ndarray, prefix: int, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits of one group: the prefix once, then its suffixes in batches."""
-    shared, state = SharedPrefix(), prompts.batch(rows[:1], llm.device).lens_states
+    shared, gate_input = SharedPrefix(), prompts.batch(rows[:1], model.device).gate_inputs
 
     def answers(batch: np.ndarray) -> Tensor:
         suffixes = [prompts.token_ids[row][prefix:] for row in batch]
-        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=llm.device)
+        lengths = torch.tensor([len(suffix) for suffix in suffixes], device=model.device)
         shared.expect(lengths)
-        states = _packed_states(llm, shared, suffixes, start=prefix)
-        lens_logits = prompts.batch(batch, llm.device).lens_logits
-        return answer_difference(llm, form, states[lengths.cumsum(0) - 1], lens_logits)
+        states = _packed_states(model, shared, suffixes, start=prefix)
+        lens_logits = prompts.batch(batch, model.device).lens_logits
+        return model.logits_of(states[lengths.cumsum(0) - 1], lens_logits)
 
-    with attention_of(llm, ATTENTION), personalized(llm, state):
-        _packed_states(llm, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
+    with attention_of(model, ATTENTION), model.gate_context(gate_input):
+        _packed_states(model, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
         own = prompts.lengths - prefix
         yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, answers)
 
 
 @contextmanager
-def attention_of(llm: LanguageModel, implementation: str) -> Iterator[None]:
+def attention_of(model: AnswerModel, implementation: str) -> Iterator[None]:
     """The LLM's forward passes inside use another attention function of transformers' registry."""
-    decoder = llm.model.get_decoder()
+    decoder = model.model.get_decoder()
     usual = decoder.config._attn_implementation
     decoder.set_attn_implementation(implementation)
     try:
@@ -201,12 +196,12 @@ def attention_of(llm: LanguageModel, implementation: str) -> Iterator[None]:
         decoder.set_attn_implementation(usual)
 
 
-def _packed_states(llm: LanguageModel, shared: SharedPrefix, parts: list[list[int]], start: int) -> Tensor:
+def _packed_states(model: AnswerModel, shared: SharedPrefix, parts: list[list[int]], start: int) -> Tensor:
     """Final hidden states of parts that each begin at position ``start``, packed into one row: (tokens, hidden)."""
     positions = [start + place for part in parts for place in range(len(part))]
-    output = llm.model.get_decoder()(
-        input_ids=torch.tensor([[token for part in parts for token in part]], device=llm.device),
-        position_ids=torch.tensor([positions], device=llm.device),
+    output = model.model.get_decoder()(
+        input_ids=torch.tensor([[token for part in parts for token in part]], device=model.device),
+        position_ids=torch.tensor([positions], device=model.device),
         use_cache=False,
         shared_prefix=shared,
     )

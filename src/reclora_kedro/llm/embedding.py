@@ -12,13 +12,13 @@ from reclora_kedro.llm.language_model import LanguageModel
 
 @torch.inference_mode()
 def embed_texts(llm: LanguageModel, texts: Sequence[str], max_tokens: int, tokens_per_batch: int) -> np.ndarray:
-    """Mean over tokens of the last hidden states, one vector a text (RecLoRA, section 3.2).
+    """Mean over tokens of the last hidden states, one vector per text (RecLoRA, section 3.2).
 
     Texts are data: a special token of the tokenizer written in a text is read as plain characters.
 
     Args:
         llm: the base LLM.
-        texts: one description an item; an empty one gets a zero vector.
+        texts: one description per item; an empty one gets a zero vector.
         max_tokens: tokens read of each text; the rest is cut off.
         tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
 

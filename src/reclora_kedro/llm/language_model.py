@@ -2,9 +2,7 @@
 
 import hashlib
 import os
-import shutil
 import sys
-import tempfile
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +13,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils.logging import disable_progress_bar
 
+from reclora_kedro.atomic import atomic_folder
+from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm import attention
-from reclora_kedro.llm.devices import choose_device, choose_dtype, keep_freed_memory
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -122,7 +121,7 @@ def quantization_config(
 
     ``8bit`` is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the RecLoRA paper. ``4bit`` is QLoRA's
     (Dettmers et al. 2023, arXiv 2305.14314): NormalFloat-4 with double quantisation, which costs no accuracy there and
-    saves another 0.4 bits a weight; products are computed in ``dtype``.
+    saves another 0.4 bits per weight; products are computed in ``dtype``.
 
     Raises:
         ImportError: bitsandbytes is not installed.
@@ -154,8 +153,7 @@ def quantization_config(
 def cached_gguf(file: Path, dtype: torch.dtype) -> str:
     """Folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
 
-    The folder's name holds a digest of the file's content, so a changed file is never mistaken for an old one; it is
-    moved into place when complete, so a run that was killed leaves nothing that could be loaded.
+    The folder's name holds a digest of the file's content, so a changed file is never mistaken for an old one.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -167,16 +165,8 @@ def cached_gguf(file: Path, dtype: torch.dtype) -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
     folder = cache / f"{file.stem}-{digest[:16]}-{str(dtype).removeprefix('torch.')}"
     if not folder.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=cache))
-        try:
+        with atomic_folder(folder, shared=True) as draft:
             dequantise_gguf(file, dtype, draft)
-            draft.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # otherwise another process was first, with the same content
-                raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
     return str(folder)
 
 

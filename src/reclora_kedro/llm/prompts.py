@@ -7,15 +7,15 @@ from typing import Any
 import polars as pl
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from reclora_kedro.parameters import Block
 
 Record = dict[str, Any]
 
 
-class PromptConfig(BaseModel):
+class PromptConfig(Block):
     """How records become prompts and which words answer them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     chat_template: bool = Field(description="wrap the prompt in the base LLM's own chat template")
     system_message: str | None = Field(
@@ -98,7 +98,7 @@ def plain_ids(tokenizer: Any, texts: str | list[str]) -> list[Any]:
 def build_prompts(
     tokenizer: Any, records: Sequence[Record], template: str, config: PromptConfig, context_tokens: int
 ) -> pl.DataFrame:
-    """Render and tokenise one prompt a record, within the token budget.
+    """Render and tokenise one prompt per record, within the token budget.
 
     A prompt over the budget loses as much of its oldest history as it must, never its question.
 
@@ -122,8 +122,8 @@ def build_prompts(
             f"prompt.max_tokens is {config.max_tokens}, but the base LLM's context is {context_tokens} tokens: "
             "lower it, or choose a base LLM with a longer context."
         )
-    form = prompt_format(tokenizer, config)
-    budget = config.max_tokens - len(form.prefix) - len(form.suffix)
+    around = prompt_format(tokenizer, config)
+    budget = config.max_tokens - len(around.prefix) - len(around.suffix)
     render = template_renderer(template, config)
     texts, token_ids, dropped = fit_budget(tokenizer, records, render, budget)
     return pl.DataFrame(
@@ -132,7 +132,7 @@ def build_prompts(
             "use": [record["use"] for record in records],
             "label": [record["label"] for record in records],
             "prompt": texts,
-            "token_ids": [form.prefix + ids + form.suffix for ids in token_ids],
+            "token_ids": [around.prefix + ids + around.suffix for ids in token_ids],
             "dropped_history": dropped,
         },
         schema={
@@ -188,7 +188,7 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
     try:
         compiled = environment.from_string(template)
     except TemplateError as error:
-        raise ValueError(f"The prompt template is not valid Jinja: {error}. See conf/base/prompt.jinja.") from error
+        raise ValueError(f"The prompt template is not valid Jinja: {error}.") from error
 
     def render(record: Record, left_out: int) -> str:
         try:
@@ -217,7 +217,7 @@ def shown(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:
 
 
 def prompt_report(prompts: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows, tokens and shortened prompts of each use, one record a use."""
+    """Rows, tokens and shortened prompts of each use, one record per use."""
     tokens = pl.col("token_ids").list.len()
     summary = prompts.group_by("use", maintain_order=True).agg(
         rows=pl.len(),

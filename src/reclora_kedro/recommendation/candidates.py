@@ -1,6 +1,6 @@
 """The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.training import rows_of, score_rows
+from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommendation.config import RecommendationConfig
 
 SECONDS_PER_DAY = 86_400
@@ -51,41 +52,6 @@ def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
     return np.bincount(sequences.item_index[recent], minlength=items)
 
 
-def require_variant(variant: str, variants: Collection[str]) -> None:
-    """Refuse an adapter that is not trained.
-
-    Raises:
-        ValueError: `finetuning.variants` does not name it.
-    """
-    if variant not in variants:
-        raise ValueError(
-            f"recommendation.variant is {variant!r}, but finetuning.variants names {', '.join(variants)}: choose one "
-            "of these."
-        )
-
-
-def asked_users(users: pl.DataFrame, table: pl.DataFrame | None, asked: tuple[int | str, ...] | None) -> pl.DataFrame:
-    """The users to recommend to, each once, in the order asked for.
-
-    Args:
-        users: canonical users.
-        table: candidates by user_id, if they are given.
-        asked: ids; None asks for every user of the table, or without one for every canonical user.
-
-    Returns:
-        Columns user_id, of the type of the canonical users' or String where an id does not fit that, and user_index,
-        null for an id that is none of theirs.
-    """
-    if asked is not None:
-        ids = pl.Series("user_id", [str(user) for user in asked])
-    else:
-        ids = (users if table is None else table)["user_id"]
-    fitting = ids.cast(users.schema["user_id"], strict=False)
-    ids = ids.cast(pl.String) if fitting.null_count() else fitting
-    known = users.select(pl.col("user_id").cast(ids.dtype), pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index"))
-    return ids.unique(maintain_order=True).to_frame().join(known, on="user_id", how="left", maintain_order="left")
-
-
 def candidate_table(table: Any) -> pl.DataFrame:
     """The catalog's `recommendation_candidates` as polars, for `candidates: table`.
 
@@ -105,13 +71,6 @@ def candidate_table(table: Any) -> pl.DataFrame:
             "name them user_id and item_id."
         )
     return frame.select("user_id", "item_id").drop_nulls()
-
-
-def samples_now(pairs: pl.DataFrame, sequences: Sequences) -> pl.DataFrame:
-    """Pairs of user_index and item_index as samples after the end of the log."""
-    end = sequences.offsets[1:][pairs["user_index"].to_numpy()]
-    now = pl.lit(int(sequences.timestamp.max()) + 1)
-    return pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
 
 
 def first_pairs(pairs: pl.DataFrame) -> pl.Series:
@@ -137,50 +96,38 @@ def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.D
 
 
 def shortlist_candidates(
-    lens: Lens,
-    sequences: Sequences,
-    item_embeddings: np.ndarray,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    table: Any,
-    config: RecommendationConfig,
+    lens: Lens, log: InteractionLog, table: Any, config: RecommendationConfig
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Each user's candidates, best first by the lens, at most `config.shortlist` of them.
 
-    The lens sees each user's whole sequence as history. A user without any event, or whom no table knows, gets the
-    fallback: the `config.top_n` most popular candidates, unscored.
+    The lens sees each user's whole sequence as history. A user without any event, or whom the log does not know, gets
+    the fallback: the `config.top_n` most popular candidates, unscored.
 
     Args:
         lens: the frozen lens.
-        sequences: every user's events.
-        item_embeddings: shape (items, d), that retrieval compares.
-        items: canonical items.
-        users: canonical users.
+        log: the log, with item embeddings.
         table: what the catalog entry `recommendation_candidates` holds; read for `candidates: table` alone.
         config: settings.
 
     Returns:
-        Frame with user_id, item_id, user_index (null for an unknown user), item_index, lens_score (null in a fallback)
-        and fallback, users in the order asked for; and the counts users, fallbacks, empty_candidate_sets and
+        Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, lens_score (null in a
+        fallback) and fallback, users in the order asked for; and the counts users, fallbacks, empty_candidate_sets and
         unknown_items (rows of the table that name no canonical item).
 
     Raises:
-        ValueError: the table is missing or lacks a column, or lens and users stem from different runs.
+        MismatchError: lens and log stem from different runs.
+        ValueError: the table is missing or lacks a column.
     """
-    if lens.sizes.users != users.height:
-        raise ValueError(
-            f"users has {users.height} rows, but the lens knows {lens.sizes.users} users: they stem from different "
-            "runs; run the history and lens pipelines again, `kedro run --pipelines history,lens`"
-        )
     table = candidate_table(table) if config.candidates == "table" else None
-    asked = asked_users(users, table, config.users)
-    sets, unknown_items = candidate_sets(sequences, items, table, asked.schema["user_id"], config)
+    everyone = (log.users if table is None else table)["user_id"]
+    asked = log.find_users(everyone if config.users is None else config.users)
+    sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config)
     parts = [_no_pairs(asked)]
     for pairs in _pairs_in_parts(sets, asked, config.top_n):
-        scores = _lens_scores(lens, sequences, item_embeddings, pairs)
+        scores = _lens_scores(lens, log, pairs)
         parts.append(best_of_each_user(pairs.with_columns(lens_score=scores), "lens_score", config.shortlist))
     shortlist = pl.concat(parts)
-    shortlist = shortlist.with_columns(item_id=items["item_id"].gather(shortlist["item_index"]))
+    shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
     fallback_of = shortlist.unique("user_id")["fallback"]
     report = {
         "users": asked.height,
@@ -188,38 +135,35 @@ def shortlist_candidates(
         "empty_candidate_sets": asked.height - len(fallback_of),
         "unknown_items": unknown_items,
     }
-    return shortlist.select("user_id", "item_id", "user_index", "item_index", "lens_score", "fallback"), report
+    columns = ("user_id", "item_id", "title", "user_index", "item_index", "lens_score", "fallback")
+    return shortlist.select(columns), report
 
 
 def candidate_sets(
-    sequences: Sequences,
-    items: pl.DataFrame,
-    table: pl.DataFrame | None,
-    user_type: pl.DataType,
-    config: RecommendationConfig,
+    log: InteractionLog, table: pl.DataFrame | None, user_type: pl.DataType, config: RecommendationConfig
 ) -> tuple[CandidateSets, int]:
     """The sets of `config.candidates`, and how many rows of the table name no canonical item.
 
     Args:
-        sequences: every user's events.
-        items: canonical items.
+        log: the log.
         table: candidates by user_id and item_id; None unless they are given.
         user_type: type of the ids that the sets are asked for.
         config: settings.
     """
-    counts = popularity(sequences, items.height, config.pool_days)
+    items = log.items
+    counts = popularity(log.sequences, items.height, config.pool_days)
     pool = np.argsort(-counts, kind="stable").astype(np.int32)
     if config.candidates == "popular_recent":
         pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
     if table is None:
-        return CandidateSets(sequences, pool, None), 0
+        return CandidateSets(log.sequences, pool, None), 0
     table = table.with_columns(
         pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
     )
     known = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
     pairs = known.join(table.unique(), on="item_id", maintain_order="left")
     given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}
-    return CandidateSets(sequences, pool, given), table.join(known, on="item_id", how="anti").height
+    return CandidateSets(log.sequences, pool, given), table.join(known, on="item_id", how="anti").height
 
 
 def _no_pairs(asked: pl.DataFrame) -> pl.DataFrame:
@@ -247,12 +191,11 @@ def _pairs_in_parts(sets: CandidateSets, asked: pl.DataFrame, top_n: int) -> Ite
                 users, chosen, fallbacks, pairs = [], [], [], 0
 
 
-def _lens_scores(lens: Lens, sequences: Sequences, item_embeddings: np.ndarray, pairs: pl.DataFrame) -> pl.Series:
+def _lens_scores(lens: Lens, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
     """The lens's probability of a like for each pair, null in a fallback."""
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        samples = samples_now(pairs.filter(scored), sequences)
-        rows = rows_of(lens, samples, sequences, item_embeddings)
-        scores[scored] = score_rows(lens, rows, np.arange(samples.height))[1].numpy()
+        now = log.with_samples(log.samples_now(pairs.filter(scored)))
+        scores[scored] = lens_scores(lens_states(lens, now, np.arange(now.samples.height)))
     return pl.Series(scores).fill_nan(None)

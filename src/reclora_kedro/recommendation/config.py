@@ -2,15 +2,15 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from reclora_kedro.parameters import Block
 
 CandidateKind = Literal["unseen", "popular_recent", "table"]
 
 
-class RecommendationConfig(BaseModel):
+class RecommendationConfig(Block):
     """Whom to recommend what, and by which adapter."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     variant: str = Field(description="adapter that ranks, a name of finetuning.variants")
     users: tuple[int | str, ...] | None = Field(min_length=1, description="ids of users; null: all")
@@ -19,6 +19,7 @@ class RecommendationConfig(BaseModel):
     pool_days: float = Field(gt=0, description="days at the end of the log in which popularity is counted")
     shortlist: int | None = Field(gt=0, description="candidates that the lens keeps of each user; null: all")
     top_n: int = Field(gt=0, description="items recommended to each user")
+    tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass of the LLM, padding included")
 
     @model_validator(mode="after")
     def _shortlist_is_long_enough(self) -> Self:

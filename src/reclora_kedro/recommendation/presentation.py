@@ -1,4 +1,4 @@
-"""Recommendations for people: a preview as records, and a table for the terminal."""
+"""Recommendations for people: a table for the terminal."""
 
 from typing import Any
 
@@ -6,13 +6,7 @@ import polars as pl
 from rich.console import Group
 from rich.table import Table
 
-PREVIEW_ROWS = 50
 USERS_ON_TERMINAL = 3
-
-
-def preview_records(recommendations: pl.DataFrame) -> list[dict[str, Any]]:
-    """The first rows as JSON-ready records."""
-    return recommendations.head(PREVIEW_ROWS).to_dicts()
 
 
 def recommendation_tables(recommendations: pl.DataFrame, report: dict[str, Any]) -> Group:

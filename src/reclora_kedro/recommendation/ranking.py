@@ -1,151 +1,121 @@
-"""The second stage: the LLM ranks each user's shortlist."""
-
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+"""The second stage: prompts and gate inputs of each user's shortlist, and its ranking by the LLM."""
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.histories.feedback import FeedbackLog
+from reclora_kedro.finetuning.variants import GateInput, gate_inputs
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.records import prompt_records
-from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.training import rows_of, score_rows
+from reclora_kedro.lens.states import lens_states
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.candidates import score_candidates
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format
-from reclora_kedro.llm.scoring import PromptSet, prompt_set
-from reclora_kedro.recommendation.candidates import best_of_each_user, first_pairs, samples_now
+from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompts import PromptConfig, build_prompts
+from reclora_kedro.recommendation.candidates import best_of_each_user, first_pairs
 
-PAIRS_AT_ONCE = 2**12  # pairs of user and item that stand in memory as text at once
-USE = "recommendation"
+USE = "candidate"
 
 
-@dataclass(frozen=True)
-class Ranker:
-    """Scores pairs of user and item as of now: an adapted LLM with all that its prompts and gates read.
+def scored_pairs(shortlist: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of a shortlist that the LLM scores, all but those of fallbacks; row is their place in the shortlist."""
+    return shortlist.with_row_index("row").filter(~pl.col("fallback"))
 
-    Attributes:
-        llm: the base LLM with the adapter that ranks, in eval mode.
-        lens: the frozen lens that its gates read.
-        sequences: every user's events.
-        item_embeddings: shape (items, d), that retrieval compares.
-        items: canonical items.
-        users: canonical users.
-        window: the short history of the adapter's prompts.
+
+def candidate_histories(log: InteractionLog, shortlist: pl.DataFrame, window: WindowConfig) -> np.ndarray:
+    """The events that the prompt of each scored pair may show of its user's past, as of now; see `assemble_history`."""
+    return log.histories(log.samples_now(scored_pairs(shortlist)), window)
+
+
+def build_candidate_prompts(
+    llm: LanguageModel,
+    log: InteractionLog,
+    shortlist: pl.DataFrame,
+    history: np.ndarray,
+    template: str,
+    config: PromptConfig,
+) -> pl.DataFrame:
+    """Text and tokens of a prompt for each pair of the shortlist, but for the pairs of fallbacks.
+
+    Args:
+        llm: the base LLM.
+        log: the log.
+        shortlist: as `shortlist_candidates` leaves it.
+        history: flat event indices of each pair's history, as `candidate_histories` leaves them.
         template: Jinja text of the prompts.
-        prompt_config: settings of the prompts.
-        tokens_per_batch: most tokens in a batch of the LLM.
+        config: settings of the prompts.
+
+    Returns:
+        The columns of `build_prompts`, row being the place of the pair in the shortlist, and shown_history (titles
+        that the prompt shows, oldest first).
     """
+    pairs = scored_pairs(shortlist)
+    rows = pairs.select(row=pl.int_range(pl.len(), dtype=pl.UInt32), use=pl.lit(USE), label=pl.lit(None, dtype=pl.Int8))
+    records = prompt_records(rows, log.with_samples(log.samples_now(pairs)), history)
+    prompts = build_prompts(llm.tokenizer, records, template, config, llm.context_tokens)
+    shown = [
+        [item["title"] for item in record["history"][left_out:]]
+        for record, left_out in zip(records, prompts["dropped_history"], strict=True)
+    ]
+    return prompts.with_columns(pairs["row"], shown_history=pl.Series(shown, dtype=pl.List(pl.String)))
 
-    llm: LanguageModel
-    lens: Lens
-    sequences: Sequences
-    item_embeddings: np.ndarray
-    items: pl.DataFrame
-    users: pl.DataFrame
-    window: WindowConfig
-    template: str
-    prompt_config: PromptConfig
-    tokens_per_batch: int
 
-    def score(self, pairs: pl.DataFrame, progress: tqdm | None = None) -> pl.DataFrame:
-        """The pairs with their score and the titles that their prompts showed, oldest first.
+def candidate_gate_inputs(
+    lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, name: GateInput
+) -> dict[str, Tensor]:
+    """What gates read of each pair of the shortlist as of now, but for the pairs of fallbacks; see `gate_inputs`.
 
-        Args:
-            pairs: with user_index and item_index; a user's pairs that stand together may share a prompt's start.
-            progress: bar that moves on by one a pair.
-
-        Returns:
-            The pairs with score (Float64) and shown_history (list of String).
-        """
-        samples = samples_now(pairs, self.sequences)
-        records = self._records(samples)
-        prompts = build_prompts(self.llm.tokenizer, records, self.template, self.prompt_config, self.llm.context_tokens)
-        dropped = prompts["dropped_history"]
-        # Prompts of a user that lost different parts of the history to the budget don't start alike.
-        groups = pl.DataFrame([samples["user_index"], dropped]).select(pl.struct(pl.all()).rank("dense")).to_series()
-        scores = score_candidates(
-            self.llm,
-            prompt_format(self.llm.tokenizer, self.prompt_config),
-            self._prompt_set(prompts, samples),
-            groups.to_numpy(),
-            self.tokens_per_batch,
-            progress,
-        )
-        shown = [
-            [item["title"] for item in record["history"][left_out:]]
-            for record, left_out in zip(records, dropped, strict=True)
-        ]
-        return pairs.with_columns(score=pl.Series(scores), shown_history=pl.Series(shown, dtype=pl.List(pl.String)))
-
-    @cached_property
-    def _feedback(self) -> FeedbackLog:
-        return FeedbackLog(self.sequences, self.items)
-
-    def _records(self, samples: pl.DataFrame) -> list[dict[str, Any]]:
-        rows = samples.select(
-            row=pl.int_range(pl.len(), dtype=pl.UInt32), use=pl.lit(USE), label=pl.lit(None, dtype=pl.Int8)
-        )
-        events = assemble_history(samples, self.sequences, self.item_embeddings, self.window)
-        return prompt_records(rows, samples, self.sequences, events, self.items, self.users)
-
-    def _prompt_set(self, prompts: pl.DataFrame, samples: pl.DataFrame) -> PromptSet:
-        """The prompts with the lens's states of now; one state a user where gates read the user alone."""
-        adapter = self.llm.model.active_peft_config
-        rows = rows_of(self.lens, samples, self.sequences, self.item_embeddings)
-        number = np.arange(samples.height)
-        states: dict[str, Tensor] = score_rows(self.lens, rows, number)[0] | {"row": prompts["row"].to_torch()}
-        if adapter.gate_input == "feedback":
-            states["feedback"] = torch.from_numpy(self._feedback.statistics(samples))
-        chosen = prompt_set(prompts, USE, states, adapter.gate_input)
-        if adapter.num_meta_loras == 1:
-            return replace(chosen, lens_states=None)
-        if adapter.gate_input == "user":  # to the last bit, wherever the pair stood in the lens's batches
-            first = first_pairs(samples.select(user_id="user_index")).to_numpy(writable=True)
-            assert chosen.lens_states is not None
-            return replace(chosen, lens_states=chosen.lens_states[first])
-        return chosen
+    Gates that read the user alone get one input per user, the same to the last bit: their candidates may then share
+    the start of their prompts.
+    """
+    pairs = scored_pairs(shortlist)
+    now = log.with_samples(log.samples_now(pairs))
+    states = lens_states(lens, now, np.arange(pairs.height)) | {"row": pairs["row"].cast(pl.Int64).to_torch()}
+    if name == "user" and name in states:
+        states[name] = states[name][first_pairs(pairs).to_numpy(writable=True)]
+    statistics = None
+    if name == "rating_statistics":
+        statistics = RatingStatistics(now).of(now.samples).insert_column(0, pairs["row"])
+    return gate_inputs(states, statistics, name)
 
 
 def rank_candidates(
-    ranker: Ranker, shortlist: pl.DataFrame, items: pl.DataFrame, top_n: int
-) -> tuple[pl.DataFrame, int]:
-    """The best `top_n` of each user's shortlist, and how many pairs were scored.
+    model: AnswerModel,
+    shortlist: pl.DataFrame,
+    prompts: pl.DataFrame,
+    inputs: dict[str, Tensor],
+    top_n: int,
+    tokens_per_batch: int,
+) -> pl.DataFrame:
+    """The best `top_n` of each user's shortlist.
 
     Args:
-        ranker: what scores pairs.
+        model: the LLM with the adapter that ranks, in eval mode.
         shortlist: as `shortlist_candidates` leaves it.
-        items: canonical items.
+        prompts: as `build_candidate_prompts` leaves them.
+        inputs: as `candidate_gate_inputs` leaves them.
         top_n: most items of a user.
+        tokens_per_batch: most tokens in a batch of the LLM.
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback),
-        shown_history (titles that the prompt showed, oldest first) and fallback, users in the order of the shortlist;
-        and the number of pairs scored.
+        shown_history (titles that the prompt showed, oldest first) and fallback, users in the order of the shortlist.
     """
-    ordered = shortlist.with_columns(place=first_pairs(shortlist))
-    unscored = ordered.filter("fallback").with_columns(
-        score=pl.lit(None, dtype=pl.Float64), shown_history=pl.lit([], dtype=pl.List(pl.String))
-    )
-    pairs = ordered.filter(~pl.col("fallback"))
-    best = [unscored]
-    with tqdm(total=pairs.height, desc="rank", unit="pair", disable=None) as progress:
-        best += [
-            best_of_each_user(ranker.score(part, progress), "score", top_n) for part in pairs.iter_slices(PAIRS_AT_ONCE)
-        ]
-    ranked = best_of_each_user(pl.concat(best).sort("place", maintain_order=True), "score", top_n)
-    return ranked.select(
-        "user_id",
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank"),
-        "item_id",
-        items["title"].gather(ranked["item_index"]).alias("title"),
-        "score",
-        "shown_history",
-        "fallback",
-    ), pairs.height
+    pairs = shortlist.with_row_index("row")
+    scores = np.empty(0)
+    if prompts.height:
+        # Prompts of a user that lost different parts of the history to the budget don't start alike.
+        users = prompts.join(pairs.select("row", "user_id"), on="row", maintain_order="left")
+        groups = users.select(pl.struct("user_id", "dropped_history").rank("dense")).to_series().to_numpy()
+        with tqdm(total=prompts.height, desc="rank", unit="pair", disable=None) as progress:
+            scores = score_candidates(model, prompt_set(prompts, USE, inputs), groups, tokens_per_batch, progress)
+    scored = prompts.select("row", "shown_history", score=pl.Series(scores, dtype=pl.Float64))
+    pairs = pairs.join(scored, on="row", how="left", maintain_order="left")
+    ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), "score", top_n)
+    rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
+    return ranked.select("user_id", rank, "item_id", "title", "score", "shown_history", "fallback")

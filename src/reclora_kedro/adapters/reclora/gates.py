@@ -1,4 +1,4 @@
-"""The gates of an adapter: from frozen lens states to weights over the meta-LoRAs, for all layers at once."""
+"""The gates of an adapter: from gate inputs to weights over the meta-LoRAs, for all layers at once."""
 
 import math
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ class GateBank(nn.Module):
     Gate g is ``softmax((W2 Dropout(ReLU(W1 norm(h) + b1)) + b2) / temperature)`` with weights of its own (RecLoRA,
     section 3.3). ``norm`` is the same for all gates; a LayerNorm goes without gain and bias, which W1 and b1 express.
 
-    Weights are the weights of G ordinary linear layers, stacked: ``hidden_weight`` (G, hidden, lens_dim),
-    ``hidden_bias`` (G, hidden), ``output_weight`` (G, N, hidden) and ``output_bias`` (G, N). ``center`` (lens_dim) and
-    ``scale`` () standardise the states; they are the identity until :meth:`fit`.
+    Weights are the weights of G ordinary linear layers, stacked: ``hidden_weight`` (G, hidden, gate_dim),
+    ``hidden_bias`` (G, hidden), ``output_weight`` (G, N, hidden) and ``output_bias`` (G, N). ``center`` (gate_dim) and
+    ``scale`` () standardise the inputs; they are the identity until :meth:`fit`.
 
     Args:
         config: sizes and routing.
@@ -30,46 +30,46 @@ class GateBank(nn.Module):
 
     def __init__(self, config: RecLoraConfig, gates: int) -> None:
         super().__init__()
-        assert config.lens_dim is not None
+        assert config.gate_dim is not None
         hidden, N = config.gate_hidden_dim, config.num_meta_loras
         self.config = config
-        self.register_buffer("center", torch.zeros(config.lens_dim))
+        self.register_buffer("center", torch.zeros(config.gate_dim))
         self.register_buffer("scale", torch.ones(()))
-        self.hidden_weight = linear_default(gates, hidden, config.lens_dim, fan_in=config.lens_dim)
-        self.hidden_bias = linear_default(gates, hidden, fan_in=config.lens_dim)
+        self.hidden_weight = linear_default(gates, hidden, config.gate_dim, fan_in=config.gate_dim)
+        self.hidden_bias = linear_default(gates, hidden, fan_in=config.gate_dim)
         self.output_weight = linear_default(gates, N, hidden, fan_in=hidden)
         self.output_bias = linear_default(gates, N, fan_in=hidden)
 
     @torch.no_grad()
-    def fit(self, lens_states: Tensor) -> None:
-        """Make these states, shape (rows, lens_dim), have mean zero and, over all units together, variance one.
+    def fit(self, gate_inputs: Tensor) -> None:
+        """Make these inputs, shape (samples, gate_dim), have mean zero and, over all units together, variance one.
 
         A lens's last hidden layer varies almost along one line, the one its logit reads. A scale of its own for each
-        unit, or a LayerNorm of each state, would blow up the little variation beside that line and drop the state's
+        unit, or a LayerNorm of each input, would blow up the little variation beside that line and drop the input's
         length.
         """
-        self.center.copy_(lens_states.mean(dim=0))
-        spread = (lens_states.to(self.center) - self.center).square().mean().sqrt()
+        self.center.copy_(gate_inputs.mean(dim=0))
+        spread = (gate_inputs.to(self.center) - self.center).square().mean().sqrt()
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
 
-    def normalise(self, lens_states: Tensor) -> Tensor:
-        """The states as the gates read them, shape (batch, lens_dim)."""
-        if self.config.state_norm == "layer":
-            return F.layer_norm(lens_states, lens_states.shape[-1:])
-        return (lens_states - self.center) / self.scale
+    def normalise(self, gate_inputs: Tensor) -> Tensor:
+        """The inputs as the gates read them, shape (batch, gate_dim)."""
+        if self.config.gate_norm == "layer":
+            return F.layer_norm(gate_inputs, gate_inputs.shape[-1:])
+        return (gate_inputs - self.center) / self.scale
 
-    def forward(self, lens_states: Tensor) -> Tensor:
+    def forward(self, gate_inputs: Tensor) -> Tensor:
         """Weights of each gate and sample over the meta-LoRAs.
 
         Args:
-            lens_states: frozen lens states, shape (batch, lens_dim).
+            gate_inputs: gate inputs, shape (batch, gate_dim).
 
         Returns:
             Weights that sum to one over the last axis, shape (G, batch, N).
         """
         gates, width, _ = self.hidden_weight.shape
-        states = self.normalise(lens_states.to(self.center))
-        hidden = F.linear(states, self.hidden_weight.flatten(0, 1), self.hidden_bias.flatten())
+        inputs = self.normalise(gate_inputs.to(self.center))
+        hidden = F.linear(inputs, self.hidden_weight.flatten(0, 1), self.hidden_bias.flatten())
         hidden = F.dropout(F.relu(hidden), self.config.gate_dropout, self.training)
         hidden = hidden.view(-1, gates, width).transpose(0, 1)
         logits = torch.baddbmm(self.output_bias[:, None], hidden, self.output_weight.mT) / self.config.temperature
@@ -100,7 +100,7 @@ class GateStatistics:
 
     @property
     def relative_entropy(self) -> Tensor:
-        """The entropy as a share of log N, shape (G,): 1 for a plain average, 0 for one meta-LoRA a sample."""
+        """The entropy as a share of log N, shape (G,): 1 for a plain average, 0 for one meta-LoRA per sample."""
         return self.entropy / math.log(self.usage.shape[-1])
 
 

@@ -118,7 +118,7 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
     """A frozen linear layer with meta-LoRAs per adapter name.
 
     Weights stay in float32 for the optimiser and are cast to the input's type where they meet it. ``gate_weights``,
-    shape (batch, N) per adapter name, are set by :meth:`RecLoraModel.lens_context` around each forward pass.
+    shape (batch, N) per adapter name, are set by :meth:`RecLoraModel.gate_context` around each forward pass.
     """
 
     adapter_layer_names = ("reclora_A", "reclora_B")
@@ -151,7 +151,7 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
         """The base layer's output plus each active adapter's update, shape (batch, ..., out).
 
         Raises:
-            ValueError: an active adapter needs lens states, and none were given.
+            ValueError: an active adapter needs gate inputs, and none were given.
         """
         names = [] if self.disable_adapters else [name for name in self.active_adapters if name in self.reclora_A]
         if len(names) == 1 and is_plain(self.base_layer, x):
@@ -169,8 +169,8 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
         config = self.configs[name]
         if config.num_meta_loras > 1 and name not in self.gate_weights:
             raise ValueError(
-                f"The adapter {name!r} routes {config.num_meta_loras} meta-LoRAs by lens states, but none were "
-                f"given: call the model with lens_states=h, h of shape (batch, {config.lens_dim})."
+                f"The gates of the adapter {name!r} need inputs, but none were given: call the model with "
+                f"gate_inputs=h, h of shape (batch, {config.gate_dim})."
             )
         weights, scaling = self.gate_weights.get(name), config.lora_alpha / config.r
         return self.reclora_A[name], self.reclora_B[name], weights, config.composition, scaling

@@ -31,17 +31,20 @@ class RecLoraModel(BaseTuner):
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter: its layers, then its gates and the weight of its lens prior."""
+        config = self.peft_config[adapter_name]
+        if config.last_layers is not None:
+            count = model.config.get_text_config().num_hidden_layers
+            config.layers_to_transform = list(range(count))[-config.last_layers :]
         kept = [(weights, weights.requires_grad) for weights in self._shared_parameters()]
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         for weights, requires_grad in kept:
             weights.requires_grad_(requires_grad)
-        config = self.peft_config[adapter_name]
         layers = self.adapted_layers(adapter_name)
         device = layers[0].reclora_A[adapter_name].device
         if config.num_meta_loras > 1:
             gates = 1 if config.gate_scope == "shared" else len(layers)
             self.reclora_gates[adapter_name] = GateBank(config, gates).to(device)
-        if config.lens_prior:
+        if config.lens_in_score == "prior":
             self.reclora_lens_weight[adapter_name] = nn.Parameter(torch.ones((), device=device))
         trainable = adapter_name in self.active_adapters and not config.inference_mode
         self._shared_requires_grad(adapter_name, trainable)
@@ -101,20 +104,20 @@ class RecLoraModel(BaseTuner):
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
 
-    def standardize_states(self, lens_states: Tensor) -> None:
-        """Let the active adapter's gates centre and scale lens states so that these, (rows, lens_dim), become standard.
+    def standardize_inputs(self, gate_inputs: Tensor) -> None:
+        """Let the active adapter's gates centre and scale inputs so that these, (samples, gate_dim), are standard.
 
-        Call it before training, with the states of the rows to learn from; the result is saved with the adapter.
+        Call it before training, with the inputs of the samples to learn from; the result is saved with the adapter.
         """
         for name in self.active_adapters:
             if name in self.reclora_gates:
-                self.reclora_gates[name].fit(lens_states)
+                self.reclora_gates[name].fit(gate_inputs)
 
-    def gate_weights(self, lens_states: Tensor, adapter_name: str | None = None) -> Tensor | None:
+    def gate_weights(self, gate_inputs: Tensor, adapter_name: str | None = None) -> Tensor | None:
         """Weights of an adapter's gates over its meta-LoRAs; None when N is 1.
 
         Args:
-            lens_states: frozen lens states, shape (batch, lens_dim).
+            gate_inputs: what the gates read, shape (batch, gate_dim).
             adapter_name: the adapter; None is the active one.
 
         Returns:
@@ -122,33 +125,38 @@ class RecLoraModel(BaseTuner):
             ``gate_scope: shared``.
 
         Raises:
-            ValueError: the states' width is not the adapter's ``lens_dim``.
+            ValueError: the inputs' width is not the adapter's ``gate_dim``.
         """
         name = adapter_name or self.active_adapters[0]
         if name not in self.reclora_gates:
             return None
-        lens_dim = self.peft_config[name].lens_dim
-        if lens_states.shape[-1] != lens_dim:
+        gate_dim = self.peft_config[name].gate_dim
+        if gate_inputs.shape[-1] != gate_dim:
             raise ValueError(
-                f"The adapter {name!r} was made for lens states of width {lens_dim}, but got states of shape "
-                f"{tuple(lens_states.shape)}: use the lens and the gate input it was trained with."
+                f"The gates of the adapter {name!r} were made for inputs of width {gate_dim}, but got inputs of shape "
+                f"{tuple(gate_inputs.shape)}: give what it was trained with, {self.peft_config[name].gate_input}."
             )
-        return self.reclora_gates[name](lens_states)
+        return self.reclora_gates[name](gate_inputs)
 
     @torch.no_grad()
-    def gate_statistics(self, lens_states: Tensor) -> GateStatistics | None:
+    def gate_statistics(self, gate_inputs: Tensor) -> GateStatistics | None:
         """Mean entropy of the active adapter's gates and use of its meta-LoRAs over samples; None when N is 1.
 
         Dropout is as the model's mode has it: off in eval mode.
 
         Args:
-            lens_states: frozen lens states, shape (samples, lens_dim).
+            gate_inputs: what the gates read, shape (samples, gate_dim).
 
         Returns:
             ``entropy``, shape (G,), and ``usage``, shape (G, N); the gates are those of :meth:`gate_weights`.
         """
-        weights = self.gate_weights(lens_states)
+        weights = self.gate_weights(gate_inputs)
         return None if weights is None else gate_statistics(weights)
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether the active adapter routes its samples."""
+        return self.active_adapters[0] in self.reclora_gates
 
     @property
     def lens_weight(self) -> Tensor | None:
@@ -158,34 +166,47 @@ class RecLoraModel(BaseTuner):
             return None
         return self.reclora_lens_weight[name]
 
-    @property
-    def answer_temperature(self) -> float:
-        """What the LLM's logit of the answer is divided by; 1 with adapters disabled."""
-        name = self.active_adapters[0]
-        return 1.0 if self.adapted_layers(name)[0].disable_adapters else self.peft_config[name].answer_temperature
+    def adapted_logits(self, logits: Tensor, lens_logits: Tensor | None) -> Tensor:
+        """The LLM's logits of the answer as the active adapter reads them, with the lens's; all of shape (batch,).
 
-    @property
-    def averages_lens(self) -> bool:
-        """Whether scores are those of the mean of the LLM's and the lens's logit; not with adapters disabled."""
+        They are divided by ``answer_temperature``; the lens's join them as ``lens_in_score`` says, an average outside
+        of training alone. With adapters disabled, they stay as they are.
+
+        Raises:
+            ValueError: the adapter reads the lens's logits, but there are none.
+        """
         name = self.active_adapters[0]
-        return self.peft_config[name].lens_average and not self.adapted_layers(name)[0].disable_adapters
+        if self.adapted_layers(name)[0].disable_adapters:
+            return logits
+        config = self.peft_config[name]
+        logits = logits / config.answer_temperature
+        if config.lens_in_score == "none" or (config.lens_in_score == "average" and self.training):
+            return logits
+        if lens_logits is None:
+            raise ValueError(
+                f"The adapter {name!r} reads the lens's logit beside the LLM's (lens_in_score is "
+                f"{config.lens_in_score}), but none were given."
+            )
+        if config.lens_in_score == "average":
+            return (logits + lens_logits) / 2
+        return logits + self.reclora_lens_weight[name] * lens_logits
 
     @contextmanager
-    def lens_context(self, lens_states: Tensor | None) -> Iterator[None]:
-        """Personalize every forward pass inside: row i of a batch is adapted to row i of ``lens_states``.
+    def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:
+        """Personalize every forward pass inside: row i of a batch is adapted to row i of ``gate_inputs``.
 
         The gates are computed here, once for all layers. A backward pass that computes activations again (gradient
         checkpointing) belongs inside, too.
 
         Args:
-            lens_states: frozen lens states, shape (batch, lens_dim); None for adapters with a single meta-LoRA.
+            gate_inputs: what the gates read, shape (batch, gate_dim); None leaves the forward passes as they are.
 
         Raises:
-            ValueError: the states' width is not the adapter's ``lens_dim``.
+            ValueError: the inputs' width is not the adapter's ``gate_dim``.
         """
         personalized = []
-        for name in self.active_adapters if lens_states is not None else ():
-            if (weights := self.gate_weights(lens_states, name)) is not None:
+        for name in self.active_adapters if gate_inputs is not None else ():
+            if (weights := self.gate_weights(gate_inputs, name)) is not None:
                 layers = self.adapted_layers(name)
                 for layer, layer_weights in zip(layers, weights.expand(len(layers), -1, -1).unbind(), strict=True):
                     layer.gate_weights[name] = layer_weights
@@ -196,7 +217,7 @@ class RecLoraModel(BaseTuner):
             for layer in personalized:
                 layer.gate_weights.clear()
 
-    def forward(self, *args: Any, lens_states: Tensor | None = None, **kwargs: Any) -> Any:
-        """The base LLM's forward pass, personalized by ``lens_states``, shape (batch, lens_dim)."""
-        with self.lens_context(lens_states):
+    def forward(self, *args: Any, gate_inputs: Tensor | None = None, **kwargs: Any) -> Any:
+        """The base LLM's forward pass, personalized by ``gate_inputs``, shape (batch, gate_dim)."""
+        with self.gate_context(gate_inputs):
             return self.model(*args, **kwargs)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from reclora_kedro.evaluation import figures, metrics, report, significance
 from reclora_kedro.evaluation.config import EvaluationConfig
-from reclora_kedro.evaluation.paired_scores import align_scores
+from reclora_kedro.evaluation.scores import align_scores
 
 Records = list[dict[str, Any]]
 
@@ -51,7 +51,8 @@ def write_report(
     **named_figures: go.Figure,
 ) -> str:
     """Everything above as one HTML page."""
-    return report.render_report(metrics, comparisons, ingestion_report, named_figures, config.confidence)
+    shown = {"auc": figures.plot_auc(metrics, config.confidence), **named_figures}
+    return report.render_report(metrics, comparisons, ingestion_report, shown, config.confidence)
 
 
 def show_results(metrics: Records, comparisons: Records, config: EvaluationConfig, evaluation_report: str) -> None:

@@ -1,14 +1,14 @@
-"""The evaluation step: stored scores and training logs to metrics, figures and the report."""
+"""The evaluation pipeline."""
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import variant_names
+from reclora_kedro.configured_names import variant_histories
 from reclora_kedro.pipelines.evaluation import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Evaluation of the lens, the untrained LLM and every variant on the same test rows."""
-    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variant_names()}
+    """Stored scores and training logs of all models to metrics, figures and the report."""
+    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variant_histories()}
     results = {"metrics": "metrics", "comparisons": "comparisons", "config": "params:evaluation"}
     return Pipeline(
         [
@@ -24,7 +24,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 nodes.write_report,
                 results
                 | {"ingestion_report": "ingestion_report"}
-                | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")},
+                | {name: f"{name}_figure" for name in ("roc", "calibration", "training")},
                 "evaluation_report",
                 name="write_report",
             ),
@@ -34,5 +34,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 outputs=None,
                 name="show_results",
             ),
-        ]
+        ],
+        namespace="evaluation",
+        prefix_datasets_with_namespace=False,
     )

@@ -1,4 +1,4 @@
-"""Finetuning: prompts of the rows that the LLM sees, and one trained adapter a variant."""
+"""Finetuning: prompts of the rows that the LLM sees, and one trained adapter per variant."""
 
 from reclora_kedro.pipelines.finetuning.pipeline import create_pipeline
 

@@ -3,56 +3,54 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.configured_names import history_names, variant_histories
-from reclora_kedro.pipelines.finetuning.nodes import build_prompts, train_variant
+from reclora_kedro.pipelines.finetuning import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Prompts of every short history, then the same training for every variant; each in a namespace of its own."""
-    prompts = (prompts_pipeline(history) for history in history_names())
-    training = (train_pipeline(variant, history) for variant, history in variant_histories().items())
-    return sum((*prompts, *training), start=Pipeline([]))
-
-
-def prompts_pipeline(history: str) -> Pipeline:
-    """The prompts that show one short history."""
-    return Pipeline(
+    """Prompts of every short history, then the same training for every variant, each in a namespace of its own."""
+    prompts = Pipeline(
         [
             Node(
-                build_prompts,
+                nodes.build_prompts,
                 inputs=[
                     "base_llm",
                     "prompt_template",
                     "prompt_rows",
-                    "samples",
-                    "sequences",
-                    "short_history",
-                    "items",
-                    "users",
+                    "log",
+                    f"{history}.short_history",
                     "params:prompt",
                 ],
-                outputs=["prompts", "prompt_report"],
-                name="build_prompts",
+                outputs=[f"{history}.prompts", f"{history}.prompt_report"],
+                name=f"build_{history}_prompts",
             )
+            for history in history_names()
         ],
-        namespace=history,
-        inputs={"base_llm", "prompt_template", "prompt_rows", "samples", "sequences", "items", "users"},
-        parameters={"params:prompt"},
+        namespace="prompts",
+        prefix_datasets_with_namespace=False,
     )
+    return sum((train_pipeline(variant, history) for variant, history in variant_histories().items()), start=prompts)
 
 
 def train_pipeline(variant: str, history: str) -> Pipeline:
     """The training of one variant on the prompts of its history."""
+    shared = {name: name for name in ("base_llm", "lens_states", "few_shot_states", "rating_statistics")}
     return Pipeline(
         [
             Node(
-                train_variant,
-                inputs=["base_llm", "prompts", "lens_states", "checkpoints", "params:prompt", "params:variant"],
-                outputs=["training_log", "adapter"],  # the adapter last: when it is saved, checkpoints are let go of
+                nodes.select_gate_inputs,
+                inputs=["lens_states", "few_shot_states", "rating_statistics", "params:variant"],
+                outputs="gate_inputs",
+                name="select_gate_inputs",
+            ),
+            Node(
+                nodes.train_adapter,
+                inputs=["base_llm", "prompts", "gate_inputs", "checkpoints", "params:prompt", "params:variant"],
+                outputs=["training_log", "adapter"],  # the adapter last: checkpoints are removed when it is saved
                 name="train_adapter",
                 tags=["gpu"],
-            )
+            ),
         ],
         namespace=variant,
-        inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts", "lens_states": "lens_states"},
+        inputs=shared | {"prompts": f"{history}.prompts"},
         parameters={"params:prompt": "params:prompt", "params:variant": f"params:finetuning.variants.{variant}"},
     )

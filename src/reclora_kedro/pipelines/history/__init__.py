@@ -1,4 +1,4 @@
-"""History: the time split, each user's sequence, item embeddings, and the history that each sample sees."""
+"""History: the log with its split, item embeddings, and what each prompt may show of its user's past."""
 
 from reclora_kedro.pipelines.history.pipeline import create_pipeline
 

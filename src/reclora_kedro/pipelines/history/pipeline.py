@@ -3,44 +3,47 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.configured_names import history_names
-from reclora_kedro.pipelines.history.nodes import (
-    assemble_short_histories,
-    collect_samples,
-    embed_items,
-    select_prompt_rows,
-)
+from reclora_kedro.pipelines.history import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """From the canonical tables to the split, the sequences, the items' embeddings and the prompts' short histories."""
+    """From the canonical tables to the log, the items' embeddings, and what prompts read of a user's past."""
     return Pipeline(
         [
             # Independent nodes run in the order of their names: this one, which refuses a log that cannot be split,
             # comes before embed_items, which takes minutes and writes a file.
             Node(
-                collect_samples,
+                nodes.build_log,
                 inputs=["interactions", "items", "users", "params:history"],
-                outputs=["sequences", "samples"],
-                name="collect_samples",
+                outputs="log",
+                name="build_log",
             ),
             Node(
-                select_prompt_rows,
-                inputs=["samples", "params:history"],
+                nodes.select_prompt_rows,
+                inputs=["log", "params:history"],
                 outputs="prompt_rows",
                 name="select_prompt_rows",
             ),
             Node(
-                embed_items,
+                nodes.embed_items,
                 inputs=["base_llm", "items", "params:history"],
                 outputs="item_embeddings",
                 name="embed_items",
                 tags=["gpu"],
             ),
             Node(
-                assemble_short_histories,
-                inputs=["prompt_rows", "samples", "sequences", "item_embeddings", "params:history"],
+                nodes.assemble_short_histories,
+                inputs=["log", "item_embeddings", "prompt_rows", "params:history"],
                 outputs={name: f"{name}.short_history" for name in history_names()},
                 name="assemble_short_histories",
             ),
-        ]
+            Node(
+                nodes.compute_rating_statistics,
+                inputs=["log", "prompt_rows"],
+                outputs="rating_statistics",
+                name="compute_rating_statistics",
+            ),
+        ],
+        namespace="history",
+        prefix_datasets_with_namespace=False,
     )

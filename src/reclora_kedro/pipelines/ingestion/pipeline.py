@@ -15,5 +15,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 outputs=["interactions", "items", "users", "ingestion_report"],
                 name="build_canonical_tables",
             )
-        ]
+        ],
+        namespace="ingestion",
+        prefix_datasets_with_namespace=False,
     )

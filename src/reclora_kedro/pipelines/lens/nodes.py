@@ -4,51 +4,43 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
-from reclora_kedro.histories.feedback import FeedbackLog
-from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.lens.base import dump_lens, load_lens
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens import crossfit, states
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.lens.crossfit import FewShotConfig, prompt_row_states
-from reclora_kedro.lens.training import fit_lens, rows_of
+from reclora_kedro.lens.crossfit import FewShotConfig
+from reclora_kedro.lens.training import fit_lens
 
 Arrays = dict[str, np.ndarray]
 
 
-def train_lens(
-    samples: pl.DataFrame,
-    sequences: Arrays,
-    item_embeddings: Arrays,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    config: LensConfig,
-) -> tuple[dict[str, Any], dict[str, Tensor], pl.DataFrame]:
-    """The trained lens as config and weights, and its training log."""
-    lens, log = fit_lens(samples, Sequences(**sequences), item_embeddings["embeddings"], items, users, config)
-    return *dump_lens(lens), log
+def train_lens(log: InteractionLog, item_embeddings: Arrays, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
+    """The trained lens and its training log."""
+    return fit_lens(log.with_embeddings(item_embeddings["embeddings"]), config)
 
 
 def compute_lens_states(
-    samples: pl.DataFrame,
-    sequences: Arrays,
+    lens: Lens, log: InteractionLog, item_embeddings: Arrays, prompt_rows: pl.DataFrame
+) -> tuple[dict[str, Tensor], pl.DataFrame]:
+    """States and scores of the prompts' rows by the lens."""
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    found = states.lens_states(lens, log, prompt_rows["row"].to_numpy())
+    return found, pl.DataFrame({"row": prompt_rows["row"], "score": states.lens_scores(found)})
+
+
+def compute_few_shot_states(
+    lens: Lens,
+    log: InteractionLog,
     item_embeddings: Arrays,
-    items: pl.DataFrame,
     prompt_rows: pl.DataFrame,
-    lens_config: dict[str, Any],
-    lens_weights: dict[str, Tensor],
+    lens_states: dict[str, Tensor],
     lens_training_log: pl.DataFrame,
     few_shot: FewShotConfig,
-) -> tuple[dict[str, Tensor], pl.DataFrame, list[dict[str, Any]]]:
-    """What gates read of the prompt rows, the lens's scores of them, and how sure it is of the few-shot rows.
-
-    States and logits are the lens's; the statistics of feedback stand beside them.
-    """
-    lens = load_lens(lens_config, lens_weights)
-    events = Sequences(**sequences)
-    rows = rows_of(lens, samples, events, item_embeddings["embeddings"])
-    states, report = prompt_row_states(lens, rows, samples, prompt_rows, lens_training_log, few_shot)
-    states["feedback"] = torch.from_numpy(FeedbackLog(events, items).statistics(samples[states["row"].numpy()]))
-    scores = torch.sigmoid(states["logit"].double())
-    return states, pl.DataFrame({"row": prompt_rows["row"], "score": scores.numpy()}), report
+) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """States of the few-shot rows as gates learn from them, and how sure the lens is of these rows."""
+    chosen = (prompt_rows["use"] == "few_shot").to_torch()
+    own = {name: state[chosen] for name, state in lens_states.items()}
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    return crossfit.few_shot_states(lens, log, own, lens_training_log, few_shot)

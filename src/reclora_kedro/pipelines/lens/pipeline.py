@@ -1,35 +1,41 @@
-"""Wiring of the lens step."""
+"""The lens pipeline."""
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.lens.nodes import compute_lens_states, train_lens
+from reclora_kedro.pipelines.lens import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Samples and sequences in; the lens, its training log, and its states and scores of the prompt rows out."""
+    """From the log to the lens, its states and scores of the prompts' rows, and the states that gates learn from."""
     return Pipeline(
         [
             Node(
-                train_lens,
-                inputs=["samples", "sequences", "item_embeddings", "items", "users", "params:lens"],
-                outputs=["lens_config", "lens_weights", "lens_training_log"],
+                nodes.train_lens,
+                inputs=["log", "item_embeddings", "params:lens"],
+                outputs=["lens", "lens_training_log"],
                 name="train_lens",
             ),
             Node(
-                compute_lens_states,
+                nodes.compute_lens_states,
+                inputs=["lens", "log", "item_embeddings", "prompt_rows"],
+                outputs=["lens_states", "lens_scores"],
+                name="compute_lens_states",
+            ),
+            Node(
+                nodes.compute_few_shot_states,
                 inputs=[
-                    "samples",
-                    "sequences",
+                    "lens",
+                    "log",
                     "item_embeddings",
-                    "items",
                     "prompt_rows",
-                    "lens_config",
-                    "lens_weights",
+                    "lens_states",
                     "lens_training_log",
                     "params:few_shot",
                 ],
-                outputs=["lens_states", "lens_scores", "few_shot_lens_report"],
-                name="compute_lens_states",
+                outputs=["few_shot_states", "few_shot_lens_report"],
+                name="compute_few_shot_states",
             ),
-        ]
+        ],
+        namespace="lens",
+        prefix_datasets_with_namespace=False,
     )

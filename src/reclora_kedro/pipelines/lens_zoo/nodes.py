@@ -4,39 +4,27 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-import polars as pl
 from rich.console import Console
 
 from reclora_kedro.evaluation import figures, report
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import zoo
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.zoo import LensZooConfig
 
 Records = list[dict[str, Any]]
-Arrays = dict[str, np.ndarray]
 
 
 def train_zoo_lens(
-    samples: pl.DataFrame,
-    sequences: Arrays,
-    item_embeddings: Arrays,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
+    log: InteractionLog,
+    item_embeddings: dict[str, np.ndarray],
     lens: LensConfig,
     lens_zoo: LensZooConfig,
     changes: dict[str, Any],
 ) -> Records:
-    """What one lens of the zoo reaches, one record a seed."""
-    return zoo.train_over_seeds(
-        samples,
-        Sequences(**sequences),
-        item_embeddings["embeddings"],
-        items,
-        users,
-        zoo.zoo_lens(lens, changes),
-        lens_zoo.seeds,
-    )
+    """What one lens of the zoo reaches, one record per seed."""
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    return zoo.train_over_seeds(log, zoo.zoo_lens(lens, changes), lens_zoo.seeds)
 
 
 def compare_lenses(**runs: Records) -> Records:

@@ -1,6 +1,5 @@
 """Nodes of the recommendation step."""
 
-import time
 from typing import Any
 
 import numpy as np
@@ -8,14 +7,13 @@ import polars as pl
 from rich.console import Console
 from torch import Tensor
 
-from reclora_kedro.adapters.personalized import load_adapter
-from reclora_kedro.configured_names import variant_histories, variant_names
+from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.lens.base import load_lens
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.llm.scoring import ScoringConfig
+from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 from reclora_kedro.recommendation import candidates, presentation, ranking
 from reclora_kedro.recommendation.config import RecommendationConfig
 
@@ -24,69 +22,69 @@ Report = dict[str, Any]
 
 
 def shortlist_candidates(
-    sequences: Arrays,
+    lens: Lens,
+    log: InteractionLog,
     item_embeddings: Arrays,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    lens_config: dict[str, Any],
-    lens_weights: dict[str, Tensor],
     recommendation_candidates: Any,
     config: RecommendationConfig,
 ) -> tuple[pl.DataFrame, Report]:
     """Each user's best candidates by the lens, and counts of users without history or candidates."""
-    candidates.require_variant(config.variant, variant_names())
-    start = time.perf_counter()
-    shortlist, report = candidates.shortlist_candidates(
-        load_lens(lens_config, lens_weights),
-        Sequences(**sequences),
-        item_embeddings["embeddings"],
-        items,
-        users,
-        recommendation_candidates,
-        config,
-    )
-    return shortlist, report | {"seconds": round(time.perf_counter() - start, 1)}
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    return candidates.shortlist_candidates(lens, log, recommendation_candidates, config)
+
+
+def assemble_candidate_histories(
+    log: InteractionLog,
+    item_embeddings: Arrays,
+    shortlist: pl.DataFrame,
+    history: HistoryConfig,
+    variant: VariantConfig,
+) -> Arrays:
+    """The events that the prompt of each user and candidate may show of the user's past."""
+    log, window = log.with_embeddings(item_embeddings["embeddings"]), history.short[variant.history]
+    assert window is not None  # the variant's history is one of those that are there
+    return {"events": ranking.candidate_histories(log, shortlist, window)}
+
+
+def build_candidate_prompts(
+    base_llm: LanguageModel,
+    prompt_template: str,
+    log: InteractionLog,
+    shortlist: pl.DataFrame,
+    candidate_histories: Arrays,
+    prompt_config: PromptConfig,
+) -> pl.DataFrame:
+    """Text and tokens of a prompt for each user and candidate."""
+    events = candidate_histories["events"]
+    return ranking.build_candidate_prompts(base_llm, log, shortlist, events, prompt_template, prompt_config)
+
+
+def compute_candidate_gate_inputs(
+    lens: Lens, log: InteractionLog, item_embeddings: Arrays, shortlist: pl.DataFrame, variant: VariantConfig
+) -> dict[str, Tensor]:
+    """What the variant's gates read of each user and candidate, and the lens's logits beside it."""
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    return ranking.candidate_gate_inputs(lens, log, shortlist, variant.gate_input)
 
 
 def rank_candidates(
     base_llm: LanguageModel,
     adapter: str,
-    prompt_template: str,
     shortlist: pl.DataFrame,
-    shortlist_report: Report,
-    sequences: Arrays,
-    item_embeddings: Arrays,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    lens_config: dict[str, Any],
-    lens_weights: dict[str, Tensor],
-    history: HistoryConfig,
+    candidate_prompts: pl.DataFrame,
+    candidate_gate_inputs: dict[str, Tensor],
     prompt_config: PromptConfig,
-    scoring: ScoringConfig,
     config: RecommendationConfig,
-) -> tuple[pl.DataFrame, Report, list[dict[str, Any]]]:
-    """Each user's best items by the LLM, the report of the whole step, and the first rows as a preview."""
-    start = time.perf_counter()
-    window = history.short[variant_histories()[config.variant]]
-    assert window is not None
-    ranker = ranking.Ranker(
-        base_llm.with_model(load_adapter(base_llm.model, adapter)),
-        load_lens(lens_config, lens_weights),
-        Sequences(**sequences),
-        item_embeddings["embeddings"],
-        items,
-        users,
-        window,
-        prompt_template,
-        prompt_config,
-        scoring.tokens_per_batch,
+) -> tuple[pl.DataFrame, Report]:
+    """Each user's best items by the LLM, and how many pairs it scored."""
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
+    model = model.with_saved_adapter(adapter, candidate_gate_inputs)
+    recommendations = ranking.rank_candidates(
+        model, shortlist, candidate_prompts, candidate_gate_inputs, config.top_n, config.tokens_per_batch
     )
-    recommendations, pairs = ranking.rank_candidates(ranker, shortlist, items, config.top_n)
-    seconds = round(shortlist_report["seconds"] + time.perf_counter() - start, 1)
-    report = shortlist_report | {"pairs_scored": pairs, "seconds": seconds}
-    return recommendations, report, presentation.preview_records(recommendations)
+    return recommendations, {"pairs_scored": candidate_prompts.height}
 
 
-def show_recommendations(recommendations: pl.DataFrame, report: Report) -> None:
+def show_recommendations(recommendations: pl.DataFrame, shortlist_report: Report, report: Report) -> None:
     """Print what the first users are recommended."""
-    Console().print(presentation.recommendation_tables(recommendations, report))
+    Console().print(presentation.recommendation_tables(recommendations, shortlist_report | report))

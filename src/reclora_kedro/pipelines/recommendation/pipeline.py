@@ -2,50 +2,67 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import ranking_variant, variant_names
-from reclora_kedro.pipelines.recommendation.nodes import (
-    rank_candidates,
-    shortlist_candidates,
-    show_recommendations,
-)
-
-TABLES = ("sequences", "item_embeddings", "items", "users", "lens_config", "lens_weights")
+from reclora_kedro.configured_names import variant_of
+from reclora_kedro.pipelines.recommendation import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """From the lens and one variant's adapter to a shortlist and the ranking of each user's items."""
-    tables = {name: name for name in TABLES}
-    shortlist = Node(
-        shortlist_candidates,
-        inputs=tables | {"recommendation_candidates": "recommendation_candidates", "config": "params:recommendation"},
-        outputs=["shortlist", "shortlist_report"],
-        name="shortlist_candidates",
+    variant = variant_of("recommendation")
+    return Pipeline(
+        [
+            Node(
+                nodes.shortlist_candidates,
+                inputs=["lens", "log", "item_embeddings", "recommendation_candidates", "params:recommendation"],
+                outputs=["shortlist", "shortlist_report"],
+                name="shortlist_candidates",
+            ),
+            Node(
+                nodes.assemble_candidate_histories,
+                inputs=[
+                    "log",
+                    "item_embeddings",
+                    "shortlist",
+                    "params:history",
+                    f"params:finetuning.variants.{variant}",
+                ],
+                outputs="candidate_histories",
+                name="assemble_candidate_histories",
+            ),
+            Node(
+                nodes.build_candidate_prompts,
+                inputs=["base_llm", "prompt_template", "log", "shortlist", "candidate_histories", "params:prompt"],
+                outputs="candidate_prompts",
+                name="build_candidate_prompts",
+            ),
+            Node(
+                nodes.compute_candidate_gate_inputs,
+                inputs=["lens", "log", "item_embeddings", "shortlist", f"params:finetuning.variants.{variant}"],
+                outputs="candidate_gate_inputs",
+                name="compute_candidate_gate_inputs",
+            ),
+            Node(
+                nodes.rank_candidates,
+                inputs=[
+                    "base_llm",
+                    f"{variant}.adapter",
+                    "shortlist",
+                    "candidate_prompts",
+                    "candidate_gate_inputs",
+                    "params:prompt",
+                    "params:recommendation",
+                ],
+                outputs=["recommendations", "recommendation_report"],
+                name="rank_candidates",
+                tags=["gpu"],
+            ),
+            Node(
+                nodes.show_recommendations,
+                inputs=["recommendations", "shortlist_report", "recommendation_report"],
+                outputs=None,
+                name="show_recommendations",
+            ),
+        ],
+        namespace="recommendation",
+        prefix_datasets_with_namespace=False,
     )
-    variant = ranking_variant()
-    if variant not in variant_names():  # no adapter to wait for: shortlist_candidates refuses the variant by name
-        return Pipeline([shortlist])
-    rank = Node(
-        rank_candidates,
-        inputs=tables
-        | {
-            "base_llm": "base_llm",
-            "adapter": f"{variant}.adapter",
-            "prompt_template": "prompt_template",
-            "shortlist": "shortlist",
-            "shortlist_report": "shortlist_report",
-            "history": "params:history",
-            "prompt_config": "params:prompt",
-            "scoring": "params:scoring",
-            "config": "params:recommendation",
-        },
-        outputs=["recommendations", "recommendation_report", "recommendations_preview"],
-        name="rank_candidates",
-        tags=["gpu"],
-    )
-    show = Node(
-        show_recommendations,
-        inputs=["recommendations", "recommendation_report"],
-        outputs=None,
-        name="show_recommendations",
-    )
-    return Pipeline([shortlist, rank, show])

@@ -3,37 +3,37 @@
 import polars as pl
 from torch import Tensor
 
-from reclora_kedro.adapters.personalized import load_adapter
-from reclora_kedro.llm import scoring
+from reclora_kedro.evaluation import scores
+from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-from reclora_kedro.llm.scoring import ScoringConfig, prompt_set, score_prompts
 
 
 def score_untrained(
     base_llm: LanguageModel, prompts: pl.DataFrame, prompt_config: PromptConfig, config: ScoringConfig
 ) -> pl.DataFrame:
     """Scores of the base LLM as it came, on the test prompts."""
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
     test = prompt_set(prompts, "test")
-    form = prompt_format(base_llm.tokenizer, prompt_config)
-    return scoring.score_table(test, score_prompts(base_llm, form, test, config.tokens_per_batch, "score"))
+    return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
 
-def score_variant(
+def score_adapter(
     base_llm: LanguageModel,
     adapter: str,
     prompts: pl.DataFrame,
-    lens_states: dict[str, Tensor],
+    gate_inputs: dict[str, Tensor],
     prompt_config: PromptConfig,
     config: ScoringConfig,
 ) -> pl.DataFrame:
     """Scores of the base LLM with one variant's adapter, on the test prompts."""
-    adapted = base_llm.with_model(load_adapter(base_llm.model, adapter))
-    test = prompt_set(prompts, "test", lens_states, adapted.model.active_peft_config.gate_input)
-    form = prompt_format(base_llm.tokenizer, prompt_config)
-    return scoring.score_table(test, score_prompts(adapted, form, test, config.tokens_per_batch, "score"))
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
+    test = prompt_set(prompts, "test", gate_inputs)
+    scored = model.with_saved_adapter(adapter, gate_inputs).scores(test, config.tokens_per_batch, "score")
+    return score_table(test, scored)
 
 
 def collect_scores(prompt_rows: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
     """Scores of the lens, the untrained LLM and every variant on the same test rows."""
-    return scoring.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"))
+    return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"))

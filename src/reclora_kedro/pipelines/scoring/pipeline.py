@@ -3,29 +3,33 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.configured_names import history_names, variant_histories
-from reclora_kedro.pipelines.scoring.nodes import collect_scores, score_untrained, score_variant
+from reclora_kedro.pipelines.scoring import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The test prompts by the untrained LLM (first history) and by every variant, joined with the lens's scores."""
     histories = variant_histories()
-    untrained = Node(
-        score_untrained,
-        inputs=["base_llm", f"{history_names()[0]}.prompts", "params:prompt", "params:scoring"],
-        outputs="untrained_scores",
-        name="score_untrained",
-        tags=["gpu"],
+    shared = Pipeline(
+        [
+            Node(
+                nodes.score_untrained,
+                inputs=["base_llm", f"{history_names()[0]}.prompts", "params:prompt", "params:scoring"],
+                outputs="untrained_scores",
+                name="score_untrained",
+                tags=["gpu"],
+            ),
+            Node(
+                nodes.collect_scores,
+                inputs={"prompt_rows": "prompt_rows", "lens": "lens_scores", "untrained": "untrained_scores"}
+                | {variant: f"{variant}.scores" for variant in histories},
+                outputs="scores",
+                name="collect_scores",
+            ),
+        ],
+        namespace="scoring",
+        prefix_datasets_with_namespace=False,
     )
-    collect = Node(
-        collect_scores,
-        inputs={"prompt_rows": "prompt_rows", "lens": "lens_scores", "untrained": "untrained_scores"}
-        | {variant: f"{variant}.scores" for variant in histories},
-        outputs="scores",
-        name="collect_scores",
-    )
-    return Pipeline([untrained, collect]) + sum(
-        (variant_pipeline(variant, history) for variant, history in histories.items()), start=Pipeline([])
-    )
+    return sum((variant_pipeline(variant, history) for variant, history in histories.items()), start=shared)
 
 
 def variant_pipeline(variant: str, history: str) -> Pipeline:
@@ -33,14 +37,14 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
     return Pipeline(
         [
             Node(
-                score_variant,
-                inputs=["base_llm", "adapter", "prompts", "lens_states", "params:prompt", "params:scoring"],
+                nodes.score_adapter,
+                inputs=["base_llm", "adapter", "prompts", "gate_inputs", "params:prompt", "params:scoring"],
                 outputs="scores",
                 name="score_adapter",
                 tags=["gpu"],
             )
         ],
         namespace=variant,
-        inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts", "lens_states": "lens_states"},
+        inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts"},
         parameters={"params:prompt", "params:scoring"},
     )

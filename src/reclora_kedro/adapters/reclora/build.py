@@ -1,0 +1,111 @@
+"""Put a configured adapter on a base LLM, and load a saved one."""
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, get_peft_model
+from torch import Tensor
+
+from reclora_kedro.adapters.reclora.config import AdapterConfig, RecLoraConfig
+from reclora_kedro.errors import MismatchError
+
+
+def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_input: str, seed: int) -> PeftModel:
+    """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
+
+    Args:
+        model: a causal LM.
+        config: settings of the adapter.
+        gate_inputs: inputs of the samples to learn from, by which the gates standardise theirs, shape (samples,
+            gate_dim).
+        gate_input: their name, which is kept with the adapter.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: a name in ``target_modules`` is no layer of the base LLM.
+    """
+    names = [] if isinstance(config.target_modules, str) else config.target_modules  # PEFT checks an expression
+    paths = [f".{path}" for path, _ in model.named_modules()]
+    missing = [name for name in names if not any(path.endswith(f".{name}") for path in paths)]
+    if missing:
+        linear = {key.rsplit(".", 1)[-1] for key, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
+        raise ValueError(
+            f"adapter.target_modules names {', '.join(missing)}, which the base LLM does not have; "
+            f"its linear layers are {', '.join(sorted(linear))}."
+        )
+    torch.manual_seed(seed)
+    base_llm = describe_base_llm(model)
+    adapted = get_peft_model(
+        model,
+        RecLoraConfig(
+            task_type="CAUSAL_LM",
+            gate_dim=gate_inputs.shape[1],
+            gate_input=gate_input,
+            base_llm=base_llm,
+            **asdict(config),
+        ),
+    )
+    adapted.standardize_inputs(gate_inputs)
+    return adapted
+
+
+def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> PeftModel:
+    """The base LLM with a saved adapter, frozen and in eval mode.
+
+    Args:
+        model: the causal LM that the adapter was trained on, in any precision.
+        folder: the adapter's folder.
+        gate_input: name of the gate inputs that it will be given; None leaves them unchecked.
+        gate_dim: their width.
+
+    Raises:
+        MismatchError: the adapter is of another base LLM, or was trained on other gate inputs.
+    """
+    saved = saved_config(folder)
+    expected, found = saved.base_llm, describe_base_llm(model)
+    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
+        raise MismatchError(
+            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
+            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
+            "of the catalog entry `base_llm` to the former, or train the adapter again.",
+            "adapter",
+        )
+    trained, given = (saved.gate_input, saved.gate_dim), (gate_input, gate_dim)
+    if gate_input is not None and saved.num_meta_loras > 1 and trained != given:
+        raise MismatchError(
+            f"The gates of the adapter in {folder} were trained on the gate input {trained[0]!r} of width "
+            f"{trained[1]}, but got {given[0]!r} of width {given[1]}.",
+            "gate_inputs",
+            "adapter",
+        )
+    return PeftModel.from_pretrained(model, folder).eval()
+
+
+def saved_config(folder: str) -> RecLoraConfig:
+    """The configuration of a saved adapter."""
+    return PeftConfig.from_pretrained(folder)
+
+
+def describe_base_llm(model: Any) -> dict[str, str]:
+    """Name and fingerprint of a base LLM, by which an adapter knows the one that it was trained on.
+
+    The fingerprint is a digest of the norms' weights, rounded to bfloat16: quantisation leaves them alone, so it is the
+    same in any precision and folder. Where norms have none it is of the biases, and without those of sizes alone. Two
+    models that share their norms, such as one and its copy with a merged LoRA, are not told apart.
+
+    Args:
+        model: a causal LM without an adapter.
+    """
+    vectors = {name: weights for name, weights in sorted(model.named_parameters()) if weights.dim() == 1}
+    norms = {name: weights for name, weights in vectors.items() if name.endswith("weight")}
+    digest = hashlib.sha256()
+    for name, weights in (norms or vectors).items():
+        rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
+        digest.update(name.encode() + rounded.astype("<i2").tobytes())
+    text = model.config.get_text_config()
+    digest.update(f"{text.model_type} {text.hidden_size} {text.num_hidden_layers}".encode())
+    folder = Path(model.name_or_path)
+    return {"name": folder.name if folder.is_absolute() else str(folder), "fingerprint": digest.hexdigest()}

@@ -1,0 +1,245 @@
+"""Users' LoRAs out of a personalized one, as ordinary PEFT checkpoints that any LoRA server loads."""
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import torch
+from peft import LoraConfig, PeftModel
+from pydantic import Field, model_validator
+from safetensors.torch import save
+from torch import Tensor
+from tqdm import tqdm
+
+from reclora_kedro.adapters.reclora.config import RecLoraConfig
+from reclora_kedro.adapters.reclora.layer import RecLoraLayer
+from reclora_kedro.parameters import Block
+
+logger = logging.getLogger(__name__)
+
+USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
+
+
+class ExportConfig(Block):
+    """Whose LoRAs are written, and out of which adapter."""
+
+    variant: str = Field(min_length=1, description="the adapter, by its name under finetuning.variants")
+    users: tuple[int | str, ...] | None = Field(description="ids of the users; null: the most active ones")
+    most_active: int | None = Field(gt=0, description="how many of the most active users, where users is null")
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if (self.users is None) == (self.most_active is None) or self.users == ():
+            raise ValueError(
+                f"export.users is {self.users} and export.most_active is {self.most_active}: give at least one id "
+                "under users, or a number as most_active, and set the other one to null"
+            )
+        return self
+
+
+def require_one_lora_per_user(config: RecLoraConfig) -> None:
+    """Refuse an adapter whose gates read the target item: a user has no single LoRA of their own then.
+
+    Raises:
+        ValueError: the gates read anything but the lens state ``user``.
+    """
+    if config.num_meta_loras > 1 and config.gate_input != "user":
+        raise ValueError(
+            f"The gates of this adapter read {config.gate_input!r}, which depends on the target item, "
+            "so a user's LoRA differs from item to item and cannot be exported. Set `gate_input: user` in its variant "
+            "under finetuning.variants and train it, or let export.variant name a variant that has it."
+        )
+
+
+@dataclass(frozen=True)
+class UserLoras:
+    """LoRAs of several users, ready to be written.
+
+    Attributes:
+        user_ids: whose they are.
+        layers: the adapted layers, by their path in the base LLM.
+        weights: gate weights of each layer and user, shape (layers, users, N).
+        adapter_name: the personalized adapter, in the layers.
+        adapter: its configuration.
+        lens_weight: weight of the lens's logit that a server must add; None without a lens prior.
+        dtype: type of the base LLM, in which the LoRAs are written.
+    """
+
+    user_ids: list[Any]
+    layers: dict[str, RecLoraLayer]
+    weights: Tensor
+    adapter_name: str
+    adapter: RecLoraConfig
+    lens_weight: float | None
+    dtype: torch.dtype
+
+    @property
+    def config(self) -> LoraConfig:
+        """The PEFT configuration that all of them share."""
+        return lora_config(self.adapter)
+
+    @property
+    def folders(self) -> list[str]:
+        """A name for each user's folder, from which the id can be read back (percent-encoded where it must be)."""
+        return [f"user_{quote(str(user_id), safe='')}" for user_id in self.user_ids]
+
+    @torch.no_grad()
+    def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
+        """Checkpoints of some users: per layer ``lora_A`` (users, rank, in) and ``lora_B`` (users, out, rank)."""
+        tensors = {}
+        for (path, layer), weights in zip(self.layers.items(), self.weights[:, users], strict=True):
+            A, B = layer.reclora_A[self.adapter_name], layer.reclora_B[self.adapter_name]
+            for name, factors in zip("AB", lora_factors(A, B, weights, self.adapter), strict=True):
+                tensors[f"base_model.model.{path}.lora_{name}.weight"] = factors.to("cpu", self.dtype)
+        return tensors
+
+    def table(self) -> list[dict[str, Any]]:
+        """One record per user: user_id, folder, rank and gate_entropy.
+
+        The entropy is the mean over the layers, as a share of log N: 1 for a plain average of the meta-LoRAs, 0 for one
+        of them; null where N is 1.
+        """
+        N = self.weights.shape[-1]
+        entropy = torch.special.entr(self.weights).sum(-1).mean(0) / math.log(max(N, 2))
+        return [
+            {"user_id": user_id, "folder": folder, "rank": self.config.r, "gate_entropy": share if N > 1 else None}
+            for user_id, folder, share in zip(self.user_ids, self.folders, entropy.tolist(), strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write a folder per user, each a PEFT checkpoint of its own, and a README.md beside them."""
+        config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True)
+        with tqdm(total=len(self.user_ids), desc="export", unit="user", disable=None) as progress:
+            for start in range(0, len(self.user_ids), USERS_AT_ONCE):
+                users = slice(start, start + USERS_AT_ONCE)
+                for name, content in zip(self.folders[users], self.files(users), strict=True):
+                    target = folder / name
+                    target.mkdir(parents=True)
+                    (target / "adapter_model.safetensors").write_bytes(content)
+                    (target / "adapter_config.json").write_text(config, encoding="utf-8")
+                    progress.update()
+        (folder / "README.md").write_text(self.readme(), encoding="utf-8")
+
+    def files(self, users: slice) -> Iterator[bytes]:
+        """The safetensors file of each of some users.
+
+        All have the same header, so it is written by safetensors once, and what follows it comes from one matrix.
+        """
+        metadata = {"format": "pt", "lens_in_score": self.adapter.lens_in_score}
+        metadata["answer_temperature"] = str(self.adapter.answer_temperature)
+        if self.lens_weight is not None:
+            metadata["lens_weight"] = str(self.lens_weight)
+        tensors = self.tensors(users)
+        first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, metadata)
+        start = 8 + int.from_bytes(first[:8], "little")
+        offsets = {
+            name: entry["data_offsets"][0] for name, entry in json.loads(first[8:start]).items() if name in tensors
+        }
+        bodies = torch.cat([tensors[name].flatten(1) for name in sorted(offsets, key=offsets.__getitem__)], dim=1)
+        for body in bodies.view(torch.uint8).numpy():
+            yield first[:start] + body.tobytes()
+
+    def readme(self) -> str:
+        """What the folder holds and what a server must do."""
+        lines = [
+            "# LoRAs of single users",
+            "",
+            f"{len(self.user_ids)} ordinary PEFT LoRA checkpoints of rank {self.config.r}, one folder per user, for "
+            f"the base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
+            "They hold what the users had rated when they were written.",
+        ]
+        if note := server_note(self.adapter, self.lens_weight):
+            lines += ["", note]
+        return "\n".join(lines) + "\n"
+
+
+def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any]) -> UserLoras:
+    """The LoRA of each user under a personalized adapter; all gates are computed in one batch.
+
+    With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
+    ``sum_of_products`` of rank N·r, or top_k·r where only so many are kept.
+
+    Args:
+        adapted: a base LLM with a personalized adapter.
+        user_states: what the gates read of them, the lens states ``user``, shape (users, gate_dim).
+        user_ids: whose states they are, which also names the folders.
+
+    Raises:
+        ValueError: the gates read the target item, or the states are of another width than the adapter's.
+    """
+    config = adapted.active_peft_config
+    require_one_lora_per_user(config)
+    name = adapted.active_adapter
+    tuner = adapted.base_model
+    modules = tuner.model.named_modules()
+    layers = {path: part for path, part in modules if isinstance(part, RecLoraLayer) and name in part.reclora_A}
+    with torch.no_grad():
+        weights = tuner.gate_weights(user_states)
+    if weights is None:
+        weights = torch.ones(1, len(user_ids), 1)
+    lens_weight = None if adapted.lens_weight is None else adapted.lens_weight.item()
+    if note := server_note(config, lens_weight):
+        logger.warning(note)
+    weights = weights.expand(len(layers), -1, -1)
+    return UserLoras(user_ids, layers, weights, name, config, lens_weight, adapted.dtype)
+
+
+def lora_config(config: RecLoraConfig) -> LoraConfig:
+    """PEFT's configuration of a LoRA on the same layers, with the rank of a user's LoRA and the same scaling."""
+    meta_loras = (config.top_k or config.num_meta_loras) if config.composition == "sum_of_products" else 1
+    names = isinstance(config.target_modules, str)
+    return LoraConfig(
+        task_type=config.task_type,
+        base_model_name_or_path=config.base_model_name_or_path,
+        r=config.r * meta_loras,
+        lora_alpha=config.lora_alpha * meta_loras,
+        target_modules=config.target_modules,
+        exclude_modules=config.exclude_modules,
+        layers_to_transform=None if names else config.layers_to_transform,
+        inference_mode=True,
+    )
+
+
+def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -> tuple[Tensor, Tensor]:
+    """Users' LoRAs of a layer.
+
+    Args:
+        A: down projections, shape (N, r, in).
+        B: up projections, shape (out, N, r).
+        weights: the users' gate weights, shape (users, N).
+        config: names the composition and top_k.
+
+    Returns:
+        The LoRAs' two factors, shapes (users, rank, in) and (users, out, rank).
+    """
+    weights = weights.to(A)
+    if config.composition == "product_of_sums":
+        return torch.einsum("un,nri->uri", weights, A), torch.einsum("un,onr->uor", weights, B)
+    if config.top_k is None:
+        return A.flatten(0, 1).expand(len(weights), -1, -1), (B * weights[:, None, :, None]).flatten(2)
+    weights, kept = weights.topk(config.top_k)
+    up = B[:, kept].transpose(0, 1) * weights[:, None, :, None]
+    return A[kept].flatten(1, 2), up.flatten(2)
+
+
+def server_note(adapter: RecLoraConfig, lens_weight: float | None) -> str:
+    """What a server has to do beyond loading the LoRAs; empty where that is all."""
+    logit, notes = "the LLM's logit of the answer", []
+    if adapter.answer_temperature != 1:
+        notes.append(f"A server must divide {logit} by {adapter.answer_temperature:g} (answer_temperature) first.")
+    if lens_weight is not None:
+        notes.append(
+            f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to "
+            f"{logit}, or scores will be off. The LoRAs alone don't hold it."
+        )
+    if adapter.lens_in_score == "average":
+        notes.append(
+            "The adapter scores by the mean of two logits (lens_in_score): a server must take the mean of the lens's "
+            f"logit and {logit}. The LoRAs alone don't hold the lens's."
+        )
+    return " ".join(notes)

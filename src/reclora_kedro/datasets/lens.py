@@ -1,0 +1,29 @@
+"""A trained lens as a versioned folder: ``lens.json`` and ``lens.safetensors``."""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kedro_datasets._typing import JSONPreview
+
+from reclora_kedro.datasets.folder import FolderDataset
+
+
+class LensDataset(FolderDataset):
+    """Saves and loads a frozen :class:`reclora_kedro.lens.base.Lens`: its settings, sizes and weights."""
+
+    FILES: ClassVar = ("lens.json", "lens.safetensors")
+
+    def write(self, data: Any, folder: Path) -> None:
+        """Write settings and weights."""
+        data.save(folder)
+
+    def read(self, folder: Path) -> Any:
+        """The frozen lens."""
+        from reclora_kedro.lens.base import load_lens
+
+        return load_lens(folder)
+
+    def preview(self) -> JSONPreview:
+        """Settings and sizes, for kedro-viz."""
+        return JSONPreview(json.dumps(json.loads((Path(self._get_load_path()) / "lens.json").read_text())))

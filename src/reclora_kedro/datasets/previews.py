@@ -1,0 +1,43 @@
+"""Datasets of other packages with a preview that fits what they hold, for kedro-viz."""
+
+from html import escape
+
+import pandas as pd
+from kedro_datasets._typing import HTMLPreview, TablePreview
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.polars import EagerPolarsDataset
+from kedro_datasets.text import TextDataset
+
+
+class RecordsDataset(JSONDataset):
+    """A JSON file with a list of records, previewed as a table."""
+
+    def preview(self, nrows: int = 40) -> TablePreview:
+        """The first records."""
+        return TablePreview(pd.DataFrame(self.load()).head(nrows).to_dict(orient="split"))
+
+
+class PromptsDataset(EagerPolarsDataset):
+    """A table of prompts, previewed by the text of the first one."""
+
+    def preview(self) -> HTMLPreview:
+        """The first prompt as the LLM reads it."""
+        return preformatted(self.load()["prompt"].first() or "")
+
+
+class TemplateDataset(TextDataset):
+    """A text file, previewed as it is."""
+
+    def preview(self) -> HTMLPreview:
+        """The whole text."""
+        return preformatted(self.load())
+
+
+def preformatted(text: str) -> HTMLPreview:
+    """Text as HTML; markup in it is shown, never followed.
+
+    Examples:
+        >>> preformatted("<b>Heat</b>")
+        '<pre>&lt;b&gt;Heat&lt;/b&gt;</pre>'
+    """
+    return HTMLPreview(f"<pre>{escape(text)}</pre>")

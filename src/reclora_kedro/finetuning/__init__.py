@@ -1,0 +1,1 @@
+"""Fine-tuning: variants of adapters, their training, its checkpoints and processes."""

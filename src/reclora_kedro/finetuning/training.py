@@ -1,0 +1,389 @@
+"""Training of an adapter on the few-shot prompts; the base LLM and the lens stay frozen."""
+
+import hashlib
+import json
+import logging
+import math
+import time
+from dataclasses import asdict
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from accelerate import Accelerator
+from peft import get_peft_model_state_dict
+from pydantic import Field
+from sklearn.metrics import log_loss, roc_auc_score
+from torch import Tensor
+from tqdm import tqdm
+
+from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.parameters import Block
+
+logger = logging.getLogger(__name__)
+
+LOG_SCHEMA = {
+    "rows": pl.Int64,
+    "train_loss": pl.Float64,
+    "learning_rate": pl.Float64,
+    "validation_loss": pl.Float64,
+    "validation_auc": pl.Float64,
+    "gate_entropy": pl.Float64,
+    "seconds": pl.Float64,
+}
+
+
+class TrainingConfig(Block):
+    """How an adapter is trained; defaults are those of RecLoRA (arXiv 2408.03533, section 4) where it has any."""
+
+    epochs: int = Field(5, gt=0, description="passes over the few-shot rows")
+    batch_size: int = Field(256, gt=0, description="few-shot rows per optimiser step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls after its peak")
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
+    swa_ratio: float = Field(
+        0.0, ge=0, le=1, description="share of the steps, the last ones, whose weights are averaged (SWA)"
+    )
+    rows_per_validation: int = Field(512, gt=0, description="few-shot rows between two validations")
+    patience: int | None = Field(
+        None, gt=0, description="validations without a better AUC after which training stops; null: never"
+    )
+    rows_per_checkpoint: int = Field(512, gt=0, description="few-shot rows between two checkpoints")
+    tokens_per_batch: int = Field(2048, gt=0, description="most tokens in one forward pass, padding included")
+    gradient_checkpointing: bool = Field(
+        False, description="compute layers again in the backward pass: slower, in far less memory"
+    )
+    processes: int = Field(1, gt=0, description="processes that share each step's rows; on GPUs, one per GPU")
+    seed: int = Field(0, ge=0, description="seed of the adapter's initial weights, dropout and the order of rows")
+
+
+# Settings that change how a run is computed, but not what: a run resumes from its checkpoint with other ones.
+RESOURCES = {"rows_per_checkpoint", "tokens_per_batch", "gradient_checkpointing", "processes"}
+
+
+class TrainingRun:
+    """All that changes while an adapter is trained, and so all that a checkpoint holds beside random states.
+
+    Args:
+        model: a PEFT model with a trainable adapter.
+        config: training settings.
+        steps: optimiser steps of the whole run.
+    """
+
+    def __init__(self, model: Any, config: TrainingConfig, steps: int) -> None:
+        self.config, self.steps = config, steps
+        self.weights = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.averages: dict[str, Tensor] = {}
+        self.best: dict[str, Tensor] = {}
+        self.step = self.rows = self.validations_since_best = 0
+        self.best_auc = -1.0
+        self.log: list[dict[str, float | None]] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether every step is done, or the validations got no better for long enough."""
+        patience = self.config.patience
+        return self.step == self.steps or (patience is not None and self.validations_since_best >= patience)
+
+    def due(self, every: int, rows: int) -> bool:
+        """Whether something that is done ``every`` so many rows is due after the last step, which took ``rows``."""
+        return self.ended or self.rows // every > (self.rows - rows) // every
+
+    def take_step(self, rows: int) -> float:
+        """One step of AdamW along the gradients of some rows, and of the average; return the learning rate."""
+        rate = self.config.learning_rate * lr_factor(self.step, self.steps, self.config)
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        self.step += 1
+        self.rows += rows
+        first_averaged = self.steps - round(self.config.swa_ratio * self.steps) + 1
+        if self.step == first_averaged:
+            self.averages = copy_of(self.weights)
+        elif self.step > first_averaged:
+            for name, weights in self.weights.items():
+                self.averages[name].lerp_(weights.detach(), 1 / (self.step - first_averaged + 1))
+        return rate
+
+    def keep_if_best(self, auc: float) -> None:
+        """Keep the weights as they are if they are better than any validated before."""
+        self.validations_since_best += 1
+        if auc > self.best_auc:
+            self.best_auc, self.best, self.validations_since_best = auc, copy_of(self.weights), 0
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and values that :meth:`restore` takes.
+
+        Raises:
+            FloatingPointError: a weight is not finite.
+        """
+        broken = [name for name, weights in self.weights.items() if not weights.isfinite().all()]
+        if broken:
+            raise FloatingPointError(
+                f"{len(broken)} weights of the adapter are not finite after step {self.step} of {self.steps} (the "
+                f"first is {broken[0]}), and no checkpoint is made of them: lower finetuning's learning_rate."
+            )
+        groups: dict[str, dict[str, Tensor]] = {"weights": self.weights, "averages": self.averages, "best": self.best}
+        groups |= {f"optimizer.{name}": self.optimizer.state[weights] for name, weights in self.weights.items()}
+        tensors = {f"{group}/{name}": t.detach() for group, named in groups.items() for name, t in named.items()}
+        return tensors, {name: getattr(self, name) for name in VALUES}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go back to the state of a checkpoint of the same run."""
+        groups: dict[str, dict[str, Tensor]] = {}
+        for path, tensor in checkpoint.tensors.items():
+            group, _, name = path.partition("/")
+            groups.setdefault(group, {})[name] = tensor
+        assign(self.weights, groups["weights"])
+        self.averages, self.best = (
+            {name: tensor.to(self.weights[name].device) for name, tensor in groups.get(group, {}).items()}
+            for group in ("averages", "best")
+        )
+        state = {i: groups[f"optimizer.{name}"] for i, name in enumerate(self.weights)}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        for name in VALUES:
+            setattr(self, name, checkpoint.values[name])
+
+
+VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
+
+
+def train_adapter(
+    model: AnswerModel,
+    few_shot: PromptSet,
+    validation: PromptSet,
+    config: TrainingConfig,
+    checkpoints: CheckpointStore | None = None,
+) -> pl.DataFrame:
+    """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
+
+    The loss is the two-way cross entropy of the answers. Each step's rows are split into forward passes within the
+    token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
+    averaged, which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv
+    1803.05407): from there on, it is the average that is validated and kept.
+
+    In several processes, started by ``accelerate launch``, each takes its share of every step's rows and of the
+    validation; gradients are summed over the processes, so that the weights stay the same in all.
+
+    A run that was interrupted resumes from its last checkpoint, and on a CPU ends with the very same weights as a run
+    that was not.
+
+    Args:
+        model: a base LLM with a trainable adapter.
+        few_shot: rows to learn from.
+        validation: rows to choose the weights by.
+        config: training settings; ``processes`` is not read here, see
+            :func:`reclora_kedro.finetuning.processes.train_in_processes`.
+        checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
+
+    Returns:
+        Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
+        and gate_entropy (null between validations; the last is the mean over gates as a share of log N, null where
+        there are no gates), seconds (of training until then).
+
+    Raises:
+        FloatingPointError: the loss, its gradient or a weight is not finite.
+        MemoryError: the GPU's memory does not suffice for a single row.
+        OSError: a checkpoint cannot be written.
+    """
+    accelerator = Accelerator()
+    main = accelerator.is_main_process
+    torch.manual_seed(config.seed + accelerator.process_index)
+    plan = planned_steps(few_shot.lengths, config)
+    run = TrainingRun(model.model, config, len(plan))
+    identity = fingerprint(model, few_shot, validation, config) if checkpoints else ""
+    if checkpoints and (saved := checkpoints.newest(identity)):
+        resume(saved, run, model.device, accelerator)
+    if config.gradient_checkpointing:
+        model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    budget = TokenBudget(config.tokens_per_batch)
+    start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
+    total = sum(map(len, plan))
+    with tqdm(total=total, initial=run.rows, desc="fine-tune", unit="row", disable=None if main else True) as progress:
+        while not run.ended:
+            rows = plan[run.step]
+            losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, accelerator)
+            norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
+            check_finite(losses, norm, few_shot.rows[rows], run)
+            entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
+            entry["learning_rate"] = run.take_step(len(rows))
+            if run.due(config.rows_per_validation, len(rows)):
+                entry |= validate(model, validation, run, accelerator)
+            entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
+            run.log.append(entry)
+            if checkpoints and run.due(config.rows_per_checkpoint, len(rows)):
+                tensors, values = run.checkpoint()
+                tensors |= random_states_of_all(accelerator, model.device)
+                if main:
+                    checkpoints.save(identity, run.step, tensors, values)
+            progress.update(len(rows))
+            progress.set_postfix(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
+    assign(run.weights, run.best)
+    model.model.eval()
+    return pl.DataFrame(run.log, schema=LOG_SCHEMA)
+
+
+def planned_steps(lengths: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
+    """Row numbers of every step of a run, in an order that the seed alone decides."""
+    generator = np.random.default_rng(config.seed)
+    epochs = [shuffled_batches(lengths, config.batch_size, generator) for _ in range(config.epochs)]
+    return [rows for epoch in epochs for rows in epoch]
+
+
+def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
+    """Factor of the peak learning rate in one of ``steps`` steps, counted from 0: up in a line, then down to 0."""
+    warmup = round(config.warmup_ratio * steps)
+    if step < warmup:
+        return step / warmup
+    left = (steps - step) / max(1, steps - warmup)
+    return left if config.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as they are now."""
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+@torch.no_grad()
+def assign(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    """Set the weights to values by name; those without a value stay."""
+    for name, value in values.items():
+        weights[name].copy_(value)
+
+
+def set_gradients(
+    model: AnswerModel,
+    prompts: PromptSet,
+    rows: np.ndarray,
+    weights: list[Tensor],
+    budget: TokenBudget,
+    accelerator: Accelerator,
+) -> Tensor:
+    """Give the weights the gradient of the mean loss over ``rows``, whichever process computes which row.
+
+    The gradient of a forward pass is added when the whole of it is there, so that one which exceeds the GPU's memory
+    leaves nothing of itself. Gradients and losses are parts of one vector, summed over the processes at once.
+
+    Returns:
+        Loss of each row, shape (rows,).
+    """
+    model.model.train()
+    sizes = [weight.numel() for weight in weights]
+    summed = torch.zeros(sum(sizes) + len(rows), device=model.device)
+    *gradients, losses = summed.split([*sizes, len(rows)])
+
+    def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
+        batch, labels = prompts.batch(rows[part], model.device), torch.from_numpy(prompts.labels[rows[part]])
+        return model.losses_and_gradients(batch, labels, weights, len(rows))
+
+    mine = np.arange(accelerator.process_index, len(rows), accelerator.num_processes)
+    for part, (each, parts) in budget.run(mine, prompts.lengths[rows], forward_and_backward):
+        losses[torch.from_numpy(part)] = each
+        for gradient, summand in zip(gradients, parts, strict=True):
+            gradient += summand.flatten()
+    *gradients, losses = accelerator.reduce(summed, "sum").split([*sizes, len(rows)])
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.view_as(weight)
+    return losses
+
+
+def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:
+    """Stop before a step that would break the weights.
+
+    Raises:
+        FloatingPointError: a row's loss, or the gradient's norm, is not finite; the message names the rows.
+    """
+    broken = ~losses.isfinite().cpu().numpy()
+    if not broken.any() and norm.isfinite():
+        return
+    what = f"loss is {losses[torch.from_numpy(broken)][0]}" if broken.any() else f"gradient's norm is {norm}"
+    named = rows[broken] if broken.any() else rows
+    more = f" and {len(named) - 20} more" if len(named) > 20 else ""
+    raise FloatingPointError(
+        f"The training {what} at step {run.step + 1} of {run.steps}, in row {', '.join(map(str, named[:20]))}{more} of "
+        "the samples: lower finetuning's learning_rate or max_grad_norm, or look at the prompts and gate inputs of "
+        "these rows. The step was not taken, and the last checkpoint is from before it."
+    )
+
+
+def validate(
+    model: AnswerModel, validation: PromptSet, run: TrainingRun, accelerator: Accelerator
+) -> dict[str, float | None]:
+    """AUC, log loss and gates' entropy on the validation prompts, of the average if any; the best weights are kept."""
+    latest = copy_of(run.weights)
+    assign(run.weights, run.averages)
+    model.model.eval()
+    share = accelerator.process_index, accelerator.num_processes
+    part = model.scores(validation, run.config.tokens_per_batch, "validate", share)
+    scores = accelerator.reduce(torch.from_numpy(part).to(model.device), "sum").cpu().numpy()
+    auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
+    entropy = None
+    if validation.gate_inputs is not None and model.adapter is not None:
+        gates = model.adapter.gate_statistics(validation.gate_inputs.to(model.device))
+        entropy = None if gates is None else gates.relative_entropy.mean().item()
+    run.keep_if_best(auc)
+    assign(run.weights, latest)
+    if accelerator.is_main_process:
+        logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
+    return {"validation_auc": auc, "validation_loss": loss, "gate_entropy": entropy}
+
+
+def random_states_of_all(accelerator: Accelerator, device: torch.device) -> dict[str, Tensor]:
+    """Random states of every process, one row per process."""
+    states = random_states(device)
+    return {f"random/{name}": accelerator.gather(state.to(device)[None]) for name, state in states.items()}
+
+
+def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, accelerator: Accelerator) -> None:
+    """Put a run, and this process's randomness, back to a checkpoint.
+
+    A process that the interrupted run did not have keeps its own fresh randomness.
+    """
+    run.restore(checkpoint)
+    states = {n.partition("/")[2]: t for n, t in checkpoint.tensors.items() if n.startswith("random/")}
+    if accelerator.process_index < len(states["torch"]):
+        restore_random_states({name: each[accelerator.process_index] for name, each in states.items()}, device)
+    if accelerator.is_main_process:
+        done = "has all its steps" if run.ended else f"continues at step {run.step + 1} of {run.steps}"
+        logger.info("Fine-tuning %s, from the checkpoint %s", done, checkpoint.file)
+
+
+def fingerprint(model: AnswerModel, few_shot: PromptSet, validation: PromptSet, config: TrainingConfig) -> str:
+    """What a run is known by: the same for a run that would end the same, so that it may resume from a checkpoint.
+
+    It covers the settings but those of :data:`RESOURCES`, the prompts, labels and gate inputs, the adapter with its
+    initial weights, and the base LLM by name.
+    """
+    described = {
+        "format": 1,
+        "settings": config.model_dump(exclude=RESOURCES),
+        "answers": asdict(model.prompt_format),
+        "base_llm": {name: value for name, value in model.llm.arguments.items() if name != "device"},
+        "adapter": {n: v for n, v in model.model.active_peft_config.to_dict().items() if n != "inference_mode"},
+    }
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=sorted).encode())
+    for prompts in (few_shot, validation):
+        for value in vars(prompts).values():
+            add_to(digest, value)
+    for name, tensor in sorted(get_peft_model_state_dict(model.model).items()):
+        add_to(digest, name)
+        add_to(digest, tensor)
+    return digest.hexdigest()[:16]
+
+
+def add_to(digest: Any, value: Any) -> None:
+    """Add an array, a tensor, or what JSON can say to a digest."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
+    else:
+        digest.update(json.dumps(value).encode())

@@ -1,0 +1,155 @@
+"""The interaction log as later steps read it: users, items, their events, and samples with a split."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+from safetensors.numpy import load_file, save_file
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.histories.splits import assign_splits
+
+
+@dataclass(frozen=True)
+class InteractionLog:
+    """All that is known of users, items and what happened between them.
+
+    Attributes:
+        items: canonical items; an item's row number is its index everywhere.
+        users: canonical users; a user's row number is their index everywhere.
+        sequences: every user's events.
+        samples: the samples, see `build_samples`; those of a stored log have a `split`.
+        item_embeddings: vectors that retrieval compares, shape (items, d); None where nothing is retrieved.
+    """
+
+    items: pl.DataFrame
+    users: pl.DataFrame
+    sequences: Sequences
+    samples: pl.DataFrame
+    item_embeddings: np.ndarray | None = None
+
+    def with_embeddings(self, item_embeddings: np.ndarray) -> Self:
+        """The same log with vectors for its items, shape (items, d).
+
+        Raises:
+            MismatchError: there is not one vector per item.
+        """
+        if len(item_embeddings) != self.items.height:
+            raise MismatchError(
+                f"item_embeddings has {len(item_embeddings)} rows, but the log has {self.items.height} items: they "
+                "stem from different runs.",
+                "item_embeddings",
+            )
+        return replace(self, item_embeddings=item_embeddings)
+
+    def with_samples(self, samples: pl.DataFrame) -> Self:
+        """The same log with other samples, such as those of :meth:`samples_now`."""
+        return replace(self, samples=samples)
+
+    def rows_in(self, split: str) -> np.ndarray:
+        """Row numbers of the samples of a split."""
+        return np.flatnonzero((self.samples["split"] == split).to_numpy())
+
+    def samples_now(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """Pairs of user and item as samples after the end of the log.
+
+        Args:
+            pairs: with columns user_index and item_index.
+
+        Returns:
+            Columns user_index, item_index, history_end (the end of the user's events) and timestamp (a second after
+            the last event of the log).
+        """
+        end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
+        now = pl.lit(int(self.sequences.timestamp.max()) + 1)
+        return pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
+
+    def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
+        """Users by id, each once, in the order given.
+
+        Args:
+            ids: ids of any type, such as whole numbers for ids that are text.
+
+        Returns:
+            Columns user_id, of the type of the canonical users' or String where an id does not fit that, and
+            user_index (Int32), null for an id that is none of theirs.
+
+        Examples:
+            >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
+            >>> log = InteractionLog(items, users, Sequences(*[np.zeros(0)] * 6), pl.DataFrame())
+            >>> log.find_users(["7", 9]).rows()
+            [(7, 1), (9, None)]
+        """
+        if not isinstance(ids, pl.Series):
+            ids = pl.Series([str(user_id) for user_id in ids], dtype=pl.String)
+        ids = ids.alias("user_id")
+        fitting = ids.cast(self.users.schema["user_id"], strict=False)
+        ids = ids.cast(pl.String) if fitting.null_count() else fitting
+        known = self.users.select(
+            pl.col("user_id").cast(ids.dtype), pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index")
+        )
+        return ids.unique(maintain_order=True).to_frame().join(known, on="user_id", how="left", maintain_order="left")
+
+    def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
+        """Indices of users by id, in the order given, or of those with the most events, most first.
+
+        Args:
+            ids: ids of the users; None chooses by activity.
+            most_active: how many users to choose by activity, at most all.
+
+        Raises:
+            ValueError: an id is none of the log's.
+
+        Examples:
+            >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})
+            >>> sequences = Sequences(np.array([0, 1, 5, 9]), *[np.zeros(9)] * 5)
+            >>> log = InteractionLog(items, users, sequences, pl.DataFrame())
+            >>> log.choose_users([9, "3"], None), log.choose_users(None, 2)
+            (array([2, 0]), array([1, 2]))
+        """
+        if ids is None:
+            return np.argsort(-np.diff(self.sequences.offsets), kind="stable")[:most_active]
+        chosen = self.find_users(ids)
+        unknown = chosen.filter(pl.col("user_index").is_null())["user_id"].to_list()
+        if unknown:
+            raise ValueError(
+                f"The users {', '.join(map(repr, unknown))} are none of the log's {self.users.height}, such as "
+                f"{', '.join(map(str, self.users['user_id'].head(3)))}: correct the ids."
+            )
+        return chosen["user_index"].to_numpy().astype(np.int64)
+
+    def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
+        """The events that each sample sees of its user's past: flat event indices, see `assemble_history`."""
+        return assemble_history(samples, self.sequences, self.item_embeddings, window)
+
+    def save(self, folder: Path) -> None:
+        """Write the log, without its item embeddings, to an existing folder."""
+        for name in ("items", "users", "samples"):
+            getattr(self, name).write_parquet(folder / f"{name}.parquet")
+        save_file(vars(self.sequences), folder / "sequences.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The log that `save` wrote."""
+        items, users, samples = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users", "samples"))
+        return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), samples)
+
+
+def build_log(
+    interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, config: HistoryConfig
+) -> InteractionLog:
+    """The log of the canonical tables, its samples divided into train, validation and test.
+
+    Raises:
+        MismatchError: the tables are of different runs.
+        ValueError: the log is too short, or a split holds one class.
+    """
+    sequences = build_sequences(interactions, items, users)
+    samples = assign_splits(build_samples(sequences, config.min_history), config.split)
+    return InteractionLog(items, users, sequences, samples)

@@ -1,0 +1,152 @@
+"""Statistics of the log at a sample's moment: how its item was rated so far, and how its user rates."""
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer, normalize
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import blocks_of_one_user
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.interactions.schema import field_names
+
+COLUMNS = {
+    "item_like_rate": "share of likes among the item's ratings",
+    "item_mean_rating": "mean of the item's ratings, from 0 to 1, the lowest and highest of the log",
+    "item_recent_like_rate": "share of likes among the item's last ten ratings",
+    "item_ratings": "logarithm of 1 + the number of the item's ratings",
+    "user_like_rate": "share of likes among the user's ratings",
+    "user_recent_like_rate": "share of likes among the user's last ten ratings",
+    "user_ratings": "logarithm of 1 + the number of the user's ratings",
+    "leniency": "mean of (liked or not) less the item's like rate when the user rated it, over the user's ratings",
+    "recent_leniency": "the same over the last ten",
+    "leniency_to_such_items": "the same, weighted by the cosine of the past item's field values with the target's",
+    "rating_leniency_to_such_items": "the same, with ratings from 0 to 1 in place of likes",
+}
+"""Columns of `RatingStatistics.of`, and what each holds."""
+
+PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
+RECENT = 10  # ratings
+CELLS_AT_ONCE = 2**22  # pairs of target and past item that are compared at once: 32 MiB
+
+
+class RatingStatistics:
+    """All that the statistics need of the log, computed once for whatever samples are asked about.
+
+    Args:
+        log: the log; fields of its items, such as genres, tell which items are alike.
+    """
+
+    def __init__(self, log: InteractionLog) -> None:
+        sequences = log.sequences
+        low, high = sequences.rating.min(), sequences.rating.max()
+        ratings = (sequences.rating - low) / max(high - low, 1)
+        self._offsets, self._item_index = sequences.offsets, sequences.item_index
+        self._log = _ItemLog(sequences)
+        self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
+        seen = self._log.range_before(sequences.item_index, sequences.timestamp)
+        leniency = sequences.label - self._item_likes.rate(*seen)
+        self._leniencies = np.stack([leniency, ratings - self._item_ratings.rate(*seen)], axis=1)
+        self._user_likes, self._leniency = _Sums(sequences.label), _Sums(leniency)
+        self._fields = _field_values(log.items)
+
+    def of(self, samples: pl.DataFrame) -> pl.DataFrame:
+        """What the log says at each sample's moment about its user and its item; nothing later is read.
+
+        Statistics of an item are over events of an earlier second, those of a user over the history. Rates and means
+        are drawn towards one half, as if a few ratings had been there before, so that a single like counts little.
+        Users are lenient who like what few others do; the leniency to such items is 0 where no past item shares a
+        field value with the target.
+
+        Args:
+            samples: with user_index, item_index, timestamp, and history_end.
+
+        Returns:
+            Float32 columns as in `COLUMNS`, one row per sample.
+
+        Examples:
+            >>> sequences = Sequences(
+            ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.array([5.0, 1.0, 5.0]),
+            ...     rating_level=np.array([1, 0, 1]), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
+            ... )
+            >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
+            >>> log = InteractionLog(items, pl.DataFrame({"user_id": [1, 2]}), sequences, pl.DataFrame())
+            >>> now = log.samples_now(pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1]}))
+            >>> RatingStatistics(log).of(now)["item_like_rate"].to_numpy().round(2)
+            array([0.7 , 0.38], dtype=float32)
+        """
+        first, last = self._log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
+        end = samples["history_end"].to_numpy()
+        start = self._offsets[samples["user_index"].to_numpy()]
+        recent = np.maximum(start, end - RECENT)
+        columns = (
+            self._item_likes.rate(first, last),
+            self._item_ratings.rate(first, last),
+            self._item_likes.rate(np.maximum(first, last - RECENT), last),
+            np.log1p(last - first),
+            self._user_likes.rate(start, end),
+            self._user_likes.rate(recent, end),
+            np.log1p(end - start),
+            self._leniency.between(start, end) / (end - start + PRIOR),
+            self._leniency.between(recent, end) / (end - recent + PRIOR),
+            *self._leniencies_to_such_items(samples).T,
+        )
+        return pl.DataFrame({name: column.astype(np.float32) for name, column in zip(COLUMNS, columns, strict=True)})
+
+    def _leniencies_to_such_items(self, samples: pl.DataFrame) -> np.ndarray:
+        """Both leniencies over each history, weighted by likeness to the target: (rows, 2)."""
+        target, end = samples["item_index"].to_numpy(), samples["history_end"].to_numpy()
+        means = np.zeros((samples.height, 2))
+        for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), self._offsets, CELLS_AT_ONCE):
+            past = slice(self._offsets[user], end[rows].max())
+            weights = (self._fields[target[rows]] @ self._fields[self._item_index[past]].T).toarray()
+            weights *= np.arange(past.start, past.stop) < end[rows, None]
+            means[rows] = weights @ self._leniencies[past] / (weights.sum(axis=1, keepdims=True) + PRIOR)
+        return means
+
+
+class _Sums:
+    """Sums of runs of values."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+
+    def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Sum of `values[start:end]` for each pair of places."""
+        return self._sums[end] - self._sums[start]
+
+    def rate(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """Mean of `values[start:end]`, drawn towards one half."""
+        return (self.between(start, end) + PRIOR / 2) / (end - start + PRIOR)
+
+
+class _ItemLog:
+    """All events by item and time: `order` puts the flat events so."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        self._first = sequences.timestamp.min()
+        self._seconds = np.int64(sequences.timestamp.max() - self._first + 2)
+        keys = self._key(sequences.item_index, sequences.timestamp)
+        self.order = np.argsort(keys, kind="stable")
+        self._keys = keys[self.order]
+
+    def range_before(self, item: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
+        beginning = np.full(len(item), self._first)
+        first, last = (np.searchsorted(self._keys, self._key(item, moment)) for moment in (beginning, timestamp))
+        return first, last
+
+    def _key(self, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+        return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
+
+
+def _field_values(items: pl.DataFrame) -> sparse.csr_array:
+    """One row per item, of length 1 where it has fields: which values they hold."""
+    fields = items.select(field_names(items))
+    values = [
+        [(field, value.strip()) for field, text in row.items() if text is not None for value in str(text).split(",")]
+        for row in fields.iter_rows(named=True)
+    ]
+    if not any(values):
+        return sparse.csr_array((items.height, 1))
+    return sparse.csr_array(normalize(MultiLabelBinarizer(sparse_output=True).fit_transform(values).astype(float)))

@@ -1,0 +1,118 @@
+"""Train, validation and test rows, and the few of them that the LLM sees."""
+
+from typing import Literal, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field, model_validator
+
+from reclora_kedro.errors import require_both_classes
+from reclora_kedro.parameters import Block
+
+SPLIT_OF_USE = {"few_shot": "train", "validation": "validation", "test": "test"}
+
+
+class SplitConfig(Block):
+    """How samples are divided into train, validation and test."""
+
+    kind: Literal["global_time", "per_user_last_out"] = Field(description="what decides a row's split")
+    train: float = Field(gt=0, lt=1, description="share of the rows that train (global_time)")
+    validation: float = Field(gt=0, lt=1, description="share of the rows that validate; the rest tests (global_time)")
+
+    @model_validator(mode="after")
+    def _leave_rows_to_test(self) -> Self:
+        if self.train + self.validation >= 1:
+            raise ValueError(
+                f"train + validation is {self.train} + {self.validation}, which leaves no rows to test: "
+                "lower them to a sum below 1"
+            )
+        return self
+
+
+class PromptRowsConfig(Block):
+    """How many rows of each split the LLM sees; null takes all of them."""
+
+    few_shot: int | None = Field(ge=1, description="training rows that the LLM is tuned on")
+    validation: int | None = Field(ge=1, description="validation rows that choose a checkpoint")
+    test: int | None = Field(ge=1, description="test rows that are scored")
+
+
+def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
+    """The samples with their `split`: train, validation or test.
+
+    No row's history holds anything of its own second or later, so in neither kind does a training row see a
+    validation or test event of its user. `global_time` promises more: nothing that the training rows hold is later
+    than any validation or test row, whoever the user. `per_user_last_out` keeps that order within each user only: other
+    users' training rows may be later than a user's test row, so what was popular then is known to the lens.
+    A test row's history may hold earlier test events, as it would at serving time.
+
+    Args:
+        samples: in (timestamp, user, item) order, with columns user_index and label.
+        config: `global_time` takes the first `int(train * n)` rows to train, the next `int(validation * n)` to
+            validate and the rest to test; `per_user_last_out` takes each user's last row to test and the one before
+            to validate.
+
+    Raises:
+        ValueError: a split is empty, or its labels are all of one class.
+
+    Examples:
+        >>> samples = pl.DataFrame({"user_index": [0] * 10, "label": [0, 1] * 5})
+        >>> config = SplitConfig(kind="global_time", train=0.6, validation=0.2)
+        >>> assign_splits(samples, config)["split"].value_counts(sort=True).rows()
+        [('train', 6), ('validation', 2), ('test', 2)]
+    """
+    place = pl.int_range(pl.len())
+    if config.kind == "global_time":
+        train_end = int(config.train * samples.height)
+        validation_end = train_end + int(config.validation * samples.height)
+        trains, validates = place < train_end, place < validation_end
+    else:
+        rows_after = (pl.len() - 1 - place).over("user_index")
+        trains, validates = rows_after > 1, rows_after == 1
+    split = pl.when(trains).then(pl.lit("train")).when(validates).then(pl.lit("validation")).otherwise(pl.lit("test"))
+    divided = samples.with_columns(split.alias("split"))
+    for name in ("train", "validation", "test"):
+        labels = divided.filter(pl.col("split") == name)["label"]
+        require_both_classes(
+            int(labels.sum()),
+            len(labels),
+            f"the {name} split of the samples",
+            "Change history.split, lower history.min_history, or move the label threshold of ingestion.",
+        )
+    return divided
+
+
+def select_prompt_rows(samples: pl.DataFrame, config: PromptRowsConfig, seed: int) -> pl.DataFrame:
+    """The rows that the LLM sees: few_shot from train, validation from validation, test from test.
+
+    Each is drawn uniformly without replacement by its own random stream: another count of one use leaves the other
+    uses' rows alone, and a larger count keeps the rows of a smaller one.
+
+    Args:
+        samples: with columns row, label and split.
+        config: the counts.
+        seed: of the draw.
+
+    Returns:
+        Columns row (UInt32), use (String) and label (Int8), by use and then row.
+
+    Raises:
+        ValueError: a split has fewer rows than asked for, or the drawn labels are all of one class.
+    """
+    draws = []
+    for stream, (use, count) in enumerate(config.model_dump().items()):
+        candidates = samples.filter(pl.col("split") == SPLIT_OF_USE[use]).select(
+            "row", pl.lit(use).alias("use"), "label"
+        )
+        if count is not None and count > candidates.height:
+            raise ValueError(
+                f"history.prompt_rows.{use} asks for {count} rows, but the {SPLIT_OF_USE[use]} split has "
+                f"{candidates.height}: ask for at most that many, or write null to take them all"
+            )
+        chosen = np.random.default_rng([seed, stream]).permutation(candidates.height)[:count]
+        draw = candidates[np.sort(chosen)]
+        require_both_classes(
+            int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
+        )
+        draws.append(draw)
+    return pl.concat(draws)

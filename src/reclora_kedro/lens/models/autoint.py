@@ -1,0 +1,27 @@
+"""AutoInt: self-attention among the fields, beside an MLP (Song et al. 2019, arXiv 1810.11921)."""
+
+import torch
+from torch import Tensor, nn
+
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import LensConfig, LensSizes
+
+HEADS = 2
+
+
+class AutoInt(Lens):
+    """One layer of multi-head self-attention over the fields, and an MLP; the history enters as its mean."""
+
+    def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        super().__init__(config, sizes)
+        user_dim = self.user.output_dim + self.event_dim
+        fields_dim = user_dim + self.item.output_dim
+        self.attention = nn.MultiheadAttention(config.embedding_dim, HEADS, bias=False, batch_first=True)
+        self.residual = nn.Linear(config.embedding_dim, config.embedding_dim, bias=False)
+        self.build_head(fields_dim, user_dim, interaction_dim=fields_dim)
+
+    def interact(self, fields: Tensor) -> Tensor:
+        """The MLP's last hidden layer, and every field as the others change it (AutoInt, equations 5 to 8)."""
+        vectors = fields.unflatten(-1, (-1, self.config.embedding_dim))
+        attended, _ = self.attention(vectors, vectors, vectors, need_weights=False)
+        return torch.cat([self.mlp(fields), torch.relu(attended + self.residual(vectors)).flatten(1)], dim=-1)

@@ -1,0 +1,27 @@
+"""DeepFM: a factorisation machine beside an MLP, over the same vectors (Guo et al. 2017, arXiv 1703.04247)."""
+
+import torch
+from torch import Tensor
+
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import LensConfig, LensSizes
+
+
+class DeepFm(Lens):
+    """Factorisation machine and MLP; the history enters as one more field, its mean.
+
+    The output layer weighs the machine's second order terms, one a dimension, beside the MLP's last hidden layer, and
+    its first order terms through the fields' vectors.
+    """
+
+    def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        super().__init__(config, sizes)
+        user_dim = self.user.output_dim + self.event_dim
+        fields_dim = user_dim + self.item.output_dim
+        self.build_head(fields_dim, user_dim, interaction_dim=config.embedding_dim + fields_dim)
+
+    def interact(self, fields: Tensor) -> Tensor:
+        """The MLP's last hidden layer, the products of all pairs of fields, ½((Σv)² - Σv²), and the fields."""
+        vectors = fields.unflatten(-1, (-1, self.config.embedding_dim))
+        pairs = (vectors.sum(dim=1) ** 2 - (vectors**2).sum(dim=1)) / 2
+        return torch.cat([self.mlp(fields), pairs, fields], dim=-1)

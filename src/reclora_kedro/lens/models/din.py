@@ -1,0 +1,27 @@
+"""DIN: target attention over the user's recent history (Zhou et al. 2018, arXiv 1706.06978)."""
+
+import torch
+from torch import Tensor
+
+from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.layers import TargetAttention, mean_weights
+
+
+class Din(Lens):
+    """Deep Interest Network: weighs the recent events by the target."""
+
+    def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        super().__init__(config, sizes)
+        self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
+        user_dim = self.user.output_dim + self.event_dim
+        self.build_head(user_dim + self.item.output_dim + self.event_dim, user_dim)
+
+    def fields_state(self, batch: LensBatch) -> Tensor:
+        """The user state, the target item, and the recent history as the target weighs it."""
+        recent, mask = self.embed_events(batch.recent_history), batch.recent_history.mask
+        target = self.item(batch.item)
+        # Both pools are one matrix product: the events, and their gradients, are gone through once.
+        weights = torch.stack([mean_weights(mask), self.attention.weights(target, recent, mask)], dim=1)
+        mean, interest = (weights @ recent).unbind(dim=1)
+        return torch.cat([self.user(batch.user), mean, target, interest], dim=-1)

@@ -1,0 +1,43 @@
+"""SASRec: causal self-attention over the recent history (Kang and McAuley 2018, arXiv 1808.09781)."""
+
+import torch
+from torch import Tensor, nn
+
+from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, recency
+
+BLOCKS = 1
+
+
+class SasRec(Lens):
+    """Transformer blocks read the recent events; the last one's output meets the target in the MLP."""
+
+    def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        super().__init__(config, sizes)
+        self.position = nn.Embedding(config.recent_length, self.event_dim)
+        nn.init.normal_(self.position.weight, std=0.02)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                self.event_dim,
+                nhead=1,
+                dim_feedforward=self.event_dim,
+                dropout=config.dropout,
+                batch_first=True,
+                norm_first=True,
+            )
+            for _ in range(BLOCKS)
+        )
+        self.norm = nn.LayerNorm(self.event_dim)
+        nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
+        user_dim = self.user.output_dim + self.event_dim
+        self.build_head(user_dim + self.item.output_dim, user_dim)
+
+    def user_state(self, batch: LensBatch) -> Tensor:
+        """The user's fields and the last event as the earlier ones change it."""
+        mask = batch.recent_history.mask
+        states = self.embed_events(batch.recent_history) + self.position(recency(mask, len(self.position.weight)))
+        causal = nn.Transformer.generate_square_subsequent_mask(mask.shape[1], device=mask.device)
+        for block in self.blocks:
+            states = block(states, src_mask=causal, is_causal=True)
+        return torch.cat([self.user(batch.user), last_event(self.norm(states), mask)], dim=-1)

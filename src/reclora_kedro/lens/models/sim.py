@@ -1,0 +1,28 @@
+"""SIM: target attention over the history retrieved for the target (Qi et al. 2020, arXiv 2006.05639)."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.layers import TargetAttention
+
+
+class Sim(Lens):
+    """Search-based Interest Model: the retriever searches, target attention weighs what it found."""
+
+    reads_long_history: ClassVar[bool] = True
+
+    def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        super().__init__(config, sizes)
+        self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
+        user_dim = self.user.output_dim + self.event_dim
+        self.build_head(user_dim + self.item.output_dim + self.event_dim, user_dim)
+
+    def fields_state(self, batch: LensBatch) -> Tensor:
+        """The user state, the target item, and the long history as the target weighs it."""
+        target = self.item(batch.item)
+        interest = self.attention(target, self.embed_events(batch.long_history), batch.long_history.mask)
+        return torch.cat([self.user_state(batch), target, interest], dim=-1)

@@ -1,0 +1,151 @@
+"""An LLM that answers prompts with Yes or No, as a CTR model of text: one logit per prompt."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+import torch
+from peft import PeftModel
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from reclora_kedro.adapters.reclora.build import load_adapter
+from reclora_kedro.adapters.reclora.model import RecLoraModel
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of
+from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.parameters import Block
+
+
+class ScoringConfig(Block):
+    """How prompts are scored."""
+
+    tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass, padding included")
+
+
+@dataclass(frozen=True)
+class AnswerModel:
+    """A base LLM with its prompt format and, if any, an adapter (RecLoRA, section 3.1).
+
+    The score of a prompt is ``softmax(logits[Yes], logits[No])[Yes]`` at its last position, which is the sigmoid of
+    ``logits[Yes] - logits[No]``. Only those two rows of the head are used, at that position only.
+
+    Attributes:
+        llm: the base LLM; its model may be a PEFT model around it.
+        prompt_format: token ids around a prompt, and those of the two answers.
+    """
+
+    llm: LanguageModel
+    prompt_format: PromptFormat
+
+    @property
+    def model(self) -> Any:
+        """The causal LM, with or without an adapter."""
+        return self.llm.model
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.llm.device
+
+    @property
+    def adapter(self) -> RecLoraModel | None:
+        """The adapter's tuner; None for the LLM as it came."""
+        return self.model.base_model if isinstance(self.model, PeftModel) else None
+
+    def with_model(self, model: Any) -> Self:
+        """The same format and tokenizer with another model, such as this one with an adapter."""
+        return replace(self, llm=self.llm.with_model(model))
+
+    def with_saved_adapter(self, folder: str, gate_inputs: dict[str, Tensor]) -> Self:
+        """The same LLM with a saved adapter, for prompts with these gate inputs.
+
+        Raises:
+            MismatchError: the adapter is of another base LLM, or was trained on other gate inputs.
+        """
+        name = gate_input_of(gate_inputs)
+        return self.with_model(load_adapter(self.model, folder, name, gate_inputs[name].shape[1]))
+
+    def gate_context(self, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
+        """Forward passes inside are personalized by these gate inputs, (batch, gate_dim); None leaves them alone."""
+        return nullcontext() if self.adapter is None else self.adapter.gate_context(gate_inputs)
+
+    def logits(self, batch: PromptBatch) -> Tensor:
+        """Logit of the positive answer against the negative one, as the adapter reads it, shape (batch,).
+
+        Raises:
+            ValueError: the adapter needs gate inputs or lens logits that the batch does not have.
+        """
+        with self.gate_context(batch.gate_inputs):
+            states = self.llm.last_hidden_states(batch.token_ids)
+        last = states[torch.arange(len(batch.last), device=batch.last.device), batch.last]
+        return self.logits_of(last, batch.lens_logits)
+
+    def logits_of(self, hidden: Tensor, lens_logits: Tensor | None) -> Tensor:
+        """The same of the prompts' final hidden states, shape (batch, hidden)."""
+        head = self.model.get_output_embeddings()
+        answers = [self.prompt_format.positive, self.prompt_format.negative]
+        logits = hidden.float() @ head.weight[answers].float().T
+        if head.bias is not None:
+            logits = logits + head.bias[answers].float()
+        difference = logits[:, 0] - logits[:, 1]
+        return difference if self.adapter is None else self.adapter.adapted_logits(difference, lens_logits)
+
+    def losses_and_gradients(
+        self, batch: PromptBatch, labels: Tensor, weights: list[Tensor], rows: int
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Cross entropy of each answer, and the gradients of its sum over ``rows``.
+
+        Args:
+            batch: the prompts.
+            labels: 1 for a like, shape (batch,).
+            weights: what to differentiate by.
+            rows: what the sum is divided by, such as the rows of a whole step.
+
+        Returns:
+            Losses, shape (batch,), and a gradient per weight.
+        """
+        with self.gate_context(
+            batch.gate_inputs
+        ):  # layers that are computed again in the backward pass need gates, too
+            logits = self.logits(replace(batch, gate_inputs=None))
+            losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
+            return losses.detach(), torch.autograd.grad(losses.sum() / rows, weights, materialize_grads=True)
+
+    @torch.inference_mode()
+    def scores(
+        self, prompts: PromptSet, tokens_per_batch: int, description: str, share: tuple[int, int] = (0, 1)
+    ) -> np.ndarray:
+        """Probability of a like for each prompt, float64 array of shape (prompts,).
+
+        Args:
+            prompts: what to score; the model is in eval mode.
+            tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
+            description: what the progress bar says.
+            share: this process's number, from 0, and how many there are: each scores its share of the prompts and
+                leaves the others' scores 0, so that the sum over all processes is whole.
+        """
+        scores, (process, processes) = np.zeros(len(prompts.labels)), share
+        rows = np.arange(process, len(scores), processes)
+
+        def score(batch: np.ndarray) -> np.ndarray:
+            return torch.sigmoid(self.logits(prompts.batch(batch, self.device)).double()).cpu().numpy()
+
+        with tqdm(total=len(rows), desc=description, unit="row", disable=True if process else None) as progress:
+            for batch, batch_scores in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, score):
+                scores[batch] = batch_scores
+                progress.update(len(batch))
+        return scores
+
+
+def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:
+    """One model's scores: row, label, score."""
+    return pl.DataFrame(
+        {"row": prompts.rows, "label": prompts.labels, "score": scores},
+        schema={"row": pl.UInt32, "label": pl.Int8, "score": pl.Float64},
+    )

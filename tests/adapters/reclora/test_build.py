@@ -1,0 +1,118 @@
+"""Which base LLM and gate inputs an adapter was made for, and how others are refused."""
+
+import pytest
+import torch
+from transformers import GemmaConfig, GemmaForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+
+from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter, new_adapter
+from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.llm.language_model import load_language_model
+
+
+def fresh_adapter(llm, **settings):
+    config = AdapterConfig(**{"num_meta_loras": 3, "r": 2, "gate_hidden_dim": 8, **settings})
+    return new_adapter(llm.model, config, torch.randn(9, 6), "user", seed=0)
+
+
+def save_adapter(llm, folder, **settings):
+    """A fresh adapter's folder; the base LLM is left bare."""
+    adapted = fresh_adapter(llm, **settings)
+    adapted.save_pretrained(folder)
+    return adapted.unload()
+
+
+def test_an_adapter_knows_its_base_llm_in_any_precision_and_folder(tiny_llm, tmp_path):
+    save_adapter(tiny_llm, tmp_path / "adapter", last_layers=1)
+    for dtype in ("float32", "bfloat16", "float16"):
+        tiny_llm.model.to(getattr(torch, dtype)).save_pretrained(tmp_path / dtype)
+        tiny_llm.tokenizer.save_pretrained(tmp_path / dtype)
+        llm = load_language_model(str(tmp_path / dtype), dtype=dtype, device="cpu")
+        loaded = load_adapter(llm.model, str(tmp_path / "adapter"), "user", 6)
+        assert loaded.active_peft_config.num_meta_loras == 3
+        assert not loaded.training
+
+
+def test_another_base_llm_is_refused_by_name(tiny_llm, tiny_llm_folder, tmp_path):
+    save_adapter(tiny_llm, tmp_path)
+    with torch.no_grad():
+        tiny_llm.model.get_decoder().norm.weight[3] += 0.5
+    message = rf"trained on the base LLM '{tiny_llm_folder.name}'.*but got.*source"
+    with pytest.raises(MismatchError, match=message) as raised:
+        load_adapter(tiny_llm.model, str(tmp_path))
+    assert raised.value.entries == ("adapter",)
+
+
+def gemma(weight, **settings):
+    config = GemmaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, head_dim=8, num_attention_heads=2,
+        num_key_value_heads=1, **settings,
+    )  # fmt: skip
+    model = GemmaForCausalLM(config)
+    torch.nn.init.constant_(model.model.norm.weight, weight)
+    return model
+
+
+def test_norms_around_zero_tell_base_llms_apart():
+    assert describe_base_llm(gemma(0.1)) == describe_base_llm(gemma(0.1).bfloat16())
+    assert describe_base_llm(gemma(0.1)) != describe_base_llm(gemma(0.11))
+
+
+def test_biases_tell_base_llms_apart_whose_norms_have_no_weights():
+    models = []
+    for bias in (0.1, 0.1, 0.2):
+        config = GPTNeoXConfig(
+            vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
+        models.append(GPTNeoXForCausalLM(config))
+        for module in models[-1].modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.weight = None
+                torch.nn.init.constant_(module.bias, bias)
+    first, same, other = map(describe_base_llm, models)
+    assert first == same != other
+
+
+@pytest.mark.parametrize(("name", "width"), [("target", 6), ("user", 7), ("rating_statistics", 11)])
+def test_other_gate_inputs_are_refused_by_name_and_width(tiny_llm, tmp_path, name, width):
+    base = save_adapter(tiny_llm, tmp_path)
+    message = f"trained on the gate input 'user' of width 6, but got '{name}' of width {width}"
+    with pytest.raises(MismatchError, match=message) as raised:
+        load_adapter(base, str(tmp_path), name, width)
+    assert raised.value.entries == ("gate_inputs", "adapter")
+    assert load_adapter(base, str(tmp_path)).active_peft_config.gate_input == "user"
+
+
+def test_a_shared_lora_takes_any_gate_inputs(tiny_llm, tmp_path):
+    base = save_adapter(tiny_llm, tmp_path, num_meta_loras=1, lens_in_score="prior")
+    assert load_adapter(base, str(tmp_path), "target", 7).lens_weight == 1
+
+
+@pytest.mark.parametrize("name", ["query", "proj"])
+def test_an_unknown_target_module_is_refused_with_the_names_there_are(tiny_llm, name):
+    with pytest.raises(ValueError, match=rf"names {name}, which.*q_proj"):
+        fresh_adapter(tiny_llm, target_modules=["q_proj", name])
+
+
+def adapted_modules(model):
+    """Paths of the adapted layers, from the number of their transformer layer on."""
+    return {
+        name.partition(".layers.")[2].partition(".reclora_")[0]
+        for name, _ in model.named_parameters()
+        if "reclora_A" in name
+    }
+
+
+def test_a_regular_expression_chooses_target_modules(tiny_llm):
+    adapted = fresh_adapter(tiny_llm, target_modules=r".*\.1\..*(q|o)_proj")
+    assert adapted_modules(adapted) == {"1.self_attn.q_proj", "1.self_attn.o_proj"}
+    with pytest.raises(ValueError, match=r"(?i)target modules .*query.* not found"):
+        fresh_adapter(adapted.unload(), target_modules=r".*query")
+
+
+@pytest.mark.parametrize(("last_layers", "expected"), [(None, "01"), (1, "1"), (3, "01")])
+def test_the_last_layers_alone_are_adapted(tiny_llm, last_layers, expected):
+    adapted = fresh_adapter(tiny_llm, last_layers=last_layers)
+    assert adapted_modules(adapted) == {
+        f"{layer}.self_attn.{name}" for layer in expected for name in ("q_proj", "v_proj")
+    }

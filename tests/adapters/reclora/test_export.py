@@ -1,0 +1,174 @@
+"""Users' LoRAs, as stock PEFT loads them, against the personalized adapter that they come from."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from random_llama import random_llama, with_random_adapter
+from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.adapters.reclora.export import ExportConfig, lora_config, user_loras
+
+GATE_DIM = 6
+USERS = ["anna", "o/..", 7]
+FOLDERS = ["user_anna", "user_o%2F..", "user_7"]
+STOCK_PEFT = """
+import sys, torch
+from pathlib import Path
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+root = Path(sys.argv[1])
+ids = load_file(root / "ids.safetensors")["ids"]
+logits = {}
+for folder in sorted(path.parent for path in root.glob("*/*/adapter_config.json")):
+    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(root / "llm"), folder).eval()
+    with torch.no_grad():
+        name = f"{folder.parent.name}/{folder.name}"
+        logits[name] = model(ids).logits
+        logits[name + "/merged"] = model.merge_and_unload()(ids).logits
+save_file(logits, root / "logits.safetensors")
+assert "reclora_kedro" not in sys.modules
+"""
+OPTIONS = {
+    "product": {"composition": "product_of_sums"},
+    "sum": {"composition": "sum_of_products"},
+    "product-shared": {"composition": "product_of_sums", "gate_scope": "shared"},
+    "sum-last": {
+        "composition": "sum_of_products",
+        "layers_to_transform": [2],
+        "target_modules": ["o_proj", "down_proj"],
+    },
+    "last-layer": {"last_layers": 1},
+    "sum-top-k": {"composition": "sum_of_products", "top_k": 2},
+    "product-top-k-prior": {"composition": "product_of_sums", "top_k": 2, "lens_in_score": "prior"},
+    "one": {"num_meta_loras": 1, "gate_input": "target"},
+    "regex": {"target_modules": r".*layers\.1\.self_attn\.v_proj"},
+}
+RANKS = {
+    "product": 3,
+    "sum": 12,
+    "last-layer": 3,
+    "product-shared": 3,
+    "sum-last": 12,
+    "sum-top-k": 6,
+    "one": 3,
+    "regex": 3,
+}
+
+
+def personalized(**settings):
+    settings = {"num_meta_loras": 4, "gate_input": "user", "r": 3, "lora_alpha": 7, "gate_dim": GATE_DIM} | settings
+    return with_random_adapter(random_llama(3), 0.3, **settings)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A folder of users' adapters for each of OPTIONS, the gated logits of each user, and those of stock PEFT."""
+    root = tmp_path_factory.mktemp("exported")
+    ids, states = torch.randint(0, 64, (2, 9)), torch.randn(len(USERS), GATE_DIM)
+    random_llama(3).save_pretrained(root / "llm")
+    save_file({"ids": ids}, root / "ids.safetensors")
+    expected = {}
+    for option, settings in OPTIONS.items():
+        model = personalized(**settings)
+        model.standardize_inputs(states)
+        loras = user_loras(model, states, USERS)
+        loras.save(root / option)
+        for place, folder in enumerate(loras.folders):
+            with torch.no_grad():
+                expected[f"{option}/{folder}"] = model(input_ids=ids, gate_inputs=states[[place, place]]).logits
+    command = [sys.executable, "-c", STOCK_PEFT, str(root)]
+    subprocess.run(command, check=True, capture_output=True, text=True, env={"PATH": "", "HF_HUB_OFFLINE": "1"})
+    return root, expected, load_file(root / "logits.safetensors")
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_stock_peft_gives_the_gated_logits_of_each_user(exported, option):
+    _, expected, found = exported
+    for folder in FOLDERS:
+        name = f"{option}/{folder}"
+        torch.testing.assert_close(found[name], expected[name], atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(found[f"{name}/merged"], expected[name], atol=2e-5, rtol=1e-4)
+    differ = not torch.allclose(found[f"{option}/{FOLDERS[0]}"], found[f"{option}/{FOLDERS[1]}"], atol=1e-3)
+    assert differ == (option != "one")
+
+
+@pytest.mark.parametrize(("option", "rank"), RANKS.items())
+def test_the_rank_is_that_of_the_composition(exported, option, rank):
+    root, _, _ = exported
+    config = json.loads((root / option / "user_7/adapter_config.json").read_text())
+    assert (config["peft_type"], config["r"]) == ("LORA", rank)
+    assert config["lora_alpha"] / rank == pytest.approx(7 / 3)
+    shapes = {
+        name: tensor.shape for name, tensor in load_file(root / option / "user_7/adapter_model.safetensors").items()
+    }
+    assert all(shape[0] == rank for name, shape in shapes.items() if "lora_A" in name)
+    assert all(shape[1] == rank for name, shape in shapes.items() if "lora_B" in name)
+
+
+def test_the_table_names_each_users_folder_and_how_its_gates_choose():
+    model = personalized(temperature=1e7)
+    table = user_loras(model, torch.randn(3, GATE_DIM), USERS).table()
+    assert [(record["user_id"], record["folder"], record["rank"]) for record in table] == [
+        (user_id, folder, 3) for user_id, folder in zip(USERS, FOLDERS, strict=True)
+    ]
+    assert all(record["gate_entropy"] == pytest.approx(1, abs=1e-5) for record in table)
+    chosen = personalized(top_k=1)
+    assert user_loras(chosen, torch.randn(1, GATE_DIM), [1]).table()[0]["gate_entropy"] == 0
+    one = user_loras(personalized(num_meta_loras=1), torch.randn(1, 2), [1])
+    assert one.table()[0]["gate_entropy"] is None
+
+
+def test_weights_are_written_in_the_type_of_the_base_llm(tmp_path):
+    model = with_random_adapter(random_llama(3).bfloat16(), 0.3, num_meta_loras=2, gate_dim=GATE_DIM, gate_input="user")
+    user_loras(model, torch.randn(1, GATE_DIM), [1]).save(tmp_path)
+    assert {t.dtype for t in load_file(tmp_path / "user_1/adapter_model.safetensors").values()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("gate_input", ["target", "fields", "rating_statistics"])
+def test_gates_that_read_the_target_are_refused(gate_input):
+    with pytest.raises(
+        ValueError, match=rf"gates of this adapter read '{gate_input}', which depends on the target.*gate_input: user"
+    ):
+        user_loras(personalized(gate_input=gate_input), torch.randn(1, GATE_DIM), [1])
+
+
+def test_a_lens_prior_is_told_to_whoever_serves(tmp_path, caplog):
+    model = personalized(lens_in_score="prior")
+    torch.nn.init.constant_(model.lens_weight, 0.75)
+    user_loras(model, torch.randn(1, GATE_DIM), [1]).save(tmp_path)
+    note = "must add 0.75 times the lens's logit"
+    assert note in caplog.text
+    assert note in (tmp_path / "README.md").read_text()
+    with safe_open(tmp_path / "user_1/adapter_model.safetensors", "pt") as file:
+        assert float(file.metadata()["lens_weight"]) == 0.75
+    assert "lens" not in (user_loras(personalized(), torch.randn(1, GATE_DIM), [1])).readme()
+
+
+def test_an_average_with_the_lens_is_told_to_whoever_serves(tmp_path, caplog):
+    model = personalized(lens_in_score="average", answer_temperature=10.0)
+    user_loras(model, torch.randn(1, GATE_DIM), [1]).save(tmp_path)
+    note = "must take the mean of the lens's logit and the LLM's"
+    assert note in caplog.text
+    assert note in (tmp_path / "README.md").read_text()
+    assert "must divide the LLM's logit of the answer by 10" in caplog.text
+    with safe_open(tmp_path / "user_1/adapter_model.safetensors", "pt") as file:
+        assert file.metadata()["lens_in_score"] == "average"
+        assert float(file.metadata()["answer_temperature"]) == 10
+
+
+@pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 5), ([], None), ([], 5)])
+def test_users_are_chosen_by_id_or_by_activity(users, most_active):
+    with pytest.raises(ValueError, match=r"export\.users is .* and export\.most_active is .*: give at least one id"):
+        ExportConfig(variant="reclora", users=users, most_active=most_active)
+
+
+def test_scaling_survives_a_change_of_rank():
+    config = RecLoraConfig(r=8, lora_alpha=16, num_meta_loras=16, gate_dim=4, composition="sum_of_products")
+    assert (lora_config(config).r, lora_config(config).lora_alpha) == (128, 256)

@@ -1,0 +1,76 @@
+import polars as pl
+import pytest
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.evaluation.scores import align_scores, collect_scores
+
+ROWS, LABELS = [0, 1, 2, 3], [1, 0, 1, 0]
+
+
+def table(model: str, rows: list[int] = ROWS, labels: list[int] = LABELS, score: float | None = 0.5) -> pl.DataFrame:
+    return pl.DataFrame({"row": rows, "label": labels, "model": [model] * len(rows), "score": [score] * len(rows)})
+
+
+def test_rows_are_aligned_and_models_keep_their_order():
+    lens = table("lens").with_columns(score=pl.Series([0.1, 0.2, 0.3, 0.4]))
+    scores = pl.concat([table("reclora"), lens.reverse()])
+    paired = align_scores(scores)
+    assert paired.models == ("reclora", "lens")
+    assert paired.scores[1].tolist() == [0.1, 0.2, 0.3, 0.4]
+    assert paired.labels.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (table("lens").drop("score"), r"missing column\(s\) \['score'\], found \['row', 'label', 'model'\]"),
+        (table("lens").clear(), "no rows"),
+        (table("lens", score=1.5), r"4 score\(s\) are no probability, the first of them 1.5 of model 'lens' for row 0"),
+        (table("lens", score=-0.1), "no probability"),
+        (table("lens", score=float("nan")), "no probability, the first of them nan"),
+        (table("lens").with_columns(score=pl.lit(None, pl.Float64)), "no probability, the first of them None"),
+        (table("lens", labels=[1, 0, 2, 0]), r"1 label\(s\) are neither 0 nor 1, the first of them 2 for row 2"),
+        (table("lens", rows=[0, 1, 1, 3]), r"model 'lens' has several scores for 1 row\(s\), the first of them row 1"),
+        (
+            pl.concat([table("lens"), table("reclora", rows=[0, 1, 7], labels=[1, 0, 1])]),
+            r"model 'reclora' was not scored on the rows of 'lens': 2 row\(s\) are missing and 1 are extra",
+        ),
+        (
+            pl.concat([table("lens"), table("reclora", labels=[1, 0, 0, 0])]),
+            r"'reclora' and 'lens' disagree on the label of 1 row\(s\), the first of them row 2",
+        ),
+        (
+            table("lens", labels=[1, 1, 1, 1]),
+            r"scores: 4 of 4 rows are liked \(label 1\); expected at least 2 liked and 2 disliked\. Score more test",
+        ),
+        (table("lens", labels=[1, 0, 0, 0]), "1 of 4 rows are liked .* expected at least 2 liked and 2 disliked"),
+    ],
+)
+def test_unusable_scores_are_refused(scores: pl.DataFrame, message: str):
+    with pytest.raises(ValueError, match=message):
+        align_scores(scores)
+
+
+TEST_ROWS = pl.DataFrame({"row": [5, 2, 9], "use": ["test"] * 3, "label": [1, 0, 1]})
+
+
+def test_scores_are_collected_model_by_model_in_the_order_of_the_test_rows():
+    lens = pl.DataFrame({"row": [1, 2, 5, 9], "score": [0.1, 0.2, 0.5, 0.9]})
+    reclora = pl.DataFrame({"row": [9, 5, 2], "label": [0, 0, 0], "score": [0.8, 0.4, 0.3]})
+    assert collect_scores({"reclora": reclora, "lens": lens}, TEST_ROWS).rows() == [
+        (5, 1, "reclora", 0.4),
+        (2, 0, "reclora", 0.3),
+        (9, 1, "reclora", 0.8),
+        (5, 1, "lens", 0.5),
+        (2, 0, "lens", 0.2),
+        (9, 1, "lens", 0.9),
+    ]
+
+
+def test_a_model_that_did_not_score_every_test_row_is_refused():
+    scored = pl.DataFrame({"row": [2, 5, 9], "score": [0.2, 0.5, 0.9]})
+    tables = {"lens": scored, "reclora": scored.filter(pl.col("row") == 2)}
+    message = r"reclora has no score for 2 of 3 test rows \(the first is row 5\): .* another run's"
+    with pytest.raises(MismatchError, match=message) as refusal:
+        collect_scores(tables, TEST_ROWS)
+    assert "reclora.scores" in refusal.value.entries

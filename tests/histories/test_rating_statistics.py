@@ -1,0 +1,140 @@
+"""Statistics of earlier ratings against a plain count, and their blindness to what comes later."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+
+GENRES = [None, "Drama", "War", "Drama, War", "Drama, Comedy, War"]
+ITEMS = pl.DataFrame(
+    {"item_id": range(15), "title": ["A"] * 15, "genres": GENRES * 3, "year": ["90s", "80s", None] * 5}
+)
+USERS = pl.DataFrame({"user_id": range(12)})
+
+
+def random_interactions(seed, rows=400, seconds=150):
+    random = np.random.default_rng(seed)
+    interactions = pl.DataFrame(
+        {
+            "user_id": random.integers(USERS.height, size=rows),
+            "item_id": random.integers(ITEMS.height, size=rows),
+            "rating": random.integers(1, 6, size=rows).astype(float),
+            "timestamp": random.integers(1_000, 1_000 + seconds, size=rows),
+        }
+    )
+    labels = (pl.col("rating") >= 4).cast(pl.Int8)
+    return interactions.with_columns(label=labels).unique(["user_id", "item_id", "timestamp"])
+
+
+def log_of(interactions, items=ITEMS):
+    sequences = build_sequences(interactions, items, USERS)
+    return InteractionLog(items, USERS, sequences, build_samples(sequences, min_history=1))
+
+
+def statistics_of(log):
+    return RatingStatistics(log).of(log.samples)
+
+
+def values_of(item):
+    row = ITEMS.row(item, named=True)
+    return {*(row["genres"] or "").split(", "), row["year"]} - {"", None}
+
+
+def likeness(item, other):
+    both = values_of(item) & values_of(other)
+    return len(both) / (len(values_of(item)) * len(values_of(other))) ** 0.5 if both else 0
+
+
+def counted(interactions, user, item, timestamp):
+    """The statistics of one sample, row by row; every event of an earlier second counts."""
+
+    def before(column, value, timestamp):
+        return interactions.filter((pl.col(column) == value) & (pl.col("timestamp") < timestamp))
+
+    def rate(values):
+        return (sum(values) + 1.5) / (len(values) + 3)
+
+    def past_of(item, timestamp):
+        past = before("item_id", item, timestamp).sort("timestamp", "user_id")
+        return past["label"].to_list(), ((past["rating"] - 1) / 4).to_list()
+
+    def leniency(row):
+        likes, ratings = past_of(row["item_id"], row["timestamp"])
+        return row["label"] - rate(likes), (row["rating"] - 1) / 4 - rate(ratings)
+
+    likes, ratings = past_of(item, timestamp)
+    own = before("user_id", user, timestamp).sort("timestamp", "item_id")
+    own_likes, each = own["label"].to_list(), [leniency(row) for row in own.iter_rows(named=True)]
+    weights = [likeness(item, other) for other in own["item_id"]]
+    such = [
+        sum(w * x for w, x in zip(weights, part, strict=True)) / (sum(weights) + 3) for part in zip(*each, strict=True)
+    ]
+    return {
+        "item_like_rate": rate(likes),
+        "item_mean_rating": rate(ratings),
+        "item_recent_like_rate": rate(likes[-10:]),
+        "item_ratings": np.log1p(len(likes)),
+        "user_like_rate": rate(own_likes),
+        "user_recent_like_rate": rate(own_likes[-10:]),
+        "user_ratings": np.log1p(len(own_likes)),
+        "leniency": sum(x for x, _ in each) / (len(each) + 3),
+        "recent_leniency": sum(x for x, _ in each[-10:]) / (len(each[-10:]) + 3),
+        "leniency_to_such_items": such[0] if such else 0,
+        "rating_leniency_to_such_items": such[1] if such else 0,
+    }
+
+
+@pytest.mark.parametrize(("seed", "seconds"), [(0, 150), (1, 150), (2, 10_000)])
+def test_statistics_are_what_counting_gives(seed, seconds):
+    interactions = random_interactions(seed, seconds=seconds)
+    log = log_of(interactions)
+    found = statistics_of(log)
+    assert found.schema == dict.fromkeys(COLUMNS, pl.Float32)
+    for place in range(0, log.samples.height, 17):
+        row = log.samples.row(place, named=True)
+        expected = counted(interactions, row["user_index"], row["item_index"], row["timestamp"])
+        assert found.row(place, named=True) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_what_comes_later_and_the_rows_own_second_change_nothing():
+    interactions = random_interactions(3)
+    log = log_of(interactions)
+    moment = log.samples["timestamp"].mode().sort()[0]
+    now = log.samples.filter(pl.col("timestamp") == moment)
+    later = pl.col("timestamp") >= moment
+    other = interactions.with_columns(
+        label=pl.when(later).then(1 - pl.col("label")).otherwise("label"),
+        rating=pl.when(later).then(6 - pl.col("rating")).otherwise("rating"),
+    )
+    assert now.height > 1
+    assert RatingStatistics(log).of(now).equals(RatingStatistics(log_of(other)).of(now))
+
+
+def test_a_moment_after_the_log_counts_all_of_it():
+    log = log_of(random_interactions(4))
+    now = log.samples_now(pl.DataFrame({"user_index": [2], "item_index": [7]}))
+    [statistics] = RatingStatistics(log).of(now).rows(named=True)
+    assert np.expm1(statistics["item_ratings"]) == pytest.approx((log.sequences.item_index == 7).sum())
+    assert np.expm1(statistics["user_ratings"]) == pytest.approx(np.diff(log.sequences.offsets)[2])
+
+
+def test_items_without_fields_and_ratings_of_one_level_are_no_obstacle():
+    interactions = random_interactions(5).with_columns(rating=1.0, label=pl.lit(1, dtype=pl.Int8))
+    found = statistics_of(log_of(interactions, ITEMS.select("item_id", "title")))
+    assert np.isfinite(found.to_numpy()).all()
+    assert (found["leniency_to_such_items"] == 0).all()
+
+
+def test_blocks_change_nothing(monkeypatch):
+    log = log_of(random_interactions(6))
+    whole = statistics_of(log)
+    monkeypatch.setattr("reclora_kedro.histories.rating_statistics.CELLS_AT_ONCE", 50)
+    np.testing.assert_allclose(statistics_of(log), whole, rtol=1e-6)
+
+
+def test_no_samples_have_no_statistics():
+    log = log_of(random_interactions(7))
+    assert RatingStatistics(log).of(log.samples.clear()).shape == (0, len(COLUMNS))

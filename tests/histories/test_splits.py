@@ -1,0 +1,119 @@
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from reclora_kedro.histories.splits import PromptRowsConfig, SplitConfig, assign_splits, select_prompt_rows
+
+GLOBAL_TIME = SplitConfig(kind="global_time", train=0.8, validation=0.1)
+LAST_OUT = SplitConfig(kind="per_user_last_out", train=0.8, validation=0.1)
+
+
+def samples(rows: int, users: int = 3) -> pl.DataFrame:
+    place = pl.int_range(rows, eager=True)
+    return pl.DataFrame(
+        {
+            "row": place.cast(pl.UInt32),
+            "user_index": (place % users).cast(pl.Int32),
+            "label": (place // users % 2).cast(pl.Int8),
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "sizes"),
+    [(40, (32, 4, 4)), (99, (79, 9, 11)), (95_285, (76_228, 9_528, 9_529)), (970_009, (776_007, 97_000, 97_002))],
+)
+def test_the_global_time_split_takes_the_papers_shares_in_order(rows, sizes):
+    split = assign_splits(samples(rows, users=1), GLOBAL_TIME)["split"]
+    assert split.rle().struct.unnest().rows() == list(zip(sizes, ("train", "validation", "test"), strict=True))
+
+
+def test_last_out_takes_each_users_last_rows():
+    divided = assign_splits(samples(17), LAST_OUT)
+    for _, user in divided.group_by("user_index"):
+        rows = user.height
+        assert user["split"].to_list() == ["train"] * (rows - 2) + ["validation", "test"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (range(32), r"the train split of the samples: 32 of 32 rows are liked .*history\.min_history.*ingestion"),
+        (range(32, 36), r"the validation split of the samples: 4 of 4 rows are liked \(label 1\)"),
+        (range(36, 40), r"the test split of the samples: 4 of 4 rows are liked"),
+    ],
+)
+def test_a_split_of_one_class_is_refused(rows, message):
+    one_class = samples(40, users=1).with_columns(
+        label=pl.when(pl.col("row").is_in(list(rows))).then(1).otherwise(pl.col("row") % 2)
+    )
+    with pytest.raises(ValueError, match=message):
+        assign_splits(one_class, GLOBAL_TIME)
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(ValueError, match=r"the validation split of the samples: 0 of 0 rows .*history\.split"):
+        assign_splits(samples(9, users=1), GLOBAL_TIME)
+
+
+def test_shares_that_leave_no_test_rows_are_refused():
+    with pytest.raises(ValidationError, match=r"0\.9 \+ 0\.1, which leaves no rows to test"):
+        SplitConfig(kind="global_time", train=0.9, validation=0.1)
+
+
+def draw(few_shot: int | None = 20, validation: int | None = 10, test: int | None = 15, seed: int = 1) -> pl.DataFrame:
+    config = PromptRowsConfig(few_shot=few_shot, validation=validation, test=test)
+    return select_prompt_rows(assign_splits(samples(400), GLOBAL_TIME), config, seed)
+
+
+def rows_of(drawn: pl.DataFrame, use: str) -> list[int]:
+    return drawn.filter(pl.col("use") == use)["row"].to_list()
+
+
+def test_prompt_rows_are_drawn_from_their_split_once_and_in_order():
+    divided = assign_splits(samples(400), GLOBAL_TIME)
+    drawn = draw()
+    assert drawn.schema == {"row": pl.UInt32, "use": pl.String, "label": pl.Int8}
+    assert drawn["use"].rle().struct.unnest().rows() == [(20, "few_shot"), (10, "validation"), (15, "test")]
+    for use, split in (("few_shot", "train"), ("validation", "validation"), ("test", "test")):
+        rows = rows_of(drawn, use)
+        assert rows == sorted(set(rows))
+        assert set(divided["split"].gather(rows)) == {split}
+    assert drawn["label"].to_list() == divided["label"].gather(drawn["row"]).to_list()
+
+
+def test_a_draw_depends_on_its_seed_alone():
+    assert draw().equals(draw())
+    assert not draw().equals(draw(seed=2))
+
+
+def test_the_count_of_one_use_leaves_the_others_alone_and_grows_by_adding_rows():
+    small, large = draw(), draw(few_shot=200)
+    assert rows_of(small, "test") == rows_of(large, "test")
+    assert rows_of(small, "validation") == rows_of(large, "validation")
+    assert set(rows_of(small, "few_shot")) < set(rows_of(large, "few_shot"))
+
+
+def test_every_row_is_as_likely_as_any_other():
+    counts = [0] * 320
+    for seed in range(300):
+        for row in rows_of(draw(few_shot=160, seed=seed), "few_shot"):
+            counts[row] += 1
+    # 300 draws at probability 1/2: mean 150, standard deviation 8.7.
+    assert min(counts) > 110
+    assert max(counts) < 190
+
+
+def test_null_takes_a_splits_every_row():
+    assert rows_of(draw(test=None), "test") == list(range(360, 400))
+
+
+def test_more_rows_than_a_split_has_are_refused():
+    with pytest.raises(ValueError, match=r"history.prompt_rows.test asks for 41 rows, but the test split has 40"):
+        draw(test=41)
+
+
+def test_a_draw_of_one_class_is_refused():
+    refusal = r"the draw of history\.prompt_rows\.few_shot: [01] of 1 rows are liked .* Draw more rows\."
+    with pytest.raises(ValueError, match=refusal):
+        draw(few_shot=1)

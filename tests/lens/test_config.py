@@ -1,0 +1,19 @@
+"""Settings of a lens."""
+
+import pytest
+from pydantic import ValidationError
+
+from reclora_kedro.lens.config import LensConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "dni"}, "lens.model is 'dni', which is unknown: choose one of autoint, caser, dcnv2"),
+        ({"dropuot": 0.1}, "dropuot"),
+        ({"dropout": 1.0}, "less than 1"),
+    ],
+)
+def test_wrong_settings_are_refused(config, changes, message) -> None:
+    with pytest.raises(ValidationError, match=message):
+        LensConfig(**config.model_dump() | changes)
