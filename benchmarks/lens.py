@@ -192,11 +192,11 @@ def peer_tables(records: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict
     ratios = [
         {
             "ours against": peer["system"],
-            "speed": f"{ours['training rows/s'] / peer['training rows/s']:.2f}",
+            "speed ratio": f"{ours['training rows/s'] / peer['training rows/s']:.2f}",
             "target": f"at least {SPEED_TARGETS[peer['system']]}",
             "AUC difference": f"{float(ours['validation AUC']) - float(peer['validation AUC']):+.4f}",
             "AUC target": f"at least {AUC_TARGET}",
-            "memory": f"{ours['peak GiB'] / peer['peak GiB']:.2f}",
+            "peak memory ratio": f"{ours['peak GiB'] / peer['peak GiB']:.2f}",
         }
         for peer in peers
     ]
@@ -258,14 +258,14 @@ def length_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
         table.append(
             {
                 "lens": record["lens"],
-                "K": f"{record['k']:,}" + (f" ({LIFELONG})" if record["K"] == LIFELONG else ""),
+                "K, events": f"{record['k']:,}" + (f" ({LIFELONG})" if record["K"] == LIFELONG else ""),
                 "epoch rows/s": record["rows"] / record["epoch"],
                 "epoch s": record["epoch"],
-                "GiB": record["GiB"],
+                "peak GiB": record["GiB"],
                 "growth": f"{record['epoch'] / since['epoch']:.2f}",
                 "test rows/s": record["rows"] / 2 / record["test"],
                 "test s": record["test"],
-                "test GiB": record["test GiB"],
+                "test peak GiB": record["test GiB"],
                 "test growth": f"{record['test'] / since['test']:.2f}",
                 "target": GROWTH_TARGETS.get((record["lens"], record["K"]), ""),
             }

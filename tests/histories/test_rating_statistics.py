@@ -115,7 +115,7 @@ def test_what_comes_later_and_the_rows_own_second_change_nothing():
 
 def test_a_moment_after_the_log_counts_all_of_it():
     log = log_of(random_interactions(4))
-    now = log.samples_now(pl.DataFrame({"user_index": [2], "item_index": [7]}))
+    now = log.now(pl.DataFrame({"user_index": [2], "item_index": [7]})).samples
     [statistics] = RatingStatistics(log).of(now).rows(named=True)
     assert np.expm1(statistics["item_ratings"]) == pytest.approx((log.sequences.item_index == 7).sum())
     assert np.expm1(statistics["user_ratings"]) == pytest.approx(np.diff(log.sequences.offsets)[2])

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -118,7 +120,7 @@ def test_no_training_row_sees_a_validation_or_test_event(kind):
         }
     ).unique(["user_id", "item_id", "timestamp"], keep="first", maintain_order=True)
     log = log_of(interactions.with_columns(label=(pl.col("rating") > 3).cast(pl.Int8)))
-    log = log.with_samples(assign_splits(log.samples, SplitConfig(kind=kind, train=0.8, validation=0.1)))
+    log = replace(log, samples=assign_splits(log.samples, SplitConfig(kind=kind, train=0.8, validation=0.1)))
     held_out = log.samples.filter(pl.col("split") != "train")["event"].to_list()
     seen_in_training = histories(log, WindowConfig(kind="recent", k=rows))[log.rows_in("train")]
     assert not np.isin(seen_in_training, held_out).any()

@@ -1,15 +1,14 @@
-"""Contracts on canonical and raw tables."""
+"""Contracts on canonical tables."""
 
 from itertools import pairwise
 
-import pandas as pd
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 
-from reclora_kedro.interactions.schema import Interactions, Items, RawTable, Users, comes_after_previous
+from reclora_kedro.interactions.schema import Interactions, Items, Users, comes_after_previous
 
 LOG = pl.DataFrame(
     {
@@ -72,29 +71,3 @@ def test_comes_after_previous_is_tuple_order(keys: list[tuple[int, int, int]]) -
     table = pl.DataFrame(keys, schema=["a", "b", "c"], orient="row")
     after = table.select(comes_after_previous(["a", "b", "c"])).to_series().to_list()
     assert after == [True, *(now > before for before, now in pairwise(keys))]
-
-
-class TestRawTable:
-    contract = RawTable(columns={"movieId": "Int64", "title": "String"})
-
-    @pytest.mark.parametrize("frame", [pl.DataFrame, pl.LazyFrame, pd.DataFrame])
-    def test_any_frame_comes_out_as_polars(self, frame: type) -> None:
-        checked = self.contract.validate(frame({"movieId": [1], "title": ["Alien"], "unused": [0.5]}))
-        assert isinstance(checked, pl.DataFrame)
-        assert checked.rows() == [(1, "Alien", 0.5)]
-
-    def test_values_may_be_missing(self) -> None:
-        assert self.contract.validate(pl.DataFrame({"movieId": [1, None], "title": [None, "b"]})).height == 2
-
-    def test_names_every_missing_and_wrong_column_and_what_it_found(self) -> None:
-        with pytest.raises(ValueError, match="movieId") as refusal:
-            self.contract.validate(pl.DataFrame({"movieID": [1], "title": [3]}))
-        message = str(refusal.value)
-        assert "no column 'movieId'" in message
-        assert "expected column 'title' to have type String, got Int64" in message
-        assert "columns found: movieID (Int64), title (Int64)" in message
-        assert "validator.options.columns" in message
-
-    def test_unknown_type_is_refused_at_once(self) -> None:
-        with pytest.raises(ValueError, match=r"polars types.*\['Int'\]"):
-            RawTable(columns={"movieId": "Int"})

@@ -1,5 +1,7 @@
 """Cross-fitted lens states: what each few-shot row gets from lenses that did not learn from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -31,7 +33,7 @@ def lens(trained):
 
 def flip(log, row: int):
     label = pl.when(pl.col("row") == row).then(1 - pl.col("label")).otherwise("label")
-    return log.with_samples(log.samples.with_columns(label=label))
+    return replace(log, samples=log.samples.with_columns(label=label))
 
 
 def auc(log, rows: np.ndarray, logits: torch.Tensor) -> float:
@@ -90,7 +92,7 @@ def test_a_fold_whose_lens_is_the_lens_itself_changes_nothing(lens, log, monkeyp
 def test_overconfidence_on_random_labels_goes(log, config) -> None:
     random = np.random.default_rng(1)
     labels = pl.Series(random.integers(2, size=log.samples.height), dtype=pl.Int8)
-    log = log.with_samples(log.samples.with_columns(label=labels))
+    log = replace(log, samples=log.samples.with_columns(label=labels))
     plain = config.model_copy(update={"dropout": 0.0, "user_id_dropout": 0.0, "item_id_dropout": 0.0, "max_epochs": 1})
     first, _ = fit_lens(log, plain)
     lens = refit_lens(first, log, NOTHING, 10)

@@ -63,8 +63,8 @@ def test_a_users_state_is_that_of_a_row_after_its_last_event(fitted, log) -> Non
     states = user_states(lens, log, users)
     assert states.shape == (2, lens.state_dim("user"))
     for item in (1, 5):  # whatever the target
-        now = log.samples_now(pl.DataFrame({"user_index": users, "item_index": [item, item]}))
-        torch.testing.assert_close(states, lens_states(lens, log.with_samples(now), np.arange(2))["user"])
+        now = log.now(pl.DataFrame({"user_index": users, "item_index": [item, item]})).samples
+        torch.testing.assert_close(states, lens_states(lens, replace(log, samples=now), np.arange(2))["user"])
 
 
 def test_a_users_state_retrieves_no_history(fitted, log) -> None:

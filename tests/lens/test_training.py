@@ -65,7 +65,9 @@ def test_training_is_deterministic_and_leaves_the_global_generator_alone(log, co
 
 def test_users_unseen_in_training_are_unknown_and_scored(log, config) -> None:
     unseen = pl.col("user_index") < 5
-    log = log.with_samples(log.samples.with_columns(split=pl.when(unseen).then(pl.lit("unseen")).otherwise("split")))
+    log = replace(
+        log, samples=log.samples.with_columns(split=pl.when(unseen).then(pl.lit("unseen")).otherwise("split"))
+    )
     lens, _ = fit_lens(log, config)
     assert lens.user.id_codes[:5].tolist() == [0] * 5
     assert lens.user.id_codes[5:].tolist() == list(range(6, 31))
@@ -85,4 +87,4 @@ def test_a_split_of_one_class_is_refused(log, config, split, kept, found) -> Non
     samples = log.samples.sql(f"SELECT * FROM self WHERE split <> '{split}' OR {kept}")
     message = f"the {split} split of the samples: {found} rows are liked .* move the label threshold of ingestion"
     with pytest.raises(ValueError, match=message):
-        fit_lens(log.with_samples(samples), config)
+        fit_lens(replace(log, samples=samples), config)

@@ -261,15 +261,6 @@ def test_faulty_data_stops_before_anything_is_written(
     assert not Path("data").exists()
 
 
-def test_broken_raw_contract_stops_before_anything_is_written(project: Path) -> None:
-    base = yaml.safe_load((ROOT / "conf" / "base" / "catalog_ingestion.yml").read_text())
-    entry = csv("ratings.csv", **SOUND | {"rating": ["good", "bad"]})
-    with pytest.raises(DatasetError, match="expected column 'rating' to have type Int64, got String") as refusal:
-        ingest({"raw_interactions": entry | {"validator": base["raw_interactions"]["validator"]}})
-    assert "raw_interactions" in str(refusal.value)
-    assert not Path("data").exists()
-
-
 @pytest.mark.parametrize(
     ("typo", "named"),
     [

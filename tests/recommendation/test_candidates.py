@@ -88,7 +88,7 @@ class TestShortlist:
         pairs = pl.DataFrame({"user_index": range(5)}).join(
             pl.DataFrame({"item_index": range(12)}), how="cross", maintain_order="left"
         )
-        now = log.with_samples(log.samples_now(pairs))
+        now = log.now(pairs)
         pairs = pairs.with_columns(score=lens_scores(lens_states(lens, now, np.arange(60))))
         for user, part in shortlist.group_by("user_id", maintain_order=True):
             seen = log.sequences.item_index[slice(*log.sequences.offsets[user[0] : user[0] + 2])].tolist()

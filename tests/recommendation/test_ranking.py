@@ -77,7 +77,7 @@ def scores_one_by_one(lens, log):
     """Scores by the ordinary path, each pair with the gate input of its own."""
 
     def score(shortlist, adapter, model, prompts):
-        now = log.with_samples(log.samples_now(shortlist))
+        now = log.now(shortlist)
         states = lens_states(lens, now, np.arange(shortlist.height))
         statistics = RatingStatistics(log).of(now.samples).insert_column(0, pl.Series("row", states["row"].numpy()))
         inputs = gate_inputs(states, statistics, ADAPTERS[adapter][0])
@@ -144,7 +144,7 @@ def test_histories_are_of_the_users_last_events(log, shortlist):
 def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist, gate_input):
     shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
     inputs = candidate_gate_inputs(lens, log, shuffled, gate_input)
-    now = log.with_samples(log.samples_now(shuffled))
+    now = log.now(shuffled)
     states = lens_states(lens, now, np.arange(shuffled.height))
     assert inputs.keys() == {"row", "lens_logit", gate_input}
     assert inputs["row"].tolist() == list(range(shuffled.height))

@@ -54,12 +54,7 @@ ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curv
 
 
 def plot_auc(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.Figure:
-    """Dot plot of every model's AUC with its interval.
-
-    Args:
-        metrics: records as `compute_metrics` returns them.
-        confidence: level of their intervals, for the axis title.
-    """
+    """Dot plot of every model's AUC with its interval."""
     best = max(metrics, key=lambda record: record["auc"])
     styles = model_styles(record["model"] for record in metrics)
     title = f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows"
@@ -116,12 +111,7 @@ def plot_roc(paired: PairedScores) -> go.Figure:
 
 
 def plot_calibration(paired: PairedScores, bins: int) -> go.Figure:
-    """Share of likes against the mean score, in quantile bins of each model's scores.
-
-    Args:
-        paired: scores of all models on the same rows.
-        bins: number of bins; tied scores stay in one bin, so that a model with few distinct scores has fewer.
-    """
+    """Share of likes against the mean score, in quantile bins of each model's scores; tied scores stay in one bin."""
     styles = model_styles(paired.models)
     tables = {
         model: calibration_table(paired.labels, scores, bins)
@@ -273,11 +263,7 @@ def _add_training_curves(
 
 
 def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Dot plot of every lens's mean AUC on validation and test, with the spread over the seeds.
-
-    Args:
-        comparison: records of lens, seeds and, for validation and test, `…_auc` and `…_auc_spread`; best first.
-    """
+    """Dot plot of every lens's mean AUC on validation and test, with the spread over the seeds."""
     best = comparison[0]
     seeds = f"mean of {best['seeds']} seeds ± standard deviation" if best["seeds"] > 1 else "one seed"
     title = f"{best['lens']} has the highest validation AUC: {best['validation_auc']:.4f}"

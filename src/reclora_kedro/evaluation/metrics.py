@@ -15,10 +15,6 @@ def compute_metrics(paired: PairedScores, confidence: float) -> list[dict[str, A
     The interval is DeLong's own: symmetric on the AUC scale, cut at 0 and 1. A model that separates the
     classes perfectly has an estimated variance of zero, so an interval of zero width.
 
-    Args:
-        paired: scores of all models on the same rows.
-        confidence: level of the AUC interval, in (0, 1).
-
     Returns:
         Records of model, rows, positives, auc, auc_low, auc_high, log_loss (nats per row) and accuracy (share of
         the rows for which "score >= 0.5" is the label).

@@ -17,11 +17,6 @@ Records = Sequence[Mapping[str, Any]]
 def summarise(metrics: Records, comparisons: Records, confidence: float) -> list[str]:
     """Sentences: the models from best to worst AUC, and whether chance explains each step down.
 
-    Args:
-        metrics: records as `compute_metrics` returns them.
-        comparisons: records as `compare_models` returns them, of the same models.
-        confidence: level of the intervals; a step is beyond chance when its p-value is below 1 - confidence.
-
     Examples:
         >>> lens = {"model": "lens", "rows": 2000, "positives": 1100, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78}
         >>> tuned = lens | {"model": "reclora", "auc": 0.77, "auc_low": 0.75, "auc_high": 0.79}
@@ -87,11 +82,7 @@ def results_tables(metrics: Records, comparisons: Records, confidence: float) ->
 
 
 def lens_table(comparison: Records) -> Table:
-    """Lenses by what they reach and what they cost, for a terminal of 80 columns or more.
-
-    Args:
-        comparison: one record per lens, means over the seeds and the AUCs' spread.
-    """
+    """Lenses by what they reach and what they cost, for a terminal of 80 columns or more."""
     seeds = comparison[0]["seeds"]
     table = Table(title=f"Lenses on the same split, mean of {seeds} seeds" if seeds > 1 else "Lenses on the same split")
     table.add_column("lens", no_wrap=True)

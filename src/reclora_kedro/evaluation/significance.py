@@ -84,10 +84,6 @@ def compare_models(paired: PairedScores, confidence: float) -> list[dict[str, An
     The model that comes later in the scores is `model_a`: with the lens first, "reclora - lens" is positive
     when personalization gained something. The p-values are two-sided and not adjusted for the number of pairs.
 
-    Args:
-        paired: scores of all models on the same rows.
-        confidence: level of the intervals, in (0, 1).
-
     Returns:
         Records of model_a, model_b, auc_difference (a - b), low, high, p_value.
     """

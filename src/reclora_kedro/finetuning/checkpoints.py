@@ -3,13 +3,11 @@
 import hashlib
 import json
 import logging
-import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as safetensors_bytes
@@ -110,29 +108,13 @@ class CheckpointStore:
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
-    """State of every source of randomness of this process: Python's, NumPy's and PyTorch's, on the CPU and a GPU."""
-    version, words, gauss = random.getstate()
-    numpy: dict[str, Any] = np.random.get_state(legacy=False)  # noqa: NPY002  (the global one, which libraries draw from)
-    states = {
-        "python": torch.tensor([version, *words]),
-        "python_gauss": torch.tensor(float("nan") if gauss is None else gauss, dtype=torch.float64),
-        "numpy": torch.tensor([*numpy["state"]["key"].tolist(), numpy["state"]["pos"], numpy["has_gauss"]]),
-        "numpy_gauss": torch.tensor(numpy["gauss"], dtype=torch.float64),
-        "torch": torch.get_rng_state(),
-    }
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    """State of this process's randomness while it trains: PyTorch's, on the CPU and a GPU."""
+    states = {"torch": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
 
 
 def restore_random_states(states: dict[str, Tensor], device: torch.device) -> None:
-    """Set every source of randomness to what :func:`random_states` gave."""
-    version, *words = states["python"].tolist()
-    gauss = states["python_gauss"].item()
-    random.setstate((version, tuple(words), None if np.isnan(gauss) else gauss))
-    *keys, position, has_gauss = states["numpy"].tolist()
-    cached = states["numpy_gauss"].item()
-    np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, cached))  # noqa: NPY002  (as above)
+    """Set the randomness to what :func:`random_states` gave."""
     torch.set_rng_state(states["torch"].cpu().clone())  # PyTorch crashes on a view into a larger tensor
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu().clone(), device)

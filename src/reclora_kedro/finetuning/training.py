@@ -18,6 +18,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
+from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
@@ -326,9 +327,10 @@ def validate(
     scores = accelerator.reduce(torch.from_numpy(part).to(model.device), "sum").cpu().numpy()
     auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
     entropy = None
-    if validation.gate_inputs is not None and model.adapter is not None:
-        gates = model.adapter.gate_statistics(validation.gate_inputs.to(model.device))
-        entropy = None if gates is None else gates.relative_entropy.mean().item()
+    if validation.gate_inputs is not None and model.adapter is not None and model.adapter.has_gates:
+        with torch.no_grad():
+            weights = model.adapter.gate_weights(validation.gate_inputs.to(model.device))
+        entropy = gate_entropy(weights).mean().item()
     run.keep_if_best(auc)
     assign(run.weights, latest)
     if accelerator.is_main_process:

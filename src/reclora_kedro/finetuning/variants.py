@@ -67,21 +67,16 @@ def gate_inputs(states: dict[str, Tensor], statistics: pl.DataFrame | None, name
 def with_few_shot(states: dict[str, Tensor], few_shot: dict[str, Tensor]) -> dict[str, Tensor]:
     """States of all prompts, those of the few-shot prompts being the ones that gates learn from.
 
-    Args:
-        states: row, logit, and states by kind.
-        few_shot: the same of the few-shot prompts, such as cross-fitted states.
-
     Raises:
-        MismatchError: a few-shot row is none of the prompts'.
+        MismatchError: a few-shot row is none of the prompts', or the two hold different states.
     """
     place = {row: i for i, row in enumerate(states["row"].tolist())}
     rows = few_shot["row"].tolist()
-    if missing := [row for row in rows if row not in place]:
-        raise MismatchError(
-            f"few_shot_states has {len(missing)} rows that lens_states lacks, the first is {missing[0]}: they stem "
-            "from different runs.",
-            "few_shot_states",
-        )
+    missing = [row for row in rows if row not in place]
+    kinds, few_shot_kinds = ({name: state.shape[1:] for name, state in of.items()} for of in (states, few_shot))
+    if missing or kinds != few_shot_kinds:
+        what = f"row {missing[0]}, which lens_states lacks" if missing else "other states than lens_states"
+        raise MismatchError(f"few_shot_states has {what}: they stem from different runs.", "few_shot_states")
     merged = {name: state.clone() for name, state in states.items()}
     for name, state in few_shot.items():
         merged[name][[place[row] for row in rows]] = state

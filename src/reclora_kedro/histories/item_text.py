@@ -19,9 +19,6 @@ class ItemEmbeddingConfig(Block):
 def describe_items(items: pl.DataFrame) -> list[str]:
     """One line per item, from its title and text fields; absent fields are left out.
 
-    Args:
-        items: canonical items: item_id, title, then text fields.
-
     Examples:
         >>> items = pl.DataFrame({
         ...     "item_id": [1, 2], "title": ["Toy Story (1995)", "Heat (1995)"], "genres": ["Animation, Comedy", None],

@@ -48,27 +48,22 @@ class InteractionLog:
             )
         return replace(self, item_embeddings=item_embeddings)
 
-    def with_samples(self, samples: pl.DataFrame) -> Self:
-        """The same log with other samples, such as those of :meth:`samples_now`."""
-        return replace(self, samples=samples)
-
     def rows_in(self, split: str) -> np.ndarray:
         """Row numbers of the samples of a split."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
-    def samples_now(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """Pairs of user and item as samples after the end of the log.
-
-        Args:
-            pairs: with columns user_index and item_index.
+    def now(self, pairs: pl.DataFrame) -> Self:
+        """The same log with other samples: pairs of user and item after its end.
 
         Returns:
-            Columns user_index, item_index, history_end (the end of the user's events) and timestamp (a second after
-            the last event of the log).
+            The log; its samples have the columns user_index, item_index, history_end (the end of the user's events)
+            and timestamp (a second after the last event of the log).
         """
         end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
         now = pl.lit(int(self.sequences.timestamp.max()) + 1)
-        return pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
+        return replace(
+            self, samples=pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
+        )
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
         """Users by id, each once, in the order given.

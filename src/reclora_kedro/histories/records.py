@@ -13,11 +13,6 @@ from reclora_kedro.interactions.schema import field_names
 def prompt_records(rows: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
     """What a prompt may say about each row.
 
-    Args:
-        rows: prompt rows: row (of the log's samples), use, label.
-        log: the log.
-        history: flat event indices of each row's history, shape (rows, k), padded with -1.
-
     Returns:
         One record per row, in the order of `rows`: row, use, label; user: the profile's fields; history: oldest first,
         one dict per event of the item's texts, rating and liked; target: the item's texts. Absent fields are left out.

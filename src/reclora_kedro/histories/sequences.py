@@ -34,11 +34,6 @@ class Sequences:
 def build_sequences(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> Sequences:
     """Sequences of the canonical log; the order of its rows does not matter.
 
-    Args:
-        interactions: canonical log: user_id, item_id, rating, timestamp, label.
-        items: canonical items; an item's row number is its index everywhere.
-        users: canonical users; a user's row number is their index everywhere.
-
     Raises:
         MismatchError: the log names a user or an item that its table lacks.
         ValueError: it has over 256 distinct ratings.
@@ -74,10 +69,6 @@ def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
 
     `min_history` counts places in the sequence, as the paper's data preparation does; the history itself is strict
     in time: events of the row's own second never enter it, so it may be shorter than `min_history`.
-
-    Args:
-        sequences: all events.
-        min_history: least number of the user's events before the row, in sequence order.
 
     Returns:
         Columns row (UInt32, from 0), user_index, item_index (Int32), label (Int8), timestamp (Int64, seconds),

@@ -32,10 +32,6 @@ def find_broken_line(content: bytes, **load_args: Any) -> BrokenLine | None:
     Whether it fails on the file's first n lines is asked of polars itself, for about log2(lines) values of n, so that
     every option means what it means there.
 
-    Args:
-        content: the file, not compressed.
-        load_args: options of ``polars.read_csv``.
-
     Examples:
         >>> find_broken_line(b"id;title\n1;'A\nB'\none;C\n", separator=";", quote_char="'", schema={
         ...     "id": pl.Int64, "title": pl.String})

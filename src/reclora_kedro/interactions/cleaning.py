@@ -119,10 +119,6 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
 
     A raw row is dropped by the first rule that it breaks, so the dropped rows and the kept ones add up to the raw ones.
 
-    Args:
-        raw_interactions: the raw log, polars (eager or lazy) or pandas, in any order.
-        config: column names, scale, threshold and rules.
-
     Returns:
         user_id, item_id, rating, timestamp (seconds since the epoch), label (1 = liked); and the report.
 
@@ -191,10 +187,6 @@ def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
 
     Users and items are dropped in turns until nothing changes; k of 0 or 1 changes nothing.
 
-    Args:
-        interactions: a log with user_id and item_id.
-        k: least rows of a user and of an item.
-
     Examples:
         >>> log = pl.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 7, 8, 8]})
         >>> k_core(log, 2).rows()
@@ -212,11 +204,6 @@ def describe_items(
     raw_items: Any, interactions: pl.DataFrame, columns: ItemColumns
 ) -> tuple[pl.DataFrame, list[ReportRow]]:
     """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
-
-    Args:
-        raw_items: the raw item table, polars or pandas.
-        interactions: the canonical log.
-        columns: names of the raw columns.
 
     Returns:
         item_id, title, then the text fields, several values of one field separated by commas; and the report.

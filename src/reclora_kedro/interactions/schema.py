@@ -1,4 +1,4 @@
-"""The canonical tables as contracts, and the contract that a catalog entry states for its raw table.
+"""The canonical tables as contracts.
 
 Each is named by a catalog entry's ``validator:`` key, so Kedro checks a table whenever it is saved or loaded.
 """
@@ -10,9 +10,6 @@ import pandera.polars as pa
 import polars as pl
 from pandera.dtypes import immutable
 from pandera.engines import polars_engine
-from pandera.errors import SchemaErrors
-
-from reclora_kedro.interactions.raw_tables import as_polars
 
 EVENT_KEY = ("timestamp", "user_id", "item_id")
 """What names one event, and the order of the canonical log."""
@@ -110,68 +107,3 @@ class Users(pa.DataFrameModel):
 
 def _all_text_but(table: pl.LazyFrame, id_column: str) -> bool:
     return all(dtype == pl.String for name, dtype in table.collect_schema().items() if name != id_column)
-
-
-class RawTable:
-    """The columns and types that a raw file is known to have, stated beside its catalog entry.
-
-    A data set's peculiarities belong to its configuration, so the columns are options of the entry, not code:
-
-    .. code-block:: yaml
-
-        raw_ratings:
-          type: polars.CSVDataset
-          filepath: data/01_raw/ratings.csv
-          validator:
-            class: reclora_kedro.interactions.schema.RawTable
-            on: load
-            options: {columns: {userId: Int64, movieId: Int64, rating: Float64, timestamp: Int64}}
-
-    Args:
-        columns: polars type by column name; other columns are allowed, and so are missing values.
-
-    Raises:
-        ValueError: a type is not one of polars.
-
-    Examples:
-        >>> contract = RawTable(columns={"rating": "Int64"})
-        >>> contract.validate(pl.DataFrame({"rating": [4, 5]})).height
-        2
-        >>> contract.validate(pl.DataFrame({"rating": ["good"]}))
-        Traceback (most recent call last):
-        ...
-        ValueError: expected column 'rating' to have type Int64, got String; columns found: rating (String). \
-Point the catalog entry at the intended file, or change `validator.options.columns` and `load_args` of the entry.
-    """
-
-    def __init__(self, columns: dict[str, str]) -> None:
-        unknown = [name for name in columns.values() if not hasattr(pl, name)]
-        if unknown:
-            raise ValueError(
-                f"`validator.options.columns` wants polars types such as Int64, Float64 or String, not {unknown}."
-            )
-        self._schema = pa.DataFrameSchema(
-            {column: pa.Column(getattr(pl, dtype), nullable=True) for column, dtype in columns.items()}
-        )
-
-    def validate(self, table: Any) -> pl.DataFrame:
-        """The table as polars, once it keeps the contract.
-
-        Args:
-            table: a polars frame (eager or lazy) or a pandas frame.
-
-        Raises:
-            ValueError: a column is missing or of another type.
-        """
-        frame = as_polars(table)
-        try:
-            return self._schema.validate(frame, lazy=True)
-        except SchemaErrors as errors:
-            missing = [name for name in self._schema.columns if name not in frame.columns]
-            wrong = [str(error) for error in errors.schema_errors if error.schema.name not in missing]
-            broken = [*(f"no column {name!r}" for name in missing), *wrong]
-            found = ", ".join(f"{name} ({dtype})" for name, dtype in frame.schema.items())
-            raise ValueError(
-                f"{'; '.join(broken)}; columns found: {found}. Point the catalog entry at the intended file, "
-                "or change `validator.options.columns` and `load_args` of the entry."
-            ) from errors

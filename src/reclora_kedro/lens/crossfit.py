@@ -43,13 +43,6 @@ def few_shot_states(
 ) -> tuple[dict[str, Tensor], Records]:
     """States of the few-shot samples as gates learn from them: the lens's own, or cross-fitted.
 
-    Args:
-        lens: the trained lens.
-        log: the log that it was trained on.
-        states: the lens's own states of the few-shot samples, see `lens_states`.
-        training_log: the lens's, one row per epoch.
-        config: where the states come from.
-
     Returns:
         Row, states by kind and ``logit``, in the order of `states`; and a report. Its first record is of all few-shot
         samples: fold (all), rows, in_sample_auc, cross_fitted_auc (null for in_sample), and validation_auc, what new

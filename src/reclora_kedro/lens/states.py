@@ -53,17 +53,12 @@ def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
 def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tensor:
     """States of kind `user` with each user's whole sequence as history; no split or target item plays a part.
 
-    Args:
-        lens: a frozen lens; it runs on `lens.config.device`.
-        log: the log.
-        user_index: the users, shape (n,).
-
     Returns:
         Float32 states on the CPU, shape (n, state_dim("user")).
     """
     pairs = pl.DataFrame({"user_index": user_index, "item_index": np.zeros_like(user_index)})  # whatever the item
     device = choose_device(lens.config.device)
     lens.to(device)
-    loader = LensLoader(log.with_samples(log.samples_now(pairs)), lens, long_history=False)
+    loader = LensLoader(log.now(pairs), lens, long_history=False)
     batches = loader.batches(np.arange(len(user_index)), SCORING_BATCH_SIZE)
     return torch.cat([lens.states(batch.to(device), "user").cpu() for _, batch in batches])

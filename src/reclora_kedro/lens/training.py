@@ -25,10 +25,6 @@ SCORING_BATCH_SIZE = 2048
 def fit_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
     """Train a lens on the training samples and keep the epoch with the best validation AUC.
 
-    Args:
-        log: the log, with item embeddings where the lens reads a retrieved history.
-        config: settings of the lens.
-
     Returns:
         The frozen lens on the CPU, and its training log with one row per epoch.
 

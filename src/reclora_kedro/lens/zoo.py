@@ -37,11 +37,6 @@ def zoo_lens(lens: LensConfig, changes: dict[str, Any]) -> LensConfig:
 def train_over_seeds(log: InteractionLog, config: LensConfig, seeds: tuple[int, ...]) -> Records:
     """Train a lens once per seed and measure each on whole splits.
 
-    Args:
-        log: the log, with item embeddings.
-        config: settings of the lens; its seed is replaced.
-        seeds: one training each.
-
     Returns:
         One record per seed: seed; AUC and log loss (nats per row) on validation and test; best_epoch; parameters
         (number of trained weights); seconds (training, validation after each epoch included) and rows_per_second
@@ -71,9 +66,6 @@ def train_over_seeds(log: InteractionLog, config: LensConfig, seeds: tuple[int, 
 
 def compare_lenses(runs: dict[str, Records]) -> Records:
     """Mean and spread over the seeds of every lens, the highest validation AUC first.
-
-    Args:
-        runs: by lens, records as `train_over_seeds` returns them.
 
     Returns:
         One record per lens: lens, seeds (how many), parameters; of every measure its mean over the seeds, and of the

@@ -120,10 +120,6 @@ def shuffled_batches(lengths: np.ndarray, batch_size: int, generator: np.random.
 def pad_right(token_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """Stack prompts of different lengths, padded with zeros behind their last token.
 
-    Args:
-        token_ids: the prompts of a batch.
-        device: where the tensors go.
-
     Returns:
         Token ids, shape (batch, tokens), and the position of each prompt's last token, shape (batch,).
 

@@ -103,12 +103,6 @@ def shortlist_candidates(
     The lens sees each user's whole sequence as history. A user without any event, or whom the log does not know, gets
     the fallback: the `config.top_n` most popular candidates, unscored.
 
-    Args:
-        lens: the frozen lens.
-        log: the log, with item embeddings.
-        table: what the catalog entry `recommendation_candidates` holds; read for `candidates: table` alone.
-        config: settings.
-
     Returns:
         Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, lens_score (null in a
         fallback) and fallback, users in the order asked for; and the counts users, fallbacks, empty_candidate_sets and
@@ -142,14 +136,7 @@ def shortlist_candidates(
 def candidate_sets(
     log: InteractionLog, table: pl.DataFrame | None, user_type: pl.DataType, config: RecommendationConfig
 ) -> tuple[CandidateSets, int]:
-    """The sets of `config.candidates`, and how many rows of the table name no canonical item.
-
-    Args:
-        log: the log.
-        table: candidates by user_id and item_id; None unless they are given.
-        user_type: type of the ids that the sets are asked for.
-        config: settings.
-    """
+    """The sets of `config.candidates`, and how many rows of the table name no canonical item."""
     items = log.items
     counts = popularity(log.sequences, items.height, config.pool_days)
     pool = np.argsort(-counts, kind="stable").astype(np.int32)
@@ -196,6 +183,6 @@ def _lens_scores(lens: Lens, log: InteractionLog, pairs: pl.DataFrame) -> pl.Ser
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        now = log.with_samples(log.samples_now(pairs.filter(scored)))
+        now = log.now(pairs.filter(scored))
         scores[scored] = lens_scores(lens_states(lens, now, np.arange(now.samples.height)))
     return pl.Series(scores).fill_nan(None)

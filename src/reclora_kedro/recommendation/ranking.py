@@ -29,7 +29,7 @@ def scored_pairs(shortlist: pl.DataFrame) -> pl.DataFrame:
 
 def candidate_histories(log: InteractionLog, shortlist: pl.DataFrame, window: WindowConfig) -> np.ndarray:
     """The events that the prompt of each scored pair may show of its user's past, as of now; see `assemble_history`."""
-    return log.histories(log.samples_now(scored_pairs(shortlist)), window)
+    return log.histories(log.now(scored_pairs(shortlist)).samples, window)
 
 
 def build_candidate_prompts(
@@ -42,21 +42,13 @@ def build_candidate_prompts(
 ) -> pl.DataFrame:
     """Text and tokens of a prompt for each pair of the shortlist, but for the pairs of fallbacks.
 
-    Args:
-        llm: the base LLM.
-        log: the log.
-        shortlist: as `shortlist_candidates` leaves it.
-        history: flat event indices of each pair's history, as `candidate_histories` leaves them.
-        template: Jinja text of the prompts.
-        config: settings of the prompts.
-
     Returns:
         The columns of `build_prompts`, row being the place of the pair in the shortlist, and shown_history (titles
         that the prompt shows, oldest first).
     """
     pairs = scored_pairs(shortlist)
     rows = pairs.select(row=pl.int_range(pl.len(), dtype=pl.UInt32), use=pl.lit(USE), label=pl.lit(None, dtype=pl.Int8))
-    records = prompt_records(rows, log.with_samples(log.samples_now(pairs)), history)
+    records = prompt_records(rows, log.now(pairs), history)
     prompts = build_prompts(llm.tokenizer, records, template, config, llm.context_tokens)
     shown = [
         [item["title"] for item in record["history"][left_out:]]
@@ -74,7 +66,7 @@ def candidate_gate_inputs(
     the start of their prompts.
     """
     pairs = scored_pairs(shortlist)
-    now = log.with_samples(log.samples_now(pairs))
+    now = log.now(pairs)
     states = lens_states(lens, now, np.arange(pairs.height)) | {"row": pairs["row"].cast(pl.Int64).to_torch()}
     if name == "user" and name in states:
         states[name] = states[name][first_pairs(pairs).to_numpy(writable=True)]
@@ -93,14 +85,6 @@ def rank_candidates(
     tokens_per_batch: int,
 ) -> pl.DataFrame:
     """The best `top_n` of each user's shortlist.
-
-    Args:
-        model: the LLM with the adapter that ranks, in eval mode.
-        shortlist: as `shortlist_candidates` leaves it.
-        prompts: as `build_candidate_prompts` leaves them.
-        inputs: as `candidate_gate_inputs` leaves them.
-        top_n: most items of a user.
-        tokens_per_batch: most tokens in a batch of the LLM.
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback),

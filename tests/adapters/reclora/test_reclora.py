@@ -10,7 +10,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer, personalized_update
-from reclora_kedro.adapters.reclora.gates import GateBank, gate_statistics
+from reclora_kedro.adapters.reclora.gates import GateBank, gate_entropy
 from reclora_kedro.adapters.reclora.layer import AdaptedLinear, mixed_factors
 
 GATE_DIM = 6
@@ -289,23 +289,19 @@ def test_a_shared_gate_gives_every_layer_the_same_weights():
         assert len(model.gate_weights(gate_inputs)) == (4 if different else 1)
 
 
-def test_gate_statistics_tell_average_from_choice():
+def test_gate_entropy_tells_average_from_choice():
     _, gate_inputs = inputs()
-    model = personalized(num_meta_loras=4, temperature=1e7)
-    statistics = model.gate_statistics(gate_inputs)
-    torch.testing.assert_close(statistics.relative_entropy, torch.ones(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(statistics.usage, torch.full((4, 4), 0.25), atol=1e-5, rtol=0)
-    chosen = personalized(num_meta_loras=4, top_k=1).gate_statistics(gate_inputs)
-    assert chosen.entropy.tolist() == [0.0] * 4
-    torch.testing.assert_close(chosen.usage.sum(-1), torch.ones(4))
-    assert personalized(num_meta_loras=1).gate_statistics(gate_inputs) is None
+    averaging = personalized(num_meta_loras=4, temperature=1e7).gate_weights(gate_inputs)
+    torch.testing.assert_close(gate_entropy(averaging), torch.ones(4), atol=1e-5, rtol=0)
+    choosing = personalized(num_meta_loras=4, top_k=1).gate_weights(gate_inputs)
+    assert gate_entropy(choosing).tolist() == [0.0] * 4
+    assert personalized(num_meta_loras=1).gate_weights(gate_inputs) is None
 
 
 def test_entropy_is_that_of_the_mean_sample():
     weights = torch.softmax(torch.randn(2, 50, 3, dtype=torch.float64), -1)
-    statistics = gate_statistics(weights)
-    torch.testing.assert_close(statistics.entropy, -(weights * weights.log()).sum(-1).mean(-1))
-    torch.testing.assert_close(statistics.usage, weights.mean(1))
+    expected = -(weights * weights.log()).sum(-1).mean(-1) / torch.tensor(3.0, dtype=torch.float64).log()
+    torch.testing.assert_close(gate_entropy(weights), expected)
 
 
 def test_the_lens_weight_is_the_adapters_and_trainable():

@@ -95,9 +95,6 @@ def describe_base_llm(model: Any) -> dict[str, str]:
     The fingerprint is a digest of the norms' weights, rounded to bfloat16: quantisation leaves them alone, so it is the
     same in any precision and folder. Where norms have none it is of the biases, and without those of sizes alone. Two
     models that share their norms, such as one and its copy with a merged LoRA, are not told apart.
-
-    Args:
-        model: a causal LM without an adapter.
     """
     vectors = {name: weights for name, weights in sorted(model.named_parameters()) if weights.dim() == 1}
     norms = {name: weights for name, weights in vectors.items() if name.endswith("weight")}

@@ -1,7 +1,6 @@
 """The gates of an adapter: from gate inputs to weights over the meta-LoRAs, for all layers at once."""
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -85,34 +84,17 @@ def linear_default(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
-@dataclass(frozen=True)
-class GateStatistics:
-    """How an adapter's gates route a set of samples.
+def gate_entropy(weights: Tensor) -> Tensor:
+    """Mean entropy of gates over samples as a share of log N: 1 for a plain average, 0 for one meta-LoRA per sample.
 
-    Attributes:
-        entropy: mean entropy of each gate's weights, nats, shape (G,); G is the number of adapted layers, in the
-            model's order, or 1 for a shared gate.
-        usage: mean weight of each meta-LoRA, shape (G, N).
-    """
+    Args:
+        weights: gate weights, shape (G, samples, N).
 
-    entropy: Tensor
-    usage: Tensor
-
-    @property
-    def relative_entropy(self) -> Tensor:
-        """The entropy as a share of log N, shape (G,): 1 for a plain average, 0 for one meta-LoRA per sample."""
-        return self.entropy / math.log(self.usage.shape[-1])
-
-
-def gate_statistics(weights: Tensor) -> GateStatistics:
-    """Mean entropy and usage of gate weights of shape (G, samples, N).
+    Returns:
+        Shape (G,).
 
     Examples:
-        >>> statistics = gate_statistics(torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]))
-        >>> statistics.relative_entropy
+        >>> gate_entropy(torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]))
         tensor([1., 0.])
-        >>> statistics.usage
-        tensor([[0.5000, 0.5000],
-                [0.5000, 0.5000]])
     """
-    return GateStatistics(torch.special.entr(weights).sum(dim=-1).mean(dim=-1), weights.mean(dim=1))
+    return torch.special.entr(weights).sum(dim=-1).mean(dim=-1) / math.log(weights.shape[-1])

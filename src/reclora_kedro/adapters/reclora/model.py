@@ -9,7 +9,7 @@ from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
-from reclora_kedro.adapters.reclora.gates import GateBank, GateStatistics, gate_statistics
+from reclora_kedro.adapters.reclora.gates import GateBank
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 
 
@@ -137,21 +137,6 @@ class RecLoraModel(BaseTuner):
                 f"{tuple(gate_inputs.shape)}: give what it was trained with, {self.peft_config[name].gate_input}."
             )
         return self.reclora_gates[name](gate_inputs)
-
-    @torch.no_grad()
-    def gate_statistics(self, gate_inputs: Tensor) -> GateStatistics | None:
-        """Mean entropy of the active adapter's gates and use of its meta-LoRAs over samples; None when N is 1.
-
-        Dropout is as the model's mode has it: off in eval mode.
-
-        Args:
-            gate_inputs: what the gates read, shape (samples, gate_dim).
-
-        Returns:
-            ``entropy``, shape (G,), and ``usage``, shape (G, N); the gates are those of :meth:`gate_weights`.
-        """
-        weights = self.gate_weights(gate_inputs)
-        return None if weights is None else gate_statistics(weights)
 
     @property
     def has_gates(self) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,10 @@ from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 
 TYPES = {
-    "log": "reclora_kedro.datasets.interaction_log.InteractionLogDataset",
-    "lens": "reclora_kedro.datasets.lens.LensDataset",
-    "adapter": "reclora_kedro.datasets.peft_adapter.PeftAdapterDataset",
-    "user_adapters": "reclora_kedro.datasets.user_adapters.UserAdaptersDataset",
+    "log": "reclora_kedro.datasets.folders.InteractionLogDataset",
+    "lens": "reclora_kedro.datasets.folders.LensDataset",
+    "adapter": "reclora_kedro.datasets.folders.PeftAdapterDataset",
+    "user_adapters": "reclora_kedro.datasets.folders.UserAdaptersDataset",
 }
 FILES = [
     ("log", "items.parquet"),
@@ -51,7 +52,7 @@ def some_log(seed):
         }
     )
     log = log_of(interactions)
-    return log.with_samples(log.samples.with_columns(split=pl.lit("train")))
+    return replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
 
 
 def some_lens(seed):

@@ -1,17 +1,19 @@
-"""Versioned folders whose files belong together: the base of the project's own datasets."""
+"""Versioned folders whose files belong together: the log, a lens, an adapter, the users' own LoRA checkpoints."""
 
 import json
-from abc import abstractmethod
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import polars as pl
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro_datasets._typing import JSONPreview, TablePreview
 from safetensors import SafetensorError, safe_open
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
-    """A folder of files; versions become subfolders. A subclass says how to write and to read it.
+    """A folder of files; versions become subfolders.
+
+    Data are saved by their own ``save(folder)`` and loaded as the folder's path, unless a subclass says otherwise.
 
     The catalog saves it whole, see :class:`reclora_kedro.catalog.AtomicCatalog`; a version whose files are missing or
     cut short does not exist, and is refused by name when it is asked for.
@@ -33,13 +35,13 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         )
         self.metadata = metadata
 
-    @abstractmethod
     def write(self, data: Any, folder: Path) -> None:
         """Write the data to an empty folder."""
+        data.save(folder)
 
-    @abstractmethod
     def read(self, folder: Path) -> Any:
         """The data in a whole folder."""
+        return str(folder)
 
     def load(self) -> Any:
         """The data of the folder.
@@ -65,7 +67,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         """What is missing or damaged in a folder; None if it is whole."""
         missing = [name for name in self.FILES if not (folder / name).is_file()]
         if missing:
-            return f"{' and '.join(missing)} is missing"
+            return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
         for name in self.FILES:
             try:
                 check_file(folder / name)
@@ -92,3 +94,62 @@ def check_file(file: Path) -> None:
             pass
     elif file.suffix == ".parquet":
         pl.read_parquet_schema(file)
+
+
+class InteractionLogDataset(FolderDataset):
+    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, without its item embeddings."""
+
+    FILES: ClassVar = ("items.parquet", "users.parquet", "samples.parquet", "sequences.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        """The log."""
+        from reclora_kedro.histories.log import InteractionLog
+
+        return InteractionLog.load(folder)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first samples, for kedro-viz."""
+        samples = pl.read_parquet(Path(self._get_load_path()) / "samples.parquet", n_rows=nrows)
+        return samples.to_pandas().to_dict(orient="split")
+
+
+class LensDataset(FolderDataset):
+    """Saves and loads a frozen :class:`reclora_kedro.lens.base.Lens`: its settings, sizes and weights."""
+
+    FILES: ClassVar = ("lens.json", "lens.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        """The frozen lens."""
+        from reclora_kedro.lens.base import load_lens
+
+        return load_lens(folder)
+
+    def preview(self) -> JSONPreview:
+        """Settings and sizes, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))
+
+
+class PeftAdapterDataset(FolderDataset):
+    """Saves the active adapter of a PEFT model; loads the folder for ``PeftModel.from_pretrained(llm, folder)``."""
+
+    FILES: ClassVar = ("adapter_config.json", "adapter_model.safetensors")
+
+    def write(self, data: Any, folder: Path) -> None:
+        """Write the adapter; the base LLM is not copied."""
+        data.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)
+
+    def preview(self) -> JSONPreview:
+        """The adapter's configuration, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "adapter_config.json").read_text(encoding="utf-8"))
+
+
+class UserAdaptersDataset(FolderDataset):
+    """Saves :class:`reclora_kedro.adapters.reclora.export.UserLoras`, a subfolder per user; loads the folder."""
+
+    FILES: ClassVar = ("README.md",)
+
+    def preview(self) -> JSONPreview:
+        """How many there are, and the configuration that they share, for kedro-viz."""
+        configs = sorted(Path(self._get_load_path()).glob("*/adapter_config.json"))
+        return JSONPreview(json.dumps({"adapters": len(configs), **json.loads(configs[0].read_text(encoding="utf-8"))}))
