@@ -178,7 +178,10 @@ class TestBuild:
     config = HistoryConfig(
         seed=0,
         min_history=1,
+        ties="strict",
+        rating_levels=None,
         split={"kind": "global_time", "train": 0.5, "validation": 0.25},
+        negatives={"kind": "none", "per_positive": 1},
         item_embedding={"max_tokens": 8, "tokens_per_batch": 64, "components": 2},
         short={},
         prompt_rows={"few_shot": None, "validation": None, "test": None},
@@ -198,6 +201,40 @@ class TestBuild:
         assert log.samples["split"].rle().struct.unnest().rows() == [(40, "train"), (20, "validation"), (20, "test")]
         assert_identical(replace(log, samples=log.samples.drop("split")), log_of(interactions, min_history=1))
         assert log.item_embeddings is None
+
+    def test_a_log_of_likes_alone_needs_negatives_of_which_none_enters_a_history(self):
+        random = np.random.default_rng(0)
+        users, items = (pl.DataFrame({name: range(40)}) for name in ("user_id", "item_id"))
+        likes = {name: random.integers(40, size=400) for name in ("user_id", "item_id")}
+        interactions = pl.DataFrame(likes | {"timestamp": np.arange(400) + 1}).with_columns(rating=1.0, label=1)
+        with pytest.raises(ValueError, match=r"the train split .* are liked \(label 1\).* history\.negatives"):
+            build_log(interactions, items, users, self.config)
+        negatives = {"kind": "matched", "per_positive": 1}
+        log = build_log(
+            interactions, items, users, HistoryConfig(**self.config.model_dump() | {"negatives": negatives})
+        )
+        assert log.samples.group_by("split").agg(pl.col("label").mean())["label"].to_list() == [0.5] * 3
+        assert log.samples["split"].rle().struct.unnest()["value"].to_list() == ["train", "validation", "test"]
+        assert log.sequences.label.all()
+        assert len(log.sequences.label) == 400
+
+    def test_fine_ratings_fall_into_levels_of_the_training_split(self):
+        random = np.random.default_rng(0)
+        users, items = (pl.DataFrame({name: range(40)}) for name in ("user_id", "item_id"))
+        ids = {name: random.integers(40, size=900) for name in ("user_id", "item_id")}
+        ratings = np.where(np.arange(900) < 450, random.uniform(0, 10, 900), 99.0)  # later ones teach no level
+        interactions = pl.DataFrame(ids | {"timestamp": np.arange(900) + 1, "rating": ratings})
+        interactions = interactions.with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
+        with pytest.raises(ValueError, match=r"451 distinct values, .* set history\.rating_levels to a number"):
+            build_log(interactions, items, users, self.config)
+        log = build_log(interactions, items, users, self.config.model_copy(update={"rating_levels": 4}))
+        levels, rating = log.sequences.rating_level, log.sequences.rating
+        assert levels.dtype == np.uint8
+        training = np.bincount(levels[log.samples.filter(pl.col("split") == "train")["event"]])
+        assert len(training) == 4
+        assert np.ptp(training) <= 2
+        order = np.argsort(rating)
+        assert (np.diff(levels[order].astype(int)) >= 0).all()
 
     def test_refuses_a_log_that_cannot_be_divided(self):
         with pytest.raises(ValueError, match=r"the train split of the samples: [01] of 1 rows are liked"):

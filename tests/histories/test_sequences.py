@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from random_logs import ITEMS, USERS, interaction_tables, log_of, logs
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.histories.sequences import Sequences, build_sequences
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
 
 
 def assert_same_arrays(left: Sequences, right: Sequences) -> None:
@@ -90,6 +90,16 @@ def test_samples_agree_with_a_loop_over_the_log(interactions, min_history):
     event = samples["event"].to_numpy()
     np.testing.assert_array_equal(log.sequences.item_index[event], samples["item_index"])
     np.testing.assert_array_equal(log.sequences.timestamp[event], samples["timestamp"])
+
+
+@given(logs())
+def test_ties_in_order_leave_out_what_comes_later_in_the_sequence_alone(log):
+    strict, order = (build_samples(log.sequences, 0, ties) for ties in ("strict", "order"))
+    assert order["history_end"].equals(order["event"].alias("history_end"))
+    assert order.drop("history_end").equals(strict.drop("history_end"))
+    extra = [slice(*ends) for ends in zip(strict["history_end"], order["history_end"], strict=True)]
+    for events, moment in zip(extra, order["timestamp"], strict=True):
+        assert (log.sequences.timestamp[events] == moment).all()
 
 
 def test_each_user_loses_min_history_rows_even_where_events_tie():

@@ -2,7 +2,13 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from reclora_kedro.histories.splits import PromptRowsConfig, SplitConfig, assign_splits, select_prompt_rows
+from reclora_kedro.histories.splits import (
+    PromptRowsConfig,
+    SplitConfig,
+    assign_splits,
+    require_classes_in_splits,
+    select_prompt_rows,
+)
 
 GLOBAL_TIME = SplitConfig(kind="global_time", train=0.8, validation=0.1)
 LAST_OUT = SplitConfig(kind="per_user_last_out", train=0.8, validation=0.1)
@@ -48,12 +54,12 @@ def test_a_split_of_one_class_is_refused(rows, message):
         label=pl.when(pl.col("row").is_in(list(rows))).then(1).otherwise(pl.col("row") % 2)
     )
     with pytest.raises(ValueError, match=message):
-        assign_splits(one_class, GLOBAL_TIME)
+        require_classes_in_splits(assign_splits(one_class, GLOBAL_TIME))
 
 
 def test_an_empty_split_is_refused():
     with pytest.raises(ValueError, match=r"the validation split of the samples: 0 of 0 rows .*history\.split"):
-        assign_splits(samples(9, users=1), GLOBAL_TIME)
+        require_classes_in_splits(assign_splits(samples(9, users=1), GLOBAL_TIME))
 
 
 def test_shares_that_leave_no_test_rows_are_refused():

@@ -16,6 +16,7 @@ def config(**settings):
     return PromptConfig(
         **{
             "chat_template": False,
+            "chat_template_arguments": {},
             "system_message": None,
             "max_tokens": 500,
             "max_characters": 100,
@@ -73,6 +74,16 @@ def test_the_system_speaks_first_even_to_say_nothing(tiny_llm):
         prompts = build(tiny_llm, [record(history=0)], chat_template=True, system_message=message)
         text = tiny_llm.tokenizer.decode(prompts["token_ids"][0].to_list())
         assert text.startswith(f"<|im_start|>system\n{message}<|im_end|>\n<|im_start|>user\nUser age 24")
+
+
+def test_a_chat_template_is_told_what_it_asks_for(tiny_llm):
+    tiny_llm.tokenizer.chat_template = (
+        "{{ messages[-1].content }} {% if not enable_thinking %}<think></think>{% endif %}"
+    )
+    for thinking, end in ((True, "Like Heat? "), (False, "Like Heat? <think></think>")):
+        arguments = {"enable_thinking": thinking}
+        prompts = build(tiny_llm, [record(history=0)], chat_template=True, chat_template_arguments=arguments)
+        assert tiny_llm.tokenizer.decode(prompts["token_ids"][0].to_list()).endswith(end)
 
 
 def test_a_chat_template_without_a_system_message_refuses_one(tiny_llm):

@@ -33,6 +33,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     llm = load_language_model(source)
     config = PromptConfig(
         chat_template=False,
+        chat_template_arguments={},
         system_message=None,
         max_tokens=256,
         max_characters=120,

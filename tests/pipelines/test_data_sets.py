@@ -12,6 +12,7 @@ from reclora_kedro.histories.splits import SplitConfig, assign_splits
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
+AMAZON_BEAUTY = SHARED / "data" / "amazon-beauty"
 MOVIETWEETINGS_100K = SHARED / "data" / "movietweetings" / "100K"
 
 
@@ -217,6 +218,30 @@ def test_the_real_movietweetings(project):
     samples = build_samples(build_sequences(interactions, items, users), min_history=5)
     split = assign_splits(samples, SplitConfig(kind="global_time", train=0.8, validation=0.1))["split"]
     assert dict(split.value_counts().iter_rows()) == {"train": 45_915, "validation": 5_739, "test": 5_740}
+
+
+def test_amazon_beauty(project):
+    folder = project.parent / "shared/data/amazon-beauty"
+    write(folder / "interactions.csv", ["user_id,item_id,timestamp", "7,203,1023840000", "8,200,1024185600"])
+    write(folder / "items.csv", ["item_id,title", "200,Xtreme Brite Gel 1oz.", '203,"Soap, large"'])
+
+    catalog = run_ingestion(ROOT / "conf", "amazon-beauty")
+
+    assert catalog.load("interactions").rows() == [(7, 203, 1.0, 1_023_840_000, 1), (8, 200, 1.0, 1_024_185_600, 1)]
+    assert catalog.load("items").rows() == [(200, "Xtreme Brite Gel 1oz."), (203, "Soap, large")]
+    assert catalog.load("users").rows() == [(7,), (8,)]
+    [positives] = [row for row in catalog.load("ingestion_report") if row["check"] == "positives"]
+    assert positives["rule"] == "label 1: every row, as there are no ratings; 100.0% of the rows kept"
+    assert not dropped(catalog)
+
+
+@pytest.mark.skipif(not AMAZON_BEAUTY.exists(), reason=f"Amazon Beauty is not at {AMAZON_BEAUTY}")
+def test_the_real_amazon_beauty(project):
+    (project.parent / "shared").symlink_to(SHARED)
+    catalog = run_ingestion(ROOT / "conf", "amazon-beauty")
+    tables = [catalog.load(name) for name in ("interactions", "items", "users")]
+    assert [table.height for table in tables] == [198_215, 12_086, 22_332]
+    assert not dropped(catalog)
 
 
 def test_the_template_of_your_data(project):

@@ -28,6 +28,7 @@ TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompt.jinja").read_tex
 HISTORY_EVENTS = 5
 PROMPT = PromptConfig(
     chat_template=True,
+    chat_template_arguments={},
     system_message="",
     max_tokens=256,
     max_characters=120,

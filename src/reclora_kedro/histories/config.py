@@ -3,7 +3,9 @@
 from pydantic import Field
 
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
+from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.histories.sequences import Ties
 from reclora_kedro.histories.splits import PromptRowsConfig, SplitConfig
 from reclora_kedro.parameters import Block
 
@@ -11,9 +13,16 @@ from reclora_kedro.parameters import Block
 class HistoryConfig(Block):
     """The whole `history` block: checked as one, so that a misspelt key in any environment is refused."""
 
-    seed: int = Field(ge=0, description="of the draw of prompt rows and of the principal component analysis")
+    seed: int = Field(
+        ge=0, description="of the draws of negatives and prompt rows, and of the principal component analysis"
+    )
     min_history: int = Field(ge=1, description="earlier events that a row needs to be a sample")
+    ties: Ties = Field(description="strict: a history ends before its row's second; order: before the row")
+    rating_levels: int | None = Field(
+        ge=2, le=256, description="levels that the lens tells ratings apart by, quantiles; null: each rating is one"
+    )
     split: SplitConfig
+    negatives: NegativesConfig
     item_embedding: ItemEmbeddingConfig
     short: dict[str, WindowConfig | None] = Field(description="histories that prompts show, by name; null: dropped")
     prompt_rows: PromptRowsConfig

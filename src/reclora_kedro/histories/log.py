@@ -11,9 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.negatives import add_negatives
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
-from reclora_kedro.histories.splits import assign_splits
+from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences, quantile_levels
+from reclora_kedro.histories.splits import assign_splits, require_classes_in_splits
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,12 @@ def build_log(
         MismatchError: the tables are of different runs.
         ValueError: the log is too short, or a split holds one class.
     """
-    sequences = build_sequences(interactions, items, users)
-    samples = assign_splits(build_samples(sequences, config.min_history), config.split)
+    sequences = build_sequences(interactions, items, users, rank_ratings=config.rating_levels is None)
+    samples = assign_splits(build_samples(sequences, config.min_history, config.ties), config.split)
+    if config.rating_levels is not None:
+        learned_from = sequences.rating[samples.filter(pl.col("split") == "train")["event"].to_numpy()]
+        levels = quantile_levels(sequences.rating, learned_from, config.rating_levels)
+        sequences = replace(sequences, rating_level=levels)
+    samples = add_negatives(samples, sequences, config.negatives, config.seed)
+    require_classes_in_splits(samples)
     return InteractionLog(items, users, sequences, samples)

@@ -1,11 +1,14 @@
 """Each user's events stored once as flat arrays, and the samples that point into them."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.errors import MismatchError
+
+Ties = Literal["strict", "order"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Sequences:
         offsets: int64, shape (users + 1,).
         item_index: int32, shape (events,): row of the item in the canonical items.
         rating: float32, shape (events,): as the log has it.
-        rating_level: uint8, shape (events,): rank of the rating among the log's distinct ratings, from 0.
+        rating_level: uint8, shape (events,): rank of the rating among the log's distinct ratings, from 0, or its place
+            between quantiles, see `quantile_levels`.
         label: int8, shape (events,): 1 = liked.
         timestamp: int64, shape (events,): seconds since the epoch.
     """
@@ -31,12 +35,16 @@ class Sequences:
     timestamp: np.ndarray
 
 
-def build_sequences(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> Sequences:
+def build_sequences(
+    interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, rank_ratings: bool = True
+) -> Sequences:
     """Sequences of the canonical log; the order of its rows does not matter.
+
+    Without `rank_ratings` all rating levels are 0.
 
     Raises:
         MismatchError: the log names a user or an item that its table lacks.
-        ValueError: it has over 256 distinct ratings.
+        ValueError: it has over 256 distinct ratings to rank.
 
     Examples:
         >>> log = pl.DataFrame({
@@ -58,22 +66,23 @@ def build_sequences(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.D
         offsets=np.concatenate([[0], counts.cumsum()]),
         item_index=events["item_index"].to_numpy(),
         rating=events["rating"].cast(pl.Float32).to_numpy(),
-        rating_level=_rating_levels(events["rating"]),
+        rating_level=_rank(events["rating"]) if rank_ratings else np.zeros(events.height, dtype=np.uint8),
         label=events["label"].cast(pl.Int8).to_numpy(),
         timestamp=events["timestamp"].to_numpy(),
     )
 
 
-def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
+def build_samples(sequences: Sequences, min_history: int, ties: Ties = "strict") -> pl.DataFrame:
     """One sample per event with enough earlier ones, in (timestamp, user, item) order.
 
-    `min_history` counts places in the sequence, as the paper's data preparation does; the history itself is strict
-    in time: events of the row's own second never enter it, so it may be shorter than `min_history`.
+    `min_history` counts places in the sequence, as the paper's data preparation does. The history itself is strict in
+    time: events of the row's own second never enter it, so it may be shorter than `min_history`. With ties in `order`,
+    those before the row in the sequence do, as in the paper.
 
     Returns:
         Columns row (UInt32, from 0), user_index, item_index (Int32), label (Int8), timestamp (Int64, seconds),
         event (Int64, the row's own flat event index) and history_end (Int64): the row's history is the flat events
-        `offsets[user_index]:history_end`, all of them earlier than the row.
+        `offsets[user_index]:history_end`.
 
     Raises:
         ValueError: no event has that many earlier ones.
@@ -89,7 +98,7 @@ def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
             "label": sequences.label,
             "timestamp": sequences.timestamp,
             "event": event,
-            "history_end": np.maximum.accumulate(np.where(opens_second, event, 0)),
+            "history_end": event if ties == "order" else np.maximum.accumulate(np.where(opens_second, event, 0)),
         }
     )
     enough = event - sequences.offsets[user_index] >= min_history
@@ -99,6 +108,17 @@ def build_samples(sequences: Sequences, min_history: int) -> pl.DataFrame:
             f"ones of its user (the longest log of a user has {np.diff(sequences.offsets).max(initial=0)}): lower it"
         )
     return events.filter(enough).sort("timestamp", "user_index", "item_index").with_row_index("row")
+
+
+def quantile_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: int) -> np.ndarray:
+    """Levels of ratings, uint8, about as many training ratings in each; equal ratings share one.
+
+    Examples:
+        >>> quantile_levels(np.array([1.2, 7.35, 9.9]), np.array([1.0, 7.0, 7.3, 8.0]), levels=2)
+        array([0, 1, 1], dtype=uint8)
+    """
+    edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
+    return np.searchsorted(edges, rating, side="right").astype(np.uint8)
 
 
 def _require_known(events: pl.DataFrame, entity: str) -> None:
@@ -112,11 +132,11 @@ def _require_known(events: pl.DataFrame, entity: str) -> None:
         )
 
 
-def _rating_levels(rating: pl.Series) -> np.ndarray:
+def _rank(rating: pl.Series) -> np.ndarray:
     levels = rating.n_unique()
     if levels > 256:
         raise ValueError(
-            f"interactions.rating has {levels} distinct values, at most 256 are supported: round the ratings to a "
-            "coarser scale before ingestion"
+            f"interactions.rating has {levels} distinct values, at most 256 can be levels of their own: set "
+            "history.rating_levels to a number, such as 10"
         )
     return (rating.rank("dense") - 1).cast(pl.UInt8).to_numpy()

@@ -40,20 +40,17 @@ class PromptRowsConfig(Block):
 def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
     """The samples with their `split`: train, validation or test.
 
-    No row's history holds anything of its own second or later, so in neither kind does a training row see a
-    validation or test event of its user. `global_time` promises more: nothing that the training rows hold is later
-    than any validation or test row, whoever the user. `per_user_last_out` keeps that order within each user only: other
-    users' training rows may be later than a user's test row, so what was popular then is known to the lens.
-    A test row's history may hold earlier test events, as it would at serving time.
+    No row's history holds anything of its own second or later (where ties are strict, see `build_samples`), so in
+    neither kind does a training row see a validation or test event of its user. `global_time` promises more: nothing
+    that the training rows hold is later than any validation or test row, whoever the user. `per_user_last_out` keeps
+    that order within each user only: other users' training rows may be later than a user's test row, so what was
+    popular then is known to the lens. A test row's history may hold earlier test events, as it would at serving time.
 
     Args:
         samples: in (timestamp, user, item) order, with columns user_index and label.
         config: `global_time` takes the first `int(train * n)` rows to train, the next `int(validation * n)` to
             validate and the rest to test; `per_user_last_out` takes each user's last row to test and the one before
             to validate.
-
-    Raises:
-        ValueError: a split is empty, or its labels are all of one class.
 
     Examples:
         >>> samples = pl.DataFrame({"user_index": [0] * 10, "label": [0, 1] * 5})
@@ -70,16 +67,24 @@ def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
         rows_after = (pl.len() - 1 - place).over("user_index")
         trains, validates = rows_after > 1, rows_after == 1
     split = pl.when(trains).then(pl.lit("train")).when(validates).then(pl.lit("validation")).otherwise(pl.lit("test"))
-    divided = samples.with_columns(split.alias("split"))
+    return samples.with_columns(split.alias("split"))
+
+
+def require_classes_in_splits(samples: pl.DataFrame) -> None:
+    """Refuse samples of which a split has one class only, or none at all.
+
+    Raises:
+        ValueError: names the split.
+    """
     for name in ("train", "validation", "test"):
-        labels = divided.filter(pl.col("split") == name)["label"]
+        labels = samples.filter(pl.col("split") == name)["label"]
         require_both_classes(
             int(labels.sum()),
             len(labels),
             f"the {name} split of the samples",
-            "Change history.split, lower history.min_history, or move the label threshold of ingestion.",
+            "Change history.split, lower history.min_history, move the label threshold of ingestion, or let "
+            "history.negatives draw what the log does not hold.",
         )
-    return divided
 
 
 def select_prompt_rows(samples: pl.DataFrame, config: PromptRowsConfig, seed: int) -> pl.DataFrame:

@@ -24,7 +24,7 @@ class InteractionColumns(Block):
 
     user_id: str = Field(description="column of the user's id")
     item_id: str = Field(description="column of the item's id")
-    rating: str = Field(description="column of the rating")
+    rating: str | None = Field(description="column of the rating; none: every row is a like, such as a purchase")
     timestamp: str = Field(description="column of the time of the rating")
     timestamp_format: str = Field(
         pattern=r"^(unix_seconds|unix_milliseconds|.*%.*)$",
@@ -172,9 +172,13 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
     if core.is_empty():
         raise ValueError(_nothing_left(report))
 
-    log = core.with_columns(label=(pl.col("rating") >= config.label_threshold).cast(pl.Int8))
+    if config.interactions.rating:
+        liked, rule = pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
+    else:
+        liked, rule = pl.lit(True), "every row, as there are no ratings"
+    log = core.with_columns(label=liked.cast(pl.Int8))
     positives = int(log["label"].sum())
-    share = f"label 1: rating >= {config.label_threshold:g}; {positives / log.height:.1%} of the rows kept"
+    share = f"label 1: {rule}; {positives / log.height:.1%} of the rows kept"
     report += [
         ReportRow(check="interactions", rows=log.height, rule="rows kept"),
         ReportRow(check="positives", rows=positives, rule=share),
@@ -302,11 +306,13 @@ def describe_users(
 
 def _typed_log(frame: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame:
     raw, block = RawColumns(frame, "raw_interactions"), "ingestion.interactions"
+    ones = pl.repeat(1.0, frame.height, eager=True)
+    ratings = raw.numbers(columns.rating, f"{block}.rating") if columns.rating else ones
     return pl.DataFrame(
         {
             "user_id": raw.ids(columns.user_id, f"{block}.user_id"),
             "item_id": raw.ids(columns.item_id, f"{block}.item_id"),
-            "rating": raw.numbers(columns.rating, f"{block}.rating"),
+            "rating": ratings,
             "timestamp": raw.seconds(
                 columns.timestamp, f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format"
             ),
@@ -316,10 +322,13 @@ def _typed_log(frame: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame
 
 def _drop_faulty(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFrame, list[ReportRow]]:
     low, high = config.rating_min, config.rating_max
-    faults = {
-        "missing user or item id": pl.col("user_id").is_null() | pl.col("item_id").is_null(),
-        "missing rating": pl.col("rating").is_null(),
-        f"rating outside {low:g} to {high:g}": ~pl.col("rating").is_between(low, high),
+    faults = {"missing user or item id": pl.col("user_id").is_null() | pl.col("item_id").is_null()}
+    if config.interactions.rating:
+        faults |= {
+            "missing rating": pl.col("rating").is_null(),
+            f"rating outside {low:g} to {high:g}": ~pl.col("rating").is_between(low, high),
+        }
+    faults |= {
         "missing timestamp": pl.col("timestamp").is_null(),
         "timestamp not positive": pl.col("timestamp") <= 0,
     }

@@ -88,11 +88,7 @@ class AnswerModel:
 
     def logits_of(self, hidden: Tensor, lens_logits: Tensor | None) -> Tensor:
         """The same of the prompts' final hidden states, shape (batch, hidden)."""
-        head = self.model.get_output_embeddings()
-        answers = [self.prompt_format.positive, self.prompt_format.negative]
-        logits = hidden.float() @ head.weight[answers].float().T
-        if head.bias is not None:
-            logits = logits + head.bias[answers].float()
+        logits = self.llm.token_logits(hidden, [self.prompt_format.positive, self.prompt_format.negative])
         difference = logits[:, 0] - logits[:, 1]
         return difference if self.adapter is None else self.adapter.adapted_logits(difference, lens_logits)
 
@@ -110,9 +106,8 @@ class AnswerModel:
         Returns:
             Losses, shape (batch,), and a gradient per weight.
         """
-        with self.gate_context(
-            batch.gate_inputs
-        ):  # layers that are computed again in the backward pass need gates, too
+        # Layers that are computed again in the backward pass need gates, too.
+        with self.gate_context(batch.gate_inputs):
             logits = self.logits(replace(batch, gate_inputs=None))
             losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
             return losses.detach(), torch.autograd.grad(losses.sum() / rows, weights, materialize_grads=True)

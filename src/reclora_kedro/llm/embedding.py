@@ -27,7 +27,7 @@ def embed_texts(llm: LanguageModel, texts: Sequence[str], max_tokens: int, token
     """
     encoded = llm.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     token_ids = [ids[:max_tokens] for ids in encoded]
-    embeddings = np.zeros((len(texts), llm.model.config.get_text_config().hidden_size), dtype=np.float32)
+    embeddings = np.zeros((len(texts), llm.model.get_output_embeddings().weight.shape[1]), dtype=np.float32)
     lengths = np.array([len(ids) for ids in token_ids])
 
     def embed(rows: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils.logging import disable_progress_bar
 
@@ -18,6 +19,15 @@ from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm import attention
 
 Quantization = Literal["8bit", "4bit"]
+
+LOGIT_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
+"""Settings of transformers' configurations that logits are multiplied by (1) or divided by (-1)."""
+
+LOGIT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+"""Settings that bound logits: cap · tanh(logits / cap)."""
+
+LOGITS_TOLERANCE = 0.05
+"""Largest difference of logits, as a share of the largest one, that rounding in bfloat16 may explain."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +49,10 @@ class LanguageModel:
 
     @property
     def context_tokens(self) -> int:
-        """Longest prompt that the model was made for, in tokens."""
-        return self.model.config.get_text_config().max_position_embeddings
+        """Longest prompt that the model was made for, in tokens; no limit is known of recurrent models and of BLOOM."""
+        config = self.model.config.get_text_config()
+        limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        return next((limit for limit in limits if limit is not None), sys.maxsize)
 
     def with_model(self, model: Any) -> "LanguageModel":
         """The same tokenizer with another model, such as this one with an adapter."""
@@ -52,6 +64,24 @@ class LanguageModel:
         No attention mask is needed: attention is causal, so no real token ever sees the padding behind it.
         """
         return self.model.get_decoder()(input_ids=token_ids, use_cache=False).last_hidden_state
+
+    def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
+        """The model's own logits of a few tokens, from final hidden states, shape (batch, hidden): (batch, tokens).
+
+        Only those tokens' rows of the head are used, in float32. Scales (Cohere, Granite, Falcon-H1) and soft caps
+        (Gemma 2 and 3, RecurrentGemma, xLSTM) of the logits apply as in the model's forward pass.
+        """
+        head, config = self.model.get_output_embeddings(), self.model.config.get_text_config()
+        logits = hidden.float() @ head.weight[tokens].float().T
+        if head.bias is not None:
+            logits = logits + head.bias[tokens].float()
+        for name, power in LOGIT_SCALES.items():
+            if (scale := getattr(config, name, None)) is not None:
+                logits = logits * scale**power
+        for name in LOGIT_CAPS:
+            if (cap := getattr(config, name, None)) is not None:
+                logits = cap * torch.tanh(logits / cap)
+        return logits
 
 
 def load_language_model(
@@ -77,7 +107,8 @@ def load_language_model(
     Raises:
         FileNotFoundError: there is no such file, folder or hub id, or it has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
-        ValueError: ``dtype`` names no torch type, or ``quantization`` is not a known one or not for this device.
+        ValueError: ``dtype`` names no torch type, ``quantization`` is not a known one or not for this device, or the
+            architecture is not supported.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -111,7 +142,29 @@ def load_language_model(
         "device": str(target),
         "quantization": quantization,
     }
-    return LanguageModel(model if quantized else model.to(target), tokenizer, source, arguments)
+    llm = LanguageModel(model if quantized else model.to(target), tokenizer, source, arguments)
+    require_own_logits(llm)
+    return llm
+
+
+@torch.inference_mode()
+def require_own_logits(llm: LanguageModel) -> None:
+    """Refuse a model whose logits of a right-padded prompt are not those of its own forward pass.
+
+    Raises:
+        ValueError: the logits differ, as where a head does more than this project knows of, or attention is not causal.
+    """
+    tokens = list(range(min(32, llm.model.get_output_embeddings().weight.shape[0])))
+    prompt = torch.tensor([tokens[3:11]], device=llm.device)
+    expected = llm.model(input_ids=prompt, use_cache=False).logits[:, -1, tokens].float()
+    hidden = llm.last_hidden_states(functional.pad(prompt, (0, 5)))[:, prompt.shape[1] - 1]
+    gap = (llm.token_logits(hidden, tokens) - expected).abs().max() / expected.abs().max()
+    if not gap <= LOGITS_TOLERANCE:
+        raise ValueError(
+            f"The base LLM {llm.name!r} is a {llm.model.config.model_type}, whose logits are not what its final hidden "
+            f"states and the rows of its head give (they differ by {gap:.0%}): its head or its attention is of a kind "
+            "that is not supported. Choose another `source` of the catalog entry `base_llm`."
+        )
 
 
 def quantization_config(

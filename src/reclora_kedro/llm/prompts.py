@@ -21,6 +21,7 @@ class PromptConfig(Block):
     system_message: str | None = Field(
         description="what the system says before a chat, empty for nothing; null leaves it to the chat template"
     )
+    chat_template_arguments: dict[str, Any] = Field(description="what the chat template is told besides, by name")
     max_tokens: int = Field(gt=0, description="budget of a prompt, in tokens")
     max_characters: int = Field(gt=0, description="an item text longer than this many characters is cut")
     hidden_fields: tuple[str, ...] = Field(description="fields that prompts never show, such as pure ids")
@@ -48,7 +49,7 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
             not a single token of its own.
     """
     if config.chat_template:
-        prefix, suffix = chat_wrapping(tokenizer, config.system_message)
+        prefix, suffix = chat_wrapping(tokenizer, config.system_message, config.chat_template_arguments)
     else:
         prefix, suffix = tokenizer.bos_token if adds_bos(tokenizer) else "", ""
     space = "" if suffix[-1:].isspace() else " "
@@ -63,7 +64,7 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     return PromptFormat(around[0], around[1], answers[0][0], answers[1][0])
 
 
-def chat_wrapping(tokenizer: Any, system_message: str | None) -> tuple[str, str]:
+def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[str, Any]) -> tuple[str, str]:
     """Text that the model's chat template puts before and after a single message of the user."""
     if not tokenizer.chat_template:
         raise ValueError(
@@ -74,7 +75,7 @@ def chat_wrapping(tokenizer: Any, system_message: str | None) -> tuple[str, str]
     messages = [] if system_message is None else [{"role": "system", "content": system_message}]
     try:
         text = tokenizer.apply_chat_template(
-            [*messages, {"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True
+            [*messages, {"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True, **arguments
         )
     except TemplateError as error:
         raise ValueError(

@@ -1,16 +1,27 @@
 """Put a configured adapter on a base LLM, and load a saved one."""
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor
+from transformers.pytorch_utils import Conv1D
 
 from reclora_kedro.adapters.reclora.config import AdapterConfig, RecLoraConfig
 from reclora_kedro.errors import MismatchError
+
+ATTENTION_PROJECTIONS = (
+    ("q_proj", "v_proj"),
+    ("qkv_proj",),  # Phi 3
+    ("query_key_value",),  # BLOOM, Falcon, GPT-NeoX
+    ("c_attn",),  # GPT-2
+    ("Wqkv",),  # MPT
+    ("in_proj",),  # Mamba
+)
+"""What `target_modules: auto` adapts: the first of these that the base LLM has."""
 
 
 def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_input: str, seed: int) -> PeftModel:
@@ -25,16 +36,17 @@ def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_inp
         seed: of the initial weights.
 
     Raises:
-        ValueError: a name in ``target_modules`` is no layer of the base LLM.
+        ValueError: a name in ``target_modules`` is no layer of the base LLM, or none is found for ``auto``.
     """
+    if config.target_modules == "auto":
+        config = replace(config, target_modules=attention_projections(model))
     names = [] if isinstance(config.target_modules, str) else config.target_modules  # PEFT checks an expression
     paths = [f".{path}" for path, _ in model.named_modules()]
     missing = [name for name in names if not any(path.endswith(f".{name}") for path in paths)]
     if missing:
-        linear = {key.rsplit(".", 1)[-1] for key, part in model.named_modules() if isinstance(part, torch.nn.Linear)}
         raise ValueError(
             f"adapter.target_modules names {', '.join(missing)}, which the base LLM does not have; "
-            f"its linear layers are {', '.join(sorted(linear))}."
+            f"its linear layers are {', '.join(sorted(linear_layers(model)))}."
         )
     torch.manual_seed(seed)
     base_llm = describe_base_llm(model)
@@ -50,6 +62,29 @@ def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_inp
     )
     adapted.standardize_inputs(gate_inputs)
     return adapted
+
+
+def linear_layers(model: Any) -> set[str]:
+    """Names of a model's linear layers, without their paths."""
+    return {
+        path.rsplit(".", 1)[-1] for path, part in model.named_modules() if isinstance(part, torch.nn.Linear | Conv1D)
+    }
+
+
+def attention_projections(model: Any) -> list[str]:
+    """Names of the layers that make queries and values, or what a model without attention reads its input by.
+
+    Raises:
+        ValueError: the model has none that is known.
+    """
+    found = linear_layers(model)
+    for names in ATTENTION_PROJECTIONS:
+        if found.issuperset(names):
+            return list(names)
+    raise ValueError(
+        f"adapter.target_modules is auto, but none of the base LLM's linear layers is known as an attention "
+        f"projection: name some of {', '.join(sorted(found))}."
+    )
 
 
 def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> PeftModel:

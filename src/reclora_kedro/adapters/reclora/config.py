@@ -30,7 +30,9 @@ class AdapterConfig:
     )
     target_modules: Annotated[list[str] | set[str] | str, Field(min_length=1)] = field(
         default_factory=lambda: ["q_proj", "v_proj"],
-        metadata={"help": "linear layers to adapt, by name, or a regular expression of their paths"},
+        metadata={
+            "help": "linear layers to adapt, by name; a regular expression of their paths; or auto: the attention's own"
+        },
     )
     last_layers: Annotated[int, Field(gt=0)] | None = field(
         default=None, metadata={"help": "how many of the LLM's last layers are adapted, at most all; null: all"}
@@ -77,7 +79,7 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k > self.num_meta_loras:
             raise ValueError(f"top_k is {self.top_k}; it must be at most num_meta_loras, {self.num_meta_loras}.")
-        if self.last_layers is not None and isinstance(self.target_modules, str):
+        if self.last_layers is not None and isinstance(self.target_modules, str) and self.target_modules != "auto":
             raise ValueError(
                 f"last_layers is {self.last_layers}, but target_modules is a regular expression, which chooses layers "
                 "itself: set last_layers to null, or list target_modules by name."

@@ -8,6 +8,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 
@@ -137,11 +138,14 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
     def update_layer(self, adapter_name: str, config: RecLoraConfig) -> None:
         """Add an adapter: A kaiming-uniform, B zero, so that the layer starts out unchanged."""
         linear = self.get_base_layer()
+        inputs, outputs = (
+            linear.weight.shape if isinstance(linear, Conv1D) else (linear.in_features, linear.out_features)
+        )
         self.configs[adapter_name] = config
-        A = torch.empty(config.num_meta_loras, config.r, linear.in_features)
+        A = torch.empty(config.num_meta_loras, config.r, inputs)
         for A_k in A:
             nn.init.kaiming_uniform_(A_k, a=math.sqrt(5))
-        B = torch.zeros(linear.out_features, config.num_meta_loras, config.r)
+        B = torch.zeros(outputs, config.num_meta_loras, config.r)
         device = next(linear.parameters()).device
         self.reclora_A[adapter_name] = nn.Parameter(A.to(device))
         self.reclora_B[adapter_name] = nn.Parameter(B.to(device))

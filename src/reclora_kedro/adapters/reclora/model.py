@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.gates import GateBank
@@ -94,7 +95,7 @@ class RecLoraModel(BaseTuner):
         if isinstance(target, RecLoraLayer):
             target.update_layer(adapter_name, peft_config)
             return
-        if not isinstance(target, nn.Linear):
+        if not isinstance(target, nn.Linear | Conv1D):
             raise TypeError(
                 f"The target module {target_name!r} is a {type(target).__name__}; personalized LoRA adapts linear "
                 "layers only. Change target_modules."

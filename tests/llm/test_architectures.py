@@ -1,0 +1,162 @@
+"""Base LLMs of many kinds, small and random: their scores are their own, with and without an adapter."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from reclora_kedro.adapters.reclora.build import new_adapter
+from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.language_model import LanguageModel, require_own_logits
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompts import PromptFormat
+
+YES, NO, VOCABULARY = 5, 9, 64
+LENGTHS = (2, 17, 9, 30)
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GROUPED = SIZES | {"num_key_value_heads": 2, "max_position_embeddings": 128}
+EXPERTS = {"num_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+STATE_SPACE = {
+    "mamba_d_ssm": 32,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 8,
+    "mamba_d_state": 8,
+    "mamba_n_groups": 1,
+    "mamba_chunk_size": 8,
+}
+
+# By architecture: its settings, and the layers that `target_modules: auto` adapts.
+ATTENTION = ["q_proj", "v_proj"]
+ARCHITECTURES = {
+    "llama": (GROUPED, ATTENTION),
+    "mistral": (GROUPED | {"sliding_window": 8}, ATTENTION),
+    "mixtral": (GROUPED | EXPERTS, ATTENTION),
+    "qwen2": (GROUPED, ATTENTION),
+    "qwen3": (GROUPED | {"head_dim": 8}, ATTENTION),
+    "qwen3_moe": (GROUPED | EXPERTS | {"head_dim": 8}, ATTENTION),
+    "gemma": (GROUPED | {"head_dim": 8}, ATTENTION),
+    "gemma2": (GROUPED | {"head_dim": 8, "final_logit_softcapping": 2.0, "sliding_window": 8}, ATTENTION),
+    "gemma3_text": (GROUPED | {"head_dim": 8, "final_logit_softcapping": 2.0, "sliding_window": 8}, ATTENTION),
+    "phi": (GROUPED, ATTENTION),
+    "phi3": (GROUPED, ["qkv_proj"]),
+    "olmo2": (GROUPED, ATTENTION),
+    "smollm3": (GROUPED, ATTENTION),
+    "granite": (GROUPED | {"logits_scaling": 8.0}, ATTENTION),
+    "cohere": (GROUPED | {"logit_scale": 0.0625}, ATTENTION),
+    "cohere2": (GROUPED | {"logit_scale": 0.25, "sliding_window": 8}, ATTENTION),
+    "falcon": (SIZES, ["query_key_value"]),
+    "falcon_h1": (GROUPED | STATE_SPACE | {"lm_head_multiplier": 0.1}, ATTENTION),
+    "stablelm": (GROUPED, ATTENTION),
+    "starcoder2": (GROUPED, ATTENTION),
+    "gpt_neox": (SIZES | {"max_position_embeddings": 128}, ["query_key_value"]),
+    "gptj": (SIZES | {"rotary_dim": 4}, ATTENTION),
+    "gpt2": (SIZES, ["c_attn"]),
+    "opt": (SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 16, "max_position_embeddings": 128}, ATTENTION),
+    "bloom": (SIZES, ["query_key_value"]),
+    "mpt": (SIZES, ["Wqkv"]),
+    "mamba": (SIZES, ["in_proj"]),
+}
+
+
+def random_model(architecture, **changes):
+    """An LLM of this architecture whose answers are far from alike."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture][0] | changes)
+    model = AutoModelForCausalLM.from_config(config).requires_grad_(False).eval()
+    torch.nn.init.normal_(model.get_output_embeddings().weight[1:])
+    return AnswerModel(LanguageModel(model, None, "random", {}), PromptFormat([], [], YES, NO))
+
+
+def random_prompts():
+    random = np.random.default_rng(0)
+    token_ids = [random.integers(3, VOCABULARY, length).tolist() for length in LENGTHS]
+    gate_inputs = torch.from_numpy(random.normal(size=(len(LENGTHS), 3)).astype(np.float32))
+    return PromptSet(np.arange(len(LENGTHS)), token_ids, np.array([0, 1, 0, 1]), gate_inputs, None)
+
+
+@torch.inference_mode()
+def scores_of_transformers(model, prompts):
+    """One prompt at a time, without padding, by the model's own forward pass."""
+    scores = []
+    for row, ids in enumerate(prompts.token_ids):
+        gate_inputs = None if prompts.gate_inputs is None else prompts.gate_inputs[row : row + 1]
+        with model.gate_context(gate_inputs):
+            logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        scores.append(torch.softmax(logits[[YES, NO]].double(), 0)[0].item())
+    return scores
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_scores_are_those_of_transformers_without_padding(architecture):
+    model, prompts = random_model(architecture), replace(random_prompts(), gate_inputs=None)
+    require_own_logits(model.llm)
+    scores = model.scores(prompts, 10_000, "")
+    assert np.ptp(scores) > 1e-3
+    np.testing.assert_allclose(scores, scores_of_transformers(model, prompts), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architecture):
+    model, prompts = random_model(architecture), random_prompts()
+    before = model.scores(prompts, 10_000, "")
+    config = AdapterConfig(num_meta_loras=2, r=2, target_modules="auto", last_layers=1)
+    adapted = new_adapter(model.model, config, prompts.gate_inputs, "target", seed=0).eval()
+    assert set(adapted.peft_config["default"].target_modules) == set(ARCHITECTURES[architecture][1])
+    assert all(".1." in name for name, part in adapted.named_modules() if name.endswith("base_layer"))
+    personalized = model.with_model(adapted)
+    np.testing.assert_array_equal(personalized.scores(prompts, 10_000, ""), before)
+    for name, weights in adapted.named_parameters():
+        if "reclora_B" in name:
+            torch.nn.init.normal_(weights)
+    scores = personalized.scores(prompts, 10_000, "")
+    assert np.abs(scores - before).max() > 1e-4
+    np.testing.assert_allclose(scores, scores_of_transformers(personalized, prompts), atol=1e-5)
+
+
+def test_no_limit_of_the_context_is_made_up():
+    assert random_model("gpt2", n_positions=64).llm.context_tokens == 64
+    assert random_model("mpt", max_seq_len=96).llm.context_tokens == 96
+    assert random_model("bloom").llm.context_tokens > 10**9
+
+
+def test_a_head_that_is_not_known_is_refused_by_the_models_name():
+    llm = random_model("llama").llm
+    forward = llm.model.forward
+
+    def scaled(**inputs):
+        output = forward(**inputs)
+        output.logits = 2 * output.logits
+        return output
+
+    llm.model.forward = scaled
+    with pytest.raises(ValueError, match=r"'random' is a llama, whose logits .* differ by 50%.*`source`"):
+        require_own_logits(llm)
+
+
+def test_attention_that_is_not_causal_is_refused():
+    torch.manual_seed(0)
+    bert = AutoModelForCausalLM.from_config(AutoConfig.for_model("bert", **SIZES, is_decoder=False)).eval()
+    with pytest.raises(ValueError, match="'random' is a bert"):
+        require_own_logits(LanguageModel(bert, None, "random", {}))
+
+
+def test_auto_refuses_a_model_without_known_projections():
+    class Odd(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.mixer = torch.nn.Linear(2, 2)
+
+    with pytest.raises(ValueError, match=r"auto, but none .* name some of mixer"):
+        new_adapter(Odd(), AdapterConfig(target_modules="auto"), torch.zeros(2, 1), "target", seed=0)
