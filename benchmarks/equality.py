@@ -1,7 +1,7 @@
 """Show that two revisions store the same numbers: run both, and compare all that they store, to the last bit.
 
     python benchmarks/equality.py --before bf995f2
-    python benchmarks/equality.py --before bf995f2 --after HEAD --keep /tmp/equality
+    python benchmarks/equality.py --before bf995f2 --after HEAD --keep ../equality
 
 Each side is a project folder of its own with fabricated data, in which one thread makes the `RUNS` with the parameters
 of conf/test and two variants more. Artefacts of bf995f2 and earlier are brought into the layout of later ones, see

@@ -24,8 +24,8 @@ def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: Negatives
     """The samples with drawn negatives, each behind its positive, whose user, moment, history and split it shares.
 
     An item that the user takes at any time is never a negative of theirs. `matched` draws the items of the events
-    nearest in time, whoever's they are: they are as popular and as fresh as the positives, so that neither tells the
-    two apart. `uniform` draws each item that occurred before the moment with the same probability. A positive for
+    nearest in time, of all users: they are as popular and as fresh as the positives, so that neither tells the two
+    apart. `uniform` draws each item that occurred before the moment with the same probability. A positive for
     which no item is left stays without a negative.
 
     Args:
