@@ -40,6 +40,7 @@ class AtomicCatalog(DataCatalog):
         config, credentials, load_versions, _ = AtomicCatalog({ds_name: dataset}).to_config()
         with atomic_folder(folder) as draft:
             config[ds_name]["filepath"] = str(draft.parent)
+            # Load versions may be null: Kedro gives and takes them so, whatever its annotation of what it takes says.
             drafts = DataCatalog.from_config(config, credentials, load_versions, folder.name)  # type: ignore[arg-type]
             self._drafts[ds_name] = drafts[ds_name]
             try:
