@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import polars as pl
 import pytest
 import torch
 import yaml
@@ -9,7 +8,6 @@ from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning.training import TrainingConfig
 from reclora_kedro.finetuning.variants import VariantConfig, gate_inputs, with_few_shot
-from reclora_kedro.histories.rating_statistics import COLUMNS
 
 PARAMETERS = Path(__file__).parents[2] / "conf/base/parameters_finetuning.yml"
 
@@ -21,44 +19,20 @@ def states():
     return {"row": rows, "logit": rows / 10, **kinds}
 
 
-@pytest.fixture
-def statistics(states):
-    columns = {name: [row + place / 100 for row in (5, 3, 8)] for place, name in enumerate(COLUMNS)}
-    return pl.DataFrame({"row": pl.Series(states["row"].numpy(), dtype=pl.UInt32), **columns})
-
-
 @pytest.mark.parametrize("name", ["target", "user", "fields"])
-def test_gates_read_a_state_of_the_lens(states, statistics, name):
-    read = gate_inputs(states, statistics, name)
+def test_gates_read_a_state_of_the_lens(states, name):
+    read = gate_inputs(states, name)
     assert read.keys() == {"row", "lens_logit", name}
     assert torch.equal(read[name], states[name])
     assert torch.equal(read["lens_logit"], states["logit"])
     assert torch.equal(read["row"], states["row"])
 
 
-def test_gates_read_the_rating_statistics(states, statistics):
-    read = gate_inputs(states, statistics, "rating_statistics")
-    assert read.keys() == {"row", "lens_logit", "rating_statistics"}
-    found = read["rating_statistics"]
-    assert (found.dtype, found.shape, found.is_contiguous()) == (torch.float32, (3, len(COLUMNS)), True)
-    expected = states["row"][:, None] + torch.arange(len(COLUMNS)) / 100
-    torch.testing.assert_close(found, expected)
-    assert torch.equal(read["lens_logit"], states["logit"])
-
-
-@pytest.mark.parametrize("rows", [[0, 1], [1, 0, 2], [0, 1, 2, 2]])
-def test_statistics_of_other_rows_are_refused(states, statistics, rows):
-    with pytest.raises(MismatchError, match=f"rating_statistics has {len(rows)} rows and lens_states 3") as raised:
-        gate_inputs(states, statistics[rows], "rating_statistics")
-    assert raised.value.entries == ("rating_statistics", "lens_states")
-    gate_inputs(states, statistics[rows], "target")
-
-
 @pytest.mark.parametrize("name", ["user", "rating_statistics"])
 def test_what_there_is_not_is_refused_with_what_there_is(states, name):
     del states["user"]
     with pytest.raises(ValueError, match=f"gate_input is '{name}', but the lens has the states fields, target: change"):
-        gate_inputs(states, None, name)
+        gate_inputs(states, name)
 
 
 def test_few_shot_prompts_have_the_states_that_gates_learn_from(states):

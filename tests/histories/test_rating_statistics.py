@@ -121,6 +121,29 @@ def test_a_moment_after_the_log_counts_all_of_it():
     assert np.expm1(statistics["user_ratings"]) == pytest.approx(np.diff(log.sequences.offsets)[2])
 
 
+@pytest.mark.parametrize("delay", [0, 7, 40.5, 1e9])
+def test_with_a_delay_what_is_not_known_yet_does_not_count(delay):
+    interactions = random_interactions(8)
+    log = log_of(interactions)
+    found = RatingStatistics(log, delay).of(log.samples)
+    for place in range(0, log.samples.height, 17):
+        row = log.samples.row(place, named=True)
+        expected = counted(interactions, row["user_index"], row["item_index"], row["timestamp"] - delay)
+        assert found.row(place, named=True) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_frozen_statistics_know_nothing_after_their_last_second():
+    interactions = random_interactions(9)
+    log, until = log_of(interactions), 1_060
+    frozen = RatingStatistics(log, until=until).of(log.samples)
+    early = (log.samples["timestamp"] <= until).to_numpy()
+    assert frozen.filter(early).equals(statistics_of(log).filter(early))
+    later = log.samples.with_columns(timestamp=pl.lit(until + 1)).filter(~early)
+    cut = log_of(interactions.filter(pl.col("timestamp") <= until))
+    now = cut.now(later).samples
+    assert frozen.filter(~early).equals(RatingStatistics(cut).of(now))
+
+
 def test_items_without_fields_and_ratings_of_one_level_are_no_obstacle():
     interactions = random_interactions(5).with_columns(rating=1.0, label=pl.lit(1, dtype=pl.Int8))
     found = statistics_of(log_of(interactions, ITEMS.select("item_id", "title")))

@@ -76,6 +76,8 @@ def config() -> LensConfig:
         model="din",
         recent_length=5,
         long_history=WindowConfig(kind="recent", k=6),
+        rating_statistics=True,
+        statistics_delay=0,
         embedding_dim=8,
         attention_dim=8,
         hidden_dim=16,

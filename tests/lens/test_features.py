@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import features
 from reclora_kedro.lens.base import build_lens
@@ -69,6 +70,7 @@ def lens_of(log, config):
             item_width=0,
             item_values=0,
             rating_levels=4,
+            trained_until=9,
         )
         return build_lens(config.model_copy(update=changes), sizes)
 
@@ -79,11 +81,14 @@ def lens_of(log, config):
 def test_batches_hold_what_the_sequences_say(log, lens_of, monkeypatch, chunk) -> None:
     monkeypatch.setattr(features, "WINDOW_EVENTS", chunk)
     sequences = log.sequences
-    batches = list(LensLoader(log, lens_of("sim")).batches(np.array([200, 3, 77, 8, 150]), 2))
-    assert [numbers.tolist() for numbers, _ in batches] == [[200, 3], [77, 8], [150]]
-    for numbers, batch in batches:
-        for place, row in enumerate(numbers):
-            sample = log.samples.row(int(row), named=True)
+    asked = log.samples[[200, 3, 77, 8, 150]]
+    statistics = RatingStatistics(log).of(asked).to_torch()
+    batches = list(LensLoader(log, lens_of("sim")).batches(asked, 2))
+    assert [places.tolist() for places, _ in batches] == [[0, 1], [2, 3], [4]]
+    for places, batch in batches:
+        assert torch.equal(batch.statistics, statistics[places])
+        for place, row in enumerate(places):
+            sample = asked.row(int(row), named=True)
             start, end = sequences.offsets[sample["user_index"]], sample["history_end"]
             assert batch.user[place] == sample["user_index"]
             assert batch.item[place] == sample["item_index"]
@@ -96,7 +101,7 @@ def test_batches_hold_what_the_sequences_say(log, lens_of, monkeypatch, chunk) -
 
 def test_a_retrieved_history_is_the_retrievers(log, lens_of) -> None:
     lens, rows = lens_of("sim", "retrieved", k=3), np.array([200, 3, 77])
-    [(_, batch)] = LensLoader(log, lens).batches(rows, 3)
+    [(_, batch)] = LensLoader(log, lens).batches(log.samples[rows], 3)
     expected = log.histories(log.samples[rows], lens.config.long_history)
     assert torch.equal(batch.long_history.mask, torch.from_numpy(expected >= 0))
     found = log.sequences.item_index[expected[expected >= 0]]
@@ -105,14 +110,14 @@ def test_a_retrieved_history_is_the_retrievers(log, lens_of) -> None:
 
 @pytest.mark.parametrize(("model", "asked"), [("din", True), ("sim", False)], ids=["never reads one", "is spared it"])
 def test_a_lens_that_reads_no_long_history_gets_an_empty_one(log, lens_of, model, asked) -> None:
-    loader = LensLoader(log, lens_of(model, "retrieved"), long_history=asked)
-    [(_, batch)] = loader.batches(np.array([200, 3]), 2)
+    loader = LensLoader(log, lens_of(model, "retrieved"), targets=asked)
+    [(_, batch)] = loader.batches(log.samples[[200, 3]], 2)
     assert not batch.long_history.mask.any()
     assert batch.recent_history.mask.any()
 
 
 def test_no_rows_make_no_batches(log, lens_of) -> None:
-    assert list(LensLoader(log, lens_of("sim")).batches(np.array([], dtype=np.int64), 2)) == []
+    assert list(LensLoader(log, lens_of("sim")).batches(log.samples[[]], 2)) == []
 
 
 def test_a_lens_of_another_log_is_refused(log, lens_of) -> None:

@@ -2,7 +2,7 @@
 
 import torch
 
-from reclora_kedro.lens.layers import TargetAttention, last_event, mean_pool
+from reclora_kedro.lens.layers import NumericFields, TargetAttention, last_event, mean_pool
 
 EVENTS = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]]] * 2)
 MASK = torch.tensor([[True, True, False], [False, False, False]])
@@ -10,6 +10,15 @@ MASK = torch.tensor([[True, True, False], [False, False, False]])
 
 def test_mean_pool() -> None:
     assert mean_pool(EVENTS, MASK).tolist() == [[2.0, 4.0], [0.0, 0.0]]
+
+
+def test_numeric_fields_are_standardised_numbers_times_vectors() -> None:
+    fields = NumericFields(count=2, embedding_dim=3)
+    numbers = torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    fields.fit(numbers)
+    assert torch.equal(fields.standardise(numbers), torch.tensor([[-1.0, 0.0], [1.0, 0.0]]))
+    with torch.no_grad():
+        assert torch.equal(fields(numbers)[1], torch.cat([fields.vectors.weight[0], torch.zeros(3)]))
 
 
 def test_last_event() -> None:

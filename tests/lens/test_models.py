@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
@@ -21,6 +22,7 @@ SIZES = LensSizes(
     item_width=3,
     item_values=4,
     rating_levels=5,
+    trained_until=9,
 )
 
 
@@ -42,6 +44,7 @@ def batch() -> LensBatch:
         item=torch.randint(SIZES.items, (BATCH,)),
         recent_history=random_history(),
         long_history=random_history(),
+        statistics=torch.randn(BATCH, len(COLUMNS)),
     )
 
 
@@ -62,7 +65,8 @@ def take(batch: LensBatch, rows: torch.Tensor) -> LensBatch:
     def take_history(past: History) -> History:
         return History(past.item[rows], past.rating[rows], past.mask[rows])
 
-    return replace(map_histories(batch, take_history), user=batch.user[rows], item=batch.item[rows])
+    taken = {name: getattr(batch, name)[rows] for name in ("user", "item", "statistics")}
+    return replace(map_histories(batch, take_history), **taken)
 
 
 def test_shapes(lens: Lens, batch: LensBatch) -> None:
@@ -106,9 +110,9 @@ def test_a_model_without_a_user_state_refuses_it_by_name(config: LensConfig, bat
             return self.item(batch.item)
 
     lens = OnlyItems().freeze()
-    assert lens.state_kinds == ("target", "fields")
+    assert lens.state_kinds == ("target", "fields", "rating_statistics")
     assert lens(batch).shape == (BATCH,)
-    with pytest.raises(ValueError, match=r"has no state 'user': choose one of target, fields, or another lens\.model"):
+    with pytest.raises(ValueError, match=r"has no state 'user': choose one of target, fields, rating_statistics, or"):
         lens.states(batch, "user")
 
 

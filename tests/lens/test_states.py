@@ -34,7 +34,7 @@ def test_states_are_those_that_the_lens_computes_its_logits_from(fitted, log) ->
     lens, _ = fitted
     rows = np.array([7, 8, 300])
     states = lens_states(lens, log, rows)
-    [(_, batch)] = LensLoader(log, lens).batches(rows, 3)
+    [(_, batch)] = LensLoader(log, lens).batches(log.samples[rows], 3)
     with torch.no_grad():
         assert torch.equal(states["logit"], lens(batch))
         for kind in lens.state_kinds:

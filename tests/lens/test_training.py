@@ -7,6 +7,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
+from reclora_kedro.lens import LENSES
+from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.lens.training import fit_lens
 
@@ -16,8 +19,29 @@ def auc_in(split, lens, log) -> float:
     return roc_auc_score(log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, rows)))
 
 
-def test_an_easy_log_is_learned(fitted, log) -> None:
-    assert auc_in("test", fitted[0], log) > 0.9
+@pytest.mark.parametrize("model", LENSES)
+def test_an_easy_log_is_learned_without_statistics(log, config, model) -> None:
+    lens, _ = fit_lens(log, config.model_copy(update={"model": model, "rating_statistics": False}))
+    assert "rating_statistics" not in lens.state_kinds
+    assert auc_in("test", lens, log) > 0.9
+
+
+def test_statistics_are_standardised_over_the_training_samples(fitted, log) -> None:
+    lens, _ = fitted
+    state = lens_states(lens, log, log.rows_in("train"))["rating_statistics"]
+    torch.testing.assert_close(state.mean(dim=0), torch.zeros(len(COLUMNS)), atol=1e-4, rtol=0)
+    torch.testing.assert_close(state.std(dim=0, correction=0), torch.ones(len(COLUMNS)), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("delay", [100.0, "frozen"])
+def test_a_delay_reaches_what_the_lens_reads_until_it_is_saved_and_loaded(log, config, delay, tmp_path) -> None:
+    lens, _ = fit_lens(log, config.model_copy(update={"statistics_delay": delay, "max_epochs": 1}))
+    lens.save(tmp_path)
+    test = log.rows_in("test")
+    until = int(log.samples.filter(pl.col("split") == "train")["timestamp"].to_numpy().max())
+    known = RatingStatistics(log, until=until) if delay == "frozen" else RatingStatistics(log, delay)
+    expected = lens.statistics.standardise(known.of(log.samples[test]).to_torch())
+    assert torch.equal(lens_states(load_lens(tmp_path), log, test)["rating_statistics"], expected)
 
 
 def test_the_training_log_has_one_row_per_epoch(fitted, log) -> None:

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 
 from reclora_kedro import configured_names
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -103,9 +102,6 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
         ("test", 18),
         ("validation", 10),
     ]
-    statistics = catalog.load("rating_statistics")
-    assert statistics["row"].equals(prompt_rows["row"])
-    assert statistics.drop("row").equals(RatingStatistics(log).of(samples))
 
 
 def test_embeddings_survive_the_file_as_they_were(catalog_of):

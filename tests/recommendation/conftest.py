@@ -37,6 +37,8 @@ def lens() -> Lens:
         model="din",
         recent_length=6,
         long_history=WindowConfig(kind="recent", k=6),
+        rating_statistics=True,
+        statistics_delay=0,
         embedding_dim=4,
         attention_dim=4,
         hidden_dim=8,
@@ -63,6 +65,7 @@ def lens() -> Lens:
         item_width=0,
         item_values=0,
         rating_levels=5,
+        trained_until=9,
     )
     torch.manual_seed(0)
     lens = build_lens(config, sizes)

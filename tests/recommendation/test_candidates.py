@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from random_logs import interaction_tables, log_of
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommendation import candidates
 from reclora_kedro.recommendation.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
@@ -134,8 +135,9 @@ class TestShortlist:
     def test_falls_back_for_a_known_user_without_an_event(self, lens, log):
         users = pl.concat([log.users, pl.DataFrame({"user_id": [5], "gender": [None]})], how="vertical_relaxed")
         sequences = replace(log.sequences, offsets=np.append(log.sequences.offsets, log.sequences.offsets[-1]))
+        wider = build_lens(lens.config, lens.sizes.model_copy(update={"users": 6})).freeze()
         shortlist, _ = shortlist_candidates(
-            lens, replace(log, users=users, sequences=sequences), None, config(users=[5])
+            wider, replace(log, users=users, sequences=sequences), None, config(users=[5])
         )
         assert shortlist["fallback"].to_list() == [True] * 2
         assert shortlist["user_index"].to_list() == [5] * 2

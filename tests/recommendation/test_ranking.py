@@ -8,14 +8,12 @@ from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.finetuning.variants import gate_inputs
-from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.lens.states import lens_states
+from reclora_kedro.lens.states import LensReader, lens_states
 from reclora_kedro.llm import candidates
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-from reclora_kedro.recommendation import ranking
 from reclora_kedro.recommendation.ranking import (
     USE,
     build_candidate_prompts,
@@ -80,8 +78,7 @@ def scores_one_by_one(lens, log):
     def score(shortlist, adapter, model, prompts):
         now = log.now(shortlist)
         states = lens_states(lens, now, np.arange(shortlist.height))
-        statistics = RatingStatistics(log).of(now.samples).insert_column(0, pl.Series("row", states["row"].numpy()))
-        inputs = gate_inputs(states, statistics, ADAPTERS[adapter][0])
+        inputs = gate_inputs(states, ADAPTERS[adapter][0])
         return model.scores(prompt_set(prompts, USE, inputs), 400, "")
 
     return score
@@ -150,18 +147,17 @@ def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist
     assert inputs.keys() == {"row", "lens_logit", gate_input}
     assert inputs["row"].tolist() == list(range(shuffled.height))
     assert torch.equal(inputs["lens_logit"], states["logit"])
-    if gate_input == "rating_statistics":
-        states[gate_input] = RatingStatistics(log).of(now.samples).to_torch()
-        assert inputs[gate_input].shape == (shuffled.height, len(COLUMNS))
     torch.testing.assert_close(inputs[gate_input], states[gate_input])
 
 
 def test_gates_that_read_the_user_alone_read_one_input_per_user_to_the_last_bit(lens, log, shortlist, monkeypatch):
-    def differ_in_the_last_bits(*arguments):
-        states = lens_states(*arguments)
+    states_of = LensReader.states
+
+    def differ_in_the_last_bits(reader, samples):
+        states = states_of(reader, samples)
         return states | {"user": states["user"] + 1e-6 * torch.rand(len(states["user"]), 1)}
 
-    monkeypatch.setattr(ranking, "lens_states", differ_in_the_last_bits)
+    monkeypatch.setattr(LensReader, "states", differ_in_the_last_bits)
     shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
     states = candidate_gate_inputs(lens, log, shuffled, "user")["user"]
     for user in range(log.users.height):

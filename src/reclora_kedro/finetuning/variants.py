@@ -1,65 +1,49 @@
 """A variant: one adapter to train and compare, and what its gates read."""
 
-from typing import Literal
-
-import polars as pl
 from pydantic import Field
 from torch import Tensor
 
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning.training import TrainingConfig
+from reclora_kedro.lens.config import StateKind
 from reclora_kedro.parameters import Block
-
-GateInput = Literal["target", "user", "fields", "rating_statistics"]
 
 
 class VariantConfig(Block):
     """One adapter to train and compare: what its prompts show, what its gates read, what it is, and how it learns."""
 
     history: str = Field(description="name of the short history that its prompts show, one of history.short")
-    gate_input: GateInput = Field(
-        description="what its gates read: a state of the lens (target, user or fields), or rating_statistics"
-    )
+    gate_input: StateKind = Field(description="the state of the lens that its gates read")
     adapter: AdapterConfig
     training: TrainingConfig
 
 
-def gate_inputs(states: dict[str, Tensor], statistics: pl.DataFrame | None, name: GateInput) -> dict[str, Tensor]:
+def gate_inputs(states: dict[str, Tensor], name: StateKind) -> dict[str, Tensor]:
     """What gates read of samples, beside the lens's logits of them.
 
     Args:
         states: row, logit, and states by kind, see `lens_states`.
-        statistics: row, and a column per statistic; None where the name is another one.
         name: what to read.
 
     Returns:
         ``row``, ``lens_logit``, both of shape (n,), and the input by its name, float32, shape (n, gate_dim).
 
     Raises:
-        MismatchError: the statistics are of other rows than the states.
         ValueError: the lens has no such state.
 
     Examples:
         >>> import torch
         >>> states = {"row": torch.tensor([5]), "logit": torch.zeros(1), "target": torch.ones(1, 2)}
-        >>> gate_inputs(states, None, "target")
+        >>> gate_inputs(states, "target")
         {'row': tensor([5]), 'lens_logit': tensor([0.]), 'target': tensor([[1., 1.]])}
     """
     read = {"row": states["row"], "lens_logit": states["logit"]}
-    if name == "rating_statistics" and statistics is not None:
-        if statistics["row"].to_list() != states["row"].tolist():
-            raise MismatchError(
-                f"rating_statistics has {statistics.height} rows and lens_states {len(states['row'])}, and they are "
-                "not of the same prompts: they stem from different runs.",
-                "rating_statistics",
-                "lens_states",
-            )
-        return read | {name: statistics.drop("row").to_torch(dtype=pl.Float32).contiguous()}
     if name not in states:
         kinds = sorted(states.keys() - {"row", "logit"})
         raise ValueError(
-            f"gate_input is {name!r}, but the lens has the states {', '.join(kinds)}: change gate_input or lens.model."
+            f"gate_input is {name!r}, but the lens has the states {', '.join(kinds)}: change gate_input, lens.model or "
+            "lens.rating_statistics."
         )
     return read | {name: states[name]}
 

@@ -6,8 +6,7 @@ from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.retrieval import blocks_of_one_user
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.interactions.schema import field_names
 
 COLUMNS = {
@@ -27,7 +26,7 @@ COLUMNS = {
 
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
-CELLS_AT_ONCE = 2**22  # pairs of target and past item that are compared at once: 32 MiB
+CELLS_AT_ONCE = 2**21  # pairs of event and field value whose running sums are held at once: 16 MiB
 
 
 class RatingStatistics:
@@ -35,14 +34,18 @@ class RatingStatistics:
 
     Args:
         log: the log; fields of its items, such as genres, tell which items are alike.
+        delay: seconds until an event is known.
+        until: second after which events stay unknown; None for statistics that go on with the log.
     """
 
-    def __init__(self, log: InteractionLog) -> None:
+    def __init__(self, log: InteractionLog, delay: float = 0, until: int | None = None) -> None:
         sequences = log.sequences
         low, high = sequences.rating.min(), sequences.rating.max()
         ratings = (sequences.rating - low) / max(high - low, 1)
         self._offsets, self._item_index = sequences.offsets, sequences.item_index
-        self._log = _ItemLog(sequences)
+        self._delay, self._until = delay, until
+        self._log = _TimeLog(sequences.item_index, sequences.timestamp)
+        self._user_log = _TimeLog(user_of_events(sequences.offsets), sequences.timestamp)
         self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
         seen = self._log.range_before(sequences.item_index, sequences.timestamp)
         leniency = sequences.label - self._item_likes.rate(*seen)
@@ -53,7 +56,8 @@ class RatingStatistics:
     def of(self, samples: pl.DataFrame) -> pl.DataFrame:
         """What the log says at each sample's moment about its user and its item; nothing later is read.
 
-        Statistics of an item are over events of an earlier second, those of a user over the history. Rates and means
+        Statistics of an item are over events of an earlier second, those of a user over the history; of both, over what
+        was known by then. Rates and means
         are drawn towards one half, as if a few ratings had been there before, so that a single like counts little.
         Users are lenient who like what few others do; the leniency to such items is 0 where no past item shares a
         field value with the target.
@@ -75,6 +79,7 @@ class RatingStatistics:
             >>> RatingStatistics(log).of(now)["item_like_rate"].to_numpy().round(2)
             array([0.7 , 0.38], dtype=float32)
         """
+        samples = self._as_known(samples)
         first, last = self._log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
         end = samples["history_end"].to_numpy()
         start = self._offsets[samples["user_index"].to_numpy()]
@@ -93,16 +98,62 @@ class RatingStatistics:
         )
         return pl.DataFrame({name: column.astype(np.float32) for name, column in zip(COLUMNS, columns, strict=True)})
 
+    def _as_known(self, samples: pl.DataFrame) -> pl.DataFrame:
+        """The samples, moved back to the moment until which events are known."""
+        known = np.ceil(samples["timestamp"].to_numpy() - self._delay).astype(np.int64)
+        if self._until is not None:
+            known = np.minimum(known, self._until + 1)
+        if (known == samples["timestamp"].to_numpy()).all():
+            return samples
+        _, end = self._user_log.range_before(samples["user_index"].to_numpy(), known)
+        return samples.with_columns(timestamp=known, history_end=np.minimum(samples["history_end"].to_numpy(), end))
+
     def _leniencies_to_such_items(self, samples: pl.DataFrame) -> np.ndarray:
-        """Both leniencies over each history, weighted by likeness to the target: (rows, 2)."""
-        target, end = samples["item_index"].to_numpy(), samples["history_end"].to_numpy()
+        """Both leniencies over each history, weighted by likeness to the target: (rows, 2).
+
+        The cosine of two items is a sum over the field values that both have. A sum over a history is then one over the
+        target's values, of running sums over the user's events: the length of a history costs nothing.
+        """
+        targets = self._fields[samples["item_index"].to_numpy()]
+        start, end = self._offsets[samples["user_index"].to_numpy()], samples["history_end"].to_numpy()
         means = np.zeros((samples.height, 2))
-        for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), self._offsets, CELLS_AT_ONCE):
-            past = slice(self._offsets[user], end[rows].max())
-            weights = (self._fields[target[rows]] @ self._fields[self._item_index[past]].T).toarray()
-            weights *= np.arange(past.start, past.stop) < end[rows, None]
-            means[rows] = weights @ self._leniencies[past] / (weights.sum(axis=1, keepdims=True) + PRIOR)
+        for rows in _blocks_of_users(start, end, CELLS_AT_ONCE // targets.shape[1]):
+            events, shift = _events_of(start[rows], end[rows])
+            past = self._fields[self._item_index[events]].toarray()
+            likeness, *leniencies = (
+                _sums_over_values(past * weight[:, None], targets[rows], start[rows] + shift, end[rows] + shift)
+                for weight in (np.ones(len(events)), *self._leniencies[events].T)
+            )
+            means[rows] = np.stack(leniencies, axis=1) / (likeness[:, None] + PRIOR)
         return means
+
+
+def _blocks_of_users(start: np.ndarray, end: np.ndarray, events: int) -> list[np.ndarray]:
+    """Rows in blocks of whole users, whose histories hold about so many events together."""
+    by_user = np.argsort(start, kind="stable")
+    users, first = np.unique(start[by_user], return_index=True)
+    if len(users) == 0:
+        return []
+    block = np.cumsum(np.maximum.reduceat(end[by_user], first) - users) // max(1, events)
+    return np.split(by_user, first[1:][np.diff(block) > 0])
+
+
+def _events_of(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The flat events of these histories, each user's once, and what takes a row's flat events to their places."""
+    users, user_of_row = np.unique(start, return_inverse=True)
+    last = users.copy()
+    np.maximum.at(last, user_of_row, end)
+    place = np.concatenate([[0], np.cumsum(last - users)])
+    events = np.arange(place[-1]) + np.repeat(users - place[:-1], last - users)
+    return events, (place[:-1] - users)[user_of_row]
+
+
+def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """For each target the sum over its values, and over the events `start:end`, of value times `past`: (targets,)."""
+    running = np.concatenate([np.zeros((1, past.shape[1])), np.cumsum(past, axis=0)])
+    row, value = np.repeat(np.arange(len(start)), np.diff(targets.indptr)), targets.indices
+    sums = targets.data * (running[end[row], value] - running[start[row], value])
+    return np.bincount(row, sums, minlength=len(start))
 
 
 class _Sums:
@@ -120,24 +171,24 @@ class _Sums:
         return (self.between(start, end) + PRIOR / 2) / (end - start + PRIOR)
 
 
-class _ItemLog:
-    """All events by item and time: `order` puts the flat events so."""
+class _TimeLog:
+    """All events by item (or user) and time: `order` puts the flat events so."""
 
-    def __init__(self, sequences: Sequences) -> None:
-        self._first = sequences.timestamp.min()
-        self._seconds = np.int64(sequences.timestamp.max() - self._first + 2)
-        keys = self._key(sequences.item_index, sequences.timestamp)
+    def __init__(self, index: np.ndarray, timestamp: np.ndarray) -> None:
+        self._first = timestamp.min()
+        self._seconds = np.int64(timestamp.max() - self._first + 2)
+        keys = self._key(index, timestamp)
         self.order = np.argsort(keys, kind="stable")
         self._keys = keys[self.order]
 
-    def range_before(self, item: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
-        beginning = np.full(len(item), self._first)
-        first, last = (np.searchsorted(self._keys, self._key(item, moment)) for moment in (beginning, timestamp))
+        beginning = np.full(len(index), self._first)
+        first, last = (np.searchsorted(self._keys, self._key(index, moment)) for moment in (beginning, timestamp))
         return first, last
 
-    def _key(self, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-        return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
+    def _key(self, index: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+        return index.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
 
 
 def _field_values(items: pl.DataFrame) -> sparse.csr_array:

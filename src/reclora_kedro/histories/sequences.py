@@ -87,7 +87,7 @@ def build_samples(sequences: Sequences, min_history: int, ties: Ties = "strict")
     Raises:
         ValueError: no event has that many earlier ones.
     """
-    user_index = np.repeat(np.arange(len(sequences.offsets) - 1, dtype=np.int32), np.diff(sequences.offsets))
+    user_index = user_of_events(sequences.offsets)
     event = np.arange(len(user_index))
     opens_second = np.ones(len(event), dtype=bool)
     opens_second[1:] = (np.diff(user_index) != 0) | (np.diff(sequences.timestamp) != 0)
@@ -108,6 +108,16 @@ def build_samples(sequences: Sequences, min_history: int, ties: Ties = "strict")
             f"ones of its user (the longest log of a user has {np.diff(sequences.offsets).max(initial=0)}): lower it"
         )
     return events.filter(enough).sort("timestamp", "user_index", "item_index").with_row_index("row")
+
+
+def user_of_events(offsets: np.ndarray) -> np.ndarray:
+    """The user of every flat event, int32, from the offsets of `Sequences`.
+
+    Examples:
+        >>> user_of_events(np.array([0, 2, 3]))
+        array([0, 0, 1], dtype=int32)
+    """
+    return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
 
 
 def quantile_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: int) -> np.ndarray:

@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes, StateKind
-from reclora_kedro.lens.layers import EntityEmbedding, distinct_indices, embedding_table, mean_pool
+from reclora_kedro.lens.layers import EntityEmbedding, NumericFields, distinct_indices, embedding_table, mean_pool
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,15 @@ class LensBatch:
         recent_history: the user's last events before the sample, whatever the target is.
         long_history: the events of `lens.long_history`, chosen by the target where it retrieves; without any
             event for lenses that don't read it.
+        statistics: what the log says of the sample's user and item at its moment, as `RatingStatistics` has it, shape
+            (batch, 11); of width 0 for lenses that don't read it.
     """
 
     user: Tensor
     item: Tensor
     recent_history: History
     long_history: History
+    statistics: Tensor
 
     def to(self, device: torch.device) -> "LensBatch":
         """The same batch on another device."""
@@ -59,6 +63,7 @@ class LensBatch:
             self.item.to(device),
             self.recent_history.to(device),
             self.long_history.to(device),
+            self.statistics.to(device),
         )
 
 
@@ -91,6 +96,7 @@ class Lens(nn.Module):
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
             self.rating = embedding_table(sizes.rating_levels, dim)
             self.event_dim += dim
+        self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
 
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Add the MLP over the fields and the output layer.
@@ -104,6 +110,8 @@ class Lens(nn.Module):
         self._state_dims = {"target": hidden_dim + interaction_dim, "fields": fields_dim}
         if user_dim is not None:
             self._state_dims["user"] = user_dim
+        if self.config.rating_statistics:
+            self._state_dims["rating_statistics"] = len(COLUMNS)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([fields_dim] + [hidden_dim] * self.config.hidden_layers):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(self.config.dropout)]
@@ -116,8 +124,8 @@ class Lens(nn.Module):
         return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
-        """Every field's vector, concatenated: the user state and the target item. (batch, fields_dim)."""
-        return torch.cat([self.user_state(batch), self.item(batch.item)], dim=-1)
+        """Every field's vector, concatenated: the user state, the target item, the statistics. (batch, fields_dim)."""
+        return torch.cat([self.user_state(batch), self.item(batch.item), self.statistics(batch.statistics)], dim=-1)
 
     def interact(self, fields: Tensor) -> Tensor:
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""
@@ -145,7 +153,8 @@ class Lens(nn.Module):
         Args:
             batch: the samples.
             kind: `target`: exactly what the output layer is applied to, the last hidden layer for most models;
-                `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors.
+                `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors;
+                `rating_statistics`: those that the lens reads, standardised over the training samples.
 
         Raises:
             ValueError: the model has no such state.
@@ -153,6 +162,8 @@ class Lens(nn.Module):
         self._require_state(kind)
         if kind == "user":
             return self.user_state(batch)
+        if kind == "rating_statistics":
+            return self.statistics.standardise(batch.statistics)
         fields = self.fields_state(batch)
         return fields if kind == "fields" else self.interact(fields)
 

@@ -8,7 +8,7 @@ from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
 from reclora_kedro.parameters import Block
 
-StateKind = Literal["target", "user", "fields"]
+StateKind = Literal["target", "user", "fields", "rating_statistics"]
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
 
 
@@ -18,6 +18,10 @@ class LensConfig(Block):
     model: str = Field(description="name of the lens, one of LENSES")
     recent_length: int = Field(ge=1, description="most events of the recent history")
     long_history: WindowConfig = Field(description="the history that sim and twin read")
+    rating_statistics: bool = Field(description="whether it reads the rating statistics at a row's moment")
+    statistics_delay: float | Literal["frozen"] = Field(
+        description="seconds until those know an event; frozen: they know those up to the last training row alone"
+    )
     embedding_dim: int = Field(ge=1, description="width of each embedding")
     attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
     hidden_dim: int = Field(ge=1, description="width of each hidden layer, and of the target state")
@@ -34,6 +38,13 @@ class LensConfig(Block):
     seed: int = Field(ge=0, description="seed of initialisation, shuffling and dropout")
     device: str = Field(description="auto (cuda where there is one, else cpu) or a torch device")
 
+    @field_validator("statistics_delay")
+    @classmethod
+    def _not_the_future(cls, delay: float | str) -> float | str:
+        if isinstance(delay, float) and not 0 <= delay < float("inf"):
+            raise ValueError(f"lens.statistics_delay is {delay:g}: give seconds from 0, or frozen")
+        return delay
+
     @field_validator("model")
     @classmethod
     def _known_model(cls, model: str) -> str:
@@ -43,7 +54,10 @@ class LensConfig(Block):
 
 
 class LensSizes(Block):
-    """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all."""
+    """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all.
+
+    Besides, `trained_until` is the second of the last training sample.
+    """
 
     users: int
     user_fields: tuple[str, ...]
@@ -54,3 +68,4 @@ class LensSizes(Block):
     item_width: int
     item_values: int
     rating_levels: int
+    trained_until: int

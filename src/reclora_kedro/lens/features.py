@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.interactions.schema import field_names
 from reclora_kedro.lens.base import History, Lens, LensBatch
@@ -84,21 +85,22 @@ def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> En
 
 
 class LensLoader:
-    """Makes batches of a log's samples for a lens; histories are gathered, or retrieved, as batches are made.
+    """Makes batches of samples for a lens; histories and statistics are gathered, or computed, as batches are made.
 
     A sample is a position in its user's sequence: nothing here grows with samples times history length. Retrieval works
     on as many samples at once as `WINDOW_EVENTS` allows, since it is faster the more samples of a user it sees.
 
     Args:
-        log: the log, with item embeddings where the lens reads a retrieved history.
+        log: the log of the samples, with item embeddings where the lens reads a retrieved history.
         lens: the lens that reads the batches.
-        long_history: whether to make the long history for a lens that reads one.
+        targets: whether to make what depends on the target item: a long history and statistics, where the lens reads
+            them.
 
     Raises:
         MismatchError: the lens knows other users or items than the log.
     """
 
-    def __init__(self, log: InteractionLog, lens: Lens, long_history: bool = True) -> None:
+    def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:
         for entity, found, known in (("users", log.users, lens.sizes.users), ("items", log.items, lens.sizes.items)):
             if found.height != known:
                 raise MismatchError(
@@ -107,26 +109,38 @@ class LensLoader:
                     "lens",
                 )
         self._log = log
-        self._samples = log.samples.select("user_index", "item_index", "history_end")
+        self._statistics = _statistics(log, lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
-        self._long_history = lens.config.long_history if long_history and lens.reads_long_history else None
+        self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
-    def batches(self, rows: np.ndarray, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
-        """The samples with these row numbers, in their order, `size` at a time, on the CPU; each with its numbers."""
+    def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
+        """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples.
+
+        Args:
+            samples: with user_index, item_index, history_end and timestamp.
+            size: most samples of a batch.
+        """
         sequences = self._log.sequences
         longest = max(self._recent_length, self._long_history.k if self._long_history else 0)
         longest = min(longest, int(np.diff(sequences.offsets).max()))
-        for chunk in _in_parts(rows, size * max(1, WINDOW_EVENTS // (size * longest))):
-            samples = self._samples[chunk]
-            recent = recent_events(samples, sequences, self._recent_length)
+        for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
+            chunk = samples[places]
+            recent = recent_events(chunk, sequences, self._recent_length)
             if self._long_history is None:
-                long = np.full((len(chunk), 1), -1)
+                long = np.full((len(places), 1), -1)
             else:
-                long = self._log.histories(samples, self._long_history)
-            user, item = (torch.tensor(samples[name].to_numpy()).long() for name in ("user_index", "item_index"))
-            for part in _in_parts(np.arange(len(chunk)), size):
-                histories = (self._history(events[part]) for events in (recent, long))
-                yield chunk[part], LensBatch(user[part], item[part], *histories)
+                long = self._log.histories(chunk, self._long_history)
+            user, item = (torch.tensor(chunk[name].to_numpy()).long() for name in ("user_index", "item_index"))
+            statistics = self.statistics(chunk)
+            for part in _in_parts(len(places), size):
+                seen, found = (self._history(events[part]) for events in (recent, long))
+                yield places[part], LensBatch(user[part], item[part], seen, found, statistics[part])
+
+    def statistics(self, samples: pl.DataFrame) -> Tensor:
+        """Rating statistics of samples, float32, (n, 11); of width 0 where they are not read."""
+        if self._statistics is None:
+            return torch.empty(samples.height, 0)
+        return self._statistics.of(samples).to_torch()
 
     def _history(self, events: np.ndarray) -> History:
         mask = events >= 0
@@ -139,5 +153,12 @@ class LensLoader:
         )
 
 
-def _in_parts(rows: np.ndarray, size: int) -> list[np.ndarray]:
-    return np.split(rows, range(size, len(rows), size)) if len(rows) else []
+def _statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
+    delay = lens.config.statistics_delay
+    if delay == "frozen":
+        return RatingStatistics(log, until=lens.sizes.trained_until)
+    return RatingStatistics(log, delay)
+
+
+def _in_parts(count: int, size: int) -> list[np.ndarray]:
+    return np.split(np.arange(count), range(size, count, size)) if count else []

@@ -62,6 +62,46 @@ class EntityEmbedding(nn.Module):
         return torch.cat([ids, fields.view(*index.shape, -1)], dim=-1)
 
 
+class NumericFields(nn.Module):
+    """Embeds numbers as fields: each, standardised, times a vector of its own (as in AutoInt, equation 4).
+
+    Means and scales are buffers, the identity until :meth:`fit`.
+
+    Args:
+        count: numbers of a sample.
+        embedding_dim: width of each vector.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, count: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(count))
+        self.register_buffer("scale", torch.ones(count))
+        self.vectors = embedding_table(count, embedding_dim)
+        self.output_dim = count * embedding_dim
+
+    def fit(self, numbers: Tensor) -> None:
+        """Give every column of these numbers, shape (samples, count), mean zero and variance one."""
+        self.mean.copy_(numbers.mean(dim=0))
+        spread = numbers.std(dim=0, correction=0)
+        self.scale.copy_(torch.where(spread > 0, spread, 1.0))
+
+    def copy_scales(self, other: "NumericFields") -> None:
+        """Standardise as another one does."""
+        self.mean.copy_(other.mean)
+        self.scale.copy_(other.scale)
+
+    def standardise(self, numbers: Tensor) -> Tensor:
+        """The numbers by the scales of those that were fitted, (batch, count)."""
+        return (numbers - self.mean) / self.scale
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Vectors of the numbers, one after another: (batch, count) to (batch, output_dim)."""
+        return (self.standardise(numbers).unsqueeze(-1) * self.vectors.weight).flatten(1)
+
+
 def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The distinct values of an index tensor, ascending, and each entry's place among them.
 

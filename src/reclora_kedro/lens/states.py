@@ -12,25 +12,36 @@ from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 
 
-def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray) -> dict[str, Tensor]:
-    """States of every kind and logits of samples.
+class LensReader:
+    """A frozen lens beside a log that it reads samples of.
 
     Args:
         lens: a frozen lens; it runs on `lens.config.device`.
         log: the log of the samples.
-        rows: row numbers of the samples, shape (n,).
-
-    Returns:
-        ``row``, int64, shape (n,); float32 states by kind, each of shape (n, state_dim(kind)), and ``logit``, shape
-        (n,); all on the CPU.
     """
-    device = choose_device(lens.config.device)
-    lens.to(device)
-    batches = LensLoader(log, lens).batches(rows, SCORING_BATCH_SIZE)
-    parts = [_describe(lens, batch.to(device)) for _, batch in batches]
-    nothing = {kind: torch.empty(0, lens.state_dim(kind)) for kind in lens.state_kinds} | {"logit": torch.empty(0)}
-    states = {kind: torch.cat([empty, *(part[kind] for part in parts)]) for kind, empty in nothing.items()}
-    return {"row": torch.from_numpy(rows.astype(np.int64)), **states}
+
+    def __init__(self, lens: Lens, log: InteractionLog) -> None:
+        self._device = choose_device(lens.config.device)
+        self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
+
+    def states(self, samples: pl.DataFrame) -> dict[str, Tensor]:
+        """States of every kind and logits of samples.
+
+        Args:
+            samples: with user_index, item_index, history_end and timestamp, n rows.
+
+        Returns:
+            Float32 states by kind, each of shape (n, state_dim(kind)), and ``logit``, shape (n,); all on the CPU.
+        """
+        lens, batches = self._lens, self._loader.batches(samples, SCORING_BATCH_SIZE)
+        parts = [_describe(lens, batch.to(self._device)) for _, batch in batches]
+        nothing = {kind: torch.empty(0, lens.state_dim(kind)) for kind in lens.state_kinds} | {"logit": torch.empty(0)}
+        return {kind: torch.cat([empty, *(part[kind] for part in parts)]) for kind, empty in nothing.items()}
+
+
+def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray) -> dict[str, Tensor]:
+    """What `LensReader.states` says of a log's samples by their row numbers, beside ``row``, int64, shape (n,)."""
+    return {"row": torch.from_numpy(rows.astype(np.int64))} | LensReader(lens, log).states(log.samples[rows])
 
 
 def lens_scores(states: dict[str, Tensor]) -> np.ndarray:
@@ -44,8 +55,7 @@ def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
     fields = lens.states(batch, "fields")
     target = lens.interact(fields)
     states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
-    if "user" in lens.state_kinds:
-        states["user"] = lens.states(batch, "user")
+    states |= {kind: lens.states(batch, kind) for kind in lens.state_kinds if kind not in states}
     return {kind: state.cpu() for kind, state in states.items()}
 
 
@@ -59,6 +69,5 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
     pairs = pl.DataFrame({"user_index": user_index, "item_index": np.zeros_like(user_index)})  # whatever the item
     device = choose_device(lens.config.device)
     lens.to(device)
-    loader = LensLoader(log.now(pairs), lens, long_history=False)
-    batches = loader.batches(np.arange(len(user_index)), SCORING_BATCH_SIZE)
+    batches = LensLoader(log, lens, targets=False).batches(log.now(pairs).samples, SCORING_BATCH_SIZE)
     return torch.cat([lens.states(batch.to(device), "user").cpu() for _, batch in batches])

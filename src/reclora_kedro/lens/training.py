@@ -71,6 +71,7 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
             seen = torch.from_numpy(_seen(kept[index], len(old.id_codes)))
             new.id_codes.copy_(old.id_codes.cpu().where(seen, UNKNOWN_ID))
             new.field_codes.copy_(old.field_codes)
+        fresh.statistics.copy_scales(lens.statistics)
         training = _Training(fresh.to(device), log, device)
         with tqdm(total=epochs * kept.height, desc="lens without a fold", unit=" rows", disable=None) as progress:
             for _ in range(epochs):
@@ -95,8 +96,11 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
         item_width=item_codes.field_codes.shape[-1],
         item_values=item_codes.values,
         rating_levels=int(log.sequences.rating_level.max()) + 1,
+        trained_until=int(train["timestamp"].to_numpy().max()),
     )
     lens = build_lens(config, sizes)
+    if config.rating_statistics:
+        lens.statistics.fit(LensLoader(log, lens).statistics(train))
     for entity, codes in ((lens.user, user_codes), (lens.item, item_codes)):
         entity.id_codes.copy_(codes.id_codes)
         entity.field_codes.copy_(codes.field_codes)
@@ -146,6 +150,7 @@ class _Training:
     def __init__(self, lens: Lens, log: InteractionLog, device: torch.device) -> None:
         config = lens.config
         self.lens, self.device, self.loader = lens, device, LensLoader(log, lens)
+        self.samples = log.samples.select("user_index", "item_index", "history_end", "timestamp")
         self.labels = torch.tensor(log.samples["label"].to_numpy(), dtype=torch.float32)
         self.optimizer = torch.optim.AdamW(
             lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -155,21 +160,22 @@ class _Training:
         """One pass over the samples in this order; return the mean loss."""
         self.lens.train()
         total_loss = torch.zeros((), device=self.device)
-        for rows, batch in self.loader.batches(shuffled, self.lens.config.batch_size):
+        labels = self.labels[shuffled].to(self.device)
+        for places, batch in self.loader.batches(self.samples[shuffled], self.lens.config.batch_size):
             logits = self.lens(batch.to(self.device))
-            loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows].to(self.device))
+            loss = functional.binary_cross_entropy_with_logits(logits, labels[places])
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
-            total_loss += loss.detach() * len(rows)
-            progress.update(len(rows))
+            total_loss += loss.detach() * len(places)
+            progress.update(len(places))
         return total_loss.item() / len(shuffled)
 
     @torch.inference_mode()
     def validate(self, rows: np.ndarray) -> tuple[float, float]:
         """AUC and log loss of these samples."""
         self.lens.eval()
-        batches = self.loader.batches(rows, SCORING_BATCH_SIZE)
+        batches = self.loader.batches(self.samples[rows], SCORING_BATCH_SIZE)
         logits: Tensor = torch.cat([self.lens(batch.to(self.device)).cpu() for _, batch in batches])
         loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows]).item()
         return float(roc_auc_score(self.labels[rows], logits)), loss

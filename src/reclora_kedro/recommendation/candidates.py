@@ -12,7 +12,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.recommendation.config import RecommendationConfig
 
 SECONDS_PER_DAY = 86_400
@@ -116,9 +116,9 @@ def shortlist_candidates(
     everyone = (log.users if table is None else table)["user_id"]
     asked = log.find_users(everyone if config.users is None else config.users)
     sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config)
-    parts = [_no_pairs(asked)]
+    reader, parts = LensReader(lens, log), [_no_pairs(asked)]
     for pairs in _pairs_in_parts(sets, asked, config.top_n):
-        scores = _lens_scores(lens, log, pairs)
+        scores = _lens_scores(reader, log, pairs)
         parts.append(best_of_each_user(pairs.with_columns(lens_score=scores), "lens_score", config.shortlist))
     shortlist = pl.concat(parts)
     shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
@@ -178,11 +178,10 @@ def _pairs_in_parts(sets: CandidateSets, asked: pl.DataFrame, top_n: int) -> Ite
                 users, chosen, fallbacks, pairs = [], [], [], 0
 
 
-def _lens_scores(lens: Lens, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
+def _lens_scores(reader: LensReader, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
     """The lens's probability of a like for each pair, null in a fallback."""
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        now = log.now(pairs.filter(scored))
-        scores[scored] = lens_scores(lens_states(lens, now, np.arange(now.samples.height)))
+        scores[scored] = lens_scores(reader.states(log.now(pairs.filter(scored)).samples))
     return pl.Series(scores).fill_nan(None)

@@ -5,13 +5,13 @@ import polars as pl
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.finetuning.variants import GateInput, gate_inputs
+from reclora_kedro.finetuning.variants import gate_inputs
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import lens_states
+from reclora_kedro.lens.config import StateKind
+from reclora_kedro.lens.states import LensReader
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.candidates import score_candidates
 from reclora_kedro.llm.language_model import LanguageModel
@@ -58,7 +58,7 @@ def build_candidate_prompts(
 
 
 def candidate_gate_inputs(
-    lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, name: GateInput
+    lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, name: StateKind
 ) -> dict[str, Tensor]:
     """What gates read of each pair of the shortlist as of now, but for the pairs of fallbacks; see `gate_inputs`.
 
@@ -66,14 +66,10 @@ def candidate_gate_inputs(
     the start of their prompts.
     """
     pairs = scored_pairs(shortlist)
-    now = log.now(pairs)
-    states = lens_states(lens, now, np.arange(pairs.height)) | {"row": pairs["row"].cast(pl.Int64).to_torch()}
+    states = LensReader(lens, log).states(log.now(pairs).samples) | {"row": pairs["row"].cast(pl.Int64).to_torch()}
     if name == "user" and name in states:
         states[name] = states[name][first_pairs(pairs).to_numpy(writable=True)]
-    statistics = None
-    if name == "rating_statistics":
-        statistics = RatingStatistics(now).of(now.samples).insert_column(0, pairs["row"])
-    return gate_inputs(states, statistics, name)
+    return gate_inputs(states, name)
 
 
 def rank_candidates(

@@ -36,14 +36,11 @@ def build_prompts(
 
 
 def select_gate_inputs(
-    lens_states: dict[str, Tensor],
-    few_shot_states: dict[str, Tensor],
-    rating_statistics: pl.DataFrame,
-    variant: VariantConfig,
+    lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor], variant: VariantConfig
 ) -> dict[str, Tensor]:
     """What the variant's gates read of each prompt's row, and the lens's logits beside it."""
     states = variants.with_few_shot(lens_states, few_shot_states)
-    return variants.gate_inputs(states, rating_statistics, variant.gate_input)
+    return variants.gate_inputs(states, variant.gate_input)
 
 
 def train_adapter(

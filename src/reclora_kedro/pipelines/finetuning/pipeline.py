@@ -33,12 +33,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
 
 def train_pipeline(variant: str, history: str) -> Pipeline:
     """The training of one variant on the prompts of its history."""
-    shared = {name: name for name in ("base_llm", "lens_states", "few_shot_states", "rating_statistics")}
+    shared = {name: name for name in ("base_llm", "lens_states", "few_shot_states")}
     return Pipeline(
         [
             Node(
                 nodes.select_gate_inputs,
-                inputs=["lens_states", "few_shot_states", "rating_statistics", "params:variant"],
+                inputs=["lens_states", "few_shot_states", "params:variant"],
                 outputs="gate_inputs",
                 name="select_gate_inputs",
             ),

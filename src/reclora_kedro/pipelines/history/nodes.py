@@ -8,7 +8,6 @@ from reclora_kedro.histories import splits
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import describe_items, principal_components
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
 
@@ -41,9 +40,3 @@ def assemble_short_histories(
     log, samples = log.with_embeddings(item_embeddings["embeddings"]), log.samples[prompt_rows["row"].to_numpy()]
     windows = {name: window for name, window in history.short.items() if window is not None}
     return {name: {"events": log.histories(samples, window)} for name, window in windows.items()}
-
-
-def compute_rating_statistics(log: InteractionLog, prompt_rows: pl.DataFrame) -> pl.DataFrame:
-    """How each prompt's item was rated before its moment, and how its user rates."""
-    samples = log.samples[prompt_rows["row"].to_numpy()]
-    return RatingStatistics(log).of(samples).insert_column(0, prompt_rows["row"])

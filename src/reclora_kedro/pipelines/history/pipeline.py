@@ -37,12 +37,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 outputs={name: f"{name}.short_history" for name in history_names()},
                 name="assemble_short_histories",
             ),
-            Node(
-                nodes.compute_rating_statistics,
-                inputs=["log", "prompt_rows"],
-                outputs="rating_statistics",
-                name="compute_rating_statistics",
-            ),
         ],
         namespace="history",
         prefix_datasets_with_namespace=False,
