@@ -49,7 +49,7 @@ def test_the_summary_is_computed():
     )
     assert second == "lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.090)."
     assert third == "shared_lora follows at 0.720, 0.040 below lens: more than chance explains (p < 0.001)."
-    assert fourth == f"Chance is which users are tested ({TESTS})."
+    assert fourth == f"Chance means another draw of test users ({TESTS})."
 
 
 def test_a_level_between_whole_percents_is_not_rounded():

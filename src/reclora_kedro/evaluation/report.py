@@ -29,7 +29,7 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
         ...     print(sentence)
         On the same 2,000 test rows (1,100 likes), reclora has the highest AUC: 0.770 (95% interval 0.750 to 0.790).
         lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300).
-        Chance is which users are tested (cluster bootstrap over 300 users, Holm over 1 pair).
+        Chance means another draw of test users (cluster bootstrap over 300 users, Holm over 1 pair).
     """
     ranking = sorted(metrics, key=lambda record: record["auc"], reverse=True)
     p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
@@ -46,7 +46,7 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
             f"{below['model']} follows at {below['auc']:.3f}, {above['auc'] - below['auc']:.3f} below "
             f"{above['model']}: {verdict} (p {format_p_value(p_value)})."
         )
-    return [*sentences, f"Chance is which users are tested ({describe_tests(metrics, comparisons)})."]
+    return [*sentences, f"Chance means another draw of test users ({describe_tests(metrics, comparisons)})."]
 
 
 def describe_tests(metrics: Records, comparisons: Records) -> str:
