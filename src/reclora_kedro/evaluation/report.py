@@ -99,7 +99,7 @@ def results_tables(metrics: Records, comparisons: Records) -> Group:
         )
     pairs = Table(title=f"AUC differences ({describe_tests(metrics, comparisons)})")
     pairs.add_column("pair", overflow="fold")
-    for heading in ("difference", interval, "p-value"):
+    for heading in ("difference", interval, "adjusted p"):
         pairs.add_column(heading, justify="right", no_wrap=True)
     for pair in comparisons:
         pairs.add_row(
