@@ -99,12 +99,19 @@ LEFT_OUT = {
     "*:rows_per_second": "a measured time",
     "user_adapters/README.md:*": "a text for people, which was reworded",
     "recommendations_preview.json:*": "first rows of recommendations.parquet, no longer kept",
+    "metrics.json:auc*": "rounded otherwise, and its interval was of DeLong's method; scores.parquet is compared",
+    "comparisons.json:*": "made of these AUCs, by another test",
+    "auc_figure.json:*": "shows these AUCs",
+    "evaluation_report.html:*": "shows these AUCs",
 }
 # Patterns of entry:part that `--before` need not have, and why.
 NEW = {
     "candidate_*:*": "was in memory alone; recommendations.parquet, made of it, is compared",
     "shortlist.parquet:title": "joined from items.parquet",
     "*/adapter/adapter_config.json:last_layers": "layers_to_transform, made of it, is compared",
+    "scores.parquet:user": "joined from the log's samples",
+    "metrics.json:*": "users, gauc and confidence are made of scores.parquet and a parameter",
+    "segments.json:*": "made of scores.parquet and the log",
 }
 
 

@@ -30,7 +30,7 @@ from torch import Tensor
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.evaluation.metrics import compute_metrics
 from reclora_kedro.evaluation.scores import align_scores
-from reclora_kedro.evaluation.significance import compare_models
+from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import GateInput, gate_inputs, with_few_shot
 from reclora_kedro.histories.item_text import describe_items, principal_components
@@ -56,6 +56,8 @@ VALIDATION_ROWS = 4000  # rows of the validation split, evenly spread over time,
 TRAINING = {"rows_per_validation": 10**9}  # validated at the end alone: there is nothing to choose
 ROWS_AT_THE_END = 64  # of that validation
 TOKENS_PER_BATCH = 40_000  # of a single layer
+BOOTSTRAP_SAMPLES = 2_000  # draws of users that p-values are made of
+CONFIDENCE = 0.95
 IN_NAME = {"none": "", "prior": ", prior", "in_sample": "", "cross_fitted": ", cross-fitted"}
 # By name: what gates read, what else differs from the adapter `reclora` of conf/, and which lens states the few-shot
 # rows have.
@@ -197,7 +199,7 @@ def measure(environment: str, project: Project, arguments: argparse.Namespace) -
                     torch.set_num_threads(threads)
                     most = max(arguments.few_shot)
                     draw = draw_rows(environment, project, log, llm, seed, most, arguments.split)
-                    keep_lens(environment, arguments.split, seed, draw)
+                    keep_lens(environment, arguments.split, seed, draw, log)
                 torch.set_num_threads(1)  # one layer's products are too small to share
                 if model == STATISTICS:
                     scores = regress(draw, few_shot, seed, arguments.split)
@@ -220,11 +222,13 @@ def keep(file: Path, scores: pl.DataFrame) -> None:
     draft.replace(file)
 
 
-def keep_lens(environment: str, split: str, seed: int, draw: Draw) -> None:
-    """Write the lens's own scores of the split."""
+def keep_lens(environment: str, split: str, seed: int, draw: Draw, log: InteractionLog) -> None:
+    """Write the lens's own scores of the split, with the users of its rows."""
     states = next(iter(draw.states.values()))
     scores = pl.DataFrame({"row": states["row"].numpy(), "score": lens_scores(states)})
     scored = draw.prompts.filter(pl.col("use") == split).select(pl.col("row").cast(pl.Int64), "label")
+    users = log.samples.select(pl.col("row").cast(pl.Int64), user="user_index")
+    scored = scored.join(users, on="row", how="left", maintain_order="left")
     keep(score_file(environment, split, seed, "all", "lens"), scored.join(scores, on="row", how="left"))
 
 
@@ -241,7 +245,13 @@ def read_scores(environment: str, split: str, seed: int, few_shot: int, models: 
         if model in read:
             both = read[model].join(read["lens"].select("row", lens="score"), on="row", maintain_order="left")
             read[average] = both.select("row", "label", score=(pl.col("score") + pl.col("lens")) / 2)
-    return pl.concat([table.with_columns(model=pl.lit(model)) for model, table in read.items()])
+    users = read["lens"].select("row", "user")
+    return pl.concat(
+        [
+            table.select("row", "label", "score", model=pl.lit(model)).join(users, on="row", maintain_order="left")
+            for model, table in read.items()
+        ]
+    )
 
 
 def summarise(environment: str, arguments: argparse.Namespace, few_shot: int) -> list[dict[str, Any]]:
@@ -249,8 +259,9 @@ def summarise(environment: str, arguments: argparse.Namespace, few_shot: int) ->
     metrics, differences = [], []
     for seed in arguments.seeds:
         paired = align_scores(read_scores(environment, arguments.split, seed, few_shot, arguments.models))
-        metrics += [{"seed": seed, **record} for record in compute_metrics(paired, 0.95)]
-        for pair in compare_models(paired, 0.95):
+        auc = bootstrap_auc(paired, BOOTSTRAP_SAMPLES, seed)
+        metrics += [{"seed": seed, **record} for record in compute_metrics(paired, auc, CONFIDENCE)]
+        for pair in compare_models(auc, CONFIDENCE):
             differences.append({"seed": seed, **pair})
             swapped = {"model_a": pair["model_b"], "model_b": pair["model_a"]}
             differences.append({"seed": seed, **pair, **swapped, "auc_difference": -pair["auc_difference"]})
@@ -265,14 +276,14 @@ def summarise(environment: str, arguments: argparse.Namespace, few_shot: int) ->
         }
         for rival in ("lens", AVERAGE):
             pairs = [pair for pair in differences if (pair["model_a"], pair["model_b"]) == (model, rival)]
-            row[f"- {rival}"] = ", ".join(f"{pair['auc_difference']:+.4f}{star(pair['p_value'])}" for pair in pairs)
+            row[f"- {rival}"] = ", ".join(f"{pair['auc_difference']:+.4f}{star(pair['p_adjusted'])}" for pair in pairs)
         table.append(row)
     return table
 
 
 def star(p_value: float) -> str:
-    """A mark of differences that are significant at the level of 0.05."""
-    return "*" if p_value < 0.05 else ""
+    """A mark of significant differences."""
+    return "*" if p_value < 1 - CONFIDENCE else ""
 
 
 def plot(tables: dict[str, list[dict[str, Any]]]) -> go.Figure:

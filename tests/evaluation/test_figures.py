@@ -15,6 +15,7 @@ from reclora_kedro.evaluation.figures import (
 )
 from reclora_kedro.evaluation.metrics import compute_metrics
 from reclora_kedro.evaluation.scores import PairedScores
+from reclora_kedro.evaluation.significance import bootstrap_auc
 
 MODELS = ("lens", "untrained", "shared_lora", "reclora")
 
@@ -24,7 +25,13 @@ def paired() -> PairedScores:
     rng = np.random.default_rng(0)
     labels = rng.random(5000) < 0.5
     scores = (labels + rng.random((4, 5000)) * np.array([[1], [9], [3], [2]])) / np.array([[2], [10], [4], [3]])
-    return PairedScores(MODELS, labels, scores)
+    rows = np.arange(5000)
+    return PairedScores(MODELS, rows, rows // 10, labels, scores)
+
+
+@pytest.fixture
+def metrics(paired) -> list[dict]:
+    return compute_metrics(paired, bootstrap_auc(paired, 200, seed=0), 0.95)
 
 
 @pytest.fixture
@@ -48,9 +55,9 @@ def colors(figure) -> dict[str, set[str]]:
     return found
 
 
-def test_a_model_has_one_color_in_every_figure(paired, training_logs):
+def test_a_model_has_one_color_in_every_figure(paired, metrics, training_logs):
     figures = [
-        plot_auc(compute_metrics(paired, 0.95), 0.95),
+        plot_auc(metrics),
         plot_roc(paired),
         plot_calibration(paired, 10),
         plot_training(training_logs),
@@ -61,8 +68,9 @@ def test_a_model_has_one_color_in_every_figure(paired, training_logs):
     assert len(set(styles.values())) == len(MODELS)
 
 
-def test_titles_say_what_is_seen(paired, training_logs):
-    assert plot_auc(compute_metrics(paired, 0.95), 0.95).layout.title.text.startswith("lens has the highest AUC: 1.000")
+def test_titles_say_what_is_seen(paired, metrics, training_logs):
+    assert plot_auc(metrics).layout.title.text.startswith("lens has the highest AUC: 1.000")
+    assert plot_auc(metrics).layout.xaxis.title.text.startswith("AUC and 95% interval")
     assert "lens finds 100% of the likes" in plot_roc(paired).layout.title.text
     assert plot_training(training_logs).layout.title.text == (
         "Best validation AUC: lens 0.750, shared_lora 0.750, reclora 0.750"

@@ -8,8 +8,8 @@ from rich.console import Console
 from reclora_kedro.evaluation.report import lens_table, render_report, results_tables, summarise
 
 LENS = {
-    "model": "lens", "rows": 2000, "positives": 1100, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
-    "log_loss": 0.58, "accuracy": 0.7,
+    "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
+    "confidence": 0.95, "gauc": 0.701, "log_loss": 0.58, "accuracy": 0.7,
 }  # fmt: skip
 METRICS = [
     LENS,
@@ -18,61 +18,104 @@ METRICS = [
 ]
 COMPARISONS = [
     {
-        "model_a": "shared_lora",
-        "model_b": "lens",
-        "auc_difference": -0.04,
-        "low": -0.06,
-        "high": -0.02,
-        "p_value": 1e-5,
+        "model_a": "shared_lora", "model_b": "lens",
+        "auc_difference": -0.04, "low": -0.06, "high": -0.02, "p_value": 1e-5, "p_adjusted": 2e-5,
     },
-    {"model_a": "reclora", "model_b": "lens", "auc_difference": 0.01, "low": -0.01, "high": 0.03, "p_value": 0.3},
     {
-        "model_a": "reclora",
-        "model_b": "shared_lora",
-        "auc_difference": 0.05,
-        "low": 0.03,
-        "high": 0.07,
-        "p_value": 1e-6,
+        "model_a": "reclora", "model_b": "lens",
+        "auc_difference": 0.01, "low": 0.0002, "high": 0.0198, "p_value": 0.0451, "p_adjusted": 0.0902,
     },
+    {
+        "model_a": "reclora", "model_b": "shared_lora",
+        "auc_difference": 0.05, "low": 0.03, "high": 0.07, "p_value": 1e-6, "p_adjusted": 3e-6,
+    },
+]  # fmt: skip
+DASH = "\N{EN DASH}"
+TESTS = "cluster bootstrap over 300 users, Holm over 3 pairs"
+AUCS = {("item", "cold"): [None] * 3, ("item", "warm"): [0.7612, 0.7213, 0.7714], ("user", "new"): [0.5, 0.6, 0.55]}
+SEGMENTS = [
+    {"by": by, "segment": segment, "rows": 1717, "positives": 901, "users": 250, "model": record["model"], "auc": auc}
+    for (by, segment), aucs in AUCS.items()
+    for record, auc in zip(METRICS, aucs, strict=True)
 ]
 INGESTION = [{"check": "ratings outside the scale", "rows": 1234, "rule": "dropped"}]
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
 
 
 def test_the_summary_is_computed():
-    first, second, third = summarise(METRICS, COMPARISONS, 0.95)
+    first, second, third, fourth = summarise(METRICS, COMPARISONS)
     assert first == (
         "On the same 2,000 test rows (1,100 likes), reclora has the highest AUC: 0.770 (95% interval 0.740 to 0.780)."
     )
-    assert second == "lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300)."
+    assert second == "lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.090)."
     assert third == "shared_lora follows at 0.720, 0.040 below lens: more than chance explains (p < 0.001)."
+    assert fourth == f"Chance means another draw of test users ({TESTS})."
 
 
 def test_a_level_between_whole_percents_is_not_rounded():
-    assert "(99.5% interval" in summarise(METRICS, COMPARISONS, 0.995)[0]
-    assert "in fewer than\n0.5% of the tests" in render_report(METRICS, COMPARISONS, INGESTION, FIGURES, 0.995)
+    metrics = [record | {"confidence": 0.995} for record in METRICS]
+    assert "(99.5% interval" in summarise(metrics, COMPARISONS)[0]
+    assert "in fewer than 0.5% of such tables" in render_report(metrics, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_tables_fit_a_plain_stream(width: int):
     stream = io.StringIO()
-    Console(file=stream, width=width).print(results_tables(METRICS, COMPARISONS, 0.95))
+    Console(file=stream, width=width).print(results_tables(METRICS, COMPARISONS))
     text = stream.getvalue()
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b" not in text
     assert "…" not in text
-    for expected in ("2,000", "0.740 to 0.780", "reclora - shared_lora", "+0.050", "+0.030 to +0.070", "< 0.001"):
+    for expected in (
+        "2,000",
+        "0.740 to 0.780",
+        "0.701",
+        "reclora - shared_lora",
+        "+0.050",
+        "+0.030 to +0.070",
+        "0.090",
+    ):
         assert expected in text
+    assert TESTS in " ".join(text.split())
+
+
+def test_a_missing_gauc_is_a_dash():
+    stream = io.StringIO()
+    metrics = [record | {"gauc": None} for record in METRICS]
+    Console(file=stream, width=80).print(results_tables(metrics, COMPARISONS))
+    assert f"│    {DASH} │" in stream.getvalue()
+    assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, [], INGESTION, FIGURES)
+
+
+def test_the_report_says_who_gains():
+    page = render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    table = page.split("<h2>Who gains?</h2>")[1].split("</table>")[0]
+    assert re.findall(r'scope="rowgroup" colspan="7">(\w+)<', table) == ["item", "user"]
+    rows = [re.findall(r"<td( class=\"best\")?>([^<]+)</td>", row) for row in table.split("<tr>")]
+    counts = [("", "1,717"), ("", "901"), ("", "250")]
+    best = ' class="best"'
+    assert [row for row in rows if row] == [
+        [*counts, ("", DASH), ("", DASH), ("", DASH)],
+        [*counts, ("", "0.761"), ("", "0.721"), (best, "0.771")],
+        [*counts, ("", "0.500"), (best, "0.600"), ("", "0.550")],
+    ]
+
+
+def test_only_adjusted_p_values_make_a_difference_bold():
+    page = render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
+    assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
+    assert page.count(f"({TESTS})") == 3
 
 
 def test_the_report_stands_alone():
-    page = render_report(METRICS, COMPARISONS, INGESTION, FIGURES, 0.95)
+    page = render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     for name, figure in FIGURES.items():
         assert f"<h3>{figure.layout.title.text}</h3>" in page
         assert page.count(f'id="figure-{name}"') == 1
-    for sentence in summarise(METRICS, COMPARISONS, 0.95):
+    for sentence in summarise(METRICS, COMPARISONS):
         assert sentence.replace("<", "&lt;") in page
     assert "reclora \N{MINUS SIGN} shared_lora" in page
     assert "1,234" in page
@@ -84,13 +127,14 @@ def test_data_is_escaped():
     comparisons = [pair | {"model_b": pair["model_b"].replace("lens", hostile)} for pair in COMPARISONS]
     figures = FIGURES | {"auc": go.Figure(go.Scatter(x=[1], y=[hostile], name=hostile), layout_title_text=hostile)}
     ingestion = [{"check": hostile, "rows": 1, "rule": hostile}]
-    page = render_report(metrics, comparisons, ingestion, figures, 0.95)
+    segments = [record | {"by": hostile, "segment": hostile} for record in SEGMENTS]
+    page = render_report(metrics, comparisons, segments, ingestion, figures)
     assert hostile not in page
     assert "&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;" in page
 
 
 def test_rendering_leaves_the_figures_alone():
-    render_report(METRICS, COMPARISONS, INGESTION, FIGURES, 0.95)
+    render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
     assert FIGURES["auc"].layout.title.text == "Title of auc"
 
 

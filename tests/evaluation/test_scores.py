@@ -8,7 +8,9 @@ ROWS, LABELS = [0, 1, 2, 3], [1, 0, 1, 0]
 
 
 def table(model: str, rows: list[int] = ROWS, labels: list[int] = LABELS, score: float | None = 0.5) -> pl.DataFrame:
-    return pl.DataFrame({"row": rows, "label": labels, "model": [model] * len(rows), "score": [score] * len(rows)})
+    return pl.DataFrame(
+        {"row": rows, "label": labels, "model": [model] * len(rows), "score": [score] * len(rows)}
+    ).select("row", pl.col("row").add(6).alias("user"), "label", "model", "score")
 
 
 def test_rows_are_aligned_and_models_keep_their_order():
@@ -18,18 +20,23 @@ def test_rows_are_aligned_and_models_keep_their_order():
     assert paired.models == ("reclora", "lens")
     assert paired.scores[1].tolist() == [0.1, 0.2, 0.3, 0.4]
     assert paired.labels.tolist() == [True, False, True, False]
+    assert (paired.rows.tolist(), paired.users.tolist()) == ([0, 1, 2, 3], [6, 7, 8, 9])
 
 
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        (table("lens").drop("score"), r"missing column\(s\) \['score'\], found \['row', 'label', 'model'\]"),
+        (table("lens").drop("score"), r"missing column\(s\) \['score'\], found \['row', 'user', 'label', 'model'\]"),
         (table("lens").clear(), "no rows"),
         (table("lens", score=1.5), r"4 score\(s\) are no probability, the first of them 1.5 of model 'lens' for row 0"),
         (table("lens", score=-0.1), "no probability"),
         (table("lens", score=float("nan")), "no probability, the first of them nan"),
         (table("lens").with_columns(score=pl.lit(None, pl.Float64)), "no probability, the first of them None"),
         (table("lens", labels=[1, 0, 2, 0]), r"1 label\(s\) are neither 0 nor 1, the first of them 2 for row 2"),
+        (
+            table("lens").with_columns(user=pl.Series([1, None, 2, 2])),
+            r"1 row\(s\) have no user, the first of them row 1; expected the user's index",
+        ),
         (table("lens", rows=[0, 1, 1, 3]), r"model 'lens' has several scores for 1 row\(s\), the first of them row 1"),
         (
             pl.concat([table("lens"), table("reclora", rows=[0, 1, 7], labels=[1, 0, 1])]),
@@ -38,6 +45,10 @@ def test_rows_are_aligned_and_models_keep_their_order():
         (
             pl.concat([table("lens"), table("reclora", labels=[1, 0, 0, 0])]),
             r"'reclora' and 'lens' disagree on the label of 1 row\(s\), the first of them row 2",
+        ),
+        (
+            pl.concat([table("lens"), table("reclora").with_columns(user=pl.lit(6, pl.Int64))]),
+            r"'reclora' and 'lens' disagree on the user of 3 row\(s\), the first of them row 1",
         ),
         (
             table("lens", labels=[1, 1, 1, 1]),
@@ -51,19 +62,26 @@ def test_unusable_scores_are_refused(scores: pl.DataFrame, message: str):
         align_scores(scores)
 
 
+def test_scores_without_users_are_to_be_made_again():
+    with pytest.raises(MismatchError, match=r"missing column\(s\) \['user'\]") as refusal:
+        align_scores(table("lens").drop("user"))
+    assert refusal.value.entries == ("scores",)
+
+
 TEST_ROWS = pl.DataFrame({"row": [5, 2, 9], "use": ["test"] * 3, "label": [1, 0, 1]})
+SAMPLES = pl.DataFrame({"row": [1, 2, 5, 9], "user_index": [4, 6, 4, 7], "label": [0, 0, 1, 1], "timestamp": [1] * 4})
 
 
 def test_scores_are_collected_model_by_model_in_the_order_of_the_test_rows():
     lens = pl.DataFrame({"row": [1, 2, 5, 9], "score": [0.1, 0.2, 0.5, 0.9]})
     reclora = pl.DataFrame({"row": [9, 5, 2], "label": [0, 0, 0], "score": [0.8, 0.4, 0.3]})
-    assert collect_scores({"reclora": reclora, "lens": lens}, TEST_ROWS).rows() == [
-        (5, 1, "reclora", 0.4),
-        (2, 0, "reclora", 0.3),
-        (9, 1, "reclora", 0.8),
-        (5, 1, "lens", 0.5),
-        (2, 0, "lens", 0.2),
-        (9, 1, "lens", 0.9),
+    assert collect_scores({"reclora": reclora, "lens": lens}, TEST_ROWS, SAMPLES).rows() == [
+        (5, 4, 1, "reclora", 0.4),
+        (2, 6, 0, "reclora", 0.3),
+        (9, 7, 1, "reclora", 0.8),
+        (5, 4, 1, "lens", 0.5),
+        (2, 6, 0, "lens", 0.2),
+        (9, 7, 1, "lens", 0.9),
     ]
 
 
@@ -72,5 +90,13 @@ def test_a_model_that_did_not_score_every_test_row_is_refused():
     tables = {"lens": scored, "reclora": scored.filter(pl.col("row") == 2)}
     message = r"reclora has no score for 2 of 3 test rows \(the first is row 5\): .* another run's"
     with pytest.raises(MismatchError, match=message) as refusal:
-        collect_scores(tables, TEST_ROWS)
+        collect_scores(tables, TEST_ROWS, SAMPLES)
     assert "reclora.scores" in refusal.value.entries
+
+
+@pytest.mark.parametrize("samples", [SAMPLES.head(3), SAMPLES.with_columns(label=pl.Series([0, 0, 1, 0]))])
+def test_test_rows_of_another_log_are_refused(samples: pl.DataFrame):
+    message = r"1 of 3 test rows in prompt_rows are no samples of the log with their labels \(the first is row 9\)"
+    with pytest.raises(MismatchError, match=message) as refusal:
+        collect_scores({}, TEST_ROWS, samples)
+    assert refusal.value.entries == ("prompt_rows",)

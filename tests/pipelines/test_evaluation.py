@@ -1,5 +1,6 @@
 """The evaluation pipeline on fabricated scores, with the entries of conf/base."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
 from reclora_kedro.configured_names import variant_histories
+from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.config import EvaluationConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.pipelines.evaluation import create_pipeline
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -19,16 +23,35 @@ ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text())
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> DataCatalog:
+def log() -> InteractionLog:
+    """20 users who interact one after another, 20 times each; the last 200 interactions test."""
     rng = np.random.default_rng(0)
-    labels = (rng.random(200) < 0.5).astype(np.int8)
+    interactions = pl.DataFrame(
+        {
+            "user_id": np.arange(400) // 20,
+            "item_id": rng.integers(30, size=400),
+            "rating": rng.integers(1, 6, size=400).astype(float),
+            "timestamp": np.arange(400),
+        }
+    ).with_columns(label=(pl.col("rating") >= 3).cast(pl.Int8))
+    items, users = pl.DataFrame({"item_id": range(30)}), pl.DataFrame({"user_id": range(20)})
+    sequences = build_sequences(interactions, items, users)
+    split = pl.when(pl.col("row") < 200).then(pl.lit("train")).otherwise(pl.lit("test"))
+    samples = build_samples(sequences, min_history=0).with_columns(split=split)
+    return InteractionLog(items, users, sequences, samples)
+
+
+@pytest.fixture
+def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
+    rng = np.random.default_rng(0)
+    test = log.samples.filter(pl.col("split") == "test").select("row", "label", user="user_index")
     scores = [
-        pl.DataFrame({"row": np.arange(200, dtype=np.uint32), "label": labels, "score": (labels + rng.random(200)) / 2})
-        .with_columns(model=pl.lit(model))
-        .select("row", "label", "model", "score")
+        test.select(
+            "row", "user", "label", model=pl.lit(model), score=(test["label"] + pl.Series(rng.random(test.height))) / 2
+        )
         for model in ("lens", "untrained", *variant_histories())
     ]
-    log = pl.DataFrame(
+    training_log = pl.DataFrame(
         {
             "rows": [8, 16],
             "train_loss": [0.7, 0.6],
@@ -39,10 +62,11 @@ def catalog(tmp_path: Path) -> DataCatalog:
     )
     inputs = {
         "scores": pl.concat(scores),
-        "lens_training_log": log,
-        **{f"{variant}.training_log": log for variant in variant_histories()},
+        "log": log,
+        "lens_training_log": training_log,
+        **{f"{variant}.training_log": training_log for variant in variant_histories()},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
-        "params:evaluation": EvaluationConfig(),
+        "params:evaluation": EvaluationConfig(bootstrap_samples=200, seed=0),
     }
     entries = {name: entry | {"filepath": f"{tmp_path}/{entry['filepath']}"} for name, entry in ENTRIES.items()}
     catalog = DataCatalog.from_config(entries)
@@ -58,10 +82,16 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     left = {name: catalog.load(name) for name in ENTRIES}
     assert [record["model"] for record in left["metrics"]] == models
     assert len(left["comparisons"]) == len(models) * (len(models) - 1) // 2
+    segments = {(record["by"], record["segment"]): record for record in left["segments"]}
+    assert segments["user", "new: no training row"]["rows"] == 200
+    assert ("user", "known") not in segments
+    assert [record["model"] for record in left["segments"][: len(models)]] == models
     assert {trace.name for trace in left["training_figure"].data} == {"lens", *variant_histories()}
     assert "ratings outside the scale" in left["evaluation_report"]
+    assert "new: no training row" in left["evaluation_report"]
     printed = capsys.readouterr().out
     assert all(model in printed for model in models)
+    assert "cluster bootstrap over 10 users" in " ".join(printed.split())
 
 
 def test_results_are_shown_last():
@@ -76,7 +106,15 @@ def test_models_scored_on_different_rows_stop_the_run_before_anything_is_saved(c
     assert not any(catalog[name].exists() for name in ENTRIES)
 
 
-@pytest.mark.parametrize("block", [{"confidense": 0.9}, {"confidence": 95}, {"calibration_bins": 1}])
+def test_scores_of_another_log_are_refused(catalog: DataCatalog, log: InteractionLog):
+    catalog["log"] = MemoryDataset(replace(log, samples=log.samples.head(300)))
+    with pytest.raises(MismatchError, match=r"100 of 200 rows in scores are no samples of the log"):
+        SequentialRunner().run(create_pipeline(), catalog)
+
+
+@pytest.mark.parametrize(
+    "block", [{"confidense": 0.9}, {"confidence": 95}, {"calibration_bins": 1}, {"bootstrap_samples": 10}]
+)
 def test_a_mistyped_parameter_is_refused(block: dict[str, float]):
     with pytest.raises(ValidationError, match=next(iter(block))):
-        EvaluationConfig(**block)
+        EvaluationConfig(**{"seed": 0} | block)

@@ -37,20 +37,33 @@ def test_metrics_are_a_list_of_records_one_per_model(finished_run):
     assert [record["model"] for record in metrics] == MODELS
     for record in metrics:
         assert set(record) == {
-            "model", "rows", "positives", "auc", "auc_low", "auc_high", "log_loss", "accuracy"
+            "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "log_loss",
+            "accuracy",
         }  # fmt: skip
         assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
         assert record["rows"] == metrics[0]["rows"] > record["positives"] > 0
     pairs = finished_run.catalog.load("comparisons")
     assert len(pairs) == 6
+    assert all(pair["p_value"] <= pair["p_adjusted"] <= 1 for pair in pairs)
+
+
+def test_segments_divide_the_test_rows(finished_run):
+    segments = finished_run.catalog.load("segments")
+    rows = finished_run.catalog.load("metrics")[0]["rows"]
+    for by in {record["by"] for record in segments}:
+        for model in MODELS:
+            own = [record for record in segments if (record["by"], record["model"]) == (by, model)]
+            assert sum(record["rows"] for record in own) == rows
 
 
 def test_scores_are_of_the_same_test_rows(finished_run):
     scores = finished_run.catalog.load("scores")
     rows = finished_run.catalog.load("prompt_rows").filter(pl.col("use") == "test")
+    users = finished_run.catalog.load("log").samples["user_index"].gather(rows["row"]).to_list()
     assert scores["model"].unique(maintain_order=True).to_list() == MODELS
     for (_,), part in scores.group_by("model"):
         assert part["row"].to_list() == rows["row"].to_list()
+        assert part["user"].to_list() == users
     assert scores["score"].is_between(0, 1).all()
 
 

@@ -53,12 +53,12 @@ ROC_POINTS = 400  # vertices kept of a curve: finer than a screen, small enough 
 ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
 
 
-def plot_auc(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.Figure:
+def plot_auc(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Dot plot of every model's AUC with its interval."""
     best = max(metrics, key=lambda record: record["auc"])
     styles = model_styles(record["model"] for record in metrics)
     title = f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows"
-    figure = _dot_plot(title, f"AUC and {100 * confidence:g}% interval (0.5: chance)", 150 + 60 * len(metrics))
+    figure = _dot_plot(title, f"AUC and {100 * best['confidence']:g}% interval (0.5: chance)", 150 + 60 * len(metrics))
     figure.update_layout(margin_t=60, showlegend=False)
     for record in metrics:
         style = styles[record["model"]]

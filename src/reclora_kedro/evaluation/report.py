@@ -1,7 +1,8 @@
 """The results in words, on the terminal and as one HTML page."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,21 +15,26 @@ from rich.table import Table
 Records = Sequence[Mapping[str, Any]]
 
 
-def summarise(metrics: Records, comparisons: Records, confidence: float) -> list[str]:
-    """Sentences: the models from best to worst AUC, and whether chance explains each step down.
+def summarise(metrics: Records, comparisons: Records) -> list[str]:
+    """Sentences: the models from best to worst AUC, whether chance explains each step down, and how that is known.
 
     Examples:
-        >>> lens = {"model": "lens", "rows": 2000, "positives": 1100, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78}
+        >>> lens = {
+        ...     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "confidence": 0.95,
+        ...     "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
+        ... }
         >>> tuned = lens | {"model": "reclora", "auc": 0.77, "auc_low": 0.75, "auc_high": 0.79}
-        >>> pair = {"model_a": "reclora", "model_b": "lens", "auc_difference": 0.01, "p_value": 0.3}
-        >>> for sentence in summarise([lens, tuned], [pair], confidence=0.95):
+        >>> pair = {"model_a": "reclora", "model_b": "lens", "auc_difference": 0.01, "p_adjusted": 0.3}
+        >>> for sentence in summarise([lens, tuned], [pair]):
         ...     print(sentence)
         On the same 2,000 test rows (1,100 likes), reclora has the highest AUC: 0.770 (95% interval 0.750 to 0.790).
         lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300).
+        Chance means another draw of test users (cluster bootstrap over 300 users, Holm over 1 pair).
     """
     ranking = sorted(metrics, key=lambda record: record["auc"], reverse=True)
-    p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_value"] for pair in comparisons}
+    p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
     best = ranking[0]
+    confidence = best["confidence"]
     sentences = [
         f"On the same {best['rows']:,} test rows ({best['positives']:,} likes), {best['model']} has the highest "
         f"AUC: {best['auc']:.3f} ({100 * confidence:g}% interval {best['auc_low']:.3f} to {best['auc_high']:.3f})."
@@ -40,7 +46,18 @@ def summarise(metrics: Records, comparisons: Records, confidence: float) -> list
             f"{below['model']} follows at {below['auc']:.3f}, {above['auc'] - below['auc']:.3f} below "
             f"{above['model']}: {verdict} (p {format_p_value(p_value)})."
         )
-    return sentences
+    return [*sentences, f"Chance means another draw of test users ({describe_tests(metrics, comparisons)})."]
+
+
+def describe_tests(metrics: Records, comparisons: Records) -> str:
+    """How intervals and p-values were made.
+
+    Examples:
+        >>> describe_tests([{"users": 1200}] * 3, [{"p_adjusted": 0.3}] * 3)
+        'cluster bootstrap over 1,200 users, Holm over 3 pairs'
+    """
+    pairs = f"{len(comparisons)} pair{'' if len(comparisons) == 1 else 's'}"
+    return f"cluster bootstrap over {metrics[0]['users']:,} users, Holm over {pairs}"
 
 
 def format_p_value(p_value: float) -> str:
@@ -53,30 +70,43 @@ def format_p_value(p_value: float) -> str:
     return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
 
 
-def results_tables(metrics: Records, comparisons: Records, confidence: float) -> Group:
+def format_auc(auc: float | None) -> str:
+    """An AUC to three decimals, and a dash where there is none.
+
+    Examples:
+        >>> format_auc(0.76543), format_auc(None)
+        ('0.765', '–')
+    """
+    return "\N{EN DASH}" if auc is None else f"{auc:.3f}"
+
+
+def results_tables(metrics: Records, comparisons: Records) -> Group:
     """Models by metrics, then every paired difference, for a terminal of 80 columns or more."""
-    models = Table(title=f"Test rows: {metrics[0]['rows']:,}, of them {metrics[0]['positives']:,} likes")
+    rows, users, likes = (metrics[0][name] for name in ("rows", "users", "positives"))
+    interval = f"{100 * metrics[0]['confidence']:g}% interval"
+    models = Table(title=f"Test rows: {rows:,} of {users:,} users, {likes:,} of them likes")
     models.add_column("model", overflow="fold")
-    for heading in ("AUC", f"{100 * confidence:g}% interval", "log loss", "accuracy"):
+    for heading in ("AUC", interval, "GAUC", "log loss", "accuracy"):
         models.add_column(heading, justify="right", no_wrap=True)
     for record in metrics:
         models.add_row(
             record["model"],
             f"{record['auc']:.3f}",
             f"{record['auc_low']:.3f} to {record['auc_high']:.3f}",
+            format_auc(record["gauc"]),
             f"{record['log_loss']:.3f}",
             f"{record['accuracy']:.3f}",
         )
-    pairs = Table(title="AUC differences on the same rows (DeLong's test)")
+    pairs = Table(title=f"AUC differences ({describe_tests(metrics, comparisons)})")
     pairs.add_column("pair", overflow="fold")
-    for heading in ("difference", f"{100 * confidence:g}% interval", "p-value"):
+    for heading in ("difference", interval, "adjusted p"):
         pairs.add_column(heading, justify="right", no_wrap=True)
     for pair in comparisons:
         pairs.add_row(
             f"{pair['model_a']} - {pair['model_b']}",
             f"{pair['auc_difference']:+.3f}",
             f"{pair['low']:+.3f} to {pair['high']:+.3f}",
-            format_p_value(pair["p_value"]).removeprefix("= "),
+            format_p_value(pair["p_adjusted"]).removeprefix("= "),
         )
     return Group(models, pairs)
 
@@ -106,18 +136,18 @@ def lens_table(comparison: Records) -> Table:
 def render_report(
     metrics: Records,
     comparisons: Records,
+    segments: Records,
     ingestion_report: Records,
     figures: Mapping[str, go.Figure],
-    confidence: float,
 ) -> str:
     """One HTML page that opens without a network: summary, tables, figures, and how to read them.
 
     Args:
         metrics: records as `compute_metrics` returns them.
         comparisons: records as `compare_models` returns them.
+        segments: records as `compute_segments` returns them.
         ingestion_report: records of check, rows and rule.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
-        confidence: level of the intervals, in (0, 1).
     """
     environment = Environment(
         loader=PackageLoader("reclora_kedro.evaluation", "."),
@@ -127,16 +157,30 @@ def render_report(
         undefined=StrictUndefined,
     )
     environment.filters["p_value"] = lambda p_value: format_p_value(p_value).removeprefix("= ")
+    environment.filters["auc"] = format_auc
     return environment.get_template("report.html.jinja").render(
-        summary=summarise(metrics, comparisons, confidence),
+        summary=summarise(metrics, comparisons),
         metrics=metrics,
         comparisons=comparisons,
+        tests=describe_tests(metrics, comparisons),
+        segmentations=_segments_by_model(segments),
         ingestion_report=ingestion_report,
         titles={name: figure.layout.title.text for name, figure in figures.items()},
         figures={name: _figure_html(name, figure) for name, figure in figures.items()},
-        confidence=confidence,
+        confidence=metrics[0]["confidence"],
         plotlyjs=Markup(get_plotlyjs()),
     )
+
+
+def _segments_by_model(segments: Records) -> dict[str, list[dict[str, Any]]]:
+    """By segmentation, its segments, each with the AUCs of the models in their order."""
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for (by, _), records in groupby(segments, key=itemgetter("by", "segment")):
+        of_models = list(records)
+        aucs = [record["auc"] for record in of_models]
+        best = max((auc for auc in aucs if auc is not None), default=None)
+        shown.setdefault(by, []).append({**of_models[0], "aucs": aucs, "best": best})
+    return shown
 
 
 def _figure_html(name: str, figure: go.Figure) -> Markup:

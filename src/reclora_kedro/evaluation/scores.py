@@ -8,7 +8,7 @@ import polars as pl
 
 from reclora_kedro.errors import MismatchError, require_both_classes
 
-COLUMNS = ("row", "label", "model", "score")
+COLUMNS = ("row", "user", "label", "model", "score")
 
 
 @dataclass(frozen=True)
@@ -17,33 +17,45 @@ class PairedScores:
 
     Attributes:
         models: names, in the order of their first appearance in the scores.
+        rows: row number of each sample, ascending, shape (n,).
+        users: index of each row's user, shape (n,).
         labels: True for a like, shape (n,).
         scores: probabilities of a like, shape (M, n).
     """
 
     models: tuple[str, ...]
+    rows: npt.NDArray[np.integer]
+    users: npt.NDArray[np.integer]
     labels: npt.NDArray[np.bool_]
     scores: npt.NDArray[np.float64]
 
 
-def collect_scores(tables: dict[str, pl.DataFrame], test_rows: pl.DataFrame) -> pl.DataFrame:
+def collect_scores(tables: dict[str, pl.DataFrame], test_rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
     """The scores of every model on the same test rows, in one long table.
 
     Args:
         tables: by model name, a table with row and score; other rows than the test's are left out.
         test_rows: row and label of the test rows.
+        samples: row, user_index and label of the log's samples.
 
     Returns:
-        Frame with row, label, model and score, models in the order given.
+        Frame with row, user (the user's index in the log), label, model and score, models in the order given.
 
     Raises:
-        MismatchError: a model has no score for some test row.
+        MismatchError: a test row is none of the samples, or a model has no score for it.
     """
+    known = samples.select("row", "label", user="user_index")
+    test_rows = test_rows.select("row", "label").join(known, on=["row", "label"], how="left", maintain_order="left")
+    unknown = test_rows.filter(pl.col("user").is_null())
+    if not unknown.is_empty():
+        raise MismatchError(
+            f"{len(unknown)} of {len(test_rows)} test rows in prompt_rows are no samples of the log with their labels "
+            f"(the first is row {unknown['row'][0]}): they stem from different runs.",
+            "prompt_rows",
+        )
     parts = []
     for model, table in tables.items():
-        scored = test_rows.select("row", "label").join(
-            table.select("row", "score"), on="row", how="left", maintain_order="left"
-        )
+        scored = test_rows.join(table.select("row", "score"), on="row", how="left", maintain_order="left")
         missing = scored.filter(pl.col("score").is_null())
         if not missing.is_empty():
             raise MismatchError(
@@ -52,7 +64,7 @@ def collect_scores(tables: dict[str, pl.DataFrame], test_rows: pl.DataFrame) -> 
                 f"{model}_scores",
                 f"{model}.scores",
             )
-        parts.append(scored.select("row", "label", pl.lit(model).alias("model"), "score"))
+        parts.append(scored.select("row", "user", "label", pl.lit(model).alias("model"), "score"))
     return pl.concat(parts)
 
 
@@ -60,26 +72,28 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
     """Bring the scores of all models to the same order of rows, or refuse them.
 
     Args:
-        scores: one line per row and model: row, label (0 or 1), model, score (probability of a like).
+        scores: one line per row and model: row, user (index), label (0 or 1), model, score (probability of a like).
 
     Raises:
-        ValueError: a column is missing; a score is not a probability; a label is not 0 or 1; a model
-            scored a row twice, or other rows or labels than the first model; fewer than two rows of a
-            class, for which neither the AUC nor its variance is defined.
+        MismatchError: a column is missing.
+        ValueError: a score is not a probability; a label is not 0 or 1; a row has no user; a model scored a row
+            twice, or other rows, users or labels than the first model; fewer than two rows of a class, for which
+            neither the AUC nor its variance is defined.
 
     Examples:
         >>> pair = align_scores(
         ...     pl.DataFrame(
         ...         {
         ...             "row": [1, 0, 2, 3, 0, 1, 2, 3],
+        ...             "user": [7, 7, 9, 9, 7, 7, 9, 9],
         ...             "label": [0, 1, 1, 0, 1, 0, 1, 0],
         ...             "model": ["lens"] * 4 + ["reclora"] * 4,
         ...             "score": [0.1, 0.9, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4],
         ...         }
         ...     )
         ... )
-        >>> pair.models
-        ('lens', 'reclora')
+        >>> pair.models, pair.users
+        (('lens', 'reclora'), array([7, 7, 9, 9]))
         >>> pair.scores
         array([[0.9, 0.1, 0.8, 0.2],
                [0.7, 0.3, 0.6, 0.4]])
@@ -93,15 +107,16 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
     _check_unique_rows(tables)
     for model in others:
         _check_same_rows(model, tables[model], reference, tables[reference])
-    labels = tables[reference]["label"].to_numpy() == 1
+    rows, users, labels = (tables[reference][column].to_numpy() for column in ("row", "user", "label"))
     remedy = "Score more test rows, or check the label threshold of the ingestion step."
     require_both_classes(int(labels.sum()), len(labels), "scores", remedy, least=2)
-    return PairedScores(tuple(tables), labels, np.stack([table["score"].to_numpy() for table in tables.values()]))
+    paired = np.stack([table["score"].to_numpy() for table in tables.values()])
+    return PairedScores(tuple(tables), rows, users, labels == 1, paired)
 
 
 def _check_values(scores: pl.DataFrame) -> None:
     if missing := [column for column in COLUMNS if column not in scores.columns]:
-        raise ValueError(f"scores: missing column(s) {missing}, found {scores.columns}.")
+        raise MismatchError(f"scores: missing column(s) {missing}, found {scores.columns}.", "scores")
     if scores.is_empty():
         raise ValueError("scores: the table has no rows; expected at least two of each class.")
     # `is_between` is null for a null and False for NaN: both count as bad.
@@ -117,6 +132,12 @@ def _check_values(scores: pl.DataFrame) -> None:
         raise ValueError(
             f"scores: {bad.height} label(s) are neither 0 nor 1, the first of them {bad['label'][0]} for row "
             f"{bad['row'][0]}. Labels come from the ingestion step."
+        )
+    bad = scores.filter(pl.col("user").is_null())
+    if not bad.is_empty():
+        raise ValueError(
+            f"scores: {bad.height} row(s) have no user, the first of them row {bad['row'][0]}; expected the user's "
+            "index in the log. Score the test rows again."
         )
 
 
@@ -138,9 +159,10 @@ def _check_same_rows(model: str, table: pl.DataFrame, reference: str, expected: 
             f"scores: model {model!r} was not scored on the rows of {reference!r}: {missing} row(s) are missing and "
             f"{extra} are extra. Score all models on the same test rows."
         )
-    disagreeing = table.filter(table["label"] != expected["label"])
-    if not disagreeing.is_empty():
-        raise ValueError(
-            f"scores: models {model!r} and {reference!r} disagree on the label of {disagreeing.height} row(s), the "
-            f"first of them row {disagreeing['row'][0]}. Score all models from the same samples."
-        )
+    for column in ("user", "label"):
+        disagreeing = table.filter(table[column] != expected[column])
+        if not disagreeing.is_empty():
+            raise ValueError(
+                f"scores: models {model!r} and {reference!r} disagree on the {column} of {disagreeing.height} row(s), "
+                f"the first of them row {disagreeing['row'][0]}. Score all models from the same samples."
+            )

@@ -6,26 +6,35 @@ import plotly.graph_objects as go
 import polars as pl
 from rich.console import Console
 
-from reclora_kedro.evaluation import figures, metrics, report, significance
+from reclora_kedro.evaluation import figures, metrics, report, segments, significance
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.evaluation.scores import align_scores
+from reclora_kedro.histories.log import InteractionLog
 
 Records = list[dict[str, Any]]
 
 
-def compute_metrics(scores: pl.DataFrame, config: EvaluationConfig) -> Records:
-    """AUC with its interval, log loss and accuracy of every model."""
-    return metrics.compute_metrics(align_scores(scores), config.confidence)
+def evaluate_models(scores: pl.DataFrame, config: EvaluationConfig) -> tuple[Records, Records]:
+    """Metrics of every model, and the paired AUC difference of every pair, from the same draws of users."""
+    paired = align_scores(scores)
+    auc = significance.bootstrap_auc(paired, config.bootstrap_samples, config.seed)
+    return (
+        metrics.compute_metrics(paired, auc, config.confidence),
+        significance.compare_models(auc, config.confidence),
+    )
 
 
-def compare_models(scores: pl.DataFrame, config: EvaluationConfig) -> Records:
-    """Paired AUC difference of every pair of models."""
-    return significance.compare_models(align_scores(scores), config.confidence)
+def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
+    """AUC of every model for cold and warm items, new and known users, and by length of history and popularity."""
+    paired = align_scores(scores)
+    sequences = log.sequences
+    parts = segments.segment_rows(paired, log.samples, sequences.offsets, sequences.item_index)
+    return segments.compute_segments(paired, parts)
 
 
-def plot_auc(metrics: Records, config: EvaluationConfig) -> go.Figure:
+def plot_auc(metrics: Records) -> go.Figure:
     """AUC of every model with its interval."""
-    return figures.plot_auc(metrics, config.confidence)
+    return figures.plot_auc(metrics)
 
 
 def plot_roc(scores: pl.DataFrame) -> go.Figure:
@@ -46,15 +55,15 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
 def write_report(
     metrics: Records,
     comparisons: Records,
+    segments: Records,
     ingestion_report: Records,
-    config: EvaluationConfig,
     **named_figures: go.Figure,
 ) -> str:
     """Everything above as one HTML page."""
-    shown = {"auc": figures.plot_auc(metrics, config.confidence), **named_figures}
-    return report.render_report(metrics, comparisons, ingestion_report, shown, config.confidence)
+    shown = {"auc": figures.plot_auc(metrics), **named_figures}
+    return report.render_report(metrics, comparisons, segments, ingestion_report, shown)
 
 
-def show_results(metrics: Records, comparisons: Records, config: EvaluationConfig, evaluation_report: str) -> None:
+def show_results(metrics: Records, comparisons: Records, evaluation_report: str) -> None:
     """Print the results; waits for the report, so that they stand at the end of a run's output."""
-    Console().print(report.results_tables(metrics, comparisons, config.confidence))
+    Console().print(report.results_tables(metrics, comparisons))

@@ -7,14 +7,19 @@ from reclora_kedro.pipelines.evaluation import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Stored scores and training logs of all models to metrics, figures and the report."""
+    """Stored scores and training logs of all models to metrics, segments, figures and the report."""
     training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variant_histories()}
-    results = {"metrics": "metrics", "comparisons": "comparisons", "config": "params:evaluation"}
+    results = {"metrics": "metrics", "comparisons": "comparisons"}
     return Pipeline(
         [
-            Node(nodes.compute_metrics, ["scores", "params:evaluation"], "metrics", name="compute_metrics"),
-            Node(nodes.compare_models, ["scores", "params:evaluation"], "comparisons", name="compare_models"),
-            Node(nodes.plot_auc, ["metrics", "params:evaluation"], "auc_figure", name="plot_auc"),
+            Node(
+                nodes.evaluate_models,
+                ["scores", "params:evaluation"],
+                ["metrics", "comparisons"],
+                name="evaluate_models",
+            ),
+            Node(nodes.compute_segments, ["scores", "log"], "segments", name="compute_segments"),
+            Node(nodes.plot_auc, "metrics", "auc_figure", name="plot_auc"),
             Node(nodes.plot_roc, "scores", "roc_figure", name="plot_roc"),
             Node(
                 nodes.plot_calibration, ["scores", "params:evaluation"], "calibration_figure", name="plot_calibration"
@@ -23,7 +28,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.write_report,
                 results
-                | {"ingestion_report": "ingestion_report"}
+                | {"segments": "segments", "ingestion_report": "ingestion_report"}
                 | {name: f"{name}_figure" for name in ("roc", "calibration", "training")},
                 "evaluation_report",
                 name="write_report",

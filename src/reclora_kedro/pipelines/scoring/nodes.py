@@ -4,6 +4,7 @@ import polars as pl
 from torch import Tensor
 
 from reclora_kedro.evaluation import scores
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
@@ -34,6 +35,6 @@ def score_adapter(
     return score_table(test, scored)
 
 
-def collect_scores(prompt_rows: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
-    """Scores of the lens, the untrained LLM and every variant on the same test rows."""
-    return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"))
+def collect_scores(prompt_rows: pl.DataFrame, log: InteractionLog, **tables: pl.DataFrame) -> pl.DataFrame:
+    """Scores of the lens, the untrained LLM and every variant on the same test rows, with their users."""
+    return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"), log.samples)

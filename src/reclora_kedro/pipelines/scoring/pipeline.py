@@ -20,7 +20,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.collect_scores,
-                inputs={"prompt_rows": "prompt_rows", "lens": "lens_scores", "untrained": "untrained_scores"}
+                inputs={"prompt_rows": "prompt_rows", "log": "log"}
+                | {"lens": "lens_scores", "untrained": "untrained_scores"}
                 | {variant: f"{variant}.scores" for variant in histories},
                 outputs="scores",
                 name="collect_scores",

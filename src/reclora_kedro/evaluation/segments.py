@@ -1,0 +1,139 @@
+"""How well each model ranks for parts of the test rows: who gains?"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from sklearn.metrics import roc_auc_score
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.evaluation.scores import PairedScores
+
+Integers = npt.NDArray[np.integer]
+
+LEAST_ROWS = 10  # of a segment with an AUC: that of fewer is noise
+HISTORY_EDGES = (10, 50, 200)  # most events of a band of history lengths, but for the last one
+ROWS_FOR_TENTHS = 5_000  # test rows from which on item popularity is in tenths, not fifths
+
+
+class Segmentation(NamedTuple):
+    """A partition of the test rows.
+
+    Attributes:
+        by: what tells the segments apart.
+        names: of the segments.
+        segments: place in `names` of each row, shape (rows,).
+    """
+
+    by: str
+    names: list[str]
+    segments: Integers
+
+
+def segment_rows(
+    paired: PairedScores, samples: pl.DataFrame, offsets: Integers, event_items: Integers
+) -> list[Segmentation]:
+    """The test rows by what the training split knows of their item and user, and by the length of their history.
+
+    Args:
+        paired: scores of the test rows.
+        samples: the log's samples: row, user_index, item_index, split, event (the flat event index) and history_end.
+        offsets: where each user's events begin, shape (users + 1,).
+        event_items: item index of each event, shape (events,).
+
+    Raises:
+        MismatchError: a scored row is no sample of the log, or of another user.
+    """
+    rows = _find_samples(paired, samples)
+    training = samples.filter(pl.col("split") == "train")
+    users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
+    # Drawn negatives share their positive's event, whose item alone was taken.
+    trained = np.bincount(event_items[training["event"].unique().to_numpy()], minlength=items.max() + 1)[items]
+    known = np.isin(users, training["user_index"].unique().to_numpy())
+    lengths = rows["history_end"].to_numpy() - offsets[users]
+    return [
+        Segmentation("item", ["cold: no training event", "warm"], (trained > 0).astype(int)),
+        Segmentation("user", ["new: no training row", "known"], known.astype(int)),
+        _in_bands("events in the history", lengths, np.array(HISTORY_EDGES)),
+        _by_popularity(trained),
+    ]
+
+
+def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[dict[str, Any]]:
+    """AUC of every model on every segment that has rows.
+
+    Returns:
+        Records of by, segment, rows, positives, users, model and auc; the latter is None where a segment has one
+        class only or fewer than `LEAST_ROWS` rows.
+
+    Examples:
+        >>> labels, scores = np.arange(20) % 2 == 0, np.arange(20)[None] / 20
+        >>> paired = PairedScores(("lens",), np.arange(20), np.arange(20) // 4, labels, scores)
+        >>> halves = Segmentation("half", ["first", "second"], np.arange(20) // 10)
+        >>> first, second = compute_segments(paired, [halves])
+        >>> first
+        {'by': 'half', 'segment': 'first', 'rows': 10, 'positives': 5, 'users': 3, 'model': 'lens', 'auc': 0.4}
+    """
+    records = []
+    for by, names, segments in segmentations:
+        for place, segment in enumerate(names):
+            chosen = segments == place
+            labels = paired.labels[chosen]
+            if not len(labels):
+                continue
+            described = {
+                "by": by,
+                "segment": segment,
+                "rows": len(labels),
+                "positives": int(labels.sum()),
+                "users": len(np.unique(paired.users[chosen])),
+            }
+            records += [
+                described | {"model": model, "auc": _auc(labels, scores[chosen])}
+                for model, scores in zip(paired.models, paired.scores, strict=True)
+            ]
+    return records
+
+
+def _find_samples(paired: PairedScores, samples: pl.DataFrame) -> pl.DataFrame:
+    scored = pl.DataFrame({"row": paired.rows, "user_index": paired.users})
+    rows = scored.cast({name: samples.schema[name] for name in scored.columns}).join(
+        samples.select("row", "user_index", "item_index", "history_end"),
+        on=["row", "user_index"],
+        how="left",
+        maintain_order="left",
+    )
+    unknown = rows.filter(pl.col("item_index").is_null())
+    if not unknown.is_empty():
+        raise MismatchError(
+            f"{unknown.height} of {rows.height} rows in scores are no samples of the log with their users (the first "
+            f"is row {unknown['row'][0]}): they stem from different runs.",
+            "scores",
+        )
+    return rows
+
+
+def _by_popularity(trained: Integers) -> Segmentation:
+    parts, name = (10, "tenths") if len(trained) >= ROWS_FOR_TENTHS else (5, "fifths")
+    edges = np.unique(np.quantile(trained, np.arange(1, parts) / parts, method="lower"))
+    return _in_bands(f"training events of the item, {name} of the rows", trained, edges[edges < trained.max()])
+
+
+def _in_bands(by: str, counts: Integers, edges: Integers) -> Segmentation:
+    """Rows in bands of counts; an edge is the highest count of its band, and the last band has none.
+
+    Examples:
+        >>> _in_bands("events", np.array([0, 3, 9]), np.array([3, 7]))
+        Segmentation(by='events', names=['0 to 3', '4 to 7', 'over 7'], segments=array([0, 0, 2]))
+    """
+    lowest = [0, *(edges[:-1] + 1)]
+    names = [f"{low} to {high}" if low < high else f"{high}" for low, high in zip(lowest, edges, strict=False)]
+    names.append(f"over {edges[-1]}" if len(edges) else "all")
+    return Segmentation(by, names, np.searchsorted(edges, counts))
+
+
+def _auc(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float | None:
+    if len(labels) < LEAST_ROWS or labels.all() or not labels.any():
+        return None
+    return float(roc_auc_score(labels, scores))
