@@ -10,16 +10,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reclora_kedro.interactions.cleaning import (
-    IngestionConfig,
-    ItemColumns,
     ReportRow,
-    TextField,
-    UserColumns,
     clean_interactions,
     describe_items,
     describe_users,
     k_core,
 )
+from reclora_kedro.interactions.config import IngestionConfig, ItemColumns, TextField, UserColumns
 from reclora_kedro.interactions.schema import Interactions, Items, Users
 
 SETTINGS: dict[str, Any] = {
@@ -215,6 +212,7 @@ class TestItems:
         assert counts(report) == {
             "raw items": 5,
             "item rows without an id": 1,
+            "item rows with HTML": 0,
             "repeated item rows": 1,
             "items without a row": 1,
             "items with an empty title": 1,
@@ -298,6 +296,7 @@ class TestUsers:
         assert counts(report) == {
             "raw users": 3,
             "user rows without an id": 0,
+            "user rows with HTML": 0,
             "repeated user rows": 1,
             "users without an interaction": 1,
             "users without a profile": 1,
