@@ -15,7 +15,7 @@ from reclora_kedro.interactions.config import (
 from reclora_kedro.interactions.html import read_html_columns
 from reclora_kedro.interactions.impressions import expand_impressions, starting_histories
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
-from reclora_kedro.interactions.schema import EVENT_KEY, comes_after_previous
+from reclora_kedro.interactions.schema import EVENT_KEY, FREE_TEXT, comes_after_previous
 
 
 class ReportRow(TypedDict):
@@ -124,7 +124,8 @@ def describe_items(
     """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
 
     Returns:
-        item_id, title, then the text fields, several values of one field separated by commas; and the report.
+        item_id, title, then the text fields, several values of one field separated by commas (by spaces in
+        `FREE_TEXT`); and the report.
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
@@ -413,7 +414,7 @@ def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
         else:
             value = pl.element().replace(field.values)
             values = raw.lists(field.column, parameter, field.separator)
-            text = values.list.eval(value.filter(value != "")).list.join(", ")
+            text = values.list.eval(value.filter(value != "")).list.join(" " if field.name == FREE_TEXT else ", ")
     return text.set(text == "", None)
 
 

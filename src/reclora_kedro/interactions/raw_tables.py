@@ -160,7 +160,7 @@ Set `ingestion.interactions.item_id` to one of them.
         if column.dtype == pl.String:  # a single word makes text of a column of numbers
             unfit &= column.cast(pl.Float64, strict=False).is_null()
         rows = unfit.arg_true()
-        example = f" (row {rows[0] + 1:,} holds {column[rows[0]]!r})" if len(rows) else ""
+        example = f" (row {rows[0] + 1:,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
         raise ValueError(
             f"Column {column.name!r} of {self.table} is of type {column.dtype}{example}, but {expected}. "
             f"Change `{parameter}`, correct the file, or change the type with which the catalog entry {self.table} "

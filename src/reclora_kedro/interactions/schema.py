@@ -15,6 +15,10 @@ EVENT_KEY = ("timestamp", "user_id", "item_id")
 """What names one event, and the order of the canonical log."""
 
 
+FREE_TEXT = "description"
+"""The text field that is free text, rather than a category that items or users share."""
+
+
 def field_names(table: pl.DataFrame) -> list[str]:
     """Text fields of canonical items or users: every column but ids and titles. A comma parts the values of one.
 
@@ -26,13 +30,13 @@ def field_names(table: pl.DataFrame) -> list[str]:
 
 
 def category_names(table: pl.DataFrame) -> list[str]:
-    """Text fields whose values are categories that items or users share: all but `description`, which is free text.
+    """Text fields whose values are categories that items or users share: all but `FREE_TEXT`.
 
     Examples:
         >>> category_names(pl.DataFrame({"item_id": [7], "genres": ["Crime"], "description": ["A thief, a cop."]}))
         ['genres']
     """
-    return [name for name in field_names(table) if name != "description"]
+    return [name for name in field_names(table) if name != FREE_TEXT]
 
 
 def comes_after_previous(key: Sequence[str]) -> pl.Expr:
