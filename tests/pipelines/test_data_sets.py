@@ -2,10 +2,12 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from kedro.config import OmegaConfigLoader
 
 from ingestion_run import counts, dropped, run_ingestion
@@ -276,7 +278,7 @@ def mind_news():
             "news",
             "weather",
             "Rain, again",
-            "It rains,\u2028 says a man.",
+            "It rains,\u2028says a man.",
             "https://x.example/1",
             '[{"Label": "x"}]',
             "[]",
@@ -401,3 +403,39 @@ def test_the_template_of_your_data(project):
     assert catalog.load("items").rows() == [(7, "Alien, Again", "Horror, Sci-Fi"), (8, "Brazil", None)]
     assert catalog.load("users").rows() == [(1, "24", "United Kingdom")]
     assert dropped(catalog) == {"missing rating": 1, "users without an interaction": 1}
+
+
+LOGS_OF_OTHER_KINDS = {
+    "positives only": (["user_id,item_id,timestamp", "1,7,100", "1,8,101"], {}, [1, 1]),
+    "clicked": (["user_id,item_id,clicked,timestamp", "1,7,1,100", "1,8,0,101"], {"clicked": "clicked"}, [1, 0]),
+    "impressions": (
+        ["user_id,item_id,timestamp", "1,7-1 8-0,100"],
+        {"impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"}},
+        [1, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOGS_OF_OTHER_KINDS)
+def test_the_template_of_your_data_for_logs_of_other_kinds(project, kind):
+    lines, columns, labels = LOGS_OF_OTHER_KINDS[kind]
+    shutil.copytree(ROOT / "conf" / "base", "conf/base")
+    shutil.copytree(ROOT / "conf" / "your-data", "conf/your-data")
+    item_type = "Int64" if kind != "impressions" else "String"
+    parameters = yaml.safe_load(Path("conf/your-data/parameters.yml").read_text())
+    parameters["ingestion"]["interactions"] |= {"rating": None} | columns
+    parameters["ingestion"]["users"] = None
+    Path("conf/your-data/parameters.yml").write_text(yaml.safe_dump(parameters))
+    template = Path("conf/your-data/catalog.yml").read_text()
+    template = template.replace("item_id: Int64", "item_id: str") if item_type == "String" else template
+    Path("conf/your-data/catalog.yml").write_text(template.replace("polars_type:Int64", f"polars_type:{item_type}"))
+    folder = project / "data/01_raw/your-data"
+    write(folder / "interactions.csv", lines)
+    write(folder / "items.csv", ["item_id,title,genres", "7,Alien,Horror|Sci-Fi", "8,Brazil,"])
+    write(folder / "users.csv", ["user_id,age,country"])
+
+    catalog = run_ingestion(Path("conf"), "your-data")
+
+    assert catalog.load("interactions")["label"].to_list() == labels
+    assert catalog.load("items")["title"].to_list() == ["Alien", "Brazil"]
+    assert not dropped(catalog)
