@@ -26,7 +26,9 @@ from reclora_kedro.interactions.html import read_html, read_html_columns
     ],
 )
 def test_markup_is_read(raw: str, expected: str) -> None:
-    assert read_html(pl.Series([raw])).to_list() == [expected]
+    text = pl.Series([raw])
+    assert read_html(text).to_list() == [expected]
+    assert text.to_list() == [raw]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def read_html(text: pl.Series) -> pl.Series:
         plain = plain.str.replace_all(pattern, replacement)
     plain = pl.Series([_characters(value) for value in plain], dtype=pl.String)
     changed = plain != text.gather(suspects)
-    return text.scatter(suspects.filter(changed), plain.filter(changed).str.replace_all(r"\s+", " ").str.strip_chars())
+    return text.clone().scatter(
+        suspects.filter(changed), plain.filter(changed).str.replace_all(r"\s+", " ").str.strip_chars()
+    )
 
 
 def read_html_columns(table: pl.DataFrame, columns: Iterable[str | None]) -> tuple[pl.DataFrame, int]:
