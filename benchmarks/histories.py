@@ -31,7 +31,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
 from reclora_kedro.histories.splits import SplitConfig, assign_splits
-from reclora_kedro.interactions.cleaning import IngestionConfig, ItemColumns
+from reclora_kedro.interactions.config import IngestionConfig, ItemColumns
 from reclora_kedro.interactions.schema import Interactions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens

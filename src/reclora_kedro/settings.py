@@ -1,7 +1,7 @@
 """Kedro settings of the project: configuration loading, resolvers, the catalog and hooks."""
 
 import warnings
-from functools import partial
+from typing import Any
 
 import polars as pl
 
@@ -23,6 +23,12 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 # PEFT 0.21 still asks transformers by the old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
+
+def polars_type(name: str, of: str | None = None) -> Any:
+    """A column's type in load_args: ``${polars_type:String}``, or ``${polars_type:List,String}`` for lists of it."""
+    return getattr(pl, name) if of is None else getattr(pl, name)(getattr(pl, of))
+
+
 DATA_CATALOG_CLASS = AtomicCatalog
 
 HOOKS = (
@@ -43,6 +49,6 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft"},
     "custom_resolvers": {
         "package_file": package_file,
-        "polars_type": partial(getattr, pl),  # ${polars_type:String}: a column's type in load_args
+        "polars_type": polars_type,
     },
 }

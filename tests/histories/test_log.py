@@ -225,7 +225,7 @@ class TestBuild:
         ratings = np.where(np.arange(900) < 450, random.uniform(0, 10, 900), 99.0)  # later ones teach no level
         interactions = pl.DataFrame(ids | {"timestamp": np.arange(900) + 1, "rating": ratings})
         interactions = interactions.with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
-        with pytest.raises(ValueError, match=r"451 distinct values, .* set history\.rating_levels to a number"):
+        with pytest.raises(ValueError, match=r"4\d\d distinct values, .* set history\.rating_levels to a number"):
             build_log(interactions, items, users, self.config)
         log = build_log(interactions, items, users, self.config.model_copy(update={"rating_levels": 4}))
         levels, rating = log.sequences.rating_level, log.sequences.rating
@@ -236,6 +236,27 @@ class TestBuild:
         order = np.argsort(rating)
         assert (np.diff(levels[order].astype(int)) >= 0).all()
 
+    @pytest.mark.parametrize("levels", [None, 4, {"step": 0.5}])
+    def test_what_comes_after_the_training_split_changes_no_level(self, levels):
+        random = np.random.default_rng(0)
+        interactions = pl.DataFrame(
+            {
+                "user_id": random.choice(USERS["user_id"].to_list(), 84),
+                "item_id": random.choice(ITEMS["item_id"].to_numpy(), 84),
+                "timestamp": np.arange(84) + 1,
+                "rating": random.choice([1.0, 2.0, 5.0], 84),
+            }
+        ).with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
+        config = HistoryConfig(**self.config.model_dump() | {"rating_levels": levels})
+        log = build_log(interactions, ITEMS, USERS, config)
+        end = log.samples.filter(pl.col("split") == "train")["timestamp"].max()
+        later = pl.when(pl.col("timestamp") > end).then(pl.col("timestamp") / 10).otherwise("rating")
+        other = build_log(interactions.with_columns(rating=later), ITEMS, USERS, config)
+        before = log.sequences.timestamp <= end
+        assert before.any()
+        np.testing.assert_array_equal(log.sequences.rating_level[before], other.sequences.rating_level[before])
+        assert other.sequences.rating_level.max() == log.sequences.rating_level.max()
+
     def test_refuses_a_log_that_cannot_be_divided(self):
         with pytest.raises(ValueError, match=r"the train split of the samples: [01] of 1 rows are liked"):
             build_log(EVENTS, ITEMS, USERS, self.config)
@@ -243,6 +264,82 @@ class TestBuild:
     def test_refuses_tables_of_different_runs(self):
         with pytest.raises(MismatchError, match="values of user_id that the users table lacks"):
             build_log(EVENTS, ITEMS, USERS[:1], self.config)
+
+
+def impressions() -> tuple[pl.DataFrame, ...]:
+    """Twenty users with two earlier clicks, and ten impressions of five items each, of which one is clicked."""
+    random = np.random.default_rng(0)
+    rows = []
+    for user in range(20):
+        rows += [(user, item, 1.0, 1 + item, None) for item in (0, 1)]
+        for moment in range(10):
+            shown = random.choice(30, 5, replace=False).tolist()
+            rows += [
+                (user, item, None if place else 1.0, 100 + 20 * moment + user, 0 if place else 1)
+                for place, item in enumerate(shown)
+            ]
+    schema = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64, "label": pl.Int8}
+    log = pl.DataFrame(rows, schema=schema, orient="row").sort("timestamp", "user_id", "item_id")
+    return log, pl.DataFrame({"item_id": range(30)}), pl.DataFrame({"user_id": range(20)})
+
+
+class TestBuildOfImpressions:
+    config = TestBuild.config
+
+    def test_what_was_not_clicked_is_a_sample_and_never_an_event(self):
+        log = build_log(*impressions(), self.config)
+        assert len(log.sequences.label) == 20 * (2 + 10)
+        assert log.sequences.label.all()
+        assert (log.sequences.rating == 1).all()
+        assert log.samples.height == 20 * 10 * 5
+        assert log.samples["label"].sum() == 20 * 10
+        moments = log.samples.group_by("user_index", "timestamp").agg(
+            pl.col("split", "history_end", "event").n_unique(), pl.col("label").sum()
+        )
+        assert moments.select(pl.col("split", "history_end", "event", "label") == 1).to_numpy().all()
+        assert dict(moments.join(log.samples, on=["user_index", "timestamp"]).group_by("split_right").len().rows()) == {
+            "train": 500,
+            "validation": 250,
+            "test": 250,
+        }
+
+    def test_starting_histories_are_events_and_no_samples(self):
+        log = build_log(*impressions(), self.config)
+        assert log.samples["timestamp"].min() == 100
+        first = log.samples.filter(pl.col("timestamp") < 120)
+        length = first["history_end"].to_numpy() - log.sequences.offsets[first["user_index"].to_numpy()]
+        assert (length == 2).all()
+
+    def test_each_users_last_impression_tests(self):
+        config = self.config.model_copy(
+            update={"split": self.config.split.model_copy(update={"kind": "per_user_last_out"})}
+        )
+        samples = build_log(*impressions(), config).samples
+        assert (samples.filter(pl.col("split") == "test")["timestamp"] >= 280).all()
+        assert samples["split"].value_counts(sort=True).rows()[0] == ("train", 20 * 8 * 5)
+        assert samples.filter(pl.col("split") == "validation").height == 20 * 5
+
+    @pytest.mark.parametrize(
+        ("changes", "refusal"),
+        [
+            ({"ties": "order"}, r"history\.ties is 'order', .* Set it to strict"),
+            (
+                {"negatives": {"kind": "matched", "per_positive": 1}},
+                r"history\.negatives\.kind is 'matched', but the log has 800 impressions .* Set it to none",
+            ),
+            ({"min_history": 50}, r"history\.min_history is 50, .* 1000 interactions .* \(at most 11\): lower it"),
+        ],
+    )
+    def test_settings_that_do_not_fit_are_refused(self, changes, refusal):
+        with pytest.raises(ValueError, match=refusal):
+            build_log(*impressions(), HistoryConfig(**self.config.model_dump() | changes))
+
+    def test_positives_after_a_starting_history_get_drawn_negatives(self):
+        log, items, users = impressions()
+        config = HistoryConfig(**self.config.model_dump() | {"negatives": {"kind": "matched", "per_positive": 1}})
+        samples = build_log(log.drop_nulls("rating"), items, users, config).samples
+        assert samples.filter(pl.col("label") == 1).height == 20 * 10
+        assert samples["label"].mean() == 0.5
 
 
 @given(interaction_tables())

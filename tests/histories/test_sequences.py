@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 
 from random_logs import ITEMS, USERS, interaction_tables, log_of, logs
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
+from reclora_kedro.histories.sequences import (
+    RatingStep,
+    Sequences,
+    build_impression_samples,
+    build_samples,
+    build_sequences,
+    rating_levels,
+)
 
 
 def assert_same_arrays(left: Sequences, right: Sequences) -> None:
@@ -100,6 +107,73 @@ def test_ties_in_order_leave_out_what_comes_later_in_the_sequence_alone(log):
     extra = [slice(*ends) for ends in zip(strict["history_end"], order["history_end"], strict=True)]
     for events, moment in zip(extra, order["timestamp"], strict=True):
         assert (log.sequences.timestamp[events] == moment).all()
+
+
+def marked(interactions, random):
+    """The log with rows that are no events (label 0) and rows that are no samples; the latter come first."""
+    rows = interactions.with_columns(kind=pl.Series([random.choice("eesh") for _ in range(interactions.height)]))
+    shown, earlier = pl.col("kind") == "s", pl.col("kind") == "h"
+    return rows.with_columns(
+        rating=pl.when(~shown).then("rating"),
+        label=pl.when(shown).then(pl.lit(0, pl.Int8)).when(~earlier).then("label"),
+        timestamp=pl.when(earlier).then(pl.col("timestamp")).otherwise(pl.col("timestamp") + 10),
+    ).drop("kind")
+
+
+@given(interaction_tables(), st.integers(min_value=0, max_value=3), st.randoms(use_true_random=False))
+def test_samples_of_impressions_agree_with_a_loop_over_the_log(interactions, min_history, random):
+    rows = marked(interactions, random).sort("timestamp", "user_id", "item_id")
+    events = [row for row in rows.rows(named=True) if row["rating"] is not None]
+    expected = []
+    for row in rows.filter(pl.col("label").is_not_null()).rows(named=True):
+        own = [other for other in events if other["user_id"] == row["user_id"]]
+        history = [other for other in own if other["timestamp"] < row["timestamp"]]
+        same = [other["item_id"] for other in own if other["timestamp"] == row["timestamp"]]
+        item = row["item_id"] if row["rating"] is not None else min(same, default=None)
+        if len(history) >= min_history:
+            expected.append((row["user_id"], row["item_id"], row["timestamp"], row["label"], len(history), item))
+    if not expected:
+        with pytest.raises(ValueError, match=r"history\.min_history"):
+            build_impression_samples(rows, ITEMS, USERS, min_history)
+        return
+    sequences = build_sequences(rows, ITEMS, USERS)
+    assert len(sequences.rating) == len(events)
+    samples = build_impression_samples(rows, ITEMS, USERS, min_history)
+    assert samples.schema == build_samples(sequences, 0).schema if len(events) else True
+    assert samples["row"].to_list() == list(range(len(expected)))
+    items = ITEMS["item_id"]
+    found = zip(
+        USERS["user_id"].gather(samples["user_index"]),
+        items.gather(samples["item_index"]),
+        samples["timestamp"],
+        samples["label"],
+        (samples["history_end"].to_numpy() - sequences.offsets[samples["user_index"]]).tolist(),
+        (None if event is None else items[int(sequences.item_index[event])] for event in samples["event"]),
+        strict=True,
+    )
+    assert list(found) == expected
+
+
+@given(interaction_tables())
+def test_a_log_without_impressions_has_the_samples_that_it_always_had(interactions):
+    plain = log_of(interactions)
+    assert build_impression_samples(interactions, ITEMS, USERS, 0).equals(plain.samples)
+
+
+@given(
+    st.lists(st.integers(-20, 20), min_size=1, max_size=30),
+    st.sampled_from([0.1, 0.5, 1, 3]),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_ratings_on_a_grid_of_the_step_have_a_level_each(steps, step, kind):
+    ratings = (np.array(steps) * step).astype(kind)
+    levels = rating_levels(ratings, ratings, RatingStep(step=step))
+    assert (levels.astype(int) == np.array(steps) - min(steps)).all()
+
+
+def test_too_fine_a_step_is_refused():
+    with pytest.raises(ValueError, match=r"rating_levels\.step 0\.01 makes 1001 levels, at most 256 .* a larger step"):
+        rating_levels(np.array([0.0, 10.0]), np.array([0.0, 10.0]), RatingStep(step=0.01))
 
 
 def test_each_user_loses_min_history_rows_even_where_events_tie():

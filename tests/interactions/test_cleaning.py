@@ -10,16 +10,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from reclora_kedro.interactions.cleaning import (
-    IngestionConfig,
-    ItemColumns,
     ReportRow,
-    TextField,
-    UserColumns,
+    add_item_texts,
     clean_interactions,
     describe_items,
     describe_users,
     k_core,
 )
+from reclora_kedro.interactions.config import IngestionConfig, ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.interactions.schema import Interactions, Items, Users
 
 SETTINGS: dict[str, Any] = {
@@ -215,6 +213,7 @@ class TestItems:
         assert counts(report) == {
             "raw items": 5,
             "item rows without an id": 1,
+            "item rows with HTML": 0,
             "repeated item rows": 1,
             "items without a row": 1,
             "items with an empty title": 1,
@@ -243,6 +242,30 @@ class TestItems:
             (8, None, None, None),
             (9, "Action", None, "2001"),
         ]
+
+    @pytest.mark.parametrize("as_table", [lambda frame: frame, pl.DataFrame.to_pandas])
+    def test_lists_of_texts(self, as_table: Any) -> None:
+        table = pl.DataFrame(
+            {"i": [7, 8, 9], "name": ["a", "b", "c"], "tags": [["Home &amp; Garden", " ", "x"], [], None]}
+        )
+        fields = [{"name": "tags", "column": "tags", "values": {"x": "Box"}}]
+        items, _ = describe_items(as_table(table), self.log, item_columns(fields=fields))
+        assert items["tags"].to_list() == ["Home & Garden, Box", None, None]
+
+    def test_html_is_read_and_counted_by_row(self) -> None:
+        table = pl.DataFrame(
+            {
+                "i": [7, 8, 9],
+                "name": ["Net &amp; Web, The", "<br />", "c"],
+                "tags": ["a &lt; b;<b>c</b>", "x", "y & z"],
+                "unused": "&amp;",
+            }
+        )
+        fields = [{"name": "tags", "column": "tags", "separator": ";"}]
+        items, report = describe_items(table, self.log, item_columns(fields=fields))
+        assert items["title"].to_list() == ["The Net & Web", "Unknown title", "c"]
+        assert counts(report)["item rows with HTML"] == 2
+        assert counts(report)["items with an empty title"] == 1
 
     def test_coded_values_become_words(self) -> None:
         table = pl.DataFrame(
@@ -287,6 +310,40 @@ class TestItems:
             describe_items(pl.DataFrame({"i": ids, "name": ["a", "b"]}), self.log, item_columns())
 
 
+class TestItemTexts:
+    items = pl.DataFrame({"item_id": [7, 8, 9], "title": ["a", "b", "c"]})
+    columns = ItemTextColumns(item_id="id", fields=[TextField(name="description", column="plot")])
+
+    def test_join_the_items_by_id(self) -> None:
+        table = pd.DataFrame({"id": [9.0, 7.0, None, 7.0, 5.0], "plot": [" ", "A &amp; B", "x", "second", "none's"]})
+        items, report = add_item_texts(self.items, table, self.columns)
+        assert Items.validate(items, lazy=True).rows() == [(7, "a", "A & B"), (8, "b", None), (9, "c", None)]
+        assert counts(report) == {
+            "raw item texts": 5,
+            "item text rows without an id": 1,
+            "repeated item text rows": 1,
+            "item text rows with HTML": 1,
+            "items without item texts": 1,
+        }
+
+    def test_no_second_table(self) -> None:
+        assert add_item_texts(self.items, None, None) == (self.items, [])
+
+    def test_columns_without_a_table_stop(self) -> None:
+        with pytest.raises(ValueError, match=r"`ingestion.item_texts` to null"):
+            add_item_texts(self.items, None, self.columns)
+
+    @pytest.mark.parametrize("ids", [["7"], [70]])
+    def test_ids_that_never_meet_the_items_stop(self, ids: list) -> None:
+        with pytest.raises(ValueError, match=r"occurs in raw_item_texts: .*`ingestion.item_texts.item_id`"):
+            add_item_texts(self.items, pl.DataFrame({"id": ids, "plot": "x"}), self.columns)
+
+    def test_a_field_of_both_tables_is_refused(self) -> None:
+        items = {**SETTINGS["items"], "fields": [{"name": "description", "column": "d"}]}
+        with pytest.raises(ValidationError, match=r"\['description'\] occur twice"):
+            config(items=items, item_texts=self.columns.model_dump())
+
+
 class TestUsers:
     log, _ = clean_interactions(raw_log([(1, 7, 4, 100), (3, 9, 4, 101)]), config())
     columns = UserColumns(user_id="u", fields=[TextField(name="age", column="years")])
@@ -298,6 +355,7 @@ class TestUsers:
         assert counts(report) == {
             "raw users": 3,
             "user rows without an id": 0,
+            "user rows with HTML": 0,
             "repeated user rows": 1,
             "users without an interaction": 1,
             "users without a profile": 1,

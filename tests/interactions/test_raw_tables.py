@@ -58,9 +58,24 @@ def test_missing_column_names_table_column_found_and_parameter() -> None:
 
 def test_numbers() -> None:
     assert raw(r=[1, None]).numbers("r", "p").to_list() == [1.0, None]
+    assert raw(r=[True, False, None]).numbers("r", "p").to_list() == [1.0, 0.0, None]
     assert raw(r=[0.5, float("nan")]).numbers("r", "p").to_list() == [0.5, None]
     with pytest.raises(ValueError, match=r"'r' of raw_interactions is of type String \(row 3 holds 'good'\)"):
         raw(r=[None, "4.5", "good"]).numbers("r", "p")
+
+
+def test_lists() -> None:
+    assert raw(t=["a| b |", "", None]).lists("t", "p", "|").to_list() == [["a", "b"], None, None]
+    values = [["a ", "", "b\nc"], [], None, [None]]
+    assert raw(t=values).lists("t", "p", None).to_list() == [["a", "b c"], [], None, []]
+    assert raw(t=[[1, 2]]).lists("t", "p", None).to_list() == [["1", "2"]]
+    for unfit in (["a"], [[["a"]]], [1]):
+        with pytest.raises(ValueError, match=r"'t' of raw_interactions.*lists of texts, or text with a `separator`"):
+            raw(t=unfit).lists("t", "p", None)
+    with pytest.raises(ValueError, match=r"one of lists takes no `separator`"):
+        raw(t=[["a"]]).lists("t", "p", "|")
+    with pytest.raises(ValueError, match=r"List\(String\) \(row 1 holds \['a'\]\)"):
+        raw(t=[["a"]]).texts("t", "p")
 
 
 def test_flags() -> None:

@@ -25,6 +25,8 @@ USERS = pl.DataFrame({"user_id": [1, 2], "age": ["24", None]})
 
 def test_canonical_tables_pass() -> None:
     assert Interactions.validate(LOG, lazy=True).equals(LOG)
+    shown = LOG.with_columns(rating=pl.Series([None, 2.5, 1.0]), label=pl.Series([0, None, 0], dtype=pl.Int8))
+    assert Interactions.validate(shown, lazy=True).equals(shown)
     assert Items.validate(ITEMS, lazy=True).equals(ITEMS)
     assert Users.validate(USERS, lazy=True).equals(USERS)
     assert Users.validate(USERS.select("user_id"), lazy=True).width == 1
@@ -37,12 +39,23 @@ def test_canonical_tables_pass() -> None:
         (LOG.with_columns(extra=1), "extra"),
         (LOG.with_columns(pl.col("user_id").cast(pl.Float64)), "Int64 or String"),
         (LOG.with_columns(rating=pl.lit(None, pl.Float64)), "rating"),
+        (LOG.with_columns(rating=None, label=pl.lit(None, pl.Int8)).cast({"rating": pl.Float64}), "without a rating"),
         (LOG.with_columns(timestamp=pl.lit(0)), "timestamp"),
         (LOG.with_columns(label=pl.lit(2, pl.Int8)), "label"),
         (LOG.reverse(), "not unique and sorted"),
         (pl.concat([LOG, LOG.tail(1)]), "not unique and sorted"),
     ],
-    ids=["missing", "extra", "id type", "null", "timestamp", "label", "unsorted", "repeated"],
+    ids=[
+        "missing",
+        "extra",
+        "id type",
+        "liked without a rating",
+        "neither rating nor label",
+        "timestamp",
+        "label",
+        "unsorted",
+        "repeated",
+    ],
 )
 def test_interactions_refuses(broken: pl.DataFrame, named: str) -> None:
     with pytest.raises(SchemaErrors, match=named):

@@ -2,13 +2,20 @@
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
 
 from ingestion_run import counts, dropped, run_ingestion
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import build_log
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.histories.splits import SplitConfig, assign_splits
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -28,6 +35,12 @@ def project(tmp_path, monkeypatch):
 def write(path, lines, encoding="utf-8"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+
+
+def history_config(environment):
+    return HistoryConfig(
+        **OmegaConfigLoader(str(ROOT / "conf"), env=environment, **CONFIG_LOADER_ARGS)["parameters"]["history"]
+    )
 
 
 def write_json_lines(path, records):
@@ -244,6 +257,140 @@ def test_the_real_amazon_beauty(project):
     assert not dropped(catalog)
 
 
+def mind_behaviors():
+    """Lines of behaviors.tsv: six users whose clicks before the log are listed in each, eight impressions each."""
+    lines = []
+    for user in range(6):
+        clicked_before = " ".join(f"N{item}" for item in range(user, user + 6)) if user else ""
+        for place in range(8):
+            shown = [f"N{(user + place * 3 + step) % 20}-{int(step == place % 3)}" for step in range(3)]
+            time = f"11/{11 + place}/2019 {user + 1}:05:58 {'AM' if place % 2 else 'PM'}"
+            lines.append("\t".join([str(len(lines) + 1), f"U{user}", time, clicked_before, " ".join(shown)]))
+    return lines
+
+
+def mind_news():
+    """Lines of news.tsv."""
+    lines = [
+        ["N0", "sports", "golf", 'A "Hole" in one &amp; none', "", "https://x.example/0", "[]", "[]"],
+        [
+            "N1",
+            "news",
+            "weather",
+            "Rain, again",
+            "It rains,\u2028says a man.",
+            "https://x.example/1",
+            '[{"Label": "x"}]',
+            "[]",
+        ],
+    ]
+    lines += [[f"N{item}", "news", "world", f"Item {item}", "Words.", "", "[]", "[]"] for item in range(2, 20)]
+    return ["\t".join(line) for line in lines]
+
+
+def test_mind(project):
+    folder = project / "data/01_raw/mind"
+    write(folder / "behaviors.tsv", mind_behaviors())
+    write(folder / "news.tsv", mind_news())
+
+    catalog = run_ingestion(ROOT / "conf", "mind")
+
+    interactions, items, users = (catalog.load(name) for name in ("interactions", "items", "users"))
+    assert counts(catalog)["raw interactions"] == 6 * 8 * 3
+    assert counts(catalog)["events of starting histories"] == 5 * 6
+    assert counts(catalog)["positives"] == 6 * 8
+    assert counts(catalog)["item rows with HTML"] == 1
+    assert not dropped(catalog)
+    first = 1_573_491_958  # 11/11/2019 5:05:58 PM
+    of_one = interactions.filter(user_id="U4").head(9).drop("user_id")
+    assert of_one.rows() == [
+        *((f"N{4 + place}", 1.0, first - 6 + place, None) for place in range(6)),
+        ("N4", 1.0, first, 1),
+        ("N5", None, first, 0),
+        ("N6", None, first, 0),
+    ]
+    assert items.columns == ["item_id", "title", "category", "subcategory", "description"]
+    assert items.filter(pl.col("item_id").is_in(["N0", "N1"])).rows() == [
+        ("N0", 'A "Hole" in one & none', "sports", "golf", None),
+        ("N1", "Rain, again", "news", "weather", "It rains, says a man."),
+    ]
+    assert users["user_id"].to_list() == [f"U{user}" for user in range(6)]
+
+    log = build_log(interactions, items, users, history_config("mind"))
+    assert len(log.sequences.label) == 5 * 6 + 6 * 8
+    impressions = log.samples.group_by("user_index", "timestamp", "history_end", "split").agg(pl.col("label").sum())
+    assert impressions["label"].to_list() == [1] * impressions.height
+    assert impressions.height == 5 * 8 + 3  # U0 has five earlier clicks at its sixth impression
+    assert log.samples.height == 3 * impressions.height
+
+
+def amazon_review(user, item, rating, seconds, release):
+    if release == 2018:
+        return {
+            "overall": rating,
+            "vote": "2",
+            "verified": True,
+            "reviewTime": "09 9, 2001",
+            "reviewerID": user,
+            "asin": item,
+            "style": {"Size:": " Large"},
+            "reviewText": "Fine &amp; good",
+            "unixReviewTime": seconds,
+        }
+    return {
+        "rating": rating,
+        "title": "Fine",
+        "text": "Good<br />",
+        "images": [{"small_image_url": "https://x.example/1.jpg"}],
+        "asin": f"{item}-blue",
+        "parent_asin": item,
+        "user_id": user,
+        "timestamp": seconds * 1_000 + 923,
+        "helpful_vote": 0,
+        "verified_purchase": True,
+    }
+
+
+def amazon_product(item, title, brand, categories, description, release):
+    names = ("asin", "brand", "category") if release == 2018 else ("parent_asin", "store", "categories")
+    product = dict(zip(names, (item, brand, categories), strict=True)) | {"title": title, "description": description}
+    if release == 2018:
+        return product | {"feature": [], "rank": "5 in Beauty", "price": "$5.00", "details": {}, "also_buy": []}
+    return product | {"main_category": "All Beauty", "features": ["Soft"], "price": None, "details": {"Size": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("environment", "release", "ending"),
+    [("amazon-reviews", 2023, "jsonl.gz"), ("amazon-reviews-2018", 2018, "json.gz")],
+)
+def test_amazon_reviews(project, environment, release, ending):
+    folder = project / "data/01_raw" / environment
+    reviews = [("A1", "B01", 5.0, 1_000_000_000), ("A1", "B02", 3.0, 1_000_086_400), ("A2", "B01", 4.0, 999_993_600)]
+    products = [
+        ("B01", "Soap &amp; Brush &#39;X&#39;", "Acme", ["Home & Kitchen", "Bath"], ["Clean.<br>", "", "<b>Soft</b>."]),
+        ("B02", "Comb", None, [], []),
+        ("B01", "Again", "Acme", None, None),
+    ]
+    write_json_lines(folder / f"All_Beauty.{ending}", [amazon_review(*review, release) for review in reviews])
+    write_json_lines(folder / f"meta_All_Beauty.{ending}", [amazon_product(*product, release) for product in products])
+
+    catalog = run_ingestion(ROOT / "conf", environment)
+
+    assert catalog.load("interactions").rows() == [
+        ("A2", "B01", 4.0, 999_993_600, 1),
+        ("A1", "B01", 5.0, 1_000_000_000, 1),
+        ("A1", "B02", 3.0, 1_000_086_400, 0),
+    ]
+    items = catalog.load("items")
+    category = () if release == 2018 else ("All Beauty",)
+    assert items.rows() == [
+        ("B01", "Soap & Brush 'X'", "Acme", *category, "Home & Kitchen, Bath", "Clean. Soft."),
+        ("B02", "Comb", None, *category, None, None),
+    ]
+    assert counts(catalog)["item rows with HTML"] == 1
+    assert dropped(catalog) == {"repeated item rows": 1}
+
+
 def test_the_template_of_your_data(project):
     folder = project / "data/01_raw/your-data"
     write(folder / "interactions.csv", ["user_id,item_id,rating,timestamp", "1,7,4,1000000000", "2,8,,1000000001"])
@@ -256,3 +403,39 @@ def test_the_template_of_your_data(project):
     assert catalog.load("items").rows() == [(7, "Alien, Again", "Horror, Sci-Fi"), (8, "Brazil", None)]
     assert catalog.load("users").rows() == [(1, "24", "United Kingdom")]
     assert dropped(catalog) == {"missing rating": 1, "users without an interaction": 1}
+
+
+LOGS_OF_OTHER_KINDS = {
+    "positives only": (["user_id,item_id,timestamp", "1,7,100", "1,8,101"], {}, [1, 1]),
+    "clicked": (["user_id,item_id,clicked,timestamp", "1,7,1,100", "1,8,0,101"], {"clicked": "clicked"}, [1, 0]),
+    "impressions": (
+        ["user_id,item_id,timestamp", "1,7-1 8-0,100"],
+        {"impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"}},
+        [1, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LOGS_OF_OTHER_KINDS)
+def test_the_template_of_your_data_for_logs_of_other_kinds(project, kind):
+    lines, columns, labels = LOGS_OF_OTHER_KINDS[kind]
+    shutil.copytree(ROOT / "conf" / "base", "conf/base")
+    shutil.copytree(ROOT / "conf" / "your-data", "conf/your-data")
+    item_type = "Int64" if kind != "impressions" else "String"
+    parameters = yaml.safe_load(Path("conf/your-data/parameters.yml").read_text())
+    parameters["ingestion"]["interactions"] |= {"rating": None} | columns
+    parameters["ingestion"]["users"] = None
+    Path("conf/your-data/parameters.yml").write_text(yaml.safe_dump(parameters))
+    template = Path("conf/your-data/catalog.yml").read_text()
+    template = template.replace("item_id: Int64", "item_id: str") if item_type == "String" else template
+    Path("conf/your-data/catalog.yml").write_text(template.replace("polars_type:Int64", f"polars_type:{item_type}"))
+    folder = project / "data/01_raw/your-data"
+    write(folder / "interactions.csv", lines)
+    write(folder / "items.csv", ["item_id,title,genres", "7,Alien,Horror|Sci-Fi", "8,Brazil,"])
+    write(folder / "users.csv", ["user_id,age,country"])
+
+    catalog = run_ingestion(Path("conf"), "your-data")
+
+    assert catalog.load("interactions")["label"].to_list() == labels
+    assert catalog.load("items")["title"].to_list() == ["Alien", "Brazil"]
+    assert not dropped(catalog)

@@ -194,6 +194,18 @@ def test_any_title_becomes_one_line(project: Path) -> None:
     assert dict(catalog.load("items").rows()) == {item: expected for item, (_, expected) in titles.items()}
 
 
+def test_texts_of_a_second_table_join_the_items(project: Path) -> None:
+    texts = csv("texts.csv", film=[127, 5_000], plot=["A family &amp; a feud.", "None of these"])
+    columns = {"item_id": "film", "fields": [{"name": "description", "column": "plot"}]}
+    catalog = ingest({"raw_item_texts": texts}, {"item_texts": columns})
+    items = catalog.load("items")
+    assert items.columns == ["item_id", "title", "genres", "description"]
+    assert items.drop_nulls("description").rows() == [
+        (127, "The Godfather (1972)", "Action, Crime, Drama", "A family & a feud.")
+    ]
+    assert counts(catalog)["items without item texts"] == 1_681
+
+
 HEADER = "user_id,movie_id,rating,timestamp"
 TYPED = {"dtype": {"user_id": "Int64", "movie_id": "Int64", "rating": "Float64", "timestamp": "Int64"}}
 READERS = {
@@ -262,11 +274,31 @@ def test_faulty_data_stops_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
+    ("columns", "refusal"),
+    [
+        ({"item_id": "plots"}, "raw_item_texts has no column 'plots'"),
+        ({"fields": [{"name": "plot", "column": "plots"}]}, r"no column 'plots'.*item_texts.fields \(field plot\)"),
+        ({}, "No item_id of raw_interactions occurs in raw_item_texts"),
+    ],
+)
+def test_faulty_item_texts_stop_before_anything_is_written(
+    project: Path, columns: dict[str, Any], refusal: str
+) -> None:
+    texts = csv("texts.csv", film=[10_000], plot=["x"])
+    sound = {"item_id": "film", "fields": [{"name": "plot", "column": "plot"}]}
+    with pytest.raises(ValueError, match=refusal):
+        ingest({"raw_item_texts": texts}, {"item_texts": sound | columns})
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
     ("typo", "named"),
     [
         ({"kcore": 5}, "kcore"),
         ({"items": {"tittle": "name"}}, "items.tittle"),
         ({"label_threshold": "four"}, "label_threshold"),
+        ({"interactions": {"clicked": "click"}}, "rating and clicked exclude one another"),
+        ({"item_texts": {"item_id": "id", "fields": [{"name": "genres", "column": "x"}]}}, "occur twice"),
     ],
 )
 def test_parameter_typo_stops_before_any_node(project: Path, typo: dict[str, Any], named: str) -> None:

@@ -5,7 +5,7 @@ from pydantic import Field
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import Ties
+from reclora_kedro.histories.sequences import RatingLevels, Ties
 from reclora_kedro.histories.splits import PromptRowsConfig, SplitConfig
 from reclora_kedro.parameters import Block
 
@@ -18,8 +18,8 @@ class HistoryConfig(Block):
     )
     min_history: int = Field(ge=1, description="earlier events that a row needs to be a sample")
     ties: Ties = Field(description="strict: a history ends before its row's second; order: before the row")
-    rating_levels: int | None = Field(
-        ge=2, le=256, description="levels that the lens tells ratings apart by, quantiles; null: each rating is one"
+    rating_levels: RatingLevels = Field(
+        description="levels that the lens tells ratings apart by: quantiles, a step, or null: each rating is one"
     )
     split: SplitConfig
     negatives: NegativesConfig

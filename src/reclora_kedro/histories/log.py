@@ -13,8 +13,14 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.negatives import add_negatives
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences, quantile_levels
-from reclora_kedro.histories.splits import assign_splits, require_classes_in_splits
+from reclora_kedro.histories.sequences import (
+    Sequences,
+    build_impression_samples,
+    build_samples,
+    build_sequences,
+    rating_levels,
+)
+from reclora_kedro.histories.splits import assign_splits, assign_splits_by_moment, require_classes_in_splits
 
 
 @dataclass(frozen=True)
@@ -144,14 +150,31 @@ def build_log(
 
     Raises:
         MismatchError: the tables are of different runs.
-        ValueError: the log is too short, or a split holds one class.
+        ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
     """
-    sequences = build_sequences(interactions, items, users, rank_ratings=config.rating_levels is None)
-    samples = assign_splits(build_samples(sequences, config.min_history, config.ties), config.split)
-    if config.rating_levels is not None:
-        learned_from = sequences.rating[samples.filter(pl.col("split") == "train")["event"].to_numpy()]
-        levels = quantile_levels(sequences.rating, learned_from, config.rating_levels)
-        sequences = replace(sequences, rating_level=levels)
+    sequences = build_sequences(interactions, items, users, rank_ratings=False)
+    if interactions["rating"].null_count() or interactions["label"].null_count():
+        _require_settings_for_impressions(interactions, config)
+        samples = build_impression_samples(interactions, items, users, config.min_history)
+        samples = assign_splits_by_moment(samples, config.split)
+    else:
+        samples = assign_splits(build_samples(sequences, config.min_history, config.ties), config.split)
+    training_events = samples.filter(pl.col("split") == "train")["event"].drop_nulls().to_numpy()
+    levels = rating_levels(sequences.rating, sequences.rating[training_events], config.rating_levels)
     samples = add_negatives(samples, sequences, config.negatives, config.seed)
     require_classes_in_splits(samples)
-    return InteractionLog(items, users, sequences, samples)
+    return InteractionLog(items, users, replace(sequences, rating_level=levels), samples)
+
+
+def _require_settings_for_impressions(interactions: pl.DataFrame, config: HistoryConfig) -> None:
+    if config.ties != "strict":
+        raise ValueError(
+            f"history.ties is {config.ties!r}, but the log holds impressions or starting histories, whose samples of "
+            "one moment share their history: a click of the moment itself would give the label away. Set it to strict."
+        )
+    not_clicked = interactions["rating"].null_count()
+    if config.negatives.kind != "none" and not_clicked:
+        raise ValueError(
+            f"history.negatives.kind is {config.negatives.kind!r}, but the log has {not_clicked} impressions that were "
+            "not clicked, which are its negatives. Set it to none."
+        )

@@ -7,7 +7,7 @@ from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import user_of_events
-from reclora_kedro.interactions.schema import field_names
+from reclora_kedro.interactions.schema import category_names
 
 COLUMNS = {
     "item_like_rate": "share of likes among the item's ratings",
@@ -57,10 +57,10 @@ class RatingStatistics:
         """What the log says at each sample's moment about its user and its item; nothing later is read.
 
         Statistics of an item are over events of an earlier second, those of a user over the history; of both, over what
-        was known by then. Rates and means
-        are drawn towards one half, as if a few ratings had been there before, so that a single like counts little.
-        Users are lenient who like what few others do; the leniency to such items is 0 where no past item shares a
-        field value with the target.
+        was known by then. An impression that was not clicked is no event, so that of impressions clicks alone count.
+        Rates and means are drawn towards one half, as if a few ratings had been there before, so that a single like
+        counts little. Users are lenient who like what few others do; the leniency to such items is 0 where no past item
+        shares a field value with the target.
 
         Args:
             samples: with user_index, item_index, timestamp, and history_end.
@@ -193,7 +193,7 @@ class _TimeLog:
 
 def _field_values(items: pl.DataFrame) -> sparse.csr_array:
     """One row per item, of length 1 where it has fields: which values they hold."""
-    fields = items.select(field_names(items))
+    fields = items.select(category_names(items))
     values = [
         [(field, value.strip()) for field, text in row.items() if text is not None for value in str(text).split(",")]
         for row in fields.iter_rows(named=True)

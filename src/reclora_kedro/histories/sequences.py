@@ -1,14 +1,27 @@
 """Each user's events stored once as flat arrays, and the samples that point into them."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
+from pydantic import Field
 
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.parameters import Block
 
 Ties = Literal["strict", "order"]
+MOST_LEVELS = 256  # a level is stored as 8 bits
+
+
+class RatingStep(Block):
+    """Levels of ratings that are a fixed step apart."""
+
+    step: float = Field(gt=0, description="distance between two levels; a rating has the level nearest to it")
+
+
+RatingLevels = Annotated[int, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
+"""Quantiles of the training ratings, so many; or levels a step apart; or each rating a level of its own."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +34,7 @@ class Sequences:
         offsets: int64, shape (users + 1,).
         item_index: int32, shape (events,): row of the item in the canonical items.
         rating: float32, shape (events,): as the log has it.
-        rating_level: uint8, shape (events,): rank of the rating among the log's distinct ratings, from 0, or its place
-            between quantiles, see `quantile_levels`.
+        rating_level: uint8, shape (events,): see `rating_levels`.
         label: int8, shape (events,): 1 = liked.
         timestamp: int64, shape (events,): seconds since the epoch.
     """
@@ -40,7 +52,8 @@ def build_sequences(
 ) -> Sequences:
     """Sequences of the canonical log; the order of its rows does not matter.
 
-    Without `rank_ratings` all rating levels are 0.
+    Rows without a rating, which were shown and not clicked, are left out; an event without a label is a like. Levels
+    rank all ratings of the log; without `rank_ratings` they are 0.
 
     Raises:
         MismatchError: the log names a user or an item that its table lacks.
@@ -55,19 +68,15 @@ def build_sequences(
         >>> sequences.offsets, sequences.item_index, sequences.rating_level
         (array([0, 1, 3]), array([1, 0, 1], dtype=int32), array([2, 0, 1], dtype=uint8))
     """
-    events = interactions
-    for entity, table in (("user", users), ("item", items)):
-        index = table.select(f"{entity}_id", pl.int_range(pl.len(), dtype=pl.Int32).alias(f"{entity}_index"))
-        events = events.join(index, on=f"{entity}_id", how="left")
-        _require_known(events, entity)
-    events = events.sort("user_index", "timestamp", "item_index")
+    events = _indexed(interactions, items, users).drop_nulls("rating")
+    ratings = events["rating"].to_numpy()
     counts = np.bincount(events["user_index"].to_numpy(), minlength=users.height)
     return Sequences(
         offsets=np.concatenate([[0], counts.cumsum()]),
         item_index=events["item_index"].to_numpy(),
         rating=events["rating"].cast(pl.Float32).to_numpy(),
-        rating_level=_rank(events["rating"]) if rank_ratings else np.zeros(events.height, dtype=np.uint8),
-        label=events["label"].cast(pl.Int8).to_numpy(),
+        rating_level=rating_levels(ratings, ratings, None) if rank_ratings else np.zeros(len(ratings), dtype=np.uint8),
+        label=events["label"].cast(pl.Int8).fill_null(1).to_numpy(),
         timestamp=events["timestamp"].to_numpy(),
     )
 
@@ -120,15 +129,99 @@ def user_of_events(offsets: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
 
 
-def quantile_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: int) -> np.ndarray:
-    """Levels of ratings, uint8, about as many training ratings in each; equal ratings share one.
+def build_impression_samples(
+    interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, min_history: int
+) -> pl.DataFrame:
+    """Samples of a log with rows that are no events or no samples; in (timestamp, user, item) order.
+
+    The samples of one user and second, such as those of an impression, share their history: the events of earlier
+    seconds, at least `min_history` of them. A row that was not clicked is no event of its own; as drawn negatives do,
+    it has the `event` of a click of the same moment, or null where there was none.
+
+    Returns:
+        The columns of `build_samples`, with the flat event indices of `build_sequences`.
+
+    Raises:
+        ValueError: no row has that many earlier events.
 
     Examples:
-        >>> quantile_levels(np.array([1.2, 7.35, 9.9]), np.array([1.0, 7.0, 7.3, 8.0]), levels=2)
-        array([0, 1, 1], dtype=uint8)
+        >>> log = pl.DataFrame({
+        ...     "user_id": [7, 7, 7], "item_id": [1, 1, 2], "rating": [1.0, None, 1.0], "timestamp": [5, 6, 6],
+        ...     "label": [None, 0, 1],
+        ... })
+        >>> tables = pl.DataFrame({"item_id": [1, 2]}), pl.DataFrame({"user_id": [7]})
+        >>> build_impression_samples(log, *tables, min_history=1).select("item_index", "event", "history_end").rows()
+        [(0, 1, 1), (1, 1, 1)]
     """
-    edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
+    is_event, moment = pl.col("rating").is_not_null(), ("user_index", "timestamp")
+    earlier = is_event.cast(pl.Int64).cum_sum() - is_event.cast(pl.Int64)
+    rows = (
+        _indexed(interactions, items, users)
+        .with_columns(earlier=earlier, event=pl.when(is_event).then(earlier))
+        .with_columns(
+            history_end=pl.col("earlier").first().over(moment),
+            history_start=pl.col("earlier").first().over("user_index"),
+            event=pl.col("event").fill_null(pl.col("event").min().over(moment)),
+        )
+        .filter(pl.col("label").is_not_null())
+    )
+    length = pl.col("history_end") - pl.col("history_start")
+    samples = rows.filter(length >= min_history)
+    if samples.is_empty():
+        raise ValueError(
+            f"history.min_history is {min_history}, but none of the {rows.height} interactions has that many earlier "
+            f"events of its user (at most {rows.select(length.max()).item() or 0}): lower it"
+        )
+    return (
+        samples.select("user_index", "item_index", pl.col("label").cast(pl.Int8), "timestamp", "event", "history_end")
+        .sort("timestamp", "user_index", "item_index")
+        .with_row_index("row")
+    )
+
+
+def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: RatingLevels) -> np.ndarray:
+    """Levels of ratings, uint8, from 0; which ones there are depends on the training ratings alone.
+
+    Args:
+        rating: ratings; one that is beyond the training ratings has their first or last level.
+        training_ratings: ratings to learn from.
+        levels: None: each training rating is one; a number: so many quantiles, about as many training ratings in
+            each; a step: its multiples, each of which takes the ratings nearest to it.
+
+    Raises:
+        ValueError: there would be over 256 levels.
+
+    Examples:
+        >>> rating_levels(np.array([1.2, 7.35, 9.9]), np.array([1.0, 7.0, 7.3, 8.0]), levels=2)
+        array([0, 1, 1], dtype=uint8)
+        >>> rating_levels(np.array([0.5, 2.9, 9.9]), np.array([1.0, 4.0]), levels=RatingStep(step=0.5))
+        array([0, 4, 6], dtype=uint8)
+        >>> rating_levels(np.array([1.0, 4.0, 5.0]), np.array([4.0, 1.0, 5.0]), levels=None)
+        array([0, 1, 2], dtype=uint8)
+    """
+    if not len(training_ratings):
+        return np.zeros(len(rating), dtype=np.uint8)
+    if isinstance(levels, RatingStep):
+        low, high = (round(float(end) / levels.step) for end in (training_ratings.min(), training_ratings.max()))
+        _require_few(high - low + 1, f"history.rating_levels.step {levels.step:g} makes", "levels", "a larger step")
+        edges = (np.arange(low, high) + 0.5) * levels.step
+    elif levels is None:
+        values = np.unique(training_ratings)
+        _require_few(len(values), "interactions.rating has", "distinct values", "a number, such as 10, or a step")
+        edges = values[1:]
+    else:
+        edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
     return np.searchsorted(edges, rating, side="right").astype(np.uint8)
+
+
+def _indexed(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
+    """The log with user_index and item_index, in (user, timestamp, item) order."""
+    rows = interactions
+    for entity, table in (("user", users), ("item", items)):
+        index = table.select(f"{entity}_id", pl.int_range(pl.len(), dtype=pl.Int32).alias(f"{entity}_index"))
+        rows = rows.join(index, on=f"{entity}_id", how="left")
+        _require_known(rows, entity)
+    return rows.sort("user_index", "timestamp", "item_index")
 
 
 def _require_known(events: pl.DataFrame, entity: str) -> None:
@@ -142,11 +235,9 @@ def _require_known(events: pl.DataFrame, entity: str) -> None:
         )
 
 
-def _rank(rating: pl.Series) -> np.ndarray:
-    levels = rating.n_unique()
-    if levels > 256:
+def _require_few(levels: int, found: str, of_what: str, remedy: str) -> None:
+    if levels > MOST_LEVELS:
         raise ValueError(
-            f"interactions.rating has {levels} distinct values, at most 256 can be levels of their own: set "
-            "history.rating_levels to a number, such as 10"
+            f"{found} {levels} {of_what}, at most {MOST_LEVELS} can be levels of their own: set history.rating_levels "
+            f"to {remedy}"
         )
-    return (rating.rank("dense") - 1).cast(pl.UInt8).to_numpy()

@@ -70,6 +70,23 @@ def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
     return samples.with_columns(split.alias("split"))
 
 
+def assign_splits_by_moment(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
+    """The samples with their `split`, the same one for all of a user and second, such as those of an impression.
+
+    As `assign_splits`, but shares and places are of moments rather than of rows: `per_user_last_out` takes each user's
+    last moment to test.
+
+    Examples:
+        >>> samples = pl.DataFrame({"user_index": 0, "timestamp": [1, 2, 2, 3, 3], "label": 0})
+        >>> config = SplitConfig(kind="per_user_last_out", train=0.6, validation=0.2)
+        >>> assign_splits_by_moment(samples, config)["split"].to_list()
+        ['train', 'validation', 'validation', 'test', 'test']
+    """
+    moment = ("user_index", "timestamp")
+    splits = assign_splits(samples.unique(moment, keep="first", maintain_order=True), config)
+    return samples.join(splits.select(*moment, "split"), on=moment, how="left", maintain_order="left")
+
+
 def require_classes_in_splits(samples: pl.DataFrame) -> None:
     """Refuse samples of which a split has one class only, or none at all.
 

@@ -1,14 +1,21 @@
 """From raw tables to the canonical log, items and users, with every row that was dropped or changed accounted for."""
 
-from collections import Counter
-from typing import Any, Literal, Self, TypedDict
+from typing import Any, TypedDict
 
 import polars as pl
-from pydantic import Field, model_validator
 
+from reclora_kedro.interactions.config import (
+    IngestionConfig,
+    InteractionColumns,
+    ItemColumns,
+    ItemTextColumns,
+    TextField,
+    UserColumns,
+)
+from reclora_kedro.interactions.html import read_html_columns
+from reclora_kedro.interactions.impressions import expand_impressions, starting_histories
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
-from reclora_kedro.interactions.schema import EVENT_KEY, comes_after_previous
-from reclora_kedro.parameters import Block
+from reclora_kedro.interactions.schema import EVENT_KEY, FREE_TEXT, comes_after_previous
 
 
 class ReportRow(TypedDict):
@@ -19,108 +26,15 @@ class ReportRow(TypedDict):
     rule: str
 
 
-class InteractionColumns(Block):
-    """Where raw_interactions keeps each canonical column."""
-
-    user_id: str = Field(description="column of the user's id")
-    item_id: str = Field(description="column of the item's id")
-    rating: str | None = Field(description="column of the rating; none: every row is a like, such as a purchase")
-    timestamp: str = Field(description="column of the time of the rating")
-    timestamp_format: str = Field(
-        pattern=r"^(unix_seconds|unix_milliseconds|.*%.*)$",
-        description="unix_seconds, unix_milliseconds, or a strptime format for text",
-    )
-
-
-class TextField(Block):
-    """One text field: a column of the raw table, or several indicator columns gathered under one name."""
-
-    name: str = Field(description="name of the field in the canonical table")
-    column: str | None = Field(default=None, description="column that holds the text")
-    separator: str | None = Field(default=None, min_length=1, description="what separates several values in it")
-    indicators: list[str] | None = Field(
-        default=None, min_length=1, description="0/1 columns; the field lists the names of those set"
-    )
-    values: dict[str, str] = Field(
-        default={}, description="what a coded value stands for, empty where for nothing; others stay as they are"
-    )
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.column is None) == (self.indicators is None):
-            raise ValueError(f"field {self.name!r} needs either a `column` or a list of `indicators`")
-        if self.indicators is not None and (self.separator is not None or self.values):
-            raise ValueError(f"field {self.name!r}: `separator` and `values` want a `column`, not `indicators`")
-        return self
-
-
-def _distinct_names(fields: list[TextField], taken: set[str]) -> None:
-    counts = Counter(field.name for field in fields)
-    repeated = sorted(name for name, count in counts.items() if count > 1 or name in taken)
-    if repeated:
-        raise ValueError(f"fields need names of their own, but {repeated} occur twice or name a fixed column")
-
-
-class ItemColumns(Block):
-    """Where raw_items keeps the id, the title and the text fields of an item."""
-
-    item_id: str = Field(description="column of the item's id")
-    title: str = Field(description="column of the title")
-    missing_title: str = Field(min_length=1, description="title of an item that has none")
-    trailing_articles: list[str] = Field(
-        description="articles moved from the end of a title to its front; none: titles stay as they are"
-    )
-    fields: list[TextField] = Field(description="text fields")
-
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        _distinct_names(self.fields, taken={"item_id", "title"})
-        return self
-
-
-class UserColumns(Block):
-    """Where raw_users keeps the id and the profile fields of a user."""
-
-    user_id: str = Field(description="column of the user's id")
-    fields: list[TextField] = Field(description="profile fields")
-
-    @model_validator(mode="after")
-    def _names(self) -> Self:
-        _distinct_names(self.fields, taken={"user_id"})
-        return self
-
-
-class IngestionConfig(Block):
-    """How raw tables become the canonical ones."""
-
-    interactions: InteractionColumns
-    items: ItemColumns
-    users: UserColumns | None = Field(description="none: the data has no user table")
-    rating_min: float = Field(description="lowest rating of the scale")
-    rating_max: float = Field(description="highest rating of the scale")
-    label_threshold: float = Field(description="a rating at or above it is a like")
-    duplicates: Literal["highest_rating", "lowest_rating"] = Field(
-        description="which of several rows with one user, item and timestamp is kept"
-    )
-    k_core: int = Field(ge=0, description="least interactions of a user and of an item; 0 or 1: off")
-
-    @model_validator(mode="after")
-    def _threshold_splits_the_scale(self) -> Self:
-        if not self.rating_min < self.label_threshold <= self.rating_max:
-            raise ValueError(
-                f"label_threshold {self.label_threshold:g} gives one class only on a scale from "
-                f"{self.rating_min:g} to {self.rating_max:g}: it must lie above rating_min, at most at rating_max"
-            )
-        return self
-
-
 def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[pl.DataFrame, list[ReportRow]]:
     """The canonical log, sorted by (timestamp, user_id, item_id), and what cleaning did to the raw one.
 
-    A raw row is dropped by the first rule that it breaks, so the dropped rows and the kept ones add up to the raw ones.
+    A raw row is dropped by the first rule that it breaks, so the dropped rows and the kept ones add up to the raw ones,
+    once lists of impressions are taken apart and starting histories are added.
 
     Returns:
-        user_id, item_id, rating, timestamp (seconds since the epoch), label (1 = liked); and the report.
+        user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
+        in a starting history); and the report.
 
     Raises:
         ValueError: a column is missing or unreadable, or no row is left.
@@ -155,30 +69,30 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
         >>> [(row["check"], row["rows"]) for row in report if row["rule"] == "dropped" and row["rows"]]
         [('rating outside 1 to 5', 1)]
     """
-    raw_log = _typed_log(as_polars(raw_interactions), config.interactions)
+    raw = RawColumns(as_polars(raw_interactions), "raw_interactions")
+    raw_log = _typed_log(raw, config.interactions)
     sound, faults = _drop_faulty(raw_log, config)
-    distinct, repeats = _drop_repeated(sound, config.duplicates)
-    core = k_core(distinct, config.k_core)
+    distinct, repeats = _drop_repeated(sound, config)
+    labelled, rule = _with_labels(distinct, config)
+    whole, additions = _with_starting_histories(labelled, raw, config.interactions)
+    log = k_core(whole, config.k_core)
     report = [
         ReportRow(check="raw interactions", rows=raw_log.height, rule="rows in"),
         *faults,
         repeats,
+        *additions,
         ReportRow(
             check="outside the k-core",
-            rows=distinct.height - core.height,
+            rows=whole.height - log.height,
             rule=f"dropped; k = {config.k_core}" if config.k_core > 1 else "off",
         ),
     ]
-    if core.is_empty():
-        raise ValueError(_nothing_left(report))
+    if log.is_empty():
+        raise ValueError(_nothing_left(report, config.interactions))
 
-    if config.interactions.rating:
-        liked, rule = pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
-    else:
-        liked, rule = pl.lit(True), "every row, as there are no ratings"
-    log = core.with_columns(label=liked.cast(pl.Int8))
-    positives = int(log["label"].sum())
-    share = f"label 1: {rule}; {positives / log.height:.1%} of the rows kept"
+    positives, labels = int(log["label"].sum()), log["label"].count()
+    kept = "impressions" if config.interactions.has_impressions else "rows"
+    share = f"label 1: {rule}; {positives / max(labels, 1):.1%} of the {kept} kept"
     report += [
         ReportRow(check="interactions", rows=log.height, rule="rows kept"),
         ReportRow(check="positives", rows=positives, rule=share),
@@ -210,7 +124,8 @@ def describe_items(
     """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
 
     Returns:
-        item_id, title, then the text fields, several values of one field separated by commas; and the report.
+        item_id, title, then the text fields, several values of one field separated by commas (by spaces in
+        `FREE_TEXT`); and the report.
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
@@ -228,7 +143,8 @@ def describe_items(
         >>> items.rows()
         [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama'), (3, 'Unknown title', None)]
     """
-    raw = RawColumns(as_polars(raw_items), "raw_items")
+    table, with_html = _read_html(raw_items, "item", [columns.title, *_columns_of(columns.fields)])
+    raw = RawColumns(table, "raw_items")
     title = raw.texts(columns.title, "ingestion.items.title")
     listed = pl.DataFrame(
         [
@@ -238,10 +154,11 @@ def describe_items(
         ]
     )
     known, report = _unique_rows(listed, "item_id", "item")
-    logged = _logged_ids(interactions, known, "item_id", "ingestion.items.item_id")
+    logged = _logged_ids(interactions, known, "raw_items", "ingestion.items.item_id")
     items = known.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
     unlisted = items.height - known.height
     report += [
+        with_html,
         ReportRow(check="items without a row", rows=unlisted, rule=f"kept as {columns.missing_title!r}"),
         ReportRow(
             check="items with an empty title",
@@ -251,6 +168,50 @@ def describe_items(
         ReportRow(check="items", rows=items.height, rule=f"rows kept; {logged.height:,} occur in the log"),
     ]
     return items.with_columns(pl.col("title").fill_null(columns.missing_title)), report
+
+
+def add_item_texts(
+    items: pl.DataFrame, raw_item_texts: Any, columns: ItemTextColumns | None
+) -> tuple[pl.DataFrame, list[ReportRow]]:
+    """The canonical items with the text fields of a second table, null for an item that it lacks; and the report.
+
+    Args:
+        items: the canonical items.
+        raw_item_texts: the second table, polars or pandas; not looked at where ``columns`` is None.
+        columns: names of its columns, or None where there is no such table.
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the items.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"]})
+        >>> columns = ItemTextColumns(item_id="id", fields=[TextField(name="description", column="plot")])
+        >>> add_item_texts(items, pl.DataFrame({"id": [2, 3], "plot": ["A hacker.", "?"]}), columns)[0].rows()
+        [(1, 'Heat', None), (2, 'Net', 'A hacker.')]
+    """
+    if columns is None:
+        return items, []
+    if raw_item_texts is None:
+        raise ValueError(
+            "raw_item_texts holds no table, but `ingestion.item_texts` names its columns. "
+            "Set `ingestion.item_texts` to null, or point the catalog entry raw_item_texts at the table."
+        )
+    table, with_html = _read_html(raw_item_texts, "item text", _columns_of(columns.fields))
+    raw = RawColumns(table, "raw_item_texts")
+    listed = pl.DataFrame(
+        [
+            raw.ids(columns.item_id, "ingestion.item_texts.item_id").alias("item_id"),
+            *_text_fields(raw, columns.fields, "ingestion.item_texts.fields"),
+        ]
+    )
+    known, report = _unique_rows(listed, "item_id", "item text")
+    _logged_ids(items, known, "raw_item_texts", "ingestion.item_texts.item_id")
+    missing = items.join(known, on="item_id", how="anti").height
+    report += [
+        with_html,
+        ReportRow(check="items without item texts", rows=missing, rule="kept with these fields empty"),
+    ]
+    return items.join(known, on="item_id", how="left", maintain_order="left"), report
 
 
 def describe_users(
@@ -284,7 +245,8 @@ def describe_users(
             "raw_users holds no table, but `ingestion.users` names its columns. "
             "Set `ingestion.users` to null, or point the catalog entry raw_users at the user table."
         )
-    raw = RawColumns(as_polars(raw_users), "raw_users")
+    table, with_html = _read_html(raw_users, "user", _columns_of(columns.fields))
+    raw = RawColumns(table, "raw_users")
     listed = pl.DataFrame(
         [
             raw.ids(columns.user_id, "ingestion.users.user_id").alias("user_id"),
@@ -292,9 +254,10 @@ def describe_users(
         ]
     )
     known, report = _unique_rows(listed, "user_id", "user")
-    logged = _logged_ids(interactions, known, "user_id", "ingestion.users.user_id")
+    logged = _logged_ids(interactions, known, "raw_users", "ingestion.users.user_id")
     silent = known.join(logged, on="user_id", how="anti").height
     report += [
+        with_html,
         ReportRow(check="users without an interaction", rows=silent, rule="dropped"),
         ReportRow(
             check="users without a profile", rows=logged.height - (known.height - silent), rule="kept with empty fields"
@@ -304,20 +267,29 @@ def describe_users(
     return logged.join(known, on="user_id", how="left").sort("user_id"), report
 
 
-def _typed_log(frame: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame:
-    raw, block = RawColumns(frame, "raw_interactions"), "ingestion.interactions"
-    ones = pl.repeat(1.0, frame.height, eager=True)
-    ratings = raw.numbers(columns.rating, f"{block}.rating") if columns.rating else ones
-    return pl.DataFrame(
+def _typed_log(raw: RawColumns, columns: InteractionColumns) -> pl.DataFrame:
+    """user_id, item_id, rating and timestamp; of impressions, one row each, rated 1 where clicked and 0 where not."""
+    block, impressions = "ingestion.interactions", columns.impressions
+    log = pl.DataFrame(
         {
             "user_id": raw.ids(columns.user_id, f"{block}.user_id"),
-            "item_id": raw.ids(columns.item_id, f"{block}.item_id"),
-            "rating": ratings,
+            "item_id": raw.lists(columns.item_id, f"{block}.item_id", impressions.separator)
+            if impressions
+            else raw.ids(columns.item_id, f"{block}.item_id"),
+            "rating": _ratings(raw, columns, block),
             "timestamp": raw.seconds(
                 columns.timestamp, f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format"
             ),
         }
     )
+    return expand_impressions(log, impressions) if impressions else log
+
+
+def _ratings(raw: RawColumns, columns: InteractionColumns, block: str) -> pl.Series:
+    for kind, column in (("rating", columns.rating), ("clicked", columns.clicked)):
+        if column is not None:
+            return raw.numbers(column, f"{block}.{kind}")
+    return pl.repeat(1.0, raw.frame.height, eager=True)
 
 
 def _drop_faulty(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFrame, list[ReportRow]]:
@@ -327,6 +299,11 @@ def _drop_faulty(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFra
         faults |= {
             "missing rating": pl.col("rating").is_null(),
             f"rating outside {low:g} to {high:g}": ~pl.col("rating").is_between(low, high),
+        }
+    elif config.interactions.has_impressions:
+        faults |= {
+            "missing mark of a click": pl.col("rating").is_null(),
+            "mark of a click neither 0 nor 1": ~pl.col("rating").is_in([0, 1]),
         }
     faults |= {
         "missing timestamp": pl.col("timestamp").is_null(),
@@ -341,23 +318,76 @@ def _drop_faulty(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFra
     return log.filter(pl.col("fault").is_null()).drop("fault"), report
 
 
-def _drop_repeated(log: pl.DataFrame, kept: str) -> tuple[pl.DataFrame, ReportRow]:
-    """One row an event, in the canonical order."""
+def _drop_repeated(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFrame, ReportRow]:
+    """One row an event or impression, in the canonical order."""
+    kept = "highest_rating" if config.interactions.has_impressions else config.duplicates
     ordered = log.sort(*EVENT_KEY, "rating", descending=[False, False, False, kept == "highest_rating"])
     distinct = ordered.filter(comes_after_previous(EVENT_KEY))
+    survivor = (
+        "a click, if any" if config.interactions.has_impressions else f"the one with the {kept.replace('_', ' ')}"
+    )
     return distinct, ReportRow(
         check="repeated (user, item, timestamp)",
         rows=log.height - distinct.height,
-        rule=f"dropped, but for the one with the {kept.replace('_', ' ')}",
+        rule=f"dropped, but for {survivor}",
     )
 
 
-def _nothing_left(report: list[ReportRow]) -> str:
+def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFrame, str]:
+    """The log with its labels, and the rule for them; what was not clicked loses its rating, as it is no event."""
+    if config.interactions.has_impressions:
+        clicked = pl.col("rating") == 1
+        return log.with_columns(label=clicked.cast(pl.Int8), rating=pl.when(clicked).then(1.0)), "clicked"
+    if config.interactions.rating:
+        liked, rule = pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
+    else:
+        liked, rule = pl.lit(True), "every row, as there are no ratings"
+    return log.with_columns(label=liked.cast(pl.Int8)), rule
+
+
+def _with_starting_histories(
+    log: pl.DataFrame, raw: RawColumns, columns: InteractionColumns
+) -> tuple[pl.DataFrame, list[ReportRow]]:
+    """The log and what its users clicked before it begins, in the canonical order."""
+    history, block = columns.click_history, "ingestion.interactions"
+    if history is None:
+        return log, []
+    time_parameters = (f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format")
+    clicks = pl.DataFrame(
+        {
+            "user_id": raw.ids(columns.user_id, f"{block}.user_id"),
+            "timestamp": raw.seconds(columns.timestamp, *time_parameters),
+            "item_id": raw.lists(history.column, f"{block}.click_history.column", history.separator),
+        }
+    )
+    earlier = starting_histories(clicks, log.schema["item_id"])
+    sound = earlier.filter(pl.col("item_id").is_not_null() & (pl.col("timestamp") > 0))
+    return pl.concat([log, sound.select(log.columns)]).sort(EVENT_KEY), [
+        ReportRow(check="events of starting histories", rows=earlier.height, rule="rows in; events, but no samples"),
+        ReportRow(
+            check="events of starting histories without id or time", rows=earlier.height - sound.height, rule="dropped"
+        ),
+    ]
+
+
+def _nothing_left(report: list[ReportRow], columns: InteractionColumns) -> str:
     dropped = "; ".join(f"{row['check']}: {row['rows']:,}" for row in report if row["rows"])
+    named = ["rating_min", "rating_max"] if columns.rating else []
+    named += [f"interactions.{name}" for name in ("clicked", "impressions") if getattr(columns, name)]
+    parameters = " and ".join(f"`ingestion.{name}`" for name in [*named, "k_core"])
     return (
         f"No interaction is left after cleaning ({dropped or 'the raw table is empty'}). Check the catalog entry "
-        "raw_interactions and the parameters `ingestion.rating_min`, `ingestion.rating_max` and `ingestion.k_core`."
+        f"raw_interactions and the parameters {parameters}."
     )
+
+
+def _read_html(raw_table: Any, kind: str, columns: list[str | None]) -> tuple[pl.DataFrame, ReportRow]:
+    table, rows = read_html_columns(as_polars(raw_table), columns)
+    return table, ReportRow(check=f"{kind} rows with HTML", rows=rows, rule="tags removed, entities made characters")
+
+
+def _columns_of(fields: list[TextField]) -> list[str | None]:
+    return [field.column for field in fields]
 
 
 def _articles_first(titles: pl.Series, articles: list[str]) -> pl.Series:
@@ -379,12 +409,12 @@ def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
         names = [pl.when(name).then(pl.lit(name)) for name in indicators]
         text = flags.select(pl.concat_str(names, separator=", ", ignore_nulls=True)).to_series()
     else:
-        text = raw.texts(field.column, parameter)
-        if field.separator is None:
-            text = text.replace(field.values)
+        if field.separator is None and not raw.holds_lists(field.column):
+            text = raw.texts(field.column, parameter).replace(field.values)
         else:
-            value = pl.element().str.strip_chars().replace(field.values)
-            text = text.str.split(field.separator).list.eval(value.filter(value != "")).list.join(", ")
+            value = pl.element().replace(field.values)
+            values = raw.lists(field.column, parameter, field.separator)
+            text = values.list.eval(value.filter(value != "")).list.join(" " if field.name == FREE_TEXT else ", ")
     return text.set(text == "", None)
 
 
@@ -398,9 +428,10 @@ def _unique_rows(listed: pl.DataFrame, key: str, kind: str) -> tuple[pl.DataFram
     ]
 
 
-def _logged_ids(interactions: pl.DataFrame, known: pl.DataFrame, key: str, parameter: str) -> pl.DataFrame:
+def _logged_ids(logged: pl.DataFrame, known: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
     """The distinct ids of the log, once at least one of them is found in the table that describes them."""
-    logged, table = interactions.select(pl.col(key).unique()), f"raw_{key.removesuffix('_id')}s"
+    key = known.columns[0]
+    logged = logged.select(pl.col(key).unique())
     same_type = logged.schema[key] == known.schema[key]
     if not same_type or logged.join(known, on=key, how="semi").is_empty():
         found = " and ".join(

@@ -72,9 +72,9 @@ Set `ingestion.interactions.item_id` to one of them.
         return ids
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
-        """Numbers as ``Float64``; NaN counts as missing."""
+        """Numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
         column = self._column(name, parameter)
-        if not column.dtype.is_numeric():
+        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
             self._refuse(column, parameter, "it must hold numbers")
         return column.cast(pl.Float64)
 
@@ -89,9 +89,31 @@ Set `ingestion.interactions.item_id` to one of them.
         """Text as ``String``, one stripped line; an empty one counts as missing, and a whole float loses its ``.0``."""
         column = self._column(name, parameter)
         if column.dtype.is_nested():
-            self._refuse(column, parameter, "it must hold one value per row")
+            self._refuse(column, parameter, "it must hold one value per row; one of lists takes no `separator`")
         text = (column.cast(pl.Int64) if _is_whole(column) else column).cast(pl.String)
         return _stripped(text.str.replace_all(BREAKS, " "))
+
+    def holds_lists(self, name: str) -> bool:
+        """Whether a column holds a list in each row."""
+        return isinstance(self.frame.schema.get(name), pl.List)
+
+    def lists(self, name: str, parameter: str, separator: str | None) -> pl.Series:
+        """Several texts per row as ``List(String)``, each one stripped line; empty ones are left out.
+
+        Args:
+            name: the column in the raw table.
+            parameter: the parameter that names it.
+            separator: what separates the values of a text; None for a column that holds lists.
+        """
+        column = self._column(name, parameter)
+        if separator is not None:
+            lists = self.texts(name, parameter).str.split(separator)
+        elif isinstance(column.dtype, pl.List) and not column.dtype.inner.is_nested():
+            lists = column.cast(pl.List(pl.String))
+        else:
+            self._refuse(column, parameter, "it must hold lists of texts, or text with a `separator`")
+        value = pl.element().str.replace_all(BREAKS, " ").str.strip_chars()
+        return lists.list.eval(value.filter(value != ""))
 
     def seconds(self, name: str, parameter: str, time_format: str, format_parameter: str) -> pl.Series:
         """Seconds since the epoch as ``Int64``, rounded down; times without a zone are read as UTC.
@@ -138,7 +160,7 @@ Set `ingestion.interactions.item_id` to one of them.
         if column.dtype == pl.String:  # a single word makes text of a column of numbers
             unfit &= column.cast(pl.Float64, strict=False).is_null()
         rows = unfit.arg_true()
-        example = f" (row {rows[0] + 1:,} holds {column[rows[0]]!r})" if len(rows) else ""
+        example = f" (row {rows[0] + 1:,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
         raise ValueError(
             f"Column {column.name!r} of {self.table} is of type {column.dtype}{example}, but {expected}. "
             f"Change `{parameter}`, correct the file, or change the type with which the catalog entry {self.table} "

@@ -15,6 +15,10 @@ EVENT_KEY = ("timestamp", "user_id", "item_id")
 """What names one event, and the order of the canonical log."""
 
 
+FREE_TEXT = "description"
+"""The text field that is free text, rather than a category that items or users share."""
+
+
 def field_names(table: pl.DataFrame) -> list[str]:
     """Text fields of canonical items or users: every column but ids and titles. A comma parts the values of one.
 
@@ -23,6 +27,16 @@ def field_names(table: pl.DataFrame) -> list[str]:
         ['genres']
     """
     return [name for name in table.columns if name not in ("user_id", "item_id", "title")]
+
+
+def category_names(table: pl.DataFrame) -> list[str]:
+    """Text fields whose values are categories that items or users share: all but `FREE_TEXT`.
+
+    Examples:
+        >>> category_names(pl.DataFrame({"item_id": [7], "genres": ["Crime"], "description": ["A thief, a cop."]}))
+        ['genres']
+    """
+    return [name for name in field_names(table) if name != FREE_TEXT]
 
 
 def comes_after_previous(key: Sequence[str]) -> pl.Expr:
@@ -53,13 +67,17 @@ class Id(polars_engine.DataType):
 
 
 class Interactions(pa.DataFrameModel):
-    """The log: one row per event, unique by and sorted by (timestamp, user_id, item_id)."""
+    """The log: unique by and sorted by (timestamp, user_id, item_id).
+
+    A row with a rating is an event of its user, a row with a label may be a sample; most are both. What was shown and
+    not clicked has no rating, and never enters a history. What was clicked before the log begins has no label.
+    """
 
     user_id: Id
     item_id: Id
-    rating: pl.Float64
+    rating: pl.Float64 = pa.Field(nullable=True, description="1 in logs without ratings; null: shown, not clicked")
     timestamp: pl.Int64 = pa.Field(gt=0, description="seconds since the epoch")
-    label: pl.Int8 = pa.Field(isin=[0, 1], description="1 = liked")
+    label: pl.Int8 = pa.Field(isin=[0, 1], nullable=True, description="1 = liked; null: an event, but no sample")
 
     class Config:
         """No other columns."""
@@ -70,6 +88,11 @@ class Interactions(pa.DataFrameModel):
     def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
         """Every event comes after the one before it."""
         return data.lazyframe.select(comes_after_previous(EVENT_KEY))
+
+    @pa.dataframe_check(error="a row without a rating was shown and not clicked, but its label is not 0")
+    def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+        """Only what has label 0 may lack a rating."""
+        return data.lazyframe.select(pl.col("rating").is_not_null() | pl.col("label").eq_missing(0))
 
 
 class Items(pa.DataFrameModel):

@@ -12,7 +12,7 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import recent_events
-from reclora_kedro.interactions.schema import field_names
+from reclora_kedro.interactions.schema import category_names
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
@@ -39,8 +39,8 @@ class EntityCodes:
 def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> EntityCodes:
     """Code tables of a canonical users or items table.
 
-    Every column but ids and titles is a categorical field; a comma parts the values of one field. A value that
-    fewer than `min_count` of the seen rows share gets no code: it is an id in disguise, or was never trained.
+    Every column but ids, titles and descriptions is a categorical field; a comma parts the values of one field. A value
+    that fewer than `min_count` of the seen rows share gets no code: it is an id in disguise, or was never trained.
 
     Args:
         table: `users` or `items`; a row's index is its place.
@@ -55,7 +55,7 @@ def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> En
         >>> codes.id_codes.tolist()
         [1, 2, 0]
     """
-    fields = field_names(table)
+    fields = category_names(table)
     entries = (
         table.select(pl.int_range(pl.len()).alias("row"), pl.Series("seen", seen), *fields)
         .unpivot(fields, index=["row", "seen"], variable_name="field", value_name="value")

@@ -5,16 +5,17 @@ from typing import Any
 import polars as pl
 
 from reclora_kedro.interactions.cleaning import (
-    IngestionConfig,
     ReportRow,
+    add_item_texts,
     clean_interactions,
     describe_items,
     describe_users,
 )
+from reclora_kedro.interactions.config import IngestionConfig
 
 
 def build_canonical_tables(
-    raw_interactions: Any, raw_items: Any, raw_users: Any, config: IngestionConfig
+    raw_interactions: Any, raw_items: Any, raw_item_texts: Any, raw_users: Any, config: IngestionConfig
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, list[ReportRow]]:
     """The canonical log, items and users, and the report on their cleaning.
 
@@ -22,5 +23,6 @@ def build_canonical_tables(
     """
     interactions, log_report = clean_interactions(raw_interactions, config)
     items, items_report = describe_items(raw_items, interactions, config.items)
+    items, texts_report = add_item_texts(items, raw_item_texts, config.item_texts)
     users, users_report = describe_users(raw_users, interactions, config.users)
-    return interactions, items, users, [*log_report, *items_report, *users_report]
+    return interactions, items, users, [*log_report, *items_report, *texts_report, *users_report]

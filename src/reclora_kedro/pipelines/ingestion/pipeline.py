@@ -11,7 +11,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 build_canonical_tables,
-                inputs=["raw_interactions", "raw_items", "raw_users", "params:ingestion"],
+                inputs=["raw_interactions", "raw_items", "raw_item_texts", "raw_users", "params:ingestion"],
                 outputs=["interactions", "items", "users", "ingestion_report"],
                 name="build_canonical_tables",
             )
