@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from random_llama import with_random_adapter
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
@@ -11,6 +12,7 @@ from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 
+GATE_DIM = 5
 PROMPT_FORMAT = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
 
 
@@ -65,3 +67,17 @@ def few_rows_training(folder, checkpoints=None, **settings):
     few_rows = {"epochs": 2, "batch_size": 8, "swa_ratio": 0.5, "rows_per_validation": 24, "rows_per_checkpoint": 8}
     log = train_adapter(model, few_shot, validation, training_config(**few_rows | settings), checkpoints)
     return adapter_weights(model.model), log
+
+
+def random_prompts(count=9, gate_dim=GATE_DIM, seed=0):
+    generator = np.random.default_rng(seed)
+    token_ids = [generator.integers(3, 300, generator.integers(1, 30)).tolist() for _ in range(count)]
+    gate_inputs = torch.from_numpy(generator.normal(size=(count, gate_dim)).astype(np.float32))
+    logits = torch.from_numpy(generator.normal(size=count).astype(np.float32))
+    return PromptSet(np.arange(count), token_ids, generator.integers(0, 2, count), gate_inputs, logits)
+
+
+def with_adapter(model, std=0.5, **settings):
+    torch.manual_seed(0)
+    settings = {"num_meta_loras": 3, "gate_dim": GATE_DIM, "gate_input": "target", **settings}
+    return model.with_model(with_random_adapter(model.model, std, **settings))

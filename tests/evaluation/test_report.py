@@ -39,6 +39,22 @@ SEGMENTS = [
     for record, auc in zip(METRICS, aucs, strict=True)
 ]
 INGESTION = [{"check": "ratings outside the scale", "rows": 1234, "rule": "dropped"}]
+ATTRIBUTION = [
+    {
+        "model": "shared_lora", "input": "prompt", "rows": 1000,
+        "auc": 0.72, "permuted_auc": 0.51, "fall": 0.21, "low": 0.17, "high": 0.25, "confidence": 0.95,
+    },
+    {
+        "model": "reclora", "input": "prompt", "rows": 1000,
+        "auc": 0.77, "permuted_auc": 0.769, "fall": 0.001, "low": -0.003, "high": 0.005, "confidence": 0.95,
+    },
+    {
+        "model": "reclora", "input": "gate inputs", "rows": 1000,
+        "auc": 0.77, "permuted_auc": 0.52, "fall": 0.25, "low": 0.2, "high": 0.3, "confidence": 0.95,
+    },
+]  # fmt: skip
+UNREAD = "reclora is not shown to read its prompts: with those of other rows, it loses 0.001 AUC (-0.003 to 0.005)."
+TABLES = {"attribution": ATTRIBUTION, "segments": SEGMENTS, "ingestion_report": INGESTION}
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
 
 
@@ -55,13 +71,13 @@ def test_the_summary_is_computed():
 def test_a_level_between_whole_percents_is_not_rounded():
     metrics = [record | {"confidence": 0.995} for record in METRICS]
     assert "(99.5% interval" in summarise(metrics, COMPARISONS)[0]
-    assert "in fewer than 0.5% of such tables" in render_report(metrics, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    assert "in fewer than 0.5% of such tables" in render_report(metrics, COMPARISONS, TABLES, FIGURES)
 
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_tables_fit_a_plain_stream(width: int):
     stream = io.StringIO()
-    Console(file=stream, width=width).print(results_tables(METRICS, COMPARISONS))
+    Console(file=stream, width=width).print(results_tables(METRICS, COMPARISONS, ATTRIBUTION))
     text = stream.getvalue()
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b" not in text
@@ -77,18 +93,32 @@ def test_the_tables_fit_a_plain_stream(width: int):
     ):
         assert expected in text
     assert TESTS in " ".join(text.split())
+    assert UNREAD in " ".join(text.split())
+
+
+def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
+    stream = io.StringIO()
+    Console(file=stream, width=100, force_terminal=True, color_system="standard").print(
+        results_tables(METRICS, COMPARISONS, ATTRIBUTION)
+    )
+    red = re.findall(r"\x1b\[(?:1;)?31m\W*(\w+)", stream.getvalue())
+    assert set(red) - {"1m", "0m"} >= {"reclora"}
+    assert "shared_lora" not in red
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
+    assert f'<p class="alarm">{UNREAD}</p>' in page
+    assert page.count('<tr class="alarm">') == 1
 
 
 def test_a_missing_gauc_is_a_dash():
     stream = io.StringIO()
     metrics = [record | {"gauc": None} for record in METRICS]
-    Console(file=stream, width=80).print(results_tables(metrics, COMPARISONS))
+    Console(file=stream, width=80).print(results_tables(metrics, COMPARISONS, ATTRIBUTION))
     assert f"│    {DASH} │" in stream.getvalue()
-    assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, [], INGESTION, FIGURES)
+    assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES)
 
 
 def test_the_report_says_who_gains():
-    page = render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
     table = page.split("<h2>Who gains?</h2>")[1].split("</table>")[0]
     assert re.findall(r'scope="rowgroup" colspan="7">(\w+)<', table) == ["item", "user"]
     rows = [re.findall(r"<td( class=\"best\")?>([^<]+)</td>", row) for row in table.split("<tr>")]
@@ -102,14 +132,14 @@ def test_the_report_says_who_gains():
 
 
 def test_only_adjusted_p_values_make_a_difference_bold():
-    page = render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
     assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
     assert page.count(f"({TESTS})") == 3
 
 
 def test_the_report_stands_alone():
-    page = render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     for name, figure in FIGURES.items():
@@ -128,13 +158,15 @@ def test_data_is_escaped():
     figures = FIGURES | {"auc": go.Figure(go.Scatter(x=[1], y=[hostile], name=hostile), layout_title_text=hostile)}
     ingestion = [{"check": hostile, "rows": 1, "rule": hostile}]
     segments = [record | {"by": hostile, "segment": hostile} for record in SEGMENTS]
-    page = render_report(metrics, comparisons, segments, ingestion, figures)
+    attribution = [record | {"model": hostile, "input": hostile} for record in ATTRIBUTION]
+    tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion}
+    page = render_report(metrics, comparisons, tables, figures)
     assert hostile not in page
     assert "&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;" in page
 
 
 def test_rendering_leaves_the_figures_alone():
-    render_report(METRICS, COMPARISONS, SEGMENTS, INGESTION, FIGURES)
+    render_report(METRICS, COMPARISONS, TABLES, FIGURES)
     assert FIGURES["auc"].layout.title.text == "Title of auc"
 
 

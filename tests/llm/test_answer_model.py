@@ -4,33 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from few_rows import PROMPT_FORMAT
-from random_llama import with_random_adapter
+from few_rows import GATE_DIM, PROMPT_FORMAT, random_prompts, with_adapter
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.answer_model import AnswerModel, score_table
 from reclora_kedro.llm.batching import pad_right
-from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
+from reclora_kedro.llm.prompt_set import PromptBatch
 
 YES, NO = PROMPT_FORMAT.positive, PROMPT_FORMAT.negative
-GATE_DIM = 5
-
-
-def random_prompts(count=9, gate_dim=GATE_DIM, seed=0):
-    generator = np.random.default_rng(seed)
-    token_ids = [generator.integers(3, 300, generator.integers(1, 30)).tolist() for _ in range(count)]
-    gate_inputs = torch.from_numpy(generator.normal(size=(count, gate_dim)).astype(np.float32))
-    logits = torch.from_numpy(generator.normal(size=count).astype(np.float32))
-    return PromptSet(np.arange(count), token_ids, generator.integers(0, 2, count), gate_inputs, logits)
 
 
 def without_gates(prompts):
     return replace(prompts, gate_inputs=None, lens_logits=None)
-
-
-def with_adapter(model, std=0.5, **settings):
-    torch.manual_seed(0)
-    settings = {"num_meta_loras": 3, "gate_dim": GATE_DIM, "gate_input": "target", **settings}
-    return model.with_model(with_random_adapter(model.model, std, **settings))
 
 
 @pytest.fixture
@@ -189,8 +173,8 @@ def test_scores_are_the_same_where_the_memory_suffices_for_two_prompts_only(tiny
 @pytest.mark.parametrize("processes", [2, 3, 20])
 def test_shares_of_several_processes_are_whole_together(tiny_model, processes):
     model, prompts = with_adapter(tiny_model), random_prompts()
-    shares = [model.scores(prompts, 64, "", (process, processes)) for process in range(processes)]
-    np.testing.assert_allclose(sum(shares), model.scores(prompts, 64, ""), atol=1e-6)
+    shares = [model.all_llm_logits(prompts, 64, "", (process, processes)) for process in range(processes)]
+    np.testing.assert_allclose(sum(shares), model.all_llm_logits(prompts, 64, ""), atol=1e-6)
     assert all((share > 0).sum() <= -(-9 // processes) for share in shares)
 
 

@@ -20,6 +20,7 @@ from reclora_kedro.pipelines.evaluation import create_pipeline
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text())
+STORED = {name: entry for name, entry in ENTRIES.items() if "filepath" in entry}
 
 
 @pytest.fixture
@@ -51,6 +52,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         )
         for model in ("lens", "untrained", *variant_histories())
     ]
+    permuted = test.select("row", "label", input=pl.lit("prompt"), score=pl.Series(rng.random(test.height)))
     training_log = pl.DataFrame(
         {
             "rows": [8, 16],
@@ -64,11 +66,13 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         "scores": pl.concat(scores),
         "log": log,
         "lens_training_log": training_log,
+        "lens_permuted_scores": permuted.with_columns(input=pl.lit("item")),
+        **{f"{variant}.permuted_scores": permuted for variant in variant_histories()},
         **{f"{variant}.training_log": training_log for variant in variant_histories()},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
         "params:evaluation": EvaluationConfig(bootstrap_samples=200, seed=0),
     }
-    entries = {name: entry | {"filepath": f"{tmp_path}/{entry['filepath']}"} for name, entry in ENTRIES.items()}
+    entries = {name: entry | {"filepath": f"{tmp_path}/{entry['filepath']}"} for name, entry in STORED.items()}
     catalog = DataCatalog.from_config(entries)
     for name, data in inputs.items():
         catalog[name] = MemoryDataset(data)
@@ -79,13 +83,17 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     SequentialRunner().run(create_pipeline(), catalog)
 
     models = ["lens", "untrained", *variant_histories()]
-    left = {name: catalog.load(name) for name in ENTRIES}
+    left = {name: catalog.load(name) for name in STORED}
     assert [record["model"] for record in left["metrics"]] == models
     assert len(left["comparisons"]) == len(models) * (len(models) - 1) // 2
     segments = {(record["by"], record["segment"]): record for record in left["segments"]}
     assert segments["user", "new: no training row"]["rows"] == 200
     assert ("user", "known") not in segments
     assert [record["model"] for record in left["segments"][: len(models)]] == models
+    assert [(record["model"], record["input"]) for record in left["attribution"]] == [
+        ("lens", "item"),
+        *((variant, "prompt") for variant in variant_histories()),
+    ]
     assert {trace.name for trace in left["training_figure"].data} == {"lens", *variant_histories()}
     assert "ratings outside the scale" in left["evaluation_report"]
     assert "new: no training row" in left["evaluation_report"]
@@ -103,7 +111,7 @@ def test_models_scored_on_different_rows_stop_the_run_before_anything_is_saved(c
     last = [*variant_histories()][-1]
     with pytest.raises(ValueError, match=rf"model '{last}' was not scored .* 3 row\(s\) are missing and 0 are extra"):
         SequentialRunner().run(create_pipeline(), catalog)
-    assert not any(catalog[name].exists() for name in ENTRIES)
+    assert not any(catalog[name].exists() for name in STORED)
 
 
 def test_scores_of_another_log_are_refused(catalog: DataCatalog, log: InteractionLog):

@@ -26,13 +26,16 @@ class Style(NamedTuple):
 
 
 # Colours of Okabe & Ito, which stay apart under the common colour vision deficiencies.
-FIXED_STYLES = {"lens": Style("#0072B2", "circle", "solid"), "untrained": Style("#7F7F7F", "square", "dot")}
+FIXED_STYLES = {
+    "lens": Style("#0072B2", "circle", "solid"),
+    "boosted_trees": Style("#E69F00", "x", "longdashdot"),
+    "untrained": Style("#7F7F7F", "square", "dot"),
+}
 VARIANT_STYLES = (
     Style("#009E73", "diamond", "dash"),
     Style("#D55E00", "triangle-up", "solid"),
     Style("#CC79A7", "cross", "dashdot"),
     Style("#56B4E9", "star", "longdash"),
-    Style("#E69F00", "x", "longdashdot"),
 )
 INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
 AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
@@ -188,7 +191,7 @@ def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
 
 
 def model_styles(models: Iterable[str]) -> dict[str, Style]:
-    """The style of each model: lens and untrained have their own, variants follow in their order.
+    """The style of each model: lens, boosted_trees and untrained have their own, variants follow in their order.
 
     Examples:
         >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"])

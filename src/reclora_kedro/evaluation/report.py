@@ -11,6 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -80,8 +81,47 @@ def format_auc(auc: float | None) -> str:
     return "\N{EN DASH}" if auc is None else f"{auc:.3f}"
 
 
-def results_tables(metrics: Records, comparisons: Records) -> Group:
-    """Models by metrics, then every paired difference, for a terminal of 80 columns or more."""
+def unread_prompts(attribution: Records) -> list[str]:
+    """A sentence about each model whose AUC does not fall, beyond chance, when its prompts are other rows'.
+
+    Examples:
+        >>> record = {"model": "reclora", "input": "prompt", "fall": 0.002, "low": -0.004, "high": 0.008}
+        >>> unread_prompts([record])
+        ['reclora is not shown to read its prompts: with those of other rows, it loses 0.002 AUC (-0.004 to 0.008).']
+        >>> unread_prompts([record | {"low": 0.001}])
+        []
+    """
+    return [
+        f"{record['model']} is not shown to read its prompts: with those of other rows, it loses {record['fall']:.3f} "
+        f"AUC ({record['low']:.3f} to {record['high']:.3f})."
+        for record in attribution
+        if record["input"] == "prompt" and record["low"] <= 0
+    ]
+
+
+def attribution_table(attribution: Records) -> Table:
+    """What each model reads, for a terminal of 80 columns or more."""
+    first = attribution[0]
+    table = Table(title=f"What each model reads: AUC lost when an input is another row's ({first['rows']:,} test rows)")
+    for heading in ("model", "input"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("AUC", "permuted", "lost", f"{100 * first['confidence']:g}% interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for record in attribution:
+        table.add_row(
+            record["model"],
+            record["input"],
+            f"{record['auc']:.3f}",
+            f"{record['permuted_auc']:.3f}",
+            f"{record['fall']:+.3f}",
+            f"{record['low']:+.3f} to {record['high']:+.3f}",
+            style="red" if unread_prompts([record]) else None,
+        )
+    return table
+
+
+def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
+    """Models by metrics, every paired difference, and what the models read, for a terminal of 80 columns or more."""
     rows, users, likes = (metrics[0][name] for name in ("rows", "users", "positives"))
     interval = f"{100 * metrics[0]['confidence']:g}% interval"
     models = Table(title=f"Test rows: {rows:,} of {users:,} users, {likes:,} of them likes")
@@ -108,7 +148,8 @@ def results_tables(metrics: Records, comparisons: Records) -> Group:
             f"{pair['low']:+.3f} to {pair['high']:+.3f}",
             format_p_value(pair["p_adjusted"]).removeprefix("= "),
         )
-    return Group(models, pairs)
+    warnings = [Text(sentence, style="bold red") for sentence in unread_prompts(attribution)]
+    return Group(models, pairs, attribution_table(attribution), *warnings)
 
 
 def lens_table(comparison: Records) -> Table:
@@ -136,8 +177,7 @@ def lens_table(comparison: Records) -> Table:
 def render_report(
     metrics: Records,
     comparisons: Records,
-    segments: Records,
-    ingestion_report: Records,
+    tables: Mapping[str, Records],
     figures: Mapping[str, go.Figure],
 ) -> str:
     """One HTML page that opens without a network: summary, tables, figures, and how to read them.
@@ -145,8 +185,8 @@ def render_report(
     Args:
         metrics: records as `compute_metrics` returns them.
         comparisons: records as `compare_models` returns them.
-        segments: records as `compute_segments` returns them.
-        ingestion_report: records of check, rows and rule.
+        tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does; and
+            "ingestion_report", records of check, rows and rule.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
     """
     environment = Environment(
@@ -163,8 +203,10 @@ def render_report(
         metrics=metrics,
         comparisons=comparisons,
         tests=describe_tests(metrics, comparisons),
-        segmentations=_segments_by_model(segments),
-        ingestion_report=ingestion_report,
+        attribution=tables["attribution"],
+        unread=unread_prompts(tables["attribution"]),
+        segmentations=_segments_by_model(tables["segments"]),
+        ingestion_report=tables["ingestion_report"],
         titles={name: figure.layout.title.text for name, figure in figures.items()},
         figures={name: _figure_html(name, figure) for name, figure in figures.items()},
         confidence=metrics[0]["confidence"],

@@ -109,7 +109,7 @@ class LensLoader:
                     "lens",
                 )
         self._log = log
-        self._statistics = _statistics(log, lens) if targets and lens.config.rating_statistics else None
+        self._statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
@@ -153,7 +153,8 @@ class LensLoader:
         )
 
 
-def _statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
+def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
+    """Rating statistics that know of the log what they know for a lens, see `LensConfig.statistics_delay`."""
     delay = lens.config.statistics_delay
     if delay == "frozen":
         return RatingStatistics(log, until=lens.sizes.trained_until)

@@ -26,6 +26,10 @@ class ScoringConfig(Block):
     """How prompts are scored."""
 
     tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass, padding included")
+    permuted_rows: int | None = Field(
+        ge=2, description="test rows among which inputs are permuted to see what a model reads; None: all of them"
+    )
+    seed: int = Field(ge=0, description="seed of the permutation")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,12 @@ class AnswerModel:
         """The adapter's tuner; None for the LLM as it came."""
         return self.model.base_model if isinstance(self.model, PeftModel) else None
 
+    @property
+    def reads_lens_logit(self) -> bool:
+        """Whether the lens's logit joins the score."""
+        adapter = self.adapter
+        return adapter is not None and adapter.peft_config[adapter.active_adapters[0]].lens_in_score != "none"
+
     def with_model(self, model: Any) -> Self:
         """The same format and tokenizer with another model, such as this one with an adapter."""
         return replace(self, llm=self.llm.with_model(model))
@@ -81,16 +91,22 @@ class AnswerModel:
         Raises:
             ValueError: the adapter needs gate inputs or lens logits that the batch does not have.
         """
+        return self.with_lens(self.llm_logits(batch), batch.lens_logits)
+
+    def llm_logits(self, batch: PromptBatch) -> Tensor:
+        """The LLM's own logit of the positive answer against the negative one, shape (batch,)."""
         with self.gate_context(batch.gate_inputs):
             states = self.llm.last_hidden_states(batch.token_ids)
-        last = states[torch.arange(len(batch.last), device=batch.last.device), batch.last]
-        return self.logits_of(last, batch.lens_logits)
+        return self.llm_logits_of(states[torch.arange(len(batch.last), device=batch.last.device), batch.last])
 
-    def logits_of(self, hidden: Tensor, lens_logits: Tensor | None) -> Tensor:
+    def llm_logits_of(self, hidden: Tensor) -> Tensor:
         """The same of the prompts' final hidden states, shape (batch, hidden)."""
         logits = self.llm.token_logits(hidden, [self.prompt_format.positive, self.prompt_format.negative])
-        difference = logits[:, 0] - logits[:, 1]
-        return difference if self.adapter is None else self.adapter.adapted_logits(difference, lens_logits)
+        return logits[:, 0] - logits[:, 1]
+
+    def with_lens(self, llm_logits: Tensor, lens_logits: Tensor | None) -> Tensor:
+        """The LLM's logits as the adapter reads them, with the lens's, see `RecLoraModel.adapted_logits`."""
+        return llm_logits if self.adapter is None else self.adapter.adapted_logits(llm_logits, lens_logits)
 
     def losses_and_gradients(
         self, batch: PromptBatch, labels: Tensor, weights: list[Tensor], rows: int
@@ -112,30 +128,39 @@ class AnswerModel:
             losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
             return losses.detach(), torch.autograd.grad(losses.sum() / rows, weights, materialize_grads=True)
 
+    def scores(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
+        """Probability of a like for each prompt, float64 array of shape (prompts,); see `all_llm_logits`."""
+        return self.probabilities(self.all_llm_logits(prompts, tokens_per_batch, description), prompts.lens_logits)
+
     @torch.inference_mode()
-    def scores(
+    def probabilities(self, llm_logits: np.ndarray, lens_logits: Tensor | None) -> np.ndarray:
+        """Probabilities of a like from the LLM's own logits and the lens's, all of shape (prompts,)."""
+        return torch.sigmoid(self.with_lens(torch.from_numpy(llm_logits), lens_logits)).numpy()
+
+    @torch.inference_mode()
+    def all_llm_logits(
         self, prompts: PromptSet, tokens_per_batch: int, description: str, share: tuple[int, int] = (0, 1)
     ) -> np.ndarray:
-        """Probability of a like for each prompt, float64 array of shape (prompts,).
+        """The LLM's own logit for each prompt, see `llm_logits`: float64 array of shape (prompts,).
 
         Args:
-            prompts: what to score; the model is in eval mode.
+            prompts: what to answer; the model is in eval mode.
             tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
             description: what the progress bar says.
             share: this process's number, from 0, and how many there are: each scores its share of the prompts and
-                leaves the others' scores 0, so that the sum over all processes is whole.
+                leaves the others' logits 0, so that the sum over all processes is whole.
         """
-        scores, (process, processes) = np.zeros(len(prompts.labels)), share
-        rows = np.arange(process, len(scores), processes)
+        logits, (process, processes) = np.zeros(len(prompts.labels)), share
+        rows = np.arange(process, len(logits), processes)
 
-        def score(batch: np.ndarray) -> np.ndarray:
-            return torch.sigmoid(self.logits(prompts.batch(batch, self.device)).double()).cpu().numpy()
+        def answer(batch: np.ndarray) -> np.ndarray:
+            return self.llm_logits(prompts.batch(batch, self.device)).double().cpu().numpy()
 
         with tqdm(total=len(rows), desc=description, unit="row", disable=True if process else None) as progress:
-            for batch, batch_scores in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, score):
-                scores[batch] = batch_scores
+            for batch, answered in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, answer):
+                logits[batch] = answered
                 progress.update(len(batch))
-        return scores
+        return logits
 
 
 def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:

@@ -170,18 +170,18 @@ def _shared_batches(
     """Rows and logits of one group: the prefix once, then its suffixes in batches."""
     shared, gate_input = SharedPrefix(), prompts.batch(rows[:1], model.device).gate_inputs
 
-    def answers(batch: np.ndarray) -> Tensor:
+    def logits_of(batch: np.ndarray) -> Tensor:
         suffixes = [prompts.token_ids[row][prefix:] for row in batch]
         lengths = torch.tensor([len(suffix) for suffix in suffixes], device=model.device)
         shared.expect(lengths)
         states = _packed_states(model, shared, suffixes, start=prefix)
         lens_logits = prompts.batch(batch, model.device).lens_logits
-        return model.logits_of(states[lengths.cumsum(0) - 1], lens_logits)
+        return model.with_lens(model.llm_logits_of(states[lengths.cumsum(0) - 1]), lens_logits)
 
     with attention_of(model, ATTENTION), model.gate_context(gate_input):
         _packed_states(model, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
         own = prompts.lengths - prefix
-        yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, answers)
+        yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, logits_of)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -46,6 +47,12 @@ class PromptSet:
     def lengths(self) -> np.ndarray:
         """Tokens of each prompt."""
         return np.array([len(ids) for ids in self.token_ids])
+
+    def take(self, places: np.ndarray) -> Self:
+        """The prompts at these places."""
+        of_lens = (None if part is None else part[places] for part in (self.gate_inputs, self.lens_logits))
+        token_ids = [self.token_ids[place] for place in places]
+        return type(self)(self.rows[places], token_ids, self.labels[places], *of_lens)
 
     def batch(self, rows: Iterable[int], device: torch.device) -> PromptBatch:
         """Some of the prompts, padded."""

@@ -175,7 +175,7 @@ class RecLoraModel(BaseTuner):
             )
         if config.lens_in_score == "average":
             return (logits + lens_logits) / 2
-        return logits + self.reclora_lens_weight[name] * lens_logits
+        return logits + self.reclora_lens_weight[name].to(logits.device) * lens_logits
 
     @contextmanager
     def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:

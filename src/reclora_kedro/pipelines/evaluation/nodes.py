@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import polars as pl
 from rich.console import Console
 
-from reclora_kedro.evaluation import figures, metrics, report, segments, significance
+from reclora_kedro.evaluation import attribution, figures, metrics, report, segments, significance
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.histories.log import InteractionLog
@@ -32,6 +32,11 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
     return segments.compute_segments(paired, parts)
 
 
+def attribute(scores: pl.DataFrame, config: EvaluationConfig, **permuted: pl.DataFrame) -> Records:
+    """Loss of AUC of each model when one of its inputs is another row's."""
+    return attribution.attribute(scores, permuted, config.bootstrap_samples, config.seed, config.confidence)
+
+
 def plot_auc(metrics: Records) -> go.Figure:
     """AUC of every model with its interval."""
     return figures.plot_auc(metrics)
@@ -52,18 +57,24 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     return figures.plot_training(training_logs)
 
 
+def collect_figures(**named_figures: go.Figure) -> dict[str, go.Figure]:
+    """The figures of the report, by name."""
+    return named_figures
+
+
 def write_report(
     metrics: Records,
     comparisons: Records,
+    attribution: Records,
     segments: Records,
     ingestion_report: Records,
-    **named_figures: go.Figure,
+    report_figures: dict[str, go.Figure],
 ) -> str:
     """Everything above as one HTML page."""
-    shown = {"auc": figures.plot_auc(metrics), **named_figures}
-    return report.render_report(metrics, comparisons, segments, ingestion_report, shown)
+    tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
+    return report.render_report(metrics, comparisons, tables, report_figures)
 
 
-def show_results(metrics: Records, comparisons: Records, evaluation_report: str) -> None:
+def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:
     """Print the results; waits for the report, so that they stand at the end of a run's output."""
-    Console().print(report.results_tables(metrics, comparisons))
+    Console().print(report.results_tables(metrics, comparisons, attribution))

@@ -8,8 +8,10 @@ from reclora_kedro.pipelines.evaluation import nodes
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """Stored scores and training logs of all models to metrics, segments, figures and the report."""
-    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variant_histories()}
-    results = {"metrics": "metrics", "comparisons": "comparisons"}
+    variants = variant_histories()
+    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variants}
+    permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in variants}
+    results = {name: name for name in ("metrics", "comparisons", "attribution")}
     return Pipeline(
         [
             Node(
@@ -19,6 +21,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="evaluate_models",
             ),
             Node(nodes.compute_segments, ["scores", "log"], "segments", name="compute_segments"),
+            Node(
+                nodes.attribute,
+                {"scores": "scores", "config": "params:evaluation"} | permuted,
+                "attribution",
+                name="attribute",
+            ),
             Node(nodes.plot_auc, "metrics", "auc_figure", name="plot_auc"),
             Node(nodes.plot_roc, "scores", "roc_figure", name="plot_roc"),
             Node(
@@ -26,10 +34,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(nodes.plot_training, training_logs, "training_figure", name="plot_training"),
             Node(
+                nodes.collect_figures,
+                {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")},
+                "report_figures",
+                name="collect_figures",
+            ),
+            Node(
                 nodes.write_report,
-                results
-                | {"segments": "segments", "ingestion_report": "ingestion_report"}
-                | {name: f"{name}_figure" for name in ("roc", "calibration", "training")},
+                results | {name: name for name in ("segments", "ingestion_report", "report_figures")},
                 "evaluation_report",
                 name="write_report",
             ),

@@ -1,12 +1,18 @@
 """Nodes of the scoring pipeline."""
 
+import numpy as np
 import polars as pl
 from torch import Tensor
 
 from reclora_kedro.evaluation import scores
+from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens import permutation as lens_permutation
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.boosted_trees import boosted_tree_scores
 from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.permutation import permuted_scores
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 
@@ -20,6 +26,28 @@ def score_untrained(
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
 
+def score_boosted_trees(lens: Lens, log: InteractionLog, prompt_rows: pl.DataFrame) -> pl.DataFrame:
+    """Scores of boosted trees of the rating statistics, on the test rows."""
+    test = _test_rows(prompt_rows)
+    return pl.DataFrame(
+        {"row": test, "score": boosted_tree_scores(lens, log, test)}, schema_overrides={"row": pl.UInt32}
+    )
+
+
+def permute_lens_inputs(
+    lens: Lens,
+    log: InteractionLog,
+    item_embeddings: dict[str, np.ndarray],
+    prompt_rows: pl.DataFrame,
+    config: ScoringConfig,
+) -> pl.DataFrame:
+    """Scores of the lens when one of its inputs is another row's."""
+    test = _test_rows(prompt_rows)
+    places, _ = permuted_rows(len(test), config.permuted_rows, config.seed)
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    return lens_permutation.permuted_scores(lens, log, test[places])
+
+
 def score_adapter(
     base_llm: LanguageModel,
     adapter: str,
@@ -27,14 +55,19 @@ def score_adapter(
     gate_inputs: dict[str, Tensor],
     prompt_config: PromptConfig,
     config: ScoringConfig,
-) -> pl.DataFrame:
-    """Scores of the base LLM with one variant's adapter, on the test prompts."""
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Scores of the base LLM with one variant's adapter, on the test prompts, and when one input is another row's."""
     model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
-    test = prompt_set(prompts, "test", gate_inputs)
-    scored = model.with_saved_adapter(adapter, gate_inputs).scores(test, config.tokens_per_batch, "score")
-    return score_table(test, scored)
+    model, test = model.with_saved_adapter(adapter, gate_inputs), prompt_set(prompts, "test", gate_inputs)
+    logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
+    scored = score_table(test, model.probabilities(logits, test.lens_logits))
+    return scored, permuted_scores(model, test, logits, config)
 
 
 def collect_scores(prompt_rows: pl.DataFrame, log: InteractionLog, **tables: pl.DataFrame) -> pl.DataFrame:
     """Scores of the lens, the untrained LLM and every variant on the same test rows, with their users."""
     return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"), log.samples)
+
+
+def _test_rows(prompt_rows: pl.DataFrame) -> np.ndarray:
+    return prompt_rows.filter(pl.col("use") == "test")["row"].to_numpy()

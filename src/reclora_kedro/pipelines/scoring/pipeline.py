@@ -19,9 +19,21 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
+                nodes.score_boosted_trees,
+                inputs=["lens", "log", "prompt_rows"],
+                outputs="boosted_trees_scores",
+                name="score_boosted_trees",
+            ),
+            Node(
+                nodes.permute_lens_inputs,
+                inputs=["lens", "log", "item_embeddings", "prompt_rows", "params:scoring"],
+                outputs="lens_permuted_scores",
+                name="permute_lens_inputs",
+            ),
+            Node(
                 nodes.collect_scores,
                 inputs={"prompt_rows": "prompt_rows", "log": "log"}
-                | {"lens": "lens_scores", "untrained": "untrained_scores"}
+                | {name: f"{name}_scores" for name in ("lens", "boosted_trees", "untrained")}
                 | {variant: f"{variant}.scores" for variant in histories},
                 outputs="scores",
                 name="collect_scores",
@@ -40,7 +52,7 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
             Node(
                 nodes.score_adapter,
                 inputs=["base_llm", "adapter", "prompts", "gate_inputs", "params:prompt", "params:scoring"],
-                outputs="scores",
+                outputs=["scores", "permuted_scores"],
                 name="score_adapter",
                 tags=["gpu"],
             )

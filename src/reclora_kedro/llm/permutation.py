@@ -1,0 +1,46 @@
+"""What a model reads of its inputs: its scores when one of them is another row's."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.evaluation.attribution import permuted_rows
+from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
+from reclora_kedro.llm.prompt_set import PromptSet
+
+
+def permuted_scores(
+    model: AnswerModel, prompts: PromptSet, llm_logits: np.ndarray, config: ScoringConfig
+) -> pl.DataFrame:
+    """Scores of prompts when one input after the other is permuted among them; the label stays with the rest.
+
+    Args:
+        model: the LLM, with its adapter if any.
+        prompts: what it scores.
+        llm_logits: its own logits of these prompts, shape (prompts,), see `AnswerModel.llm_logits`.
+        config: how many rows are permuted.
+
+    Returns:
+        Frame with row, label, input (prompt; gate inputs and lens logit where the adapter reads them) and score.
+    """
+    rows, others = permuted_rows(len(prompts.labels), config.permuted_rows, config.seed)
+    # One pass serves two inputs: the prompts of other rows with these gate inputs are, the other way round, these gate
+    # inputs with the prompts of the other rows.
+    crossed = llm_logits[others]
+    routed = model.adapter is not None and model.adapter.has_gates
+    if routed:
+        pairs = replace(prompts.take(rows), token_ids=[prompts.token_ids[other] for other in others])
+        crossed = model.all_llm_logits(pairs, config.tokens_per_batch, "permuted prompts")
+
+    parts = {"prompt": (rows, crossed, rows)}
+    if routed:
+        parts["gate inputs"] = (others, crossed, others)
+    if model.reads_lens_logit:
+        parts["lens logit"] = (rows, llm_logits[rows], others)
+    return pl.concat(
+        score_table(prompts.take(own), model.probabilities(logits, prompts.take(of_lens).lens_logits)).with_columns(
+            input=pl.lit(name)
+        )
+        for name, (own, logits, of_lens) in parts.items()
+    )
