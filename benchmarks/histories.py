@@ -131,7 +131,7 @@ def read_raw(raw: Path) -> pd.DataFrame:
 
 def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What the ingestion step does, contract and file included."""
-    interactions, items, users, _ = build_canonical_tables(read_raw(raw), raw_items, None, INGESTION)
+    interactions, items, users, _ = build_canonical_tables(read_raw(raw), raw_items, None, None, INGESTION)
     Interactions.validate(interactions).write_parquet(stored)
     return interactions, items, users
 

@@ -53,13 +53,13 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
     history, prompt = project.parameters["history"], project.parameters["prompt"]
-    raw = [project.load(f"raw_{table}") for table in ("interactions", "items", "users")]
+    raw = [project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")]
     *tables, _ = build_canonical_tables(*raw, project.parameters["ingestion"])
     log = build_log(*tables, history)
     rows = select_prompt_rows(log, history)
     recent = log.histories(log.samples[rows["row"].to_numpy()], WindowConfig(kind="recent", k=HISTORY))
-    llm, template = project.load("base_llm"), project.load("prompt_template")
-    prompts, _ = build_prompts(llm, template, rows, log, {"events": recent}, prompt)
+    llm, templates = project.load("base_llm"), project.load("prompt_templates")
+    prompts, _ = build_prompts(llm, templates, rows, log, {"events": recent}, prompt)
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
     adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ["q_proj", "v_proj"], "last_layers": None}

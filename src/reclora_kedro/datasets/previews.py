@@ -6,7 +6,6 @@ import pandas as pd
 from kedro_datasets._typing import HTMLPreview, TablePreview
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import EagerPolarsDataset
-from kedro_datasets.text import TextDataset
 
 
 class RecordsDataset(JSONDataset):
@@ -23,14 +22,6 @@ class PromptsDataset(EagerPolarsDataset):
     def preview(self) -> HTMLPreview:
         """The first prompt as the LLM reads it."""
         return preformatted(self.load()["prompt"].first() or "")
-
-
-class TemplateDataset(TextDataset):
-    """A text file, previewed as it is."""
-
-    def preview(self) -> HTMLPreview:
-        """The whole text."""
-        return preformatted(self.load())
 
 
 def preformatted(text: str) -> HTMLPreview:

@@ -17,6 +17,7 @@ Record = dict[str, Any]
 class PromptConfig(Block):
     """How records become prompts and which words answer them."""
 
+    template: str = Field(description="name of the Jinja text that makes prompts of records")
     chat_template: bool = Field(description="wrap the prompt in the base LLM's own chat template")
     system_message: str | None = Field(
         description="what the system says before a chat, empty for nothing; null leaves it to the chat template"
@@ -177,6 +178,28 @@ def fit_budget(
                 )
         tried = {i: (too_few[i] + enough[i]) // 2 for i in tried if enough[i] - too_few[i] > 1}
     return texts, token_ids, [enough.get(i, 0) for i in range(len(records))]
+
+
+def choose_template(templates: Mapping[str, Callable[[], str]], name: str) -> str:
+    """The Jinja text of a name.
+
+    Args:
+        templates: by name, what loads the text.
+        name: the name, `prompt.template`.
+
+    Raises:
+        ValueError: there is none of that name; names those that there are.
+
+    Examples:
+        >>> choose_template({"answers": lambda: "{{ target.title }}:"}, "answers")
+        '{{ target.title }}:'
+    """
+    if name not in templates:
+        raise ValueError(
+            f"prompt.template is {name!r}, but the catalog entry prompt_templates holds {', '.join(sorted(templates))}:"
+            " choose one of them, or add a file."
+        )
+    return templates[name]()
 
 
 def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:

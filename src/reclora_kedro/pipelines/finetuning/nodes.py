@@ -1,5 +1,6 @@
 """Nodes of the finetuning pipeline."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 
 def build_prompts(
     base_llm: LanguageModel,
-    prompt_template: str,
+    prompt_templates: dict[str, Callable[[], str]],
     prompt_rows: pl.DataFrame,
     log: InteractionLog,
     short_history: dict[str, np.ndarray],
@@ -31,7 +32,8 @@ def build_prompts(
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """Text and tokens of every prompt, and a report of their lengths and what the budget cost."""
     records = prompt_records(prompt_rows, log, short_history["events"])
-    prompts = prompting.build_prompts(base_llm.tokenizer, records, prompt_template, config, base_llm.context_tokens)
+    template = prompting.choose_template(prompt_templates, config.template)
+    prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
     return prompts, prompting.prompt_report(prompts)
 
 

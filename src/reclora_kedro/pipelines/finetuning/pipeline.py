@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 nodes.build_prompts,
                 inputs=[
                     "base_llm",
-                    "prompt_template",
+                    "prompt_templates",
                     "prompt_rows",
                     "log",
                     f"{history}.short_history",

@@ -1,5 +1,6 @@
 """Nodes of the recommendation step."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
 from reclora_kedro.recommendation import candidates, presentation, ranking
 from reclora_kedro.recommendation.config import RecommendationConfig
 
@@ -48,7 +49,7 @@ def assemble_candidate_histories(
 
 def build_candidate_prompts(
     base_llm: LanguageModel,
-    prompt_template: str,
+    prompt_templates: dict[str, Callable[[], str]],
     log: InteractionLog,
     shortlist: pl.DataFrame,
     candidate_histories: Arrays,
@@ -56,7 +57,8 @@ def build_candidate_prompts(
 ) -> pl.DataFrame:
     """Text and tokens of a prompt for each user and candidate."""
     events = candidate_histories["events"]
-    return ranking.build_candidate_prompts(base_llm, log, shortlist, events, prompt_template, prompt_config)
+    template = choose_template(prompt_templates, prompt_config.template)
+    return ranking.build_candidate_prompts(base_llm, log, shortlist, events, template, prompt_config)
 
 
 def compute_candidate_gate_inputs(

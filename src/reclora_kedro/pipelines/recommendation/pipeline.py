@@ -31,7 +31,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.build_candidate_prompts,
-                inputs=["base_llm", "prompt_template", "log", "shortlist", "candidate_histories", "params:prompt"],
+                inputs=["base_llm", "prompt_templates", "log", "shortlist", "candidate_histories", "params:prompt"],
                 outputs="candidate_prompts",
                 name="build_candidate_prompts",
             ),
