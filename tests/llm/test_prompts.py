@@ -157,7 +157,7 @@ def test_answers_that_are_not_one_token_each_are_refused(tiny_llm, settings, mes
 def test_a_template_that_there_is_not_is_refused_with_those_that_there_are():
     templates = {"lists": lambda: "a", "answers": lambda: "b"}
     assert choose_template(templates, "answers") == "b"
-    with pytest.raises(ValueError, match=r"prompt\.template is 'lines', but .* prompt_templates holds answers, lists: c"):
+    with pytest.raises(ValueError, match=r"prompt\.template is 'lines', but .* prompt_templates holds answers, lists"):
         choose_template(templates, "lines")
 
 
