@@ -59,7 +59,7 @@ def test_a_model_has_one_color_in_every_figure(paired, metrics, training_logs):
     figures = [
         plot_auc(metrics),
         plot_roc(paired),
-        plot_calibration(paired, 10),
+        plot_calibration(paired),
         plot_training(training_logs),
     ]
     styles = model_styles(MODELS)

@@ -53,6 +53,7 @@ TEMPLATE = go.layout.Template(
     }
 )
 ROC_POINTS = 400  # vertices kept of a curve: finer than a screen, small enough for a report
+CALIBRATION_BINS = 10
 ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
 
 
@@ -113,11 +114,11 @@ def plot_roc(paired: PairedScores) -> go.Figure:
     return figure
 
 
-def plot_calibration(paired: PairedScores, bins: int) -> go.Figure:
-    """Share of likes against the mean score, in quantile bins of each model's scores; tied scores stay in one bin."""
+def plot_calibration(paired: PairedScores) -> go.Figure:
+    """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin."""
     styles = model_styles(paired.models)
     tables = {
-        model: calibration_table(paired.labels, scores, bins)
+        model: calibration_table(paired.labels, scores, CALIBRATION_BINS)
         for model, scores in zip(paired.models, paired.scores, strict=True)
     }
     gaps = {model: _calibration_gap(table) for model, table in tables.items()}
