@@ -16,7 +16,7 @@ from reclora_kedro.evaluation.ranking_metrics import (
 )
 
 ITEMS = 12
-BOOTSTRAP = BootstrapConfig(confidence=0.9, resamples=200, seed=0)
+BOOTSTRAP = BootstrapConfig(confidence=0.9, samples=200, seed=0)
 INFORMATION = np.arange(ITEMS, dtype=float)
 
 
@@ -108,7 +108,7 @@ def test_intervals_are_of_whole_users_and_the_same_for_every_model():
 
 def test_intervals_are_as_wide_as_the_standard_error_says():
     means = np.random.default_rng(0).normal(size=(400, 1))
-    low, high = bootstrap_interval(means, BootstrapConfig(confidence=0.95, resamples=2000, seed=0))
+    low, high = bootstrap_interval(means, BootstrapConfig(confidence=0.95, samples=2000, seed=0))
     assert (high - low)[0] == pytest.approx(2 * 1.96 * means.std() / 20, rel=0.1)
 
 

@@ -22,7 +22,7 @@ from reclora_kedro.recommendation.item_ranks import (
     rank_positives,
 )
 
-BOOTSTRAP = BootstrapConfig(confidence=0.95, resamples=10, seed=0)
+BOOTSTRAP = BootstrapConfig(confidence=0.95, samples=10, seed=0)
 SETTINGS = {
     "users": None,
     "rows": None,

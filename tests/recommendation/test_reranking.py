@@ -18,7 +18,7 @@ CONFIG = RankingConfig(
     shortlist=3,
     tokens_per_batch=400,
     seed=0,
-    bootstrap={"confidence": 0.95, "resamples": 10, "seed": 0},
+    bootstrap={"confidence": 0.95, "samples": 10, "seed": 0},
 )
 
 

@@ -14,8 +14,8 @@ class EvaluationConfig(Block):
 
 
 class BootstrapConfig(Block):
-    """Intervals from samples drawn anew."""
+    """How intervals over users are made."""
 
     confidence: float = Field(gt=0.5, lt=1, description="level of the intervals, a share of one")
-    resamples: int = Field(ge=1, description="samples drawn with replacement")
+    samples: int = Field(ge=1, description="draws of users, with replacement, that intervals are made of")
     seed: int = Field(ge=0, description="of these draws")

@@ -36,7 +36,7 @@ def compute_ranking_metrics(
     Examples:
         >>> ranks = pl.DataFrame({"model": ["lens"] * 2, "row": [4, 9], "user_index": [0, 1], "better": [0, 1],
         ...     "ties": [0, 0], "candidates": [3, 3], "top_items": [[2, 0], [1, 2]]})
-        >>> config = BootstrapConfig(confidence=0.95, resamples=20, seed=0)
+        >>> config = BootstrapConfig(confidence=0.95, samples=20, seed=0)
         >>> [record] = compute_ranking_metrics(ranks, np.array([1.0, 2.0, 2.0]), (1,), config)
         >>> record["hit_rate"], record["mrr"], record["novelty"], round(record["coverage"], 2)
         (0.5, 0.75, 2.0, 0.67)
@@ -107,13 +107,13 @@ def bootstrap_interval(user_means: Floats, config: BootstrapConfig) -> tuple[Flo
 
     Args:
         user_means: a line per user, shape (users, metrics).
-        config: confidence, resamples, and the seed: the same users are drawn for every model.
+        config: confidence, samples, and the seed: the same users are drawn for every model.
 
     Returns:
         Lower and upper ends, each of shape (metrics,).
     """
     random, users = np.random.default_rng(config.seed), len(user_means)
-    means = [user_means[random.integers(users, size=users)].mean(axis=0) for _ in range(config.resamples)]
+    means = [user_means[random.integers(users, size=users)].mean(axis=0) for _ in range(config.samples)]
     low, high = np.quantile(means, [(1 - config.confidence) / 2, (1 + config.confidence) / 2], axis=0)
     return low, high
 
