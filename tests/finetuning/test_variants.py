@@ -34,9 +34,8 @@ def test_counts_go_along_where_the_lens_reads_statistics(states):
     read = gate_inputs(states | {"rating_statistics": statistics}, "target")
     assert read.keys() == {"row", "lens_logit", "log_counts", "target"}
     assert torch.equal(read["log_counts"], statistics[:, [3, 6]])
-    assert (
-        gate_inputs(states | {"rating_statistics": statistics}, "rating_statistics")["rating_statistics"] is statistics
-    )
+    own = gate_inputs(states | {"rating_statistics": statistics}, "rating_statistics")
+    assert own["rating_statistics"] is statistics
 
 
 @pytest.mark.parametrize("name", ["user", "rating_statistics"])
