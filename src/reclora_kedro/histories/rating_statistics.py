@@ -45,7 +45,8 @@ class RatingStatistics:
         self._offsets, self._item_index = sequences.offsets, sequences.item_index
         self._delay, self._until = delay, until
         self._log = _TimeLog(sequences.item_index, sequences.timestamp)
-        self._user_log = _TimeLog(user_of_events(sequences.offsets), sequences.timestamp)
+        delayed = delay > 0 or until is not None
+        self._user_log = _TimeLog(user_of_events(sequences.offsets), sequences.timestamp) if delayed else None
         self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
         seen = self._log.range_before(sequences.item_index, sequences.timestamp)
         leniency = sequences.label - self._item_likes.rate(*seen)
@@ -100,11 +101,11 @@ class RatingStatistics:
 
     def _as_known(self, samples: pl.DataFrame) -> pl.DataFrame:
         """The samples, moved back to the moment until which events are known."""
+        if self._user_log is None:
+            return samples
         known = np.ceil(samples["timestamp"].to_numpy() - self._delay).astype(np.int64)
         if self._until is not None:
             known = np.minimum(known, self._until + 1)
-        if (known == samples["timestamp"].to_numpy()).all():
-            return samples
         _, end = self._user_log.range_before(samples["user_index"].to_numpy(), known)
         return samples.with_columns(timestamp=known, history_end=np.minimum(samples["history_end"].to_numpy(), end))
 
