@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from reclora_kedro.parameters import Block
 
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
+
+# Columns of the table of results, besides the axes.
+METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "gauc", "log_loss", "accuracy")
+COSTS = ("validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
+COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
+PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
 
 
 class GridConfig(Block):
@@ -20,6 +26,13 @@ class GridConfig(Block):
     axes: dict[str, dict[str, dict[str, Any]]] = Field(
         min_length=1, description="by axis, its settings by name: values by parameter path; {} leaves all as it is"
     )
+
+    @field_validator("axes")
+    @classmethod
+    def _no_axis_is_another_column(cls, axes: dict[str, Any]) -> dict[str, Any]:
+        if taken := axes.keys() & {*COLUMNS, *PAIR_COLUMNS}:
+            raise ValueError(f"axis {min(taken)!r} has the name of another column of the results: rename it.")
+        return axes
 
 
 class StudyConfig(Block):

@@ -52,9 +52,10 @@ def plot_axes(results: Records) -> go.Figure:
     over = f"means of {len(seeds)} seeds and their standard errors" if len(seeds) > 1 else "one seed"
     figure.update_xaxes(type="category")
     figure.update_yaxes(title="AUC")
-    height = 130 + PANEL_HEIGHT * len(panels)
+    height = 170 + PANEL_HEIGHT * len(panels)
+    legend = {"y": -70 / (PANEL_HEIGHT * len(panels)), "yanchor": "top"}  # below the last panel and its axis
     return figure.update_layout(
-        template=TEMPLATE, title_text=f"AUC by setting ({over})", height=height, margin_t=110, legend_y=1 + 50 / height
+        template=TEMPLATE, title_text=f"AUC by setting ({over})", height=height, legend=legend, margin_b=110
     )
 
 

@@ -7,15 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from reclora_kedro.study.config import COLUMNS, METRICS
 from reclora_kedro.study.grid import Cell
 
 Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 Place = tuple[tuple[str, str], ...]  # of a cell: the name of its setting on each axis
-
-METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "gauc", "log_loss", "accuracy")
-COSTS = ("validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
-COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
 
 
 @dataclass(frozen=True)
