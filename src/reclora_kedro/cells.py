@@ -84,8 +84,8 @@ class CellRunner:
                 return [future.result() for future in running]
             except BrokenProcessPool as error:
                 raise RuntimeError(
-                    "A process that ran cells was killed, most likely for want of memory: lower study.workers. What "
-                    "had been finished is kept, and the same command goes on with it."
+                    "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "
+                    "of memory: lower study.workers. What had been finished is kept, and the same command goes on."
                 ) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -35,7 +35,7 @@ def studied(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in killing_environment(project / "killing", "moved:1").items():
             patch.setenv(name, value)
-        with pytest.raises(RuntimeError, match="A process that ran cells was killed"):
+        with pytest.raises(RuntimeError, match="A process that ran cells died"):
             study(project)
     killed = traces(project)
     assert list((project / FOLDER).glob("*/checkpoints/*/step-*"))

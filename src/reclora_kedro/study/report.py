@@ -26,21 +26,20 @@ def best_settings(results: Records) -> list[str]:
     """
     sentences = []
     for grid in grids_of(results):
-        chosen: dict[str, tuple[str, Summary]] = {}
-        places = list(summarise(results, grid, axes_of(results, grid)))
-        for place, models in places:
+        validated: dict[str, dict[str, Summary]] = {}
+        for place, models in summarise(results, grid, axes_of(results, grid)):
+            setting = describe(grid, dict(place)).removeprefix(f"{grid}, ")
             for summary in models:
-                best = chosen.get(summary.model)
-                if summary.validation_auc is not None and (
-                    best is None or summary.validation_auc > (best[1].validation_auc or 0)
-                ):
-                    chosen[summary.model] = describe(grid, dict(place)).removeprefix(f"{grid}, "), summary
-        sentences += [
-            f"{grid}: validation chooses {place} for {model} ({summary.validation_auc:.3f}); its AUC on test rows is "
-            f"{summary.auc:.3f}."
-            for model, (place, summary) in chosen.items()
-            if len(places) > 1
-        ]
+                if summary.validation_auc is not None:
+                    validated.setdefault(summary.model, {})[setting] = summary
+        for model, by_setting in validated.items():
+            aucs = {setting: summary.validation_auc or 0.0 for setting, summary in by_setting.items()}
+            best = max(aucs, key=aucs.__getitem__)
+            if len(set(aucs.values())) > 1:  # the settings of a grid may concern other models alone
+                sentences.append(
+                    f"{grid}: validation chooses {best} for {model} ({aucs[best]:.3f}); its AUC on test rows is "
+                    f"{by_setting[best].auc:.3f}."
+                )
     return sentences
 
 
