@@ -74,7 +74,8 @@ def random_prompts(count=9, gate_dim=GATE_DIM, seed=0):
     token_ids = [generator.integers(3, 300, generator.integers(1, 30)).tolist() for _ in range(count)]
     gate_inputs = torch.from_numpy(generator.normal(size=(count, gate_dim)).astype(np.float32))
     logits = torch.from_numpy(generator.normal(size=count).astype(np.float32))
-    return PromptSet(np.arange(count), token_ids, generator.integers(0, 2, count), gate_inputs, logits)
+    labels, counts = generator.integers(0, 2, count), torch.from_numpy(generator.normal(size=(count, 2)))
+    return PromptSet(np.arange(count), token_ids, labels, gate_inputs, logits, counts)
 
 
 def with_adapter(model, std=0.5, **settings):

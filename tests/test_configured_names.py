@@ -1,7 +1,13 @@
 import pytest
 
 from reclora_kedro import configured_names
-from reclora_kedro.configured_names import history_names, remember_parameters, variant_histories, variant_of
+from reclora_kedro.configured_names import (
+    history_names,
+    optional_variant_of,
+    remember_parameters,
+    variant_histories,
+    variant_of,
+)
 from reclora_kedro.pipelines import finetuning, scoring
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
@@ -73,3 +79,15 @@ def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name()
         ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
     ):
         variant_of("export")
+
+
+@pytest.mark.parametrize(("variant", "expected"), [(None, None), ("tallrec", "tallrec")])
+def test_a_step_may_do_without_a_variant(variant, expected):
+    remember_parameters(
+        {
+            "history": {"short": HISTORIES},
+            "finetuning": {"variants": {"tallrec": {"history": "recent"}}},
+            "ranking": {"variant": variant},
+        }
+    )
+    assert optional_variant_of("ranking") == expected

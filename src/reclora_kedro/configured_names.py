@@ -10,7 +10,7 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
-OTHER_MODELS = ("lens", "untrained")  # scored beside the variants
+OTHER_MODELS = ("lens", "untrained", "popularity")  # compared with the variants
 
 _of_the_session: Mapping[str, Any] | None = None
 
@@ -42,7 +42,7 @@ def variant_histories() -> dict[str, str]:
         if variant in histories or variant in OTHER_MODELS:
             raise ValueError(
                 f"finetuning.variants names {variant!r}, which is also the name of "
-                f"{'a history under history.short' if variant in histories else 'another model of the scores'}: "
+                f"{'a history under history.short' if variant in histories else 'another model of the results'}: "
                 "rename the variant."
             )
         chosen[variant] = _parameters()["finetuning"]["variants"][variant].get("history")
@@ -66,6 +66,11 @@ def variant_of(step: str) -> str:
             f"{step}.variant is {variant!r}, but finetuning.variants names {', '.join(variants)}: choose one of these."
         )
     return variant
+
+
+def optional_variant_of(step: str) -> str | None:
+    """The variant that a step works with, or None where ``<step>.variant`` is null; see `variant_of`."""
+    return None if _parameters()[step]["variant"] is None else variant_of(step)
 
 
 def _parameters() -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ from reclora_kedro.evaluation.figures import (
     plot_auc,
     plot_calibration,
     plot_lenses,
+    plot_ranking,
     plot_roc,
     plot_training,
 )
@@ -59,7 +60,7 @@ def test_a_model_has_one_color_in_every_figure(paired, metrics, training_logs):
     figures = [
         plot_auc(metrics),
         plot_roc(paired),
-        plot_calibration(paired, 10),
+        plot_calibration(paired),
         plot_training(training_logs),
     ]
     styles = model_styles(MODELS)
@@ -113,3 +114,18 @@ def test_lenses_are_drawn_best_first_with_their_spread_on_both_splits():
     assert [trace.name for trace in figure.data] == ["validation", "test"]
     assert list(figure.data[0].y) == ["sim", "din"]
     assert list(figure.data[1].error_x.array) == [0.02, 0.02]
+
+
+def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
+    def record(model, k, ndcg):
+        return {"model": model, "k": k, "users": 9, "hit_rate": 0.5, "hit_rate_low": 0.4, "hit_rate_high": 0.7} | {
+            "ndcg": ndcg, "ndcg_low": ndcg - 0.1, "ndcg_high": ndcg + 0.2
+        }  # fmt: skip
+
+    records = [record(model, k, ndcg) for model, ndcg in (("popularity", 0.2), ("lens", 0.3)) for k in (5, 10)]
+    figure = plot_ranking(records, 0.95)
+    assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 over 9 users"
+    assert [trace.name for trace in figure.data] == ["popularity", "popularity", "lens", "lens"]
+    assert figure.data[3].x == (0.3,)
+    assert figure.data[3].error_x.array == pytest.approx([0.2])
+    assert len(set(model_styles(["popularity", "lens", "untrained", "reclora"]).values())) == 4

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from reclora_kedro.evaluation.report import lens_table, render_report, results_tables, summarise
+from reclora_kedro.evaluation.report import lens_table, ranking_tables, render_report, results_tables, summarise
 
 LENS = {
     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
@@ -186,3 +186,18 @@ def test_lenses_fit_a_narrow_terminal(seeds, aucs):
     shown = console.file.getvalue()
     assert ("mean of 3 seeds" in shown) == (seeds > 1)
     assert f"│ gru4rec │ {aucs} │   0.5745 │ 132,289 │ 48,736 │ 129 │" in shown
+
+
+def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
+    values = {f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr") for end in ("", "_low", "_high")}
+    counts = {"users": 1_553, "rows": 5_354, "candidates": 1562.98, "coverage": 0.0517, "novelty": 8.24}
+    records = [{"model": model, "k": k} | counts | values for model in ("popularity", "shared_lora") for k in (10, 20)]
+    console = Console(width=80, file=io.StringIO())
+    console.print(ranking_tables(records, 0.95))
+    shown = console.file.getvalue()
+    assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
+    assert "HR@10" in shown
+    assert "NDCG@20" in shown
+    assert "0.123-0.123" in shown
+    assert "│ shared_lora │" in shown
+    assert "│     5.2% │     8.2 │" in shown

@@ -8,6 +8,7 @@ from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning.training import TrainingConfig
 from reclora_kedro.finetuning.variants import VariantConfig, gate_inputs, with_few_shot
+from reclora_kedro.histories.rating_statistics import COLUMNS
 
 PARAMETERS = Path(__file__).parents[2] / "conf/base/parameters_finetuning.yml"
 
@@ -26,6 +27,15 @@ def test_gates_read_a_state_of_the_lens(states, name):
     assert torch.equal(read[name], states[name])
     assert torch.equal(read["lens_logit"], states["logit"])
     assert torch.equal(read["row"], states["row"])
+
+
+def test_counts_go_along_where_the_lens_reads_statistics(states):
+    statistics = torch.arange(3 * len(COLUMNS)).view(3, -1).float()
+    read = gate_inputs(states | {"rating_statistics": statistics}, "target")
+    assert read.keys() == {"row", "lens_logit", "log_counts", "target"}
+    assert torch.equal(read["log_counts"], statistics[:, [3, 6]])
+    own = gate_inputs(states | {"rating_statistics": statistics}, "rating_statistics")
+    assert own["rating_statistics"] is statistics
 
 
 @pytest.mark.parametrize("name", ["user", "rating_statistics"])

@@ -10,7 +10,7 @@ import torch
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.features import LensLoader
-from reclora_kedro.lens.states import lens_scores, lens_states, user_states
+from reclora_kedro.lens.states import LensReader, lens_scores, lens_states, user_states
 
 
 def test_states_and_scores_follow_the_order_of_the_rows(fitted, log) -> None:
@@ -39,6 +39,12 @@ def test_states_are_those_that_the_lens_computes_its_logits_from(fitted, log) ->
         assert torch.equal(states["logit"], lens(batch))
         for kind in lens.state_kinds:
             assert torch.equal(states[kind], lens.states(batch, kind))
+
+
+def test_logits_alone_are_those_beside_the_states(fitted, log) -> None:
+    lens, _ = fitted
+    for rows in (np.array([7, 8, 300]), np.arange(0)):
+        assert torch.equal(LensReader(lens, log).logits(log.samples[rows]), lens_states(lens, log, rows)["logit"])
 
 
 def test_scores_are_probabilities_in_double_precision() -> None:

@@ -14,7 +14,7 @@ YES, NO = PROMPT_FORMAT.positive, PROMPT_FORMAT.negative
 
 
 def without_gates(prompts):
-    return replace(prompts, gate_inputs=None, lens_logits=None)
+    return replace(prompts, gate_inputs=None, lens_logits=None, log_counts=None)
 
 
 @pytest.fixture
@@ -176,6 +176,22 @@ def test_shares_of_several_processes_are_whole_together(tiny_model, processes):
     shares = [model.all_llm_logits(prompts, 64, "", (process, processes)) for process in range(processes)]
     np.testing.assert_allclose(sum(shares), model.all_llm_logits(prompts, 64, ""), atol=1e-6)
     assert all((share > 0).sum() <= -(-9 // processes) for share in shares)
+
+
+def test_a_stacking_is_fitted_to_the_rows_given_and_saved_with_the_adapter(tiny_model, tmp_path):
+    model, prompts = with_adapter(tiny_model, lens_in_score="stacked"), random_prompts(count=60)
+    model.model.eval()
+    prompts = replace(prompts, labels=(prompts.lens_logits > 0).long().numpy())
+    before = model.scores(prompts, 400, "")
+    logits = torch.from_numpy(model.all_llm_logits(prompts, 400, ""))
+    np.testing.assert_allclose(before, torch.sigmoid((logits + prompts.lens_logits) / 2), atol=1e-6)
+    model.fit_stacking(prompts, 400)
+    after = model.scores(prompts, 400, "")
+    assert np.mean((after > 0.5) == (prompts.labels == 1)) > 0.9
+    model.model.save_pretrained(tmp_path)
+    inputs = {"row": torch.arange(60), "lens_logit": prompts.lens_logits, "target": prompts.gate_inputs}
+    loaded = tiny_model.with_saved_adapter(str(tmp_path), inputs)
+    np.testing.assert_array_equal(loaded.scores(prompts, 400, ""), after)
 
 
 def test_a_table_of_scores_has_a_line_per_prompt():

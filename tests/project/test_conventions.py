@@ -19,6 +19,7 @@ from kedro_viz.server import populate_data
 
 from reclora_kedro.pipelines.finetuning.nodes import build_prompts
 from reclora_kedro.pipelines.lens_zoo.nodes import compare_lenses
+from reclora_kedro.pipelines.ranking.nodes import build_reranking_prompts
 from reclora_kedro.pipelines.recommendation.nodes import build_candidate_prompts
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +146,7 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    only_tokenise = (build_prompts, build_candidate_prompts)
+    only_tokenise = (build_prompts, build_candidate_prompts, build_reranking_prompts)
     loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func not in only_tokenise}
     assert loads_llm == {node.name for node in whole.nodes if "gpu" in node.tags}
 

@@ -16,7 +16,7 @@ from killing import killing_environment
 from projects import kedro_run
 from reclora_kedro.lens import LENSES
 
-MODELS = ["lens", "untrained", "shared_lora", "reclora"]
+MODELS = ["lens", "boosted_trees", "untrained", "shared_lora", "reclora"]
 
 
 def versions(project, name):
@@ -43,7 +43,7 @@ def test_metrics_are_a_list_of_records_one_per_model(finished_run):
         assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
         assert record["rows"] == metrics[0]["rows"] > record["positives"] > 0
     pairs = finished_run.catalog.load("comparisons")
-    assert len(pairs) == 6
+    assert len(pairs) == 10
     assert all(pair["p_value"] <= pair["p_adjusted"] <= 1 for pair in pairs)
 
 
@@ -54,6 +54,23 @@ def test_segments_divide_the_test_rows(finished_run):
         for model in MODELS:
             own = [record for record in segments if (record["by"], record["model"]) == (by, model)]
             assert sum(record["rows"] for record in own) == rows
+
+
+def test_the_attribution_names_every_input_of_every_model(finished_run):
+    records = finished_run.catalog.load("attribution")
+    assert [(record["model"], record["input"]) for record in records] == [
+        ("lens", "user"),
+        ("lens", "item"),
+        ("lens", "history"),
+        ("lens", "rating statistics"),
+        ("shared_lora", "prompt"),
+        ("reclora", "prompt"),
+        ("reclora", "gate inputs"),
+    ]
+    metrics = {record["model"]: record for record in finished_run.catalog.load("metrics")}
+    for record in records:
+        assert record["rows"] == metrics[record["model"]]["rows"]
+        assert record["auc"] == pytest.approx(metrics[record["model"]]["auc"])
 
 
 def test_scores_are_of_the_same_test_rows(finished_run):
@@ -170,13 +187,13 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
     catalog = kedro_run(fabricated_project, pipeline_names=["finetuning", "scoring", "evaluation"])
 
     metrics = {record["model"]: record for record in catalog.load("metrics")}
-    assert metrics.keys() == {"lens", "untrained", "tallrec", "rella", "reclora", "reclora_user"}
+    assert metrics.keys() == {"lens", "boosted_trees", "untrained", "tallrec", "rella", "reclora", "reclora_user"}
     recent, retrieved = (catalog.load(f"{history}.prompts") for history in ("recent", "retrieved"))
     assert recent["row"].to_list() == retrieved["row"].to_list()
     assert recent["prompt"].to_list() != retrieved["prompt"].to_list()
     assert metrics["tallrec"]["auc"] != metrics["rella"]["auc"]
     assert json.loads(catalog.get("reclora_user.adapter").preview())["gate_input"] == "user"
-    assert {"row", "lens_logit", "user"} == catalog.load("reclora_user.gate_inputs").keys()
+    assert {"row", "lens_logit", "log_counts", "user"} == catalog.load("reclora_user.gate_inputs").keys()
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,10 @@ def test_users_are_exported_by_id_and_an_unknown_one_is_refused_before_anything_
 
 def test_gates_that_read_the_target_are_refused_before_anything_is_written(project):
     configure(project, {"variant": "reclora", "users": None, "most_active": 3})
+    for path in project.glob("data/06_models/reclora/adapter/*/*/adapter_config.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"gate_input": "target"}))
     before = sorted((project / "data").rglob("*"))
-    with pytest.raises(ValueError, match=r"gates of this adapter read 'rating_statistics'.*Set `gate_input: user`"):
+    with pytest.raises(ValueError, match=r"gates of this adapter read 'target'.*Set `gate_input: user`"):
         kedro_run(project, pipeline_names=["export"])
     assert sorted((project / "data").rglob("*")) == before
 

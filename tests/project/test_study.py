@@ -100,9 +100,9 @@ def in_this_process(studied, monkeypatch):
 
 def test_the_same_cell_runs_no_node(studied, in_this_process):
     _, _, finished, catalog = studied
-    cell = Cell("first_look", {}, 42, {"history.prompt_rows.few_shot": 64})
+    cell = Cell("first_look", {}, 42, {"history.prompt_rows.few_shot": 64, "scoring.permuted_rows": 200})
     run = run_cell(in_this_process, cell)
-    assert (run.nodes, run.nodes_run) == (21, 0)
+    assert run.nodes_run == 0 < run.nodes
     assert run.digest == catalog.load("study_results")[0]["digest"]
     assert traces(in_this_process.project) == finished
 

@@ -145,7 +145,7 @@ def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist
     inputs = candidate_gate_inputs(lens, log, shuffled, gate_input)
     now = log.now(shuffled)
     states = lens_states(lens, now, np.arange(shuffled.height))
-    assert inputs.keys() == {"row", "lens_logit", gate_input}
+    assert inputs.keys() == {"row", "lens_logit", "log_counts", gate_input}
     assert inputs["row"].tolist() == list(range(shuffled.height))
     assert torch.equal(inputs["lens_logit"], states["logit"])
     torch.testing.assert_close(inputs[gate_input], states[gate_input])

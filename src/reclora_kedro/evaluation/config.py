@@ -6,9 +6,16 @@ from reclora_kedro.parameters import Block
 
 
 class EvaluationConfig(Block):
-    """How scores are turned into intervals, p-values and bins."""
+    """How scores are turned into intervals and p-values."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals, a share of one.")
     bootstrap_samples: int = Field(2000, ge=100, description="Draws of users that intervals and p-values are made of.")
     seed: int = Field(ge=0, description="Seed of these draws.")
-    calibration_bins: int = Field(10, ge=2, le=100, description="Bins of equal row counts for each model.")
+
+
+class BootstrapConfig(Block):
+    """How intervals over users are made."""
+
+    confidence: float = Field(gt=0.5, lt=1, description="level of the intervals, a share of one")
+    samples: int = Field(ge=1, description="draws of users, with replacement, that intervals are made of")
+    seed: int = Field(ge=0, description="of these draws")

@@ -30,6 +30,7 @@ FIXED_STYLES = {
     "lens": Style("#0072B2", "circle", "solid"),
     "boosted_trees": Style("#E69F00", "x", "longdashdot"),
     "untrained": Style("#7F7F7F", "square", "dot"),
+    "popularity": Style("#9C755F", "hexagon", "longdash"),
 }
 VARIANT_STYLES = (
     Style("#009E73", "diamond", "dash"),
@@ -53,6 +54,7 @@ TEMPLATE = go.layout.Template(
     }
 )
 ROC_POINTS = 400  # vertices kept of a curve: finer than a screen, small enough for a report
+CALIBRATION_BINS = 10
 ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
 
 
@@ -64,23 +66,7 @@ def plot_auc(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure = _dot_plot(title, f"AUC and {100 * best['confidence']:g}% interval (0.5: chance)", 150 + 60 * len(metrics))
     figure.update_layout(margin_t=60, showlegend=False)
     for record in metrics:
-        style = styles[record["model"]]
-        figure.add_scatter(
-            x=[record["auc"]],
-            y=[record["model"]],
-            error_x={
-                "array": [record["auc_high"] - record["auc"]],
-                "arrayminus": [record["auc"] - record["auc_low"]],
-                "thickness": 2,
-                "width": 6,
-            },
-            mode="markers+text",
-            text=[f"{record['auc']:.3f}"],
-            textposition="top center",
-            marker={"color": style.color, "symbol": style.symbol, "size": 12},
-            name=record["model"],
-            hovertemplate=f"AUC %{{x:.4f}} [{record['auc_low']:.4f}, {record['auc_high']:.4f}]",
-        )
+        figure.add_trace(_dot("auc", record, styles[record["model"]]))
     return figure
 
 
@@ -113,11 +99,11 @@ def plot_roc(paired: PairedScores) -> go.Figure:
     return figure
 
 
-def plot_calibration(paired: PairedScores, bins: int) -> go.Figure:
-    """Share of likes against the mean score, in quantile bins of each model's scores; tied scores stay in one bin."""
+def plot_calibration(paired: PairedScores) -> go.Figure:
+    """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin."""
     styles = model_styles(paired.models)
     tables = {
-        model: calibration_table(paired.labels, scores, bins)
+        model: calibration_table(paired.labels, scores, CALIBRATION_BINS)
         for model, scores in zip(paired.models, paired.scores, strict=True)
     }
     gaps = {model: _calibration_gap(table) for model, table in tables.items()}
@@ -191,7 +177,7 @@ def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
 
 
 def model_styles(models: Iterable[str]) -> dict[str, Style]:
-    """The style of each model: lens, boosted_trees and untrained have their own, variants follow in their order.
+    """The style of each model: the models of `FIXED_STYLES` have their own, variants follow in their order.
 
     Examples:
         >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"])
@@ -217,6 +203,22 @@ def _dot_plot(title: str, x_title: str, height: int) -> go.Figure:
     y_axis = {"autorange": "reversed", "showgrid": False, "automargin": True}
     return go.Figure(
         layout={"template": TEMPLATE, "title_text": title, "xaxis_title": x_title, "yaxis": y_axis, "height": height}
+    )
+
+
+def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
+    """A model's value of a metric with its interval, on the model's line of a dot plot."""
+    value, low, high = (record[f"{metric}{end}"] for end in ("", "_low", "_high"))
+    return go.Scatter(
+        x=[value],
+        y=[record["model"]],
+        error_x={"array": [high - value], "arrayminus": [value - low], "thickness": 2, "width": 6},
+        mode="markers+text",
+        text=[f"{value:.3f}"],
+        textposition="top center",
+        marker={"color": style.color, "symbol": style.symbol, "size": 12},
+        name=record["model"],
+        hovertemplate=f"%{{x:.4f}} [{low:.4f}, {high:.4f}]",
     )
 
 
@@ -281,4 +283,26 @@ def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
             name=split,
             hovertemplate="%{x:.4f}",
         )
+    return figure
+
+
+def plot_ranking(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.Figure:
+    """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
+    k = metrics[0]["k"]
+    shown = [record for record in metrics if record["k"] == k]
+    best = max(shown, key=lambda record: record["ndcg"])
+    styles = model_styles(record["model"] for record in shown)
+    titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
+    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
+    for record in shown:
+        for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
+            figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
+    figure.update_layout(
+        template=TEMPLATE,
+        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['users']:,} users",
+        height=190 + 60 * len(shown),
+        showlegend=False,
+    )
+    figure.update_xaxes(title=f"mean of the users and {100 * confidence:g}% interval", rangemode="tozero")
+    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     return figure

@@ -153,6 +153,33 @@ def lens_table(comparison: Records) -> Table:
     return table
 
 
+def ranking_tables(metrics: Records, confidence: float) -> Group:
+    """Models by ranking metrics, a table per cutoff, for a terminal of 80 columns or more."""
+    first = metrics[0]
+    tables: list[Table] = []
+    for k in dict.fromkeys(record["k"] for record in metrics):
+        table = Table(
+            title=f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items "
+            f"({100 * confidence:g}% intervals)"
+        )
+        table.add_column("model", overflow="fold")
+        for heading in (f"HR@{k}", f"NDCG@{k}", "MRR", f"coverage\n@{k}", f"novelty\n@{k}"):
+            table.add_column(heading, justify="right", no_wrap=True)
+        for record in metrics:
+            if record["k"] == k:
+                table.add_row(
+                    record["model"],
+                    *(
+                        f"{record[name]:.3f}\n{record[f'{name}_low']:.3f}-{record[f'{name}_high']:.3f}"
+                        for name in ("hit_rate", "ndcg", "mrr")
+                    ),
+                    f"{record['coverage']:.1%}",
+                    f"{record['novelty']:.1f}",
+                )
+        tables.append(table)
+    return Group(*tables)
+
+
 def render_report(
     metrics: Records,
     comparisons: Records,

@@ -325,7 +325,7 @@ def validate(
     share = accelerator.process_index, accelerator.num_processes
     part = model.all_llm_logits(validation, run.config.tokens_per_batch, "validate", share)
     logits = accelerator.reduce(torch.from_numpy(part).to(model.device), "sum").cpu().numpy()
-    scores = model.probabilities(logits, validation.lens_logits)
+    scores = model.probabilities(logits, validation)
     auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
     entropy = None
     if validation.gate_inputs is not None and model.adapter is not None and model.adapter.has_gates:

@@ -6,6 +6,7 @@ from torch import Tensor
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning.training import TrainingConfig
+from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens.config import StateKind
 from reclora_kedro.parameters import Block
 
@@ -27,7 +28,8 @@ def gate_inputs(states: dict[str, Tensor], name: StateKind) -> dict[str, Tensor]
         name: what to read.
 
     Returns:
-        ``row``, ``lens_logit``, both of shape (n,), and the input by its name, float32, shape (n, gate_dim).
+        ``row``, ``lens_logit``, both of shape (n,), ``log_counts`` of item and user, shape (n, 2), where the lens reads
+        them, and the input by its name, float32, shape (n, gate_dim).
 
     Raises:
         ValueError: the lens has no such state.
@@ -39,6 +41,8 @@ def gate_inputs(states: dict[str, Tensor], name: StateKind) -> dict[str, Tensor]
         {'row': tensor([5]), 'lens_logit': tensor([0.]), 'target': tensor([[1., 1.]])}
     """
     read = {"row": states["row"], "lens_logit": states["logit"]}
+    if (statistics := states.get("rating_statistics")) is not None:
+        read["log_counts"] = statistics[:, [list(COLUMNS).index(name) for name in ("item_ratings", "user_ratings")]]
     if name not in states:
         kinds = sorted(states.keys() - {"row", "logit"})
         raise ValueError(

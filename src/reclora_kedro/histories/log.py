@@ -72,6 +72,14 @@ class InteractionLog:
             self, samples=pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
         )
 
+    def at(self, pairs: pl.DataFrame) -> Self:
+        """The same log with other samples: pairs of user and item at moments of their own.
+
+        Args:
+            pairs: with user_index, item_index, history_end (see `build_samples`) and timestamp.
+        """
+        return replace(self, samples=pairs.select("user_index", "item_index", "history_end", "timestamp"))
+
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
         """Users by id, each once, in the order given.
 

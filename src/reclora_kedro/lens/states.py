@@ -38,6 +38,12 @@ class LensReader:
         nothing = {kind: torch.empty(0, lens.state_dim(kind)) for kind in lens.state_kinds} | {"logit": torch.empty(0)}
         return {kind: torch.cat([empty, *(part[kind] for part in parts)]) for kind, empty in nothing.items()}
 
+    @torch.inference_mode()
+    def logits(self, samples: pl.DataFrame) -> Tensor:
+        """Logits of samples alone, float32 on the CPU, (n,): those of `states`, in less time and memory."""
+        batches = self._loader.batches(samples, SCORING_BATCH_SIZE)
+        return torch.cat([torch.empty(0), *(self._lens(batch.to(self._device)).cpu() for _, batch in batches)])
+
 
 def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray) -> dict[str, Tensor]:
     """What `LensReader.states` says of a log's samples by their row numbers, beside ``row``, int64, shape (n,)."""

@@ -91,7 +91,7 @@ class AnswerModel:
         Raises:
             ValueError: the adapter needs gate inputs or lens logits that the batch does not have.
         """
-        return self.with_lens(self.llm_logits(batch), batch.lens_logits)
+        return self.with_lens(self.llm_logits(batch), batch)
 
     def llm_logits(self, batch: PromptBatch) -> Tensor:
         """The LLM's own logit of the positive answer against the negative one, shape (batch,)."""
@@ -104,9 +104,25 @@ class AnswerModel:
         logits = self.llm.token_logits(hidden, [self.prompt_format.positive, self.prompt_format.negative])
         return logits[:, 0] - logits[:, 1]
 
-    def with_lens(self, llm_logits: Tensor, lens_logits: Tensor | None) -> Tensor:
-        """The LLM's logits as the adapter reads them, with the lens's, see `RecLoraModel.adapted_logits`."""
-        return llm_logits if self.adapter is None else self.adapter.adapted_logits(llm_logits, lens_logits)
+    def with_lens(self, llm_logits: Tensor, prompts: PromptBatch | PromptSet) -> Tensor:
+        """The LLM's logits of prompts as the adapter reads them, with the lens's, see `RecLoraModel.adapted_logits`."""
+        if self.adapter is None:
+            return llm_logits
+        return self.adapter.adapted_logits(llm_logits, prompts.lens_logits, prompts.log_counts)
+
+    @property
+    def stacks(self) -> bool:
+        """Whether the adapter weighs the two logits by a regression that is fitted when it is trained."""
+        return self.adapter is not None and self.adapter.stacks
+
+    def fit_stacking(self, prompts: PromptSet, tokens_per_batch: int) -> None:
+        """Learn on these prompts how the adapter weighs the lens's logits and the LLM's, see `Stacking`."""
+        assert self.adapter is not None
+        self.model.eval()
+        logits = self.all_llm_logits(prompts, tokens_per_batch, "stack")
+        self.adapter.fit_stacking(
+            torch.from_numpy(logits), prompts.lens_logits, prompts.log_counts, torch.from_numpy(prompts.labels)
+        )
 
     def losses_and_gradients(
         self, batch: PromptBatch, labels: Tensor, weights: list[Tensor], rows: int
@@ -130,12 +146,12 @@ class AnswerModel:
 
     def scores(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
         """Probability of a like for each prompt, float64 array of shape (prompts,); see `all_llm_logits`."""
-        return self.probabilities(self.all_llm_logits(prompts, tokens_per_batch, description), prompts.lens_logits)
+        return self.probabilities(self.all_llm_logits(prompts, tokens_per_batch, description), prompts)
 
     @torch.inference_mode()
-    def probabilities(self, llm_logits: np.ndarray, lens_logits: Tensor | None) -> np.ndarray:
-        """Probabilities of a like from the LLM's own logits and the lens's, all of shape (prompts,)."""
-        return torch.sigmoid(self.with_lens(torch.from_numpy(llm_logits), lens_logits)).numpy()
+    def probabilities(self, llm_logits: np.ndarray, prompts: PromptSet) -> np.ndarray:
+        """Probabilities of a like from the LLM's own logits of prompts and what the lens says of them: (prompts,)."""
+        return torch.sigmoid(self.with_lens(torch.from_numpy(llm_logits), prompts)).numpy()
 
     @torch.inference_mode()
     def all_llm_logits(

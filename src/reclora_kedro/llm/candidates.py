@@ -175,8 +175,7 @@ def _shared_batches(
         lengths = torch.tensor([len(suffix) for suffix in suffixes], device=model.device)
         shared.expect(lengths)
         states = _packed_states(model, shared, suffixes, start=prefix)
-        lens_logits = prompts.batch(batch, model.device).lens_logits
-        return model.with_lens(model.llm_logits_of(states[lengths.cumsum(0) - 1]), lens_logits)
+        return model.with_lens(model.llm_logits_of(states[lengths.cumsum(0) - 1]), prompts.batch(batch, model.device))
 
     with attention_of(model, ATTENTION), model.gate_context(gate_input):
         _packed_states(model, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)

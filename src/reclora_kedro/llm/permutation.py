@@ -33,14 +33,13 @@ def permuted_scores(
         pairs = replace(prompts.take(rows), token_ids=[prompts.token_ids[other] for other in others])
         crossed = model.all_llm_logits(pairs, config.tokens_per_batch, "permuted prompts")
 
-    parts = {"prompt": (rows, crossed, rows)}
+    own, other = prompts.take(rows), prompts.take(others)
+    parts = {"prompt": (own, crossed, own)}
     if routed:
-        parts["gate inputs"] = (others, crossed, others)
+        parts["gate inputs"] = (other, crossed, other)
     if model.reads_lens_logit:
-        parts["lens logit"] = (rows, llm_logits[rows], others)
+        parts["lens logit"] = (own, llm_logits[rows], replace(own, lens_logits=other.lens_logits))
     return pl.concat(
-        score_table(prompts.take(own), model.probabilities(logits, prompts.take(of_lens).lens_logits)).with_columns(
-            input=pl.lit(name)
-        )
-        for name, (own, logits, of_lens) in parts.items()
+        score_table(own, model.probabilities(logits, beside)).with_columns(input=pl.lit(name))
+        for name, (own, logits, beside) in parts.items()
     )

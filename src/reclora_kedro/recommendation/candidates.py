@@ -1,6 +1,6 @@
 """The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,14 +73,14 @@ def candidate_table(table: Any) -> pl.DataFrame:
     return frame.select("user_id", "item_id").drop_nulls()
 
 
-def first_pairs(pairs: pl.DataFrame) -> pl.Series:
-    """For each pair the number of its user's first one.
+def first_pairs(pairs: pl.DataFrame, by: Sequence[str] = ("user_id",)) -> pl.Series:
+    """For each pair the number of the first one of its user, or of what else `by` names.
 
     Examples:
         >>> first_pairs(pl.DataFrame({"user_id": ["b", "b", "a", "b"]})).to_list()
         [0, 0, 2, 0]
     """
-    return pairs.select("user_id").with_row_index().select(pl.col("index").first().over("user_id")).to_series()
+    return pairs.select(by).with_row_index().select(pl.col("index").first().over(by)).to_series()
 
 
 def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.DataFrame:
@@ -183,5 +183,6 @@ def _lens_scores(reader: LensReader, log: InteractionLog, pairs: pl.DataFrame) -
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        scores[scored] = lens_scores(reader.states(log.now(pairs.filter(scored)).samples))
+        logits = reader.logits(log.now(pairs.filter(scored)).samples)
+        scores[scored] = lens_scores({"logit": logits})
     return pl.Series(scores).fill_nan(None)

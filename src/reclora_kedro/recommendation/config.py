@@ -1,9 +1,10 @@
-"""Settings of the recommendation step."""
+"""Settings of the recommendation and ranking steps."""
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from reclora_kedro.evaluation.config import BootstrapConfig
 from reclora_kedro.parameters import Block
 
 CandidateKind = Literal["unseen", "popular_recent", "table"]
@@ -29,3 +30,25 @@ class RecommendationConfig(Block):
                 "shortlist, or set it to null to rank all candidates"
             )
         return self
+
+
+class RankingConfig(Block):
+    """Which likes of the test split are ranked among what, by whom, and what is measured."""
+
+    users: int | None = Field(ge=1, description="users of the test split, drawn; null: all")
+    rows: int | None = Field(ge=1, description="likes of these users in the test split, drawn; null: all")
+    candidates: Literal["full", "sampled"] = Field(description="what each like is ranked among")
+    sampled: int = Field(ge=1, description="items drawn for each like, for sampled")
+    cutoffs: tuple[int, ...] = Field(min_length=1, description="lengths k of the lists that are measured")
+    variant: str | None = Field(description="adapter that ranks the lens's shortlist anew; null: none")
+    shortlist: int = Field(ge=1, description="best candidates of the lens that the LLM ranks anew")
+    tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass of the LLM, padding included")
+    seed: int = Field(ge=0, description="of the draws of users, rows and candidates")
+    bootstrap: BootstrapConfig
+
+    @field_validator("cutoffs")
+    @classmethod
+    def _cutoffs_are_lengths(cls, cutoffs: tuple[int, ...]) -> tuple[int, ...]:
+        if min(cutoffs) < 1 or len(set(cutoffs)) < len(cutoffs):
+            raise ValueError(f"cutoffs are {list(cutoffs)}, but lists are of 1 or more items: name each length once")
+        return cutoffs

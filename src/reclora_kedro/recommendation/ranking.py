@@ -1,5 +1,7 @@
 """The second stage: prompts and gate inputs of each user's shortlist, and its ranking by the LLM."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 from torch import Tensor
@@ -22,14 +24,23 @@ from reclora_kedro.recommendation.candidates import best_of_each_user, first_pai
 USE = "candidate"
 
 
+MOMENT = ("user_index", "history_end", "timestamp")
+"""What tells apart the moments of users: pairs of one moment differ in their item alone."""
+
+
+def at_their_moments(log: InteractionLog, pairs: pl.DataFrame) -> InteractionLog:
+    """The log with these pairs as its samples, at the moments that they name, or else after the log's end."""
+    return log.at(pairs) if set(MOMENT) <= set(pairs.columns) else log.now(pairs)
+
+
 def scored_pairs(shortlist: pl.DataFrame) -> pl.DataFrame:
     """The pairs of a shortlist that the LLM scores, all but those of fallbacks; row is their place in the shortlist."""
     return shortlist.with_row_index("row").filter(~pl.col("fallback"))
 
 
 def candidate_histories(log: InteractionLog, shortlist: pl.DataFrame, window: WindowConfig) -> np.ndarray:
-    """The events that the prompt of each scored pair may show of its user's past, as of now; see `assemble_history`."""
-    return log.histories(log.now(scored_pairs(shortlist)).samples, window)
+    """The events that the prompt of each scored pair may show of its user's past; see `assemble_history`."""
+    return log.histories(at_their_moments(log, scored_pairs(shortlist)).samples, window)
 
 
 def build_candidate_prompts(
@@ -48,7 +59,7 @@ def build_candidate_prompts(
     """
     pairs = scored_pairs(shortlist)
     rows = pairs.select(row=pl.int_range(pl.len(), dtype=pl.UInt32), use=pl.lit(USE), label=pl.lit(None, dtype=pl.Int8))
-    records = prompt_records(rows, log.now(pairs), history)
+    records = prompt_records(rows, at_their_moments(log, pairs), history)
     prompts = build_prompts(llm.tokenizer, records, template, config, llm.context_tokens)
     shown = [
         [item["title"] for item in record["history"][left_out:]]
@@ -60,16 +71,45 @@ def build_candidate_prompts(
 def candidate_gate_inputs(
     lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, name: StateKind
 ) -> dict[str, Tensor]:
-    """What gates read of each pair of the shortlist as of now, but for the pairs of fallbacks; see `gate_inputs`.
+    """What gates read of each pair of the shortlist, but for the pairs of fallbacks; see `gate_inputs`.
 
-    Gates that read the user alone get one input per user, the same to the last bit: their candidates may then share
-    the start of their prompts.
+    Gates that read the user alone get one input per user and moment, the same to the last bit: the candidates of that
+    moment may then share the start of their prompts.
     """
     pairs = scored_pairs(shortlist)
-    states = LensReader(lens, log).states(log.now(pairs).samples) | {"row": pairs["row"].cast(pl.Int64).to_torch()}
+    samples = at_their_moments(log, pairs).samples
+    states = LensReader(lens, log).states(samples) | {"row": pairs["row"].cast(pl.Int64).to_torch()}
     if name == "user" and name in states:
-        states[name] = states[name][first_pairs(pairs).to_numpy(writable=True)]
+        states[name] = states[name][first_pairs(samples, MOMENT).to_numpy(writable=True)]
     return gate_inputs(states, name)
+
+
+def score_pairs(
+    model: AnswerModel,
+    pairs: pl.DataFrame,
+    prompts: pl.DataFrame,
+    inputs: dict[str, Tensor],
+    tokens_per_batch: int,
+    by: Sequence[str] = ("user_id",),
+) -> pl.Series:
+    """The LLM's probability of a like for each prompt; prompts that start alike share the work on their start.
+
+    Args:
+        model: the base LLM with the adapter.
+        pairs: the pairs that the prompts are of, with their row.
+        prompts: see `build_candidate_prompts`.
+        inputs: see `candidate_gate_inputs`.
+        tokens_per_batch: most tokens in one forward pass, padding included.
+        by: columns of the pairs that prompts which may start alike have in common.
+    """
+    if prompts.is_empty():
+        return pl.Series(dtype=pl.Float64)
+    # Prompts of a user that lost different parts of the history to the budget don't start alike.
+    alike = prompts.join(pairs.select("row", *by), on="row", maintain_order="left")
+    groups = alike.select(pl.struct(*by, "dropped_history").rank("dense")).to_series().to_numpy()
+    with tqdm(total=prompts.height, desc="rank", unit="pair", disable=None) as progress:
+        scores = score_candidates(model, prompt_set(prompts, USE, inputs), groups, tokens_per_batch, progress)
+    return pl.Series(scores)
 
 
 def rank_candidates(
@@ -87,14 +127,8 @@ def rank_candidates(
         shown_history (titles that the prompt showed, oldest first) and fallback, users in the order of the shortlist.
     """
     pairs = shortlist.with_row_index("row")
-    scores = np.empty(0)
-    if prompts.height:
-        # Prompts of a user that lost different parts of the history to the budget don't start alike.
-        users = prompts.join(pairs.select("row", "user_id"), on="row", maintain_order="left")
-        groups = users.select(pl.struct("user_id", "dropped_history").rank("dense")).to_series().to_numpy()
-        with tqdm(total=prompts.height, desc="rank", unit="pair", disable=None) as progress:
-            scores = score_candidates(model, prompt_set(prompts, USE, inputs), groups, tokens_per_batch, progress)
-    scored = prompts.select("row", "shown_history", score=pl.Series(scores, dtype=pl.Float64))
+    scores = score_pairs(model, pairs, prompts, inputs, tokens_per_batch)
+    scored = prompts.select("row", "shown_history", score=scores)
     pairs = pairs.join(scored, on="row", how="left", maintain_order="left")
     ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), "score", top_n)
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")

@@ -63,7 +63,7 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"top_k": 0}, "top_k\n.*greater than 0"),
         ({"top_k": 2}, "top_k is 2; it must be at most num_meta_loras, 1"),
         ({"answer_temperature": 0}, "answer_temperature\n.*greater than 0"),
-        ({"lens_in_score": "both"}, "lens_in_score\n.*'none', 'prior' or 'average'.*'both'"),
+        ({"lens_in_score": "both"}, "lens_in_score\n.*'none', 'prior', 'average' or 'stacked'.*'both'"),
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from peft import PeftConfig
 from pydantic import ConfigDict, Field, TypeAdapter
 
-LensInScore = Literal["none", "prior", "average"]
+LensInScore = Literal["none", "prior", "average", "stacked"]
 
 
 @dataclass
@@ -72,7 +72,8 @@ class AdapterConfig:
         default="none",
         metadata={
             "help": "how the lens's logit joins the LLM's; none: not at all; prior: it is added, times a learned "
-            "weight; average: scores are of their mean, and the LLM is trained alone"
+            "weight; average: scores are of their mean, and the LLM is trained alone; stacked: so it is, but a "
+            "logistic regression on validation rows weighs them, by the events of item and user"
         },
     )
 

@@ -237,6 +237,11 @@ def server_note(adapter: RecLoraConfig, lens_weight: float | None) -> str:
             f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to "
             f"{logit}, or scores will be off. The LoRAs alone don't hold it."
         )
+    if adapter.lens_in_score == "stacked":
+        notes.append(
+            "The adapter scores by a regression of two logits (lens_in_score is stacked): a server must apply the "
+            f"adapter's reclora_stacking to the lens's logit and {logit}. The LoRAs alone don't hold it."
+        )
     if adapter.lens_in_score == "average":
         notes.append(
             "The adapter scores by the mean of two logits (lens_in_score): a server must take the mean of the lens's "

@@ -12,13 +12,15 @@ from transformers.pytorch_utils import Conv1D
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.gates import GateBank
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
+from reclora_kedro.adapters.reclora.stacking import Stacking
 
 
 class RecLoraModel(BaseTuner):
     """A base LLM with personalized LoRA, made by ``peft.get_peft_model(llm, RecLoraConfig(...))``.
 
     Per adapter name it holds what no single layer owns: ``reclora_gates``, the :class:`GateBank` of an adapter with
-    several meta-LoRAs, and ``reclora_lens_weight``, the learned weight of the lens's logit where there is a prior.
+    several meta-LoRAs, ``reclora_lens_weight``, the learned weight of the lens's logit where there is a prior, and
+    ``reclora_stacking``, the :class:`Stacking` of both where they are stacked.
     """
 
     prefix = "reclora_"
@@ -29,6 +31,7 @@ class RecLoraModel(BaseTuner):
     def _pre_injection_hook(self, model: nn.Module, config: RecLoraConfig, adapter_name: str) -> None:
         self.reclora_gates = nn.ModuleDict()
         self.reclora_lens_weight = nn.ParameterDict()
+        self.reclora_stacking = nn.ModuleDict()
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
         """Add an adapter: its layers, then its gates and the weight of its lens prior."""
@@ -47,6 +50,8 @@ class RecLoraModel(BaseTuner):
             self.reclora_gates[adapter_name] = GateBank(config, gates).to(device)
         if config.lens_in_score == "prior":
             self.reclora_lens_weight[adapter_name] = nn.Parameter(torch.ones((), device=device))
+        if config.lens_in_score == "stacked":
+            self.reclora_stacking[adapter_name] = Stacking().to(device)
         trainable = adapter_name in self.active_adapters and not config.inference_mode
         self._shared_requires_grad(adapter_name, trainable)
 
@@ -79,7 +84,7 @@ class RecLoraModel(BaseTuner):
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove an adapter for good."""
         super().delete_adapter(adapter_name)
-        for shared in (self.reclora_gates, self.reclora_lens_weight):
+        for shared in (self.reclora_gates, self.reclora_lens_weight, self.reclora_stacking):
             if adapter_name in shared:
                 del shared[adapter_name]
 
@@ -152,21 +157,31 @@ class RecLoraModel(BaseTuner):
             return None
         return self.reclora_lens_weight[name]
 
-    def adapted_logits(self, logits: Tensor, lens_logits: Tensor | None) -> Tensor:
+    @property
+    def stacks(self) -> bool:
+        """Whether the active adapter weighs its logits and the lens's by a regression, see :meth:`fit_stacking`."""
+        return self.active_adapters[0] in self.reclora_stacking
+
+    def adapted_logits(self, logits: Tensor, lens_logits: Tensor | None, log_counts: Tensor | None = None) -> Tensor:
         """The LLM's logits of the answer as the active adapter reads them, with the lens's; all of shape (batch,).
 
-        They are divided by ``answer_temperature``; the lens's join them as ``lens_in_score`` says, an average outside
-        of training alone. With adapters disabled, they stay as they are.
+        They are divided by ``answer_temperature``; the lens's join them as ``lens_in_score`` says, an average or a
+        stacking outside of training alone. With adapters disabled, they stay as they are.
+
+        Args:
+            logits: the LLM's own.
+            lens_logits: the lens's.
+            log_counts: logarithms of the numbers of events of item and user, see `Stacking`, shape (batch, 2).
 
         Raises:
-            ValueError: the adapter reads the lens's logits, but there are none.
+            ValueError: the adapter reads the lens's logits, or the counts, but there are none.
         """
         name = self.active_adapters[0]
         if self.adapted_layers(name)[0].disable_adapters:
             return logits
         config = self.peft_config[name]
         logits = logits / config.answer_temperature
-        if config.lens_in_score == "none" or (config.lens_in_score == "average" and self.training):
+        if config.lens_in_score == "none" or (config.lens_in_score in ("average", "stacked") and self.training):
             return logits
         if lens_logits is None:
             raise ValueError(
@@ -175,7 +190,15 @@ class RecLoraModel(BaseTuner):
             )
         if config.lens_in_score == "average":
             return (logits + lens_logits) / 2
+        if config.lens_in_score == "stacked":
+            return self.reclora_stacking[name](lens_logits, logits, log_counts)
         return logits + self.reclora_lens_weight[name].to(logits.device) * lens_logits
+
+    def fit_stacking(self, logits: Tensor, lens_logits: Tensor, log_counts: Tensor | None, labels: Tensor) -> None:
+        """Let the active adapter learn how to weigh the two logits, see :meth:`adapted_logits` and `Stacking.fit`."""
+        name = self.active_adapters[0]
+        logits = logits / self.peft_config[name].answer_temperature
+        self.reclora_stacking[name].fit(lens_logits, logits, log_counts, labels)
 
     @contextmanager
     def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:

@@ -47,19 +47,14 @@ def plot_roc(scores: pl.DataFrame) -> go.Figure:
     return figures.plot_roc(align_scores(scores))
 
 
-def plot_calibration(scores: pl.DataFrame, config: EvaluationConfig) -> go.Figure:
+def plot_calibration(scores: pl.DataFrame) -> go.Figure:
     """Share of likes against mean score, in quantile bins."""
-    return figures.plot_calibration(align_scores(scores), config.calibration_bins)
+    return figures.plot_calibration(align_scores(scores))
 
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     """Training curves, by model name."""
     return figures.plot_training(training_logs)
-
-
-def collect_figures(**named_figures: go.Figure) -> dict[str, go.Figure]:
-    """The figures of the report, by name."""
-    return named_figures
 
 
 def write_report(
@@ -68,11 +63,18 @@ def write_report(
     attribution: Records,
     segments: Records,
     ingestion_report: Records,
-    report_figures: dict[str, go.Figure],
+    scores: pl.DataFrame,
+    training_figure: go.Figure,
 ) -> str:
     """Everything above as one HTML page."""
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
-    return report.render_report(metrics, comparisons, tables, report_figures)
+    shown = {
+        "auc": plot_auc(metrics),
+        "roc": plot_roc(scores),
+        "calibration": plot_calibration(scores),
+        "training": training_figure,
+    }
+    return report.render_report(metrics, comparisons, tables, shown)
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:

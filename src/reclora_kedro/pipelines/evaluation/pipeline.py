@@ -29,19 +29,11 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(nodes.plot_auc, "metrics", "auc_figure", name="plot_auc"),
             Node(nodes.plot_roc, "scores", "roc_figure", name="plot_roc"),
-            Node(
-                nodes.plot_calibration, ["scores", "params:evaluation"], "calibration_figure", name="plot_calibration"
-            ),
+            Node(nodes.plot_calibration, "scores", "calibration_figure", name="plot_calibration"),
             Node(nodes.plot_training, training_logs, "training_figure", name="plot_training"),
             Node(
-                nodes.collect_figures,
-                {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")},
-                "report_figures",
-                name="collect_figures",
-            ),
-            Node(
                 nodes.write_report,
-                results | {name: name for name in ("segments", "ingestion_report", "report_figures")},
+                results | {name: name for name in ("segments", "ingestion_report", "scores", "training_figure")},
                 "evaluation_report",
                 name="write_report",
             ),

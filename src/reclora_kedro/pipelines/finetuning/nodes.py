@@ -58,5 +58,8 @@ def train_adapter(
     seed = variant.training.seed
     adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, variant.gate_input, seed)
     model = AnswerModel(base_llm.with_model(adapter), prompt_format(base_llm.tokenizer, prompt_config))
+    stacking = prompt_set(prompts, "stacking", gate_inputs) if model.stacks else None
     log = train_in_processes(model, few_shot, validation, variant.training, checkpoints)
+    if stacking is not None:
+        model.fit_stacking(stacking, variant.training.tokens_per_batch)
     return log, adapter

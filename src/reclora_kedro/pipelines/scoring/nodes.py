@@ -60,7 +60,7 @@ def score_adapter(
     model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
     model, test = model.with_saved_adapter(adapter, gate_inputs), prompt_set(prompts, "test", gate_inputs)
     logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
-    scored = score_table(test, model.probabilities(logits, test.lens_logits))
+    scored = score_table(test, model.probabilities(logits, test))
     return scored, permuted_scores(model, test, logits, config)
 
 

@@ -1,0 +1,130 @@
+"""Where models rank the items that users took, as metrics: hit rate, NDCG, reciprocal rank, novelty and coverage."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.evaluation.config import BootstrapConfig
+
+Floats = npt.NDArray[np.float64]
+PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
+
+
+def compute_ranking_metrics(
+    item_ranks: pl.DataFrame, information: Floats, cutoffs: tuple[int, ...], bootstrap: BootstrapConfig
+) -> list[dict[str, Any]]:
+    """Metrics of every model at every cutoff, means of the users' means, with intervals over users.
+
+    Args:
+        item_ranks: one line per row and model: row, user_index, model, better, ties, candidates and top_items, see
+            `rank_positives`; the same rows for all models.
+        information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
+        cutoffs: lengths k of the lists.
+        bootstrap: of the intervals.
+
+    Returns:
+        Records of model, k, users, rows, candidates (mean number per row); hit_rate and ndcg of the first k, mrr (mean
+        reciprocal rank among all candidates, the same for every k) and novelty (mean information of the first k items,
+        bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the first k of any row).
+
+    Raises:
+        MismatchError: the models ranked different rows.
+
+    Examples:
+        >>> ranks = pl.DataFrame({"model": ["lens"] * 2, "row": [4, 9], "user_index": [0, 1], "better": [0, 1],
+        ...     "ties": [0, 0], "candidates": [3, 3], "top_items": [[2, 0], [1, 2]]})
+        >>> config = BootstrapConfig(confidence=0.95, samples=20, seed=0)
+        >>> [record] = compute_ranking_metrics(ranks, np.array([1.0, 2.0, 2.0]), (1,), config)
+        >>> record["hit_rate"], record["mrr"], record["novelty"], round(record["coverage"], 2)
+        (0.5, 0.75, 2.0, 0.67)
+    """
+    models = item_ranks.partition_by("model", as_dict=True, maintain_order=True)
+    _require_same_rows(models)
+    records = []
+    for (model,), ranks in models.items():
+        counts = {
+            "users": ranks["user_index"].n_unique(),
+            "rows": ranks.height,
+            "candidates": ranks["candidates"].mean(),
+        }
+        for k in cutoffs:
+            rows = row_metrics(ranks, information, k)
+            users = rows.group_by("user_index").mean().sort("user_index").select(PER_ROW)
+            low, high = bootstrap_interval(users.to_numpy(), bootstrap)
+            values = {
+                name: value
+                for name, *ends in zip(PER_ROW, users.mean().row(0), low.tolist(), high.tolist(), strict=True)
+                for name, value in zip((name, f"{name}_low", f"{name}_high"), ends, strict=True)
+            }
+            shown = ranks["top_items"].list.head(k).explode().n_unique()
+            records.append({"model": model, "k": k, **counts, **values, "coverage": shown / len(information)})
+    return records
+
+
+def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFrame:
+    """The metrics of each row of one model: user_index, hit_rate, ndcg, mrr and novelty.
+
+    NDCG of a single relevant item is 1 / log2(1 + rank) where the rank is at most k, else 0.
+    """
+    better, ties = ranks["better"].to_numpy(), ranks["ties"].to_numpy()
+    rank = np.arange(1, (better + ties).max() + 2)
+    gains = {"hit_rate": rank <= k, "ndcg": (rank <= k) / np.log2(1 + rank), "mrr": 1 / rank}
+    shown = ranks.select(pl.int_range(pl.len()).alias("place"), pl.col("top_items").list.head(k)).explode("top_items")
+    shown = shown.with_columns(novelty=information[shown["top_items"].to_numpy()])
+    return ranks.select(
+        "user_index",
+        *(pl.Series(name, expected_gain(better, ties, gain)) for name, gain in gains.items()),
+        shown.group_by("place", maintain_order=True).agg(pl.col("novelty").mean())["novelty"],
+    )
+
+
+def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer], gains: npt.NDArray) -> Floats:
+    """What a target gains by its rank, in expectation over the order of the candidates that score the same.
+
+    So ties never help: a model that scores all candidates the same gains what a random order does.
+
+    Args:
+        better: candidates with a higher score than the target, shape (n,).
+        ties: other candidates with the target's score, shape (n,).
+        gains: gain of each rank, from rank 1, shape (ranks,).
+
+    Returns:
+        Expected gains, shape (n,).
+
+    Examples:
+        >>> expected_gain(np.array([0, 0, 2]), np.array([0, 2, 0]), gains=np.array([1, 0, 0]))
+        array([1.        , 0.33333333, 0.        ])
+    """
+    sums = np.concatenate([[0.0], np.cumsum(gains, dtype=np.float64)])
+    return (sums[better + ties + 1] - sums[better]) / (ties + 1)
+
+
+def bootstrap_interval(user_means: Floats, config: BootstrapConfig) -> tuple[Floats, Floats]:
+    """Percentile intervals of the mean over users: whole users are drawn with replacement, as rows of one user depend.
+
+    Args:
+        user_means: a line per user, shape (users, metrics).
+        config: confidence, samples, and the seed: the same users are drawn for every model.
+
+    Returns:
+        Lower and upper ends, each of shape (metrics,).
+    """
+    random, users = np.random.default_rng(config.seed), len(user_means)
+    means = [user_means[random.integers(users, size=users)].mean(axis=0) for _ in range(config.samples)]
+    low, high = np.quantile(means, [(1 - config.confidence) / 2, (1 + config.confidence) / 2], axis=0)
+    return low, high
+
+
+def _require_same_rows(models: dict[tuple[Any, ...], pl.DataFrame]) -> None:
+    (first,), reference = next(iter(models.items()))
+    for (model,), ranks in models.items():
+        if ranks["row"].to_list() != reference["row"].to_list():
+            raise MismatchError(
+                f"item_ranks: {model} ranked {ranks.height} rows and {first} {reference.height}, and they are not the "
+                "same ones: they stem from different runs.",
+                "item_ranks",
+                "reranked_item_ranks",
+            )

@@ -1,0 +1,5 @@
+"""Ranking metrics: hit rate, NDCG and MRR of popularity, the lens and a variant on the test split; on request."""
+
+from reclora_kedro.pipelines.ranking.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

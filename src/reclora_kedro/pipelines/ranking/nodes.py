@@ -1,0 +1,107 @@
+"""Nodes of the ranking step."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from rich.console import Console
+from torch import Tensor
+
+from reclora_kedro.evaluation import figures, ranking_metrics, report
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
+from reclora_kedro.recommendation import item_ranks as ranks
+from reclora_kedro.recommendation import ranking, reranking
+from reclora_kedro.recommendation.config import RankingConfig
+
+Arrays = dict[str, np.ndarray]
+Records = list[dict[str, Any]]
+
+
+def rank_items(lens: Lens, log: InteractionLog, item_embeddings: Arrays, config: RankingConfig) -> pl.DataFrame:
+    """Where popularity and the lens rank likes of the test split, each as of its own moment."""
+    return ranks.rank_positives(lens, log.with_embeddings(item_embeddings["embeddings"]), config)
+
+
+def assemble_reranking_histories(
+    log: InteractionLog,
+    item_embeddings: Arrays,
+    item_ranks: pl.DataFrame,
+    history: HistoryConfig,
+    variant: VariantConfig,
+    config: RankingConfig,
+) -> Arrays:
+    """The events that the prompt of each shortlisted item may show of the user's past."""
+    log, window = log.with_embeddings(item_embeddings["embeddings"]), history.short[variant.history]
+    assert window is not None  # the variant's history is one of those that are there
+    pairs = reranking.reranking_pairs(item_ranks, config.shortlist)
+    return {"events": ranking.candidate_histories(log, pairs, window)}
+
+
+def build_reranking_prompts(
+    base_llm: LanguageModel,
+    prompt_templates: dict[str, Callable[[], str]],
+    log: InteractionLog,
+    item_ranks: pl.DataFrame,
+    reranking_histories: Arrays,
+    prompt_config: PromptConfig,
+    config: RankingConfig,
+) -> pl.DataFrame:
+    """Text and tokens of a prompt for each shortlisted item."""
+    pairs, events = reranking.reranking_pairs(item_ranks, config.shortlist), reranking_histories["events"]
+    template = choose_template(prompt_templates, prompt_config.template)
+    return ranking.build_candidate_prompts(base_llm, log, pairs, events, template, prompt_config)
+
+
+def compute_reranking_gate_inputs(
+    lens: Lens,
+    log: InteractionLog,
+    item_embeddings: Arrays,
+    item_ranks: pl.DataFrame,
+    variant: VariantConfig,
+    config: RankingConfig,
+) -> dict[str, Tensor]:
+    """What the variant's gates read of each shortlisted item, and the lens's logits beside it."""
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    pairs = reranking.reranking_pairs(item_ranks, config.shortlist)
+    return ranking.candidate_gate_inputs(lens, log, pairs, variant.gate_input)
+
+
+def rerank_items(
+    base_llm: LanguageModel,
+    adapter: str,
+    item_ranks: pl.DataFrame,
+    reranking_prompts: pl.DataFrame,
+    reranking_gate_inputs: dict[str, Tensor],
+    prompt_config: PromptConfig,
+    config: RankingConfig,
+) -> pl.DataFrame:
+    """Where the variant ranks the same likes."""
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
+    model = model.with_saved_adapter(adapter, reranking_gate_inputs)
+    return reranking.rerank(model, item_ranks, reranking_prompts, reranking_gate_inputs, config)
+
+
+def compute_ranking_metrics(log: InteractionLog, config: RankingConfig, **item_ranks: pl.DataFrame) -> Records:
+    """Hit rate, NDCG, MRR, novelty and coverage of every model at every cutoff."""
+    information = ranks.Popularity(log).information()
+    return ranking_metrics.compute_ranking_metrics(
+        pl.concat(item_ranks.values()), information, config.cutoffs, config.bootstrap
+    )
+
+
+def plot_ranking(metrics: Records, config: RankingConfig) -> go.Figure:
+    """Hit rate and NDCG of every model with their intervals."""
+    return figures.plot_ranking(metrics, config.bootstrap.confidence)
+
+
+def show_ranking(metrics: Records, config: RankingConfig) -> None:
+    """Print the metrics."""
+    Console().print(report.ranking_tables(metrics, config.bootstrap.confidence))

@@ -1,0 +1,86 @@
+"""The ranking pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.configured_names import optional_variant_of
+from reclora_kedro.pipelines.ranking import nodes
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """Where popularity, the lens and, unless there is none, a variant rank the test split's likes, and its metrics."""
+    variant = optional_variant_of("ranking")
+    results = {"log": "log", "config": "params:ranking", "by_lens": "item_ranks"}
+    return Pipeline(
+        [
+            Node(
+                nodes.rank_items,
+                inputs=["lens", "log", "item_embeddings", "params:ranking"],
+                outputs="item_ranks",
+                name="rank_items",
+            ),
+            *([] if variant is None else _reranking(variant)),
+            Node(
+                nodes.compute_ranking_metrics,
+                inputs=results if variant is None else results | {"by_variant": "reranked_item_ranks"},
+                outputs="ranking_metrics",
+                name="compute_ranking_metrics",
+            ),
+            Node(
+                nodes.plot_ranking,
+                inputs=["ranking_metrics", "params:ranking"],
+                outputs="ranking_figure",
+                name="plot_ranking",
+            ),
+            Node(nodes.show_ranking, inputs=["ranking_metrics", "params:ranking"], outputs=None, name="show_ranking"),
+        ],
+        namespace="ranking",
+        prefix_datasets_with_namespace=False,
+    )
+
+
+def _reranking(variant: str) -> list[Node]:
+    """From the lens's ranks to those of a variant that ranks its shortlists anew."""
+    settings = f"params:finetuning.variants.{variant}"
+    return [
+        Node(
+            nodes.assemble_reranking_histories,
+            inputs=["log", "item_embeddings", "item_ranks", "params:history", settings, "params:ranking"],
+            outputs="reranking_histories",
+            name="assemble_reranking_histories",
+        ),
+        Node(
+            nodes.build_reranking_prompts,
+            inputs=[
+                "base_llm",
+                "prompt_templates",
+                "log",
+                "item_ranks",
+                "reranking_histories",
+                "params:prompt",
+                "params:ranking",
+            ],
+            outputs="reranking_prompts",
+            name="build_reranking_prompts",
+        ),
+        Node(
+            nodes.compute_reranking_gate_inputs,
+            inputs=["lens", "log", "item_embeddings", "item_ranks", settings, "params:ranking"],
+            outputs="reranking_gate_inputs",
+            name="compute_reranking_gate_inputs",
+        ),
+        Node(
+            nodes.rerank_items,
+            inputs=[
+                "base_llm",
+                f"{variant}.adapter",
+                "item_ranks",
+                "reranking_prompts",
+                "reranking_gate_inputs",
+                "params:prompt",
+                "params:ranking",
+            ],
+            outputs="reranked_item_ranks",
+            name="rerank_items",
+            tags=["gpu"],
+        ),
+    ]

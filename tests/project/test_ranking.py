@@ -1,0 +1,71 @@
+"""`kedro run --pipelines ranking` on a finished run."""
+
+import polars as pl
+import pytest
+
+from projects import kedro_run, stored
+
+METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
+
+
+def rank(finished_run, **changes):
+    """The catalog after a run with these ranking parameters."""
+    return kedro_run(finished_run.project, {"ranking": changes}, pipeline_names=["ranking"])
+
+
+def test_popularity_the_lens_and_a_variant_rank_the_same_likes(finished_run, capsys):
+    catalog = rank(finished_run)
+    ranks, reranked = catalog.load("item_ranks"), catalog.load("reranked_item_ranks")
+    samples = catalog.load("log").samples
+    assert ranks["model"].unique(maintain_order=True).to_list() == ["popularity", "lens"]
+    assert reranked["model"].unique().to_list() == ["reclora"]
+    assert reranked.schema == ranks.schema
+    by_lens = ranks.filter(model="lens")
+    assert by_lens["row"].to_list() == reranked["row"].to_list()
+    rows = by_lens.join(samples, on="row")
+    assert rows.select(pl.col("split").unique(), pl.col("label").unique()).row(0) == ("test", 1)
+    assert catalog.load("reranking_prompts").height <= 20 * by_lens.height
+    behind = by_lens["better"] >= 20
+    assert by_lens.filter(behind)["better"].to_list() == reranked.filter(behind)["better"].to_list()
+    for one, other in zip(by_lens["top_items"], reranked["top_items"], strict=True):
+        assert sorted(one) == sorted(other)
+    records = catalog.load("ranking_metrics")
+    assert [(record["model"], record["k"]) for record in records] == [
+        (model, k) for model in ("popularity", "lens", "reclora") for k in (5, 10)
+    ]
+    for record in records:
+        assert record["rows"] == by_lens.height == 30
+        assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
+        assert 0 < record["coverage"] <= 1
+    assert len(catalog.load("ranking_figure").data) == 6
+    assert catalog.get("ranking_metrics").preview()
+    shown = capsys.readouterr().out
+    assert "30 likes of" in shown
+    assert "HR@10" in shown
+
+
+def test_without_a_variant_no_llm_is_needed(finished_run):
+    catalog = rank(finished_run, variant=None, rows=None, candidates="sampled", sampled=9, cutoffs=[3])
+    nodes = catalog.load("run_manifest")["nodes"]
+    assert not any("rerank" in name for name in nodes)
+    records = catalog.load("ranking_metrics")
+    assert [record["model"] for record in records] == ["popularity", "lens"]
+    assert {record["candidates"] for record in records} == {10}
+    samples = catalog.load("log").samples
+    assert records[0]["rows"] == samples.filter(split="test", label=1).height
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"variant": "recolra"}, r"ranking\.variant is 'recolra', but finetuning\.variants names .*reclora"),
+        ({"candidates": "some"}, "candidates"),
+        ({"cutoffs": [10, 10]}, "cutoffs"),
+        ({"bootstrap": {"sample": 10}}, "sample"),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
+    before = stored(finished_run.project)
+    with pytest.raises(Exception, match=pattern):
+        rank(finished_run, **changes)
+    assert stored(finished_run.project) == before
