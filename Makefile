@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint viz bench-histories bench-lens bench-llm bench-quality lock clean
+.PHONY: help run test lint viz bench-histories bench-lens bench-llm lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -35,9 +35,6 @@ bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and
 
 bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA and two other ways to train
 	$(BIN)/python benchmarks/llm.py
-
-bench-quality: $(READY)  ## what the LLM adds to the lens, over data sets, seeds and numbers of few-shot rows; two core-hours
-	$(BIN)/python benchmarks/quality.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \

@@ -14,6 +14,7 @@ from reclora_kedro.hooks import (
     RunLockHooks,
     RunManifestHooks,
     RunnerHooks,
+    StudyHooks,
     TerminalHooks,
 )
 from reclora_kedro.package_files import package_file
@@ -39,6 +40,7 @@ HOOKS = (
     TerminalHooks(),
     CheckpointHooks(),
     RunManifestHooks(),
+    StudyHooks(),
     ErrorHooks(),
 )
 

@@ -6,12 +6,11 @@ from operator import itemgetter
 from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from reclora_kedro.evaluation.page import format_auc, format_p_value, render_page
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -59,26 +58,6 @@ def describe_tests(metrics: Records, comparisons: Records) -> str:
     """
     pairs = f"{len(comparisons)} pair{'' if len(comparisons) == 1 else 's'}"
     return f"cluster bootstrap over {metrics[0]['users']:,} users, Holm over {pairs}"
-
-
-def format_p_value(p_value: float) -> str:
-    """A p-value with its relation sign, to three decimals.
-
-    Examples:
-        >>> format_p_value(0.0421), format_p_value(0.00004)
-        ('= 0.042', '< 0.001')
-    """
-    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
-
-
-def format_auc(auc: float | None) -> str:
-    """An AUC to three decimals, and a dash where there is none.
-
-    Examples:
-        >>> format_auc(0.76543), format_auc(None)
-        ('0.765', '–')
-    """
-    return "\N{EN DASH}" if auc is None else f"{auc:.3f}"
 
 
 def unread_prompts(attribution: Records) -> list[str]:
@@ -216,16 +195,10 @@ def render_report(
             "ingestion_report", records of check, rows and rule.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
     """
-    environment = Environment(
-        loader=PackageLoader("reclora_kedro.evaluation", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["p_value"] = lambda p_value: format_p_value(p_value).removeprefix("= ")
-    environment.filters["auc"] = format_auc
-    return environment.get_template("report.html.jinja").render(
+    return render_page(
+        "reclora_kedro.evaluation",
+        "report.html.jinja",
+        figures,
         summary=summarise(metrics, comparisons),
         metrics=metrics,
         comparisons=comparisons,
@@ -234,10 +207,7 @@ def render_report(
         unread=unread_prompts(tables["attribution"]),
         segmentations=_segments_by_model(tables["segments"]),
         ingestion_report=tables["ingestion_report"],
-        titles={name: figure.layout.title.text for name, figure in figures.items()},
-        figures={name: _figure_html(name, figure) for name, figure in figures.items()},
         confidence=metrics[0]["confidence"],
-        plotlyjs=Markup(get_plotlyjs()),
     )
 
 
@@ -250,16 +220,3 @@ def _segments_by_model(segments: Records) -> dict[str, list[dict[str, Any]]]:
         best = max((auc for auc in aucs if auc is not None), default=None)
         shown.setdefault(by, []).append({**of_models[0], "aucs": aucs, "best": best})
     return shown
-
-
-def _figure_html(name: str, figure: go.Figure) -> Markup:
-    """The figure without its title, which the page shows as a heading that wraps."""
-    untitled = go.Figure(figure).update_layout(title_text=None, margin_t=40)
-    return Markup(
-        untitled.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"figure-{name}",
-            config={"displayModeBar": False, "responsive": True},
-        )
-    )

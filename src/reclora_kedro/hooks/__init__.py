@@ -7,6 +7,7 @@ from reclora_kedro.hooks.inputs import InputHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.runner import RunnerHooks
+from reclora_kedro.hooks.study import StudyHooks
 from reclora_kedro.hooks.terminal import TerminalHooks
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "RunLockHooks",
     "RunManifestHooks",
     "RunnerHooks",
+    "StudyHooks",
     "TerminalHooks",
 ]

@@ -10,6 +10,7 @@ from reclora_kedro.histories.item_text import describe_items, principal_componen
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.parameters import reads
 
 Arrays = dict[str, np.ndarray]
 
@@ -21,11 +22,13 @@ def build_log(
     return logs.build_log(interactions, items, users, history)
 
 
+@reads(history=["prompt_rows", "seed"])
 def select_prompt_rows(log: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
     """The samples that the LLM sees."""
     return splits.select_prompt_rows(log.samples, history.prompt_rows, history.seed)
 
 
+@reads(history=["item_embedding", "seed"])
 def embed_items(base_llm: LanguageModel, items: pl.DataFrame, history: HistoryConfig) -> Arrays:
     """Semantic embeddings of the items' descriptions by the base LLM."""
     config = history.item_embedding
@@ -33,6 +36,7 @@ def embed_items(base_llm: LanguageModel, items: pl.DataFrame, history: HistoryCo
     return {"embeddings": principal_components(vectors, config.components, history.seed)}
 
 
+@reads(history=["short"])
 def assemble_short_histories(
     log: InteractionLog, item_embeddings: Arrays, prompt_rows: pl.DataFrame, history: HistoryConfig
 ) -> dict[str, Arrays]:

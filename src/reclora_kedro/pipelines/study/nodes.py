@@ -1,0 +1,41 @@
+"""Nodes of the study pipeline."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+from rich.console import Console
+
+from reclora_kedro.cells import CellRunner
+from reclora_kedro.study import figures, report, results
+from reclora_kedro.study.config import StudyConfig
+from reclora_kedro.study.grid import plan_cells
+
+Records = list[dict[str, Any]]
+
+
+def run_cells(cell_runner: CellRunner, study: StudyConfig) -> tuple[Records, Records]:
+    """The cells of the chosen grids: their metrics and costs, and their differences of models, as long tables."""
+    cells = plan_cells(study, cell_runner.parameters)
+    runs = cell_runner.run(cells, study.workers)
+    return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
+
+
+def plot_axes(study_results: Records) -> go.Figure:
+    """AUC by setting, a panel per axis."""
+    return figures.plot_axes(study_results)
+
+
+def plot_frontier(study_results: Records) -> go.Figure:
+    """AUC against milliseconds per row and seconds of training."""
+    return figures.plot_frontier(study_results)
+
+
+def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study: StudyConfig) -> str:
+    """Everything above as one HTML page."""
+    titles = {name: grid.title for name, grid in study.grids.items() if grid is not None}
+    return report.render_study(study_results, titles, {"axes": axes, "frontier": frontier})
+
+
+def show_study(study_results: Records, study_report: str) -> None:
+    """Print the results; waits for the report, so that they stand at the end of a run's output."""
+    Console().print(report.study_tables(study_results))

@@ -1,0 +1,35 @@
+"""The study pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.study import nodes
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """Runs of the default flow, one per cell of the grid, to a table, figures and a report."""
+    return Pipeline(
+        [
+            Node(
+                nodes.run_cells,
+                inputs=["cell_runner", "params:study"],
+                outputs=["study_results", "study_comparisons"],
+                name="run_cells",
+            ),
+            Node(nodes.plot_axes, inputs="study_results", outputs="study_axes_figure", name="plot_axes"),
+            Node(nodes.plot_frontier, inputs="study_results", outputs="study_frontier_figure", name="plot_frontier"),
+            Node(
+                nodes.write_study,
+                inputs=["study_results", "study_axes_figure", "study_frontier_figure", "params:study"],
+                outputs="study_report",
+                name="write_study",
+            ),
+            Node(
+                nodes.show_study,
+                inputs=["study_results", "study_report"],
+                outputs=None,
+                name="show_study",
+            ),
+        ],
+        namespace="study",
+        prefix_datasets_with_namespace=False,
+    )

@@ -1,0 +1,45 @@
+"""Settings of a study."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict, Field, field_validator
+
+from reclora_kedro.parameters import Block
+
+Settings = Mapping[str, Any]  # values by the dotted paths of parameters
+
+# Columns of the table of results, besides the axes.
+METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "gauc", "log_loss", "accuracy")
+COSTS = ("validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
+COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
+PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
+
+
+class GridConfig(Block):
+    """Settings whose every combination is a cell; a grid of one axis is a list of cells."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
+
+    title: str = Field(description="what the grid shows, for the report")
+    settings: dict[str, Any] = Field(default_factory=dict, description="of all cells: values by parameter path")
+    axes: dict[str, dict[str, dict[str, Any]]] = Field(
+        min_length=1, description="by axis, its settings by name: values by parameter path; {} leaves all as it is"
+    )
+
+    @field_validator("axes")
+    @classmethod
+    def _no_axis_is_another_column(cls, axes: dict[str, Any]) -> dict[str, Any]:
+        if taken := axes.keys() & {*COLUMNS, *PAIR_COLUMNS}:
+            raise ValueError(f"axis {min(taken)!r} has the name of another column of the results: rename it.")
+        return axes
+
+
+class StudyConfig(Block):
+    """Which grids are run, over which seeds, and how."""
+
+    grid: str | list[str] = Field(min_length=1, description="name of the grid to run, or several")
+    seeds: list[int] = Field(min_length=1, description="every cell is run once per seed, the project's one seed")
+    models: list[str] | None = Field(description="models that are reported; null: all")
+    workers: int = Field(ge=1, description="processes that run cells, each one cell at a time")
+    grids: dict[str, GridConfig | None] = Field(description="grids by name; null drops one")

@@ -1,0 +1,109 @@
+"""What the nodes of earlier runs made, found again by what they were given.
+
+A node's key is the digest of its parameters and of the contents of its inputs. Where a node with that key has run, what
+it left is taken; where a parameter, an input or a raw file differs, the key differs, and so do those of the nodes that
+read what came out differently. Nodes upstream of a change, and those downstream whose inputs came out the same, are
+not run again ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018).
+"""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from reclora_kedro.atomic import atomic_file
+
+DIGITS = 24  # hexadecimal ones of a digest: 96 bits
+
+
+TRACE, LOCK, CHECKPOINTS = "trace.json", ".lock", "checkpoints"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is known of a node that has run.
+
+    Attributes:
+        node: its name.
+        inputs: by the name of an input, the digest of its content.
+        outputs: the same of its outputs.
+        seconds: how long it took, loading and saving included.
+        revision: git revision of the code that it ran.
+    """
+
+    node: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    seconds: float
+    revision: str | None
+
+
+class Memory:
+    """What one node made: a folder that is complete once its trace is there.
+
+    Args:
+        folder: where it lies; it need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def trace(self) -> Trace | None:
+        """The trace of the node, if it has run to its end."""
+        file = self.folder / TRACE
+        return Trace(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+
+    def clear(self) -> None:
+        """Remove what a run that was killed left of outputs; its checkpoints stay."""
+        for path in self.folder.iterdir():
+            if path.is_dir() and path.name != CHECKPOINTS:
+                shutil.rmtree(path)
+
+    def keep(self, trace: Trace) -> None:
+        """Write the trace, and remove the checkpoints; the outputs must be there."""
+        atomic_file(self.folder / TRACE, json.dumps(asdict(trace), indent=1).encode())
+        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Have one process at a time make this. The kernel drops the lock of a process that dies."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def digest(value: Any) -> str:
+    """Digest of plain data, blocks of parameters and data classes; the order of keys does not count.
+
+    Examples:
+        >>> digest({"r": 8, "lora_alpha": 16}) == digest({"lora_alpha": 16, "r": 8}) != digest({"r": 8})
+        True
+    """
+    text = json.dumps(to_jsonable_python(value, fallback=str), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def digest_of_files(path: Path) -> str:
+    """Digest of a file's content, or of the names and contents of all files in a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    parts = []
+    for file in files:
+        status = file.stat()
+        parts.append((str(file.relative_to(path)), _digest_of_file(file, status.st_size, status.st_mtime_ns)))
+    return digest(parts)
+
+
+@cache
+def _digest_of_file(file: Path, size: int, modified: int) -> str:
+    """Once per process and state of the file: an LLM's weights take a while."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

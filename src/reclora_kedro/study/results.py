@@ -1,0 +1,190 @@
+"""What the cells of a study reached and cost, as one long table and as means over the seeds."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from reclora_kedro.study.config import COLUMNS, METRICS
+from reclora_kedro.study.grid import Cell
+
+Record = dict[str, Any]
+Records = Sequence[Mapping[str, Any]]
+Place = tuple[tuple[str, str], ...]  # of a cell: the name of its setting on each axis
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a model of a cell took.
+
+    Attributes:
+        train_seconds: of the node that trains it; None where it is not trained by itself.
+        score_seconds: of the node that scores with it, loading included.
+        scored_rows: rows that this node scored, those with permuted inputs included.
+        validation_auc: the best one while it was trained; None where it is not validated.
+    """
+
+    train_seconds: float | None
+    score_seconds: float
+    scored_rows: int
+    validation_auc: float | None
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """What one cell left.
+
+    Attributes:
+        metrics: records of its models, see `reclora_kedro.evaluation.metrics.compute_metrics`.
+        comparisons: records of its pairs of models.
+        attribution: records of what its models read.
+        costs: by model.
+        digest: of all that the metrics were made from.
+        revisions: git revisions of the code that its nodes ran.
+        nodes: how many nodes it has.
+        nodes_run: how many of them were run; the others had been before, in this cell or in another one.
+        seconds: how long that took.
+    """
+
+    metrics: Records
+    comparisons: Records
+    attribution: Records
+    costs: Mapping[str, Cost]
+    digest: str
+    revisions: tuple[str, ...]
+    nodes: int
+    nodes_run: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Means of one model in one cell over the seeds; ``auc_error`` is the standard error of the mean, 0 for one seed.
+
+    Where axes are averaged over, that is done within each seed.
+    """
+
+    model: str
+    seeds: int
+    auc: float
+    auc_error: float
+    gauc: float | None
+    log_loss: float
+    validation_auc: float | None
+    train_seconds: float | None
+    ms_per_row: float
+
+
+def tabulate(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
+    """One record per cell and model: its grid, its setting on every axis, seed, metrics and costs.
+
+    Args:
+        cells: the cells.
+        runs: what each of them left.
+        models: those to report; None: all.
+
+    Raises:
+        ValueError: no cell has one of the models.
+    """
+    there = dict.fromkeys(record["model"] for run in runs for record in run.metrics)
+    if unknown := [model for model in models or () if model not in there]:
+        raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(there)}.")
+    axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
+    table = []
+    for cell, run in zip(cells, runs, strict=True):
+        lost = {record["model"]: record["fall"] for record in run.attribution if record["input"] == "prompt"}
+        for record in run.metrics:
+            model, cost = record["model"], run.costs[record["model"]]
+            if models is not None and model not in models:
+                continue
+            table.append(
+                {"grid": cell.grid}
+                | {axis: cell.place.get(axis) for axis in axes}
+                | {"seed": cell.seed, "model": model}
+                | {name: record[name] for name in METRICS}
+                | {
+                    "auc_lost_without_prompt": lost.get(model),
+                    "validation_auc": cost.validation_auc,
+                    "train_seconds": cost.train_seconds,
+                    "score_seconds": cost.score_seconds,
+                    "scored_rows": cost.scored_rows,
+                    "ms_per_row": 1000 * cost.score_seconds / cost.scored_rows,
+                    "digest": run.digest,
+                    "revision": ", ".join(run.revisions),
+                }
+            )
+    return table
+
+
+def tabulate_pairs(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
+    """One record per cell and pair of models: its grid, its setting on every axis, seed, and the paired difference."""
+    axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
+    return [
+        {"grid": cell.grid} | {axis: cell.place.get(axis) for axis in axes} | {"seed": cell.seed} | dict(pair)
+        for cell, run in zip(cells, runs, strict=True)
+        for pair in run.comparisons
+        if models is None or {pair["model_a"], pair["model_b"]} <= set(models)
+    ]
+
+
+def axes_of(results: Records, grid: str) -> list[str]:
+    """The axes of a grid, from the table of results.
+
+    Examples:
+        >>> axes_of([{"grid": "rank", "r": "8", "k": None, "seed": 0, "model": "lens", "auc": 0.7}], "rank")
+        ['r']
+    """
+    first = next(record for record in results if record["grid"] == grid)
+    return [name for name, setting in first.items() if name not in COLUMNS and setting is not None]
+
+
+def grids_of(results: Records) -> list[str]:
+    """The grids of the table of results, in their order."""
+    return list(dict.fromkeys(record["grid"] for record in results))
+
+
+def summarise(results: Records, grid: str, axes: Sequence[str]) -> Iterator[tuple[Place, list[Summary]]]:
+    """The models' means over the seeds at every place of some axes of a grid; over other axes, too.
+
+    Args:
+        results: the long table.
+        grid: one of its grids.
+        axes: names of axes of this grid.
+    """
+    by_place: dict[Place, dict[str, list[Mapping[str, Any]]]] = {}
+    for record in results:
+        if record["grid"] == grid:
+            place = tuple((axis, record[axis]) for axis in axes)
+            by_place.setdefault(place, {}).setdefault(record["model"], []).append(record)
+    for place, models in by_place.items():
+        yield place, [_mean(model, records) for model, records in models.items()]
+
+
+def _mean(model: str, records: Sequence[Mapping[str, Any]]) -> Summary:
+    ordered = sorted(records, key=lambda record: record["seed"])
+    by_seed = [list(of_seed) for _, of_seed in groupby(ordered, key=lambda record: record["seed"])]
+
+    def over_seeds(name: str) -> np.ndarray | None:
+        """The mean of a column within each seed; None where a value is missing."""
+        if any(record[name] is None for record in records):
+            return None
+        return np.array([np.mean([record[name] for record in of_seed]) for of_seed in by_seed])
+
+    def mean(name: str) -> float | None:
+        values = over_seeds(name)
+        return None if values is None else float(values.mean())
+
+    auc = np.array([np.mean([record["auc"] for record in of_seed]) for of_seed in by_seed])
+    return Summary(
+        model=model,
+        seeds=len(auc),
+        auc=float(auc.mean()),
+        auc_error=float(auc.std(ddof=1) / np.sqrt(len(auc))) if len(auc) > 1 else 0.0,
+        gauc=mean("gauc"),
+        log_loss=float(np.mean([record["log_loss"] for record in records])),
+        validation_auc=mean("validation_auc"),
+        train_seconds=mean("train_seconds"),
+        ms_per_row=float(np.mean([record["ms_per_row"] for record in records])),
+    )

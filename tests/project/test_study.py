@@ -1,0 +1,129 @@
+"""A study of two cells on a fabricated log with a tiny random LLM."""
+
+import json
+from collections import Counter
+
+import nbformat
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from nbclient import NotebookClient
+
+from killing import killing_environment
+from projects import ROOT, copy_project, kedro_run, stored
+from reclora_kedro.cells import FOLDER, CellRunner, check_cell, open_cell, run_cell
+from reclora_kedro.study.grid import Cell
+
+NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
+BRIEF = {"evaluation": {"bootstrap_samples": 100}, "scoring": {"permuted_rows": 20}}
+
+
+def study(project):
+    return kedro_run(project, pipeline_names=["study"], runtime_params=BRIEF)
+
+
+def traces(project):
+    """The node of every trace, and the trace's content."""
+    files = (project / FOLDER).glob("*/trace.json")
+    return {file: (json.loads(file.read_text())["node"], file.read_text()) for file in files}
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory):
+    """A study that was killed in its first training, and then finished: its project, traces then and now, catalog."""
+    project = copy_project(tmp_path_factory.mktemp("project"))
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in killing_environment(project / "killing", "moved:1").items():
+            patch.setenv(name, value)
+        with pytest.raises(RuntimeError, match="A process that ran cells died"):
+            study(project)
+    killed = traces(project)
+    assert list((project / FOLDER).glob("*/checkpoints/*/step-*"))
+    catalog = study(project)
+    return project, killed, traces(project), catalog
+
+
+def test_a_killed_study_goes_on_with_what_is_missing(studied):
+    project, killed, finished, _ = studied
+    assert 0 < len(killed) < len(finished)
+    assert killed.items() <= finished.items()
+    assert not any(node.endswith("train_adapter") for node, _ in killed.values())
+    assert not list((project / FOLDER).glob("*/checkpoints"))
+
+
+def test_what_the_cells_have_in_common_is_run_once(studied):
+    *_, finished, _ = studied
+    times = Counter(node for node, _ in finished.values())
+    once = {"ingestion.build_canonical_tables", "history.embed_items", "lens.train_lens"}
+    assert {node for node, count in times.items() if count == 1} >= once
+    assert times["history.select_prompt_rows"] == times["reclora.train_adapter"] == 2
+    assert max(times.values()) == 2
+
+
+def test_a_study_leaves_its_table_and_report_alone(studied):
+    project, *_, catalog = studied
+    results = catalog.load("study_results")
+    assert [record["few-shot rows"] for record in results] == ["64"] * 5 + ["128"] * 5
+    assert {record["model"] for record in results} == {"lens", "boosted_trees", "untrained", "shared_lora", "reclora"}
+    assert all(record["ms_per_row"] > 0 for record in results)
+    assert [record["model"] for record in results if record["train_seconds"]][:3] == ["lens", "shared_lora", "reclora"]
+    assert len(catalog.load("study_comparisons")) == 20
+    assert "How much do the first few-shot rows teach?" in catalog.load("study_report")
+    assert {path.relative_to(project / "data").parts[0] for path in stored(project)} == {
+        "01_raw",
+        "02_intermediate",
+        "08_reporting",
+    }
+
+
+def test_the_notebook_reads_a_study_without_running_anything(studied, monkeypatch):
+    project, *_ = studied
+    monkeypatch.setenv("KEDRO_ENV", "test")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    (project / "notebooks").mkdir(exist_ok=True)
+    resources = {"metadata": {"path": str(project / "notebooks")}}
+    NotebookClient(notebook, timeout=120, resources=resources).execute()
+    assert "reclora" in str([cell.get("outputs") for cell in notebook.cells])
+
+
+@pytest.fixture
+def in_this_process(studied, monkeypatch):
+    """What runs cells of the study, where functions of `reclora_kedro.cells` are called in this process."""
+    project, *_ = studied
+    monkeypatch.chdir(project)
+    bootstrap_project(project)
+    with KedroSession.create(project, env="test", runtime_params=BRIEF) as session:
+        parameters = session.load_context().config_loader["parameters"]
+    return CellRunner(project, str(project / "conf"), "test", BRIEF, parameters, None)
+
+
+def test_the_same_cell_runs_no_node(studied, in_this_process):
+    _, _, finished, catalog = studied
+    cell = Cell("first_look", {}, 42, {"history.prompt_rows.few_shot": 64, "scoring.permuted_rows": 200})
+    run = run_cell(in_this_process, cell)
+    assert run.nodes_run == 0 < run.nodes
+    assert run.digest == catalog.load("study_results")[0]["digest"]
+    assert traces(in_this_process.project) == finished
+
+
+def test_a_seed_is_that_of_rows_lens_and_adapters(in_this_process):
+    _, catalog = open_cell(in_this_process, Cell("seeds", {}, 7, {}))
+    names = ("history.seed", "lens.seed", "finetuning.variants.reclora.training.seed", "evaluation.seed")
+    assert {catalog.load(f"params:{name}") for name in names} == {7}
+
+
+def test_a_variant_of_a_cell_alone_is_a_copy_with_changes(in_this_process):
+    copy = {"like": "reclora", "gate_input": "user", "adapter": {"r": 4}}
+    settings = {"finetuning.variants.other": copy, "finetuning.variants.shared_lora": None}
+    flow, catalog = open_cell(in_this_process, Cell("copies", {}, 7, settings))
+    variants = {name.partition(".")[0] for name in flow.datasets() if name.endswith(".adapter")}
+    assert variants == {"reclora", "other"}
+    other, reclora = (catalog.load(f"params:finetuning.variants.{name}") for name in ("other", "reclora"))
+    assert (other.gate_input, other.adapter.r, other.training) == ("user", 4, reclora.training)
+
+
+def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process):
+    cell = Cell("wrong", {"rank": "0"}, 42, {"finetuning.variants.reclora.adapter.r": 0})
+    with pytest.raises(RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so none was:(.|\n)*\br\b"):
+        check_cell(in_this_process, cell)
