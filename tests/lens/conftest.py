@@ -81,6 +81,7 @@ def config() -> LensConfig:
         rating_statistics=True,
         statistics_delay=0,
         item_text=True,
+        item_text_dropout=0.2,
         embedding_dim=8,
         attention_dim=8,
         hidden_dim=16,

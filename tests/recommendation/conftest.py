@@ -40,6 +40,7 @@ def lens() -> Lens:
         rating_statistics=True,
         statistics_delay=0,
         item_text=True,
+        item_text_dropout=0.2,
         embedding_dim=4,
         attention_dim=4,
         hidden_dim=8,

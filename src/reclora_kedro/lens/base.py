@@ -105,6 +105,7 @@ class Lens(nn.Module):
             dim,
             config.item_id_dropout,
             sizes.item_text_width,
+            config.item_text_dropout,
         )
         self.event_dim = self.item.output_dim
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items

@@ -25,6 +25,7 @@ class LensConfig(Block):
     item_text: bool = Field(
         description="whether it reads item embeddings, and how alike target and history are by them"
     )
+    item_text_dropout: float = Field(ge=0, lt=1, description="share of each item's text hidden while training")
     embedding_dim: int = Field(ge=1, description="width of each embedding")
     attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
     hidden_dim: int = Field(ge=1, description="width of each hidden layer, and of the target state")

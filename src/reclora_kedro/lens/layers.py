@@ -32,6 +32,7 @@ class EntityEmbedding(nn.Module):
         embedding_dim: width of each vector.
         id_dropout: share of ids shown as unknown while training.
         text_width: width of the vectors of their texts, 0 for none.
+        text_dropout: share of each such vector's components hidden while training.
     """
 
     id_codes: Tensor
@@ -47,6 +48,7 @@ class EntityEmbedding(nn.Module):
         embedding_dim: int,
         id_dropout: float,
         text_width: int = 0,
+        text_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.register_buffer("id_codes", torch.full((count,), UNKNOWN_ID))
@@ -60,7 +62,7 @@ class EntityEmbedding(nn.Module):
             self.of_text = nn.Linear(text_width, embedding_dim, bias=False)
             nn.init.normal_(self.of_text.weight, std=INITIAL_EMBEDDING_STD)
             self.output_dim += embedding_dim
-        self.text_width = text_width
+        self.text_width, self.text_dropout = text_width, text_dropout
 
     def forward(self, index: Tensor) -> Tensor:
         """Vectors of the users (items) with these indices: (…, output_dim)."""
@@ -72,7 +74,7 @@ class EntityEmbedding(nn.Module):
         if self.field_codes.shape[1]:
             parts.append(self._fields(index))
         if self.text_width:
-            parts.append(self.of_text(self.texts[index]))
+            parts.append(self.of_text(functional.dropout(self.texts[index], self.text_dropout, self.training)))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
 
     def _fields(self, index: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class Hllm(Lens):
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, what the transformer makes of the target after the history, the target, the numbers."""
         mask = batch.recent_history.mask
-        target = self.read_item(self.item.texts[batch.item])
+        target = self._read_item(batch.item)
         # The target stands right behind the last event; attention is causal, so that what follows is never seen.
         places = torch.arange(mask.shape[1] + 1, device=mask.device) == mask.sum(dim=1, keepdim=True)
         events = functional.pad(self._events(batch.recent_history), (0, 0, 0, 1))
@@ -60,10 +60,13 @@ class Hllm(Lens):
         user = torch.cat([self.user(batch.user), last_event(states[:, :-1], mask)], dim=-1)
         return torch.cat([user, states[places], target, self.numeric_fields(batch)], dim=-1)
 
+    def _read_item(self, item: Tensor) -> Tensor:
+        return self.read_item(functional.dropout(self.item.texts[item], self.config.item_text_dropout, self.training))
+
     def _events(self, past: History) -> Tensor:
         """What the transformer reads of events: (batch, length, WIDTH)."""
         place = self.position(1 + recency(past.mask, len(self.position.weight) - 1))
-        return self.read_item(self.item.texts[past.item]) + self.read_rating(past.rating) + place
+        return self._read_item(past.item) + self.read_rating(past.rating) + place
 
     def _read(self, tokens: Tensor) -> Tensor:
         causal = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
