@@ -10,7 +10,9 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
-OTHER_MODELS = ("lens", "untrained", "popularity")  # compared with the variants
+from reclora_kedro.histories.item_text import TFIDF
+
+OTHER_MODELS = ("lens", "boosted_trees", "untrained", "popularity")  # compared with the variants
 
 _of_the_session: Mapping[str, Any] | None = None
 
@@ -24,6 +26,21 @@ def remember_parameters(parameters: Mapping[str, Any]) -> None:
 def history_names() -> tuple[str, ...]:
     """The short histories that prompts are made with, named under ``history.short``."""
     return _names("history", "short")
+
+
+def item_encoders() -> tuple[str, ...]:
+    """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none.
+
+    Raises:
+        ValueError: an entry has the name of another input of the node.
+    """
+    names = tuple(name for name in _parameters()["history"]["item_embedding"]["encoders"] if name != TFIDF)
+    if taken := {"items", "history"}.intersection(names):
+        raise ValueError(
+            f"history.item_embedding.encoders names {', '.join(sorted(taken))}, which is no encoder: name tfidf, or "
+            "catalog entries of an LLM or a sentence encoder."
+        )
+    return names
 
 
 def zoo_lens_names() -> tuple[str, ...]:

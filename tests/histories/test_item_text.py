@@ -1,8 +1,10 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy import sparse
 
-from reclora_kedro.histories.item_text import describe_items, principal_components
+from reclora_kedro.histories.item_text import describe_items, principal_components, side_by_side, tfidf_vectors
+from reclora_kedro.histories.retrieval import unit_vectors
 
 
 def test_absent_fields_are_left_out_of_a_description():
@@ -47,3 +49,37 @@ def test_components_are_the_directions_of_greatest_variance():
 def test_components_lie_in_row_order_as_safetensors_needs_them():
     reduced = principal_components(np.random.default_rng(0).normal(size=(50, 6)), 3, seed=1)
     assert reduced.flags.c_contiguous
+
+
+def test_tfidf_vectors_have_length_one_and_know_rare_words_from_common_ones():
+    vectors = tfidf_vectors(["film red", "film blue", "film red sea", ""])
+    similarity = (vectors @ vectors.T).toarray()
+    np.testing.assert_allclose(similarity.diagonal(), [1, 1, 1, 0])
+    assert similarity[0, 2] > similarity[0, 1] > 0
+
+
+def test_texts_without_a_word_are_refused():
+    with pytest.raises(
+        ValueError, match=r"None of the 2 items' descriptions has a word for TF-IDF: name another encoder"
+    ):
+        tfidf_vectors(["...", ""])
+
+
+@pytest.mark.parametrize("components", [3, 50])
+def test_components_of_a_sparse_matrix_are_those_of_the_dense_one(components):
+    dense = np.random.default_rng(0).poisson(0.3, size=(20, 9)).astype(float)
+    reduced = principal_components(sparse.csr_array(dense), components, seed=1)
+    kept = min(components, 8)
+    expected = principal_components(dense, kept, seed=1)
+    assert reduced.shape == (20, kept)
+    np.testing.assert_allclose(reduced @ reduced.T, expected @ expected.T, atol=1e-4)
+    np.testing.assert_array_equal(reduced, principal_components(sparse.csr_array(dense), components, seed=1))
+
+
+def test_the_cosine_of_vectors_side_by_side_is_the_mean_of_their_cosines():
+    random = np.random.default_rng(0)
+    parts = [random.normal(size=(5, 3)), 100 * random.normal(size=(5, 7))]
+    together = unit_vectors(side_by_side(parts))
+    cosines = [unit_vectors(part) @ unit_vectors(part).T for part in parts]
+    np.testing.assert_allclose(together @ together.T, np.mean(cosines, axis=0), atol=1e-6)
+    assert side_by_side(parts[:1]) is parts[0]

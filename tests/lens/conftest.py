@@ -67,7 +67,9 @@ def log() -> InteractionLog:
     sequences = build_sequences(interactions, items, users)
     split = SplitConfig(kind="global_time", train=0.7, validation=0.15)
     samples = assign_splits(build_samples(sequences, min_history=3), split)
-    return InteractionLog(items, users, sequences, samples, random.normal(size=(ITEMS, 4)))
+    embeddings = random.normal(size=(ITEMS, 4))
+    embeddings[:, 0] += 3 * (-1) ** np.arange(ITEMS)  # texts, too, tell the parity of their items
+    return InteractionLog(items, users, sequences, samples, embeddings)
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +80,8 @@ def config() -> LensConfig:
         long_history=WindowConfig(kind="recent", k=6),
         rating_statistics=True,
         statistics_delay=0,
+        item_text=True,
+        item_text_dropout=0.2,
         embedding_dim=8,
         attention_dim=8,
         hidden_dim=16,

@@ -5,11 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
+from reclora_kedro.lens.layers import SIMILARITIES, UNKNOWN_ID
 
 BATCH, LENGTH = 7, 6
 SIZES = LensSizes(
@@ -21,6 +23,7 @@ SIZES = LensSizes(
     item_fields=("genres",),
     item_width=3,
     item_values=4,
+    item_text_width=6,
     rating_levels=5,
     trained_until=9,
 )
@@ -33,6 +36,7 @@ def lens(request: pytest.FixtureRequest, config: LensConfig) -> Lens:
     for entity, count, values in ((lens.user, SIZES.users, 5), (lens.item, SIZES.items, 4)):
         entity.id_codes.copy_(torch.arange(count))
         entity.field_codes.random_(0, values + 1)
+    lens.item.texts.copy_(functional.normalize(torch.randn(SIZES.items, SIZES.item_text_width), dim=1))
     return lens.freeze()
 
 
@@ -170,6 +174,54 @@ def test_user_state_is_free_of_the_target(lens: Lens, batch: LensBatch) -> None:
     assert not torch.equal(lens.states(other, "target"), lens.states(batch, "target"))
 
 
+def test_an_unknown_item_is_told_by_its_text(lens: Lens, batch: LensBatch) -> None:
+    lens.item.id_codes.fill_(UNKNOWN_ID)
+    lens.item.field_codes.fill_(0)
+    before = lens(batch)
+    lens.item.texts.copy_(lens.item.texts.roll(1, dims=0))
+    assert (lens(batch) != before).all()
+    lens.item.texts.copy_(lens.item.texts[0].expand_as(lens.item.texts))
+    same = replace(batch, item=(batch.item + 5) % SIZES.items)
+    torch.testing.assert_close(lens(same), lens(batch), rtol=0, atol=1e-6)
+
+
+def test_similarities_are_the_cosines_of_target_and_history_in_four_numbers(lens: Lens, batch: LensBatch) -> None:
+    histories = [batch.recent_history, batch.long_history] if lens.reads_long_history else [batch.recent_history]
+    found = lens.text_similarities(batch)
+    assert found.shape == (BATCH, len(SIMILARITIES) * len(histories))
+    texts = lens.item.texts
+    for row in range(BATCH):
+        expected = []
+        for past in histories:
+            cosines = [float(texts[batch.item[row]] @ texts[item]) for item in past.item[row, past.mask[row]]]
+            top = sorted(cosines, reverse=True)[:3]
+            summary = [top[0], sum(cosines) / len(cosines), sum(top) / len(top), cosines[-1]] if cosines else [0.0] * 4
+            expected += summary
+        torch.testing.assert_close(found[row], torch.tensor(expected), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [model for model in LENSES if model != "hllm"])
+def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: LensBatch, model: str) -> None:
+    without = config.model_copy(update={"model": model, "item_text": False})
+    lens = build_lens(without, SIZES.model_copy(update={"item_text_width": 0})).freeze()
+    assert not [name for name in lens.state_dict() if "text" in name]
+    assert lens.similarities.output_dim == 0
+    assert lens(batch).shape == (BATCH,)
+    assert lens.states(batch, "fields").shape == (BATCH, lens.state_dim("fields"))
+
+
+def test_hllm_reads_texts_or_nothing(config: LensConfig) -> None:
+    with pytest.raises(ValueError, match=r"hllm reads items by their texts alone: set lens\.item_text to true"):
+        build_lens(config.model_copy(update={"model": "hllm", "item_text": False}), SIZES)
+
+
+def test_hllm_reads_no_item_ids(config: LensConfig, batch: LensBatch) -> None:
+    lens = build_lens(config.model_copy(update={"model": "hllm"}), SIZES).freeze()
+    before = lens(batch)
+    lens.item.id_codes.copy_(torch.arange(SIZES.items).flip(0))
+    assert torch.equal(lens(batch), before)
+
+
 def test_empty_histories_give_finite_scores(lens: Lens, batch: LensBatch) -> None:
     empty = map_histories(batch, lambda past: replace(past, mask=torch.zeros_like(past.mask)))
     assert lens(empty).isfinite().all()
@@ -192,7 +244,7 @@ def test_one_item_has_one_embedding(lens: Lens, batch: LensBatch) -> None:
     assert of_items == ["item.ids.weight"]
     as_target = lens.item(batch.item)
     as_event = lens.embed_events(History(batch.item, batch.item * 0, batch.item > 0))
-    assert torch.equal(as_target, as_event[:, : as_target.shape[1]])
+    torch.testing.assert_close(as_target, as_event[:, : as_target.shape[1]])
 
 
 def test_unknown_ids_share_one_vector(lens: Lens) -> None:
@@ -217,6 +269,6 @@ def test_id_dropout_trains_the_unknown_user(lens: Lens, batch: LensBatch) -> Non
 def test_field_of_several_values_is_their_mean_and_no_value_is_zero(lens: Lens) -> None:
     lens.item.field_codes[0, 0] = torch.tensor([1, 3, 0])
     lens.item.field_codes[1, 0] = 0
-    several, none = lens.item(torch.tensor([0, 1]))[:, 8:]
+    several, none = lens.item(torch.tensor([0, 1]))[:, 8:16]
     torch.testing.assert_close(several, lens.item.values.weight[[1, 3]].mean(0))
     assert torch.equal(none, torch.zeros(8))

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -10,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import load_lens
+from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.lens.training import fit_lens
 
@@ -31,6 +33,51 @@ def test_statistics_are_standardised_over_the_training_samples(fitted, log) -> N
     state = lens_states(lens, log, log.rows_in("train"))["rating_statistics"]
     torch.testing.assert_close(state.mean(dim=0), torch.zeros(len(COLUMNS)), atol=1e-4, rtol=0)
     torch.testing.assert_close(state.std(dim=0, correction=0), torch.ones(len(COLUMNS)), atol=1e-3, rtol=0)
+
+
+def test_similarities_are_standardised_over_the_training_samples(fitted, log) -> None:
+    lens, _ = fitted
+    batches = LensLoader(log, lens).batches(log.samples.filter(pl.col("split") == "train"), 64)
+    numbers = lens.similarities.standardise(torch.cat([lens.text_similarities(batch) for _, batch in batches]))
+    torch.testing.assert_close(numbers.mean(dim=0), torch.zeros(numbers.shape[1]), atol=1e-4, rtol=0)
+    torch.testing.assert_close(numbers.std(dim=0, correction=0), torch.ones(numbers.shape[1]), atol=1e-3, rtol=0)
+
+
+def test_texts_are_the_directions_of_the_item_embeddings_and_no_weights(fitted, log) -> None:
+    lens, _ = fitted
+    expected = log.item_embeddings / np.linalg.norm(log.item_embeddings, axis=1, keepdims=True)
+    np.testing.assert_allclose(lens.item.texts, expected, rtol=1e-5)
+    assert "item.texts" not in dict(lens.named_parameters())
+
+
+def test_an_item_unseen_in_training_is_scored_by_its_text(log, config) -> None:
+    unseen = pl.col("item_index") < 10
+    log = replace(
+        log, samples=log.samples.with_columns(split=pl.when(unseen).then(pl.lit("unseen")).otherwise("split"))
+    )
+    bare = replace(log, items=log.items.select("item_id", "title"))
+    without, _ = fit_lens(bare, config.model_copy(update={"rating_statistics": False, "item_text": False}))
+    lens, _ = fit_lens(bare, config.model_copy(update={"rating_statistics": False}))
+    assert lens.item.id_codes[:10].tolist() == [0] * 10
+    assert auc_in("unseen", without, bare) < 0.7
+    assert auc_in("unseen", lens, bare) > 0.8
+
+
+def test_later_events_change_no_score(fitted, log) -> None:
+    lens, _ = fitted
+    rows = log.rows_in("validation")
+    until = int(log.samples["timestamp"].to_numpy()[rows].max())
+    later = log.sequences.timestamp >= until
+    items = np.where(later, log.sequences.item_index[::-1], log.sequences.item_index)
+    changed = replace(log, sequences=replace(log.sequences, item_index=items))
+    assert (items != log.sequences.item_index).any()
+    scores, scores_again = (lens_scores(lens_states(lens, each, rows)) for each in (log, changed))
+    np.testing.assert_array_equal(scores, scores_again)
+
+
+def test_texts_without_embeddings_are_refused(log, config) -> None:
+    with pytest.raises(ValueError, match=r"lens\.item_text is true, but the log has no item embeddings"):
+        fit_lens(replace(log, item_embeddings=None), config)
 
 
 @pytest.mark.parametrize("delay", [100.0, "frozen"])
@@ -101,7 +148,7 @@ def test_users_unseen_in_training_are_unknown_and_scored(log, config) -> None:
 def test_users_without_a_profile(log, config) -> None:
     bare = replace(log, users=log.users.select("user_id"))
     lens, _ = fit_lens(bare, config.model_copy(update={"max_epochs": 1}))
-    assert lens.state_dim("user") == 8 + 3 * 8
+    assert lens.state_dim("user") == 8 + 4 * 8
 
 
 @pytest.mark.parametrize(

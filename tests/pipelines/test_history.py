@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from reclora_kedro import configured_names
 from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -107,8 +108,39 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
 def test_embeddings_survive_the_file_as_they_were(catalog_of):
     catalog = catalog_of(canonical_tables(), small_config())
     SequentialRunner().run(create_pipeline(), catalog)
-    expected = nodes.embed_items("any", canonical_tables()["items"], small_config())["embeddings"]
+    expected = nodes.embed_items(canonical_tables()["items"], small_config(), base_llm="any")["embeddings"]
     np.testing.assert_array_equal(catalog.load("item_embeddings")["embeddings"], expected)
+
+
+def test_near_items_are_checked_and_the_encoders_named(catalog_of):
+    catalog = catalog_of(canonical_tables(), small_config())
+    SequentialRunner().run(create_pipeline(), catalog)
+    [record] = catalog.load("retrieval_report")
+    assert record.keys() == {"encoders", "check", "asked", "share", "chance", "lift"}
+    assert record["encoders"] == "base_llm"
+
+
+@pytest.mark.parametrize(
+    ("encoders", "entries", "width"),
+    [(["tfidf"], [], 8), (["tfidf", "base_llm"], ["base_llm"], 8 + HIDDEN), (["base_llm"], ["base_llm"], HIDDEN)],
+)
+def test_encoders_are_catalog_entries_by_name_or_tfidf(catalog_of, encoders, entries, width):
+    block = history_block()["item_embedding"] | {"encoders": encoders, "components": 8}
+    config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
+    catalog = catalog_of(canonical_tables(), config)
+    [embedding] = create_pipeline().only_nodes("history.embed_items").nodes
+    assert sorted(embedding.inputs) == sorted(["items", "params:history", *entries])
+    SequentialRunner().run(create_pipeline(), catalog)
+    assert catalog.load("item_embeddings")["embeddings"].shape == (30, width)
+    assert catalog.load("retrieval_report")[0]["encoders"] == ", ".join(encoders)
+
+
+def test_an_encoder_by_the_name_of_another_input_is_refused(catalog_of):
+    block = history_block()["item_embedding"] | {"encoders": ["items"]}
+    config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
+    catalog_of(canonical_tables(), config)
+    with pytest.raises(ValueError, match="encoders names items, which is no encoder: name tfidf, or catalog entries"):
+        create_pipeline()
 
 
 def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):

@@ -39,6 +39,8 @@ def lens() -> Lens:
         long_history=WindowConfig(kind="recent", k=6),
         rating_statistics=True,
         statistics_delay=0,
+        item_text=True,
+        item_text_dropout=0.2,
         embedding_dim=4,
         attention_dim=4,
         hidden_dim=8,
@@ -64,6 +66,7 @@ def lens() -> Lens:
         item_fields=(),
         item_width=0,
         item_values=0,
+        item_text_width=3,
         rating_levels=5,
         trained_until=9,
     )
@@ -72,6 +75,7 @@ def lens() -> Lens:
     for entity in (lens.user, lens.item):
         entity.id_codes.copy_(torch.arange(1, len(entity.id_codes) + 1))
         torch.nn.init.normal_(entity.ids.weight)
+    torch.nn.init.normal_(lens.item.texts)
     return lens.freeze()
 
 

@@ -1,19 +1,35 @@
-"""Items as texts, and their LLM embeddings in fewer dimensions."""
+"""Items as texts, and the texts as vectors in few dimensions."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 from pydantic import Field
+from scipy import sparse
 
+from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.interactions.schema import field_names
 from reclora_kedro.parameters import Block
 
+TFIDF = "tfidf"
+"""The encoder that needs no model: TF-IDF weights of the words of all descriptions."""
+
 
 class ItemEmbeddingConfig(Block):
-    """How items are embedded by the base LLM."""
+    """How items' descriptions become vectors."""
 
+    encoders: tuple[str, ...] = Field(
+        min_length=1,
+        description="tfidf, or catalog entries of an LLM or a sentence encoder; vectors stand side by side",
+    )
     max_tokens: int = Field(ge=1, description="tokens read of an item's description")
-    tokens_per_batch: int = Field(ge=1, description="most tokens in one batch of the LLM, padding included")
-    components: int = Field(ge=1, description="dimensions kept by the principal component analysis")
+    tokens_per_batch: int = Field(ge=1, description="most tokens in one batch of an encoder, padding included")
+    components: int = Field(ge=1, description="dimensions kept of each encoder by the principal component analysis")
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The encoders that are catalog entries."""
+        return tuple(name for name in self.encoders if name != TFIDF)
 
 
 def describe_items(items: pl.DataFrame) -> list[str]:
@@ -30,19 +46,66 @@ def describe_items(items: pl.DataFrame) -> list[str]:
     return items.select(pl.concat_str("title", *fields, separator=". ", ignore_nulls=True)).to_series().to_list()
 
 
-def principal_components(embeddings: np.ndarray, components: int, seed: int) -> np.ndarray:
+def tfidf_vectors(texts: Sequence[str]) -> sparse.csr_array:
+    """TF-IDF weights of the texts' words, one row of length one per text, of length zero where it has no word.
+
+    Raises:
+        ValueError: no text has a word.
+
+    Examples:
+        >>> vectors = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
+        >>> (vectors @ vectors.T).toarray().round(2)
+        array([[1.  , 0.34, 0.  ],
+               [0.34, 1.  , 0.  ],
+               [0.  , 0.  , 1.  ]])
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    try:
+        return sparse.csr_array(words.fit_transform(texts))
+    except ValueError as error:
+        raise ValueError(
+            f"None of the {len(texts)} items' descriptions has a word for TF-IDF: name another encoder in "
+            "history.item_embedding.encoders, or give items a title."
+        ) from error
+
+
+def principal_components(embeddings: np.ndarray | sparse.csr_array, components: int, seed: int) -> np.ndarray:
     """Centred embeddings in the directions of their greatest variance (RecLoRA, section 3.2).
 
     Args:
         embeddings: shape (items, hidden).
-        components: dimensions to keep; never more than items or hidden.
-        seed: of the randomised solver that large tables take.
+        components: dimensions to keep; never more than items or hidden, and of a sparse matrix fewer than either.
+        seed: of the solver where it starts at random.
 
     Returns:
         float32, shape (items, min(components, items, hidden)).
     """
     from sklearn.decomposition import PCA
 
-    analysis = PCA(n_components=min(components, *embeddings.shape), random_state=seed)
+    most = min(embeddings.shape)
+    if isinstance(embeddings, np.ndarray):
+        analysis = PCA(n_components=min(components, most), random_state=seed)
+    else:  # of the solvers that take a sparse matrix, the one that needs no square matrix of all words
+        analysis = PCA(n_components=min(components, most - 1), svd_solver="arpack", random_state=seed)
     # safetensors writes an array's memory as it lies: one in column order would come back scrambled.
     return np.ascontiguousarray(analysis.fit_transform(embeddings), dtype=np.float32)
+
+
+def side_by_side(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """Vectors of several encoders as one each: their cosine is the mean of the encoders' cosines.
+
+    Args:
+        vectors: of each encoder, shape (items, its dimensions).
+
+    Returns:
+        The vectors themselves if they are of one encoder; else float32, shape (items, dimensions of all).
+
+    Examples:
+        >>> side_by_side([np.array([[3.0, 4.0]]), np.array([[2.0]])])
+        array([[0.6, 0.8, 1. ]], dtype=float32)
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    return np.concatenate([unit_vectors(part) for part in vectors], axis=1).astype(np.float32)

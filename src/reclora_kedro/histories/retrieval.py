@@ -66,7 +66,7 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     Returns:
         int32, see `assemble_history`.
     """
-    directions = _directions(item_embeddings)
+    directions = unit_vectors(item_embeddings)
     target = samples["item_index"].to_numpy()
     end = samples["history_end"].to_numpy()
     past = end - sequences.offsets[samples["user_index"].to_numpy()]
@@ -81,7 +81,8 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     return history
 
 
-def _directions(embeddings: np.ndarray) -> np.ndarray:
+def unit_vectors(embeddings: np.ndarray) -> np.ndarray:
+    """The embeddings at length one, float64; one that is zero stays so. Their products are cosines."""
     embeddings = embeddings.astype(np.float64)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)

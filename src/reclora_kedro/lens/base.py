@@ -14,7 +14,15 @@ from torch.nn import functional
 
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes, StateKind
-from reclora_kedro.lens.layers import EntityEmbedding, NumericFields, distinct_indices, embedding_table, mean_pool
+from reclora_kedro.lens.layers import (
+    SIMILARITIES,
+    EntityEmbedding,
+    NumericFields,
+    distinct_indices,
+    embedding_table,
+    mean_pool,
+    summarise,
+)
 
 
 @dataclass(frozen=True)
@@ -90,13 +98,23 @@ class Lens(nn.Module):
         )
         # One table for the target and the history: one item, one embedding.
         self.item = EntityEmbedding(
-            sizes.items, len(sizes.item_fields), sizes.item_width, sizes.item_values, dim, config.item_id_dropout
+            sizes.items,
+            len(sizes.item_fields),
+            sizes.item_width,
+            sizes.item_values,
+            dim,
+            config.item_id_dropout,
+            sizes.item_text_width,
+            config.item_text_dropout,
         )
         self.event_dim = self.item.output_dim
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
             self.rating = embedding_table(sizes.rating_levels, dim)
             self.event_dim += dim
         self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
+        histories = 1 + self.reads_long_history
+        self.similarities = NumericFields(len(SIMILARITIES) * histories if config.item_text else 0, dim)
+        self.numeric_dim = self.statistics.output_dim + self.similarities.output_dim
 
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Add the MLP over the fields and the output layer.
@@ -125,7 +143,25 @@ class Lens(nn.Module):
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """Every field's vector, concatenated: the user state, the target item, the statistics. (batch, fields_dim)."""
-        return torch.cat([self.user_state(batch), self.item(batch.item), self.statistics(batch.statistics)], dim=-1)
+        return torch.cat([self.user_state(batch), self.item(batch.item), self.numeric_fields(batch)], dim=-1)
+
+    def numeric_fields(self, batch: LensBatch) -> Tensor:
+        """Vectors of the rating statistics, and of how alike target and history are: (batch, numeric_dim)."""
+        if not self.config.item_text:
+            return self.statistics(batch.statistics)
+        return torch.cat([self.statistics(batch.statistics), self.similarities(self.text_similarities(batch))], dim=-1)
+
+    def text_similarities(self, batch: LensBatch) -> Tensor:
+        """How alike the texts of target and history are, as `SIMILARITIES` has it, of each history that it reads.
+
+        Returns:
+            Shape (batch, 4), or (batch, 8) for a lens that reads a long history besides.
+        """
+        histories = [batch.recent_history, batch.long_history] if self.reads_long_history else [batch.recent_history]
+        target = self.item.texts[batch.item].unsqueeze(-1)
+        return torch.cat(
+            [summarise((self.item.texts[past.item] @ target).squeeze(-1), past.mask) for past in histories], dim=-1
+        )
 
     def interact(self, fields: Tensor) -> Tensor:
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""
@@ -133,7 +169,8 @@ class Lens(nn.Module):
 
     def embed_events(self, events: History) -> Tensor:
         """The item's vectors, then the rating's, where ratings differ: (batch, length, event_dim)."""
-        items = self.embed_items(events.item)
+        # What stands where there is no event must not even change how others are rounded.
+        items = self.embed_items(events.item.masked_fill(~events.mask, 0))
         if self.sizes.rating_levels == 1:
             return items
         return torch.cat([items, self.rating(events.rating)], dim=-1)

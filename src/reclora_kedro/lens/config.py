@@ -22,6 +22,10 @@ class LensConfig(Block):
     statistics_delay: float | Literal["frozen"] = Field(
         description="seconds until those know an event; frozen: they know those up to the last training row alone"
     )
+    item_text: bool = Field(
+        description="whether it reads item embeddings, and how alike target and history are by them"
+    )
+    item_text_dropout: float = Field(ge=0, lt=1, description="share of each item's text hidden while training")
     embedding_dim: int = Field(ge=1, description="width of each embedding")
     attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
     hidden_dim: int = Field(ge=1, description="width of each hidden layer, and of the target state")
@@ -56,7 +60,8 @@ class LensConfig(Block):
 class LensSizes(Block):
     """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all.
 
-    Besides, `trained_until` is the second of the last training sample.
+    Besides, `item_text_width` is that of the item embeddings, 0 for a lens that does not read them, and `trained_until`
+    is the second of the last training sample.
     """
 
     users: int
@@ -67,5 +72,6 @@ class LensSizes(Block):
     item_fields: tuple[str, ...]
     item_width: int
     item_values: int
+    item_text_width: int
     rating_levels: int
     trained_until: int

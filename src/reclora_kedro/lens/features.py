@@ -11,7 +11,7 @@ from torch import Tensor
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.rating_statistics import RatingStatistics
-from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.retrieval import recent_events, unit_vectors
 from reclora_kedro.interactions.schema import category_names
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.layers import UNKNOWN_ID
@@ -82,6 +82,17 @@ def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> En
         field_codes=torch.from_numpy(codes),
         values=int(codes.max(initial=0)),
     )
+
+
+def item_texts(log: InteractionLog) -> Tensor:
+    """What the texts of the items say: the directions of their embeddings, float32, shape (items, d).
+
+    Raises:
+        ValueError: the log has no item embeddings.
+    """
+    if log.item_embeddings is None:
+        raise ValueError("lens.item_text is true, but the log has no item embeddings.")
+    return torch.from_numpy(unit_vectors(log.item_embeddings)).float()
 
 
 class LensLoader:

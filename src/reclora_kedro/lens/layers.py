@@ -18,11 +18,11 @@ def embedding_table(rows: int, dim: int) -> nn.Embedding:
 
 
 class EntityEmbedding(nn.Module):
-    """Embeds users (or items) by index: the id's own vector, then one vector per categorical field.
+    """Embeds users (or items) by index: the id's own vector, one per categorical field, and one of the text, if any.
 
     A field with several values is the mean of their vectors; a field without any is zero. While training, ids
     are shown as the unknown id at a rate, so that users (items) who come later find a trained vector there.
-    The code tables are buffers: a saved lens carries them.
+    The code tables and the texts' vectors are buffers: a saved lens carries them.
 
     Args:
         count: number of users (items).
@@ -31,12 +31,25 @@ class EntityEmbedding(nn.Module):
         values: number of distinct field values, all fields together.
         embedding_dim: width of each vector.
         id_dropout: share of ids shown as unknown while training.
+        text_width: width of the vectors of their texts, 0 for none.
+        text_dropout: share of each such vector's components hidden while training.
     """
 
     id_codes: Tensor
     field_codes: Tensor
+    texts: Tensor
 
-    def __init__(self, count: int, fields: int, width: int, values: int, embedding_dim: int, id_dropout: float) -> None:
+    def __init__(
+        self,
+        count: int,
+        fields: int,
+        width: int,
+        values: int,
+        embedding_dim: int,
+        id_dropout: float,
+        text_width: int = 0,
+        text_dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         self.register_buffer("id_codes", torch.full((count,), UNKNOWN_ID))
         self.register_buffer("field_codes", torch.zeros(count, fields, width, dtype=torch.long))
@@ -44,6 +57,12 @@ class EntityEmbedding(nn.Module):
         self.values = embedding_table(1 + values, embedding_dim)
         self.id_dropout = id_dropout
         self.output_dim = (1 + fields) * embedding_dim
+        if text_width:
+            self.register_buffer("texts", torch.zeros(count, text_width))
+            self.of_text = nn.Linear(text_width, embedding_dim, bias=False)
+            nn.init.normal_(self.of_text.weight, std=INITIAL_EMBEDDING_STD)
+            self.output_dim += embedding_dim
+        self.text_width, self.text_dropout = text_width, text_dropout
 
     def forward(self, index: Tensor) -> Tensor:
         """Vectors of the users (items) with these indices: (…, output_dim)."""
@@ -51,15 +70,20 @@ class EntityEmbedding(nn.Module):
         if self.training:
             hidden = torch.rand(id_codes.shape, device=id_codes.device) < self.id_dropout
             id_codes = id_codes.masked_fill(hidden, UNKNOWN_ID)
-        ids = self.ids(id_codes)
-        if self.field_codes.shape[1] == 0:
-            return ids
+        parts = [self.ids(id_codes)]
+        if self.field_codes.shape[1]:
+            parts.append(self._fields(index))
+        if self.text_width:
+            parts.append(self.of_text(functional.dropout(self.texts[index], self.text_dropout, self.training)))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+    def _fields(self, index: Tensor) -> Tensor:
         codes = self.field_codes[index]
         if codes.shape[-1] == 1:  # nothing to average, which takes several times as long
             fields = self.values(codes) * (codes > 0).unsqueeze(-1)
         else:
             fields = functional.embedding_bag(codes.flatten(0, -2), self.values.weight, mode="mean", padding_idx=0)
-        return torch.cat([ids, fields.view(*index.shape, -1)], dim=-1)
+        return fields.view(*index.shape, -1)
 
 
 class NumericFields(nn.Module):
@@ -100,6 +124,33 @@ class NumericFields(nn.Module):
     def forward(self, numbers: Tensor) -> Tensor:
         """Vectors of the numbers, one after another: (batch, count) to (batch, output_dim)."""
         return (self.standardise(numbers).unsqueeze(-1) * self.vectors.weight).flatten(1)
+
+
+SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "of the last event")
+"""What `summarise` says of the cosines of a target and its history's events."""
+
+
+def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
+    """Similarities of a target to the events of its history in a few numbers, all zero without any event.
+
+    Args:
+        similarities: of each event, shape (batch, length).
+        mask: true where there is an event, shape (batch, length).
+
+    Returns:
+        As in `SIMILARITIES`, shape (batch, 4).
+
+    Examples:
+        >>> summarise(torch.tensor([[0.9, 0.1, 0.3, 0.5]]), torch.tensor([[True, True, True, False]]))
+        tensor([[0.9000, 0.4333, 0.4333, 0.3000]])
+    """
+    count = mask.sum(dim=1)
+    top = similarities.masked_fill(~mask, -torch.inf).topk(min(3, mask.shape[1]), dim=1).values
+    top = top.where(top.isfinite(), 0.0)
+    of_three = top.sum(dim=1) / count.clamp(1, 3)
+    return torch.stack(
+        [top[:, 0], (similarities * mean_weights(mask)).sum(dim=1), of_three, last_event(similarities, mask)], dim=1
+    )
 
 
 def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -176,7 +227,7 @@ def last_event(states: Tensor, mask: Tensor) -> Tensor:
     """The state of the last unmasked event, zero without any: (batch, length, dim) to (batch, dim)."""
     count = mask.sum(dim=1)
     last = states[torch.arange(len(states), device=states.device), (count - 1).clamp(min=0)]
-    return last * (count > 0).unsqueeze(-1)
+    return last * (count > 0).view(-1, *[1] * (states.ndim - 2))
 
 
 def recency(mask: Tensor, limit: int) -> Tensor:

@@ -16,7 +16,7 @@ from reclora_kedro.errors import require_both_classes
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.features import LensLoader, encode_entities
+from reclora_kedro.lens.features import LensLoader, encode_entities, item_texts
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
 SCORING_BATCH_SIZE = 2048
@@ -71,7 +71,10 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
             seen = torch.from_numpy(_seen(kept[index], len(old.id_codes)))
             new.id_codes.copy_(old.id_codes.cpu().where(seen, UNKNOWN_ID))
             new.field_codes.copy_(old.field_codes)
+        if lens.config.item_text:
+            fresh.item.texts.copy_(lens.item.texts)
         fresh.statistics.copy_scales(lens.statistics)
+        fresh.similarities.copy_scales(lens.similarities)
         training = _Training(fresh.to(device), log, device)
         with tqdm(total=epochs * kept.height, desc="lens without a fold", unit=" rows", disable=None) as progress:
             for _ in range(epochs):
@@ -86,6 +89,7 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
         encode_entities(table, _seen(train[index], table.height), config.field_min_count)
         for table, index in ((log.users, "user_index"), (log.items, "item_index"))
     )
+    texts = item_texts(log) if config.item_text else torch.empty(log.items.height, 0)
     sizes = LensSizes(
         users=log.users.height,
         user_fields=tuple(user_codes.fields),
@@ -95,6 +99,7 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
         item_fields=tuple(item_codes.fields),
         item_width=item_codes.field_codes.shape[-1],
         item_values=item_codes.values,
+        item_text_width=texts.shape[1],
         rating_levels=int(log.sequences.rating_level.max()) + 1,
         trained_until=int(train["timestamp"].to_numpy().max()),
     )
@@ -104,6 +109,10 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
     for entity, codes in ((lens.user, user_codes), (lens.item, item_codes)):
         entity.id_codes.copy_(codes.id_codes)
         entity.field_codes.copy_(codes.field_codes)
+    if config.item_text:
+        lens.item.texts.copy_(texts)
+        batches = LensLoader(log, lens).batches(train, SCORING_BATCH_SIZE)
+        lens.similarities.fit(torch.cat([lens.text_similarities(batch) for _, batch in batches]))
     return lens
 
 

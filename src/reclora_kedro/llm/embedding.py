@@ -1,23 +1,68 @@
-"""Semantic embeddings of texts by a base LLM."""
+"""Semantic embeddings of texts by a base LLM or a sentence encoder."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 
 
-@torch.inference_mode()
-def embed_texts(llm: LanguageModel, texts: Sequence[str], max_tokens: int, tokens_per_batch: int) -> np.ndarray:
-    """Mean over tokens of the last hidden states, one vector per text (RecLoRA, section 3.2).
+class TextEncoder(Protocol):
+    """What turns token ids into one vector per text."""
+
+    device: torch.device
+    width: int
+
+    def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
+        """Token ids of each text, cut to at most so many."""
+
+    def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
+        """Vectors, float32, (batch, width), of right-padded texts, (batch, tokens), whose last tokens are given."""
+
+
+class MeanOfLLM:
+    """The mean over tokens of an LLM's last hidden states (RecLoRA, section 3.2).
 
     Texts are data: a special token of the tokenizer written in a text is read as plain characters.
+    """
+
+    def __init__(self, llm: LanguageModel) -> None:
+        self._llm, self.device, self.width = llm, llm.device, llm.model.get_output_embeddings().weight.shape[1]
+
+    def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
+        """Token ids without special tokens."""
+        encoded = self._llm.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return [ids[:max_tokens] for ids in encoded]
+
+    def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
+        """Means of the last hidden states."""
+        return mean_of_tokens(self._llm.last_hidden_states(token_ids), last)
+
+
+def mean_of_tokens(states: Tensor, last: Tensor) -> Tensor:
+    """Mean of the states of right-padded texts up to each one's last token: (batch, tokens, hidden) to (batch, hidden).
+
+    Examples:
+        >>> mean_of_tokens(torch.tensor([[[1.0], [3.0], [9.0]]]), last=torch.tensor([1]))
+        tensor([[2.]])
+    """
+    real = (torch.arange(states.shape[1], device=states.device) <= last[:, None]).unsqueeze(-1)
+    return (states.float() * real).sum(1) / real.sum(1)
+
+
+@torch.inference_mode()
+def embed_texts(
+    encoder: LanguageModel | TextEncoder, texts: Sequence[str], max_tokens: int, tokens_per_batch: int
+) -> np.ndarray:
+    """One vector per text: of an LLM its mean hidden state, of a sentence encoder what that was made for.
 
     Args:
-        llm: the base LLM.
+        encoder: a base LLM or a sentence encoder.
         texts: one description per item; an empty one gets a zero vector.
         max_tokens: tokens read of each text; the rest is cut off.
         tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
@@ -25,20 +70,17 @@ def embed_texts(llm: LanguageModel, texts: Sequence[str], max_tokens: int, token
     Returns:
         float32 array, shape (texts, hidden).
     """
-    encoded = llm.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    token_ids = [ids[:max_tokens] for ids in encoded]
-    embeddings = np.zeros((len(texts), llm.model.get_output_embeddings().weight.shape[1]), dtype=np.float32)
+    reader = MeanOfLLM(encoder) if isinstance(encoder, LanguageModel) else encoder
+    token_ids = [ids if text else [] for ids, text in zip(reader.tokenize(list(texts), max_tokens), texts, strict=True)]
+    embeddings = np.zeros((len(texts), reader.width), dtype=np.float32)
     lengths = np.array([len(ids) for ids in token_ids])
 
     def embed(rows: np.ndarray) -> np.ndarray:
-        ids, last = pad_right([token_ids[row] for row in rows], llm.device)
-        states = llm.last_hidden_states(ids).float()
-        real = (torch.arange(ids.shape[1], device=ids.device) <= last[:, None]).unsqueeze(-1)
-        return ((states * real).sum(1) / real.sum(1)).cpu().numpy()
+        return reader.encode(*pad_right([token_ids[row] for row in rows], reader.device)).cpu().numpy()
 
     filled = np.flatnonzero(lengths)
     with tqdm(total=len(filled), desc="embed items", unit="text", disable=None) as progress:
-        for rows, means in TokenBudget(tokens_per_batch).run(filled, lengths, embed):
-            embeddings[rows] = means
+        for rows, vectors in TokenBudget(tokens_per_batch).run(filled, lengths, embed):
+            embeddings[rows] = vectors
             progress.update(len(rows))
     return embeddings

@@ -23,7 +23,7 @@ class Caser(Lens):
         nn.init.normal_(self.vertical.weight, std=config.recent_length**-0.5)
         sequence_dim = len(HEIGHTS) * HORIZONTAL_FILTERS + VERTICAL_FILTERS * self.event_dim
         user_dim = self.user.output_dim + sequence_dim
-        self.build_head(user_dim + self.item.output_dim + self.statistics.output_dim, user_dim)
+        self.build_head(user_dim + self.item.output_dim + self.numeric_dim, user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The user's fields and what the filters find in the recent history."""

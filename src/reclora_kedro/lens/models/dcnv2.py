@@ -14,7 +14,7 @@ class DcnV2(Lens):
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
         user_dim = self.user.output_dim + self.event_dim
-        fields_dim = user_dim + self.item.output_dim + self.statistics.output_dim
+        fields_dim = user_dim + self.item.output_dim + self.numeric_dim
         self.crosses = nn.ModuleList(nn.Linear(fields_dim, fields_dim) for _ in range(CROSS_LAYERS))
         self.build_head(fields_dim, user_dim)
 

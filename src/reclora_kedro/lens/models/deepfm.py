@@ -17,7 +17,7 @@ class DeepFm(Lens):
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
         user_dim = self.user.output_dim + self.event_dim
-        fields_dim = user_dim + self.item.output_dim + self.statistics.output_dim
+        fields_dim = user_dim + self.item.output_dim + self.numeric_dim
         self.build_head(fields_dim, user_dim, interaction_dim=config.embedding_dim + fields_dim)
 
     def interact(self, fields: Tensor) -> Tensor:

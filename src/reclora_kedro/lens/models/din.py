@@ -15,7 +15,7 @@ class Din(Lens):
         super().__init__(config, sizes)
         self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
         user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.statistics.output_dim, user_dim)
+        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.numeric_dim, user_dim)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the recent history as the target weighs it."""
@@ -24,4 +24,4 @@ class Din(Lens):
         # Both pools are one matrix product: the events, and their gradients, are gone through once.
         weights = torch.stack([mean_weights(mask), self.attention.weights(target, recent, mask)], dim=1)
         mean, interest = (weights @ recent).unbind(dim=1)
-        return torch.cat([self.user(batch.user), mean, target, interest, self.statistics(batch.statistics)], dim=-1)
+        return torch.cat([self.user(batch.user), mean, target, interest, self.numeric_fields(batch)], dim=-1)

@@ -31,7 +31,7 @@ class SasRec(Lens):
         self.norm = nn.LayerNorm(self.event_dim)
         nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
         user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.statistics.output_dim, user_dim)
+        self.build_head(user_dim + self.item.output_dim + self.numeric_dim, user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The user's fields and the last event as the earlier ones change it."""

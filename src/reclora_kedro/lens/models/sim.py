@@ -19,10 +19,10 @@ class Sim(Lens):
         super().__init__(config, sizes)
         self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
         user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.statistics.output_dim, user_dim)
+        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.numeric_dim, user_dim)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the long history as the target weighs it."""
         target = self.item(batch.item)
         interest = self.attention(target, self.embed_events(batch.long_history), batch.long_history.mask)
-        return torch.cat([self.user_state(batch), target, interest, self.statistics(batch.statistics)], dim=-1)
+        return torch.cat([self.user_state(batch), target, interest, self.numeric_fields(batch)], dim=-1)

@@ -28,7 +28,7 @@ class Twin(Lens):
         self.of_rating = nn.Embedding(sizes.rating_levels, 1)
         nn.init.zeros_(self.of_rating.weight)
         user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.statistics.output_dim, user_dim)
+        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.numeric_dim, user_dim)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and what it found in the long history, as it weighs that."""
@@ -41,7 +41,7 @@ class Twin(Lens):
         # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
         weights = scores.masked_fill(~found.mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * found.mask
         interest = (weights.unsqueeze(1) @ events).squeeze(1)
-        return torch.cat([self.user_state(batch), target, interest, self.statistics(batch.statistics)], dim=-1)
+        return torch.cat([self.user_state(batch), target, interest, self.numeric_fields(batch)], dim=-1)
 
     @torch.no_grad()
     def search(self, query: Tensor, history: History) -> History:

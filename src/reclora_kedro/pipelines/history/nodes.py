@@ -1,15 +1,18 @@
 """Nodes of the history pipeline."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 
 from reclora_kedro.histories import log as logs
-from reclora_kedro.histories import splits
+from reclora_kedro.histories import retrieval_check, splits
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.item_text import describe_items, principal_components
+from reclora_kedro.histories.item_text import TFIDF, describe_items, principal_components, side_by_side, tfidf_vectors
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
 
 Arrays = dict[str, np.ndarray]
@@ -29,11 +32,24 @@ def select_prompt_rows(log: InteractionLog, history: HistoryConfig) -> pl.DataFr
 
 
 @reads(history=["item_embedding", "seed"])
-def embed_items(base_llm: LanguageModel, items: pl.DataFrame, history: HistoryConfig) -> Arrays:
-    """Semantic embeddings of the items' descriptions by the base LLM."""
-    config = history.item_embedding
-    vectors = embed_texts(base_llm, describe_items(items), config.max_tokens, config.tokens_per_batch)
-    return {"embeddings": principal_components(vectors, config.components, history.seed)}
+def embed_items(items: pl.DataFrame, history: HistoryConfig, **encoders: LanguageModel | SentenceEncoder) -> Arrays:
+    """Embeddings of the items' descriptions by each encoder, side by side."""
+    config, texts = history.item_embedding, describe_items(items)
+    vectors = {
+        name: embed_texts(each, texts, config.max_tokens, config.tokens_per_batch) for name, each in encoders.items()
+    }
+    if TFIDF in config.encoders:
+        vectors[TFIDF] = tfidf_vectors(texts)
+    parts = [principal_components(vectors[name], config.components, history.seed) for name in config.encoders]
+    return {"embeddings": side_by_side(parts)}
+
+
+@reads(history=["item_embedding", "seed"])
+def check_retrieval(log: InteractionLog, item_embeddings: Arrays, history: HistoryConfig) -> list[dict[str, Any]]:
+    """How often items that are near each other belong together."""
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    encoders = ", ".join(history.item_embedding.encoders)
+    return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]
 
 
 @reads(history=["short"])

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import history_names
+from reclora_kedro.configured_names import history_names, item_encoders
 from reclora_kedro.pipelines.history import nodes
 
 
@@ -26,10 +26,16 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.embed_items,
-                inputs=["base_llm", "items", "params:history"],
+                inputs={"items": "items", "history": "params:history"} | {name: name for name in item_encoders()},
                 outputs="item_embeddings",
                 name="embed_items",
                 tags=["gpu"],
+            ),
+            Node(
+                nodes.check_retrieval,
+                inputs=["log", "item_embeddings", "params:history"],
+                outputs="retrieval_report",
+                name="check_retrieval",
             ),
             Node(
                 nodes.assemble_short_histories,

@@ -1,0 +1,47 @@
+"""A load-only dataset: a sentence encoder, which turns items' descriptions into vectors."""
+
+from typing import Any, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
+
+
+class SentenceEncoderDataset(AbstractDataset[NoReturn, Any]):
+    """Loads a sentence encoder and its tokenizer, frozen and in eval mode.
+
+    ```yaml
+    sentence_encoder:
+      type: reclora_kedro.datasets.sentence_encoder.SentenceEncoderDataset
+      source: sentence-transformers/all-MiniLM-L6-v2  # a hub id, a local folder, or a file in one
+      revision: main                                  # of a hub id; pin a commit to keep runs reproducible
+      device: auto                                    # or cpu, cuda, cuda:1
+    ```
+
+    Args:
+        source: a hub id, a local folder, or a file in one.
+        revision: branch, tag or commit of a hub id.
+        device: ``auto`` is the first GPU, or the CPU without one.
+        metadata: anything for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self, *, source: str, revision: str | None = None, device: str = "auto", metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._arguments: dict[str, Any] = {"source": source, "revision": revision, "device": device}
+        self.metadata = metadata
+
+    def load(self) -> Any:
+        """The encoder as a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`."""
+        from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
+
+        return load_sentence_encoder(**self._arguments)
+
+    def save(self, data: NoReturn) -> None:
+        """Encoders are never written.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("A sentence encoder is read only: nothing here trains one.")
+
+    def _describe(self) -> dict[str, Any]:
+        return self._arguments

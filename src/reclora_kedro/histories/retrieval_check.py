@@ -1,0 +1,128 @@
+"""Whether items that are near each other by their embeddings belong together: what tells one encoder from another."""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer
+from threadpoolctl import threadpool_limits
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import unit_vectors
+from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.interactions.schema import category_names
+
+Records = list[dict[str, Any]]
+
+NEAREST = 10  # items among which the item that a user liked next is looked for
+ASKED = 5_000  # items, or pairs of items, that are looked at, at most
+RANDOM_ITEMS = 10  # drawn for each, to tell what chance gives
+CELLS_AT_ONCE = 2**22  # similarities held at once: 32 MiB
+
+
+def check_retrieval(log: InteractionLog, seed: int) -> Records:
+    """How often near items belong together, beside items at random.
+
+    Args:
+        log: the log with its item embeddings.
+        seed: of the draws of random items.
+
+    Returns:
+        One record per check: check (in words), asked (items or pairs looked at), share (how often it holds), chance
+        (how often it holds of random items) and lift, the ratio of the two, null where chance is 0. There is one check
+        for each categorical field of the items, of all items that have it: the nearest other item shares a value. A
+        last one is of users' training likes: the item that a user liked next is among the ten nearest of the items in
+        training; by chance, items that others liked next take its place.
+
+    Raises:
+        ValueError: the log has no item embeddings.
+    """
+    if log.item_embeddings is None:
+        raise ValueError("The log has no item embeddings to be checked.")
+    random = np.random.default_rng(seed)
+    vectors = unit_vectors(log.item_embeddings)
+    checks = {
+        f"the nearest item shares a value of {field}": _shared_values(vectors, log.items[field], random)
+        for field in category_names(log.items)
+    }
+    checks[f"the item liked next is among the {NEAREST} nearest"] = _liked_next(vectors, log, random)
+    return [
+        {
+            "check": name,
+            "asked": len(found),
+            "share": float(found.mean()),
+            "chance": float(at_random.mean()),
+            "lift": float(found.mean() / at_random.mean()) if at_random.any() else None,
+        }
+        for name, (found, at_random) in checks.items()
+        if len(found)
+    ]
+
+
+def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
+    """The k other items with the greatest cosines to each of these items, the nearest first: (items, at most k).
+
+    Args:
+        vectors: of all items, at length one, shape (all items, d).
+        items: row numbers of the items asked about.
+        k: how many to find.
+
+    Examples:
+        >>> nearest_items(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), np.array([0, 2]), k=1)
+        array([[1],
+               [1]])
+    """
+    k = min(k, len(vectors) - 1)
+    found = np.empty((len(items), k), dtype=np.int64)
+    step = max(1, CELLS_AT_ONCE // len(vectors))
+    with threadpool_limits(1, user_api="blas"):
+        for start in range(0, len(items), step):
+            part = items[start : start + step]
+            similarity = vectors[part] @ vectors.T
+            similarity[np.arange(len(part)), part] = -np.inf
+            top = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
+            order = np.argsort(-np.take_along_axis(similarity, top, axis=1), axis=1, kind="stable")
+            found[start : start + step] = np.take_along_axis(top, order, axis=1)
+    return found
+
+
+def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each item with the field shares a value with its nearest item, and whether with items at random."""
+    lists = field.cast(pl.String).fill_null("").str.split(",").to_list()
+    values = [{value.strip() for value in texts} - {""} for texts in lists]
+    items = np.flatnonzero([bool(own) for own in values])
+    if len(items) < 2:
+        return np.zeros(0), np.zeros(0)
+    members = sparse.csr_array(MultiLabelBinarizer(sparse_output=True).fit_transform([values[item] for item in items]))
+    asked = _evenly(len(items))
+    nearest = nearest_items(vectors[items], asked, 1)[:, 0]
+    others = (np.repeat(asked, RANDOM_ITEMS) + random.integers(1, len(items), len(asked) * RANDOM_ITEMS)) % len(items)
+
+    def share(items: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.asarray(members[items].multiply(members[others]).sum(axis=1)).ravel() > 0
+
+    return share(asked, nearest), share(np.repeat(asked, RANDOM_ITEMS), others)
+
+
+def _liked_next(vectors: np.ndarray, log: InteractionLog, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Whether the item liked after each training like is near it, and whether that of another pair is."""
+    sequences = log.sequences
+    until = int(log.samples["timestamp"].to_numpy()[log.rows_in("train")].max())
+    liked = np.flatnonzero((sequences.timestamp <= until) & (sequences.label == 1))
+    item, user = sequences.item_index[liked], user_of_events(sequences.offsets)[liked]
+    pairs = np.flatnonzero((user[1:] == user[:-1]) & (item[1:] != item[:-1]))
+    known = np.unique(item)
+    if len(pairs) == 0 or len(known) < 3:
+        return np.zeros(0), np.zeros(0)
+    pairs = pairs[_evenly(len(pairs))]
+    first, then = np.searchsorted(known, item[pairs]), np.searchsorted(known, item[pairs + 1])
+    asked, place = np.unique(first, return_inverse=True)
+    nearest = nearest_items(vectors[known], asked, NEAREST)[place]
+    others = np.stack([random.permutation(then) for _ in range(RANDOM_ITEMS)], axis=1)
+    at_random = (nearest[:, None, :] == others[:, :, None]).any(axis=2)[others != first[:, None]]
+    return (nearest == then[:, None]).any(axis=1), at_random
+
+
+def _evenly(count: int) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, ASKED)).astype(np.int64))

@@ -1,0 +1,75 @@
+"""HLLM: a causal transformer over the texts of the history, without item ids (Chen et al. 2024, arXiv 2409.12740)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reclora_kedro.lens.base import History, Lens, LensBatch
+from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, recency
+
+WIDTH = 64
+HEADS = 2
+BLOCKS = 2
+
+
+class Hllm(Lens):
+    """Hierarchical LLM at the scale of a lens: its item model is the frozen encoder of the item embeddings.
+
+    Its user model is a small transformer. It reads the recent events, oldest first, and then the target, all of them by
+    their texts; its output at the target (the paper's early fusion) meets the target in the MLP. An item without any
+    training event is read as any other.
+
+    Raises:
+        ValueError: the lens does not read texts.
+    """
+
+    def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        if not config.item_text:
+            raise ValueError("The lens hllm reads items by their texts alone: set lens.item_text to true.")
+        super().__init__(config, sizes)
+        self.read_item = nn.Linear(sizes.item_text_width, WIDTH)
+        self.read_rating = nn.Embedding(sizes.rating_levels, WIDTH)
+        self.position = nn.Embedding(1 + config.recent_length, WIDTH)  # counted from the target, which is at 0
+        for table in (self.read_rating, self.position):
+            nn.init.normal_(table.weight, std=0.02)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                WIDTH, HEADS, dim_feedforward=2 * WIDTH, dropout=config.dropout, batch_first=True, norm_first=True
+            )
+            for _ in range(BLOCKS)
+        )
+        self.norm = nn.LayerNorm(WIDTH)
+        nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
+        user_dim = self.user.output_dim + WIDTH
+        self.build_head(user_dim + 2 * WIDTH + self.numeric_dim, user_dim)
+
+    def user_state(self, batch: LensBatch) -> Tensor:
+        """The user's fields and the transformer's output at the last event."""
+        events = self._events(batch.recent_history)
+        return torch.cat([self.user(batch.user), last_event(self._read(events), batch.recent_history.mask)], dim=-1)
+
+    def fields_state(self, batch: LensBatch) -> Tensor:
+        """The user state, what the transformer makes of the target after the history, the target, the numbers."""
+        mask = batch.recent_history.mask
+        target = self._read_item(batch.item)
+        # The target stands right behind the last event; attention is causal, so that what follows is never seen.
+        places = torch.arange(mask.shape[1] + 1, device=mask.device) == mask.sum(dim=1, keepdim=True)
+        events = functional.pad(self._events(batch.recent_history), (0, 0, 0, 1))
+        states = self._read(events.where(~places.unsqueeze(-1), (target + self.position.weight[0]).unsqueeze(1)))
+        user = torch.cat([self.user(batch.user), last_event(states[:, :-1], mask)], dim=-1)
+        return torch.cat([user, states[places], target, self.numeric_fields(batch)], dim=-1)
+
+    def _read_item(self, item: Tensor) -> Tensor:
+        return self.read_item(functional.dropout(self.item.texts[item], self.config.item_text_dropout, self.training))
+
+    def _events(self, past: History) -> Tensor:
+        """What the transformer reads of events: (batch, length, WIDTH)."""
+        place = self.position(1 + recency(past.mask, len(self.position.weight) - 1))
+        return self._read_item(past.item) + self.read_rating(past.rating) + place
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        causal = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
+        for block in self.blocks:
+            tokens = block(tokens, src_mask=causal, is_causal=True)
+        return self.norm(tokens)

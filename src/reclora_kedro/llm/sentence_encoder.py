@@ -1,0 +1,91 @@
+"""Sentence encoders: small bidirectional transformers that were trained so that like texts have like vectors."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils import cached_file
+
+from reclora_kedro.devices import choose_device
+from reclora_kedro.llm.embedding import mean_of_tokens
+
+POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
+"""Settings in a sentence encoder's ``1_Pooling/config.json``, and what each takes of the last hidden states."""
+
+
+@dataclass(frozen=True)
+class SentenceEncoder:
+    """A frozen encoder and its tokenizer; ``pooling`` is the ``mean`` over tokens, or the ``first`` token."""
+
+    model: Any
+    tokenizer: Any
+    name: str
+    pooling: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def width(self) -> int:
+        """Width of the vectors."""
+        return self.model.config.hidden_size
+
+    def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
+        """Token ids with the special tokens that the encoder was trained with; those in a text are plain characters."""
+        longest = min(max_tokens, self.model.config.max_position_embeddings)
+        return self.tokenizer(texts, truncation=True, max_length=longest, split_special_tokens=True)["input_ids"]
+
+    def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
+        """Vectors at length one of right-padded texts, float32, (batch, width)."""
+        real = torch.arange(token_ids.shape[1], device=token_ids.device) <= last[:, None]
+        states = self.model(input_ids=token_ids, attention_mask=real.long()).last_hidden_state
+        pooled = mean_of_tokens(states, last) if self.pooling == "mean" else states[:, 0].float()
+        return functional.normalize(pooled, dim=-1)
+
+
+def load_sentence_encoder(source: str, revision: str | None = None, device: str = "auto") -> SentenceEncoder:
+    """Load a sentence encoder in the layout of sentence-transformers, from safetensors, never running remote code.
+
+    Args:
+        source: a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, a local folder, or a file in one.
+        revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
+        device: ``auto``, ``cpu``, ``cuda``, ...; auto is the first GPU, or the CPU without one.
+
+    Raises:
+        FileNotFoundError: there is no such folder or hub id, or it has no safetensors weights.
+        ValueError: it pools in another way than by the mean or the first token.
+    """
+    folder = str(Path(source).parent) if Path(source).is_file() else source
+    version: dict[str, Any] = {"revision": revision} if revision else {}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **version)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **version)
+        pooling = cached_file(folder, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **version)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"The sentence encoder {source!r} could not be loaded: {error}\n"
+            "Expected a hub id, or a local folder with config.json, tokenizer files and *.safetensors weights. Change "
+            "`source` of its catalog entry, or history.item_embedding.encoders."
+        ) from error
+    model = model.requires_grad_(False).eval().to(choose_device(device))
+    return SentenceEncoder(model, tokenizer, source, _pooling(source, pooling))
+
+
+def _pooling(source: str, config: str | None) -> str:
+    if config is None:
+        return "mean"
+    settings = json.loads(Path(config).read_text(encoding="utf-8"))
+    chosen = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value]
+    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+        raise ValueError(
+            f"The sentence encoder {source!r} pools by {', '.join(chosen) or 'nothing'}; expected one of "
+            f"{', '.join(POOLINGS)}. Choose another `source` of its catalog entry."
+        )
+    return POOLINGS[chosen[0]]
