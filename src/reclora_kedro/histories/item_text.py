@@ -55,8 +55,8 @@ def tfidf_vectors(texts: Sequence[str]) -> sparse.csr_array:
     Examples:
         >>> vectors = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
         >>> (vectors @ vectors.T).toarray().round(2)
-        array([[1.  , 0.34, 0.  ],
-               [0.34, 1.  , 0.  ],
+        array([[1.  , 0.29, 0.  ],
+               [0.29, 1.  , 0.  ],
                [0.  , 0.  , 1.  ]])
     """
     from sklearn.feature_extraction.text import TfidfVectorizer

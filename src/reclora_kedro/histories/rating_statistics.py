@@ -70,6 +70,7 @@ class RatingStatistics:
             Float32 columns as in `COLUMNS`, one row per sample.
 
         Examples:
+            >>> from reclora_kedro.histories.sequences import Sequences
             >>> sequences = Sequences(
             ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.array([5.0, 1.0, 5.0]),
             ...     rating_level=np.array([1, 0, 1]), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
