@@ -163,7 +163,7 @@ def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(fini
 
     caplog.set_level(logging.INFO, "reclora_kedro")
     catalog = kedro_run(project, only_missing_outputs=True)
-    assert "Fine-tuning continues at step 5 of 16" in caplog.text
+    assert "Fine-tuning continues at step 5 of 8" in caplog.text
     assert "reclora.train_adapter" in catalog.load("run_manifest")["nodes"]
     assert not list(project.glob("data/06_models/reclora/checkpoints/*"))
     weights, expected = (
