@@ -29,18 +29,8 @@ def history_names() -> tuple[str, ...]:
 
 
 def item_encoders() -> tuple[str, ...]:
-    """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none.
-
-    Raises:
-        ValueError: an entry has the name of another input of the node.
-    """
-    names = tuple(name for name in _parameters()["history"]["item_embedding"]["encoders"] if name != TFIDF)
-    if taken := {"items", "history"}.intersection(names):
-        raise ValueError(
-            f"history.item_embedding.encoders names {', '.join(sorted(taken))}, which is no encoder: name tfidf, or "
-            "catalog entries of an LLM or a sentence encoder."
-        )
-    return names
+    """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none."""
+    return tuple(name for name in _parameters()["history"]["item_embedding"]["encoders"] if name != TFIDF)
 
 
 def zoo_lens_names() -> tuple[str, ...]:

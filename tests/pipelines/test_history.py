@@ -108,7 +108,7 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
 def test_embeddings_survive_the_file_as_they_were(catalog_of):
     catalog = catalog_of(canonical_tables(), small_config())
     SequentialRunner().run(create_pipeline(), catalog)
-    expected = nodes.embed_items(canonical_tables()["items"], small_config(), base_llm="any")["embeddings"]
+    expected = nodes.embed_items(canonical_tables()["items"], small_config(), "any")["embeddings"]
     np.testing.assert_array_equal(catalog.load("item_embeddings")["embeddings"], expected)
 
 
@@ -133,14 +133,6 @@ def test_encoders_are_catalog_entries_by_name_or_tfidf(catalog_of, encoders, ent
     SequentialRunner().run(create_pipeline(), catalog)
     assert catalog.load("item_embeddings")["embeddings"].shape == (30, width)
     assert catalog.load("retrieval_report")[0]["encoders"] == ", ".join(encoders)
-
-
-def test_an_encoder_by_the_name_of_another_input_is_refused(catalog_of):
-    block = history_block()["item_embedding"] | {"encoders": ["items"]}
-    config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
-    catalog_of(canonical_tables(), config)
-    with pytest.raises(ValueError, match="encoders names items, which is no encoder: name tfidf, or catalog entries"):
-        create_pipeline()
 
 
 def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):

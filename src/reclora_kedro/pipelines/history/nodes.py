@@ -32,11 +32,13 @@ def select_prompt_rows(log: InteractionLog, history: HistoryConfig) -> pl.DataFr
 
 
 @reads(history=["item_embedding", "seed"])
-def embed_items(items: pl.DataFrame, history: HistoryConfig, **encoders: LanguageModel | SentenceEncoder) -> Arrays:
+def embed_items(items: pl.DataFrame, history: HistoryConfig, *encoders: LanguageModel | SentenceEncoder) -> Arrays:
     """Embeddings of the items' descriptions by each encoder, side by side."""
     config, texts = history.item_embedding, describe_items(items)
+    names = [name for name in config.encoders if name != TFIDF]
     vectors = {
-        name: embed_texts(each, texts, config.max_tokens, config.tokens_per_batch) for name, each in encoders.items()
+        name: embed_texts(encoder, texts, config.max_tokens, config.tokens_per_batch)
+        for name, encoder in zip(names, encoders, strict=True)
     }
     if TFIDF in config.encoders:
         vectors[TFIDF] = tfidf_vectors(texts)
