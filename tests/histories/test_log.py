@@ -182,7 +182,7 @@ class TestBuild:
         rating_levels=None,
         split={"kind": "global_time", "train": 0.5, "validation": 0.25},
         negatives={"kind": "none", "per_positive": 1},
-        item_embedding={"max_tokens": 8, "tokens_per_batch": 64, "components": 2},
+        item_embedding={"encoders": ["tfidf"], "max_tokens": 8, "tokens_per_batch": 64, "components": 2},
         short={},
         prompt_rows={"few_shot": None, "validation": None, "test": None},
     )
