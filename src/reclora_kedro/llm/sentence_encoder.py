@@ -1,6 +1,7 @@
 """Sentence encoders: small bidirectional transformers that were trained so that like texts have like vectors."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import cached_file
+from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
@@ -62,6 +64,8 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
         FileNotFoundError: there is no such folder or hub id, or it has no safetensors weights.
         ValueError: it pools in another way than by the mean or the first token.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     folder = str(Path(source).parent) if Path(source).is_file() else source
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
