@@ -59,7 +59,7 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
                 )
             return function(*bound.args, **bound.kwargs)
 
-        narrowed.reads = fields  # type: ignore[attr-defined]
+        narrowed.reads = fields  # type: ignore[attr-defined]  # functions take any attribute
         return narrowed
 
     return decorate

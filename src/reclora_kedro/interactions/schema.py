@@ -90,7 +90,7 @@ class Interactions(pa.DataFrameModel):
         return data.lazyframe.select(comes_after_previous(EVENT_KEY))
 
     @pa.dataframe_check(error="a row without a rating was shown and not clicked, but its label is not 0")
-    def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+    def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
         """Only what has label 0 may lack a rating."""
         return data.lazyframe.select(pl.col("rating").is_not_null() | pl.col("label").eq_missing(0))
 
@@ -102,12 +102,12 @@ class Items(pa.DataFrameModel):
     title: pl.String = pa.Field(str_length={"min_value": 1})
 
     @pa.dataframe_check(error="item_id is not unique and sorted")
-    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
         """Every id comes after the one before it."""
         return data.lazyframe.select(comes_after_previous(["item_id"]))
 
     @pa.dataframe_check(error="a text field is not a String column")
-    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805
+    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
         """All columns but the id hold text."""
         return _all_text_but(data.lazyframe, "item_id")
 
@@ -118,12 +118,12 @@ class Users(pa.DataFrameModel):
     user_id: Id
 
     @pa.dataframe_check(error="user_id is not unique and sorted")
-    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805
+    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
         """Every id comes after the one before it."""
         return data.lazyframe.select(comes_after_previous(["user_id"]))
 
     @pa.dataframe_check(error="a profile field is not a String column")
-    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805
+    def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
         """All columns but the id hold text."""
         return _all_text_but(data.lazyframe, "user_id")
 
