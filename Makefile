@@ -15,8 +15,8 @@ help:  ## show the targets
 run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots and report
 	$(BIN)/kedro run
 
-test: $(READY)  ## all tests
-	$(BIN)/pytest
+test: $(READY)  ## all tests, in a process per core
+	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff format --check

@@ -1,9 +1,15 @@
 """What several tests share: the tiny random LLM."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
 from fabricate import fabricate_llm
+
+# Processes that test side by side share the cores: threads of each that wait for one another would take them all.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
