@@ -4,21 +4,33 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError
-from kedro.io.core import get_protocol_and_path
+from kedro.io.core import VersionNotFoundError, get_protocol_and_path
 
 from reclora_kedro.atomic import atomic_folder
+from reclora_kedro.provenance import FILE, Provenance, is_intact, read_provenance
 
 
 class AtomicCatalog(DataCatalog):
-    """Catalog that saves each version of local files whole or not at all.
+    """Catalog that saves each version of local files whole or not at all, and loads what was saved or nothing.
 
     While an entry saves, a dataset of the same configuration takes its place that writes to a draft; the complete
     version then moves in among the others. A kill, a full disk or an error leaves no half version, and earlier
     versions are never touched. Entries in memory, without versions or on remote storage are saved as Kedro does.
+
+    A version that a node saves takes its provenance along. Whoever loads it later gets the files that were saved: a
+    version with other files is refused.
+
+    Attributes:
+        provenances: by the name of an entry, what its next version is made of.
+        outdated: entries whose newest version doesn't fit this run; they count as missing until they are saved.
+        mixed: sentences about entries that this run reads, and that do not fit together.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._drafts: dict[str, AbstractDataset] = {}
+        self.provenances: dict[str, Provenance] = {}
+        self.outdated: set[str] = set()
+        self.mixed: list[str] = []
         super().__init__(*args, **kwargs)
 
     def __getitem__(self, ds_name: str) -> AbstractDataset:
@@ -45,11 +57,40 @@ class AtomicCatalog(DataCatalog):
             self._drafts[ds_name] = drafts[ds_name]
             try:
                 super().save(ds_name, data)
+                if ds_name in self.provenances:
+                    self.provenances.pop(ds_name).write(draft)
             except DatasetError as error:
                 raise DatasetError(str(error).replace(str(draft.parent), str(folder.parent))) from error.__cause__
             finally:
                 del self._drafts[ds_name]
         dataset.release()  # it may remember which versions there were
+        self.outdated.discard(ds_name)
+
+    def load(self, ds_name: str, version: str | None = None) -> Any:
+        """Load an entry.
+
+        Raises:
+            DatasetNotFoundError: there is no such entry.
+            DatasetError: the dataset cannot load the data, or their files are not those that were saved.
+        """
+        folder = loaded_folder(self.get(ds_name), version)
+        provenance = folder and read_provenance(folder)
+        if folder and provenance and not is_intact(folder, provenance):
+            raise DatasetError(
+                f"The files of {ds_name} in {folder} are not those that were saved there: something changed them. They "
+                "were not read. Make them again with `kedro run --only-missing-outputs`, name another version "
+                f"with --load-versions, or, if the change is meant, remove {folder / FILE}."
+            )
+        return super().load(ds_name, version)
+
+    def exists(self, ds_name: str) -> bool:
+        """Whether an entry has data that fit this run."""
+        return ds_name not in self.outdated and super().exists(ds_name)
+
+    def provenance(self, ds_name: str) -> Provenance | None:
+        """What the version that would be loaded was made of; None if there is none, or if nothing says so."""
+        folder = loaded_folder(self.get(ds_name))
+        return read_provenance(folder) if folder else None
 
     def to_config(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], str | None]:
         """Return what ``from_config`` takes to make this catalog again."""
@@ -80,3 +121,18 @@ def version_folder(dataset: AbstractDataset) -> Path | None:
     version = dataset.resolve_save_version() if isinstance(dataset, AbstractVersionedDataset) else None
     path = local_path(dataset)
     return path / version if path and version else None
+
+
+def loaded_folder(dataset: AbstractDataset | None, version: str | None = None) -> Path | None:
+    """Folder of the version that a dataset loads, the newest one if none is named.
+
+    None if there is none, or if the dataset keeps no versions in local files.
+    """
+    path = local_path(dataset)
+    if not isinstance(dataset, AbstractVersionedDataset) or path is None:
+        return None
+    try:
+        version = version or dataset.resolve_load_version()
+    except VersionNotFoundError:
+        return None
+    return path / version if version else None

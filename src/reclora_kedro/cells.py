@@ -6,7 +6,6 @@ them; each process runs one cell after another. Nodes are run as `kedro run` run
 whether they are run at all, is decided by what they are given, see `reclora_kedro.study.memo`.
 """
 
-import inspect
 import logging
 import os
 import time
@@ -27,8 +26,10 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
 from reclora_kedro.configured_names import remember_parameters
+from reclora_kedro.digests import digest, digest_of_files
+from reclora_kedro.provenance import code_digest, digest_of_entry, read_of
 from reclora_kedro.study.grid import Cell, merge
-from reclora_kedro.study.memo import CHECKPOINTS, Memory, Trace, digest, digest_of_files
+from reclora_kedro.study.memo import CHECKPOINTS, Memory, Trace
 from reclora_kedro.study.results import CellRun, Cost
 
 logger = logging.getLogger(__name__)
@@ -181,8 +182,7 @@ class MemoizedRun:
     def run(self, node: Node) -> None:
         """Run a node, or take what it left when it was run with the same parameters and inputs."""
         inputs = {name: self._digest(node, name) for name in node.inputs if not self._is_checkpoints(name)}
-        function = f"{node.func.__module__}.{node.func.__qualname__}"
-        key = digest([node.name, function, inputs, node.outputs])
+        key = digest([node.name, code_digest(node.func), inputs, node.outputs])
         memory = Memory(self._folder / key)
         self._entries |= {name: moved(name, self._entry(name), memory.folder / name) for name in node.outputs}
         trace = memory.trace()
@@ -278,28 +278,3 @@ def moved(name: str, entry: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise ValueError(f"The catalog entry {name} has no filepath, so a study cannot keep what its node leaves.")
     filepath = folder / Path(entry["filepath"]).name
     return {key: value for key, value in entry.items() if key != "versioned"} | {"filepath": str(filepath)}
-
-
-def digest_of_entry(entry: Mapping[str, Any]) -> str:
-    """Digest of what a catalog entry says and, where it names local files or folders, of their contents.
-
-    What lies elsewhere, such as in a database or on a hub, is known by its address alone.
-    """
-    said, contents = {}, []
-    for key, value in entry.items():
-        path = Path(value) if isinstance(value, str) else Path("/")
-        paths = sorted(path.parent.glob(path.name)) if path.is_absolute() and path.name else []  # a pattern, or itself
-        contents += [digest_of_files(path) for path in paths]
-        if not paths and key not in ("metadata", "credentials"):
-            said[key] = value
-    return digest([said, contents])
-
-
-def read_of(node: Node, name: str, value: Any) -> Any:
-    """What a node reads of a parameter: all of it, or the fields that its function names, see `parameters.reads`."""
-    fields = getattr(node.func, "reads", {})
-    arguments = inspect.signature(node.func).bind(*node.inputs).arguments if fields else {}
-    names = next(
-        (fields[argument] for argument, given in arguments.items() if given == name and argument in fields), None
-    )
-    return value if names is None else {field: getattr(value, field) for field in names}

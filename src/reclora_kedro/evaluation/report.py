@@ -185,6 +185,7 @@ def render_report(
     comparisons: Records,
     tables: Mapping[str, Records],
     figures: Mapping[str, go.Figure],
+    warnings: Sequence[str] = (),
 ) -> str:
     """One HTML page that opens without a network: summary, tables, figures, and how to read them.
 
@@ -194,6 +195,7 @@ def render_report(
         tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does; and
             "ingestion_report", records of check, rows and rule.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
+        warnings: sentences that stand in red below the summary.
     """
     return render_page(
         "reclora_kedro.evaluation",
@@ -204,7 +206,7 @@ def render_report(
         comparisons=comparisons,
         tests=describe_tests(metrics, comparisons),
         attribution=tables["attribution"],
-        unread=unread_prompts(tables["attribution"]),
+        warnings=[*warnings, *unread_prompts(tables["attribution"])],
         segmentations=_segments_by_model(tables["segments"]),
         ingestion_report=tables["ingestion_report"],
         confidence=metrics[0]["confidence"],

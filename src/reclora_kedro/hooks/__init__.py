@@ -4,6 +4,7 @@ from reclora_kedro.hooks.checkpoints import CheckpointHooks
 from reclora_kedro.hooks.configured_names import ConfiguredNamesHooks
 from reclora_kedro.hooks.errors import ErrorHooks
 from reclora_kedro.hooks.inputs import InputHooks
+from reclora_kedro.hooks.provenance import ProvenanceHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.runner import RunnerHooks
@@ -15,6 +16,7 @@ __all__ = [
     "ConfiguredNamesHooks",
     "ErrorHooks",
     "InputHooks",
+    "ProvenanceHooks",
     "RunLockHooks",
     "RunManifestHooks",
     "RunnerHooks",

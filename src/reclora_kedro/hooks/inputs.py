@@ -4,11 +4,11 @@ from glob import has_magic
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
-from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io import AbstractVersionedDataset
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.catalog import configuration
+from reclora_kedro.catalog import AtomicCatalog, configuration
 from reclora_kedro.hooks.errors import how_to_make
 from reclora_kedro.hooks.refusal import RunRefusedError
 
@@ -17,14 +17,14 @@ class InputHooks:
     """Refuses a run whose inputs are not there: raw files, and versions that an earlier pipeline makes."""
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: AtomicCatalog) -> None:
         """Look for every input.
 
         Raises:
             RunRefusedError: one is missing. It says where it comes from.
         """
-        if run_params["only_missing_outputs"]:  # the runner decides later which nodes it leaves out
-            return
+        if run_params["only_missing_outputs"]:  # the nodes whose outputs don't fit alone, see ProvenanceHooks
+            pipeline = Pipeline([node for node in pipeline.nodes if catalog.outdated.intersection(node.outputs)])
         absences = {name: absence(catalog.get(name)) for name in sorted(pipeline.inputs())}
         missing = {name: text for name, text in absences.items() if text}
         if missing:

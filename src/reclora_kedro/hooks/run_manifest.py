@@ -14,7 +14,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.catalog import local_path
+from reclora_kedro.catalog import AtomicCatalog, local_path
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class RunManifestHooks:
             logger.info("%-36s %8.1f s  %s", node.name, self._seconds[node], saved)
 
     @hook_impl
-    def after_pipeline_run(self, run_params: dict[str, Any], catalog: DataCatalog) -> None:
+    def after_pipeline_run(self, run_params: dict[str, Any], catalog: AtomicCatalog) -> None:
         """Save the manifest of a run that succeeded."""
         pipeline = Pipeline(self._seconds)
         manifest = {
@@ -68,6 +68,7 @@ class RunManifestHooks:
             "seconds": round(time.time() - self._start, 1),
             "seed": self._parameters["history"]["seed"],
             "parameters": self._parameters,
+            "mixed": catalog.mixed,
             "loaded": describe_entries(catalog, pipeline.inputs()),
             "saved": describe_entries(catalog, pipeline.all_outputs()),
             "git_revision": git_revision(self._project),

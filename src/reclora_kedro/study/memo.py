@@ -7,22 +7,14 @@ not run again ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build syste
 """
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic_core import to_jsonable_python
 
 from reclora_kedro.atomic import atomic_file
-
-DIGITS = 24  # hexadecimal ones of a digest: 96 bits
-
 
 TRACE, LOCK, CHECKPOINTS = "trace.json", ".lock", "checkpoints"
 
@@ -79,31 +71,3 @@ class Memory:
         with (self.folder / LOCK).open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-
-def digest(value: Any) -> str:
-    """Digest of plain data, blocks of parameters and data classes; the order of keys does not count.
-
-    Examples:
-        >>> digest({"r": 8, "lora_alpha": 16}) == digest({"lora_alpha": 16, "r": 8}) != digest({"r": 8})
-        True
-    """
-    text = json.dumps(to_jsonable_python(value, fallback=str), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
-
-
-def digest_of_files(path: Path) -> str:
-    """Digest of a file's content, or of the names and contents of all files in a folder."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    parts = []
-    for file in files:
-        status = file.stat()
-        parts.append((str(file.relative_to(path)), _digest_of_file(file, status.st_size, status.st_mtime_ns)))
-    return digest(parts)
-
-
-@cache
-def _digest_of_file(file: Path, size: int, modified: int) -> str:
-    """Once per process and state of the file: an LLM's weights take a while."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -65,8 +65,13 @@ def write_report(
     ingestion_report: Records,
     scores: pl.DataFrame,
     training_figure: go.Figure,
+    allow_mixed: bool,
 ) -> str:
     """Everything above as one HTML page."""
+    warnings = [
+        "This run was allowed to read results of different data, settings or code (allow_mixed); its run_manifest says "
+        "under `mixed` whether it did, and which."
+    ]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
     shown = {
         "auc": plot_auc(metrics),
@@ -74,7 +79,7 @@ def write_report(
         "calibration": plot_calibration(scores),
         "training": training_figure,
     }
-    return report.render_report(metrics, comparisons, tables, shown)
+    return report.render_report(metrics, comparisons, tables, shown, warnings if allow_mixed else ())
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:

@@ -33,7 +33,9 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(nodes.plot_training, training_logs, "training_figure", name="plot_training"),
             Node(
                 nodes.write_report,
-                results | {name: name for name in ("segments", "ingestion_report", "scores", "training_figure")},
+                results
+                | {name: name for name in ("segments", "ingestion_report", "scores", "training_figure")}
+                | {"allow_mixed": "params:allow_mixed"},
                 "evaluation_report",
                 name="write_report",
             ),
