@@ -148,7 +148,7 @@ def test_results_of_two_lenses_do_not_fit_together(project):
     project.parameters["lens"]["factor"] = 5
     project.run(only=["train"])
     (sentence,) = mixed_origins(["scores", "training_log"], project.catalog())
-    assert sentence.startswith("train has changed in between: scores comes from its run of")
+    assert sentence.startswith("train has changed in between. Made scores with its run of")
     project.run(only=["evaluate"])
     assert mixed_origins(["metrics"], project.catalog()) == [sentence]  # what it is made of does not, either
     project.run()
@@ -179,8 +179,8 @@ EDITS = st.one_of(
 )
 
 
-@settings(max_examples=25)
-@given(edits=st.lists(EDITS, max_size=8))
+@settings(max_examples=20)
+@given(edits=st.lists(EDITS, max_size=6))
 def test_whatever_happened_before_a_run_ends_with_what_a_clean_run_leaves(edits, tmp_path_factory):
     project, clean_project = (Project(tmp_path_factory.mktemp("project")) for _ in range(2))
     for what, value in edits:
@@ -195,8 +195,9 @@ def test_whatever_happened_before_a_run_ends_with_what_a_clean_run_leaves(edits,
         elif (project.folder / f"{value}.json").exists():
             file = project.newest(value) / f"{value}.json"
             file.unlink() if what == "remove" else file.write_text(file.read_text() + " ")
-        elif what == "run only" and all((project.folder / f"{name}.json").exists() for name in OUTPUTS):
-            if not any("changed" in text for texts in project.reasons().values() for text in texts):
+        elif what == "run only":
+            reasons = " ".join(text for texts in project.reasons().values() for text in texts)
+            if "not there" not in reasons and "files" not in reasons:
                 project.run(only=[value])
     project.run()
     clean_project.run()

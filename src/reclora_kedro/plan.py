@@ -141,7 +141,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
         if provenance:
             sentences.update(dict.fromkeys(provenance.mixed))
             origins = provenance.origins
-        elif folder:
+        elif folder and folder.is_dir():
             sentences[f"Nothing says what {name} in {folder} was made of."] = None
             continue
         else:
@@ -150,17 +150,13 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
             states.setdefault(thing, {}).setdefault(origin.digest, {})[name] = origin
     for thing, by_digest in states.items():
         if len(by_digest) > 1:
-            parts = [_these(entries) for entries in by_digest.values()]
-            sentences[f"{thing} has changed in between: {'; '.join(parts)}."] = None
+            parts = [
+                f"{', '.join(entries)} with its {f'run of {version}' if version else f'state {digest[:6]}'}"
+                for digest, entries in by_digest.items()
+                for version in [next(iter(entries.values())).version]
+            ]
+            sentences[f"{thing} has changed in between. Made {'; '.join(parts)}."] = None
     return list(sentences)
-
-
-def _these(entries: Mapping[str, Origin]) -> str:
-    """Entries that come from the same state, and the version that carries it, as part of a sentence."""
-    version = next(iter(entries.values())).version
-    names = sorted(entries)
-    verb = "comes" if len(names) == 1 else "come"
-    return f"{', '.join(names)} {verb} from {f'its run of {version}' if version else 'one state of it'}"
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Kedro settings of the project: configuration loading, resolvers, the catalog and hooks."""
+"""Kedro settings of the project: configuration loading, resolvers, the catalog, sessions and hooks."""
 
 import warnings
 from typing import Any
@@ -17,8 +17,10 @@ from reclora_kedro.hooks import (
     RunnerHooks,
     StudyHooks,
     TerminalHooks,
+    UnfinishedRunHooks,
 )
 from reclora_kedro.package_files import package_file
+from reclora_kedro.session import ResumingSession
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
@@ -33,13 +35,16 @@ def polars_type(name: str, of: str | None = None) -> Any:
 
 DATA_CATALOG_CLASS = AtomicCatalog
 
-HOOKS = (
+SESSION_CLASS = ResumingSession
+
+HOOKS = (  # of those that come first, Kedro calls the last one first
     ConfiguredNamesHooks(),
-    RunnerHooks(),
     InputHooks(),
     ProvenanceHooks(),
     RunLockHooks(),
+    UnfinishedRunHooks(),
     TerminalHooks(),
+    RunnerHooks(),
     CheckpointHooks(),
     RunManifestHooks(),
     StudyHooks(),

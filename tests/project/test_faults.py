@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from kedro.runner import ParallelRunner, ThreadRunner
 from projects import kedro_run, stored
 from reclora_kedro.hooks.refusal import RunRefusedError
 
-# Datasets that kill their own process, as a user, a scheduler or the kernel might.
+# Code that kills its own process, as a user, a scheduler or the kernel might: a dataset, and what Python runs first.
 DYING_TABLE = '''
 import os
 import signal
@@ -37,31 +38,35 @@ from itertools import count
 
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 
-loads, batches = count(1), count(1)
+loads, batches, load = count(1), count(1), CausalLMDataset.load
 
 
-class DyingLLM(CausalLMDataset):
+def load_and_die(dataset):
     """Whole when it is loaded first; when it is loaded again, its process is killed at the second batch."""
-
-    def load(self):
-        llm = super().load()
-        if next(loads) == 2:
-            llm.model.get_input_embeddings().register_forward_pre_hook(die_at_the_second_batch)
-        return llm
+    llm = load(dataset)
+    if next(loads) == 2:
+        llm.model.get_input_embeddings().register_forward_pre_hook(die_at_the_second_batch)
+    return llm
 
 
 def die_at_the_second_batch(*_):
     if next(batches) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+CausalLMDataset.load = load_and_die
 '''
 
 
-def killed_run(project, monkeypatch, dying, *arguments):
-    """`kedro run --env test` in a process of its own, killed by what its catalog takes from the module `dying`."""
-    monkeypatch.setenv("PYTHONPATH", str(project), prepend=":")
-    (project / "dying.py").write_text(dying)
+def killed_run(project, module, code, *arguments):
+    """`kedro run --env test` in a process of its own, killed by a module that is there for this run."""
+    folder = project / "killing"
+    folder.mkdir()
+    (folder / f"{module}.py").write_text(code)
     command = [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments]
-    assert subprocess.run(command, cwd=project, timeout=300, check=False).returncode == -signal.SIGKILL
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    killed = subprocess.run(command, cwd=project, timeout=300, check=False, env=environment)
+    assert killed.returncode == -signal.SIGKILL
 
 
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
@@ -105,11 +110,11 @@ def test_a_version_that_does_not_exist_is_refused(finished_run):
         kedro_run(finished_run.project, pipeline_names=["evaluation"], load_versions={"scores": "2001"})
 
 
-def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finished_run, monkeypatch):
+def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finished_run):
     dying = fabricated_project / "conf/test/catalog_dying.yml"
     entry = {"type": "dying.DyingTable", "file_format": "parquet", "filepath": "data/03_primary/items.parquet"}
     dying.write_text(json.dumps({"items": entry | {"versioned": True}}))
-    killed_run(fabricated_project, monkeypatch, DYING_TABLE, "--pipelines", "ingestion")
+    killed_run(fabricated_project, "dying", DYING_TABLE, "--pipelines", "ingestion")
     dying.unlink()
     assert list(fabricated_project.glob("data/03_primary/items.parquet/.unfinished-*/**/*.parquet"))
 
@@ -119,7 +124,7 @@ def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finish
     assert not list(fabricated_project.glob("data/**/.unfinished*"))
 
 
-def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run, monkeypatch):
+def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run):
     project = shutil.copytree(finished_run.project, tmp_path / "project")
     finished_run.catalog.release("scores")  # other tests make newer versions
     undisturbed = finished_run.catalog.load("scores")
@@ -127,11 +132,7 @@ def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run, m
     for name in outputs:
         shutil.rmtree(project / "data/07_model_output" / name)
     before = stored(project)
-    conf = project / "conf/test/catalog.yml"
-    whole = conf.read_text()
-    conf.write_text(whole.replace("reclora_kedro.datasets.causal_lm.CausalLMDataset", "dying.DyingLLM"))
-    killed_run(project, monkeypatch, DYING_LLM, "--pipelines", "scoring", "--only-missing-outputs")
-    conf.write_text(whole)
+    killed_run(project, "sitecustomize", DYING_LLM, "--pipelines", "scoring", "--only-missing-outputs")
     after = stored(project)
     assert {path: after[path] for path in before} == before
     made = after.keys() - before  # what one model left; the second was not scored

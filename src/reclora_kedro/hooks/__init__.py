@@ -10,6 +10,7 @@ from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.runner import RunnerHooks
 from reclora_kedro.hooks.study import StudyHooks
 from reclora_kedro.hooks.terminal import TerminalHooks
+from reclora_kedro.hooks.unfinished import UnfinishedRunHooks
 
 __all__ = [
     "CheckpointHooks",
@@ -22,4 +23,5 @@ __all__ = [
     "RunnerHooks",
     "StudyHooks",
     "TerminalHooks",
+    "UnfinishedRunHooks",
 ]

@@ -28,7 +28,7 @@ class TerminalHooks:
     def __init__(self) -> None:
         self._handler = TerminalHandler()
 
-    @hook_impl
+    @hook_impl(tryfirst=True)  # other hooks have something to say
     def before_pipeline_run(self) -> None:
         """Show messages from now on."""
         if sys.stderr.isatty():
