@@ -54,6 +54,7 @@ INGESTION = IngestionConfig(
         fields=[{"name": "genres", "column": "genres"}],
     ),
     users=None,
+    plausible_times={"first_day": "1990-01-01", "last_day": None, "max_outside": 0},
     rating_min=0.5,
     rating_max=5,
     label_threshold=4,

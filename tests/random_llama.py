@@ -5,6 +5,7 @@ from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.adapters.reclora.build import describe_base_llm
 
 
 def random_llama(layers: int) -> LlamaForCausalLM:
@@ -23,7 +24,8 @@ def random_llama(layers: int) -> LlamaForCausalLM:
 
 def with_random_adapter(model, std, **settings):
     """The model with a personalized LoRA that is not zero, in eval mode."""
-    adapted = get_peft_model(model, RecLoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+    config = RecLoraConfig(task_type="CAUSAL_LM", base_llm=describe_base_llm(model), **settings)
+    adapted = get_peft_model(model, config).eval()
     for name, weights in adapted.named_parameters():
         if "reclora_B" in name:
             torch.nn.init.normal_(weights, std=std)

@@ -1,6 +1,8 @@
 """Where tensors live and in which type, chosen automatically or by name."""
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -35,6 +37,24 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in ("bfloat16", "float16", "float32") or not isinstance(named, torch.dtype):
         raise ValueError(f"dtype is {dtype!r}; expected auto, bfloat16, float16 or float32.")
     return named
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random numbers that the seed alone decides, on the CPU and a device; outside, those of before go on.
+
+    Examples:
+        >>> before = torch.get_rng_state()
+        >>> with seeded(0, torch.device("cpu")):
+        ...     drawn = torch.rand(2)
+        >>> drawn.equal(torch.rand(2, generator=torch.Generator().manual_seed(0)))
+        True
+        >>> torch.get_rng_state().equal(before)
+        True
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def keep_freed_memory() -> None:

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pandera.errors import SchemaErrors
 from pydantic import ValidationError
 
 from reclora_kedro.interactions.cleaning import (
@@ -36,6 +37,7 @@ SETTINGS: dict[str, Any] = {
         "fields": [],
     },
     "users": None,
+    "plausible_times": {"first_day": "1970-01-01", "last_day": "1999-12-31", "max_outside": 0.1},
     "rating_min": 1,
     "rating_max": 5,
     "label_threshold": 4,
@@ -107,6 +109,8 @@ class TestInteractions:
             "rating outside 1 to 5": 2,
             "missing timestamp": 1,
             "timestamp not positive": 2,
+            "timestamp before 1970-01-01": 0,
+            "timestamp after 1999-12-31": 0,
             "repeated (user, item, timestamp)": 1,
             "outside the k-core": 0,
             "interactions": 3,
@@ -162,6 +166,13 @@ class TestInteractions:
             clean_interactions(raw_log(SOUND), config(k_core=3))
         with pytest.raises(ValueError, match="the raw table is empty"):
             clean_interactions(raw_log([]), config())
+
+    def test_infinite_ratings_are_outside_the_scale(self) -> None:
+        infinite = [(1, 7, float("inf"), 100), (1, 7, float("-inf"), 101)]
+        log, report = clean_interactions(raw_log(infinite + SOUND), config())
+        assert counts(report)["rating outside 1 to 5"] == 2
+        with pytest.raises(SchemaErrors, match="rating"):
+            Interactions.validate(log.with_columns(rating=pl.lit(float("inf"))), lazy=True)
 
     @pytest.mark.parametrize("column", ["u", "i", "r", "t"])
     def test_a_missing_column_names_its_parameter(self, column: str) -> None:
@@ -384,6 +395,13 @@ class TestUsers:
         ({"duplicates": "first"}, "duplicates"),
         ({"label_threshold": 1}, "one class only on a scale from 1 to 5"),
         ({"label_threshold": 5.5}, "one class only"),
+        ({"rating_min": float("-inf")}, "rating_min"),
+        ({"rating_max": float("inf")}, "rating_max"),
+        ({"label_threshold": float("nan")}, "label_threshold"),
+        (
+            {"plausible_times": {**SETTINGS["plausible_times"], "last_day": "1969-12-31"}},
+            "last_day 1969-12-31 is before first_day 1970-01-01",
+        ),
         ({"interactions": {**SETTINGS["interactions"], "timestamp_format": "unix"}}, "timestamp_format"),
         ({"items": {**SETTINGS["items"], "fields": [{"name": "genres"}]}}, "'genres' needs either"),
         (

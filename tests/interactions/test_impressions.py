@@ -29,6 +29,7 @@ def config(k_core: int = 0, **columns: Any) -> IngestionConfig:
         interactions={**COLUMNS, **columns},
         items=items,
         users=None,
+        plausible_times={"first_day": "1970-01-01", "last_day": "1999-12-31", "max_outside": 0.1},
         rating_min=1,
         rating_max=5,
         label_threshold=4,
@@ -43,6 +44,16 @@ def clean(raw: Any, **changes: Any) -> tuple[list[tuple], dict[str, int], str]:
     Interactions.validate(log, lazy=True)
     assert len({row["check"] for row in report}) == len(report)
     return log.rows(), {row["check"]: row["rows"] for row in report}, report[-1]["rule"]
+
+
+def test_starting_histories_come_before_the_first_plausible_time() -> None:
+    rows = 20
+    raw = pl.DataFrame(
+        {"u": 1, "i": range(rows), "c": 1, "t": [10**12, *range(100, 99 + rows)], "h": [["8"]] + [["7"]] * (rows - 1)}
+    )
+    log, counts, _ = clean(raw, clicked="c", click_history={"column": "h", "separator": None})
+    assert log[0] == (1, 7, 1.0, 99, None)
+    assert counts["timestamp after 1999-12-31"] == 1
 
 
 class TestClicked:
@@ -61,6 +72,8 @@ class TestClicked:
             "mark of a click neither 0 nor 1": 1,
             "missing timestamp": 0,
             "timestamp not positive": 0,
+            "timestamp before 1970-01-01": 0,
+            "timestamp after 1999-12-31": 0,
             "repeated (user, item, timestamp)": 1,
             "outside the k-core": 0,
             "interactions": 2,

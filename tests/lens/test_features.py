@@ -71,7 +71,7 @@ def lens_of(log, config):
             item_values=0,
             item_text_width=4,
             rating_levels=4,
-            trained_until=9,
+            trained_until=int(log.sequences.timestamp.max()),
         )
         return build_lens(config.model_copy(update=changes), sizes)
 

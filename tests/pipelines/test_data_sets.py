@@ -406,10 +406,14 @@ def test_the_template_of_your_data(project):
 
 
 LOGS_OF_OTHER_KINDS = {
-    "positives only": (["user_id,item_id,timestamp", "1,7,100", "1,8,101"], {}, [1, 1]),
-    "clicked": (["user_id,item_id,clicked,timestamp", "1,7,1,100", "1,8,0,101"], {"clicked": "clicked"}, [1, 0]),
+    "positives only": (["user_id,item_id,timestamp", "1,7,1000000000", "1,8,1000000001"], {}, [1, 1]),
+    "clicked": (
+        ["user_id,item_id,clicked,timestamp", "1,7,1,1000000000", "1,8,0,1000000001"],
+        {"clicked": "clicked"},
+        [1, 0],
+    ),
     "impressions": (
-        ["user_id,item_id,timestamp", "1,7-1 8-0,100"],
+        ["user_id,item_id,timestamp", "1,7-1 8-0,1000000000"],
         {"impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"}},
         [1, 0],
     ),

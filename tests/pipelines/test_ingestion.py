@@ -36,7 +36,8 @@ def ingest(catalog: dict[str, Any] | None = None, parameters: dict[str, Any] | N
     environment = Path("conf/swap")
     environment.mkdir()
     (environment / "catalog.yml").write_text(yaml.safe_dump(catalog or {}))
-    (environment / "parameters.yml").write_text(yaml.safe_dump({"ingestion": parameters or {}}))
+    block = {"plausible_times": {"first_day": "1970-01-01"}, **(parameters or {})}
+    (environment / "parameters.yml").write_text(yaml.safe_dump({"ingestion": block}))
     return run_ingestion(Path("conf"), "swap")
 
 

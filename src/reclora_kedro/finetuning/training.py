@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.gates import gate_entropy
+from reclora_kedro.devices import seeded
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
@@ -197,38 +198,41 @@ def train_adapter(
     """
     accelerator = Accelerator()
     main = accelerator.is_main_process
-    torch.manual_seed(config.seed + accelerator.process_index)
     plan = planned_steps(few_shot.lengths, config)
     run = TrainingRun(model.model, config, len(plan))
     identity = fingerprint(model, few_shot, validation, config) if checkpoints else ""
-    if checkpoints and (saved := checkpoints.newest(identity)):
-        resume(saved, run, model.device, accelerator)
-    if config.gradient_checkpointing:
-        model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-    budget = TokenBudget(config.tokens_per_batch)
-    start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
-    total = sum(map(len, plan))
-    with tqdm(total=total, initial=run.rows, desc="fine-tune", unit="row", disable=None if main else True) as progress:
-        while not run.ended:
-            rows = plan[run.step]
-            losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, accelerator)
-            norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
-            check_finite(losses, norm, few_shot.rows[rows], run)
-            entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
-            entry["learning_rate"] = run.take_step(len(rows))
-            if run.due(config.rows_per_validation, len(rows)):
-                entry |= validate(model, validation, run, accelerator)
-            entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
-            run.log.append(entry)
-            if checkpoints and run.due(config.rows_per_checkpoint, len(rows)):
-                tensors, values = run.checkpoint()
-                tensors |= random_states_of_all(accelerator, model.device)
-                if main:
-                    checkpoints.save(identity, run.step, tensors, values)
-            progress.update(len(rows))
-            progress.set_postfix(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
-    assign(run.weights, run.best)
-    model.model.eval()
+    with seeded(config.seed + accelerator.process_index, model.device):
+        if checkpoints and (saved := checkpoints.newest(identity)):
+            resume(saved, run, model.device, accelerator)
+        if config.gradient_checkpointing:
+            model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        budget = TokenBudget(config.tokens_per_batch)
+        start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
+        total = sum(map(len, plan))
+        hidden = None if main else True
+        with tqdm(total=total, initial=run.rows, desc="fine-tune", unit="row", disable=hidden) as progress:
+            while not run.ended:
+                rows = plan[run.step]
+                losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, accelerator)
+                norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
+                check_finite(losses, norm, few_shot.rows[rows], run)
+                entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
+                entry["learning_rate"] = run.take_step(len(rows))
+                if run.due(config.rows_per_validation, len(rows)):
+                    entry |= validate(model, validation, run, accelerator)
+                entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
+                run.log.append(entry)
+                if checkpoints and run.due(config.rows_per_checkpoint, len(rows)):
+                    tensors, values = run.checkpoint()
+                    tensors |= random_states_of_all(accelerator, model.device)
+                    if main:
+                        checkpoints.save(identity, run.step, tensors, values)
+                progress.update(len(rows))
+                progress.set_postfix(
+                    loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-"
+                )
+        assign(run.weights, run.best)
+        model.model.eval()
     return pl.DataFrame(run.log, schema=LOG_SCHEMA)
 
 

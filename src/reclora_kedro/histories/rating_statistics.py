@@ -11,7 +11,7 @@ from reclora_kedro.interactions.schema import category_names
 
 COLUMNS = {
     "item_like_rate": "share of likes among the item's ratings",
-    "item_mean_rating": "mean of the item's ratings, from 0 to 1, the lowest and highest of the log",
+    "item_mean_rating": "mean of the item's ratings, from 0 to 1, the lowest and highest known to the lens's training",
     "item_recent_like_rate": "share of likes among the item's last ten ratings",
     "item_ratings": "logarithm of 1 + the number of the item's ratings",
     "user_like_rate": "share of likes among the user's ratings",
@@ -26,6 +26,7 @@ COLUMNS = {
 
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
+UNIT = 2.0**-32  # of sums: finer than what float32 tells apart, and 2**31 events do not overflow 64 bits
 CELLS_AT_ONCE = 2**21  # pairs of event and field value whose running sums are held at once: 16 MiB
 
 
@@ -36,12 +37,17 @@ class RatingStatistics:
         log: the log; fields of its items, such as genres, tell which items are alike.
         delay: seconds until an event is known.
         until: second after which events stay unknown; None for statistics that go on with the log.
+        scale_until: second after which ratings no longer widen the scale that 0 to 1 stand for; later ones beyond it
+            are 0 or 1. None for the scale of the whole log.
     """
 
-    def __init__(self, log: InteractionLog, delay: float = 0, until: int | None = None) -> None:
+    def __init__(
+        self, log: InteractionLog, delay: float = 0, until: int | None = None, scale_until: int | None = None
+    ) -> None:
         sequences = log.sequences
-        low, high = sequences.rating.min(), sequences.rating.max()
-        ratings = (sequences.rating - low) / max(high - low, 1)
+        scale = sequences.rating if scale_until is None else sequences.rating[sequences.timestamp <= scale_until]
+        low, high = scale.min(), scale.max()
+        ratings = ((sequences.rating - low) / max(high - low, 1)).clip(0, 1)
         self._offsets, self._item_index = sequences.offsets, sequences.item_index
         self._delay, self._until = delay, until
         self._log = _TimeLog(sequences.item_index, sequences.timestamp)
@@ -159,14 +165,14 @@ def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.nda
 
 
 class _Sums:
-    """Sums of runs of values."""
+    """Sums of runs of values between -1 and 1, in whole units: rounding depends on no value outside the run."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self._sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+        self._sums = np.concatenate([[0], np.cumsum(np.rint(values / UNIT).astype(np.int64))])
 
     def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Sum of `values[start:end]` for each pair of places."""
-        return self._sums[end] - self._sums[start]
+        return (self._sums[end] - self._sums[start]) * UNIT
 
     def rate(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Mean of `values[start:end]`, drawn towards one half."""

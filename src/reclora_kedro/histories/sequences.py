@@ -17,7 +17,9 @@ MOST_LEVELS = 256  # a level is stored as 8 bits
 class RatingStep(Block):
     """Levels of ratings that are a fixed step apart."""
 
-    step: float = Field(gt=0, description="distance between two levels; a rating has the level nearest to it")
+    step: float = Field(
+        gt=0, allow_inf_nan=False, description="distance between two levels; a rating has the level nearest to it"
+    )
 
 
 RatingLevels = Annotated[int, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
@@ -185,8 +187,9 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
     Args:
         rating: ratings; one that is beyond the training ratings has their first or last level.
         training_ratings: ratings to learn from.
-        levels: None: each training rating is one; a number: so many quantiles, about as many training ratings in
-            each; a step: its multiples, each of which takes the ratings nearest to it.
+        levels: None: each training rating is one, and takes the ratings nearest to it; a number: so many quantiles,
+            about as many training ratings in each; a step: its multiples, each of which takes the ratings nearest to
+            it.
 
     Raises:
         ValueError: there would be over 256 levels.
@@ -196,8 +199,8 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
         array([0, 1, 1], dtype=uint8)
         >>> rating_levels(np.array([0.5, 2.9, 9.9]), np.array([1.0, 4.0]), levels=RatingStep(step=0.5))
         array([0, 4, 6], dtype=uint8)
-        >>> rating_levels(np.array([1.0, 4.0, 5.0]), np.array([4.0, 1.0, 5.0]), levels=None)
-        array([0, 1, 2], dtype=uint8)
+        >>> rating_levels(np.array([1.0, 4.0, 5.0, 3.9, 9.9]), np.array([4.0, 1.0, 5.0]), levels=None)
+        array([0, 1, 2, 1, 2], dtype=uint8)
     """
     if not len(training_ratings):
         return np.zeros(len(rating), dtype=np.uint8)
@@ -208,7 +211,7 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
     elif levels is None:
         values = np.unique(training_ratings)
         _require_few(len(values), "interactions.rating has", "distinct values", "a number, such as 10, or a step")
-        edges = values[1:]
+        edges = (values[1:].astype(float) + values[:-1]) / 2
     else:
         edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
     return np.searchsorted(edges, rating, side="right").astype(np.uint8)

@@ -14,6 +14,7 @@ from reclora_kedro.interactions.config import (
 )
 from reclora_kedro.interactions.html import read_html_columns
 from reclora_kedro.interactions.impressions import expand_impressions, starting_histories
+from reclora_kedro.interactions.plausible_times import believed_seconds, day_of, require_plausible_times
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 from reclora_kedro.interactions.schema import EVENT_KEY, FREE_TEXT, comes_after_previous
 
@@ -37,7 +38,7 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
         in a starting history); and the report.
 
     Raises:
-        ValueError: a column is missing or unreadable, or no row is left.
+        ValueError: a column is missing or unreadable, too many times are not plausible, or no row is left.
 
     Examples:
         >>> config = IngestionConfig(
@@ -56,6 +57,7 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
         ...         "fields": [],
         ...     },
         ...     users=None,
+        ...     plausible_times={"first_day": "1990-01-01", "last_day": "2025-12-31", "max_outside": 0},
         ...     rating_min=1,
         ...     rating_max=5,
         ...     label_threshold=4,
@@ -70,11 +72,12 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
         [('rating outside 1 to 5', 1)]
     """
     raw = RawColumns(as_polars(raw_interactions), "raw_interactions")
-    raw_log = _typed_log(raw, config.interactions)
+    seconds = _seconds(raw, config)
+    raw_log = _typed_log(raw, seconds, config.interactions)
     sound, faults = _drop_faulty(raw_log, config)
     distinct, repeats = _drop_repeated(sound, config)
     labelled, rule = _with_labels(distinct, config)
-    whole, additions = _with_starting_histories(labelled, raw, config.interactions)
+    whole, additions = _with_starting_histories(labelled, raw, seconds, config)
     log = k_core(whole, config.k_core)
     report = [
         ReportRow(check="raw interactions", rows=raw_log.height, rule="rows in"),
@@ -93,8 +96,9 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
     positives, labels = int(log["label"].sum()), log["label"].count()
     kept = "impressions" if config.interactions.has_impressions else "rows"
     share = f"label 1: {rule}; {positives / max(labels, 1):.1%} of the {kept} kept"
+    first_day, last_day = (day_of(log["timestamp"][row]) for row in (0, -1))
     report += [
-        ReportRow(check="interactions", rows=log.height, rule="rows kept"),
+        ReportRow(check="interactions", rows=log.height, rule=f"rows kept; from {first_day} to {last_day}"),
         ReportRow(check="positives", rows=positives, rule=share),
     ]
     return log, report
@@ -267,7 +271,17 @@ def describe_users(
     return logged.join(known, on="user_id", how="left").sort("user_id"), report
 
 
-def _typed_log(raw: RawColumns, columns: InteractionColumns) -> pl.DataFrame:
+def _seconds(raw: RawColumns, config: IngestionConfig) -> pl.Series:
+    """The times of the raw log, most of which are plausible."""
+    block, columns = "ingestion.interactions", config.interactions
+    seconds = raw.seconds(
+        columns.timestamp, f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format"
+    )
+    require_plausible_times(raw, seconds, config)
+    return seconds
+
+
+def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns) -> pl.DataFrame:
     """user_id, item_id, rating and timestamp; of impressions, one row each, rated 1 where clicked and 0 where not."""
     block, impressions = "ingestion.interactions", columns.impressions
     log = pl.DataFrame(
@@ -277,9 +291,7 @@ def _typed_log(raw: RawColumns, columns: InteractionColumns) -> pl.DataFrame:
             if impressions
             else raw.ids(columns.item_id, f"{block}.item_id"),
             "rating": _ratings(raw, columns, block),
-            "timestamp": raw.seconds(
-                columns.timestamp, f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format"
-            ),
+            "timestamp": seconds,
         }
     )
     return expand_impressions(log, impressions) if impressions else log
@@ -305,9 +317,13 @@ def _drop_faulty(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFra
             "missing mark of a click": pl.col("rating").is_null(),
             "mark of a click neither 0 nor 1": ~pl.col("rating").is_in([0, 1]),
         }
+    times, timestamp = config.plausible_times, pl.col("timestamp")
+    first, last = believed_seconds(times)
     faults |= {
-        "missing timestamp": pl.col("timestamp").is_null(),
-        "timestamp not positive": pl.col("timestamp") <= 0,
+        "missing timestamp": timestamp.is_null(),
+        "timestamp not positive": timestamp <= 0,
+        f"timestamp before {times.first_day}": timestamp < first,
+        f"timestamp after {times.last_day or 'a year from now'}": timestamp > last,
     }
     first_fault = pl.coalesce(
         pl.when(broken).then(pl.lit(number, pl.UInt8)) for number, broken in enumerate(faults.values())
@@ -346,20 +362,20 @@ def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFra
 
 
 def _with_starting_histories(
-    log: pl.DataFrame, raw: RawColumns, columns: InteractionColumns
+    log: pl.DataFrame, raw: RawColumns, seconds: pl.Series, config: IngestionConfig
 ) -> tuple[pl.DataFrame, list[ReportRow]]:
     """The log and what its users clicked before it begins, in the canonical order."""
-    history, block = columns.click_history, "ingestion.interactions"
+    columns, block = config.interactions, "ingestion.interactions"
+    history = columns.click_history
     if history is None:
         return log, []
-    time_parameters = (f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format")
     clicks = pl.DataFrame(
         {
             "user_id": raw.ids(columns.user_id, f"{block}.user_id"),
-            "timestamp": raw.seconds(columns.timestamp, *time_parameters),
+            "timestamp": seconds,
             "item_id": raw.lists(history.column, f"{block}.click_history.column", history.separator),
         }
-    )
+    ).filter(pl.col("timestamp").is_between(*believed_seconds(config.plausible_times)))
     earlier = starting_histories(clicks, log.schema["item_id"])
     sound = earlier.filter(pl.col("item_id").is_not_null() & (pl.col("timestamp") > 0))
     return pl.concat([log, sound.select(log.columns)]).sort(EVENT_KEY), [
@@ -372,7 +388,7 @@ def _with_starting_histories(
 
 def _nothing_left(report: list[ReportRow], columns: InteractionColumns) -> str:
     dropped = "; ".join(f"{row['check']}: {row['rows']:,}" for row in report if row["rows"])
-    named = ["rating_min", "rating_max"] if columns.rating else []
+    named = ["plausible_times", *(["rating_min", "rating_max"] if columns.rating else [])]
     named += [f"interactions.{name}" for name in ("clicked", "impressions") if getattr(columns, name)]
     parameters = " and ".join(f"`ingestion.{name}`" for name in [*named, "k_core"])
     return (

@@ -1,6 +1,7 @@
 """Settings of the ingestion step."""
 
 from collections import Counter
+from datetime import date
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,8 +44,8 @@ class InteractionColumns(Block):
     click_history: ClickHistory | None = Field(default=None, description="what was clicked before the log, undated")
     timestamp: str = Field(description="column of the time of the rating")
     timestamp_format: str = Field(
-        pattern=r"^(unix_seconds|unix_milliseconds|.*%.*)$",
-        description="unix_seconds, unix_milliseconds, or a strptime format for text",
+        pattern=r"^(unix_(|milli|micro|nano)seconds|.*%.*)$",
+        description="unix_seconds, also milli-, micro- or nanoseconds, or a strptime format for text",
     )
 
     @property
@@ -64,6 +65,24 @@ class InteractionColumns(Block):
             raise ValueError(
                 "interactions: click_history is for logs without ratings, as its events have none: set rating or "
                 "click_history to null"
+            )
+        return self
+
+
+class PlausibleTimes(Block):
+    """Which times of interactions are believed; days are in UTC."""
+
+    first_day: date = Field(description="rows of earlier days are dropped")
+    last_day: date | None = Field(description="rows of later days are dropped; none: later than a year from now")
+    max_outside: float = Field(
+        ge=0, le=1, description="share of rows outside that is dropped and counted; more of them refuse the run"
+    )
+
+    @model_validator(mode="after")
+    def _first_before_last(self) -> Self:
+        if self.last_day is not None and self.last_day < self.first_day:
+            raise ValueError(
+                f"plausible_times: last_day {self.last_day} is before first_day {self.first_day}: exchange them"
             )
         return self
 
@@ -133,9 +152,10 @@ class IngestionConfig(Block):
     items: ItemColumns
     item_texts: ItemTextColumns | None = Field(default=None, description="none: raw_items describes items alone")
     users: UserColumns | None = Field(description="none: the data has no user table")
-    rating_min: float = Field(description="lowest rating of the scale")
-    rating_max: float = Field(description="highest rating of the scale")
-    label_threshold: float = Field(description="a rating at or above it is a like")
+    plausible_times: PlausibleTimes
+    rating_min: float = Field(allow_inf_nan=False, description="lowest rating of the scale")
+    rating_max: float = Field(allow_inf_nan=False, description="highest rating of the scale")
+    label_threshold: float = Field(allow_inf_nan=False, description="a rating at or above it is a like")
     duplicates: Literal["highest_rating", "lowest_rating"] = Field(
         description="which of several rows with one user, item and timestamp is kept; of impressions, a click"
     )

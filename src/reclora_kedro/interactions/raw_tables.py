@@ -8,7 +8,12 @@ from typing import Any, NoReturn
 
 import polars as pl
 
-UNIX_UNITS = {"unix_seconds": 1, "unix_milliseconds": 1_000}
+UNIX_UNITS = {
+    "unix_seconds": 1,
+    "unix_milliseconds": 1_000,
+    "unix_microseconds": 1_000_000,
+    "unix_nanoseconds": 1_000_000_000,
+}
 """Numeric timestamp formats, and their ticks per second."""
 
 BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"

@@ -4,6 +4,7 @@ Each is named by a catalog entry's ``validator:`` key, so Kedro checks a table w
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import pandera.polars as pa
@@ -75,7 +76,9 @@ class Interactions(pa.DataFrameModel):
 
     user_id: Id
     item_id: Id
-    rating: pl.Float64 = pa.Field(nullable=True, description="1 in logs without ratings; null: shown, not clicked")
+    rating: pl.Float64 = pa.Field(
+        nullable=True, gt=-inf, lt=inf, description="1 in logs without ratings; null: shown, not clicked"
+    )
     timestamp: pl.Int64 = pa.Field(gt=0, description="seconds since the epoch")
     label: pl.Int8 = pa.Field(isin=[0, 1], nullable=True, description="1 = liked; null: an event, but no sample")
 

@@ -166,10 +166,10 @@ class LensLoader:
 
 def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
     """Rating statistics that know of the log what they know for a lens, see `LensConfig.statistics_delay`."""
-    delay = lens.config.statistics_delay
+    delay, trained_until = lens.config.statistics_delay, lens.sizes.trained_until
     if delay == "frozen":
-        return RatingStatistics(log, until=lens.sizes.trained_until)
-    return RatingStatistics(log, delay)
+        return RatingStatistics(log, until=trained_until, scale_until=trained_until)
+    return RatingStatistics(log, delay, scale_until=trained_until)
 
 
 def _in_parts(count: int, size: int) -> list[np.ndarray]:

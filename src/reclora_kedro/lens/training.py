@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
-from reclora_kedro.devices import choose_device
+from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, build_lens
@@ -39,8 +39,7 @@ def fit_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFram
             f"the {split} split of the samples",
             "Change history.split, or move the label threshold of ingestion.",
         )
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with seeded(config.seed, choose_device(config.device)):
         lens = _fresh_lens(log, config)
         training_log = _train(lens, log)
     return lens.cpu().freeze(), training_log
@@ -64,8 +63,7 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
     train = log.rows_in("train")
     kept = log.samples[np.setdiff1d(train, left_out)]
     device = choose_device(lens.config.device)
-    with torch.random.fork_rng():
-        torch.manual_seed(lens.config.seed)
+    with seeded(lens.config.seed, device):
         fresh = build_lens(lens.config, lens.sizes)
         for new, old, index in ((fresh.user, lens.user, "user_index"), (fresh.item, lens.item, "item_index")):
             seen = torch.from_numpy(_seen(kept[index], len(old.id_codes)))

@@ -1,13 +1,26 @@
 """Which base LLM and gate inputs an adapter was made for, and how others are refused."""
 
+import json
+import time
+
 import pytest
 import torch
-from transformers import GemmaConfig, GemmaForCausalLM, GPTNeoXConfig, GPTNeoXForCausalLM
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
+from few_rows import adapter_weights
+from random_llama import random_llama
 from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter, new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.llm.language_model import load_language_model
+from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 
 
 def fresh_adapter(llm, **settings):
@@ -20,6 +33,20 @@ def save_adapter(llm, folder, **settings):
     adapted = fresh_adapter(llm, **settings)
     adapted.save_pretrained(folder)
     return adapted.unload()
+
+
+def test_making_an_adapter_reads_and_changes_no_global_randomness(tiny_llm):
+    weights = []
+    for seed in (5, 6):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        adapted = new_adapter(tiny_llm.model, AdapterConfig(num_meta_loras=3), torch.ones(9, 6), "user", seed=0)
+        assert torch.equal(torch.get_rng_state(), before)
+        weights.append(adapter_weights(adapted))
+        adapted.unload()
+    first, second = weights
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_an_adapter_knows_its_base_llm_in_any_precision_and_folder(tiny_llm, tmp_path):
@@ -43,19 +70,66 @@ def test_another_base_llm_is_refused_by_name(tiny_llm, tiny_llm_folder, tmp_path
     assert raised.value.entries == ("adapter",)
 
 
+@pytest.mark.parametrize(("module", "row"), [("model.layers.1.mlp.up_proj", slice(None)), ("lm_head", 41)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_merged_lora_of_rank_one_on_one_layer_makes_another_base_llm(module, row, dtype, tmp_path):
+    plain = random_llama(2).to(dtype)
+    save_adapter(LanguageModel(plain, None, "", {}), tmp_path)
+    load_adapter(random_llama(2).to(dtype), str(tmp_path))
+    lora = get_peft_model(random_llama(2), LoraConfig(r=1, target_modules=[module]))
+    B = lora.get_submodule(f"base_model.model.{module}").lora_B["default"].weight
+    with torch.no_grad():
+        B[row] = 0.02
+    merged = lora.merge_and_unload().to(dtype)
+    with pytest.raises(MismatchError, match=r"was trained on the base LLM .*weights [0-9a-f]{12}.*train the adapter"):
+        load_adapter(merged, str(tmp_path))
+
+
+def test_a_quantised_base_llm_is_known_by_its_norms(tmp_path):
+    save_adapter(LanguageModel(random_llama(2), None, "", {}), tmp_path)
+    quantised = random_llama(2)
+    head = quantised.lm_head
+    head.weight = torch.nn.Parameter(head.weight.detach().mul(100).to(torch.int8), requires_grad=False)
+    assert describe_base_llm(quantised)["precision"] == "quantised"
+    load_adapter(quantised, str(tmp_path))
+
+
+def test_an_adapter_that_does_not_say_which_weights_it_needs_is_refused(tiny_llm, tmp_path):
+    base = save_adapter(tiny_llm, tmp_path)
+    file = tmp_path / "adapter_config.json"
+    config = json.loads(file.read_text())
+    for old in ({"name": "tiny", "fingerprint": "0" * 64}, None):
+        file.write_text(json.dumps(config | {"base_llm": old}))
+        with pytest.raises(MismatchError, match=r"does not say which weights .* train it again") as raised:
+            load_adapter(base, str(tmp_path))
+        assert raised.value.entries == ("adapter",)
+
+
+def test_a_digest_of_135_million_weights_takes_well_under_a_second():
+    with torch.device("meta"):
+        config = LlamaConfig(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, vocab_size=49152)
+        model = LlamaForCausalLM(config).bfloat16()
+    model = model.to_empty(device="cpu")
+    started = time.process_time()
+    describe_base_llm(model)
+    assert time.process_time() - started < 1
+
+
 def gemma(weight, **settings):
     config = GemmaConfig(
         vocab_size=32, hidden_size=16, intermediate_size=16, num_hidden_layers=1, head_dim=8, num_attention_heads=2,
         num_key_value_heads=1, **settings,
     )  # fmt: skip
+    torch.manual_seed(0)
     model = GemmaForCausalLM(config)
     torch.nn.init.constant_(model.model.norm.weight, weight)
     return model
 
 
 def test_norms_around_zero_tell_base_llms_apart():
-    assert describe_base_llm(gemma(0.1)) == describe_base_llm(gemma(0.1).bfloat16())
-    assert describe_base_llm(gemma(0.1)) != describe_base_llm(gemma(0.11))
+    first, same, other = (describe_base_llm(model) for model in (gemma(0.1), gemma(0.1).bfloat16(), gemma(0.11)))
+    assert first == same
+    assert first["norms"] != other["norms"]
 
 
 def test_biases_tell_base_llms_apart_whose_norms_have_no_weights():
@@ -69,7 +143,7 @@ def test_biases_tell_base_llms_apart_whose_norms_have_no_weights():
             if isinstance(module, torch.nn.LayerNorm):
                 module.weight = None
                 torch.nn.init.constant_(module.bias, bias)
-    first, same, other = map(describe_base_llm, models)
+    first, same, other = (describe_base_llm(model)["norms"] for model in models)
     assert first == same != other
 
 

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor
+from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from reclora_kedro.adapters.reclora.config import AdapterConfig, RecLoraConfig
+from reclora_kedro.devices import seeded
 from reclora_kedro.errors import MismatchError
 
 ATTENTION_PROJECTIONS = (
@@ -22,6 +24,9 @@ ATTENTION_PROJECTIONS = (
     ("in_proj",),  # Mamba
 )
 """What `target_modules: auto` adapts: the first of these that the base LLM has."""
+
+SUMS_PER_TENSOR = 1024
+"""Sums that stand for a tensor in a digest, each over every 1024th group of four weights."""
 
 
 def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_input: str, seed: int) -> PeftModel:
@@ -48,18 +53,15 @@ def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_inp
             f"adapter.target_modules names {', '.join(missing)}, which the base LLM does not have; "
             f"its linear layers are {', '.join(sorted(linear_layers(model)))}."
         )
-    torch.manual_seed(seed)
-    base_llm = describe_base_llm(model)
-    adapted = get_peft_model(
-        model,
-        RecLoraConfig(
-            task_type="CAUSAL_LM",
-            gate_dim=gate_inputs.shape[1],
-            gate_input=gate_input,
-            base_llm=base_llm,
-            **asdict(config),
-        ),
+    settings = RecLoraConfig(
+        task_type="CAUSAL_LM",
+        gate_dim=gate_inputs.shape[1],
+        gate_input=gate_input,
+        base_llm=describe_base_llm(model),
+        **asdict(config),
     )
+    with seeded(seed, next(model.parameters()).device):
+        adapted = get_peft_model(model, settings)
     adapted.standardize_inputs(gate_inputs)
     return adapted
 
@@ -91,23 +93,16 @@ def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_di
     """The base LLM with a saved adapter, frozen and in eval mode.
 
     Args:
-        model: the causal LM that the adapter was trained on, in any precision.
+        model: the causal LM that the adapter was trained on, in any precision, see :func:`describe_base_llm`.
         folder: the adapter's folder.
         gate_input: name of the gate inputs that it will be given; None leaves them unchecked.
         gate_dim: their width.
 
     Raises:
-        MismatchError: the adapter is of another base LLM, or was trained on other gate inputs.
+        MismatchError: the adapter is of another base LLM or does not say of which, or was trained on other gate inputs.
     """
     saved = saved_config(folder)
-    expected, found = saved.base_llm, describe_base_llm(model)
-    if expected is not None and expected["fingerprint"] != found["fingerprint"]:
-        raise MismatchError(
-            f"The adapter in {folder} was trained on the base LLM {expected['name']!r} (fingerprint "
-            f"{expected['fingerprint'][:12]}), but got {found['name']!r} ({found['fingerprint'][:12]}): set `source` "
-            "of the catalog entry `base_llm` to the former, or train the adapter again.",
-            "adapter",
-        )
+    require_base_llm(model, saved, folder)
     trained, given = (saved.gate_input, saved.gate_dim), (gate_input, gate_dim)
     if gate_input is not None and saved.num_meta_loras > 1 and trained != given:
         raise MismatchError(
@@ -124,20 +119,64 @@ def saved_config(folder: str) -> RecLoraConfig:
     return PeftConfig.from_pretrained(folder)
 
 
-def describe_base_llm(model: Any) -> dict[str, str]:
-    """Name and fingerprint of a base LLM, by which an adapter knows the one that it was trained on.
+def require_base_llm(model: Any, saved: RecLoraConfig, folder: str) -> None:
+    """Refuse a base LLM that a saved adapter was not trained on.
 
-    The fingerprint is a digest of the norms' weights, rounded to bfloat16: quantisation leaves them alone, so it is the
-    same in any precision and folder. Where norms have none it is of the biases, and without those of sizes alone. Two
-    models that share their norms, such as one and its copy with a merged LoRA, are not told apart.
+    Raises:
+        MismatchError: it is another one, or the adapter does not say which it was.
     """
-    vectors = {name: weights for name, weights in sorted(model.named_parameters()) if weights.dim() == 1}
+    expected, found = saved.base_llm or {}, describe_base_llm(model)
+    if "weights" not in expected:
+        raise MismatchError(
+            f"The adapter in {folder} does not say which weights its base LLM had, as one of an earlier version of "
+            "this project: train it again.",
+            "adapter",
+        )
+    comparable = expected["precision"] == found["precision"] != "quantised"
+    for name in ("norms", "weights") if comparable else ("norms",):
+        if expected[name] != found[name]:
+            raise MismatchError(
+                f"The adapter in {folder} was trained on the base LLM {expected['name']!r} ({name} "
+                f"{expected[name][:12]}), but got {found['name']!r} ({name} {found[name][:12]}): set `source` and "
+                "`revision` of the catalog entry `base_llm` to the former, or train the adapter again.",
+                "adapter",
+            )
+
+
+def describe_base_llm(model: Any) -> dict[str, str]:
+    """Name of a base LLM, and digests by which an adapter knows the one that it was trained on.
+
+    Returns:
+        name: the hub id, or the name of the folder.
+        weights: digest of all weights, rounded to bfloat16. It tells apart what differs anywhere, such as a base LLM
+            and its copy with a merged LoRA.
+        precision: "bfloat16" for weights in float32 too, which have the same digest; "float16"; or "quantised". Digests
+            of different precisions, and those of quantised weights, are not comparable.
+        norms: digest of the norms' weights alone, rounded to bfloat16. Quantisation leaves them alone, so that it is
+            the same in any precision. Where norms have none it is of the biases, and without those of sizes alone.
+    """
+    named = dict(sorted(model.named_parameters()))
+    vectors = {name: weights for name, weights in named.items() if weights.dim() == 1}
     norms = {name: weights for name, weights in vectors.items() if name.endswith("weight")}
-    digest = hashlib.sha256()
-    for name, weights in (norms or vectors).items():
-        rounded = weights.detach().to("cpu", torch.bfloat16).view(torch.int16).numpy()
-        digest.update(name.encode() + rounded.astype("<i2").tobytes())
     text = model.config.get_text_config()
-    digest.update(f"{text.model_type} {text.hidden_size} {text.num_hidden_layers}".encode())
+    architecture = f"{text.model_type} {text.hidden_size} {text.num_hidden_layers}".encode()
+    quantised = not all(weights.is_floating_point() for weights in named.values())
+    half = any(weights.dtype == torch.float16 for weights in named.values())
     folder = Path(model.name_or_path)
-    return {"name": folder.name if folder.is_absolute() else str(folder), "fingerprint": digest.hexdigest()}
+    return {
+        "name": folder.name if folder.is_absolute() else str(folder),
+        "norms": _digest(norms or vectors, architecture),
+        "weights": _digest(named, architecture),
+        "precision": "quantised" if quantised else "float16" if half else "bfloat16",
+    }
+
+
+def _digest(named: dict[str, Tensor], architecture: bytes) -> str:
+    """Digest of weights: of sums of their bits, which are the same in any order and on any device."""
+    digest = hashlib.sha256(architecture)
+    for name, weights in named.items():
+        bits = weights.detach().to(torch.bfloat16).flatten().view(torch.int16)
+        words = functional.pad(bits, (0, -len(bits) % (4 * SUMS_PER_TENSOR))).view(torch.int64)
+        sums = words.view(-1, SUMS_PER_TENSOR).sum(0)  # overflow wraps
+        digest.update(f"{name} {tuple(weights.shape)}".encode() + sums.cpu().numpy().astype("<i8").tobytes())
+    return digest.hexdigest()

@@ -116,7 +116,7 @@ class RecLoraConfig(AdapterConfig, PeftConfig):
         default=None, metadata={"help": "numbers of the transformer layers to adapt, from 0; None: all"}
     )
     base_llm: dict[str, Any] | None = field(
-        default=None, metadata={"help": "name and fingerprint of the base LLM that the adapter was trained on"}
+        default=None, metadata={"help": "name and digests of the base LLM that the adapter was trained on"}
     )
 
     def __post_init__(self) -> None:
@@ -131,6 +131,11 @@ class RecLoraConfig(AdapterConfig, PeftConfig):
                 f"gate_dim is None, but {self.num_meta_loras} meta-LoRAs are routed by gates: give the width of their "
                 "inputs."
             )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration, its sets as sorted lists: what is saved is the same in every process."""
+        values = super().to_dict()
+        return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
 
 
 SETTINGS = TypeAdapter(AdapterConfig)

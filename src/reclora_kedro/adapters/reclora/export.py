@@ -136,13 +136,14 @@ class UserLoras:
             metadata["lens_weight"] = str(self.lens_weight)
         tensors = self.tensors(users)
         first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, metadata)
-        start = 8 + int.from_bytes(first[:8], "little")
-        offsets = {
-            name: entry["data_offsets"][0] for name, entry in json.loads(first[8:start]).items() if name in tensors
-        }
+        entries = json.loads(first[8 : 8 + int.from_bytes(first[:8], "little")])
+        offsets = {name: entry["data_offsets"][0] for name, entry in entries.items() if name in tensors}
+        # safetensors writes metadata in an order that changes from process to process.
+        header = json.dumps(entries | {"__metadata__": dict(sorted(metadata.items()))}, separators=(",", ":")).encode()
+        header += b" " * (-len(header) % 8)
         bodies = torch.cat([tensors[name].flatten(1) for name in sorted(offsets, key=offsets.__getitem__)], dim=1)
         for body in bodies.view(torch.uint8).numpy():
-            yield first[:start] + body.tobytes()
+            yield len(header).to_bytes(8, "little") + header + body.tobytes()
 
     def readme(self) -> str:
         """What the folder holds and what a server must do."""

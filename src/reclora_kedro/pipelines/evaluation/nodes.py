@@ -4,12 +4,12 @@ from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
-from rich.console import Console
 
 from reclora_kedro.evaluation import attribution, figures, metrics, report, segments, significance
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 
@@ -84,4 +84,4 @@ def write_report(
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:
     """Print the results; waits for the report, so that they stand at the end of a run's output."""
-    Console().print(report.results_tables(metrics, comparisons, attribution))
+    show(report.results_tables(metrics, comparisons, attribution))

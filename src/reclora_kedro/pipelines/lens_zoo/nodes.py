@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
-from rich.console import Console
 
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import zoo
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.zoo import LensZooConfig
+from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 
@@ -39,4 +39,4 @@ def plot_lenses(comparison: Records) -> go.Figure:
 
 def show_lenses(comparison: Records) -> None:
     """Print the comparison."""
-    Console().print(report.lens_table(comparison))
+    show(report.lens_table(comparison))

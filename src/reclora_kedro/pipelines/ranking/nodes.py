@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from rich.console import Console
 from torch import Tensor
 
 from reclora_kedro.evaluation import figures, ranking_metrics, report
@@ -20,6 +19,7 @@ from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_form
 from reclora_kedro.recommendation import item_ranks as ranks
 from reclora_kedro.recommendation import ranking, reranking
 from reclora_kedro.recommendation.config import RankingConfig
+from reclora_kedro.terminal import show
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]
@@ -104,4 +104,4 @@ def plot_ranking(metrics: Records, config: RankingConfig) -> go.Figure:
 
 def show_ranking(metrics: Records, config: RankingConfig) -> None:
     """Print the metrics."""
-    Console().print(report.ranking_tables(metrics, config.bootstrap.confidence))
+    show(report.ranking_tables(metrics, config.bootstrap.confidence))

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.console import Console
 from torch import Tensor
 
 from reclora_kedro.finetuning.variants import VariantConfig
@@ -17,6 +16,7 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
 from reclora_kedro.recommendation import candidates, presentation, ranking
 from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.terminal import show
 
 Arrays = dict[str, np.ndarray]
 Report = dict[str, Any]
@@ -89,4 +89,4 @@ def rank_candidates(
 
 def show_recommendations(recommendations: pl.DataFrame, shortlist_report: Report, report: Report) -> None:
     """Print what the first users are recommended."""
-    Console().print(presentation.recommendation_tables(recommendations, shortlist_report | report))
+    show(presentation.recommendation_tables(recommendations, shortlist_report | report))

@@ -3,12 +3,12 @@
 from typing import Any
 
 import plotly.graph_objects as go
-from rich.console import Console
 
 from reclora_kedro.cells import CellRunner
 from reclora_kedro.study import figures, report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import plan_cells
+from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 
@@ -38,4 +38,4 @@ def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, st
 
 def show_study(study_results: Records, study_report: str) -> None:
     """Print the results; waits for the report, so that they stand at the end of a run's output."""
-    Console().print(report.study_tables(study_results))
+    show(report.study_tables(study_results))

@@ -1,0 +1,77 @@
+"""Which times of a log are believed, and what may be wrong with those that are not."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+
+from reclora_kedro.interactions.config import IngestionConfig, PlausibleTimes
+from reclora_kedro.interactions.raw_tables import UNIX_UNITS, RawColumns
+
+SECONDS_PER_DAY = 86_400
+
+
+def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
+    """First and last second that is believed, since the epoch.
+
+    Examples:
+        >>> believed_seconds(PlausibleTimes(first_day="1970-01-01", last_day="1970-01-02", max_outside=0))
+        (0, 172799)
+    """
+    last_day = times.last_day or datetime.now(UTC).date() + timedelta(days=365)
+    return _midnight(times.first_day), _midnight(last_day) + SECONDS_PER_DAY - 1
+
+
+def day_of(second: int) -> date:
+    """The day of a second since the epoch, in UTC.
+
+    Examples:
+        >>> str(day_of(880606923))
+        '1997-11-27'
+    """
+    return datetime.fromtimestamp(second, UTC).date()
+
+
+def require_plausible_times(raw: RawColumns, seconds: pl.Series, config: IngestionConfig) -> None:
+    """Refuse a log with too many times that are not believed: they were most likely read in the wrong format.
+
+    Args:
+        raw: the raw log.
+        seconds: its times as they were read, since the epoch; those that are not positive are no dates, and not looked
+            at.
+        config: settings of the step.
+
+    Raises:
+        ValueError: the share of times outside `plausible_times` is above `max_outside`; the message names the format
+            that fits, if there is one.
+    """
+    first, last = believed_seconds(config.plausible_times)
+    rows = ((seconds > 0) & ~seconds.is_between(first, last)).arg_true()
+    if len(rows) <= config.plausible_times.max_outside * len(seconds):
+        return
+    column = raw.frame[config.interactions.timestamp]
+    stated = config.interactions.timestamp_format
+    fitting = _fitting_unit(column.gather(rows), first, last) if stated in UNIX_UNITS else None
+    raise ValueError(
+        f"{len(rows):,} of {len(seconds):,} times in column {column.name!r} of {raw.table} lie outside "
+        f"{day_of(first)} to {day_of(last)}, the first is {column[rows[0]]!r} in row {rows[0] + 1:,}. "
+        + (
+            f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
+            f"`ingestion.interactions.timestamp_format` to {fitting}."
+            if fitting
+            else "Correct the file or `ingestion.interactions.timestamp_format`; if the times are right, change "
+            "`ingestion.plausible_times`."
+        )
+    )
+
+
+def _fitting_unit(numbers: pl.Series, first: int, last: int) -> str | None:
+    """The format by which most of these numbers are believed."""
+    if not numbers.dtype.is_numeric():
+        return None
+    ticks = numbers.cast(pl.Int64, strict=False)
+    fits = {name: (ticks // per_second).is_between(first, last).mean() for name, per_second in UNIX_UNITS.items()}
+    return next((name for name, share in fits.items() if share > 0.5), None)  # type: ignore[operator]
+
+
+def _midnight(day: date) -> int:
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())
