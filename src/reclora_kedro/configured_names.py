@@ -33,6 +33,11 @@ def item_encoders() -> tuple[str, ...]:
     return tuple(name for name in _parameters()["history"]["item_embedding"]["encoders"] if name != TFIDF)
 
 
+def lens_training_rows() -> str:
+    """The rows of the training split that the lens learns from, ``lens.training_rows``: all or few_shot."""
+    return _parameters()["lens"]["training_rows"]
+
+
 def zoo_lens_names() -> tuple[str, ...]:
     """The lenses that the zoo trains and compares, named under ``lens_zoo.lenses``."""
     return _names("lens_zoo", "lenses")
