@@ -12,7 +12,7 @@ from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.item_text import TFIDF
 
-OTHER_MODELS = ("lens", "boosted_trees", "untrained", "popularity")  # compared with the variants
+OTHER_MODELS = ("lens", "boosted_trees", "two_towers", "untrained", "popularity")  # compared with the variants
 
 _of_the_session: Mapping[str, Any] | None = None
 
