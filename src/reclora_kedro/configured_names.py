@@ -12,7 +12,7 @@ from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.item_text import TFIDF
 
-OTHER_MODELS = ("lens", "boosted_trees", "untrained", "popularity")  # compared with the variants
+OTHER_MODELS = ("lens", "boosted_trees", "two_towers", "untrained", "popularity")  # compared with the variants
 
 _of_the_session: Mapping[str, Any] | None = None
 
@@ -31,6 +31,11 @@ def history_names() -> tuple[str, ...]:
 def item_encoders() -> tuple[str, ...]:
     """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none."""
     return tuple(name for name in _parameters()["history"]["item_embedding"]["encoders"] if name != TFIDF)
+
+
+def lens_training_rows() -> str:
+    """The rows of the training split that the lens learns from, ``lens.training_rows``: all or few_shot."""
+    return _parameters()["lens"]["training_rows"]
 
 
 def zoo_lens_names() -> tuple[str, ...]:

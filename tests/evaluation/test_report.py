@@ -191,7 +191,13 @@ def test_lenses_fit_a_narrow_terminal(seeds, aucs):
 def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
     values = {f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr") for end in ("", "_low", "_high")}
     counts = {"users": 1_553, "rows": 5_354, "candidates": 1562.98, "coverage": 0.0517, "novelty": 8.24}
-    records = [{"model": model, "k": k} | counts | values for model in ("popularity", "shared_lora") for k in (10, 20)]
+    pair = {
+        "rival": "popularity", "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
+        "p_adjusted": 0.0714,
+    }  # fmt: skip
+    records = [
+        {"model": model, "k": k} | counts | values | pair for model in ("popularity", "shared_lora") for k in (10, 20)
+    ]
     console = Console(width=80, file=io.StringIO())
     console.print(ranking_tables(records, 0.95))
     shown = console.file.getvalue()
@@ -201,3 +207,5 @@ def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
     assert "0.123-0.123" in shown
     assert "│ shared_lora │" in shown
     assert "│     5.2% │     8.2 │" in shown
+    assert "NDCG differences (bootstrap over 1,553 users, Holm over 2 pairs)" in shown
+    assert "│ shared_lora - popularity │ 20 │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown

@@ -44,6 +44,13 @@ def assert_identical(left: InteractionLog, right: InteractionLog) -> None:
         assert (array.dtype, array.shape, array.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
+def test_samples_that_do_not_train_leave_their_split(log):
+    samples = pl.DataFrame({"row": range(5), "split": ["train", "train", "train", "validation", "test"]})
+    fewer = replace(log, samples=samples).with_training_rows(np.array([2, 0]))
+    assert fewer.samples["split"].to_list() == ["train", "none", "train", "validation", "test"]
+    assert fewer.samples["row"].to_list() == list(range(5))
+
+
 class TestEmbeddings:
     @pytest.mark.parametrize("rows", [0, 4, 6])
     def test_that_are_not_one_per_item_are_refused(self, log, rows):

@@ -76,6 +76,7 @@ def log() -> InteractionLog:
 def config() -> LensConfig:
     return LensConfig(
         model="din",
+        training_rows="all",
         recent_length=5,
         long_history=WindowConfig(kind="recent", k=6),
         rating_statistics=True,

@@ -152,6 +152,17 @@ def test_gates_learn_from_the_lenss_own_states_or_from_cross_fitted_ones(trained
     assert report[0]["in_sample_auc"] == auc(log, rows, own["logit"])
 
 
+def test_a_lens_of_few_rows_is_fitted_again_on_the_others_among_them(log, config) -> None:
+    few = config.model_copy(update={"training_rows": "few_shot", "max_epochs": 1})
+    lens, _ = fit_lens(log.with_training_rows(FEW_SHOT), few)
+    others = np.setdiff1d(log.rows_in("train"), FEW_SHOT)
+    before, _ = cross_fit(lens, log, FEW_SHOT, EPOCHS, FOLDS)
+    of_all, _ = cross_fit(lens, flip(log, others[0]), FEW_SHOT, EPOCHS, FOLDS)
+    of_few, _ = cross_fit(lens, flip(log, FEW_SHOT[0]), FEW_SHOT, EPOCHS, FOLDS)
+    assert torch.equal(before["logit"], of_all["logit"])
+    assert not torch.equal(before["logit"], of_few["logit"])
+
+
 def test_more_folds_than_rows_are_refused(lens, log) -> None:
     with pytest.raises(ValueError, match=r"few_shot\.folds is 9, but there are 4 few-shot rows: lower it"):
         cross_fit(lens, log, FEW_SHOT[:4], EPOCHS, 9)

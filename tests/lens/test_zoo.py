@@ -35,6 +35,11 @@ def test_a_single_seed_has_no_spread(log, brief) -> None:
     assert record["test_auc_spread"] == 0.0
 
 
+def test_the_zoo_learns_from_all_rows(config) -> None:
+    with pytest.raises(ValueError, match=r"lens\.training_rows is 'few_shot', but the lens zoo .*: set it to all"):
+        zoo_lens(config, {"training_rows": "few_shot"})
+
+
 def test_a_lens_of_the_zoo_changes_what_it_names_and_nothing_else(config) -> None:
     changed = zoo_lens(config, {"model": "sim", "dropout": 0.1})
     assert changed == config.model_copy(update={"model": "sim", "dropout": 0.1})

@@ -1,5 +1,6 @@
 """The lens step through Kedro, with the entries of conf/base."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from reclora_kedro import configured_names
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
@@ -105,3 +107,22 @@ def test_cross_fitting_is_one_parameter(catalog: DataCatalog) -> None:
     own, fitted = catalog.load("lens_states"), catalog.load("few_shot_states")
     assert fitted["row"].tolist() == ROWS[1:]
     assert not torch.equal(fitted["logit"], own["logit"][1:])
+
+
+def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatalog, monkeypatch) -> None:
+    lens = shipped()["lens"] | {"training_rows": "few_shot", "max_epochs": 1, "seed": 0, "device": "cpu"}
+    monkeypatch.setattr(configured_names, "_of_the_session", {"lens": lens})
+    catalog["params:lens"] = MemoryDataset(LensConfig(**lens))
+    flow = create_pipeline().only_nodes("lens.train_lens", "lens.compute_lens_states")
+    log, logits = catalog.load("log"), []
+    few_shot = pl.col("row").is_in(ROWS[1:])
+    for flipped in (pl.lit(False), (pl.col("split") == "train") & ~few_shot, few_shot):
+        label = pl.when(flipped).then(1 - pl.col("label")).otherwise("label")
+        catalog["log"] = MemoryDataset(replace(log, samples=log.samples.with_columns(label=label)))
+        for name in ("lens", "lens_training_log", "lens_states", "lens_scores"):
+            catalog[name] = MemoryDataset()
+        SequentialRunner().run(flow, catalog)
+        assert catalog.load("lens_training_log")["rows"].to_list() == [4]
+        logits.append(catalog.load("lens_states")["logit"])
+    assert torch.equal(logits[0], logits[1])
+    assert not torch.equal(logits[0], logits[2])

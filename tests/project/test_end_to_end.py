@@ -16,7 +16,7 @@ from killing import killing_environment
 from projects import kedro_run
 from reclora_kedro.lens import LENSES
 
-MODELS = ["lens", "boosted_trees", "untrained", "shared_lora", "reclora"]
+MODELS = ["lens", "boosted_trees", "two_towers", "untrained", "shared_lora", "reclora"]
 
 
 def versions(project, name):
@@ -43,7 +43,7 @@ def test_metrics_are_a_list_of_records_one_per_model(finished_run):
         assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
         assert record["rows"] == metrics[0]["rows"] > record["positives"] > 0
     pairs = finished_run.catalog.load("comparisons")
-    assert len(pairs) == 10
+    assert len(pairs) == 15
     assert all(pair["p_value"] <= pair["p_adjusted"] <= 1 for pair in pairs)
 
 
@@ -186,7 +186,7 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
     catalog = kedro_run(fabricated_project, pipeline_names=["finetuning", "scoring", "evaluation"])
 
     metrics = {record["model"]: record for record in catalog.load("metrics")}
-    assert metrics.keys() == {"lens", "boosted_trees", "untrained", "tallrec", "rella", "reclora", "reclora_user"}
+    assert metrics.keys() == {*MODELS[:-2], "tallrec", "rella", "reclora", "reclora_user"}
     recent, retrieved = (catalog.load(f"{history}.prompts") for history in ("recent", "retrieved"))
     assert recent["row"].to_list() == retrieved["row"].to_list()
     assert recent["prompt"].to_list() != retrieved["prompt"].to_list()

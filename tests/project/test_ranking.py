@@ -39,9 +39,12 @@ def test_popularity_the_lens_and_a_variant_rank_the_same_likes(finished_run, cap
         assert 0 < record["coverage"] <= 1
     assert len(catalog.load("ranking_figure").data) == 6
     assert catalog.get("ranking_metrics").preview()
+    assert all((record["ndcg_difference"] is None) == (record["model"] == record["rival"]) for record in records)
+    assert {record["rival"] for record in records} <= {"popularity", "lens"}
     shown = capsys.readouterr().out
     assert "30 likes of" in shown
     assert "HR@10" in shown
+    assert "Holm over 4 pairs" in shown
 
 
 def test_without_a_variant_no_llm_is_needed(finished_run):

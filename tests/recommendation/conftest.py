@@ -35,6 +35,7 @@ def log() -> InteractionLog:
 def lens() -> Lens:
     config = LensConfig(
         model="din",
+        training_rows="all",
         recent_length=6,
         long_history=WindowConfig(kind="recent", k=6),
         rating_statistics=True,

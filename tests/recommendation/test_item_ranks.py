@@ -61,7 +61,8 @@ def split_logs():
 
 
 def metrics(ranks, log, k=3):
-    [record] = compute_ranking_metrics(ranks, Popularity(log).information(), (k,), BOOTSTRAP)
+    model, information = ranks["model"][0], Popularity(log).information()
+    [record] = compute_ranking_metrics(ranks, [model], information, (k,), BOOTSTRAP)
     return record
 
 
@@ -227,6 +228,12 @@ def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
     settings = config(candidates="sampled")
     of_all = candidate_items(log, whole, settings)[whole["row"].is_in(few["row"].implode()).to_numpy()]
     np.testing.assert_array_equal(of_all, candidate_items(log, few, settings))
+
+
+def test_likes_of_a_single_user_are_refused(lens, log):
+    message = r"draws likes of 1 user\(s\); expected at least 2.* Raise ranking\.users or ranking\.rows"
+    with pytest.raises(ValueError, match=message):
+        rank_positives(lens, log, config(users=1))
 
 
 def test_scores_that_are_no_numbers_are_refused(log):

@@ -94,13 +94,16 @@ def test_an_axis_has_a_name_of_its_own(axis):
         study({axis: RANKS})
 
 
-def parameters():
-    return OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
+def parameters(env="base"):
+    soft = {"parameters": "soft"}
+    return OmegaConfigLoader(str(CONF), base_env="base", default_run_env=env, merge_strategy=soft)["parameters"]
 
 
-@pytest.mark.parametrize("grid", parameters()["study"]["grids"])
-def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
-    there = parameters()
+@pytest.mark.parametrize(
+    ("env", "grid"), [*(("base", grid) for grid in parameters()["study"]["grids"]), ("baselines", "paper_settings")]
+)
+def test_every_shipped_grid_has_parameters_that_the_steps_take(env, grid):
+    there = parameters(env)
     config = StudyConfig(**there["study"] | {"grid": grid})
     cells = plan_cells(config, there)
     assert len(cells) == len({digest_of(cell, there) for cell in cells}) > 1

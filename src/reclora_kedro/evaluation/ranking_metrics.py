@@ -1,5 +1,6 @@
 """Where models rank the items that users took, as metrics: hit rate, NDCG, reciprocal rank, novelty and coverage."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,28 @@ import polars as pl
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.config import BootstrapConfig
+from reclora_kedro.evaluation.significance import Estimate, holm
 
 Floats = npt.NDArray[np.float64]
 PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
 
 
 def compute_ranking_metrics(
-    item_ranks: pl.DataFrame, information: Floats, cutoffs: tuple[int, ...], bootstrap: BootstrapConfig
+    item_ranks: pl.DataFrame,
+    rivals: Sequence[str],
+    information: Floats,
+    cutoffs: tuple[int, ...],
+    bootstrap: BootstrapConfig,
 ) -> list[dict[str, Any]]:
     """Metrics of every model at every cutoff, means of the users' means, with intervals over users.
+
+    Besides, the NDCG of every model is compared with that of the best rival at the same cutoff, on the same draws of
+    users.
 
     Args:
         item_ranks: one line per row and model: row, user_index, model, better, ties, candidates and top_items, see
             `rank_positives`; the same rows for all models.
+        rivals: the models among them of which the one with the highest NDCG is compared with all others.
         information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
         cutoffs: lengths k of the lists.
         bootstrap: of the intervals.
@@ -28,7 +38,9 @@ def compute_ranking_metrics(
     Returns:
         Records of model, k, users, rows, candidates (mean number per row); hit_rate and ndcg of the first k, mrr (mean
         reciprocal rank among all candidates, the same for every k) and novelty (mean information of the first k items,
-        bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the first k of any row).
+        bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the first k of any row);
+        rival (the best one) and, None for the rival itself, ndcg_difference (the model's less the rival's), its ends,
+        p_value (two-sided, of this pair alone) and p_adjusted (corrected for the number of all pairs, see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
@@ -37,13 +49,14 @@ def compute_ranking_metrics(
         >>> ranks = pl.DataFrame({"model": ["lens"] * 2, "row": [4, 9], "user_index": [0, 1], "better": [0, 1],
         ...     "ties": [0, 0], "candidates": [3, 3], "top_items": [[2, 0], [1, 2]]})
         >>> config = BootstrapConfig(confidence=0.95, samples=20, seed=0)
-        >>> [record] = compute_ranking_metrics(ranks, np.array([1.0, 2.0, 2.0]), (1,), config)
+        >>> [record] = compute_ranking_metrics(ranks, ["lens"], np.array([1.0, 2.0, 2.0]), (1,), config)
         >>> record["hit_rate"], record["mrr"], record["novelty"], round(record["coverage"], 2)
         (0.5, 0.75, 2.0, 0.67)
     """
     models = item_ranks.partition_by("model", as_dict=True, maintain_order=True)
     _require_same_rows(models)
     records = []
+    ndcg: dict[tuple[str, int], Floats] = {}
     for (model,), ranks in models.items():
         counts = {
             "users": ranks["user_index"].n_unique(),
@@ -53,6 +66,7 @@ def compute_ranking_metrics(
         for k in cutoffs:
             rows = row_metrics(ranks, information, k)
             users = rows.group_by("user_index").mean().sort("user_index").select(PER_ROW)
+            ndcg[model, k] = users["ndcg"].to_numpy()
             low, high = bootstrap_interval(users.to_numpy(), bootstrap)
             values = {
                 name: value
@@ -61,7 +75,8 @@ def compute_ranking_metrics(
             }
             shown = ranks["top_items"].list.head(k).explode().n_unique()
             records.append({"model": model, "k": k, **counts, **values, "coverage": shown / len(information)})
-    return records
+    differences = compare_with_rival(ndcg, rivals, bootstrap)
+    return [record | differences[record["model"], record["k"]] for record in records]
 
 
 def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFrame:
@@ -112,10 +127,48 @@ def bootstrap_interval(user_means: Floats, config: BootstrapConfig) -> tuple[Flo
     Returns:
         Lower and upper ends, each of shape (metrics,).
     """
-    random, users = np.random.default_rng(config.seed), len(user_means)
-    means = [user_means[random.integers(users, size=users)].mean(axis=0) for _ in range(config.samples)]
+    means = _means_of_draws(user_means, config)
     low, high = np.quantile(means, [(1 - config.confidence) / 2, (1 + config.confidence) / 2], axis=0)
     return low, high
+
+
+def compare_with_rival(
+    user_means: dict[tuple[str, int], Floats], rivals: Sequence[str], bootstrap: BootstrapConfig
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Paired differences of every model to the best rival at the same cutoff, as `compute_ranking_metrics` has them.
+
+    Args:
+        user_means: by model and cutoff, the NDCG of each user, shape (users,); the same users for all of them, at least
+            two where there is something to compare.
+        rivals: names of models.
+        bootstrap: of intervals and p-values; the same users are drawn for both models.
+
+    Examples:
+        >>> means = {("lens", 1): np.array([0.0, 0.5, 1.0]), ("reclora", 1): np.array([0.5, 0.5, 1.0])}
+        >>> found = compare_with_rival(means, ["lens"], BootstrapConfig(confidence=0.95, samples=99, seed=0))
+        >>> found["lens", 1]["ndcg_difference"], round(found["reclora", 1]["ndcg_difference"], 3)
+        (None, 0.167)
+    """
+    best = {k: max(rivals, key=lambda model: user_means[model, k].mean()) for _, k in user_means}
+    found = {}
+    for (model, k), means in user_means.items():
+        record = dict.fromkeys(("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value"))
+        if model != best[k]:
+            gained = (means - user_means[best[k], k])[:, None]
+            estimate = Estimate.of(gained.mean(axis=0), _means_of_draws(gained, bootstrap).T, len(gained))
+            values = (estimate.value, *estimate.interval(bootstrap.confidence), estimate.p_value())
+            record = dict(zip(record, (value.item() for value in values), strict=True))
+        found[model, k] = {"rival": best[k], **record, "p_adjusted": None}
+    pairs = [record for record in found.values() if record["p_value"] is not None]
+    for record, p_adjusted in zip(pairs, holm(np.array([record["p_value"] for record in pairs])), strict=True):
+        record["p_adjusted"] = float(p_adjusted)
+    return found
+
+
+def _means_of_draws(user_means: Floats, config: BootstrapConfig) -> Floats:
+    """Means over as many users, drawn with replacement: (users, metrics) to (samples, metrics)."""
+    random, users = np.random.default_rng(config.seed), len(user_means)
+    return np.array([user_means[random.integers(users, size=users)].mean(axis=0) for _ in range(config.samples)])
 
 
 def _require_same_rows(models: dict[tuple[Any, ...], pl.DataFrame]) -> None:

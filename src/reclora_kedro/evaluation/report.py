@@ -154,7 +154,7 @@ def lens_table(comparison: Records) -> Table:
 
 
 def ranking_tables(metrics: Records, confidence: float) -> Group:
-    """Models by ranking metrics, a table per cutoff, for a terminal of 80 columns or more."""
+    """Models by ranking metrics, a table per cutoff, and differences, for a terminal of 80 columns or more."""
     first = metrics[0]
     tables: list[Table] = []
     for k in dict.fromkeys(record["k"] for record in metrics):
@@ -177,7 +177,26 @@ def ranking_tables(metrics: Records, confidence: float) -> Group:
                     f"{record['novelty']:.1f}",
                 )
         tables.append(table)
-    return Group(*tables)
+    return Group(*tables, _rival_table(metrics, confidence))
+
+
+def _rival_table(metrics: Records, confidence: float) -> Table:
+    """NDCG of each model less that of the best one without an LLM."""
+    pairs = [record for record in metrics if record["model"] != record["rival"]]
+    tests = f"bootstrap over {metrics[0]['users']:,} users, Holm over {len(pairs)} pairs"
+    table = Table(title=f"NDCG differences ({tests})")
+    table.add_column("pair", overflow="fold")
+    for heading in ("k", "difference", f"{100 * confidence:g}% interval", "adjusted p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for record in pairs:
+        table.add_row(
+            f"{record['model']} - {record['rival']}",
+            f"{record['k']}",
+            f"{record['ndcg_difference']:+.3f}",
+            f"{record['ndcg_difference_low']:+.3f} to {record['ndcg_difference_high']:+.3f}",
+            format_p_value(record["p_adjusted"]).removeprefix("= "),
+        )
+    return table
 
 
 def render_report(

@@ -22,7 +22,7 @@ CHUNK_WEIGHTS = 2**22  # weights of rows held at once: 32 MiB per array
 
 
 class Estimate(NamedTuple):
-    """AUCs, or differences of AUCs, with standard errors of the same shape and the number of users they are from.
+    """Metrics, or differences of metrics, with standard errors of the same shape and the number of users they are from.
 
     Student's distribution has one degree of freedom fewer than there are users: with few of them, intervals of the
     normal distribution are too narrow.
@@ -31,6 +31,13 @@ class Estimate(NamedTuple):
     value: Floats
     standard_error: Floats
     users: int
+
+    @classmethod
+    def of(cls, value: Floats, replicates: Floats, users: int) -> Self:
+        """Values on all of at least two users, shape (n,), and on R draws of as many of them, shape (n, R)."""
+        # Users are drawn from the sample itself, whose spread is less than that of all users by this factor.
+        unbiased = np.sqrt(users / (users - 1))
+        return cls(value, replicates.std(axis=1, ddof=1) * unbiased, users)
 
     def interval(self, confidence: float) -> tuple[Floats, Floats]:
         """Lower and upper end of Student's interval at this level, in (0, 1)."""
@@ -61,18 +68,12 @@ class AucBootstrap(NamedTuple):
 
     def estimate(self) -> Estimate:
         """AUC of every model, shape (M,)."""
-        return self._estimate(self.value, self.replicates)
+        return Estimate.of(self.value, self.replicates, self.users)
 
     def differences(self, later: Integers, earlier: Integers) -> Estimate:
         """AUCs of the models at the places `later` less those of the models at `earlier`, shape (pairs,)."""
-        return self._estimate(
-            self.value[later] - self.value[earlier], self.replicates[later] - self.replicates[earlier]
-        )
-
-    def _estimate(self, value: Floats, replicates: Floats) -> Estimate:
-        # Users are drawn from the sample itself, whose spread is less than that of all users by this factor.
-        unbiased = np.sqrt(self.users / (self.users - 1))
-        return Estimate(value, replicates.std(axis=1, ddof=1) * unbiased, self.users)
+        value, replicates = (part[later] - part[earlier] for part in (self.value, self.replicates))
+        return Estimate.of(value, replicates, self.users)
 
 
 class Ranking(NamedTuple):

@@ -59,6 +59,12 @@ class InteractionLog:
         """Row numbers of the samples of a split."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
+    def with_training_rows(self, rows: np.ndarray) -> Self:
+        """The same log with these training samples alone, by row number; others of the split are in none."""
+        left_out = pl.col("row").is_in(np.setdiff1d(self.rows_in("train"), rows))
+        split = pl.when(left_out).then(pl.lit("none")).otherwise("split")
+        return replace(self, samples=self.samples.with_columns(split=split))
+
     def now(self, pairs: pl.DataFrame) -> Self:
         """The same log with other samples: pairs of user and item after its end.
 

@@ -16,6 +16,9 @@ class LensConfig(Block):
     """Architecture and training of the lens."""
 
     model: str = Field(description="name of the lens, one of LENSES")
+    training_rows: Literal["all", "few_shot"] = Field(
+        description="rows of the training split that it learns from; few_shot: those of the LLM alone"
+    )
     recent_length: int = Field(ge=1, description="most events of the recent history")
     long_history: WindowConfig = Field(description="the history that sim and twin read")
     rating_statistics: bool = Field(description="whether it reads the rating statistics at a row's moment")

@@ -68,15 +68,16 @@ def few_shot_states(
 def cross_fit(
     lens: Lens, log: InteractionLog, few_shot: np.ndarray, epochs: int, folds: int
 ) -> tuple[dict[str, Tensor], Records]:
-    """States and logits of the few-shot samples, each from a lens trained on all training samples but its fold's.
+    """States and logits of the few-shot samples, each from a lens trained as `lens` was, but without its fold's.
 
     Folds are drawn by the lens's seed, whatever the labels. A fold's lens has hidden units of its own, so its states
     are brought into the space of `lens` by `align_states`, on validation samples, which neither lens learned from.
 
     Args:
-        lens: the lens of all training samples.
-        log: the log that it was trained on.
-        few_shot: row numbers of training samples, shape (n,).
+        lens: the trained lens.
+        log: the log of all training samples.
+        few_shot: row numbers of training samples, shape (n,); all that it learned from, where its
+            `training_rows` are few_shot.
         epochs: passes over the training samples.
         folds: parts of the few-shot samples, at most n.
 
@@ -94,6 +95,8 @@ def cross_fit(
             f"few_shot.folds is {folds}, but there are {len(few_shot)} few-shot rows: lower it to at most that, or "
             "raise history.prompt_rows.few_shot"
         )
+    if lens.config.training_rows == "few_shot":
+        log = log.with_training_rows(few_shot)
     fold_of = np.random.default_rng(lens.config.seed).permutation(len(few_shot)) % folds
     validation = log.rows_in("validation")
     unseen = validation[np.linspace(0, len(validation) - 1, min(len(validation), MAP_ROWS)).astype(int)]

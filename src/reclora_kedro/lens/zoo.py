@@ -30,8 +30,15 @@ def zoo_lens(lens: LensConfig, changes: dict[str, Any]) -> LensConfig:
 
     Raises:
         pydantic.ValidationError: a change is no setting of a lens, or its value is out of range.
+        ValueError: it is to learn from other rows than all of the training split.
     """
-    return LensConfig.model_validate(lens.model_dump() | changes)
+    config = LensConfig.model_validate(lens.model_dump() | changes)
+    if config.training_rows != "all":
+        raise ValueError(
+            f"lens.training_rows is {config.training_rows!r}, but the lens zoo compares lenses of all training rows: "
+            "set it to all."
+        )
+    return config
 
 
 def train_over_seeds(log: InteractionLog, config: LensConfig, seeds: tuple[int, ...]) -> Records:

@@ -57,7 +57,13 @@ def rank_positives(lens: Lens, log: InteractionLog, config: RankingConfig) -> pl
 
     Raises:
         MismatchError: lens and log stem from different runs.
+        ValueError: the likes are of a single user.
     """
+    if (users := draw_positives(log, config)["user_index"].n_unique()) < 2:
+        raise ValueError(
+            f"ranking draws likes of {users} user(s); expected at least 2, since intervals are made by drawing users. "
+            "Raise ranking.users or ranking.rows, or write null to take all of them."
+        )
     reader = LensReader(lens, log)
     scorers: dict[str, Scorer] = {
         "popularity": Popularity(log).of,

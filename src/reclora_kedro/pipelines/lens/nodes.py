@@ -16,8 +16,12 @@ from reclora_kedro.lens.training import fit_lens
 Arrays = dict[str, np.ndarray]
 
 
-def train_lens(log: InteractionLog, item_embeddings: Arrays, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
-    """The trained lens and its training log."""
+def train_lens(
+    log: InteractionLog, item_embeddings: Arrays, config: LensConfig, prompt_rows: pl.DataFrame | None = None
+) -> tuple[Lens, pl.DataFrame]:
+    """The trained lens and its training log; with prompt rows, it learns from the few-shot ones among them alone."""
+    if prompt_rows is not None:
+        log = log.with_training_rows(prompt_rows.filter(use="few_shot")["row"].to_numpy())
     return fit_lens(log.with_embeddings(item_embeddings["embeddings"]), config)
 
 

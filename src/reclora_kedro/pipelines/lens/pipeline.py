@@ -2,16 +2,19 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.configured_names import lens_training_rows
 from reclora_kedro.pipelines.lens import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """From the log to the lens, its states and scores of the prompts' rows, and the states that gates learn from."""
+    # A lens of all rows does not read which of them the LLM sees: a study with other ones need not train it again.
+    few_shot = ["prompt_rows"] if lens_training_rows() == "few_shot" else []
     return Pipeline(
         [
             Node(
                 nodes.train_lens,
-                inputs=["log", "item_embeddings", "params:lens"],
+                inputs=["log", "item_embeddings", "params:lens", *few_shot],
                 outputs=["lens", "lens_training_log"],
                 name="train_lens",
             ),

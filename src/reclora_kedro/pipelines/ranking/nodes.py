@@ -89,11 +89,16 @@ def rerank_items(
     return reranking.rerank(model, item_ranks, reranking_prompts, reranking_gate_inputs, config)
 
 
-def compute_ranking_metrics(log: InteractionLog, config: RankingConfig, **item_ranks: pl.DataFrame) -> Records:
-    """Hit rate, NDCG, MRR, novelty and coverage of every model at every cutoff."""
-    information = ranks.Popularity(log).information()
+def compute_ranking_metrics(
+    log: InteractionLog, config: RankingConfig, item_ranks: pl.DataFrame, *of_variant: pl.DataFrame
+) -> Records:
+    """Metrics of every model at every cutoff, and its NDCG beside that of the best model without an LLM."""
     return ranking_metrics.compute_ranking_metrics(
-        pl.concat(item_ranks.values()), information, config.cutoffs, config.bootstrap
+        pl.concat([item_ranks, *of_variant]),
+        item_ranks["model"].unique(maintain_order=True).to_list(),
+        ranks.Popularity(log).information(),
+        config.cutoffs,
+        config.bootstrap,
     )
 
 

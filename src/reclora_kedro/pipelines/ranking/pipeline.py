@@ -9,7 +9,7 @@ from reclora_kedro.pipelines.ranking import nodes
 def create_pipeline(**kwargs: object) -> Pipeline:
     """Where popularity, the lens and, unless there is none, a variant rank the test split's likes, and its metrics."""
     variant = optional_variant_of("ranking")
-    results = {"log": "log", "config": "params:ranking", "by_lens": "item_ranks"}
+    of_variant = [] if variant is None else ["reranked_item_ranks"]
     return Pipeline(
         [
             Node(
@@ -21,7 +21,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             *([] if variant is None else _reranking(variant)),
             Node(
                 nodes.compute_ranking_metrics,
-                inputs=results if variant is None else results | {"by_variant": "reranked_item_ranks"},
+                inputs=["log", "params:ranking", "item_ranks", *of_variant],
                 outputs="ranking_metrics",
                 name="compute_ranking_metrics",
             ),

@@ -10,6 +10,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import permutation as lens_permutation
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.boosted_trees import boosted_tree_scores
+from reclora_kedro.lens.two_towers import TwoTowersConfig, two_tower_scores
 from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.permutation import permuted_scores
@@ -28,10 +29,17 @@ def score_untrained(
 
 def score_boosted_trees(lens: Lens, log: InteractionLog, prompt_rows: pl.DataFrame) -> pl.DataFrame:
     """Scores of boosted trees of the rating statistics, on the test rows."""
-    test = _test_rows(prompt_rows)
-    return pl.DataFrame(
-        {"row": test, "score": boosted_tree_scores(lens, log, test)}, schema_overrides={"row": pl.UInt32}
-    )
+    test = _rows(prompt_rows, "test")
+    return _score_table(test, boosted_tree_scores(lens, log, test))
+
+
+def score_two_towers(
+    log: InteractionLog, item_embeddings: dict[str, np.ndarray], prompt_rows: pl.DataFrame, config: TwoTowersConfig
+) -> pl.DataFrame:
+    """Scores of two towers over item embeddings that learn from the few-shot rows, on the test rows."""
+    few_shot, validation, test = (_rows(prompt_rows, use) for use in ("few_shot", "validation", "test"))
+    log = log.with_embeddings(item_embeddings["embeddings"])
+    return _score_table(test, two_tower_scores(log, few_shot, validation, test, config))
 
 
 def permute_lens_inputs(
@@ -42,7 +50,7 @@ def permute_lens_inputs(
     config: ScoringConfig,
 ) -> pl.DataFrame:
     """Scores of the lens when one of its inputs is another row's."""
-    test = _test_rows(prompt_rows)
+    test = _rows(prompt_rows, "test")
     places, _ = permuted_rows(len(test), config.permuted_rows, config.seed)
     log = log.with_embeddings(item_embeddings["embeddings"])
     return lens_permutation.permuted_scores(lens, log, test[places])
@@ -65,9 +73,13 @@ def score_adapter(
 
 
 def collect_scores(prompt_rows: pl.DataFrame, log: InteractionLog, **tables: pl.DataFrame) -> pl.DataFrame:
-    """Scores of the lens, the untrained LLM and every variant on the same test rows, with their users."""
+    """Scores of all models on the same test rows, with their users."""
     return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"), log.samples)
 
 
-def _test_rows(prompt_rows: pl.DataFrame) -> np.ndarray:
-    return prompt_rows.filter(pl.col("use") == "test")["row"].to_numpy()
+def _rows(prompt_rows: pl.DataFrame, use: str) -> np.ndarray:
+    return prompt_rows.filter(pl.col("use") == use)["row"].to_numpy()
+
+
+def _score_table(rows: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame({"row": rows, "score": scores}, schema_overrides={"row": pl.UInt32})

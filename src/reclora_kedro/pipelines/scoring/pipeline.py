@@ -25,6 +25,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="score_boosted_trees",
             ),
             Node(
+                nodes.score_two_towers,
+                inputs=["log", "item_embeddings", "prompt_rows", "params:two_towers"],
+                outputs="two_towers_scores",
+                name="score_two_towers",
+            ),
+            Node(
                 nodes.permute_lens_inputs,
                 inputs=["lens", "log", "item_embeddings", "prompt_rows", "params:scoring"],
                 outputs="lens_permuted_scores",
@@ -33,7 +39,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.collect_scores,
                 inputs={"prompt_rows": "prompt_rows", "log": "log"}
-                | {name: f"{name}_scores" for name in ("lens", "boosted_trees", "untrained")}
+                | {name: f"{name}_scores" for name in ("lens", "boosted_trees", "two_towers", "untrained")}
                 | {variant: f"{variant}.scores" for variant in histories},
                 outputs="scores",
                 name="collect_scores",

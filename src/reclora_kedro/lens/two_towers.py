@@ -1,0 +1,141 @@
+"""Two towers over text vectors: a rival that learns from the same few rows as the LLM, without being one.
+
+The form of CTR-BERT (Muhamed et al., "CTR-BERT: Cost-effective knowledge distillation for billion-parameter teacher
+models", 2021); its text encoder is that of the item embeddings, frozen.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import Field
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.lens.features import item_texts
+from reclora_kedro.lens.layers import mean_pool
+from reclora_kedro.lens.training import SCORING_BATCH_SIZE
+from reclora_kedro.parameters import Block
+
+Inputs = tuple[Tensor, ...]  # of the user tower and of the item tower
+
+
+class TwoTowersConfig(Block):
+    """Architecture and training of the two towers."""
+
+    recent_length: int = Field(ge=1, description="most events whose texts the user tower reads")
+    hidden_dim: int = Field(ge=1, description="width of each tower's hidden layer and output")
+    dropout: float = Field(ge=0, lt=1, description="share of inputs and hidden units dropped while training")
+    learning_rates: tuple[float, ...] = Field(min_length=1, description="AdamW learning rates that are tried")
+    weight_decay: float = Field(ge=0, description="AdamW weight decay")
+    batch_size: int = Field(ge=1, description="rows per step")
+    max_epochs: int = Field(ge=1, description="passes over the few-shot rows with each learning rate")
+    seed: int = Field(ge=0, description="seed of initialisation, shuffling and dropout")
+
+
+class TwoTowers(nn.Module):
+    """An MLP over a user's past, one over the target's text vector of this width; the logit is their scaled product."""
+
+    def __init__(self, width: int, config: TwoTowersConfig) -> None:
+        super().__init__()
+        hidden_dim, dropout = config.hidden_dim, config.dropout
+        self.user, self.item = (
+            nn.Sequential(
+                nn.Dropout(dropout),
+                nn.Linear(inputs, hidden_dim),
+                nn.ReLU(),
+                nn.Dropout(dropout),
+                nn.Linear(hidden_dim, hidden_dim),
+            )
+            for inputs in (2 * width + 1, width)
+        )
+        self.bias = nn.Parameter(torch.zeros(()))
+
+    def forward(self, user: Tensor, item: Tensor) -> Tensor:
+        """Logits of a like, shape (batch,), of what `tower_inputs` returns."""
+        user, item = self.user(user), self.item(item)
+        return (user * item).sum(dim=-1) / item.shape[-1] ** 0.5 + self.bias
+
+
+def two_tower_scores(
+    log: InteractionLog, few_shot: np.ndarray, validation: np.ndarray, rows: np.ndarray, config: TwoTowersConfig
+) -> np.ndarray:
+    """Probabilities of a like from two towers that learn from few samples.
+
+    Args:
+        log: the log of the samples, with item embeddings.
+        few_shot: row numbers of the samples to learn from, shape (f,).
+        validation: of those that choose among the learning rates and the epochs by AUC, shape (v,).
+        rows: of those to score, shape (n,).
+        config: settings.
+
+    Returns:
+        float64, shape (n,).
+    """
+    texts, labels = item_texts(log), log.samples["label"].to_numpy()
+
+    def inputs_of(rows: np.ndarray) -> Iterator[Inputs]:
+        for part in np.split(rows, range(SCORING_BATCH_SIZE, len(rows), SCORING_BATCH_SIZE)):
+            yield tower_inputs(log, texts, log.samples[part], config)
+
+    train, unseen = (tuple(map(torch.cat, zip(*inputs_of(part), strict=True))) for part in (few_shot, validation))
+    liked = torch.tensor(labels[few_shot], dtype=torch.float32)
+    best_auc, best_weights = -1.0, {}
+    with torch.random.fork_rng():
+        for learning_rate in config.learning_rates:
+            torch.manual_seed(config.seed)
+            towers = TwoTowers(texts.shape[1], config)
+            optimizer = torch.optim.AdamW(towers.parameters(), learning_rate, weight_decay=config.weight_decay)
+            for _ in range(config.max_epochs):
+                _train_epoch(towers, optimizer, train, liked, config.batch_size)
+                auc = roc_auc_score(labels[validation], _logits(towers, unseen))
+                if auc > best_auc:
+                    best_auc, best_weights = auc, copy.deepcopy(towers.state_dict())
+    towers.load_state_dict(best_weights)
+    logits = torch.cat([_logits(towers, inputs) for inputs in inputs_of(rows)])
+    return torch.sigmoid(logits.double()).numpy()
+
+
+def tower_inputs(log: InteractionLog, texts: Tensor, samples: pl.DataFrame, config: TwoTowersConfig) -> Inputs:
+    """What the towers read of samples.
+
+    Args:
+        log: the log, whose events are the users' past.
+        texts: vector of each item at length one, shape (items, width).
+        samples: with user_index, item_index and history_end, n rows.
+        config: says how many events are read.
+
+    Returns:
+        Of the user the mean texts of liked and of disliked events, zero without any, and the logarithm of their number,
+        float32, shape (n, 2 * width + 1); of the item its text, shape (n, width).
+    """
+    sequences, scale = log.sequences, texts.shape[1] ** 0.5  # the components then vary by about one
+    events = recent_events(samples, sequences, config.recent_length)
+    past = texts[sequences.item_index[events]] * scale
+    there, liked = events >= 0, sequences.label[events] == 1
+    means = [mean_pool(past, torch.from_numpy(there & kind)) for kind in (liked, ~liked)]
+    count = samples["history_end"].to_numpy() - sequences.offsets[samples["user_index"].to_numpy()]
+    log_count = torch.from_numpy(np.log1p(count)).float().unsqueeze(1)
+    return torch.cat([*means, log_count], dim=1), texts[samples["item_index"].to_torch()] * scale
+
+
+def _train_epoch(
+    towers: TwoTowers, optimizer: torch.optim.Optimizer, inputs: Inputs, liked: Tensor, batch_size: int
+) -> None:
+    towers.train()
+    for batch in torch.randperm(len(liked)).split(batch_size):
+        logits = towers(*(part[batch] for part in inputs))
+        loss = functional.binary_cross_entropy_with_logits(logits, liked[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+@torch.inference_mode()
+def _logits(towers: TwoTowers, inputs: Inputs) -> Tensor:
+    return towers.eval()(*inputs)
