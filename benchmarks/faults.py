@@ -1,13 +1,12 @@
-"""Kill, edit and damage runs of the small environment for a while, and count how they end.
+"""Kill, edit and damage runs of the small environment, and count how they end.
 
-    python benchmarks/faults.py --minutes 30
+    python benchmarks/faults.py --trials 100
 
-Each trial begins with a project that has been run before, and ends with a run that must leave what one clean run
-leaves, bit for bit. `--seed` draws other trials.
+Each trial is a process with hashes of its own. It begins with a project that was run before, and ends with a run that
+must leave what one clean run leaves, bit for bit, or with a refusal that writes nothing. `--seed` draws other trials.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -17,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,157 +27,188 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from edits import SETTINGS, Sequence, flip_a_byte, results
+from edits import SETTINGS, Sequence, flip_a_byte, nested, results
 from projects import copy_project, stored
 
-Outcome = str
-IDENTICAL, DIFFERENT, REFUSED, SILENT = "identical", "different", "refused before it wrote", "silent"
-GOOD = (IDENTICAL, REFUSED)
+IDENTICAL, REFUSED, DIFFERENT, SILENT = "identical", "refused before it wrote", "different", "silent"
 
 
-class Campaign:
-    """Trials in a folder, which keeps the clean runs that they are compared with.
+class Trial:
+    """One trial in a folder of its own.
 
     Args:
-        folder: of all projects.
+        clean: folder of the clean runs, a project per number of the settings.
+        folder: where the trial's project lies.
         seed: of all that is drawn.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.random = folder, random.Random(seed)
-        self._clean: dict[str, Path] = {}
-        self.seconds = 0.0
+    def __init__(self, clean: Path, folder: Path, seed: str) -> None:
+        self.clean, self.project, self.random = clean, folder / "project", random.Random(seed)
+        shutil.copytree(clean / str(self.random.randrange(len(SETTINGS))), self.project)
+        self.seconds = float((clean / "seconds").read_text())
 
-    def kedro(self, project: Path, *options: str, kill_after: float | None = None) -> subprocess.CompletedProcess[str]:
-        """`kedro run --env test`, with hashes that differ from process to process, killed after some seconds."""
-        command = [sys.executable, "-m", "kedro", "run", "--env", "test", *options]
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
-        environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        with subprocess.Popen(command, cwd=project, env=environment, start_new_session=True, **streams) as process:  # type: ignore[call-overload]
-            try:
-                output, _ = process.communicate(timeout=kill_after)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                output, _ = process.communicate()
-        return subprocess.CompletedProcess(command, process.returncode, output)
-
-    def clean(self, settings: dict[str, Any]) -> Path:
-        """The project of one clean run."""
-        key = json.dumps(settings)
-        if key not in self._clean:
-            project = self.folder / f"clean-{len(self._clean)}"
-            project.mkdir()
-            copy_project(project)
-            start = time.monotonic()
-            done = self.kedro(project, *options(settings))
-            self.seconds = time.monotonic() - start
-            if done.returncode:
-                raise RuntimeError(done.stdout)
-            self._clean[key] = project
-        return self._clean[key]
-
-    def project(self) -> Path:
-        """A project with an earlier run of some settings."""
-        project = self.folder / "trial"
-        shutil.rmtree(project, ignore_errors=True)
-        return shutil.copytree(self.clean(self.random.choice(SETTINGS[:3])), project)
-
-    # Kinds of trials
-
-    def kill(self) -> Outcome:
-        """Kill a run at a random moment, up to three times, and type the same command again."""
-        project, settings = self.project(), self.random.choice(SETTINGS)
-        clean = self.clean(settings)
+    def kills(self) -> str:
+        """Kill a run at a random moment, up to three times, and give the same command again."""
+        number = self.random.randrange(len(SETTINGS))
         for _ in range(self.random.randint(1, 3)):
-            self.kedro(project, *options(settings), kill_after=self.random.uniform(0.2, 1.1) * self.seconds)
-        return self._compare(project, settings, clean)
+            run(self.project, SETTINGS[number], self.random.uniform(0, self.seconds))
+        return self._compare(number)
 
-    def edit(self) -> Outcome:
-        """Edit settings, raw files and stored files between runs that are killed, then run what is missing."""
-        sequence = Sequence(self.project(), self.random.random())
+    def edits(self) -> str:
+        """Edit settings, raw files and what is stored between runs that are killed, then run what is missing."""
+        sequence = Sequence(self.project, self.random.random())
         for _ in range(self.random.randint(1, 3)):
             sequence.edit()
-            moment = self.random.uniform(0.2, 1.5) * self.seconds
-            self.kedro(sequence.project, "--only-missing-outputs", *options(sequence.settings), kill_after=moment)
+            moment = self.random.uniform(0, 1.5 * self.seconds)
+            run(self.project, sequence.settings, moment, only_missing_outputs=True)
         sequence.edit()
         if sequence.changed_rating:
             sequence.change_a_rating()
-        clean = self.clean(sequence.settings)
-        return self._compare(sequence.project, sequence.settings, clean, "--only-missing-outputs")
+        return self._compare(SETTINGS.index(sequence.settings), only_missing_outputs=True)
 
-    def flip(self) -> Outcome:
-        """Change a bit of something stored, and evaluate: refused, or what is read is none of it."""
-        project = self.project()
-        expected = results(project)
-        versions = [file.parent for file in sorted(project.glob("data/0[2-8]*/**/provenance.json"))]
-        file = flip_a_byte(self.random.choice(versions), self.random)
-        before = stored(project)
-        done = self.kedro(project, "--pipelines", "scoring,evaluation")
-        if done.returncode and str(file.parents[0].name) in done.stdout and stored(project).items() >= before.items():
-            return REFUSED
-        damaged = str(next(parent for parent in file.parents if parent.parent.parent.name.startswith("0")))
-        after = results(project)
-        same = all(after[entry] == digest for entry, digest in expected.items() if entry not in damaged)
-        return IDENTICAL if not done.returncode and same else SILENT
+    def flips(self) -> str:
+        """Change a bit of something stored, then score and evaluate: refused by name, or nothing that came of it."""
+        expected = results(self.project)
+        versions = sorted(file.parent for file in self.project.glob("data/0[2-8]*/**/provenance.json"))
+        version = self.random.choice(versions)
+        flip_a_byte(version, self.random)
+        before = stored(self.project)
+        done, output = run(self.project, {}, pipeline_names=["scoring", "evaluation"])
+        if done:
+            entry = str(version.parent.relative_to(self.project))
+            after = results(self.project)
+            same = all(after[name] == content for name, content in expected.items() if name != entry)
+            return IDENTICAL if same else SILENT
+        named = str(version) in output and all(self.project.joinpath(file).exists() for file in before)
+        return REFUSED if named else DIFFERENT
 
-    def runner(self) -> Outcome:
+    def runners(self) -> str:
         """Use another runner of Kedro's."""
-        project = self.project()
-        before = stored(project)
-        done = self.kedro(project, "--runner", self.random.choice(["ThreadRunner", "ParallelRunner"]))
-        return REFUSED if done.returncode and stored(project) == before else SILENT
+        import kedro.runner
 
-    def _compare(self, project: Path, settings: dict[str, Any], clean: Path, *further: str) -> Outcome:
-        done = self.kedro(project, *further, *options(settings))
-        left = list(project.glob("data/**/.unfinished-*"))
-        if done.returncode or left or results(project) != results(clean):
-            print(done.stdout[-3000:], left)
-            return DIFFERENT
-        return IDENTICAL
+        before = stored(self.project)
+        runner = getattr(kedro.runner, self.random.choice(["ThreadRunner", "ParallelRunner"]))()
+        done, _ = run(self.project, {}, runner=runner)
+        return REFUSED if not done and stored(self.project) == before else SILENT
 
-
-def options(settings: dict[str, Any]) -> list[str]:
-    """What gives a run its settings."""
-    return ["--params", ",".join(f"{path}={value}" for path, value in settings.items())] if settings else []
+    def _compare(self, number: int, **arguments: Any) -> str:
+        done, output = run(self.project, SETTINGS[number], **arguments)
+        left = list(self.project.glob("data/**/.unfinished-*"))
+        if done and not left and results(self.project) == results(self.clean / str(number)):
+            return IDENTICAL
+        print(output, left, file=sys.stderr)
+        return DIFFERENT
 
 
-def draw(campaign: Campaign) -> Iterator[tuple[str, Callable[[], Outcome]]]:
-    """Kinds of trials without end: mostly runs that are killed, and runs after edits."""
-    kinds = {"kills": campaign.kill, "edits and kills": campaign.edit, "flipped bits": campaign.flip}
-    while True:
-        yield from kinds.items()
-        if campaign.random.random() < 0.1:
-            yield "other runners", campaign.runner
+KINDS = ("kills", "edits", "flips", "runners")
+
+
+def run(project: Path, settings: dict[str, Any], kill_after: float | None = None, **arguments: Any) -> tuple[bool, str]:
+    """Run pipelines as `kedro run --env test` does, in a process that may be killed after some seconds.
+
+    Returns:
+        Whether it ended well, and what it printed.
+    """
+    log = project / "output.txt"
+    child = os.fork()
+    if child == 0:
+        streams = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(streams, 1)
+        os.dup2(streams, 2)
+        ended_well = False
+        try:
+            session_of(project, settings).run(**arguments)
+            ended_well = True
+        except Exception as error:
+            print(error, file=sys.stderr, flush=True)
+        finally:
+            os._exit(0 if ended_well else 1)
+    end = time.monotonic() + (kill_after if kill_after is not None else 600)
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > end:
+            os.kill(child, signal.SIGKILL)
+        time.sleep(0.01)
+    return ended[1] == 0, log.read_text(errors="replace")
+
+
+def session_of(project: Path, settings: dict[str, Any]) -> Any:
+    """A session of the project, of the class that `kedro run` takes."""
+    from kedro.framework.project import settings as project_settings
+    from kedro.framework.startup import bootstrap_project
+
+    os.chdir(project)
+    bootstrap_project(project)
+    return project_settings.SESSION_CLASS.create(project, env="test", runtime_params=nested(settings))
+
+
+def prepare() -> None:
+    """Import what runs need before processes are forked, so that a kill hits the run and not its start."""
+    import peft
+    import torch
+    import transformers
+
+    assert peft
+    assert transformers
+    torch.set_num_threads(1)
 
 
 def main() -> None:
     """Run the campaign, then show and keep the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10, help="after which no trial begins")
+    parser.add_argument("--trials", type=int, default=100, help="of each kind; of other runners a tenth")
+    parser.add_argument("--workers", type=int, default=2, help="trials at a time")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
+    parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    outcomes: dict[str, Counter[Outcome]] = {}
-    end = time.monotonic() + 60 * arguments.minutes
+    if arguments.measure:
+        kind, clean, seed = arguments.measure
+        prepare()
+        with tempfile.TemporaryDirectory() as folder:
+            print(getattr(Trial(Path(clean), Path(folder), f"{kind} {seed}"), kind)())
+        return
     with tempfile.TemporaryDirectory() as folder:
-        campaign = Campaign(Path(folder), arguments.seed)
-        for kind, trial in tqdm(draw(campaign), desc="trials", disable=None):
-            outcomes.setdefault(kind, Counter())[trial()] += 1
-            if time.monotonic() > end:
-                break
-    rows = [
-        {"trials": kind, "number": counts.total(), **{name: counts[name] for name in (*GOOD, DIFFERENT, SILENT)}}
-        for kind, counts in outcomes.items()
-    ]
-    figure = go.Figure(
-        [
-            go.Bar(name=name, x=list(outcomes), y=[row[name] for row in rows])
-            for name in rows[0]
-            if name not in ("trials", "number")
+        clean = Path(folder)
+        make_clean_runs(clean)
+
+        def outcome(trial: tuple[str, int]) -> tuple[str, str]:
+            kind, number = trial
+            command = [sys.executable, __file__, "--measure", kind, folder, f"{arguments.seed}.{number}"]
+            environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, env=environment | {"OMP_NUM_THREADS": "1"}
+            )
+            return kind, done.stdout.splitlines()[-1] if done.returncode == 0 else DIFFERENT
+
+        trials = [
+            (kind, number)
+            for number in range(arguments.trials)
+            for kind in KINDS
+            if kind != "runners" or number % 10 == 0
         ]
-    )
+        with ThreadPoolExecutor(arguments.workers) as pool:
+            outcomes = Counter(tqdm(pool.map(outcome, trials), total=len(trials), desc="trials", disable=None))
+    names = (IDENTICAL, REFUSED, DIFFERENT, SILENT)
+    rows = [
+        {"kind": kind, "trials": sum(outcomes[kind, name] for name in names), **{n: outcomes[kind, n] for n in names}}
+        for kind in KINDS
+    ]
+    figure = go.Figure([go.Bar(name=name, x=KINDS, y=[row[name] for row in rows]) for name in names])
     figure.update_layout(title="How trials ended", barmode="stack", yaxis_title="trials")
     publish("faults", {"How trials ended": rows}, figure)
+
+
+def make_clean_runs(folder: Path) -> None:
+    """A finished project for each of the settings, and the seconds that a run takes."""
+    prepare()
+    for number, settings in enumerate(tqdm(SETTINGS, desc="clean runs", disable=None)):
+        project = folder / str(number)
+        project.mkdir()
+        copy_project(project)
+        start = time.monotonic()
+        done, output = run(project, settings)
+        if not done:
+            raise RuntimeError(output)
+        (folder / "seconds").write_text(str(time.monotonic() - start))
 
 
 if __name__ == "__main__":
