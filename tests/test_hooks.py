@@ -221,6 +221,29 @@ def test_an_interrupted_run_does_not_hinder_the_next_one_of_its_process(tmp_path
         RunLockHooks().before_pipeline_run(run_params(tmp_path))
 
 
+@pytest.mark.parametrize("found", ["a symbolic link", "a dangling symbolic link", "Is a directory", "no regular file"])
+def test_a_lock_that_is_no_plain_file_is_refused_and_left_alone(tmp_path, found):
+    victim, lock = tmp_path / "victim", tmp_path / "data/.run.lock"
+    lock.parent.mkdir()
+    if "symbolic link" in found:
+        lock.symlink_to(victim)
+    elif found == "Is a directory":
+        lock.mkdir()
+    else:
+        os.mkfifo(lock)
+    if found == "a symbolic link":
+        victim.write_text("precious")
+    with pytest.raises(RunRefusedError, match=rf"\.run\.lock cannot be opened \({found.replace('dangling ', '')}\)"):
+        RunLockHooks().before_pipeline_run(run_params(tmp_path))
+    assert victim.exists() == (found == "a symbolic link")
+    assert not victim.exists() or victim.read_text() == "precious"
+
+
+def test_the_lock_is_for_its_user_alone(tmp_path):
+    RunLockHooks().before_pipeline_run(run_params(tmp_path))
+    assert (tmp_path / "data/.run.lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_killed_run_leaves_no_lock(tmp_path):
     code = (
         "import time; from reclora_kedro.hooks import RunLockHooks; hooks = RunLockHooks();"

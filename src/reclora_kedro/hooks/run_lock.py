@@ -1,8 +1,10 @@
 """One run at a time uses a project folder."""
 
+import errno
 import fcntl
 import logging
 import os
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -25,12 +27,12 @@ class RunLockHooks:
         """Take the lock and leave word of who has it.
 
         Raises:
-            RunRefusedError: another run has it.
+            RunRefusedError: another run has it, or it cannot be opened.
         """
         self._release()  # of a run that was interrupted in a notebook: no hook is called then
         file = Path(run_params["project_path"], LOCK_FILE)
         file.parent.mkdir(exist_ok=True)
-        lock = file.open("a+", encoding="utf-8")
+        lock = open_lock(file)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,3 +67,25 @@ class RunLockHooks:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+
+def open_lock(file: Path) -> IO[str]:
+    """The lock file, for this user alone; nothing but a regular file is opened.
+
+    Raises:
+        RunRefusedError: it is something else, or another user's.
+    """
+    try:
+        # A symbolic link could have the run write to any file of its user.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        found = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "r+", encoding="utf-8")
+        os.close(descriptor)
+        found = "no regular file"
+    raise RunRefusedError(
+        f"The run's lock {file} cannot be opened ({found}), where a plain file of yours is expected. Nothing was "
+        "written. If no run uses this project folder, remove it and start again."
+    )

