@@ -8,9 +8,9 @@ import polars as pl
 from reclora_kedro.catalog import AtomicCatalog
 from reclora_kedro.hooks import (
     CheckpointHooks,
-    ConfiguredNamesHooks,
     ErrorHooks,
     InputHooks,
+    ParameterHooks,
     RunLockHooks,
     RunManifestHooks,
     RunnerHooks,
@@ -33,7 +33,7 @@ def polars_type(name: str, of: str | None = None) -> Any:
 DATA_CATALOG_CLASS = AtomicCatalog
 
 HOOKS = (
-    ConfiguredNamesHooks(),
+    ParameterHooks(),
     RunnerHooks(),
     InputHooks(),
     RunLockHooks(),

@@ -1,9 +1,9 @@
 """Kedro hooks: what every run does besides its nodes, one file per concern."""
 
 from reclora_kedro.hooks.checkpoints import CheckpointHooks
-from reclora_kedro.hooks.configured_names import ConfiguredNamesHooks
 from reclora_kedro.hooks.errors import ErrorHooks
 from reclora_kedro.hooks.inputs import InputHooks
+from reclora_kedro.hooks.parameters import ParameterHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.runner import RunnerHooks
@@ -12,9 +12,9 @@ from reclora_kedro.hooks.terminal import TerminalHooks
 
 __all__ = [
     "CheckpointHooks",
-    "ConfiguredNamesHooks",
     "ErrorHooks",
     "InputHooks",
+    "ParameterHooks",
     "RunLockHooks",
     "RunManifestHooks",
     "RunnerHooks",

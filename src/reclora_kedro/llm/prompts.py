@@ -9,7 +9,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 Record = dict[str, Any]
 
@@ -23,8 +23,8 @@ class PromptConfig(Block):
         description="what the system says before a chat, empty for nothing; null leaves it to the chat template"
     )
     chat_template_arguments: dict[str, Any] = Field(description="what the chat template is told besides, by name")
-    max_tokens: int = Field(gt=0, description="budget of a prompt, in tokens")
-    max_characters: int = Field(gt=0, description="an item text longer than this many characters is cut")
+    max_tokens: Count = Field(description="budget of a prompt, in tokens")
+    max_characters: Count = Field(description="an item text longer than this many characters is cut")
     hidden_fields: tuple[str, ...] = Field(description="fields that prompts never show, such as pure ids")
     positive_answer: str = Field(min_length=1, description="answer of a user who likes the item")
     negative_answer: str = Field(min_length=1, description="answer of a user who does not")
