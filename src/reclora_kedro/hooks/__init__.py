@@ -4,6 +4,7 @@ from reclora_kedro.hooks.checkpoints import CheckpointHooks
 from reclora_kedro.hooks.errors import ErrorHooks
 from reclora_kedro.hooks.inputs import InputHooks
 from reclora_kedro.hooks.parameters import ParameterHooks
+from reclora_kedro.hooks.preflight import PreflightHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.runner import RunnerHooks
@@ -15,6 +16,7 @@ __all__ = [
     "ErrorHooks",
     "InputHooks",
     "ParameterHooks",
+    "PreflightHooks",
     "RunLockHooks",
     "RunManifestHooks",
     "RunnerHooks",
