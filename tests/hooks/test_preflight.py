@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.finetuning.variants import VariantConfig
-from reclora_kedro.hooks.preflight import PreflightHooks
+from reclora_kedro.hooks.preflight import PreflightHooks, require_zoo_lens
 from reclora_kedro.hooks.refusal import RunRefusedError
+from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
 ROOT = Path(__file__).parents[2]
@@ -118,3 +120,14 @@ def test_a_run_that_needs_no_llm_loads_none():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_a_lens_of_the_zoo_takes_what_a_lens_takes():
+    lens = LensConfig(**BASE["lens"])
+    require_zoo_lens("lens_zoo.lenses.wide", lens, {"hidden_dim": 512})
+    with pytest.raises(
+        ValueError, match=r"lens_zoo\.lenses\.wide\.hidden_dims is no .* nearest one is .*wide\.hidden_dim\."
+    ):
+        require_zoo_lens("lens_zoo.lenses.wide", lens, {"hidden_dims": 512})
+    with pytest.raises(ValueError, match=r"lens_zoo\.lenses\.wide\.dropout is 1: input should be less than 1"):
+        require_zoo_lens("lens_zoo.lenses.wide", lens, {"dropout": 1})

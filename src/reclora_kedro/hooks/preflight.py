@@ -1,6 +1,7 @@
 """What a run will need of the base LLM, the prompts and the devices is tried before it begins."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -33,8 +34,6 @@ class PreflightHooks:
         for check in checks(pipeline, catalog):
             try:
                 check()
-            except ValidationError as error:
-                faults += wrong_values(error, {}, error.title, [])
             except (ValueError, OSError, ImportError) as error:
                 faults.append(str(error))
         if faults:
@@ -48,11 +47,27 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     if "params:lens" in inputs:
         from reclora_kedro.devices import choose_device
 
-        device = catalog.load("params:lens").device
-        yield lambda: choose_device(device)
+        yield partial(choose_device, catalog.load("params:lens").device)
+    for path in sorted(name for name in inputs if name.startswith("params:lens_zoo.lenses.")):
+        yield partial(require_zoo_lens, path.removeprefix("params:"), catalog.load("params:lens"), catalog.load(path))
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
+
+
+def require_zoo_lens(path: str, lens: Any, changes: Any) -> None:
+    """Refuse changes of a lens that make none of it.
+
+    Raises:
+        ValueError: they are no settings of a lens, or out of range.
+    """
+    from reclora_kedro.lens.zoo import zoo_lens
+
+    try:
+        zoo_lens(lens, changes)
+    except ValidationError as error:
+        known = [f"{path}.{name}" for name in type(lens).model_fields]
+        raise ValueError("\n- ".join(wrong_values(error, lens.model_dump() | changes, path, known))) from error
 
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
@@ -67,14 +82,14 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
     [llm] = outlined
     if "params:prompt" in inputs:
         config = catalog.load("params:prompt")
-        yield lambda: prompts.prompt_format(llm.tokenizer, config)
-        yield lambda: prompts.require_context(config, llm.context_tokens)
+        yield partial(prompts.prompt_format, llm.tokenizer, config)
+        yield partial(prompts.require_context, config, llm.context_tokens)
         if "prompt_templates" in inputs:
             templates, fields = catalog.load("prompt_templates"), configured_fields(catalog)
             yield lambda: prompts.require_template(prompts.choose_template(templates, config.template), config, *fields)
     for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
         variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")
-        yield lambda variant=variant: require_target_modules(llm.model, variant.adapter)  # type: ignore[misc]
+        yield partial(require_target_modules, llm.model, variant.adapter)
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:
