@@ -8,6 +8,9 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation import ParameterValidator
 
+from reclora_kedro.catalog import AtomicCatalog
+from reclora_kedro.hooks import ErrorHooks, InputHooks, RunLockHooks
+from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -20,6 +23,30 @@ def run_ingestion(conf: Path, environment: str) -> DataCatalog:
     catalog["params:ingestion"] = validated["ingestion"]
     SequentialRunner().run(create_pipeline(), catalog)
     return catalog
+
+
+def refusal(conf: Path, environment: str) -> str | None:
+    """Run the step in the working directory as a session does, with its hooks: what is said if it is refused."""
+    config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
+    pipeline, lock = create_pipeline(), RunLockHooks()
+    catalog = AtomicCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
+    catalog["params:ingestion"] = IngestionConfig.model_validate(config["parameters"]["ingestion"])
+    run_params = {
+        "only_missing_outputs": False,
+        "env": environment,
+        "project_path": str(Path.cwd()),
+        "pipeline_names": ["ingestion"],
+    }
+    try:
+        InputHooks().before_pipeline_run(run_params, pipeline, catalog)
+        lock.before_pipeline_run(run_params)
+        SequentialRunner().run(pipeline, catalog)
+    except Exception as error:
+        ErrorHooks().on_pipeline_error(error, run_params, pipeline, catalog)
+        return "\n".join([str(error), *getattr(error, "__notes__", [])])
+    finally:
+        lock.after_pipeline_run()
+    return None
 
 
 def counts(catalog: DataCatalog) -> dict[str, int]:

@@ -56,8 +56,16 @@ def test_null_drops_a_name_of_conf_base():
         ),
         ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
-        ({"lens": {"history": "recent"}}, r"names 'lens', which is also the name of another model"),
-        ({"tallrec": None}, r"names nothing under finetuning\.variants"),
+        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than boosted_trees"),
+        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than boosted_trees"),
+        *(
+            (
+                {name: {"history": "recent"}},
+                r"finetuning\.variants names .*\. A name begins with a letter and has at most",
+            )
+            for name in ("my.lora", "../lora", "a/b", "ü", "1", 1, "", "_adapter", "x" * 65, "a b")
+        ),
+        ({"tallrec": None}, r"finetuning\.variants names nothing"),
     ],
 )
 @pytest.mark.parametrize("create_pipeline", [finetuning.create_pipeline, scoring.create_pipeline])
@@ -91,3 +99,10 @@ def test_a_step_may_do_without_a_variant(variant, expected):
         }
     )
     assert optional_variant_of("ranking") == expected
+
+
+@pytest.mark.parametrize("name", ["near.by", "evaluation", "prompts"])
+def test_a_history_has_a_name_by_the_same_rule(name):
+    remember({"tallrec": {"history": "recent"}}, HISTORIES | {name: HISTORIES["recent"]})
+    with pytest.raises(ValueError, match=rf"history\.short names '{name}'\. A name begins with a letter"):
+        history_names()

@@ -1,5 +1,6 @@
 import resource
 
+import pytest
 import torch
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
@@ -10,6 +11,12 @@ def test_dtype_and_device_are_chosen_or_named():
     assert choose_dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "cpu:1"])
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(device):
+    with pytest.raises(ValueError, match=rf"device is '{device}', but this machine has cpu.*: set lens.device, or"):
+        choose_device(device)
 
 
 def test_freed_memory_is_used_again():

@@ -10,9 +10,26 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for what `mallopt` 
 
 
 def choose_device(device: str) -> torch.device:
-    """The named device; for ``auto`` the first GPU, or the CPU without one."""
+    """The named device; for ``auto`` the first GPU, or the CPU without one.
+
+    Raises:
+        ValueError: this machine has no such device; names those that it has.
+
+    Examples:
+        >>> choose_device("cpu")
+        device(type='cpu')
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    there = ["cpu"]
+    if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()) is not None:
+        numbers = range(torch.accelerator.device_count())
+        there += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
+    if device not in there:
+        raise ValueError(
+            f"device is {device!r}, but this machine has {', '.join(there)}: set lens.device, or `device` of the "
+            "catalog entry, to auto or to one of these."
+        )
     return torch.device(device)
 
 

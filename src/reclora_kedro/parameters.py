@@ -1,11 +1,38 @@
-"""The base of every model of parameters, and which fields of one a function reads."""
+"""The base of every model of parameters, kinds of numbers, paths of parameters, and which fields a function reads."""
 
 import functools
 import inspect
-from collections.abc import Callable, Collection
-from typing import Any
+import reprlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ArgsKwargs
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("input should be a number, not true or false")
+    return value
+
+
+MOST = 2**31 - 1  # of whatever is counted
+Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_no_bool)]
+"""Of a random generator: what numpy, torch and scikit-learn all take."""
+Count = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_no_bool)]
+"""At least one of something."""
+CountOrZero = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(_no_bool)]
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_bool)]
+"""Any finite number."""
+Positive = Annotated[Real, Field(gt=0)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Share = Annotated[Real, Field(ge=0, lt=1)]
+"""A part of a whole, from 0 up to but without 1, such as a dropout rate."""
+LearningRate = Annotated[Positive, Field(le=1)]
+
+NAMED = ("history.short", "finetuning.variants", "lens_zoo.lenses", "study.grids")
+"""Blocks of parameters whose entries have names of the user's choice."""
 
 
 class Block(BaseModel):
@@ -63,3 +90,116 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
         return narrowed
 
     return decorate
+
+
+def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    """Dotted paths of all blocks and values; what a file's own anchors share is left out.
+
+    Examples:
+        >>> list(parameter_paths({"lens": {"model": "sim"}, "_adapter": {"r": 8}}))
+        ['lens', 'lens.model']
+    """
+    for name, value in parameters.items():
+        if str(name).startswith("_"):
+            continue
+        yield f"{parent}{name}"
+        if isinstance(value, Mapping):
+            yield from parameter_paths(value, f"{parent}{name}.")
+
+
+def nearest_path(path: str, known: Collection[str]) -> str:
+    """The known path that is spelt most like a path.
+
+    Examples:
+        >>> nearest_path("lenz.hidden_dim", ["lens.hidden_dim", "lens.dropout"])
+        'lens.hidden_dim'
+    """
+    [nearest] = get_close_matches(path, sorted(known), n=1, cutoff=0)
+    return nearest
+
+
+def misplaced(parameters: Mapping[str, Any], declared: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    """What is wrong with the structure of parameters: unknown blocks and keys, and values where blocks belong.
+
+    Entries of `NAMED` blocks, and blocks where none or an empty one is declared, are left to whoever reads them.
+
+    Args:
+        parameters: nested blocks.
+        declared: nested blocks of all parameters that there are.
+        parent: path of these blocks, with a dot at its end.
+
+    Examples:
+        >>> declared = {"lens": {"hidden_dim": 128}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
+        >>> given = {"lenz": {"hidden_dim": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
+        >>> list(misplaced(given, declared)), list(misplaced({"lens": 3}, declared))
+        (['lenz is no parameter. The nearest one is lens.'], ['lens is 3, but it must be a block of hidden_dim.'])
+    """
+    for name, value in parameters.items():
+        path, there = f"{parent}{name}", declared.get(name)
+        if not parent and str(name).startswith("_"):  # what a file's own anchors share
+            continue
+        if name not in declared:
+            known = [f"{parent}{name}" for name in declared if parent or not str(name).startswith("_")]
+            yield f"{path} is no parameter. The nearest one is {nearest_path(path, known)}."
+        elif isinstance(there, Mapping) and there:
+            if value is None and parent:  # a block that may be left out, or that its reader refuses
+                continue
+            if not isinstance(value, Mapping):
+                yield f"{path} is {shown(value)}, but it must be a block of {', '.join(there)}."
+            elif path not in NAMED:
+                yield from misplaced(value, there, f"{path}.")
+
+
+def wrong_values(error: ValidationError, block: Any, path: str, known: Collection[str]) -> list[str]:
+    """What is wrong with the values of a block, one line each: the parameter, what was found and what was expected.
+
+    Args:
+        error: why the block was refused.
+        block: the block as it was given.
+        path: its path.
+        known: paths of all parameters that there are.
+
+    Examples:
+        >>> class Prompt(Block):
+        ...     max_tokens: Count
+        >>> try:
+        ...     Prompt(max_token=256, max_tokens=-1)
+        ... except ValidationError as error:
+        ...     for line in wrong_values(error, {"max_token": 256, "max_tokens": -1}, "prompt", ["prompt.max_tokens"]):
+        ...         print(line)
+        prompt.max_tokens is -1: input should be greater than or equal to 1.
+        prompt.max_token is no parameter. The nearest one is prompt.max_tokens.
+    """
+    lines = []
+    for fault in error.errors():
+        place = _place(fault["loc"], block, path)
+        message = fault["msg"].removeprefix("Value error, ").rstrip(".")
+        if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, known)}.")
+        elif fault["type"] == "missing":
+            lines.append(f"{place}.{fault['loc'][-1]} is missing.")
+        elif fault["type"] == "value_error" and isinstance(fault["input"], Mapping | ArgsKwargs):  # of a whole block
+            lines.append(f"{place}: {message}.")
+        else:
+            lines.append(f"{place} is {shown(fault['input'])}: {message[0].lower()}{message[1:]}.")
+    return list(dict.fromkeys(lines))
+
+
+def shown(value: Any) -> str:
+    """A value as a message quotes it, as YAML has it: null for None, and not too long.
+
+    Examples:
+        >>> shown(None), shown("x" * 99)
+        ('null', "'xxxxxxxxxxxx...xxxxxxxxxxxxx'")
+    """
+    return "null" if value is None else reprlib.repr(value)
+
+
+def _place(keys: Sequence[int | str], block: Any, path: str) -> str:
+    """Path of a value in a block; pydantic's names of the alternatives of a type are no keys, and left out."""
+    for key in keys:
+        if isinstance(block, Mapping) and key in block:
+            block, path = block[key], f"{path}.{key}"
+        elif isinstance(block, list | tuple) and isinstance(key, int):
+            block, path = block[key], f"{path}[{key}]"
+    return path

@@ -8,9 +8,10 @@ import polars as pl
 from reclora_kedro.catalog import AtomicCatalog
 from reclora_kedro.hooks import (
     CheckpointHooks,
-    ConfiguredNamesHooks,
     ErrorHooks,
     InputHooks,
+    ParameterHooks,
+    PreflightHooks,
     ProvenanceHooks,
     RunLockHooks,
     RunManifestHooks,
@@ -38,8 +39,9 @@ DATA_CATALOG_CLASS = AtomicCatalog
 SESSION_CLASS = ResumingSession
 
 HOOKS = (  # of those that come first, Kedro calls the last one first
-    ConfiguredNamesHooks(),
+    ParameterHooks(),
     InputHooks(),
+    PreflightHooks(),
     ProvenanceHooks(),
     RunLockHooks(),
     UnfinishedRunHooks(),

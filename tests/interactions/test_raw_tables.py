@@ -18,7 +18,7 @@ def seconds(values: list, time_format: str) -> list:
 
 
 def test_pandas_gaps_become_nulls() -> None:
-    frame = as_polars(pd.DataFrame({"user": [1.0, None], "title": ["a", None]}))
+    frame = as_polars(pd.DataFrame({"user": [1.0, None], "title": ["a", None]}), "raw_users")
     assert frame.rows() == [(1.0, "a"), (None, None)]
 
 

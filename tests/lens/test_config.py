@@ -12,7 +12,7 @@ from reclora_kedro.lens.config import LensConfig
         ({"model": "dni"}, "lens.model is 'dni', which is unknown: choose one of autoint, caser, dcnv2"),
         ({"dropuot": 0.1}, "dropuot"),
         ({"dropout": 1.0}, "less than 1"),
-        ({"statistics_delay": -1}, "lens.statistics_delay is -1: give seconds from 0, or frozen"),
+        ({"statistics_delay": -1}, "greater than or equal to 0"),
         ({"statistics_delay": "daily"}, "statistics_delay"),
     ],
 )

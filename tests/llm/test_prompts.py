@@ -1,6 +1,13 @@
 import pytest
 
-from reclora_kedro.llm.prompts import PromptConfig, build_prompts, choose_template, prompt_format, prompt_report
+from reclora_kedro.llm.prompts import (
+    PromptConfig,
+    build_prompts,
+    choose_template,
+    prompt_format,
+    prompt_report,
+    require_template,
+)
 
 TEMPLATE = """\
 User{% for name, value in user.items() %} {{ name }} {{ value }}{% endfor %}
@@ -178,3 +185,38 @@ def test_a_broken_template_is_refused(tiny_llm, template, message):
 def test_a_misspelt_parameter_is_refused_by_name():
     with pytest.raises(ValueError, match="max_token\n"):
         config(max_token=100)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{{ target.genre }}:",
+            r"failed on row \(made up\): .* no attribute 'genre'.*user \(age\) and target \(title, genres\)",
+        ),
+        ("{{ user.zip_code }}:", "no attribute 'zip_code'"),  # it is hidden
+        ("{{ history[0].title }}: {{ target.title }}", "failed on row"),  # a budget may leave no history
+        ("{{ target.title + 3 }}", "failed on row"),
+        ("{% for item in history %}", "not valid Jinja"),
+        ("{# nothing #}", "empty text of a made-up record with 2 events"),
+        ("{% for item in history %}{{ item.title }}{% endfor %}", "empty text of a made-up record with 0 events"),
+    ],
+)
+def test_a_template_is_tried_on_a_made_up_record(template, message):
+    with pytest.raises(ValueError, match=message):
+        require_template(template, config(), ["genres"], ["age", "zip_code"])
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "message"),
+    [
+        (None, {"enable_thinkin": False}, "names enable_thinkin, which the base LLM's chat template does not read"),
+        (None, {"add_generation_prompt": True}, "prompt.chat_template_arguments are .* do not fit"),
+        ("{% for message in messages %}{{ message.role }}{% endfor %}", {}, "leaves out the message of the user"),
+    ],
+)
+def test_a_chat_template_that_does_not_fit_is_refused(tiny_llm, monkeypatch, template, arguments, message):
+    if template is not None:
+        monkeypatch.setattr(tiny_llm.tokenizer, "chat_template", template)
+    with pytest.raises(ValueError, match=message):
+        prompt_format(tiny_llm.tokenizer, config(chat_template=True, chat_template_arguments=arguments))

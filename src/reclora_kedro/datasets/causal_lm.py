@@ -54,6 +54,12 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
 
         return load_language_model(**self._arguments)
 
+    def outline(self) -> Any:
+        """The base LLM without its weights, see :func:`reclora_kedro.llm.language_model.outline_language_model`."""
+        from reclora_kedro.llm.language_model import outline_language_model
+
+        return outline_language_model(**self._arguments)
+
     def save(self, data: NoReturn) -> None:
         """Base LLMs are never written.
 

@@ -2,20 +2,22 @@
 
 from pydantic import Field
 
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, Real, Seed
 
 
 class EvaluationConfig(Block):
     """How scores are turned into intervals and p-values."""
 
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the intervals, a share of one.")
-    bootstrap_samples: int = Field(2000, ge=100, description="Draws of users that intervals and p-values are made of.")
-    seed: int = Field(ge=0, description="Seed of these draws.")
+    confidence: Real = Field(0.95, gt=0.5, lt=1, description="Level of the intervals, a share of one.")
+    bootstrap_samples: Count = Field(
+        2000, ge=100, description="Draws of users that intervals and p-values are made of."
+    )
+    seed: Seed = Field(description="Seed of these draws.")
 
 
 class BootstrapConfig(Block):
     """How intervals over users are made."""
 
-    confidence: float = Field(gt=0.5, lt=1, description="level of the intervals, a share of one")
-    samples: int = Field(ge=1, description="draws of users, with replacement, that intervals are made of")
-    seed: int = Field(ge=0, description="of these draws")
+    confidence: Real = Field(gt=0.5, lt=1, description="level of the intervals, a share of one")
+    samples: Count = Field(description="draws of users, with replacement, that intervals are made of")
+    seed: Seed = Field(description="of these draws")

@@ -24,7 +24,7 @@ from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, ra
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Seed, Share
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +42,27 @@ LOG_SCHEMA = {
 class TrainingConfig(Block):
     """How an adapter is trained; defaults are those of RecLoRA (arXiv 2408.03533, section 4) where it has any."""
 
-    epochs: int = Field(5, gt=0, description="passes over the few-shot rows")
-    batch_size: int = Field(256, gt=0, description="few-shot rows per optimiser step")
-    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate of AdamW")
+    epochs: Count = Field(5, description="passes over the few-shot rows")
+    batch_size: Count = Field(256, description="few-shot rows per optimiser step")
+    learning_rate: LearningRate = Field(1e-3, description="peak learning rate of AdamW")
     schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls after its peak")
-    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this norm")
-    swa_ratio: float = Field(
-        0.0, ge=0, le=1, description="share of the steps, the last ones, whose weights are averaged (SWA)"
+    warmup_ratio: Share = Field(0.0, description="share of the steps in which the learning rate rises")
+    weight_decay: NonNegative = Field(0.0, description="weight decay of AdamW")
+    max_grad_norm: Positive = Field(1.0, description="gradients are clipped to this norm")
+    swa_ratio: NonNegative = Field(
+        0.0, le=1, description="share of the steps, the last ones, whose weights are averaged (SWA)"
     )
-    rows_per_validation: int = Field(512, gt=0, description="few-shot rows between two validations")
-    patience: int | None = Field(
-        None, gt=0, description="validations without a better AUC after which training stops; null: never"
+    rows_per_validation: Count = Field(512, description="few-shot rows between two validations")
+    patience: Count | None = Field(
+        None, description="validations without a better AUC after which training stops; null: never"
     )
-    rows_per_checkpoint: int = Field(512, gt=0, description="few-shot rows between two checkpoints")
-    tokens_per_batch: int = Field(2048, gt=0, description="most tokens in one forward pass, padding included")
+    rows_per_checkpoint: Count = Field(512, description="few-shot rows between two checkpoints")
+    tokens_per_batch: Count = Field(2048, description="most tokens in one forward pass, padding included")
     gradient_checkpointing: bool = Field(
         False, description="compute layers again in the backward pass: slower, in far less memory"
     )
-    processes: int = Field(1, gt=0, description="processes that share each step's rows; on GPUs, one per GPU")
-    seed: int = Field(0, ge=0, description="seed of the adapter's initial weights, dropout and the order of rows")
+    processes: Count = Field(1, description="processes that share each step's rows; on GPUs, one per GPU")
+    seed: Seed = Field(0, description="seed of the adapter's initial weights, dropout and the order of rows")
 
 
 # Settings that change how a run is computed, but not what: a run resumes from its checkpoint with other ones.

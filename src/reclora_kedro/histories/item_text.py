@@ -9,7 +9,7 @@ from scipy import sparse
 
 from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.interactions.schema import field_names
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 TFIDF = "tfidf"
 """The encoder that needs no model: TF-IDF weights of the words of all descriptions."""
@@ -22,9 +22,9 @@ class ItemEmbeddingConfig(Block):
         min_length=1,
         description="tfidf, or catalog entries of an LLM or a sentence encoder; vectors stand side by side",
     )
-    max_tokens: int = Field(ge=1, description="tokens read of an item's description")
-    tokens_per_batch: int = Field(ge=1, description="most tokens in one batch of an encoder, padding included")
-    components: int = Field(ge=1, description="dimensions kept of each encoder by the principal component analysis")
+    max_tokens: Count = Field(description="tokens read of an item's description")
+    tokens_per_batch: Count = Field(description="most tokens in one batch of an encoder, padding included")
+    components: Count = Field(description="dimensions kept of each encoder by the principal component analysis")
 
     @property
     def entries(self) -> tuple[str, ...]:

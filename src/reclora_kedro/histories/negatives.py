@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field
 
 from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 NEIGHBOURS = 1_000  # events around a positive, half of them earlier and half later, whose items `matched` draws
 ATTEMPTS = 100  # draws until a positive is given up whose user has taken nearly everything
@@ -17,7 +17,7 @@ class NegativesConfig(Block):
     """How many samples with label 0 are drawn for each with label 1, and from where."""
 
     kind: Literal["none", "matched", "uniform"] = Field(description="none: the log has its own; else see add_negatives")
-    per_positive: int = Field(ge=1, description="negatives drawn for each positive")
+    per_positive: Count = Field(description="negatives drawn for each positive")
 
 
 def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: NegativesConfig, seed: int) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 CELLS_PER_BLOCK = 2**18  # similarities held at once: 2 MiB, so that the passes over them stay in a core's cache
 SIMILARITY_STEPS = 2**30  # see _top_positions
@@ -20,7 +20,7 @@ class WindowConfig(Block):
     """Which past events a sample sees, and how many."""
 
     kind: Literal["retrieved", "recent"] = Field(description="most similar to the target item, or most recent")
-    k: int = Field(ge=1, description="most events in a history")
+    k: Count = Field(description="most events in a history")
 
 
 def assemble_history(

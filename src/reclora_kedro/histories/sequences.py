@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, Positive
 
 Ties = Literal["strict", "order"]
 MOST_LEVELS = 256  # a level is stored as 8 bits
@@ -17,12 +17,10 @@ MOST_LEVELS = 256  # a level is stored as 8 bits
 class RatingStep(Block):
     """Levels of ratings that are a fixed step apart."""
 
-    step: float = Field(
-        gt=0, allow_inf_nan=False, description="distance between two levels; a rating has the level nearest to it"
-    )
+    step: Positive = Field(description="distance between two levels; a rating has the level nearest to it")
 
 
-RatingLevels = Annotated[int, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
+RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
 """Quantiles of the training ratings, so many; or levels a step apart; or each rating a level of its own."""
 
 

@@ -7,15 +7,15 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, CountOrZero, Share
 
 
 class SplitConfig(Block):
     """How samples are divided into train, validation and test."""
 
     kind: Literal["global_time", "per_user_last_out"] = Field(description="what decides a row's split")
-    train: float = Field(gt=0, lt=1, description="share of the rows that train (global_time)")
-    validation: float = Field(gt=0, lt=1, description="share of the rows that validate; the rest tests (global_time)")
+    train: Share = Field(gt=0, description="share of the rows that train (global_time)")
+    validation: Share = Field(gt=0, description="share of the rows that validate; the rest tests (global_time)")
 
     @model_validator(mode="after")
     def _leave_rows_to_test(self) -> Self:
@@ -30,10 +30,10 @@ class SplitConfig(Block):
 class PromptRowsConfig(Block):
     """How many rows of each split the LLM sees; null takes all of them."""
 
-    few_shot: int | None = Field(ge=1, description="training rows that the LLM is tuned on")
-    validation: int | None = Field(ge=1, description="validation rows that choose a checkpoint")
-    test: int | None = Field(ge=1, description="test rows that are scored")
-    stacking: int = Field(ge=0, description="further validation rows, on which lens_in_score: stacked is fitted")
+    few_shot: Count | None = Field(description="training rows that the LLM is tuned on")
+    validation: Count | None = Field(description="validation rows that choose a checkpoint")
+    test: Count | None = Field(description="test rows that are scored")
+    stacking: CountOrZero = Field(description="further validation rows, on which lens_in_score: stacked is fitted")
 
 
 def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:

@@ -1,9 +1,10 @@
 """Kedro hooks: what every run does besides its nodes, one file per concern."""
 
 from reclora_kedro.hooks.checkpoints import CheckpointHooks
-from reclora_kedro.hooks.configured_names import ConfiguredNamesHooks
 from reclora_kedro.hooks.errors import ErrorHooks
 from reclora_kedro.hooks.inputs import InputHooks
+from reclora_kedro.hooks.parameters import ParameterHooks
+from reclora_kedro.hooks.preflight import PreflightHooks
 from reclora_kedro.hooks.provenance import ProvenanceHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
@@ -14,9 +15,10 @@ from reclora_kedro.hooks.unfinished import UnfinishedRunHooks
 
 __all__ = [
     "CheckpointHooks",
-    "ConfiguredNamesHooks",
     "ErrorHooks",
     "InputHooks",
+    "ParameterHooks",
+    "PreflightHooks",
     "ProvenanceHooks",
     "RunLockHooks",
     "RunManifestHooks",

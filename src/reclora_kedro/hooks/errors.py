@@ -7,12 +7,13 @@ from typing import Any
 import fsspec
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 
 from reclora_kedro.atomic import is_full_disk
 from reclora_kedro.catalog import configuration, local_path
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.interactions.broken_files import fault_of_file
 from reclora_kedro.interactions.broken_lines import UNREADABLE, find_broken_line
 
 LONGEST_QUOTE = 200  # characters of a broken line that an error shows
@@ -34,21 +35,29 @@ def notes_on_files(error: Exception, pipeline: Pipeline, catalog: DataCatalog) -
     """Which files the inputs are that an error names, and which line of them cannot be read."""
     message = str(error)
     for name in sorted(pipeline.inputs()):
-        file = local_path(catalog.get(name))
-        if file is None or not file.is_file():
+        file, config = local_path(catalog.get(name)), configuration(catalog.get(name))
+        if file is None or not file.exists() or (str(file) not in message and name not in message):
             continue
         if str(file) not in message:
-            if name in message:
-                yield f"The catalog entry {name} is the file {file}."
-        elif broken := broken_line(error, file, configuration(catalog.get(name))):
+            yield f"The catalog entry {name} is the file {file}."
+        # Where nothing failed while it was loaded, a folder is one of files, as it should be.
+        if (isinstance(error, DatasetError) or file.is_file()) and (fault := fault_of_file(file, is_utf_8(config))):
+            yield fault
+        elif str(file) in message and (broken := broken_line(error, file, config)):
             yield f"{broken} Correct it, or the load_args of the catalog entry {name}."
+
+
+def is_utf_8(config: dict[str, Any]) -> bool:
+    """Whether a dataset's configuration says that its file is text in UTF-8, which is what they say by default."""
+    kind = config.get("file_format") or config.get("type", "").lower()
+    return ("csv" in kind or "json" in kind) and "encoding" not in (config.get("load_args") or {})
 
 
 def broken_line(error: BaseException | None, file: Path, config: dict[str, Any]) -> str | None:
     """The line of a delimited file that an error of polars is about: polars itself names none."""
     while error is not None and not isinstance(error, UNREADABLE):
         error = error.__cause__
-    if error is None or config.get("file_format", "csv") != "csv":
+    if error is None or not file.is_file() or config.get("file_format", "csv") != "csv":
         return None
     with fsspec.open(str(file), compression="infer") as stream:
         line = find_broken_line(stream.read(), **config.get("load_args") or {})

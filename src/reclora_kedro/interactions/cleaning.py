@@ -71,7 +71,7 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
         >>> [(row["check"], row["rows"]) for row in report if row["rule"] == "dropped" and row["rows"]]
         [('rating outside 1 to 5', 1)]
     """
-    raw = RawColumns(as_polars(raw_interactions), "raw_interactions")
+    raw = RawColumns(as_polars(raw_interactions, "raw_interactions"), "raw_interactions")
     seconds = _seconds(raw, config)
     raw_log = _typed_log(raw, seconds, config.interactions)
     sound, faults = _drop_faulty(raw_log, config)
@@ -147,7 +147,9 @@ def describe_items(
         >>> items.rows()
         [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama'), (3, 'Unknown title', None)]
     """
-    table, with_html = _read_html(raw_items, "item", [columns.title, *_columns_of(columns.fields)])
+    table, with_html = _read_html(
+        as_polars(raw_items, "raw_items"), "item", [columns.title, *_columns_of(columns.fields)]
+    )
     raw = RawColumns(table, "raw_items")
     title = raw.texts(columns.title, "ingestion.items.title")
     listed = pl.DataFrame(
@@ -200,7 +202,7 @@ def add_item_texts(
             "raw_item_texts holds no table, but `ingestion.item_texts` names its columns. "
             "Set `ingestion.item_texts` to null, or point the catalog entry raw_item_texts at the table."
         )
-    table, with_html = _read_html(raw_item_texts, "item text", _columns_of(columns.fields))
+    table, with_html = _read_html(as_polars(raw_item_texts, "raw_item_texts"), "item text", _columns_of(columns.fields))
     raw = RawColumns(table, "raw_item_texts")
     listed = pl.DataFrame(
         [
@@ -249,7 +251,7 @@ def describe_users(
             "raw_users holds no table, but `ingestion.users` names its columns. "
             "Set `ingestion.users` to null, or point the catalog entry raw_users at the user table."
         )
-    table, with_html = _read_html(raw_users, "user", _columns_of(columns.fields))
+    table, with_html = _read_html(as_polars(raw_users, "raw_users"), "user", _columns_of(columns.fields))
     raw = RawColumns(table, "raw_users")
     listed = pl.DataFrame(
         [
@@ -392,13 +394,13 @@ def _nothing_left(report: list[ReportRow], columns: InteractionColumns) -> str:
     named += [f"interactions.{name}" for name in ("clicked", "impressions") if getattr(columns, name)]
     parameters = " and ".join(f"`ingestion.{name}`" for name in [*named, "k_core"])
     return (
-        f"No interaction is left after cleaning ({dropped or 'the raw table is empty'}). Check the catalog entry "
+        f"No interaction is left after cleaning ({dropped}). Check the catalog entry "
         f"raw_interactions and the parameters {parameters}."
     )
 
 
-def _read_html(raw_table: Any, kind: str, columns: list[str | None]) -> tuple[pl.DataFrame, ReportRow]:
-    table, rows = read_html_columns(as_polars(raw_table), columns)
+def _read_html(raw_table: pl.DataFrame, kind: str, columns: list[str | None]) -> tuple[pl.DataFrame, ReportRow]:
+    table, rows = read_html_columns(raw_table, columns)
     return table, ReportRow(check=f"{kind} rows with HTML", rows=rows, rule="tags removed, entities made characters")
 
 

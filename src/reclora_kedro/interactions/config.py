@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, CountOrZero, Real
 
 
 class ImpressionList(Block):
@@ -153,13 +153,13 @@ class IngestionConfig(Block):
     item_texts: ItemTextColumns | None = Field(default=None, description="none: raw_items describes items alone")
     users: UserColumns | None = Field(description="none: the data has no user table")
     plausible_times: PlausibleTimes
-    rating_min: float = Field(allow_inf_nan=False, description="lowest rating of the scale")
-    rating_max: float = Field(allow_inf_nan=False, description="highest rating of the scale")
-    label_threshold: float = Field(allow_inf_nan=False, description="a rating at or above it is a like")
+    rating_min: Real = Field(description="lowest rating of the scale")
+    rating_max: Real = Field(description="highest rating of the scale")
+    label_threshold: Real = Field(description="a rating at or above it is a like")
     duplicates: Literal["highest_rating", "lowest_rating"] = Field(
         description="which of several rows with one user, item and timestamp is kept; of impressions, a click"
     )
-    k_core: int = Field(ge=0, description="least rows of a user and of an item; 0 or 1: off")
+    k_core: CountOrZero = Field(description="least rows of a user and of an item; 0 or 1: off")
 
     @model_validator(mode="after")
     def _threshold_splits_the_scale(self) -> Self:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import polars as pl
+from pyarrow import ArrowException
 
 UNIX_UNITS = {
     "unix_seconds": 1,
@@ -23,18 +24,50 @@ LARGEST_EXACT_FLOAT = 2**53
 """Whole numbers beyond it are no longer told apart as 64-bit floats."""
 
 
-def as_polars(table: Any) -> pl.DataFrame:
+def as_polars(table: Any, name: str) -> pl.DataFrame:
     """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame.
 
+    Args:
+        table: the frame.
+        name: its catalog name.
+
+    Raises:
+        ValueError: a column of a pandas frame holds values that no single type has, or the frame's index is most likely
+            the first field of rows that have more fields than the header.
+
     Examples:
-        >>> as_polars(pl.LazyFrame({"rating": [4, 5]})).height
+        >>> as_polars(pl.LazyFrame({"rating": [4, 5]}), "raw_interactions").height
         2
     """
     if isinstance(table, pl.DataFrame):
         return table
     if isinstance(table, pl.LazyFrame):
         return table.collect()
+    if table.index.name is None and table.index.nlevels == 1 and not table.index.is_unique:
+        raise ValueError(
+            f"{name} has an index whose values repeat, the first of them {table.index[0]!r}. Where rows hold more "
+            f"fields than the {len(table.columns)} of the header, pandas makes an index of the first ones, which "
+            "shifts all others: correct the file, or reset the index of a table that has one."
+        )
+    for column in table.columns:
+        _require_one_type(table[column], name)
     return pl.from_pandas(table)
+
+
+def _require_one_type(column: Any, table: str) -> None:
+    """Refuse a column of a pandas frame that polars cannot hold, with the first row that it cannot."""
+    if column.dtype != object:
+        return
+    try:
+        pl.from_pandas(column)
+    except (OverflowError, TypeError, pl.exceptions.PolarsError, ArrowException) as error:
+        large = (i for i, value in enumerate(column) if isinstance(value, int) and not -(2**63) <= value < 2**63)
+        row = next(large, None)
+        found = f"row {row + 1:,} holds {column.iloc[row]}, beyond a 64-bit integer" if row is not None else error
+        raise ValueError(
+            f"Column {column.name!r} of {table} cannot be read: {found}. Load it as text, with `dtype: "
+            f"{{{column.name}: str}}` in the load_args of the catalog entry {table}, or correct the file."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -62,18 +95,27 @@ Set `ingestion.interactions.item_id` to one of them.
     frame: pl.DataFrame
     table: str
 
+    def __post_init__(self) -> None:
+        if self.frame.is_empty():
+            raise ValueError(
+                f"{self.table} has no row, only the columns {', '.join(self.frame.columns)}. Fill it, or point the "
+                f"catalog entry {self.table} at another table."
+            )
+
     def ids(self, name: str, parameter: str) -> pl.Series:
         """Ids as ``Int64`` or ``String``; whole floats, pandas' way of having gaps, become integers."""
         column = self._column(name, parameter)
         if column.dtype in (pl.String, pl.Categorical, pl.Enum):
             return _stripped(column)
-        if _is_whole(column) and (column.abs() >= LARGEST_EXACT_FLOAT).any():
-            self._refuse(column, parameter, "whole numbers this large are exact only as integers or text")
-        if not (column.dtype.is_integer() or _is_whole(column)):
-            self._refuse(column, parameter, "ids are whole numbers or text")
+        whole, exact = "ids are whole numbers or text", "whole numbers this large are exact only as integers or text"
+        if column.dtype.is_float():
+            self._refuse_where(column % 1 != 0, column, parameter, whole)
+            self._refuse_where(column.abs() >= LARGEST_EXACT_FLOAT, column, parameter, exact)
+        elif not column.dtype.is_integer():
+            self._refuse(column, parameter, whole)
         ids = column.cast(pl.Int64, strict=False)
-        if ids.null_count() > column.null_count():
-            self._refuse(column, parameter, "ids are signed 64-bit integers, or text where they are larger")
+        lost = ids.is_null() & column.is_not_null()
+        self._refuse_where(lost, column, parameter, "ids are signed 64-bit integers, or text where they are larger")
         return ids
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
@@ -155,15 +197,28 @@ Set `ingestion.interactions.item_id` to one of them.
         if name not in self.frame.columns:
             raise ValueError(
                 f"{self.table} has no column {name!r}, only: {', '.join(self.frame.columns)}. "
-                f"Set `{parameter}` to one of them."
+                f"Set `{parameter}` to one of them{self._repeated()}."
             )
+        if any(again in self.frame.columns for again in (f"{name}.1", f"{name}_duplicated_0")):
+            raise ValueError(f"{self.table} has the column {name!r} twice. Name each column once in the file.")
         column = self.frame[name]
         return column.fill_nan(None) if column.dtype.is_float() else column
 
-    def _refuse(self, column: pl.Series, parameter: str, expected: str) -> NoReturn:
-        unfit = column.is_not_null()
-        if column.dtype == pl.String:  # a single word makes text of a column of numbers
-            unfit &= column.cast(pl.Float64, strict=False).is_null()
+    def _repeated(self) -> str:
+        """Columns that the file names twice, by what readers append to the second of them."""
+        columns = self.frame.columns
+        twice = [name for name in columns if {f"{name}.1", f"{name}_duplicated_0"} & set(columns)]
+        return f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
+
+    def _refuse_where(self, unfit: pl.Series, column: pl.Series, parameter: str, expected: str) -> None:
+        if unfit.any():
+            self._refuse(column, parameter, expected, unfit)
+
+    def _refuse(self, column: pl.Series, parameter: str, expected: str, unfit: pl.Series | None = None) -> NoReturn:
+        if unfit is None:
+            unfit = column.is_not_null()
+            if column.dtype == pl.String:  # a single word makes text of a column of numbers
+                unfit &= column.cast(pl.Float64, strict=False).is_null()
         rows = unfit.arg_true()
         example = f" (row {rows[0] + 1:,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
         raise ValueError(

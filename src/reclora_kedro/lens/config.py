@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Seed, Share
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
@@ -19,38 +19,31 @@ class LensConfig(Block):
     training_rows: Literal["all", "few_shot"] = Field(
         description="rows of the training split that it learns from; few_shot: those of the LLM alone"
     )
-    recent_length: int = Field(ge=1, description="most events of the recent history")
+    recent_length: Count = Field(description="most events of the recent history")
     long_history: WindowConfig = Field(description="the history that sim and twin read")
     rating_statistics: bool = Field(description="whether it reads the rating statistics at a row's moment")
-    statistics_delay: float | Literal["frozen"] = Field(
+    statistics_delay: NonNegative | Literal["frozen"] = Field(
         description="seconds until those know an event; frozen: they know those up to the last training row alone"
     )
     item_text: bool = Field(
         description="whether it reads item embeddings, and how alike target and history are by them"
     )
-    item_text_dropout: float = Field(ge=0, lt=1, description="share of each item's text hidden while training")
-    embedding_dim: int = Field(ge=1, description="width of each embedding")
-    attention_dim: int = Field(ge=1, description="hidden width of the attention unit")
-    hidden_dim: int = Field(ge=1, description="width of each hidden layer, and of the target state")
-    hidden_layers: int = Field(ge=1, description="hidden layers of the MLP")
-    dropout: float = Field(ge=0, lt=1, description="dropout after each hidden layer")
-    user_id_dropout: float = Field(ge=0, lt=1, description="share of user ids shown as unknown while training")
-    item_id_dropout: float = Field(ge=0, lt=1, description="share of item ids shown as unknown while training")
-    field_min_count: int = Field(ge=1, description="training users (items) that must share a field value")
-    learning_rate: float = Field(gt=0, description="AdamW learning rate")
-    weight_decay: float = Field(ge=0, description="AdamW weight decay")
-    batch_size: int = Field(ge=1, description="rows per step")
-    max_epochs: int = Field(ge=1, description="most passes over the training rows")
-    patience: int = Field(ge=1, description="epochs without a better validation AUC before training stops")
-    seed: int = Field(ge=0, description="seed of initialisation, shuffling and dropout")
+    item_text_dropout: Share = Field(description="share of each item's text hidden while training")
+    embedding_dim: Count = Field(description="width of each embedding")
+    attention_dim: Count = Field(description="hidden width of the attention unit")
+    hidden_dim: Count = Field(description="width of each hidden layer, and of the target state")
+    hidden_layers: Count = Field(description="hidden layers of the MLP")
+    dropout: Share = Field(description="dropout after each hidden layer")
+    user_id_dropout: Share = Field(description="share of user ids shown as unknown while training")
+    item_id_dropout: Share = Field(description="share of item ids shown as unknown while training")
+    field_min_count: Count = Field(description="training users (items) that must share a field value")
+    learning_rate: LearningRate = Field(description="AdamW learning rate")
+    weight_decay: NonNegative = Field(description="AdamW weight decay")
+    batch_size: Count = Field(description="rows per step")
+    max_epochs: Count = Field(description="most passes over the training rows")
+    patience: Count = Field(description="epochs without a better validation AUC before training stops")
+    seed: Seed = Field(description="seed of initialisation, shuffling and dropout")
     device: str = Field(description="auto (cuda where there is one, else cpu) or a torch device")
-
-    @field_validator("statistics_delay")
-    @classmethod
-    def _not_the_future(cls, delay: float | str) -> float | str:
-        if isinstance(delay, float) and not 0 <= delay < float("inf"):
-            raise ValueError(f"lens.statistics_delay is {delay:g}: give seconds from 0, or frozen")
-        return delay
 
     @field_validator("model")
     @classmethod

@@ -21,7 +21,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.lens.training import refit_lens
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 Records = list[dict[str, Any]]
 
@@ -35,7 +35,7 @@ class FewShotConfig(Block):
     lens_states: Literal["in_sample", "cross_fitted"] = Field(
         description="in_sample: of the lens itself; cross_fitted: of lenses trained without the row"
     )
-    folds: int = Field(ge=2, description="parts of the few-shot rows, each left out of one lens (cross_fitted)")
+    folds: Count = Field(ge=2, description="parts of the few-shot rows, each left out of one lens (cross_fitted)")
 
 
 def few_shot_states(

@@ -10,7 +10,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Seed
 
 Records = list[dict[str, Any]]
 SCORED_SPLITS = ("validation", "test")
@@ -19,7 +19,7 @@ SCORED_SPLITS = ("validation", "test")
 class LensZooConfig(Block):
     """Which lenses are compared, and how often each is trained."""
 
-    seeds: tuple[int, ...] = Field(min_length=1, description="each lens is trained once per seed")
+    seeds: tuple[Seed, ...] = Field(min_length=1, description="each lens is trained once per seed")
     lenses: dict[str, dict[str, Any] | None] = Field(
         description="by name, what differs from the `lens` parameters; null: dropped"
     )
@@ -41,7 +41,7 @@ def zoo_lens(lens: LensConfig, changes: dict[str, Any]) -> LensConfig:
     return config
 
 
-def train_over_seeds(log: InteractionLog, config: LensConfig, seeds: tuple[int, ...]) -> Records:
+def train_over_seeds(log: InteractionLog, config: LensConfig, seeds: tuple[Seed, ...]) -> Records:
     """Train a lens once per seed and measure each on whole splits.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import polars as pl
@@ -19,17 +19,17 @@ from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of
 from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, Seed
 
 
 class ScoringConfig(Block):
     """How prompts are scored."""
 
-    tokens_per_batch: int = Field(gt=0, description="most tokens in one forward pass, padding included")
-    permuted_rows: int | None = Field(
-        ge=2, description="test rows among which inputs are permuted to see what a model reads; None: all of them"
+    tokens_per_batch: Count = Field(description="most tokens in one forward pass, padding included")
+    permuted_rows: Annotated[Count, Field(ge=2)] | None = Field(
+        description="test rows among which inputs are permuted to see what a model reads; None: all of them"
     )
-    seed: int = Field(ge=0, description="seed of the permutation")
+    seed: Seed = Field(description="seed of the permutation")
 
 
 @dataclass(frozen=True)

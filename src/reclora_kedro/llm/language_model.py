@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
@@ -110,10 +110,7 @@ def load_language_model(
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
-    target = choose_device(device)
-    weights_type = choose_dtype(dtype, target)
-    quantized = quantization_config(quantization, weights_type, target)
-    folder = cached_gguf(Path(source), weights_type) if source.endswith(".gguf") else source
+    target, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
     # Quantised weights are made where they will stay.
     placement = {"quantization_config": quantized, "device_map": {"": target}} if quantized else {}
@@ -123,11 +120,7 @@ def load_language_model(
             AutoModelForCausalLM, folder, dtype=weights_type, use_safetensors=True, **version, **placement
         )
     except OSError as error:
-        raise FileNotFoundError(
-            f"The base LLM {source!r} could not be loaded: {error}\n"
-            "Expected a hub id, a local folder with config.json, tokenizer files and *.safetensors weights, or a "
-            ".gguf file. Change `source` of the catalog entry `base_llm`."
-        ) from error
+        raise _not_found(source, error) from error
     model = model.requires_grad_(False).eval()
     if target.type == "cpu":
         keep_freed_memory()
@@ -143,6 +136,62 @@ def load_language_model(
     llm = LanguageModel(model if quantized else model.to(target), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
+
+
+def outline_language_model(
+    source: str,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    quantization: Quantization | None = None,
+) -> LanguageModel:
+    """A base LLM without its weights: its tokenizer, and its layers on the meta device, in a fraction of a second.
+
+    The arguments are those of :func:`load_language_model`.
+
+    Raises:
+        FileNotFoundError: there is no such file, folder or hub id, or a folder has no safetensors weights.
+        ImportError: ``quantization`` is set and bitsandbytes is not installed.
+        ValueError: the device, ``dtype`` or ``quantization`` is none that there is, or transformers does not know the
+            architecture.
+    """
+    _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
+    version: dict[str, Any] = {"revision": revision} if revision else {}
+    if Path(folder).is_dir() and not any(Path(folder).glob("*.safetensors")):
+        raise _not_found(source, f"{folder} has no *.safetensors weights")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **version)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **version)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
+    except OSError as error:
+        raise _not_found(source, error) from error
+    except ValueError as error:
+        raise ValueError(
+            f"The base LLM {source!r} is none that transformers knows without running code that comes with it, which "
+            f"this project never does: {str(error).splitlines()[0]} Choose another `source` of the catalog entry "
+            "`base_llm`."
+        ) from error
+    return LanguageModel(model, tokenizer, source, {})
+
+
+def _resolve(
+    source: str, dtype: str, device: str, quantization: str | None
+) -> tuple[torch.device, torch.dtype, BitsAndBytesConfig | None, str]:
+    """Device, type of the weights, how they are quantised, and a hub id or a folder."""
+    target = choose_device(device)
+    weights_type = choose_dtype(dtype, target)
+    quantized = quantization_config(quantization, weights_type, target)
+    folder = cached_gguf(Path(source), weights_type) if source.endswith(".gguf") else source
+    return target, weights_type, quantized, folder
+
+
+def _not_found(source: str, reason: object) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"The base LLM {source!r} could not be loaded: {reason}\n"
+        "Expected a hub id, a local folder with config.json, tokenizer files and *.safetensors weights, or a "
+        ".gguf file. Change `source` of the catalog entry `base_llm`."
+    )
 
 
 @torch.inference_mode()

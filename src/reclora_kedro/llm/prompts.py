@@ -1,5 +1,6 @@
 """Prompts: a record of user, history and target item becomes text, and the text becomes tokens."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 Record = dict[str, Any]
 
@@ -23,8 +24,8 @@ class PromptConfig(Block):
         description="what the system says before a chat, empty for nothing; null leaves it to the chat template"
     )
     chat_template_arguments: dict[str, Any] = Field(description="what the chat template is told besides, by name")
-    max_tokens: int = Field(gt=0, description="budget of a prompt, in tokens")
-    max_characters: int = Field(gt=0, description="an item text longer than this many characters is cut")
+    max_tokens: Count = Field(description="budget of a prompt, in tokens")
+    max_characters: Count = Field(description="an item text longer than this many characters is cut")
     hidden_fields: tuple[str, ...] = Field(description="fields that prompts never show, such as pure ids")
     positive_answer: str = Field(min_length=1, description="answer of a user who likes the item")
     negative_answer: str = Field(min_length=1, description="answer of a user who does not")
@@ -46,8 +47,8 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     An answer takes a leading space unless the prompt ends in white space, as chat templates do.
 
     Raises:
-        ValueError: the tokenizer has no chat template or its template takes no message of the system, or an answer is
-            not a single token of its own.
+        ValueError: the tokenizer has no chat template, or its template takes no message of the system or not these
+            arguments, or an answer is not a single token of its own.
     """
     if config.chat_template:
         prefix, suffix = chat_wrapping(tokenizer, config.system_message, config.chat_template_arguments)
@@ -72,6 +73,12 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
             "prompt.chat_template is true, but the base LLM's tokenizer has no chat template: "
             "set it to false, or choose a base LLM tuned for chat."
         )
+    unread = [name for name in arguments if not re.search(rf"\b{re.escape(name)}\b", tokenizer.get_chat_template())]
+    if unread:
+        raise ValueError(
+            f"prompt.chat_template_arguments names {', '.join(unread)}, which the base LLM's chat template does not "
+            "read: correct the name, or leave it out."
+        )
     marker = "the-message-of-the-user"
     messages = [] if system_message is None else [{"role": "system", "content": system_message}]
     try:
@@ -82,7 +89,14 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
         raise ValueError(
             f"The base LLM's chat template refuses prompt.system_message {system_message!r}: {error}. Set it to null."
         ) from error
-    before, _, after = text.partition(marker)
+    except TypeError as error:  # an argument that is given above, too
+        raise ValueError(f"prompt.chat_template_arguments are {arguments}, which do not fit: {error}.") from error
+    before, found, after = text.partition(marker)
+    if not found:
+        raise ValueError(
+            "The base LLM's chat template leaves out the message of the user: set prompt.chat_template to false, or "
+            "choose another base LLM."
+        )
     return before, after
 
 
@@ -119,11 +133,7 @@ def build_prompts(
         ValueError: the budget exceeds the base LLM's context, the template is broken, or a question alone exceeds
             the budget.
     """
-    if config.max_tokens > context_tokens:
-        raise ValueError(
-            f"prompt.max_tokens is {config.max_tokens}, but the base LLM's context is {context_tokens} tokens: "
-            "lower it, or choose a base LLM with a longer context."
-        )
+    require_context(config, context_tokens)
     around = prompt_format(tokenizer, config)
     budget = config.max_tokens - len(around.prefix) - len(around.suffix)
     render = template_renderer(template, config)
@@ -146,6 +156,23 @@ def build_prompts(
             "dropped_history": pl.Int32,
         },
     )
+
+
+def require_context(config: PromptConfig, context_tokens: int) -> None:
+    """Refuse a budget that the base LLM's context does not hold.
+
+    Args:
+        config: the budget.
+        context_tokens: the base LLM's context, in tokens.
+
+    Raises:
+        ValueError: the budget is larger.
+    """
+    if config.max_tokens > context_tokens:
+        raise ValueError(
+            f"prompt.max_tokens is {config.max_tokens}, but the base LLM's context is {context_tokens} tokens: "
+            "lower it, or choose a base LLM with a longer context."
+        )
 
 
 def fit_budget(
@@ -212,7 +239,7 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
     try:
         compiled = environment.from_string(template)
     except TemplateError as error:
-        raise ValueError(f"The prompt template is not valid Jinja: {error}.") from error
+        raise ValueError(f"The prompt template is not valid Jinja: {str(error).rstrip('.')}.") from error
 
     def render(record: Record, left_out: int) -> str:
         try:
@@ -221,14 +248,62 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
                 history=[shown(item, config) for item in record["history"][left_out:]],
                 target=shown(record["target"], config),
             )
-        except TemplateError as error:
+        except (TemplateError, TypeError, ArithmeticError, LookupError) as error:  # such as a sum of text and number
             raise ValueError(
                 f"The prompt template failed on row {record['row']}: {error}. It may read user, history (each with "
-                "title, liked, rating and the item's text fields) and target (title and text fields)."
+                "title, liked, rating and the item's text fields) and target (title and text fields); this row has "
+                f"user ({', '.join(shown(record['user'], config))}) and target "
+                f"({', '.join(shown(record['target'], config))})."
             ) from error
         return text.strip()
 
     return render
+
+
+def require_template(
+    template: str, config: PromptConfig, item_fields: Sequence[str], user_fields: Sequence[str]
+) -> None:
+    """Refuse a template that makes no prompt of a made-up record in which every field has a value.
+
+    Args:
+        template: Jinja text.
+        config: which fields are hidden.
+        item_fields: text fields of items.
+        user_fields: profile fields.
+
+    Raises:
+        ValueError: the template is not valid Jinja, reads what records don't have, or makes an empty text, with a
+            history or without one.
+
+    Examples:
+        >>> config = PromptConfig(
+        ...     template="mine",
+        ...     chat_template=False,
+        ...     system_message=None,
+        ...     chat_template_arguments={},
+        ...     max_tokens=256,
+        ...     max_characters=120,
+        ...     hidden_fields=[],
+        ...     positive_answer="Yes",
+        ...     negative_answer="No",
+        ... )
+        >>> require_template("{{ target.title }} ({{ target.genres }}):", config, ["genres"], [])
+        >>> require_template("{{ target.genre }}:", config, ["genres"], [])
+        Traceback (most recent call last):
+        ...
+        ValueError: The prompt template failed on row (made up): 'dict object' has no attribute 'genre'. ...
+    """
+    item = {"title": "Title (2000)"} | {name: f"some {name}" for name in item_fields}
+    past = item | {"rating": 5, "liked": True}
+    user = {name: f"some {name}" for name in user_fields}
+    record = {"row": "(made up)", "user": user, "history": [past, past | {"liked": False}], "target": item}
+    render = template_renderer(template, config)
+    for left_out in (0, 2):
+        if not render(record, left_out):
+            raise ValueError(
+                f"The prompt template makes an empty text of a made-up record with {2 - left_out} events in its "
+                "history: correct the file that prompt.template names, so that it writes {{ target.title }}."
+            )
 
 
 def shown(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def candidate_table(table: Any) -> pl.DataFrame:
             "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "
             "point it at a table with the columns user_id and item_id."
         )
-    frame = as_polars(table)
+    frame = as_polars(table, "recommendation_candidates")
     missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
     if missing:
         raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, field_validator
 
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, Seed
 
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
@@ -39,7 +39,7 @@ class StudyConfig(Block):
     """Which grids are run, over which seeds, and how."""
 
     grid: str | list[str] = Field(min_length=1, description="name of the grid to run, or several")
-    seeds: list[int] = Field(min_length=1, description="every cell is run once per seed, the project's one seed")
+    seeds: list[Seed] = Field(min_length=1, description="every cell is run once per seed, the project's one seed")
     models: list[str] | None = Field(description="models that are reported; null: all")
-    workers: int = Field(ge=1, description="processes that run cells, each one cell at a time")
+    workers: Count = Field(description="processes that run cells, each one cell at a time")
     grids: dict[str, GridConfig | None] = Field(description="grids by name; null drops one")

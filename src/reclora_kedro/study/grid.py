@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import product
 from typing import Any
 
+from reclora_kedro.parameters import NAMED, nearest_path, parameter_paths
 from reclora_kedro.study.config import GridConfig, Settings, StudyConfig
 
-# Blocks of parameters whose entries have names of the user's choice: a grid may add one.
-NAMED = ("history.short", "finetuning.variants")
 # A cell runs the default flow; the parameters of a study itself are none of it.
 OTHERS = ("study",)
 
@@ -133,25 +131,10 @@ def check_path(path: str, known: list[str], grid: str) -> None:
         ValueError: it is none; the message names the nearest one.
     """
     parent = path.rpartition(".")[0]
-    if path in known or parent in NAMED:
-        return
-    [nearest] = get_close_matches(path, known, n=1, cutoff=0)
-    raise ValueError(f"study.grids.{grid} sets {path}, which is no parameter. The nearest one is {nearest}.")
-
-
-def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator[str]:
-    """Dotted paths of all blocks and values; what a file's own anchors share is left out.
-
-    Examples:
-        >>> list(parameter_paths({"lens": {"model": "sim"}, "_adapter": {"r": 8}}))
-        ['lens', 'lens.model']
-    """
-    for name, value in parameters.items():
-        if str(name).startswith("_"):
-            continue
-        yield f"{parent}{name}"
-        if isinstance(value, Mapping):
-            yield from parameter_paths(value, f"{parent}{name}.")
+    if path not in known and not (parent in NAMED and parent in known):
+        raise ValueError(
+            f"study.grids.{grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, known)}."
+        )
 
 
 def _overlap(path: str, other: str) -> bool:

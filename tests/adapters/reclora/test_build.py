@@ -180,7 +180,7 @@ def adapted_modules(model):
 def test_a_regular_expression_chooses_target_modules(tiny_llm):
     adapted = fresh_adapter(tiny_llm, target_modules=r".*\.1\..*(q|o)_proj")
     assert adapted_modules(adapted) == {"1.self_attn.q_proj", "1.self_attn.o_proj"}
-    with pytest.raises(ValueError, match=r"(?i)target modules .*query.* not found"):
+    with pytest.raises(ValueError, match=r"target_modules names .*query, which the base LLM does not have"):
         fresh_adapter(adapted.unload(), target_modules=r".*query")
 
 
@@ -190,3 +190,19 @@ def test_the_last_layers_alone_are_adapted(tiny_llm, last_layers, expected):
     assert adapted_modules(adapted) == {
         f"{layer}.self_attn.{name}" for layer in expected for name in ("q_proj", "v_proj")
     }
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        (["lm_head"], "has as lm_head, which is no linear layer in a block"),
+        (["embed_tokens"], "has as model.embed_tokens, which is no linear layer"),
+        (["q_proj", "self_attn"], "has as model.layers.0.self_attn, which is no linear layer"),
+        (".*self_attn", "has as model.layers.0.self_attn, which is no linear layer"),
+    ],
+)
+def test_an_adapter_is_put_on_linear_layers_in_blocks_alone(tiny_llm, target, found):
+    with pytest.raises(
+        ValueError, match=f"{found}.*its linear layers are down_proj, gate_proj, k_proj, o_proj, q_proj"
+    ):
+        fresh_adapter(tiny_llm, target_modules=target)

@@ -1,6 +1,7 @@
 """Put a configured adapter on a base LLM, and load a saved one."""
 
 import hashlib
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ ATTENTION_PROJECTIONS = (
 )
 """What `target_modules: auto` adapts: the first of these that the base LLM has."""
 
+LINEAR = torch.nn.Linear | Conv1D
+
 SUMS_PER_TENSOR = 1024
 """Sums that stand for a tensor in a digest, each over every 1024th group of four weights."""
 
@@ -41,18 +44,12 @@ def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_inp
         seed: of the initial weights.
 
     Raises:
-        ValueError: a name in ``target_modules`` is no layer of the base LLM, or none is found for ``auto``.
+        ValueError: a name in ``target_modules`` is no linear layer in a block of the base LLM, or none is found for
+            ``auto``.
     """
     if config.target_modules == "auto":
         config = replace(config, target_modules=attention_projections(model))
-    names = [] if isinstance(config.target_modules, str) else config.target_modules  # PEFT checks an expression
-    paths = [f".{path}" for path, _ in model.named_modules()]
-    missing = [name for name in names if not any(path.endswith(f".{name}") for path in paths)]
-    if missing:
-        raise ValueError(
-            f"adapter.target_modules names {', '.join(missing)}, which the base LLM does not have; "
-            f"its linear layers are {', '.join(sorted(linear_layers(model)))}."
-        )
+    require_target_modules(model, config)
     settings = RecLoraConfig(
         task_type="CAUSAL_LM",
         gate_dim=gate_inputs.shape[1],
@@ -66,11 +63,41 @@ def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_inp
     return adapted
 
 
+def require_target_modules(model: Any, config: AdapterConfig) -> None:
+    """Refuse target modules that an adapter cannot be put on; weights are not looked at, the meta device will do.
+
+    Raises:
+        ValueError: a name in ``target_modules`` is no linear layer in a block of the base LLM, an expression matches
+            none, or something else, or none is found for ``auto``.
+    """
+    targets = config.target_modules
+    if targets == "auto":
+        attention_projections(model)
+        return
+    for target in [targets] if isinstance(targets, str) else targets:
+        matched = [
+            (path, part)
+            for path, part in model.named_modules()
+            if (re.fullmatch(target, path) if isinstance(targets, str) else f".{path}".endswith(f".{target}"))
+        ]
+        wrong = [path for path, part in matched if not _in_block(path) or not isinstance(part, LINEAR)]
+        if wrong or not matched:
+            found = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
+            raise ValueError(
+                f"adapter.target_modules names {target}, which the base LLM {found}; "
+                f"its linear layers are {', '.join(sorted(linear_layers(model)))}: name some of these."
+            )
+
+
 def linear_layers(model: Any) -> set[str]:
-    """Names of a model's linear layers, without their paths."""
-    return {
-        path.rsplit(".", 1)[-1] for path, part in model.named_modules() if isinstance(part, torch.nn.Linear | Conv1D)
-    }
+    """Names of the linear layers in a model's blocks, without their paths."""
+    layers = (path for path, part in model.named_modules() if isinstance(part, LINEAR) and _in_block(path))
+    return {path.rsplit(".", 1)[-1] for path in layers}
+
+
+def _in_block(path: str) -> bool:
+    """Whether a layer stands in one of the model's blocks, which are numbered; its head does not."""
+    return any(part.isdigit() for part in path.split("."))
 
 
 def attention_projections(model: Any) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from peft import PeftConfig
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from reclora_kedro.parameters import Count, Positive, Share
+
 LensInScore = Literal["none", "prior", "average", "stacked"]
 
 
@@ -21,31 +23,25 @@ class AdapterConfig:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    num_meta_loras: Annotated[int, Field(gt=0)] = field(
+    num_meta_loras: Count = field(
         default=8, metadata={"help": "number N of meta-LoRAs; 1 is one LoRA shared by all users"}
     )
-    r: Annotated[int, Field(gt=0)] = field(default=8, metadata={"help": "rank of each meta-LoRA"})
-    lora_alpha: Annotated[float, Field(gt=0)] = field(
-        default=16, metadata={"help": "the update is scaled by lora_alpha / r"}
-    )
+    r: Count = field(default=8, metadata={"help": "rank of each meta-LoRA"})
+    lora_alpha: Positive = field(default=16, metadata={"help": "the update is scaled by lora_alpha / r"})
     target_modules: Annotated[list[str] | set[str] | str, Field(min_length=1)] = field(
         default_factory=lambda: ["q_proj", "v_proj"],
         metadata={
             "help": "linear layers to adapt, by name; a regular expression of their paths; or auto: the attention's own"
         },
     )
-    last_layers: Annotated[int, Field(gt=0)] | None = field(
+    last_layers: Count | None = field(
         default=None, metadata={"help": "how many of the LLM's last layers are adapted, at most all; null: all"}
     )
     composition: Literal["product_of_sums", "sum_of_products"] = field(
         default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
     )
-    gate_hidden_dim: Annotated[int, Field(gt=0)] = field(
-        default=60, metadata={"help": "width of each gate's hidden layer"}
-    )
-    gate_dropout: Annotated[float, Field(ge=0, lt=1)] = field(
-        default=0.1, metadata={"help": "dropout rate inside the gates, while training"}
-    )
+    gate_hidden_dim: Count = field(default=60, metadata={"help": "width of each gate's hidden layer"})
+    gate_dropout: Share = field(default=0.1, metadata={"help": "dropout rate inside the gates, while training"})
     gate_norm: Literal["standard", "layer"] = field(
         default="standard",
         metadata={
@@ -57,14 +53,14 @@ class AdapterConfig:
         default="per_projection",
         metadata={"help": "per_projection: a gate for each adapted layer; shared: one for all of them"},
     )
-    temperature: Annotated[float, Field(gt=0)] = field(
+    temperature: Positive = field(
         default=1.0, metadata={"help": "softmax temperature of the gates; large values approach a plain average"}
     )
-    top_k: Annotated[int, Field(gt=0)] | None = field(
+    top_k: Count | None = field(
         default=None,
         metadata={"help": "meta-LoRAs that a sample uses, at most N, those of the greatest weights; null: all of them"},
     )
-    answer_temperature: Annotated[float, Field(gt=0)] = field(
+    answer_temperature: Positive = field(
         default=1.0,
         metadata={"help": "the LLM's logit of the answer is divided by it; above 1, less of its bias is left"},
     )

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class ExportConfig(Block):
 
     variant: str = Field(min_length=1, description="the adapter, by its name under finetuning.variants")
     users: tuple[int | str, ...] | None = Field(description="ids of the users; null: the most active ones")
-    most_active: int | None = Field(gt=0, description="how many of the most active users, where users is null")
+    most_active: Count | None = Field(description="how many of the most active users, where users is null")
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:

@@ -1,0 +1,53 @@
+"""Why a raw file as a whole cannot be read, where readers say little of it, or nothing."""
+
+import gzip
+import zlib
+from pathlib import Path
+
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def fault_of_file(file: Path, is_utf_8: bool) -> str | None:
+    """What is wrong with a file as a whole, and what to do; None where nothing is found.
+
+    Args:
+        file: a file or a folder.
+        is_utf_8: whether it must be text in UTF-8, gzipped or not.
+
+    Examples:
+        >>> fault_of_file(Path(__file__), is_utf_8=True) is None
+        True
+        >>> fault_of_file(Path(__file__).parent, is_utf_8=True).partition(" ")[2]
+        'is a folder, but a file is expected: name one of the files in it.'
+    """
+    if file.is_dir():
+        return f"{file} is a folder, but a file is expected: name one of the files in it."
+    content = file.read_bytes()
+    if not content:
+        return f"{file} is empty: copy or download it again."
+    if content.startswith(b"PAR1") and not content.endswith(b"PAR1"):
+        return f"{file} is no whole parquet file: copy or download it again."
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, OSError, zlib.error):
+            return f"{file} is no whole gzip file: copy or download it again."
+    if is_utf_8 and content.startswith(UTF_16_MARKS):
+        return (
+            f"{file} is written in UTF-16, but UTF-8 is expected: convert it, or set `encoding: utf-16` in the "
+            "load_args of its catalog entry, of a dataset of pandas."
+        )
+    return _no_utf_8(file, content) if is_utf_8 else None
+
+
+def _no_utf_8(file: Path, content: bytes) -> str | None:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        line = content.splitlines()[number - 1].decode("latin-1")
+        return (
+            f"{file} is not written in UTF-8, as line {number:,} shows, which is {line[:80]!r} in latin-1: convert it, "
+            "or set the encoding, such as `encoding: latin-1`, in the load_args of its catalog entry."
+        )
+    return None
