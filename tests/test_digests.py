@@ -46,8 +46,8 @@ def test_a_large_file_is_read_again_only_once_it_has_changed(tmp_path, monkeypat
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "LARGE", 3)
     file, reads = tmp_path / "weights", []
-    hashed = digests._hash
-    monkeypatch.setattr(digests, "_hash", lambda path: reads.append(path) or hashed(path))
+    hashed = digests.sha256_of
+    monkeypatch.setattr(digests, "sha256_of", lambda path: reads.append(path) or hashed(path))
     for content, seconds in (("first", 1), ("first", 1), ("other", 1), ("other", 2)):
         file.write_text(content)
         os.utime(file, (seconds, seconds))

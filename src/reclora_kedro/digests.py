@@ -47,27 +47,40 @@ def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
     return digest(parts)
 
 
-def cache_folder() -> Path:
-    """Where the project keeps what it can make again, for this user alone; it need not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
+def private_cache() -> Path:
+    """The project's folder in the user's cache, which nobody else may read or write.
+
+    Raises:
+        PermissionError: it belongs to another user.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if cache.stat().st_uid != os.geteuid():
+        raise PermissionError(
+            f"The cache {cache} belongs to another user, who could change the weights in it: set XDG_CACHE_HOME to a "
+            "folder of your own."
+        )
+    cache.chmod(0o700)
+    return cache
+
+
+def sha256_of(file: Path) -> str:
+    """SHA-256 of a file's content."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @cache
 def _digest_of_file(file: Path, size: int, modified: int) -> str:
     if size < LARGE:
-        return _hash(file)
-    remembered = cache_folder() / "digests.json"
+        return sha256_of(file)
+    remembered = private_cache() / "digests.json"
     try:
         known = json.loads(remembered.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     state = [size, modified]
     if known.get(str(file), [])[:2] != state:
-        known[str(file)] = [*state, _hash(file)]
+        known[str(file)] = [*state, sha256_of(file)]
         atomic_file(remembered, json.dumps(known, indent=1).encode())
     return known[str(file)][2]
-
-
-def _hash(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,10 +1,8 @@
 """GGUF files, dequantised once and kept in a cache of the user's own."""
 
 import fcntl
-import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from reclora_kedro.atomic import UNFINISHED, atomic_folder
+from reclora_kedro.digests import private_cache, sha256_of
 from reclora_kedro.llm.pretrained import load_pretrained
 
 logger = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ def cached_gguf(file: Path, dtype: torch.dtype) -> str:
             "that carries the file."
         )
     cache = private_cache()
-    folder = cache / f"{file.stem}-{digest_of(file)[:16]}-{str(dtype).removeprefix('torch.')}"
+    folder = cache / f"{file.stem}-{sha256_of(file)[:16]}-{str(dtype).removeprefix('torch.')}"
     with locked(cache) as alone:
         for leftover in cache.glob(f"{UNFINISHED}*") if alone else ():
             logger.warning("Removing %s: an earlier process ended while it dequantised a GGUF file.", leftover)
@@ -50,23 +49,6 @@ def cached_gguf(file: Path, dtype: torch.dtype) -> str:
                 dequantise_gguf(file, dtype, draft)
                 (draft / DIGESTS).write_text(json.dumps(digests_of(draft)), encoding="utf-8")
     return str(folder)
-
-
-def private_cache() -> Path:
-    """The project's folder in the user's cache, which nobody else may read or write.
-
-    Raises:
-        PermissionError: it belongs to another user.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if cache.stat().st_uid != os.geteuid():
-        raise PermissionError(
-            f"The cache {cache} belongs to another user, who could change the weights in it: set XDG_CACHE_HOME to a "
-            "folder of your own."
-        )
-    cache.chmod(0o700)
-    return cache
 
 
 @contextmanager
@@ -94,13 +76,7 @@ def is_whole(folder: Path) -> bool:
 def digests_of(folder: Path) -> dict[str, str]:
     """SHA-256 of each file of an entry, but of the list of digests, by its path."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
-    return {str(file.relative_to(folder)): digest_of(file) for file in files}
-
-
-def digest_of(file: Path) -> str:
-    """SHA-256 of a file's content."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return {str(file.relative_to(folder)): sha256_of(file) for file in files}
 
 
 def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
