@@ -67,7 +67,9 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
     """Values that steps must refuse, for each parameter of conf/base and for each of its blocks."""
     for name, value in parameters.items():
         path = f"{parent}{name}"
-        if path.startswith("_") or path in FREE:
+        if (
+            path.startswith("_") or path in FREE or not (parent or isinstance(value, Mapping))
+        ):  # Kedro types blocks alone
             continue
         if isinstance(value, Mapping):
             if path not in NAMED and path != "finetuning":
