@@ -43,7 +43,7 @@ CATALOG = {"raw_interactions": pandas_csv(LOG), "raw_items": polars_csv(ITEMS), 
 def sound_log() -> list[list[Any]]:
     """Rows of a small log: 6 users, 8 items, likes and dislikes."""
     return [
-        [user, item, 1 + (user * item) % 5, 1_000_000 + 100 * item + user] for user in range(6) for item in range(8)
+        [user, item, 1 + (user * item) % 5, 1_000_000_000 + 100 * item + user] for user in range(6) for item in range(8)
     ]
 
 
@@ -222,7 +222,7 @@ BAD_INPUTS = [
     ),
     BadInput(
         "an extra field in a row",
-        content(LOG, lambda text: text.replace(b",1000101\n", b",1000101,9\n")),
+        content(LOG, lambda text: text.replace(b",1000000101\n", b",1000000101,9\n")),
         ("interactions.csv", "line 11"),
     ),
     BadInput("the lock is a folder", folder_at(Path("data/.run.lock")), (".run.lock", "irectory")),
@@ -239,7 +239,7 @@ BAD_INPUTS = [
     BadInput(
         "the log is the items' file",
         lambda project: shutil.copy(project / ITEMS, project / LOG),
-        ("raw_interactions", "'user_id'", "movie_title"),
+        ("raw_interactions has no column", "movie_title"),
     ),
     BadInput(
         "ratings of text",

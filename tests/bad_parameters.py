@@ -66,11 +66,9 @@ Case = tuple[str, Any, str]
 
 def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Case]:
     """Values that steps must refuse, for each parameter of conf/base and for each of its blocks."""
-    for name, value in parameters.items():
+    for name, value in sorted(parameters.items()):
         path = f"{parent}{name}"
         if path.startswith("_") or path in FREE:
-            continue
-        if not parent and not isinstance(value, Mapping):  # Kedro types blocks alone
             continue
         if isinstance(value, Mapping):
             if path not in NAMED and path != "finetuning":
@@ -87,6 +85,8 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
                 yield path, 1, "less than 1"
             if isinstance(value, int) and path not in REAL:
                 yield path, 2**32, "input should be less than"
+        elif path.endswith("_day"):
+            yield from ((path, bad, "date") for bad in (3.5, "yesterday", {"a": 1}))
         elif isinstance(value, str):
             yield from ((path, bad, "should be") for bad in (3.5, {"a": 1}))
         elif isinstance(value, list):

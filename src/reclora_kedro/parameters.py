@@ -18,6 +18,7 @@ def _no_bool(value: Any) -> Any:
 
 
 MOST = 2**31 - 1  # of whatever is counted
+# A field bounds one of these further by Annotated: a bound of the same kind in its own Field would be lost.
 Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_no_bool)]
 """Of a random generator: what numpy, torch and scikit-learn all take."""
 Count = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(_no_bool)]

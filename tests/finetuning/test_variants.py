@@ -81,7 +81,7 @@ def test_a_variant_of_conf_base_names_every_setting(variant):
         ({"gate_input": "feedback"}, "gate_input\n.*'target', 'user', 'fields' or 'rating_statistics'"),
         ({"adapter": {"num_loras": 2}}, r"adapter\.num_loras\n.*[Uu]nexpected"),
         ({"adapter": {"top_k": 9}}, "adapter\n.*top_k is 9; it must be at most num_meta_loras, 8"),
-        ({"training": {"epochs": 0}}, r"training\.epochs\n.*greater than 0"),
+        ({"training": {"epochs": 0}}, r"training\.epochs\n.*greater than or equal to 1"),
         ({"training": {"batchsize": 8}}, r"training\.batchsize\n.*not permitted"),
         ({"training": {"swa_ratio": 1.1}}, r"training\.swa_ratio\n.*less than or equal to 1"),
         ({"name": "reclora"}, "name\n.*not permitted"),

@@ -110,7 +110,7 @@ UNKNOWN = "no parameter. The nearest one is"
         ("histroy: {min_history: 3}", None, [f"- histroy is {UNKNOWN} history."]),
         ("", {"lenz": {"hidden_dim": 3}}, [f"- lenz is {UNKNOWN} lens."]),
         ("lens: {hiden_dim: 3}", None, [f"- lens.hiden_dim is {UNKNOWN} lens.hidden_dim."]),
-        ("lens: 3", None, ["- lens is 3, but it must be a block of model, recent_length"]),
+        ("lens: 3", None, ["- lens is 3, but it must be a block of model, training_rows"]),
         ("history: null", None, ["- history is null, but it must be a block of seed"]),
         ("history: {negatives: null}", None, ["- history.negatives is null: input should be a valid dictionary"]),
         ("history: {item_embedding: null}", None, ["- history.item_embedding is null: input should be"]),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from few_rows import GATE_DIM, PROMPT_FORMAT, random_prompts, with_adapter
+from few_rows import GATE_DIM, PROMPT_FORMAT, load_model, random_prompts, with_adapter
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.answer_model import AnswerModel, score_table
 from reclora_kedro.llm.batching import pad_right
@@ -178,7 +178,7 @@ def test_shares_of_several_processes_are_whole_together(tiny_model, processes):
     assert all((share > 0).sum() <= -(-9 // processes) for share in shares)
 
 
-def test_a_stacking_is_fitted_to_the_rows_given_and_saved_with_the_adapter(tiny_model, tmp_path):
+def test_a_stacking_is_fitted_to_the_rows_given_and_saved_with_the_adapter(tiny_model, tiny_llm_folder, tmp_path):
     model, prompts = with_adapter(tiny_model, lens_in_score="stacked"), random_prompts(count=60)
     model.model.eval()
     prompts = replace(prompts, labels=(prompts.lens_logits > 0).long().numpy())
@@ -190,7 +190,7 @@ def test_a_stacking_is_fitted_to_the_rows_given_and_saved_with_the_adapter(tiny_
     assert np.mean((after > 0.5) == (prompts.labels == 1)) > 0.9
     model.model.save_pretrained(tmp_path)
     inputs = {"row": torch.arange(60), "lens_logit": prompts.lens_logits, "target": prompts.gate_inputs}
-    loaded = tiny_model.with_saved_adapter(str(tmp_path), inputs)
+    loaded = load_model(tiny_llm_folder).with_saved_adapter(str(tmp_path), inputs)
     np.testing.assert_array_equal(loaded.scores(prompts, 400, ""), after)
 
 

@@ -156,7 +156,7 @@ def test_auto_refuses_a_model_without_known_projections():
     class Odd(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.mixer = torch.nn.Linear(2, 2)
+            self.blocks = torch.nn.ModuleList([torch.nn.ModuleDict({"mixer": torch.nn.Linear(2, 2)})])
 
     with pytest.raises(ValueError, match=r"auto, but none .* name some of mixer"):
         new_adapter(Odd(), AdapterConfig(target_modules="auto"), torch.zeros(2, 1), "target", seed=0)

@@ -69,6 +69,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         **{f"{variant}.permuted_scores": permuted for variant in variant_histories()},
         **{f"{variant}.training_log": training_log for variant in variant_histories()},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
+        "params:allow_mixed": True,
         "params:evaluation": EvaluationConfig(bootstrap_samples=200, seed=0),
     }
     entries = {name: entry | {"filepath": f"{tmp_path}/{entry['filepath']}"} for name, entry in ENTRIES.items()}
@@ -95,6 +96,7 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     ]
     assert {trace.name for trace in left["training_figure"].data} == {"lens", *variant_histories()}
     assert "ratings outside the scale" in left["evaluation_report"]
+    assert "allowed to read results of different data" in left["evaluation_report"]
     assert "new: no training row" in left["evaluation_report"]
     printed = capsys.readouterr().out
     assert all(model in printed for model in models)

@@ -15,14 +15,14 @@ LAST_SETTINGS = SETTINGS[:2]  # so that few clean runs are needed to compare wit
 
 
 @pytest.fixture(scope="module")
-def clean_results(tmp_path_factory):
-    """What one clean run leaves, by the number of its settings."""
+def clean_run(tmp_path_factory):
+    """The project of one clean run, by the number of its settings."""
 
     @cache
     def run(number):
         project = copy_project(tmp_path_factory.mktemp("clean"))
         kedro_run(project, nested(LAST_SETTINGS[number]))
-        return results(project)
+        return project
 
     return run
 
@@ -45,8 +45,8 @@ def interrupted_run(project, settings, saves):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_run_ends_with_what_a_clean_run_leaves(seed, finished_run, clean_results, tmp_path):
-    project = shutil.copytree(finished_run.project, tmp_path / "project")
+def test_a_run_ends_with_what_a_clean_run_leaves(seed, clean_run, tmp_path):
+    project = shutil.copytree(clean_run(0), tmp_path / "project")
     sequence, generator = Sequence(project, seed), random.Random(seed)
     for _ in range(generator.randint(1, 3)):
         sequence.edit()
@@ -56,5 +56,5 @@ def test_a_run_ends_with_what_a_clean_run_leaves(seed, finished_run, clean_resul
         sequence.change_a_rating()
     number = seed % len(LAST_SETTINGS)
     kedro_run(project, nested(LAST_SETTINGS[number]), only_missing_outputs=True)
-    assert results(project) == clean_results(number), sequence.happened
+    assert results(project) == results(clean_run(number)), sequence.happened
     assert not list(project.glob("data/**/.unfinished-*"))

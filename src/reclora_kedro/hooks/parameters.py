@@ -17,6 +17,8 @@ from reclora_kedro.configured_names import NameRefusedError, remember_parameters
 from reclora_kedro.hooks.refusal import RunRefusedError
 from reclora_kedro.parameters import misplaced, parameter_paths, wrong_values
 
+FLAGS = {"dry_run": bool, "allow_mixed": bool}  # which hooks read
+
 
 class ParameterHooks:
     """Refuses parameters that no step takes, and hands the names among them to the pipelines that are built."""
@@ -36,7 +38,7 @@ class ParameterHooks:
         if not faults:
             remember_parameters(parameters)
             try:
-                types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+                types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
                 faults = list(refused_values(parameters, types, list(parameter_paths(declared))))
             except NameRefusedError as error:
                 faults = [str(error)]

@@ -74,7 +74,7 @@ class PlausibleTimes(Block):
 
     first_day: date = Field(description="rows of earlier days are dropped")
     last_day: date | None = Field(description="rows of later days are dropped; none: later than a year from now")
-    max_outside: float = Field(
+    max_outside: Real = Field(
         ge=0, le=1, description="share of rows outside that is dropped and counted; more of them refuse the run"
     )
 

@@ -5,7 +5,7 @@ any new row are. Gates that learn from such states trust them too much. Cross-fi
 of a lens trained without it, as it will be for new rows.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,9 @@ class FewShotConfig(Block):
     lens_states: Literal["in_sample", "cross_fitted"] = Field(
         description="in_sample: of the lens itself; cross_fitted: of lenses trained without the row"
     )
-    folds: Count = Field(ge=2, description="parts of the few-shot rows, each left out of one lens (cross_fitted)")
+    folds: Annotated[Count, Field(ge=2)] = Field(
+        description="parts of the few-shot rows, each left out of one lens (cross_fitted)"
+    )
 
 
 def few_shot_states(

@@ -20,7 +20,7 @@ from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import mean_pool
 from reclora_kedro.lens.training import SCORING_BATCH_SIZE
-from reclora_kedro.parameters import Block
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Seed, Share
 
 Inputs = tuple[Tensor, ...]  # of the user tower and of the item tower
 
@@ -28,14 +28,14 @@ Inputs = tuple[Tensor, ...]  # of the user tower and of the item tower
 class TwoTowersConfig(Block):
     """Architecture and training of the two towers."""
 
-    recent_length: int = Field(ge=1, description="most events whose texts the user tower reads")
-    hidden_dim: int = Field(ge=1, description="width of each tower's hidden layer and output")
-    dropout: float = Field(ge=0, lt=1, description="share of inputs and hidden units dropped while training")
-    learning_rates: tuple[float, ...] = Field(min_length=1, description="AdamW learning rates that are tried")
-    weight_decay: float = Field(ge=0, description="AdamW weight decay")
-    batch_size: int = Field(ge=1, description="rows per step")
-    max_epochs: int = Field(ge=1, description="passes over the few-shot rows with each learning rate")
-    seed: int = Field(ge=0, description="seed of initialisation, shuffling and dropout")
+    recent_length: Count = Field(description="most events whose texts the user tower reads")
+    hidden_dim: Count = Field(description="width of each tower's hidden layer and output")
+    dropout: Share = Field(description="share of inputs and hidden units dropped while training")
+    learning_rates: tuple[LearningRate, ...] = Field(min_length=1, description="AdamW learning rates that are tried")
+    weight_decay: NonNegative = Field(description="AdamW weight decay")
+    batch_size: Count = Field(description="rows per step")
+    max_epochs: Count = Field(description="passes over the few-shot rows with each learning rate")
+    seed: Seed = Field(description="seed of initialisation, shuffling and dropout")
 
 
 class TwoTowers(nn.Module):
