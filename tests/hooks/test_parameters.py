@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from bad_parameters import cases
 from reclora_kedro import configured_names
-from reclora_kedro.hooks.parameters import ParameterHooks, refused_values
+from reclora_kedro.hooks.parameters import FLAGS, ParameterHooks, refused_values
 from reclora_kedro.hooks.refusal import RunRefusedError
 from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
@@ -30,7 +30,7 @@ def types():
     """What the blocks must be, by path, of all pipelines."""
     bootstrap_project(ROOT)
     pipelines.set_requested(None)
-    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
 
 
 def changed(path, value):
