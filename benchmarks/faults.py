@@ -31,7 +31,9 @@ sys.path.insert(0, str(ROOT / "tests"))
 from edits import SETTINGS, Sequence, flip_a_byte, nested, results
 from projects import copy_project, stored
 
-IDENTICAL, REFUSED, DIFFERENT, SILENT = "identical", "refused before it wrote", "different", "silent"
+IDENTICAL, REFUSED = "identical", "refused before it wrote"
+UNHELPFUL, DIFFERENT, SILENT = "refused without its reason", "different", "silent"
+OUTCOMES = (IDENTICAL, REFUSED, UNHELPFUL, DIFFERENT, SILENT)
 
 
 class Trial:
@@ -102,6 +104,32 @@ class Trial:
 
 
 KINDS = ("kills", "edits", "flips", "runners")
+
+
+def bad_inputs(folder: Path) -> Counter[str]:
+    """Give ingestion every kind of bad raw data of the tests' table."""
+    from bad_inputs import BAD_INPUTS, ingest, lay_out, written
+
+    outcomes = Counter[str]()
+    for number, bad in enumerate(BAD_INPUTS):
+        (folder / f"bad-{number}").mkdir()
+        project = lay_out(folder / f"bad-{number}")
+        bad.make(project)
+        said = ingest(project, bad)
+        refused = REFUSED if said and all(words in said for words in bad.words) else UNHELPFUL if said else SILENT
+        outcomes[DIFFERENT if written(project) else refused] += 1
+    return outcomes
+
+
+def bad_parameters() -> Counter[str]:
+    """Give every parameter of conf/base the wrong values of the tests' table."""
+    from bad_parameters import CASES, is_helpful, refusals, types_of_parameters
+
+    types, outcomes = types_of_parameters(), Counter[str]()
+    for path, value, words in CASES:
+        lines = refusals(path, value, types)
+        outcomes[REFUSED if is_helpful(lines, path, words) else UNHELPFUL if lines else SILENT] += 1
+    return outcomes
 
 
 def run(project: Path, settings: dict[str, Any], kill_after: float | None = None, **arguments: Any) -> tuple[bool, str]:
@@ -191,13 +219,14 @@ def main() -> None:
         ]
         with ThreadPoolExecutor(arguments.workers) as pool:
             outcomes = Counter(tqdm(pool.map(outcome, trials), total=len(trials), desc="trials", disable=None))
-    names = (IDENTICAL, REFUSED, DIFFERENT, SILENT)
+        counts = {kind: {name: outcomes[kind, name] for name in OUTCOMES} for kind in KINDS}
+        counts |= {"bad inputs": bad_inputs(clean), "bad parameters": bad_parameters()}
     rows = [
-        {"kind": kind, "trials": sum(outcomes[kind, name] for name in names), **{n: outcomes[kind, n] for n in names}}
-        for kind in KINDS
+        {"kind": kind, "trials": sum(of_kind.values()), **{name: of_kind[name] for name in OUTCOMES}}
+        for kind, of_kind in counts.items()
     ]
-    figure = go.Figure([go.Bar(name=name, x=KINDS, y=[row[name] for row in rows]) for name in names])
-    figure.update_layout(title="How trials ended", barmode="stack", yaxis_title="trials")
+    bars = [go.Bar(name=name, x=list(counts), y=[row[name] for row in rows]) for name in OUTCOMES]
+    figure = go.Figure(bars).update_layout(title="How trials ended", barmode="stack", yaxis_title="trials")
     publish("faults", {"How trials ended": rows}, figure)
 
 

@@ -5,14 +5,19 @@ that runs, `BadInput.make` breaks it, and nothing may be written but the lock of
 """
 
 import gzip
+import json
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from ingestion_run import refusal
+
+ROOT = Path(__file__).parents[1]
 FOLDER = Path("data/01_raw/mine")  # of the raw files, in a project
 LOG, ITEMS, USERS = (FOLDER / name for name in ("interactions.csv", "items.csv", "users.csv"))
 LOG_COLUMNS = ("user_id", "movie_id", "rating", "timestamp")
@@ -267,3 +272,27 @@ BAD_INPUTS = [
     ),
     BadInput("no user has an id", all_rows_with(user_id=""), ("missing user or item id: 48",)),
 ]
+
+
+def lay_out(project: Path) -> Path:
+    """The configuration of ingestion and sound raw files, in a folder."""
+    (project / "conf/base").mkdir(parents=True)
+    for kind in ("catalog", "parameters"):
+        shutil.copy(ROOT / f"conf/base/{kind}_ingestion.yml", project / "conf/base")
+    write_sound(project)
+    return project
+
+
+def ingest(project: Path, bad: BadInput | None = None) -> str | None:
+    """Run ingestion on the raw files of a folder that was laid out; what is said if it is refused."""
+    (project / "conf/mine").mkdir()
+    catalog, parameters = CATALOG | dict(bad.catalog if bad else {}), PARAMETERS | dict(bad.parameters if bad else {})
+    (project / "conf/mine/catalog.yml").write_text(json.dumps(catalog))
+    (project / "conf/mine/parameters.yml").write_text(json.dumps({"ingestion": parameters}))
+    with chdir(project):
+        return refusal(project / "conf", "mine")
+
+
+def written(project: Path) -> list[Path]:
+    """What a run left but its lock."""
+    return [path for path in project.glob("data/*") if path.name not in ("01_raw", ".run.lock")]

@@ -1,9 +1,19 @@
 """Parameters that a run must refuse, as dotted path, value, and words of the refusal; made from conf/base itself."""
 
+import copy
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from reclora_kedro.parameters import NAMED
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+from kedro.validation.type_extractor import TypeExtractor
+
+from reclora_kedro.hooks.parameters import FLAGS, refused_values
+from reclora_kedro.parameters import NAMED, parameter_paths
+
+ROOT = Path(__file__).parents[1]
 
 NULLABLE = {  # of the numbers
     "ranking.users",
@@ -93,6 +103,30 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
             yield from ((path, bad, "should be a valid") for bad in (3.5, {"a": 1}))
 
 
-def cases(parameters: Mapping[str, Any]) -> list[Case]:
-    """All of them."""
-    return [*wrong_values(parameters), *MORE]
+PARAMETERS = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
+CASES = [*wrong_values(PARAMETERS), *MORE]
+
+
+def types_of_parameters() -> dict[str, type]:
+    """What the blocks must be, by path, of all pipelines."""
+    bootstrap_project(ROOT)
+    pipelines.set_requested(None)
+    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
+
+
+def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:
+    """What is said of conf/base with another value of one parameter."""
+    parameters = copy.deepcopy(PARAMETERS)
+    *parents, name = path.split(".")
+    block = parameters
+    for parent in parents:
+        block = block[parent]
+    block[name] = value
+    own = {block: expected for block, expected in types.items() if f"{path}.".startswith(f"{block}.")}
+    return list(refused_values(parameters, own, list(parameter_paths(PARAMETERS))))
+
+
+def is_helpful(lines: list[str], path: str, words: str) -> bool:
+    """Whether a line names the parameter and says what was expected."""
+    of_its_block = f"{path.rpartition('.')[0]}: "
+    return any(line.startswith((path, of_its_block)) and words in line for line in lines)

@@ -1,6 +1,5 @@
 """Parameters that are refused before anything runs."""
 
-import copy
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,43 +8,27 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
-from kedro.validation.type_extractor import TypeExtractor
 from omegaconf import OmegaConf
 
-from bad_parameters import cases
+from bad_parameters import CASES, PARAMETERS, is_helpful, refusals, types_of_parameters
 from reclora_kedro import configured_names
-from reclora_kedro.hooks.parameters import FLAGS, ParameterHooks, refused_values
+from reclora_kedro.hooks.parameters import ParameterHooks, refused_values
 from reclora_kedro.hooks.refusal import RunRefusedError
 from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
-PARAMETERS = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
-KNOWN = list(parameter_paths(PARAMETERS))
-CASES = cases(PARAMETERS)
 
 
 @pytest.fixture(scope="module")
 def types():
     """What the blocks must be, by path, of all pipelines."""
-    bootstrap_project(ROOT)
-    pipelines.set_requested(None)
-    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
-
-
-def changed(path, value):
-    """The parameters of conf/base with another value of one of them."""
-    parameters = copy.deepcopy(PARAMETERS)
-    *parents, name = path.split(".")
-    block = parameters
-    for parent in parents:
-        block = block[parent]
-    block[name] = value
-    return parameters
+    return types_of_parameters()
 
 
 def test_the_parameters_of_conf_base_are_welcome(types):
-    assert list(refused_values(PARAMETERS, types, KNOWN)) == []
+    assert refusals("dry_run", False, types) == []
+    assert list(refused_values(PARAMETERS, types, list(parameter_paths(PARAMETERS)))) == []
 
 
 def test_there_are_enough_wrong_values():
@@ -54,10 +37,8 @@ def test_there_are_enough_wrong_values():
 
 @pytest.mark.parametrize(("path", "value", "words"), CASES, ids=[f"{path}={value!r:.30}" for path, value, _ in CASES])
 def test_a_wrong_value_is_refused_by_its_path(types, path, value, words):
-    own = {block: of_block for block, of_block in types.items() if f"{path}.".startswith(f"{block}.")}
-    lines = list(refused_values(changed(path, value), own, KNOWN))
-    of_its_block = f"{path.rpartition('.')[0]}: "
-    assert any(line.startswith((path, of_its_block)) and words in line for line in lines), lines
+    lines = refusals(path, value, types)
+    assert is_helpful(lines, path, words), lines
 
 
 # The whole configuration of a session
