@@ -102,7 +102,7 @@ def test_figures_have_a_line_per_model_and_a_point_per_cell(cells, runs):
     assert "0.770 of reclora" in frontier.layout.title.text
 
 
-def test_the_report_chooses_by_validation_and_warns_of_mixed_revisions(cells, runs):
+def test_the_report_chooses_by_validation(cells, runs):
     results = tabulate(cells, runs, None)
     assert best_settings(results) == [
         "rank: validation chooses r 16 for reclora (0.760); its AUC on test rows is 0.770."
@@ -112,9 +112,6 @@ def test_the_report_chooses_by_validation_and_warns_of_mixed_revisions(cells, ru
     assert "What rank &lt;is&gt; needed?" in page
     assert "0.770±0.030" in page
     assert 'src="http' not in page
-    assert "several revisions" not in page
-    mixed = tabulate(cells, [*runs[1:], cell_run(0.7, revision="def")], None)
-    assert "several revisions of the code (abc; def)" in render_study(mixed, {"rank": "?"}, figures)
 
 
 def test_the_terminal_has_a_row_per_cell_in_80_columns(cells, runs):

@@ -1,9 +1,9 @@
 """What the nodes of earlier runs made, found again by what they were given.
 
-A node's key is the digest of its parameters and of the contents of its inputs. Where a node with that key has run, what
-it left is taken; where a parameter, an input or a raw file differs, the key differs, and so do those of the nodes that
-read what came out differently. Nodes upstream of a change, and those downstream whose inputs came out the same, are
-not run again ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018).
+A node's key is the digest of its code, its parameters and the contents of its inputs. Where a node with that key has
+run, what it left is taken; where code, a parameter, an input or a raw file differs, the key differs, and so do those of
+the nodes that read what came out differently. Nodes upstream of a change, and those downstream whose inputs came out
+the same, are not run again ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018).
 """
 
 import fcntl

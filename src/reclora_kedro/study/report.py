@@ -98,5 +98,4 @@ def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[s
         sentences=best_settings(results),
         grids=grids,
         seeds=sorted({record["seed"] for record in results}),
-        revisions=sorted({record["revision"] for record in results}),
     )
