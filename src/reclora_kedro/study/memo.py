@@ -3,7 +3,8 @@
 A node's key is the digest of its code, its parameters and the contents of its inputs. Where a node with that key has
 run, what it left is taken; where code, a parameter, an input or a raw file differs, the key differs, and so do those of
 the nodes that read what came out differently. Nodes upstream of a change, and those downstream whose inputs came out
-the same, are not run again ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018).
+the same, are not run again ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP
+2018).
 """
 
 import fcntl
