@@ -70,7 +70,7 @@ def log(steps: list[Step]) -> None:
     """Say which nodes run, and why; what is only shown again is left out."""
     for step in steps:
         if step.reasons and step.node.outputs:
-            logger.info("%s runs again: %s", step.node.name, "; ".join(step.reasons))
+            logger.info("%s runs: %s", step.node.name, "; ".join(step.reasons))
     kept = sum(not step.reasons for step in steps)
     logger.info("%d of %d nodes are not run: what they left fits.", kept, len(steps))
 
