@@ -239,6 +239,12 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_left_alone(tmp_path, found)
     assert not victim.exists() or victim.read_text() == "precious"
 
 
+def test_a_data_folder_that_cannot_be_written_to_is_refused(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(RunRefusedError, match=r"in a folder that you may write to\. Nothing was written"):
+        RunLockHooks().before_pipeline_run(run_params(tmp_path))
+
+
 def test_the_lock_is_for_its_user_alone(tmp_path):
     RunLockHooks().before_pipeline_run(run_params(tmp_path))
     assert (tmp_path / "data/.run.lock").stat().st_mode & 0o777 == 0o600

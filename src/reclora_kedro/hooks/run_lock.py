@@ -31,7 +31,6 @@ class RunLockHooks:
         """
         self._release()  # of a run that was interrupted in a notebook: no hook is called then
         file = Path(run_params["project_path"], LOCK_FILE)
-        file.parent.mkdir(exist_ok=True)
         lock = open_lock(file)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -76,6 +75,7 @@ def open_lock(file: Path) -> IO[str]:
         RunRefusedError: it is something else, or another user's.
     """
     try:
+        file.parent.mkdir(exist_ok=True)
         # A symbolic link could have the run write to any file of its user.
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     except OSError as error:
@@ -86,6 +86,7 @@ def open_lock(file: Path) -> IO[str]:
         os.close(descriptor)
         found = "no regular file"
     raise RunRefusedError(
-        f"The run's lock {file} cannot be opened ({found}), where a plain file of yours is expected. Nothing was "
-        "written. If no run uses this project folder, remove it and start again."
+        f"The run's lock {file} cannot be opened ({found}), where a plain file of yours is expected, in a folder that "
+        "you may write to. Nothing was written. If no run uses this project folder, remove what is there and start "
+        "again."
     )

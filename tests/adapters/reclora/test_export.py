@@ -88,6 +88,13 @@ def exported(tmp_path_factory):
     return root, expected, load_file(root / "logits.safetensors")
 
 
+def test_long_ids_have_folders_of_their_own():
+    ids = ["é" * 300, "é" * 299 + "e", "short"]
+    names = user_loras(personalized(), torch.randn(3, GATE_DIM), ids).folders
+    assert len(set(names)) == 3
+    assert all(len(name) <= 200 for name in names)
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_stock_peft_gives_the_gated_logits_of_each_user(exported, option):
     _, expected, found = exported

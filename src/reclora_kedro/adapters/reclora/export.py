@@ -18,11 +18,13 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
+from reclora_kedro.digests import digest
 from reclora_kedro.parameters import Block, Count
 
 logger = logging.getLogger(__name__)
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
+LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 
 
 class ExportConfig(Block):
@@ -85,8 +87,9 @@ class UserLoras:
 
     @property
     def folders(self) -> list[str]:
-        """A name for each user's folder, from which the id can be read back (percent-encoded where it must be)."""
-        return [f"user_{quote(str(user_id), safe='')}" for user_id in self.user_ids]
+        """A name for each user's folder: the id, percent-encoded where it must be, and cut where it is too long."""
+        names = (f"user_{quote(str(user_id), safe='')}" for user_id in self.user_ids)
+        return [name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}" for name in names]
 
     @torch.no_grad()
     def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
