@@ -9,9 +9,14 @@ import subprocess
 import sys
 
 import pytest
+from click.exceptions import Exit
+from kedro.framework.project import settings
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DatasetError
 from kedro.runner import ParallelRunner, ThreadRunner
 
 from projects import kedro_run, stored
+from reclora_kedro.catalog import AtomicCatalog
 from reclora_kedro.hooks.refusal import RunRefusedError
 
 # Code that kills its own process, as a user, a scheduler or the kernel might: a dataset, and what Python runs first.
@@ -141,3 +146,64 @@ def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run):
     catalog = kedro_run(project, pipeline_names=["scoring"], only_missing_outputs=True)
     assert catalog.load("scores").equals(undisturbed)
     assert all(list(path.parents[1].glob(f"*/{path.name}")) == [path] for path in made)
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_writes_nothing(finished_run, capsys):
+    before = stored(finished_run.project)
+    with pytest.raises(Exit) as ended:
+        kedro_run(finished_run.project, {"dry_run": True, "lens": {"hidden_dim": 64}})
+    assert ended.value.exit_code == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "lens.train_lens" in printed
+    assert "lens.hidden_dim" in printed
+    assert "128 -> 64" in printed
+    assert stored(finished_run.project) == before
+
+
+def test_results_of_two_lenses_are_not_evaluated_together_unless_the_report_says_so(tmp_path, finished_run):
+    project = shutil.copytree(finished_run.project, tmp_path / "project")
+    kedro_run(project, {"lens": {"seed": 7}}, pipeline_names=["lens"])
+    before = stored(project)
+    with pytest.raises(RunRefusedError, match=r"lens\.train_lens has changed in between"):
+        kedro_run(project, pipeline_names=["evaluation"])
+    assert stored(project) == before
+    catalog = kedro_run(project, {"allow_mixed": True}, pipeline_names=["evaluation"])
+    assert "allowed to read results of different data" in catalog.load("evaluation_report")
+    assert any("lens.train_lens" in sentence for sentence in catalog.load("run_manifest")["mixed"])
+
+
+def test_a_changed_byte_is_refused_by_the_name_of_its_entry(tmp_path, finished_run):
+    project = shutil.copytree(finished_run.project, tmp_path / "project")
+    file = max(project.glob("data/07_model_output/scores.parquet/*/scores.parquet"))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"The files of scores in .* are not those that were saved"):
+        kedro_run(project, pipeline_names=["evaluation"])
+    assert "scoring.collect_scores" in kedro_run(project, only_missing_outputs=True).load("run_manifest")["nodes"]
+
+
+def test_the_same_command_continues_a_run_that_did_not_end(fabricated_project, monkeypatch):
+    def run(names):
+        with monkeypatch.context() as patch:
+            patch.chdir(fabricated_project)
+            bootstrap_project(fabricated_project)
+            with settings.SESSION_CLASS.create(fabricated_project, env="test") as session:
+                session.run(pipeline_names=names)
+                return session.load_context().catalog.load("run_manifest")["nodes"].keys()
+
+    save = AtomicCatalog.save
+
+    def interrupted(catalog, name, data):
+        if name == "prompt_rows":
+            raise KeyboardInterrupt
+        save(catalog, name, data)
+
+    monkeypatch.setattr(AtomicCatalog, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(["ingestion", "history"])
+    monkeypatch.setattr(AtomicCatalog, "save", save)
+    continued = run(["ingestion", "history"])
+    assert "history.select_prompt_rows" in continued
+    assert "ingestion.build_canonical_tables" not in continued
+    assert "ingestion.build_canonical_tables" in run(["ingestion", "history"])  # that one ended, so all runs again
