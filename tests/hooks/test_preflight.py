@@ -106,7 +106,7 @@ def test_code_that_comes_with_a_base_llm_is_never_run(tiny_llm_folder, tmp_path)
     auto_map = {"AutoConfig": "modeling_mine.MineConfig", "AutoModelForCausalLM": "modeling_mine.Mine"}
     (folder / "config.json").write_text(json.dumps(config | {"auto_map": auto_map}))
     said = refusal(folder)
-    assert "without running code that comes with it, which this project never does" in said
+    assert "which this project never runs" in said
     assert not trace.exists()
 
 

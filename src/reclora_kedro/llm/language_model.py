@@ -153,25 +153,19 @@ def outline_language_model(
         FileNotFoundError: there is no such file, folder or hub id, or a folder has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
         ValueError: the device, ``dtype`` or ``quantization`` is none that there is, or transformers does not know the
-            architecture.
+            architecture without Python code of its own.
     """
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
     if Path(folder).is_dir() and not any(Path(folder).glob("*.safetensors")):
         raise _not_found(source, f"{folder} has no *.safetensors weights")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **version)
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, **version)
+        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
+        config = load_pretrained(AutoConfig, folder, **version)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
     except OSError as error:
         raise _not_found(source, error) from error
-    except ValueError as error:
-        raise ValueError(
-            f"The base LLM {source!r} is none that transformers knows without running code that comes with it, which "
-            f"this project never does: {str(error).splitlines()[0]} Choose another `source` of the catalog entry "
-            "`base_llm`."
-        ) from error
     return LanguageModel(model, tokenizer, source, {})
 
 
