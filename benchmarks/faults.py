@@ -47,7 +47,8 @@ class Trial:
 
     def __init__(self, clean: Path, folder: Path, seed: str) -> None:
         self.clean, self.project, self.random = clean, folder / "project", random.Random(seed)
-        shutil.copytree(clean / str(self.random.randrange(len(SETTINGS))), self.project)
+        self.number = self.random.randrange(len(SETTINGS))  # of the settings of the earlier run
+        shutil.copytree(clean / str(self.number), self.project)
         self.seconds = float((clean / "seconds").read_text())
 
     def kills(self) -> str:
@@ -76,7 +77,7 @@ class Trial:
         version = self.random.choice(versions)
         flip_a_byte(version, self.random)
         before = stored(self.project)
-        done, output = run(self.project, {}, pipeline_names=["scoring", "evaluation"])
+        done, output = run(self.project, SETTINGS[self.number], pipeline_names=["scoring", "evaluation"])
         if done:
             entry = str(version.parent.relative_to(self.project))
             after = results(self.project)
@@ -188,6 +189,7 @@ def main() -> None:
     """Run the campaign, then show and keep the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=100, help="of each kind; of other runners a tenth")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="kinds of trials")
     parser.add_argument("--workers", type=int, default=2, help="trials at a time")
     parser.add_argument("--seed", type=int, default=0, help="of all that is drawn")
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
@@ -214,12 +216,12 @@ def main() -> None:
         trials = [
             (kind, number)
             for number in range(arguments.trials)
-            for kind in KINDS
+            for kind in arguments.kinds
             if kind != "runners" or number % 10 == 0
         ]
         with ThreadPoolExecutor(arguments.workers) as pool:
             outcomes = Counter(tqdm(pool.map(outcome, trials), total=len(trials), desc="trials", disable=None))
-        counts = {kind: {name: outcomes[kind, name] for name in OUTCOMES} for kind in KINDS}
+        counts = {kind: {name: outcomes[kind, name] for name in OUTCOMES} for kind in arguments.kinds}
         counts |= {"bad inputs": bad_inputs(clean), "bad parameters": bad_parameters()}
     rows = [
         {"kind": kind, "trials": sum(of_kind.values()), **{name: of_kind[name] for name in OUTCOMES}}
