@@ -6,6 +6,7 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kedro.io import MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.catalog import AtomicCatalog
@@ -138,6 +139,13 @@ def test_what_is_missing_changed_or_of_unknown_origin_is_made_again(project):
     for path in (version / "model.json", version):
         path.unlink() if path.is_file() else path.rmdir()
     assert project.reasons()["train"] == ["model is not there"]
+
+
+def test_what_reads_data_in_memory_always_runs(project):
+    catalog = project.catalog()
+    catalog["table"] = MemoryDataset([1, 2, 3])
+    reasons = {step.node.name: step.reasons for step in plan(FLOW, catalog)}
+    assert reasons["train"][0] == "table is known to this run alone"
 
 
 def test_results_of_one_run_fit_together(project):

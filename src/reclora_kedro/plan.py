@@ -46,6 +46,9 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     """
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
+    for name in node.inputs:
+        if is_of_this_run_alone(name, catalog):
+            yield f"{name} is known to this run alone"
     if again := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(again)} {'is' if len(again) == 1 else 'are'} made again"
     for name in node.outputs:
@@ -93,6 +96,13 @@ def holds_data(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
     in_memory = name == "parameters" or name.startswith("params:") or isinstance(catalog.get(name), MemoryDataset)
     return not in_memory and not isinstance(catalog.get(name), CheckpointStoreDataset)
+
+
+def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:
+    """Whether an input is data in memory that no configuration gives, so that nothing tells whether they changed."""
+    is_parameter = name == "parameters" or name.startswith("params:")
+    in_memory = not is_parameter and isinstance(catalog.get(name), MemoryDataset)
+    return in_memory and "data" not in catalog.config_resolver.resolve_pattern(name)
 
 
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
