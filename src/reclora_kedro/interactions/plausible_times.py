@@ -69,8 +69,8 @@ def _fitting_unit(numbers: pl.Series, first: int, last: int) -> str | None:
     if not numbers.dtype.is_numeric():
         return None
     ticks = numbers.cast(pl.Int64, strict=False)
-    fits = {name: (ticks // per_second).is_between(first, last).mean() for name, per_second in UNIX_UNITS.items()}
-    return next((name for name, share in fits.items() if share > 0.5), None)  # type: ignore[operator]
+    believed = {name: (ticks // per_second).is_between(first, last).sum() for name, per_second in UNIX_UNITS.items()}
+    return next((name for name, count in believed.items() if count > len(ticks) / 2), None)
 
 
 def _midnight(day: date) -> int:
