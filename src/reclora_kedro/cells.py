@@ -22,6 +22,7 @@ from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.framework.project import pipelines, settings
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
+from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
@@ -226,7 +227,7 @@ class MemoizedRun:
 
     def _digest(self, node: Node, name: str) -> str:
         """Digest of an input: of the fields of a block that the node reads, or of a raw file or an output."""
-        if name.startswith("params:") or name == "parameters":
+        if is_parameter(name):
             return digest(read_of(node, name, self._catalog.load(name)))
         if name not in self._digests:
             self._digests[name] = digest_of_entry(self._entry(name))
@@ -240,7 +241,7 @@ class MemoizedRun:
         return not name.startswith("param") and self._entry(name).get("type") == CHECKPOINT_STORE
 
     def _catalog_of(self, names: Sequence[str], own: dict[str, dict[str, Any]]) -> DataCatalog:
-        parameters = [name for name in names if name.startswith("params:") or name == "parameters"]
+        parameters = [name for name in names if is_parameter(name)]
         entries = {name: self._entry(name) for name in names if name not in parameters} | own
         catalog = settings.DATA_CATALOG_CLASS.from_config(entries)
         for name in parameters:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kedro.io import MemoryDataset
+from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.catalog import AtomicCatalog, loaded_folder
@@ -78,7 +79,7 @@ def made_by(
     origins: dict[str, Origin] = {}
     mixed = mixed_origins(set(node.inputs) - set(leave_out), catalog)
     for name in node.inputs:
-        if name == "parameters" or name.startswith("params:"):
+        if is_parameter(name):
             parameters[name.removeprefix("params:")] = read_of(node, name, catalog.load(name))
         elif name not in leave_out and holds_data(name, catalog):
             folder, provenance = loaded_folder(catalog.get(name)), catalog.provenance(name)
@@ -94,14 +95,12 @@ def made_by(
 
 def holds_data(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
-    in_memory = name == "parameters" or name.startswith("params:") or isinstance(catalog.get(name), MemoryDataset)
-    return not in_memory and not isinstance(catalog.get(name), CheckpointStoreDataset)
+    return not (is_parameter(name) or isinstance(catalog.get(name), MemoryDataset | CheckpointStoreDataset))
 
 
 def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input is data in memory that no configuration gives, so that nothing tells whether they changed."""
-    is_parameter = name == "parameters" or name.startswith("params:")
-    in_memory = not is_parameter and isinstance(catalog.get(name), MemoryDataset)
+    in_memory = not is_parameter(name) and isinstance(catalog.get(name), MemoryDataset)
     return in_memory and "data" not in catalog.config_resolver.resolve_pattern(name)
 
 

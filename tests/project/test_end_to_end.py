@@ -12,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from edits import nested
 from killing import killing_environment
 from projects import kedro_run
 from reclora_kedro.lens import LENSES
@@ -209,15 +210,8 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
 )
 def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters, pattern):
     before = versions(finished_run.project, "*")
-    nested = {}
-    for path, value in parameters.items():
-        *parents, key = path.split(".")
-        block = nested
-        for parent in parents:
-            block = block.setdefault(parent, {})
-        block[key] = value
     with pytest.raises(Exception, match=pattern):
-        kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=nested)
+        kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=nested(parameters))
     assert versions(finished_run.project, "*") == before
 
 
