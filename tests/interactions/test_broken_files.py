@@ -23,6 +23,7 @@ TEXT = "title\nAm\u00e9lie\n"
         (gzip.compress(TEXT.encode("utf-16")), "is written in UTF-16"),
         (TEXT.encode("latin-1"), "is not written in UTF-8, as line 2 shows, which is 'Am\u00e9lie' in latin-1"),
     ],
+    ids=["UTF-8", "gzip", "empty", "cut gzip", "no parquet", "UTF-16", "gzip of UTF-16", "latin-1"],
 )
 def test_a_fault_is_named_with_the_file(tmp_path: Path, content: bytes, fault: str | None) -> None:
     (tmp_path / "items.csv").write_bytes(content)
