@@ -37,7 +37,7 @@ bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA an
 	$(BIN)/python benchmarks/llm.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --extra s3 --universal --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays
