@@ -5,7 +5,7 @@ import inspect
 import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ArgsKwargs
@@ -52,6 +52,8 @@ class Block(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    changes_results: ClassVar[bool] = True
+    """Whether another value may change what a node leaves; False for what says where it is computed alone."""
 
 
 def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

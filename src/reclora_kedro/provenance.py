@@ -17,6 +17,7 @@ from kedro.pipeline import Node
 from pydantic_core import to_jsonable_python
 
 from reclora_kedro.digests import digest, digest_of_files
+from reclora_kedro.parameters import Block
 
 FILE = "provenance.json"
 PACKAGE = __name__.partition(".")[0]
@@ -81,7 +82,12 @@ def is_intact(folder: Path, provenance: Provenance) -> bool:
 
 
 def read_of(node: Node, name: str, value: Any) -> Any:
-    """What a node reads of a parameter: all of it, or the fields that its function names, see `parameters.reads`."""
+    """What a node reads of a parameter: all of it, or the fields that its function names, see `parameters.reads`.
+
+    Of a block that changes no results it is nothing.
+    """
+    if isinstance(value, Block) and not value.changes_results:
+        return {}
     fields = getattr(node.func, "reads", {})
     arguments = inspect.signature(node.func).bind(*node.inputs).arguments if fields else {}
     names = next(

@@ -94,6 +94,7 @@ def config() -> LensConfig:
         learning_rate=0.01,
         weight_decay=0.0,
         batch_size=32,
+        batch_parts=1,
         max_epochs=15,
         patience=5,
         seed=0,

@@ -53,6 +53,7 @@ def lens() -> Lens:
         learning_rate=1e-3,
         weight_decay=0.0,
         batch_size=8,
+        batch_parts=1,
         max_epochs=1,
         patience=1,
         seed=0,

@@ -18,24 +18,28 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import torch
 from accelerate import Accelerator
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import Tensor
 
 import reclora_kedro.adapters.reclora  # noqa: F401  (PEFT then knows its adapters)
+from reclora_kedro.distributed.engine import train_together
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
-from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.answer_model import AnswerModel, PackedModel
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 
 logger = logging.getLogger(__name__)
+
+WEIGHTS = "adapter_model.safetensors"
 
 
 def train_in_processes(
@@ -47,12 +51,19 @@ def train_in_processes(
 ) -> pl.DataFrame:
     """Do what :func:`reclora_kedro.finetuning.training.train_adapter` does, in as many processes as the settings say.
 
-    With more than one, the model leaves the GPU to them for good.
+    With more than one, the model leaves the GPU to them for good. Where the model's engine has workers, they train.
 
     Raises:
+        ShardError: the workers failed.
         RuntimeError: the processes failed; the message holds the reason of the first.
         ValueError: there are fewer GPUs than processes.
     """
+    if model.engine.spreads:
+        job = partial(_train_packed, model.packed(), few_shot, validation, config, checkpoints)
+        adapter, log = train_together(job, model.engine, "fine-tuning")
+        set_peft_model_state_dict(model.model, load(adapter[WEIGHTS]))
+        model.model.eval()
+        return log
     if config.processes == 1:
         return train_adapter(model, few_shot, validation, config, checkpoints)
     gpus = torch.cuda.device_count()
@@ -67,7 +78,7 @@ def train_in_processes(
         model.model.to("cpu")
         torch.cuda.empty_cache()
         launch(folder, config.processes)
-        set_peft_model_state_dict(model.model, load_file(folder / "trained/adapter_model.safetensors"))
+        set_peft_model_state_dict(model.model, load_file(folder / "trained" / WEIGHTS))
         model.model.eval()
         return pl.read_parquet(folder / "training_log.parquet")
 
@@ -100,6 +111,20 @@ def read_prompts(folder: Path, use: str) -> PromptSet:
     table = pl.read_parquet(folder / f"{use}.parquet")
     columns = {name: table[name].to_list() if name == "token_ids" else table[name].to_numpy() for name in table.columns}
     return PromptSet(**columns | load_file(folder / f"{use}.safetensors"))
+
+
+def _train_packed(
+    packed: PackedModel,
+    few_shot: PromptSet,
+    validation: PromptSet,
+    config: TrainingConfig,
+    checkpoints: CheckpointStore | None,
+) -> tuple[dict[str, bytes], pl.DataFrame]:
+    """What each worker of an engine does; return the trained adapter's files and the log."""
+    model = packed.load(trainable=True)
+    Accelerator(cpu=model.device.type == "cpu")  # joins the group that the engine has formed
+    log = train_adapter(model, few_shot, validation, config, checkpoints)
+    return model.packed().adapter, log
 
 
 def launch(folder: Path, processes: int) -> None:

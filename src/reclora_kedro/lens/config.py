@@ -1,8 +1,8 @@
 """Settings of the lens, and the sizes that a saved lens is rebuilt from."""
 
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
@@ -40,6 +40,9 @@ class LensConfig(Block):
     learning_rate: LearningRate = Field(description="AdamW learning rate")
     weight_decay: NonNegative = Field(description="AdamW weight decay")
     batch_size: Count = Field(description="rows per step")
+    batch_parts: Count = Field(
+        description="parts of a step's rows, each with random masks of its own, that workers share"
+    )
     max_epochs: Count = Field(description="most passes over the training rows")
     patience: Count = Field(description="epochs without a better validation AUC before training stops")
     seed: Seed = Field(description="seed of initialisation, shuffling and dropout")
@@ -51,6 +54,14 @@ class LensConfig(Block):
         if model not in LENSES:
             raise ValueError(f"lens.model is {model!r}, which is unknown: choose one of {', '.join(LENSES)}")
         return model
+
+    @model_validator(mode="after")
+    def _equal_parts(self) -> Self:
+        if self.batch_size % self.batch_parts:
+            raise ValueError(
+                f"batch_parts is {self.batch_parts}, which does not divide batch_size {self.batch_size}: change one"
+            )
+        return self
 
 
 class LensSizes(Block):

@@ -1,11 +1,16 @@
 """What a frozen lens says: states and logits of samples, and states of users as they are now."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
 from reclora_kedro.devices import choose_device
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.features import LensLoader
@@ -45,9 +50,22 @@ class LensReader:
         return torch.cat([torch.empty(0), *(self._lens(batch.to(self._device)).cpu() for _, batch in batches)])
 
 
-def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray) -> dict[str, Tensor]:
+def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray, engine: EngineConfig = LOCAL) -> dict[str, Tensor]:
     """What `LensReader.states` says of a log's samples by their row numbers, beside ``row``, int64, shape (n,)."""
-    return {"row": torch.from_numpy(rows.astype(np.int64))} | LensReader(lens, log).states(log.samples[rows])
+    return {"row": torch.from_numpy(rows.astype(np.int64))} | states_of(lens, log, log.samples[rows], engine)
+
+
+def states_of(lens: Lens, log: InteractionLog, samples: pl.DataFrame, engine: EngineConfig) -> dict[str, Tensor]:
+    """What `LensReader.states` says of samples, on an engine."""
+    shards = [samples[rows] for rows in engine.shards(samples.height)]
+    parts = list(
+        map_shards(partial(_reading, lens, replace(log, samples=log.samples.clear())), shards, engine, "lens states")
+    )
+    return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+
+
+def _reading(lens: Lens, log: InteractionLog) -> Callable[[pl.DataFrame], dict[str, Tensor]]:
+    return LensReader(lens, log).states
 
 
 def lens_scores(states: dict[str, Tensor]) -> np.ndarray:

@@ -2,16 +2,20 @@
 
 import copy
 import time
+from contextlib import nullcontext
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn import functional
 from tqdm import tqdm
 
 from reclora_kedro.devices import choose_device, seeded
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, build_lens
@@ -22,14 +26,23 @@ from reclora_kedro.lens.layers import UNKNOWN_ID
 SCORING_BATCH_SIZE = 2048
 
 
-def fit_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
+def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOCAL) -> tuple[Lens, pl.DataFrame]:
     """Train a lens on the training samples and keep the epoch with the best validation AUC.
+
+    Workers share the parts of each step's rows (`config.batch_parts`), and sum their gradients: what comes out does not
+    depend on their number, but for rounding.
+
+    Args:
+        log: the log, with item embeddings where the lens reads them.
+        config: settings of the lens.
+        engine: what trains it.
 
     Returns:
         The frozen lens on the CPU, and its training log with one row per epoch.
 
     Raises:
-        ValueError: the training or validation split holds one class.
+        ShardError: the workers failed.
+        ValueError: the training or validation split holds one class, or there are more workers than parts.
     """
     for split in ("train", "validation"):
         labels = log.samples.filter(pl.col("split") == split)["label"]
@@ -39,6 +52,17 @@ def fit_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFram
             f"the {split} split of the samples",
             "Change history.split, or move the label threshold of ingestion.",
         )
+    if not engine.spreads:
+        return _fit(log, config)
+    if config.batch_parts < engine.workers:
+        raise ValueError(
+            f"lens.batch_parts is {config.batch_parts}, but engine.workers is {engine.workers}, and each takes "
+            "at least one part of a step's rows: raise the former, best to a multiple of the latter."
+        )
+    return train_together(partial(_fit, log, config), engine, "train the lens")
+
+
+def _fit(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
     with seeded(config.seed, choose_device(config.device)):
         lens = _fresh_lens(log, config)
         training_log = _train(lens, log)
@@ -152,7 +176,7 @@ def _shuffle(train: np.ndarray) -> np.ndarray:
 
 
 class _Training:
-    """A lens on its device, with its batches, labels and optimiser."""
+    """A lens on its device, with its batches, labels and optimiser; in one process, or in each of a group."""
 
     def __init__(self, lens: Lens, log: InteractionLog, device: torch.device) -> None:
         config = lens.config
@@ -162,27 +186,67 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
+        together = distributed.is_available() and distributed.is_initialized()
+        self.process = distributed.get_rank() if together else 0
+        self.processes = distributed.get_world_size() if together else 1
 
     def epoch(self, shuffled: np.ndarray, progress: tqdm) -> float:
-        """One pass over the samples in this order; return the mean loss."""
+        """One pass over the samples in this order; return the mean loss.
+
+        The parts of each step's rows are divided among the processes; the random masks of a part depend on the step and
+        the part alone.
+        """
+        config = self.lens.config
+        size, part_size = config.batch_size, config.batch_size // config.batch_parts
+        steps = np.split(shuffled, range(size, len(shuffled), size))
+        parts = [
+            np.split(rows, range(part_size, len(rows), part_size))[self.process :: self.processes] for rows in steps
+        ]
+        own = np.concatenate([shuffled[:0], *(rows for step in parts for rows in step)])
+        batches, labels = self.loader.batches(self.samples[own], part_size), self.labels[own].to(self.device)
         self.lens.train()
         total_loss = torch.zeros((), device=self.device)
-        labels = self.labels[shuffled].to(self.device)
-        for places, batch in self.loader.batches(self.samples[shuffled], self.lens.config.batch_size):
-            logits = self.lens(batch.to(self.device))
-            loss = functional.binary_cross_entropy_with_logits(logits, labels[places])
+        for rows, mine in zip(steps, parts, strict=True):
+            seed = int(torch.randint(2**31, ())) if config.batch_parts > 1 else None
             self.optimizer.zero_grad()
-            loss.backward()
+            for number, (places, batch) in enumerate(islice(batches, len(mine))):
+                part = self.process + number * self.processes
+                with nullcontext() if seed is None else seeded(seed + part, self.device):
+                    logits = self.lens(batch.to(self.device))
+                loss = functional.binary_cross_entropy_with_logits(logits, labels[places]) * (len(places) / len(rows))
+                loss.backward()
+                total_loss += loss.detach() * len(rows)
+            self._sum_gradients()
             self.optimizer.step()
-            total_loss += loss.detach() * len(places)
-            progress.update(len(places))
-        return total_loss.item() / len(shuffled)
+            progress.update(len(rows))
+        return self._sum(total_loss).item() / len(shuffled)
 
     @torch.inference_mode()
     def validate(self, rows: np.ndarray) -> tuple[float, float]:
         """AUC and log loss of these samples."""
         self.lens.eval()
-        batches = self.loader.batches(self.samples[rows], SCORING_BATCH_SIZE)
-        logits: Tensor = torch.cat([self.lens(batch.to(self.device)).cpu() for _, batch in batches])
+        mine = np.array_split(np.arange(len(rows)), self.processes)[self.process]
+        logits = torch.zeros(len(rows), device=self.device)
+        for places, batch in self.loader.batches(self.samples[rows[mine]], SCORING_BATCH_SIZE):
+            logits[torch.from_numpy(mine[places])] = self.lens(batch.to(self.device))
+        logits = self._sum(logits).cpu()
         loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows]).item()
         return float(roc_auc_score(self.labels[rows], logits)), loss
+
+    def _sum_gradients(self) -> None:
+        """Give the weights the sum of the processes' gradients; one that no process has a gradient of keeps none."""
+        if self.processes == 1:
+            return
+        weights = list(self.lens.parameters())
+        has_gradient = torch.tensor([float(weight.grad is not None) for weight in weights], device=self.device)
+        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+        summed = self._sum(torch.cat([has_gradient, *(gradient.flatten() for gradient in gradients)]))
+        has_gradient, *gradients = summed.split([len(weights), *(weight.numel() for weight in weights)])
+        for weight, has, gradient in zip(weights, has_gradient, gradients, strict=True):
+            weight.grad = gradient.view_as(weight) if has else None
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """The sum of a tensor over the processes."""
+        if self.processes > 1:
+            distributed.all_reduce(values)
+        return values

@@ -1,7 +1,11 @@
 """An LLM that answers prompts with Yes or No, as a CTR model of text: one logit per prompt."""
 
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -15,6 +19,7 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.build import load_adapter
 from reclora_kedro.adapters.reclora.model import RecLoraModel
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of
@@ -42,10 +47,12 @@ class AnswerModel:
     Attributes:
         llm: the base LLM; its model may be a PEFT model around it.
         prompt_format: token ids around a prompt, and those of the two answers.
+        engine: what many prompts are scored on; the workers of a cluster load the same model.
     """
 
     llm: LanguageModel
     prompt_format: PromptFormat
+    engine: EngineConfig = LOCAL
 
     @property
     def model(self) -> Any:
@@ -121,7 +128,7 @@ class AnswerModel:
         self.model.eval()
         logits = self.all_llm_logits(prompts, tokens_per_batch, "stack")
         self.adapter.fit_stacking(
-            torch.from_numpy(logits), prompts.lens_logits, prompts.log_counts, torch.from_numpy(prompts.labels)
+            torch.from_numpy(logits), prompts.lens_logits, prompts.log_counts, torch.tensor(prompts.labels)
         )
 
     def losses_and_gradients(
@@ -166,6 +173,8 @@ class AnswerModel:
             share: this process's number, from 0, and how many there are: each scores its share of the prompts and
                 leaves the others' logits 0, so that the sum over all processes is whole.
         """
+        if self.engine.spreads:
+            return self._all_llm_logits_on_workers(prompts, tokens_per_batch, description)
         logits, (process, processes) = np.zeros(len(prompts.labels)), share
         rows = np.arange(process, len(logits), processes)
 
@@ -177,6 +186,69 @@ class AnswerModel:
                 logits[batch] = answered
                 progress.update(len(batch))
         return logits
+
+    def _all_llm_logits_on_workers(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
+        shards, parts = [prompts.take(rows) for rows in self.engine.shards(len(prompts.labels))], []
+        with tqdm(total=len(prompts.labels), desc=description, unit="row", disable=None) as progress:
+            for part in self.on_workers(partial(_all_llm_logits, tokens_per_batch), shards, description):
+                parts.append(part)
+                progress.update(len(part))
+        return np.concatenate(parts)
+
+    def on_workers(
+        self, answer: Callable[["AnswerModel", Any], np.ndarray], shards: Sequence[Any], step: str
+    ) -> Iterator[np.ndarray]:
+        """What workers of the engine, which load this model once, answer to each shard, in order.
+
+        Args:
+            answer: what a worker does with the model and a shard; it is pickled on its way.
+            shards: parts of the prompts.
+            step: what messages call it.
+        """
+        return map_shards(partial(_answering, self.packed(), answer), shards, self.engine, step)
+
+    def packed(self) -> "PackedModel":
+        """What another process needs to load the same model."""
+        files = {}
+        if self.adapter is not None:
+            with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
+                self.model.save_pretrained(folder)
+                files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return PackedModel(self.llm.loader(self.engine.uses_gpus), self.prompt_format, files)
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """An answering model on its way to another process, which loads the base LLM from where it came from.
+
+    Attributes:
+        load_llm: loads the base LLM.
+        prompt_format: as in `AnswerModel`.
+        adapter: the files of the adapter's folder by name; none for the LLM as it came.
+    """
+
+    load_llm: Callable[[], LanguageModel]
+    prompt_format: PromptFormat
+    adapter: dict[str, bytes]
+
+    def load(self, *, trainable: bool = False) -> AnswerModel:
+        """The model, in eval mode."""
+        llm = self.load_llm()
+        if not self.adapter:
+            return AnswerModel(llm, self.prompt_format)
+        with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
+            for name, content in self.adapter.items():
+                Path(folder, name).write_bytes(content)
+            adapted = PeftModel.from_pretrained(llm.model, folder, is_trainable=trainable)
+        return AnswerModel(llm.with_model(adapted.eval()), self.prompt_format)
+
+
+def _answering(packed: PackedModel, answer: Callable[[AnswerModel, Any], np.ndarray]) -> Callable[[Any], np.ndarray]:
+    return partial(answer, packed.load())
+
+
+def _all_llm_logits(tokens_per_batch: int, model: AnswerModel, prompts: PromptSet) -> np.ndarray:
+    return model.all_llm_logits(prompts, tokens_per_batch, "score")
 
 
 def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """Scoring of many candidates that share the start of their prompts: the shared tokens are run once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -117,8 +118,19 @@ def score_candidates(
         float64, shape (prompts,).
     """
     scores = np.empty(len(prompts.lengths))
-    for rows, logits in _scored_batches(model, prompts, groups, TokenBudget(tokens_per_batch)):
-        scores[rows] = torch.sigmoid(logits.double()).cpu().numpy()
+    answered: Iterable[tuple[np.ndarray, np.ndarray]]
+    if model.engine.spreads:
+        _, place = np.unique(groups, return_inverse=True)
+        parts = [np.flatnonzero(np.isin(place, part)) for part in model.engine.shards(int(place.max()) + 1)]
+        shards = [(prompts.take(rows), groups[rows]) for rows in parts]
+        answered = zip(parts, model.on_workers(partial(_score_shard, tokens_per_batch), shards, "rank"), strict=True)
+    else:
+        answered = (
+            (rows, torch.sigmoid(logits.double()).cpu().numpy())
+            for rows, logits in _scored_batches(model, prompts, groups, TokenBudget(tokens_per_batch))
+        )
+    for rows, found in answered:
+        scores[rows] = found
         if progress is not None:
             progress.update(len(rows))
     return scores
@@ -137,6 +149,10 @@ def common_prefix(token_ids: list[list[int]]) -> int:
     low, high = min(token_ids), max(token_ids)
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
     return min(common, min(map(len, token_ids)) - 1)
+
+
+def _score_shard(tokens_per_batch: int, model: AnswerModel, shard: tuple[PromptSet, np.ndarray]) -> np.ndarray:
+    return score_candidates(model, *shard, tokens_per_batch)
 
 
 def _scored_batches(

@@ -1,6 +1,7 @@
 """Semantic embeddings of texts by a base LLM or a sentence encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 
@@ -57,7 +59,11 @@ def mean_of_tokens(states: Tensor, last: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def embed_texts(
-    encoder: LanguageModel | TextEncoder, texts: Sequence[str], max_tokens: int, tokens_per_batch: int
+    encoder: LanguageModel | TextEncoder,
+    texts: Sequence[str],
+    max_tokens: int,
+    tokens_per_batch: int,
+    engine: EngineConfig = LOCAL,
 ) -> np.ndarray:
     """One vector per text: of an LLM its mean hidden state, of a sentence encoder what that was made for.
 
@@ -66,10 +72,16 @@ def embed_texts(
         texts: one description per item; an empty one gets a zero vector.
         max_tokens: tokens read of each text; the rest is cut off.
         tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
+        engine: what the texts are read on.
 
     Returns:
         float32 array, shape (texts, hidden).
     """
+    if engine.spreads:
+        load = encoder.loader(engine.uses_gpus) if isinstance(encoder, LanguageModel) else lambda: encoder
+        shards = [[texts[place] for place in part] for part in engine.shards(len(texts))]
+        make = partial(_embedding, load, max_tokens, tokens_per_batch)
+        return np.concatenate(list(map_shards(make, shards, engine, "embed items")))
     reader = MeanOfLLM(encoder) if isinstance(encoder, LanguageModel) else encoder
     token_ids = [ids if text else [] for ids, text in zip(reader.tokenize(list(texts), max_tokens), texts, strict=True)]
     embeddings = np.zeros((len(texts), reader.width), dtype=np.float32)
@@ -84,3 +96,9 @@ def embed_texts(
             embeddings[rows] = vectors
             progress.update(len(rows))
     return embeddings
+
+
+def _embedding(
+    load: Callable[[], LanguageModel | TextEncoder], max_tokens: int, tokens_per_batch: int
+) -> Callable[[Sequence[str]], np.ndarray]:
+    return partial(embed_texts, load(), max_tokens=max_tokens, tokens_per_batch=tokens_per_batch)

@@ -1,7 +1,9 @@
 """A base LLM with its tokenizer, from a hub id, a local folder or a GGUF file."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -56,6 +58,11 @@ class LanguageModel:
     def with_model(self, model: Any) -> "LanguageModel":
         """The same tokenizer with another model, such as this one with an adapter."""
         return replace(self, model=model)
+
+    def loader(self, on_gpu: bool) -> "Callable[[], LanguageModel]":
+        """What loads the same LLM in another process, from where it came from; to that one's GPU if this is on one."""
+        device = "auto" if on_gpu and self.device.type != "cpu" else "cpu"
+        return partial(load_language_model, **self.arguments | {"device": device})
 
     def last_hidden_states(self, token_ids: Tensor) -> Tensor:
         """Final hidden states of right-padded prompts, shape (batch, tokens, hidden).

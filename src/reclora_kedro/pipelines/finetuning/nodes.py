@@ -9,6 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from reclora_kedro.adapters.reclora.build import new_adapter
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning import variants
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import train_in_processes
@@ -52,12 +53,13 @@ def train_adapter(
     checkpoints: CheckpointStore,
     prompt_config: PromptConfig,
     variant: VariantConfig,
+    engine: EngineConfig,
 ) -> tuple[pl.DataFrame, PeftModel]:
     """The variant's training log, and its adapter at its best validation AUC."""
     few_shot, validation = (prompt_set(prompts, use, gate_inputs) for use in ("few_shot", "validation"))
     seed = variant.training.seed
     adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, variant.gate_input, seed)
-    model = AnswerModel(base_llm.with_model(adapter), prompt_format(base_llm.tokenizer, prompt_config))
+    model = AnswerModel(base_llm.with_model(adapter), prompt_format(base_llm.tokenizer, prompt_config), engine)
     stacking = prompt_set(prompts, "stacking", gate_inputs) if model.stacks else None
     log = train_in_processes(model, few_shot, validation, variant.training, checkpoints)
     if stacking is not None:

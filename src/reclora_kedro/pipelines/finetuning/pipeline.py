@@ -44,7 +44,15 @@ def train_pipeline(variant: str, history: str) -> Pipeline:
             ),
             Node(
                 nodes.train_adapter,
-                inputs=["base_llm", "prompts", "gate_inputs", "checkpoints", "params:prompt", "params:variant"],
+                inputs=[
+                    "base_llm",
+                    "prompts",
+                    "gate_inputs",
+                    "checkpoints",
+                    "params:prompt",
+                    "params:variant",
+                    "params:engine",
+                ],
                 outputs=["training_log", "adapter"],  # the adapter last: checkpoints are removed when it is saved
                 name="train_adapter",
                 tags=["gpu"],
@@ -52,5 +60,9 @@ def train_pipeline(variant: str, history: str) -> Pipeline:
         ],
         namespace=variant,
         inputs=shared | {"prompts": f"{history}.prompts"},
-        parameters={"params:prompt": "params:prompt", "params:variant": f"params:finetuning.variants.{variant}"},
+        parameters={
+            "params:prompt": "params:prompt",
+            "params:engine": "params:engine",
+            "params:variant": f"params:finetuning.variants.{variant}",
+        },
     )

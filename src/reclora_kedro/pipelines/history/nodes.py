@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log as logs
 from reclora_kedro.histories import retrieval_check, splits
 from reclora_kedro.histories.config import HistoryConfig
@@ -32,12 +33,14 @@ def select_prompt_rows(log: InteractionLog, history: HistoryConfig) -> pl.DataFr
 
 
 @reads(history=["item_embedding", "seed"])
-def embed_items(items: pl.DataFrame, history: HistoryConfig, *encoders: LanguageModel | SentenceEncoder) -> Arrays:
+def embed_items(
+    items: pl.DataFrame, history: HistoryConfig, engine: EngineConfig, *encoders: LanguageModel | SentenceEncoder
+) -> Arrays:
     """Embeddings of the items' descriptions by each encoder, side by side."""
     config, texts = history.item_embedding, describe_items(items)
     names = [name for name in config.encoders if name != TFIDF]
     vectors = {
-        name: embed_texts(encoder, texts, config.max_tokens, config.tokens_per_batch)
+        name: embed_texts(encoder, texts, config.max_tokens, config.tokens_per_batch, engine)
         for name, encoder in zip(names, encoders, strict=True)
     }
     if TFIDF in config.encoders:

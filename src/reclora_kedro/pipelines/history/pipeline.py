@@ -26,7 +26,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.embed_items,
-                inputs=["items", "params:history", *item_encoders()],
+                inputs=["items", "params:history", "params:engine", *item_encoders()],
                 outputs="item_embeddings",
                 name="embed_items",
                 tags=["gpu"],

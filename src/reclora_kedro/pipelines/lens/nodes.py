@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import crossfit, states
 from reclora_kedro.lens.base import Lens
@@ -17,20 +18,24 @@ Arrays = dict[str, np.ndarray]
 
 
 def train_lens(
-    log: InteractionLog, item_embeddings: Arrays, config: LensConfig, prompt_rows: pl.DataFrame | None = None
+    log: InteractionLog,
+    item_embeddings: Arrays,
+    config: LensConfig,
+    engine: EngineConfig,
+    prompt_rows: pl.DataFrame | None = None,
 ) -> tuple[Lens, pl.DataFrame]:
     """The trained lens and its training log; with prompt rows, it learns from the few-shot ones among them alone."""
     if prompt_rows is not None:
         log = log.with_training_rows(prompt_rows.filter(use="few_shot")["row"].to_numpy())
-    return fit_lens(log.with_embeddings(item_embeddings["embeddings"]), config)
+    return fit_lens(log.with_embeddings(item_embeddings["embeddings"]), config, engine)
 
 
 def compute_lens_states(
-    lens: Lens, log: InteractionLog, item_embeddings: Arrays, prompt_rows: pl.DataFrame
+    lens: Lens, log: InteractionLog, item_embeddings: Arrays, prompt_rows: pl.DataFrame, engine: EngineConfig
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
     """States and scores of the prompts' rows by the lens."""
     log = log.with_embeddings(item_embeddings["embeddings"])
-    found = states.lens_states(lens, log, prompt_rows["row"].to_numpy())
+    found = states.lens_states(lens, log, prompt_rows["row"].to_numpy(), engine)
     return found, pl.DataFrame({"row": prompt_rows["row"], "score": states.lens_scores(found)})
 
 

@@ -14,13 +14,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.train_lens,
-                inputs=["log", "item_embeddings", "params:lens", *few_shot],
+                inputs=["log", "item_embeddings", "params:lens", "params:engine", *few_shot],
                 outputs=["lens", "lens_training_log"],
                 name="train_lens",
             ),
             Node(
                 nodes.compute_lens_states,
-                inputs=["lens", "log", "item_embeddings", "prompt_rows"],
+                inputs=["lens", "log", "item_embeddings", "prompt_rows", "params:engine"],
                 outputs=["lens_states", "lens_scores"],
                 name="compute_lens_states",
             ),

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 from torch import Tensor
 
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import figures, ranking_metrics, report
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
@@ -82,9 +83,10 @@ def rerank_items(
     reranking_gate_inputs: dict[str, Tensor],
     prompt_config: PromptConfig,
     config: RankingConfig,
+    engine: EngineConfig,
 ) -> pl.DataFrame:
     """Where the variant ranks the same likes."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine)
     model = model.with_saved_adapter(adapter, reranking_gate_inputs)
     return reranking.rerank(model, item_ranks, reranking_prompts, reranking_gate_inputs, config)
 

@@ -78,6 +78,7 @@ def _reranking(variant: str) -> list[Node]:
                 "reranking_gate_inputs",
                 "params:prompt",
                 "params:ranking",
+                "params:engine",
             ],
             outputs="reranked_item_ranks",
             name="rerank_items",

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from torch import Tensor
 
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -77,9 +78,10 @@ def rank_candidates(
     candidate_gate_inputs: dict[str, Tensor],
     prompt_config: PromptConfig,
     config: RecommendationConfig,
+    engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Report]:
     """Each user's best items by the LLM, and how many pairs it scored."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config))
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine)
     model = model.with_saved_adapter(adapter, candidate_gate_inputs)
     recommendations = ranking.rank_candidates(
         model, shortlist, candidate_prompts, candidate_gate_inputs, config.top_n, config.tokens_per_batch

@@ -51,6 +51,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "candidate_gate_inputs",
                     "params:prompt",
                     "params:recommendation",
+                    "params:engine",
                 ],
                 outputs=["recommendations", "recommendation_report"],
                 name="rank_candidates",

@@ -13,7 +13,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.score_untrained,
-                inputs=["base_llm", f"{history_names()[0]}.prompts", "params:prompt", "params:scoring"],
+                inputs=[
+                    "base_llm",
+                    f"{history_names()[0]}.prompts",
+                    "params:prompt",
+                    "params:scoring",
+                    "params:engine",
+                ],
                 outputs="untrained_scores",
                 name="score_untrained",
                 tags=["gpu"],
@@ -57,7 +63,15 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
         [
             Node(
                 nodes.score_adapter,
-                inputs=["base_llm", "adapter", "prompts", "gate_inputs", "params:prompt", "params:scoring"],
+                inputs=[
+                    "base_llm",
+                    "adapter",
+                    "prompts",
+                    "gate_inputs",
+                    "params:prompt",
+                    "params:scoring",
+                    "params:engine",
+                ],
                 outputs=["scores", "permuted_scores"],
                 name="score_adapter",
                 tags=["gpu"],
@@ -65,5 +79,5 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
         ],
         namespace=variant,
         inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts"},
-        parameters={"params:prompt", "params:scoring"},
+        parameters={"params:prompt", "params:scoring", "params:engine"},
     )

@@ -1,0 +1,258 @@
+"""The engine that heavy steps run on: this process, or the workers of a Ray cluster.
+
+Steps divide their rows into shards and give the engine a function of one shard; or they train in a group of processes
+that meet in ``torch.distributed``. Nothing else of the project knows Ray.
+"""
+
+import logging
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from pydantic import Field
+
+from reclora_kedro.parameters import Block, Count, NonNegative, Positive
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+MAX_FAILURES = 3  # of a worker in a group that trains; its group then starts again
+SHARDS_PER_WORKER = 4  # so that workers of different speed end at about the same time
+
+
+class EngineConfig(Block):
+    """What runs the heavy steps."""
+
+    changes_results: ClassVar[bool] = False
+
+    kind: Literal["local", "ray"] = Field(description="local: this process; ray: the workers of a Ray cluster")
+    address: str | None = Field(description="of the Ray cluster; null: a Ray that is started on this machine")
+    workers: Count = Field(description="processes that share the rows of a step")
+    cpus_per_worker: Positive = Field(description="cores of each worker")
+    gpus_per_worker: NonNegative = Field(description="GPUs of each worker")
+
+    @property
+    def spreads(self) -> bool:
+        """Whether steps run on workers."""
+        return self.kind == "ray"
+
+    @property
+    def uses_gpus(self) -> bool:
+        """Whether its workers have GPUs."""
+        return self.gpus_per_worker > 0
+
+    def shards(self, rows: int) -> list[np.ndarray]:
+        """Row numbers in parts of about the same size, several for each worker; all of them together locally.
+
+        Examples:
+            >>> local = EngineConfig(kind="local", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0)
+            >>> [part.tolist() for part in local.shards(3)]
+            [[0, 1, 2]]
+        """
+        parts = max(1, min(rows, self.workers * SHARDS_PER_WORKER)) if self.spreads else 1
+        return np.array_split(np.arange(rows), parts)
+
+
+LOCAL = EngineConfig(kind="local", address=None, workers=1, cpus_per_worker=1, gpus_per_worker=0)
+
+
+class ShardError(RuntimeError):
+    """A shard of a step failed, or the cluster could not run it."""
+
+
+def map_shards(
+    make: Callable[[], Callable[[S], R]], shards: Sequence[S], engine: EngineConfig, step: str
+) -> Iterator[R]:
+    """The result of each shard, in order.
+
+    On Ray, each worker holds what ``make`` gives for all of its shards; shards of a worker or node that is lost are run
+    by the others.
+
+    Args:
+        make: gives the function that is applied to shards, such as a model's once it is loaded. On Ray, it, the shards
+            and the results are pickled on their way to and from workers.
+        shards: the parts of the work.
+        engine: what runs it.
+        step: what the work is called in messages.
+
+    Raises:
+        ImportError: Ray is asked for and not installed.
+        ShardError: a shard failed on a worker, or the cluster is too small or lost; names step, shard and cause.
+
+    Examples:
+        >>> list(map_shards(lambda: sum, [[1, 2], [3]], LOCAL, "add"))
+        [3, 3]
+    """
+    if engine.spreads:
+        yield from _map_on_ray(make, shards, engine, step)
+    else:
+        yield from map(make(), shards)
+
+
+def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R:
+    """What a function returns that all workers of the engine run at once, in one group of ``torch.distributed``.
+
+    A group that loses a worker starts again, up to three times; what it keeps in checkpoints it finds there.
+
+    Args:
+        train: called by each worker; what the first one returns is the result. It is pickled on its way.
+        engine: a Ray.
+        step: what the work is called in messages.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ShardError: the function failed, or the cluster is too small or lost.
+    """
+    for failures_left in reversed(range(1 + MAX_FAILURES)):
+        ray = connect(engine, step)
+        try:
+            return _train_group(ray, train, engine, step, failures_left)
+        except ray.train.ControllerError as error:  # as of Ray 2.60, of a worker that dies while its group starts
+            if not failures_left:
+                raise ShardError(_lost(step, error)) from error
+            ray.shutdown()  # frees what the group held
+    raise AssertionError
+
+
+def connect(engine: EngineConfig, step: str) -> Any:
+    """The module ``ray``, connected to the cluster, which is started on this machine if no address is given.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ShardError: there is no cluster at that address, or it is too small for the workers.
+    """
+    if find_spec("ray") is None:
+        raise ImportError(
+            "engine.kind is 'ray', but Ray is not installed: pip install 'reclora-kedro[ray]', or set engine.kind to "
+            "local."
+        )
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
+    import ray
+    import ray.data
+    import ray.train.torch
+    import ray.util.queue
+
+    if not ray.is_initialized():
+        cores = None if engine.address else max(1, round(engine.workers * engine.cpus_per_worker))
+        try:
+            ray.init(
+                engine.address or "local",
+                num_cpus=cores,
+                include_dashboard=None if engine.address else False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ShardError(
+                f"{step}: no Ray cluster answers at engine.address {engine.address!r} ({error}). Start one there, "
+                "correct the address, or set it to null for a Ray on this machine."
+            ) from error
+    there = ray.cluster_resources()
+    for what, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
+        if there.get(what, 0) < engine.workers * each:
+            raise ShardError(
+                f"{step}: engine asks for {engine.workers} workers with {each:g} {what}s each, but the Ray cluster has "
+                f"{there.get(what, 0):g} {what}s: lower engine.workers or engine.{what.lower()}s_per_worker."
+            )
+    return ray
+
+
+def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: str, failures: int) -> R:
+    job, results = ray.put(train), ray.util.queue.Queue(actor_options={"num_cpus": 0})
+
+    def work() -> None:
+        result = _attempt(ray.get(job))
+        if ray.train.get_context().get_world_rank() == 0 or isinstance(result, _Failure):
+            results.put(result)
+        if isinstance(result, _Failure):
+            raise RuntimeError(result.cause)  # the others wait for what this one would have sent
+
+    resources = {"CPU": engine.cpus_per_worker} | ({"GPU": engine.gpus_per_worker} if engine.uses_gpus else {})
+    scaling = ray.train.ScalingConfig(
+        num_workers=engine.workers, use_gpu=engine.uses_gpus, resources_per_worker=resources
+    )
+    with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
+        run = ray.train.RunConfig(storage_path=folder, failure_config=ray.train.FailureConfig(max_failures=failures))
+        try:
+            ray.train.torch.TorchTrainer(work, scaling_config=scaling, run_config=run).fit()
+        except ray.train.ControllerError:
+            raise
+        except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
+            for failure in _all_in(results):
+                _unless_failed(failure, f"{step}, in one of {engine.workers} workers,")
+            raise ShardError(_lost(step, error)) from error
+    result = next(result for result in _all_in(results) if not isinstance(result, _Failure))
+    results.shutdown(force=True)
+    return result
+
+
+def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str) -> Iterator[Any]:
+    ray = connect(engine, step)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    made, pickled = ray.put(make), ray.cloudpickle.dumps
+
+    class Worker:
+        """Holds what ``make`` gives; what fails is told as a result, since it would fail again."""
+
+        def __init__(self) -> None:
+            self._work = _attempt(lambda: ray.get(made)())
+
+        def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
+            return {"result": [pickled(self._result(pickle.loads(shard))) for shard in batch["shard"]]}
+
+        def _result(self, shard: Any) -> Any:
+            return self._work if isinstance(self._work, _Failure) else _attempt(lambda: self._work(shard))
+
+    rows = ray.data.from_items([{"shard": pickled(shard)} for shard in shards], override_num_blocks=len(shards))
+    results = rows.map_batches(
+        Worker,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(engine.workers, len(shards))),
+        num_cpus=engine.cpus_per_worker,
+        num_gpus=engine.gpus_per_worker,
+    )
+    try:
+        for number, row in enumerate(results.iter_rows(), start=1):
+            yield _unless_failed(pickle.loads(row["result"]), f"{step}, shard {number} of {len(shards)}")
+    except ray.exceptions.RayError as error:
+        raise ShardError(_lost(step, error)) from error
+
+
+def _all_in(queue: Any) -> list[Any]:
+    return queue.get_nowait_batch(queue.qsize())
+
+
+class _Failure:
+    """What went wrong on a worker, as far as it can be pickled."""
+
+    def __init__(self, error: Exception) -> None:
+        self.cause = f"{type(error).__name__}: {error}"
+
+
+def _attempt(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:
+        logging.getLogger(__name__).exception("A worker failed.")
+        return _Failure(error)
+
+
+def _unless_failed(result: Any, where: str) -> Any:
+    if isinstance(result, _Failure):
+        raise ShardError(f"{where} failed: {result.cause}")
+    return result
+
+
+def _lost(step: str, error: Exception) -> str:
+    return (
+        f"{step} could not be ended on the Ray cluster: {error}. Nothing half done was kept. If workers ran out of "
+        "memory, lower engine.workers or tokens_per_batch, or give each more cores; then type the same command again."
+    )

@@ -1,0 +1,119 @@
+"""The engine on a real Ray of two workers: what it gives is what this process alone gives."""
+
+import os
+import signal
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed
+
+from few_rows import (
+    adapter_weights,
+    gates_decide,
+    load_model,
+    random_prompts,
+    training_config,
+    with_adapter,
+    with_new_adapter,
+)
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, ShardError, connect, map_shards, train_together
+from reclora_kedro.finetuning.processes import train_in_processes
+from reclora_kedro.llm.candidates import score_candidates
+from reclora_kedro.llm.embedding import embed_texts
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0)
+    ray = connect(engine, "the tests")
+    yield engine
+    ray.shutdown()
+
+
+def making(function):
+    """What makes a function of a shard; by value, since workers don't know this module."""
+    return lambda: function
+
+
+def test_shards_are_all_rows_in_order(engine):
+    for rows in (0, 1, 7, 100):
+        np.testing.assert_array_equal(np.concatenate(engine.shards(rows)), np.arange(rows))
+    assert [len(part) for part in LOCAL.shards(9)] == [9]
+
+
+@pytest.mark.slow
+def test_results_come_in_order_although_a_worker_dies(engine, tmp_path):
+    def make():
+        def work(number):
+            died = tmp_path / "died"
+            if number == 3 and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return number**2
+
+        return work
+
+    assert list(map_shards(make, range(8), engine, "squares")) == [number**2 for number in range(8)]
+    assert Path(tmp_path, "died").exists()
+
+
+@pytest.mark.slow
+def test_a_shard_that_fails_is_named_with_its_cause(engine):
+    with pytest.raises(ShardError, match=r"halves, shard 3 of 4 failed: ZeroDivisionError: division by zero"):
+        list(map_shards(lambda: lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
+    with pytest.raises(ShardError, match=r"halves, shard 1 of 2 failed: KeyError: 'no model'"):
+        list(map_shards(partial({}.__getitem__, "no model"), [2, 1], engine, "halves"))
+
+
+@pytest.mark.slow
+def test_an_engine_larger_than_the_cluster_is_refused(engine):
+    with pytest.raises(ShardError, match=r"3 workers with 1 CPUs each, but the Ray cluster has 2 CPUs: lower"):
+        list(map_shards(making(abs), [1], engine.model_copy(update={"workers": 3}), "squares"))
+
+
+@pytest.mark.slow
+def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
+    prompts, bare = random_prompts(), load_model(tiny_llm_folder)
+    model = with_adapter(load_model(tiny_llm_folder), lens_in_score="prior")
+    spread = replace(model, engine=engine)
+    expected = model.all_llm_logits(prompts, 64, "")
+    np.testing.assert_allclose(spread.all_llm_logits(prompts, 64, ""), expected, atol=1e-5)
+    groups = np.array([0, 0, 1, 1, 1, 2, 2, 0, 3])
+    expected = score_candidates(model, prompts, groups, 64)
+    np.testing.assert_allclose(score_candidates(spread, prompts, groups, 64), expected, atol=1e-5)
+    texts = ["The Matrix (1999)", "", "Heat (1995)", "Net, The"]
+    expected = embed_texts(bare.llm, texts, max_tokens=8, tokens_per_batch=20)
+    np.testing.assert_allclose(embed_texts(bare.llm, texts, 8, 20, engine), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_an_adapter_is_trained_the_same_on_workers(engine, tiny_llm_folder):
+    few_shot, validation = gates_decide(51), gates_decide(41, seed=1)  # 51 and 41 rows: the shares are unequal
+    trained = []
+    for where in (LOCAL, engine):
+        model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
+        log = train_in_processes(replace(model, engine=where), few_shot, validation, training_config(epochs=2))
+        trained.append((adapter_weights(model.model), log["validation_auc"].drop_nulls()[-1]))
+    (expected, expected_auc), (weights, auc) = trained
+    assert auc == pytest.approx(expected_auc, abs=1e-3)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
+    def train():
+        died = tmp_path / "died"
+        if distributed.get_rank() == 1 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        total = torch.ones(1) * (1 + distributed.get_rank())
+        distributed.all_reduce(total)
+        return total.item()
+
+    assert train_together(train, engine, "sum") == 3
+    assert Path(tmp_path, "died").exists()
