@@ -62,7 +62,9 @@ class LanguageModel:
     def loader(self, on_gpu: bool) -> "Callable[[], LanguageModel]":
         """What loads the same LLM in another process, from where it came from; to that one's GPU if this is on one."""
         device = "auto" if on_gpu and self.device.type != "cpu" else "cpu"
-        return partial(load_language_model, **self.arguments | {"device": device})
+        path = Path(self.arguments["source"])  # other processes may have another working directory
+        source = str(path.absolute()) if path.exists() else self.arguments["source"]
+        return partial(load_language_model, **self.arguments | {"device": device, "source": source})
 
     def last_hidden_states(self, token_ids: Tensor) -> Tensor:
         """Final hidden states of right-padded prompts, shape (batch, tokens, hidden).
