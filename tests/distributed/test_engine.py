@@ -28,7 +28,7 @@ from reclora_kedro.llm.embedding import embed_texts
 
 @pytest.fixture(scope="module")
 def engine():
-    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0)
+    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=3)
     ray = connect(engine, "the tests")
     yield engine
     ray.shutdown()
@@ -42,6 +42,7 @@ def making(function):
 def test_shards_are_all_rows_in_order(engine):
     for rows in (0, 1, 7, 100):
         np.testing.assert_array_equal(np.concatenate(engine.shards(rows)), np.arange(rows))
+        assert max(map(len, engine.shards(rows))) <= 3
     assert [len(part) for part in LOCAL.shards(9)] == [9]
 
 

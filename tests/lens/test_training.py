@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.distributed.engine import EngineConfig, connect
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import load_lens
@@ -164,26 +164,23 @@ def test_a_split_of_one_class_is_refused(log, config, split, kept, found) -> Non
 
 @pytest.mark.slow
 def test_workers_train_the_lens_that_one_process_trains(log, config):
-    import ray
-
     parts = config.model_copy(update={"batch_parts": 4, "max_epochs": 2})
     expected, expected_log = fit_lens(log, parts)
+    engine = EngineConfig(kind="ray", address=None, workers=3, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=7)
+    ray = connect(engine, "the test")
     try:
-        for workers in (2, 3):
-            engine = EngineConfig(kind="ray", address=None, workers=workers, cpus_per_worker=0.5, gpus_per_worker=0)
-            lens, training_log = fit_lens(log, parts, engine)
-            assert training_log["validation_auc"].to_list() == pytest.approx(expected_log["validation_auc"], abs=1e-4)
-            for name, weights in lens.state_dict().items():
-                torch.testing.assert_close(weights, expected.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
-            rows = log.rows_in("test")
-            states, spread = lens_states(lens, log, rows), lens_states(lens, log, rows, engine)
-            for kind, state in states.items():
-                torch.testing.assert_close(spread[kind], state, rtol=0, atol=1e-5)
+        lens, training_log = fit_lens(log, parts, engine)
+        states = lens_states(lens, log, log.rows_in("test"), engine)
     finally:
         ray.shutdown()
+    assert training_log["validation_auc"].to_list() == pytest.approx(expected_log["validation_auc"], abs=1e-4)
+    for name, weights in lens.state_dict().items():
+        torch.testing.assert_close(weights, expected.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+    for kind, state in lens_states(lens, log, log.rows_in("test")).items():
+        torch.testing.assert_close(states[kind], state, rtol=0, atol=1e-5)
 
 
 def test_fewer_parts_than_workers_are_refused(log, config):
-    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0)
+    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=7)
     with pytest.raises(ValueError, match=r"lens.batch_parts is 1, but engine.workers is 2"):
         fit_lens(log, config, engine)

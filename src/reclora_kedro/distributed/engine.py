@@ -15,13 +15,12 @@ from typing import Any, ClassVar, Literal, TypeVar
 import numpy as np
 from pydantic import Field
 
-from reclora_kedro.parameters import Block, Count, NonNegative, Positive
+from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive
 
 S = TypeVar("S")
 R = TypeVar("R")
 
 MAX_FAILURES = 3  # of a worker in a group that trains; its group then starts again
-SHARDS_PER_WORKER = 4  # so that workers of different speed end at about the same time
 
 
 class EngineConfig(Block):
@@ -34,6 +33,7 @@ class EngineConfig(Block):
     workers: Count = Field(description="processes that share the rows of a step")
     cpus_per_worker: Positive = Field(description="cores of each worker")
     gpus_per_worker: NonNegative = Field(description="GPUs of each worker")
+    rows_per_shard: Count = Field(description="most rows of one part of the work")
 
     @property
     def spreads(self) -> bool:
@@ -46,18 +46,16 @@ class EngineConfig(Block):
         return self.gpus_per_worker > 0
 
     def shards(self, rows: int) -> list[np.ndarray]:
-        """Row numbers in parts of about the same size, several for each worker; all of them together locally.
+        """Row numbers in parts of about the same size, at least one; they don't depend on the workers.
 
         Examples:
-            >>> local = EngineConfig(kind="local", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0)
-            >>> [part.tolist() for part in local.shards(3)]
-            [[0, 1, 2]]
+            >>> [part.tolist() for part in LOCAL.model_copy(update={"rows_per_shard": 2}).shards(3)]
+            [[0, 1], [2]]
         """
-        parts = max(1, min(rows, self.workers * SHARDS_PER_WORKER)) if self.spreads else 1
-        return np.array_split(np.arange(rows), parts)
+        return np.array_split(np.arange(rows), max(1, -(-rows // self.rows_per_shard)))
 
 
-LOCAL = EngineConfig(kind="local", address=None, workers=1, cpus_per_worker=1, gpus_per_worker=0)
+LOCAL = EngineConfig(kind="local", address=None, workers=1, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=MOST)
 
 
 class ShardError(RuntimeError):
