@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint viz bench-histories bench-lens bench-llm lock clean
+.PHONY: help run test lint viz bench-histories bench-lens bench-llm bench-ray lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -35,6 +35,9 @@ bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and
 
 bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA and two other ways to train
 	$(BIN)/python benchmarks/llm.py
+
+bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
+	$(BIN)/python benchmarks/cluster.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --extra s3 --universal --generate-hashes \
