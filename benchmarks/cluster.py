@@ -4,8 +4,8 @@
     python benchmarks/cluster.py --rows 200 --faults 2
 
 It reads what the default run has left: the log, the lens's settings and the prompts. Every measurement runs in a
-process of its own; the start of Ray is measured apart. Faults: while a step runs on a cluster of three nodes, a worker is
-killed or a node removed at a random moment; the step has to end with the same result.
+process of its own; the start of Ray is measured apart. Faults: while a step runs on a cluster of three nodes, a worker
+is killed or a node removed at a random moment; the step has to end with the same result.
 """
 
 import argparse
