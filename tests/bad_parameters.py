@@ -29,6 +29,8 @@ NULLABLE = {  # of the numbers
 SIGNED = {"ingestion.rating_min", "ingestion.rating_max", "ingestion.label_threshold"}
 REAL = {  # written as whole numbers
     *SIGNED,
+    "engine.cpus_per_worker",
+    "engine.gpus_per_worker",
     "lens.statistics_delay",
     "recommendation.pool_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
@@ -56,6 +58,8 @@ MORE = [
     ("history.split.train", 0.95, "leaves no rows to test"),
     ("ingestion.label_threshold", 9, "gives one class only"),
     ("ingestion.interactions.clicked", "click", "exclude one another"),
+    ("engine.kind", "spark", "'local' or 'ray'"),
+    ("lens.batch_parts", 3, "does not divide batch_size 256"),
     ("lens.model", "sims", "choose one of autoint"),
     ("lens.statistics_delay", "soon", "'frozen'"),
     ("lens_zoo.seeds", [], "at least 1 item"),

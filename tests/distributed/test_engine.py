@@ -29,7 +29,7 @@ from reclora_kedro.llm.embedding import embed_texts
 @pytest.fixture(scope="module")
 def engine():
     engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=3)
-    ray = connect(engine, "the tests")
+    ray = connect(engine)
     yield engine
     ray.shutdown()
 
@@ -71,9 +71,11 @@ def test_a_shard_that_fails_is_named_with_its_cause(engine):
 
 
 @pytest.mark.slow
-def test_an_engine_larger_than_the_cluster_is_refused(engine):
-    with pytest.raises(ShardError, match=r"3 workers with 1 CPUs each, but the Ray cluster has 2 CPUs: lower"):
-        list(map_shards(making(abs), [1], engine.model_copy(update={"workers": 3}), "squares"))
+def test_a_cluster_that_does_not_do_is_refused(engine):
+    with pytest.raises(ValueError, match=r"3 workers with 1 CPUs each, but the Ray cluster has 2 CPUs: lower"):
+        connect(engine.model_copy(update={"workers": 3}))
+    with pytest.raises(ValueError, match=r"2 workers with 0.5 GPUs each, but the Ray cluster has 0 GPUs: lower"):
+        connect(engine.model_copy(update={"gpus_per_worker": 0.5}))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.hooks.preflight import PreflightHooks, require_zoo_lens
 from reclora_kedro.hooks.refusal import RunRefusedError
@@ -131,3 +132,16 @@ def test_a_lens_of_the_zoo_takes_what_a_lens_takes():
         require_zoo_lens("lens_zoo.lenses.wide", lens, {"hidden_dims": 512})
     with pytest.raises(ValueError, match=r"lens_zoo\.lenses\.wide\.dropout is 1: input should be less than 1"):
         require_zoo_lens("lens_zoo.lenses.wide", lens, {"dropout": 1})
+
+
+def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):
+    monkeypatch.setattr("reclora_kedro.distributed.engine.find_spec", lambda name: None)
+    lens, engine = LensConfig(**BASE["lens"] | {"seed": 0}), EngineConfig(**BASE["engine"] | {"kind": "ray"})
+    catalog = DataCatalog(
+        {"params:lens": MemoryDataset(lens), "params:engine": MemoryDataset(engine), "log": MemoryDataset(0)}
+    )
+    train = Pipeline([Node(lambda *_: 1, ["log", "params:lens", "params:engine"], "lens", name="train_lens")])
+    with pytest.raises(RunRefusedError) as refused:
+        PreflightHooks().before_pipeline_run({"only_missing_outputs": False}, train, catalog)
+    for reason in ("Ray is not installed: pip install", "lens.batch_parts is 1, but engine.workers is 2"):
+        assert reason in str(refused.value)

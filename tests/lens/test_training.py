@@ -167,7 +167,7 @@ def test_workers_train_the_lens_that_one_process_trains(log, config):
     parts = config.model_copy(update={"batch_parts": 4, "max_epochs": 2})
     expected, expected_log = fit_lens(log, parts)
     engine = EngineConfig(kind="ray", address=None, workers=3, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=7)
-    ray = connect(engine, "the test")
+    ray = connect(engine)
     try:
         lens, training_log = fit_lens(log, parts, engine)
         states = lens_states(lens, log, log.rows_in("test"), engine)

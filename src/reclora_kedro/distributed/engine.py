@@ -78,8 +78,8 @@ def map_shards(
         step: what the work is called in messages.
 
     Raises:
-        ImportError: Ray is asked for and not installed.
-        ShardError: a shard failed on a worker, or the cluster is too small or lost; names step, shard and cause.
+        ConnectionError, ImportError, ValueError: there is no such Ray, see `connect`.
+        ShardError: a shard failed on a worker, or the cluster was lost; names step, shard and cause.
 
     Examples:
         >>> list(map_shards(lambda: sum, [[1, 2], [3]], LOCAL, "add"))
@@ -102,11 +102,11 @@ def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R
         step: what the work is called in messages.
 
     Raises:
-        ImportError: Ray is not installed.
-        ShardError: the function failed, or the cluster is too small or lost.
+        ConnectionError, ImportError, ValueError: there is no such Ray, see `connect`.
+        ShardError: the function failed, or the cluster was lost.
     """
     for failures_left in reversed(range(1 + MAX_FAILURES)):
-        ray = connect(engine, step)
+        ray = connect(engine)
         try:
             return _train_group(ray, train, engine, step, failures_left)
         except ray.train.ControllerError as error:  # as of Ray 2.60, of a worker that dies while its group starts
@@ -116,12 +116,13 @@ def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R
     raise AssertionError
 
 
-def connect(engine: EngineConfig, step: str) -> Any:
+def connect(engine: EngineConfig) -> Any:
     """The module ``ray``, connected to the cluster, which is started on this machine if no address is given.
 
     Raises:
+        ConnectionError: there is no cluster at that address.
         ImportError: Ray is not installed.
-        ShardError: there is no cluster at that address, or it is too small for the workers.
+        ValueError: the cluster is too small for the workers.
     """
     if find_spec("ray") is None:
         raise ImportError(
@@ -146,15 +147,15 @@ def connect(engine: EngineConfig, step: str) -> Any:
                 log_to_driver=False,
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ShardError(
-                f"{step}: no Ray cluster answers at engine.address {engine.address!r} ({error}). Start one there, "
+            raise ConnectionError(
+                f"No Ray cluster answers at engine.address {engine.address!r} ({error}). Start one there, "
                 "correct the address, or set it to null for a Ray on this machine."
             ) from error
     there = ray.cluster_resources()
     for what, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
         if there.get(what, 0) < engine.workers * each:
-            raise ShardError(
-                f"{step}: engine asks for {engine.workers} workers with {each:g} {what}s each, but the Ray cluster has "
+            raise ValueError(
+                f"engine asks for {engine.workers} workers with {each:g} {what}s each, but the Ray cluster has "
                 f"{there.get(what, 0):g} {what}s: lower engine.workers or engine.{what.lower()}s_per_worker."
             )
     return ray
@@ -190,7 +191,7 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
 
 
 def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str) -> Iterator[Any]:
-    ray = connect(engine, step)
+    ray = connect(engine)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True

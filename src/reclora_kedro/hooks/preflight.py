@@ -16,7 +16,7 @@ from reclora_kedro.parameters import wrong_values
 
 
 class PreflightHooks:
-    """Refuses a run that would fail at its base LLM, its prompts, an adapter or a device, hours later perhaps.
+    """Refuses a run that would fail at its base LLM, prompts, an adapter, a device or a cluster, hours later perhaps.
 
     The checks are those of the nodes themselves; of the base LLM, its weights alone are not loaded for them. A run
     that needs none of this loads no deep learning either.
@@ -49,6 +49,13 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         from reclora_kedro.devices import choose_device
 
         yield partial(choose_device, catalog.load("params:lens").device)
+    if "params:engine" in inputs and (engine := catalog.load("params:engine")).spreads:
+        from reclora_kedro.distributed.engine import connect
+        from reclora_kedro.lens.training import require_parts
+
+        yield partial(connect, engine)
+        if "params:lens" in inputs:
+            yield partial(require_parts, catalog.load("params:lens"), engine)
     for path in sorted(name for name in inputs if name.startswith("params:lens_zoo.lenses.")):
         yield partial(require_zoo_lens, path.removeprefix("params:"), catalog.load("params:lens"), catalog.load(path))
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
