@@ -70,7 +70,7 @@ def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
     call, where = work(step, rows), engine(workers)
     start = time.perf_counter()
     if workers:
-        connect(where, step)
+        connect(where)
     started = time.perf_counter()
     call(where)
     return {"seconds": time.perf_counter() - started, "start of Ray": started - start}
@@ -128,7 +128,7 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
                 cluster.add_node(num_cpus=1)
                 spare = cluster.add_node(num_cpus=1)
                 where = engine(2).model_copy(update={"address": cluster.address})
-                connect(where, step)
+                connect(where)
                 timer = threading.Timer(drawn.uniform(0, seconds), partial(_strike, fault, cluster, spare))
                 timer.start()
                 start = time.perf_counter()

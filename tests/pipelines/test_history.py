@@ -9,6 +9,7 @@ from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
 from reclora_kedro import configured_names
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.pipelines.history import create_pipeline, nodes
@@ -57,7 +58,7 @@ def catalog_of(tmp_path, monkeypatch):
         for entry in entries.values():
             entry["filepath"] = str(tmp_path / entry["filepath"])
         catalog = DataCatalog.from_config(entries, save_version="2026-01-01T00.00.00.000Z")
-        for name, value in {**tables, "base_llm": "any", "params:history": history}.items():
+        for name, value in {**tables, "base_llm": "any", "params:history": history, "params:engine": LOCAL}.items():
             catalog[name] = value
         return catalog
 
@@ -129,7 +130,7 @@ def test_encoders_are_catalog_entries_by_name_or_tfidf(catalog_of, encoders, ent
     config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
     catalog = catalog_of(canonical_tables(), config)
     [embedding] = create_pipeline().only_nodes("history.embed_items").nodes
-    assert sorted(embedding.inputs) == sorted(["items", "params:history", *entries])
+    assert sorted(embedding.inputs) == sorted(["items", "params:history", "params:engine", *entries])
     SequentialRunner().run(create_pipeline(), catalog)
     assert catalog.load("item_embeddings")["embeddings"].shape == (30, width)
     assert catalog.load("retrieval_report")[0]["encoders"] == ", ".join(encoders)

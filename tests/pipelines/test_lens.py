@@ -12,6 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from reclora_kedro import configured_names
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
@@ -55,6 +56,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
         "item_embeddings": {"embeddings": random.normal(size=(12, 4))},
         "prompt_rows": prompt_rows,
         "params:lens": settings,
+        "params:engine": LOCAL,
         "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
     }
     entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text())
