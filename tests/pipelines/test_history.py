@@ -47,7 +47,7 @@ def catalog_of(tmp_path, monkeypatch):
     monkeypatch.setattr(
         nodes,
         "embed_texts",
-        lambda llm, texts, max_tokens, tokens_per_batch: (
+        lambda llm, texts, max_tokens, tokens_per_batch, engine: (
             np.random.default_rng(1).normal(size=(len(texts), HIDDEN)).astype(np.float32)
         ),
     )
@@ -130,7 +130,7 @@ def test_encoders_are_catalog_entries_by_name_or_tfidf(catalog_of, encoders, ent
     config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
     catalog = catalog_of(canonical_tables(), config)
     [embedding] = create_pipeline().only_nodes("history.embed_items").nodes
-    assert sorted(embedding.inputs) == sorted(["items", "params:history", "params:engine", *entries])
+    assert sorted(embedding.inputs) == sorted(["items", "params:engine", "params:history", *entries])
     SequentialRunner().run(create_pipeline(), catalog)
     assert catalog.load("item_embeddings")["embeddings"].shape == (30, width)
     assert catalog.load("retrieval_report")[0]["encoders"] == ", ".join(encoders)
