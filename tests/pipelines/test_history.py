@@ -109,7 +109,7 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
 def test_embeddings_survive_the_file_as_they_were(catalog_of):
     catalog = catalog_of(canonical_tables(), small_config())
     SequentialRunner().run(create_pipeline(), catalog)
-    expected = nodes.embed_items(canonical_tables()["items"], small_config(), "any")["embeddings"]
+    expected = nodes.embed_items(canonical_tables()["items"], small_config(), LOCAL, "any")["embeddings"]
     np.testing.assert_array_equal(catalog.load("item_embeddings")["embeddings"], expected)
 
 
