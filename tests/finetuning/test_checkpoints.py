@@ -98,7 +98,7 @@ def test_a_torn_checkpoint_is_never_loaded(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("torn")
     store = CheckpointStore(folder)
     for step in (1, 2, 3):
-        newest = store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step})
+        newest = Path(store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step}))
     assert len(files(folder)) == 2
     content = newest.read_bytes()
     if data.draw(st.booleans(), "truncated"):
