@@ -22,7 +22,7 @@ from reclora_kedro.hooks import (
     UnfinishedRunHooks,
 )
 from reclora_kedro.package_files import package_file
-from reclora_kedro.session import ResumingSession
+from reclora_kedro.session import AtomicContext, ResumingSession
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
@@ -36,6 +36,8 @@ def polars_type(name: str, of: str | None = None) -> Any:
 
 
 DATA_CATALOG_CLASS = AtomicCatalog
+
+CONTEXT_CLASS = AtomicContext
 
 SESSION_CLASS = ResumingSession
 
