@@ -109,13 +109,16 @@ def test_previews_and_versions_are_those_in_the_storage(sessions, another_machin
     assert pinned.load("records") == [{"a": 1}]
 
 
-def test_a_version_is_saved_by_another_machine_meanwhile(sessions):
-    ours, theirs = sessions.catalog("records"), sessions.catalog("records")
-    ours.save("records", [1])
-    assert ours.load("records") == [1]
+def test_a_run_reads_nothing_that_another_machine_saves_meanwhile(sessions):
+    sessions.save("records", [0])
+    reading, saving, theirs = (sessions.catalog("records") for _ in range(3))
+    assert reading.load("records") == [0]
+    saving.save("records", [1])
     theirs.save("records", [2])
-    ours["records"].release()
-    assert ours.load("records") == [2]
+    for catalog in (reading, saving):
+        catalog.release("records")
+    assert (reading.load("records"), saving.load("records")) == ([0], [1])
+    assert sessions.catalog("records").load("records") == [2]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +193,12 @@ def test_only_the_catalog_saves(sessions):
     catalog.save("page", "text")
     with pytest.raises(DatasetError, match="must not exist if versioning is enabled"):
         catalog.save("page", "another")
+
+
+def test_a_folder_without_versions_is_refused(sessions):
+    entry = ENTRIES["adapters"] | {"filepath": f"{sessions.bucket.address}/adapters"}
+    with pytest.raises(DatasetError, match=rf"{sessions.bucket.address}/adapters is in .* `versioned: true`"):
+        AtomicCatalog.from_config({"adapters": entry}).load("adapters")
 
 
 def test_an_entry_has_its_own_credentials_before_those_of_its_protocol(bucket):

@@ -52,6 +52,7 @@ class AtomicCatalog(DataCatalog):
         return super().from_config(entries, credentials, *args, **kwargs)
 
     def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
+        self._validate_dataset_config(ds_name, ds_config)
         if ds_config.get("versioned") and is_remote(ds_config.get("filepath")):
             ds_config = reading_copies(ds_config)
         super()._add_from_config(ds_name, ds_config)
@@ -192,7 +193,6 @@ def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[Abstr
 
     class Reading(kind):  # type: ignore[misc, valid-type]
         remote_versions = versions
-        _cached_load_version: str | None
 
         def exists(self) -> bool:
             version = loaded_version(self)
@@ -202,10 +202,8 @@ def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[Abstr
             return [str(self._get_versioned_path(version)) for version in versions.all()]
 
         def _fetch_latest_load_version(self) -> str:
-            newest = self._cached_load_version or versions.newest()
-            if newest is None:
+            if (newest := versions.newest()) is None:
                 raise VersionNotFoundError(f"Did not find any versions in {versions.address}")
-            self._cached_load_version = newest
             return newest
 
         def _get_load_path(self) -> PurePosixPath:

@@ -26,6 +26,9 @@ class RemoteVersions:
     Objects appear one by one, so a version is there from the moment when its marker is, which is uploaded last.
     Versions never change: each is fetched once, to a folder in the user's cache, where datasets read it as local files.
 
+    What is the newest version is found once, or is what was saved here: a run that has begun reads nothing that a run
+    on another machine saves meanwhile.
+
     Args:
         address: of the folder that holds the versions.
         options: the storage's, see :mod:`reclora_kedro.storage`.
@@ -35,12 +38,14 @@ class RemoteVersions:
         self.address, self.options = address.rstrip("/"), options
         protocol, _, path = self.address.partition("://")
         self.folder = private_cache() / "versions" / protocol / path.lstrip("/")
+        self._newest: str | None = None
         self._whole: set[str] = set()  # versions whose marker was seen
         self._provenances: dict[str, Provenance | None] = {}
 
     def newest(self) -> str | None:
         """The newest version; None if there is none."""
-        return next((version for version in self._names() if self.has(version)), None)
+        self._newest = self._newest or next((version for version in self._names() if self.has(version)), None)
+        return self._newest
 
     def all(self) -> list[str]:
         """All versions, newest first."""
@@ -105,6 +110,7 @@ class RemoteVersions:
                 remove(f"{self.address}/{version}/{MARKER}", self.options)
                 remove(f"{self.address}/{version}", self.options)
             raise
+        self._newest = version
 
     def _names(self) -> list[str]:
         """Names of all folders that may be versions, newest first."""
