@@ -16,7 +16,7 @@ from fsspec.utils import get_protocol
 from reclora_kedro.atomic import atomic_file, atomic_folder
 from reclora_kedro.digests import digest, private_cache
 
-LOCAL = ("file", "local", "http", "https")  # the last two are read only, and no storage of ours
+LOCAL = ("file", "local", "http", "https")  # web pages are known by their address alone
 STATES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # what tells an object from its successor
 BESIDES = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, what is not for the filesystem
 
@@ -29,10 +29,11 @@ def is_remote(address: Any) -> bool:
     """Whether something is the address of an object or of a folder in an object storage.
 
     Examples:
-        >>> [is_remote(value) for value in ("s3://bucket/folder", "data/log", "file:///data/log", "https://a.b/c", 3)]
-        [True, False, False, False, False]
+        >>> [is_remote(value) for value in ("s3://bucket/folder", "data/log", "file:///data/log", "sqlite:///log.db")]
+        [True, False, False, False]
     """
-    return isinstance(address, str) and "://" in address and get_protocol(address) not in LOCAL
+    known = isinstance(address, str) and "://" in address and get_protocol(address) in fsspec.available_protocols()
+    return known and get_protocol(address) not in LOCAL
 
 
 def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
