@@ -12,7 +12,17 @@ from typing import Any
 from reclora_kedro.atomic import atomic_folder
 from reclora_kedro.digests import private_cache
 from reclora_kedro.provenance import FILE, Provenance, is_intact, parse_provenance
-from reclora_kedro.storage import StorageError, download, explained, names_in, open_storage, read, remove, states
+from reclora_kedro.storage import (
+    StorageError,
+    download,
+    exists,
+    explained,
+    names_in,
+    open_storage,
+    read,
+    remove,
+    states,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +37,7 @@ class RemoteVersions:
     Versions never change: each is fetched once, to a folder in the user's cache, where datasets read it as local files.
 
     What is the newest version is found once, or is what was saved here: a run that has begun reads nothing that a run
-    on another machine saves meanwhile.
+    on another machine saves meanwhile. Every method raises a StorageError where the storage cannot be used.
 
     Args:
         address: of the folder that holds the versions.
@@ -55,14 +65,18 @@ class RemoteVersions:
 
     def has(self, version: str) -> bool:
         """Whether a version is there."""
-        if version not in self._whole and self._read(version, MARKER) is not None:
+        if version not in self._whole and exists(f"{self.address}/{version}/{MARKER}", self.options):
             self._whole.add(version)
         return version in self._whole
 
     def provenance(self, version: str) -> Provenance | None:
         """What a version was made of; None if nothing says so."""
         if version not in self._provenances:
-            self._provenances[version] = parse_provenance(self._read(version, FILE) or b"")
+            try:
+                content = read(f"{self.address}/{version}/{FILE}", self.options)
+            except FileNotFoundError:
+                content = b""
+            self._provenances[version] = parse_provenance(content)
         return self._provenances[version]
 
     def fetch(self, version: str) -> None:
@@ -115,13 +129,6 @@ class RemoteVersions:
     def _names(self) -> list[str]:
         """Names of all folders that may be versions, newest first."""
         return sorted(names_in(self.address, self.options), reverse=True)
-
-    def _read(self, version: str, name: str) -> bytes | None:
-        """Content of an object of a version; None if there is no such object."""
-        try:
-            return read(f"{self.address}/{version}/{name}", self.options)
-        except FileNotFoundError:
-            return None
 
     def _remove_leftovers(self) -> None:
         whole = set(self.all())

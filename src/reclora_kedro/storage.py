@@ -148,6 +148,21 @@ def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
     return [name.rpartition("/")[2] for name in found if name != path]
 
 
+def exists(address: str, options: Mapping[str, Any]) -> bool:
+    """Whether there is an object or a folder at an address.
+
+    Raises:
+        StorageError: the storage cannot be asked.
+    """
+    storage, path = open_storage(address, options)
+    with explained(address):
+        try:
+            storage.info(path)
+        except FileNotFoundError:
+            return False
+    return True
+
+
 def read(address: str, options: Mapping[str, Any]) -> bytes:
     """Content of an object, or of a file.
 
