@@ -277,8 +277,8 @@ BAD_INPUTS = [
 def lay_out(project: Path) -> Path:
     """The configuration of ingestion and sound raw files, in a folder."""
     (project / "conf/base").mkdir(parents=True)
-    for kind in ("catalog", "parameters"):
-        shutil.copy(ROOT / f"conf/base/{kind}_ingestion.yml", project / "conf/base")
+    for file in ("catalog_ingestion.yml", "parameters_ingestion.yml", "globals.yml"):
+        shutil.copy(ROOT / "conf/base" / file, project / "conf/base")
     write_sound(project)
     return project
 

@@ -1,4 +1,4 @@
-"""What several tests share: the tiny random LLM."""
+"""What several tests share: the tiny random LLM, and an object storage."""
 
 import os
 
@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 
 from fabricate import fabricate_llm
+from object_storage import Bucket, serve
 
 # Processes that test side by side share the cores: threads of each that wait for one another would take them all.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -36,3 +37,17 @@ def tiny_model(tiny_llm_folder):
 def tiny_llm(tiny_model):
     """The tiny LLM by itself, with its tokenizer."""
     return tiny_model.llm
+
+
+@pytest.fixture(scope="session")
+def storage_endpoint():
+    """Address of an object storage on this machine that speaks S3."""
+    with serve() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def bucket(storage_endpoint, tmp_path_factory, monkeypatch):
+    """A fresh bucket, and a cache of its own for copies of what lies there."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    return Bucket(storage_endpoint)

@@ -181,13 +181,6 @@ def test_outputs_without_versions_and_in_memory_are_saved_as_ever(sessions):
     assert catalog.load("memory") == [2]
 
 
-def test_remote_versions_are_saved_as_ever(sessions):
-    entry = {"type": "json.JSONDataset", "filepath": "memory://bucket/records.json", "versioned": True}
-    catalog = AtomicCatalog.from_config({"records": entry})
-    catalog.save("records", [1])
-    assert catalog.load("records") == [1]
-
-
 def test_a_dataset_made_in_code_is_saved_whole_too(sessions):
     file = sessions.folder / "records.json"
     catalog = AtomicCatalog({"records": JSONDataset(filepath=f"file://{file}", version=Version(None, None))})

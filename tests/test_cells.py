@@ -1,12 +1,13 @@
 """Which nodes of a cell are run, and which had been."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.catalog import AtomicCatalog
-from reclora_kedro.cells import CHECKPOINT_STORE, MemoizedRun
+from reclora_kedro.cells import CHECKPOINT_STORE, MemoizedRun, moved
 from reclora_kedro.parameters import Block, reads
 
 ran = Counter()
@@ -31,9 +32,10 @@ def choose(table: list, history: History) -> list:
 
 def train(chosen: list, history: History, checkpoints: object) -> list:
     ran["train"] += 1
-    checkpoints.folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(checkpoints.folder)
+    folder.mkdir(parents=True, exist_ok=True)
     if history.seed == 13:
-        (checkpoints.folder / "step-1").write_text("half")
+        (folder / "step-1").write_text("half")
         raise KeyboardInterrupt
     return [*chosen, history.k]
 
@@ -118,3 +120,12 @@ def test_a_function_cannot_read_a_field_that_it_does_not_name():
 
     with pytest.raises(AttributeError):
         forgetful(History(seed=0, k=5, rows=1))
+
+
+def test_what_a_cell_leaves_is_local_where_the_catalog_names_an_object_storage(tmp_path):
+    entry = {"type": "text.TextDataset", "versioned": True, "credentials": {"key": "a"}, "filepath": "data/page.html"}
+    entry["fs_args"] = {"use_ssl": True, "open_args_save": {"mode": "w"}}
+    local = {"type": "text.TextDataset", "filepath": str(tmp_path / "page.html")}
+    assert moved("page", entry, tmp_path) == local | {key: entry[key] for key in ("credentials", "fs_args")}
+    entry["filepath"] = "s3://bucket/data/page.html"
+    assert moved("page", entry, tmp_path) == local | {"fs_args": {"open_args_save": {"mode": "w"}}}

@@ -350,6 +350,17 @@ def test_a_terminal_shows_the_messages_of_the_project_above_the_bars(monkeypatch
     assert not {"reported", "Loading"} & set(shown.split())
 
 
+def test_the_manifest_knows_raw_objects_by_their_state(bucket):
+    entry = {"type": "json.JSONDataset", "filepath": f"{bucket.address}/raw.json", "credentials": bucket.options}
+    catalog = AtomicCatalog.from_config({"raw": entry, "other": entry})
+    described = []
+    for content in (b"[1]", b"[2]", b"[1]"):
+        bucket.put("raw.json", content)
+        described.append(run_manifest.describe_entries(catalog, {"raw"})["raw"])
+    assert described[0] == described[2] != described[1]
+    assert described[0].startswith("state ")
+
+
 def test_the_log_file_has_everything_and_a_pipe_only_warnings(tmp_path):
     shutil.copytree(ROOT / "conf", tmp_path / "conf", ignore=lambda _, names: set(names) - {"logging.yml"})
     code = (

@@ -26,6 +26,7 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
+from reclora_kedro.catalog import at_local_path
 from reclora_kedro.configured_names import remember_parameters
 from reclora_kedro.digests import digest, digest_of_files
 from reclora_kedro.provenance import code_digest, digest_of_entry, read_of
@@ -214,7 +215,7 @@ class MemoizedRun:
         logger.info("%s runs in %s.", node.name, memory.folder)
         memory.clear()
         own = {name: self._entry(name) for name in node.inputs if self._is_checkpoints(name)}
-        own = {name: entry | {"filepath": str(memory.folder / CHECKPOINTS)} for name, entry in own.items()}
+        own = {name: at_local_path(entry, memory.folder / CHECKPOINTS) for name, entry in own.items()}
         catalog = self._catalog_of([*node.inputs, *node.outputs], own)
         start = time.perf_counter()
         SequentialRunner().run(Pipeline([node]), catalog)
@@ -270,7 +271,7 @@ class MemoizedRun:
 
 
 def moved(name: str, entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The configuration of an entry that is stored in a folder, without versions: the folder stands for one.
+    """The configuration of an entry that is stored in a local folder, without versions: the folder stands for one.
 
     Raises:
         ValueError: it is not stored in a file.
@@ -278,4 +279,4 @@ def moved(name: str, entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     if "filepath" not in entry:
         raise ValueError(f"The catalog entry {name} has no filepath, so a study cannot keep what its node leaves.")
     filepath = folder / Path(entry["filepath"]).name
-    return {key: value for key, value in entry.items() if key != "versioned"} | {"filepath": str(filepath)}
+    return {key: value for key, value in at_local_path(entry, filepath).items() if key != "versioned"}

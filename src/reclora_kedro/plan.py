@@ -8,10 +8,10 @@ from kedro.io import MemoryDataset
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.catalog import AtomicCatalog, loaded_folder
+from reclora_kedro.catalog import AtomicCatalog, location
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.digests import digest
-from reclora_kedro.provenance import Origin, Provenance, code_digest, digest_of_entry, is_intact, read_of
+from reclora_kedro.provenance import Origin, Provenance, code_digest, digest_of_entry, read_of
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,11 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     if again := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(again)} {'is' if len(again) == 1 else 'are'} made again"
     for name in node.outputs:
-        folder, stored = loaded_folder(catalog.get(name)), catalog.provenance(name)
         if not catalog.exists(name):
             yield f"{name} is not there"
-        elif folder is None or stored is None:
+        elif (stored := catalog.provenance(name)) is None:
             yield f"nothing says what {name} was made of"
-        elif not is_intact(folder, stored):
+        elif not catalog.is_intact(name):
             yield f"the files of {name} were changed"
         else:
             yield from differences(stored, made_by(node, catalog, leave_out=made_again))
@@ -82,12 +81,12 @@ def made_by(
         if is_parameter(name):
             parameters[name.removeprefix("params:")] = read_of(node, name, catalog.load(name))
         elif name not in leave_out and holds_data(name, catalog):
-            folder, provenance = loaded_folder(catalog.get(name)), catalog.provenance(name)
-            if folder and provenance:
-                inputs[name] = Origin(provenance.content, folder.name)
+            version, provenance = catalog.version(name), catalog.provenance(name)
+            if provenance:
+                inputs[name] = Origin(provenance.content, version)
                 origins |= provenance.origins
             else:
-                inputs[name] = origins[name] = Origin(digest_of_input(name, catalog), folder.name if folder else None)
+                inputs[name] = origins[name] = Origin(digest_of_input(name, catalog), version)
     given = digest([code, parameters, {name: origin.digest for name, origin in inputs.items()}])
     origins[node.name] = Origin(given, run_id)
     return Provenance(node.name, code, parameters, inputs, origins, tuple(mixed))
@@ -146,12 +145,12 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     states: dict[str, dict[str, dict[str, Origin]]] = {}  # by what it is and its digest: entries that come from it
     sentences: dict[str, None] = {}
     for name in sorted(name for name in names if holds_data(name, catalog)):
-        folder, provenance = loaded_folder(catalog.get(name)), catalog.provenance(name)
+        version, provenance = catalog.version(name), catalog.provenance(name)
         if provenance:
             sentences.update(dict.fromkeys(provenance.mixed))
             origins = provenance.origins
-        elif folder and folder.is_dir():
-            sentences[f"Nothing says what {name} in {folder} was made of."] = None
+        elif version:
+            sentences[f"Nothing says what {name} in {location(catalog.get(name))}/{version} was made of."] = None
             continue
         else:
             origins = {name: Origin(digest_of_input(name, catalog), None)}

@@ -18,6 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from reclora_kedro.digests import digest, digest_of_files
 from reclora_kedro.parameters import Block
+from reclora_kedro.storage import is_remote, states, storage_options
 
 FILE = "provenance.json"
 PACKAGE = __name__.partition(".")[0]
@@ -68,11 +69,19 @@ class Provenance:
 def read_provenance(folder: Path) -> Provenance | None:
     """What a version in a folder was made of; None if nothing says so, or if that cannot be read."""
     try:
-        fields = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return parse_provenance((folder / FILE).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_provenance(content: bytes) -> Provenance | None:
+    """The provenance that the content of a file says; None if it says none."""
+    try:
+        fields = json.loads(content)
         for name in ("inputs", "origins"):
             fields[name] = {key: Origin(**origin) for key, origin in fields[name].items()}
         return Provenance(**fields | {"mixed": tuple(fields["mixed"])})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -99,15 +108,18 @@ def read_of(node: Node, name: str, value: Any) -> Any:
 
 
 def digest_of_entry(entry: Mapping[str, Any]) -> str:
-    """Digest of what a catalog entry says and, where it names local files or folders, of their contents.
+    """Digest of what a catalog entry says and, where it names files or folders, of their contents.
 
-    What lies elsewhere, such as in a database or on a hub, is known by its address alone.
+    Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. What
+    lies elsewhere, such as in a database or on a hub, is known by its address alone.
     """
     said, contents = {}, []
     for key, value in entry.items():
         path = Path(value) if isinstance(value, str) else Path("/")
         paths = sorted(path.parent.glob(path.name)) if path.is_absolute() and path.name else []  # a pattern, or itself
         contents += [digest_of_files(path) for path in paths]
+        if is_remote(value):
+            contents.append(digest(states(value, storage_options(entry))))
         if not paths and key not in ("metadata", "credentials"):
             said[key] = value
     return digest([said, contents])

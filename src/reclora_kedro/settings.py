@@ -16,12 +16,13 @@ from reclora_kedro.hooks import (
     RunLockHooks,
     RunManifestHooks,
     RunnerHooks,
+    StorageHooks,
     StudyHooks,
     TerminalHooks,
     UnfinishedRunHooks,
 )
 from reclora_kedro.package_files import package_file
-from reclora_kedro.session import ResumingSession
+from reclora_kedro.session import AtomicContext, ResumingSession
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
@@ -36,6 +37,8 @@ def polars_type(name: str, of: str | None = None) -> Any:
 
 DATA_CATALOG_CLASS = AtomicCatalog
 
+CONTEXT_CLASS = AtomicContext
+
 SESSION_CLASS = ResumingSession
 
 HOOKS = (  # of those that come first, Kedro calls the last one first
@@ -47,6 +50,7 @@ HOOKS = (  # of those that come first, Kedro calls the last one first
     UnfinishedRunHooks(),
     TerminalHooks(),
     RunnerHooks(),
+    StorageHooks(),
     CheckpointHooks(),
     RunManifestHooks(),
     StudyHooks(),

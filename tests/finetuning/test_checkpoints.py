@@ -98,7 +98,7 @@ def test_a_torn_checkpoint_is_never_loaded(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("torn")
     store = CheckpointStore(folder)
     for step in (1, 2, 3):
-        newest = store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step})
+        newest = Path(store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step}))
     assert len(files(folder)) == 2
     content = newest.read_bytes()
     if data.draw(st.booleans(), "truncated"):
@@ -112,6 +112,28 @@ def test_a_torn_checkpoint_is_never_loaded(data, tmp_path_factory):
     store.save("run", 3, {"weights": torch.ones(4)}, {"step": "3 again"})
     assert store.newest("run").values == {"step": "3 again"}
     assert newest not in folder.glob("*/*")
+
+
+def test_checkpoints_may_lie_in_an_object_storage(bucket, caplog):
+    store = CheckpointStore(f"{bucket.address}/checkpoints", bucket.options)
+    assert store.newest("run") is None
+    files = [store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step}) for step in (1, 2, 3)]
+    assert bucket.objects() == [file.removeprefix(f"{bucket.address}/") for file in files[1:]]
+    assert store.newest("run").file == files[2]
+    assert store.newest("run").tensors["weights"].tolist() == [3.0] * 4
+    bucket.files.pipe_file(files[2], b"torn")
+    assert store.newest("run").values == {"step": 2}
+    assert store.newest("another run") is None
+    assert f"The checkpoints in {bucket.address}/checkpoints are another run's" in caplog.text
+    store.clear()
+    store.clear()
+    assert bucket.objects() == []
+
+
+def test_a_storage_that_takes_no_checkpoint_is_named(bucket):
+    with pytest.raises(OSError, match=r"s3://absent/run/step-00000001.* cannot be used: .*bucket") as raised:
+        CheckpointStore("s3://absent", bucket.options).save("run", 1, {"a": torch.ones(1)}, {})
+    assert "Those before it are whole" in raised.value.__notes__[0]
 
 
 def identity(folder, prompts=None, adapter=None, prompt_format=PROMPT_FORMAT, llm=None, **settings):

@@ -19,7 +19,7 @@ from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.pipelines.evaluation import create_pipeline
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
-ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text())
+ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text().replace("${globals:data}", "data"))
 
 
 @pytest.fixture

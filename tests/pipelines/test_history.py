@@ -54,7 +54,7 @@ def catalog_of(tmp_path, monkeypatch):
 
     def build(tables: dict[str, pl.DataFrame], history: HistoryConfig) -> DataCatalog:
         monkeypatch.setattr(configured_names, "_of_the_session", {"history": history.model_dump()})
-        entries = yaml.safe_load((CONF / "catalog_history.yml").read_text())
+        entries = yaml.safe_load((CONF / "catalog_history.yml").read_text().replace("${globals:data}", "data"))
         for entry in entries.values():
             entry["filepath"] = str(tmp_path / entry["filepath"])
         catalog = DataCatalog.from_config(entries, save_version="2026-01-01T00.00.00.000Z")

@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the step's own configuration, entered."""
-    for kind in ("catalog", "parameters"):
-        (tmp_path / "conf" / "base").mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "conf" / "base" / f"{kind}_ingestion.yml", tmp_path / "conf" / "base")
+    (tmp_path / "conf" / "base").mkdir(parents=True)
+    for file in ("catalog_ingestion.yml", "parameters_ingestion.yml", "globals.yml"):
+        shutil.copy(ROOT / "conf" / "base" / file, tmp_path / "conf" / "base")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

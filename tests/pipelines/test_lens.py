@@ -59,7 +59,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
         "params:engine": LOCAL,
         "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
     }
-    entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text())
+    entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text().replace("${globals:data}", "data"))
     for entry in entries.values():
         entry["filepath"] = str(tmp_path / entry["filepath"])
     catalog = DataCatalog.from_config(entries, save_version="2025-01-01T00.00.00.000Z")

@@ -81,8 +81,8 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
         layer = entry["metadata"]["kedro-viz"]["layer"]
         assert layer in LAYER_FOLDERS, name
         path = entry.get("filepath", "")
-        if path.startswith("data/"):
-            assert path.startswith(f"data/{LAYER_FOLDERS[layer]}/"), name
+        if path and not path.startswith("${package_file:"):
+            assert path.startswith(f"${{globals:data}}/{LAYER_FOLDERS[layer]}/"), name
 
 
 def test_everything_that_is_saved_is_versioned(project):

@@ -4,6 +4,8 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from reclora_kedro.storage import local_copy
+
 
 class CausalLMDataset(AbstractDataset[NoReturn, Any]):
     """Loads a base LLM and its tokenizer, frozen and in eval mode.
@@ -13,7 +15,7 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
     ```yaml
     base_llm:
       type: reclora_kedro.datasets.causal_lm.CausalLMDataset
-      source: Qwen/Qwen3-0.6B     # a hub id, a local folder, or a file ending in .gguf
+      source: Qwen/Qwen3-0.6B     # a hub id, a folder or a file ending in .gguf, local or s3://...
       revision: main              # of a hub id; pin a commit to keep runs reproducible
       dtype: auto                 # or bfloat16, float16, float32
       device: auto                # or cpu, cuda, cuda:1
@@ -21,11 +23,13 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
     ```
 
     Args:
-        source: a hub id, a local folder, or a GGUF file.
+        source: a hub id, a folder, or a GGUF file. What lies in an object storage, such as ``s3://bucket/folder``, is
+            fetched once to the user's cache.
         revision: branch, tag or commit of a hub id.
         dtype: ``auto`` is bfloat16 where the device multiplies it fast, float32 elsewhere.
         device: ``auto`` is the first GPU, or the CPU without one.
         quantization: ``8bit`` or ``4bit`` weights, through bitsandbytes; None for none.
+        credentials: what fsspec takes for the object storage.
         metadata: anything for plugins such as kedro-viz.
     """
 
@@ -37,6 +41,7 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         dtype: str = "auto",
         device: str = "auto",
         quantization: str | None = None,
+        credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._arguments: dict[str, Any] = {
@@ -46,19 +51,23 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
             "device": device,
             "quantization": quantization,
         }
+        self._credentials = credentials or {}
         self.metadata = metadata
 
     def load(self) -> Any:
         """The base LLM as a :class:`reclora_kedro.llm.language_model.LanguageModel`."""
         from reclora_kedro.llm.language_model import load_language_model
 
-        return load_language_model(**self._arguments)
+        return load_language_model(**self._at_hand())
 
     def outline(self) -> Any:
         """The base LLM without its weights, see :func:`reclora_kedro.llm.language_model.outline_language_model`."""
         from reclora_kedro.llm.language_model import outline_language_model
 
-        return outline_language_model(**self._arguments)
+        return outline_language_model(**self._at_hand())
+
+    def _at_hand(self) -> dict[str, Any]:
+        return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
 
     def save(self, data: NoReturn) -> None:
         """Base LLMs are never written.

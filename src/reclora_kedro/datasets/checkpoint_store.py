@@ -1,6 +1,5 @@
 """A load-only dataset: the checkpoints of a training that may have been interrupted."""
 
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
@@ -12,19 +11,23 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
     It is an input, and has no versions: what one session left there, the next one must find.
 
     Args:
-        filepath: folder of the checkpoints.
+        filepath: folder of the checkpoints, local or in an object storage such as ``s3://bucket/folder``.
+        credentials: what fsspec takes for the object storage.
         metadata: anything for plugins such as kedro-viz.
     """
 
-    def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
+    def __init__(
+        self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._filepath = filepath
+        self._credentials = credentials
         self.metadata = metadata
 
     def load(self) -> Any:
         """The folder as a :class:`reclora_kedro.finetuning.checkpoints.CheckpointStore`."""
         from reclora_kedro.finetuning.checkpoints import CheckpointStore
 
-        return CheckpointStore(self._filepath)
+        return CheckpointStore(self._filepath, self._credentials)
 
     def save(self, data: NoReturn) -> None:
         """Checkpoints are written while a training runs, not at its end.
@@ -35,4 +38,4 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
         raise DatasetError("Checkpoints are read only for Kedro: the training writes them itself.")
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+        return {"filepath": self._filepath}

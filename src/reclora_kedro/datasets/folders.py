@@ -9,6 +9,8 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import JSONPreview, TablePreview
 from safetensors import SafetensorError, safe_open
 
+from reclora_kedro.storage import is_remote
+
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
     """A folder of files; versions become subfolders.
@@ -22,6 +24,9 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         filepath: the folder.
         version: versions to load and save.
         metadata: anything for plugins such as kedro-viz.
+
+    Raises:
+        DatasetError: the folder is in an object storage and has no versions.
     """
 
     FILES: ClassVar[tuple[str, ...]]
@@ -30,6 +35,11 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
+        if is_remote(filepath):
+            raise DatasetError(
+                f"{filepath} is in an object storage, where a folder is kept by the catalog, version by version: write "
+                "`versioned: true` in its catalog entry."
+            )
         super().__init__(
             filepath=PurePosixPath(filepath), version=version, exists_function=lambda path: Path(path).is_dir()
         )

@@ -3,17 +3,17 @@
 import hashlib
 import json
 import logging
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors.torch import load
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from reclora_kedro.atomic import atomic_file
+from reclora_kedro.storage import is_remote, names_in, read, remove, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -26,18 +26,20 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
-    file: Path
+    file: str
+    """Path or address."""
 
 
 class CheckpointStore:
-    """A folder of checkpoints, one subfolder per run, the newest two of each kept.
+    """A folder of checkpoints, local or in an object storage, one subfolder per run, the newest two of each kept.
 
     A checkpoint is a safetensors file that carries the JSON values as its metadata. Its name ends in a digest of its
-    content, so that a torn file is recognised. It is written atomically: a run that is killed while it writes leaves
-    the earlier ones as they were.
+    content, so that a torn file is recognised. It is written whole or not at all: a run that is killed while it writes
+    leaves the earlier ones as they were.
 
     Args:
-        folder: where checkpoints lie; it need not exist yet.
+        folder: where checkpoints lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
+        options: an object storage's, see :mod:`reclora_kedro.storage`.
 
     Examples:
         >>> import tempfile
@@ -48,10 +50,11 @@ class CheckpointStore:
         {'rows': 320}
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, options: Mapping[str, Any] | None = None) -> None:
+        self.folder = str(folder) if is_remote(folder) else str(Path(folder).absolute())
+        self.options = options or {}
 
-    def save(self, run: str, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> Path:
+    def save(self, run: str, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> str:
         """Write the checkpoint of a step, then remove those before the last two.
 
         Args:
@@ -60,21 +63,25 @@ class CheckpointStore:
             tensors: tensors by name.
             values: anything that JSON can say.
 
+        Returns:
+            Path or address of the checkpoint.
+
         Raises:
             OSError: the file cannot be written, such as on a full disk; the earlier checkpoints are untouched.
         """
         metadata = {"values": json.dumps(values, allow_nan=False)}
         content = safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
-        file = self.folder / run / f"step-{step:08d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+        name = f"step-{step:08d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+        file = f"{self.folder}/{run}/{name}"
         try:
-            atomic_file(file, content)
+            write_whole(file, content, self.options)
         except OSError as error:
             error.add_note(f"The checkpoint {file} could not be written. Those before it are whole.")
             raise
-        files = self._files(run)
-        earlier = [other for other in files if other.name < f"step-{step:08d}"]
-        for outdated in set(files) - {file, *earlier[: KEPT - 1]}:
-            outdated.unlink()
+        names = self._names(run)
+        earlier = [other for other in names if other < f"step-{step:08d}"]
+        for outdated in set(names) - {name, *earlier[: KEPT - 1]}:
+            remove(f"{self.folder}/{run}/{outdated}", self.options)
         return file
 
     def newest(self, run: str) -> Checkpoint | None:
@@ -82,15 +89,16 @@ class CheckpointStore:
 
         Torn files are passed over, and those of other runs left alone; the log says so.
         """
-        for file in self._files(run):
-            content = file.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:16] != file.stem.rpartition("-")[2]:
+        names = self._names(run)
+        for name in names:
+            file = f"{self.folder}/{run}/{name}"
+            content = read(file, self.options)
+            if hashlib.sha256(content).hexdigest()[:16] != name.removesuffix(".safetensors").rpartition("-")[2]:
                 logger.warning("%s is torn, its content is not what was written: passed over.", file)
                 continue
-            with safe_open(file, "pt") as opened:
-                tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118  (it is no dict)
-                return Checkpoint(tensors, json.loads(opened.metadata()["values"]), file)
-        if any(self.folder.glob("*/step-*")) and not self._files(run):
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            return Checkpoint(load(content), json.loads(header["__metadata__"]["values"]), file)
+        if not names and any(self._names(other) for other in names_in(self.folder, self.options)):
             logger.warning(
                 "The checkpoints in %s are another run's, with other settings, prompts, gate inputs, adapter or base "
                 "LLM: this run begins anew.",
@@ -100,11 +108,12 @@ class CheckpointStore:
 
     def clear(self) -> None:
         """Remove every checkpoint: their adapter is saved."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        remove(self.folder, self.options)
 
-    def _files(self, run: str) -> list[Path]:
-        """Checkpoints of a run, newest first."""
-        return sorted((self.folder / run).glob("step-*.safetensors"), reverse=True)
+    def _names(self, run: str) -> list[str]:
+        """Names of a run's checkpoints, newest first."""
+        names = names_in(f"{self.folder}/{run}", self.options)
+        return sorted((name for name in names if name.startswith("step-")), reverse=True)
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:

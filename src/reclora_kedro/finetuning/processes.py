@@ -101,7 +101,7 @@ def write_job(
         "base_llm": model.llm.arguments,
         "prompt_format": asdict(model.prompt_format),
         "training": config.model_dump(),
-        "checkpoints": str(checkpoints.folder.absolute()) if checkpoints else None,
+        "checkpoints": [checkpoints.folder, checkpoints.options] if checkpoints else None,
     }
     (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 
@@ -170,7 +170,7 @@ def work(folder: Path) -> None:
         read_prompts(folder, "few_shot"),
         read_prompts(folder, "validation"),
         TrainingConfig(**settings["training"]),
-        CheckpointStore(settings["checkpoints"]) if settings["checkpoints"] else None,
+        CheckpointStore(*settings["checkpoints"]) if settings["checkpoints"] else None,
     )
     if accelerator.is_main_process:
         model.model.save_pretrained(folder / "trained")

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.devices import seeded
+from reclora_kedro.digests import digest_of_files
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
@@ -367,13 +369,16 @@ def fingerprint(model: AnswerModel, few_shot: PromptSet, validation: PromptSet, 
     """What a run is known by: the same for a run that would end the same, so that it may resume from a checkpoint.
 
     It covers the settings but those of :data:`RESOURCES`, the prompts, labels and gate inputs, the adapter with its
-    initial weights, and the base LLM by name.
+    initial weights, and the base LLM: by its files where they are local, by name where it comes from a hub.
     """
+    base_llm = {name: value for name, value in model.llm.arguments.items() if name != "device"}
+    if (source := Path(base_llm["source"])).exists():
+        base_llm["source"] = digest_of_files(source)
     described = {
         "format": 1,
         "settings": config.model_dump(exclude=RESOURCES),
         "answers": asdict(model.prompt_format),
-        "base_llm": {name: value for name, value in model.llm.arguments.items() if name != "device"},
+        "base_llm": base_llm,
         "adapter": {n: v for n, v in model.model.active_peft_config.to_dict().items() if n != "inference_mode"},
     }
     digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=sorted).encode())

@@ -9,6 +9,7 @@ from reclora_kedro.hooks.provenance import ProvenanceHooks
 from reclora_kedro.hooks.run_lock import RunLockHooks
 from reclora_kedro.hooks.run_manifest import RunManifestHooks
 from reclora_kedro.hooks.runner import RunnerHooks
+from reclora_kedro.hooks.storage import StorageHooks
 from reclora_kedro.hooks.study import StudyHooks
 from reclora_kedro.hooks.terminal import TerminalHooks
 from reclora_kedro.hooks.unfinished import UnfinishedRunHooks
@@ -23,6 +24,7 @@ __all__ = [
     "RunLockHooks",
     "RunManifestHooks",
     "RunnerHooks",
+    "StorageHooks",
     "StudyHooks",
     "TerminalHooks",
     "UnfinishedRunHooks",

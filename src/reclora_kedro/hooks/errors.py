@@ -11,7 +11,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 
 from reclora_kedro.atomic import is_full_disk
-from reclora_kedro.catalog import configuration, local_path
+from reclora_kedro.catalog import configuration, local_path, location
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.interactions.broken_files import fault_of_file
 from reclora_kedro.interactions.broken_lines import UNREADABLE, find_broken_line
@@ -39,7 +39,7 @@ def notes_on_files(error: Exception, pipeline: Pipeline, catalog: DataCatalog) -
         if file is None or not file.exists() or (str(file) not in message and name not in message):
             continue
         if str(file) not in message:
-            yield f"The catalog entry {name} is the file {file}."
+            yield f"The catalog entry {name} is the file {location(catalog.get(name))}."
         # Where nothing failed while it was loaded, a folder is one of files, as it should be.
         if (isinstance(error, DatasetError) or file.is_file()) and (fault := fault_of_file(file, is_utf_8(config))):
             yield fault

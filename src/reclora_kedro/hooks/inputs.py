@@ -8,7 +8,7 @@ from kedro.io import AbstractVersionedDataset
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.catalog import AtomicCatalog, configuration
+from reclora_kedro.catalog import AtomicCatalog, location, remote_versions
 from reclora_kedro.hooks.errors import how_to_make
 from reclora_kedro.hooks.refusal import RunRefusedError
 
@@ -37,7 +37,7 @@ class InputHooks:
 
 def absence(dataset: Any) -> str | None:
     """Which file or version of a dataset is not there, and where it should be; None if there is nothing amiss."""
-    path = str(configuration(dataset).get("filepath"))
+    path, remote = location(dataset), remote_versions(dataset)
     if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
         return None
     try:
@@ -45,7 +45,8 @@ def absence(dataset: Any) -> str | None:
     except VersionNotFoundError:
         return f"no version in {path}"
     if version is not None:
-        return None if version in dataset.list_versions(full_path=False) else f"no version {version} in {path}"
+        is_there = remote.has(version) if remote else version in dataset.list_versions(full_path=False)
+        return None if is_there else f"no version {version} in {path}"
     if dataset.exists():
         return None
     return f"no file {path}; it is raw data, and its catalog file in conf/ says where to get it"

@@ -15,6 +15,8 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.catalog import AtomicCatalog, local_path
+from reclora_kedro.digests import digest
+from reclora_kedro.storage import is_remote, states, storage_options
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +82,18 @@ class RunManifestHooks:
 
 
 def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
-    """For each stored entry the version in use or, where it has none, a digest of its file."""
+    """For each stored entry the version in use or, where it has none, a digest of its file or its object's state."""
     described = {}
     for name in sorted(names):
-        dataset = catalog.get(name)
+        dataset, entry = catalog.get(name), catalog.config_resolver.resolve_pattern(name)
         file = local_path(dataset)
         if isinstance(dataset, AbstractVersionedDataset) and (loaded := dataset.resolve_load_version()):
             described[name] = f"version {loaded}"
         elif file is not None and file.is_file():
             with file.open("rb") as stream:
                 described[name] = f"sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()}"
+        elif isinstance(dataset, AbstractVersionedDataset) and is_remote(entry.get("filepath")):
+            described[name] = f"state {digest(states(entry['filepath'], storage_options(entry)))}"
     return described
 
 

@@ -1,0 +1,87 @@
+"""The whole DAG with all that runs read and leave in an object storage."""
+
+import json
+import logging
+import shutil
+
+import pytest
+import yaml
+from kedro.framework.project import pipelines
+
+from projects import kedro_run
+from reclora_kedro.digests import private_cache
+from reclora_kedro.finetuning import checkpoints
+from reclora_kedro.hooks.refusal import RunRefusedError
+from reclora_kedro.plan import plan
+
+
+@pytest.fixture
+def stored_project(fabricated_project, bucket):
+    """A project whose folder `data`, raw tables and base LLM lie in a bucket."""
+    raw, test = fabricated_project / "data/01_raw/fabricated", fabricated_project / "conf/test"
+    bucket.files.put(str(raw), f"{bucket.address}/raw", recursive=True)
+    shutil.rmtree(raw)
+    (test / "globals.yml").write_text(json.dumps({"data": f"{bucket.address}/team/reclora"}))
+    (test / "credentials.yml").write_text(json.dumps({"s3": bucket.options}))
+    catalog = (test / "catalog.yml").read_text().replace("data/01_raw/fabricated", f"{bucket.address}/raw")
+    (test / "catalog.yml").write_text(catalog)
+    parameters = yaml.safe_load((test / "parameters.yml").read_text())
+    training = {"training": {"rows_per_checkpoint": 16}}
+    parameters["finetuning"] = {"variants": {"shared_lora": training, "reclora": training}}
+    (test / "parameters.yml").write_text(json.dumps(parameters))
+    return fabricated_project
+
+
+def is_run(catalog, name):
+    return any(node.endswith(name) for node in catalog.load("run_manifest")["nodes"])
+
+
+def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(stored_project, bucket, monkeypatch, caplog):
+    write_whole = checkpoints.write_whole
+
+    def interrupted(file, content, options):
+        write_whole(file, content, options)
+        if "/shared_lora/" in file and "/step-00000004" in file:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "write_whole", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            kedro_run(stored_project, pipeline_names=["__default__"])
+    assert bucket.objects("team/reclora/06_models/reclora/adapter")
+    assert not bucket.objects("team/reclora/06_models/reclora/checkpoints")
+    assert not bucket.objects("team/reclora/06_models/shared_lora/adapter")
+    assert len(bucket.objects("team/reclora/06_models/shared_lora/checkpoints")) == 2
+
+    shutil.rmtree(private_cache())  # another machine goes on
+    with caplog.at_level(logging.INFO, "reclora_kedro"):
+        catalog = kedro_run(stored_project, only_missing_outputs=True)
+    assert "Fine-tuning continues at step 5 of 8" in caplog.text
+    assert is_run(catalog, "shared_lora.train_adapter")
+    assert not is_run(catalog, "reclora.train_adapter")
+    assert not is_run(catalog, "train_lens")
+    assert not bucket.objects("team/reclora/06_models/shared_lora/checkpoints")
+    assert len(catalog.load("metrics")) == 6
+    assert catalog.load("run_manifest")["saved"]["scores"] == f"version {catalog.version('scores')}"
+    assert [path.name for path in (stored_project / "data").rglob("*") if path.is_file()] == [".run.lock"]
+
+    scores = bucket.objects("team/reclora/07_model_output")
+    shutil.rmtree(private_cache())
+    catalog = kedro_run(stored_project, only_missing_outputs=True)
+    assert set(catalog.load("run_manifest")["nodes"]) == {"evaluation.show_results"}
+    assert bucket.objects("team/reclora/07_model_output") == scores
+    fetched = {path.parent.parent.name for path in private_cache().glob("versions/**/provenance.json")}
+    assert fetched == {"metrics.json", "comparisons.json", "attribution.json", "evaluation_report.html"}
+
+    bucket.put("raw/users.csv", bucket.files.cat_file(f"{bucket.address}/raw/users.csv") + b"\n")
+    steps = plan(pipelines["ingestion"], catalog)
+    assert {step.node.name: step.reasons for step in steps if step.reasons} == {
+        "ingestion.build_canonical_tables": ("raw_users: other content than it was made of",)
+    }
+
+
+def test_a_bucket_that_is_not_there_is_refused_before_anything_is_read(stored_project):
+    (stored_project / "conf/test/globals.yml").write_text(json.dumps({"data": "s3://absent/reclora"}))
+    with pytest.raises(RunRefusedError, match=r"there is no bucket absent\. Make it"):
+        kedro_run(stored_project)
+    assert not (stored_project / "data/.run.lock").exists()
