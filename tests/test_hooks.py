@@ -173,18 +173,18 @@ def test_the_default_runner_is_welcome(runner):
 # Checkpoints
 
 
-def test_checkpoints_go_when_their_own_adapter_is_saved(tmp_path):
-    catalog = DataCatalog(
-        {f"{v}.checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / v)) for v in ("reclora", "shared_lora")}
-    )
-    for variant in ("reclora", "shared_lora"):
+def test_checkpoints_go_when_the_last_output_of_their_node_is_saved(tmp_path):
+    variants = ("reclora", "shared_lora")
+    catalog = DataCatalog({f"{v}.checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / v)) for v in variants})
+    train = {v: Node(lambda *_: 1, [f"{v}.checkpoints"], [f"{v}.log", f"{v}.adapter"], name=v) for v in variants}
+    for variant in variants:
         catalog.load(f"{variant}.checkpoints").save("run", 1, {}, {})
     hooks = CheckpointHooks()
     hooks.after_catalog_created(catalog)
-    for name in ("adapter", "reclora.training_log", "prompts"):
-        hooks.after_dataset_saved(name)
+    for variant in variants:
+        hooks.after_dataset_saved(f"{variant}.log", train[variant])
     assert len(list(tmp_path.glob("*/run/*"))) == 2
-    hooks.after_dataset_saved("reclora.adapter")
+    hooks.after_dataset_saved("reclora.adapter", train["reclora"])
     assert [path.parts[-3] for path in tmp_path.glob("*/run/*")] == ["shared_lora"]
 
 

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "data/02_intermediate/study"  # of what the cells' nodes leave, a folder per node and what it was given
 RESULTS = ("metrics", "comparisons", "attribution")
-CHECKPOINT_STORE = "reclora_kedro.datasets.checkpoint_store.CheckpointStoreDataset"
+CHECKPOINT_STORES = "reclora_kedro.datasets.checkpoint_store."
 
 
 @dataclass(frozen=True)
@@ -239,7 +239,7 @@ class MemoizedRun:
         return self._entries.get(name) or self._catalog.config_resolver.resolve_pattern(name)
 
     def _is_checkpoints(self, name: str) -> bool:
-        return not name.startswith("param") and self._entry(name).get("type") == CHECKPOINT_STORE
+        return not name.startswith("param") and str(self._entry(name).get("type")).startswith(CHECKPOINT_STORES)
 
     def _catalog_of(self, names: Sequence[str], own: dict[str, dict[str, Any]]) -> DataCatalog:
         parameters = [name for name in names if is_parameter(name)]

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from few_rows import GATE_DIM, PROMPT_FORMAT, load_model, random_prompts, with_adapter
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.answer_model import AnswerModel, score_table
 from reclora_kedro.llm.batching import pad_right
@@ -199,3 +201,34 @@ def test_a_table_of_scores_has_a_line_per_prompt():
     table = score_table(prompts, np.array([0.25, 0.5]))
     assert table.columns == ["row", "label", "score"]
     assert table.rows() == [(7, 1, 0.25), (3, 0, 0.5)]
+
+
+def test_a_scoring_that_was_interrupted_goes_on_behind_its_finished_shards(tiny_model, tmp_path, monkeypatch):
+    prompts, finished = random_prompts(), FinishedShards(tmp_path)
+    model = with_adapter(tiny_model)
+    expected, logits_of = model.all_llm_logits(prompts, 64, ""), AnswerModel.llm_logits
+    in_shards = replace(model, engine=LOCAL.model_copy(update={"rows_per_shard": 2}), finished=finished)
+    scored = []
+
+    def ending(self, batch):
+        scored.append(len(batch.last))
+        if sum(scored) > 4:
+            raise KeyboardInterrupt
+        return logits_of(self, batch)
+
+    monkeypatch.setattr(AnswerModel, "llm_logits", ending)
+    with pytest.raises(KeyboardInterrupt):
+        in_shards.all_llm_logits(prompts, 64, "")
+    [first, _] = sorted(tmp_path.glob("*.safetensors"))
+    first.write_bytes(first.read_bytes()[:-1])  # torn: it does not count
+    rows = []
+    monkeypatch.setattr(
+        AnswerModel, "llm_logits", lambda self, batch: (rows.append(len(batch.last)), logits_of(self, batch))[1]
+    )
+    np.testing.assert_allclose(in_shards.all_llm_logits(prompts, 64, ""), expected, atol=1e-6)
+    assert sum(rows) == 7
+    other = replace(prompts, gate_inputs=prompts.gate_inputs + 1)
+    in_shards.all_llm_logits(other, 64, "")
+    assert sum(rows) == 7 + 9
+    finished.clear()
+    assert not tmp_path.exists()

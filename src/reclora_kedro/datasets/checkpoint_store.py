@@ -1,4 +1,4 @@
-"""A load-only dataset: the checkpoints of a training that may have been interrupted."""
+"""Load-only datasets: what a step that may have been interrupted left, to go on from."""
 
 from typing import Any, NoReturn
 
@@ -39,3 +39,13 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
+
+
+class FinishedShardsDataset(CheckpointStoreDataset):
+    """Gives a scoring its folder of finished shards, in the same way."""
+
+    def load(self) -> Any:
+        """The folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
+        from reclora_kedro.distributed.finished import FinishedShards
+
+        return FinishedShards(self._filepath, self._credentials)

@@ -1,5 +1,6 @@
 """An LLM that answers prompts with Yes or No, as a CTR model of text: one logit per prompt."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,9 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from reclora_kedro.adapters.reclora.build import load_adapter
+from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter
 from reclora_kedro.adapters.reclora.model import RecLoraModel
+from reclora_kedro.digests import digest
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of
@@ -48,11 +51,13 @@ class AnswerModel:
         llm: the base LLM; its model may be a PEFT model around it.
         prompt_format: token ids around a prompt, and those of the two answers.
         engine: what many prompts are scored on; the workers of a cluster load the same model.
+        finished: where the logits of finished shards are kept until all are there; None for nowhere.
     """
 
     llm: LanguageModel
     prompt_format: PromptFormat
     engine: EngineConfig = LOCAL
+    finished: FinishedShards | None = None
 
     @property
     def model(self) -> Any:
@@ -173,8 +178,8 @@ class AnswerModel:
             share: this process's number, from 0, and how many there are: each scores its share of the prompts and
                 leaves the others' logits 0, so that the sum over all processes is whole.
         """
-        if self.engine.spreads:
-            return self._all_llm_logits_on_workers(prompts, tokens_per_batch, description)
+        if share == (0, 1) and (self.engine.spreads or self.finished is not None):
+            return self._llm_logits_in_shards(prompts, tokens_per_batch, description)
         logits, (process, processes) = np.zeros(len(prompts.labels)), share
         rows = np.arange(process, len(logits), processes)
 
@@ -187,13 +192,43 @@ class AnswerModel:
                 progress.update(len(batch))
         return logits
 
-    def _all_llm_logits_on_workers(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
-        shards, parts = [prompts.take(rows) for rows in self.engine.shards(len(prompts.labels))], []
-        with tqdm(total=len(prompts.labels), desc=description, unit="row", disable=None) as progress:
-            for part in self.on_workers(partial(_all_llm_logits, tokens_per_batch), shards, description):
-                parts.append(part)
-                progress.update(len(part))
-        return np.concatenate(parts)
+    def _llm_logits_in_shards(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
+        """The same, shard by shard of the engine; those that are finished already are not run again."""
+        logits, shards = np.zeros(len(prompts.labels)), self.engine.shards(len(prompts.labels))
+        names = self._names_of(prompts, shards) if self.finished else []
+        missing = []
+        for place, rows in enumerate(shards):
+            found = self.finished.find(names[place]) if self.finished else None
+            if found is None:
+                missing.append(place)
+            else:
+                logits[rows] = found
+        todo, here = [prompts.take(shards[place]) for place in missing], replace(self, finished=None)
+        if self.engine.spreads:
+            parts = here.on_workers(partial(_all_llm_logits, tokens_per_batch), todo, description)
+        else:
+            parts = (here.all_llm_logits(shard, tokens_per_batch, description) for shard in todo)
+        rows_todo = sum(len(shard.labels) for shard in todo)
+        hidden = None if self.engine.spreads else True
+        with tqdm(
+            total=len(logits), initial=len(logits) - rows_todo, desc=description, unit="row", disable=hidden
+        ) as bar:
+            for place, part in zip(missing, parts, strict=True):
+                logits[shards[place]] = part
+                if self.finished:
+                    self.finished.keep(names[place], part)
+                bar.update(len(part))
+        return logits
+
+    def _names_of(self, prompts: PromptSet, shards: list[np.ndarray]) -> list[str]:
+        """What the logits of each shard depend on: all weights, the prompts and what the gates read."""
+        weights, names = describe_base_llm(self.model)["weights"], []
+        for rows in shards:
+            shard = prompts.take(rows)
+            gate_inputs = b"" if shard.gate_inputs is None else shard.gate_inputs.numpy().tobytes()
+            read = hashlib.sha256(gate_inputs).hexdigest()
+            names.append(digest([weights, self.prompt_format, shard.token_ids, read]))
+        return names
 
     def on_workers(
         self, answer: Callable[["AnswerModel", Any], np.ndarray], shards: Sequence[Any], step: str

@@ -5,6 +5,7 @@ import polars as pl
 from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import scores
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.histories.log import InteractionLog
@@ -22,12 +23,13 @@ from reclora_kedro.llm.prompts import PromptConfig, prompt_format
 def score_untrained(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
+    finished_shards: FinishedShards,
     prompt_config: PromptConfig,
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> pl.DataFrame:
     """Scores of the base LLM as it came, on the test prompts."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine)
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine, finished_shards)
     test = prompt_set(prompts, "test")
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
@@ -66,12 +68,13 @@ def score_adapter(
     adapter: str,
     prompts: pl.DataFrame,
     gate_inputs: dict[str, Tensor],
+    finished_shards: FinishedShards,
     prompt_config: PromptConfig,
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Scores of the base LLM with one variant's adapter, on the test prompts, and when one input is another row's."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine)
+    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine, finished_shards)
     model, test = model.with_saved_adapter(adapter, gate_inputs), prompt_set(prompts, "test", gate_inputs)
     logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
     scored = score_table(test, model.probabilities(logits, test))

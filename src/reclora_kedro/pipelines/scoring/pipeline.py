@@ -16,6 +16,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 inputs=[
                     "base_llm",
                     f"{history_names()[0]}.prompts",
+                    "untrained.finished_shards",
                     "params:prompt",
                     "params:scoring",
                     "params:engine",
@@ -68,6 +69,7 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
                     "adapter",
                     "prompts",
                     "gate_inputs",
+                    "finished_shards",
                     "params:prompt",
                     "params:scoring",
                     "params:engine",
