@@ -85,6 +85,8 @@ def map_shards(
         >>> list(map_shards(lambda: sum, [[1, 2], [3]], LOCAL, "add"))
         [3, 3]
     """
+    if not shards:
+        return
     if engine.spreads:
         yield from _map_on_ray(make, shards, engine, step)
     else:

@@ -1,7 +1,7 @@
 """Shards that a step has finished, kept until all of it is saved: a run that was killed need not run them again."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +24,45 @@ class FinishedShards:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     finished = FinishedShards(folder)
-        ...     finished.keep("first", np.arange(3))
-        ...     finished.find("first"), finished.find("second")
-        (array([0, 1, 2]), None)
+        ...     run = lambda places: (np.array(place) for place in places)
+        ...     _ = next(finished.go_on(["first", "second"], run))  # and the run is killed
+        ...     list(finished.go_on(["first", "second"], run))
+        [(0, array(0)), (1, array(1))]
     """
 
     def __init__(self, folder: str | Path, options: Mapping[str, Any] | None = None) -> None:
         self.folder = str(folder) if is_remote(folder) else str(Path(folder).absolute())
         self.options = options or {}
 
-    def keep(self, shard: str, result: np.ndarray) -> None:
-        """Keep the result of a shard.
+    def go_on(
+        self, names: Sequence[str], run: Callable[[Sequence[int]], Iterable[np.ndarray]]
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Place and result of every shard: first of those that are finished, then of the others, which are kept.
 
         Args:
-            shard: digest of all that the result depends on.
-            result: numbers of any shape.
+            names: of each shard, a digest of all that its result depends on.
+            run: gives the results of the shards at some places, in order.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: a result cannot be written.
         """
-        content = save({"result": result})
-        write_whole(f"{self.folder}/{shard}-{_digest(content)}.safetensors", content, self.options)
+        missing = []
+        for place, name in enumerate(names):
+            if (result := self._find(name)) is None:
+                missing.append(place)
+            else:
+                yield place, result
+        for place, result in zip(missing, run(missing), strict=True):
+            content = save({"result": result})
+            write_whole(f"{self.folder}/{names[place]}-{_digest(content)}.safetensors", content, self.options)
+            yield place, result
 
-    def find(self, shard: str) -> np.ndarray | None:
-        """The result of a shard; None if none was kept, or if it is torn."""
-        for name in names_in(self.folder, self.options):
-            if name.startswith(f"{shard}-"):
-                content = read(f"{self.folder}/{name}", self.options)
-                if name == f"{shard}-{_digest(content)}.safetensors":
+    def _find(self, name: str) -> np.ndarray | None:
+        """The result of a shard; None if there is none, or if it is torn."""
+        for file in names_in(self.folder, self.options):
+            if file.startswith(f"{name}-"):
+                content = read(f"{self.folder}/{file}", self.options)
+                if file == f"{name}-{_digest(content)}.safetensors":
                     return load(content)["result"]
         return None
 

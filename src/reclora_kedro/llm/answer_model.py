@@ -2,7 +2,7 @@
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -195,29 +195,23 @@ class AnswerModel:
     def _llm_logits_in_shards(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
         """The same, shard by shard of the engine; those that are finished already are not run again."""
         logits, shards = np.zeros(len(prompts.labels)), self.engine.shards(len(prompts.labels))
-        names = self._names_of(prompts, shards) if self.finished else []
-        missing = []
-        for place, rows in enumerate(shards):
-            found = self.finished.find(names[place]) if self.finished else None
-            if found is None:
-                missing.append(place)
-            else:
-                logits[rows] = found
-        todo, here = [prompts.take(shards[place]) for place in missing], replace(self, finished=None)
-        if self.engine.spreads:
-            parts = here.on_workers(partial(_all_llm_logits, tokens_per_batch), todo, description)
+        here = replace(self, finished=None)
+
+        def run(places: Sequence[int]) -> Iterator[np.ndarray]:
+            todo = [prompts.take(shards[place]) for place in places]
+            if self.engine.spreads:
+                return here.on_workers(partial(_all_llm_logits, tokens_per_batch), todo, description)
+            return (here.all_llm_logits(shard, tokens_per_batch, description) for shard in todo)
+
+        if self.finished is None:
+            answered: Iterable[tuple[int, np.ndarray]] = enumerate(run(range(len(shards))))
         else:
-            parts = (here.all_llm_logits(shard, tokens_per_batch, description) for shard in todo)
-        rows_todo = sum(len(shard.labels) for shard in todo)
+            answered = self.finished.go_on(self._names_of(prompts, shards), run)
         hidden = None if self.engine.spreads else True
-        with tqdm(
-            total=len(logits), initial=len(logits) - rows_todo, desc=description, unit="row", disable=hidden
-        ) as bar:
-            for place, part in zip(missing, parts, strict=True):
+        with tqdm(total=len(logits), desc=description, unit="row", disable=hidden) as progress:
+            for place, part in answered:
                 logits[shards[place]] = part
-                if self.finished:
-                    self.finished.keep(names[place], part)
-                bar.update(len(part))
+                progress.update(len(part))
         return logits
 
     def _names_of(self, prompts: PromptSet, shards: list[np.ndarray]) -> list[str]:
