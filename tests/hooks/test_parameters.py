@@ -101,7 +101,11 @@ UNKNOWN = "no parameter. The nearest one is"
         ("lenz: 1", {"ingestion": {"kcore": 1}}, ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} ingestion.k_core"]),
         ("export: {variant: foo}", None, ["- export.variant is 'foo', but finetuning.variants names shared_lora, re"]),
         ("export: {variant: [a]}", None, ["- export.variant is ['a'], but finetuning.variants names"]),
-        ("recommendation: {variant: null}", None, ["- recommendation.variant is None, but finetuning.variants names"]),
+        (
+            "recommendation: {variant: other}",
+            None,
+            ["- recommendation.variant is 'other', but finetuning.variants names"],
+        ),
         (
             "ranking: {variant: rella}",
             None,

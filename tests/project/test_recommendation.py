@@ -43,6 +43,15 @@ def test_unseen_items_of_every_user_ranked_by_the_llm(finished_run, log, capsys)
     assert table["title"][0].split(" (")[0] in capsys.readouterr().out
 
 
+def test_the_lens_ranks_where_no_variant_does(finished_run):
+    catalog = recommend(finished_run, variant=None)
+    table, shortlist = (catalog.load(name) for name in ("recommendations", "shortlist"))
+    of_lens = shortlist.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id"))
+    expected = of_lens.filter(pl.col("rank") <= 10).select("user_id", "rank", "item_id", "title", score="lens_score")
+    assert table.select(expected.columns).equals(expected)
+    assert catalog.load("recommendation_report") == {"pairs_scored": 0}
+
+
 def test_popular_items_of_the_last_days_and_users_that_no_table_knows(finished_run, log):
     catalog = recommend(
         finished_run, users=[UNKNOWN, 3, 3], candidates="popular_recent", pool_items=30, pool_days=30, shortlist=None

@@ -13,7 +13,7 @@ CandidateKind = Literal["unseen", "popular_recent", "table"]
 class RecommendationConfig(Block):
     """Whom to recommend what, and by which adapter."""
 
-    variant: str = Field(description="adapter that ranks, a name of finetuning.variants")
+    variant: str | None = Field(description="adapter that ranks, a name of finetuning.variants; null: the lens does")
     users: tuple[int | str, ...] | None = Field(min_length=1, description="ids of users; null: all")
     candidates: CandidateKind = Field(description="which items each user may be recommended")
     pool_items: Count = Field(description="items of the pool popular_recent")

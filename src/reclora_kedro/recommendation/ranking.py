@@ -130,6 +130,25 @@ def rank_candidates(
     scores = score_pairs(model, pairs, prompts, inputs, tokens_per_batch)
     scored = prompts.select("row", "shown_history", score=scores)
     pairs = pairs.join(scored, on="row", how="left", maintain_order="left")
-    ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), "score", top_n)
+    return _best(pairs.with_columns(pl.col("shown_history").fill_null([])), top_n)
+
+
+def rank_by_lens(shortlist: pl.DataFrame, top_n: int) -> pl.DataFrame:
+    """The same by the lens's scores alone; no prompt shows anything.
+
+    Examples:
+        >>> shortlist = pl.DataFrame(
+        ...     {"user_id": [7, 7], "item_id": [1, 2], "title": ["Heat", "Net"], "lens_score": [0.9, 0.4],
+        ...      "fallback": [False, False]}
+        ... )
+        >>> rank_by_lens(shortlist, top_n=1).select("user_id", "rank", "title", "score").rows()
+        [(7, 1, 'Heat', 0.9)]
+    """
+    nothing = pl.lit([], dtype=pl.List(pl.String))
+    return _best(shortlist.with_columns(score="lens_score", shown_history=nothing), top_n)
+
+
+def _best(pairs: pl.DataFrame, top_n: int) -> pl.DataFrame:
+    ranked = best_of_each_user(pairs, "score", top_n)
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
     return ranked.select("user_id", rank, "item_id", "title", "score", "shown_history", "fallback")

@@ -35,6 +35,11 @@ def shortlist_candidates(
     return candidates.shortlist_candidates(lens, log, recommendation_candidates, config)
 
 
+def rank_by_lens(shortlist: pl.DataFrame, config: RecommendationConfig) -> tuple[pl.DataFrame, Report]:
+    """Each user's best items by the lens; the LLM scores no pair."""
+    return ranking.rank_by_lens(shortlist, config.top_n), {"pairs_scored": 0}
+
+
 def assemble_candidate_histories(
     log: InteractionLog,
     item_embeddings: Arrays,

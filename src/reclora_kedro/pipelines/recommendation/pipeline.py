@@ -2,13 +2,13 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import variant_of
+from reclora_kedro.configured_names import optional_variant_of
 from reclora_kedro.pipelines.recommendation import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """From the lens and one variant's adapter to a shortlist and the ranking of each user's items."""
-    variant = variant_of("recommendation")
+    """From the lens, and one variant's adapter if any, to a shortlist and the ranking of each user's items."""
+    variant = optional_variant_of("recommendation")
     return Pipeline(
         [
             Node(
@@ -17,46 +17,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 outputs=["shortlist", "shortlist_report"],
                 name="shortlist_candidates",
             ),
-            Node(
-                nodes.assemble_candidate_histories,
-                inputs=[
-                    "log",
-                    "item_embeddings",
-                    "shortlist",
-                    "params:history",
-                    f"params:finetuning.variants.{variant}",
-                ],
-                outputs="candidate_histories",
-                name="assemble_candidate_histories",
-            ),
-            Node(
-                nodes.build_candidate_prompts,
-                inputs=["base_llm", "prompt_templates", "log", "shortlist", "candidate_histories", "params:prompt"],
-                outputs="candidate_prompts",
-                name="build_candidate_prompts",
-            ),
-            Node(
-                nodes.compute_candidate_gate_inputs,
-                inputs=["lens", "log", "item_embeddings", "shortlist", f"params:finetuning.variants.{variant}"],
-                outputs="candidate_gate_inputs",
-                name="compute_candidate_gate_inputs",
-            ),
-            Node(
-                nodes.rank_candidates,
-                inputs=[
-                    "base_llm",
-                    f"{variant}.adapter",
-                    "shortlist",
-                    "candidate_prompts",
-                    "candidate_gate_inputs",
-                    "params:prompt",
-                    "params:recommendation",
-                    "params:engine",
-                ],
-                outputs=["recommendations", "recommendation_report"],
-                name="rank_candidates",
-                tags=["gpu"],
-            ),
+            *([_ranking_by_lens()] if variant is None else _ranking_by(variant)),
             Node(
                 nodes.show_recommendations,
                 inputs=["recommendations", "shortlist_report", "recommendation_report"],
@@ -67,3 +28,53 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="recommendation",
         prefix_datasets_with_namespace=False,
     )
+
+
+def _ranking_by_lens() -> Node:
+    return Node(
+        nodes.rank_by_lens,
+        inputs=["shortlist", "params:recommendation"],
+        outputs=["recommendations", "recommendation_report"],
+        name="rank_by_lens",
+    )
+
+
+def _ranking_by(variant: str) -> list[Node]:
+    """From the shortlist to its ranking by the LLM with a variant's adapter."""
+    settings = f"params:finetuning.variants.{variant}"
+    return [
+        Node(
+            nodes.assemble_candidate_histories,
+            inputs=["log", "item_embeddings", "shortlist", "params:history", settings],
+            outputs="candidate_histories",
+            name="assemble_candidate_histories",
+        ),
+        Node(
+            nodes.build_candidate_prompts,
+            inputs=["base_llm", "prompt_templates", "log", "shortlist", "candidate_histories", "params:prompt"],
+            outputs="candidate_prompts",
+            name="build_candidate_prompts",
+        ),
+        Node(
+            nodes.compute_candidate_gate_inputs,
+            inputs=["lens", "log", "item_embeddings", "shortlist", settings],
+            outputs="candidate_gate_inputs",
+            name="compute_candidate_gate_inputs",
+        ),
+        Node(
+            nodes.rank_candidates,
+            inputs=[
+                "base_llm",
+                f"{variant}.adapter",
+                "shortlist",
+                "candidate_prompts",
+                "candidate_gate_inputs",
+                "params:prompt",
+                "params:recommendation",
+                "params:engine",
+            ],
+            outputs=["recommendations", "recommendation_report"],
+            name="rank_candidates",
+            tags=["gpu"],
+        ),
+    ]
