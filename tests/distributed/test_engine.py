@@ -1,6 +1,7 @@
 """The engine on a real Ray of two workers: what it gives is what this process alone gives."""
 
 import os
+import pickle
 import signal
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ray import cloudpickle
 from torch import distributed
 
 from few_rows import (
@@ -80,17 +82,31 @@ def test_a_cluster_that_does_not_do_is_refused(engine):
 
 @pytest.mark.slow
 def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
-    prompts, bare = random_prompts(), load_model(tiny_llm_folder)
+    prompts = random_prompts()
     model = with_adapter(load_model(tiny_llm_folder), lens_in_score="prior")
     spread = replace(model, engine=engine)
     expected = model.all_llm_logits(prompts, 64, "")
     np.testing.assert_allclose(spread.all_llm_logits(prompts, 64, ""), expected, atol=1e-5)
+
+
+def test_candidates_and_texts_are_put_together_in_order(tiny_llm_folder, monkeypatch):
+    """What workers do is done here, with all that goes to them and comes back pickled."""
+
+    def here(make, shards, engine, step):
+        work = pickle.loads(cloudpickle.dumps(make))()
+        return (pickle.loads(cloudpickle.dumps(work(pickle.loads(cloudpickle.dumps(shard))))) for shard in shards)
+
+    monkeypatch.setattr("reclora_kedro.distributed.engine._map_on_ray", here)
+    engine = LOCAL.model_copy(update={"kind": "ray", "rows_per_shard": 3})
+    model, prompts = with_adapter(load_model(tiny_llm_folder), lens_in_score="prior"), random_prompts()
     groups = np.array([0, 0, 1, 1, 1, 2, 2, 0, 3])
     expected = score_candidates(model, prompts, groups, 64)
-    np.testing.assert_allclose(score_candidates(spread, prompts, groups, 64), expected, atol=1e-5)
-    texts = ["The Matrix (1999)", "", "Heat (1995)", "Net, The"]
-    expected = embed_texts(bare.llm, texts, max_tokens=8, tokens_per_batch=20)
-    np.testing.assert_allclose(embed_texts(bare.llm, texts, 8, 20, engine), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        score_candidates(replace(model, engine=engine), prompts, groups, 64), expected, atol=1e-5
+    )
+    llm, texts = load_model(tiny_llm_folder).llm, ["The Matrix (1999)", "", "Heat (1995)", "Net, The"]
+    expected = embed_texts(llm, texts, max_tokens=8, tokens_per_batch=20)
+    np.testing.assert_allclose(embed_texts(llm, texts, 8, 20, engine), expected, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -133,6 +133,7 @@ def connect(engine: EngineConfig) -> Any:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets whatever else runs there starve the workers
     import ray
     import ray.data
     import ray.train.torch
