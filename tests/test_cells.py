@@ -7,7 +7,7 @@ import pytest
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.catalog import AtomicCatalog
-from reclora_kedro.cells import CHECKPOINT_STORE, MemoizedRun, moved
+from reclora_kedro.cells import CHECKPOINT_STORES, MemoizedRun, moved
 from reclora_kedro.parameters import Block, reads
 
 ran = Counter()
@@ -55,7 +55,10 @@ def run(tmp_path):
             for name in ("table", "chosen", "adapter")
         }
         entries["raw"] = {"type": "json.JSONDataset", "filepath": str(tmp_path / "raw.json")}
-        entries["checkpoints"] = {"type": CHECKPOINT_STORE, "filepath": str(tmp_path / "checkpoints")}
+        entries["checkpoints"] = {
+            "type": f"{CHECKPOINT_STORES}CheckpointStoreDataset",
+            "filepath": str(tmp_path / "checkpoints"),
+        }
         (tmp_path / "raw.json").write_text(str(list(raw)))
         catalog = AtomicCatalog.from_config(entries)
         catalog["params:history"] = History(**{"seed": 0, "k": 5, "rows": 1} | history)

@@ -1,14 +1,19 @@
 """Training of a lens."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.distributed.engine import EngineConfig, connect
+from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import load_lens
@@ -163,18 +168,20 @@ def test_a_split_of_one_class_is_refused(log, config, split, kept, found) -> Non
 
 
 @pytest.mark.slow
-def test_workers_train_the_lens_that_one_process_trains(log, config):
+def test_three_processes_train_the_lens_that_one_trains(log, config, tmp_path):
     parts = config.model_copy(update={"batch_parts": 4, "max_epochs": 2})
     expected, expected_log = fit_lens(log, parts)
-    engine = EngineConfig(kind="ray", address=None, workers=3, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=7)
-    ray = connect(engine)
-    try:
-        lens, training_log = fit_lens(log, parts, engine)
-    finally:
-        ray.shutdown()
+    log.save(tmp_path)
+    np.save(tmp_path / "item_embeddings.npy", log.item_embeddings)
+    (tmp_path / "lens.json").write_text(parts.model_dump_json())
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
+    script = Path(__file__).with_name("fit_in_group.py")
+    subprocess.run([*launch, script, tmp_path], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    training_log = pl.read_parquet(tmp_path / "training_log.parquet")
     assert training_log["validation_auc"].to_list() == pytest.approx(expected_log["validation_auc"], abs=1e-4)
-    for name, weights in lens.state_dict().items():
-        torch.testing.assert_close(weights, expected.state_dict()[name], rtol=1e-3, atol=1e-4, msg=name)
+    weights = load_file(tmp_path / "lens.safetensors")
+    for name, expected_weights in expected.state_dict().items():
+        torch.testing.assert_close(weights[name], expected_weights, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_fewer_parts_than_workers_are_refused(log, config):
