@@ -191,6 +191,7 @@ def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
 def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[AbstractDataset]:
     """A type of datasets that finds its versions in an object storage, and fetches what it is about to read."""
 
+    # mypy takes no base class that is known only when the code runs; here it is the type that the entry names.
     class Reading(kind):  # type: ignore[misc, valid-type]
         remote_versions = versions
 

@@ -46,9 +46,9 @@ class FinishedShards:
         Raises:
             OSError: a result cannot be written.
         """
-        missing = []
+        missing, files = [], names_in(self.folder, self.options)
         for place, name in enumerate(names):
-            if (result := self._find(name)) is None:
+            if (result := self._find(name, files)) is None:
                 missing.append(place)
             else:
                 yield place, result
@@ -57,9 +57,9 @@ class FinishedShards:
             write_whole(f"{self.folder}/{names[place]}-{_digest(content)}.safetensors", content, self.options)
             yield place, result
 
-    def _find(self, name: str) -> np.ndarray | None:
-        """The result of a shard; None if there is none, or if it is torn."""
-        for file in names_in(self.folder, self.options):
+    def _find(self, name: str, files: Sequence[str]) -> np.ndarray | None:
+        """The result of a shard among these files; None if there is none, or if it is torn."""
+        for file in files:
             if file.startswith(f"{name}-"):
                 content = read(f"{self.folder}/{file}", self.options)
                 if file == f"{name}-{_digest(content)}.safetensors":
