@@ -39,9 +39,7 @@ def engine(workers: int) -> EngineConfig:
     """Workers of one thread each; none: this process."""
     if not workers:
         return LOCAL
-    return EngineConfig(
-        kind="ray", address=None, workers=workers, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=125
-    )
+    return LOCAL.model_copy(update={"kind": "ray", "workers": workers, "rows_per_shard": 125})
 
 
 def work(step: str, rows: int) -> Callable[[EngineConfig], np.ndarray]:

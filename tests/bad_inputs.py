@@ -277,7 +277,7 @@ BAD_INPUTS = [
 def lay_out(project: Path) -> Path:
     """The configuration of ingestion and sound raw files, in a folder."""
     (project / "conf/base").mkdir(parents=True)
-    for file in ("catalog_ingestion.yml", "parameters_ingestion.yml", "globals.yml"):
+    for file in ("catalog_ingestion.yml", "parameters_ingestion.yml", "parameters_engine.yml", "globals.yml"):
         shutil.copy(ROOT / "conf/base" / file, project / "conf/base")
     write_sound(project)
     return project

@@ -1,12 +1,15 @@
 """What several tests share: the tiny random LLM, and an object storage."""
 
 import os
+import pickle
 
 import pytest
 from hypothesis import settings
+from ray import cloudpickle
 
 from fabricate import fabricate_llm
 from object_storage import Bucket, serve
+from reclora_kedro.distributed.engine import LOCAL
 
 # Processes that test side by side share the cores: threads of each that wait for one another would take them all.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -37,6 +40,21 @@ def tiny_model(tiny_llm_folder):
 def tiny_llm(tiny_model):
     """The tiny LLM by itself, with its tokenizer."""
     return tiny_model.llm
+
+
+@pytest.fixture
+def workers_here(monkeypatch):
+    """Gives an engine whose workers' part is done here, with all that goes to them and comes back pickled."""
+
+    def here(make, shards, engine, step, stateful=True):
+        work = pickle.loads(cloudpickle.dumps(make))()
+        return (pickle.loads(cloudpickle.dumps(work(pickle.loads(cloudpickle.dumps(shard))))) for shard in shards)
+
+    def engine_of(rows_per_shard):
+        monkeypatch.setattr("reclora_kedro.distributed.engine._map_on_ray", here)
+        return LOCAL.model_copy(update={"kind": "ray", "rows_per_shard": rows_per_shard})
+
+    return engine_of
 
 
 @pytest.fixture(scope="session")

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation import ParameterValidator
 
 from reclora_kedro.catalog import AtomicCatalog
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.hooks import ErrorHooks, InputHooks, RunLockHooks
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
@@ -20,7 +22,7 @@ def run_ingestion(conf: Path, environment: str) -> DataCatalog:
     config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
     validated = ParameterValidator({"ingestion": create_pipeline()}).validate_raw_params(config["parameters"])
     catalog = DataCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
-    catalog["params:ingestion"] = validated["ingestion"]
+    catalog["params:ingestion"], catalog["params:engine"] = validated["ingestion"], validated["engine"]
     SequentialRunner().run(create_pipeline(), catalog)
     return catalog
 
@@ -31,6 +33,7 @@ def refusal(conf: Path, environment: str) -> str | None:
     pipeline, lock = create_pipeline(), RunLockHooks()
     catalog = AtomicCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
     catalog["params:ingestion"] = IngestionConfig.model_validate(config["parameters"]["ingestion"])
+    catalog["params:engine"] = LOCAL
     run_params = {
         "only_missing_outputs": False,
         "env": environment,
@@ -47,6 +50,11 @@ def refusal(conf: Path, environment: str) -> str | None:
     finally:
         lock.after_pipeline_run()
     return None
+
+
+def canonical_tables(catalog: DataCatalog) -> list[pl.DataFrame]:
+    """Interactions, items and users."""
+    return [catalog.load(name).lazy().collect() for name in ("interactions", "items", "users")]
 
 
 def counts(catalog: DataCatalog) -> dict[str, int]:

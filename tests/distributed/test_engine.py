@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+import yaml
+from polars.testing import assert_frame_equal
 from ray import cloudpickle
 from torch import distributed
 
@@ -22,18 +25,46 @@ from few_rows import (
     with_adapter,
     with_new_adapter,
 )
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, ShardError, connect, map_shards, train_together
+from reclora_kedro.distributed.engine import LOCAL, ShardError, connect, map_shards, train_together
 from reclora_kedro.finetuning.processes import train_in_processes
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.llm.candidates import score_candidates
 from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.pipelines.history.nodes import build_log
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+
+CONF = Path(__file__).parents[2] / "conf" / "base"
 
 
 @pytest.fixture(scope="module")
 def engine():
-    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=3)
+    engine = LOCAL.model_copy(update={"kind": "ray", "workers": 2, "rows_per_shard": 3})
     ray = connect(engine)
     yield engine
     ray.shutdown()
+
+
+def long_log():
+    """Raw interactions and items, and settings of ingestion and history."""
+    random = np.random.default_rng(0)
+    raw = pl.DataFrame({name: random.integers(1, most, size=700) for name, most in (("user", 30), ("item", 40))})
+    raw = raw.with_columns(stars=pl.Series(random.integers(0, 6, size=700)), second=pl.Series(random.permutation(700)))
+    parameters = {
+        name: yaml.safe_load((CONF / f"parameters_{name}.yml").read_text().replace("${globals:seed}", "42"))[name]
+        for name in ("ingestion", "history")
+    }
+    columns = {"user_id": "user", "item_id": "item", "rating": "stars", "timestamp": "second"}
+    parameters["ingestion"] |= {
+        "interactions": {**columns, "timestamp_format": "unix_seconds"},
+        "items": parameters["ingestion"]["items"] | {"item_id": "item", "title": "title", "fields": []},
+        "users": None,
+        "plausible_times": {"first_day": "1970-01-01", "last_day": None, "max_outside": 0},
+    }
+    raw_items = pl.DataFrame({"item": range(1, 40)}).with_columns(title=pl.format("Film {}", "item"))
+    ingestion, history = IngestionConfig(**parameters["ingestion"]), HistoryConfig(**parameters["history"])
+    return raw, raw_items, ingestion, history
 
 
 def making(function):
@@ -80,6 +111,23 @@ def test_a_cluster_that_does_not_do_is_refused(engine):
         connect(engine.model_copy(update={"gpus_per_worker": 0.5}))
 
 
+def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path):
+    raw, raw_items, ingestion, history = long_log()
+    raw.write_parquet(tmp_path / "raw.parquet")
+    logs = []
+    for where in (LOCAL, engine.model_copy(update={"rows_per_part": 150, "scratch": str(tmp_path)})):
+        lazily = pl.scan_parquet(tmp_path / "raw.parquet")
+        interactions, items, users, _ = build_canonical_tables(lazily, raw_items, None, None, ingestion, where)
+        folder = tmp_path / where.kind
+        folder.mkdir()
+        build_log(interactions, items, users, history, where).save(folder)
+        logs.append(InteractionLog.load(folder))
+    here, there = logs
+    assert_frame_equal(there.samples, here.samples)
+    for name, array in vars(here.sequences).items():
+        np.testing.assert_array_equal(getattr(there.sequences, name), array)
+
+
 @pytest.mark.slow
 def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
     prompts = random_prompts()
@@ -89,15 +137,8 @@ def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
     np.testing.assert_allclose(spread.all_llm_logits(prompts, 64, ""), expected, atol=1e-5)
 
 
-def test_candidates_and_texts_are_put_together_in_order(tiny_llm_folder, monkeypatch):
-    """What workers do is done here, with all that goes to them and comes back pickled."""
-
-    def here(make, shards, engine, step):
-        work = pickle.loads(cloudpickle.dumps(make))()
-        return (pickle.loads(cloudpickle.dumps(work(pickle.loads(cloudpickle.dumps(shard))))) for shard in shards)
-
-    monkeypatch.setattr("reclora_kedro.distributed.engine._map_on_ray", here)
-    engine = LOCAL.model_copy(update={"kind": "ray", "rows_per_shard": 3})
+def test_candidates_and_texts_are_put_together_in_order(tiny_llm_folder, workers_here):
+    engine = workers_here(3)
     model, prompts = with_adapter(load_model(tiny_llm_folder), lens_in_score="prior"), random_prompts()
     groups = np.array([0, 0, 1, 1, 1, 2, 2, 0, 3])
     expected = score_candidates(model, prompts, groups, 64)

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pandera.errors import SchemaErrors
+from pandera.errors import SchemaError, SchemaErrors
 
 from reclora_kedro.interactions.schema import Interactions, Items, Users, comes_after_previous
 
@@ -30,6 +30,16 @@ def test_canonical_tables_pass() -> None:
     assert Items.validate(ITEMS, lazy=True).equals(ITEMS)
     assert Users.validate(USERS, lazy=True).equals(USERS)
     assert Users.validate(USERS.select("user_id"), lazy=True).width == 1
+
+
+def test_a_lazy_log_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reclora_kedro.interactions.schema.ROWS_AT_ONCE", 2)
+    long = pl.concat([LOG, LOG.with_columns(timestamp=pl.col("timestamp") + 5)])
+    assert Interactions.validate(long.lazy()).collect().equals(long)
+    for row in range(1, 6):  # the events of each two rows change places
+        order = [*range(row - 1), row, row - 1, *range(row + 1, 6)]
+        with pytest.raises((SchemaError, SchemaErrors)):
+            Interactions.validate(long[order].lazy())
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,12 @@
 """What a frozen lens says of samples, and of users as they are now."""
 
-import pickle
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from ray import cloudpickle
 
-from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.features import LensLoader
@@ -85,15 +82,8 @@ def test_a_users_state_retrieves_no_history(fitted, log) -> None:
     assert torch.equal(user_states(retrieves.freeze(), bare, users), user_states(lens, log, users))
 
 
-def test_workers_say_the_same_of_their_shards(fitted, log, monkeypatch):
-    """What workers do is done here, with all that goes to them and comes back pickled."""
-
-    def here(make, shards, engine, step):
-        work = pickle.loads(cloudpickle.dumps(make))()
-        return (pickle.loads(cloudpickle.dumps(work(pickle.loads(cloudpickle.dumps(shard))))) for shard in shards)
-
-    monkeypatch.setattr("reclora_kedro.distributed.engine._map_on_ray", here)
-    engine, (lens, _), rows = LOCAL.model_copy(update={"kind": "ray", "rows_per_shard": 7}), fitted, np.arange(50)
-    spread = lens_states(lens, log, rows, engine)
+def test_workers_say_the_same_of_their_shards(fitted, log, workers_here):
+    (lens, _), rows = fitted, np.arange(50)
+    spread = lens_states(lens, log, rows, workers_here(7))
     for kind, state in lens_states(lens, log, rows).items():
         torch.testing.assert_close(spread[kind], state, rtol=0, atol=1e-5)

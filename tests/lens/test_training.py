@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import load_lens
@@ -185,6 +185,6 @@ def test_three_processes_train_the_lens_that_one_trains(log, config, tmp_path):
 
 
 def test_fewer_parts_than_workers_are_refused(log, config):
-    engine = EngineConfig(kind="ray", address=None, workers=2, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=7)
+    engine = LOCAL.model_copy(update={"kind": "ray", "workers": 2, "rows_per_shard": 7})
     with pytest.raises(ValueError, match=r"lens.batch_parts is 1, but engine.workers is 2"):
         fit_lens(log, config, engine)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
 
-from ingestion_run import counts, dropped, run_ingestion
+from ingestion_run import canonical_tables, counts, dropped, run_ingestion
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import build_log
 from reclora_kedro.histories.sequences import build_samples, build_sequences
@@ -65,7 +65,7 @@ def test_movielens_1m(project):
 
     catalog = run_ingestion(ROOT / "conf", "movielens-1m")
 
-    assert catalog.load("interactions").rows() == [
+    assert catalog.load("interactions").collect().rows() == [
         (2, 30, 4.0, 978298400, 1),
         (1, 30, 5.0, 978300700, 1),
         (1, 20, 3.0, 978302100, 0),
@@ -103,7 +103,7 @@ def test_movielens_of_half_stars(project, name):
 
     catalog = run_ingestion(ROOT / "conf", name)
 
-    assert catalog.load("interactions").rows() == [
+    assert catalog.load("interactions").collect().rows() == [
         (2, 30, 0.5, 1141415800, 0),
         (1, 30, 3.5, 1147868800, 1),
         (1, 20, 3.0, 1147880000, 0),
@@ -171,7 +171,7 @@ def test_goodreads(project):
 
     catalog = run_ingestion(ROOT / "conf", "goodreads")
 
-    assert catalog.load("interactions").rows() == [
+    assert catalog.load("interactions").collect().rows() == [
         (bob, "830", 3.0, 1478160000, 0),
         (ann, "830", 4.0, 1490207824, 1),
     ]
@@ -204,7 +204,7 @@ def test_movietweetings(project):
 
     catalog = run_ingestion(ROOT / "conf", "movietweetings")
 
-    assert catalog.load("interactions").rows() == [
+    assert catalog.load("interactions").collect().rows() == [
         (2, "2592910", 0.0, 1362901837, 0),
         (1, "0120735", 10.0, 1363245118, 1),
     ]
@@ -220,7 +220,7 @@ def test_the_real_movietweetings(project):
     # Counted in the files by hand, with awk and sort.
     (project.parent / "shared").symlink_to(SHARED)
     catalog = run_ingestion(ROOT / "conf", "movietweetings")
-    interactions, items, users = (catalog.load(name) for name in ("interactions", "items", "users"))
+    interactions, items, users = canonical_tables(catalog)
     assert (interactions.height, items.height, users.height) == (100_000, 10_506, 16_554)
     assert interactions["label"].sum() == 50_542
     assert items["genres"].null_count() == 66
@@ -240,7 +240,10 @@ def test_amazon_beauty(project):
 
     catalog = run_ingestion(ROOT / "conf", "amazon-beauty")
 
-    assert catalog.load("interactions").rows() == [(7, 203, 1.0, 1_023_840_000, 1), (8, 200, 1.0, 1_024_185_600, 1)]
+    assert catalog.load("interactions").collect().rows() == [
+        (7, 203, 1.0, 1_023_840_000, 1),
+        (8, 200, 1.0, 1_024_185_600, 1),
+    ]
     assert catalog.load("items").rows() == [(200, "Xtreme Brite Gel 1oz."), (203, "Soap, large")]
     assert catalog.load("users").rows() == [(7,), (8,)]
     [positives] = [row for row in catalog.load("ingestion_report") if row["check"] == "positives"]
@@ -252,7 +255,7 @@ def test_amazon_beauty(project):
 def test_the_real_amazon_beauty(project):
     (project.parent / "shared").symlink_to(SHARED)
     catalog = run_ingestion(ROOT / "conf", "amazon-beauty")
-    tables = [catalog.load(name) for name in ("interactions", "items", "users")]
+    tables = canonical_tables(catalog)
     assert [table.height for table in tables] == [198_215, 12_086, 22_332]
     assert not dropped(catalog)
 
@@ -295,7 +298,7 @@ def test_mind(project):
 
     catalog = run_ingestion(ROOT / "conf", "mind")
 
-    interactions, items, users = (catalog.load(name) for name in ("interactions", "items", "users"))
+    interactions, items, users = canonical_tables(catalog)
     assert counts(catalog)["raw interactions"] == 6 * 8 * 3
     assert counts(catalog)["events of starting histories"] == 5 * 6
     assert counts(catalog)["positives"] == 6 * 8
@@ -376,7 +379,7 @@ def test_amazon_reviews(project, environment, release, ending):
 
     catalog = run_ingestion(ROOT / "conf", environment)
 
-    assert catalog.load("interactions").rows() == [
+    assert catalog.load("interactions").collect().rows() == [
         ("A2", "B01", 4.0, 999_993_600, 1),
         ("A1", "B01", 5.0, 1_000_000_000, 1),
         ("A1", "B02", 3.0, 1_000_086_400, 0),
@@ -399,7 +402,7 @@ def test_the_template_of_your_data(project):
 
     catalog = run_ingestion(ROOT / "conf", "your-data")
 
-    assert catalog.load("interactions").rows() == [(1, 7, 4.0, 1_000_000_000, 1)]
+    assert catalog.load("interactions").collect().rows() == [(1, 7, 4.0, 1_000_000_000, 1)]
     assert catalog.load("items").rows() == [(7, "Alien, Again", "Horror, Sci-Fi"), (8, "Brazil", None)]
     assert catalog.load("users").rows() == [(1, "24", "United Kingdom")]
     assert dropped(catalog) == {"missing rating": 1, "users without an interaction": 1}
@@ -440,6 +443,6 @@ def test_the_template_of_your_data_for_logs_of_other_kinds(project, kind):
 
     catalog = run_ingestion(Path("conf"), "your-data")
 
-    assert catalog.load("interactions")["label"].to_list() == labels
+    assert catalog.load("interactions").collect()["label"].to_list() == labels
     assert catalog.load("items")["title"].to_list() == ["Alien", "Brazil"]
     assert not dropped(catalog)

@@ -15,7 +15,7 @@ import yaml
 from kedro.io import DataCatalog, DatasetError
 from kedro.validation import ParameterValidationError
 
-from ingestion_run import counts, dropped, run_ingestion
+from ingestion_run import canonical_tables, counts, dropped, run_ingestion
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with the step's own configuration, entered."""
     (tmp_path / "conf" / "base").mkdir(parents=True)
-    for file in ("catalog_ingestion.yml", "parameters_ingestion.yml", "globals.yml"):
+    for file in ("catalog_ingestion.yml", "parameters_ingestion.yml", "parameters_engine.yml", "globals.yml"):
         shutil.copy(ROOT / "conf" / "base" / file, tmp_path / "conf" / "base")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -49,7 +49,7 @@ def csv(path: str, **columns: list[Any]) -> dict[str, Any]:
 
 def test_movielens_100k(project: Path) -> None:
     catalog = ingest()
-    interactions, items, users = (catalog.load(name) for name in ("interactions", "items", "users"))
+    interactions, items, users = canonical_tables(catalog)
     assert (interactions.height, items.height, users.height) == (100_000, 1_682, 943)
     assert interactions["label"].sum() == 55_375
     assert items.row(0) == (1, "Toy Story (1995)", "Animation, Children's, Comedy")
@@ -72,7 +72,7 @@ def test_tables_are_versioned(project: Path) -> None:
 
 def test_five_core_of_movielens_100k(project: Path) -> None:
     catalog = ingest(parameters={"k_core": 5})
-    log = catalog.load("interactions")
+    log = catalog.load("interactions").collect()
     assert log.height == 100_000 - counts(catalog)["outside the k-core"]
     for column in ("user_id", "item_id"):
         assert log[column].value_counts()["count"].min() >= 5
@@ -101,7 +101,7 @@ def test_any_polars_or_pandas_source_does(project: Path, source: str) -> None:
         database.execute("create table log (user_id integer, movie_id integer, rating real, timestamp integer)")
         database.executemany("insert into log values (?, ?, ?, ?)", log.rows())
 
-    interactions = ingest({"raw_interactions": SOURCES[source]}).load("interactions")
+    interactions = ingest({"raw_interactions": SOURCES[source]}).load("interactions").collect()
 
     assert interactions.rows() == [(1, 7, 5.0, 100, 1), (2, 7, 3.0, 200, 0), (3, 7, 4.0, 300, 1)]
 
@@ -122,7 +122,7 @@ def ingest_log(log: pl.DataFrame, **parameters: Any) -> DataCatalog:
 
 
 def samples_of(catalog: DataCatalog, min_history: int) -> pl.DataFrame:
-    tables = (catalog.load(name) for name in ("interactions", "items", "users"))
+    tables = canonical_tables(catalog)
     return build_samples(build_sequences(*tables), min_history)
 
 
@@ -145,7 +145,13 @@ def test_a_user_with_50_000_rows_and_one_with_one(project: Path) -> None:
 def test_all_rows_at_one_timestamp(project: Path) -> None:
     log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2], "movie_id": [9, 8, 7, 9, 7], "rating": 4, "timestamp": 100})
     catalog = ingest_log(log)
-    assert catalog.load("interactions").select("user_id", "item_id").rows() == [(1, 7), (1, 8), (1, 9), (2, 7), (2, 9)]
+    assert catalog.load("interactions").collect().select("user_id", "item_id").rows() == [
+        (1, 7),
+        (1, 8),
+        (1, 9),
+        (2, 7),
+        (2, 9),
+    ]
     samples = samples_of(catalog, min_history=1)  # no row sees another one of its own second
     assert samples.select("user_index", "item_index", "history_end").rows() == [(0, 1, 0), (0, 2, 0), (1, 2, 3)]
 
@@ -157,7 +163,7 @@ def test_all_rows_at_one_timestamp(project: Path) -> None:
 )
 def test_any_id_survives(project: Path, ids: list[Any]) -> None:
     log = pl.DataFrame({"user_id": ids, "movie_id": ids[::-1], "rating": 4, "timestamp": 100})
-    interactions = ingest_log(log).load("interactions")
+    interactions = ingest_log(log).load("interactions").collect()
     named = [pair for pair in zip(ids, ids[::-1], strict=True) if "" not in pair]
     assert interactions.select("user_id", "item_id").rows() == named
 

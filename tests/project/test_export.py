@@ -43,7 +43,7 @@ def project(finished_run, tmp_path_factory):
 def test_the_most_active_users_get_a_lora_each(project):
     catalog = kedro_run(project, pipeline_names=["export"])
     table = catalog.load("exported_adapters")
-    interactions = catalog.load("interactions").group_by("user_id").len().sort("len", descending=True)
+    interactions = catalog.load("interactions").collect().group_by("user_id").len().sort("len", descending=True)
     assert interactions.head(3)["len"].to_list() == (
         pl.DataFrame(table).join(interactions, on="user_id", how="left", maintain_order="left")["len"].to_list()
     )

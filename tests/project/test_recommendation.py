@@ -16,7 +16,7 @@ def recommend(finished_run, **changes):
 
 @pytest.fixture
 def log(finished_run):
-    return finished_run.catalog.load("interactions")
+    return finished_run.catalog.load("interactions").collect()
 
 
 def test_unseen_items_of_every_user_ranked_by_the_llm(finished_run, log, capsys):

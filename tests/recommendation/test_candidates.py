@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from random_logs import interaction_tables, log_of
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
@@ -113,14 +114,15 @@ class TestShortlist:
             "fallback": pl.Boolean,
         }
 
-    def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch):
+    def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here):
         settings = config(users=(3, "nobody", 0, 4), shortlist=4)
         whole, report = shortlist_candidates(lens, log, None, settings)
         monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)
-        parts, report_of_parts = shortlist_candidates(lens, log, None, settings)
-        assert whole.drop("lens_score").equals(parts.drop("lens_score"))
-        np.testing.assert_allclose(whole["lens_score"], parts["lens_score"], rtol=1e-5)
-        assert report == report_of_parts
+        for engine in (LOCAL, workers_here(3)):
+            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, engine)
+            assert whole.drop("lens_score").equals(parts.drop("lens_score"))
+            np.testing.assert_allclose(whole["lens_score"], parts["lens_score"], rtol=1e-5)
+            assert report == report_of_parts
 
     def test_falls_back_on_popularity_where_nothing_is_known_of_a_user(self, lens, log):
         shortlist, report = shortlist_candidates(lens, log, None, config(users=("nobody", 2), pool_days=100))

@@ -7,20 +7,24 @@ that meet in ``torch.distributed``. Nothing else of the project knows Ray.
 import logging
 import os
 import pickle
+import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from pydantic import Field
+from tqdm import tqdm
 
 from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive
 
 S = TypeVar("S")
 R = TypeVar("R")
 
-MAX_FAILURES = 3  # of a worker in a group that trains; its group then starts again
+MAX_FAILURES = 3  # of a shard whose worker is lost, or of a group that trains; each is then tried again
 
 
 class EngineConfig(Block):
@@ -34,6 +38,8 @@ class EngineConfig(Block):
     cpus_per_worker: Positive = Field(description="cores of each worker")
     gpus_per_worker: NonNegative = Field(description="GPUs of each worker")
     rows_per_shard: Count = Field(description="most rows of one part of the work")
+    rows_per_part: Count = Field(description="most rows of a log that a process holds; a longer one is read in parts")
+    scratch: str | None = Field(description="folder for what passes over a long log leave each other; null: temporary")
 
     @property
     def spreads(self) -> bool:
@@ -45,6 +51,18 @@ class EngineConfig(Block):
         """Whether its workers have GPUs."""
         return self.gpus_per_worker > 0
 
+    def require_scratch(self) -> None:
+        """Refuse a scratch folder that is not there.
+
+        Raises:
+            NotADirectoryError: it is no folder.
+        """
+        if self.scratch is not None and not Path(self.scratch).is_dir():
+            raise NotADirectoryError(
+                f"engine.scratch is {self.scratch!r}, which is no folder here: make it, on a disk that all workers "
+                "see, or set it to null for a temporary one."
+            )
+
     def shards(self, rows: int) -> list[np.ndarray]:
         """Row numbers in parts of about the same size, at least one; they don't depend on the workers.
 
@@ -55,7 +73,16 @@ class EngineConfig(Block):
         return np.array_split(np.arange(rows), max(1, -(-rows // self.rows_per_shard)))
 
 
-LOCAL = EngineConfig(kind="local", address=None, workers=1, cpus_per_worker=1, gpus_per_worker=0, rows_per_shard=MOST)
+LOCAL = EngineConfig(
+    kind="local",
+    address=None,
+    workers=1,
+    cpus_per_worker=1,
+    gpus_per_worker=0,
+    rows_per_shard=MOST,
+    rows_per_part=MOST,
+    scratch=None,
+)
 
 
 class ShardError(RuntimeError):
@@ -91,6 +118,19 @@ def map_shards(
         yield from _map_on_ray(make, shards, engine, step)
     else:
         yield from map(make(), shards)
+
+
+def map_parts(work: Callable[[S], R], parts: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
+    """What a function gives for each part, in order, with a progress bar; for functions that need not load a model.
+
+    Errors are those of `map_shards`.
+
+    Examples:
+        >>> list(map_parts(sum, [[1, 2], [3]], LOCAL, "add"))
+        [3, 3]
+    """
+    results = _map_on_ray(lambda: work, parts, engine, step, stateful=False) if engine.spreads else map(work, parts)
+    yield from tqdm(results, step, len(parts), unit="part", disable=None)
 
 
 def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R:
@@ -133,6 +173,7 @@ def connect(engine: EngineConfig) -> Any:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
+    os.environ.setdefault("RAY_task_oom_retries", str(MAX_FAILURES))  # else what needs too much memory never ends
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets whatever else runs there starve the workers
     import ray
     import ray.data
@@ -146,6 +187,7 @@ def connect(engine: EngineConfig) -> Any:
                 engine.address or "local",
                 num_cpus=cores,
                 include_dashboard=None if engine.address else False,
+                runtime_env={"env_vars": {"POLARS_MAX_THREADS": str(max(1, round(engine.cpus_per_worker)))}},
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
@@ -193,7 +235,9 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
     return result
 
 
-def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str) -> Iterator[Any]:
+def _map_on_ray(
+    make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str, stateful: bool = True
+) -> Iterator[Any]:
     ray = connect(engine)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -214,13 +258,17 @@ def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineCo
             return self._work if isinstance(self._work, _Failure) else _attempt(lambda: self._work(shard))
 
     rows = ray.data.from_items([{"shard": pickled(shard)} for shard in shards], override_num_blocks=len(shards))
-    results = rows.map_batches(
-        Worker,
-        batch_size=1,
-        compute=ray.data.ActorPoolStrategy(size=min(engine.workers, len(shards))),
-        num_cpus=engine.cpus_per_worker,
-        num_gpus=engine.gpus_per_worker,
-    )
+    pool = ray.data.ActorPoolStrategy if stateful else ray.data.TaskPoolStrategy
+    few_restarts = {"max_restarts": MAX_FAILURES, "max_task_retries": MAX_FAILURES}  # -1 in Ray, which may never end
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Ray 2.60 has no other way to say so
+        results = rows.map_batches(
+            Worker if stateful else (lambda batch: Worker()(batch)),
+            batch_size=1,
+            compute=pool(size=min(engine.workers, len(shards))),
+            num_cpus=engine.cpus_per_worker,
+            num_gpus=engine.gpus_per_worker,
+            **few_restarts if stateful else {},
+        )
     try:
         for number, row in enumerate(results.iter_rows(), start=1):
             yield _unless_failed(pickle.loads(row["result"]), f"{step}, shard {number} of {len(shards)}")
@@ -254,7 +302,9 @@ def _unless_failed(result: Any, where: str) -> Any:
 
 
 def _lost(step: str, error: Exception) -> str:
+    text = str(getattr(error, "cause", None) or error)  # of a task that failed, the cause is what says why
+    lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if line.strip()]
     return (
-        f"{step} could not be ended on the Ray cluster: {error}. Nothing half done was kept. If workers ran out of "
-        "memory, lower engine.workers or tokens_per_batch, or give each more cores; then type the same command again."
+        f"{step} could not be ended on the Ray cluster: {' '.join(lines[:2])} Nothing half done was kept. If workers ran "
+        "out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch; then type the same command again."
     )

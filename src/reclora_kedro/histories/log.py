@@ -146,15 +146,22 @@ class InteractionLog:
 
     def save(self, folder: Path) -> None:
         """Write the log, without its item embeddings, to an existing folder."""
-        for name in ("items", "users", "samples"):
-            getattr(self, name).write_parquet(folder / f"{name}.parquet")
-        save_file(vars(self.sequences), folder / "sequences.safetensors")
+        save_log(folder, self.items, self.users, self.samples, self.sequences)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The log that `save` wrote."""
         items, users, samples = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users", "samples"))
         return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), samples)
+
+
+def save_log(
+    folder: Path, items: pl.DataFrame, users: pl.DataFrame, samples: pl.DataFrame | pl.LazyFrame, sequences: Sequences
+) -> None:
+    """Write the files of a log to an existing folder; of lazy samples, a few are in memory at once."""
+    for name, table in (("items", items), ("users", users), ("samples", samples)):
+        table.lazy().sink_parquet(folder / f"{name}.parquet")
+    save_file(vars(sequences), folder / "sequences.safetensors")
 
 
 def build_log(

@@ -11,6 +11,8 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.parameters import Block, Count, Positive
 
 Ties = Literal["strict", "order"]
+BY_USER = ("user_index", "timestamp", "item_index")  # the order of the events
+ROWS_AT_ONCE = 2**22  # whose levels are looked up together
 MOST_LEVELS = 256  # a level is stored as 8 bits
 
 
@@ -68,7 +70,7 @@ def build_sequences(
         >>> sequences.offsets, sequences.item_index, sequences.rating_level
         (array([0, 1, 3]), array([1, 0, 1], dtype=int32), array([2, 0, 1], dtype=uint8))
     """
-    events = _indexed(interactions, items, users).drop_nulls("rating")
+    events = with_indices(interactions, items, users).sort(BY_USER).drop_nulls("rating")
     ratings = events["rating"].to_numpy()
     counts = np.bincount(events["user_index"].to_numpy(), minlength=users.height)
     return Sequences(
@@ -111,12 +113,22 @@ def build_samples(sequences: Sequences, min_history: int, ties: Ties = "strict")
         }
     )
     enough = event - sequences.offsets[user_index] >= min_history
-    if not enough.any():
-        raise ValueError(
-            f"history.min_history is {min_history}, but none of the {len(event)} interactions has that many earlier "
-            f"ones of its user (the longest log of a user has {np.diff(sequences.offsets).max(initial=0)}): lower it"
-        )
+    require_long_enough(sequences.offsets, min_history)
     return events.filter(enough).sort("timestamp", "user_index", "item_index").with_row_index("row")
+
+
+def require_long_enough(offsets: np.ndarray, min_history: int) -> None:
+    """Refuse a log in which no event has that many earlier ones of its user.
+
+    Raises:
+        ValueError: names the parameter.
+    """
+    longest = np.diff(offsets).max(initial=0)
+    if longest <= min_history:
+        raise ValueError(
+            f"history.min_history is {min_history}, but none of the {offsets[-1]} interactions has that many earlier "
+            f"ones of its user (the longest log of a user has {longest}): lower it"
+        )
 
 
 def user_of_events(offsets: np.ndarray) -> np.ndarray:
@@ -156,7 +168,8 @@ def build_impression_samples(
     is_event, moment = pl.col("rating").is_not_null(), ("user_index", "timestamp")
     earlier = is_event.cast(pl.Int64).cum_sum() - is_event.cast(pl.Int64)
     rows = (
-        _indexed(interactions, items, users)
+        with_indices(interactions, items, users)
+        .sort(BY_USER)
         .with_columns(earlier=earlier, event=pl.when(is_event).then(earlier))
         .with_columns(
             history_end=pl.col("earlier").first().over(moment),
@@ -212,17 +225,22 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
         edges = (values[1:].astype(float) + values[:-1]) / 2
     else:
         edges = np.unique(np.quantile(training_ratings, np.arange(1, levels) / levels))
-    return np.searchsorted(edges, rating, side="right").astype(np.uint8)
+    blocks = np.array_split(rating, 1 + len(rating) // ROWS_AT_ONCE)  # places in the edges are eight bytes each
+    return np.concatenate([np.searchsorted(edges, block, side="right").astype(np.uint8) for block in blocks])
 
 
-def _indexed(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
-    """The log with user_index and item_index, in (user, timestamp, item) order."""
+def with_indices(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> pl.DataFrame:
+    """The log with user_index and item_index, in its order.
+
+    Raises:
+        MismatchError: the log names a user or an item that its table lacks.
+    """
     rows = interactions
     for entity, table in (("user", users), ("item", items)):
         index = table.select(f"{entity}_id", pl.int_range(pl.len(), dtype=pl.Int32).alias(f"{entity}_index"))
-        rows = rows.join(index, on=f"{entity}_id", how="left")
+        rows = rows.join(index, on=f"{entity}_id", how="left", maintain_order="left")
         _require_known(rows, entity)
-    return rows.sort("user_index", "timestamp", "item_index")
+    return rows
 
 
 def _require_known(events: pl.DataFrame, entity: str) -> None:

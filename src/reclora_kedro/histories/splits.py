@@ -58,15 +58,26 @@ def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
         [('train', 6), ('validation', 2), ('test', 2)]
     """
     place = pl.int_range(pl.len())
+    rows_after = (pl.len() - 1 - place).over("user_index")
+    return samples.with_columns(split_of(place, samples.height, rows_after, config).alias("split"))
+
+
+def split_of(place: pl.Expr, rows: int, rows_after: pl.Expr, config: SplitConfig) -> pl.Expr:
+    """The split of samples, see `assign_splits`.
+
+    Args:
+        place: of a sample among all, in order.
+        rows: how many samples there are.
+        rows_after: how many samples of its user come after it.
+        config: how they are divided.
+    """
     if config.kind == "global_time":
-        train_end = int(config.train * samples.height)
-        validation_end = train_end + int(config.validation * samples.height)
+        train_end = int(config.train * rows)
+        validation_end = train_end + int(config.validation * rows)
         trains, validates = place < train_end, place < validation_end
     else:
-        rows_after = (pl.len() - 1 - place).over("user_index")
         trains, validates = rows_after > 1, rows_after == 1
-    split = pl.when(trains).then(pl.lit("train")).when(validates).then(pl.lit("validation")).otherwise(pl.lit("test"))
-    return samples.with_columns(split.alias("split"))
+    return pl.when(trains).then(pl.lit("train")).when(validates).then(pl.lit("validation")).otherwise(pl.lit("test"))
 
 
 def assign_splits_by_moment(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
@@ -86,17 +97,18 @@ def assign_splits_by_moment(samples: pl.DataFrame, config: SplitConfig) -> pl.Da
     return samples.join(splits.select(*moment, "split"), on=moment, how="left", maintain_order="left")
 
 
-def require_classes_in_splits(samples: pl.DataFrame) -> None:
+def require_classes_in_splits(samples: pl.DataFrame | pl.LazyFrame) -> None:
     """Refuse samples of which a split has one class only, or none at all.
 
     Raises:
         ValueError: names the split.
     """
+    label = pl.col("label")
+    counts = samples.lazy().group_by("split").agg(label.sum().cast(pl.Int64), pl.len()).collect(engine="streaming")
+    by_split = {name: (positives, rows) for name, positives, rows in counts.iter_rows()}
     for name in ("train", "validation", "test"):
-        labels = samples.filter(pl.col("split") == name)["label"]
         require_both_classes(
-            int(labels.sum()),
-            len(labels),
+            *by_split.get(name, (0, 0)),
             f"the {name} split of the samples",
             "Change history.split, lower history.min_history, move the label threshold of ingestion, or let "
             "history.negatives draw what the log does not hold.",

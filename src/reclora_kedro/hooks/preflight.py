@@ -49,12 +49,16 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         from reclora_kedro.devices import choose_device
 
         yield partial(choose_device, catalog.load("params:lens").device)
-    if "params:engine" in inputs and (engine := catalog.load("params:engine")).spreads:
+    if "params:engine" in inputs:
         from reclora_kedro.distributed.engine import connect
-        from reclora_kedro.lens.training import require_parts
 
-        yield partial(connect, engine)
-        if "params:lens" in inputs:
+        engine = catalog.load("params:engine")
+        yield engine.require_scratch
+        if engine.spreads:
+            yield partial(connect, engine)
+        if engine.spreads and "params:lens" in inputs:
+            from reclora_kedro.lens.training import require_parts
+
             yield partial(require_parts, catalog.load("params:lens"), engine)
     for path in sorted(name for name in inputs if name.startswith("params:lens_zoo.lenses.")):
         yield partial(require_zoo_lens, path.removeprefix("params:"), catalog.load("params:lens"), catalog.load(path))

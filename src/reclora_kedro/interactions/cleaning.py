@@ -72,58 +72,109 @@ def clean_interactions(raw_interactions: Any, config: IngestionConfig) -> tuple[
         [('rating outside 1 to 5', 1)]
     """
     raw = RawColumns(as_polars(raw_interactions, "raw_interactions"), "raw_interactions")
-    seconds = _seconds(raw, config)
-    raw_log = _typed_log(raw, seconds, config.interactions)
-    sound, faults = _drop_faulty(raw_log, config)
-    distinct, repeats = _drop_repeated(sound, config)
-    labelled, rule = _with_labels(distinct, config)
+    seconds = read_seconds(raw, config)
+    require_plausible_times(raw, seconds, config)
+    sound, faults = sound_rows(raw, seconds, config)
+    labelled, repeats = distinct_rows(sound, config)
     whole, additions = _with_starting_histories(labelled, raw, seconds, config)
-    log = k_core(whole, config.k_core)
+    log, report = close_log(whole.lazy(), [*faults, *repeats, *additions], config)
+    return log.collect(), report
+
+
+def read_seconds(raw: RawColumns, config: IngestionConfig) -> pl.Series:
+    """The times of the raw log, in seconds since the epoch.
+
+    Raises:
+        ValueError: the column is missing or unreadable.
+    """
+    block, columns = "ingestion.interactions", config.interactions
+    return raw.seconds(columns.timestamp, f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format")
+
+
+def sound_rows(raw: RawColumns, seconds: pl.Series, config: IngestionConfig) -> tuple[pl.DataFrame, list[ReportRow]]:
+    """Rows of the raw log without a fault of their own: user_id, item_id, rating, timestamp; and the report.
+
+    Args:
+        raw: the raw log, or a part of it.
+        seconds: its times, see `read_seconds`.
+        config: settings of the step.
+
+    Raises:
+        ValueError: a column is missing or unreadable.
+    """
+    log = _typed_log(raw, seconds, config.interactions)
+    sound, faults = _drop_faulty(log, config)
+    return sound, [ReportRow(check="raw interactions", rows=log.height, rule="rows in"), *faults]
+
+
+def distinct_rows(sound: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFrame, list[ReportRow]]:
+    """Rows with their labels in the canonical order, one per event or impression; and the report.
+
+    Args:
+        sound: all rows of some seconds, see `sound_rows`.
+        config: settings of the step.
+    """
+    distinct, repeats = _drop_repeated(sound, config)
+    return _with_labels(distinct, config), [repeats]
+
+
+def close_log(
+    log: pl.LazyFrame, report: list[ReportRow], config: IngestionConfig
+) -> tuple[pl.LazyFrame, list[ReportRow]]:
+    """The k-core of the labelled log, and the whole report.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    columns, rows_before = config.interactions, log.select(pl.len()).collect().item()
+    log = k_core(log, config.k_core)
+    timestamp, label = pl.col("timestamp"), pl.col("label")
+    first, last, rows, positives, labels = (
+        log.select(timestamp.min(), timestamp.max().alias("last"), pl.len(), label.sum(), label.count().alias("labels"))
+        .collect(engine="streaming")
+        .row(0)
+    )
     report = [
-        ReportRow(check="raw interactions", rows=raw_log.height, rule="rows in"),
-        *faults,
-        repeats,
-        *additions,
+        *report,
         ReportRow(
             check="outside the k-core",
-            rows=whole.height - log.height,
+            rows=rows_before - rows,
             rule=f"dropped; k = {config.k_core}" if config.k_core > 1 else "off",
         ),
     ]
-    if log.is_empty():
-        raise ValueError(_nothing_left(report, config.interactions))
-
-    positives, labels = int(log["label"].sum()), log["label"].count()
-    kept = "impressions" if config.interactions.has_impressions else "rows"
-    share = f"label 1: {rule}; {positives / max(labels, 1):.1%} of the {kept} kept"
-    first_day, last_day = (day_of(log["timestamp"][row]) for row in (0, -1))
-    report += [
-        ReportRow(check="interactions", rows=log.height, rule=f"rows kept; from {first_day} to {last_day}"),
+    if not rows:
+        raise ValueError(_nothing_left(report, columns))
+    kept = "impressions" if columns.has_impressions else "rows"
+    share = f"label 1: {_liked(config)[1]}; {positives / max(labels, 1):.1%} of the {kept} kept"
+    return log, [
+        *report,
+        ReportRow(check="interactions", rows=rows, rule=f"rows kept; from {day_of(first)} to {day_of(last)}"),
         ReportRow(check="positives", rows=positives, rule=share),
     ]
-    return log, report
 
 
-def k_core(interactions: pl.DataFrame, k: int) -> pl.DataFrame:
+def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:
     """The largest part of a log in which every user and every item has at least k rows.
 
     Users and items are dropped in turns until nothing changes; k of 0 or 1 changes nothing.
 
     Examples:
-        >>> log = pl.DataFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 7, 8, 8]})
-        >>> k_core(log, 2).rows()
+        >>> log = pl.LazyFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 7, 8, 8]})
+        >>> k_core(log, 2).collect().rows()
         [(1, 7), (1, 8), (2, 7), (2, 8)]
     """
-    enough = pl.min_horizontal(pl.len().over("user_id"), pl.len().over("item_id")) >= k
-    rows_before = None
-    while interactions.height != rows_before and k > 1:
-        rows_before = interactions.height
-        interactions = interactions.filter(enough)
-    return interactions
+    core, rows, rows_before = interactions, 0, -1
+    while k > 1 and rows != rows_before:
+        rows_before, frequent = rows, {}
+        for name in ("user_id", "item_id"):
+            counts = core.group_by(name).len().collect(engine="streaming")
+            frequent[name], rows = counts.filter(pl.col("len") >= k)[name], int(counts["len"].sum())
+        core = interactions.filter(pl.col(name).is_in(ids.implode()) for name, ids in frequent.items())
+    return core
 
 
 def describe_items(
-    raw_items: Any, interactions: pl.DataFrame, columns: ItemColumns
+    raw_items: Any, interactions: pl.DataFrame | pl.LazyFrame, columns: ItemColumns
 ) -> tuple[pl.DataFrame, list[ReportRow]]:
     """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
 
@@ -221,7 +272,7 @@ def add_item_texts(
 
 
 def describe_users(
-    raw_users: Any, interactions: pl.DataFrame, columns: UserColumns | None
+    raw_users: Any, interactions: pl.DataFrame | pl.LazyFrame, columns: UserColumns | None
 ) -> tuple[pl.DataFrame, list[ReportRow]]:
     """The canonical users: one row for every user of the log, sorted by user_id.
 
@@ -244,7 +295,7 @@ def describe_users(
         [(1, '24'), (2, None)]
     """
     if columns is None:
-        users = interactions.select(pl.col("user_id").unique().sort())
+        users = _distinct(interactions, "user_id").sort("user_id")
         return users, [ReportRow(check="users", rows=users.height, rule="rows kept; no user table, ids only")]
     if raw_users is None:
         raise ValueError(
@@ -271,16 +322,6 @@ def describe_users(
         ReportRow(check="users", rows=logged.height, rule="rows kept"),
     ]
     return logged.join(known, on="user_id", how="left").sort("user_id"), report
-
-
-def _seconds(raw: RawColumns, config: IngestionConfig) -> pl.Series:
-    """The times of the raw log, most of which are plausible."""
-    block, columns = "ingestion.interactions", config.interactions
-    seconds = raw.seconds(
-        columns.timestamp, f"{block}.timestamp", columns.timestamp_format, f"{block}.timestamp_format"
-    )
-    require_plausible_times(raw, seconds, config)
-    return seconds
 
 
 def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns) -> pl.DataFrame:
@@ -351,16 +392,20 @@ def _drop_repeated(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataF
     )
 
 
-def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> tuple[pl.DataFrame, str]:
-    """The log with its labels, and the rule for them; what was not clicked loses its rating, as it is no event."""
+def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> pl.DataFrame:
+    """The log with its labels; what was not clicked loses its rating, as it is no event."""
+    liked, _ = _liked(config)
+    rating = pl.when(liked).then(1.0) if config.interactions.has_impressions else pl.col("rating")
+    return log.with_columns(label=liked.cast(pl.Int8), rating=rating)
+
+
+def _liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
+    """Which rows have label 1, and in words."""
     if config.interactions.has_impressions:
-        clicked = pl.col("rating") == 1
-        return log.with_columns(label=clicked.cast(pl.Int8), rating=pl.when(clicked).then(1.0)), "clicked"
+        return pl.col("rating") == 1, "clicked"
     if config.interactions.rating:
-        liked, rule = pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
-    else:
-        liked, rule = pl.lit(True), "every row, as there are no ratings"
-    return log.with_columns(label=liked.cast(pl.Int8)), rule
+        return pl.col("rating") >= config.label_threshold, f"rating >= {config.label_threshold:g}"
+    return pl.lit(True), "every row, as there are no ratings"
 
 
 def _with_starting_histories(
@@ -446,10 +491,14 @@ def _unique_rows(listed: pl.DataFrame, key: str, kind: str) -> tuple[pl.DataFram
     ]
 
 
-def _logged_ids(logged: pl.DataFrame, known: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
+def _distinct(log: pl.DataFrame | pl.LazyFrame, key: str) -> pl.DataFrame:
+    return log.lazy().select(pl.col(key).unique()).collect(engine="streaming")
+
+
+def _logged_ids(log: pl.DataFrame | pl.LazyFrame, known: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
     """The distinct ids of the log, once at least one of them is found in the table that describes them."""
     key = known.columns[0]
-    logged = logged.select(pl.col(key).unique())
+    logged = _distinct(log, key)
     same_type = logged.schema[key] == known.schema[key]
     if not same_type or logged.join(known, on=key, how="semi").is_empty():
         found = " and ".join(

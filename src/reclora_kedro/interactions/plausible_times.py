@@ -45,7 +45,7 @@ def require_plausible_times(raw: RawColumns, seconds: pl.Series, config: Ingesti
             that fits, if there is one.
     """
     first, last = believed_seconds(config.plausible_times)
-    rows = ((seconds > 0) & ~seconds.is_between(first, last)).arg_true()
+    rows = outside(seconds, config.plausible_times).arg_true()
     if len(rows) <= config.plausible_times.max_outside * len(seconds):
         return
     column = raw.frame[config.interactions.timestamp]
@@ -53,7 +53,7 @@ def require_plausible_times(raw: RawColumns, seconds: pl.Series, config: Ingesti
     fitting = _fitting_unit(column.gather(rows), first, last) if stated in UNIX_UNITS else None
     raise ValueError(
         f"{len(rows):,} of {len(seconds):,} times in column {column.name!r} of {raw.table} lie outside "
-        f"{day_of(first)} to {day_of(last)}, the first is {column[rows[0]]!r} in row {rows[0] + 1:,}. "
+        f"{day_of(first)} to {day_of(last)}, the first is {column[rows[0]]!r} in row {raw.row(rows[0]):,}. "
         + (
             f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
             f"`ingestion.interactions.timestamp_format` to {fitting}."
@@ -62,6 +62,17 @@ def require_plausible_times(raw: RawColumns, seconds: pl.Series, config: Ingesti
             "`ingestion.plausible_times`."
         )
     )
+
+
+def outside(seconds: pl.Series, times: PlausibleTimes) -> pl.Series:
+    """Which seconds are times that are not believed.
+
+    Examples:
+        >>> times = PlausibleTimes(first_day="1970-01-02", last_day="1970-01-02", max_outside=0)
+        >>> outside(pl.Series([-1, 86_399, 86_400, None]), times).to_list()
+        [False, True, False, None]
+    """
+    return (seconds > 0) & ~seconds.is_between(*believed_seconds(times))
 
 
 def _fitting_unit(numbers: pl.Series, first: int, last: int) -> str | None:

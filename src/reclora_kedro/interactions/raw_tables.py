@@ -80,6 +80,7 @@ class RawColumns:
     Attributes:
         frame: the raw table.
         table: its catalog name.
+        rows_before: rows of the table before those of the frame, for messages.
 
     Examples:
         >>> raw = RawColumns(pl.DataFrame({"UserID": [1.0, None]}), "raw_interactions")
@@ -94,6 +95,7 @@ Set `ingestion.interactions.item_id` to one of them.
 
     frame: pl.DataFrame
     table: str
+    rows_before: int = 0
 
     def __post_init__(self) -> None:
         if self.frame.is_empty():
@@ -101,6 +103,10 @@ Set `ingestion.interactions.item_id` to one of them.
                 f"{self.table} has no row, only the columns {', '.join(self.frame.columns)}. Fill it, or point the "
                 f"catalog entry {self.table} at another table."
             )
+
+    def row(self, place: int) -> int:
+        """Number, from 1, of a row of the frame in the table."""
+        return self.rows_before + place + 1
 
     def ids(self, name: str, parameter: str) -> pl.Series:
         """Ids as ``Int64`` or ``String``; whole floats, pandas' way of having gaps, become integers."""
@@ -186,9 +192,10 @@ Set `ingestion.interactions.item_id` to one of them.
         times = column.str.to_datetime(time_format, strict=False)
         unreadable = (times.is_null() & column.is_not_null()).arg_true()
         if len(unreadable):
+            first = unreadable[0]
             raise ValueError(
                 f"{len(unreadable):,} of {len(column):,} values in column {column.name!r} of {self.table} don't match "
-                f"the format {time_format!r}, the first is {column[unreadable[0]]!r} in row {unreadable[0] + 1:,}. "
+                f"the format {time_format!r}, the first is {column[first]!r} in row {self.row(first):,}. "
                 f"Change `{parameter}`, or correct the file."
             )
         return times
@@ -220,7 +227,7 @@ Set `ingestion.interactions.item_id` to one of them.
             if column.dtype == pl.String:  # a single word makes text of a column of numbers
                 unfit &= column.cast(pl.Float64, strict=False).is_null()
         rows = unfit.arg_true()
-        example = f" (row {rows[0] + 1:,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
+        example = f" (row {self.row(rows[0]):,} holds {column.gather(rows[:1]).to_list()[0]!r})" if len(rows) else ""
         raise ValueError(
             f"Column {column.name!r} of {self.table} is of type {column.dtype}{example}, but {expected}. "
             f"Change `{parameter}`, correct the file, or change the type with which the catalog entry {self.table} "

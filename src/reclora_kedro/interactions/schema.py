@@ -16,6 +16,8 @@ EVENT_KEY = ("timestamp", "user_id", "item_id")
 """What names one event, and the order of the canonical log."""
 
 
+ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
+
 FREE_TEXT = "description"
 """The text field that is free text, rather than a category that items or users share."""
 
@@ -86,6 +88,21 @@ class Interactions(pa.DataFrameModel):
         """No other columns."""
 
         strict = True
+
+    @classmethod
+    def validate(cls, check_obj: Any, *arguments: Any, **settings: Any) -> Any:
+        """The table, eager or lazy, once it is found to be a log; a lazy one is read in parts.
+
+        Raises:
+            SchemaError, SchemaErrors: it is none.
+        """
+        if not isinstance(check_obj, pl.LazyFrame):
+            return super().validate(check_obj, *arguments, **settings)
+        rows = check_obj.select(pl.len()).collect().item()
+        for row in range(0, max(rows, 1), ROWS_AT_ONCE):  # with the row before, which it has to come after
+            first = max(row - 1, 0)
+            super().validate(check_obj.slice(first, row - first + ROWS_AT_ONCE).collect(), *arguments, **settings)
+        return check_obj
 
     @pa.dataframe_check(error="events are not unique and sorted by (timestamp, user_id, item_id)")
     def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera

@@ -1,13 +1,15 @@
 """The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import polars as pl
 from tqdm import tqdm
 
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
@@ -96,7 +98,7 @@ def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.D
 
 
 def shortlist_candidates(
-    lens: Lens, log: InteractionLog, table: Any, config: RecommendationConfig
+    lens: Lens, log: InteractionLog, table: Any, config: RecommendationConfig, engine: EngineConfig = LOCAL
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Each user's candidates, best first by the lens, at most `config.shortlist` of them.
 
@@ -116,11 +118,9 @@ def shortlist_candidates(
     everyone = (log.users if table is None else table)["user_id"]
     asked = log.find_users(everyone if config.users is None else config.users)
     sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config)
-    reader, parts = LensReader(lens, log), [_no_pairs(asked)]
-    for pairs in _pairs_in_parts(sets, asked, config.top_n):
-        scores = _lens_scores(reader, log, pairs)
-        parts.append(best_of_each_user(pairs.with_columns(lens_score=scores), "lens_score", config.shortlist))
-    shortlist = pl.concat(parts)
+    shards = [asked[rows] for rows in engine.shards(asked.height)]
+    make = partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config)
+    shortlist = pl.concat(map_shards(make, shards, engine, "shortlist"))
     shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
     fallback_of = shortlist.unique("user_id")["fallback"]
     report = {
@@ -131,6 +131,21 @@ def shortlist_candidates(
     }
     columns = ("user_id", "item_id", "title", "user_index", "item_index", "lens_score", "fallback")
     return shortlist.select(columns), report
+
+
+class _Shortlister:
+    """Scores candidates of users by a lens that it holds."""
+
+    def __init__(self, lens: Lens, log: InteractionLog, sets: CandidateSets, config: RecommendationConfig) -> None:
+        self._reader, self._log, self._sets, self._config = LensReader(lens, log), log, sets, config
+
+    def __call__(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """The best pairs of some of the users asked for."""
+        parts = [_no_pairs(asked)]
+        for pairs in _pairs_in_parts(self._sets, asked, self._config.top_n):
+            scored = pairs.with_columns(lens_score=_lens_scores(self._reader, self._log, pairs))
+            parts.append(best_of_each_user(scored, "lens_score", self._config.shortlist))
+        return pl.concat(parts)
 
 
 def candidate_sets(

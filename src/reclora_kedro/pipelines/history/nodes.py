@@ -11,6 +11,7 @@ from reclora_kedro.histories import retrieval_check, splits
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import TFIDF, describe_items, principal_components, side_by_side, tfidf_vectors
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.parts import LogInParts, build_log_in_parts
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
@@ -20,10 +21,21 @@ Arrays = dict[str, np.ndarray]
 
 
 def build_log(
-    interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, history: HistoryConfig
-) -> InteractionLog:
-    """The canonical tables as one log, with each user's sequence and the split of the samples."""
-    return logs.build_log(interactions, items, users, history)
+    interactions: pl.DataFrame | pl.LazyFrame,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    history: HistoryConfig,
+    engine: EngineConfig,
+) -> InteractionLog | LogInParts:
+    """The canonical tables as one log, with each user's sequence and the split of the samples.
+
+    A log that is longer than `engine.rows_per_part` is built part by part, if each row is an event and a sample.
+    """
+    interactions = interactions.lazy()
+    rows, *nulls = interactions.select(pl.len(), pl.col("rating", "label").null_count()).collect().row(0)
+    if rows > engine.rows_per_part and not any(nulls) and history.negatives.kind == "none":
+        return build_log_in_parts(interactions, items, users, history, engine)
+    return logs.build_log(interactions.collect(), items, users, history)
 
 
 @reads(history=["prompt_rows", "seed"])

@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             # comes before embed_items, which takes minutes and writes a file.
             Node(
                 nodes.build_log,
-                inputs=["interactions", "items", "users", "params:history"],
+                inputs=["interactions", "items", "users", "params:history", "params:engine"],
                 outputs="log",
                 name="build_log",
             ),

@@ -11,7 +11,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 build_canonical_tables,
-                inputs=["raw_interactions", "raw_items", "raw_item_texts", "raw_users", "params:ingestion"],
+                inputs=[
+                    "raw_interactions",
+                    "raw_items",
+                    "raw_item_texts",
+                    "raw_users",
+                    "params:ingestion",
+                    "params:engine",
+                ],
                 outputs=["interactions", "items", "users", "ingestion_report"],
                 name="build_canonical_tables",
             )

@@ -29,10 +29,11 @@ def shortlist_candidates(
     item_embeddings: Arrays,
     recommendation_candidates: Any,
     config: RecommendationConfig,
+    engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Report]:
     """Each user's best candidates by the lens, and counts of users without history or candidates."""
     log = log.with_embeddings(item_embeddings["embeddings"])
-    return candidates.shortlist_candidates(lens, log, recommendation_candidates, config)
+    return candidates.shortlist_candidates(lens, log, recommendation_candidates, config, engine)
 
 
 def rank_by_lens(shortlist: pl.DataFrame, config: RecommendationConfig) -> tuple[pl.DataFrame, Report]:

@@ -13,7 +13,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.shortlist_candidates,
-                inputs=["lens", "log", "item_embeddings", "recommendation_candidates", "params:recommendation"],
+                inputs=[
+                    "lens",
+                    "log",
+                    "item_embeddings",
+                    "recommendation_candidates",
+                    "params:recommendation",
+                    "params:engine",
+                ],
                 outputs=["shortlist", "shortlist_report"],
                 name="shortlist_candidates",
             ),

@@ -1,0 +1,205 @@
+"""Logs longer than memory: from raw parquet files to samples, part by part, in this process and on Ray.
+
+    make bench-long-logs
+    python benchmarks/long_logs.py --rows 1000000 10000000
+
+Seconds and the peak memory of any process, beside DuckDB, which does the same within the same bound of memory. Each
+measurement runs in a process of its own; the results of all have to be equal. The largest log takes 15 GB of disk.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import plotly.graph_objects as go
+import polars as pl
+import yaml
+from results import publish
+from running import ROOT, run
+from synthetic_log import make_log
+from tqdm import tqdm
+
+from histories import CONF, INGESTION
+from reclora_kedro.distributed.engine import EngineConfig, connect
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.interactions.schema import Interactions
+from reclora_kedro.pipelines.history.nodes import build_log
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+
+SIZES = (10_000_000, 100_000_000)
+MEMORY = 4  # GiB
+SYSTEMS = {"this process, 2 threads": 0, "Ray, 1 worker of one thread": 1, "Ray, 2 workers of one thread": 2}
+PEER = "DuckDB 2.0.1, 2 threads"
+ROWS_PER_FILE = 5_000_000
+STEPS = ("ingestion", "history")
+
+
+def make_raw(rows: int, folder: Path) -> None:
+    """Raw parquet files of the benchmarks' log."""
+    log = make_log(rows)
+    for number, part in enumerate(log.iter_slices(ROWS_PER_FILE)):
+        part.write_parquet(folder / f"{number:04}.parquet")
+
+
+def measure(raw: Path, folder: Path, workers: int) -> dict[str, Any]:
+    """What the two steps cost on so many workers, files and contracts included; none: in this process."""
+    engine = settings()
+    if workers:
+        engine = engine.model_copy(update={"kind": "ray", "workers": workers, "scratch": str(folder)})
+    start = time.perf_counter()
+    if workers:
+        connect(engine)
+    seconds = {"start of Ray": time.perf_counter() - start}
+    table = pl.scan_parquet(raw)
+    raw_items = table.select(pl.col("item_id").unique().sort()).collect(engine="streaming")
+    raw_items = raw_items.with_columns(title=pl.format("Title {}", "item_id"), genres=pl.lit("Drama"))
+    history = yaml.safe_load((CONF / "parameters_history.yml").read_text().replace("${globals:seed}", "42"))["history"]
+    with highest_memory(os.getpid()) as peak:
+        start = time.perf_counter()
+        interactions, items, users, _ = build_canonical_tables(table, raw_items, None, None, INGESTION, engine)
+        Interactions.validate(interactions).sink_parquet(folder / "interactions.parquet")
+        del interactions
+        seconds["ingestion"], start = time.perf_counter() - start, time.perf_counter()
+        stored = pl.scan_parquet(folder / "interactions.parquet")
+        build_log(stored, items, users, HistoryConfig.model_validate(history), engine).save(folder)
+        seconds["history"] = time.perf_counter() - start
+    samples = InteractionLog.load(folder).samples
+    digest = [samples.height, int(samples["event"].sum()), int(samples["history_end"].sum())]
+    return {"seconds": seconds, "peak GiB": peak[0], "samples": digest, "rows": samples.hash_rows().sum()}
+
+
+def settings() -> EngineConfig:
+    """The engine of conf/base, without what an environment interpolates."""
+    return EngineConfig.model_validate(yaml.safe_load((CONF / "parameters_engine.yml").read_text())["engine"])
+
+
+@contextmanager
+def highest_memory(process: int) -> Iterator[list[float]]:
+    """The highest resident memory, in GiB, of this process and of every worker while the work is done."""
+    import psutil
+
+    peak, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.2):
+            for each in [psutil.Process(process), *psutil.Process(process).children(recursive=True)]:
+                try:
+                    if each.pid == process or each.name().startswith("ray::"):
+                        peak[0] = max(peak[0], each.memory_info().rss / 2**30)
+                except psutil.Error:
+                    pass
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watcher.join()
+
+
+def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
+    """One record per size and system; one worker alone is measured on the smallest log."""
+    records = []
+    for size in tqdm(sizes, desc="logs", disable=None):
+        with TemporaryDirectory() as place:
+            raw = Path(place) / "raw"
+            raw.mkdir()
+            run([sys.executable, __file__, "--make", str(size), "--raw", str(raw)], threads=2)
+            for system, workers in [*SYSTEMS.items(), (PEER, None)]:
+                if workers == 1 and size != min(sizes):
+                    continue
+                with TemporaryDirectory(dir=place) as folder:
+                    found = run(command(raw, folder, workers), threads=workers or 2)
+                seconds = found["seconds"]
+                work = sum(each for step, each in seconds.items() if step != "start of Ray")
+                records.append(
+                    {
+                        "log": size,
+                        "system": system,
+                        **{step: seconds.get(step) for step in (*STEPS, "start of Ray")},
+                        "seconds": work,
+                        "µs per row": 1e6 * work / size,
+                        "peak GiB": found["peak GiB"],
+                        "samples": found["samples"],
+                        "digest": found.get("rows"),
+                    }
+                )
+                tqdm.write(f"{size:,} rows, {system}: {work:.0f} s", file=sys.stderr)
+    return records
+
+
+def command(raw: Path, folder: str, workers: int | None) -> list[str]:
+    """The process that measures a system; no number of workers: the peer, which installs itself."""
+    if workers is None:
+        uv = str(ROOT / ".venv" / "bin" / "uv")
+        peer = ["--no-project", "--with", PEER.split(",")[0].lower().replace(" ", "=="), "python", "-m"]
+        return [uv, "run", "--quiet", *peer, "peers.duckdb_log", str(raw), folder, f"{MEMORY}GiB", "2"]
+    places = ["--raw", str(raw), "--folder", folder]
+    return [sys.executable, __file__, "--workers", str(workers), *places]
+
+
+def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The targets, with what was measured."""
+    by = {(record["log"], record["system"]): record for record in records}
+    (small, large), (here, one, two) = (f(record["log"] for record in records) for f in (min, max)), SYSTEMS
+    ours = [record for record in records if record["system"] != PEER]
+    speed_up = by[small, one]["history"] / by[small, two]["history"]
+    table = [(f"history of {small:,} rows: one worker's seconds / two workers'", speed_up, "at least 1.6")]
+    for system in (here, two):
+        growth = by[large, system]["µs per row"] / by[small, system]["µs per row"]
+        ratio = by[large, PEER]["seconds"] / by[large, system]["seconds"]
+        table += [
+            (f"{system}: time per row of {large:,} rows / of {small:,} rows", growth, "at most 1.5"),
+            (f"{system}: peak GiB of any process, {large:,} rows", by[large, system]["peak GiB"], f"at most {MEMORY}"),
+            (f"{system}: seconds of {PEER} / its own, {large:,} rows", ratio, "above 1"),
+        ]
+    for size in sorted({record["log"] for record in records}):
+        digests = {record["digest"] for record in ours if record["log"] == size}
+        counts = {str(record["samples"]) for record in records if record["log"] == size}
+        table.append((f"different samples of {size:,} rows among ours", len(digests), "1"))
+        table.append((f"different numbers of samples, events and histories of {size:,} rows", len(counts), "1"))
+    return [{"measure": name, "measured": value, "target": target} for name, value, target in table]
+
+
+def main() -> None:
+    """Measure, print and keep the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", default=SIZES, help="sizes of the log, two or more")
+    parser.add_argument("--make", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.make:
+        make_raw(arguments.make, arguments.raw)
+        print(json.dumps(arguments.make))
+    elif arguments.workers is not None:
+        print(json.dumps(measure(arguments.raw, arguments.folder, arguments.workers)))
+    else:
+        records = measure_all(list(arguments.rows))
+        shown = [
+            {name: value for name, value in record.items() if name not in ("samples", "digest")} for record in records
+        ]
+        figure = go.Figure(layout={"yaxis_title": "microseconds per row", "barmode": "group"})
+        for system in [*SYSTEMS, PEER]:
+            part = [record for record in records if record["system"] == system]
+            figure.add_bar(
+                x=[f"{record['log']:,} rows" for record in part],
+                y=[record["µs per row"] for record in part],
+                name=system,
+            )
+        publish("long_logs", {"Seconds": shown, "Targets": compare(records)}, figure)
+
+
+if __name__ == "__main__":
+    main()

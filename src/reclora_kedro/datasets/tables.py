@@ -1,0 +1,18 @@
+"""A table that may be longer than memory."""
+
+import polars as pl
+from kedro.io.core import get_filepath_str
+from kedro_datasets.polars import LazyPolarsDataset
+
+
+class ParquetTableDataset(LazyPolarsDataset):
+    """A parquet file that is loaded as a polars LazyFrame, and saved without having it in memory as a whole.
+
+    Takes the arguments of ``polars.LazyPolarsDataset``.
+    """
+
+    def save(self, data: pl.DataFrame | pl.LazyFrame) -> None:
+        """Write the table, batch by batch."""
+        with self._fs.open(get_filepath_str(self._get_save_path(), self._protocol), mode="wb") as file:
+            data.lazy().sink_parquet(file, **self._save_args)
+        self._invalidate_cache()
