@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint viz bench-histories bench-lens bench-llm bench-ray lock clean
+.PHONY: help run test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -29,6 +29,9 @@ viz: $(READY)  ## the pipeline, its data and its plots in the browser
 
 bench-histories: $(READY)  ## seconds and memory from a raw CSV to histories, up to 25 million rows
 	$(BIN)/python benchmarks/histories.py
+
+bench-long-logs: $(READY)  ## logs longer than memory: up to 100 million rows here, on Ray, and by DuckDB
+	$(BIN)/python benchmarks/long_logs.py
 
 bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and by length of the history
 	$(BIN)/python benchmarks/lens.py

@@ -5,12 +5,15 @@
 
 It reads what the default run has left: the log, the lens's settings and the prompts. Every measurement runs in a
 process of its own; the start of Ray is measured apart. Faults: while a step runs on a cluster of three nodes, a worker
-is killed or a node removed at a random moment; the step has to end with the same result.
+is killed or a node removed at a random moment; the step has to end with the same result. Ingestion and history of long
+logs are measured by benchmarks/long_logs.py; their faults are here.
 """
 
 import argparse
+import atexit
 import json
 import random
+import shutil
 import sys
 import threading
 import time
@@ -18,18 +21,24 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from statistics import median
+from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+import polars as pl
 from results import publish
 from running import open_project, run
 from tqdm import tqdm
 
+from histories import INGESTION
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect
 
 STEPS = ("LLM scoring", "lens training")
+LONG_LOG = "ingestion and history"
+LOG_ROWS = 1_000_000
 TARGETS = {"LLM scoring": "at least 1.7", "lens training": "at least 1.5"}
 LOCAL_TARGET = "at most 1.15"
 TOLERANCE = 1e-5
@@ -43,7 +52,9 @@ def engine(workers: int) -> EngineConfig:
 
 
 def work(step: str, rows: int) -> Callable[[EngineConfig], np.ndarray]:
-    """A step on what the default run left: what it gives on an engine, as numbers."""
+    """A step on what the default run left, or on a synthetic log: what it gives on an engine, as numbers."""
+    if step == LONG_LOG:
+        return work_on_long_log()
     project = open_project()
     log, parameters = project.load("log"), project.parameters
     if step == "lens training":
@@ -61,6 +72,27 @@ def work(step: str, rows: int) -> Callable[[EngineConfig], np.ndarray]:
     model = AnswerModel(llm, prompt_format(llm.tokenizer, parameters["prompt"]))
     budget = parameters["scoring"].tokens_per_batch
     return lambda where: replace(model, engine=where).all_llm_logits(prompts, budget, "score")
+
+
+def work_on_long_log() -> Callable[[EngineConfig], np.ndarray]:
+    """Ingestion and history in ten parts: the samples, as numbers."""
+    from long_logs import history_settings, make_raw, read_raw
+
+    from reclora_kedro.pipelines.history.nodes import build_log
+    from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+
+    folder = Path(mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    make_raw(LOG_ROWS, folder)
+    table, raw_items = read_raw(folder)
+
+    def samples(where: EngineConfig) -> np.ndarray:
+        where = where.model_copy(update={"rows_per_part": LOG_ROWS // 10})
+        interactions, *tables, _ = build_canonical_tables(table, raw_items, None, None, INGESTION, where)
+        log = build_log(interactions, *tables, history_settings(), where)
+        return pl.scan_parquet(log.samples).select(pl.col(pl.Int64)).collect().to_numpy()
+
+    return samples
 
 
 def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
@@ -116,7 +148,7 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
     from ray.cluster_utils import Cluster
 
     table, drawn = [], random.Random(0)
-    for step in STEPS:
+    for step in (LONG_LOG, *STEPS):
         call = work(step, rows)
         expected, seconds = None, 0.0
         for fault in ("none", "a worker is killed", "a node is removed"):
@@ -153,11 +185,11 @@ def _strike(fault: str, cluster: Any, node: Any) -> None:
     if fault == "a node is removed":
         cluster.remove_node(node, allow_graceful=False)
     elif fault == "a worker is killed":
-        names = ("ray::MapWorker", "ray::RayTrainWorker")
+        names = ("ray::MapWorker", "ray::MapBatches", "ray::RayTrainWorker")
         working = [
             process
             for process in psutil.process_iter(["cmdline"])
-            if "".join(process.info["cmdline"] or [])[:18].startswith(names)
+            if "".join(process.info["cmdline"] or []).startswith(names)
         ]
         if working:
             random.choice(working).kill()

@@ -27,6 +27,7 @@ from results import publish
 from synthetic_log import make_log
 from tqdm import tqdm
 
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
@@ -132,9 +133,9 @@ def read_raw(raw: Path) -> pd.DataFrame:
 
 def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """What the ingestion step does, contract and file included."""
-    interactions, items, users, _ = build_canonical_tables(read_raw(raw), raw_items, None, None, INGESTION)
-    Interactions.validate(interactions).write_parquet(stored)
-    return interactions, items, users
+    interactions, items, users, _ = build_canonical_tables(read_raw(raw), raw_items, None, None, INGESTION, LOCAL)
+    Interactions.validate(interactions).sink_parquet(stored)
+    return interactions.collect(), items, users
 
 
 def arrange(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> InteractionLog:

@@ -31,7 +31,7 @@ TYPES = {
 FILES = [
     ("log", "items.parquet"),
     ("log", "users.parquet"),
-    ("log", "samples.parquet"),
+    ("log", "samples-00000.parquet"),
     ("log", "sequences.safetensors"),
     ("lens", "lens.json"),
     ("lens", "lens.safetensors"),

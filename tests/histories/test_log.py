@@ -167,7 +167,7 @@ class TestFiles:
             assert {path.name for path in Path(folder).iterdir()} == {
                 "items.parquet",
                 "users.parquet",
-                "samples.parquet",
+                "samples-00000.parquet",
                 "sequences.safetensors",
             }
             loaded = InteractionLog.load(Path(folder))

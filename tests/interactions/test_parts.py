@@ -78,6 +78,11 @@ def test_faults_name_the_row_of_the_whole_log():
         clean_in_parts(raw.lazy(), settings, IN_PARTS)
 
 
+def test_a_missing_column_is_named():
+    with pytest.raises(ValueError, match=r"no column 'second', only: user, item\. Set `ingestion"):
+        clean_in_parts(pl.LazyFrame({"user": [1] * 9, "item": 1}), config(interactions={"rating": None}), IN_PARTS)
+
+
 def test_times_that_are_not_believed_are_refused_as_a_whole():
     times = pl.Series([5] * 28 + [90_000_000] * 2)
     raw = pl.LazyFrame({"user": 1, "item": range(30), "stars": 4, "second": times})

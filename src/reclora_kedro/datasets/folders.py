@@ -109,7 +109,7 @@ def check_file(file: Path) -> None:
 class InteractionLogDataset(FolderDataset):
     """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, without its item embeddings."""
 
-    FILES: ClassVar = ("items.parquet", "users.parquet", "samples.parquet", "sequences.safetensors")
+    FILES: ClassVar = ("items.parquet", "users.parquet", "samples-00000.parquet", "sequences.safetensors")
 
     def read(self, folder: Path) -> Any:
         """The log."""
@@ -119,7 +119,7 @@ class InteractionLogDataset(FolderDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first samples, for kedro-viz."""
-        samples = pl.read_parquet(Path(self._get_load_path()) / "samples.parquet", n_rows=nrows)
+        samples = pl.read_parquet(Path(self._get_load_path()) / self.FILES[2], n_rows=nrows)
         return samples.to_pandas().to_dict(orient="split")
 
 

@@ -146,22 +146,32 @@ class InteractionLog:
 
     def save(self, folder: Path) -> None:
         """Write the log, without its item embeddings, to an existing folder."""
-        save_log(folder, self.items, self.users, self.samples, self.sequences)
+        save_log(folder, self.items, self.users, self.sequences)
+        self.samples.write_parquet(folder / samples_file(0))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The log that `save` wrote."""
-        items, users, samples = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users", "samples"))
+        items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
+        samples = pl.read_parquet(sorted(folder.glob(samples_file("*"))))
         return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), samples)
 
 
-def save_log(
-    folder: Path, items: pl.DataFrame, users: pl.DataFrame, samples: pl.DataFrame | pl.LazyFrame, sequences: Sequences
-) -> None:
-    """Write the files of a log to an existing folder; of lazy samples, a few are in memory at once."""
-    for name, table in (("items", items), ("users", users), ("samples", samples)):
-        table.lazy().sink_parquet(folder / f"{name}.parquet")
+def save_log(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:
+    """Write the files of a log, but those of its samples, to an existing folder."""
+    items.write_parquet(folder / "items.parquet")
+    users.write_parquet(folder / "users.parquet")
     save_file(vars(sequences), folder / "sequences.safetensors")
+
+
+def samples_file(part: int | str) -> str:
+    """Name of the file with a part of the samples; the parts are in order.
+
+    Examples:
+        >>> samples_file(7), samples_file("*")
+        ('samples-00007.parquet', 'samples-*.parquet')
+    """
+    return f"samples-{part:0>5}.parquet" if isinstance(part, int) else f"samples-{part}.parquet"
 
 
 def build_log(

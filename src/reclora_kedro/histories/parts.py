@@ -1,5 +1,6 @@
 """The log from a table of interactions that is longer than memory: what `build_log` makes, part by part."""
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -12,7 +13,7 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig, map_parts
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import save_log
+from reclora_kedro.histories.log import samples_file, save_log
 from reclora_kedro.histories.sequences import Sequences, rating_levels, require_long_enough, with_indices
 from reclora_kedro.histories.splits import require_classes_in_splits, split_of
 
@@ -35,7 +36,9 @@ class LogInParts:
 
     def save(self, folder: Path) -> None:
         """Write what `InteractionLog.load` reads to an existing folder."""
-        save_log(folder, self.items, self.users, pl.scan_parquet(self.samples), self.sequences)
+        save_log(folder, self.items, self.users, self.sequences)
+        for file in self.samples:
+            shutil.copy(file, folder)
 
 
 class _Span(NamedTuple):
@@ -118,7 +121,7 @@ def build_log_in_parts(
             column[events.event] = getattr(events, name)
     trains = gathered.pop("trains")
     levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
-    samples = [_samples_file(Path(scratch.name), part) for part in parts]
+    samples = [Path(scratch.name) / samples_file(part.number) for part in parts]
     require_classes_in_splits(pl.scan_parquet(samples))
     return LogInParts(items, users, Sequences(offsets, rating_level=levels, **gathered), samples, scratch)
 
@@ -181,12 +184,8 @@ def _build_part(
         .with_columns(split=split_of(pl.col("row"), all_samples, pl.col("rows_after"), config.split))
         .drop("rows_after")
     )
-    samples.write_parquet(_samples_file(scratch, part), compression="lz4")
+    samples.write_parquet(scratch / samples_file(part.number))
     trains = np.zeros(len(user), dtype=bool)
     trains[enough] = samples["split"] == "train"
     item, rating, label = (rows[name].to_numpy()[by_user] for name in ("item_index", "rating", "label"))
     return _Events(event, item, rating.astype(np.float32), label.astype(np.int8), second, trains[by_user])
-
-
-def _samples_file(scratch: Path, part: _Part) -> Path:
-    return scratch / f"{part.number:06}.parquet"

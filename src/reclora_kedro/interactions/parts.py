@@ -17,7 +17,8 @@ from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.plausible_times import believed_seconds, outside, require_plausible_times
 from reclora_kedro.interactions.raw_tables import RawColumns
 
-PRECISION = 16  # a part has this share more rows than asked for, at most
+GLANCE = 1_000  # rows that are looked at before the first pass
+PRECISION = 16  # a part has at most a sixteenth more rows than asked for, where seconds have few rows
 
 
 class _Chunk(NamedTuple):
@@ -60,6 +61,8 @@ def clean_in_parts(
     """
     rows, size = raw_interactions.select(pl.len()).collect().item(), engine.rows_per_part
     chunks = [_Chunk(first, min(size, rows - first)) for first in range(0, rows, size)]
+    head = _Chunk(0, GLANCE).read(raw_interactions)
+    sound_rows(head, read_seconds(head, config), config)  # a column that is missing or unreadable is told at once
     step = max(1, size // (PRECISION * len(chunks)))
     sample = partial(_sample_times, raw_interactions, config, step)
     times = list(map_parts(sample, chunks, engine, "times"))
