@@ -136,12 +136,17 @@ def test_a_lens_of_the_zoo_takes_what_a_lens_takes():
 
 def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):
     monkeypatch.setattr("reclora_kedro.distributed.engine.find_spec", lambda name: None)
-    lens, engine = LensConfig(**BASE["lens"] | {"seed": 0}), EngineConfig(**BASE["engine"] | {"kind": "ray"})
+    lens = LensConfig(**BASE["lens"] | {"seed": 0})
+    engine = EngineConfig(**BASE["engine"] | {"kind": "ray", "scratch": "nowhere"})
     catalog = DataCatalog(
         {"params:lens": MemoryDataset(lens), "params:engine": MemoryDataset(engine), "log": MemoryDataset(0)}
     )
     train = Pipeline([Node(lambda *_: 1, ["log", "params:lens", "params:engine"], "lens", name="train_lens")])
     with pytest.raises(RunRefusedError) as refused:
         PreflightHooks().before_pipeline_run({"only_missing_outputs": False}, train, catalog)
-    for reason in ("Ray is not installed: pip install", "lens.batch_parts is 1, but engine.workers is 2"):
+    for reason in (
+        "engine.scratch is 'nowhere', which is no folder here: make it",
+        "Ray is not installed: pip install",
+        "lens.batch_parts is 1, but engine.workers is 2",
+    ):
         assert reason in str(refused.value)
