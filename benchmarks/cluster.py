@@ -159,7 +159,9 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
                 spare = cluster.add_node(num_cpus=1)
                 where = engine(2).model_copy(update={"address": cluster.address})
                 connect(where)
-                timer = threading.Timer(drawn.uniform(0, seconds), partial(_strike, fault, cluster, spare))
+                struck: list[str] = []
+                moment = drawn.uniform(0, seconds)
+                timer = threading.Timer(moment, partial(_strike, fault, cluster, spare, struck))
                 timer.start()
                 start = time.perf_counter()
                 try:
@@ -167,23 +169,26 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
                     if expected is None:
                         expected, seconds = found, time.perf_counter() - start
                     same = np.allclose(found, expected, rtol=0, atol=TOLERANCE)
-                    outcomes["the same result" if same else "another result"] += 1
+                    missed = "" if fault in struck or fault == "none" else ", as no worker was there to kill"
+                    outcomes[f"the same result{missed}" if same else "another result"] += 1
                 except Exception as error:
                     outcomes[f"{type(error).__name__}: {str(error)[:80]}"] += 1
                 finally:
                     timer.cancel()
                     ray.shutdown()
                     cluster.shutdown()
+            tqdm.write(f"{step}, {fault}: {dict(outcomes)}", file=sys.stderr)
             table += [{"step": step, "fault": fault, "end": end, "trials": count} for end, count in outcomes.items()]
     return table
 
 
-def _strike(fault: str, cluster: Any, node: Any) -> None:
-    """Do the harm: kill one process that works, or take a node away."""
+def _strike(fault: str, cluster: Any, node: Any, struck: list[str]) -> None:
+    """Do the harm, and note it: kill one process that works, or take a node away."""
     import psutil
 
     if fault == "a node is removed":
         cluster.remove_node(node, allow_graceful=False)
+        struck.append(fault)
     elif fault == "a worker is killed":
         names = ("ray::MapWorker", "ray::MapBatches", "ray::RayTrainWorker")
         working = [
@@ -193,6 +198,7 @@ def _strike(fault: str, cluster: Any, node: Any) -> None:
         ]
         if working:
             random.choice(working).kill()
+            struck.append(fault)
 
 
 def main() -> None:
