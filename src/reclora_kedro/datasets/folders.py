@@ -119,7 +119,7 @@ class InteractionLogDataset(FolderDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first samples, for kedro-viz."""
-        samples = pl.read_parquet(Path(self._get_load_path()) / self.FILES[2], n_rows=nrows)
+        samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
         return samples.to_pandas().to_dict(orient="split")
 
 

@@ -305,7 +305,7 @@ def _lost(step: str, error: Exception) -> str:
     text = str(getattr(error, "cause", None) or error)  # of a task that failed, the cause is what says why
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if line.strip()]
     return (
-        f"{step} could not be ended on the Ray cluster: {' '.join(lines[:2])} Nothing half done was kept. If workers "
-        "ran out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch, then type the same command "
-        "again."
+        f"{step} could not be ended on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. Nothing half done was kept. "
+        "If workers ran out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch, then type the "
+        "same command again."
     )

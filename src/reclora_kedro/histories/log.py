@@ -153,7 +153,7 @@ class InteractionLog:
     def load(cls, folder: Path) -> Self:
         """The log that `save` wrote."""
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
-        samples = pl.read_parquet(sorted(folder.glob(samples_file("*"))))
+        samples = pl.read_parquet(sorted(folder.glob("samples-*.parquet")))
         return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), samples)
 
 
@@ -164,14 +164,14 @@ def save_log(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: 
     save_file(vars(sequences), folder / "sequences.safetensors")
 
 
-def samples_file(part: int | str) -> str:
-    """Name of the file with a part of the samples; the parts are in order.
+def samples_file(part: int) -> str:
+    """Name of the file with a part of the samples; names are in the order of the parts.
 
     Examples:
-        >>> samples_file(7), samples_file("*")
-        ('samples-00007.parquet', 'samples-*.parquet')
+        >>> samples_file(7)
+        'samples-00007.parquet'
     """
-    return f"samples-{part:0>5}.parquet" if isinstance(part, int) else f"samples-{part}.parquet"
+    return f"samples-{part:05}.parquet"
 
 
 def build_log(
