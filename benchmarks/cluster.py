@@ -3,10 +3,11 @@
     make bench-ray
     python benchmarks/cluster.py --rows 200 --faults 2
 
-It reads what the default run has left: the log, the lens's settings and the prompts. Every measurement runs in a
-process of its own; the start of Ray is measured apart. Faults: while a step runs on a cluster of three nodes, a worker
-is killed or a node removed at a random moment; the step has to end with the same result. Ingestion and history of long
-logs are measured by benchmarks/long_logs.py; their faults are here.
+It reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on batches of a
+size that suits long logs. Every measurement runs in a process of its own; the start of Ray, and of what Ray keeps for
+its data sets, is measured apart; that of a step's workers is part of the step. Faults: while a step runs on a cluster
+of three nodes, a worker is killed or a node removed at a random moment; the step has to end with the same result.
+Ingestion and history of long logs are measured by benchmarks/long_logs.py; their faults are here.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from running import open_project, run
 from tqdm import tqdm
 
 from histories import INGESTION
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect, map_shards
 
 STEPS = ("LLM scoring", "lens training")
 LONG_LOG = "ingestion and history"
@@ -42,6 +43,7 @@ LOG_ROWS = 1_000_000
 TARGETS = {"LLM scoring": "at least 1.7", "lens training": "at least 1.5"}
 LOCAL_TARGET = "at most 1.15"
 TOLERANCE = 1e-5
+LENS = {"batch_size": 4096, "batch_parts": 2, "patience": 20, "device": "cpu"}
 
 
 def engine(workers: int) -> EngineConfig:
@@ -51,8 +53,8 @@ def engine(workers: int) -> EngineConfig:
     return LOCAL.model_copy(update={"kind": "ray", "workers": workers, "rows_per_shard": 125})
 
 
-def work(step: str, rows: int) -> Callable[[EngineConfig], np.ndarray]:
-    """A step on what the default run left, or on a synthetic log: what it gives on an engine, as numbers."""
+def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataFrame]:
+    """A step on what the default run left, or on a synthetic log: what it gives on an engine."""
     if step == LONG_LOG:
         return work_on_long_log()
     project = open_project()
@@ -61,8 +63,8 @@ def work(step: str, rows: int) -> Callable[[EngineConfig], np.ndarray]:
         from reclora_kedro.lens.training import fit_lens
 
         embedded = log.with_embeddings(project.load("item_embeddings")["embeddings"])
-        config = parameters["lens"].model_copy(update={"batch_parts": 2, "max_epochs": 2, "device": "cpu"})
-        return lambda where: fit_lens(embedded, config, where)[1]["validation_auc"].to_numpy()
+        config = parameters["lens"].model_copy(update=LENS | {"max_epochs": epochs})
+        return lambda where: fit_lens(embedded, config, where)[1]
     from reclora_kedro.llm.answer_model import AnswerModel
     from reclora_kedro.llm.prompt_set import prompt_set
     from reclora_kedro.llm.prompts import prompt_format
@@ -71,11 +73,11 @@ def work(step: str, rows: int) -> Callable[[EngineConfig], np.ndarray]:
     prompts = prompts.take(np.resize(np.arange(len(prompts.labels)), rows))
     model = AnswerModel(llm, prompt_format(llm.tokenizer, parameters["prompt"]))
     budget = parameters["scoring"].tokens_per_batch
-    return lambda where: replace(model, engine=where).all_llm_logits(prompts, budget, "score")
+    return lambda where: pl.DataFrame({"logit": replace(model, engine=where).all_llm_logits(prompts, budget, "score")})
 
 
-def work_on_long_log() -> Callable[[EngineConfig], np.ndarray]:
-    """Ingestion and history in ten parts: the samples, as numbers."""
+def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
+    """Ingestion and history in ten parts: the samples' numbers."""
     from long_logs import history_settings, make_raw, read_raw
 
     from reclora_kedro.pipelines.history.nodes import build_log
@@ -86,24 +88,26 @@ def work_on_long_log() -> Callable[[EngineConfig], np.ndarray]:
     make_raw(LOG_ROWS, folder)
     table, raw_items = read_raw(folder)
 
-    def samples(where: EngineConfig) -> np.ndarray:
+    def samples(where: EngineConfig) -> pl.DataFrame:
         where = where.model_copy(update={"rows_per_part": LOG_ROWS // 10})
         interactions, *tables, _ = build_canonical_tables(table, raw_items, None, None, INGESTION, where)
         log = build_log(interactions, *tables, history_settings(), where)
-        return pl.scan_parquet(log.samples).select(pl.col(pl.Int64)).collect().to_numpy()
+        return pl.scan_parquet(log.samples).select(pl.col(pl.Int64)).collect()
 
     return samples
 
 
 def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
-    """Seconds of one step on an engine, and of the start of Ray before it."""
-    call, where = work(step, rows), engine(workers)
+    """Seconds of one step on an engine, those that a group trained, and those of the start of Ray before it."""
+    call, where = work(step, rows, epochs=20), engine(workers)
     start = time.perf_counter()
     if workers:
-        connect(where)
+        list(map_shards(lambda: abs, [1], where, "start"))
     started = time.perf_counter()
-    call(where)
-    return {"seconds": time.perf_counter() - started, "start of Ray": started - start}
+    found = call(where)
+    seconds = time.perf_counter() - started
+    trained = found["seconds"].max() if "seconds" in found.columns else None
+    return {"seconds": seconds, "of which training": trained, "start of Ray": started - start}
 
 
 def compare(rows: int, repetitions: int) -> dict[str, list[dict[str, Any]]]:
@@ -114,16 +118,20 @@ def compare(rows: int, repetitions: int) -> dict[str, list[dict[str, Any]]]:
         for step, workers in kinds[:: 1 if repetition % 2 == 0 else -1]:
             command = [sys.executable, __file__, "--measure", step, "--workers", str(workers), "--rows", str(rows)]
             runs.setdefault((step, workers), []).append(run(command, threads=1 if workers else 2))
-    seconds = {kind: median(each["seconds"] for each in runs[kind]) for kind in kinds}
+    medians = {
+        kind: {what: median(each[what] for each in runs[kind]) for what, value in runs[kind][0].items() if value}
+        for kind in kinds
+    }
+    seconds = {kind: medians[kind]["seconds"] for kind in kinds}
     table = [
         {
             "step": step,
             "on": f"Ray, {workers} worker{'s' * (workers > 1)} of one thread" if workers else "this process, 2 threads",
-            "seconds": seconds[step, workers],
-            "start of Ray": median(each["start of Ray"] for each in runs[step, workers]),
+            **{what: medians[step, workers].get(what) for what in ("seconds", "of which training", "start of Ray")},
         }
         for step, workers in kinds
     ]
+    trained = [medians["lens training", workers]["of which training"] for workers in (1, 2)]
     ratios = [
         {
             "comparison": f"{step}: one worker's seconds / two workers'",
@@ -132,6 +140,13 @@ def compare(rows: int, repetitions: int) -> dict[str, list[dict[str, Any]]]:
         }
         for step in STEPS
     ]
+    ratios.append(
+        {
+            "comparison": "lens training: the same of the seconds that they train, without their start",
+            "ratio": f"{trained[0] / trained[1]:.2f}",
+            "target": TARGETS["lens training"],
+        }
+    )
     ratios.append(
         {
             "comparison": f"LLM scoring of {rows:,} rows: two workers' seconds / those of two threads of one process",
@@ -148,24 +163,25 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
     from ray.cluster_utils import Cluster
 
     table, drawn = [], random.Random(0)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    spare = cluster.add_node(num_cpus=1)
+    where = engine(2).model_copy(update={"address": cluster.address})
     for step in (LONG_LOG, *STEPS):
-        call = work(step, rows)
+        call = work(step, rows, epochs=5)
         expected, seconds = None, 0.0
         for fault in ("none", "a worker is killed", "a node is removed"):
             outcomes: Counter[str] = Counter()
             for _ in tqdm(range(trials if expected is not None else 1), desc=f"{step}: {fault}", disable=None):
-                cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-                cluster.add_node(num_cpus=1)
-                spare = cluster.add_node(num_cpus=1)
-                where = engine(2).model_copy(update={"address": cluster.address})
                 connect(where)
                 struck: list[str] = []
-                moment = drawn.uniform(0, seconds)
-                timer = threading.Timer(moment, partial(_strike, fault, cluster, spare, struck))
+                over = threading.Event()
+                strike = partial(_strike, fault, cluster, spare, struck, over)
+                timer = threading.Timer(drawn.uniform(0, seconds), strike)
                 timer.start()
                 start = time.perf_counter()
                 try:
-                    found = call(where)
+                    found = call(where).drop("seconds", strict=False)
                     if expected is None:
                         expected, seconds = found, time.perf_counter() - start
                     same = np.allclose(found, expected, rtol=0, atol=TOLERANCE)
@@ -175,21 +191,24 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
                     outcomes[f"{type(error).__name__}: {str(error)[:80]}"] += 1
                 finally:
                     timer.cancel()
+                    over.set()
                     ray.shutdown()
-                    cluster.shutdown()
+                    if "a node is removed" in struck:
+                        spare = cluster.add_node(num_cpus=1)
             tqdm.write(f"{step}, {fault}: {dict(outcomes)}", file=sys.stderr)
             table += [{"step": step, "fault": fault, "end": end, "trials": count} for end, count in outcomes.items()]
+    cluster.shutdown()
     return table
 
 
-def _strike(fault: str, cluster: Any, node: Any, struck: list[str]) -> None:
-    """Do the harm, and note it: kill one process that works, or take a node away."""
+def _strike(fault: str, cluster: Any, node: Any, struck: list[str], over: threading.Event) -> None:
+    """Do the harm, and note it: take a node away, or kill one process as soon as one is at work."""
     import psutil
 
     if fault == "a node is removed":
         cluster.remove_node(node, allow_graceful=False)
         struck.append(fault)
-    elif fault == "a worker is killed":
+    while fault == "a worker is killed" and not struck and not over.wait(0.1):
         names = ("ray::MapWorker", "ray::MapBatches", "ray::RayTrainWorker")
         working = [
             process

@@ -45,6 +45,6 @@ def markdown(rows: Records) -> str:
     """
     with pl.Config(
         tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=-1,
-        tbl_cols=-1, fmt_str_lengths=80, tbl_width_chars=200, thousands_separator=",", float_precision=2,
+        tbl_cols=-1, fmt_str_lengths=100, tbl_width_chars=200, thousands_separator=",", float_precision=2,
     ):  # fmt: skip
         return str(pl.DataFrame(rows, infer_schema_length=None))

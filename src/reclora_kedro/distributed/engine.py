@@ -208,11 +208,22 @@ def connect(engine: EngineConfig) -> Any:
 
 def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: str, failures: int) -> R:
     job, results = ray.put(train), ray.util.queue.Queue(actor_options={"num_cpus": 0})
+    pickled = ray.cloudpickle.dumps  # else the queue's process would import all that a result is made of
+
+    class Trainer(ray.train.torch.TorchTrainer):
+        """Without the process that frees a group's place if its controller dies, since the job's end does so, too.
+
+        As of Ray 2.60, each training would wait 12 seconds for the end of that process.
+        """
+
+        def _create_default_callbacks(self) -> list[Any]:
+            every = super()._create_default_callbacks()
+            return [callback for callback in every if type(callback).__name__ != "PlacementGroupCleanerCallback"]
 
     def work() -> None:
         result = _attempt(ray.get(job))
         if ray.train.get_context().get_world_rank() == 0 or isinstance(result, _Failure):
-            results.put(result)
+            results.put(pickled(result))
         if isinstance(result, _Failure):
             raise RuntimeError(result.cause)  # the others wait for what this one would have sent
 
@@ -223,7 +234,7 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
     with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
         run = ray.train.RunConfig(storage_path=folder, failure_config=ray.train.FailureConfig(max_failures=failures))
         try:
-            ray.train.torch.TorchTrainer(work, scaling_config=scaling, run_config=run).fit()
+            Trainer(work, scaling_config=scaling, run_config=run).fit()
         except ray.train.ControllerError:
             raise
         except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
@@ -258,13 +269,17 @@ def _map_on_ray(
             return self._work if isinstance(self._work, _Failure) else _attempt(lambda: self._work(shard))
 
     rows = ray.data.from_items([{"shard": pickled(shard)} for shard in shards], override_num_blocks=len(shards))
-    pool = ray.data.ActorPoolStrategy if stateful else ray.data.TaskPoolStrategy
+    at_once = min(engine.workers, len(shards))
+    if stateful:  # a shard that waits behind another one would be missing where a worker is idle
+        pool = ray.data.ActorPoolStrategy(size=at_once, max_tasks_in_flight_per_actor=1)
+    else:
+        pool = ray.data.TaskPoolStrategy(size=at_once)
     few_restarts = {"max_restarts": MAX_FAILURES, "max_task_retries": MAX_FAILURES}  # -1 in Ray, which may never end
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Ray 2.60 has no other way to say so
         results = rows.map_batches(
             Worker if stateful else (lambda batch: Worker()(batch)),
             batch_size=1,
-            compute=pool(size=min(engine.workers, len(shards))),
+            compute=pool,
             num_cpus=engine.cpus_per_worker,
             num_gpus=engine.gpus_per_worker,
             **few_restarts if stateful else {},
@@ -277,7 +292,7 @@ def _map_on_ray(
 
 
 def _all_in(queue: Any) -> list[Any]:
-    return queue.get_nowait_batch(queue.qsize())
+    return [pickle.loads(result) for result in queue.get_nowait_batch(queue.qsize())]
 
 
 class _Failure:

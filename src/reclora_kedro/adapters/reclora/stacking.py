@@ -1,7 +1,6 @@
 """How much a score listens to the lens and to the LLM, by how much is known of item and user."""
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 
@@ -32,6 +31,8 @@ class Stacking(nn.Module):
         Raises:
             ValueError: there are no counts.
         """
+        from sklearn.linear_model import LogisticRegression  # workers that only score start seconds sooner without it
+
         regression = LogisticRegression().fit(_inputs(lens_logits, llm_logits, log_counts).cpu(), labels.cpu())
         learned = [*regression.intercept_, *regression.coef_[0]]
         self.weights.copy_(torch.tensor(learned, dtype=self.weights.dtype))
