@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import ray
 import torch
 import yaml
 from polars.testing import assert_frame_equal
 from ray import cloudpickle
+from ray.exceptions import ActorUnavailableError
 from torch import distributed
 
 from few_rows import (
@@ -167,6 +169,27 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
     assert auc == pytest.approx(expected_auc, abs=1e-6)
     for name, tensor in weights.items():
         torch.testing.assert_close(tensor, expected[name])
+
+
+def test_shards_behind_a_result_that_is_lost_are_run_again(monkeypatch):
+    """Ray Data gives up where a node is lost while it fetches a result; what it had given stays as it is."""
+    runs = []
+
+    def results(ray, make, shards, engine, stateful):
+        runs.append(list(shards))
+        yield from map(make(), shards[:2] if len(runs) < 3 else shards)
+        if len(runs) < 3:
+            raise ActorUnavailableError("lost", None)
+
+    monkeypatch.setattr("reclora_kedro.distributed.engine._results_on_ray", results)
+    monkeypatch.setattr("reclora_kedro.distributed.engine.connect", lambda engine: ray)
+    engine = LOCAL.model_copy(update={"kind": "ray"})
+    assert list(map_shards(lambda: abs, [-1, -2, -3, -4, -5, -6], engine, "abs")) == [1, 2, 3, 4, 5, 6]
+    assert runs == [[-1, -2, -3, -4, -5, -6], [-3, -4, -5, -6], [-5, -6]]
+    runs[:] = []
+    monkeypatch.setattr("reclora_kedro.distributed.engine.MAX_FAILURES", 0)
+    with pytest.raises(ShardError, match="abs could not be ended"):
+        list(map_shards(lambda: abs, [-1, -2, -3], engine, "abs"))
 
 
 @pytest.mark.slow

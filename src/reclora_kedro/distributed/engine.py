@@ -249,7 +249,23 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
 def _map_on_ray(
     make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str, stateful: bool = True
 ) -> Iterator[Any]:
-    ray = connect(engine)
+    done, failures = 0, 0
+    while done < len(shards):
+        ray = connect(engine)
+        try:
+            for result in _results_on_ray(ray, make, shards[done:], engine, stateful):
+                done += 1
+                yield _unless_failed(result, f"{step}, shard {done} of {len(shards)}")
+        except ray.exceptions.RayError as error:
+            failures += 1
+            # As of Ray 2.60, Ray Data gives up where a node is lost while it fetches a result.
+            if failures > MAX_FAILURES or not isinstance(error, ray.exceptions.ActorUnavailableError):
+                raise ShardError(_lost(step, error)) from error
+
+
+def _results_on_ray(
+    ray: Any, make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, stateful: bool
+) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -284,11 +300,7 @@ def _map_on_ray(
             num_gpus=engine.gpus_per_worker,
             **few_restarts if stateful else {},
         )
-    try:
-        for number, row in enumerate(results.iter_rows(), start=1):
-            yield _unless_failed(pickle.loads(row["result"]), f"{step}, shard {number} of {len(shards)}")
-    except ray.exceptions.RayError as error:
-        raise ShardError(_lost(step, error)) from error
+    return (pickle.loads(row["result"]) for row in results.iter_rows())
 
 
 def _all_in(queue: Any) -> list[Any]:
