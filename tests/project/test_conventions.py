@@ -73,7 +73,8 @@ def test_every_catalog_entry_is_used(project, entries):
 
 def test_every_boundary_is_a_catalog_entry(project):
     context, whole = project
-    missing = {name for name in whole.datasets() if not name.startswith("params:") and name not in context.catalog}
+    catalog = context.catalog  # is made anew each time
+    missing = {name for name in whole.datasets() if not name.startswith("params:") and name not in catalog}
     assert not missing
 
 
@@ -88,8 +89,9 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
 
 def test_everything_that_is_saved_is_versioned(project):
     context, whole = project
+    catalog = context.catalog
     for name in whole.all_outputs() | {"run_manifest"}:
-        dataset = context.catalog.get(name)
+        dataset = catalog.get(name)
         assert isinstance(dataset, MemoryDataset) or dataset.resolve_save_version() is not None, name
 
 
@@ -103,7 +105,8 @@ def test_every_environment_resolves(environment):
     with KedroSession.create(ROOT, env=environment) as session:
         context = session.load_context()
         assert context.params
-        assert all(name in context.catalog for name in pipelines["__default__"].datasets() if "params:" not in name)
+        catalog = context.catalog
+        assert all(name in catalog for name in pipelines["__default__"].datasets() if "params:" not in name)
 
 
 def test_the_published_baselines_differ_in_history_and_meta_loras_alone():
