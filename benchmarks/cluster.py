@@ -183,7 +183,8 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
                 try:
                     found = call(where).drop("seconds", strict=False)
                     if fault == "none":
-                        expected, seconds = found, time.perf_counter() - start
+                        seconds = time.perf_counter() - start
+                        expected = found if expected.is_empty() else expected
                     same = np.allclose(found, expected, rtol=0, atol=TOLERANCE)
                     missed = "" if fault in struck or fault == "none" else ", as the step had ended before the fault"
                     outcomes[f"the same result{missed}" if same else "another result"] += 1
