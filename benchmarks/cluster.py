@@ -19,19 +19,19 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from results import publish
-from running import open_project, run
+from running import Project, open_project, run
 from tqdm import tqdm
 
 from histories import INGESTION
@@ -39,7 +39,10 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect, map_s
 
 STEPS = ("LLM scoring", "lens training")
 LONG_LOG = "ingestion and history"
+FINETUNING = "fine-tuning"
+STRUCK = (LONG_LOG, *STEPS, FINETUNING)
 LOG_ROWS = 1_000_000
+FEW_SHOT, VALIDATION, CHECKPOINT = 64, 40, 16  # rows that are tuned on, that validate, and between two checkpoints
 TARGETS = {"LLM scoring": "at least 1.7", "lens training": "at least 1.5"}
 LOCAL_TARGET = "at most 1.15"
 TOLERANCE = 1e-5
@@ -65,6 +68,8 @@ def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataF
         embedded = log.with_embeddings(project.load("item_embeddings")["embeddings"])
         config = parameters["lens"].model_copy(update=LENS | {"max_epochs": epochs})
         return lambda where: fit_lens(embedded, config, where)[1]
+    if step == FINETUNING:
+        return fine_tuning(project)
     from reclora_kedro.llm.answer_model import AnswerModel
     from reclora_kedro.llm.prompt_set import prompt_set
     from reclora_kedro.llm.prompts import prompt_format
@@ -74,6 +79,30 @@ def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataF
     model = AnswerModel(llm, prompt_format(llm.tokenizer, parameters["prompt"]))
     budget = parameters["scoring"].tokens_per_batch
     return lambda where: pl.DataFrame({"logit": replace(model, engine=where).all_llm_logits(prompts, budget, "score")})
+
+
+def fine_tuning(project: Project) -> Callable[[EngineConfig], pl.DataFrame]:
+    """Training of the default run's adapter on a few of its rows, with checkpoints: its log."""
+    from reclora_kedro.finetuning.checkpoints import CheckpointStore
+    from reclora_kedro.pipelines.finetuning.nodes import train_adapter
+
+    prompts, gate_inputs = map(project.load, ("recent.prompts", "reclora.gate_inputs"))
+    counts = {"few_shot": FEW_SHOT, "validation": VALIDATION}
+    few = pl.concat([prompts.filter(use=use).head(count) for use, count in counts.items()])
+    variant = project.parameters["finetuning"]["variants"]["reclora"]
+    training = variant.training.model_copy(
+        update={"rows_per_checkpoint": CHECKPOINT, "rows_per_validation": FEW_SHOT // 2}
+    )
+    variant = variant.model_copy(update={"training": training})
+
+    def log(where: EngineConfig) -> pl.DataFrame:
+        llm = project.load("base_llm")  # anew, since PEFT puts the adapter into it
+        with TemporaryDirectory() as folder:
+            checkpoints = CheckpointStore(folder)
+            trained = train_adapter(llm, few, gate_inputs, checkpoints, project.parameters["prompt"], variant, where)
+        return trained[0].fill_null(0)
+
+    return log
 
 
 def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
@@ -157,7 +186,7 @@ def compare(rows: int, repetitions: int) -> dict[str, list[dict[str, Any]]]:
     return {"Seconds": table, "Ratios": ratios}
 
 
-def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
+def count_faults(steps: Sequence[str], trials: int, rows: int) -> list[dict[str, Any]]:
     """How a step ends whose workers are killed, or whose node is removed, at a random moment."""
     import ray
     from ray.cluster_utils import Cluster
@@ -167,7 +196,7 @@ def count_faults(trials: int, rows: int) -> list[dict[str, Any]]:
     cluster.add_node(num_cpus=1)
     spare = cluster.add_node(num_cpus=1)
     where = engine(2).model_copy(update={"address": cluster.address})
-    for step in (LONG_LOG, *STEPS):
+    for step in steps:
         call = work(step, rows, epochs=5)
         expected, seconds = pl.DataFrame(), 0.0
         for fault in ("none", "a worker is killed", "a node is removed"):
@@ -227,6 +256,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2_000, help="prompts that are scored")
     parser.add_argument("--repetitions", type=int, default=3, help="of every measurement")
     parser.add_argument("--faults", type=int, default=10, help="trials per step and fault")
+    parser.add_argument("--strike", nargs="+", choices=STRUCK, default=STRUCK, help="steps that faults are made in")
     parser.add_argument("--measure", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -235,7 +265,7 @@ def main() -> None:
         return
     tables = compare(arguments.rows, arguments.repetitions) if arguments.repetitions else {}
     if arguments.faults:
-        tables["Faults"] = count_faults(arguments.faults, min(arguments.rows, 200))
+        tables["Faults"] = count_faults(arguments.strike, arguments.faults, min(arguments.rows, 200))
     rows = tables.get("Seconds", [])
     figure = go.Figure(go.Bar(x=[f"{row['step']}<br>{row['on']}" for row in rows], y=[row["seconds"] for row in rows]))
     publish("ray", tables, figure.update_layout(yaxis_title="seconds"))
