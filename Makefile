@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Python keeps what it has compiled; else every process would compile all that it imports, which takes it 12 s.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help run test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray lock clean
 
