@@ -16,6 +16,7 @@ import yaml
 from polars.testing import assert_frame_equal
 from ray import cloudpickle
 from ray.exceptions import ActorUnavailableError
+from ray.util.queue import Queue
 from torch import distributed
 
 from few_rows import (
@@ -193,7 +194,16 @@ def test_shards_behind_a_result_that_is_lost_are_run_again(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
+def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path, monkeypatch):
+    """Its result comes by a queue on this process's node, whichever node is lost meanwhile."""
+    nodes = set()
+
+    def noted_queue(actor_options):
+        nodes.add(actor_options["scheduling_strategy"].node_id)
+        return Queue(actor_options=actor_options)
+
+    monkeypatch.setattr("ray.util.queue.Queue", noted_queue)
+
     def train():
         died = tmp_path / "died"
         if distributed.get_rank() == 1 and not died.exists():
@@ -205,3 +215,4 @@ def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
 
     assert train_together(train, engine, "sum") == 3
     assert Path(tmp_path, "died").exists()
+    assert nodes == {ray.get_runtime_context().get_node_id()}

@@ -179,6 +179,7 @@ def connect(engine: EngineConfig) -> Any:
     import ray.data
     import ray.train.torch
     import ray.util.queue
+    import ray.util.scheduling_strategies
 
     if not ray.is_initialized():
         cores = None if engine.address else max(1, round(engine.workers * engine.cpus_per_worker))
@@ -207,7 +208,12 @@ def connect(engine: EngineConfig) -> Any:
 
 
 def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: str, failures: int) -> R:
-    job, results = ray.put(train), ray.util.queue.Queue(actor_options={"num_cpus": 0})
+    # On the node of this process, whose end would be the job's, too: a queue elsewhere could be lost with its results.
+    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )
+    job = ray.put(train)
+    results = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     pickled = ray.cloudpickle.dumps  # else the queue's process would import all that a result is made of
 
     class Trainer(ray.train.torch.TorchTrainer):
