@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# Python keeps what it has compiled; else every process would compile all that it imports, which takes it 12 s.
+# Python keeps what it has compiled: else every process compiles all that it imports, which takes 12 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
