@@ -112,6 +112,8 @@ def assert_users(folder, saved):
         weights = load_file(Path(folder, name, "adapter_model.safetensors"))
         assert weights.keys() == expected.keys()
         assert all(torch.equal(weights[path], factors[place]) for path, factors in expected.items())
+        for path, factors in saved.tensors(slice(place, place + 1)).items():
+            torch.testing.assert_close(weights[path], factors[0])
 
 
 CHECKS = {"log": assert_log, "lens": assert_lens, "adapter": assert_adapter, "user_adapters": assert_users}
