@@ -196,10 +196,10 @@ def test_shards_behind_a_result_that_is_lost_are_run_again(monkeypatch):
 @pytest.mark.slow
 def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path, monkeypatch):
     """Its result comes by a queue on this process's node, whichever node is lost meanwhile."""
-    nodes = set()
+    nodes = []
 
     def noted_queue(actor_options):
-        nodes.add(actor_options["scheduling_strategy"].node_id)
+        nodes.append((actor_options["scheduling_strategy"].node_id, ray.get_runtime_context().get_node_id()))
         return Queue(actor_options=actor_options)
 
     monkeypatch.setattr("ray.util.queue.Queue", noted_queue)
@@ -215,4 +215,4 @@ def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path, monkeypatch)
 
     assert train_together(train, engine, "sum") == 3
     assert Path(tmp_path, "died").exists()
-    assert nodes == {ray.get_runtime_context().get_node_id()}
+    assert nodes and all(node == own for node, own in nodes)
