@@ -215,4 +215,5 @@ def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path, monkeypatch)
 
     assert train_together(train, engine, "sum") == 3
     assert Path(tmp_path, "died").exists()
-    assert nodes and all(node == own for node, own in nodes)
+    assert nodes
+    assert all(node == own for node, own in nodes)

@@ -6,6 +6,7 @@ import pytest
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
+RIVALS = ["popularity", "item_neighbours", "lens", "neighbours_then_lens"]
 
 
 def rank(finished_run, **changes):
@@ -13,38 +14,38 @@ def rank(finished_run, **changes):
     return kedro_run(finished_run.project, {"ranking": changes}, pipeline_names=["ranking"])
 
 
-def test_popularity_the_lens_and_a_variant_rank_the_same_likes(finished_run, capsys):
+def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys):
     catalog = rank(finished_run)
     ranks, reranked = catalog.load("item_ranks"), catalog.load("reranked_item_ranks")
     samples = catalog.load("log").samples
-    assert ranks["model"].unique(maintain_order=True).to_list() == ["popularity", "lens"]
+    assert ranks["model"].unique(maintain_order=True).to_list() == RIVALS
     assert reranked["model"].unique().to_list() == ["reclora"]
     assert reranked.schema == ranks.schema
-    by_lens = ranks.filter(model="lens")
-    assert by_lens["row"].to_list() == reranked["row"].to_list()
-    rows = by_lens.join(samples, on="row")
+    first_stage = ranks.filter(model="item_neighbours")
+    assert first_stage["row"].to_list() == reranked["row"].to_list()
+    rows = first_stage.join(samples, on="row")
     assert rows.select(pl.col("split").unique(), pl.col("label").unique()).row(0) == ("test", 1)
-    assert catalog.load("reranking_prompts").height <= 20 * by_lens.height
-    behind = by_lens["better"] >= 20
-    assert by_lens.filter(behind)["better"].to_list() == reranked.filter(behind)["better"].to_list()
-    for one, other in zip(by_lens["top_items"], reranked["top_items"], strict=True):
+    assert catalog.load("reranking_prompts").height <= 20 * first_stage.height
+    behind = first_stage["better"] >= 20
+    assert first_stage.filter(behind)["better"].to_list() == reranked.filter(behind)["better"].to_list()
+    for one, other in zip(first_stage["top_items"], reranked["top_items"], strict=True):
         assert sorted(one) == sorted(other)
     records = catalog.load("ranking_metrics")
     assert [(record["model"], record["k"]) for record in records] == [
-        (model, k) for model in ("popularity", "lens", "reclora") for k in (5, 10)
+        (model, k) for model in (*RIVALS, "reclora") for k in (5, 10)
     ]
     for record in records:
-        assert record["rows"] == by_lens.height == 30
+        assert record["rows"] == first_stage.height == 30
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
-    assert len(catalog.load("ranking_figure").data) == 6
+    assert len(catalog.load("ranking_figure").data) == 10
     assert catalog.get("ranking_metrics").preview()
     assert all((record["ndcg_difference"] is None) == (record["model"] == record["rival"]) for record in records)
-    assert {record["rival"] for record in records} <= {"popularity", "lens"}
+    assert {record["rival"] for record in records} <= set(RIVALS)
     shown = capsys.readouterr().out
     assert "30 likes of" in shown
     assert "HR@10" in shown
-    assert "Holm over 4 pairs" in shown
+    assert "Holm over 8 pairs" in shown
 
 
 def test_without_a_variant_no_llm_is_needed(finished_run):
@@ -52,7 +53,7 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
     nodes = catalog.load("run_manifest")["nodes"]
     assert not any("rerank" in name for name in nodes)
     records = catalog.load("ranking_metrics")
-    assert [record["model"] for record in records] == ["popularity", "lens"]
+    assert [record["model"] for record in records] == RIVALS
     assert {record["candidates"] for record in records} == {10}
     samples = catalog.load("log").samples
     assert records[0]["rows"] == samples.filter(split="test", label=1).height

@@ -19,7 +19,7 @@ def log(finished_run):
     return finished_run.catalog.load("interactions").collect()
 
 
-def test_unseen_items_of_every_user_ranked_by_the_llm(finished_run, log, capsys):
+def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, capsys):
     catalog = recommend(finished_run)
     table = catalog.load("recommendations")
     assert table.columns == ["user_id", "rank", "item_id", "title", "score", "shown_history", "fallback"]
@@ -44,7 +44,7 @@ def test_unseen_items_of_every_user_ranked_by_the_llm(finished_run, log, capsys)
 
 
 def test_the_lens_ranks_where_no_variant_does(finished_run):
-    catalog = recommend(finished_run, variant=None)
+    catalog = recommend(finished_run, variant=None, candidates="unseen")
     table, shortlist = (catalog.load(name) for name in ("recommendations", "shortlist"))
     of_lens = shortlist.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id"))
     expected = of_lens.filter(pl.col("rank") <= 10).select("user_id", "rank", "item_id", "title", score="lens_score")

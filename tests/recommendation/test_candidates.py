@@ -14,18 +14,21 @@ from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommendation import candidates
 from reclora_kedro.recommendation.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
-from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.config import ItemNeighboursConfig, RecommendationConfig
+from reclora_kedro.recommendation.item_neighbours import ItemNeighbours
 
 SETTINGS = {
     "variant": "reclora",
     "users": None,
     "candidates": "unseen",
+    "neighbours": 3,
     "pool_items": 3,
     "pool_days": 1.0,
     "shortlist": None,
     "top_n": 2,
     "tokens_per_batch": 400,
 }
+NEAREST = ItemNeighboursConfig(events=5, recency=0.8, popularity_power=0.5, text_weight=0.0)
 
 
 def config(**changes):
@@ -35,7 +38,9 @@ def config(**changes):
 @given(interaction_tables(), st.sampled_from(["unseen", "popular_recent"]), st.integers(1, 6))
 def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kind, pool_items):
     log = log_of(interactions)
-    sets, unknown_items = candidate_sets(log, None, pl.String(), config(candidates=kind, pool_items=pool_items))
+    sets, unknown_items = candidate_sets(
+        log, None, pl.String(), config(candidates=kind, pool_items=pool_items), NEAREST
+    )
     counts = popularity(log.sequences, log.items.height, 1.0)
     assert unknown_items == 0
     for index, user in enumerate(log.users["user_id"]):
@@ -83,10 +88,36 @@ def test_a_shortlist_shorter_than_what_is_recommended_is_refused():
         config(shortlist=1)
 
 
+def test_fewer_neighbours_than_are_recommended_are_refused():
+    with pytest.raises(ValidationError, match="neighbours are 1 candidates of each user, but top_n recommends 2"):
+        config(candidates="neighbours", neighbours=1)
+    assert config(neighbours=1)
+
+
+@given(interaction_tables(), st.integers(2, 6))
+def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, most):
+    log = log_of(interactions)
+    sets, _ = candidate_sets(log, None, pl.String(), config(candidates="neighbours", neighbours=most), NEAREST)
+    counts, neighbours = popularity(log.sequences, log.items.height, 1.0), ItemNeighbours(log, NEAREST)
+    for index, user in enumerate(log.users["user_id"]):
+        items, seen = sets.of(user, index), sets.seen(index)
+        if not len(seen):
+            assert items.tolist() == sets.pool.tolist()
+            continue
+        assert len(items) == min(most, log.items.height - len(np.unique(seen)))
+        assert not set(items) & set(seen)
+        scores = neighbours.scores(index, log.sequences.offsets[index + 1])
+        keys = list(zip(-scores[items], -counts[items], strict=True))
+        assert keys == sorted(keys)
+        left_out = np.setdiff1d(np.arange(log.items.height), [*items, *seen])
+        assert all((-scores[item], -counts[item]) >= keys[-1] for item in left_out)
+    assert sets.of("nobody", None).tolist() == sets.pool.tolist()
+
+
 class TestShortlist:
     @pytest.mark.parametrize("most", [None, 3])
     def test_ranks_what_each_user_has_not_seen_by_the_lens(self, lens, log, most):
-        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most))
+        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most), NEAREST)
         pairs = pl.DataFrame({"user_index": range(5)}).join(
             pl.DataFrame({"item_index": range(12)}), how="cross", maintain_order="left"
         )
@@ -103,7 +134,7 @@ class TestShortlist:
         assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0, "unknown_items": 0}
 
     def test_has_the_agreed_columns(self, lens, log):
-        shortlist, _ = shortlist_candidates(lens, log, None, config())
+        shortlist, _ = shortlist_candidates(lens, log, None, config(), NEAREST)
         assert shortlist.schema == {
             "user_id": pl.Int64,
             "item_id": pl.Int64,
@@ -114,18 +145,19 @@ class TestShortlist:
             "fallback": pl.Boolean,
         }
 
-    def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here):
-        settings = config(users=(3, "nobody", 0, 4), shortlist=4)
-        whole, report = shortlist_candidates(lens, log, None, settings)
+    @pytest.mark.parametrize("kind", ["unseen", "neighbours"])
+    def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here, kind):
+        settings = config(users=(3, "nobody", 0, 4), candidates=kind, shortlist=4)
+        whole, report = shortlist_candidates(lens, log, None, settings, NEAREST)
         monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)
         for engine in (LOCAL, workers_here(3)):
-            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, engine)
+            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, NEAREST, engine)
             assert whole.drop("lens_score").equals(parts.drop("lens_score"))
             np.testing.assert_allclose(whole["lens_score"], parts["lens_score"], rtol=1e-5)
             assert report == report_of_parts
 
     def test_falls_back_on_popularity_where_nothing_is_known_of_a_user(self, lens, log):
-        shortlist, report = shortlist_candidates(lens, log, None, config(users=("nobody", 2), pool_days=100))
+        shortlist, report = shortlist_candidates(lens, log, None, config(users=("nobody", 2), pool_days=100), NEAREST)
         counts = popularity(log.sequences, 12, days=100)
         fallback = shortlist.filter("fallback")
         assert fallback["user_id"].to_list() == ["nobody"] * 2
@@ -139,24 +171,24 @@ class TestShortlist:
         sequences = replace(log.sequences, offsets=np.append(log.sequences.offsets, log.sequences.offsets[-1]))
         wider = build_lens(lens.config, lens.sizes.model_copy(update={"users": 6})).freeze()
         shortlist, _ = shortlist_candidates(
-            wider, replace(log, users=users, sequences=sequences), None, config(users=[5])
+            wider, replace(log, users=users, sequences=sequences), None, config(users=[5]), NEAREST
         )
         assert shortlist["fallback"].to_list() == [True] * 2
         assert shortlist["user_index"].to_list() == [5] * 2
 
     def test_takes_candidates_from_a_table_seen_ones_included(self, lens, log):
         table = pl.DataFrame({"user_id": ["4", "4", "4", "1", "9"], "item_id": [0, 1, 99, 5, 2]})
-        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table"))
+        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table"), NEAREST)
         assert sorted(shortlist.select("user_id", "item_id").rows()) == [(1, 5), (4, 0), (4, 1), (9, 2)]
         assert shortlist.filter("fallback")["user_id"].to_list() == [9]
         assert report == {"users": 3, "fallbacks": 1, "empty_candidate_sets": 0, "unknown_items": 1}
 
     def test_reports_users_without_candidates(self, lens, log):
         table = pl.DataFrame({"user_id": [4], "item_id": [0]})
-        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table", users=(4, 3)))
+        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table", users=(4, 3)), NEAREST)
         assert shortlist["user_id"].to_list() == [4]
         assert report["empty_candidate_sets"] == 1
 
     def test_refuses_a_lens_of_another_log(self, lens, log):
         with pytest.raises(MismatchError, match="The log has 7 items, but the lens knows 12"):
-            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config())
+            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config(), NEAREST)

@@ -12,7 +12,7 @@ from reclora_kedro.evaluation.config import BootstrapConfig
 from reclora_kedro.evaluation.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommendation import item_ranks
-from reclora_kedro.recommendation.config import RankingConfig
+from reclora_kedro.recommendation.config import ItemNeighboursConfig, RankingConfig
 from reclora_kedro.recommendation.item_ranks import (
     NO_ITEM,
     Popularity,
@@ -35,6 +35,8 @@ SETTINGS = {
     "seed": 0,
     "bootstrap": BOOTSTRAP,
 }
+NEIGHBOURS = ItemNeighboursConfig(events=5, recency=0.8, popularity_power=0.5, text_weight=1.0)
+MODELS = ["popularity", "item_neighbours", "lens", "neighbours_then_lens"]
 
 
 def config(**changes):
@@ -178,8 +180,8 @@ def test_an_item_taken_again_stays_a_candidate(log):
 
 
 def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens, log):
-    ranks = rank_positives(lens, log, config())
-    assert ranks["model"].unique(maintain_order=True).to_list() == ["popularity", "lens"]
+    ranks = rank_positives(lens, log, config(), NEIGHBOURS)
+    assert ranks["model"].unique(maintain_order=True).to_list() == MODELS
     for row in ranks.filter(model="lens").iter_rows(named=True):
         past = past_of(log, row["user_index"], row["history_end"])
         items = [item for item in range(log.items.height) if item not in past]
@@ -189,6 +191,22 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
         logits = lens_states(lens, log.at(pairs), np.arange(len(items)))["logit"].numpy()
         assert row["better"] == (logits > logits[items.index(row["item_index"])]).sum()
         assert row["top_items"] == [items[place] for place in np.argsort(-logits)[:4]]
+
+
+def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
+    ranks = rank_positives(lens, log, config(), NEIGHBOURS)
+    by_model = {model: ranks.filter(model=model) for model in MODELS}
+    near, twice = by_model["item_neighbours"], by_model["neighbours_then_lens"]
+    for first, whole, second in zip(*(by_model[name].iter_rows(named=True) for name in MODELS[1:]), strict=True):
+        pairs = pl.DataFrame({"item_index": first["top_items"]}).with_columns(
+            **{name: pl.lit(first[name]) for name in ("user_index", "history_end", "timestamp")}
+        )
+        logits = lens_states(lens, log.at(pairs), np.arange(4))["logit"].numpy()
+        assert second["top_items"] == [first["top_items"][place] for place in np.argsort(-logits)]
+        assert whole["candidates"] == second["candidates"]
+    assert near["row"].equals(twice["row"])
+    behind = (near["better"] >= 4).to_numpy()
+    assert near.filter(behind)["better"].equals(twice.filter(behind)["better"])
 
 
 def test_no_scorer_sees_more_than_what_was_before_the_like(log):
@@ -209,9 +227,9 @@ def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])
 def test_ranks_are_the_same_whatever_is_scored_at_once(lens, log, kind, monkeypatch):
-    whole = rank_positives(lens, log, config(candidates=kind))
+    whole = rank_positives(lens, log, config(candidates=kind), NEIGHBOURS)
     monkeypatch.setattr(item_ranks, "PAIRS_AT_ONCE", 20)
-    assert whole.equals(rank_positives(lens, log, config(candidates=kind)))
+    assert whole.equals(rank_positives(lens, log, config(candidates=kind), NEIGHBOURS))
 
 
 def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
@@ -233,7 +251,7 @@ def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
 def test_likes_of_a_single_user_are_refused(lens, log):
     message = r"draws likes of 1 user\(s\); expected at least 2.* Raise ranking\.users or ranking\.rows"
     with pytest.raises(ValueError, match=message):
-        rank_positives(lens, log, config(users=1))
+        rank_positives(lens, log, config(users=1), NEIGHBOURS)
 
 
 def test_scores_that_are_no_numbers_are_refused(log):

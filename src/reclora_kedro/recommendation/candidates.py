@@ -15,7 +15,8 @@ from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.config import ItemNeighboursConfig, RecommendationConfig
+from reclora_kedro.recommendation.item_neighbours import ItemNeighbours
 
 SECONDS_PER_DAY = 86_400
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
@@ -29,17 +30,29 @@ class CandidateSets:
         sequences: every user's events.
         pool: item indices, most popular first: everyone's candidates, less those a user has interacted with.
         given: candidates of a table by user id, most popular first, seen ones included; None without a table.
+        neighbours: what orders each user's candidates; None where popularity does.
+        most: how many of them are left then.
     """
 
     sequences: Sequences
     pool: np.ndarray
-    given: dict[Any, np.ndarray] | None
+    given: dict[Any, np.ndarray] | None = None
+    neighbours: ItemNeighbours | None = None
+    most: int | None = None
 
     def of(self, user_id: Any, user_index: int | None) -> np.ndarray:
-        """Item indices of a user's candidates, most popular first; an unknown user has index None."""
+        """Item indices of a user's candidates; an unknown user has index None.
+
+        Nearest items come first where the neighbours order them, and those of no neighbour by popularity.
+        """
         if self.given is not None:
             return self.given.get(user_id, self.pool[:0])
-        return self.pool[~np.isin(self.pool, self.seen(user_index))]
+        seen = self.seen(user_index)
+        unseen = self.pool[~np.isin(self.pool, seen)]
+        if self.neighbours is None or user_index is None or not len(seen):
+            return unseen
+        scores = self.neighbours.scores(user_index, self.sequences.offsets[user_index + 1])
+        return unseen[np.argsort(-scores[unseen], kind="stable")[: self.most]]
 
     def seen(self, user_index: int | None) -> np.ndarray:
         """Item indices of a user's events."""
@@ -98,7 +111,12 @@ def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.D
 
 
 def shortlist_candidates(
-    lens: Lens, log: InteractionLog, table: Any, config: RecommendationConfig, engine: EngineConfig = LOCAL
+    lens: Lens,
+    log: InteractionLog,
+    table: Any,
+    config: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
+    engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Each user's candidates, best first by the lens, at most `config.shortlist` of them.
 
@@ -117,7 +135,7 @@ def shortlist_candidates(
     table = candidate_table(table) if config.candidates == "table" else None
     everyone = (log.users if table is None else table)["user_id"]
     asked = log.find_users(everyone if config.users is None else config.users)
-    sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config)
+    sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config, neighbours)
     shards = [asked[rows] for rows in engine.shards(asked.height)]
     make = partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config)
     shortlist = pl.concat(map_shards(make, shards, engine, "shortlist"))
@@ -149,7 +167,11 @@ class _Shortlister:
 
 
 def candidate_sets(
-    log: InteractionLog, table: pl.DataFrame | None, user_type: pl.DataType, config: RecommendationConfig
+    log: InteractionLog,
+    table: pl.DataFrame | None,
+    user_type: pl.DataType,
+    config: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
 ) -> tuple[CandidateSets, int]:
     """The sets of `config.candidates`, and how many rows of the table name no canonical item."""
     items = log.items
@@ -157,8 +179,11 @@ def candidate_sets(
     pool = np.argsort(-counts, kind="stable").astype(np.int32)
     if config.candidates == "popular_recent":
         pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
+    if config.candidates == "neighbours":
+        sets = CandidateSets(log.sequences, pool, None, ItemNeighbours(log, neighbours), config.neighbours)
+        return sets, 0
     if table is None:
-        return CandidateSets(log.sequences, pool, None), 0
+        return CandidateSets(log.sequences, pool), 0
     table = table.with_columns(
         pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
     )

@@ -1,13 +1,24 @@
 """Settings of the recommendation and ranking steps."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.evaluation.config import BootstrapConfig
-from reclora_kedro.parameters import Block, Count, Positive, Seed
+from reclora_kedro.parameters import Block, Count, NonNegative, Positive, Real, Seed
 
-CandidateKind = Literal["unseen", "popular_recent", "table"]
+CandidateKind = Literal["neighbours", "unseen", "popular_recent", "table"]
+
+
+class ItemNeighboursConfig(Block):
+    """How items are scored by their likeness to a user's latest events; see `ItemNeighbours`."""
+
+    events: Count = Field(description="latest events of each user that count")
+    recency: Annotated[Real, Field(gt=0, le=1)] = Field(description="weight of an event, times that of the next one")
+    popularity_power: NonNegative = Field(
+        description="power of the numbers of two items' users, by which the number of users of both is divided"
+    )
+    text_weight: NonNegative = Field(description="weight of the cosine of two items' vectors, cubed; 0: not read")
 
 
 class RecommendationConfig(Block):
@@ -16,6 +27,7 @@ class RecommendationConfig(Block):
     variant: str | None = Field(description="adapter that ranks, a name of finetuning.variants; null: the lens does")
     users: tuple[int | str, ...] | None = Field(min_length=1, description="ids of users; null: all")
     candidates: CandidateKind = Field(description="which items each user may be recommended")
+    neighbours: Count = Field(description="best items of each user by the item neighbours, for neighbours")
     pool_items: Count = Field(description="items of the pool popular_recent")
     pool_days: Positive = Field(description="days at the end of the log in which popularity is counted")
     shortlist: Count | None = Field(description="candidates that the lens keeps of each user; null: all")
@@ -23,11 +35,16 @@ class RecommendationConfig(Block):
     tokens_per_batch: Count = Field(description="most tokens in one forward pass of the LLM, padding included")
 
     @model_validator(mode="after")
-    def _shortlist_is_long_enough(self) -> Self:
+    def _enough_candidates_are_kept(self) -> Self:
         if self.shortlist is not None and self.shortlist < self.top_n:
             raise ValueError(
                 f"shortlist keeps {self.shortlist} candidates of each user, but top_n recommends {self.top_n}: raise "
                 "shortlist, or set it to null to rank all candidates"
+            )
+        if self.candidates == "neighbours" and self.neighbours < self.top_n:
+            raise ValueError(
+                f"neighbours are {self.neighbours} candidates of each user, but top_n recommends {self.top_n}: raise "
+                "neighbours"
             )
         return self
 
@@ -40,8 +57,8 @@ class RankingConfig(Block):
     candidates: Literal["full", "sampled"] = Field(description="what each like is ranked among")
     sampled: Count = Field(description="items drawn for each like, for sampled")
     cutoffs: tuple[Count, ...] = Field(min_length=1, description="lengths k of the lists that are measured")
-    variant: str | None = Field(description="adapter that ranks the lens's shortlist anew; null: none")
-    shortlist: Count = Field(description="best candidates of the lens that the LLM ranks anew")
+    variant: str | None = Field(description="adapter that ranks the item neighbours' shortlist anew; null: none")
+    shortlist: Count = Field(description="best candidates of the item neighbours, which lens and LLM rank anew")
     tokens_per_batch: Count = Field(description="most tokens in one forward pass of the LLM, padding included")
     seed: Seed = Field(description="of the draws of users, rows and candidates")
     bootstrap: BootstrapConfig

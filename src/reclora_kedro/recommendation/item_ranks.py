@@ -1,4 +1,4 @@
-"""Where the lens and popularity rank the items that users took, among the candidates of that moment."""
+"""Where models without an LLM rank the items that users took, among the candidates of that moment."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,8 +9,10 @@ from tqdm import tqdm
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommendation.config import RankingConfig
+from reclora_kedro.recommendation.config import ItemNeighboursConfig, RankingConfig
+from reclora_kedro.recommendation.item_neighbours import ItemNeighbours
 from reclora_kedro.recommendation.ranking import MOMENT
+from reclora_kedro.recommendation.reranking import FIRST_STAGE, reranked, reranking_pairs
 
 PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
 NO_ITEM = -1
@@ -27,8 +29,7 @@ class Popularity:
 
     def __init__(self, log: InteractionLog) -> None:
         events = log.sequences
-        training = np.zeros(len(events.item_index), dtype=bool)
-        training[log.samples["event"].to_numpy()[log.rows_in("train")]] = True
+        training = training_events(log)
         self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
         self._first = events.timestamp.min()
         self._seconds = np.int64(events.timestamp.max() - self._first + 2)
@@ -52,8 +53,20 @@ class Popularity:
         return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
 
 
-def rank_positives(lens: Lens, log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
-    """Where popularity and the lens rank likes of the test split; see `rank_by`.
+def training_events(log: InteractionLog) -> np.ndarray:
+    """Whether each event of the log is that of a training sample: shape (events,)."""
+    training = np.zeros(len(log.sequences.item_index), dtype=bool)
+    training[log.samples["event"].to_numpy()[log.rows_in("train")]] = True
+    return training
+
+
+def rank_positives(
+    lens: Lens, log: InteractionLog, config: RankingConfig, neighbours: ItemNeighboursConfig
+) -> pl.DataFrame:
+    """Where popularity, item neighbours and the lens rank likes of the test split; see `rank_by`.
+
+    The lens ranks twice: all candidates, as ``lens``, and the shortlist of the item neighbours, as
+    ``neighbours_then_lens``.
 
     Raises:
         MismatchError: lens and log stem from different runs.
@@ -67,9 +80,13 @@ def rank_positives(lens: Lens, log: InteractionLog, config: RankingConfig) -> pl
     reader = LensReader(lens, log)
     scorers: dict[str, Scorer] = {
         "popularity": Popularity(log).of,
+        FIRST_STAGE: ItemNeighbours(log, neighbours, training_events(log)).of,
         "lens": lambda pairs: reader.logits(pairs).numpy(),
     }
-    return rank_by(scorers, log, config)
+    ranks = rank_by(scorers, log, config)
+    pairs = reranking_pairs(ranks, config.shortlist)
+    scored = pairs.select(*MOMENT, candidate="item_index", score=pl.Series(reader.logits(pairs).numpy()))
+    return pl.concat([ranks, reranked(ranks, scored, config.shortlist, "neighbours_then_lens")])
 
 
 def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingConfig) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Where the LLM ranks the items that users took: the lens's shortlist of that moment, in a new order."""
+"""The second stage of a ranking: the item neighbours' shortlist of each moment, in a new order."""
 
 import polars as pl
 from torch import Tensor
@@ -7,9 +7,12 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.recommendation.config import RankingConfig
 from reclora_kedro.recommendation.ranking import MOMENT, score_pairs
 
+FIRST_STAGE = "item_neighbours"
+"""The model whose best items are the shortlist."""
+
 
 def reranking_pairs(item_ranks: pl.DataFrame, shortlist: int) -> pl.DataFrame:
-    """The pairs that the LLM scores: the lens's best items at each moment, each once.
+    """The pairs that the second stage scores: the item neighbours' best items at each moment, each once.
 
     Args:
         item_ranks: see `rank_positives`.
@@ -29,7 +32,7 @@ def rerank(
     inputs: dict[str, Tensor],
     config: RankingConfig,
 ) -> pl.DataFrame:
-    """Where the variant ranks each like: in the shortlist by its score; behind that, as the lens does.
+    """Where the variant ranks each like: in the shortlist by its score; behind that, as the item neighbours do.
 
     Args:
         model: the base LLM with the variant's adapter.
@@ -49,13 +52,14 @@ def rerank(
     if not scores.is_finite().all():
         raise ValueError(f"{config.variant}: some of the {len(scores)} scores are no numbers; train it again.")
     scored = pairs.select(*MOMENT, candidate="item_index", score=scores)
-    return reranked(item_ranks, scored, config)
+    assert config.variant is not None  # else there were no prompts
+    return reranked(item_ranks, scored, config.shortlist, config.variant)
 
 
-def reranked(item_ranks: pl.DataFrame, scored: pl.DataFrame, config: RankingConfig) -> pl.DataFrame:
-    """The ranks by the scores of the shortlists' pairs: the columns of `MOMENT`, candidate, and score."""
-    by_lens = item_ranks.filter(model="lens")
-    lists = _shortlists(item_ranks, config.shortlist).join(scored, on=[*MOMENT, "candidate"], how="left")
+def reranked(item_ranks: pl.DataFrame, scored: pl.DataFrame, shortlist: int, model: str) -> pl.DataFrame:
+    """A model's ranks by its scores of the shortlists' pairs: the columns of `MOMENT`, candidate, and score."""
+    first_stage = item_ranks.filter(model=FIRST_STAGE)
+    lists = _shortlists(item_ranks, shortlist).join(scored, on=[*MOMENT, "candidate"], how="left")
     own = pl.col("score").filter(pl.col("candidate") == pl.col("item_index")).first()
     by_row = lists.group_by("row").agg(
         listed=own.is_not_null(),
@@ -67,17 +71,17 @@ def reranked(item_ranks: pl.DataFrame, scored: pl.DataFrame, config: RankingConf
     # A like that missed the shortlist, perhaps by a tie with the last of it, comes after all of it.
     better = pl.when("listed").then("above").otherwise(pl.max_horizontal("better", "length"))
     ties = pl.when("listed").then("equal").otherwise(pl.col("better") + pl.col("ties") - better)
-    rest = pl.col("top_items").list.slice(config.shortlist)
+    rest = pl.col("top_items").list.slice(shortlist)
     return (
-        by_lens.join(by_row, on="row", how="left", maintain_order="left")
-        .with_columns(better=better, ties=ties, top_items=pl.concat_list("order", rest), model=pl.lit(config.variant))
+        first_stage.join(by_row, on="row", how="left", maintain_order="left")
+        .with_columns(better=better, ties=ties, top_items=pl.concat_list("order", rest), model=pl.lit(model))
         .select(item_ranks.columns)
     )
 
 
 def _shortlists(item_ranks: pl.DataFrame, shortlist: int) -> pl.DataFrame:
     """One line per like and item of its shortlist: row, item_index (the like's own), `MOMENT`, candidate, place."""
-    lists = item_ranks.filter(model="lens").select(
+    lists = item_ranks.filter(model=FIRST_STAGE).select(
         "row", "item_index", *MOMENT, candidate=pl.col("top_items").list.head(shortlist)
     )
     return lists.explode("candidate").with_columns(place=pl.int_range(pl.len()).over("row"))

@@ -19,16 +19,18 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
 from reclora_kedro.recommendation import item_ranks as ranks
 from reclora_kedro.recommendation import ranking, reranking
-from reclora_kedro.recommendation.config import RankingConfig
+from reclora_kedro.recommendation.config import ItemNeighboursConfig, RankingConfig
 from reclora_kedro.terminal import show
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]
 
 
-def rank_items(lens: Lens, log: InteractionLog, item_embeddings: Arrays, config: RankingConfig) -> pl.DataFrame:
-    """Where popularity and the lens rank likes of the test split, each as of its own moment."""
-    return ranks.rank_positives(lens, log.with_embeddings(item_embeddings["embeddings"]), config)
+def rank_items(
+    lens: Lens, log: InteractionLog, item_embeddings: Arrays, config: RankingConfig, neighbours: ItemNeighboursConfig
+) -> pl.DataFrame:
+    """Where popularity, item neighbours and the lens rank likes of the test split, each as of its own moment."""
+    return ranks.rank_positives(lens, log.with_embeddings(item_embeddings["embeddings"]), config, neighbours)
 
 
 def assemble_reranking_histories(

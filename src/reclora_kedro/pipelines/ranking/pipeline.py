@@ -7,14 +7,14 @@ from reclora_kedro.pipelines.ranking import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """Where popularity, the lens and, unless there is none, a variant rank the test split's likes, and its metrics."""
+    """Where models without an LLM and, unless there is none, a variant rank the test split's likes, and its metrics."""
     variant = optional_variant_of("ranking")
     of_variant = [] if variant is None else ["reranked_item_ranks"]
     return Pipeline(
         [
             Node(
                 nodes.rank_items,
-                inputs=["lens", "log", "item_embeddings", "params:ranking"],
+                inputs=["lens", "log", "item_embeddings", "params:ranking", "params:item_neighbours"],
                 outputs="item_ranks",
                 name="rank_items",
             ),
@@ -39,7 +39,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
 
 
 def _reranking(variant: str) -> list[Node]:
-    """From the lens's ranks to those of a variant that ranks its shortlists anew."""
+    """From the item neighbours' ranks to those of a variant that ranks their shortlists anew."""
     settings = f"params:finetuning.variants.{variant}"
     return [
         Node(

@@ -16,7 +16,7 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
 from reclora_kedro.recommendation import candidates, presentation, ranking
-from reclora_kedro.recommendation.config import RecommendationConfig
+from reclora_kedro.recommendation.config import ItemNeighboursConfig, RecommendationConfig
 from reclora_kedro.terminal import show
 
 Arrays = dict[str, np.ndarray]
@@ -29,11 +29,12 @@ def shortlist_candidates(
     item_embeddings: Arrays,
     recommendation_candidates: Any,
     config: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Report]:
     """Each user's best candidates by the lens, and counts of users without history or candidates."""
     log = log.with_embeddings(item_embeddings["embeddings"])
-    return candidates.shortlist_candidates(lens, log, recommendation_candidates, config, engine)
+    return candidates.shortlist_candidates(lens, log, recommendation_candidates, config, neighbours, engine)
 
 
 def rank_by_lens(shortlist: pl.DataFrame, config: RecommendationConfig) -> tuple[pl.DataFrame, Report]:

@@ -19,6 +19,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "item_embeddings",
                     "recommendation_candidates",
                     "params:recommendation",
+                    "params:item_neighbours",
                     "params:engine",
                 ],
                 outputs=["shortlist", "shortlist_report"],
