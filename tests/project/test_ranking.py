@@ -6,7 +6,7 @@ import pytest
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
-RIVALS = ["popularity", "item_neighbours", "lens", "neighbours_then_lens"]
+RIVALS = ["popularity", "neighbours", "lens", "lens_reranked"]
 
 
 def rank(finished_run, **changes):
@@ -21,7 +21,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
     assert ranks["model"].unique(maintain_order=True).to_list() == RIVALS
     assert reranked["model"].unique().to_list() == ["reclora"]
     assert reranked.schema == ranks.schema
-    first_stage = ranks.filter(model="item_neighbours")
+    first_stage = ranks.filter(model="neighbours")
     assert first_stage["row"].to_list() == reranked["row"].to_list()
     rows = first_stage.join(samples, on="row")
     assert rows.select(pl.col("split").unique(), pl.col("label").unique()).row(0) == ("test", 1)

@@ -36,7 +36,7 @@ SETTINGS = {
     "bootstrap": BOOTSTRAP,
 }
 NEIGHBOURS = ItemNeighboursConfig(events=5, recency=0.8, popularity_power=0.5, text_weight=1.0)
-MODELS = ["popularity", "item_neighbours", "lens", "neighbours_then_lens"]
+MODELS = ["popularity", "neighbours", "lens", "lens_reranked"]
 
 
 def config(**changes):
@@ -196,7 +196,7 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
 def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
     ranks = rank_positives(lens, log, config(), NEIGHBOURS)
     by_model = {model: ranks.filter(model=model) for model in MODELS}
-    near, twice = by_model["item_neighbours"], by_model["neighbours_then_lens"]
+    near, twice = by_model["neighbours"], by_model["lens_reranked"]
     for first, whole, second in zip(*(by_model[name].iter_rows(named=True) for name in MODELS[1:]), strict=True):
         pairs = pl.DataFrame({"item_index": first["top_items"]}).with_columns(
             **{name: pl.lit(first[name]) for name in ("user_index", "history_end", "timestamp")}

@@ -27,7 +27,7 @@ def first_ranks(targets, better, ties=None, moments=None):
     rows = len(targets)
     return pl.DataFrame(
         {
-            "model": ["item_neighbours"] * rows,
+            "model": ["neighbours"] * rows,
             "row": range(rows),
             "user_index": pl.Series([2] * rows, dtype=pl.Int32),
             "item_index": pl.Series(targets, dtype=pl.Int32),

@@ -66,7 +66,7 @@ def rank_positives(
     """Where popularity, item neighbours and the lens rank likes of the test split; see `rank_by`.
 
     The lens ranks twice: all candidates, as ``lens``, and the shortlist of the item neighbours, as
-    ``neighbours_then_lens``.
+    ``lens_reranked``.
 
     Raises:
         MismatchError: lens and log stem from different runs.
@@ -86,7 +86,7 @@ def rank_positives(
     ranks = rank_by(scorers, log, config)
     pairs = reranking_pairs(ranks, config.shortlist)
     scored = pairs.select(*MOMENT, candidate="item_index", score=pl.Series(reader.logits(pairs).numpy()))
-    return pl.concat([ranks, reranked(ranks, scored, config.shortlist, "neighbours_then_lens")])
+    return pl.concat([ranks, reranked(ranks, scored, config.shortlist, "lens_reranked")])
 
 
 def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingConfig) -> pl.DataFrame:

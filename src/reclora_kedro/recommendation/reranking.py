@@ -7,7 +7,7 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.recommendation.config import RankingConfig
 from reclora_kedro.recommendation.ranking import MOMENT, score_pairs
 
-FIRST_STAGE = "item_neighbours"
+FIRST_STAGE = "neighbours"
 """The model whose best items are the shortlist."""
 
 
