@@ -6,7 +6,8 @@
 It reads what the default run has left: the log, the lens's settings and the prompts; the lens trains on batches of a
 size that suits long logs. Every measurement runs in a process of its own; the start of Ray, and of what Ray keeps for
 its data sets, is measured apart; that of a step's workers is part of the step. Faults: while a step runs on a cluster
-of three nodes, a worker is killed or a node removed at a random moment; the step has to end with the same result.
+of three nodes, a worker is killed or a node removed at a random moment; the step has to end with the same result. The
+process that asks for a scoring is killed, too: the next one has to end it with the shards that are left.
 Ingestion and history of long logs are measured by benchmarks/long_logs.py; their faults are here.
 """
 
@@ -15,6 +16,7 @@ import atexit
 import json
 import random
 import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -36,12 +38,16 @@ from tqdm import tqdm
 
 from histories import INGESTION
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect, map_shards
+from reclora_kedro.distributed.finished import FinishedShards
 
 STEPS = ("LLM scoring", "lens training")
 LONG_LOG = "ingestion and history"
 FINETUNING = "fine-tuning"
-STRUCK = (LONG_LOG, *STEPS, FINETUNING)
+RESUMED = "resumed scoring"
+STRUCK = (LONG_LOG, *STEPS, FINETUNING, RESUMED)
 LOG_ROWS = 1_000_000
+ROWS_PER_SHARD = 125
+RESUMED_SHARD = 20  # rows of a shard of a scoring that is killed
 FEW_SHOT, VALIDATION, CHECKPOINT = 64, 40, 16  # rows that are tuned on, that validate, and between two checkpoints
 TARGETS = {"LLM scoring": "at least 1.7", "lens training": "at least 1.5"}
 LOCAL_TARGET = "at most 1.15"
@@ -53,7 +59,7 @@ def engine(workers: int) -> EngineConfig:
     """Workers of one thread each; none: this process."""
     if not workers:
         return LOCAL
-    return LOCAL.model_copy(update={"kind": "ray", "workers": workers, "rows_per_shard": 125})
+    return LOCAL.model_copy(update={"kind": "ray", "workers": workers, "rows_per_shard": ROWS_PER_SHARD})
 
 
 def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataFrame]:
@@ -70,14 +76,21 @@ def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataF
         return lambda where: fit_lens(embedded, config, where)[1]
     if step == FINETUNING:
         return fine_tuning(project)
+    return scoring(project, rows)
+
+
+def scoring(
+    project: Project, rows: int, finished: FinishedShards | None = None
+) -> Callable[[EngineConfig], pl.DataFrame]:
+    """Scoring of so many prompts by the base LLM: their logits."""
     from reclora_kedro.llm.answer_model import AnswerModel
     from reclora_kedro.llm.prompt_set import prompt_set
     from reclora_kedro.llm.prompts import prompt_format
 
     llm, prompts = project.load("base_llm"), prompt_set(project.load("recent.prompts"), "test")
     prompts = prompts.take(np.resize(np.arange(len(prompts.labels)), rows))
-    model = AnswerModel(llm, prompt_format(llm.tokenizer, parameters["prompt"]))
-    budget = parameters["scoring"].tokens_per_batch
+    model = AnswerModel(llm, prompt_format(llm.tokenizer, project.parameters["prompt"]), finished=finished)
+    budget = project.parameters["scoring"].tokens_per_batch
     return lambda where: pl.DataFrame({"logit": replace(model, engine=where).all_llm_logits(prompts, budget, "score")})
 
 
@@ -187,7 +200,42 @@ def compare(rows: int, repetitions: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def count_faults(steps: Sequence[str], trials: int, rows: int) -> list[dict[str, Any]]:
-    """How a step ends whose workers are killed, or whose node is removed, at a random moment."""
+    """How a step ends whose workers are killed, whose node is removed, or which is killed, at a random moment."""
+    table = _count_resumed(trials, rows) if RESUMED in steps else []
+    steps = [step for step in steps if step != RESUMED]
+    return table + (_count_on_cluster(steps, trials, rows) if steps else [])
+
+
+def _count_resumed(trials: int, rows: int) -> list[dict[str, Any]]:
+    """How a scoring ends whose process is killed before it, with a Ray that it started itself."""
+
+    def score(folder: str) -> list[str]:
+        return [sys.executable, __file__, "--score", folder, "--rows", str(rows)]
+
+    outcomes: Counter[str] = Counter()
+    drawn = random.Random(0)
+    with TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        expected = run(score(folder), threads=1)
+        seconds = time.perf_counter() - start
+    for _ in tqdm(range(trials), desc=RESUMED, disable=None):
+        with TemporaryDirectory() as folder:
+            killed = subprocess.Popen(score(folder), stdout=subprocess.DEVNULL)
+            time.sleep(drawn.uniform(seconds / 2, seconds))
+            ended = killed.poll() is not None
+            killed.kill()
+            killed.wait()
+            kept = len(list(Path(folder).iterdir()))
+            same = np.allclose(run(score(folder), threads=1), expected, rtol=0, atol=TOLERANCE)
+            when = "its end" if ended else f"{kept} of {rows // RESUMED_SHARD} shards"
+            outcomes[f"{'the same' if same else 'another'} result, killed after {when}"] += 1
+    return [
+        {"step": "LLM scoring", "fault": "its process is killed", "end": end, "trials": n}
+        for end, n in outcomes.items()
+    ]
+
+
+def _count_on_cluster(steps: Sequence[str], trials: int, rows: int) -> list[dict[str, Any]]:
     import ray
     from ray.cluster_utils import Cluster
 
@@ -258,10 +306,16 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=10, help="trials per step and fault")
     parser.add_argument("--strike", nargs="+", choices=STRUCK, default=STRUCK, help="steps that faults are made in")
     parser.add_argument("--measure", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--score", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(json.dumps(measure(arguments.measure, arguments.workers, arguments.rows)))
+        return
+    if arguments.score:
+        where = engine(2).model_copy(update={"rows_per_shard": RESUMED_SHARD})
+        found = scoring(open_project(), arguments.rows, FinishedShards(arguments.score))(where)
+        print(json.dumps(found["logit"].to_list()))
         return
     tables = compare(arguments.rows, arguments.repetitions) if arguments.repetitions else {}
     if arguments.faults:
