@@ -28,7 +28,7 @@ SETTINGS = {
     "top_n": 2,
     "tokens_per_batch": 400,
 }
-NEAREST = ItemNeighboursConfig(events=5, recency=0.8, popularity_power=0.5, text_weight=0.0)
+NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0)
 
 
 def config(**changes):

@@ -35,7 +35,7 @@ SETTINGS = {
     "seed": 0,
     "bootstrap": BOOTSTRAP,
 }
-NEIGHBOURS = ItemNeighboursConfig(events=5, recency=0.8, popularity_power=0.5, text_weight=1.0)
+NEIGHBOURS = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
 MODELS = ["popularity", "neighbours", "lens", "lens_reranked"]
 
 
