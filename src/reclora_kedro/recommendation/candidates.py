@@ -48,11 +48,14 @@ class CandidateSets:
         if self.given is not None:
             return self.given.get(user_id, self.pool[:0])
         seen = self.seen(user_index)
-        unseen = self.pool[~np.isin(self.pool, seen)]
         if self.neighbours is None or user_index is None or not len(seen):
-            return unseen
+            return self.pool[~np.isin(self.pool, seen)]
         scores = self.neighbours.scores(user_index, self.sequences.offsets[user_index + 1])
-        return unseen[np.argsort(-scores[unseen], kind="stable")[: self.most]]
+        scores[seen] = -1
+        scores = scores[self.pool]
+        near, far = np.flatnonzero(scores > 0), np.flatnonzero(scores == 0)
+        near = near[np.argsort(-scores[near], kind="stable")]
+        return self.pool[np.concatenate([near, far])[: self.most]]
 
     def seen(self, user_index: int | None) -> np.ndarray:
         """Item indices of a user's events."""
