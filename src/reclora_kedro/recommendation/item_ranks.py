@@ -74,8 +74,8 @@ def rank_positives(
     """
     if (users := draw_positives(log, config)["user_index"].n_unique()) < 2:
         raise ValueError(
-            f"ranking draws likes of {users} user(s); expected at least 2, since intervals are made by drawing users. "
-            "Raise ranking.users or ranking.rows, or write null to take all of them."
+            f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
+            "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
     reader = LensReader(lens, log)
     scorers: dict[str, Scorer] = {
@@ -93,7 +93,7 @@ def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingC
     """Where models rank likes of the test split, each as of its own moment.
 
     Candidates of a like are the items of the log that its history lacks, all of them or a draw, and the like's own
-    item, even where the user had taken it before.
+    item among them.
 
     Args:
         scorers: by model, a function from pairs, with item_index and the columns of `MOMENT`, to their scores.
@@ -125,14 +125,25 @@ def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingC
 def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
     """Likes of the test split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
-    The draws are uniform; a larger number of users, or of rows, keeps those of a smaller one.
+    What a user took before is left out: it would stand out among candidates that are new to the user. The draws are
+    uniform; a larger number of users, or of rows, keeps those of a smaller one.
     """
     liked = log.samples.filter(split="test", label=1).select("row", "item_index", *MOMENT)
+    liked = liked.join(_first_events(log), on=["user_index", "item_index"], how="left", maintain_order="left")
+    liked = liked.filter(pl.col("first").is_null() | (pl.col("first") >= pl.col("history_end"))).drop("first")
     if config.users is not None:
         users = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([config.seed, 0]).permutation(len(users))[: config.users]
         liked = liked.filter(pl.col("user_index").is_in(users.gather(drawn).implode()))
     return liked[np.sort(np.random.default_rng([config.seed, 1]).permutation(liked.height)[: config.rows])]
+
+
+def _first_events(log: InteractionLog) -> pl.DataFrame:
+    """The first event of each user with each item: user_index, item_index, first."""
+    offsets, items = log.sequences.offsets, log.sequences.item_index
+    users = np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
+    events = pl.DataFrame({"user_index": users, "item_index": items.astype(np.int32)}).with_row_index("first")
+    return events.group_by("user_index", "item_index").agg(pl.col("first").min().cast(pl.Int64))
 
 
 def candidate_items(log: InteractionLog, positives: pl.DataFrame, config: RankingConfig) -> np.ndarray:
@@ -145,11 +156,8 @@ def candidate_items(log: InteractionLog, positives: pl.DataFrame, config: Rankin
 
 def _unseen_items(log: InteractionLog, positives: pl.DataFrame, order: np.ndarray) -> np.ndarray:
     allowed = np.ones((positives.height, len(order)), dtype=bool)
-    for place, (user, end, target) in enumerate(
-        positives.select("user_index", "history_end", "item_index").iter_rows()
-    ):
+    for place, (user, end) in enumerate(positives.select("user_index", "history_end").iter_rows()):
         allowed[place, _past_items(log, user, end)] = False
-        allowed[place, target] = True
     return np.where(allowed[:, order], order, NO_ITEM)
 
 
