@@ -7,9 +7,10 @@ from sklearn.metrics import roc_auc_score
 
 from random_logs import interaction_tables, log_of
 from reclora_kedro.histories.negatives import NegativesConfig, add_negatives
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.histories.sequences import build_samples, build_sequences, taken_before
 
 DRAWN = ("matched", "uniform")
+PAST = ("user_index", "item_index", "history_end")
 SHARED = ["user_index", "timestamp", "event", "history_end", "split"]
 
 
@@ -37,6 +38,30 @@ def taken(sequences):
     return set(zip(users.tolist(), sequences.item_index.tolist(), strict=True))
 
 
+def past_of(log, user, end):
+    return set(log.sequences.item_index[log.sequences.offsets[user] : end].tolist())
+
+
+@given(interaction_tables())
+def test_what_was_taken_before_is_in_the_history(interactions):
+    log = log_of(interactions)
+    expected = [item in past_of(log, user, end) for user, item, end in log.samples.select(*PAST).iter_rows()]
+    assert taken_before(log.samples, log.sequences).tolist() == expected
+
+
+def test_samples_of_items_taken_before_are_counted(caplog):
+    log = purchases(events=300, items=120)
+    again = pl.concat([log, log.with_columns(timestamp=pl.col("timestamp") + 200_000)])
+    _, samples = with_negatives(again, "uniform")
+    _, once = with_negatives(log, "uniform")
+    assert (
+        samples.filter(label=1)
+        .drop("row", "event", "history_end")
+        .equals(once.filter(label=1).drop("row", "event", "history_end"))
+    )
+    assert "rows are of items that their user had taken before" in caplog.text
+
+
 @pytest.mark.parametrize("kind", DRAWN)
 def test_each_stands_behind_its_positive_and_shares_all_but_item_and_label(kind):
     _, samples = with_negatives(purchases(), kind, per_positive=2)
@@ -59,7 +84,8 @@ def test_no_user_ever_takes_a_negative_and_positives_stay_as_they_are(interactio
     events = taken(log.sequences)
     pairs = samples.select("user_index", "item_index").rows()
     of_log = pl.Series([pair in events for pair in pairs])
-    assert samples.filter(of_log).drop("row").equals(log.samples.drop("row"))
+    new = [item not in past_of(log, user, end) for user, item, end in log.samples.select(*PAST).iter_rows()]
+    assert samples.filter(of_log).drop("row").equals(log.samples.filter(new).drop("row"))
     assert samples.filter(~of_log)["label"].sum() == 0
     assert samples.schema == log.samples.schema
     assert samples.equals(add_negatives(log.samples, log.sequences, config, seed))

@@ -1,12 +1,13 @@
 """Negatives for logs of positive events, such as purchases: items that the user did not take at that moment."""
 
+import logging
 from typing import Literal
 
 import numpy as np
 import polars as pl
 from pydantic import Field
 
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.sequences import Sequences, taken_before
 from reclora_kedro.parameters import Block, Count
 
 NEIGHBOURS = 1_000  # events around a positive, half of them earlier and half later, whose items `matched` draws
@@ -26,7 +27,8 @@ def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: Negatives
     An item that the user takes at any time is never a negative of theirs. `matched` draws the items of the events
     nearest in time, of all users: they are as popular and as fresh as the positives, so that neither tells the two
     apart. `uniform` draws each item that occurred before the moment with the same probability. A positive for
-    which no item is left stays without a negative.
+    which no item is left stays without a negative. Samples of items that their user had taken before are left out:
+    their history would tell them from any negative. Their events stay in histories.
 
     Args:
         samples: positives and, if any, negatives of the log, see `build_samples`.
@@ -35,7 +37,7 @@ def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: Negatives
         seed: of the draw.
 
     Returns:
-        The same columns; rows are numbered anew.
+        The same columns; rows are numbered anew. How many are left out is logged.
 
     Examples:
         >>> sequences = Sequences(
@@ -43,13 +45,21 @@ def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: Negatives
         ...     rating_level=np.zeros(2), label=np.ones(2), timestamp=np.array([10, 20]),
         ... )
         >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
-        ...     "timestamp": [10, 20], "label": [1, 1]}).with_row_index("row")
+        ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1]}).with_row_index("row")
         >>> config = NegativesConfig(kind="matched", per_positive=1)
         >>> add_negatives(samples, sequences, config, seed=0).select("row", "user_index", "item_index", "label").rows()
         [(0, 0, 0, 1), (1, 0, 1, 0), (2, 1, 1, 1), (3, 1, 0, 0)]
     """
     if config.kind == "none":
         return samples
+    if (again := taken_before(samples, sequences)).any():
+        logging.getLogger(__name__).warning(
+            "%s of %s rows are of items that their user had taken before: they stay in histories, but are no samples, "
+            "as no drawn negative is such an item.",
+            f"{again.sum():,}",
+            f"{len(again):,}",
+        )
+        samples = samples.filter(~again)
     positives = samples.filter(pl.col("label") == 1)
     random = np.random.default_rng(seed)
     pool = _MatchedItems(sequences, random) if config.kind == "matched" else _KnownItems(sequences, random)

@@ -7,6 +7,7 @@ import polars as pl
 from tqdm import tqdm
 
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import taken_before
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation.config import ItemNeighboursConfig, RankingConfig
@@ -129,21 +130,12 @@ def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
     uniform; a larger number of users, or of rows, keeps those of a smaller one.
     """
     liked = log.samples.filter(split="test", label=1).select("row", "item_index", *MOMENT)
-    liked = liked.join(_first_events(log), on=["user_index", "item_index"], how="left", maintain_order="left")
-    liked = liked.filter(pl.col("first").is_null() | (pl.col("first") >= pl.col("history_end"))).drop("first")
+    liked = liked.filter(~taken_before(liked, log.sequences))
     if config.users is not None:
         users = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([config.seed, 0]).permutation(len(users))[: config.users]
         liked = liked.filter(pl.col("user_index").is_in(users.gather(drawn).implode()))
     return liked[np.sort(np.random.default_rng([config.seed, 1]).permutation(liked.height)[: config.rows])]
-
-
-def _first_events(log: InteractionLog) -> pl.DataFrame:
-    """The first event of each user with each item: user_index, item_index, first."""
-    offsets, items = log.sequences.offsets, log.sequences.item_index
-    users = np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
-    events = pl.DataFrame({"user_index": users, "item_index": items.astype(np.int32)}).with_row_index("first")
-    return events.group_by("user_index", "item_index").agg(pl.col("first").min().cast(pl.Int64))
 
 
 def candidate_items(log: InteractionLog, positives: pl.DataFrame, config: RankingConfig) -> np.ndarray:
