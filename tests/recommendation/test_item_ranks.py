@@ -20,6 +20,7 @@ from reclora_kedro.recommendation.item_ranks import (
     draw_positives,
     rank_by,
     rank_positives,
+    training_events,
 )
 
 BOOTSTRAP = BootstrapConfig(confidence=0.95, samples=10, seed=0)
@@ -129,8 +130,19 @@ def test_ranks_are_counts_of_the_other_candidates(log):
 
 
 @given(split_logs())
+def test_events_of_training_are_those_until_its_end_without_other_samples(log):
+    known, training = training_events(log), log.samples.filter(split="train")
+    assert known[training["event"]].all()
+    assert not known[log.samples.filter(split="test")["event"]].any()
+    sampled = set(log.samples["event"])
+    for event, second in enumerate(log.sequences.timestamp):
+        if event not in sampled:
+            assert known[event] == (training.height > 0 and second <= training["timestamp"].max())
+
+
+@given(split_logs())
 def test_popularity_counts_training_events_and_earlier_ones(log):
-    training = set(log.samples.filter(split="train")["event"])
+    training = set(np.flatnonzero(training_events(log)))
     pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
     events = list(enumerate(zip(log.sequences.item_index, log.sequences.timestamp, strict=True)))
     expected = [
@@ -142,7 +154,7 @@ def test_popularity_counts_training_events_and_earlier_ones(log):
 
 def test_the_information_of_an_item_is_that_of_its_share_of_training_events(log):
     information = Popularity(log).information()
-    counts = np.bincount(log.samples.filter(split="train")["item_index"], minlength=log.items.height)
+    counts = np.bincount(log.sequences.item_index[training_events(log)], minlength=log.items.height)
     assert np.sum(2.0**-information) == pytest.approx(1)
     assert (np.argsort(-information, kind="stable") == np.argsort(counts, kind="stable")).all()
 

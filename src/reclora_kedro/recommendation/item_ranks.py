@@ -22,7 +22,7 @@ Scorer = Callable[[pl.DataFrame], np.ndarray]
 
 
 class Popularity:
-    """Events of items up to a moment; those of the training split count at any moment, as a lens knows them.
+    """Events of items up to a moment; `training_events` count at any moment, as a lens knows them.
 
     Args:
         log: the log, its samples with a split.
@@ -37,7 +37,7 @@ class Popularity:
         self._others = np.sort(self._key(events.item_index[~training], events.timestamp[~training]))
 
     def of(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Events of the training split, and those before the pair's second, of each pair's item: shape (n,)."""
+        """Training events, and those before the pair's second, of each pair's item: shape (n,)."""
         item, moment = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
         first, last = (
             np.searchsorted(self._others, self._key(item, until))
@@ -55,10 +55,14 @@ class Popularity:
 
 
 def training_events(log: InteractionLog) -> np.ndarray:
-    """Whether each event of the log is that of a training sample: shape (events,)."""
-    training = np.zeros(len(log.sequences.item_index), dtype=bool)
-    training[log.samples["event"].to_numpy()[log.rows_in("train")]] = True
-    return training
+    """Whether each event is known to what learns from the training split: shape (events,).
+
+    Those are the events until the last training sample, but for those that are samples of another split.
+    """
+    held_out = log.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
+    known = log.sequences.timestamp <= (log.samples.filter(split="train")["timestamp"].max() or 0)
+    known[held_out] = False
+    return known
 
 
 def rank_positives(
