@@ -5,6 +5,7 @@ import polars as pl
 import scipy.sparse
 
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.recommendation.config import ItemNeighboursConfig
 
 PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
@@ -33,7 +34,7 @@ class ItemNeighbours:
     def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, known: np.ndarray | None = None) -> None:
         self._config, self._events = config, log.sequences
         offsets, item = self._events.offsets, self._events.item_index
-        user = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        user = user_of_events(offsets).astype(np.int64)
         counted = np.flatnonzero(np.ones(len(item), dtype=bool) if known is None else known)
         after = np.searchsorted(user[counted], user[counted], side="right") - 1 - np.arange(len(counted))
         counted = counted[after < config.events]
