@@ -183,8 +183,8 @@ def candidate_sets(
     if config.candidates == "popular_recent":
         pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
     if config.candidates == "neighbours":
-        sets = CandidateSets(log.sequences, pool, None, ItemNeighbours(log, neighbours), config.neighbours)
-        return sets, 0
+        nearest = ItemNeighbours(log, neighbours)
+        return CandidateSets(log.sequences, pool, neighbours=nearest, most=config.neighbours), 0
     if table is None:
         return CandidateSets(log.sequences, pool), 0
     table = table.with_columns(

@@ -30,7 +30,7 @@ class Popularity:
 
     def __init__(self, log: InteractionLog) -> None:
         events = log.sequences
-        training = training_events(log)
+        self.training = training = training_events(log)
         self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
         self._first = events.timestamp.min()
         self._seconds = np.int64(events.timestamp.max() - self._first + 2)
@@ -82,10 +82,10 @@ def rank_positives(
             f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
-    reader = LensReader(lens, log)
+    reader, popularity = LensReader(lens, log), Popularity(log)
     scorers: dict[str, Scorer] = {
-        "popularity": Popularity(log).of,
-        FIRST_STAGE: ItemNeighbours(log, neighbours, training_events(log)).of,
+        "popularity": popularity.of,
+        FIRST_STAGE: ItemNeighbours(log, neighbours, popularity.training).of,
         "lens": lambda pairs: reader.logits(pairs).numpy(),
     }
     ranks = rank_by(scorers, log, config)
