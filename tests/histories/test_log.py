@@ -14,7 +14,7 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog, build_log
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import taken_before
+from reclora_kedro.histories.taken_items import TakenItems
 
 EVENTS = pl.DataFrame(
     {
@@ -348,7 +348,7 @@ class TestBuildOfImpressions:
         log = build_log(log.drop_nulls("rating"), items, users, config)
         assert log.samples.height > 300
         assert log.samples["label"].mean() == 0.5
-        assert not taken_before(log.samples, log.sequences).any()
+        assert not TakenItems.of(log.sequences).before(log.samples).any()
 
 
 @given(interaction_tables())

@@ -7,7 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 from random_logs import interaction_tables, log_of
 from reclora_kedro.histories.negatives import NegativesConfig, add_negatives
-from reclora_kedro.histories.sequences import build_samples, build_sequences, taken_before
+from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.histories.taken_items import TakenItems
 
 DRAWN = ("matched", "uniform")
 PAST = ("user_index", "item_index", "history_end")
@@ -46,7 +47,7 @@ def past_of(log, user, end):
 def test_what_was_taken_before_is_in_the_history(interactions):
     log = log_of(interactions)
     expected = [item in past_of(log, user, end) for user, item, end in log.samples.select(*PAST).iter_rows()]
-    assert taken_before(log.samples, log.sequences).tolist() == expected
+    assert TakenItems.of(log.sequences).before(log.samples).tolist() == expected
 
 
 def test_samples_of_items_taken_before_are_counted(caplog):
@@ -116,3 +117,16 @@ def test_a_user_who_took_everything_gets_no_negatives():
     log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2, 2, 2], "item_id": [1, 2, 3, 1, 2, 3, 4], "timestamp": range(1, 8)})
     _, samples = with_negatives(log.with_columns(rating=1.0, label=1), "matched", per_positive=2)
     assert samples.select("user_index", "item_index", "label").rows() == [(0, 2, 1), (0, 3, 0), (1, 2, 1), (1, 3, 1)]
+
+
+@given(interaction_tables(), st.sampled_from(DRAWN), st.integers(0, 40))
+def test_what_is_drawn_for_a_positive_does_not_depend_on_the_other_samples(interactions, kind, first):
+    log = log_of(interactions)
+    config = NegativesConfig(kind=kind, per_positive=2)
+    some = log.samples[first:]
+    everywhere = add_negatives(log.samples, log.sequences, config, seed=0)
+    assert (
+        add_negatives(some, log.sequences, config, seed=0)
+        .drop("row")
+        .equals(everywhere.filter(pl.col("event").is_in(some["event"].implode())).drop("row"))
+    )

@@ -47,11 +47,17 @@ def in_parts_of(rows):
     st.sampled_from(["global_time", "per_user_last_out"]),
     st.sampled_from([None, 2, {"step": 1.5}]),
     st.integers(1, 3),
+    st.sampled_from(["none", "matched", "uniform"]),
 )
-def test_a_log_in_parts_is_the_whole_one(interactions, rows_per_part, ties, split, levels, min_history):
+def test_a_log_in_parts_is_the_whole_one(interactions, rows_per_part, ties, split, levels, min_history, negatives):
     interactions = interactions.sort("timestamp", "user_id", "item_id")
-    splits = {"kind": split, "train": 0.6, "validation": 0.2}
-    settings = config(ties=ties, split=splits, rating_levels=levels, min_history=min_history)
+    settings = config(
+        ties=ties,
+        split={"kind": split, "train": 0.6, "validation": 0.2},
+        rating_levels=levels,
+        min_history=min_history,
+        negatives={"kind": negatives, "per_positive": 2},
+    )
     try:
         whole = build_log(interactions, ITEMS, USERS, settings)
     except ValueError as error:

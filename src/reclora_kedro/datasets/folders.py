@@ -119,8 +119,10 @@ class InteractionLogDataset(FolderDataset):
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first samples, for kedro-viz."""
+        from reclora_kedro.histories.log import numbered
+
         samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
-        return samples.to_pandas().to_dict(orient="split")
+        return numbered(samples).to_pandas().to_dict(orient="split")
 
 
 class LensDataset(FolderDataset):

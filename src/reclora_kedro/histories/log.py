@@ -147,14 +147,14 @@ class InteractionLog:
     def save(self, folder: Path) -> None:
         """Write the log, without its item embeddings, to an existing folder."""
         save_log(folder, self.items, self.users, self.sequences)
-        self.samples.write_parquet(folder / samples_file(0))
+        self.samples.drop("row").write_parquet(folder / samples_file(0))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The log that `save` wrote."""
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
         samples = pl.read_parquet(sorted(folder.glob("samples-*.parquet")))
-        return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), samples)
+        return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), numbered(samples))
 
 
 def save_log(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:
@@ -164,8 +164,13 @@ def save_log(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: 
     save_file(vars(sequences), folder / "sequences.safetensors")
 
 
+def numbered(samples: pl.DataFrame) -> pl.DataFrame:
+    """Stored samples with their row numbers, which are their places."""
+    return samples.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), pl.exclude("row"))
+
+
 def samples_file(part: int) -> str:
-    """Name of the file with a part of the samples; names are in the order of the parts.
+    """Name of the file with a part of the samples, without their row numbers; names are in the order of the parts.
 
     Examples:
         >>> samples_file(7)

@@ -1,16 +1,20 @@
 """Negatives for logs of positive events, such as purchases: items that the user did not take at that moment."""
 
 import logging
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, Self
 
 import numpy as np
+import pandas as pd
 import polars as pl
 from pydantic import Field
 
-from reclora_kedro.histories.sequences import Sequences, taken_before
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.parameters import Block, Count
 
 NEIGHBOURS = 1_000  # events around a positive, half of them earlier and half later, whose items `matched` draws
+NO_TIME = np.iinfo(np.int64).max  # later than every event
 ATTEMPTS = 100  # draws until a positive is given up whose user has taken nearly everything
 
 
@@ -52,84 +56,120 @@ def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: Negatives
     """
     if config.kind == "none":
         return samples
-    if (again := taken_before(samples, sequences)).any():
+    pool = Pool.of(sequences.item_index, sequences.timestamp, config.kind)
+    drawn, left_out = draw_negatives(samples.drop("row"), pool, TakenItems.of(sequences), config, seed)
+    warn_of_left_out(left_out, samples.height)
+    return drawn.with_row_index("row")
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What negatives are drawn from, in the order of time.
+
+    Attributes:
+        items: of every event (matched), or every item once, at its first event (uniform).
+        seconds: of these, ascending.
+    """
+
+    items: np.ndarray
+    seconds: np.ndarray
+
+    @classmethod
+    def of(cls, items: np.ndarray, seconds: np.ndarray, kind: str) -> Self:
+        """The pool of events, in any order."""
+        if kind == "uniform":
+            seconds = earliest(items, seconds, np.full(int(items.max()) + 1, NO_TIME))
+            items = np.arange(len(seconds))
+        order = np.argsort(seconds, kind="stable")
+        return cls(items[order], seconds[order])
+
+    def propose(self, positives: pl.DataFrame, kind: str, stream: tuple[int, ...]) -> np.ndarray:
+        """An item for each positive, shape (n,); the positive's own, which is never taken, where there is none."""
+        seconds, chance = positives["timestamp"].to_numpy(), _uniform(positives["event"].to_numpy(), *stream, 0)
+        earlier = np.searchsorted(self.seconds, seconds)
+        if kind == "uniform":
+            proposed = self.items[(chance * earlier).astype(np.int64)]
+            return np.where(earlier > 0, proposed, positives["item_index"].to_numpy())
+        # Events of one second have no order, so that the positive may be any of them.
+        same = np.searchsorted(self.seconds, seconds, side="right") - earlier
+        place = earlier + (_uniform(positives["event"].to_numpy(), *stream, 1) * same).astype(np.int64)
+        window = min(NEIGHBOURS, len(self.items))
+        first = np.clip(place - window // 2, 0, len(self.items) - window)
+        return self.items[first + (chance * window).astype(np.int64)]
+
+
+def earliest(items: np.ndarray, seconds: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """The first second of each item, by index, `NO_TIME` where it does not occur: of these events and of those before.
+
+    Examples:
+        >>> earliest(np.array([1, 0, 1]), np.array([5, 6, 4]), np.array([NO_TIME, NO_TIME])).tolist()
+        [6, 4]
+    """
+    first = before.copy()
+    np.minimum.at(first, items, seconds)
+    return first
+
+
+def draw_negatives(
+    samples: pl.DataFrame, pool: Pool, taken: TakenItems, config: NegativesConfig, seed: int
+) -> tuple[pl.DataFrame, int]:
+    """Samples with drawn negatives, see `add_negatives`, and how many are left out.
+
+    What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples.
+    """
+    again = taken.before(samples)
+    samples = samples.filter(~again).with_row_index("place")
+    positives = samples.filter(label=1)
+    together = [samples]
+    drawn: list[np.ndarray] = []
+    for number in range(config.per_positive):
+        items = _draw(positives, pool, taken, drawn, config.kind, (seed, number))
+        negatives = positives.with_columns(
+            item_index=pl.Series(items, dtype=samples.schema["item_index"]),
+            label=pl.lit(0, dtype=samples.schema["label"]),
+        )
+        together.append(negatives.filter(items >= 0))
+        drawn.append(items)
+    return pl.concat(together).sort("place", maintain_order=True).drop("place"), int(again.sum())
+
+
+def warn_of_left_out(left_out: int, samples: int) -> None:
+    """Say how many of the samples were left out, if any were."""
+    if left_out:
         logging.getLogger(__name__).warning(
             "%s of %s rows are of items that their user had taken before: they stay in histories, but are no samples, "
             "as no drawn negative is such an item.",
-            f"{again.sum():,}",
-            f"{len(again):,}",
+            f"{left_out:,}",
+            f"{samples:,}",
         )
-        samples = samples.filter(~again)
-    positives = samples.filter(pl.col("label") == 1)
-    random = np.random.default_rng(seed)
-    pool = _MatchedItems(sequences, random) if config.kind == "matched" else _KnownItems(sequences, random)
-    drawn = _draw(positives, sequences, pool, config.per_positive)
-    negatives = [
-        positives.with_columns(
-            item_index=pl.Series(items, dtype=samples.schema["item_index"]),
-            label=pl.lit(0, dtype=samples.schema["label"]),
-        ).filter(items >= 0)
-        for items in drawn
-    ]
-    together = pl.concat([samples, *negatives]).sort("row", maintain_order=True)
-    return together.drop("row").with_row_index("row")
-
-
-class _MatchedItems:
-    """Items of the events nearest in time."""
-
-    def __init__(self, sequences: Sequences, random: np.random.Generator) -> None:
-        self._random = random
-        # Events of one second are in random order: the sequences have them by user.
-        order = np.lexsort((random.random(len(sequences.timestamp)), sequences.timestamp))
-        self._items = sequences.item_index[order]
-        self._place = np.empty_like(order)
-        self._place[order] = np.arange(len(order))
-
-    def propose(self, positives: pl.DataFrame) -> np.ndarray:
-        """An item for each positive, shape (n,)."""
-        window = min(NEIGHBOURS, len(self._items))
-        first = np.clip(self._place[positives["event"].to_numpy()] - window // 2, 0, len(self._items) - window)
-        return self._items[first + self._random.integers(window, size=positives.height)]
-
-
-class _KnownItems:
-    """Items that occurred before."""
-
-    def __init__(self, sequences: Sequences, random: np.random.Generator) -> None:
-        self._random = random
-        order = np.argsort(sequences.timestamp, kind="stable")
-        self._items, first = np.unique(sequences.item_index[order], return_index=True)
-        by_time = np.argsort(first)
-        self._items, self._first_seconds = self._items[by_time], sequences.timestamp[order[first[by_time]]]
-
-    def propose(self, positives: pl.DataFrame) -> np.ndarray:
-        """An item for each positive, shape (n,); the positive's own, which is never taken, where none occurred."""
-        known = np.searchsorted(self._first_seconds, positives["timestamp"].to_numpy())
-        proposed = self._items[(self._random.random(len(known)) * known).astype(np.int64)]
-        return np.where(known > 0, proposed, positives["item_index"].to_numpy())
 
 
 def _draw(
-    positives: pl.DataFrame, sequences: Sequences, pool: _MatchedItems | _KnownItems, count: int
-) -> list[np.ndarray]:
-    """Items for each positive, different ones: `count` arrays of shape (positives,), -1 where none was found."""
-    items = int(sequences.item_index.max()) + 1
-    users = np.repeat(np.arange(len(sequences.offsets) - 1), np.diff(sequences.offsets))
-    taken = np.unique(users * items + sequences.item_index)
-    drawn: list[np.ndarray] = []
-    for _ in range(count):
-        chosen, missing = np.full(positives.height, -1), np.arange(positives.height)
-        for _ in range(ATTEMPTS):
-            asked = positives[missing]
-            proposed = pool.propose(asked)
-            key = asked["user_index"].to_numpy().astype(np.int64) * items + proposed
-            unfit = taken[np.searchsorted(taken, key).clip(max=len(taken) - 1)] == key
-            for earlier in drawn:
-                unfit |= earlier[missing] == proposed
-            chosen[missing[~unfit]] = proposed[~unfit]
-            missing = missing[unfit]
-            if not len(missing):
-                break
-        drawn.append(chosen)
-    return drawn
+    positives: pl.DataFrame,
+    pool: Pool,
+    taken: TakenItems,
+    earlier: list[np.ndarray],
+    kind: str,
+    stream: tuple[int, ...],
+) -> np.ndarray:
+    """An item for each positive, other than those drawn earlier: shape (positives,), -1 where none was found."""
+    positives = positives.select("user_index", "item_index", "event", "timestamp")
+    chosen, missing = np.full(positives.height, -1), np.arange(positives.height)
+    for attempt in range(ATTEMPTS):
+        asked = positives[missing]
+        proposed = pool.propose(asked, kind, (*stream, attempt))
+        unfit = taken.ever(asked["user_index"].to_numpy(), proposed)
+        for items in earlier:
+            unfit |= items[missing] == proposed
+        chosen[missing[~unfit]] = proposed[~unfit]
+        missing = missing[unfit]
+        if not len(missing):
+            break
+    return chosen
+
+
+def _uniform(events: np.ndarray, *stream: int) -> np.ndarray:
+    """A number from 0 until below 1 for each event, which depends on it and on the numbers of the stream alone."""
+    start = np.random.SeedSequence(stream).generate_state(1, np.uint64)
+    bits = pd.util.hash_array(events.astype(np.uint64) + start)  # the finaliser of SplitMix64, which is a bijection
+    return (bits >> np.uint64(11)) * 2.0**-53

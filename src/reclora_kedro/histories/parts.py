@@ -14,8 +14,12 @@ import polars as pl
 from reclora_kedro.distributed.engine import EngineConfig, map_parts
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import samples_file, save_log
+from reclora_kedro.histories.negatives import Pool, draw_negatives, warn_of_left_out
 from reclora_kedro.histories.sequences import Sequences, rating_levels, require_long_enough, with_indices
 from reclora_kedro.histories.splits import require_classes_in_splits, split_of
+from reclora_kedro.histories.taken_items import TakenItems, sorted_pairs
+
+POOL_FILES = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"}  # of `Pool` and `TakenItems`
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class _Part(NamedTuple):
 
 
 class _Events(NamedTuple):
-    """Events of a part: flat event indices, columns as in `Sequences`, and whether they are training samples."""
+    """Events of a part, in order of time: flat event indices, columns as in `Sequences`, whether they train."""
 
     event: np.ndarray
     item_index: np.ndarray
@@ -87,13 +91,14 @@ def build_log_in_parts(
     """The log of `build_log`, with the events and about `engine.rows_per_part` samples in memory at once.
 
     The interactions are in the order of time. A first pass counts each user's events part by part, which tells where
-    those of every part belong; a second one makes each part's samples and gathers its events.
+    those of every part belong; a second one makes each part's samples and gathers its events; a third one draws
+    negatives, if any.
 
     Args:
         interactions: canonical interactions, each of which has a rating and a label.
         items: canonical items.
         users: canonical users.
-        config: settings of the step, without negatives to draw.
+        config: settings of the step.
         engine: what the parts are shards for.
 
     Raises:
@@ -113,17 +118,23 @@ def build_log_in_parts(
     require_long_enough(offsets, config.min_history)
 
     scratch = TemporaryDirectory(prefix="reclora-", dir=engine.scratch)
-    build = partial(_build_part, interactions, items, users, config, offsets, row, Path(scratch.name))
+    folder = Path(scratch.name)
+    build = partial(_build_part, interactions, items, users, config, offsets, row, folder)
     columns = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8", "trains": "?"}
     gathered = {name: np.empty(offsets[-1], dtype) for name, dtype in columns.items()}
     for events in map_parts(build, parts, engine, "histories"):
         for name, column in gathered.items():
             column[events.event] = getattr(events, name)
+        if config.negatives.kind == "matched":
+            _append(folder, items=events.item_index, seconds=events.timestamp)
     trains = gathered.pop("trains")
     levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
-    samples = [Path(scratch.name) / samples_file(part.number) for part in parts]
+    sequences = Sequences(offsets, rating_level=levels, **gathered)
+    samples = [folder / samples_file(part.number) for part in parts]
+    if config.negatives.kind != "none":
+        samples = _draw_in_parts(sequences, samples, config, engine, row)
     require_classes_in_splits(pl.scan_parquet(samples))
-    return LogInParts(items, users, Sequences(offsets, rating_level=levels, **gathered), samples, scratch)
+    return LogInParts(items, users, sequences, samples, scratch)
 
 
 def _spans(interactions: pl.LazyFrame, rows_per_part: int) -> list[_Span]:
@@ -172,20 +183,60 @@ def _build_part(
     in_time = np.empty_like(by_user)
     in_time[by_user] = place
     enough = rank[in_time] >= config.min_history
-    samples = (
-        rows.select("user_index", "item_index", pl.col("label").cast(pl.Int8), "timestamp")
-        .with_columns(
-            event=pl.Series(event[in_time]),
-            history_end=pl.Series(history_end[in_time]),
-            rows_after=pl.Series((offsets[user + 1] - 1 - event)[in_time]),
-        )
-        .filter(enough)
-        .with_row_index("row", offset=part.first_row)
-        .with_columns(split=split_of(pl.col("row"), all_samples, pl.col("rows_after"), config.split))
-        .drop("rows_after")
+    rows = rows.select(
+        "user_index",
+        "item_index",
+        pl.col("label").cast(pl.Int8),
+        "timestamp",
+        pl.Series("event", event[in_time]),
+        pl.Series("history_end", history_end[in_time]),
+        pl.col("rating").cast(pl.Float32),
     )
+    rows_after = pl.Series((offsets[user + 1] - 1 - event)[in_time]).filter(enough)
+    split = split_of(part.first_row + pl.int_range(pl.len()), all_samples, pl.lit(rows_after), config.split)
+    samples = rows.drop("rating").filter(enough).with_columns(split=split)
     samples.write_parquet(scratch / samples_file(part.number))
     trains = np.zeros(len(user), dtype=bool)
     trains[enough] = samples["split"] == "train"
-    item, rating, label = (rows[name].to_numpy()[by_user] for name in ("item_index", "rating", "label"))
-    return _Events(event, item, rating.astype(np.float32), label.astype(np.int8), second, trains[by_user])
+    return _Events(**{name: rows[name].to_numpy() for name in _Events._fields if name != "trains"}, trains=trains)
+
+
+def _draw_in_parts(
+    sequences: Sequences, samples: list[Path], config: HistoryConfig, engine: EngineConfig, rows: int
+) -> list[Path]:
+    """Files with the samples of other ones and negatives for them."""
+    scratch, offsets = samples[0].parent, sequences.offsets
+    if config.negatives.kind == "uniform":
+        _append(scratch, **vars(Pool.of(sequences.item_index, sequences.timestamp, "uniform")))
+    users = len(offsets) - 1
+    edges = np.unique([*np.searchsorted(offsets, np.arange(0, offsets[-1], engine.rows_per_part)), users])
+    for first, last in pairwise(edges.tolist()):
+        pairs, places = sorted_pairs(offsets, sequences.item_index, first, last)
+        _append(scratch, pairs=pairs, places=places)
+    drawn = scratch / "with_negatives"
+    drawn.mkdir()
+    left_out = 0
+    draw = partial(_draw_part, offsets, config, drawn)
+    for file, again in zip(samples, map_parts(draw, samples, engine, "negatives"), strict=True):
+        file.unlink()
+        left_out += again
+    warn_of_left_out(left_out, rows)
+    return [drawn / file.name for file in samples]
+
+
+def _draw_part(offsets: np.ndarray, config: HistoryConfig, drawn: Path, file: Path) -> int:
+    """Write the samples of a file, with negatives, to one of the same name, and give how many were left out."""
+    items, seconds, pairs, places = (
+        np.memmap(file.with_name(name), dtype, mode="r") for name, dtype in POOL_FILES.items()
+    )
+    pool, taken = Pool(items, seconds), TakenItems(offsets, pairs, places)
+    samples, left_out = draw_negatives(pl.read_parquet(file), pool, taken, config.negatives, config.seed)
+    samples.write_parquet(drawn / file.name)
+    return left_out
+
+
+def _append(folder: Path, **columns: np.ndarray) -> None:
+    """Write columns behind what their files hold."""
+    for name, column in columns.items():
+        with (folder / name).open("ab") as file:
+            column.astype(POOL_FILES[name]).tofile(file)

@@ -141,27 +141,6 @@ def user_of_events(offsets: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
 
 
-def taken_before(samples: pl.DataFrame, sequences: Sequences) -> np.ndarray:
-    """Whether the history of each sample has its item: shape (samples,).
-
-    Args:
-        samples: user_index, item_index and history_end, see `build_samples`.
-        sequences: all events.
-
-    Examples:
-        >>> sequences = Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4)
-        >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
-        >>> taken_before(samples, sequences)
-        array([False,  True])
-    """
-    items = int(max(sequences.item_index.max(), samples["item_index"].max() or 0)) + 1
-    events = user_of_events(sequences.offsets).astype(np.int64) * items + sequences.item_index
-    pairs, first = np.unique(events, return_index=True)  # the first event of each user with each item
-    asked = samples["user_index"].to_numpy().astype(np.int64) * items + samples["item_index"].to_numpy()
-    place = np.searchsorted(pairs, asked).clip(max=len(pairs) - 1)
-    return (pairs[place] == asked) & (first[place] < samples["history_end"].to_numpy())
-
-
 def build_impression_samples(
     interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, min_history: int
 ) -> pl.DataFrame:

@@ -7,7 +7,7 @@ import polars as pl
 from tqdm import tqdm
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import taken_before
+from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommendation.config import ItemNeighboursConfig, RankingConfig
@@ -134,7 +134,7 @@ def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
     uniform; a larger number of users, or of rows, keeps those of a smaller one.
     """
     liked = log.samples.filter(split="test", label=1).select("row", "item_index", *MOMENT)
-    liked = liked.filter(~taken_before(liked, log.sequences))
+    liked = liked.filter(~TakenItems.of(log.sequences).before(liked))
     if config.users is not None:
         users = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([config.seed, 0]).permutation(len(users))[: config.users]

@@ -33,7 +33,7 @@ def build_log(
     """
     interactions = interactions.lazy()
     rows, *nulls = interactions.select(pl.len(), pl.col("rating", "label").null_count()).collect().row(0)
-    if rows > engine.rows_per_part and not any(nulls) and history.negatives.kind == "none":
+    if rows > engine.rows_per_part and not any(nulls):
         return build_log_in_parts(interactions, items, users, history, engine)
     return logs.build_log(interactions.collect(), items, users, history)
 

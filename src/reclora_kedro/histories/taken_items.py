@@ -1,0 +1,80 @@
+"""Which user took which item, and when first."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.histories.sequences import Sequences, user_of_events
+
+NEVER = np.iinfo(np.int32).max  # a place behind every event
+
+
+@dataclass(frozen=True)
+class TakenItems:
+    """The events of all users in the order of user, item and time.
+
+    Attributes:
+        offsets: those of the sequences, shape (users + 1,).
+        pairs: int64, shape (events,): user and item of each event, see `pair_of`.
+        places: int32, shape (events,): how many events of its user come before each.
+    """
+
+    offsets: np.ndarray
+    pairs: np.ndarray
+    places: np.ndarray
+
+    @classmethod
+    def of(cls, sequences: Sequences) -> Self:
+        """Those of all users.
+
+        Examples:
+            >>> taken = TakenItems.of(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
+            >>> taken.ever(np.array([0, 0]), np.array([5, 7]))
+            array([ True, False])
+            >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
+            >>> taken.before(samples)
+            array([False,  True])
+        """
+        users = len(sequences.offsets) - 1
+        return cls(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, 0, users))
+
+    def ever(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Whether each user takes the item at any time: shape (n,)."""
+        return self._first_places(users, items) < NEVER
+
+    def before(self, samples: pl.DataFrame) -> np.ndarray:
+        """Whether the history of each sample has its item: shape (samples,).
+
+        Args:
+            samples: with user_index, item_index and history_end, see `build_samples`.
+        """
+        users, items, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
+        return self._first_places(users, items) < end - self.offsets[users]
+
+    def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        asked = pair_of(users, items)
+        found = np.searchsorted(self.pairs, asked).clip(max=len(self.pairs) - 1)
+        return np.where(self.pairs[found] == asked, self.places[found], NEVER)
+
+
+def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs and places of some users, see `TakenItems`.
+
+    Args:
+        offsets: those of the sequences.
+        item_index: the item of every event.
+        first: the first of the users.
+        last: the user behind the last of them.
+    """
+    own = offsets[first : last + 1] - offsets[first]
+    users = user_of_events(own)
+    pairs = pair_of(first + users, item_index[offsets[first] : offsets[last]])
+    order = np.argsort(pairs, kind="stable")
+    return pairs[order], (order - own[users[order]]).astype(np.int32)
+
+
+def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """User and item as one number, int64, which sorts by user and then by item."""
+    return users.astype(np.int64) << 32 | items
