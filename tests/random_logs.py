@@ -1,5 +1,7 @@
 """Hypothesis strategies: small logs whose events often share a second, a user and an item."""
 
+from random import Random
+
 import numpy as np
 import polars as pl
 from hypothesis import strategies as st
@@ -30,6 +32,17 @@ def interaction_tables(draw: st.DrawFn) -> pl.DataFrame:
     return pl.DataFrame(keys, schema=["user_id", "item_id", "timestamp"], orient="row").with_columns(
         rating=pl.Series(ratings), label=pl.Series(ratings).ge(3.5).cast(pl.Int8)
     )
+
+
+def with_impressions(interactions: pl.DataFrame, random: Random, kinds: str = "eesh") -> pl.DataFrame:
+    """The log with rows that are no events (kind s, label 0) and earlier ones that are no samples (kind h)."""
+    rows = interactions.with_columns(kind=pl.Series([random.choice(kinds) for _ in range(interactions.height)]))
+    shown, earlier = pl.col("kind") == "s", pl.col("kind") == "h"
+    return rows.with_columns(
+        rating=pl.when(~shown).then("rating"),
+        label=pl.when(shown).then(pl.lit(0, pl.Int8)).when(~earlier).then("label"),
+        timestamp=pl.when(earlier).then(pl.col("timestamp")).otherwise(pl.col("timestamp") + 10),
+    ).drop("kind")
 
 
 def log_of(interactions: pl.DataFrame, min_history: int = 0) -> InteractionLog:

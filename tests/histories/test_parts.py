@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from random_logs import ITEMS, USERS, interaction_tables
+from random_logs import ITEMS, USERS, interaction_tables, with_impressions
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
@@ -58,6 +58,29 @@ def test_a_log_in_parts_is_the_whole_one(interactions, rows_per_part, ties, spli
         min_history=min_history,
         negatives={"kind": negatives, "per_positive": 2},
     )
+    require_the_whole_one(interactions, settings, rows_per_part)
+
+
+@given(
+    interaction_tables(),
+    st.integers(1, 20),
+    st.sampled_from(["global_time", "per_user_last_out"]),
+    st.integers(1, 3),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["esh", "eh"]),
+)
+def test_a_log_of_impressions_in_parts_is_the_whole_one(interactions, rows_per_part, split, min_history, random, kinds):
+    rows = with_impressions(interactions, random, kinds).sort("timestamp", "user_id", "item_id")
+    settings = config(
+        split={"kind": split, "train": 0.4, "validation": 0.3},
+        rating_levels=2,
+        min_history=min_history,
+        negatives={"kind": "none" if "s" in kinds else "matched", "per_positive": 1},
+    )
+    require_the_whole_one(rows, settings, rows_per_part)
+
+
+def require_the_whole_one(interactions, settings, rows_per_part):
     try:
         whole = build_log(interactions, ITEMS, USERS, settings)
     except ValueError as error:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from random_logs import ITEMS, USERS, interaction_tables, log_of, logs
+from random_logs import ITEMS, USERS, interaction_tables, log_of, logs, with_impressions
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.sequences import (
     RatingStep,
@@ -109,20 +109,9 @@ def test_ties_in_order_leave_out_what_comes_later_in_the_sequence_alone(log):
         assert (log.sequences.timestamp[events] == moment).all()
 
 
-def marked(interactions, random):
-    """The log with rows that are no events (label 0) and rows that are no samples; the latter come first."""
-    rows = interactions.with_columns(kind=pl.Series([random.choice("eesh") for _ in range(interactions.height)]))
-    shown, earlier = pl.col("kind") == "s", pl.col("kind") == "h"
-    return rows.with_columns(
-        rating=pl.when(~shown).then("rating"),
-        label=pl.when(shown).then(pl.lit(0, pl.Int8)).when(~earlier).then("label"),
-        timestamp=pl.when(earlier).then(pl.col("timestamp")).otherwise(pl.col("timestamp") + 10),
-    ).drop("kind")
-
-
 @given(interaction_tables(), st.integers(min_value=0, max_value=3), st.randoms(use_true_random=False))
 def test_samples_of_impressions_agree_with_a_loop_over_the_log(interactions, min_history, random):
-    rows = marked(interactions, random).sort("timestamp", "user_id", "item_id")
+    rows = with_impressions(interactions, random).sort("timestamp", "user_id", "item_id")
     events = [row for row in rows.rows(named=True) if row["rating"] is not None]
     expected = []
     for row in rows.filter(pl.col("label").is_not_null()).rows(named=True):

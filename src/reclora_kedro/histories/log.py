@@ -189,8 +189,9 @@ def build_log(
         ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
     """
     sequences = build_sequences(interactions, items, users, rank_ratings=False)
-    if interactions["rating"].null_count() or interactions["label"].null_count():
-        _require_settings_for_impressions(interactions, config)
+    not_clicked, unlabelled = interactions["rating"].null_count(), interactions["label"].null_count()
+    if not_clicked or unlabelled:
+        require_settings_for_impressions(not_clicked, config)
         samples = build_impression_samples(interactions, items, users, config.min_history)
         samples = assign_splits_by_moment(samples, config.split)
     else:
@@ -202,13 +203,17 @@ def build_log(
     return InteractionLog(items, users, replace(sequences, rating_level=levels), samples)
 
 
-def _require_settings_for_impressions(interactions: pl.DataFrame, config: HistoryConfig) -> None:
+def require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -> None:
+    """Refuse settings that do not fit a log of impressions, so many of which were not clicked, or starting histories.
+
+    Raises:
+        ValueError: names the parameter.
+    """
     if config.ties != "strict":
         raise ValueError(
             f"history.ties is {config.ties!r}, but the log holds impressions or starting histories, whose samples of "
             "one moment share their history: a click of the moment itself would give the label away. Set it to strict."
         )
-    not_clicked = interactions["rating"].null_count()
     if config.negatives.kind != "none" and not_clicked:
         raise ValueError(
             f"history.negatives.kind is {config.negatives.kind!r}, but the log has {not_clicked} impressions that were "

@@ -13,12 +13,13 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig, map_parts
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import samples_file, save_log
+from reclora_kedro.histories.log import require_settings_for_impressions, samples_file, save_log
 from reclora_kedro.histories.negatives import Pool, draw_negatives, warn_of_left_out
 from reclora_kedro.histories.sequences import Sequences, rating_levels, require_long_enough, with_indices
 from reclora_kedro.histories.splits import require_classes_in_splits, split_of
 from reclora_kedro.histories.taken_items import TakenItems, sorted_pairs
 
+SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")  # of `build_samples`
 POOL_FILES = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"}  # of `Pool` and `TakenItems`
 
 
@@ -57,32 +58,62 @@ class _Span(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A span, and what was before it.
+    """A span, and what was before it. A unit is what has one split: a sample, or the samples of an impression.
 
     Attributes:
         number: of the part.
         span: its rows.
         users: indices of its users, in order.
         before: earlier events of each of them.
-        first_row: earlier samples of all users.
+        units_before: earlier units of each of them.
+        first_unit: earlier units of all users.
     """
 
     number: int
     span: _Span
     users: np.ndarray
     before: np.ndarray
-    first_row: int
+    units_before: np.ndarray
+    first_unit: int
+
+
+class _Counted(NamedTuple):
+    """What is in a span.
+
+    Attributes:
+        users: indices of its users, in order.
+        events: how many each of them has.
+        owner: of a log of impressions, the place among the users of each moment with samples.
+        earlier: events that the owner has before each of these moments, in the span.
+    """
+
+    users: np.ndarray
+    events: np.ndarray
+    owner: np.ndarray | None
+    earlier: np.ndarray | None
+
+    def units(self, before: np.ndarray, min_history: int) -> np.ndarray:
+        """How many units each user has here, after so many events before."""
+        if self.owner is None:
+            return np.maximum(before + self.events - min_history, 0) - np.maximum(before - min_history, 0)
+        enough = before[self.owner] + self.earlier >= min_history
+        return np.bincount(self.owner[enough], minlength=len(self.users))
+
+    def most(self, before: np.ndarray) -> int:
+        """The most earlier events that a row has which could be a sample, after so many events of each user before."""
+        earlier = before + self.events - 1 if self.owner is None else before[self.owner] + self.earlier
+        return int(earlier.max(initial=0))
 
 
 class _Events(NamedTuple):
-    """Events of a part, in order of time: flat event indices, columns as in `Sequences`, whether they train."""
+    """Events of a part, in order of time: flat event indices, columns as in `Sequences`, events of training samples."""
 
     event: np.ndarray
     item_index: np.ndarray
     rating: np.ndarray
     label: np.ndarray
     timestamp: np.ndarray
-    trains: np.ndarray
+    training: np.ndarray
 
 
 def build_log_in_parts(
@@ -95,7 +126,7 @@ def build_log_in_parts(
     negatives, if any.
 
     Args:
-        interactions: canonical interactions, each of which has a rating and a label.
+        interactions: canonical interactions.
         items: canonical items.
         users: canonical users.
         config: settings of the step.
@@ -103,59 +134,78 @@ def build_log_in_parts(
 
     Raises:
         MismatchError: the tables are of different runs.
-        ValueError: the log is too short, or a split holds one class.
+        ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
         ShardError: the same, on a worker.
     """
-    spans = _spans(interactions, engine.rows_per_part)
-    counts = map_parts(partial(_count_events, interactions, users), spans, engine, "users' events")
-    seen, parts, row = np.zeros(users.height, dtype=np.int64), [], 0
-    for number, (span, (active, count)) in enumerate(zip(spans, counts, strict=True)):
-        before = seen[active]
-        parts.append(_Part(number, span, active, before, row))
-        seen[active] += count
-        row += int((_samples_among(seen[active], config) - _samples_among(before, config)).sum())
+    nulls = pl.col("rating", "label").null_count()
+    rows, not_clicked, unlabelled = interactions.select(pl.len(), nulls).collect().row(0)
+    impressions = not_clicked + unlabelled > 0
+    if impressions:
+        require_settings_for_impressions(not_clicked, config)
+    spans = _spans(interactions, rows, engine.rows_per_part)
+    count = partial(_count, interactions, users, impressions)
+    seen, units = (np.zeros(users.height, dtype=np.int64) for _ in range(2))
+    most, parts = 0, list[_Part]()
+    for span, counted in zip(spans, map_parts(count, spans, engine, "users' events"), strict=True):
+        active = counted.users
+        parts.append(_Part(len(parts), span, active, seen[active], units[active], units.sum()))
+        units[active] += counted.units(seen[active], config.min_history)
+        most = max(most, counted.most(seen[active]))
+        seen[active] += counted.events
     offsets = np.concatenate([[0], seen.cumsum()])
-    require_long_enough(offsets, config.min_history)
-
+    require_long_enough(most, rows - unlabelled, config.min_history)
     scratch = TemporaryDirectory(prefix="reclora-", dir=engine.scratch)
     folder = Path(scratch.name)
-    build = partial(_build_part, interactions, items, users, config, offsets, row, folder)
-    columns = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8", "trains": "?"}
+    build = partial(_build_part, interactions, items, users, config, impressions, offsets, units, folder)
+    columns = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8"}
     gathered = {name: np.empty(offsets[-1], dtype) for name, dtype in columns.items()}
+    trains = np.zeros(offsets[-1], dtype=bool)
     for events in map_parts(build, parts, engine, "histories"):
         for name, column in gathered.items():
             column[events.event] = getattr(events, name)
+        trains[events.training] = True
         if config.negatives.kind == "matched":
             _append(folder, items=events.item_index, seconds=events.timestamp)
-    trains = gathered.pop("trains")
     levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     sequences = Sequences(offsets, rating_level=levels, **gathered)
     samples = [folder / samples_file(part.number) for part in parts]
     if config.negatives.kind != "none":
-        samples = _draw_in_parts(sequences, samples, config, engine, row)
+        samples = _draw_in_parts(sequences, samples, config, engine, int(units.sum()))
     require_classes_in_splits(pl.scan_parquet(samples))
     return LogInParts(items, users, sequences, samples, scratch)
 
 
-def _spans(interactions: pl.LazyFrame, rows_per_part: int) -> list[_Span]:
-    """Spans of about so many rows; all rows of a second are in one."""
-    rows = interactions.select(pl.len()).collect().item()
+def _spans(interactions: pl.LazyFrame, rows: int, rows_per_part: int) -> list[_Span]:
+    """Spans of about so many of all rows; those of a second are in one."""
     last_rows = [*range(rows_per_part - 1, rows - 1, rows_per_part), rows - 1]
     seconds = [interactions.slice(row, 1).select("timestamp").collect().item() for row in last_rows]
     return [_Span(after, until) for after, until in pairwise([0, *seconds]) if after < until]
 
 
-def _count_events(interactions: pl.LazyFrame, users: pl.DataFrame, span: _Span) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the users of a span, in order, and how many events each of them has there."""
+def _count(interactions: pl.LazyFrame, users: pl.DataFrame, impressions: bool, span: _Span) -> _Counted:
+    """What is in a span."""
     index = users.select("user_id", pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index"))
-    counts = span.read(interactions, "user_id").group_by("user_id").len()
-    counts = counts.join(index, on="user_id").sort("user_index")
-    return counts["user_index"].to_numpy(), counts["len"].to_numpy()
-
-
-def _samples_among(events: np.ndarray, config: HistoryConfig) -> np.ndarray:
-    """How many of so many first events of a user are samples."""
-    return np.maximum(events - config.min_history, 0)
+    if not impressions:
+        counts = span.read(interactions, "user_id").group_by("user_id").len()
+        counts = counts.join(index, on="user_id").sort("user_index")
+        return _Counted(counts["user_index"].to_numpy(), counts["len"].to_numpy(), None, None)
+    moments = (
+        span.read(interactions, "user_id", "timestamp", "rating", "label")
+        .join(index, on="user_id")
+        .group_by("user_index", "timestamp")
+        .agg(events=pl.col("rating").count().cast(pl.Int64), sampled=pl.col("label").count() > 0)
+        .sort("user_index", "timestamp")
+        .select(
+            "user_index",
+            "events",
+            "sampled",
+            owner=pl.col("user_index").rle_id().cast(pl.Int64),
+            earlier=(pl.col("events").cum_sum() - pl.col("events")).over("user_index"),
+        )
+    )
+    counts = moments.group_by("user_index", maintain_order=True).agg(pl.col("events").sum())
+    sampled = moments.filter("sampled")
+    return _Counted(*(column.to_numpy() for column in (*counts, sampled["owner"], sampled["earlier"])))
 
 
 def _build_part(
@@ -163,42 +213,66 @@ def _build_part(
     items: pl.DataFrame,
     users: pl.DataFrame,
     config: HistoryConfig,
+    impressions: bool,
     offsets: np.ndarray,
-    all_samples: int,
+    units: np.ndarray,
     scratch: Path,
     part: _Part,
 ) -> _Events:
-    """Write the samples of a part, and give its events, by user."""
+    """Write the samples of a part, and give its events."""
     rows = with_indices(part.span.read(interactions), items, users)
     by_user = np.argsort(rows["user_index"].to_numpy(), kind="stable")  # in order of time and item within a user
     user, second = (rows[name].to_numpy()[by_user] for name in ("user_index", "timestamp"))
-    place = np.arange(len(user))
-    opens_user = np.diff(user, prepend=-1) != 0
-    opens_second = opens_user | (np.diff(second, prepend=0) != 0)
-    first = np.flatnonzero(opens_user)
-    rank = place + np.repeat(part.before - first, np.diff(first, append=len(user)))  # earlier events of the user
-    event = offsets[user] + rank
-    history_end = event if config.ties == "order" else event[np.maximum.accumulate(np.where(opens_second, place, 0))]
-
     in_time = np.empty_like(by_user)
-    in_time[by_user] = place
-    enough = rank[in_time] >= config.min_history
+    in_time[by_user] = np.arange(len(user))
+
+    opens_user, opens_moment = _opens(user), _opens(user, second)
+    owner = opens_user.cumsum() - 1  # place among the users of the part
+    is_event = rows["rating"].is_not_null().to_numpy()[by_user]
+    event = offsets[user] + _count_within(is_event, opens_user) + part.before[owner]
+    moment = np.flatnonzero(opens_moment)[opens_moment.cumsum() - 1]  # the row that opens it
+    history_end = event if config.ties == "order" else event[moment]
+    if impressions:
+        sampled = rows["label"].is_not_null().to_numpy()[by_user] & (history_end - offsets[user] >= config.min_history)
+        clicked = np.bincount(moment, is_event, minlength=len(user))[moment] > 0
+        event = np.where(is_event, event, np.where(clicked, history_end, -1))
+    else:
+        sampled = event - offsets[user] >= config.min_history
+
+    opens_unit = np.zeros(len(user), dtype=bool)
+    opens_unit[sampled] = _opens(user[sampled], second[sampled]) if impressions else True
+    # The rows of a unit come after the one that opens it.
+    place = _count_within(opens_unit, opens_user) - ~opens_unit + part.units_before[owner]
     rows = rows.select(
         "user_index",
         "item_index",
         pl.col("label").cast(pl.Int8),
         "timestamp",
-        pl.Series("event", event[in_time]),
+        pl.Series("event", event[in_time]).replace(-1, None),
         pl.Series("history_end", history_end[in_time]),
         pl.col("rating").cast(pl.Float32),
+        number=part.first_unit + opens_unit[in_time].cumsum() - 1,
+        units_after=(units[user] - 1 - place)[in_time],
     )
-    rows_after = pl.Series((offsets[user + 1] - 1 - event)[in_time]).filter(enough)
-    split = split_of(part.first_row + pl.int_range(pl.len()), all_samples, pl.lit(rows_after), config.split)
-    samples = rows.drop("rating").filter(enough).with_columns(split=split)
+    split = split_of(pl.col("number"), units.sum(), pl.col("units_after"), config.split)
+    samples = rows.filter(sampled[in_time]).select(*SAMPLE_COLUMNS, split=split)
     samples.write_parquet(scratch / samples_file(part.number))
-    trains = np.zeros(len(user), dtype=bool)
-    trains[enough] = samples["split"] == "train"
-    return _Events(**{name: rows[name].to_numpy() for name in _Events._fields if name != "trains"}, trains=trains)
+    events = rows.filter(is_event[in_time]).with_columns(pl.col("label").fill_null(1))
+    columns = {name: events[name].to_numpy() for name in _Events._fields if name != "training"}
+    return _Events(**columns, training=samples.filter(split="train")["event"].drop_nulls().to_numpy())
+
+
+def _opens(*columns: np.ndarray) -> np.ndarray:
+    """Which rows differ from the one before in a column."""
+    opens = np.ones(len(columns[0]), dtype=bool)
+    opens[1:] = np.any([np.diff(column) != 0 for column in columns], axis=0)
+    return opens
+
+
+def _count_within(flags: np.ndarray, opens_user: np.ndarray) -> np.ndarray:
+    """How many flags are set among the earlier rows of the same user."""
+    before = flags.cumsum() - flags
+    return before - before[np.flatnonzero(opens_user)][opens_user.cumsum() - 1]
 
 
 def _draw_in_parts(

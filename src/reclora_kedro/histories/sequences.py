@@ -113,21 +113,25 @@ def build_samples(sequences: Sequences, min_history: int, ties: Ties = "strict")
         }
     )
     enough = event - sequences.offsets[user_index] >= min_history
-    require_long_enough(sequences.offsets, min_history)
+    require_long_enough(np.diff(sequences.offsets).max(initial=1) - 1, len(event), min_history)
     return events.filter(enough).sort("timestamp", "user_index", "item_index").with_row_index("row")
 
 
-def require_long_enough(offsets: np.ndarray, min_history: int) -> None:
-    """Refuse a log in which no event has that many earlier ones of its user.
+def require_long_enough(most: int, rows: int, min_history: int) -> None:
+    """Refuse a log in which no row has that many earlier events of its user.
+
+    Args:
+        most: earlier events that a row has.
+        rows: how many rows could be samples.
+        min_history: how many earlier events they need.
 
     Raises:
         ValueError: names the parameter.
     """
-    longest = np.diff(offsets).max(initial=0)
-    if longest <= min_history:
+    if most < min_history:
         raise ValueError(
-            f"history.min_history is {min_history}, but none of the {offsets[-1]} interactions has that many earlier "
-            f"ones of its user (the longest log of a user has {longest}): lower it"
+            f"history.min_history is {min_history}, but none of the {rows} interactions has that many earlier events "
+            f"of its user (at most {most}): lower it"
         )
 
 
@@ -179,12 +183,8 @@ def build_impression_samples(
         .filter(pl.col("label").is_not_null())
     )
     length = pl.col("history_end") - pl.col("history_start")
+    require_long_enough(rows.select(length.max()).item() or 0, rows.height, min_history)
     samples = rows.filter(length >= min_history)
-    if samples.is_empty():
-        raise ValueError(
-            f"history.min_history is {min_history}, but none of the {rows.height} interactions has that many earlier "
-            f"events of its user (at most {rows.select(length.max()).item() or 0}): lower it"
-        )
     return (
         samples.select("user_index", "item_index", pl.col("label").cast(pl.Int8), "timestamp", "event", "history_end")
         .sort("timestamp", "user_index", "item_index")

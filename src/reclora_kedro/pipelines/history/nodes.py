@@ -29,11 +29,10 @@ def build_log(
 ) -> InteractionLog | LogInParts:
     """The canonical tables as one log, with each user's sequence and the split of the samples.
 
-    A log that is longer than `engine.rows_per_part` is built part by part, if each row is an event and a sample.
+    A log that is longer than `engine.rows_per_part` is built part by part.
     """
     interactions = interactions.lazy()
-    rows, *nulls = interactions.select(pl.len(), pl.col("rating", "label").null_count()).collect().row(0)
-    if rows > engine.rows_per_part and not any(nulls):
+    if interactions.select(pl.len()).collect().item() > engine.rows_per_part:
         return build_log_in_parts(interactions, items, users, history, engine)
     return logs.build_log(interactions.collect(), items, users, history)
 
