@@ -28,7 +28,7 @@ from few_rows import (
     with_adapter,
     with_new_adapter,
 )
-from reclora_kedro.distributed.engine import LOCAL, ShardError, connect, map_shards, train_together
+from reclora_kedro.distributed.engine import LOCAL, ShardError, connect, map_parts, map_shards, train_together
 from reclora_kedro.finetuning.processes import train_in_processes
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -82,26 +82,33 @@ def test_shards_are_all_rows_in_order(engine):
     assert [len(part) for part in LOCAL.shards(9)] == [9]
 
 
+def map_with_state(work, shards, engine, step):
+    return map_shards(lambda: work, shards, engine, step)
+
+
 @pytest.mark.slow
-def test_results_come_in_order_although_a_worker_dies(engine, tmp_path):
-    def make():
-        def work(number):
-            died = tmp_path / "died"
-            if number == 3 and not died.exists():
-                died.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return number**2
+@pytest.mark.parametrize("apply", [map_with_state, map_parts])
+def test_results_come_in_order_although_a_worker_dies(engine, tmp_path, apply):
+    def work(number):
+        died = tmp_path / "died"
+        if number == 3 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number**2
 
-        return work
-
-    assert list(map_shards(make, range(8), engine, "squares")) == [number**2 for number in range(8)]
+    assert list(apply(work, range(8), engine, "squares")) == [number**2 for number in range(8)]
     assert Path(tmp_path, "died").exists()
 
 
 @pytest.mark.slow
-def test_a_shard_that_fails_is_named_with_its_cause(engine):
+@pytest.mark.parametrize("apply", [map_with_state, map_parts])
+def test_a_shard_that_fails_is_named_with_its_cause(engine, apply):
     with pytest.raises(ShardError, match=r"halves, shard 3 of 4 failed: ZeroDivisionError: division by zero"):
-        list(map_shards(lambda: lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
+        list(apply(lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_made_fails_with_its_cause(engine):
     with pytest.raises(ShardError, match=r"halves, shard 1 of 2 failed: KeyError: 'no model'"):
         list(map_shards(partial({}.__getitem__, "no model"), [2, 1], engine, "halves"))
 
@@ -114,8 +121,10 @@ def test_a_cluster_that_does_not_do_is_refused(engine):
         connect(engine.model_copy(update={"gpus_per_worker": 0.5}))
 
 
-def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path):
+@pytest.mark.parametrize("negatives", ["none", "matched"])
+def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path, negatives):
     raw, raw_items, ingestion, history = long_log()
+    history = HistoryConfig(**history.model_dump() | {"negatives": {"kind": negatives, "per_positive": 1}})
     raw.write_parquet(tmp_path / "raw.parquet")
     logs = []
     for where in (LOCAL, engine.model_copy(update={"rows_per_part": 150, "scratch": str(tmp_path)})):
@@ -176,7 +185,7 @@ def test_shards_behind_a_result_that_is_lost_are_run_again(monkeypatch):
     """Ray Data gives up where a node is lost while it fetches a result; what it had given stays as it is."""
     runs = []
 
-    def results(ray, make, shards, engine, stateful):
+    def results(ray, make, shards, engine):
         runs.append(list(shards))
         yield from map(make(), shards[:2] if len(runs) < 3 else shards)
         if len(runs) < 3:

@@ -10,7 +10,10 @@ import pickle
 import re
 import tempfile
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -129,7 +132,7 @@ def map_parts(work: Callable[[S], R], parts: Sequence[S], engine: EngineConfig, 
         >>> list(map_parts(sum, [[1, 2], [3]], LOCAL, "add"))
         [3, 3]
     """
-    results = _map_on_ray(lambda: work, parts, engine, step, stateful=False) if engine.spreads else map(work, parts)
+    results = _map_parts_on_ray(work, parts, engine, step) if engine.spreads else map(work, parts)
     yield from tqdm(results, step, len(parts), unit="part", disable=None)
 
 
@@ -252,14 +255,12 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
     return result
 
 
-def _map_on_ray(
-    make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str, stateful: bool = True
-) -> Iterator[Any]:
+def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str) -> Iterator[Any]:
     done, failures = 0, 0
     while done < len(shards):
         ray = connect(engine)
         try:
-            for result in _results_on_ray(ray, make, shards[done:], engine, stateful):
+            for result in _results_on_ray(ray, make, shards[done:], engine):
                 done += 1
                 yield _unless_failed(result, f"{step}, shard {done} of {len(shards)}")
         except ray.exceptions.RayError as error:
@@ -269,9 +270,7 @@ def _map_on_ray(
                 raise ShardError(_lost(step, error)) from error
 
 
-def _results_on_ray(
-    ray: Any, make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, stateful: bool
-) -> Iterator[Any]:
+def _results_on_ray(ray: Any, make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig) -> Iterator[Any]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -292,21 +291,39 @@ def _results_on_ray(
 
     rows = ray.data.from_items([{"shard": pickled(shard)} for shard in shards], override_num_blocks=len(shards))
     at_once = min(engine.workers, len(shards))
-    if stateful:  # a shard that waits behind another one would be missing where a worker is idle
-        pool = ray.data.ActorPoolStrategy(size=at_once, max_tasks_in_flight_per_actor=1)
-    else:
-        pool = ray.data.TaskPoolStrategy(size=at_once)
-    few_restarts = {"max_restarts": MAX_FAILURES, "max_task_retries": MAX_FAILURES}  # -1 in Ray, which may never end
     with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Ray 2.60 has no other way to say so
         results = rows.map_batches(
-            Worker if stateful else (lambda batch: Worker()(batch)),
+            Worker,
             batch_size=1,
-            compute=pool,
+            # A shard that waits behind another one would be missing where a worker is idle.
+            compute=ray.data.ActorPoolStrategy(size=at_once, max_tasks_in_flight_per_actor=1),
             num_cpus=engine.cpus_per_worker,
             num_gpus=engine.gpus_per_worker,
-            **few_restarts if stateful else {},
+            max_restarts=MAX_FAILURES,  # -1 in Ray, which may never end
+            max_task_retries=MAX_FAILURES,
         )
     return (pickle.loads(row["result"]) for row in results.iter_rows())
+
+
+def _map_parts_on_ray(work: Callable[[S], R], parts: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
+    """Tasks of Ray's, whose arrays this process reads where the workers left them."""
+    ray = connect(engine)
+    task = ray.remote(lambda work, part: _attempt(partial(work, part)))
+    cores, gpus = engine.cpus_per_worker, engine.gpus_per_worker
+    task, shared = task.options(num_cpus=cores, num_gpus=gpus, max_retries=MAX_FAILURES), ray.put(work)
+    threads = ThreadPoolExecutor(engine.workers)  # each waits for a task, so that no more of them run at once
+    under_way: deque[Future[R]] = deque()
+    try:
+        for number in range(len(parts)):
+            for part in parts[
+                number + len(under_way) : number + 2 * engine.workers
+            ]:  # no worker waits for this process
+                under_way.append(threads.submit(lambda part: ray.get(task.remote(shared, part)), part))
+            yield _unless_failed(under_way.popleft().result(), f"{step}, shard {number + 1} of {len(parts)}")
+    except ray.exceptions.RayError as error:
+        raise ShardError(_lost(step, error)) from error
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def _all_in(queue: Any) -> list[Any]:
