@@ -4,7 +4,8 @@
     python benchmarks/long_logs.py --rows 1000000 10000000
 
 Seconds and the peak memory of any process, beside DuckDB, which does the same within the same bound of memory. Each
-measurement runs in a process of its own; the results of all have to be equal. The largest log takes 15 GB of disk.
+measurement runs in a process of its own; the results of all have to be equal, but of one with drawn negatives. The
+largest log takes 15 GB of disk.
 """
 
 import argparse
@@ -37,7 +38,8 @@ from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
 SIZES = (10_000_000, 100_000_000)
 MEMORY = 4  # GiB
-SYSTEMS = {"this process, 2 threads": 0, "Ray, 1 worker of one thread": 1, "Ray, 2 workers of one thread": 2}
+HERE, ONE, TWO = SYSTEMS = ("this process, 2 threads", "Ray, 1 worker of one thread", "Ray, 2 workers of one thread")
+DRAWN = "this process, 2 threads, matched negatives"
 PEER = "DuckDB 2.0.1, 2 threads"
 ROWS_PER_FILE = 5_000_000
 STEPS = ("ingestion", "history")
@@ -57,15 +59,17 @@ def read_raw(folder: Path) -> tuple[pl.LazyFrame, pl.DataFrame]:
     return table, items.with_columns(title=pl.format("Title {}", "item_id"), genres=pl.lit("Drama"))
 
 
-def history_settings() -> HistoryConfig:
-    """Those of conf/base."""
+def history_settings(negatives: str = "none") -> HistoryConfig:
+    """Those of conf/base, with negatives drawn for each like."""
     settings = (CONF / "parameters_history.yml").read_text().replace("${globals:seed}", "42")
-    return HistoryConfig.model_validate(yaml.safe_load(settings)["history"])
+    history = yaml.safe_load(settings)["history"]
+    return HistoryConfig.model_validate(history | {"negatives": history["negatives"] | {"kind": negatives}})
 
 
-def measure(raw: Path, folder: Path, workers: int) -> dict[str, Any]:
-    """What the two steps cost on so many workers, files and contracts included; none: in this process."""
-    engine = settings()
+def measure(raw: Path, folder: Path, system: str) -> dict[str, Any]:
+    """What the two steps cost on a system of ours, files and contracts included."""
+    engine, workers = settings(), {ONE: 1, TWO: 2}.get(system)
+    history = history_settings("matched" if system == DRAWN else "none")
     if workers:
         engine = engine.model_copy(update={"kind": "ray", "workers": workers, "scratch": str(folder)})
     start = time.perf_counter()
@@ -80,7 +84,7 @@ def measure(raw: Path, folder: Path, workers: int) -> dict[str, Any]:
         del interactions
         seconds["ingestion"], start = time.perf_counter() - start, time.perf_counter()
         stored = pl.scan_parquet(folder / "interactions.parquet")
-        build_log(stored, items, users, history_settings(), engine).save(folder)
+        build_log(stored, items, users, history, engine).save(folder)
         seconds["history"] = time.perf_counter() - start
     samples = InteractionLog.load(folder).samples
     digest = [samples.height, int(samples["event"].sum()), int(samples["history_end"].sum())]
@@ -125,9 +129,9 @@ def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
             raw = Path(place) / "raw"
             raw.mkdir()
             run([sys.executable, __file__, "--make", str(size), "--raw", str(raw)], threads=2)
-            for system, workers in [*SYSTEMS.items(), (PEER, None)]:
+            for system in (*SYSTEMS, DRAWN, PEER):
                 with TemporaryDirectory(dir=place) as folder:
-                    found = run(command(raw, folder, workers), threads=workers or 2)
+                    found = run(command(raw, folder, system), threads=1 if system == ONE else 2)
                 seconds = found["seconds"]
                 work = sum(each for step, each in seconds.items() if step != "start of Ray")
                 records.append(
@@ -146,34 +150,35 @@ def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
     return records
 
 
-def command(raw: Path, folder: str, workers: int | None) -> list[str]:
-    """The process that measures a system; no number of workers: the peer, which installs itself."""
-    if workers is None:
+def command(raw: Path, folder: str, system: str) -> list[str]:
+    """The process that measures a system; the peer installs itself."""
+    if system == PEER:
         uv = str(ROOT / ".venv" / "bin" / "uv")
         peer = ["--no-project", "--with", PEER.split(",")[0].lower().replace(" ", "=="), "python", "-m"]
         return [uv, "run", "--quiet", *peer, "peers.duckdb_log", str(raw), folder, f"{MEMORY}GiB", "2"]
     places = ["--raw", str(raw), "--folder", folder]
-    return [sys.executable, __file__, "--workers", str(workers), *places]
+    return [sys.executable, __file__, "--system", system, *places]
 
 
 def compare(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The targets, with what was measured."""
     by = {(record["log"], record["system"]): record for record in records}
-    (small, large), (here, one, two) = (f(record["log"] for record in records) for f in (min, max)), SYSTEMS
-    ours = [record for record in records if record["system"] != PEER]
-    speed_up = by[large, one]["history"] / by[large, two]["history"]
+    small, large = (f(record["log"] for record in records) for f in (min, max))
+    speed_up = by[large, ONE]["history"] / by[large, TWO]["history"]
     table = [(f"history of {large:,} rows: one worker's seconds / two workers'", speed_up, "at least 1.6")]
-    for system in (here, two):
+    for system in (HERE, TWO, DRAWN):
         growth = by[large, system]["µs per row"] / by[small, system]["µs per row"]
-        ratio = by[large, PEER]["seconds"] / by[large, system]["seconds"]
         table += [
             (f"{system}: time per row of {large:,} rows / of {small:,} rows", growth, "at most 1.5"),
             (f"{system}: peak GiB of any process, {large:,} rows", by[large, system]["peak GiB"], f"at most {MEMORY}"),
-            (f"{system}: seconds of {PEER} / its own, {large:,} rows", ratio, "above 1"),
         ]
+    for system in (HERE, TWO):
+        ratio = by[large, PEER]["seconds"] / by[large, system]["seconds"]
+        table.append((f"{system}: seconds of {PEER} / its own, {large:,} rows", ratio, "above 1"))
     for size in sorted({record["log"] for record in records}):
-        digests = {record["digest"] for record in ours if record["log"] == size}
-        counts = {str(record["samples"]) for record in records if record["log"] == size}
+        same = [record for record in records if record["log"] == size and record["system"] != DRAWN]
+        digests = {record["digest"] for record in same if record["system"] != PEER}
+        counts = {str(record["samples"]) for record in same}
         table.append((f"different samples of {size:,} rows among ours", len(digests), "1"))
         table.append((f"different numbers of samples, events and histories of {size:,} rows", len(counts), "1"))
     return [{"measure": name, "measured": value, "target": target} for name, value, target in table]
@@ -184,22 +189,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES, help="sizes of the log, two or more")
     parser.add_argument("--make", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--system", help=argparse.SUPPRESS)
     parser.add_argument("--raw", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.make:
         make_raw(arguments.make, arguments.raw)
         print(json.dumps(arguments.make))
-    elif arguments.workers is not None:
-        print(json.dumps(measure(arguments.raw, arguments.folder, arguments.workers)))
+    elif arguments.system is not None:
+        print(json.dumps(measure(arguments.raw, arguments.folder, arguments.system)))
     else:
         records = measure_all(list(arguments.rows))
         shown = [
             {name: value for name, value in record.items() if name not in ("samples", "digest")} for record in records
         ]
         figure = go.Figure(layout={"yaxis_title": "microseconds per row", "barmode": "group"})
-        for system in [*SYSTEMS, PEER]:
+        for system in (*SYSTEMS, DRAWN, PEER):
             part = [record for record in records if record["system"] == system]
             figure.add_bar(
                 x=[f"{record['log']:,} rows" for record in part],
