@@ -286,8 +286,8 @@ def _strike(fault: str, cluster: Any, node: Any, struck: list[str], over: thread
     if fault == "a node is removed":
         cluster.remove_node(node, allow_graceful=False)
         struck.append(fault)
-    while fault == "a worker is killed" and not struck and not over.wait(0.1):
-        names = ("ray::MapWorker", "ray::MapBatches", "ray::RayTrainWorker")
+    while fault == "a worker is killed" and not struck and not over.wait(0.02):
+        names = ("ray::part", "ray::MapWorker", "ray::RayTrainWorker")
         working = [
             process
             for process in psutil.process_iter(["cmdline"])

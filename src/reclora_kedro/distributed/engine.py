@@ -310,7 +310,8 @@ def _map_parts_on_ray(work: Callable[[S], R], parts: Sequence[S], engine: Engine
     ray = connect(engine)
     task = ray.remote(lambda work, part: _attempt(partial(work, part)))
     cores, gpus = engine.cpus_per_worker, engine.gpus_per_worker
-    task, shared = task.options(num_cpus=cores, num_gpus=gpus, max_retries=MAX_FAILURES), ray.put(work)
+    task = task.options(name="part", num_cpus=cores, num_gpus=gpus, max_retries=MAX_FAILURES)
+    shared = ray.put(work)
     threads = ThreadPoolExecutor(engine.workers)  # each waits for a task, so that no more of them run at once
     under_way: deque[Future[R]] = deque()
     try:
