@@ -57,9 +57,9 @@ def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: Negatives
     if config.kind == "none":
         return samples
     pool = Pool.of(sequences.item_index, sequences.timestamp, config.kind)
-    drawn, left_out = draw_negatives(samples.drop("row"), pool, TakenItems.of(sequences), config, seed)
-    warn_of_left_out(left_out, samples.height)
-    return drawn.with_row_index("row")
+    drawn = draw_negatives(samples, pool, TakenItems.of(sequences), config, seed)
+    warn_of_left_out(samples.height - drawn["row"].n_unique(), samples.height)
+    return drawn.sort("row", maintain_order=True).drop("row").with_row_index("row")
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,12 @@ def earliest(items: np.ndarray, seconds: np.ndarray, before: np.ndarray) -> np.n
 
 def draw_negatives(
     samples: pl.DataFrame, pool: Pool, taken: TakenItems, config: NegativesConfig, seed: int
-) -> tuple[pl.DataFrame, int]:
-    """Samples with drawn negatives, see `add_negatives`, and how many are left out.
+) -> pl.DataFrame:
+    """The samples that stay, see `add_negatives`, then the negatives, each with the `row` of its positive.
 
     What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples.
     """
-    again = taken.before(samples)
-    samples = samples.filter(~again).with_row_index("place")
+    samples = samples.filter(~taken.before(samples))
     positives = samples.filter(label=1)
     together = [samples]
     drawn: list[np.ndarray] = []
@@ -130,7 +129,7 @@ def draw_negatives(
         )
         together.append(negatives.filter(items >= 0))
         drawn.append(items)
-    return pl.concat(together).sort("place", maintain_order=True).drop("place"), int(again.sum())
+    return pl.concat(together)
 
 
 def warn_of_left_out(left_out: int, samples: int) -> None:

@@ -167,6 +167,7 @@ def build_log_in_parts(
         if config.negatives.kind == "matched":
             _append(folder, items=events.item_index, seconds=events.timestamp)
     levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
+    del trains
     sequences = Sequences(offsets, rating_level=levels, **gathered)
     samples = [folder / samples_file(part.number) for part in parts]
     if config.negatives.kind != "none":
@@ -290,7 +291,7 @@ def _draw_in_parts(
     drawn = scratch / "with_negatives"
     drawn.mkdir()
     left_out = 0
-    draw = partial(_draw_part, offsets, config, drawn)
+    draw = partial(_draw_part, offsets, edges, config, drawn)
     for file, again in zip(samples, map_parts(draw, samples, engine, "negatives"), strict=True):
         file.unlink()
         left_out += again
@@ -298,15 +299,28 @@ def _draw_in_parts(
     return [drawn / file.name for file in samples]
 
 
-def _draw_part(offsets: np.ndarray, config: HistoryConfig, drawn: Path, file: Path) -> int:
-    """Write the samples of a file, with negatives, to one of the same name, and give how many were left out."""
-    items, seconds, pairs, places = (
-        np.memmap(file.with_name(name), dtype, mode="r") for name, dtype in POOL_FILES.items()
-    )
-    pool, taken = Pool(items, seconds), TakenItems(offsets, pairs, places)
-    samples, left_out = draw_negatives(pl.read_parquet(file), pool, taken, config.negatives, config.seed)
-    samples.write_parquet(drawn / file.name)
-    return left_out
+def _draw_part(offsets: np.ndarray, edges: np.ndarray, config: HistoryConfig, drawn: Path, file: Path) -> int:
+    """Write the samples of a file, with negatives, to one of the same name, and give how many were left out.
+
+    What users take is read of some of them at a time: from one of the edges to the next.
+    """
+    pool = Pool(*(np.memmap(file.with_name(name), POOL_FILES[name], mode="r") for name in ("items", "seconds")))
+    samples, together = pl.read_parquet(file).with_row_index("row"), []
+    for first, last in pairwise(edges.tolist()):
+        taken = TakenItems(
+            offsets, *(_read(file.with_name(name), *offsets[[first, last]]) for name in ("pairs", "places"))
+        )
+        some = samples.filter(pl.col("user_index").is_between(first, last, closed="left"))
+        together.append(draw_negatives(some, pool, taken, config.negatives, config.seed))
+    with_negatives = pl.concat(together).sort("row", maintain_order=True)
+    with_negatives.drop("row").write_parquet(drawn / file.name)
+    return samples.height - with_negatives["row"].n_unique()
+
+
+def _read(file: Path, first: int, last: int) -> np.ndarray:
+    """Some values of a column, from the first until before the last."""
+    dtype = np.dtype(POOL_FILES[file.name])
+    return np.fromfile(file, dtype, count=last - first, offset=first * dtype.itemsize)
 
 
 def _append(folder: Path, **columns: np.ndarray) -> None:
