@@ -316,9 +316,8 @@ def _map_parts_on_ray(work: Callable[[S], R], parts: Sequence[S], engine: Engine
     under_way: deque[Future[R]] = deque()
     try:
         for number in range(len(parts)):
-            for part in parts[
-                number + len(under_way) : number + 2 * engine.workers
-            ]:  # no worker waits for this process
+            ahead = number + 2 * engine.workers  # so that no worker waits for this process
+            for part in parts[number + len(under_way) : ahead]:
                 under_way.append(threads.submit(lambda part: ray.get(task.remote(shared, part)), part))
             yield _unless_failed(under_way.popleft().result(), f"{step}, shard {number + 1} of {len(parts)}")
     except ray.exceptions.RayError as error:

@@ -78,8 +78,9 @@ class Pool:
     def of(cls, items: np.ndarray, seconds: np.ndarray, kind: str) -> Self:
         """The pool of events, in any order."""
         if kind == "uniform":
-            seconds = earliest(items, seconds, np.full(int(items.max()) + 1, NO_TIME))
-            items = np.arange(len(seconds))
+            first = np.full(int(items.max()) + 1, NO_TIME)
+            np.minimum.at(first, items, seconds)
+            items, seconds = np.arange(len(first)), first
         order = np.argsort(seconds, kind="stable")
         return cls(items[order], seconds[order])
 
@@ -96,18 +97,6 @@ class Pool:
         window = min(NEIGHBOURS, len(self.items))
         first = np.clip(place - window // 2, 0, len(self.items) - window)
         return self.items[first + (chance * window).astype(np.int64)]
-
-
-def earliest(items: np.ndarray, seconds: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """The first second of each item, by index, `NO_TIME` where it does not occur: of these events and of those before.
-
-    Examples:
-        >>> earliest(np.array([1, 0, 1]), np.array([5, 6, 4]), np.array([NO_TIME, NO_TIME])).tolist()
-        [6, 4]
-    """
-    first = before.copy()
-    np.minimum.at(first, items, seconds)
-    return first
 
 
 def draw_negatives(

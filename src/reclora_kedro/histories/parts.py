@@ -154,6 +154,7 @@ def build_log_in_parts(
         seen[active] += counted.events
     offsets = np.concatenate([[0], seen.cumsum()])
     require_long_enough(most, rows - unlabelled, config.min_history)
+
     scratch = TemporaryDirectory(prefix="reclora-", dir=engine.scratch)
     folder = Path(scratch.name)
     build = partial(_build_part, interactions, items, users, config, impressions, offsets, units, folder)
