@@ -228,11 +228,13 @@ def _build_part(
     in_time = np.empty_like(by_user)
     in_time[by_user] = np.arange(len(user))
 
-    opens_user, opens_moment = _opens(user), _opens(user, second)
+    opens_user = _opens(user)
     owner = opens_user.cumsum() - 1  # place among the users of the part
+    first = np.flatnonzero(opens_user)[owner]  # the user's first row
     is_event = rows["rating"].is_not_null().to_numpy()[by_user]
-    event = offsets[user] + _count_within(is_event, opens_user) + part.before[owner]
-    moment = np.flatnonzero(opens_moment)[opens_moment.cumsum() - 1]  # the row that opens it
+    event = offsets[user] + _count_since(first, is_event) + part.before[owner]
+    opens_moment = _opens(user, second)
+    moment = np.flatnonzero(opens_moment)[opens_moment.cumsum() - 1]  # the first row of the same user and second
     history_end = event if config.ties == "order" else event[moment]
     if impressions:
         sampled = rows["label"].is_not_null().to_numpy()[by_user] & (history_end - offsets[user] >= config.min_history)
@@ -244,7 +246,7 @@ def _build_part(
     opens_unit = np.zeros(len(user), dtype=bool)
     opens_unit[sampled] = _opens(user[sampled], second[sampled]) if impressions else True
     # The rows of a unit come after the one that opens it.
-    place = _count_within(opens_unit, opens_user) - ~opens_unit + part.units_before[owner]
+    place = _count_since(first, opens_unit) - ~opens_unit + part.units_before[owner]
     rows = rows.select(
         "user_index",
         "item_index",
@@ -271,10 +273,10 @@ def _opens(*columns: np.ndarray) -> np.ndarray:
     return opens
 
 
-def _count_within(flags: np.ndarray, opens_user: np.ndarray) -> np.ndarray:
-    """How many flags are set among the earlier rows of the same user."""
+def _count_since(first: np.ndarray, flags: np.ndarray) -> np.ndarray:
+    """How many flags are set from a row, which each row names, until before the row itself."""
     before = flags.cumsum() - flags
-    return before - before[np.flatnonzero(opens_user)][opens_user.cumsum() - 1]
+    return before - before[first]
 
 
 def _draw_in_parts(
