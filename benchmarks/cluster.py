@@ -287,7 +287,7 @@ def _strike(fault: str, cluster: Any, node: Any, struck: list[str], over: thread
         cluster.remove_node(node, allow_graceful=False)
         struck.append(fault)
     while fault == "a worker is killed" and not struck and not over.wait(0.02):
-        names = ("ray::part", "ray::MapWorker", "ray::RayTrainWorker")
+        names = ("ray::part", "ray::Worker", "ray::RayTrainWorker")
         working = [
             process
             for process in psutil.process_iter(["cmdline"])

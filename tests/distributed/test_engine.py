@@ -15,7 +15,6 @@ import torch
 import yaml
 from polars.testing import assert_frame_equal
 from ray import cloudpickle
-from ray.exceptions import ActorUnavailableError
 from ray.util.queue import Queue
 from torch import distributed
 
@@ -102,6 +101,20 @@ def test_results_come_in_order_although_a_worker_dies(engine, tmp_path, apply):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("apply", [map_with_state, map_parts])
+def test_a_shard_that_ends_every_worker_ends_the_step(engine, apply):
+    def work(number):
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    with pytest.raises(
+        ShardError, match=r"halves could not be ended on the Ray cluster: .* Nothing half done was kept"
+    ):
+        list(apply(work, range(5), engine, "halves"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apply", [map_with_state, map_parts])
 def test_a_shard_that_fails_is_named_with_its_cause(engine, apply):
     with pytest.raises(ShardError, match=r"halves, shard 3 of 4 failed: ZeroDivisionError: division by zero"):
         list(apply(lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
@@ -179,27 +192,6 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
     assert auc == pytest.approx(expected_auc, abs=1e-6)
     for name, tensor in weights.items():
         torch.testing.assert_close(tensor, expected[name])
-
-
-def test_shards_behind_a_result_that_is_lost_are_run_again(monkeypatch):
-    """Ray Data gives up where a node is lost while it fetches a result; what it had given stays as it is."""
-    runs = []
-
-    def results(ray, make, shards, engine):
-        runs.append(list(shards))
-        yield from map(make(), shards[:2] if len(runs) < 3 else shards)
-        if len(runs) < 3:
-            raise ActorUnavailableError("lost", None)
-
-    monkeypatch.setattr("reclora_kedro.distributed.engine._results_on_ray", results)
-    monkeypatch.setattr("reclora_kedro.distributed.engine.connect", lambda engine: ray)
-    engine = LOCAL.model_copy(update={"kind": "ray"})
-    assert list(map_shards(lambda: abs, [-1, -2, -3, -4, -5, -6], engine, "abs")) == [1, 2, 3, 4, 5, 6]
-    assert runs == [[-1, -2, -3, -4, -5, -6], [-3, -4, -5, -6], [-5, -6]]
-    runs[:] = []
-    monkeypatch.setattr("reclora_kedro.distributed.engine.MAX_FAILURES", 0)
-    with pytest.raises(ShardError, match="abs could not be ended"):
-        list(map_shards(lambda: abs, [-1, -2, -3], engine, "abs"))
 
 
 @pytest.mark.slow

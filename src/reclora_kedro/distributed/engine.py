@@ -9,7 +9,6 @@ import os
 import pickle
 import re
 import tempfile
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -179,7 +178,6 @@ def connect(engine: EngineConfig) -> Any:
     os.environ.setdefault("RAY_task_oom_retries", str(MAX_FAILURES))  # else what needs too much memory never ends
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets whatever else runs there starve the workers
     import ray
-    import ray.data
     import ray.train.torch
     import ray.util.queue
     import ray.util.scheduling_strategies
@@ -256,26 +254,9 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
 
 
 def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str) -> Iterator[Any]:
-    done, failures = 0, 0
-    while done < len(shards):
-        ray = connect(engine)
-        try:
-            for result in _results_on_ray(ray, make, shards[done:], engine):
-                done += 1
-                yield _unless_failed(result, f"{step}, shard {done} of {len(shards)}")
-        except ray.exceptions.RayError as error:
-            failures += 1
-            # As of Ray 2.60, Ray Data gives up where a node is lost while it fetches a result.
-            if failures > MAX_FAILURES or not isinstance(error, ray.exceptions.ActorUnavailableError):
-                raise ShardError(_lost(step, error)) from error
-
-
-def _results_on_ray(ray: Any, make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig) -> Iterator[Any]:
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_options.preserve_order = True
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    made, pickled = ray.put(make), ray.cloudpickle.dumps
+    """Each worker is an actor of Ray's, which a thread of this process hands one shard after the other."""
+    ray = connect(engine)
+    made = ray.put(make)
 
     class Worker:
         """Holds what ``make`` gives; what fails is told as a result, since it would fail again."""
@@ -283,26 +264,40 @@ def _results_on_ray(ray: Any, make: Callable[[], Any], shards: Sequence[Any], en
         def __init__(self) -> None:
             self._work = _attempt(lambda: ray.get(made)())
 
-        def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
-            return {"result": [pickled(self._result(pickle.loads(shard))) for shard in batch["shard"]]}
-
-        def _result(self, shard: Any) -> Any:
+        def run(self, shard: Any) -> Any:
             return self._work if isinstance(self._work, _Failure) else _attempt(lambda: self._work(shard))
 
-    rows = ray.data.from_items([{"shard": pickled(shard)} for shard in shards], override_num_blocks=len(shards))
-    at_once = min(engine.workers, len(shards))
-    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # Ray 2.60 has no other way to say so
-        results = rows.map_batches(
-            Worker,
-            batch_size=1,
-            # A shard that waits behind another one would be missing where a worker is idle.
-            compute=ray.data.ActorPoolStrategy(size=at_once, max_tasks_in_flight_per_actor=1),
-            num_cpus=engine.cpus_per_worker,
-            num_gpus=engine.gpus_per_worker,
-            max_restarts=MAX_FAILURES,  # -1 in Ray, which may never end
-            max_task_retries=MAX_FAILURES,
-        )
-    return (pickle.loads(row["result"]) for row in results.iter_rows())
+    actor = ray.remote(
+        num_cpus=engine.cpus_per_worker,
+        num_gpus=engine.gpus_per_worker,
+        max_restarts=MAX_FAILURES,
+        max_task_retries=-1,  # restarts are what ends; a worker that cannot be reached for a moment is asked again
+    )(Worker)
+    workers = [actor.remote() for _ in range(min(engine.workers, len(shards)))]
+    places = iter(range(len(shards)))  # that no worker has taken
+    results: list[Future[Any]] = [Future() for _ in shards]
+
+    def serve(worker: Any) -> None:
+        for place in places:
+            try:
+                results[place].set_result(ray.get(worker.run.remote(shards[place])))
+            except Exception as error:
+                results[place].set_exception(error)
+        ray.kill(worker)  # a worker that was lost with its node may wait for this one's place
+
+    threads = ThreadPoolExecutor(len(workers))
+    for worker in workers:
+        threads.submit(serve, worker)
+    try:
+        for place, result in enumerate(results):
+            yield _unless_failed(result.result(), f"{step}, shard {place + 1} of {len(shards)}")
+    except ray.exceptions.RayError as error:
+        raise ShardError(_lost(step, error)) from error
+    finally:
+        deque(places, maxlen=0)  # the threads end, whatever made this end
+        for worker in workers:
+            ray.kill(worker)
+        threads.shutdown()
 
 
 def _map_parts_on_ray(work: Callable[[S], R], parts: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
