@@ -108,7 +108,7 @@ def test_a_shard_that_ends_every_worker_ends_the_step(engine, apply):
         return number
 
     with pytest.raises(
-        ShardError, match=r"halves could not be ended on the Ray cluster: .* Nothing half done was kept"
+        ShardError, match=r"halves, shard 3 of 5 could not be ended on the Ray cluster: .* Nothing half done was kept"
     ):
         list(apply(work, range(5), engine, "halves"))
 

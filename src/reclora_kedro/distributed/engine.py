@@ -28,6 +28,14 @@ R = TypeVar("R")
 
 MAX_FAILURES = 3  # of a shard whose worker is lost, or of a group that trains; each is then tried again
 
+# Workers that train keep what they have freed: each step would ask the system for its memory again, page by page.
+KEEP_MEMORY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+
 
 class EngineConfig(Block):
     """What runs the heavy steps."""
@@ -177,6 +185,8 @@ def connect(engine: EngineConfig) -> Any:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
     os.environ.setdefault("RAY_task_oom_retries", str(MAX_FAILURES))  # else what needs too much memory never ends
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets whatever else runs there starve the workers
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # else groups end up to 2 s after their work
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that starts as long as a worker does
     import ray
     import ray.train.torch
     import ray.util.queue
@@ -239,7 +249,11 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
         num_workers=engine.workers, use_gpu=engine.uses_gpus, resources_per_worker=resources
     )
     with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
-        run = ray.train.RunConfig(storage_path=folder, failure_config=ray.train.FailureConfig(max_failures=failures))
+        run = ray.train.RunConfig(
+            storage_path=folder,
+            failure_config=ray.train.FailureConfig(max_failures=failures),
+            worker_runtime_env={"env_vars": KEEP_MEMORY},
+        )
         try:
             Trainer(work, scaling_config=scaling, run_config=run).fit()
         except ray.train.ControllerError:
@@ -289,10 +303,8 @@ def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineCo
     for worker in workers:
         threads.submit(serve, worker)
     try:
-        for place, result in enumerate(results):
-            yield _unless_failed(result.result(), f"{step}, shard {place + 1} of {len(shards)}")
-    except ray.exceptions.RayError as error:
-        raise ShardError(_lost(step, error)) from error
+        for number, result in enumerate(results, start=1):
+            yield _result_of(result, f"{step}, shard {number} of {len(shards)}")
     finally:
         deque(places, maxlen=0)  # the threads end, whatever made this end
         for worker in workers:
@@ -314,11 +326,18 @@ def _map_parts_on_ray(work: Callable[[S], R], parts: Sequence[S], engine: Engine
             ahead = number + 2 * engine.workers  # so that no worker waits for this process
             for part in parts[number + len(under_way) : ahead]:
                 under_way.append(threads.submit(lambda part: ray.get(task.remote(shared, part)), part))
-            yield _unless_failed(under_way.popleft().result(), f"{step}, shard {number + 1} of {len(parts)}")
-    except ray.exceptions.RayError as error:
-        raise ShardError(_lost(step, error)) from error
+            yield _result_of(under_way.popleft(), f"{step}, shard {number + 1} of {len(parts)}")
     finally:
         threads.shutdown(cancel_futures=True)
+
+
+def _result_of(future: Future[R], where: str) -> R:
+    from ray.exceptions import RayError
+
+    try:
+        return _unless_failed(future.result(), where)
+    except RayError as error:
+        raise ShardError(_lost(where, error)) from error
 
 
 def _all_in(queue: Any) -> list[Any]:
@@ -346,11 +365,11 @@ def _unless_failed(result: Any, where: str) -> Any:
     return result
 
 
-def _lost(step: str, error: Exception) -> str:
+def _lost(what: str, error: Exception) -> str:
     text = str(getattr(error, "cause", None) or error)  # of a task that failed, the cause is what says why
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if line.strip()]
     return (
-        f"{step} could not be ended on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. Nothing half done was kept. "
+        f"{what} could not be ended on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. Nothing half done was kept. "
         "If workers ran out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch, then type the "
         "same command again."
     )
