@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -97,6 +98,24 @@ def test_results_come_in_order_although_a_worker_dies(engine, tmp_path, apply):
 
     assert list(apply(work, range(8), engine, "squares")) == [number**2 for number in range(8)]
     assert Path(tmp_path, "died").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path):
+    """As where a node is lost and none comes in its place: something else holds one of the two cores here."""
+    over = tmp_path / "over"
+
+    def hold():
+        until = time.monotonic() + 60
+        while not over.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+
+    held = ray.remote(num_cpus=1)(hold).remote()
+    time.sleep(1)  # it has started
+    assert list(map_with_state(abs, range(-6, 0), engine, "abs")) == [6, 5, 4, 3, 2, 1]
+    assert ray.wait([held], timeout=0)[0] == []
+    over.touch()
+    ray.get(held)
 
 
 @pytest.mark.slow
