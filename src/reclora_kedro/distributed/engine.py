@@ -30,7 +30,6 @@ MAX_FAILURES = 3  # of a shard whose worker is lost, or of a group that trains; 
 
 # Workers that train keep what they have freed: each step would ask the system for its memory again, page by page.
 KEEP_MEMORY = {
-    "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**26),
