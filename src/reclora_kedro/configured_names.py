@@ -14,7 +14,8 @@ from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.item_text import TFIDF
 
-OTHER_MODELS = ("lens", "boosted_trees", "two_towers", "untrained", "popularity")  # compared with the variants
+OTHER_MODELS = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "popularity")
+"""Models that the variants are compared with."""
 
 STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent / "pipelines")]))
 RESERVED = {*OTHER_MODELS, *STEPS, "log", "prompt_rows", "prompts", "scores", "config"}

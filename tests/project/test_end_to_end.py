@@ -17,7 +17,7 @@ from killing import killing_environment
 from projects import kedro_run
 from reclora_kedro.lens import LENSES
 
-MODELS = ["lens", "boosted_trees", "two_towers", "untrained", "shared_lora", "reclora"]
+MODELS = ["lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "shared_lora", "reclora"]
 
 
 def versions(project, name):

@@ -29,6 +29,7 @@ class Style(NamedTuple):
 FIXED_STYLES = {
     "lens": Style("#0072B2", "circle", "solid"),
     "boosted_trees": Style("#E69F00", "x", "longdashdot"),
+    "lens_probe": Style("#B8A100", "hexagram", "dash"),
     "two_towers": Style("#7B61A8", "pentagon", "longdashdot"),
     "untrained": Style("#7F7F7F", "square", "dot"),
     "popularity": Style("#9C755F", "hexagon", "longdash"),

@@ -12,6 +12,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import permutation as lens_permutation
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.boosted_trees import boosted_tree_scores
+from reclora_kedro.lens.probe import probe_scores
 from reclora_kedro.lens.two_towers import TwoTowersConfig, two_tower_scores
 from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
 from reclora_kedro.llm.language_model import LanguageModel
@@ -38,6 +39,16 @@ def score_boosted_trees(lens: Lens, log: InteractionLog, prompt_rows: pl.DataFra
     """Scores of boosted trees of the rating statistics, on the test rows."""
     test = _rows(prompt_rows, "test")
     return _score_table(test, boosted_tree_scores(lens, log, test))
+
+
+def score_lens_probe(
+    lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor], log: InteractionLog, prompt_rows: pl.DataFrame
+) -> pl.DataFrame:
+    """Scores of a logistic regression of the lens's states that learns from the few-shot rows, on the test rows."""
+    labels = log.samples["label"].to_numpy()[few_shot_states["row"]]
+    test = (prompt_rows["use"] == "test").to_torch()
+    scores = probe_scores(few_shot_states["target"], labels, lens_states["target"][test])
+    return _score_table(lens_states["row"][test].numpy(), scores)
 
 
 def score_two_towers(

@@ -9,6 +9,7 @@ from reclora_kedro.pipelines.scoring import nodes
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The test prompts by the untrained LLM (first history) and by every variant, joined with the lens's scores."""
     histories = variant_histories()
+    others = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained")
     shared = Pipeline(
         [
             Node(
@@ -32,6 +33,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="score_boosted_trees",
             ),
             Node(
+                nodes.score_lens_probe,
+                inputs=["lens_states", "few_shot_states", "log", "prompt_rows"],
+                outputs="lens_probe_scores",
+                name="score_lens_probe",
+            ),
+            Node(
                 nodes.score_two_towers,
                 inputs=["log", "item_embeddings", "prompt_rows", "params:two_towers"],
                 outputs="two_towers_scores",
@@ -46,7 +53,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.collect_scores,
                 inputs={"prompt_rows": "prompt_rows", "log": "log"}
-                | {name: f"{name}_scores" for name in ("lens", "boosted_trees", "two_towers", "untrained")}
+                | {name: f"{name}_scores" for name in others}
                 | {variant: f"{variant}.scores" for variant in histories},
                 outputs="scores",
                 name="collect_scores",
