@@ -7,7 +7,7 @@ from reclora_kedro.pipelines.scoring import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """The test prompts by the untrained LLM (first history) and by every variant, joined with the lens's scores."""
+    """The test rows by every variant, by the untrained LLM (first history), and by rivals that are no LLM."""
     histories = variant_histories()
     others = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained")
     shared = Pipeline(
