@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-PENALTY = 1e-4
+INVERSE_PENALTY = 1e-4
 """Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/tuning.md."""
 
 
@@ -32,6 +32,6 @@ def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.nda
     learned, scored = few_shot.double().numpy(), states.double().numpy()
     centre = learned.mean(axis=0)
     scale = (learned - centre).std() or 1.0
-    probe = LogisticRegression(C=PENALTY, max_iter=1_000)
+    probe = LogisticRegression(C=INVERSE_PENALTY, max_iter=1_000)
     probe.fit((learned - centre) / scale, labels)
     return probe.predict_proba((scored - centre) / scale)[:, 1]

@@ -42,10 +42,10 @@ def score_boosted_trees(lens: Lens, log: InteractionLog, prompt_rows: pl.DataFra
 
 
 def score_lens_probe(
-    lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor], log: InteractionLog, prompt_rows: pl.DataFrame
+    lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor], prompt_rows: pl.DataFrame
 ) -> pl.DataFrame:
     """Scores of a logistic regression of the lens's states that learns from the few-shot rows, on the test rows."""
-    labels = log.samples["label"].to_numpy()[few_shot_states["row"]]
+    labels = prompt_rows.filter(use="few_shot")["label"].to_numpy()
     test = (prompt_rows["use"] == "test").to_torch()
     scores = probe_scores(few_shot_states["target"], labels, lens_states["target"][test])
     return _score_table(lens_states["row"][test].numpy(), scores)

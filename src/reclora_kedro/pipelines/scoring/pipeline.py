@@ -34,7 +34,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.score_lens_probe,
-                inputs=["lens_states", "few_shot_states", "log", "prompt_rows"],
+                inputs=["lens_states", "few_shot_states", "prompt_rows"],
                 outputs="lens_probe_scores",
                 name="score_lens_probe",
             ),
