@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+from histories import INGESTION
 from results import publish
 from running import Project, open_project, run
 from tqdm import tqdm
 
-from histories import INGESTION
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, connect, map_shards
 from reclora_kedro.distributed.finished import FinishedShards
 

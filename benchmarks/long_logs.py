@@ -23,12 +23,12 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 import yaml
+from histories import CONF, INGESTION
 from results import publish
 from running import ROOT, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
-from histories import CONF, INGESTION
 from reclora_kedro.distributed.engine import EngineConfig, connect
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog

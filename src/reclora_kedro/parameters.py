@@ -59,7 +59,7 @@ class Block(BaseModel):
 def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a function the named fields of its blocks alone, and have ``function.reads`` say which.
 
-    A study need not run such a function again when another field of the block changes, see `reclora_kedro.cells`.
+    A study need not run such a function again when another field of the block changes, see `reclora_kedro.runs.cells`.
 
     Args:
         fields: by the name of an argument, which is a block, the fields that the function reads. Any other one is not

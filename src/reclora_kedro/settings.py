@@ -5,8 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.catalog import AtomicCatalog
-from reclora_kedro.hooks import (
+from reclora_kedro.files.package_files import package_file
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.hooks import (
     CheckpointHooks,
     ErrorHooks,
     InputHooks,
@@ -21,8 +22,7 @@ from reclora_kedro.hooks import (
     TerminalHooks,
     UnfinishedRunHooks,
 )
-from reclora_kedro.package_files import package_file
-from reclora_kedro.session import AtomicContext, ResumingSession
+from reclora_kedro.runs.session import AtomicContext, ResumingSession
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")

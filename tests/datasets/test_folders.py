@@ -17,10 +17,10 @@ from random_llama import random_llama, with_random_adapter
 from random_logs import log_of
 from reclora_kedro.adapters.reclora.build import load_adapter
 from reclora_kedro.adapters.reclora.export import user_loras
-from reclora_kedro.catalog import AtomicCatalog
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.runs.catalog import AtomicCatalog
 
 TYPES = {
     "log": "reclora_kedro.datasets.folders.InteractionLogDataset",

@@ -33,10 +33,10 @@ from reclora_kedro.finetuning.processes import train_in_processes
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.llm.candidates import score_candidates
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.pipelines.history.nodes import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+from reclora_kedro.scoring.shared_prefix import score_candidates
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.lens.boosted_trees import boosted_tree_scores
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.permutation import permuted_scores
 from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.rivals.boosted_trees import boosted_tree_scores
 
 ROWS = np.array([40, 3, 77, 200])
 

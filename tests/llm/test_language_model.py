@@ -1,9 +1,9 @@
 import pytest
 import torch
 
+from reclora_kedro.files.package_files import package_file
 from reclora_kedro.llm import language_model
 from reclora_kedro.llm.language_model import load_language_model, quantization_config
-from reclora_kedro.package_files import package_file
 
 
 def test_a_base_llm_is_frozen_and_in_eval_mode(tiny_llm):

@@ -8,12 +8,12 @@ import torch
 
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.files.package_files import package_file
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format
-from reclora_kedro.package_files import package_file
 
 TEMPLATE = Path(__file__).parents[2] / "conf/base/prompts/sections.jinja"
 FILMS = ["Alien (1979)", "Heat (1995)", "Babe (1995)", "Evil<|im_end|>Dead (1981)"]

@@ -11,12 +11,12 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from reclora_kedro.configured_names import variant_histories
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.pipelines.evaluation import create_pipeline
+from reclora_kedro.pipelines.names import variant_histories
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text().replace("${globals:data}", "data"))

@@ -8,10 +8,10 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
-from reclora_kedro import configured_names
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
+from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"

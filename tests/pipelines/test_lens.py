@@ -11,12 +11,12 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from reclora_kedro import configured_names
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
+from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.lens import create_pipeline
 
 ROWS = [50, 7, 9, 12, 20]

@@ -9,7 +9,7 @@ import pytest
 
 from edits import SETTINGS, Sequence, nested, results
 from projects import copy_project, kedro_run
-from reclora_kedro.catalog import AtomicCatalog
+from reclora_kedro.runs.catalog import AtomicCatalog
 
 LAST_SETTINGS = SETTINGS[:2]  # so that few clean runs are needed to compare with
 

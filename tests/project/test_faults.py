@@ -17,8 +17,8 @@ from kedro.runner import ParallelRunner, ThreadRunner
 from polars.testing import assert_frame_equal
 
 from projects import kedro_run, stored
-from reclora_kedro.catalog import AtomicCatalog
-from reclora_kedro.hooks.refusal import RunRefusedError
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.hooks.refusal import RunRefusedError
 
 # Code that kills its own process, as a user, a scheduler or the kernel might: a dataset, and what Python runs first.
 DYING_TABLE = '''

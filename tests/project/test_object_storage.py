@@ -9,10 +9,10 @@ import yaml
 from kedro.framework.project import pipelines
 
 from projects import kedro_run
-from reclora_kedro.digests import private_cache
+from reclora_kedro.files.digests import private_cache
 from reclora_kedro.finetuning import checkpoints
-from reclora_kedro.hooks.refusal import RunRefusedError
-from reclora_kedro.plan import plan
+from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.runs.plan import plan
 
 
 @pytest.fixture

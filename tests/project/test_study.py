@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 
 from killing import killing_environment
 from projects import ROOT, copy_project, kedro_run, stored
-from reclora_kedro.cells import FOLDER, CellRunner, check_cell, open_cell, run_cell
+from reclora_kedro.runs.cells import FOLDER, CellRunner, check_cell, open_cell, run_cell
 from reclora_kedro.study.grid import Cell
 
 NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
@@ -90,7 +90,7 @@ def test_the_notebook_reads_a_study_without_running_anything(studied, monkeypatc
 
 @pytest.fixture
 def in_this_process(studied, monkeypatch):
-    """What runs cells of the study, where functions of `reclora_kedro.cells` are called in this process."""
+    """What runs cells of the study, where functions of `reclora_kedro.runs.cells` are called in this process."""
     project, *_ = studied
     monkeypatch.chdir(project)
     bootstrap_project(project)

@@ -9,7 +9,7 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import JSONPreview, TablePreview
 from safetensors import SafetensorError, safe_open
 
-from reclora_kedro.storage import is_remote
+from reclora_kedro.files.storage import is_remote
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
@@ -17,8 +17,8 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
 
     Data are saved by their own ``save(folder)`` and loaded as the folder's path, unless a subclass says otherwise.
 
-    The catalog saves it whole, see :class:`reclora_kedro.catalog.AtomicCatalog`; a version whose files are missing or
-    cut short does not exist, and is refused by name when it is asked for.
+    The catalog saves it whole, see :class:`reclora_kedro.runs.catalog.AtomicCatalog`; a version whose files are missing
+    or cut short does not exist, and is refused by name when it is asked for.
 
     Args:
         filepath: the folder.

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from reclora_kedro.storage import local_copy
+from reclora_kedro.files.storage import local_copy
 
 
 class SentenceEncoderDataset(AbstractDataset[NoReturn, Any]):

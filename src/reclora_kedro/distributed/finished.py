@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from reclora_kedro.storage import is_remote, names_in, read, remove, write_whole
+from reclora_kedro.files.storage import is_remote, names_in, read, remove, write_whole
 
 
 class FinishedShards:
@@ -18,7 +18,7 @@ class FinishedShards:
 
     Args:
         folder: where results lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
-        options: an object storage's, see :mod:`reclora_kedro.storage`.
+        options: an object storage's, see :mod:`reclora_kedro.files.storage`.
 
     Examples:
         >>> import tempfile

@@ -13,7 +13,7 @@ from safetensors.torch import load
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
-from reclora_kedro.storage import is_remote, names_in, read, remove, write_whole
+from reclora_kedro.files.storage import is_remote, names_in, read, remove, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class CheckpointStore:
 
     Args:
         folder: where checkpoints lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
-        options: an object storage's, see :mod:`reclora_kedro.storage`.
+        options: an object storage's, see :mod:`reclora_kedro.files.storage`.
 
     Examples:
         >>> import tempfile

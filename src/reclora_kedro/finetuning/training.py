@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.devices import seeded
-from reclora_kedro.digests import digest_of_files
+from reclora_kedro.files.digests import digest_of_files
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches

@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter
 from reclora_kedro.adapters.reclora.model import RecLoraModel
-from reclora_kedro.digests import digest
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.distributed.finished import FinishedShards
+from reclora_kedro.files.digests import digest
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of

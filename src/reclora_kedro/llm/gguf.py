@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from reclora_kedro.atomic import UNFINISHED, atomic_folder
-from reclora_kedro.digests import private_cache, sha256_of
+from reclora_kedro.files.atomic import UNFINISHED, atomic_folder
+from reclora_kedro.files.digests import private_cache, sha256_of
 from reclora_kedro.llm.pretrained import load_pretrained
 
 logger = logging.getLogger(__name__)

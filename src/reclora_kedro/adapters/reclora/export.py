@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
-from reclora_kedro.digests import digest
+from reclora_kedro.files.digests import digest
 from reclora_kedro.parameters import Block, Count
 
 logger = logging.getLogger(__name__)

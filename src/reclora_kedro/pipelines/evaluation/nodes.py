@@ -8,8 +8,8 @@ import polars as pl
 from reclora_kedro.evaluation import attribution, figures, metrics, report, segments, significance
 from reclora_kedro.evaluation.config import EvaluationConfig
 from reclora_kedro.evaluation.scores import align_scores
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import variant_histories
 from reclora_kedro.pipelines.evaluation import nodes
+from reclora_kedro.pipelines.names import variant_histories
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import variant_of
 from reclora_kedro.pipelines.export import nodes
+from reclora_kedro.pipelines.names import variant_of
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import history_names, variant_histories
 from reclora_kedro.pipelines.finetuning import nodes
+from reclora_kedro.pipelines.names import history_names, variant_histories
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

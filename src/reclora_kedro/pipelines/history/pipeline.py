@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import history_names, item_encoders
 from reclora_kedro.pipelines.history import nodes
+from reclora_kedro.pipelines.names import history_names, item_encoders
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

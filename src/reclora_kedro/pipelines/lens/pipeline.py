@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import lens_training_rows
 from reclora_kedro.pipelines.lens import nodes
+from reclora_kedro.pipelines.names import lens_training_rows
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

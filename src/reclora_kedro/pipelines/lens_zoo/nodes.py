@@ -6,11 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 
 from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import zoo
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.zoo import LensZooConfig
-from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 

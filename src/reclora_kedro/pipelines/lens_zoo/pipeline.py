@@ -2,8 +2,8 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import zoo_lens_names
 from reclora_kedro.pipelines.lens_zoo import nodes
+from reclora_kedro.pipelines.names import zoo_lens_names
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:

@@ -9,7 +9,8 @@ import polars as pl
 from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation import figures, ranking_metrics, report
+from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -17,10 +18,9 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
-from reclora_kedro.recommendation import item_ranks as ranks
-from reclora_kedro.recommendation import ranking, reranking
-from reclora_kedro.recommendation.config import ItemNeighboursConfig, RankingConfig
-from reclora_kedro.terminal import show
+from reclora_kedro.recommend import item_ranks as ranks
+from reclora_kedro.recommend import ranking, ranking_metrics, reranking
+from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import optional_variant_of
+from reclora_kedro.pipelines.names import optional_variant_of
 from reclora_kedro.pipelines.ranking import nodes
 
 

@@ -8,6 +8,7 @@ import polars as pl
 from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -15,9 +16,8 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
-from reclora_kedro.recommendation import candidates, presentation, ranking
-from reclora_kedro.recommendation.config import ItemNeighboursConfig, RecommendationConfig
-from reclora_kedro.terminal import show
+from reclora_kedro.recommend import candidates, presentation, ranking
+from reclora_kedro.recommend.config import ItemNeighboursConfig, RecommendationConfig
 
 Arrays = dict[str, np.ndarray]
 Report = dict[str, Any]

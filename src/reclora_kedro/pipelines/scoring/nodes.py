@@ -11,14 +11,14 @@ from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import permutation as lens_permutation
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.boosted_trees import boosted_tree_scores
-from reclora_kedro.lens.probe import probe_scores
-from reclora_kedro.lens.two_towers import TwoTowersConfig, two_tower_scores
 from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.permutation import permuted_scores
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.rivals.boosted_trees import boosted_tree_scores
+from reclora_kedro.rivals.lens_probe import probe_scores
+from reclora_kedro.rivals.two_towers import TwoTowersConfig, two_tower_scores
+from reclora_kedro.scoring.permutation import permuted_scores
 
 
 def score_untrained(

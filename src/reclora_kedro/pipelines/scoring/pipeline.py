@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.configured_names import history_names, variant_histories
+from reclora_kedro.pipelines.names import history_names, variant_histories
 from reclora_kedro.pipelines.scoring import nodes
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from reclora_kedro.cells import CellRunner
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.runs.cells import CellRunner
 from reclora_kedro.study import figures, report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import plan_cells
-from reclora_kedro.terminal import show
 
 Records = list[dict[str, Any]]
 

@@ -1,0 +1,128 @@
+"""Names that ``conf/`` gives to things of which a pipeline makes one node each: histories, variants, zoo lenses.
+
+Kedro calls ``create_pipeline()`` without parameters, so the names of a session are kept here, from the hook
+``ParameterHooks`` to the pipelines that are built from them. Nodes read nothing of this module.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+
+from reclora_kedro.histories.item_text import TFIDF
+
+OTHER_MODELS = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "popularity")
+"""Models that the variants are compared with."""
+
+STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
+RESERVED = {*OTHER_MODELS, *STEPS, "log", "prompt_rows", "prompts", "scores", "config"}
+"""Names of models, steps and what nodes read beside histories and variants, which these would be mistaken for."""
+
+_of_the_session: Mapping[str, Any] | None = None
+
+
+class NameRefusedError(ValueError):
+    """A name under ``conf/`` is none that it can be."""
+
+
+def remember_parameters(parameters: Mapping[str, Any]) -> None:
+    """Take the names from a session's parameters; pipelines are built after this."""
+    global _of_the_session
+    _of_the_session = parameters
+
+
+def history_names() -> tuple[str, ...]:
+    """The short histories that prompts are made with, named under ``history.short``."""
+    return _names("history", "short")
+
+
+def item_encoders() -> tuple[str, ...]:
+    """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none."""
+    encoders = (_parameters()["history"]["item_embedding"] or {}).get("encoders")
+    return tuple(name for name in encoders if name != TFIDF) if isinstance(encoders, list | tuple) else ()
+
+
+def lens_training_rows() -> str:
+    """The rows of the training split that the lens learns from, ``lens.training_rows``: all or few_shot."""
+    return _parameters()["lens"]["training_rows"]
+
+
+def zoo_lens_names() -> tuple[str, ...]:
+    """The lenses that the zoo trains and compares, named under ``lens_zoo.lenses``."""
+    return _names("lens_zoo", "lenses")
+
+
+def variant_histories() -> dict[str, str]:
+    """The short history that the prompts of each variant show, by variant of ``finetuning.variants``.
+
+    Raises:
+        NameRefusedError: a variant has the name of a history, or names a history that isn't there.
+    """
+    histories, chosen = history_names(), {}
+    for variant in _names("finetuning", "variants"):
+        if variant in histories:
+            raise NameRefusedError(
+                f"finetuning.variants names {variant!r}, which is also the name of a history under history.short: "
+                "rename the variant."
+            )
+        settings = _parameters()["finetuning"]["variants"][variant]
+        history = settings.get("history") if isinstance(settings, Mapping) else None
+        if history not in histories:
+            raise NameRefusedError(
+                f"finetuning.variants.{variant}.history is {history!r}, but history.short names "
+                f"{', '.join(histories)}: choose one of these, or add it there."
+            )
+        chosen[variant] = history
+    return chosen
+
+
+def variant_of(step: str) -> str:
+    """The variant that a step works with, ``<step>.variant``.
+
+    Raises:
+        NameRefusedError: ``finetuning.variants`` does not name it.
+    """
+    variant, variants = _parameters()[step]["variant"], variant_histories()
+    if not isinstance(variant, str) or variant not in variants:
+        raise NameRefusedError(
+            f"{step}.variant is {variant!r}, but finetuning.variants names {', '.join(variants)}: choose one of these."
+        )
+    return variant
+
+
+def optional_variant_of(step: str) -> str | None:
+    """The variant that a step works with, or None where ``<step>.variant`` is null; see `variant_of`."""
+    return None if _parameters()[step]["variant"] is None else variant_of(step)
+
+
+def _parameters() -> Mapping[str, Any]:
+    """Those of the session's environment, or of conf/base where no session was opened."""
+    if _of_the_session is not None:
+        return _of_the_session
+    conf = Path(__file__).parents[3] / "conf"
+    return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]
+
+
+def _names(step: str, block: str) -> tuple[str, ...]:
+    """Names under ``<step>.<block>``; an environment drops a name of conf/base by setting it to null.
+
+    Raises:
+        NameRefusedError: there is none, or one cannot be part of a catalog entry's name and of a path.
+    """
+    entries = _parameters().get(step, {}).get(block) or {}
+    names = tuple(name for name, entry in entries.items() if entry is not None)
+    if not names:
+        raise NameRefusedError(
+            f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
+        )
+    for name in names:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in RESERVED:
+            taken = f" other than {', '.join(sorted(RESERVED))}" if name in RESERVED else ""
+            raise NameRefusedError(
+                f"{step}.{block} names {name!r}. A name begins with a letter and has at most 64 letters, digits and "
+                f"underscores{taken}: rename it."
+            )
+    return names

@@ -1,0 +1,231 @@
+"""The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.interactions.raw_tables import as_polars
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.states import LensReader, lens_scores
+from reclora_kedro.recommend.config import ItemNeighboursConfig, RecommendationConfig
+from reclora_kedro.rivals.neighbours import ItemNeighbours
+
+SECONDS_PER_DAY = 86_400
+PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
+
+
+@dataclass(frozen=True)
+class CandidateSets:
+    """The items that each user may be recommended.
+
+    Attributes:
+        sequences: every user's events.
+        pool: item indices, most popular first: everyone's candidates, less those a user has interacted with.
+        given: candidates of a table by user id, most popular first, seen ones included; None without a table.
+        neighbours: what orders each user's candidates; None where popularity does.
+        most: how many of them are left then.
+    """
+
+    sequences: Sequences
+    pool: np.ndarray
+    given: dict[Any, np.ndarray] | None = None
+    neighbours: ItemNeighbours | None = None
+    most: int | None = None
+
+    def of(self, user_id: Any, user_index: int | None) -> np.ndarray:
+        """Item indices of a user's candidates; an unknown user has index None.
+
+        Nearest items come first where the neighbours order them, and those of no neighbour by popularity.
+        """
+        if self.given is not None:
+            return self.given.get(user_id, self.pool[:0])
+        seen = self.seen(user_index)
+        if self.neighbours is None or user_index is None or not len(seen):
+            return self.pool[~np.isin(self.pool, seen)]
+        scores = self.neighbours.scores(user_index, self.sequences.offsets[user_index + 1])
+        scores[seen] = -1
+        scores = scores[self.pool]
+        near, far = np.flatnonzero(scores > 0), np.flatnonzero(scores == 0)
+        near = near[np.argsort(-scores[near], kind="stable")]
+        return self.pool[np.concatenate([near, far])[: self.most]]
+
+    def seen(self, user_index: int | None) -> np.ndarray:
+        """Item indices of a user's events."""
+        if user_index is None:
+            return self.sequences.item_index[:0]
+        return self.sequences.item_index[slice(*self.sequences.offsets[user_index : user_index + 2])]
+
+
+def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
+    """Events of each item in the last days of the log, shape (items,)."""
+    recent = sequences.timestamp > sequences.timestamp.max() - days * SECONDS_PER_DAY
+    return np.bincount(sequences.item_index[recent], minlength=items)
+
+
+def candidate_table(table: Any) -> pl.DataFrame:
+    """The catalog's `recommendation_candidates` as polars, for `candidates: table`.
+
+    Raises:
+        ValueError: there is none, or it lacks a column.
+    """
+    if table is None:
+        raise ValueError(
+            "recommendation.candidates is 'table', but the catalog entry recommendation_candidates holds nothing: "
+            "point it at a table with the columns user_id and item_id."
+        )
+    frame = as_polars(table, "recommendation_candidates")
+    missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
+    if missing:
+        raise ValueError(
+            f"recommendation_candidates lacks {' and '.join(missing)}; its columns are {', '.join(frame.columns)}: "
+            "name them user_id and item_id."
+        )
+    return frame.select("user_id", "item_id").drop_nulls()
+
+
+def first_pairs(pairs: pl.DataFrame, by: Sequence[str] = ("user_id",)) -> pl.Series:
+    """For each pair the number of the first one of its user, or of what else `by` names.
+
+    Examples:
+        >>> first_pairs(pl.DataFrame({"user_id": ["b", "b", "a", "b"]})).to_list()
+        [0, 0, 2, 0]
+    """
+    return pairs.select(by).with_row_index().select(pl.col("index").first().over(by)).to_series()
+
+
+def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.DataFrame:
+    """Each user's pairs by falling score, of equals the earlier first; at most `most` of them, or all.
+
+    Examples:
+        >>> pairs = pl.DataFrame({"user_id": [7, 7, 3, 7], "item": ["a", "b", "c", "d"], "score": [0.2, 0.5, 0.9, 0.5]})
+        >>> best_of_each_user(pairs, "score", most=2).rows()
+        [(7, 'b', 0.5), (7, 'd', 0.5), (3, 'c', 0.9)]
+    """
+    ordered = pairs.sort(first_pairs(pairs), score, descending=[False, True], nulls_last=True, maintain_order=True)
+    return ordered if most is None else ordered.filter(pl.int_range(pl.len()).over("user_id") < most)
+
+
+def shortlist_candidates(
+    lens: Lens,
+    log: InteractionLog,
+    table: Any,
+    config: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
+    engine: EngineConfig = LOCAL,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Each user's candidates, best first by the lens, at most `config.shortlist` of them.
+
+    The lens sees each user's whole sequence as history. A user without any event, or whom the log does not know, gets
+    the fallback: the `config.top_n` most popular candidates, unscored.
+
+    Returns:
+        Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, lens_score (null in a
+        fallback) and fallback, users in the order asked for; and the counts users, fallbacks, empty_candidate_sets and
+        unknown_items (rows of the table that name no canonical item).
+
+    Raises:
+        MismatchError: lens and log stem from different runs.
+        ValueError: the table is missing or lacks a column.
+    """
+    table = candidate_table(table) if config.candidates == "table" else None
+    everyone = (log.users if table is None else table)["user_id"]
+    asked = log.find_users(everyone if config.users is None else config.users)
+    sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config, neighbours)
+    shards = [asked[rows] for rows in engine.shards(asked.height)]
+    make = partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config)
+    shortlist = pl.concat(map_shards(make, shards, engine, "shortlist"))
+    shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
+    fallback_of = shortlist.unique("user_id")["fallback"]
+    report = {
+        "users": asked.height,
+        "fallbacks": int(fallback_of.sum()),
+        "empty_candidate_sets": asked.height - len(fallback_of),
+        "unknown_items": unknown_items,
+    }
+    columns = ("user_id", "item_id", "title", "user_index", "item_index", "lens_score", "fallback")
+    return shortlist.select(columns), report
+
+
+class _Shortlister:
+    """Scores candidates of users by a lens that it holds."""
+
+    def __init__(self, lens: Lens, log: InteractionLog, sets: CandidateSets, config: RecommendationConfig) -> None:
+        self._reader, self._log, self._sets, self._config = LensReader(lens, log), log, sets, config
+
+    def __call__(self, asked: pl.DataFrame) -> pl.DataFrame:
+        """The best pairs of some of the users asked for."""
+        parts = [_no_pairs(asked)]
+        for pairs in _pairs_in_parts(self._sets, asked, self._config.top_n):
+            scored = pairs.with_columns(lens_score=_lens_scores(self._reader, self._log, pairs))
+            parts.append(best_of_each_user(scored, "lens_score", self._config.shortlist))
+        return pl.concat(parts)
+
+
+def candidate_sets(
+    log: InteractionLog,
+    table: pl.DataFrame | None,
+    user_type: pl.DataType,
+    config: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
+) -> tuple[CandidateSets, int]:
+    """The sets of `config.candidates`, and how many rows of the table name no canonical item."""
+    items = log.items
+    counts = popularity(log.sequences, items.height, config.pool_days)
+    pool = np.argsort(-counts, kind="stable").astype(np.int32)
+    if config.candidates == "popular_recent":
+        pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
+    if config.candidates == "neighbours":
+        nearest = ItemNeighbours(log, neighbours)
+        return CandidateSets(log.sequences, pool, neighbours=nearest, most=config.neighbours), 0
+    if table is None:
+        return CandidateSets(log.sequences, pool), 0
+    table = table.with_columns(
+        pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
+    )
+    known = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
+    pairs = known.join(table.unique(), on="item_id", maintain_order="left")
+    given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}
+    return CandidateSets(log.sequences, pool, given), table.join(known, on="item_id", how="anti").height
+
+
+def _no_pairs(asked: pl.DataFrame) -> pl.DataFrame:
+    return asked.clear().with_columns(
+        item_index=pl.lit(0, dtype=pl.Int32), fallback=pl.lit(True), lens_score=pl.lit(0.0)
+    )
+
+
+def _pairs_in_parts(sets: CandidateSets, asked: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
+    """Pairs of user and candidate, several users at a time: user_id, user_index, item_index, fallback."""
+    users, chosen, fallbacks, pairs = [], [], [], 0
+    with tqdm(asked.iter_rows(), total=asked.height, desc="shortlist", unit="user", disable=None) as progress:
+        for place, (user_id, user_index) in enumerate(progress):
+            fallback = len(sets.seen(user_index)) == 0
+            users.append(place)
+            fallbacks.append(fallback)
+            chosen.append(sets.of(user_id, user_index)[: top_n if fallback else None])
+            pairs += len(chosen[-1])
+            if pairs and (pairs >= PAIRS_AT_ONCE or place == asked.height - 1):
+                counts = [len(part) for part in chosen]
+                yield asked[np.repeat(users, counts)].with_columns(
+                    item_index=pl.Series(np.concatenate(chosen), dtype=pl.Int32),
+                    fallback=pl.Series(np.repeat(fallbacks, counts)),
+                )
+                users, chosen, fallbacks, pairs = [], [], [], 0
+
+
+def _lens_scores(reader: LensReader, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
+    """The lens's probability of a like for each pair, null in a fallback."""
+    scores = np.full(pairs.height, np.nan)
+    scored = ~pairs["fallback"].to_numpy()
+    if scored.any():
+        logits = reader.logits(log.now(pairs.filter(scored)).samples)
+        scores[scored] = lens_scores({"logit": logits})
+    return pl.Series(scores).fill_nan(None)

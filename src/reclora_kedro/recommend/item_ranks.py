@@ -1,0 +1,218 @@
+"""Where models without an LLM rank the items that users took, among the candidates of that moment."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import polars as pl
+from tqdm import tqdm
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
+from reclora_kedro.recommend.ranking import MOMENT
+from reclora_kedro.recommend.reranking import FIRST_STAGE, reranked, reranking_pairs
+from reclora_kedro.rivals.neighbours import ItemNeighbours
+
+PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
+NO_ITEM = -1
+
+Scorer = Callable[[pl.DataFrame], np.ndarray]
+
+
+class Popularity:
+    """Events of items up to a moment; `training_events` count at any moment, as a lens knows them.
+
+    Args:
+        log: the log, its samples with a split.
+    """
+
+    def __init__(self, log: InteractionLog) -> None:
+        events = log.sequences
+        self.training = training = training_events(log)
+        self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
+        self._first = events.timestamp.min()
+        self._seconds = np.int64(events.timestamp.max() - self._first + 2)
+        self._others = np.sort(self._key(events.item_index[~training], events.timestamp[~training]))
+
+    def of(self, pairs: pl.DataFrame) -> np.ndarray:
+        """Training events, and those before the pair's second, of each pair's item: shape (n,)."""
+        item, moment = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
+        first, last = (
+            np.searchsorted(self._others, self._key(item, until))
+            for until in (np.full_like(moment, self._first), moment)
+        )
+        return self.in_training[item] + last - first
+
+    def information(self) -> np.ndarray:
+        """-log2 of each item's share of the training events (bits), with one more counted of each: shape (items,)."""
+        counts = self.in_training + 1
+        return -np.log2(counts / counts.sum())
+
+    def _key(self, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+        return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
+
+
+def training_events(log: InteractionLog) -> np.ndarray:
+    """Whether each event is known to what learns from the training split: shape (events,).
+
+    Those are the events until the last training sample, but for those that are samples of another split.
+    """
+    held_out = log.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
+    known = log.sequences.timestamp <= (log.samples.filter(split="train")["timestamp"].max() or 0)
+    known[held_out] = False
+    return known
+
+
+def rank_positives(
+    lens: Lens, log: InteractionLog, config: RankingConfig, neighbours: ItemNeighboursConfig
+) -> pl.DataFrame:
+    """Where popularity, item neighbours and the lens rank likes of the test split; see `rank_by`.
+
+    The lens ranks twice: all candidates, as ``lens``, and the shortlist of the item neighbours, as
+    ``lens_reranked``.
+
+    Raises:
+        MismatchError: lens and log stem from different runs.
+        ValueError: the likes are of a single user.
+    """
+    if (users := draw_positives(log, config)["user_index"].n_unique()) < 2:
+        raise ValueError(
+            f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
+            "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
+        )
+    reader, popularity = LensReader(lens, log), Popularity(log)
+    scorers: dict[str, Scorer] = {
+        "popularity": popularity.of,
+        FIRST_STAGE: ItemNeighbours(log, neighbours, popularity.training).of,
+        "lens": lambda pairs: reader.logits(pairs).numpy(),
+    }
+    ranks = rank_by(scorers, log, config)
+    pairs = reranking_pairs(ranks, config.shortlist)
+    scored = pairs.select(*MOMENT, candidate="item_index", score=pl.Series(reader.logits(pairs).numpy()))
+    return pl.concat([ranks, reranked(ranks, scored, config.shortlist, "lens_reranked")])
+
+
+def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
+    """Where models rank likes of the test split, each as of its own moment.
+
+    Candidates of a like are the items of the log that its history lacks, all of them or a draw, and the like's own
+    item among them.
+
+    Args:
+        scorers: by model, a function from pairs, with item_index and the columns of `MOMENT`, to their scores.
+        log: the log, with item embeddings where a scorer retrieves.
+        config: which likes, and which candidates.
+
+    Returns:
+        One line per like and model: model, row, user_index, item_index (the like's own), history_end, timestamp,
+        better (candidates with a higher score), ties (others with the same), candidates (their number) and top_items
+        (the best ones' indices, as many as the shortlist or the longest list; of equals whichever comes first in a
+        random order).
+
+    Raises:
+        ValueError: a score is not a number.
+    """
+    positives = draw_positives(log, config)
+    parts: dict[str, list[pl.DataFrame]] = {model: [] for model in scorers}
+    most = max(config.shortlist, *config.cutoffs)
+    with tqdm(total=positives.height, desc="rank", unit=" rows", disable=None) as progress:
+        for block in positives.iter_slices(_rows_at_once(log, config)):
+            candidates = candidate_items(log, block, config)
+            for model, scorer in scorers.items():
+                scores = _scores(model, scorer, block, candidates)
+                parts[model].append(_ranks(model, block, candidates, scores, most))
+            progress.update(block.height)
+    return pl.concat(part for of_model in parts.values() for part in of_model)
+
+
+def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
+    """Likes of the test split, in the order of the samples: row, item_index and the columns of `MOMENT`.
+
+    What a user took before is left out: it would stand out among candidates that are new to the user. The draws are
+    uniform; a larger number of users, or of rows, keeps those of a smaller one.
+    """
+    liked = log.samples.filter(split="test", label=1).select("row", "item_index", *MOMENT)
+    liked = liked.filter(~TakenItems.of(log.sequences).before(liked))
+    if config.users is not None:
+        users = liked["user_index"].unique().sort()
+        drawn = np.random.default_rng([config.seed, 0]).permutation(len(users))[: config.users]
+        liked = liked.filter(pl.col("user_index").is_in(users.gather(drawn).implode()))
+    return liked[np.sort(np.random.default_rng([config.seed, 1]).permutation(liked.height)[: config.rows])]
+
+
+def candidate_items(log: InteractionLog, positives: pl.DataFrame, config: RankingConfig) -> np.ndarray:
+    """Item indices of each like's candidates, in random order, among them `NO_ITEM`: int64, shape (likes, width)."""
+    if config.candidates == "full":
+        order = np.random.default_rng(config.seed).permutation(log.items.height)
+        return _unseen_items(log, positives, order)
+    return _sampled_items(log, positives, config.sampled, config.seed)
+
+
+def _unseen_items(log: InteractionLog, positives: pl.DataFrame, order: np.ndarray) -> np.ndarray:
+    allowed = np.ones((positives.height, len(order)), dtype=bool)
+    for place, (user, end) in enumerate(positives.select("user_index", "history_end").iter_rows()):
+        allowed[place, _past_items(log, user, end)] = False
+    return np.where(allowed[:, order], order, NO_ITEM)
+
+
+def _sampled_items(log: InteractionLog, positives: pl.DataFrame, most: int, seed: int) -> np.ndarray:
+    """Each row's draw is its own: it does not depend on the other rows."""
+    items = log.items.height
+    chosen = np.full((positives.height, min(items, most + 1)), NO_ITEM)
+    columns = ("row", "user_index", "history_end", "item_index")
+    for place, (row, user, end, target) in enumerate(positives.select(columns).iter_rows()):
+        random = np.random.default_rng([seed, row])
+        taken = np.union1d(_past_items(log, user, end), [target])
+        # As many more as can be taken: what is left is a uniform draw of the rest.
+        drawn = random.choice(items, size=min(items, most + len(taken)), replace=False)
+        negatives = drawn[~np.isin(drawn, taken)][:most]
+        chosen[place, : len(negatives) + 1] = np.insert(negatives, random.integers(len(negatives) + 1), target)
+    return chosen
+
+
+def _past_items(log: InteractionLog, user: int, end: int) -> np.ndarray:
+    return log.sequences.item_index[log.sequences.offsets[user] : end]
+
+
+def _rows_at_once(log: InteractionLog, config: RankingConfig) -> int:
+    width = log.items.height if config.candidates == "full" else config.sampled + 1
+    return max(1, PAIRS_AT_ONCE // width)
+
+
+def _scores(model: str, scorer: Scorer, positives: pl.DataFrame, candidates: np.ndarray) -> np.ndarray:
+    """Scores of the candidates, minus infinity where there is none: float64, shape (likes, width)."""
+    place, column = np.nonzero(candidates != NO_ITEM)
+    item = candidates[place, column]
+    # Likes of one user and second see the same history: what they have in common is scored once.
+    moment = positives.select(pl.struct(MOMENT).rank("dense")).to_series().to_numpy().astype(np.int64)
+    keys = moment[place] * (candidates.max() + 1) + item
+    _, first, again = np.unique(keys, return_index=True, return_inverse=True)
+    pairs = positives.select(MOMENT)[place[first]].with_columns(item_index=pl.Series(item[first], dtype=pl.Int32))
+    found = scorer(pairs)
+    if not np.isfinite(found).all():
+        raise ValueError(
+            f"{model}: {np.sum(~np.isfinite(found))} of {len(found)} scores are no numbers; train it again."
+        )
+    scores = np.full(candidates.shape, -np.inf)
+    scores[place, column] = found[again]
+    return scores
+
+
+def _ranks(model: str, positives: pl.DataFrame, candidates: np.ndarray, scores: np.ndarray, most: int) -> pl.DataFrame:
+    own = scores[candidates == positives["item_index"].to_numpy()[:, None]][:, None]
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :most]
+    top = pl.Series(np.take_along_axis(candidates, best, axis=1).astype(np.int32)).cast(pl.List(pl.Int32))
+    return positives.select(
+        pl.lit(model).alias("model"),
+        "row",
+        "user_index",
+        "item_index",
+        "history_end",
+        "timestamp",
+        better=(scores > own).sum(axis=1),
+        ties=(scores == own).sum(axis=1) - 1,
+        candidates=(candidates != NO_ITEM).sum(axis=1),
+        top_items=top.list.eval(pl.element().filter(pl.element() != NO_ITEM)),
+    )

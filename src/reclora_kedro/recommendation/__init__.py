@@ -1,1 +1,0 @@
-"""From a trained lens and adapter to ranked items for each user: candidates, shortlist, ranking."""

@@ -1,0 +1,1 @@
+"""Runs of Kedro pipelines: catalog and versions, what they were made of, plan, manifest and cells."""

@@ -1,0 +1,267 @@
+"""The catalog of a run, and what its entries' configuration says."""
+
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec.utils import get_protocol
+from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError
+from kedro.io.core import VersionNotFoundError, get_protocol_and_path, parse_dataset_definition
+
+from reclora_kedro.files.atomic import atomic_folder
+from reclora_kedro.files.storage import BESIDES, StorageError, is_remote, storage_options
+from reclora_kedro.runs.provenance import FILE, Provenance, is_intact, read_provenance
+from reclora_kedro.runs.remote_versions import RemoteVersions
+
+ADDRESSES = ("filepath", "path", "source")  # keys of an entry that may say where its data lie
+
+
+class AtomicCatalog(DataCatalog):
+    """Catalog that saves each version of files whole or not at all, and loads what was saved or nothing.
+
+    While an entry saves, a dataset of the same configuration takes its place that writes to a draft; the complete
+    version then moves in among the others. A kill, a full disk or an error leaves no half version, and earlier
+    versions are never touched. Entries in memory or without versions are saved as Kedro does.
+
+    Versions in an object storage are uploaded from such drafts and fetched to the user's cache, see
+    :class:`reclora_kedro.runs.remote_versions.RemoteVersions`. The entry's dataset reads that copy, and need not know
+    of it.
+    An entry without credentials takes those with the name of its protocol, such as `s3`, if there are any.
+
+    A version that a node saves takes its provenance along. Whoever loads it later gets the files that were saved: a
+    version with other files is refused.
+
+    Attributes:
+        provenances: by the name of an entry, what its next version is made of.
+        outdated: entries whose newest version doesn't fit this run; they count as missing until they are saved.
+        mixed: sentences about entries that this run reads, and that do not fit together.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._drafts: dict[str, AbstractDataset] = {}
+        self.provenances: dict[str, Provenance] = {}
+        self.outdated: set[str] = set()
+        self.mixed: list[str] = []
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_config(
+        cls, catalog: dict[str, dict[str, Any]] | None, credentials: Any = None, *args: Any, **kwargs: Any
+    ) -> DataCatalog:
+        """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`."""
+        entries = {name: with_credentials(entry, credentials or {}) for name, entry in (catalog or {}).items()}
+        return super().from_config(entries, credentials, *args, **kwargs)
+
+    def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
+        self._validate_dataset_config(ds_name, ds_config)
+        if ds_config.get("versioned") and is_remote(ds_config.get("filepath")):
+            ds_config = reading_copies(ds_config)
+        super()._add_from_config(ds_name, ds_config)
+
+    def __getitem__(self, ds_name: str) -> AbstractDataset:
+        return self._drafts[ds_name] if ds_name in self._drafts else super().__getitem__(ds_name)
+
+    def save(self, ds_name: str, data: Any) -> None:
+        """Validate data and save them to an entry.
+
+        Raises:
+            DatasetNotFoundError: there is no such entry.
+            DatasetError: the dataset cannot save the data, or its version is there already.
+            OSError: the version does not fit on the disk, or cannot be moved into its place.
+        """
+        dataset = self[ds_name]
+        folder, remote = version_folder(dataset), remote_versions(dataset)
+        if folder is None or folder.exists() or folder.parent.is_file():  # Kedro refuses the latter two, and says why
+            super().save(ds_name, data)
+            return
+        config, credentials, load_versions, _ = AtomicCatalog({ds_name: dataset}).to_config()
+        with atomic_folder(folder, shared=remote is not None) as draft:
+            config[ds_name]["filepath"] = str(draft.parent)
+            # Load versions may be null: Kedro gives and takes them so, whatever its annotation of what it takes says.
+            drafts = DataCatalog.from_config(config, credentials, load_versions, folder.name)  # type: ignore[arg-type]
+            self._drafts[ds_name] = drafts[ds_name]
+            try:
+                super().save(ds_name, data)
+                if ds_name in self.provenances:
+                    self.provenances.pop(ds_name).write(draft)
+                if remote:
+                    remote.upload(draft, folder.name)
+            except DatasetError as error:
+                raise DatasetError(str(error).replace(str(draft.parent), location(dataset))) from error.__cause__
+            except StorageError as error:
+                raise DatasetError(f"{ds_name}: {error}") from error
+            finally:
+                del self._drafts[ds_name]
+        dataset.release()  # it may remember which versions there were
+        self.outdated.discard(ds_name)
+
+    def load(self, ds_name: str, version: str | None = None) -> Any:
+        """Load an entry.
+
+        Raises:
+            DatasetNotFoundError: there is no such entry.
+            DatasetError: the dataset cannot load the data, or their files are not those that were saved.
+        """
+        dataset = self.get(ds_name)
+        if (remote := remote_versions(dataset)) and (named := version or loaded_version(dataset)):
+            try:
+                remote.fetch(named)
+            except StorageError as error:
+                raise DatasetError(f"{ds_name}: {error}") from error
+        folder = loaded_folder(dataset, version)
+        provenance = folder and read_provenance(folder)
+        if folder and provenance and not is_intact(folder, provenance):
+            raise DatasetError(
+                f"The files of {ds_name} in {folder} are not those that were saved there: something changed them. They "
+                "were not read. Make them again with `kedro run --only-missing-outputs`, name another version "
+                f"with --load-versions, or, if the change is meant, remove {folder / FILE}."
+            )
+        return super().load(ds_name, version)
+
+    def exists(self, ds_name: str) -> bool:
+        """Whether an entry has data that fit this run."""
+        return ds_name not in self.outdated and super().exists(ds_name)
+
+    def version(self, ds_name: str) -> str | None:
+        """The version that would be loaded; None if it is not there, or if the entry keeps no versions."""
+        dataset = self.get(ds_name)
+        if remote := remote_versions(dataset):
+            version = loaded_version(dataset)
+            return version if version and remote.has(version) else None
+        folder = loaded_folder(dataset)
+        return folder.name if folder and folder.is_dir() else None
+
+    def provenance(self, ds_name: str) -> Provenance | None:
+        """What the version that would be loaded was made of; None if there is none, or if nothing says so."""
+        dataset = self.get(ds_name)
+        if remote := remote_versions(dataset):
+            version = self.version(ds_name)
+            return remote.provenance(version) if version else None
+        folder = loaded_folder(dataset)
+        return read_provenance(folder) if folder else None
+
+    def is_intact(self, ds_name: str) -> bool:
+        """Whether the files of the version that would be loaded are those that were saved.
+
+        In an object storage, nothing is fetched to tell: its files are looked at when they are loaded.
+        """
+        folder, provenance = loaded_folder(self.get(ds_name)), self.provenance(ds_name)
+        return folder is None or (provenance is not None and is_intact(folder, provenance))
+
+    def to_config(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], str | None]:
+        """Return what ``from_config`` takes to make this catalog again."""
+        config, credentials, load_versions, save_version = super().to_config()
+        for entry in config.values():  # Kedro 1.7 nests the arguments of a class that inherits its __init__
+            entry.pop("args", None)
+            entry.update(entry.pop("kwargs", {}))
+            if entry.pop("version", None):
+                entry["versioned"] = True
+        return config, credentials, load_versions, save_version
+
+
+def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
+    """Configuration of a dataset, as a catalog file would give it; empty for data in memory."""
+    config, *_ = AtomicCatalog({"dataset": dataset} if dataset else {}).to_config()
+    return config.get("dataset", {})
+
+
+def with_credentials(entry: Any, credentials: Mapping[str, Any]) -> Any:
+    """A catalog entry with the credentials of its protocol, if it has none and there are any."""
+    addresses = [entry[key] for key in ADDRESSES if is_remote(entry.get(key))] if isinstance(entry, Mapping) else []
+    protocol = get_protocol(addresses[0]) if addresses else None
+    return {"credentials": protocol} | dict(entry) if protocol in credentials else entry
+
+
+def reading_copies(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an entry whose versions lie in an object storage, for their copies in the user's cache."""
+    versions = RemoteVersions(entry["filepath"], storage_options(entry))
+    kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
+    return at_local_path(entry, versions.folder) | {"type": reading(versions, kind)}
+
+
+def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration of an entry with a local file or folder in place of its own one."""
+    moved = {**entry, "filepath": str(path)}
+    if is_remote(entry["filepath"]):
+        moved.pop("credentials", None)
+        if fs_args := moved.pop("fs_args", None):
+            moved["fs_args"] = {key: value for key, value in fs_args.items() if key in BESIDES}
+    return moved
+
+
+def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[AbstractDataset]:
+    """A type of datasets that finds its versions in an object storage, and fetches what it is about to read."""
+
+    # mypy takes no base class that is known only when the code runs; here it is the type that the entry names.
+    class Reading(kind):  # type: ignore[misc, valid-type]
+        remote_versions = versions
+
+        def exists(self) -> bool:
+            version = loaded_version(self)
+            return version is not None and versions.has(version)
+
+        def _get_versions(self) -> list[str]:
+            return [str(self._get_versioned_path(version)) for version in versions.all()]
+
+        def _fetch_latest_load_version(self) -> str:
+            if (newest := versions.newest()) is None:
+                raise VersionNotFoundError(f"Did not find any versions in {versions.address}")
+            return newest
+
+        def _get_load_path(self) -> PurePosixPath:
+            path = super()._get_load_path()
+            versions.fetch(path.parent.name)
+            return path
+
+        def _get_save_path(self) -> PurePosixPath:
+            super()._get_save_path()  # which refuses a version that is there
+            raise DatasetError(
+                f"What lies in {versions.address} is saved through the catalog: `catalog.save(name, data)`."
+            )
+
+    Reading.__name__, Reading.__qualname__, Reading.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    return Reading
+
+
+def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
+    """The versions of a dataset in an object storage; None if it has none there."""
+    return getattr(dataset, "remote_versions", None)
+
+
+def location(dataset: AbstractDataset | None) -> str:
+    """Where a dataset's data lie, as its catalog entry says."""
+    remote = remote_versions(dataset)
+    return remote.address if remote else str(configuration(dataset).get("filepath"))
+
+
+def local_path(dataset: AbstractDataset | None) -> Path | None:
+    """The local file or folder that a dataset's configuration names, if it names one."""
+    config = configuration(dataset)
+    protocol, path = get_protocol_and_path(config.get("filepath") or config.get("source") or "")
+    return Path(path) if path and protocol == "file" else None
+
+
+def version_folder(dataset: AbstractDataset) -> Path | None:
+    """Folder of the version that a dataset will save; None if it keeps no versions in local files."""
+    version = dataset.resolve_save_version() if isinstance(dataset, AbstractVersionedDataset) else None
+    path = local_path(dataset)
+    return path / version if path and version else None
+
+
+def loaded_version(dataset: AbstractDataset | None) -> str | None:
+    """The version that a dataset loads; None if there is none, or if it keeps no versions."""
+    try:
+        return dataset.resolve_load_version() if isinstance(dataset, AbstractVersionedDataset) else None
+    except VersionNotFoundError:
+        return None
+
+
+def loaded_folder(dataset: AbstractDataset | None, version: str | None = None) -> Path | None:
+    """Folder of the version that a dataset loads, the newest one if none is named.
+
+    None if there is none, or if the dataset keeps no versions in local files.
+    """
+    if remote_versions(dataset):
+        return None
+    path, version = local_path(dataset), version or loaded_version(dataset)
+    return path / version if path and version else None

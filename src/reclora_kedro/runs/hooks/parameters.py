@@ -1,0 +1,99 @@
+"""Parameters are sound before pipelines are built from them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
+from kedro.validation.type_extractor import TypeExtractor
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from reclora_kedro.parameters import misplaced, parameter_paths, wrong_values
+from reclora_kedro.pipelines.names import NameRefusedError, remember_parameters
+from reclora_kedro.runs.hooks.refusal import RunRefusedError
+
+FLAGS = {"dry_run": bool, "allow_mixed": bool}  # which hooks read
+
+
+class ParameterHooks:
+    """Refuses parameters that no step takes, and hands the names among them to the pipelines that are built."""
+
+    @hook_impl(tryfirst=True)  # other hooks read the parameters, too
+    def after_context_created(self, context: KedroContext) -> None:
+        """Look at the parameters of the session's environment, and at its runtime parameters.
+
+        Raises:
+            RunRefusedError: a file cannot be read, a parameter is unknown, or a value is none that its step takes.
+        """
+        loader = context.config_loader
+        assert isinstance(loader, OmegaConfigLoader)
+        parameters = read(loader)
+        declared = structure_of(Path(loader.conf_source) / loader.base_env) or parameters  # conf may be an archive
+        faults = list(misplaced(parameters, declared))
+        if not faults:
+            remember_parameters(parameters)
+            try:
+                types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
+                faults = list(refused_values(parameters, types, list(parameter_paths(declared))))
+            except NameRefusedError as error:
+                faults = [str(error)]
+        if faults:
+            lines = [f"- {fault}" for fault in faults]
+            remedy = (
+                f"Correct them in conf/{context.env or loader.default_run_env}/ or conf/base/, or behind --params. "
+                "conf/base/parameters_*.yml say what each parameter means."
+            )
+            raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
+
+
+def read(loader: OmegaConfigLoader) -> dict[str, Any]:
+    """The parameters.
+
+    Raises:
+        RunRefusedError: a file is not valid YAML, two files of an environment have the same key, or a value refers to
+            one that is not there.
+    """
+    try:
+        return loader["parameters"]
+    except yaml.YAMLError as error:
+        file = str(error).partition(", unable to read")[0]  # what follows counts lines from 0
+        mark = getattr(error.__cause__, "problem_mark", None)
+        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error.__cause__, "problem", None) or error.__cause__
+        raise RunRefusedError(f"{file}: {problem}{place}. Correct the file. Nothing was written.") from error
+    except (OmegaConfBaseException, ValueError) as error:
+        raise RunRefusedError(f"The parameters cannot be read: {error}. Nothing was written.") from error
+
+
+def structure_of(folder: Path) -> dict[str, Any]:
+    """The parameters of a folder as they are written: a second loader of Kedro's would take the globals of the first.
+
+    conf/base has every parameter.
+    """
+    files = sorted(path for path in folder.rglob("parameters*.yml") if path.is_file())
+    return {name: block for path in files for name, block in (yaml.safe_load(path.read_text("utf-8")) or {}).items()}
+
+
+def refused_values(parameters: Mapping[str, Any], types: Mapping[str, type], known: list[str]) -> Iterator[str]:
+    """What is wrong with the values of blocks, one line each.
+
+    Args:
+        parameters: nested blocks of all parameters.
+        types: by the path of a block, what it must be.
+        known: paths of all parameters that there are.
+    """
+    for path, expected in types.items():
+        block: Any = parameters
+        for name in path.split("."):
+            block = block[name]
+        if block is None and type(None) in get_args(expected):
+            continue
+        try:
+            TypeAdapter(expected).validate_python(block)
+        except ValidationError as error:
+            yield from wrong_values(error, block, path, known)

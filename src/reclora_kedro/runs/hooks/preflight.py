@@ -1,0 +1,112 @@
+"""What a run will need of the base LLM, the prompts and the devices is tried before it begins."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from pydantic import ValidationError
+
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.parameters import wrong_values
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.hooks.refusal import RunRefusedError
+
+
+class PreflightHooks:
+    """Refuses a run that would fail at its base LLM, prompts, an adapter, a device or a cluster, hours later perhaps.
+
+    The checks are those of the nodes themselves; of the base LLM, its weights alone are not loaded for them. A run
+    that needs none of this loads no deep learning either.
+    """
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: AtomicCatalog) -> None:
+        """Try everything that the nodes of the run will need.
+
+        Raises:
+            RunRefusedError: something will fail; names all that will.
+        """
+        if run_params["only_missing_outputs"]:  # the nodes whose outputs don't fit alone, see ProvenanceHooks
+            pipeline = Pipeline([node for node in pipeline.nodes if catalog.outdated.intersection(node.outputs)])
+        faults = []
+        for check in checks(pipeline, catalog):
+            try:
+                check()
+            except (ValueError, OSError, ImportError) as error:
+                faults.append(str(error))
+        if faults:
+            lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
+            raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
+
+
+def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
+    """Functions that raise an error where a node would."""
+    inputs = pipeline.inputs()
+    if "params:lens" in inputs:
+        from reclora_kedro.devices import choose_device
+
+        yield partial(choose_device, catalog.load("params:lens").device)
+    if "params:engine" in inputs:
+        from reclora_kedro.distributed.engine import connect
+
+        engine = catalog.load("params:engine")
+        yield engine.require_scratch
+        if engine.spreads:
+            yield partial(connect, engine)
+        if engine.spreads and "params:lens" in inputs:
+            from reclora_kedro.lens.training import require_parts
+
+            yield partial(require_parts, catalog.load("params:lens"), engine)
+    for path in sorted(name for name in inputs if name.startswith("params:lens_zoo.lenses.")):
+        yield partial(require_zoo_lens, path.removeprefix("params:"), catalog.load("params:lens"), catalog.load(path))
+    base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
+    if hasattr(base_llm, "outline"):
+        yield from checks_of_base_llm(base_llm, pipeline, catalog)
+
+
+def require_zoo_lens(path: str, lens: Any, changes: Any) -> None:
+    """Refuse changes of a lens that make none of it.
+
+    Raises:
+        ValueError: they are no settings of a lens, or out of range.
+    """
+    from reclora_kedro.lens.zoo import zoo_lens
+
+    try:
+        zoo_lens(lens, changes)
+    except ValidationError as error:
+        known = [f"{path}.{name}" for name in type(lens).model_fields]
+        raise ValueError("\n- ".join(wrong_values(error, lens.model_dump() | changes, path, known))) from error
+
+
+def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
+    """Those that need the base LLM; when there is none, there is nothing else to say of it."""
+    from reclora_kedro.adapters.reclora.build import require_target_modules
+    from reclora_kedro.llm import prompts
+
+    inputs, outlined = pipeline.inputs(), []
+    yield lambda: outlined.append(base_llm.outline())
+    if not outlined:
+        return
+    [llm] = outlined
+    if "params:prompt" in inputs:
+        config = catalog.load("params:prompt")
+        yield partial(prompts.prompt_format, llm.tokenizer, config)
+        yield partial(prompts.require_context, config, llm.context_tokens)
+        if "prompt_templates" in inputs:
+            templates, fields = catalog.load("prompt_templates"), configured_fields(catalog)
+            yield lambda: prompts.require_template(prompts.choose_template(templates, config.template), config, *fields)
+    for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
+        variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")
+        yield partial(require_target_modules, llm.model, variant.adapter)
+
+
+def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:
+    """Names of the text fields of items and of users."""
+    ingestion = IngestionConfig.model_validate(catalog.load("params:ingestion"))
+    tables = (ingestion.items, ingestion.item_texts), (ingestion.users,)
+    items, users = ([field.name for table in of if table for field in table.fields] for of in tables)
+    return items, users

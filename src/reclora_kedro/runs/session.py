@@ -1,0 +1,29 @@
+"""Sessions of the project, and what they know of it."""
+
+from typing import Any
+
+from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
+from kedro.framework.session import KedroSession
+from kedro.io import CatalogProtocol
+
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.hooks.unfinished import was_unfinished
+
+
+class AtomicContext(KedroContext):
+    """A context whose catalog is that of runs in notebooks and in kedro-viz, too: for these, Kedro takes its own."""
+
+    @property
+    def catalog(self) -> CatalogProtocol:
+        """The catalog."""
+        return self._get_catalog(compose_classes(AtomicCatalog, CatalogCommandsMixin))
+
+
+class ResumingSession(KedroSession):
+    """Runs as Kedro does, but when a command that did not end is typed again, it goes on: what fits is kept."""
+
+    def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``."""
+        if was_unfinished(self._project_path, kwargs | {"env": self.store.get("env")}):
+            kwargs["only_missing_outputs"] = True
+        return super().run(*args, **kwargs)

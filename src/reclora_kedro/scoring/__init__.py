@@ -1,0 +1,1 @@
+"""From questions and an answering model to scores."""

@@ -1,0 +1,20 @@
+"""Whatever stands in a title is shown as it is."""
+
+import polars as pl
+import pytest
+
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.recommend.presentation import recommendation_tables
+
+TITLES = ["[/]", "[bold]x", "[red]Heat[/red]", "\\[b]", ":smile: (1990)", "[link=http://a.b]c[/link]"]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_titles_and_ids_are_text(title, capsys):
+    recommendations = pl.DataFrame(
+        {"user_id": [title], "rank": [1], "title": [title], "score": [0.5], "fallback": [False]}
+    )
+    show(recommendation_tables(recommendations, {"pairs_scored": 1}))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["User", *title.split()]
+    assert any([cell.strip() for cell in line.split("│")[1:-1]] == ["1", title, "0.500"] for line in lines)

@@ -1,0 +1,108 @@
+import pytest
+
+from reclora_kedro.pipelines import finetuning, scoring
+from reclora_kedro.pipelines import names as configured_names
+from reclora_kedro.pipelines.names import (
+    history_names,
+    optional_variant_of,
+    remember_parameters,
+    variant_histories,
+    variant_of,
+)
+
+HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    monkeypatch.setattr(configured_names, "_of_the_session", None)
+
+
+def remember(variants, short=HISTORIES):
+    remember_parameters({"history": {"short": short}, "finetuning": {"variants": variants}})
+
+
+def inputs_of(pipeline):
+    return {node.namespace: set(node.inputs) for node in pipeline.nodes if node.namespace}
+
+
+def test_each_variant_reads_the_prompts_of_its_own_history():
+    remember({"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}})
+    for pipeline in (finetuning.create_pipeline(), scoring.create_pipeline()):
+        inputs = inputs_of(pipeline)
+        assert "recent.prompts" in inputs["tallrec"]
+        assert "retrieved.prompts" in inputs["rella"]
+    assert {"recent.prompts", "retrieved.prompts"} < finetuning.create_pipeline().all_outputs()
+
+
+def test_the_untrained_llm_sees_the_first_history():
+    remember({"tallrec": {"history": "recent"}})
+    [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "scoring.score_untrained"]
+    assert "retrieved.prompts" in untrained.inputs
+
+
+def test_null_drops_a_name_of_conf_base():
+    remember({"shared_lora": None, "tallrec": {"history": "recent"}}, HISTORIES | {"retrieved": None})
+    assert variant_histories() == {"tallrec": "recent"}
+    assert history_names() == ("recent",)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (
+            {"tallrec": {"history": "latest"}},
+            r"variants\.tallrec\.history is 'latest', but .* names retrieved, recent:",
+        ),
+        ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
+        ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
+        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than boosted_trees"),
+        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than boosted_trees"),
+        *(
+            (
+                {name: {"history": "recent"}},
+                r"finetuning\.variants names .*\. A name begins with a letter and has at most",
+            )
+            for name in ("my.lora", "../lora", "a/b", "ü", "1", 1, "", "_adapter", "x" * 65, "a b")
+        ),
+        ({"tallrec": None}, r"finetuning\.variants names nothing"),
+    ],
+)
+@pytest.mark.parametrize("create_pipeline", [finetuning.create_pipeline, scoring.create_pipeline])
+def test_a_wrong_name_is_refused_before_there_is_a_pipeline(variants, message, create_pipeline):
+    remember(variants)
+    with pytest.raises(ValueError, match=message):
+        create_pipeline()
+
+
+def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name():
+    remember_parameters(
+        {
+            "history": {"short": HISTORIES},
+            "finetuning": {"variants": {"tallrec": {"history": "recent"}}},
+            "export": {"variant": "reclora"},
+        }
+    )
+    with pytest.raises(
+        ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
+    ):
+        variant_of("export")
+
+
+@pytest.mark.parametrize(("variant", "expected"), [(None, None), ("tallrec", "tallrec")])
+def test_a_step_may_do_without_a_variant(variant, expected):
+    remember_parameters(
+        {
+            "history": {"short": HISTORIES},
+            "finetuning": {"variants": {"tallrec": {"history": "recent"}}},
+            "ranking": {"variant": variant},
+        }
+    )
+    assert optional_variant_of("ranking") == expected
+
+
+@pytest.mark.parametrize("name", ["near.by", "evaluation", "prompts"])
+def test_a_history_has_a_name_by_the_same_rule(name):
+    remember({"tallrec": {"history": "recent"}}, HISTORIES | {name: HISTORIES["recent"]})
+    with pytest.raises(ValueError, match=rf"history\.short names '{name}'\. A name begins with a letter"):
+        history_names()

@@ -1,0 +1,194 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from random_logs import interaction_tables, log_of
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.lens.base import build_lens
+from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.recommend import candidates
+from reclora_kedro.recommend.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
+from reclora_kedro.recommend.config import ItemNeighboursConfig, RecommendationConfig
+from reclora_kedro.rivals.neighbours import ItemNeighbours
+
+SETTINGS = {
+    "variant": "reclora",
+    "users": None,
+    "candidates": "unseen",
+    "neighbours": 3,
+    "pool_items": 3,
+    "pool_days": 1.0,
+    "shortlist": None,
+    "top_n": 2,
+    "tokens_per_batch": 400,
+}
+NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0)
+
+
+def config(**changes):
+    return RecommendationConfig(**SETTINGS | changes)
+
+
+@given(interaction_tables(), st.sampled_from(["unseen", "popular_recent"]), st.integers(1, 6))
+def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kind, pool_items):
+    log = log_of(interactions)
+    sets, unknown_items = candidate_sets(
+        log, None, pl.String(), config(candidates=kind, pool_items=pool_items), NEAREST
+    )
+    counts = popularity(log.sequences, log.items.height, 1.0)
+    assert unknown_items == 0
+    for index, user in enumerate(log.users["user_id"]):
+        items = sets.of(user, index)
+        seen = set(interactions.filter(pl.col("user_id") == user)["item_id"])
+        assert not seen & set(log.items["item_id"].gather(items))
+        assert (np.diff(counts[items]) <= 0).all()
+        if kind == "unseen":
+            assert len(items) == log.items.height - len(seen)
+        else:
+            assert (counts[items] > 0).all()
+            assert len(items) <= pool_items
+    assert set(sets.of("nobody", None)) == set(sets.pool)
+
+
+def test_popularity_counts_the_events_of_the_last_days():
+    day = 86_400
+    interactions = pl.DataFrame(
+        {
+            "user_id": ["ann", "bob", "cid", "dora"],
+            "item_id": [3, 3, 5, 8],
+            "timestamp": [1, 9 * day, 10 * day, 10 * day + 1],
+            "rating": [1.0, 5.0, 5.0, 5.0],
+            "label": [0, 1, 1, 1],
+        }
+    )
+    sequences = log_of(interactions).sequences
+    assert popularity(sequences, 5, days=1.0).tolist() == [0, 1, 1, 0, 0]
+    assert popularity(sequences, 5, days=2.0).tolist() == [1, 1, 1, 0, 0]
+    assert popularity(sequences, 5, days=100).tolist() == [2, 1, 1, 0, 0]
+
+
+def test_a_table_without_its_columns_is_refused_by_name():
+    with pytest.raises(ValueError, match="lacks item_id; its columns are user_id, movie"):
+        candidate_table(pl.DataFrame({"user_id": [1], "movie": [2]}))
+
+
+def test_a_table_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="recommendation_candidates holds nothing: point it at a table"):
+        candidate_table(None)
+
+
+def test_a_shortlist_shorter_than_what_is_recommended_is_refused():
+    with pytest.raises(ValidationError, match="shortlist keeps 1 candidates of each user, but top_n recommends 2"):
+        config(shortlist=1)
+
+
+def test_fewer_neighbours_than_are_recommended_are_refused():
+    with pytest.raises(ValidationError, match="neighbours are 1 candidates of each user, but top_n recommends 2"):
+        config(candidates="neighbours", neighbours=1)
+    assert config(neighbours=1)
+
+
+@given(interaction_tables(), st.integers(2, 6))
+def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, most):
+    log = log_of(interactions)
+    sets, _ = candidate_sets(log, None, pl.String(), config(candidates="neighbours", neighbours=most), NEAREST)
+    counts, neighbours = popularity(log.sequences, log.items.height, 1.0), ItemNeighbours(log, NEAREST)
+    for index, user in enumerate(log.users["user_id"]):
+        items, seen = sets.of(user, index), sets.seen(index)
+        if not len(seen):
+            assert items.tolist() == sets.pool.tolist()
+            continue
+        assert len(items) == min(most, log.items.height - len(np.unique(seen)))
+        assert not set(items) & set(seen)
+        scores = neighbours.scores(index, log.sequences.offsets[index + 1])
+        keys = list(zip(-scores[items], -counts[items], strict=True))
+        assert keys == sorted(keys)
+        left_out = np.setdiff1d(np.arange(log.items.height), [*items, *seen])
+        assert all((-scores[item], -counts[item]) >= keys[-1] for item in left_out)
+    assert sets.of("nobody", None).tolist() == sets.pool.tolist()
+
+
+class TestShortlist:
+    @pytest.mark.parametrize("most", [None, 3])
+    def test_ranks_what_each_user_has_not_seen_by_the_lens(self, lens, log, most):
+        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most), NEAREST)
+        pairs = pl.DataFrame({"user_index": range(5)}).join(
+            pl.DataFrame({"item_index": range(12)}), how="cross", maintain_order="left"
+        )
+        now = log.now(pairs)
+        pairs = pairs.with_columns(score=lens_scores(lens_states(lens, now, np.arange(60))))
+        for user, part in shortlist.group_by("user_id", maintain_order=True):
+            seen = log.sequences.item_index[slice(*log.sequences.offsets[user[0] : user[0] + 2])].tolist()
+            own = pairs.filter(user_index=user[0]).filter(~pl.col("item_index").is_in(seen))
+            best = own.sort("score", descending=True).head(most or 12)
+            assert part["item_index"].to_list() == best["item_index"].to_list()
+            assert part["lens_score"].to_list() == pytest.approx(best["score"].to_list(), abs=1e-6)
+        assert shortlist["user_id"].unique(maintain_order=True).to_list() == list(range(5))
+        assert shortlist.select("item_id", "title").equals(log.items[shortlist["item_index"]])
+        assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0, "unknown_items": 0}
+
+    def test_has_the_agreed_columns(self, lens, log):
+        shortlist, _ = shortlist_candidates(lens, log, None, config(), NEAREST)
+        assert shortlist.schema == {
+            "user_id": pl.Int64,
+            "item_id": pl.Int64,
+            "title": pl.String,
+            "user_index": pl.Int32,
+            "item_index": pl.Int32,
+            "lens_score": pl.Float64,
+            "fallback": pl.Boolean,
+        }
+
+    @pytest.mark.parametrize("kind", ["unseen", "neighbours"])
+    def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here, kind):
+        settings = config(users=(3, "nobody", 0, 4), candidates=kind, shortlist=4)
+        whole, report = shortlist_candidates(lens, log, None, settings, NEAREST)
+        monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)
+        for engine in (LOCAL, workers_here(3)):
+            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, NEAREST, engine)
+            assert whole.drop("lens_score").equals(parts.drop("lens_score"))
+            np.testing.assert_allclose(whole["lens_score"], parts["lens_score"], rtol=1e-5)
+            assert report == report_of_parts
+
+    def test_falls_back_on_popularity_where_nothing_is_known_of_a_user(self, lens, log):
+        shortlist, report = shortlist_candidates(lens, log, None, config(users=("nobody", 2), pool_days=100), NEAREST)
+        counts = popularity(log.sequences, 12, days=100)
+        fallback = shortlist.filter("fallback")
+        assert fallback["user_id"].to_list() == ["nobody"] * 2
+        assert fallback["item_index"].to_list() == np.argsort(-counts, kind="stable")[:2].tolist()
+        assert fallback["lens_score"].null_count() == fallback["user_index"].null_count() == 2
+        assert shortlist["user_id"].unique(maintain_order=True).to_list() == ["nobody", "2"]
+        assert (report["users"], report["fallbacks"]) == (2, 1)
+
+    def test_falls_back_for_a_known_user_without_an_event(self, lens, log):
+        users = pl.concat([log.users, pl.DataFrame({"user_id": [5], "gender": [None]})], how="vertical_relaxed")
+        sequences = replace(log.sequences, offsets=np.append(log.sequences.offsets, log.sequences.offsets[-1]))
+        wider = build_lens(lens.config, lens.sizes.model_copy(update={"users": 6})).freeze()
+        shortlist, _ = shortlist_candidates(
+            wider, replace(log, users=users, sequences=sequences), None, config(users=[5]), NEAREST
+        )
+        assert shortlist["fallback"].to_list() == [True] * 2
+        assert shortlist["user_index"].to_list() == [5] * 2
+
+    def test_takes_candidates_from_a_table_seen_ones_included(self, lens, log):
+        table = pl.DataFrame({"user_id": ["4", "4", "4", "1", "9"], "item_id": [0, 1, 99, 5, 2]})
+        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table"), NEAREST)
+        assert sorted(shortlist.select("user_id", "item_id").rows()) == [(1, 5), (4, 0), (4, 1), (9, 2)]
+        assert shortlist.filter("fallback")["user_id"].to_list() == [9]
+        assert report == {"users": 3, "fallbacks": 1, "empty_candidate_sets": 0, "unknown_items": 1}
+
+    def test_reports_users_without_candidates(self, lens, log):
+        table = pl.DataFrame({"user_id": [4], "item_id": [0]})
+        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table", users=(4, 3)), NEAREST)
+        assert shortlist["user_id"].to_list() == [4]
+        assert report["empty_candidate_sets"] == 1
+
+    def test_refuses_a_lens_of_another_log(self, lens, log):
+        with pytest.raises(MismatchError, match="The log has 7 items, but the lens knows 12"):
+            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config(), NEAREST)

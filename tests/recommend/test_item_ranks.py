@@ -1,0 +1,277 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from random_logs import interaction_tables, log_of
+from reclora_kedro.evaluation.config import BootstrapConfig
+from reclora_kedro.lens.states import lens_states
+from reclora_kedro.recommend import item_ranks
+from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
+from reclora_kedro.recommend.item_ranks import (
+    NO_ITEM,
+    Popularity,
+    candidate_items,
+    draw_positives,
+    rank_by,
+    rank_positives,
+    training_events,
+)
+from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
+
+BOOTSTRAP = BootstrapConfig(confidence=0.95, samples=10, seed=0)
+SETTINGS = {
+    "users": None,
+    "rows": None,
+    "candidates": "full",
+    "sampled": 3,
+    "cutoffs": (1, 3),
+    "variant": None,
+    "shortlist": 4,
+    "tokens_per_batch": 400,
+    "seed": 0,
+    "bootstrap": BOOTSTRAP,
+}
+NEIGHBOURS = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
+MODELS = ["popularity", "neighbours", "lens", "lens_reranked"]
+
+
+def config(**changes):
+    return RankingConfig(**SETTINGS | changes)
+
+
+def split(log):
+    """The log, of whose samples the earlier half trains."""
+    test = pl.col("row") >= log.samples.height // 2
+    return replace(
+        log, samples=log.samples.with_columns(split=pl.when(test).then(pl.lit("test")).otherwise(pl.lit("train")))
+    )
+
+
+@pytest.fixture
+def log(log):
+    """Each event has a second of its own."""
+    return split(log)
+
+
+def split_logs():
+    """Logs in which users take an item again, and several in a second."""
+    return interaction_tables().map(log_of).map(split).filter(lambda log: draw_positives(log, config()).height > 0)
+
+
+def metrics(ranks, log, k=3):
+    model, information = ranks["model"][0], Popularity(log).information()
+    [record] = compute_ranking_metrics(ranks, [model], information, (k,), BOOTSTRAP)
+    return record
+
+
+def past_of(log, user, end):
+    return set(log.sequences.item_index[log.sequences.offsets[user] : end].tolist())
+
+
+def hashed(pairs):
+    """A score of a pair that many pairs share."""
+    return (pairs["item_index"] * 7 + pairs["user_index"] * 3 + pairs["history_end"] * 5).to_numpy() % 4
+
+
+@given(split_logs(), st.sampled_from(["full", "sampled"]), st.integers(1, 6))
+def test_candidates_are_unseen_items_and_the_target_each_once(log, kind, sampled):
+    positives = draw_positives(log, config())
+    candidates = candidate_items(log, positives, config(candidates=kind, sampled=sampled))
+    for own, row in zip(candidates, positives.iter_rows(named=True), strict=True):
+        items = own[own != NO_ITEM].tolist()
+        past = past_of(log, row["user_index"], row["history_end"])
+        assert len(set(items)) == len(items)
+        assert row["item_index"] in items
+        assert not past & set(items)
+        unseen = log.items.height - len(past | {row["item_index"]})
+        assert len(items) == 1 + (unseen if kind == "full" else min(sampled, unseen))
+
+
+@given(split_logs(), st.integers(4, 9))
+def test_a_sample_of_all_is_full(log, sampled):
+    full, all_sampled = (
+        rank_by({"lens": hashed}, log, config(candidates=kind, sampled=sampled)) for kind in ("full", "sampled")
+    )
+    assert full.drop("top_items").equals(all_sampled.drop("top_items"))
+
+
+@given(split_logs(), st.sampled_from(["full", "sampled"]))
+def test_ranks_are_the_same_by_any_rising_function_of_the_scores(log, kind):
+    def transformed(pairs):
+        return np.exp(3.0 * hashed(pairs)) - 50
+
+    one, other = (rank_by({"lens": scorer}, log, config(candidates=kind)) for scorer in (hashed, transformed))
+    assert one.equals(other)
+
+
+@given(split_logs())
+def test_ranks_are_counts_of_the_other_candidates(log):
+    ranks = rank_by({"lens": hashed}, log, config())
+    for row in ranks.iter_rows(named=True):
+        past = past_of(log, row["user_index"], row["history_end"])
+        items = [item for item in range(log.items.height) if item not in past]
+        scores = hashed(
+            pl.DataFrame({"item_index": items}).with_columns(
+                **{name: pl.lit(row[name]) for name in ("user_index", "history_end")}
+            )
+        )
+        own = scores[items.index(row["item_index"])]
+        assert row["better"] == (scores > own).sum()
+        assert row["ties"] == (scores == own).sum() - 1
+        assert row["candidates"] == len(items)
+        scores_of = dict(zip(items, scores, strict=True))
+        shown = [scores_of[item] for item in row["top_items"]]
+        assert shown == sorted(scores, reverse=True)[:4]
+
+
+@given(split_logs())
+def test_events_of_training_are_those_until_its_end_without_other_samples(log):
+    known, training = training_events(log), log.samples.filter(split="train")
+    assert known[training["event"]].all()
+    assert not known[log.samples.filter(split="test")["event"]].any()
+    sampled = set(log.samples["event"])
+    for event, second in enumerate(log.sequences.timestamp):
+        if event not in sampled:
+            assert known[event] == (training.height > 0 and second <= training["timestamp"].max())
+
+
+@given(split_logs())
+def test_popularity_counts_training_events_and_earlier_ones(log):
+    training = set(np.flatnonzero(training_events(log)))
+    pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
+    events = list(enumerate(zip(log.sequences.item_index, log.sequences.timestamp, strict=True)))
+    expected = [
+        sum(item == target and (event in training or second < moment) for event, (item, second) in events)
+        for target, moment in pairs.select("item_index", "timestamp").iter_rows()
+    ]
+    assert Popularity(log).of(pairs).tolist() == expected
+
+
+def test_the_information_of_an_item_is_that_of_its_share_of_training_events(log):
+    information = Popularity(log).information()
+    counts = np.bincount(log.sequences.item_index[training_events(log)], minlength=log.items.height)
+    assert np.sum(2.0**-information) == pytest.approx(1)
+    assert (np.argsort(-information, kind="stable") == np.argsort(counts, kind="stable")).all()
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled"])
+def test_a_perfect_scorer_has_metrics_of_one(log, kind):
+    taken = dict(log.samples.select("timestamp", "item_index").iter_rows())
+
+    def perfect(pairs):
+        return np.array([taken[second] == item for second, item in pairs.select("timestamp", "item_index").iter_rows()])
+
+    record = metrics(rank_by({"lens": perfect}, log, config(candidates=kind)), log)
+    assert record["hit_rate"] == record["ndcg"] == record["mrr"] == 1
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled"])
+def test_a_constant_scorer_gains_what_chance_does(log, kind):
+    ranks = rank_by({"lens": lambda pairs: np.zeros(pairs.height)}, log, config(candidates=kind))
+    record = metrics(ranks, log)
+    by_user = ranks.select("user_index", chance=3 / pl.col("candidates")).group_by("user_index").mean()
+    assert record["hit_rate"] == pytest.approx(by_user["chance"].mean())
+    assert ranks["top_items"].list.len().to_list() == [4] * ranks.height
+
+
+@given(interaction_tables().map(log_of).map(split))
+def test_what_a_user_took_before_is_not_ranked(log):
+    """It would be the only candidate of the user's history."""
+    liked = log.samples.filter(split="test", label=1)
+    new = [
+        row["row"]
+        for row in liked.iter_rows(named=True)
+        if row["item_index"] not in past_of(log, row["user_index"], row["history_end"])
+    ]
+    assert draw_positives(log, config())["row"].to_list() == new
+
+
+def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens, log):
+    ranks = rank_positives(lens, log, config(), NEIGHBOURS)
+    assert ranks["model"].unique(maintain_order=True).to_list() == MODELS
+    for row in ranks.filter(model="lens").iter_rows(named=True):
+        past = past_of(log, row["user_index"], row["history_end"])
+        items = [item for item in range(log.items.height) if item not in past]
+        pairs = pl.DataFrame({"item_index": items}).with_columns(
+            **{name: pl.lit(row[name]) for name in ("user_index", "history_end", "timestamp")}
+        )
+        logits = lens_states(lens, log.at(pairs), np.arange(len(items)))["logit"].numpy()
+        assert row["better"] == (logits > logits[items.index(row["item_index"])]).sum()
+        assert row["top_items"] == [items[place] for place in np.argsort(-logits)[:4]]
+
+
+def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
+    ranks = rank_positives(lens, log, config(), NEIGHBOURS)
+    by_model = {model: ranks.filter(model=model) for model in MODELS}
+    near, twice = by_model["neighbours"], by_model["lens_reranked"]
+    for first, whole, second in zip(*(by_model[name].iter_rows(named=True) for name in MODELS[1:]), strict=True):
+        pairs = pl.DataFrame({"item_index": first["top_items"]}).with_columns(
+            **{name: pl.lit(first[name]) for name in ("user_index", "history_end", "timestamp")}
+        )
+        logits = lens_states(lens, log.at(pairs), np.arange(4))["logit"].numpy()
+        assert second["top_items"] == [first["top_items"][place] for place in np.argsort(-logits)]
+        assert whole["candidates"] == second["candidates"]
+    assert near["row"].equals(twice["row"])
+    behind = (near["better"] >= 4).to_numpy()
+    assert near.filter(behind)["better"].equals(twice.filter(behind)["better"])
+
+
+def test_no_scorer_sees_more_than_what_was_before_the_like(log):
+    seen = []
+    rank_by({"lens": lambda pairs: seen.append(pairs) or np.zeros(pairs.height)}, log, config())
+    moments = pl.concat(seen).select("user_index", "history_end", "timestamp").unique()
+    assert moments.join(log.samples.filter(split="test"), on=moments.columns, how="anti").is_empty()
+    for user, end, second in moments.iter_rows():
+        assert (log.sequences.timestamp[log.sequences.offsets[user] : end] < second).all()
+
+
+@given(split_logs())
+def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
+    seen = []
+    rank_by({"lens": lambda pairs: seen.append(pairs) or np.zeros(pairs.height)}, log, config())
+    assert not pl.concat(seen).is_duplicated().any()
+
+
+@pytest.mark.parametrize("kind", ["full", "sampled"])
+def test_ranks_are_the_same_whatever_is_scored_at_once(lens, log, kind, monkeypatch):
+    whole = rank_positives(lens, log, config(candidates=kind), NEIGHBOURS)
+    monkeypatch.setattr(item_ranks, "PAIRS_AT_ONCE", 20)
+    assert whole.equals(rank_positives(lens, log, config(candidates=kind), NEIGHBOURS))
+
+
+def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
+    whole, few, fewer = (draw_positives(log, config(rows=rows)) for rows in (None, 4, 2))
+    assert (few.height, fewer.height) == (4, 2)
+    assert set(fewer["row"]) < set(few["row"]) < set(whole["row"])
+    assert whole["row"].to_list() == log.samples.filter(split="test", label=1)["row"].to_list()
+    of_two = draw_positives(log, config(users=2))
+    assert of_two["user_index"].n_unique() == 2
+    assert (
+        of_two["row"].to_list()
+        == whole.filter(pl.col("user_index").is_in(of_two["user_index"].implode()))["row"].to_list()
+    )
+    settings = config(candidates="sampled")
+    of_all = candidate_items(log, whole, settings)[whole["row"].is_in(few["row"].implode()).to_numpy()]
+    np.testing.assert_array_equal(of_all, candidate_items(log, few, settings))
+
+
+def test_likes_of_a_single_user_are_refused(lens, log):
+    message = r"draws likes of 1 user\(s\), .*expected at least 2.* Raise ranking\.users or ranking\.rows"
+    with pytest.raises(ValueError, match=message):
+        rank_positives(lens, log, config(users=1), NEIGHBOURS)
+
+
+def test_scores_that_are_no_numbers_are_refused(log):
+    with pytest.raises(ValueError, match=r"lens: 1 of \d+ scores are no numbers; train it again"):
+        rank_by({"lens": lambda pairs: np.where(np.arange(pairs.height) == 0, np.nan, 1.0)}, log, config())
+
+
+@pytest.mark.parametrize("cutoffs", [(0,), (5, 5), ()])
+def test_cutoffs_that_are_no_lengths_are_refused(cutoffs):
+    with pytest.raises(ValidationError, match="cutoffs"):
+        config(cutoffs=cutoffs)

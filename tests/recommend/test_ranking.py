@@ -1,0 +1,202 @@
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from peft import get_peft_model
+
+from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.finetuning.variants import gate_inputs
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.lens.states import LensReader, lens_states
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.recommend.ranking import (
+    USE,
+    build_candidate_prompts,
+    candidate_gate_inputs,
+    candidate_histories,
+    rank_candidates,
+)
+from reclora_kedro.scoring import shared_prefix as candidates
+
+TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()
+HISTORY_EVENTS = 5
+PROMPT = PromptConfig(
+    template="sections",
+    chat_template=True,
+    chat_template_arguments={},
+    system_message="",
+    max_tokens=256,
+    max_characters=120,
+    hidden_fields=(),
+    positive_answer="Yes",
+    negative_answer="No",
+)
+ADAPTERS = {
+    "one LoRA": ("target", {"num_meta_loras": 1}),
+    "user gates": ("user", {"num_meta_loras": 3, "lens_in_score": "prior"}),
+    "target gates": ("target", {"num_meta_loras": 3}),
+    "gates of rating statistics": ("rating_statistics", {"num_meta_loras": 3, "lens_in_score": "average"}),
+}
+
+
+@pytest.fixture
+def model_of(tiny_llm):
+    """The tiny LLM with a random adapter, by the adapter's name and what its gates will read."""
+
+    def build(adapter, inputs):
+        gate_input, settings = ADAPTERS[adapter]
+        torch.manual_seed(0)
+        config = RecLoraConfig(task_type="CAUSAL_LM", gate_dim=inputs[gate_input].shape[1], **settings)
+        model = get_peft_model(tiny_llm.model, config).eval()
+        for name, weights in model.named_parameters():
+            if "reclora_B" in name:
+                torch.nn.init.normal_(weights, std=0.5)
+        return AnswerModel(tiny_llm, prompt_format(tiny_llm.tokenizer, PROMPT)).with_model(model)
+
+    return build
+
+
+@pytest.fixture
+def prompts_and_inputs(tiny_llm, lens, log):
+    """What an adapter reads of a shortlist, by its name and the kind of short history."""
+
+    def build(shortlist, adapter="user gates", kind="recent"):
+        history = candidate_histories(log, shortlist, WindowConfig(kind=kind, k=HISTORY_EVENTS))
+        prompts = build_candidate_prompts(tiny_llm, log, shortlist, history, TEMPLATE, PROMPT)
+        return prompts, candidate_gate_inputs(lens, log, shortlist, ADAPTERS[adapter][0])
+
+    return build
+
+
+@pytest.fixture
+def scores_one_by_one(lens, log):
+    """Scores by the ordinary path, each pair with the gate input of its own."""
+
+    def score(shortlist, adapter, model, prompts):
+        now = log.now(shortlist)
+        states = lens_states(lens, now, np.arange(shortlist.height))
+        inputs = gate_inputs(states, ADAPTERS[adapter][0])
+        return model.scores(prompt_set(prompts, USE, inputs), 400, "")
+
+    return score
+
+
+@pytest.mark.parametrize("kind", ["recent", "retrieved"])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_scores_are_those_of_each_pair_alone_and_prefixes_are_shared_where_they_can_be(
+    model_of, prompts_and_inputs, scores_one_by_one, shortlist, log, adapter, kind, monkeypatch
+):
+    shared, unpatched = [], candidates._shared_batches
+    monkeypatch.setattr(candidates, "_shared_batches", lambda *rest: shared.append(len(rest[2])) or unpatched(*rest))
+    prompts, inputs = prompts_and_inputs(shortlist, adapter, kind)
+    model = model_of(adapter, inputs)
+    ranked = rank_candidates(model, shortlist, prompts, inputs, top_n=100, tokens_per_batch=400)
+    scores = ranked.sort("user_id", "item_id")["score"].to_numpy()
+    np.testing.assert_allclose(scores, scores_one_by_one(shortlist, adapter, model, prompts), atol=1e-4)
+    assert np.ptp(scores) > 0.001
+    if kind == "recent":
+        every_user = [log.items.height] * log.users.height
+        assert shared == (every_user if adapter in ("one LoRA", "user gates") else [])
+
+
+def test_the_best_of_each_user_are_ranked_whatever_the_size_of_a_batch(
+    model_of, prompts_and_inputs, scores_one_by_one, shortlist
+):
+    prompts, inputs = prompts_and_inputs(shortlist)
+    model = model_of("user gates", inputs)
+    whole, parts = (rank_candidates(model, shortlist, prompts, inputs, 4, tokens) for tokens in (4000, 150))
+    assert whole.drop("score").equals(parts.drop("score"))
+    np.testing.assert_allclose(whole["score"], parts["score"], atol=1e-4)
+    scores = scores_one_by_one(shortlist, "user gates", model, prompts)
+    best = shortlist.with_columns(score=scores).sort("user_id", "score", descending=[False, True])
+    best = best.group_by("user_id", maintain_order=True).head(4)
+    assert whole.select("user_id", "item_id", "title").equals(best.select("user_id", "item_id", "title"))
+    assert whole["rank"].to_list() == [1, 2, 3, 4] * 5
+    assert not whole["fallback"].any()
+
+
+def test_the_shown_history_is_what_the_budget_left_of_it(tiny_llm, log, shortlist):
+    [history] = histories = candidate_histories(log, shortlist[:1], WindowConfig(kind="recent", k=HISTORY_EVENTS))
+
+    def prompt(config):
+        return build_candidate_prompts(tiny_llm, log, shortlist[:1], histories, TEMPLATE, config).row(0, named=True)
+
+    whole = prompt(PROMPT)
+    tight = prompt(PROMPT.model_copy(update={"max_tokens": len(whole["token_ids"]) - 1}))
+    assert whole["shown_history"] == log.items["title"].gather(log.sequences.item_index[history]).to_list()
+    assert len(whole["shown_history"]) == HISTORY_EVENTS
+    assert 0 < len(tight["shown_history"]) < HISTORY_EVENTS
+    assert whole["shown_history"][-len(tight["shown_history"]) :] == tight["shown_history"]
+
+
+def test_histories_are_of_the_users_last_events(log, shortlist):
+    histories = candidate_histories(log, shortlist, WindowConfig(kind="recent", k=HISTORY_EVENTS))
+    ends = log.sequences.offsets[1:][shortlist["user_index"]]
+    np.testing.assert_array_equal(histories, ends[:, None] + np.arange(-HISTORY_EVENTS, 0))
+
+
+@pytest.mark.parametrize("gate_input", ["user", "target", "fields", "rating_statistics"])
+def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist, gate_input):
+    shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
+    inputs = candidate_gate_inputs(lens, log, shuffled, gate_input)
+    now = log.now(shuffled)
+    states = lens_states(lens, now, np.arange(shuffled.height))
+    assert inputs.keys() == {"row", "lens_logit", "log_counts", gate_input}
+    assert inputs["row"].tolist() == list(range(shuffled.height))
+    assert torch.equal(inputs["lens_logit"], states["logit"])
+    torch.testing.assert_close(inputs[gate_input], states[gate_input])
+
+
+def test_gates_that_read_the_user_alone_read_one_input_per_user_to_the_last_bit(lens, log, shortlist, monkeypatch):
+    states_of = LensReader.states
+
+    def differ_in_the_last_bits(reader, samples):
+        states = states_of(reader, samples)
+        return states | {"user": states["user"] + 1e-6 * torch.rand(len(states["user"]), 1)}
+
+    monkeypatch.setattr(LensReader, "states", differ_in_the_last_bits)
+    shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
+    states = candidate_gate_inputs(lens, log, shuffled, "user")["user"]
+    for user in range(log.users.height):
+        of_user = states[(shuffled["user_id"] == user).to_numpy()]
+        assert torch.equal(of_user, of_user[:1].expand_as(of_user))
+    assert len(states.unique(dim=0)) == log.users.height
+
+
+def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompts_and_inputs, shortlist):
+    shortlist = shortlist[::-1].filter(pl.col("user_id") > 1)
+    mixed = shortlist.with_columns(fallback=pl.col("user_id") == 3)
+    prompts, inputs = prompts_and_inputs(mixed)
+    model = model_of("user gates", inputs)
+    scored = [*range(12), *range(24, 36)]
+    assert prompts["row"].to_list() == inputs["row"].tolist() == scored
+    ranked = rank_candidates(model, mixed, prompts, inputs, top_n=4, tokens_per_batch=400)
+    assert ranked["user_id"].to_list() == [4] * 4 + [3] * 4 + [2] * 4
+    fallback = ranked.filter("fallback")
+    assert fallback["item_id"].to_list() == mixed.filter("fallback")["item_id"].head(4).to_list()
+    assert fallback["score"].to_list() == [None] * 4
+    assert fallback["shown_history"].to_list() == [[]] * 4
+    everyone = rank_candidates(model, shortlist, *prompts_and_inputs(shortlist), top_n=4, tokens_per_batch=400)
+    assert ranked.filter(~pl.col("fallback")).equals(everyone.filter(pl.col("user_id") != 3))
+
+
+def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortlist):
+    fallbacks = shortlist.with_columns(fallback=True)
+    prompts, inputs = prompts_and_inputs(fallbacks)
+    assert prompts.height == 0
+    assert len(inputs["row"]) == len(inputs["lens_logit"]) == len(inputs["user"]) == 0
+    ranked = rank_candidates(None, fallbacks, prompts, inputs, top_n=2, tokens_per_batch=400)
+    assert ranked["item_id"].to_list() == [0, 1] * 5
+    assert ranked.schema == {
+        "user_id": pl.Int64,
+        "rank": pl.Int32,
+        "item_id": pl.Int64,
+        "title": pl.String,
+        "score": pl.Float64,
+        "shown_history": pl.List(pl.String),
+        "fallback": pl.Boolean,
+    }

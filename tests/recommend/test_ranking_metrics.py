@@ -1,0 +1,146 @@
+from itertools import permutations
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.evaluation.config import BootstrapConfig
+from reclora_kedro.evaluation.significance import holm
+from reclora_kedro.recommend.ranking_metrics import (
+    bootstrap_interval,
+    compute_ranking_metrics,
+    expected_gain,
+    row_metrics,
+)
+
+ITEMS = 12
+DIFFERENCE = ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value", "p_adjusted")
+BOOTSTRAP = BootstrapConfig(confidence=0.9, samples=200, seed=0)
+RIVALS = ["lens"]
+INFORMATION = np.arange(ITEMS, dtype=float)
+
+
+def ranks_of(better, ties=None, users=None, model="lens", top_items=None):
+    """Ranks among all items, of one row per entry of `better`."""
+    rows = len(better)
+    return pl.DataFrame(
+        {
+            "model": [model] * rows,
+            "row": np.arange(rows),
+            "user_index": np.arange(rows) if users is None else users,
+            "better": better,
+            "ties": np.zeros(rows, dtype=int) if ties is None else ties,
+            "candidates": [ITEMS] * rows,
+            "top_items": [list(range(ITEMS))] * rows if top_items is None else top_items,
+        }
+    )
+
+
+def test_whoever_ranks_every_target_first_has_metrics_of_one():
+    [record] = compute_ranking_metrics(ranks_of([0, 0, 0]), RIVALS, INFORMATION, (3,), BOOTSTRAP)
+    for name in ("hit_rate", "ndcg", "mrr"):
+        assert record[name] == record[f"{name}_low"] == record[f"{name}_high"] == 1
+
+
+@given(st.integers(1, ITEMS))
+def test_whoever_scores_all_the_same_gains_what_chance_does(k):
+    [record] = compute_ranking_metrics(ranks_of([0], [ITEMS - 1]), RIVALS, INFORMATION, (k,), BOOTSTRAP)
+    ranks = np.arange(1, ITEMS + 1)
+    assert record["hit_rate"] == pytest.approx(k / ITEMS)
+    assert record["ndcg"] == pytest.approx(np.sum(1 / np.log2(1 + ranks[:k])) / ITEMS)
+    assert record["mrr"] == pytest.approx(np.mean(1 / ranks))
+
+
+@given(st.integers(0, ITEMS - 1), st.integers(1, ITEMS))
+def test_one_relevant_item_gains_by_its_rank_and_nothing_outside_the_list(better, k):
+    [[_, hit_rate, ndcg, mrr, _]] = row_metrics(ranks_of([better]), INFORMATION, k).rows()
+    rank = better + 1
+    assert hit_rate == (rank <= k)
+    assert ndcg == pytest.approx(1 / np.log2(1 + rank) if rank <= k else 0, abs=1e-12)
+    assert mrr == pytest.approx(1 / rank)
+    if rank > k:
+        assert ndcg == 0
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.integers(0, 5))
+def test_ties_gain_the_mean_over_all_orders(scores, target):
+    target %= len(scores)
+    gains = 1 / np.arange(1, len(scores) + 1) ** 2
+    by_order = []
+    for order in permutations(range(len(scores))):
+        ranked = sorted(order, key=lambda item: -scores[item])  # stable: of equals the earlier in the order first
+        by_order.append(gains[ranked.index(target)])
+    better = np.array([sum(score > scores[target] for score in scores)])
+    ties = np.array([scores.count(scores[target]) - 1])
+    assert expected_gain(better, ties, gains)[0] == pytest.approx(np.mean(by_order))
+
+
+def test_every_user_counts_the_same_however_many_rows_they_have():
+    ranks = ranks_of([0, 0, 0, 9], users=[7, 7, 7, 8])
+    [record] = compute_ranking_metrics(ranks, RIVALS, INFORMATION, (1,), BOOTSTRAP)
+    assert (record["hit_rate"], record["users"], record["rows"]) == (0.5, 2, 4)
+
+
+def test_coverage_and_novelty_are_of_the_first_k_items():
+    ranks = ranks_of([0, 0], top_items=[[0, 1, 2], [1, 5, 9]])
+    first, second = compute_ranking_metrics(ranks, RIVALS, INFORMATION, (1, 2), BOOTSTRAP)
+    assert first["coverage"] == 2 / ITEMS
+    assert first["novelty"] == np.mean([0, 1])
+    assert second["coverage"] == 3 / ITEMS
+    assert second["novelty"] == np.mean([0.5, 3])
+
+
+def test_intervals_are_of_whole_users_and_the_same_for_every_model():
+    random = np.random.default_rng(1)
+    users = np.repeat(np.arange(20), 5)
+    better = np.repeat(random.integers(0, ITEMS, 20), 5)
+    one_row_each, five_rows_each = (
+        compute_ranking_metrics(ranks_of(better[::step], users=users[::step]), RIVALS, INFORMATION, (4,), BOOTSTRAP)
+        for step in (5, 1)
+    )
+    for end in ("hit_rate_low", "hit_rate_high"):
+        assert one_row_each[0][end] == pytest.approx(five_rows_each[0][end])
+    again = pl.concat([ranks_of(better), ranks_of(better, model="reclora")])
+    lens, reclora = compute_ranking_metrics(again, RIVALS, INFORMATION, (4,), BOOTSTRAP)
+    own = {name: value for name, value in reclora.items() if name not in DIFFERENCE}
+    assert {name: value for name, value in lens.items() if name not in DIFFERENCE} | {"model": "reclora"} == own
+    assert [reclora[name] for name in DIFFERENCE] == [0, 0, 0, 1, 1]
+    assert lens["ndcg_low"] < lens["ndcg"] < lens["ndcg_high"]
+
+
+def test_intervals_are_as_wide_as_the_standard_error_says():
+    means = np.random.default_rng(0).normal(size=(400, 1))
+    low, high = bootstrap_interval(means, BootstrapConfig(confidence=0.95, samples=2000, seed=0))
+    assert (high - low)[0] == pytest.approx(2 * 1.96 * means.std() / 20, rel=0.1)
+
+
+def test_every_model_is_compared_with_the_best_rival_on_the_same_users():
+    random = np.random.default_rng(2)
+    better = random.integers(0, ITEMS - 1, 200)
+    models = {"popularity": better + 1, "lens": better, "reclora": np.maximum(better - 1, 0), "tallrec": better}
+    ranks = pl.concat([ranks_of(places, model=model) for model, places in models.items()])
+    records = compute_ranking_metrics(ranks, ["popularity", "lens"], INFORMATION, (3, 5), BOOTSTRAP)
+    assert {record["rival"] for record in records} == {"lens"}
+    of_model = {(record["model"], record["k"]): record for record in records}
+    assert [of_model["lens", 3][name] for name in DIFFERENCE] == [None] * 5
+    for k in (3, 5):
+        worse, best, same = (of_model[model, k] for model in ("popularity", "reclora", "tallrec"))
+        assert worse["ndcg_difference_high"] < 0 < best["ndcg_difference_low"]
+        assert best["ndcg_difference"] == pytest.approx(best["ndcg"] - of_model["lens", k]["ndcg"])
+        # A paired interval knows that both models rank the same rows: it is narrower than theirs.
+        own = best["ndcg_high"] - best["ndcg_low"]
+        assert best["ndcg_difference_high"] - best["ndcg_difference_low"] < own
+        assert same["ndcg_difference"] == 0
+        assert same["p_adjusted"] == 1
+    pairs = [record for record in records if record["model"] != "lens"]
+    np.testing.assert_allclose([pair["p_adjusted"] for pair in pairs], holm(np.array([p["p_value"] for p in pairs])))
+
+
+def test_ranks_of_other_rows_are_refused():
+    mixed = pl.concat([ranks_of([0, 1]), ranks_of([0], model="reclora")])
+    with pytest.raises(MismatchError, match="reclora ranked 1 rows and lens 2") as refused:
+        compute_ranking_metrics(mixed, RIVALS, INFORMATION, (1,), BOOTSTRAP)
+    assert refused.value.entries == ("item_ranks", "reranked_item_ranks")

@@ -1,0 +1,140 @@
+"""Parameters that are refused before anything runs."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+from omegaconf import OmegaConf
+
+from bad_parameters import CASES, PARAMETERS, is_helpful, refusals, types_of_parameters
+from reclora_kedro.parameters import parameter_paths
+from reclora_kedro.pipelines import names as configured_names
+from reclora_kedro.runs.hooks.parameters import ParameterHooks, refused_values
+from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def types():
+    """What the blocks must be, by path, of all pipelines."""
+    return types_of_parameters()
+
+
+def test_the_parameters_of_conf_base_are_welcome(types):
+    assert refusals("dry_run", False, types) == []
+    assert list(refused_values(PARAMETERS, types, list(parameter_paths(PARAMETERS)))) == []
+
+
+def test_there_are_enough_wrong_values():
+    assert len(CASES) > 300
+
+
+@pytest.mark.parametrize(("path", "value", "words"), CASES, ids=[f"{path}={value!r:.30}" for path, value, _ in CASES])
+def test_a_wrong_value_is_refused_by_its_path(types, path, value, words):
+    lines = refusals(path, value, types)
+    assert is_helpful(lines, path, words), lines
+
+
+# The whole configuration of a session
+
+
+@pytest.fixture
+def refusal(tmp_path, monkeypatch):
+    """Why a session with a parameter file of its environment and with runtime parameters is refused; None if not."""
+    monkeypatch.setattr(configured_names, "_of_the_session", None)
+    shutil.copytree(ROOT / "conf/base", tmp_path / "conf/base")
+
+    def refuse(file="", runtime_params=None, requested=("ingestion",)):
+        (tmp_path / "conf/mine").mkdir(exist_ok=True)
+        (tmp_path / "conf/mine/parameters.yml").write_text(file)
+        loader = OmegaConfigLoader(
+            str(tmp_path / "conf"), env="mine", runtime_params=runtime_params, **CONFIG_LOADER_ARGS
+        )
+        bootstrap_project(ROOT)  # Kedro then builds pipelines anew
+        pipelines.set_requested(list(requested))
+        try:
+            ParameterHooks().after_context_created(SimpleNamespace(config_loader=loader, env="mine"))
+        except RunRefusedError as error:
+            return str(error)
+
+    yield refuse
+    bootstrap_project(ROOT)
+    pipelines.set_requested(None)
+
+
+SOUND = """
+_mine: &mine {min_history: 3}
+history: {<<: *mine, rating_levels: {step: 0.5}, short: {near: {kind: retrieved, k: 3}}}
+ingestion: {users: null, item_texts: {item_id: id, fields: [{name: plot, column: plot}]}}
+prompt: {chat_template_arguments: {enable_thinking: false}}
+lens_zoo: {lenses: {wide: {hidden_dim: 512}}}
+study: {grids: {mine: {title: Mine, axes: {k: {"3": {history.short.near.k: 3}}}}}}
+"""
+
+
+def test_what_an_environment_may_add_is_welcome(refusal):
+    assert refusal(SOUND, requested=["ingestion", "history", "finetuning", "lens_zoo", "study"]) is None
+
+
+UNKNOWN = "no parameter. The nearest one is"
+
+
+@pytest.mark.parametrize(
+    ("file", "runtime_params", "lines"),
+    [
+        ("histroy: {min_history: 3}", None, [f"- histroy is {UNKNOWN} history."]),
+        ("", {"lenz": {"hidden_dim": 3}}, [f"- lenz is {UNKNOWN} lens."]),
+        ("lens: {hiden_dim: 3}", None, [f"- lens.hiden_dim is {UNKNOWN} lens.hidden_dim."]),
+        ("lens: 3", None, ["- lens is 3, but it must be a block of model, training_rows"]),
+        ("history: null", None, ["- history is null, but it must be a block of seed"]),
+        ("history: {negatives: null}", None, ["- history.negatives is null: input should be a valid dictionary"]),
+        ("history: {item_embedding: null}", None, ["- history.item_embedding is null: input should be"]),
+        ("history: {short: null}", None, ["- history.short names nothing"]),
+        ("finetuning: {variants: {reclora: 3}}", None, ["- finetuning.variants.reclora.history is None"]),
+        ("ingestion: {k_core: .inf}", {"lens": {"dropout": 1}}, ["- ingestion.k_core is inf", "- lens.dropout is 1: "]),
+        ("lenz: 1", {"ingestion": {"kcore": 1}}, ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} ingestion.k_core"]),
+        ("export: {variant: foo}", None, ["- export.variant is 'foo', but finetuning.variants names shared_lora, re"]),
+        ("export: {variant: [a]}", None, ["- export.variant is ['a'], but finetuning.variants names"]),
+        (
+            "recommendation: {variant: other}",
+            None,
+            ["- recommendation.variant is 'other', but finetuning.variants names"],
+        ),
+        (
+            "ranking: {variant: rella}",
+            None,
+            ["- ranking.variant is 'rella', but finetuning.variants names shared_lora"],
+        ),
+    ],
+)
+def test_all_that_is_wrong_is_named_at_once_with_what_to_do(refusal, file, runtime_params, lines):
+    said = refusal(
+        file, runtime_params, ["ingestion", "history", "lens", "finetuning", "export", "recommendation", "ranking"]
+    )
+    assert said.startswith("These parameters are refused. Nothing was written.\n")
+    assert all(f"\n{line}" in said for line in lines), said
+    assert said.count("\n- ") >= len(lines)
+    assert "Correct them in conf/mine/ or conf/base/, or behind --params." in said
+
+
+def test_a_file_that_is_no_yaml_is_named_with_the_place_of_the_fault(refusal, tmp_path):
+    said = refusal("lens:\n  dropout: [0.1\nhistory: 3\n")
+    assert f"{tmp_path}/conf/mine/parameters.yml: expected ',' or ']', but got ':' in line 3, column 8." in said
+
+
+def test_what_refers_to_nothing_is_refused(refusal):
+    assert "refused" not in (said := refusal("lens: {seed: '${globals:sed}'}"))
+    assert "'sed' not found" in said
+
+
+def test_values_that_environments_share_are_still_there_afterwards(refusal, tmp_path):
+    (tmp_path / "conf/mine").mkdir()
+    (tmp_path / "conf/mine/globals.yml").write_text("mine: 7")
+    assert refusal("lens: {recent_length: '${globals:mine}'}") is None
+    assert OmegaConf.create({"of": "${globals:mine}"}).of == 7

@@ -1,0 +1,213 @@
+"""What a run makes again, what it keeps, and what it may not read together."""
+
+import json
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kedro.io import MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.plan import made_by, mixed_origins, plan
+from reclora_kedro.runs.provenance import FILE
+
+sessions = count(1)
+
+
+def clean(raw: list) -> list:
+    return sorted(raw)
+
+
+def train(table: list, lens: dict) -> tuple[list, dict]:
+    return [value * lens["factor"] for value in table], {"rows": len(table)}
+
+
+def score(model: list, lens: dict) -> float:
+    return sum(model) + lens["factor"]
+
+
+def evaluate(scores: float, log: dict, evaluation: dict) -> dict:
+    return {"score": scores, **log, **evaluation}
+
+
+FLOW = Pipeline(
+    [
+        Node(clean, "raw", "table", name="clean"),
+        Node(train, ["table", "params:lens"], ["model", "training_log"], name="train"),
+        Node(score, ["model", "params:lens"], "scores", name="score"),
+        Node(evaluate, ["scores", "training_log", "params:evaluation"], "metrics", name="evaluate"),
+    ]
+)
+OUTPUTS = sorted(FLOW.all_outputs())
+
+
+class Project:
+    """A folder in which the flow runs, session by session."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.parameters = {"lens": {"factor": 2, "seed": 1}, "evaluation": {"level": 0.9}}
+        self.give([3, 1, 2])
+
+    def give(self, raw):
+        (self.folder / "raw.json").write_text(json.dumps(raw))
+
+    def catalog(self):
+        entries = {
+            name: {"type": "json.JSONDataset", "filepath": str(self.folder / f"{name}.json"), "versioned": True}
+            for name in OUTPUTS
+        }
+        entries["raw"] = {"type": "json.JSONDataset", "filepath": str(self.folder / "raw.json")}
+        catalog = AtomicCatalog.from_config(entries, save_version=f"{next(sessions):06d}")
+        for name, block in self.parameters.items():
+            catalog[f"params:{name}"] = dict(block)
+        return catalog
+
+    def run(self, only=None, stop_after=99):
+        """Run the named nodes, or those that have to run; the names of those that ran."""
+        catalog, ran = self.catalog(), []
+        only = [step.node.name for step in plan(FLOW, catalog) if step.reasons] if only is None else only
+        for node in FLOW.nodes:
+            if node.name in only and len(ran) < stop_after:
+                catalog.provenances |= dict.fromkeys(node.outputs, made_by(node, catalog, "run"))
+                for name, data in node.run({name: catalog.load(name) for name in node.inputs}).items():
+                    catalog.save(name, data)
+                ran.append(node.name)
+        return ran
+
+    def reasons(self):
+        return {step.node.name: list(step.reasons) for step in plan(FLOW, self.catalog()) if step.reasons}
+
+    def stored(self):
+        catalog = self.catalog()
+        return {name: catalog.load(name) for name in OUTPUTS}
+
+    def newest(self, name):
+        return max((self.folder / f"{name}.json").iterdir())
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path)
+    assert project.run() == ["clean", "train", "score", "evaluate"]
+    return project
+
+
+def test_what_fits_is_kept(project):
+    assert project.reasons() == {}
+    assert project.run() == []
+
+
+def test_a_changed_parameter_is_named_with_both_values(project):
+    project.parameters["lens"]["factor"] = 3
+    assert project.reasons() == {
+        "train": ["lens.factor 2 -> 3"],
+        "score": ["model is made again", "lens.factor 2 -> 3"],
+        "evaluate": ["scores, training_log are made again"],
+    }
+    project.parameters["lens"] = {"factor": 2, "depth": None}
+    assert project.reasons()["train"] == ["lens.depth (not there) -> None", "lens.seed 1 -> (not there)"]
+
+
+def test_a_parameter_of_the_last_node_costs_the_last_node(project):
+    project.parameters["evaluation"]["level"] = 0.95
+    assert project.run() == ["evaluate"]
+
+
+def test_a_changed_raw_file_is_found(project):
+    project.give([3, 1])
+    assert project.reasons()["clean"] == ["raw: other content than it was made of"]
+    project.give([3, 1, 2])
+    assert project.reasons() == {}
+
+
+def test_a_node_that_ran_alone_outdates_what_was_made_of_its_earlier_outputs(project):
+    project.parameters["lens"]["factor"] = 5
+    assert project.run(only=["train"]) == ["train"]
+    assert "model: other content than it was made of" in project.reasons()["score"]
+    assert "train" not in project.reasons()
+
+
+def test_what_is_missing_changed_or_of_unknown_origin_is_made_again(project):
+    version = project.newest("model")
+    (version / "model.json").write_text("[2.0, 4.0, 6.5]")
+    assert project.reasons()["train"] == ["the files of model were changed"]
+    (version / FILE).unlink()
+    assert project.reasons()["train"] == ["nothing says what model was made of"]
+    for path in (version / "model.json", version):
+        path.unlink() if path.is_file() else path.rmdir()
+    assert project.reasons()["train"] == ["model is not there"]
+
+
+def test_what_reads_data_in_memory_always_runs(project):
+    catalog = project.catalog()
+    catalog["table"] = MemoryDataset([1, 2, 3])
+    reasons = {step.node.name: step.reasons for step in plan(FLOW, catalog)}
+    assert reasons["train"][0] == "table is known to this run alone"
+
+
+def test_results_of_one_run_fit_together(project):
+    assert mixed_origins(OUTPUTS, project.catalog()) == []
+
+
+def test_results_of_two_lenses_do_not_fit_together(project):
+    project.parameters["lens"]["factor"] = 5
+    project.run(only=["train"])
+    (sentence,) = mixed_origins(["scores", "training_log"], project.catalog())
+    assert sentence.startswith("train has changed in between. Made scores with its run of")
+    project.run(only=["evaluate"])
+    assert mixed_origins(["metrics"], project.catalog()) == [sentence]  # what it is made of does not, either
+    project.run()
+    assert mixed_origins(OUTPUTS, project.catalog()) == []
+
+
+def test_a_raw_file_that_has_changed_does_not_fit_to_what_was_made_of_it(project):
+    assert mixed_origins(["raw", "scores"], project.catalog()) == []
+    project.give([9])
+    (sentence,) = mixed_origins(["raw", "scores"], project.catalog())
+    assert sentence.startswith("raw has changed in between")
+
+
+def test_of_what_nothing_tells_the_origin_nothing_is_promised(project):
+    (project.newest("scores") / FILE).unlink()
+    (sentence,) = mixed_origins(["scores"], project.catalog())
+    assert sentence.startswith("Nothing says what scores in")
+
+
+EDITS = st.one_of(
+    st.tuples(st.just("raw"), st.lists(st.integers(0, 3), min_size=1, max_size=3)),
+    st.tuples(st.just("factor"), st.integers(1, 3)),
+    st.tuples(st.just("level"), st.sampled_from([0.9, 0.95])),
+    st.tuples(st.just("flip"), st.sampled_from(OUTPUTS)),
+    st.tuples(st.just("remove"), st.sampled_from(OUTPUTS)),
+    st.tuples(st.just("run"), st.integers(0, 4)),
+    st.tuples(st.just("run only"), st.sampled_from([node.name for node in FLOW.nodes])),
+)
+
+
+@settings(max_examples=20)
+@given(edits=st.lists(EDITS, max_size=6))
+def test_whatever_happened_before_a_run_ends_with_what_a_clean_run_leaves(edits, tmp_path_factory):
+    project, clean_project = (Project(tmp_path_factory.mktemp("project")) for _ in range(2))
+    for what, value in edits:
+        if what == "raw":
+            project.give(value)
+            clean_project.give(value)
+        elif what in ("factor", "level"):
+            for each in (project, clean_project):
+                each.parameters["lens" if what == "factor" else "evaluation"][what] = value
+        elif what == "run":
+            project.run(stop_after=value)
+        elif (project.folder / f"{value}.json").exists():
+            file = project.newest(value) / f"{value}.json"
+            file.unlink() if what == "remove" else file.write_text(file.read_text() + " ")
+        elif what == "run only":
+            reasons = " ".join(text for texts in project.reasons().values() for text in texts)
+            if "not there" not in reasons and "files" not in reasons:
+                project.run(only=[value])
+    project.run()
+    clean_project.run()
+    assert project.stored() == clean_project.stored()
+    assert project.reasons() == {}

@@ -1,0 +1,136 @@
+"""Parameters that a run must refuse, as dotted path, value, and words of the refusal; made from conf/base itself."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+from kedro.validation.type_extractor import TypeExtractor
+
+from reclora_kedro.parameters import NAMED, parameter_paths
+from reclora_kedro.runs.hooks.parameters import FLAGS, refused_values
+
+ROOT = Path(__file__).parents[2]
+
+NULLABLE = {  # of the numbers
+    "ranking.users",
+    "ranking.rows",
+    "recommendation.shortlist",
+    "scoring.permuted_rows",
+    "export.most_active",
+    "history.prompt_rows.few_shot",
+    "history.prompt_rows.validation",
+    "history.prompt_rows.test",
+    "finetuning.variants.reclora.adapter.last_layers",
+}
+SIGNED = {"ingestion.rating_min", "ingestion.rating_max", "ingestion.label_threshold"}
+REAL = {  # written as whole numbers
+    *SIGNED,
+    "engine.cpus_per_worker",
+    "engine.gpus_per_worker",
+    "lens.statistics_delay",
+    "recommendation.pool_days",
+    "finetuning.variants.reclora.adapter.lora_alpha",
+}
+FREE = {  # checked by whoever reads them, or as another one is
+    "finetuning.variants.shared_lora",
+    "prompt.chat_template_arguments",
+    "lens_zoo.lenses",
+    "study.grids",
+    "study.grid",
+}
+SHARES = {  # from 0 up to but without 1
+    "evaluation.confidence",
+    "history.split.train",
+    "history.split.validation",
+    *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
+    *(f"finetuning.variants.reclora.{name}" for name in ("adapter.gate_dropout", "training.warmup_ratio")),
+}
+MORE = [
+    ("history.short.recent.k", 0, "greater than or equal to 1"),
+    ("history.short.recent.kind", "latest", "'retrieved' or 'recent'"),
+    ("history.rating_levels", {"step": 0}, "rating_levels.step is 0"),
+    ("history.rating_levels", 257, "less than or equal to 256"),
+    ("history.rating_levels", 1, "greater than or equal to 2"),
+    ("history.split.train", 0.95, "leaves no rows to test"),
+    ("ingestion.label_threshold", 9, "gives one class only"),
+    ("ingestion.interactions.clicked", "click", "exclude one another"),
+    ("engine.kind", "spark", "'local' or 'ray'"),
+    ("lens.batch_parts", 3, "does not divide batch_size 256"),
+    ("lens.model", "sims", "choose one of autoint"),
+    ("lens.statistics_delay", "soon", "'frozen'"),
+    ("lens_zoo.seeds", [], "at least 1 item"),
+    ("ranking.cutoffs", [10, 10], "name each length once"),
+    ("recommendation.shortlist", 5, "top_n recommends 10"),
+    ("recommendation.users", [], "at least 1 item"),
+    ("study.seeds", [-1], "study.seeds[0] is -1"),
+    ("finetuning.variants.reclora.adapter.top_k", 9, "at most num_meta_loras, 8"),
+    ("finetuning.variants.reclora.adapter.target_modules", [], "at least 1 item"),
+    ("finetuning.variants.reclora.adapter.num_meta_loras", 0, "greater than"),
+    ("finetuning.variants.reclora.training.learning_rate", 2, "less than or equal to 1"),
+    ("finetuning.variants.reclora.training.swa_ratio", 1.5, "less than or equal to 1"),
+    ("finetuning.variants.reclora.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
+]
+
+Case = tuple[str, Any, str]
+
+
+def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Case]:
+    """Values that steps must refuse, for each parameter of conf/base and for each of its blocks."""
+    for name, value in sorted(parameters.items()):
+        path = f"{parent}{name}"
+        if path.startswith("_") or path in FREE:
+            continue
+        if isinstance(value, Mapping):
+            if path not in NAMED and path != "finetuning":
+                yield f"{path}.hidden_dims", 3, "is no parameter. The nearest one is"
+                yield path, [1], "dictionary"
+            yield from wrong_values(value, f"{path}.")
+        elif isinstance(value, bool):
+            yield from ((path, bad, "should be") for bad in ("perhaps", 3, None))
+        elif isinstance(value, int | float):
+            texts = ["many", {"of": value}, True, *([] if path in NULLABLE else [None])]
+            yield from ((path, bad, "input should be") for bad in (*texts, float("inf"), float("nan")))
+            yield from ((path, bad, "input should be") for bad in ([] if path in SIGNED else [-1, -0.5]))
+            if path in SHARES:
+                yield path, 1, "less than 1"
+            if isinstance(value, int) and path not in REAL:
+                yield path, 2**32, "input should be less than"
+        elif path.endswith("_day"):
+            yield from ((path, bad, "date") for bad in (3.5, "yesterday", {"a": 1}))
+        elif isinstance(value, str):
+            yield from ((path, bad, "should be") for bad in (3.5, {"a": 1}))
+        elif isinstance(value, list):
+            yield from ((path, bad, "should be a valid") for bad in (3.5, {"a": 1}))
+
+
+PARAMETERS = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
+CASES = [*wrong_values(PARAMETERS), *MORE]
+
+
+def types_of_parameters() -> dict[str, type]:
+    """What the blocks must be, by path, of all pipelines."""
+    bootstrap_project(ROOT)
+    pipelines.set_requested(None)
+    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
+
+
+def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:
+    """What is said of conf/base with another value of one parameter."""
+    parameters = copy.deepcopy(PARAMETERS)
+    *parents, name = path.split(".")
+    block = parameters
+    for parent in parents:
+        block = block[parent]
+    block[name] = value
+    own = {block: expected for block, expected in types.items() if f"{path}.".startswith(f"{block}.")}
+    return list(refused_values(parameters, own, list(parameter_paths(PARAMETERS))))
+
+
+def is_helpful(lines: list[str], path: str, words: str) -> bool:
+    """Whether a line names the parameter and says what was expected."""
+    of_its_block = f"{path.rpartition('.')[0]}: "
+    return any(line.startswith((path, of_its_block)) and words in line for line in lines)

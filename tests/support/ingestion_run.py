@@ -1,0 +1,68 @@
+"""The ingestion step through Kedro, in any environment: its configuration, catalog and parameters are the real ones."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from kedro.config import OmegaConfigLoader
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+from kedro.validation import ParameterValidator
+
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.pipelines.ingestion import create_pipeline
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.hooks import ErrorHooks, InputHooks, RunLockHooks
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
+
+
+def run_ingestion(conf: Path, environment: str) -> DataCatalog:
+    """Run the step on what the environment's catalog names, relative to the working directory."""
+    config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
+    validated = ParameterValidator({"ingestion": create_pipeline()}).validate_raw_params(config["parameters"])
+    catalog = DataCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
+    catalog["params:ingestion"], catalog["params:engine"] = validated["ingestion"], validated["engine"]
+    SequentialRunner().run(create_pipeline(), catalog)
+    return catalog
+
+
+def refusal(conf: Path, environment: str) -> str | None:
+    """Run the step in the working directory as a session does, with its hooks: what is said if it is refused."""
+    config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
+    pipeline, lock = create_pipeline(), RunLockHooks()
+    catalog = AtomicCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
+    catalog["params:ingestion"] = IngestionConfig.model_validate(config["parameters"]["ingestion"])
+    catalog["params:engine"] = LOCAL
+    run_params = {
+        "only_missing_outputs": False,
+        "env": environment,
+        "project_path": str(Path.cwd()),
+        "pipeline_names": ["ingestion"],
+    }
+    try:
+        InputHooks().before_pipeline_run(run_params, pipeline, catalog)
+        lock.before_pipeline_run(run_params)
+        SequentialRunner().run(pipeline, catalog)
+    except Exception as error:
+        ErrorHooks().on_pipeline_error(error, run_params, pipeline, catalog)
+        return "\n".join([str(error), *getattr(error, "__notes__", [])])
+    finally:
+        lock.after_pipeline_run()
+    return None
+
+
+def canonical_tables(catalog: DataCatalog) -> list[pl.DataFrame]:
+    """Interactions, items and users."""
+    return [catalog.load(name).lazy().collect() for name in ("interactions", "items", "users")]
+
+
+def counts(catalog: DataCatalog) -> dict[str, int]:
+    """Rows by check, of the ingestion report."""
+    return {row["check"]: row["rows"] for row in catalog.load("ingestion_report")}
+
+
+def dropped(catalog: DataCatalog) -> dict[str, int]:
+    """Rows by the rule that dropped them."""
+    report: list[dict[str, Any]] = catalog.load("ingestion_report")
+    return {row["check"]: row["rows"] for row in report if row["rule"].startswith("dropped") and row["rows"]}

@@ -1,0 +1,38 @@
+"""Copies of the project with fabricated data, and runs in them as `kedro run --env test` makes them."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from fabricate import fabricate
+
+ROOT = Path(__file__).parents[2]
+
+
+def copy_project(folder):
+    """The project in a folder of its own, with fabricated raw data."""
+    shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
+    (folder / "conf/local").mkdir()
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    fabricate(folder / "data/01_raw/fabricated")
+    return folder
+
+
+def kedro_run(project, runtime_params=None, runner=None, **arguments):
+    """Run pipelines in a session of their own; the catalog afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
+            session.run(runner=runner, **arguments)
+            return session.load_context().catalog
+
+
+def stored(project):
+    """Content of every file that runs have left."""
+    return {path: path.read_bytes() for path in (project / "data").glob("0*/**/*") if path.is_file()}
