@@ -30,7 +30,8 @@ from reclora_kedro.files.digests import digest, digest_of_files
 from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.runs.catalog import at_local_path
 from reclora_kedro.runs.memo import CHECKPOINTS, Memory, Trace
-from reclora_kedro.runs.provenance import code_digest, digest_of_entry, read_of
+from reclora_kedro.runs.provenance import code_digest, read_of
+from reclora_kedro.runs.raw_data import digest_of_entry
 from reclora_kedro.study.grid import Cell, merge
 from reclora_kedro.study.results import CellRun, Cost
 

@@ -11,7 +11,8 @@ from kedro.pipeline import Node, Pipeline
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.files.digests import digest
 from reclora_kedro.runs.catalog import AtomicCatalog, location
-from reclora_kedro.runs.provenance import Origin, Provenance, code_digest, digest_of_entry, read_of
+from reclora_kedro.runs.provenance import Origin, Provenance, code_digest, read_of
+from reclora_kedro.runs.raw_data import digest_of_entry
 
 
 @dataclass(frozen=True)

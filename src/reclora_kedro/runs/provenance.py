@@ -17,7 +17,6 @@ from kedro.pipeline import Node
 from pydantic_core import to_jsonable_python
 
 from reclora_kedro.files.digests import digest, digest_of_files
-from reclora_kedro.files.storage import is_remote, states, storage_options
 from reclora_kedro.parameters import Block
 
 FILE = "provenance.json"
@@ -105,24 +104,6 @@ def read_of(node: Node, name: str, value: Any) -> Any:
     return to_jsonable_python(
         value if names is None else {field: getattr(value, field) for field in names}, fallback=str
     )
-
-
-def digest_of_entry(entry: Mapping[str, Any]) -> str:
-    """Digest of what a catalog entry says and, where it names files or folders, of their contents.
-
-    Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. What
-    lies elsewhere, such as in a database or on a hub, is known by its address alone.
-    """
-    said, contents = {}, []
-    for key, value in entry.items():
-        path = Path(value) if isinstance(value, str) else Path("/")
-        paths = sorted(path.parent.glob(path.name)) if path.is_absolute() and path.name else []  # a pattern, or itself
-        contents += [digest_of_files(path) for path in paths]
-        if is_remote(value):
-            contents.append(digest(states(value, storage_options(entry))))
-        if not paths and key not in ("metadata", "credentials"):
-            said[key] = value
-    return digest([said, contents])
 
 
 @cache
