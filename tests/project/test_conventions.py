@@ -35,7 +35,9 @@ LAYER_FOLDERS = {
     "model_output": "07_model_output",
     "reporting": "08_reporting",
 }
-ENVIRONMENTS = sorted(path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("base", "local"))
+ENVIRONMENTS = sorted(
+    path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("base", "local", "studies")
+)
 CATALOG_FILES = sorted(CONF.glob("**/catalog*.yml"))
 PARAMETER_FILES = sorted([*CONF.glob("**/parameters*.yml"), *CONF.glob("**/globals.yml")])
 

@@ -74,7 +74,6 @@ history: {<<: *mine, rating_levels: {step: 0.5}, short: {near: {kind: retrieved,
 ingestion: {users: null, item_texts: {item_id: id, fields: [{name: plot, column: plot}]}}
 prompt: {chat_template_arguments: {enable_thinking: false}}
 lens_zoo: {lenses: {wide: {hidden_dim: 512}}}
-study: {grids: {mine: {title: Mine, axes: {k: {"3": {history.short.near.k: 3}}}}}}
 """
 
 

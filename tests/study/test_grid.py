@@ -1,8 +1,10 @@
 """From a grid to its cells."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
@@ -10,8 +12,8 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.study.config import StudyConfig
-from reclora_kedro.study.grid import Cell, merge, plan_cells
+from reclora_kedro.study.config import GridConfig, StudyConfig
+from reclora_kedro.study.grid import Cell, load_grids, merge, plan_cells
 
 CONF = Path(__file__).parents[2] / "conf"
 THERE = {
@@ -25,13 +27,12 @@ RANKS = {"4": {"finetuning.variants.reclora.adapter.r": 4}, "8": {}}
 ROWS = {"64": {"history.prompt_rows.few_shot": 64}, "all": {"history.prompt_rows.few_shot": None}}
 
 
-def study(axes, grid="mine", seeds=(0,), **settings):
-    grids = {"mine": {"title": "Mine", "axes": axes, "settings": settings}, "dropped": None}
-    return StudyConfig(grid=grid, seeds=seeds, models=None, workers=1, grids=grids)
+def cells_of(axes, seeds=(0,), **settings):
+    return plan_cells({"mine": GridConfig(title="Mine", axes=axes, settings=settings)}, seeds, THERE)
 
 
 def test_cells_are_every_choice_of_settings_for_every_seed():
-    cells = plan_cells(study({"rank": RANKS, "shown": ROWS}, seeds=[7, 1], **{"prompt.template": "lines"}), THERE)
+    cells = cells_of({"rank": RANKS, "shown": ROWS}, seeds=[7, 1], **{"prompt.template": "lines"})
     assert [(cell.seed, cell.place["rank"], cell.place["shown"]) for cell in cells] == [
         (seed, rank, shown) for seed in (7, 1) for rank in ("4", "8") for shown in ("64", "all")
     ]
@@ -44,14 +45,32 @@ def test_cells_are_every_choice_of_settings_for_every_seed():
 
 
 def test_several_grids_follow_one_another():
-    cells = plan_cells(study({"rank": RANKS}, grid=["mine", "mine"]), THERE)
-    assert [cell.place["rank"] for cell in cells] == ["4", "8", "4", "8"]
+    files = {name: partial(dict, title=name, axes={"rank": RANKS}) for name in ("first", "second", "third")}
+    grids = load_grids(["second", "first"], files)
+    assert [str(cell) for cell in plan_cells(grids, [7], THERE)] == [
+        f"{grid}: rank {rank}, seed 7" for grid in ("second", "first") for rank in ("4", "8")
+    ]
 
 
-@pytest.mark.parametrize("grid", ["few_shots", "dropped"])
-def test_an_unknown_grid_is_refused(grid):
-    with pytest.raises(ValueError, match=rf"study.grid names '{grid}', but study.grids has mine: choose one"):
-        plan_cells(study({"rank": RANKS}, grid=grid), THERE)
+def test_an_unknown_grid_is_refused_with_the_nearest_one():
+    files = {"few_shot": dict, "rank": dict}
+    refusal = r"names 'few_shots', but the grids of conf/studies are few_shot, rank\. The nearest one is few_shot\."
+    with pytest.raises(ValueError, match=refusal):
+        load_grids("few_shots", files)
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ({"title": "Mine"}, r"mine\.axes is missing"),
+        ({"title": "Mine", "axes": {}}, r"mine\.axes is \{\}: .*at least 1 item"),
+        ({"title": "Mine", "axes": {"rank": RANKS}, "axis": {}}, r"mine\.axis is no parameter\. The .* mine\.axes"),
+        (None, "mine is null: input should be a valid dictionary"),
+    ],
+)
+def test_a_file_that_is_no_grid_is_refused(content, fault):
+    with pytest.raises(ValueError, match=rf"conf/studies/mine\.yml is no grid:\n{fault}"):
+        load_grids("mine", {"mine": lambda: content})
 
 
 @pytest.mark.parametrize(
@@ -64,25 +83,25 @@ def test_an_unknown_grid_is_refused(grid):
     ],
 )
 def test_what_is_no_parameter_is_refused_with_the_nearest_one(path, nearest):
-    with pytest.raises(ValueError, match=rf"study.grids.mine sets {path}, which is no .* nearest one is {nearest}\."):
-        plan_cells(study({"axis": {"a": {path: 1}}}), THERE)
+    with pytest.raises(ValueError, match=rf"Grid mine sets {path}, which is no .* nearest one is {nearest}\."):
+        cells_of({"axis": {"a": {path: 1}}})
 
 
 @pytest.mark.parametrize("path", ["study.seeds", "_adapter.r"])
 def test_a_cell_cannot_set_what_no_run_reads(path):
     with pytest.raises(ValueError, match="is no parameter"):
-        plan_cells(study({"axis": {"a": {path: 1}}}), THERE)
+        cells_of({"axis": {"a": {path: 1}}})
 
 
 @pytest.mark.parametrize("other", ["history.prompt_rows.few_shot", "history.prompt_rows", "history"])
 def test_a_parameter_is_set_in_one_place(other):
     with pytest.raises(ValueError, match=rf"sets {other}, but history.prompt_rows.few_shot is set for the same cell"):
-        plan_cells(study({"shown": ROWS, "again": {"a": {other: {}}}}), THERE)
+        cells_of({"shown": ROWS, "again": {"a": {other: {}}}})
 
 
 def test_a_new_entry_is_a_copy_with_changes():
     settings = {"history.short.latest": {"like": "retrieved", "kind": "recent"}}
-    [cell] = plan_cells(study({"history": {"latest": settings}}), THERE)
+    [cell] = cells_of({"history": {"latest": settings}})
     assert cell.parameters(THERE) == {"history": {"short": {"latest": {"kind": "recent", "k": 5}}}}
     with pytest.raises(ValueError, match=r"history\.short\.latest is like 'near', but history\.short has retrieved"):
         Cell("mine", {}, 0, {"history.short.latest": {"like": "near"}}).parameters(THERE)
@@ -91,7 +110,7 @@ def test_a_new_entry_is_a_copy_with_changes():
 @pytest.mark.parametrize("axis", ["auc", "model", "p_value"])
 def test_an_axis_has_a_name_of_its_own(axis):
     with pytest.raises(ValidationError, match=f"axis '{axis}' has the name of another column"):
-        study({axis: RANKS})
+        cells_of({axis: RANKS})
 
 
 def parameters(env="base"):
@@ -99,26 +118,27 @@ def parameters(env="base"):
     return OmegaConfigLoader(str(CONF), base_env="base", default_run_env=env, merge_strategy=soft)["parameters"]
 
 
-@pytest.mark.parametrize(
-    ("env", "grid"), [*(("base", grid) for grid in parameters()["study"]["grids"]), ("baselines", "paper_settings")]
-)
-def test_every_shipped_grid_has_parameters_that_the_steps_take(env, grid):
-    there = parameters(env)
-    config = StudyConfig(**there["study"] | {"grid": grid})
-    cells = plan_cells(config, there)
-    assert len(cells) == len({digest_of(cell, there) for cell in cells}) > 1
-    for cell in cells:
-        found = merge(there, cell.parameters(there))
-        short = HistoryConfig(**found["history"]).short
-        variants = [VariantConfig(**variant) for variant in found["finetuning"]["variants"].values() if variant]
+ENVIRONMENTS = {"paper_settings": "baselines"}
+"""Of grids that are not for conf/base."""
+FILES = {path.stem: partial(lambda path: yaml.safe_load(path.read_text()), path) for path in CONF.glob("studies/*.yml")}
+
+
+@pytest.mark.parametrize("grid", sorted(FILES))
+def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
+    there = parameters(ENVIRONMENTS.get(grid, "base"))
+    cells = plan_cells(load_grids(grid, FILES), [0], there)
+    found = [merge(there, cell.parameters(there)) for cell in cells]
+    assert len(found) == len({str(parameters) for parameters in found}) > 1
+    for parameters_of_cell in found:
+        short = HistoryConfig(**parameters_of_cell["history"]).short
+        variants = [VariantConfig(**one) for one in parameters_of_cell["finetuning"]["variants"].values() if one]
         assert all(short[variant.history] for variant in variants)
-        PromptConfig(**found["prompt"])
-        LensConfig(**found["lens"])
+        PromptConfig(**parameters_of_cell["prompt"])
+        LensConfig(**parameters_of_cell["lens"])
 
 
-def digest_of(cell, there):
-    return str(merge(there, cell.parameters(there)))
-
-
-def test_the_default_grid_is_small():
-    assert len(plan_cells(StudyConfig(**parameters()["study"]), parameters())) == 2
+@pytest.mark.parametrize(("env", "grid", "cells"), [("base", "first_look", 2), ("baselines", "paper_settings", 2)])
+def test_the_grid_of_an_environment_is_small(env, grid, cells):
+    study = StudyConfig(**parameters(env)["study"])
+    assert study.grid == grid
+    assert len(plan_cells(load_grids(study.grid, FILES), study.seeds, parameters(env))) == cells

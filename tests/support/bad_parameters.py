@@ -39,7 +39,6 @@ FREE = {  # checked by whoever reads them, or as another one is
     "finetuning.variants.shared_lora",
     "prompt.chat_template_arguments",
     "lens_zoo.lenses",
-    "study.grids",
     "study.grid",
 }
 SHARES = {  # from 0 up to but without 1

@@ -17,15 +17,19 @@ PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value"
 
 
 class GridConfig(Block):
-    """Settings whose every combination is a cell; a grid of one axis is a list of cells."""
+    """Settings whose every combination is a cell; a grid of one axis is a list of cells.
+
+    Attributes:
+        title: what the grid shows, for the report.
+        settings: of all cells: values by the dotted paths of parameters.
+        axes: by axis, its settings by name, each of them values by path; {} leaves all as it is.
+    """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
 
-    title: str = Field(description="what the grid shows, for the report")
-    settings: dict[str, Any] = Field(default_factory=dict, description="of all cells: values by parameter path")
-    axes: dict[str, dict[str, dict[str, Any]]] = Field(
-        min_length=1, description="by axis, its settings by name: values by parameter path; {} leaves all as it is"
-    )
+    title: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)
 
     @field_validator("axes")
     @classmethod
@@ -38,8 +42,7 @@ class GridConfig(Block):
 class StudyConfig(Block):
     """Which grids are run, over which seeds, and how."""
 
-    grid: str | list[str] = Field(min_length=1, description="name of the grid to run, or several")
-    seeds: list[Seed] = Field(min_length=1, description="every cell is run once per seed, the project's one seed")
-    models: list[str] | None = Field(description="models that are reported; null: all")
-    workers: Count = Field(description="processes that run cells, each one cell at a time")
-    grids: dict[str, GridConfig | None] = Field(description="grids by name; null drops one")
+    grid: str | list[str] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
+    models: list[str] | None
+    workers: Count

@@ -1,12 +1,14 @@
 """From a grid of settings to the cells that are run."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from reclora_kedro.parameters import NAMED, nearest_path, parameter_paths
-from reclora_kedro.study.config import GridConfig, Settings, StudyConfig
+from pydantic import ValidationError
+
+from reclora_kedro.parameters import NAMED, nearest_path, parameter_paths, wrong_values
+from reclora_kedro.study.config import GridConfig, Settings
 
 # A cell runs the default flow; the parameters of a study itself are none of it.
 OTHERS = ("study",)
@@ -78,27 +80,56 @@ def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def plan_cells(study: StudyConfig, parameters: Mapping[str, Any]) -> list[Cell]:
-    """The cells of the chosen grids, seed by seed: a study that is stopped has whole grids of the first seeds.
+def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]]) -> dict[str, GridConfig]:
+    """The grids of these names.
 
     Args:
-        study: grids and seeds.
+        names: `study.grid`, one name or several.
+        files: by name, what loads a grid's file.
+
+    Raises:
+        ValueError: there is no such grid, or its file is no grid.
+
+    Examples:
+        >>> load_grids("ranks", {"rank": dict})
+        Traceback (most recent call last):
+        ...
+        ValueError: study.grid names 'ranks', but the grids of conf/studies are rank. The nearest one is rank.
+    """
+    grids = {}
+    for name in [names] if isinstance(names, str) else names:
+        if name not in files:
+            raise ValueError(
+                f"study.grid names {name!r}, but the grids of conf/studies are {', '.join(sorted(files))}. The nearest "
+                f"one is {nearest_path(name, files)}."
+            )
+        content = files[name]()
+        try:
+            grids[name] = GridConfig.model_validate(content)
+        except ValidationError as error:
+            lines = wrong_values(error, content, name, [f"{name}.{field}" for field in GridConfig.model_fields])
+            raise ValueError(f"conf/studies/{name}.yml is no grid:\n" + "\n".join(lines)) from error
+    return grids
+
+
+def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters: Mapping[str, Any]) -> list[Cell]:
+    """The cells of each grid, seed by seed: a study that is stopped has whole grids of the first seeds.
+
+    Args:
+        grids: by name.
+        seeds: each cell is run once per seed.
         parameters: nested blocks of all parameters that there are.
 
     Raises:
-        ValueError: there is no such grid, or it sets what is no parameter, or sets one twice.
+        ValueError: a grid sets what is no parameter, or sets one twice.
     """
-    names = [study.grid] if isinstance(study.grid, str) else study.grid
     known = sorted(parameter_paths({name: block for name, block in parameters.items() if name not in OTHERS}))
-    cells = []
-    for name in names:
-        grid = study.grids.get(name)
-        if grid is None:
-            there = ", ".join(name for name, grid in study.grids.items() if grid is not None)
-            raise ValueError(f"study.grid names {name!r}, but study.grids has {there}: choose one of these.")
-        cells += [
-            Cell(name, place, seed, settings) for seed in study.seeds for place, settings in combinations(name, grid)
-        ]
+    cells = [
+        Cell(name, place, seed, settings)
+        for name, grid in grids.items()
+        for seed in seeds
+        for place, settings in combinations(name, grid)
+    ]
     for cell in cells:
         for path in cell.settings:
             check_path(path, known, cell.grid)
@@ -117,7 +148,7 @@ def combinations(name: str, grid: GridConfig) -> Iterator[tuple[dict[str, str], 
             for path, value in values.items():
                 if clash := next((other for other in settings if _overlap(path, other)), None):
                     raise ValueError(
-                        f"study.grids.{name}: setting {setting!r} of axis {axis!r} sets {path}, but {clash} is set for "
+                        f"grid {name}: setting {setting!r} of axis {axis!r} sets {path}, but {clash} is set for "
                         "the same cell: set a parameter in one place."
                     )
                 settings[path] = value
@@ -133,7 +164,7 @@ def check_path(path: str, known: list[str], grid: str) -> None:
     parent = path.rpartition(".")[0]
     if path not in known and not (parent in NAMED and parent in known):
         raise ValueError(
-            f"study.grids.{grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, known)}."
+            f"Grid {grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, known)}."
         )
 
 

@@ -1,5 +1,6 @@
 """Nodes of the study pipeline."""
 
+from collections.abc import Callable
 from typing import Any
 
 import plotly.graph_objects as go
@@ -8,14 +9,15 @@ from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.runs.cells import CellRunner
 from reclora_kedro.study import figures, report, results
 from reclora_kedro.study.config import StudyConfig
-from reclora_kedro.study.grid import plan_cells
+from reclora_kedro.study.grid import load_grids, plan_cells
 
+Grids = dict[str, Callable[[], Any]]
 Records = list[dict[str, Any]]
 
 
-def run_cells(cell_runner: CellRunner, study: StudyConfig) -> tuple[Records, Records]:
+def run_cells(cell_runner: CellRunner, study_grids: Grids, study: StudyConfig) -> tuple[Records, Records]:
     """The cells of the chosen grids: their metrics and costs, and their differences of models, as long tables."""
-    cells = plan_cells(study, cell_runner.parameters)
+    cells = plan_cells(load_grids(study.grid, study_grids), study.seeds, cell_runner.parameters)
     runs = cell_runner.run(cells, study.workers)
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
 
@@ -30,9 +32,10 @@ def plot_frontier(study_results: Records) -> go.Figure:
     return figures.plot_frontier(study_results)
 
 
-def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study: StudyConfig) -> str:
+def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:
     """Everything above as one HTML page."""
-    titles = {name: grid.title for name, grid in study.grids.items() if grid is not None}
+    grids = load_grids(results.grids_of(study_results), study_grids)
+    titles = {name: grid.title for name, grid in grids.items()}
     return report.render_study(study_results, titles, {"axes": axes, "frontier": frontier})
 
 

@@ -11,7 +11,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.run_cells,
-                inputs=["cell_runner", "params:study"],
+                inputs=["cell_runner", "study_grids", "params:study"],
                 outputs=["study_results", "study_comparisons"],
                 name="run_cells",
             ),
@@ -19,7 +19,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(nodes.plot_frontier, inputs="study_results", outputs="study_frontier_figure", name="plot_frontier"),
             Node(
                 nodes.write_study,
-                inputs=["study_results", "study_axes_figure", "study_frontier_figure", "params:study"],
+                inputs=["study_results", "study_axes_figure", "study_frontier_figure", "study_grids"],
                 outputs="study_report",
                 name="write_study",
             ),
