@@ -1,0 +1,345 @@
+"""Show that two revisions store the same numbers: run both, and compare all that they store, to the last bit.
+
+    python benchmarks/equality.py --before 58d873b
+    python benchmarks/equality.py --before 58d873b --only flow implicit --keep ../equality
+
+Each side is a project folder per scenario, with fabricated data, in which one thread runs pipelines with the
+parameters of conf/test and a few more. Then all that is stored is compared part by part: columns, tensors and values of
+JSON. A part is sought under its entry's present name (`RENAMED`), else wherever the same content lies; of a table that
+is stored in pieces now (`IN_PIECES`), row by row. What is not compared is listed with its reason (`LEFT_OUT`). The exit
+code is 0 if nothing differs, else 1. It takes about ten minutes; with `--keep`, the former side is run once.
+"""
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import yaml
+from results import markdown
+from running import ROOT
+from safetensors.numpy import load_file
+
+Block = dict[str, Any]
+Part = tuple[str, str]
+"""Name of an entry, and of a column, tensor or value in it."""
+
+FILES = ("src", "conf", "tests", "pyproject.toml", ".telemetry")  # of a project folder
+VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
+
+NEW_NAMES: dict[str, str] = {}  # of parameters, by what the former revision called them
+RENAMED: dict[str, str] = {}  # patterns of entries, by what the former revision called them
+IN_PIECES: dict[str, tuple[str, ...]] = {}  # by the former entry, the entries that hold its rows now
+LEFT_OUT = {  # patterns of entry:part, and why
+    "run_manifest.json:*": "names the run's times, versions and packages",
+    "*provenance.json:*": "digests of code, paths and versions",
+    "*:seconds": "a measured time",
+    "*_seconds": "a measured time",
+    "*:rows_per_second": "a measured time",
+    "*:ms_per_row": "a measured time",
+    "*:digest": "a digest of code and parameters",
+    "*:revision": "the revision",
+    "*.html:*": "a page made of what is compared",
+    "*.md:*": "a text for people",
+}
+
+
+class Scenario(NamedTuple):
+    """Runs in one project.
+
+    Attributes:
+        runs: arguments of `kedro run --env test`, one run after the other.
+        parameters: changes of the parameters of conf/test.
+        catalog: changes of its catalog.
+    """
+
+    runs: tuple[tuple[str, ...], ...]
+    parameters: Mapping[str, Any] = MappingProxyType({})
+    catalog: Mapping[str, Any] = MappingProxyType({})
+
+
+FEW_DRAWS = {"evaluation": {"bootstrap_samples": 100}, "ranking": {"bootstrap": {"samples": 100}}}
+VARIANTS = {  # two more, which read other states and set what the others leave as it is
+    "reclora_user": {"gate_input": "user", "lens_in_score": "average"},
+    "reclora_fields": {
+        "gate_input": "fields",
+        "composition": "product_of_sums",
+        "gate_scope": "shared",
+        "gate_norm": "layer",
+        "last_layers": None,
+        "top_k": 2,
+        "schedule": "cosine",
+        "rows_per_validation": 16,
+        "batch_size": 4,
+        "warmup_ratio": 0.2,
+        "max_grad_norm": 0.5,
+        "swa_ratio": 0.25,
+    },
+}
+LIKES = {
+    "ingestion": {"interactions": {"rating": None}},
+    "history": {"negatives": {"kind": "matched", "per_positive": 1}, "min_history": 3},
+    "lens": {"item_text": True, "item_id_dropout": 0.2},
+    "prompt": {"template": "purchases"},
+    "item_neighbours": {"text_weight": 1.0},
+}
+SHOWN = {
+    "ingestion": {
+        "interactions": {
+            "item_id": "impressions",
+            "rating": None,
+            "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
+            "click_history": {"column": "history", "separator": " "},
+        }
+    },
+    "history": {"min_history": 2},
+}
+SCENARIOS = {
+    "flow": Scenario(
+        (
+            (),
+            ("--pipelines", "recommendation"),
+            ("--pipelines", "recommendation", "--params", "recommendation.variant=null"),
+            ("--pipelines", "recommendation", "--params", "recommendation.variant=reclora_user"),
+            ("--pipelines", "ranking"),
+            ("--pipelines", "export", "--params", "export.variant=reclora_user,export.users=null,export.most_active=3"),
+        ),
+        {"variants": VARIANTS, "history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}}, **FEW_DRAWS},
+    ),
+    "cross_fitted": Scenario((("--params", "few_shot.lens_states=cross_fitted,few_shot.folds=2"),), FEW_DRAWS),
+    "study": Scenario((("--pipelines", "study"),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
+    "implicit": Scenario(((), ("--pipelines", "recommendation,ranking")), LIKES | FEW_DRAWS),
+    "impressions": Scenario(
+        (("--pipelines", "ingestion,history,lens"),),
+        SHOWN,
+        {
+            "raw_interactions": {
+                "type": "polars.CSVDataset",
+                "filepath": "data/01_raw/fabricated/impressions.tsv",
+                "load_args": {"separator": "\t", "infer_schema": False},
+            }
+        },
+    ),
+    "parts": Scenario((("--pipelines", "ingestion,history,lens"),), {"engine": {"rows_per_part": 300}}),
+    "implicit_parts": Scenario((("--pipelines", "ingestion,history"),), LIKES | {"engine": {"rows_per_part": 300}}),
+    "ray": Scenario(((),), {"engine": {"kind": "ray", "rows_per_shard": 64}, "lens": {"batch_parts": 4}, **FEW_DRAWS}),
+}
+
+
+def main() -> None:
+    """Run both sides of each scenario, compare what they stored, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", required=True, help="the former revision")
+    parser.add_argument("--only", nargs="*", choices=SCENARIOS, default=list(SCENARIOS), help="scenarios to run")
+    parser.add_argument(
+        "--keep", type=Path, help="folder in which both sides stay; a kept former side is not run again"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = (arguments.keep or Path(temporary)).resolve()
+        table, faults, asides = [], [], {}
+        for name in arguments.only:
+            before = run_side(name, folder / "before" / name, arguments.before)
+            after = run_side(name, folder / "after" / name, None)
+            compared, different, aside = compare(stored(before), stored(after))
+            table.append({"scenario": name, "parts compared": compared, "different": len(different)})
+            faults += [f"{name}: {fault}" for fault in different]
+            asides |= aside
+    print(markdown(table), "", *(f"Not compared: {part} ({why})" for part, why in sorted(asides.items())), "", sep="\n")
+    print(*faults, f"{len(faults)} differences" if faults else "All equal.", sep="\n")
+    sys.exit(bool(faults))
+
+
+def run_side(name: str, folder: Path, revision: str | None) -> Path:
+    """A project with a revision's files, or the working tree's, in which a scenario was run."""
+    finished = folder / "finished"
+    if revision and finished.exists():
+        return folder
+    subprocess.run(["rm", "-rf", folder], check=True)
+    folder.mkdir(parents=True)
+    pack = ["git", "archive", revision] if revision else ["tar", "-c", "--exclude=__pycache__", "--exclude=conf/local"]
+    archive = subprocess.run([*pack, *FILES], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    subprocess.run(["tar", "-x"], cwd=folder, check=True, input=archive)
+    (folder / "conf/local").mkdir(exist_ok=True)
+    python(folder, *map(str, folder.glob("tests/**/fabricate.py")))
+    write_impressions(folder / "data/01_raw/fabricated")
+    scenario = SCENARIOS[name]
+    for kind, changes in (("parameters", scenario.parameters), ("catalog", scenario.catalog)):
+        file = folder / f"conf/test/{kind}.yml"
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        file.write_text(yaml.safe_dump(merge(content, spelt(folder, changes, revision))), encoding="utf-8")
+    for run in scenario.runs:
+        print(f"{folder.parent.name} {name}: kedro run {' '.join(run)}", file=sys.stderr, flush=True)
+        python(folder, "-m", "kedro", "run", "--env", "test", *(run if revision else map(renamed, run)))
+    finished.touch()
+    return folder
+
+
+def python(project: Path, *arguments: str) -> None:
+    """Run this interpreter in a project, with the project's own package."""
+    environment = os.environ | {"PYTHONPATH": str(project / "src"), "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, *arguments], cwd=project, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(arguments)} failed in {project}:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
+
+
+def write_impressions(folder: Path) -> None:
+    """A log of impressions beside the fabricated one, in the form of MIND's."""
+    random = np.random.default_rng(0)
+    rows = [
+        {
+            "impression_id": number,
+            "user_id": f"U{random.integers(40)}",
+            "timestamp": 880_000_000 + int(random.integers(2_000_000)) // 50 * 50,
+            "history": " ".join(map(str, random.integers(1, 41, int(random.integers(0, 4))))),
+            "impressions": " ".join(
+                f"{item}-{int(random.random() < 0.4)}" for item in random.choice(np.arange(1, 41), 5, replace=False)
+            ),
+        }
+        for number in range(400)
+    ]
+    pl.DataFrame(rows).write_csv(folder / "impressions.tsv", separator="\t")
+
+
+def spelt(project: Path, changes: Mapping[str, Any], revision: str | None) -> Block:
+    """Changes of parameters in the spelling of a side; `variants` are told in full, made of the variant reclora."""
+    changes = dict(changes)
+    if variants := changes.pop("variants", None):
+        base = yaml.safe_load((project / "conf/base/parameters_finetuning.yml").read_text())["finetuning"]["variants"]
+        changes["finetuning"] = {"variants": {name: variant(base["reclora"], own) for name, own in variants.items()}}
+    if revision is None:
+        changes = in_new_names(changes)
+    return changes
+
+
+def variant(base: Block, settings: Block) -> Block:
+    """A variant like another one, with settings of its own, each of which goes where the other one has it."""
+    made = json.loads(json.dumps(base))
+    for name, value in settings.items():
+        name = "blend" if name not in made["adapter"] and name == "lens_in_score" else name
+        block = next((made[part] for part in ("adapter", "training") if name in made[part]), made)
+        block[name] = value
+    return made
+
+
+def in_new_names(block: Block, path: str = "") -> Block:
+    """Nested parameters with the present names of `NEW_NAMES`, which may lie in another block."""
+    new: Block = {}
+    for name, value in block.items():
+        own = f"{path}{name}"
+        if isinstance(value, Mapping) and own not in NEW_NAMES and value:
+            new = merge(new, in_new_names(dict(value), f"{own}."))
+        else:
+            for part in reversed(NEW_NAMES.get(own, own).split(".")):
+                value = {part: value}
+            new = merge(new, value)
+    return new
+
+
+def renamed(argument: str) -> str:
+    """An argument of a run with the present names of parameters."""
+    for old, new in NEW_NAMES.items():
+        argument = argument.replace(f"{old}=", f"{new}=")
+    return argument
+
+
+def merge(block: Block, changes: Block) -> Block:
+    """A block with changes, which may be blocks within it."""
+    merged = dict(block)
+    for name, value in changes.items():
+        own = merged.get(name)
+        merged[name] = merge(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def stored(project: Path) -> dict[Part, list[str]]:
+    """All that runs have stored in layers after the raw one: by part, the content of its versions, oldest first."""
+    parts: dict[Part, list[str]] = {}
+    for file in sorted(path for path in (project / "data").rglob("*") if path.is_file()):
+        names = file.relative_to(project / "data").parts
+        layer = next((place for place, name in enumerate(names) if re.match(r"0[3-8]_", name)), None)
+        if layer is None:
+            continue
+        names = names[layer + 1 :]
+        at = next((place for place, name in enumerate(names) if VERSION.fullmatch(name)), len(names))
+        entry = "/".join(names[:at] + names[at + 2 :])
+        for name, content in read(file):
+            parts.setdefault((entry, name), []).append(content)
+    return parts
+
+
+def read(file: Path) -> Iterator[tuple[str, str]]:
+    """Names and contents of the parts of a file; records become columns."""
+    if file.suffix == ".parquet":
+        for column in pl.read_parquet(file):
+            yield column.name, json.dumps(column.to_list(), default=str)
+    elif file.suffix == ".safetensors":
+        for name, tensor in load_file(file).items():
+            yield name, json.dumps(tensor.tolist())
+    elif file.suffix == ".json":
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, list) and content and isinstance(content[0], dict):
+            keys = dict.fromkeys(key for record in content for key in record)
+            content = {key: [record.get(key) for record in content] for key in keys}
+        for name, value in (content if isinstance(content, dict) else {"content": content}).items():
+            yield name, json.dumps(value, sort_keys=True)
+    else:
+        yield "text", file.read_text(encoding="utf-8", errors="replace")
+
+
+def compare(before: dict[Part, list[str]], after: dict[Part, list[str]]) -> tuple[int, list[str], dict[str, str]]:
+    """How many parts were compared, what differs, and the reasons why other parts were not compared."""
+    compared, different, aside = 0, [], {}
+    everywhere = {content for contents in after.values() for content in contents}
+    for (entry, part), contents in before.items():
+        name = f"{entry}:{part}"
+        if reason := next((why for pattern, why in LEFT_OUT.items() if fnmatch(name, pattern)), None):
+            aside[name] = reason
+            continue
+        compared += 1
+        now = after.get((RENAMED.get(entry, entry), part))
+        if contents == now or everywhere.issuperset(contents):
+            continue
+        if pieces := next((pieces for pattern, pieces in IN_PIECES.items() if fnmatch(entry, pattern)), None):
+            if fault := fault_of_pieces(before, after, entry, part, pieces):
+                different.append(f"{name}: {fault}")
+        elif now is None:
+            different.append(f"{name} is no longer stored, nor is its content elsewhere")
+        else:
+            was, new = next((pair for pair in zip(contents, now, strict=False) if pair[0] != pair[1]), ("", ""))
+            place = next((i for i, pair in enumerate(zip(was, new, strict=False)) if pair[0] != pair[1]), 0)
+            around = slice(max(0, place - 30), place + 50)
+            versions = f", {len(contents)} versions are now {len(now)}" if len(contents) != len(now) else ""
+            different.append(f"{name}{versions}: ...{was[around]}... is now ...{new[around]}...")
+    return compared, different, aside
+
+
+def fault_of_pieces(
+    before: dict[Part, list[str]], after: dict[Part, list[str]], entry: str, part: str, pieces: tuple[str, ...]
+) -> str | None:
+    """What is wrong with the rows of a table, in each of its versions, that lie in several ones now."""
+    pieces = tuple(entry.rpartition("/")[0] + "/" + piece if piece.startswith("/") else piece for piece in pieces)
+    for version, (rows, values) in enumerate(zip(before[entry, "row"], before[entry, part], strict=True)):
+        now: dict[Any, Any] = {}
+        for piece in pieces:
+            if (piece, part) in after:
+                of_piece = (json.loads(after[piece, name][version]) for name in ("row", part))
+                now |= dict(zip(*of_piece, strict=True))
+        for row, value in zip(json.loads(rows), json.loads(values), strict=True):
+            if row not in now or now[row] != value:
+                return f"row {row} was {value!s:.80} and is now {now.get(row, 'not there')!s:.80}"
+    return None
+
+
+if __name__ == "__main__":
+    main()
