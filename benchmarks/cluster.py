@@ -71,9 +71,8 @@ def work(step: str, rows: int, epochs: int) -> Callable[[EngineConfig], pl.DataF
     if step == "lens training":
         from reclora_kedro.lens.training import fit_lens
 
-        embedded = log.with_embeddings(project.load("item_embeddings")["embeddings"])
         config = parameters["lens"].model_copy(update=LENS | {"max_epochs": epochs})
-        return lambda where: fit_lens(embedded, config, where)[1]
+        return lambda where: fit_lens(log, config, where)[1]
     if step == FINETUNING:
         return fine_tuning(project)
     return scoring(project, rows)

@@ -24,6 +24,7 @@ from reclora_kedro.runs.catalog import AtomicCatalog
 
 TYPES = {
     "log": "reclora_kedro.datasets.folders.InteractionLogDataset",
+    "embedded_log": "reclora_kedro.datasets.folders.EmbeddedLogDataset",
     "lens": "reclora_kedro.datasets.folders.LensDataset",
     "adapter": "reclora_kedro.datasets.folders.PeftAdapterDataset",
     "user_adapters": "reclora_kedro.datasets.folders.UserAdaptersDataset",
@@ -33,6 +34,7 @@ FILES = [
     ("log", "users.parquet"),
     ("log", "samples-00000.parquet"),
     ("log", "sequences.safetensors"),
+    ("embedded_log", "item_embeddings.safetensors"),
     ("lens", "lens.json"),
     ("lens", "lens.safetensors"),
     ("adapter", "adapter_config.json"),
@@ -53,6 +55,11 @@ def some_log(seed):
     )
     log = log_of(interactions)
     return replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
+
+
+def some_embedded_log(seed):
+    log = some_log(seed)
+    return log.with_embeddings(np.random.default_rng(seed).normal(size=(log.items.height, 4)))
 
 
 def some_lens(seed):
@@ -79,7 +86,13 @@ def some_users(seed):
     return user_loras(some_adapter(seed), torch.randn(3, 4), [seed, "anna", "o/.."])
 
 
-MAKERS = {"log": some_log, "lens": some_lens, "adapter": some_adapter, "user_adapters": some_users}
+MAKERS = {
+    "log": some_log,
+    "embedded_log": some_embedded_log,
+    "lens": some_lens,
+    "adapter": some_adapter,
+    "user_adapters": some_users,
+}
 
 
 def assert_log(loaded, saved):
@@ -89,7 +102,7 @@ def assert_log(loaded, saved):
         found = getattr(loaded.sequences, name)
         assert found.dtype == column.dtype
         np.testing.assert_array_equal(found, column)
-    assert loaded.item_embeddings is None
+    np.testing.assert_array_equal(loaded.item_embeddings, saved.item_embeddings)
 
 
 def assert_lens(loaded, saved):
@@ -116,7 +129,13 @@ def assert_users(folder, saved):
             torch.testing.assert_close(weights[path], factors[0])
 
 
-CHECKS = {"log": assert_log, "lens": assert_lens, "adapter": assert_adapter, "user_adapters": assert_users}
+CHECKS = {
+    "log": assert_log,
+    "embedded_log": assert_log,
+    "lens": assert_lens,
+    "adapter": assert_adapter,
+    "user_adapters": assert_users,
+}
 
 
 @pytest.fixture

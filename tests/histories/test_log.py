@@ -164,7 +164,7 @@ class TestFiles:
     @given(logs())
     def test_bring_back_a_log_to_the_last_bit(self, log):
         with TemporaryDirectory() as folder:
-            log.with_embeddings(np.eye(5)).save(Path(folder))
+            log.save(Path(folder))
             assert {path.name for path in Path(folder).iterdir()} == {
                 "items.parquet",
                 "users.parquet",
@@ -174,6 +174,12 @@ class TestFiles:
             loaded = InteractionLog.load(Path(folder))
         assert_identical(loaded, log)
         assert loaded.item_embeddings is None
+
+    def test_bring_back_item_embeddings(self, log, tmp_path):
+        log.with_embeddings(np.eye(5)).save(tmp_path)
+        loaded = InteractionLog.load(tmp_path)
+        assert_identical(loaded, log)
+        np.testing.assert_array_equal(loaded.item_embeddings, np.eye(5))
 
     def test_bring_back_splits_and_gaps(self, log, tmp_path):
         items = ITEMS.with_columns(genres=pl.Series(["Drama, War", None, "", "é", "👩‍🚀"]))

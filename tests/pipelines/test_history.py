@@ -90,7 +90,7 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     assert log.items.equals(tables["items"])
     assert log.users.equals(tables["users"])
     samples = log.samples[prompt_rows["row"].to_numpy()]
-    log = log.with_embeddings(catalog.load("item_embeddings")["embeddings"])
+    np.testing.assert_array_equal(log.item_embeddings, catalog.load("item_embeddings")["embeddings"])
     for name, k in (("retrieved", 4), ("recent", 3)):
         events = catalog.load(f"{name}.short_history")["events"]
         assert events.shape == (40 + 10 + 18, k)

@@ -52,8 +52,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     use = pl.Series("use", ["test", "few_shot", "few_shot", "few_shot", "few_shot"])
     prompt_rows = samples.select("row", "label")[ROWS].with_columns(use)
     inputs = {
-        "log": InteractionLog(items, users, sequences, samples),
-        "item_embeddings": {"embeddings": random.normal(size=(12, 4))},
+        "log": InteractionLog(items, users, sequences, samples, random.normal(size=(12, 4))),
         "prompt_rows": prompt_rows,
         "params:lens": settings,
         "params:engine": LOCAL,

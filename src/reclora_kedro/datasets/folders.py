@@ -107,9 +107,14 @@ def check_file(file: Path) -> None:
 
 
 class InteractionLogDataset(FolderDataset):
-    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, without its item embeddings."""
+    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, before its items were embedded."""
 
-    FILES: ClassVar = ("items.parquet", "users.parquet", "samples-00000.parquet", "sequences.safetensors")
+    FILES: ClassVar[tuple[str, ...]] = (
+        "items.parquet",
+        "users.parquet",
+        "samples-00000.parquet",
+        "sequences.safetensors",
+    )
 
     def read(self, folder: Path) -> Any:
         """The log."""
@@ -123,6 +128,12 @@ class InteractionLogDataset(FolderDataset):
 
         samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
         return numbered(samples).to_pandas().to_dict(orient="split")
+
+
+class EmbeddedLogDataset(InteractionLogDataset):
+    """The same with item embeddings."""
+
+    FILES: ClassVar = (*InteractionLogDataset.FILES, "item_embeddings.safetensors")
 
 
 class LensDataset(FolderDataset):

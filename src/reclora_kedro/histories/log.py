@@ -22,6 +22,8 @@ from reclora_kedro.histories.sequences import (
 )
 from reclora_kedro.histories.splits import assign_splits, assign_splits_by_moment, require_classes_in_splits
 
+EMBEDDINGS_FILE = "item_embeddings.safetensors"
+
 
 @dataclass(frozen=True)
 class InteractionLog:
@@ -32,7 +34,7 @@ class InteractionLog:
         users: canonical users; a user's row number is their index everywhere.
         sequences: every user's events.
         samples: the samples, see `build_samples`; those of a stored log have a `split`.
-        item_embeddings: vectors that retrieval compares, shape (items, d); None where nothing is retrieved.
+        item_embeddings: vectors that retrieval compares, shape (items, d); None before items were embedded.
     """
 
     items: pl.DataFrame
@@ -145,16 +147,20 @@ class InteractionLog:
         return assemble_history(samples, self.sequences, self.item_embeddings, window)
 
     def save(self, folder: Path) -> None:
-        """Write the log, without its item embeddings, to an existing folder."""
+        """Write the log, with its item embeddings if it has any, to an existing folder."""
         save_log(folder, self.items, self.users, self.sequences)
         self.samples.drop("row").write_parquet(folder / samples_file(0))
+        if self.item_embeddings is not None:
+            save_file({"embeddings": self.item_embeddings}, folder / EMBEDDINGS_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """The log that `save` wrote."""
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
         samples = pl.read_parquet(sorted(folder.glob("samples-*.parquet")))
-        return cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), numbered(samples))
+        log = cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), numbered(samples))
+        embeddings = folder / EMBEDDINGS_FILE
+        return log.with_embeddings(load_file(embeddings)["embeddings"]) if embeddings.exists() else log
 
 
 def save_log(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:

@@ -38,9 +38,9 @@ def build_log(
 
 
 @reads(history=["prompt_rows", "seed"])
-def select_prompt_rows(log: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+def select_prompt_rows(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
     """The samples that the LLM sees."""
-    return splits.select_prompt_rows(log.samples, history.prompt_rows, history.seed)
+    return splits.select_prompt_rows(log_without_embeddings.samples, history.prompt_rows, history.seed)
 
 
 @reads(history=["item_embedding", "seed"])
@@ -60,19 +60,23 @@ def embed_items(
     return {"embeddings": side_by_side(parts)}
 
 
+def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
+    """The log with the vectors of its items, as all later steps read it."""
+    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"])
+
+
 @reads(history=["item_embedding", "seed"])
-def check_retrieval(log: InteractionLog, item_embeddings: Arrays, history: HistoryConfig) -> list[dict[str, Any]]:
+def check_retrieval(log: InteractionLog, history: HistoryConfig) -> list[dict[str, Any]]:
     """How often items that are near each other belong together."""
-    log = log.with_embeddings(item_embeddings["embeddings"])
     encoders = ", ".join(history.item_embedding.encoders)
     return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]
 
 
 @reads(history=["short"])
 def assemble_short_histories(
-    log: InteractionLog, item_embeddings: Arrays, prompt_rows: pl.DataFrame, history: HistoryConfig
+    log: InteractionLog, prompt_rows: pl.DataFrame, history: HistoryConfig
 ) -> dict[str, Arrays]:
     """The events that each prompt may show of its user's past, by the name of the short history."""
-    log, samples = log.with_embeddings(item_embeddings["embeddings"]), log.samples[prompt_rows["row"].to_numpy()]
+    samples = log.samples[prompt_rows["row"].to_numpy()]
     windows = {name: window for name, window in history.short.items() if window is not None}
     return {name: {"events": log.histories(samples, window)} for name, window in windows.items()}

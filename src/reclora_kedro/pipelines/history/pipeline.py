@@ -15,12 +15,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.build_log,
                 inputs=["interactions", "items", "users", "params:history", "params:engine"],
-                outputs="log",
+                outputs="log_without_embeddings",
                 name="build_log",
             ),
             Node(
                 nodes.select_prompt_rows,
-                inputs=["log", "params:history"],
+                inputs=["log_without_embeddings", "params:history"],
                 outputs="prompt_rows",
                 name="select_prompt_rows",
             ),
@@ -32,14 +32,20 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
+                nodes.assemble_log,
+                inputs=["log_without_embeddings", "item_embeddings"],
+                outputs="log",
+                name="assemble_log",
+            ),
+            Node(
                 nodes.check_retrieval,
-                inputs=["log", "item_embeddings", "params:history"],
+                inputs=["log", "params:history"],
                 outputs="retrieval_report",
                 name="check_retrieval",
             ),
             Node(
                 nodes.assemble_short_histories,
-                inputs=["log", "item_embeddings", "prompt_rows", "params:history"],
+                inputs=["log", "prompt_rows", "params:history"],
                 outputs={name: f"{name}.short_history" for name in history_names()},
                 name="assemble_short_histories",
             ),

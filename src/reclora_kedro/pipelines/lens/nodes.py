@@ -19,7 +19,6 @@ Arrays = dict[str, np.ndarray]
 
 def train_lens(
     log: InteractionLog,
-    item_embeddings: Arrays,
     config: LensConfig,
     engine: EngineConfig,
     prompt_rows: pl.DataFrame | None = None,
@@ -27,14 +26,13 @@ def train_lens(
     """The trained lens and its training log; with prompt rows, it learns from the few-shot ones among them alone."""
     if prompt_rows is not None:
         log = log.with_training_rows(prompt_rows.filter(use="few_shot")["row"].to_numpy())
-    return fit_lens(log.with_embeddings(item_embeddings["embeddings"]), config, engine)
+    return fit_lens(log, config, engine)
 
 
 def compute_lens_states(
-    lens: Lens, log: InteractionLog, item_embeddings: Arrays, prompt_rows: pl.DataFrame, engine: EngineConfig
+    lens: Lens, log: InteractionLog, prompt_rows: pl.DataFrame, engine: EngineConfig
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
     """States and scores of the prompts' rows by the lens."""
-    log = log.with_embeddings(item_embeddings["embeddings"])
     found = states.lens_states(lens, log, prompt_rows["row"].to_numpy(), engine)
     return found, pl.DataFrame({"row": prompt_rows["row"], "score": states.lens_scores(found)})
 
@@ -42,7 +40,6 @@ def compute_lens_states(
 def compute_few_shot_states(
     lens: Lens,
     log: InteractionLog,
-    item_embeddings: Arrays,
     prompt_rows: pl.DataFrame,
     lens_states: dict[str, Tensor],
     lens_training_log: pl.DataFrame,
@@ -51,5 +48,4 @@ def compute_few_shot_states(
     """States of the few-shot rows as gates learn from them, and how sure the lens is of these rows."""
     chosen = (prompt_rows["use"] == "few_shot").to_torch()
     own = {name: state[chosen] for name, state in lens_states.items()}
-    log = log.with_embeddings(item_embeddings["embeddings"])
     return crossfit.few_shot_states(lens, log, own, lens_training_log, few_shot)

@@ -14,13 +14,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.train_lens,
-                inputs=["log", "item_embeddings", "params:lens", "params:engine", *few_shot],
+                inputs=["log", "params:lens", "params:engine", *few_shot],
                 outputs=["lens", "lens_training_log"],
                 name="train_lens",
             ),
             Node(
                 nodes.compute_lens_states,
-                inputs=["lens", "log", "item_embeddings", "prompt_rows", "params:engine"],
+                inputs=["lens", "log", "prompt_rows", "params:engine"],
                 outputs=["lens_states", "lens_scores"],
                 name="compute_lens_states",
             ),
@@ -29,7 +29,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 inputs=[
                     "lens",
                     "log",
-                    "item_embeddings",
                     "prompt_rows",
                     "lens_states",
                     "lens_training_log",

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import plotly.graph_objects as go
 
 from reclora_kedro.evaluation import figures, report
@@ -17,13 +16,11 @@ Records = list[dict[str, Any]]
 
 def train_zoo_lens(
     log: InteractionLog,
-    item_embeddings: dict[str, np.ndarray],
     lens: LensConfig,
     lens_zoo: LensZooConfig,
     changes: dict[str, Any],
 ) -> Records:
     """What one lens of the zoo reaches, one record per seed."""
-    log = log.with_embeddings(item_embeddings["embeddings"])
     return zoo.train_over_seeds(log, zoo.zoo_lens(lens, changes), lens_zoo.seeds)
 
 

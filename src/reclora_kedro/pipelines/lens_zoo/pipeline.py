@@ -12,7 +12,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     training = [
         Node(
             nodes.train_zoo_lens,
-            inputs=["log", "item_embeddings", "params:lens", "params:lens_zoo", f"params:lens_zoo.lenses.{name}"],
+            inputs=["log", "params:lens", "params:lens_zoo", f"params:lens_zoo.lenses.{name}"],
             outputs=f"{name}.zoo_runs",
             name=f"train_{name}",
         )

@@ -27,22 +27,21 @@ Records = list[dict[str, Any]]
 
 
 def rank_items(
-    lens: Lens, log: InteractionLog, item_embeddings: Arrays, config: RankingConfig, neighbours: ItemNeighboursConfig
+    lens: Lens, log: InteractionLog, config: RankingConfig, neighbours: ItemNeighboursConfig
 ) -> pl.DataFrame:
     """Where popularity, item neighbours and the lens rank likes of the test split, each as of its own moment."""
-    return ranks.rank_positives(lens, log.with_embeddings(item_embeddings["embeddings"]), config, neighbours)
+    return ranks.rank_positives(lens, log, config, neighbours)
 
 
 def assemble_reranking_histories(
     log: InteractionLog,
-    item_embeddings: Arrays,
     item_ranks: pl.DataFrame,
     history: HistoryConfig,
     variant: VariantConfig,
     config: RankingConfig,
 ) -> Arrays:
     """The events that the prompt of each shortlisted item may show of the user's past."""
-    log, window = log.with_embeddings(item_embeddings["embeddings"]), history.short[variant.history]
+    window = history.short[variant.history]
     assert window is not None  # the variant's history is one of those that are there
     pairs = reranking.reranking_pairs(item_ranks, config.shortlist)
     return {"events": ranking.candidate_histories(log, pairs, window)}
@@ -66,13 +65,11 @@ def build_reranking_prompts(
 def compute_reranking_gate_inputs(
     lens: Lens,
     log: InteractionLog,
-    item_embeddings: Arrays,
     item_ranks: pl.DataFrame,
     variant: VariantConfig,
     config: RankingConfig,
 ) -> dict[str, Tensor]:
     """What the variant's gates read of each shortlisted item, and the lens's logits beside it."""
-    log = log.with_embeddings(item_embeddings["embeddings"])
     pairs = reranking.reranking_pairs(item_ranks, config.shortlist)
     return ranking.candidate_gate_inputs(lens, log, pairs, variant.gate_input)
 

@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.rank_items,
-                inputs=["lens", "log", "item_embeddings", "params:ranking", "params:item_neighbours"],
+                inputs=["lens", "log", "params:ranking", "params:item_neighbours"],
                 outputs="item_ranks",
                 name="rank_items",
             ),
@@ -44,7 +44,7 @@ def _reranking(variant: str) -> list[Node]:
     return [
         Node(
             nodes.assemble_reranking_histories,
-            inputs=["log", "item_embeddings", "item_ranks", "params:history", settings, "params:ranking"],
+            inputs=["log", "item_ranks", "params:history", settings, "params:ranking"],
             outputs="reranking_histories",
             name="assemble_reranking_histories",
         ),
@@ -64,7 +64,7 @@ def _reranking(variant: str) -> list[Node]:
         ),
         Node(
             nodes.compute_reranking_gate_inputs,
-            inputs=["lens", "log", "item_embeddings", "item_ranks", settings, "params:ranking"],
+            inputs=["lens", "log", "item_ranks", settings, "params:ranking"],
             outputs="reranking_gate_inputs",
             name="compute_reranking_gate_inputs",
         ),

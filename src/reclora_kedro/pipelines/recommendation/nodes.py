@@ -26,14 +26,12 @@ Report = dict[str, Any]
 def shortlist_candidates(
     lens: Lens,
     log: InteractionLog,
-    item_embeddings: Arrays,
     recommendation_candidates: Any,
     config: RecommendationConfig,
     neighbours: ItemNeighboursConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Report]:
     """Each user's best candidates by the lens, and counts of users without history or candidates."""
-    log = log.with_embeddings(item_embeddings["embeddings"])
     return candidates.shortlist_candidates(lens, log, recommendation_candidates, config, neighbours, engine)
 
 
@@ -44,13 +42,12 @@ def rank_by_lens(shortlist: pl.DataFrame, config: RecommendationConfig) -> tuple
 
 def assemble_candidate_histories(
     log: InteractionLog,
-    item_embeddings: Arrays,
     shortlist: pl.DataFrame,
     history: HistoryConfig,
     variant: VariantConfig,
 ) -> Arrays:
     """The events that the prompt of each user and candidate may show of the user's past."""
-    log, window = log.with_embeddings(item_embeddings["embeddings"]), history.short[variant.history]
+    window = history.short[variant.history]
     assert window is not None  # the variant's history is one of those that are there
     return {"events": ranking.candidate_histories(log, shortlist, window)}
 
@@ -70,10 +67,9 @@ def build_candidate_prompts(
 
 
 def compute_candidate_gate_inputs(
-    lens: Lens, log: InteractionLog, item_embeddings: Arrays, shortlist: pl.DataFrame, variant: VariantConfig
+    lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, variant: VariantConfig
 ) -> dict[str, Tensor]:
     """What the variant's gates read of each user and candidate, and the lens's logits beside it."""
-    log = log.with_embeddings(item_embeddings["embeddings"])
     return ranking.candidate_gate_inputs(lens, log, shortlist, variant.gate_input)
 
 

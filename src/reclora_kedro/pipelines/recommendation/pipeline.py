@@ -16,7 +16,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 inputs=[
                     "lens",
                     "log",
-                    "item_embeddings",
                     "recommendation_candidates",
                     "params:recommendation",
                     "params:item_neighbours",
@@ -53,7 +52,7 @@ def _ranking_by(variant: str) -> list[Node]:
     return [
         Node(
             nodes.assemble_candidate_histories,
-            inputs=["log", "item_embeddings", "shortlist", "params:history", settings],
+            inputs=["log", "shortlist", "params:history", settings],
             outputs="candidate_histories",
             name="assemble_candidate_histories",
         ),
@@ -65,7 +64,7 @@ def _ranking_by(variant: str) -> list[Node]:
         ),
         Node(
             nodes.compute_candidate_gate_inputs,
-            inputs=["lens", "log", "item_embeddings", "shortlist", settings],
+            inputs=["lens", "log", "shortlist", settings],
             outputs="candidate_gate_inputs",
             name="compute_candidate_gate_inputs",
         ),

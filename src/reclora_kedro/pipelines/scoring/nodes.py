@@ -51,26 +51,21 @@ def score_lens_probe(
     return _score_table(lens_states["row"][test].numpy(), scores)
 
 
-def score_two_towers(
-    log: InteractionLog, item_embeddings: dict[str, np.ndarray], prompt_rows: pl.DataFrame, config: TwoTowersConfig
-) -> pl.DataFrame:
+def score_two_towers(log: InteractionLog, prompt_rows: pl.DataFrame, config: TwoTowersConfig) -> pl.DataFrame:
     """Scores of two towers over item embeddings that learn from the few-shot rows, on the test rows."""
     few_shot, validation, test = (_rows(prompt_rows, use) for use in ("few_shot", "validation", "test"))
-    log = log.with_embeddings(item_embeddings["embeddings"])
     return _score_table(test, two_tower_scores(log, few_shot, validation, test, config))
 
 
 def permute_lens_inputs(
     lens: Lens,
     log: InteractionLog,
-    item_embeddings: dict[str, np.ndarray],
     prompt_rows: pl.DataFrame,
     config: ScoringConfig,
 ) -> pl.DataFrame:
     """Scores of the lens when one of its inputs is another row's."""
     test = _rows(prompt_rows, "test")
     places, _ = permuted_rows(len(test), config.permuted_rows, config.seed)
-    log = log.with_embeddings(item_embeddings["embeddings"])
     return lens_permutation.permuted_scores(lens, log, test[places])
 
 

@@ -40,13 +40,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.score_two_towers,
-                inputs=["log", "item_embeddings", "prompt_rows", "params:two_towers"],
+                inputs=["log", "prompt_rows", "params:two_towers"],
                 outputs="two_towers_scores",
                 name="score_two_towers",
             ),
             Node(
                 nodes.permute_lens_inputs,
-                inputs=["lens", "log", "item_embeddings", "prompt_rows", "params:scoring"],
+                inputs=["lens", "log", "prompt_rows", "params:scoring"],
                 outputs="lens_permuted_scores",
                 name="permute_lens_inputs",
             ),
