@@ -36,6 +36,10 @@ NAMED = ("history.short", "finetuning.variants", "lens_zoo.lenses")
 """Blocks of parameters whose entries have names of the user's choice."""
 
 
+class NameRefusedError(ValueError):
+    """A name under ``conf/`` is none that it can be."""
+
+
 class Block(BaseModel):
     """A block of parameters: read-only, and a key that it does not know is refused.
 

@@ -1,28 +1,31 @@
 """Kedro settings of the project: configuration loading, resolvers, the catalog, sessions and hooks."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from reclora_kedro.files.package_files import package_file
+from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.pipelines.names import remember_parameters
+from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.hooks import (
-    CheckpointHooks,
-    ErrorHooks,
-    InputHooks,
-    ParameterHooks,
-    PreflightHooks,
-    ProvenanceHooks,
-    RunLockHooks,
-    RunManifestHooks,
-    RunnerHooks,
-    StorageHooks,
-    StudyHooks,
-    TerminalHooks,
-    UnfinishedRunHooks,
-)
+from reclora_kedro.runs.hooks import RunHooks
+from reclora_kedro.runs.lock import lock_data
 from reclora_kedro.runs.session import AtomicContext, ResumingSession
+from reclora_kedro.runs.start import (
+    choose_nodes,
+    give_cell_runner,
+    require_default_runner,
+    require_inputs,
+    require_one_origin,
+    require_storage,
+    show_plan,
+    try_out,
+)
+from reclora_kedro.runs.terminal import show_messages
+from reclora_kedro.runs.unfinished import take_over
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
@@ -41,20 +44,24 @@ CONTEXT_CLASS = AtomicContext
 
 SESSION_CLASS = ResumingSession
 
-HOOKS = (  # of those that come first, Kedro calls the last one first
-    ParameterHooks(),
-    InputHooks(),
-    PreflightHooks(),
-    ProvenanceHooks(),
-    RunLockHooks(),
-    UnfinishedRunHooks(),
-    TerminalHooks(),
-    RunnerHooks(),
-    StorageHooks(),
-    CheckpointHooks(),
-    RunManifestHooks(),
-    StudyHooks(),
-    ErrorHooks(),
+HOOKS = (
+    RunHooks(
+        name_entries=remember_parameters,
+        start=[
+            show_messages,
+            require_default_runner,
+            require_storage,
+            show_plan,
+            lock_data,
+            choose_nodes,
+            require_inputs,
+            require_one_origin,
+            partial(try_out, checks),
+            take_over,
+            give_cell_runner,
+        ],
+        explain=explain,
+    ),
 )
 
 CONFIG_LOADER_ARGS = {

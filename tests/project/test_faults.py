@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 from projects import kedro_run, stored
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.runs.failures import RunRefusedError
 
 # Code that kills its own process, as a user, a scheduler or the kernel might: a dataset, and what Python runs first.
 DYING_TABLE = '''
@@ -79,7 +79,7 @@ def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project
     before = stored(fabricated_project)
     with (fabricated_project / "data/.run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunRefusedError, match="Another run uses this project folder"):
+        with pytest.raises(RunRefusedError, match="Another run uses the data folder"):
             kedro_run(fabricated_project, pipeline_names=["ingestion"])
     assert stored(fabricated_project) == before
 

@@ -22,19 +22,16 @@ from tqdm import tqdm
 
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.pipelines.raw_files import explain
+from reclora_kedro.runs import failures, hooks
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.hooks import (
-    CheckpointHooks,
-    ErrorHooks,
-    InputHooks,
-    RunLockHooks,
-    RunManifestHooks,
-    RunnerHooks,
-    TerminalHooks,
-    errors,
-    run_manifest,
-)
-from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.runs.failures import RunRefusedError, explain_failure
+from reclora_kedro.runs.hooks import RunHooks
+from reclora_kedro.runs.lock import lock_data
+from reclora_kedro.runs.manifest import describe_entries
+from reclora_kedro.runs.start import require_default_runner, require_inputs
+from reclora_kedro.runs.terminal import show_messages
+from starting import RUN_PARAMS, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,12 +50,12 @@ def registered(monkeypatch):
     """Two pipelines, each of one node."""
     history = Pipeline([Node(lambda: ([1], [2]), None, ["samples", "item_embeddings"], name="collect")])
     lens = Pipeline([Node(lambda samples: samples, "samples", "recommender.lens", name="train")])
-    monkeypatch.setattr(errors, "pipelines", Pipelines(history=history, lens=lens, __default__=history + lens))
+    monkeypatch.setattr(failures, "pipelines", Pipelines(history=history, lens=lens, __default__=history + lens))
     return history + lens
 
 
 def notes_on(error, pipeline=None, catalog=None, env=None):
-    ErrorHooks().on_pipeline_error(error, {"env": env}, pipeline or Pipeline([]), catalog)
+    explain_failure(error, start(pipeline=pipeline, catalog=catalog, env=env), explain)
     return getattr(error, "__notes__", [])
 
 
@@ -143,9 +140,9 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
     catalog["memory"] = MemoryDataset([1])
     catalog["glob"] = CSVDataset(filepath=str(tmp_path / "*.csv"))
     pipeline = Pipeline([Node(lambda *inputs: None, sorted(catalog), None, name="read")])
-    run_params = {"only_missing_outputs": False, "env": "test"}
+    run = start(pipeline=pipeline, catalog=catalog, env="test")
     with pytest.raises(RunRefusedError) as refusal:
-        InputHooks().before_pipeline_run(run_params, pipeline, catalog)
+        require_inputs(run)
     assert str(refusal.value).splitlines() == [
         "What this run reads is not there. Nothing was written.",
         f"- item_embeddings: no version in {tmp_path / 'item_embeddings'}",
@@ -153,7 +150,8 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
         f"- samples: no version 2001 in {tmp_path / 'samples'}",
         "Make these first with `kedro run --env test --pipelines history`: item_embeddings, samples.",
     ]
-    InputHooks().before_pipeline_run(run_params | {"only_missing_outputs": True}, pipeline, catalog)
+    run.to_run = Pipeline([])
+    require_inputs(run)
 
 
 # Runners
@@ -162,63 +160,87 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
 @pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
 def test_runners_that_break_promises_are_refused(runner):
     with pytest.raises(RunRefusedError, match=rf"does not run with {runner.__name__}\. Nothing was written"):
-        RunnerHooks().before_pipeline_run({"runner": str(runner())})
+        require_default_runner(start(runner=str(runner())))
 
 
 @pytest.mark.parametrize("runner", [None, SequentialRunner(), SequentialRunner(is_async=True)])
 def test_the_default_runner_is_welcome(runner):
-    RunnerHooks().before_pipeline_run({"runner": str(runner)})
+    require_default_runner(start(runner=str(runner)))
 
 
 # Checkpoints
 
 
-def test_checkpoints_go_when_the_last_output_of_their_node_is_saved(tmp_path):
+@pytest.mark.parametrize("order", [("log", "adapter"), ("adapter", "log")])
+def test_checkpoints_go_when_all_outputs_of_their_node_are_saved(tmp_path, order):
     variants = ("reclora", "shared_lora")
-    catalog = DataCatalog({f"{v}.checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / v)) for v in variants})
+    catalog = AtomicCatalog({f"{v}.checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / v)) for v in variants})
     train = {v: Node(lambda *_: 1, [f"{v}.checkpoints"], [f"{v}.log", f"{v}.adapter"], name=v) for v in variants}
     for variant in variants:
         catalog.load(f"{variant}.checkpoints").save("run", 1, {}, {})
-    hooks = CheckpointHooks()
-    hooks.after_catalog_created(catalog)
-    for variant in variants:
-        hooks.after_dataset_saved(f"{variant}.log", train[variant])
+    hooks = hooks_of(tmp_path, Pipeline(train.values()), catalog)
+    hooks.before_node_run(train["reclora"], catalog, "1")
+    hooks.after_dataset_saved(f"reclora.{order[0]}", train["reclora"])
     assert len(list(tmp_path.glob("*/run/*"))) == 2
-    hooks.after_dataset_saved("reclora.adapter", train["reclora"])
+    hooks.after_dataset_saved(f"reclora.{order[1]}", train["reclora"])
     assert [path.parts[-3] for path in tmp_path.glob("*/run/*")] == ["shared_lora"]
 
 
 # One run at a time
 
 
-def run_params(project, *pipelines):
-    return {"project_path": str(project), "pipeline_names": list(pipelines)}
-
-
-def test_a_second_run_on_a_project_folder_is_refused(tmp_path):
-    first, second = RunLockHooks(), RunLockHooks()
-    first.before_pipeline_run(run_params(tmp_path, "ingestion", "history"))
+def test_a_second_run_on_a_data_folder_is_refused(tmp_path):
+    lock_data(first := start(tmp_path, pipeline_names=["ingestion", "history"]))
     with pytest.raises(RunRefusedError, match=rf"process {os.getpid()}, since \d.*, pipelines ingestion, history\. "):
-        second.before_pipeline_run(run_params(tmp_path))
-    (tmp_path / "another").mkdir()
-    second.before_pipeline_run(run_params(tmp_path / "another"))
+        lock_data(start(tmp_path))
+    lock_data(start(tmp_path / "another"))
+    first.held.close()
+    lock_data(start(tmp_path))
 
 
-@pytest.mark.parametrize("end", ["after_pipeline_run", "on_pipeline_error"])
+def test_two_checkouts_with_one_data_folder_wait_for_one_another(tmp_path):
+    lock_data(one := start(tmp_path / "one", data=str(tmp_path / "shared")))
+    with pytest.raises(RunRefusedError, match=rf"Another run uses the data folder {tmp_path}/shared: process"):
+        lock_data(start(tmp_path / "other", data=str(tmp_path / "shared")))
+    lock_data(start(tmp_path / "other"))  # with a data folder of its own
+    one.held.close()
+
+
+def test_an_object_storage_is_not_locked_and_that_is_said(tmp_path, caplog):
+    lock_data(start(tmp_path, data="s3://bucket/reclora"))
+    assert "s3://bucket/reclora cannot be locked" in caplog.text
+    assert (tmp_path / "data/.run.lock").exists()
+
+
+def hooks_of(project, pipeline, catalog, steps=(), **run_params):
+    """Hooks of a run that has started."""
+    hooks = RunHooks(lambda parameters: None, steps, explain)
+    hooks._began = 0
+    hooks._context = start(project, parameters={"history": {"seed": 7}, "lens": {"dropout": 0.1}}).context
+    hooks.before_pipeline_run(RUN_PARAMS | run_params, pipeline, catalog)
+    return hooks
+
+
+@pytest.mark.parametrize("end", ["success", "failure", "refusal"])
 def test_a_run_may_follow_another_one(tmp_path, end):
-    hooks = RunLockHooks()
-    hooks.before_pipeline_run(run_params(tmp_path))
-    getattr(hooks, end)()
-    RunLockHooks().before_pipeline_run(run_params(tmp_path))
-    hooks.after_pipeline_run()
+    def refuse(run):
+        raise RunRefusedError("no")
+
+    catalog = AtomicCatalog({"run_manifest": MemoryDataset()})
+    if end == "refusal":
+        with pytest.raises(RunRefusedError, match="no"):
+            hooks_of(tmp_path, Pipeline([]), catalog, [lock_data, refuse])
+    else:
+        hooks = hooks_of(tmp_path, Pipeline([]), catalog, [lock_data])
+        hooks.after_pipeline_run() if end == "success" else hooks.on_pipeline_error(ValueError("no"))
+    lock_data(start(tmp_path))
 
 
 def test_an_interrupted_run_does_not_hinder_the_next_one_of_its_process(tmp_path):
-    hooks = RunLockHooks()
-    hooks.before_pipeline_run(run_params(tmp_path))
-    hooks.before_pipeline_run(run_params(tmp_path))
+    hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog(), [lock_data])
+    hooks.before_pipeline_run(RUN_PARAMS, Pipeline([]), AtomicCatalog())
     with pytest.raises(RunRefusedError):
-        RunLockHooks().before_pipeline_run(run_params(tmp_path))
+        lock_data(start(tmp_path))
 
 
 @pytest.mark.parametrize("found", ["a symbolic link", "a dangling symbolic link", "Is a directory", "no regular file"])
@@ -234,7 +256,7 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_left_alone(tmp_path, found)
     if found == "a symbolic link":
         victim.write_text("precious")
     with pytest.raises(RunRefusedError, match=rf"\.run\.lock cannot be opened \({found.replace('dangling ', '')}\)"):
-        RunLockHooks().before_pipeline_run(run_params(tmp_path))
+        lock_data(start(tmp_path))
     assert victim.exists() == (found == "a symbolic link")
     assert not victim.exists() or victim.read_text() == "precious"
 
@@ -242,68 +264,62 @@ def test_a_lock_that_is_no_plain_file_is_refused_and_left_alone(tmp_path, found)
 def test_a_data_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "data").write_text("a file")
     with pytest.raises(RunRefusedError, match=r"in a folder that you may write to\. Nothing was written"):
-        RunLockHooks().before_pipeline_run(run_params(tmp_path))
+        lock_data(start(tmp_path))
 
 
 def test_the_lock_is_for_its_user_alone(tmp_path):
-    RunLockHooks().before_pipeline_run(run_params(tmp_path))
+    lock_data(start(tmp_path))
     assert (tmp_path / "data/.run.lock").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_killed_run_leaves_no_lock(tmp_path):
     code = (
-        "import time; from reclora_kedro.runs.hooks import RunLockHooks; hooks = RunLockHooks();"
-        f"hooks.before_pipeline_run({run_params(tmp_path, 'lens')}); print('locked', flush=True); time.sleep(600)"
+        "import time; from pathlib import Path;"
+        "from starting import start; from reclora_kedro.runs.lock import lock_data;"
+        f"run = start(Path({str(tmp_path)!r}), pipeline_names=['lens']); lock_data(run);"
+        "print('locked', flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert "locked\n" in process.stdout  # reads up to that line; Kedro logs before it
             with pytest.raises(RunRefusedError, match=f"process {process.pid}, .* pipelines lens"):
-                RunLockHooks().before_pipeline_run(run_params(tmp_path))
+                lock_data(start(tmp_path))
         finally:
             process.send_signal(signal.SIGKILL)
-    RunLockHooks().before_pipeline_run(run_params(tmp_path))
+    lock_data(start(tmp_path))
 
 
 # The manifest, the terminal and the log file
 
 
-def run(hooks, nodes, catalog, **arguments):
-    manager = _create_hook_manager()
-    manager.register(hooks)
-    SequentialRunner(**arguments).run(Pipeline(nodes), catalog, manager)
-
-
-def noting(tmp_path):
-    """Hooks of a session that leaves a manifest."""
-    hooks = RunManifestHooks()
-    loader = {"parameters": {"history": {"seed": 7}}}
-    hooks.after_context_created(SimpleNamespace(config_loader=loader, project_path=tmp_path))
-    return hooks
+def run(nodes, catalog, project, **arguments):
+    """Run nodes with the hooks, to the end."""
+    pipeline, manager = Pipeline(nodes), _create_hook_manager()
+    manager.register(hooks := hooks_of(project, pipeline, catalog))
+    SequentialRunner(**arguments).run(pipeline, catalog, manager)
+    hooks.after_pipeline_run()
 
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_nodes_are_noted_with_their_seconds_and_outputs(tmp_path, caplog, monkeypatch, is_async):
     clock = iter(range(0, 1000, 2))
-    monkeypatch.setattr(run_manifest, "time", SimpleNamespace(time=lambda: next(clock) / 10))
+    monkeypatch.setattr(hooks, "time", SimpleNamespace(time=lambda: next(clock) / 10))
     entries = {
         name: {"type": "json.JSONDataset", "filepath": str(tmp_path / name), "versioned": True}
         for name in ("samples", "log", "run_manifest")
     }
     catalog = AtomicCatalog.from_config(entries)
-    hooks = noting(tmp_path)
     nodes = [
         Node(lambda: ([1], [2]), None, ["samples", "log"], name="history.collect"),
         Node(lambda log: None, "log", None, name="show"),
     ]
     with caplog.at_level(logging.INFO, "reclora_kedro"):
-        run(hooks, nodes, catalog, is_async=is_async)
-        hooks.after_pipeline_run({"run_id": "1", "env": "test", "pipeline_names": []}, catalog)
+        run(nodes, catalog, tmp_path, is_async=is_async)
     lines = [record.message.split() for record in caplog.records if record.name.startswith("reclora_kedro")]
-    assert lines == [["history.collect", "0.6", "s", "saved", "samples,", "log"], ["show", "0.2", "s"]]
+    assert lines == [["history.collect", "0.2", "s", "saved", "samples,", "log"], ["show", "0.2", "s"]]
     manifest = catalog.load("run_manifest")
-    assert list(manifest["nodes"].items()) == [("history.collect", 0.6), ("show", 0.2)]
-    assert manifest["seed"] == 7
+    assert list(manifest["nodes"].items()) == [("history.collect", 0.2), ("show", 0.2)]
     assert manifest["saved"].keys() == {"samples", "log"}
 
 
@@ -313,12 +329,13 @@ def test_a_manifest_says_what_was_read(tmp_path):
     manifest = versioned | {"filepath": str(tmp_path / "run_manifest")}
     catalog = AtomicCatalog.from_config({"items": versioned, "run_manifest": manifest}, save_version="2026")
     catalog["raw"] = JSONDataset(filepath=str(tmp_path / "raw"))
+    catalog["params:history"] = {"seed": 7}
     catalog.save("items", [1])
-    hooks = noting(tmp_path)
-    run(hooks, [Node(lambda raw, items: None, ["raw", "items"], None, name="read")], catalog)
-    hooks.after_pipeline_run({"run_id": "1", "env": None, "pipeline_names": ["lens"]}, catalog)
+    run([Node(lambda *_: None, ["raw", "items", "params:history"], None, name="read")], catalog, tmp_path)
     digest = "080a9ed428559ef602668b4c00f114f1a11c3f6b02a435f0bdc154578e4d7f22"
-    assert catalog.load("run_manifest")["loaded"] == {"items": "version 2026", "raw": f"sha256 {digest}"}
+    manifest = catalog.load("run_manifest")
+    assert manifest["loaded"] == {"items": "version 2026", "raw": f"sha256 {digest}"}
+    assert manifest["parameters"] == {"history": {"seed": 7}}  # not those of steps that it does not make
 
 
 class Terminal(StringIO):
@@ -336,10 +353,7 @@ def test_a_terminal_shows_the_messages_of_the_project_above_the_bars(monkeypatch
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     for _ in range(2):  # two runs of a process
-        hooks = TerminalHooks()
-        hooks.before_pipeline_run()
-        hooks.before_pipeline_run()
-        logger.handlers = logger.handlers[-1:]
+        show_messages(start())
     with tqdm(total=2, disable=None) as progress:
         progress.update()
         logging.getLogger("reclora_kedro.lens").info("lens.train_lens  2.0 s  saved lens")
@@ -356,7 +370,7 @@ def test_the_manifest_knows_raw_objects_by_their_state(bucket):
     described = []
     for content in (b"[1]", b"[2]", b"[1]"):
         bucket.put("raw.json", content)
-        described.append(run_manifest.describe_entries(catalog, {"raw"})["raw"])
+        described.append(describe_entries(catalog, {"raw"})["raw"])
     assert described[0] == described[2] != described[1]
     assert described[0].startswith("state ")
 

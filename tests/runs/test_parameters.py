@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from bad_parameters import CASES, PARAMETERS, is_helpful, refusals, types_of_parameters
 from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.pipelines import names as configured_names
-from reclora_kedro.runs.hooks.parameters import ParameterHooks, refused_values
-from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.runs.check_parameters import check_parameters, refused_values
+from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +59,7 @@ def refusal(tmp_path, monkeypatch):
         bootstrap_project(ROOT)  # Kedro then builds pipelines anew
         pipelines.set_requested(list(requested))
         try:
-            ParameterHooks().after_context_created(SimpleNamespace(config_loader=loader, env="mine"))
+            check_parameters(SimpleNamespace(config_loader=loader, env="mine"), configured_names.remember_parameters)
         except RunRefusedError as error:
             return str(error)
 

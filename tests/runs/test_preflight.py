@@ -17,8 +17,10 @@ from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.runs.hooks.preflight import PreflightHooks, require_zoo_lens
-from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.pipelines.checks import checks, require_zoo_lens
+from reclora_kedro.runs.failures import RunRefusedError
+from reclora_kedro.runs.start import try_out
+from starting import start
 
 ROOT = Path(__file__).parents[2]
 BASE = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
@@ -59,7 +61,7 @@ def refusal(
     catalog["base_llm"] = CausalLMDataset(source=str(folder), device="cpu", dtype="float32")
     catalog["prompt_templates"] = MemoryDataset({"mine": lambda: template}, copy_mode="assign")
     try:
-        PreflightHooks().before_pipeline_run({"only_missing_outputs": False}, pipeline, catalog)
+        try_out(checks, start(pipeline=pipeline, catalog=catalog))
     except RunRefusedError as error:
         return str(error)
 
@@ -114,9 +116,9 @@ def test_code_that_comes_with_a_base_llm_is_never_run(tiny_llm_folder, tmp_path)
 def test_a_run_that_needs_no_llm_loads_none():
     code = (
         "import sys; from kedro.io import DataCatalog; from kedro.pipeline import Node, Pipeline;"
-        "from reclora_kedro.runs.hooks import PreflightHooks;"
-        "PreflightHooks().before_pipeline_run({'only_missing_outputs': False},"
-        " Pipeline([Node(lambda log: 1, 'raw_interactions', 'interactions', name='n')]), DataCatalog());"
+        "from reclora_kedro.pipelines.checks import checks;"
+        "assert not list(checks("
+        " Pipeline([Node(lambda log: 1, 'raw_interactions', 'interactions', name='n')]), DataCatalog()));"
         "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
@@ -143,7 +145,7 @@ def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):
     )
     train = Pipeline([Node(lambda *_: 1, ["log", "params:lens", "params:engine"], "lens", name="train_lens")])
     with pytest.raises(RunRefusedError) as refused:
-        PreflightHooks().before_pipeline_run({"only_missing_outputs": False}, train, catalog)
+        try_out(checks, start(pipeline=train, catalog=catalog))
     for reason in (
         "engine.scratch is 'nowhere', which is no folder here: make it",
         "Ray is not installed: pip install",

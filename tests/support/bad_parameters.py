@@ -11,7 +11,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 
 from reclora_kedro.parameters import NAMED, parameter_paths
-from reclora_kedro.runs.hooks.parameters import FLAGS, refused_values
+from reclora_kedro.runs.check_parameters import FLAGS, refused_values
 
 ROOT = Path(__file__).parents[2]
 

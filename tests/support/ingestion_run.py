@@ -12,9 +12,13 @@ from kedro.validation import ParameterValidator
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
+from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.hooks import ErrorHooks, InputHooks, RunLockHooks
+from reclora_kedro.runs.failures import explain_failure
+from reclora_kedro.runs.lock import lock_data
+from reclora_kedro.runs.start import require_inputs
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
+from starting import start
 
 
 def run_ingestion(conf: Path, environment: str) -> DataCatalog:
@@ -30,25 +34,18 @@ def run_ingestion(conf: Path, environment: str) -> DataCatalog:
 def refusal(conf: Path, environment: str) -> str | None:
     """Run the step in the working directory as a session does, with its hooks: what is said if it is refused."""
     config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
-    pipeline, lock = create_pipeline(), RunLockHooks()
     catalog = AtomicCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
     catalog["params:ingestion"] = IngestionConfig.model_validate(config["parameters"]["ingestion"])
     catalog["params:engine"] = LOCAL
-    run_params = {
-        "only_missing_outputs": False,
-        "env": environment,
-        "project_path": str(Path.cwd()),
-        "pipeline_names": ["ingestion"],
-    }
-    try:
-        InputHooks().before_pipeline_run(run_params, pipeline, catalog)
-        lock.before_pipeline_run(run_params)
-        SequentialRunner().run(pipeline, catalog)
-    except Exception as error:
-        ErrorHooks().on_pipeline_error(error, run_params, pipeline, catalog)
-        return "\n".join([str(error), *getattr(error, "__notes__", [])])
-    finally:
-        lock.after_pipeline_run()
+    run = start(Path.cwd(), create_pipeline(), catalog, env=environment, pipeline_names=["ingestion"])
+    with run.held:
+        try:
+            require_inputs(run)
+            lock_data(run)
+            SequentialRunner().run(run.pipeline, catalog)
+        except Exception as error:
+            explain_failure(error, run, explain)
+            return "\n".join([str(error), *getattr(error, "__notes__", [])])
     return None
 
 

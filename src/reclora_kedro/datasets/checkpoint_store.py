@@ -16,6 +16,8 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
         metadata: anything for plugins such as kedro-viz.
     """
 
+    is_checkpoint_store = True
+
     def __init__(
         self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:

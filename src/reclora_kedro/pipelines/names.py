@@ -1,7 +1,8 @@
 """Names that ``conf/`` gives to things of which a pipeline makes one node each: histories, variants, zoo lenses.
 
-Kedro calls ``create_pipeline()`` without parameters, so the names of a session are kept here, from the hook
-``ParameterHooks`` to the pipelines that are built from them. Nodes read nothing of this module.
+Kedro calls ``create_pipeline()`` without parameters, so the names of a session are kept here: its start checks the
+parameters, gives them to `remember_parameters`, and only then has the pipelines built. Nodes read nothing of this
+module.
 """
 
 import re
@@ -13,6 +14,7 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.item_text import TFIDF
+from reclora_kedro.parameters import NameRefusedError
 
 OTHER_MODELS = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "popularity")
 """Models that the variants are compared with."""
@@ -22,10 +24,6 @@ RESERVED = {*OTHER_MODELS, *STEPS, "log", "prompt_rows", "prompts", "scores", "c
 """Names of models, steps and what nodes read beside histories and variants, which these would be mistaken for."""
 
 _of_the_session: Mapping[str, Any] | None = None
-
-
-class NameRefusedError(ValueError):
-    """A name under ``conf/`` is none that it can be."""
 
 
 def remember_parameters(parameters: Mapping[str, Any]) -> None:

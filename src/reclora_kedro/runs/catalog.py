@@ -34,14 +34,12 @@ class AtomicCatalog(DataCatalog):
     Attributes:
         provenances: by the name of an entry, what its next version is made of.
         outdated: entries whose newest version doesn't fit this run; they count as missing until they are saved.
-        mixed: sentences about entries that this run reads, and that do not fit together.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._drafts: dict[str, AbstractDataset] = {}
         self.provenances: dict[str, Provenance] = {}
         self.outdated: set[str] = set()
-        self.mixed: list[str] = []
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -226,6 +224,11 @@ def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[Abstr
 def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
     """The versions of a dataset in an object storage; None if it has none there."""
     return getattr(dataset, "remote_versions", None)
+
+
+def is_checkpoint_store(dataset: AbstractDataset | None) -> bool:
+    """Whether a dataset holds what a step that may have been interrupted left: such an input is emptied at its end."""
+    return getattr(dataset, "is_checkpoint_store", False)
 
 
 def location(dataset: AbstractDataset | None) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
-from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.framework.project import pipelines, settings
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog
@@ -27,7 +27,6 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
 from reclora_kedro.files.digests import digest, digest_of_files
-from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.runs.catalog import at_local_path
 from reclora_kedro.runs.memo import CHECKPOINTS, Memory, Trace
 from reclora_kedro.runs.provenance import code_digest, read_of
@@ -144,16 +143,18 @@ def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, DataCatalog]:
     there = configuration_of(runner, runner.runtime_params, cell.seed)["parameters"]
     runtime_params = merge(runner.runtime_params, cell.parameters(there))
     loader = configuration_of(runner, runtime_params, cell.seed)
-    remember_parameters(loader["parameters"])
     bootstrap_project(runner.project)  # Kedro then builds the pipelines again, of these parameters
+    hook_manager = _create_hook_manager()
+    _register_hooks(hook_manager, settings.HOOKS)
     context = settings.CONTEXT_CLASS(
         package_name="reclora_kedro",
         project_path=runner.project,
         config_loader=loader,
         env=runner.env,
-        hook_manager=_create_hook_manager(),
+        hook_manager=hook_manager,
         runtime_params=runtime_params,
     )
+    hook_manager.hook.after_context_created(context=context)
     return pipelines["__default__"].to_outputs(*RESULTS), context._get_catalog(settings.DATA_CATALOG_CLASS)
 
 

@@ -8,9 +8,8 @@ from kedro.io import MemoryDataset
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.files.digests import digest
-from reclora_kedro.runs.catalog import AtomicCatalog, location
+from reclora_kedro.runs.catalog import AtomicCatalog, is_checkpoint_store, location
 from reclora_kedro.runs.provenance import Origin, Provenance, code_digest, read_of
 from reclora_kedro.runs.raw_data import digest_of_entry
 
@@ -95,7 +94,8 @@ def made_by(
 
 def holds_data(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
-    return not (is_parameter(name) or isinstance(catalog.get(name), MemoryDataset | CheckpointStoreDataset))
+    dataset = catalog.get(name)
+    return not (is_parameter(name) or isinstance(dataset, MemoryDataset) or is_checkpoint_store(dataset))
 
 
 def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:

@@ -7,7 +7,8 @@ from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol
 
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.hooks.unfinished import was_unfinished
+from reclora_kedro.runs.run import data_folder
+from reclora_kedro.runs.unfinished import was_unfinished
 
 
 class AtomicContext(KedroContext):
@@ -24,6 +25,7 @@ class ResumingSession(KedroSession):
 
     def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``."""
-        if was_unfinished(self._project_path, kwargs | {"env": self.store.get("env")}):
+        data = data_folder(self._get_config_loader(), self._project_path)
+        if was_unfinished(data, kwargs | {"env": self.store.get("env")}):
             kwargs["only_missing_outputs"] = True
         return super().run(*args, **kwargs)

@@ -1,45 +1,19 @@
-"""What a run will need of the base LLM, the prompts and the devices is tried before it begins."""
+"""What nodes will need of the base LLM, the prompts and the devices, to be tried before a run begins.
+
+The checks are those of the nodes themselves; of the base LLM, its weights alone are not loaded for them. A run that
+needs none of this loads no deep learning either.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 from pydantic import ValidationError
 
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.parameters import wrong_values
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.hooks.refusal import RunRefusedError
-
-
-class PreflightHooks:
-    """Refuses a run that would fail at its base LLM, prompts, an adapter, a device or a cluster, hours later perhaps.
-
-    The checks are those of the nodes themselves; of the base LLM, its weights alone are not loaded for them. A run
-    that needs none of this loads no deep learning either.
-    """
-
-    @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: AtomicCatalog) -> None:
-        """Try everything that the nodes of the run will need.
-
-        Raises:
-            RunRefusedError: something will fail; names all that will.
-        """
-        if run_params["only_missing_outputs"]:  # the nodes whose outputs don't fit alone, see ProvenanceHooks
-            pipeline = Pipeline([node for node in pipeline.nodes if catalog.outdated.intersection(node.outputs)])
-        faults = []
-        for check in checks(pipeline, catalog):
-            try:
-                check()
-            except (ValueError, OSError, ImportError) as error:
-                faults.append(str(error))
-        if faults:
-            lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
-            raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:

@@ -1,54 +1,52 @@
 """Parameters are sound before pipelines are built from them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
-from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.validation.type_extractor import TypeExtractor
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
-from reclora_kedro.parameters import misplaced, parameter_paths, wrong_values
-from reclora_kedro.pipelines.names import NameRefusedError, remember_parameters
-from reclora_kedro.runs.hooks.refusal import RunRefusedError
+from reclora_kedro.parameters import NameRefusedError, misplaced, parameter_paths, wrong_values
+from reclora_kedro.runs.failures import RunRefusedError
 
-FLAGS = {"dry_run": bool, "allow_mixed": bool}  # which hooks read
+FLAGS = {"dry_run": bool, "allow_mixed": bool}  # which the start of a run reads
 
 
-class ParameterHooks:
-    """Refuses parameters that no step takes, and hands the names among them to the pipelines that are built."""
+def check_parameters(context: KedroContext, name_entries: Callable[[Mapping[str, Any]], None]) -> None:
+    """Look at the parameters of the session's environment, and at its runtime parameters.
 
-    @hook_impl(tryfirst=True)  # other hooks read the parameters, too
-    def after_context_created(self, context: KedroContext) -> None:
-        """Look at the parameters of the session's environment, and at its runtime parameters.
+    Args:
+        context: of the session.
+        name_entries: takes the parameters once they are of the right structure; Kedro builds pipelines after this.
 
-        Raises:
-            RunRefusedError: a file cannot be read, a parameter is unknown, or a value is none that its step takes.
-        """
-        loader = context.config_loader
-        assert isinstance(loader, OmegaConfigLoader)
-        parameters = read(loader)
-        declared = structure_of(Path(loader.conf_source) / loader.base_env) or parameters  # conf may be an archive
-        faults = list(misplaced(parameters, declared))
-        if not faults:
-            remember_parameters(parameters)
-            try:
-                types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
-                faults = list(refused_values(parameters, types, list(parameter_paths(declared))))
-            except NameRefusedError as error:
-                faults = [str(error)]
-        if faults:
-            lines = [f"- {fault}" for fault in faults]
-            remedy = (
-                f"Correct them in conf/{context.env or loader.default_run_env}/ or conf/base/, or behind --params. "
-                "conf/base/parameters_*.yml say what each parameter means."
-            )
-            raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
+    Raises:
+        RunRefusedError: a file cannot be read, a parameter is unknown, or a value is none that its step takes.
+    """
+    loader = context.config_loader
+    assert isinstance(loader, OmegaConfigLoader)
+    parameters = read(loader)
+    declared = structure_of(Path(loader.conf_source) / loader.base_env) or parameters  # conf may be an archive
+    faults = list(misplaced(parameters, declared))
+    if not faults:
+        name_entries(parameters)
+        try:
+            types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
+            faults = list(refused_values(parameters, types, list(parameter_paths(declared))))
+        except NameRefusedError as error:
+            faults = [str(error)]
+    if faults:
+        lines = [f"- {fault}" for fault in faults]
+        remedy = (
+            f"Correct them in conf/{context.env or loader.default_run_env}/ or conf/base/, or behind --params. "
+            "conf/base/parameters_*.yml say what each parameter means."
+        )
+        raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
 
 
 def read(loader: OmegaConfigLoader) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 import logging
 import sys
 
-from kedro.framework.hooks import hook_impl
 from rich.console import Console
 from rich.logging import RichHandler
 from tqdm import tqdm
+
+from reclora_kedro.runs.run import Run
+
+LOGGER = logging.getLogger(__name__.partition(".")[0])
 
 
 class TerminalHandler(RichHandler):
@@ -22,14 +25,7 @@ class TerminalHandler(RichHandler):
             super().emit(record)
 
 
-class TerminalHooks:
-    """Shows the messages of a run on a terminal; elsewhere there are warnings, errors and results alone."""
-
-    def __init__(self) -> None:
-        self._handler = TerminalHandler()
-
-    @hook_impl(tryfirst=True)  # other hooks have something to say
-    def before_pipeline_run(self) -> None:
-        """Show messages from now on."""
-        if sys.stderr.isatty():
-            logging.getLogger("reclora_kedro").addHandler(self._handler)
+def show_messages(run: Run) -> None:
+    """Show messages on a terminal from now on; elsewhere there are warnings, errors and results alone."""
+    if sys.stderr.isatty() and not any(isinstance(handler, TerminalHandler) for handler in LOGGER.handlers):
+        LOGGER.addHandler(TerminalHandler())

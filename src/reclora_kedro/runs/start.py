@@ -1,0 +1,181 @@
+"""The steps of a run's start, in the order of the list in `settings.py`: each refuses the run or prepares it."""
+
+import logging
+from collections.abc import Callable, Iterator
+from glob import has_magic
+from typing import Any
+
+import click
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io.core import VersionNotFoundError
+from kedro.pipeline import Pipeline
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reclora_kedro.files.storage import StorageError, is_remote, require_bucket, storage_options
+from reclora_kedro.runs.catalog import ADDRESSES, location, remote_versions
+from reclora_kedro.runs.cells import CellRunner
+from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
+from reclora_kedro.runs.manifest import git_revision
+from reclora_kedro.runs.plan import Step, mixed_origins, plan
+from reclora_kedro.runs.run import Run
+
+logger = logging.getLogger(__name__)
+
+Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
+"""Gives functions that raise an error where a node of the pipeline would."""
+
+
+def require_default_runner(run: Run) -> None:
+    """Refuse runners that keep less than what a run of this project promises, by the name, which is all Kedro tells.
+
+    Raises:
+        RunRefusedError: it is not SequentialRunner.
+    """
+    runner = run.params["runner"].partition(" object at ")[0].rpartition(".")[2]
+    if runner not in ("SequentialRunner", "None"):  # None stands for the default one
+        raise RunRefusedError(
+            f"This project does not run with {runner}. Nothing was written. Results that can be reproduced, atomic "
+            "saves, checkpoints and the run manifest need nodes that run one after the other in one process, which "
+            "calls the hooks: leave out --runner. To train on several GPUs, or in several processes, set "
+            "`processes` in the `training` block of a variant."
+        )
+
+
+def require_storage(run: Run) -> None:
+    """List one folder of each bucket that the run uses.
+
+    Raises:
+        RunRefusedError: one cannot be listed.
+    """
+    buckets: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    for name in sorted(run.pipeline.datasets() | {"run_manifest"}):
+        entry = run.catalog.config_resolver.resolve_pattern(name)
+        for address in (entry[key] for key in ADDRESSES if is_remote(entry.get(key))):
+            bucket = "/".join(address.split("/")[:3])
+            buckets.setdefault(bucket, (name, address, storage_options(entry)))
+    faults = []
+    for name, address, options in buckets.values():
+        try:
+            require_bucket(address, options)
+        except StorageError as error:
+            faults.append(f"- {name}: {error}")
+    if faults:
+        raise RunRefusedError("\n".join(["This run's storage cannot be used. Nothing was written.", *faults]))
+
+
+def show_plan(run: Run) -> None:
+    """Print what `--only-missing-outputs` would do, if the parameter `dry_run` asks for it.
+
+    Raises:
+        click.exceptions.Exit: it does, and nothing is run.
+    """
+    if run.parameters["dry_run"]:
+        Console().print(plan_table(plan(run.pipeline, run.catalog)))
+        raise click.exceptions.Exit(0)
+
+
+def choose_nodes(run: Run) -> None:
+    """Find which nodes run; with `--only-missing-outputs`, a version that does not fit the run counts as missing."""
+    if not run.params["only_missing_outputs"]:
+        return
+    steps = plan(run.pipeline, run.catalog)
+    for step in steps:
+        if step.reasons and step.node.outputs:
+            logger.info("%s runs: %s", step.node.name, "; ".join(step.reasons))
+    run.to_run = Pipeline([step.node for step in steps if step.reasons])
+    logger.info("%d of %d nodes are not run: what they left fits.", len(steps) - len(run.to_run.nodes), len(steps))
+    run.catalog.outdated = run.to_run.all_outputs()  # Kedro's runner asks the catalog what is missing
+
+
+def plan_table(steps: list[Step]) -> Table:
+    """The plan of a run, a row per node."""
+    shown = Table("node", "plan", "why", title="What --only-missing-outputs would do")
+    for step in steps:
+        shown.add_row(Text(step.node.name), "run" if step.reasons else "keep", Text("\n".join(step.reasons)))
+    return shown
+
+
+def require_one_origin(run: Run) -> None:
+    """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` says otherwise.
+
+    Raises:
+        RunRefusedError: what it would read comes from different states of the same thing.
+    """
+    run.mixed = mixed_origins(run.to_run.inputs(), run.catalog)
+    if run.mixed and not run.parameters["allow_mixed"]:
+        lines = "\n".join(f"- {sentence}" for sentence in run.mixed)
+        raise RunRefusedError(
+            f"What this run reads does not fit together. Nothing was written.\n{lines}\n"
+            f"Make again what no longer fits, with {command('--only-missing-outputs', run.env)}; or go on with "
+            "`--params allow_mixed=true`: the report and the run manifest will say so."
+        )
+
+
+def require_inputs(run: Run) -> None:
+    """Refuse a run whose inputs are not there: raw files, and versions that an earlier pipeline makes.
+
+    Raises:
+        RunRefusedError: one is missing. It says where it comes from.
+    """
+    absences = {name: absence(run.catalog.get(name)) for name in sorted(run.to_run.inputs())}
+    missing = {name: text for name, text in absences.items() if text}
+    if missing:
+        lines = [f"- {name}: {text}" for name, text in missing.items()]
+        remedy = [*how_to_make(missing, "first", run.env)]
+        raise RunRefusedError("\n".join(["What this run reads is not there. Nothing was written.", *lines, *remedy]))
+
+
+def absence(dataset: Any) -> str | None:
+    """Which file or version of a dataset is not there, and where it should be; None if there is nothing amiss."""
+    path, remote = location(dataset), remote_versions(dataset)
+    if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
+        return None
+    try:
+        version = dataset.resolve_load_version()
+    except VersionNotFoundError:
+        return f"no version in {path}"
+    if version is not None:
+        is_there = remote.has(version) if remote else version in dataset.list_versions(full_path=False)
+        return None if is_there else f"no version {version} in {path}"
+    if dataset.exists():
+        return None
+    return f"no file {path}; it is raw data, and its catalog file in conf/ says where to get it"
+
+
+def try_out(checks: Checks, run: Run) -> None:
+    """Try what the nodes of the run will need, such as an LLM or a device: it would fail hours later otherwise.
+
+    Args:
+        checks: the nodes' own checks.
+        run: the run.
+
+    Raises:
+        RunRefusedError: something will fail; names all that will.
+    """
+    faults = []
+    for check in checks(run.to_run, run.catalog):
+        try:
+            check()
+        except (ValueError, OSError, ImportError) as error:
+            faults.append(str(error))
+    if faults:
+        lines = [f"- {fault}" for fault in dict.fromkeys(faults)]
+        raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
+
+
+def give_cell_runner(run: Run) -> None:
+    """Fill the entry `cell_runner` where a node reads it: nodes know neither the project nor the environment."""
+    if "cell_runner" not in run.pipeline.inputs():
+        return
+    loader = run.context.config_loader
+    runner = CellRunner(
+        project=run.project,
+        conf_source=str(loader.conf_source),
+        env=run.context.env,
+        runtime_params=loader.runtime_params or {},
+        parameters=run.parameters,
+        revision=git_revision(run.project),
+    )
+    run.catalog.save("cell_runner", runner)
