@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.figures import (
     ROC_POINTS,
     calibration_table,
@@ -32,7 +33,7 @@ def paired() -> PairedScores:
 
 @pytest.fixture
 def metrics(paired) -> list[dict]:
-    return compute_metrics(paired, bootstrap_auc(paired, 200, seed=0), 0.95)
+    return compute_metrics(paired, bootstrap_auc(paired, Bootstrap(confidence=0.95, samples=200, seed=0)), 0.95)
 
 
 @pytest.fixture
@@ -118,12 +119,13 @@ def test_lenses_are_drawn_best_first_with_their_spread_on_both_splits():
 
 def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
     def record(model, k, ndcg):
-        return {"model": model, "k": k, "users": 9, "hit_rate": 0.5, "hit_rate_low": 0.4, "hit_rate_high": 0.7} | {
+        hit_rate = {"hit_rate": 0.5, "hit_rate_low": 0.4, "hit_rate_high": 0.7}
+        return {"model": model, "k": k, "users": 9, "confidence": 0.95} | hit_rate | {
             "ndcg": ndcg, "ndcg_low": ndcg - 0.1, "ndcg_high": ndcg + 0.2
         }  # fmt: skip
 
     records = [record(model, k, ndcg) for model, ndcg in (("popularity", 0.2), ("lens", 0.3)) for k in (5, 10)]
-    figure = plot_ranking(records, 0.95)
+    figure = plot_ranking(records)
     assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 over 9 users"
     assert [trace.name for trace in figure.data] == ["popularity", "popularity", "lens", "lens"]
     assert figure.data[3].x == (0.3,)

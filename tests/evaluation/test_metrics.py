@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import compute_metrics, grouped_auc
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
@@ -16,7 +17,8 @@ def paired(models: tuple[str, ...], scores: np.ndarray, labels: np.ndarray = LAB
 
 
 def measure(pair: PairedScores, confidence: float = 0.95) -> list[dict]:
-    return compute_metrics(pair, bootstrap_auc(pair, 200, seed=0), confidence)
+    bootstrap = Bootstrap(confidence=confidence, samples=200, seed=0)
+    return compute_metrics(pair, bootstrap_auc(pair, bootstrap), confidence)
 
 
 def test_one_record_per_model():

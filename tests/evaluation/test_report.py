@@ -190,7 +190,14 @@ def test_lenses_fit_a_narrow_terminal(seeds, aucs):
 
 def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
     values = {f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr") for end in ("", "_low", "_high")}
-    counts = {"users": 1_553, "rows": 5_354, "candidates": 1562.98, "coverage": 0.0517, "novelty": 8.24}
+    counts = {
+        "confidence": 0.95,
+        "users": 1_553,
+        "rows": 5_354,
+        "candidates": 1562.98,
+        "coverage": 0.0517,
+        "novelty": 8.24,
+    }
     pair = {
         "rival": "popularity", "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
         "p_adjusted": 0.0714,
@@ -199,7 +206,7 @@ def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
         {"model": model, "k": k} | counts | values | pair for model in ("popularity", "shared_lora") for k in (10, 20)
     ]
     console = Console(width=80, file=io.StringIO())
-    console.print(ranking_tables(records, 0.95))
+    console.print(ranking_tables(records))
     shown = console.file.getvalue()
     assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
     assert "HR@10" in shown

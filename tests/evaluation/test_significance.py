@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.evaluation import significance
+from reclora_kedro.evaluation import bootstrap as bootstrapping
+from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 from reclora_kedro.evaluation.scores import PairedScores
-from reclora_kedro.evaluation.significance import Ranking, bootstrap_auc, compare_models, holm
+from reclora_kedro.evaluation.significance import AucBootstrap, ScoreOrder, bootstrap_auc, compare_models
 
 FEW_DRAWS = 100
 
@@ -36,8 +37,12 @@ def with_scores(former: PairedScores, scores: np.ndarray) -> PairedScores:
     return paired(former.users, former.labels, scores)
 
 
+def bootstrap(pair: PairedScores, samples: int, seed: int) -> AucBootstrap:
+    return bootstrap_auc(pair, Bootstrap(confidence=0.95, samples=samples, seed=seed))
+
+
 def compare(pair: PairedScores, samples: int = FEW_DRAWS, confidence: float = 0.95) -> list[dict]:
-    return compare_models(bootstrap_auc(pair, samples, seed=0), confidence)
+    return compare_models(bootstrap(pair, samples, seed=0), confidence)
 
 
 def plain_delong(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -61,7 +66,7 @@ def test_the_auc_is_that_of_scikit_learn_for_any_weights(pair: PairedScores, dat
     weight = st.floats(0.25, 4)
     weights = np.array(data.draw(st.lists(weight, min_size=10, max_size=10)))
     for scores in pair.scores:
-        [found] = Ranking.of(pair.users, pair.labels, scores).auc(weights[:, None])
+        [found] = ScoreOrder.from_scores(pair.users, pair.labels, scores).auc(weights[:, None])
         expected = roc_auc_score(pair.labels, scores, sample_weight=weights[pair.users])
         assert found == pytest.approx(expected, abs=1e-12)
 
@@ -69,14 +74,14 @@ def test_the_auc_is_that_of_scikit_learn_for_any_weights(pair: PairedScores, dat
 @given(paired_scores())
 def test_the_auc_of_the_rows_is_that_of_scikit_learn(pair: PairedScores):
     expected = [roc_auc_score(pair.labels, scores) for scores in pair.scores]
-    assert bootstrap_auc(pair, FEW_DRAWS, seed=0).value == pytest.approx(expected, abs=1e-12)
+    assert bootstrap(pair, FEW_DRAWS, seed=0).value == pytest.approx(expected, abs=1e-12)
 
 
 def test_with_one_row_per_user_standard_errors_are_those_of_delong():
     random = np.random.default_rng(1)
     labels = random.random(400) < 0.4
     pair = paired(np.arange(400), labels, np.round(labels + random.normal(size=(2, 400)), 1))
-    auc, covariance = bootstrap_auc(pair, 4000, seed=0), plain_delong(labels, pair.scores)
+    auc, covariance = bootstrap(pair, 4000, seed=0), plain_delong(labels, pair.scores)
     assert auc.estimate().standard_error == pytest.approx(np.sqrt(np.diag(covariance)), rel=0.05)
     difference = auc.differences(np.array([1]), np.array([0])).standard_error
     assert difference == pytest.approx(np.sqrt([1, -1] @ covariance @ [1, -1]), rel=0.05)
@@ -85,7 +90,7 @@ def test_with_one_row_per_user_standard_errors_are_those_of_delong():
 @given(paired_scores(), st.integers(2, 4))
 def test_repeated_rows_of_a_user_tell_nothing_new(pair: PairedScores, times: int):
     repeated = paired(*(np.repeat(part, times, axis=-1) for part in (pair.users, pair.labels, pair.scores)))
-    before, after = bootstrap_auc(pair, FEW_DRAWS, seed=0), bootstrap_auc(repeated, FEW_DRAWS, seed=0)
+    before, after = bootstrap(pair, FEW_DRAWS, seed=0), bootstrap(repeated, FEW_DRAWS, seed=0)
     assert (before.value == after.value).all()
     assert (before.replicates == after.replicates).all()
 
@@ -121,15 +126,15 @@ def test_names_of_users_do_not_matter(pair: PairedScores):
 
 def test_the_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch: pytest.MonkeyPatch):
     pair = clustered(np.random.default_rng(0), users=30)
-    at_once = bootstrap_auc(pair, FEW_DRAWS, seed=0).replicates
-    monkeypatch.setattr(significance, "CHUNK_WEIGHTS", 7 * len(pair.labels))
-    assert (bootstrap_auc(pair, FEW_DRAWS, seed=0).replicates == at_once).all()
-    assert not (bootstrap_auc(pair, FEW_DRAWS, seed=1).replicates == at_once).any()
+    at_once = bootstrap(pair, FEW_DRAWS, seed=0).replicates
+    monkeypatch.setattr(bootstrapping, "CHUNK_WEIGHTS", 7 * len(pair.labels))
+    assert (bootstrap(pair, FEW_DRAWS, seed=0).replicates == at_once).all()
+    assert not (bootstrap(pair, FEW_DRAWS, seed=1).replicates == at_once).any()
 
 
 def test_draws_of_one_class_are_left_out():
     users, labels = np.array([0, 1, 2, 3, 4]), np.array([True, True, False, False, False])
-    auc = bootstrap_auc(paired(users, labels, np.array([[0.9, 0.2, 0.1, 0.3, 0.5]])), 1000, seed=0)
+    auc = bootstrap(paired(users, labels, np.array([[0.9, 0.2, 0.1, 0.3, 0.5]])), 1000, seed=0)
     lost = 0.6**5 + 0.4**5
     assert auc.replicates.shape[1] == pytest.approx(1000 * (1 - lost), abs=40)
     assert np.isfinite(auc.replicates).all()
@@ -140,15 +145,16 @@ def test_too_few_users_are_refused(users: list[int], found: str):
     pair = paired(np.array(users), np.array([True, True, False, False]), np.zeros((1, 4)))
     message = rf"the likes are of {found} user\(s\) and .* at least 2 .* raise history.prompt_rows.test"
     with pytest.raises(ValueError, match=message):
-        bootstrap_auc(pair, FEW_DRAWS, seed=0)
+        bootstrap(pair, FEW_DRAWS, seed=0)
 
 
 @pytest.mark.parametrize("users", [12, 60])
 def test_intervals_hold_the_truth_as_often_as_they_say(users: int):
-    truth = bootstrap_auc(clustered(np.random.default_rng(0), users=20_000), 1, seed=0).value
+    everyone = clustered(np.random.default_rng(0), users=20_000)
+    truth = np.array([roc_auc_score(everyone.labels, scores) for scores in everyone.scores])
     random, held = np.random.default_rng(7), []
     for seed in range(400):
-        auc = bootstrap_auc(clustered(random, users), 200, seed)
+        auc = bootstrap(clustered(random, users), 200, seed)
         gain = auc.differences(np.array([1]), np.array([0]))
         for estimate, expected in ((auc.estimate(), truth), (gain, truth[1] - truth[0])):
             low, high = estimate.interval(0.95)
@@ -158,7 +164,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(users: int):
 
 def test_rows_of_users_who_differ_are_worth_less_than_independent_ones():
     pair = clustered(np.random.default_rng(3), users=100)
-    of_users = bootstrap_auc(pair, 500, seed=0).estimate().standard_error
+    of_users = bootstrap(pair, 500, seed=0).estimate().standard_error
     of_rows = np.sqrt(np.diag(plain_delong(pair.labels, pair.scores)))
     assert (of_users > 1.1 * of_rows).all()
 
@@ -197,19 +203,3 @@ def test_the_interval_and_the_p_value_agree():
         for confidence in (0.6, 0.8, 0.95):
             [record] = compare(pair, confidence=confidence)
             assert (record["low"] > 0 or record["high"] < 0) == (record["p_value"] < 1 - confidence)
-
-
-def test_holm_by_hand():
-    # In ascending order: 0.005 * 4, 0.01 * 3, 0.03 * 2 and 0.04 * 1, which must not fall below 0.06.
-    assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm(np.array([0.6, 0.9])).tolist() == [1, 1]
-    assert holm(np.array([])).tolist() == []
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
-def test_holm_keeps_the_order_and_raises_p_values_at_most_by_their_number(p_values: list[float]):
-    raw = np.array(p_values)
-    adjusted = holm(raw)
-    assert (adjusted >= raw).all()
-    assert (adjusted <= np.minimum(1, len(raw) * raw)).all()
-    assert (np.diff(adjusted[np.argsort(raw)]) >= 0).all()

@@ -15,7 +15,7 @@ from reclora_kedro.runs.cells import FOLDER, CellRunner, check_cell, open_cell, 
 from reclora_kedro.study.grid import Cell
 
 NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
-BRIEF = {"evaluation": {"bootstrap_samples": 100}, "scoring": {"permuted_rows": 20}}
+BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
 
 
 def study(project):
@@ -110,7 +110,7 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
 
 def test_a_seed_is_that_of_rows_lens_and_adapters(in_this_process):
     _, catalog = open_cell(in_this_process, Cell("seeds", {}, 7, {}))
-    names = ("history.seed", "lens.seed", "finetuning.variants.reclora.training.seed", "evaluation.seed")
+    names = ("history.seed", "lens.seed", "finetuning.variants.reclora.training.seed", "bootstrap.seed")
     assert {catalog.load(f"params:{name}") for name in names} == {7}
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from random_logs import interaction_tables, log_of
-from reclora_kedro.evaluation.config import BootstrapConfig
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommend import item_ranks
 from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
@@ -23,7 +23,7 @@ from reclora_kedro.recommend.item_ranks import (
 )
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 
-BOOTSTRAP = BootstrapConfig(confidence=0.95, samples=10, seed=0)
+BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 SETTINGS = {
     "users": None,
     "rows": None,
@@ -34,7 +34,6 @@ SETTINGS = {
     "shortlist": 4,
     "tokens_per_batch": 400,
     "seed": 0,
-    "bootstrap": BOOTSTRAP,
 }
 NEIGHBOURS = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
 MODELS = ["popularity", "neighbours", "lens", "lens_reranked"]

@@ -42,7 +42,7 @@ FREE = {  # checked by whoever reads them, or as another one is
     "study.grid",
 }
 SHARES = {  # from 0 up to but without 1
-    "evaluation.confidence",
+    "bootstrap.confidence",
     "history.split.train",
     "history.split.validation",
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),

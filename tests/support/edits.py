@@ -15,7 +15,7 @@ SETTINGS = (
     {"lens.hidden_dim": 16},
     {"history.prompt_rows.few_shot": 48},
     {"finetuning.variants.reclora.training.seed": 3},
-    {"evaluation.confidence": 0.9},
+    {"bootstrap.confidence": 0.9},
 )
 # Entries that tell how long something took, or are drawn from one that does.
 TIMED = ("run_manifest", "training_log", "training_figure", "evaluation_report", "few_shot_lens_report")

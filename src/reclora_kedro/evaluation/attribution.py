@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
@@ -26,17 +27,13 @@ def permuted_rows(count: int, most: int | None, seed: int) -> tuple[np.ndarray, 
     return drawn, np.roll(drawn, 1)
 
 
-def attribute(
-    scores: pl.DataFrame, permuted: Mapping[str, pl.DataFrame], draws: int, seed: int, confidence: float
-) -> list[dict[str, Any]]:
+def attribute(scores: pl.DataFrame, permuted: Mapping[str, pl.DataFrame], bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Loss of AUC of each model and input, on the rows that were permuted.
 
     Args:
         scores: row, user, label, model and score, as `collect_scores` leaves them.
         permuted: by model, row, label, input and score: what the model says of a row whose input is another row's.
-        draws: of the bootstrap over users.
-        seed: of these draws.
-        confidence: level of the intervals, in (0, 1).
+        bootstrap: of the intervals.
 
     Returns:
         Records of model, input, rows, auc (on these rows), permuted_auc, fall (the former less the latter), low, high
@@ -49,9 +46,9 @@ def attribute(
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
             paired = _beside(aligned, model, part)
-            auc = bootstrap_auc(paired, draws, seed)
+            auc = bootstrap_auc(paired, bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
-            low, high = fall.interval(confidence)
+            low, high = fall.interval(bootstrap.confidence)
             records.append(
                 {
                     "model": model,
@@ -62,7 +59,7 @@ def attribute(
                     "fall": float(fall.value[0]),
                     "low": float(low[0]),
                     "high": float(high[0]),
-                    "confidence": confidence,
+                    "confidence": bootstrap.confidence,
                 }
             )
     return records

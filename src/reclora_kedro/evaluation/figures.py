@@ -288,7 +288,7 @@ def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def plot_ranking(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.Figure:
+def plot_ranking(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
     k = metrics[0]["k"]
     shown = [record for record in metrics if record["k"] == k]
@@ -305,6 +305,6 @@ def plot_ranking(metrics: Sequence[Mapping[str, Any]], confidence: float) -> go.
         height=190 + 60 * len(shown),
         showlegend=False,
     )
-    figure.update_xaxes(title=f"mean of the users and {100 * confidence:g}% interval", rangemode="tozero")
+    figure.update_xaxes(title=f"mean of the users and {100 * best['confidence']:g}% interval", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     return figure

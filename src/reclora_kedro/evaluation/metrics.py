@@ -14,9 +14,8 @@ from reclora_kedro.evaluation.significance import AucBootstrap
 def compute_metrics(paired: PairedScores, auc: AucBootstrap, confidence: float) -> list[dict[str, Any]]:
     """AUC with its interval, GAUC, log loss and accuracy of every model.
 
-    The interval is Student's with the standard error of the bootstrap over users, cut at 0 and 1. Unlike one of
-    quantiles, it agrees with the p-values and keeps its level with few users. A model that separates the classes
-    perfectly has an estimated variance of zero, so an interval of zero width.
+    The interval is cut at 0 and 1. A model that separates the classes perfectly has an estimated variance of zero, so
+    an interval of zero width.
 
     Args:
         paired: scores of the models on the same rows.
@@ -28,10 +27,12 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, confidence: float) 
         log_loss (nats per row) and accuracy (share of the rows for which "score >= 0.5" is the label).
 
     Examples:
+        >>> from reclora_kedro.evaluation.bootstrap import Bootstrap
         >>> from reclora_kedro.evaluation.significance import bootstrap_auc
         >>> labels, scores = np.array([True, False, True, False]), np.array([[0.9, 0.6, 0.4, 0.1]])
         >>> paired = PairedScores(("lens",), np.arange(4), np.array([3, 3, 7, 7]), labels, scores)
-        >>> [record] = compute_metrics(paired, bootstrap_auc(paired, samples=200, seed=0), confidence=0.95)
+        >>> auc = bootstrap_auc(paired, Bootstrap(confidence=0.95, samples=200, seed=0))
+        >>> [record] = compute_metrics(paired, auc, confidence=0.95)
         >>> record["auc"], record["gauc"], record["accuracy"], round(record["log_loss"], 3)
         (0.75, 1.0, 0.5, 0.511)
     """

@@ -153,14 +153,14 @@ def lens_table(comparison: Records) -> Table:
     return table
 
 
-def ranking_tables(metrics: Records, confidence: float) -> Group:
+def ranking_tables(metrics: Records) -> Group:
     """Models by ranking metrics, a table per cutoff, and differences, for a terminal of 80 columns or more."""
     first = metrics[0]
     tables: list[Table] = []
     for k in dict.fromkeys(record["k"] for record in metrics):
         table = Table(
             title=f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items "
-            f"({100 * confidence:g}% intervals)"
+            f"({100 * first['confidence']:g}% intervals)"
         )
         table.add_column("model", overflow="fold")
         for heading in (f"HR@{k}", f"NDCG@{k}", "MRR", f"coverage\n@{k}", f"novelty\n@{k}"):
@@ -177,16 +177,16 @@ def ranking_tables(metrics: Records, confidence: float) -> Group:
                     f"{record['novelty']:.1f}",
                 )
         tables.append(table)
-    return Group(*tables, _rival_table(metrics, confidence))
+    return Group(*tables, _rival_table(metrics))
 
 
-def _rival_table(metrics: Records, confidence: float) -> Table:
+def _rival_table(metrics: Records) -> Table:
     """NDCG of each model less that of the best one without an LLM."""
     pairs = [record for record in metrics if record["model"] != record["rival"]]
     tests = f"bootstrap over {metrics[0]['users']:,} users, Holm over {len(pairs)} pairs"
     table = Table(title=f"NDCG differences ({tests})")
     table.add_column("pair", overflow="fold")
-    for heading in ("k", "difference", f"{100 * confidence:g}% interval", "adjusted p"):
+    for heading in ("k", "difference", f"{100 * metrics[0]['confidence']:g}% interval", "adjusted p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in pairs:
         table.add_row(

@@ -4,7 +4,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from reclora_kedro.evaluation.config import BootstrapConfig
 from reclora_kedro.parameters import Block, Count, NonNegative, Positive, Real, Seed
 
 CandidateKind = Literal["neighbours", "unseen", "popular_recent", "table"]
@@ -62,7 +61,6 @@ class RankingConfig(Block):
     shortlist: Count = Field(description="best candidates of the item neighbours, which lens and LLM rank anew")
     tokens_per_batch: Count = Field(description="most tokens in one forward pass of the LLM, padding included")
     seed: Seed = Field(description="of the draws of users, rows and candidates")
-    bootstrap: BootstrapConfig
 
     @field_validator("cutoffs")
     @classmethod

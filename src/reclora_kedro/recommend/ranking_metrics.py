@@ -8,11 +8,11 @@ import numpy.typing as npt
 import polars as pl
 
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.evaluation.config import BootstrapConfig
-from reclora_kedro.evaluation.significance import Estimate, holm
+from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 
 Floats = npt.NDArray[np.float64]
 PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
+HIGHEST = np.array([1, 1, 1, np.inf])  # of these
 
 
 def compute_ranking_metrics(
@@ -20,9 +20,9 @@ def compute_ranking_metrics(
     rivals: Sequence[str],
     information: Floats,
     cutoffs: tuple[int, ...],
-    bootstrap: BootstrapConfig,
+    bootstrap: Bootstrap,
 ) -> list[dict[str, Any]]:
-    """Metrics of every model at every cutoff, means of the users' means, with intervals over users.
+    """Metrics of every model at every cutoff, means of the users' means, with intervals over users, cut at 0 and 1.
 
     Besides, the NDCG of every model is compared with that of the best rival at the same cutoff, on the same draws of
     users.
@@ -36,45 +36,41 @@ def compute_ranking_metrics(
         bootstrap: of the intervals.
 
     Returns:
-        Records of model, k, users, rows, candidates (mean number per row); hit_rate and ndcg of the first k, mrr (mean
-        reciprocal rank among all candidates, the same for every k) and novelty (mean information of the first k items,
-        bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the first k of any row);
-        rival (the best one) and, None for the rival itself, ndcg_difference (the model's less the rival's), its ends,
-        p_value (two-sided, of this pair alone) and p_adjusted (corrected for the number of all pairs, see `holm`).
+        Records of model, k, users, rows, candidates (mean number per row) and confidence; hit_rate and ndcg of the
+        first k, mrr (mean reciprocal rank among all candidates, the same for every k) and novelty (mean information of
+        the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the
+        first k of any row); rival (the best one) and, None for the rival itself, ndcg_difference (the model's less the
+        rival's), its ends, p_value (two-sided, of this pair alone) and p_adjusted (for all pairs, see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
+        ValueError: the rows are of fewer than two users.
 
     Examples:
         >>> ranks = pl.DataFrame({"model": ["lens"] * 2, "row": [4, 9], "user_index": [0, 1], "better": [0, 1],
         ...     "ties": [0, 0], "candidates": [3, 3], "top_items": [[2, 0], [1, 2]]})
-        >>> config = BootstrapConfig(confidence=0.95, samples=20, seed=0)
+        >>> config = Bootstrap(confidence=0.95, samples=100, seed=0)
         >>> [record] = compute_ranking_metrics(ranks, ["lens"], np.array([1.0, 2.0, 2.0]), (1,), config)
         >>> record["hit_rate"], record["mrr"], record["novelty"], round(record["coverage"], 2)
         (0.5, 0.75, 2.0, 0.67)
     """
     models = item_ranks.partition_by("model", as_dict=True, maintain_order=True)
     _require_same_rows(models)
-    records = []
+    _require_users(item_ranks)
+    records: list[dict[str, Any]] = []
     ndcg: dict[tuple[str, int], Floats] = {}
     for (model,), ranks in models.items():
-        counts = {
-            "users": ranks["user_index"].n_unique(),
-            "rows": ranks.height,
-            "candidates": ranks["candidates"].mean(),
-        }
         for k in cutoffs:
-            rows = row_metrics(ranks, information, k)
-            users = rows.group_by("user_index").mean().sort("user_index").select(PER_ROW)
+            users = row_metrics(ranks, information, k).group_by("user_index").mean().sort("user_index").select(PER_ROW)
             ndcg[model, k] = users["ndcg"].to_numpy()
-            low, high = bootstrap_interval(users.to_numpy(), bootstrap)
-            values = {
-                name: value
-                for name, *ends in zip(PER_ROW, users.mean().row(0), low.tolist(), high.tolist(), strict=True)
-                for name, value in zip((name, f"{name}_low", f"{name}_high"), ends, strict=True)
-            }
+            means = bootstrap.means(users.to_numpy())
+            low, high = (end.clip(0, HIGHEST) for end in means.interval(bootstrap.confidence))
+            record = {"model": model, "k": k, "users": means.units, "rows": ranks.height}
+            record |= {"candidates": ranks["candidates"].mean(), "confidence": bootstrap.confidence}
+            for name, *values in zip(PER_ROW, users.mean().row(0), low.tolist(), high.tolist(), strict=True):
+                record |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
             shown = ranks["top_items"].list.head(k).explode().n_unique()
-            records.append({"model": model, "k": k, **counts, **values, "coverage": shown / len(information)})
+            records.append(record | {"coverage": shown / len(information)})
     differences = compare_with_rival(ndcg, rivals, bootstrap)
     return [record | differences[record["model"], record["k"]] for record in records]
 
@@ -117,58 +113,36 @@ def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer]
     return (sums[better + ties + 1] - sums[better]) / (ties + 1)
 
 
-def bootstrap_interval(user_means: Floats, config: BootstrapConfig) -> tuple[Floats, Floats]:
-    """Percentile intervals of the mean over users: whole users are drawn with replacement, as rows of one user depend.
-
-    Args:
-        user_means: a line per user, shape (users, metrics).
-        config: confidence, samples, and the seed: the same users are drawn for every model.
-
-    Returns:
-        Lower and upper ends, each of shape (metrics,).
-    """
-    means = _means_of_draws(user_means, config)
-    low, high = np.quantile(means, [(1 - config.confidence) / 2, (1 + config.confidence) / 2], axis=0)
-    return low, high
-
-
 def compare_with_rival(
-    user_means: dict[tuple[str, int], Floats], rivals: Sequence[str], bootstrap: BootstrapConfig
+    user_means: dict[tuple[str, int], Floats], rivals: Sequence[str], bootstrap: Bootstrap
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Paired differences of every model to the best rival at the same cutoff, as `compute_ranking_metrics` has them.
 
     Args:
         user_means: by model and cutoff, the NDCG of each user, shape (users,); the same users for all of them, at least
-            two where there is something to compare.
+            two.
         rivals: names of models.
         bootstrap: of intervals and p-values; the same users are drawn for both models.
 
     Examples:
         >>> means = {("lens", 1): np.array([0.0, 0.5, 1.0]), ("reclora", 1): np.array([0.5, 0.5, 1.0])}
-        >>> found = compare_with_rival(means, ["lens"], BootstrapConfig(confidence=0.95, samples=99, seed=0))
-        >>> found["lens", 1]["ndcg_difference"], round(found["reclora", 1]["ndcg_difference"], 3)
+        >>> compared = compare_with_rival(means, ["lens"], Bootstrap(confidence=0.95, samples=100, seed=0))
+        >>> compared["lens", 1]["ndcg_difference"], round(compared["reclora", 1]["ndcg_difference"], 3)
         (None, 0.167)
     """
     best = {k: max(rivals, key=lambda model: user_means[model, k].mean()) for _, k in user_means}
-    found = {}
+    compared = {}
     for (model, k), means in user_means.items():
         record = dict.fromkeys(("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value"))
         if model != best[k]:
-            gained = (means - user_means[best[k], k])[:, None]
-            estimate = Estimate.of(gained.mean(axis=0), _means_of_draws(gained, bootstrap).T, len(gained))
-            values = (estimate.value, *estimate.interval(bootstrap.confidence), estimate.p_value())
+            gain = bootstrap.means((means - user_means[best[k], k])[:, None])
+            values = (gain.value, *gain.interval(bootstrap.confidence), gain.p_value())
             record = dict(zip(record, (value.item() for value in values), strict=True))
-        found[model, k] = {"rival": best[k], **record, "p_adjusted": None}
-    pairs = [record for record in found.values() if record["p_value"] is not None]
+        compared[model, k] = {"rival": best[k], **record, "p_adjusted": None}
+    pairs = [record for record in compared.values() if record["p_value"] is not None]
     for record, p_adjusted in zip(pairs, holm(np.array([record["p_value"] for record in pairs])), strict=True):
         record["p_adjusted"] = float(p_adjusted)
-    return found
-
-
-def _means_of_draws(user_means: Floats, config: BootstrapConfig) -> Floats:
-    """Means over as many users, drawn with replacement: (users, metrics) to (samples, metrics)."""
-    random, users = np.random.default_rng(config.seed), len(user_means)
-    return np.array([user_means[random.integers(users, size=users)].mean(axis=0) for _ in range(config.samples)])
+    return compared
 
 
 def _require_same_rows(models: dict[tuple[Any, ...], pl.DataFrame]) -> None:
@@ -181,3 +155,11 @@ def _require_same_rows(models: dict[tuple[Any, ...], pl.DataFrame]) -> None:
                 "item_ranks",
                 "reranked_item_ranks",
             )
+
+
+def _require_users(ranks: pl.DataFrame) -> None:
+    if ranks["user_index"].n_unique() < 2:
+        raise ValueError(
+            "item_ranks: all ranked likes are of one user; expected at least 2 users, since intervals are made by "
+            "drawing users. Raise ranking.users or ranking.rows, or write null to take all."
+        )

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from reclora_kedro.evaluation import attribution, figures, metrics, report, segments, significance
-from reclora_kedro.evaluation.config import EvaluationConfig
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
@@ -14,14 +14,11 @@ from reclora_kedro.histories.log import InteractionLog
 Records = list[dict[str, Any]]
 
 
-def evaluate_models(scores: pl.DataFrame, config: EvaluationConfig) -> tuple[Records, Records]:
+def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[Records, Records]:
     """Metrics of every model, and the paired AUC difference of every pair, from the same draws of users."""
     paired = align_scores(scores)
-    auc = significance.bootstrap_auc(paired, config.bootstrap_samples, config.seed)
-    return (
-        metrics.compute_metrics(paired, auc, config.confidence),
-        significance.compare_models(auc, config.confidence),
-    )
+    auc, confidence = significance.bootstrap_auc(paired, bootstrap), bootstrap.confidence
+    return metrics.compute_metrics(paired, auc, confidence), significance.compare_models(auc, confidence)
 
 
 def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
@@ -32,9 +29,9 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
     return segments.compute_segments(paired, parts)
 
 
-def attribute(scores: pl.DataFrame, config: EvaluationConfig, **permuted: pl.DataFrame) -> Records:
+def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> Records:
     """Loss of AUC of each model when one of its inputs is another row's."""
-    return attribution.attribute(scores, permuted, config.bootstrap_samples, config.seed, config.confidence)
+    return attribution.attribute(scores, permuted, bootstrap)
 
 
 def plot_auc(metrics: Records) -> go.Figure:
@@ -63,9 +60,8 @@ def write_report(
     attribution: Records,
     segments: Records,
     ingestion_report: Records,
-    scores: pl.DataFrame,
-    training_figure: go.Figure,
     allow_mixed: bool,
+    **figures: go.Figure,
 ) -> str:
     """Everything above as one HTML page."""
     warnings = [
@@ -73,13 +69,7 @@ def write_report(
         "under `mixed` whether it did, and which."
     ]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
-    shown = {
-        "auc": plot_auc(metrics),
-        "roc": plot_roc(scores),
-        "calibration": plot_calibration(scores),
-        "training": training_figure,
-    }
-    return report.render_report(metrics, comparisons, tables, shown, warnings if allow_mixed else ())
+    return report.render_report(metrics, comparisons, tables, figures, warnings if allow_mixed else ())
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:

@@ -16,14 +16,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.evaluate_models,
-                ["scores", "params:evaluation"],
+                ["scores", "params:bootstrap"],
                 ["metrics", "comparisons"],
                 name="evaluate_models",
             ),
             Node(nodes.compute_segments, ["scores", "log"], "segments", name="compute_segments"),
             Node(
                 nodes.attribute,
-                {"scores": "scores", "config": "params:evaluation"} | permuted,
+                {"scores": "scores", "bootstrap": "params:bootstrap"} | permuted,
                 "attribution",
                 name="attribute",
             ),
@@ -34,7 +34,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.write_report,
                 results
-                | {name: name for name in ("segments", "ingestion_report", "scores", "training_figure")}
+                | {name: name for name in ("segments", "ingestion_report")}
+                | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
                 | {"allow_mixed": "params:allow_mixed"},
                 "evaluation_report",
                 name="write_report",

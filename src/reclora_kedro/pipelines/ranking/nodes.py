@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
@@ -91,7 +92,11 @@ def rerank_items(
 
 
 def compute_ranking_metrics(
-    log: InteractionLog, config: RankingConfig, item_ranks: pl.DataFrame, *of_variant: pl.DataFrame
+    log: InteractionLog,
+    config: RankingConfig,
+    bootstrap: Bootstrap,
+    item_ranks: pl.DataFrame,
+    *of_variant: pl.DataFrame,
 ) -> Records:
     """Metrics of every model at every cutoff, and its NDCG beside that of the best model without an LLM."""
     return ranking_metrics.compute_ranking_metrics(
@@ -99,15 +104,15 @@ def compute_ranking_metrics(
         item_ranks["model"].unique(maintain_order=True).to_list(),
         ranks.Popularity(log).information(),
         config.cutoffs,
-        config.bootstrap,
+        bootstrap,
     )
 
 
-def plot_ranking(metrics: Records, config: RankingConfig) -> go.Figure:
+def plot_ranking(metrics: Records) -> go.Figure:
     """Hit rate and NDCG of every model with their intervals."""
-    return figures.plot_ranking(metrics, config.bootstrap.confidence)
+    return figures.plot_ranking(metrics)
 
 
-def show_ranking(metrics: Records, config: RankingConfig) -> None:
+def show_ranking(metrics: Records) -> None:
     """Print the metrics."""
-    show(report.ranking_tables(metrics, config.bootstrap.confidence))
+    show(report.ranking_tables(metrics))

@@ -1,0 +1,121 @@
+"""The bootstrap over users, and estimates with Student's intervals and p-values: the one rule for all intervals.
+
+Rows of one user are not independent: they share the user's taste and history. So users are drawn, with all their rows
+(a cluster bootstrap: Field & Welsh, "Bootstrapping clustered data", Journal of the Royal Statistical Society B, 2007).
+The draws do not depend on the models, so that the difference of two of them is paired.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+from scipy.stats import t as student_t
+
+from reclora_kedro.parameters import Block, Count, Real, Seed
+
+Floats = npt.NDArray[np.float64]
+
+CHUNK_WEIGHTS = 2**22  # weights of rows held at once: 32 MiB per array
+
+
+class Bootstrap(Block):
+    """How intervals and p-values are made."""
+
+    confidence: Real = Field(gt=0.5, lt=1)
+    samples: Annotated[Count, Field(ge=100)]
+    seed: Seed
+
+    def draw_users(self, users: int, rows: int) -> Iterator[Floats]:
+        """How often each draw of as many users, with replacement, holds each of them.
+
+        Args:
+            users: number of users.
+            rows: number of rows that they are weighted for, which bounds the draws that are held at once.
+
+        Yields:
+            Shape (users, draws), `samples` draws in all.
+        """
+        random = np.random.default_rng(self.seed)
+        per_chunk = max(1, CHUNK_WEIGHTS // rows)
+        for start in range(0, self.samples, per_chunk):
+            draws = min(per_chunk, self.samples - start)
+            drawn = random.integers(users, size=(draws, users)) + users * np.arange(draws)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=draws * users).reshape(draws, users)
+            yield np.ascontiguousarray(counts.T, dtype=np.float64)
+
+    def means(self, values: Floats) -> "Estimate":
+        """Means of columns over their users, who are at least two.
+
+        Args:
+            values: a line per user, shape (users, columns).
+
+        Returns:
+            Of shape (columns,).
+
+        Examples:
+            >>> clicks = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 1.0]])
+            >>> means = Bootstrap(confidence=0.95, samples=2000, seed=0).means(clicks)
+            >>> means.value.round(3), means.standard_error.round(2)
+            (array([0.667, 1.   ]), array([0.33, 0.  ]))
+        """
+        users = len(values)
+        replicates = [values.T @ counts / users for counts in self.draw_users(users, users)]
+        return Estimate.from_draws(values.mean(axis=0), np.concatenate(replicates, axis=1), users)
+
+
+class Estimate(NamedTuple):
+    """Values with standard errors of the same shape and the number of independent units, users or seeds, they are from.
+
+    Student's distribution has one degree of freedom fewer than there are units: with few of them, intervals of the
+    normal distribution are too narrow. Unlike intervals of quantiles, Student's agree with the p-values.
+    """
+
+    value: Floats
+    standard_error: Floats
+    units: int
+
+    @classmethod
+    def from_draws(cls, value: Floats, replicates: Floats, users: int) -> Self:
+        """Values on all of at least two users, shape (n,), and on R draws of as many of them, shape (n, R)."""
+        # Users are drawn from the sample itself, whose spread is less than that of all users by this factor.
+        unbiased = np.sqrt(users / (users - 1))
+        return cls(value, replicates.std(axis=1, ddof=1) * unbiased, users)
+
+    @classmethod
+    def from_sample(cls, values: Floats) -> Self:
+        """The mean of at least two independent values, such as one per seed, shape (units,); of shape ().
+
+        Examples:
+            >>> mean = Estimate.from_sample(np.array([0.70, 0.72, 0.74]))
+            >>> round(float(mean.value), 3), round(float(mean.standard_error), 4), mean.units
+            (0.72, 0.0115, 3)
+        """
+        return cls(values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values))
+
+    def interval(self, confidence: float) -> tuple[Floats, Floats]:
+        """Lower and upper end of Student's interval at this level, in (0, 1)."""
+        half_width = student_t.ppf((1 + confidence) / 2, self.units - 1) * self.standard_error
+        return self.value - half_width, self.value + half_width
+
+    def p_value(self) -> Floats:
+        """Two-sided p-value of the hypothesis that the value is zero; 1 where it is exactly zero."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0: two models that rank alike
+            ratio = np.abs(self.value) / self.standard_error
+        return np.where(self.value == 0, 1.0, 2 * student_t.sf(ratio, self.units - 1))
+
+
+def holm(p_values: Floats) -> Floats:
+    """P-values corrected for their number, so that one false alarm among all of them is as rare as each one's level.
+
+    Holm, "A simple sequentially rejective multiple test procedure" (Scandinavian Journal of Statistics, 1979).
+
+    Examples:
+        >>> holm(np.array([0.01, 0.04, 0.03]))
+        array([0.03, 0.06, 0.06])
+    """
+    order = np.argsort(p_values)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1))
+    return adjusted.clip(max=1)
