@@ -1,7 +1,7 @@
 """Parameters that a run must refuse, as dotted path, value, and words of the refusal; made from conf/base itself."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,15 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
 
 PARAMETERS = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
 CASES = [*wrong_values(PARAMETERS), *MORE]
+
+
+def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
+    """The first case of each step and kind of bad value."""
+    kinds = {
+        (path.partition(".")[0], words, "block" if isinstance(bad, dict) else repr(bad)): (path, bad, words)
+        for path, bad, words in cases
+    }
+    return list(kinds.values())
 
 
 def types_of_parameters() -> dict[str, type]:
