@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 INVERSE_PENALTY = 1e-4
-"""Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/tuning.md."""
+"""Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gate-tuning.md."""
 
 
 def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.ndarray:
