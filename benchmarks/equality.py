@@ -37,9 +37,13 @@ Part = tuple[str, str]
 FILES = ("src", "conf", "tests", "pyproject.toml", ".telemetry")  # of a project folder
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
 
-NEW_NAMES: dict[str, str] = {}  # of parameters, by what the former revision called them
+NEW_NAMES: dict[str, str] = {  # of parameters, by what the former revision called them
+    "evaluation.bootstrap_samples": "bootstrap.samples",
+    "ranking.bootstrap.samples": "bootstrap.samples",
+}
 RENAMED: dict[str, str] = {}  # patterns of entries, by what the former revision called them
 IN_PIECES: dict[str, tuple[str, ...]] = {}  # by the former entry, the entries that hold its rows now
+STUDENT = "an interval, which is Student's now, no longer of quantiles"
 LEFT_OUT = {  # patterns of entry:part, and why
     "run_manifest.json:*": "names the run's times, versions and packages",
     "*provenance.json:*": "digests of code, paths and versions",
@@ -49,6 +53,7 @@ LEFT_OUT = {  # patterns of entry:part, and why
     "*:ms_per_row": "a measured time",
     "*:digest": "a digest of code and parameters",
     "*:revision": "the revision",
+    **dict.fromkeys(("ranking_metrics.json:*_low", "ranking_metrics.json:*_high", "ranking_figure.json:*"), STUDENT),
     "*.html:*": "a page made of what is compared",
     "*.md:*": "a text for people",
 }

@@ -214,5 +214,5 @@ def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
     assert "0.123-0.123" in shown
     assert "│ shared_lora │" in shown
     assert "│     5.2% │     8.2 │" in shown
-    assert "NDCG differences (bootstrap over 1,553 users, Holm over 2 pairs)" in shown
+    assert "NDCG differences (cluster bootstrap over 1,553 users, Holm over 2 pairs)" in shown
     assert "│ shared_lora - popularity │ 20 │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown

@@ -14,6 +14,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 from sklearn.metrics import roc_curve
 
+from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.scores import PairedScores
 
 
@@ -65,7 +66,9 @@ def plot_auc(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     best = max(metrics, key=lambda record: record["auc"])
     styles = model_styles(record["model"] for record in metrics)
     title = f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows"
-    figure = _dot_plot(title, f"AUC and {100 * best['confidence']:g}% interval (0.5: chance)", 150 + 60 * len(metrics))
+    figure = _dot_plot(
+        title, f"AUC and {formats.level(best['confidence'])} interval (0.5: chance)", 150 + 60 * len(metrics)
+    )
     figure.update_layout(margin_t=60, showlegend=False)
     for record in metrics:
         figure.add_trace(_dot("auc", record, styles[record["model"]]))
@@ -194,6 +197,17 @@ def model_styles(models: Iterable[str]) -> dict[str, Style]:
     }
 
 
+def error_bars(estimates: Sequence[tuple[float, float | None, float | None]]) -> dict[str, Any] | None:
+    """The intervals of points as plotly draws them, from value, low and high of each; None where there are none."""
+    above, below = [], []
+    for value, low, high in estimates:
+        if low is None or high is None:
+            return None
+        above.append(high - value)
+        below.append(value - low)
+    return {"array": above, "arrayminus": below, "thickness": 2, "width": 6}
+
+
 def _calibration_gap(table: pl.DataFrame) -> float:
     """Expected calibration error: mean distance from the diagonal, weighted by rows."""
     distance = (table["mean_score"] - table["share_of_likes"]).abs()
@@ -214,7 +228,7 @@ def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
     return go.Scatter(
         x=[value],
         y=[record["model"]],
-        error_x={"array": [high - value], "arrayminus": [value - low], "thickness": 2, "width": 6},
+        error_x=error_bars([(value, low, high)]),
         mode="markers+text",
         text=[f"{value:.3f}"],
         textposition="top center",
@@ -305,6 +319,6 @@ def plot_ranking(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
         height=190 + 60 * len(shown),
         showlegend=False,
     )
-    figure.update_xaxes(title=f"mean of the users and {100 * best['confidence']:g}% interval", rangemode="tozero")
+    figure.update_xaxes(title=f"mean of the users and {formats.level(best['confidence'])} interval", rangemode="tozero")
     figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
     return figure

@@ -1,4 +1,4 @@
-"""HTML pages that open without a network, in one style, and how they write numbers."""
+"""HTML pages that open without a network, in one style."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,10 @@ import plotly.graph_objects as go
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
+
+from reclora_kedro.evaluation import formats
+
+NUMBERS = (formats.metric, formats.count, formats.difference, formats.interval, formats.level, formats.p_value)
 
 
 def render_page(package: str, template: str, figures: Mapping[str, go.Figure], **content: Any) -> str:
@@ -26,34 +30,13 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["p_value"] = lambda p_value: format_p_value(p_value).removeprefix("= ")
-    environment.filters["auc"] = format_auc
+    environment.filters |= {number.__name__: number for number in NUMBERS}
     return environment.get_template(template).render(
         titles={name: figure.layout.title.text for name, figure in figures.items()},
         figures={name: _figure_html(name, figure) for name, figure in figures.items()},
         plotlyjs=Markup(get_plotlyjs()),
         **content,
     )
-
-
-def format_p_value(p_value: float) -> str:
-    """A p-value with its relation sign, to three decimals.
-
-    Examples:
-        >>> format_p_value(0.0421), format_p_value(0.00004)
-        ('= 0.042', '< 0.001')
-    """
-    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
-
-
-def format_auc(auc: float | None) -> str:
-    """An AUC to three decimals, and a dash where there is none.
-
-    Examples:
-        >>> format_auc(0.76543), format_auc(None)
-        ('0.765', '–')
-    """
-    return "\N{EN DASH}" if auc is None else f"{auc:.3f}"
 
 
 def _figure_html(name: str, figure: go.Figure) -> Markup:

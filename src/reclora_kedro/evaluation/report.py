@@ -1,6 +1,6 @@
 """The results in words, on the terminal and as one HTML page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
@@ -10,7 +10,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from reclora_kedro.evaluation.page import format_auc, format_p_value, render_page
+from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.terminal import empty_table
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -31,20 +33,22 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
         lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300).
         Chance means another draw of test users (cluster bootstrap over 300 users, Holm over 1 pair).
     """
-    ranking = sorted(metrics, key=lambda record: record["auc"], reverse=True)
+    ordered = sorted(metrics, key=lambda record: record["auc"], reverse=True)
     p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
-    best = ranking[0]
-    confidence = best["confidence"]
+    best = ordered[0]
+    interval = formats.interval(best["auc_low"], best["auc_high"])
     sentences = [
         f"On the same {best['rows']:,} test rows ({best['positives']:,} likes), {best['model']} has the highest "
-        f"AUC: {best['auc']:.3f} ({100 * confidence:g}% interval {best['auc_low']:.3f} to {best['auc_high']:.3f})."
+        f"AUC: {formats.metric(best['auc'])} ({formats.level(best['confidence'])} interval {interval})."
     ]
-    for above, below in pairwise(ranking):
+    for above, below in pairwise(ordered):
         p_value = p_values[frozenset((above["model"], below["model"]))]
-        verdict = "more than chance explains" if p_value < 1 - confidence else "within what chance explains"
+        explained = "more than" if p_value < 1 - best["confidence"] else "within what"
+        equals = "" if p_value < 0.001 else "= "
+        auc, lost = formats.metric(below["auc"]), formats.metric(above["auc"] - below["auc"])
         sentences.append(
-            f"{below['model']} follows at {below['auc']:.3f}, {above['auc'] - below['auc']:.3f} below "
-            f"{above['model']}: {verdict} (p {format_p_value(p_value)})."
+            f"{below['model']} follows at {auc}, {lost} below {above['model']}: {explained} chance explains "
+            f"(p {equals}{formats.p_value(p_value)})."
         )
     return [*sentences, f"Chance means another draw of test users ({describe_tests(metrics, comparisons)})."]
 
@@ -71,62 +75,70 @@ def unread_prompts(attribution: Records) -> list[str]:
         []
     """
     return [
-        f"{record['model']} is not shown to read its prompts: with those of other rows, it loses {record['fall']:.3f} "
-        f"AUC ({record['low']:.3f} to {record['high']:.3f})."
+        f"{record['model']} is not shown to read its prompts: with those of other rows, it loses "
+        f"{formats.metric(record['fall'])} AUC ({formats.interval(record['low'], record['high'])})."
         for record in attribution
         if record["input"] == "prompt" and record["low"] <= 0
     ]
 
 
 def attribution_table(attribution: Records) -> Table:
-    """What each model reads, for a terminal of 80 columns or more."""
+    """What each model reads."""
     first = attribution[0]
-    table = Table(title=f"What each model reads: AUC lost when an input is another row's ({first['rows']:,} test rows)")
-    for heading in ("model", "input"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("AUC", "permuted", "lost", f"{100 * first['confidence']:g}% interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = empty_table(
+        f"What each model reads: AUC lost when an input is another row's ({first['rows']:,} test rows)",
+        ["model", "input"],
+        ["AUC", "permuted", "lost", f"{formats.level(first['confidence'])} interval"],
+    )
     for record in attribution:
         table.add_row(
             record["model"],
             record["input"],
-            f"{record['auc']:.3f}",
-            f"{record['permuted_auc']:.3f}",
-            f"{record['fall']:+.3f}",
-            f"{record['low']:+.3f} to {record['high']:+.3f}",
+            formats.metric(record["auc"]),
+            formats.metric(record["permuted_auc"]),
+            formats.difference(record["fall"]),
+            formats.interval(record["low"], record["high"], "+"),
             style="red" if unread_prompts([record]) else None,
         )
     return table
 
 
+def differences_table(title: str, texts: Sequence[str], confidence: float, rows: Iterable[Sequence[Any]]) -> Table:
+    """Differences between models.
+
+    Args:
+        title: of the table.
+        texts: headings of what tells the differences apart.
+        confidence: level of the intervals.
+        rows: these texts, the difference, the ends of its interval and its adjusted p-value.
+    """
+    table = empty_table(title, texts, ["difference", f"{formats.level(confidence)} interval", "adjusted p"])
+    for *names, difference, low, high, p_adjusted in rows:
+        interval = formats.interval(low, high, "+")
+        table.add_row(*names, formats.difference(difference), interval, formats.p_value(p_adjusted))
+    return table
+
+
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Models by metrics, every paired difference, and what the models read, for a terminal of 80 columns or more."""
-    rows, users, likes = (metrics[0][name] for name in ("rows", "users", "positives"))
-    interval = f"{100 * metrics[0]['confidence']:g}% interval"
-    models = Table(title=f"Test rows: {rows:,} of {users:,} users, {likes:,} of them likes")
-    models.add_column("model", overflow="fold")
-    for heading in ("AUC", interval, "GAUC", "log loss", "accuracy"):
-        models.add_column(heading, justify="right", no_wrap=True)
+    """Models by metrics, every paired difference, and what the models read."""
+    first = metrics[0]
+    interval = f"{formats.level(first['confidence'])} interval"
+    models = empty_table(
+        f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
+        ["model"],
+        ["AUC", interval, "GAUC", "log loss", "accuracy"],
+    )
     for record in metrics:
-        models.add_row(
-            record["model"],
-            f"{record['auc']:.3f}",
-            f"{record['auc_low']:.3f} to {record['auc_high']:.3f}",
-            format_auc(record["gauc"]),
-            f"{record['log_loss']:.3f}",
-            f"{record['accuracy']:.3f}",
-        )
-    pairs = Table(title=f"AUC differences ({describe_tests(metrics, comparisons)})")
-    pairs.add_column("pair", overflow="fold")
-    for heading in ("difference", interval, "adjusted p"):
-        pairs.add_column(heading, justify="right", no_wrap=True)
-    for pair in comparisons:
-        pairs.add_row(
-            f"{pair['model_a']} - {pair['model_b']}",
-            f"{pair['auc_difference']:+.3f}",
-            f"{pair['low']:+.3f} to {pair['high']:+.3f}",
-            format_p_value(pair["p_adjusted"]).removeprefix("= "),
-        )
+        gauc, log_loss, accuracy = (formats.metric(record[name]) for name in ("gauc", "log_loss", "accuracy"))
+        ends = formats.interval(record["auc_low"], record["auc_high"])
+        models.add_row(record["model"], formats.metric(record["auc"]), ends, gauc, log_loss, accuracy)
+    values = itemgetter("auc_difference", "low", "high", "p_adjusted")
+    pairs = differences_table(
+        f"AUC differences ({describe_tests(metrics, comparisons)})",
+        ["pair"],
+        first["confidence"],
+        ((f"{pair['model_a']} - {pair['model_b']}", *values(pair)) for pair in comparisons),
+    )
     warnings = [Text(sentence, style="bold red") for sentence in unread_prompts(attribution)]
     return Group(models, pairs, attribution_table(attribution), *warnings)
 
@@ -154,49 +166,33 @@ def lens_table(comparison: Records) -> Table:
 
 
 def ranking_tables(metrics: Records) -> Group:
-    """Models by ranking metrics, a table per cutoff, and differences, for a terminal of 80 columns or more."""
+    """Models by ranking metrics, a table per cutoff, and each model's NDCG less that of the best one without an LLM."""
     first = metrics[0]
+    title = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
     tables: list[Table] = []
     for k in dict.fromkeys(record["k"] for record in metrics):
-        table = Table(
-            title=f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items "
-            f"({100 * first['confidence']:g}% intervals)"
+        table = empty_table(
+            f"{title} ({formats.level(first['confidence'])} intervals)",
+            ["model"],
+            [f"HR@{k}", f"NDCG@{k}", "MRR", f"coverage\n@{k}", f"novelty\n@{k}"],
         )
-        table.add_column("model", overflow="fold")
-        for heading in (f"HR@{k}", f"NDCG@{k}", "MRR", f"coverage\n@{k}", f"novelty\n@{k}"):
-            table.add_column(heading, justify="right", no_wrap=True)
         for record in metrics:
             if record["k"] == k:
-                table.add_row(
-                    record["model"],
-                    *(
-                        f"{record[name]:.3f}\n{record[f'{name}_low']:.3f}-{record[f'{name}_high']:.3f}"
-                        for name in ("hit_rate", "ndcg", "mrr")
-                    ),
-                    f"{record['coverage']:.1%}",
-                    f"{record['novelty']:.1f}",
+                means = (
+                    formats.estimate(*(record[f"{name}{end}"] for end in ("", "_low", "_high")))
+                    for name in ("hit_rate", "ndcg", "mrr")
                 )
+                table.add_row(record["model"], *means, f"{record['coverage']:.1%}", f"{record['novelty']:.1f}")
         tables.append(table)
-    return Group(*tables, _rival_table(metrics))
-
-
-def _rival_table(metrics: Records) -> Table:
-    """NDCG of each model less that of the best one without an LLM."""
     pairs = [record for record in metrics if record["model"] != record["rival"]]
-    tests = f"bootstrap over {metrics[0]['users']:,} users, Holm over {len(pairs)} pairs"
-    table = Table(title=f"NDCG differences ({tests})")
-    table.add_column("pair", overflow="fold")
-    for heading in ("k", "difference", f"{100 * metrics[0]['confidence']:g}% interval", "adjusted p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for record in pairs:
-        table.add_row(
-            f"{record['model']} - {record['rival']}",
-            f"{record['k']}",
-            f"{record['ndcg_difference']:+.3f}",
-            f"{record['ndcg_difference_low']:+.3f} to {record['ndcg_difference_high']:+.3f}",
-            format_p_value(record["p_adjusted"]).removeprefix("= "),
-        )
-    return table
+    values = itemgetter("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_adjusted")
+    differences = differences_table(
+        f"NDCG differences ({describe_tests(metrics, pairs)})",
+        ["pair", "k"],
+        first["confidence"],
+        ((f"{record['model']} - {record['rival']}", f"{record['k']}", *values(record)) for record in pairs),
+    )
+    return Group(*tables, differences)
 
 
 def render_report(

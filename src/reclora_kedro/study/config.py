@@ -10,7 +10,7 @@ from reclora_kedro.parameters import Block, Count, Seed
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes.
-METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "gauc", "log_loss", "accuracy")
+METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "log_loss", "accuracy")
 COSTS = ("validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
 COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
 PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")

@@ -32,8 +32,7 @@ class Cell:
 
     def __str__(self) -> str:
         """The cell in the words of its grid."""
-        place = ", ".join(f"{axis} {setting}" for axis, setting in self.place.items())
-        return f"{self.grid}: {place}, seed {self.seed}"
+        return f"{self.grid}: {describe(self.place)}, seed {self.seed}"
 
     def parameters(self, there: Mapping[str, Any]) -> dict[str, Any]:
         """The settings as nested blocks, as `kedro run` takes them.
@@ -64,6 +63,16 @@ class Cell:
                 value = merge(entries[like], changes)
             block[name] = value
         return nested
+
+
+def describe(place: Mapping[str, str]) -> str:
+    """A place of a grid in words.
+
+    Examples:
+        >>> describe({"rows": "128", "rank": "8"})
+        'rows 128, rank 8'
+    """
+    return ", ".join(f"{axis} {setting}" for axis, setting in place.items())
 
 
 def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """A study's results in words, on the terminal and as one HTML page."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import plotly.graph_objects as go
 from rich.console import Group
-from rich.table import Table
 
-from reclora_kedro.evaluation.page import format_auc, render_page
-from reclora_kedro.study.figures import describe
-from reclora_kedro.study.results import Records, Summary, axes_of, grids_of, summarise
+from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.terminal import empty_table
+from reclora_kedro.study.grid import describe
+from reclora_kedro.study.results import Records, Summary, axes_of, by_model, grids_of, summarise
 
 
 def best_settings(results: Records) -> list[str]:
@@ -26,44 +26,41 @@ def best_settings(results: Records) -> list[str]:
     """
     sentences = []
     for grid in grids_of(results):
-        validated: dict[str, dict[str, Summary]] = {}
-        for place, models in summarise(results, grid, axes_of(results, grid)):
-            setting = describe(grid, dict(place)).removeprefix(f"{grid}, ")
-            for summary in models:
-                if summary.validation_auc is not None:
-                    validated.setdefault(summary.model, {})[setting] = summary
-        for model, by_setting in validated.items():
-            aucs = {setting: summary.validation_auc or 0.0 for setting, summary in by_setting.items()}
-            best = max(aucs, key=aucs.__getitem__)
-            if len(set(aucs.values())) > 1:  # the settings of a grid may concern other models alone
+        for model, summaries in by_model(summarise(results, grid, axes_of(results, grid))).items():
+            validated = {
+                describe(s.place): (s.validation_auc, s.auc) for s in summaries if s.validation_auc is not None
+            }
+            if len({validation_auc for validation_auc, _ in validated.values()}) > 1:  # a grid may concern others alone
+                best = max(validated, key=lambda place: validated[place][0])
+                validation_auc, auc = (formats.metric(value) for value in validated[best])
                 sentences.append(
-                    f"{grid}: validation chooses {best} for {model} ({aucs[best]:.3f}); its AUC on test rows is "
-                    f"{by_setting[best].auc:.3f}."
+                    f"{grid}: validation chooses {best} for {model} ({validation_auc}); its AUC on test rows is {auc}."
                 )
     return sentences
 
 
-def format_mean(summary: Summary) -> str:
-    """A mean AUC with its standard error over the seeds."""
-    return f"{summary.auc:.3f}" + (f"±{summary.auc_error:.3f}" if summary.seeds > 1 else "")
-
-
 def study_tables(results: Records) -> Group:
-    """AUC of every model in every cell, a table per grid, for a terminal of 80 columns or more."""
+    """AUC of every model in every cell, a table per grid."""
     tables = []
     for grid in grids_of(results):
         axes = axes_of(results, grid)
-        places = list(summarise(results, grid, axes))
-        models = dict.fromkeys(summary.model for _, of_place in places for summary in of_place)
-        seeds = places[0][1][0].seeds
-        table = Table(title=f"{grid}: AUC on test rows, " + (f"mean of {seeds} seeds" if seeds > 1 else "one seed"))
-        for axis in axes:
-            table.add_column(axis, overflow="fold")
-        for model in models:
-            table.add_column(model.replace("_", "_\N{ZERO WIDTH SPACE}"), justify="right", overflow="fold")
-        for place, of_place in places:
-            found = {summary.model: format_mean(summary) for summary in of_place}
-            table.add_row(*(setting for _, setting in place), *(found.get(model, format_auc(None)) for model in models))
+        places: dict[tuple[str, ...], dict[str, Summary]] = {}
+        for summary in summarise(results, grid, axes):
+            places.setdefault(tuple(summary.place.values()), {})[summary.model] = summary
+        models = dict.fromkeys(model for of_place in places.values() for model in of_place)
+        seeds = summary.seeds
+        level = formats.level(results[0]["confidence"])
+        over = f"mean of {seeds} seeds and {level} interval" if seeds > 1 else "one seed"
+        headings = [model.replace("_", "_\N{ZERO WIDTH SPACE}") for model in models]
+        table = empty_table(f"{grid}: AUC on test rows, {over}", [*axes, *headings], [])
+        for column in table.columns[len(axes) :]:
+            column.justify = "right"
+        for settings, of_place in places.items():
+            aucs = (
+                formats.estimate(one.auc, one.auc_low, one.auc_high) if one else formats.DASH
+                for one in map(of_place.get, models)
+            )
+            table.add_row(*settings, *aucs)
         tables.append(table)
     return Group(*tables)
 
@@ -76,26 +73,16 @@ def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[s
         titles: what each grid shows, by its name.
         figures: "axes" and "frontier".
     """
-    grids: list[dict[str, Any]] = [
-        {
-            "name": grid,
-            "title": titles[grid],
-            "axes": axes_of(results, grid),
-            "places": [
-                {
-                    "settings": [setting for _, setting in place],
-                    "models": [{"auc": format_mean(summary), "summary": summary} for summary in models],
-                }
-                for place, models in summarise(results, grid, axes_of(results, grid))
-            ],
-        }
-        for grid in grids_of(results)
-    ]
+    axes = {grid: axes_of(results, grid) for grid in grids_of(results)}
     return render_page(
         "reclora_kedro.study",
         "study.html.jinja",
         figures,
         sentences=best_settings(results),
-        grids=grids,
+        grids=[
+            {"title": titles[grid], "axes": axes[grid], "summaries": summarise(results, grid, axes[grid])}
+            for grid in axes
+        ],
         seeds=sorted({record["seed"] for record in results}),
+        confidence=results[0]["confidence"],
     )

@@ -1,18 +1,17 @@
 """What the cells of a study reached and cost, as one long table and as means over the seeds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.study.config import COLUMNS, METRICS
 from reclora_kedro.study.grid import Cell
 
 Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
-Place = tuple[tuple[str, str], ...]  # of a cell: the name of its setting on each axis
 
 
 @dataclass(frozen=True)
@@ -61,20 +60,25 @@ class CellRun:
 
 @dataclass(frozen=True)
 class Summary:
-    """Means of one model in one cell over the seeds; ``auc_error`` is the standard error of the mean, 0 for one seed.
+    """Means of one model at one place of a grid over the seeds; over other axes, too, which is done within each seed.
 
-    Where axes are averaged over, that is done within each seed.
+    Attributes:
+        place: by axis, the name of its setting.
+        auc_low: lower end of Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
+        auc_high: its upper end.
     """
 
+    place: Mapping[str, str]
     model: str
     seeds: int
     auc: float
-    auc_error: float
+    auc_low: float | None
+    auc_high: float | None
     gauc: float | None
-    log_loss: float
+    log_loss: float | None
     validation_auc: float | None
     train_seconds: float | None
-    ms_per_row: float
+    ms_per_row: float | None
 
 
 def tabulate(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
@@ -145,46 +149,42 @@ def grids_of(results: Records) -> list[str]:
     return list(dict.fromkeys(record["grid"] for record in results))
 
 
-def summarise(results: Records, grid: str, axes: Sequence[str]) -> Iterator[tuple[Place, list[Summary]]]:
-    """The models' means over the seeds at every place of some axes of a grid; over other axes, too.
+def summarise(results: Records, grid: str, axes: Sequence[str]) -> list[Summary]:
+    """The models' means over the seeds at every place of some axes of a grid, place by place.
 
     Args:
         results: the long table.
         grid: one of its grids.
         axes: names of axes of this grid.
     """
-    by_place: dict[Place, dict[str, list[Mapping[str, Any]]]] = {}
+    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for record in results:
         if record["grid"] == grid:
-            place = tuple((axis, record[axis]) for axis in axes)
-            by_place.setdefault(place, {}).setdefault(record["model"], []).append(record)
-    for place, models in by_place.items():
-        yield place, [_mean(model, records) for model, records in models.items()]
+            cells.setdefault((record["model"], *(record[axis] for axis in axes)), []).append(record)
+    return [_mean(model, dict(zip(axes, settings, strict=True)), cell) for (model, *settings), cell in cells.items()]
 
 
-def _mean(model: str, records: Sequence[Mapping[str, Any]]) -> Summary:
-    ordered = sorted(records, key=lambda record: record["seed"])
-    by_seed = [list(of_seed) for _, of_seed in groupby(ordered, key=lambda record: record["seed"])]
+def by_model(summaries: Iterable[Summary]) -> dict[str, list[Summary]]:
+    """The summaries of each model."""
+    grouped: dict[str, list[Summary]] = {}
+    for summary in summaries:
+        grouped.setdefault(summary.model, []).append(summary)
+    return grouped
 
-    def over_seeds(name: str) -> np.ndarray | None:
-        """The mean of a column within each seed; None where a value is missing."""
-        if any(record[name] is None for record in records):
-            return None
-        return np.array([np.mean([record[name] for record in of_seed]) for of_seed in by_seed])
+
+def _mean(model: str, place: Mapping[str, str], records: Records) -> Summary:
+    by_seed: dict[int, list[Mapping[str, Any]]] = {}
+    for record in sorted(records, key=lambda record: record["seed"]):
+        by_seed.setdefault(record["seed"], []).append(record)
 
     def mean(name: str) -> float | None:
-        values = over_seeds(name)
-        return None if values is None else float(values.mean())
+        """The mean over the seeds of the mean within each seed; None where a value is missing."""
+        if any(record[name] is None for record in records):
+            return None
+        return float(np.mean([np.mean([record[name] for record in of_seed]) for of_seed in by_seed.values()]))
 
-    auc = np.array([np.mean([record["auc"] for record in of_seed]) for of_seed in by_seed])
-    return Summary(
-        model=model,
-        seeds=len(auc),
-        auc=float(auc.mean()),
-        auc_error=float(auc.std(ddof=1) / np.sqrt(len(auc))) if len(auc) > 1 else 0.0,
-        gauc=mean("gauc"),
-        log_loss=float(np.mean([record["log_loss"] for record in records])),
-        validation_auc=mean("validation_auc"),
-        train_seconds=mean("train_seconds"),
-        ms_per_row=float(np.mean([record["ms_per_row"] for record in records])),
-    )
+    auc = np.array([np.mean([record["auc"] for record in of_seed]) for of_seed in by_seed.values()])
+    interval = Estimate.from_sample(auc).interval(records[0]["confidence"]) if len(auc) > 1 else None
+    low, high = (None, None) if interval is None else (float(end.clip(0, 1)) for end in interval)
+    names = ("gauc", "log_loss", "validation_auc", "train_seconds", "ms_per_row")
+    return Summary(place, model, len(auc), float(auc.mean()), low, high, **{name: mean(name) for name in names})

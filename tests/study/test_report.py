@@ -1,0 +1,89 @@
+"""A study in words, on the terminal and as a page."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from reclora_kedro.evaluation.formats import DASH
+from reclora_kedro.study.figures import plot_axes, plot_frontier
+from reclora_kedro.study.grid import Cell
+from reclora_kedro.study.report import best_settings, render_study, study_tables
+from reclora_kedro.study.results import tabulate
+from study_cells import CELLS, RUNS, cell_run
+
+RESULTS = tabulate(CELLS, RUNS, None)
+ONE_SEED = tabulate(CELLS[::2], RUNS[::2], None)
+
+
+def render(results, **titles):
+    return render_study(results, titles, {"axes": plot_axes(results), "frontier": plot_frontier(results)})
+
+
+def printed(results):
+    console = Console(width=80, file=io.StringIO())
+    console.print(study_tables(results))
+    return console.file.getvalue()
+
+
+def test_settings_are_chosen_by_validation():
+    expected = "rank: validation chooses r 16 for reclora (0.760); its AUC on test rows is 0.770."
+    assert best_settings(RESULTS) == [expected]
+    assert expected in render(RESULTS, rank="Rank")
+
+
+def test_a_grid_that_leaves_a_model_as_it_is_chooses_nothing_for_it():
+    assert best_settings([record | {"validation_auc": 0.7} for record in RESULTS]) == []
+
+
+def test_the_page_has_a_row_per_cell_and_model_with_intervals_over_the_seeds():
+    page = render(RESULTS, rank="Rank")
+    rows = [re.findall(r"<td[^>]*>([^<]*)</td>", row) for row in page.split("<tr>")]
+    assert [row for row in rows if row] == [
+        ["4", "lens", "0.750", "0.750 to 0.750", "0.600", "0.600", DASH, "9.0", "5"],
+        ["4", "reclora", "0.710", "0.583 to 0.837", "0.600", "0.600", "0.700", "20.0", "40"],
+        ["16", "lens", "0.750", "0.750 to 0.750", "0.600", "0.600", DASH, "9.0", "5"],
+        ["16", "reclora", "0.770", "0.389 to 1.000", "0.600", "0.600", "0.760", "20.0", "40"],
+    ]
+    assert "95% interval</th>" in page
+    assert "Means of the seeds 1, 7;" in page
+
+
+def test_one_seed_has_no_interval():
+    page = render(ONE_SEED, rank="Rank")
+    assert "interval</th>" not in page
+    assert "Of one seed, 7" in page
+    assert "rank: AUC on test rows, one seed" in " ".join(printed(ONE_SEED).split())
+
+
+def test_what_users_write_is_escaped():
+    hostile = "<script>alert('hi')</script>"
+    cells = [Cell(hostile, {hostile: setting}, 7, {}) for setting in (hostile, "plain")]
+    results = tabulate(cells, [cell_run(0.7), cell_run(0.8)], None)
+    results = [record | {"model": record["model"].replace("reclora", hostile)} for record in results]
+    page = render(results, **{hostile: hostile})
+    assert hostile not in page
+    assert "<h2>&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;</h2>" in page
+
+
+def test_the_page_stands_alone_with_both_figures():
+    page = render(RESULTS, rank="Rank")
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
+    for name, figure in (("axes", plot_axes(RESULTS)), ("frontier", plot_frontier(RESULTS))):
+        assert f"<h3>{figure.layout.title.text}</h3>" in page
+        assert page.count(f'id="figure-{name}"') == 1
+
+
+def test_the_terminal_has_a_row_per_cell_in_80_columns():
+    shown = printed(RESULTS)
+    assert "mean of 2 seeds and 95% interval" in " ".join(shown.split())
+    assert max(map(len, shown.splitlines())) <= 80
+    for expected in ("0.710", "0.583-0.837", "0.770", "0.389-1.000"):
+        assert expected in shown
+
+
+@pytest.mark.parametrize("model", ["lens", "reclora"])
+def test_a_model_that_a_cell_lacks_is_a_dash(model):
+    shown = printed([record for record in RESULTS if (record["model"], record["r"]) != (model, "16")])
+    assert re.search(rf"│ 16 │.*{DASH}", shown)
