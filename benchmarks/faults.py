@@ -241,7 +241,7 @@ def make_clean_runs(folder: Path) -> None:
         params = ",".join(f"{path}={value}" for path, value in settings.items())
         command = [sys.executable, "-m", "kedro", "run", "--env", "test", *(["--params", params] if params else [])]
         subprocess.run(command, cwd=project, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        (manifest,) = project.glob("data/08_reporting/run_manifest.json/*/run_manifest.json")
+        (manifest,) = project.glob("data/test/08_reporting/run_manifest.json/*/run_manifest.json")
         (folder / "seconds").write_text(str(json.loads(manifest.read_text())["seconds"]))
 
 

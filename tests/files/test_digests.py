@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 from reclora_kedro.files import digests
 from reclora_kedro.files.digests import digest, digest_of_files
 from reclora_kedro.parameters import Block
@@ -58,3 +60,14 @@ def test_a_large_file_is_read_again_only_once_it_has_changed(tmp_path, monkeypat
     digests._digest_of_file.cache_clear()
     assert digest_of_files(file) == digest([(".", hashed(file))])
     assert json.loads((tmp_path / "cache/reclora-kedro/digests.json").read_text()).keys() == {str(file)}
+
+
+@pytest.mark.parametrize("content", ["[]", '{"/a": 3}', '{"/a": [1, 2]}', "{", "null"])
+def test_a_damaged_memory_of_digests_is_made_again(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(digests, "LARGE", 1)
+    digests._digest_of_file.cache_clear()
+    (tmp_path / "weights").write_bytes(b"ab")
+    (digests.private_cache() / "digests.json").write_text(content)
+    assert digest_of_files(tmp_path / "weights")
+    assert str(tmp_path / "weights") in (digests.private_cache() / "digests.json").read_text()

@@ -112,6 +112,16 @@ def test_every_environment_resolves(environment):
         assert all(name in catalog for name in pipelines["__default__"].datasets() if "params:" not in name)
 
 
+def test_each_data_set_has_a_data_folder_of_its_own():
+    folders = {"base": "data"}
+    for environment in ENVIRONMENTS:
+        catalog = CONF / environment / "catalog.yml"
+        if catalog.exists() and "raw_interactions" in yaml.safe_load(catalog.read_text()):
+            folders[environment] = yaml.safe_load((CONF / environment / "globals.yml").read_text())["data"]
+    assert all(folder == f"data/{name}" for name, folder in folders.items() if name != "base")
+    assert len(folders) > 10
+
+
 def test_the_published_baselines_differ_in_history_and_meta_loras_alone():
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env="baselines") as session:

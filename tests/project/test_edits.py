@@ -57,4 +57,4 @@ def test_a_run_ends_with_what_a_clean_run_leaves(seed, clean_run, tmp_path):
     number = seed % len(LAST_SETTINGS)
     kedro_run(project, nested(LAST_SETTINGS[number]), only_missing_outputs=True)
     assert results(project) == results(clean_run(number)), sequence.happened
-    assert not list(project.glob("data/**/.unfinished-*"))
+    assert not list(project.glob("data/test/**/.unfinished-*"))

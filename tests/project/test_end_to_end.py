@@ -21,7 +21,7 @@ MODELS = ["lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "sha
 
 
 def versions(project, name):
-    return sorted(path.name for path in (project / "data").glob(f"0*/**/{name}/*"))
+    return sorted(path.name for path in (project / "data/test").glob(f"0*/**/{name}/*"))
 
 
 def test_every_boundary_is_stored_and_versioned(finished_run):
@@ -141,7 +141,7 @@ def test_the_gpu_tag_runs_the_llm_nodes_alone_with_the_same_result(finished_run)
 
 
 def test_a_run_that_stopped_goes_on_where_it_was(finished_run):
-    newest = sorted((finished_run.project / "data/07_model_output/scores.parquet").iterdir())
+    newest = sorted((finished_run.project / "data/test/07_model_output/scores.parquet").iterdir())
     for version in newest:
         shutil.rmtree(version)
     catalog = kedro_run(finished_run.project, only_missing_outputs=True)
@@ -151,21 +151,21 @@ def test_a_run_that_stopped_goes_on_where_it_was(finished_run):
 
 def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(finished_run, tmp_path, caplog):
     project = shutil.copytree(finished_run.project, tmp_path / "project")
-    for folder in project.glob("data/0*/reclora"):
+    for folder in project.glob("data/test/0*/reclora"):
         shutil.rmtree(folder)
     command = ["kedro", "run", "--env=test", "--only-missing-outputs"]
     command += ["--params=finetuning.variants.reclora.training.rows_per_checkpoint=16"]
     environment = killing_environment(tmp_path / "killing", "moved:2")
     killed = subprocess.run([sys.executable, "-m", *command], cwd=project, env=environment, capture_output=True)
     assert killed.returncode == -9, killed.stderr
-    assert not list(project.glob("data/06_models/reclora/adapter/*"))
-    assert list(project.glob("data/06_models/reclora/checkpoints/*/step-00000004-*"))
+    assert not list(project.glob("data/test/06_models/reclora/adapter/*"))
+    assert list(project.glob("data/test/06_models/reclora/checkpoints/*/step-00000004-*"))
 
     caplog.set_level(logging.INFO, "reclora_kedro")
     catalog = kedro_run(project, only_missing_outputs=True)
     assert "Fine-tuning continues at step 5 of 8" in caplog.text
     assert "reclora.train_adapter" in catalog.load("run_manifest")["nodes"]
-    assert not list(project.glob("data/06_models/reclora/checkpoints/*"))
+    assert not list(project.glob("data/test/06_models/reclora/checkpoints/*"))
     weights, expected = (
         load_file(f"{run.load('reclora.adapter')}/adapter_model.safetensors") for run in (catalog, finished_run.catalog)
     )

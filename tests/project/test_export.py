@@ -59,23 +59,23 @@ def test_the_most_active_users_get_a_lora_each(project):
 
 
 def test_users_are_exported_by_id_and_an_unknown_one_is_refused_before_anything_is_written(project):
-    known = pl.read_parquet(next((project / "data/03_primary/users.parquet").glob("*/*")))["user_id"][-1]
+    known = pl.read_parquet(next((project / "data/test/03_primary/users.parquet").glob("*/*")))["user_id"][-1]
     configure(project, {"variant": "reclora_user", "users": [known], "most_active": None})
     catalog = kedro_run(project, pipeline_names=["export"])
     assert [record["user_id"] for record in catalog.load("exported_adapters")] == [known]
-    before = sorted((project / "data").glob("0*/**/*"))
+    before = sorted((project / "data/test").glob("0*/**/*"))
     configure(project, {"variant": "reclora_user", "users": [known, 987654], "most_active": None})
     with pytest.raises(ValueError, match=r"The users 987654 are none of the log's 61"):
         kedro_run(project, pipeline_names=["export"])
-    assert sorted((project / "data").glob("0*/**/*")) == before
+    assert sorted((project / "data/test").glob("0*/**/*")) == before
 
 
 def test_gates_that_read_the_target_are_refused_before_anything_is_written(project):
     configure(project, {"variant": "reclora", "users": None, "most_active": 3})
-    before = sorted((project / "data").glob("0*/**/*"))
+    before = sorted((project / "data/test").glob("0*/**/*"))
     with pytest.raises(ValueError, match=r"gates of this adapter read 'target'.*Set `gate_input: user`"):
         kedro_run(project, pipeline_names=["export"])
-    assert sorted((project / "data").glob("0*/**/*")) == before
+    assert sorted((project / "data/test").glob("0*/**/*")) == before
 
 
 @pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 3), ([], None)])

@@ -77,7 +77,7 @@ def killed_run(project, module, code, *arguments):
 
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
     before = stored(fabricated_project)
-    with (fabricated_project / "data/.run.lock").open("w") as lock:
+    with (fabricated_project / "data/test/.run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunRefusedError, match="Another run uses the data folder"):
             kedro_run(fabricated_project, pipeline_names=["ingestion"])
@@ -118,16 +118,16 @@ def test_a_version_that_does_not_exist_is_refused(finished_run):
 
 def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finished_run):
     dying = fabricated_project / "conf/test/catalog_dying.yml"
-    entry = {"type": "dying.DyingTable", "file_format": "parquet", "filepath": "data/03_primary/items.parquet"}
+    entry = {"type": "dying.DyingTable", "file_format": "parquet", "filepath": "data/test/03_primary/items.parquet"}
     dying.write_text(json.dumps({"items": entry | {"versioned": True}}))
     killed_run(fabricated_project, "dying", DYING_TABLE, "--pipelines", "ingestion")
     dying.unlink()
-    assert list(fabricated_project.glob("data/03_primary/items.parquet/.unfinished-*/**/*.parquet"))
+    assert list(fabricated_project.glob("data/test/03_primary/items.parquet/.unfinished-*/**/*.parquet"))
 
     catalog = kedro_run(fabricated_project, pipeline_names=["ingestion"], only_missing_outputs=True)
     for name in ("interactions", "items", "users"):
         assert_frame_equal(*(some.load(name).lazy().collect() for some in (catalog, finished_run.catalog)))
-    assert not list(fabricated_project.glob("data/**/.unfinished*"))
+    assert not list(fabricated_project.glob("data/test/**/.unfinished*"))
 
 
 def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run):
@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run):
     undisturbed = finished_run.catalog.load("scores")
     outputs = ["untrained_scores.parquet", "shared_lora", "reclora", "scores.parquet"]
     for name in outputs:
-        shutil.rmtree(project / "data/07_model_output" / name)
+        shutil.rmtree(project / "data/test/07_model_output" / name)
     before = stored(project)
     killed_run(project, "sitecustomize", DYING_LLM, "--pipelines", "scoring", "--only-missing-outputs")
     after = stored(project)
@@ -175,7 +175,7 @@ def test_results_of_two_lenses_are_not_evaluated_together_unless_the_report_says
 
 def test_a_changed_byte_is_refused_by_the_name_of_its_entry(tmp_path, finished_run):
     project = shutil.copytree(finished_run.project, tmp_path / "project")
-    file = max(project.glob("data/07_model_output/scores.parquet/*/scores.parquet"))
+    file = max(project.glob("data/test/07_model_output/scores.parquet/*/scores.parquet"))
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

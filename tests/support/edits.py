@@ -69,7 +69,7 @@ class Sequence:
 
     def damage(self, what):
         """Change a byte of a stored file, remove a version or its provenance, or leave a draft."""
-        versions = sorted(self.project.glob("data/0[2-8]*/**/provenance.json"))
+        versions = sorted(self.project.glob("data/test/0[2-8]*/**/provenance.json"))
         if not versions:
             return
         version = self.random.choice(versions).parent
@@ -97,7 +97,7 @@ def flip_a_byte(version, generator):
 def results(project):
     """Digest of the newest version of everything whose content does not tell how long it took."""
     newest = {}
-    for file in sorted(project.glob("data/0[2-8]*/**/provenance.json")):  # versions in the order of their names
+    for file in sorted(project.glob("data/test/0[2-8]*/**/provenance.json")):  # versions in the order of their names
         entry = file.parents[1].relative_to(project)
         if not any(name in str(entry) for name in TIMED):
             newest[str(entry)] = json.loads(file.read_text())["content"]

@@ -35,4 +35,4 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
 
 def stored(project):
     """Content of every file that runs have left."""
-    return {path: path.read_bytes() for path in (project / "data").glob("0*/**/*") if path.is_file()}
+    return {path: path.read_bytes() for path in (project / "data/test").glob("0*/**/*") if path.is_file()}

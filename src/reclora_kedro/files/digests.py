@@ -8,11 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from reclora_kedro.files.atomic import atomic_file
+from reclora_kedro.files.paths import files_in
 
 DIGITS = 24  # hexadecimal ones of a digest: 96 bits
+REMEMBERED = TypeAdapter(dict[str, tuple[int, int, str]])  # size, time of change and digest, by a file's path
 LARGE = 2**26  # bytes of a file whose digest is remembered from run to run: an LLM's weights take a while
 
 
@@ -28,7 +31,7 @@ def digest(value: Any) -> str:
 
 
 def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
-    """Digest of a file's content, or of the names and contents of all files in a folder.
+    """Digest of a file's content, or of the names and contents of all files in a folder, links to folders followed.
 
     Files of 64 MiB and more are read once: their digests are remembered in the user's cache, and hold as long as a
     file's size and time of change stay.
@@ -37,9 +40,8 @@ def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
         path: the file or folder.
         leave_out: names of files in the folder that do not count.
     """
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     parts = []
-    for file in files:
+    for file in files_in(path) if path.is_dir() else [path]:
         if file.name not in leave_out:
             status = file.stat()
             content = _digest_of_file(file.resolve(), status.st_size, status.st_mtime_ns)
@@ -74,13 +76,12 @@ def sha256_of(file: Path) -> str:
 def _digest_of_file(file: Path, size: int, modified: int) -> str:
     if size < LARGE:
         return sha256_of(file)
-    remembered = private_cache() / "digests.json"
+    cache = private_cache() / "digests.json"
     try:
-        known = json.loads(remembered.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        known = {}
-    state = [size, modified]
-    if known.get(str(file), [])[:2] != state:
-        known[str(file)] = [*state, sha256_of(file)]
-        atomic_file(remembered, json.dumps(known, indent=1).encode())
-    return known[str(file)][2]
+        remembered = REMEMBERED.validate_json(cache.read_bytes())
+    except (OSError, ValueError):  # it is not there, or damaged
+        remembered = {}
+    if remembered.get(str(file), ())[:2] != (size, modified):
+        remembered[str(file)] = (size, modified, sha256_of(file))
+        atomic_file(cache, json.dumps(remembered, indent=1).encode())
+    return remembered[str(file)][2]

@@ -106,7 +106,8 @@ def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:
 
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
     """Digest of an entry that no node made: of its configuration, its files, and the project's code that reads them."""
-    return digest([digest_of_entry(catalog.config_resolver.resolve_pattern(name)), code_digest(type(catalog[name]))])
+    entry = digest_of_entry(catalog.config_resolver.resolve_pattern(name), lambda: catalog.load(name))
+    return digest([entry, code_digest(type(catalog[name]))])
 
 
 def differences(stored: Provenance, now: Provenance) -> Iterator[str]:

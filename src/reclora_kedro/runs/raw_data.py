@@ -1,26 +1,82 @@
 """Whether what a catalog entry reads, and no node made, is still the same."""
 
-from collections.abc import Mapping
-from pathlib import Path
+import hashlib
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from reclora_kedro.files.digests import digest, digest_of_files
+from reclora_kedro.files.paths import paths_at
 from reclora_kedro.files.storage import is_remote, states, storage_options
+from reclora_kedro.runs.catalog import ADDRESSES
+
+UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
 
 
-def digest_of_entry(entry: Mapping[str, Any]) -> str:
-    """Digest of what a catalog entry says and, where it names files or folders, of their contents.
+def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = None) -> str:
+    """Digest of what a catalog entry says and, where it names files or folders at any depth, of their contents.
 
-    Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. What
-    lies elsewhere, such as in a database or on a hub, is known by its address alone.
+    Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. Models
+    of a hub and web pages are known by their address alone. Of what has no address, such as a table of a database, it
+    is the digest of the data.
+
+    Args:
+        entry: the configuration of the entry; relative paths are those of the working directory.
+        load: loads the entry.
     """
-    said, contents = {}, []
-    for key, value in entry.items():
-        path = Path(value) if isinstance(value, str) else Path("/")
-        paths = sorted(path.parent.glob(path.name)) if path.is_absolute() and path.name else []  # a pattern, or itself
-        contents += [digest_of_files(path) for path in paths]
-        if is_remote(value):
-            contents.append(digest(states(value, storage_options(entry))))
-        if not paths and key not in ("metadata", "credentials"):
-            said[key] = value
+    contents: list[str] = []
+    said = _without_contents("", entry, entry, contents)
+    if load and not str(entry.get("type")).endswith("MemoryDataset") and not has_address(entry):
+        contents.extend(_digests_of_data(load()))
     return digest([said, contents])
+
+
+def has_address(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry, or a dataset within it, says where its data lie."""
+    return any(key in ADDRESSES or (isinstance(item, Mapping) and has_address(item)) for key, item in entry.items())
+
+
+def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: list[str]) -> Any:
+    """What a value of an entry says, but for paths, the contents of which are added to a list.
+
+    Args:
+        key: of the value.
+        value: a value, or a block of them.
+        block: that the value is of; it may have options of a storage.
+        contents: digests so far.
+    """
+    if isinstance(value, Mapping):
+        given = {name: item for name, item in value.items() if name not in UNREAD}
+        return {name: _without_contents(name, item, value, contents) for name, item in given.items()}
+    if isinstance(value, list | tuple):
+        return [_without_contents(key, item, block, contents) for item in value]
+    if is_remote(value):
+        contents.append(digest(states(value, storage_options(block))))
+    elif isinstance(value, str) and (key in ADDRESSES or "/" in value):
+        paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file()]
+        contents.extend(map(digest_of_files, paths))
+        return None if paths else value
+    return value
+
+
+def _digests_of_data(data: Any) -> Iterator[str]:
+    """Digests of a table; of what is none, one that no other process has, so that it counts as changed."""
+    import pandas as pd
+    import polars as pl
+
+    if isinstance(data, pl.LazyFrame):
+        data = data.collect()
+    if isinstance(data, pl.DataFrame):
+        yield digest({name: str(kind) for name, kind in data.schema.items()})
+        yield hashlib.sha256(data.hash_rows().to_numpy().tobytes()).hexdigest()
+    elif isinstance(data, pd.DataFrame):
+        yield digest({str(name): str(kind) for name, kind in data.dtypes.items()})
+        yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
+    else:
+        yield _of_this_process()
+
+
+@cache
+def _of_this_process() -> str:
+    return uuid.uuid4().hex

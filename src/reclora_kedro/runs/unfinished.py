@@ -21,7 +21,7 @@ def take_over(run: Run) -> None:
     """Remove what the last run left half done, and leave word of this one. The run must hold its lock."""
     if was_unfinished(run.data, run.params):
         logger.info("The last run of this command did not end: what it left is kept where it fits.")
-    for leftover in run.data.rglob(f"{UNFINISHED}*"):
+    for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):  # of its layers: other data folders may lie beside them
         logger.info("Removing %s: a run ended while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
     for node in set(run.pipeline.nodes) - set(run.to_run.nodes):

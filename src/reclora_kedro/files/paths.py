@@ -1,0 +1,40 @@
+"""Local files and folders by the addresses that configuration gives."""
+
+import os
+from collections.abc import Iterator
+from glob import has_magic
+from pathlib import Path
+
+SCHEMES = ("file://", "local://")
+
+
+def paths_at(address: str) -> list[Path]:
+    """The files and folders that are there at an address: a path, one behind ``file://``, or a pattern of paths.
+
+    A path that exists is no pattern, whatever brackets it has. The root of the disk, which a separator such as ``/``
+    would name, is left out.
+
+    Examples:
+        >>> paths_at(__file__) == paths_at(f"file://{__file__}") == [Path(__file__)], paths_at("https://example.org/a")
+        (True, [])
+    """
+    scheme = next((scheme for scheme in SCHEMES if address.startswith(scheme)), "")
+    path = address.removeprefix(scheme)
+    if "://" in path or "\0" in path or not Path(path).name:
+        return []
+    if os.path.lexists(path):
+        return [Path(path)]
+    anchor = Path(path).anchor
+    return sorted(Path(anchor).glob(path.removeprefix(anchor))) if has_magic(path) else []
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """All files in a folder and below, those behind symbolic links included, in the order of their paths."""
+    files, seen = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder that it lies in
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [Path(place, name) for name in names]
+    yield from sorted(file for file in files if file.is_file())
