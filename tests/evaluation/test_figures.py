@@ -7,7 +7,6 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.figures import (
     ROC_POINTS,
     calibration_table,
-    model_styles,
     plot_auc,
     plot_calibration,
     plot_lenses,
@@ -18,7 +17,9 @@ from reclora_kedro.evaluation.figures import (
 from reclora_kedro.evaluation.metrics import compute_metrics
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
+from reclora_kedro.evaluation.styles import Style, model_styles
 
+STYLE = Style("#9C755F", "hexagon", "longdash")
 MODELS = ("lens", "untrained", "shared_lora", "reclora")
 
 
@@ -59,28 +60,28 @@ def colors(figure) -> dict[str, set[str]]:
 
 def test_a_model_has_one_color_in_every_figure(paired, metrics, training_logs):
     figures = [
-        plot_auc(metrics),
-        plot_roc(paired),
-        plot_calibration(paired),
+        plot_auc(metrics, {}),
+        plot_roc(paired, {}),
+        plot_calibration(paired, {}),
         plot_training(training_logs),
     ]
-    styles = model_styles(MODELS)
+    styles = model_styles(MODELS, {})
     for model, style in styles.items():
         assert set().union(*(colors(figure).get(model, set()) for figure in figures)) == {style.color}
     assert len(set(styles.values())) == len(MODELS)
 
 
 def test_titles_say_what_is_seen(paired, metrics, training_logs):
-    assert plot_auc(metrics).layout.title.text.startswith("lens has the highest AUC: 1.000")
-    assert plot_auc(metrics).layout.xaxis.title.text.startswith("AUC and 95% interval")
-    assert "lens finds 100% of the likes" in plot_roc(paired).layout.title.text
+    assert plot_auc(metrics, {}).layout.title.text.startswith("lens has the highest AUC: 1.000")
+    assert plot_auc(metrics, {}).layout.xaxis.title.text.startswith("AUC and 95% interval")
+    assert "lens finds 100% of the likes" in plot_roc(paired, {}).layout.title.text
     assert plot_training(training_logs).layout.title.text == (
         "Best validation AUC: lens 0.750, shared_lora 0.750, reclora 0.750"
     )
 
 
 def test_a_thinned_roc_curve_keeps_its_ends_and_its_area(paired):
-    for curve, scores in zip(plot_roc(paired).data[1:], paired.scores, strict=True):
+    for curve, scores in zip(plot_roc(paired, {}).data[1:], paired.scores, strict=True):
         assert (curve.x[0], curve.y[0], curve.x[-1], curve.y[-1]) == (0, 0, 1, 1)
         assert len(curve.x) <= ROC_POINTS
         assert np.trapezoid(curve.y, curve.x) == pytest.approx(roc_auc_score(paired.labels, scores), abs=2e-3)
@@ -125,9 +126,9 @@ def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
         }  # fmt: skip
 
     records = [record(model, k, ndcg) for model, ndcg in (("popularity", 0.2), ("lens", 0.3)) for k in (5, 10)]
-    figure = plot_ranking(records)
+    figure = plot_ranking(records, {"popularity": STYLE})
     assert figure.layout.title.text == "lens ranks best: NDCG@5 0.300 over 9 users"
     assert [trace.name for trace in figure.data] == ["popularity", "popularity", "lens", "lens"]
     assert figure.data[3].x == (0.3,)
     assert figure.data[3].error_x.array == pytest.approx([0.2])
-    assert len(set(model_styles(["popularity", "lens", "untrained", "reclora"]).values())) == 4
+    assert len(set(model_styles(["popularity", "lens", "untrained", "reclora"], {"popularity": STYLE}).values())) == 4

@@ -55,6 +55,7 @@ ATTRIBUTION = [
 ]  # fmt: skip
 UNREAD = "reclora is not shown to read its prompts: with those of other rows, it loses 0.001 AUC (-0.003 to 0.005)."
 TABLES = {"attribution": ATTRIBUTION, "segments": SEGMENTS, "ingestion_report": INGESTION}
+NOTES = {"lens": "a <stand-in>", "absent": "no model of these metrics"}
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
 
 
@@ -71,7 +72,7 @@ def test_the_summary_is_computed():
 def test_a_level_between_whole_percents_is_not_rounded():
     metrics = [record | {"confidence": 0.995} for record in METRICS]
     assert "(99.5% interval" in summarise(metrics, COMPARISONS)[0]
-    assert "in fewer than 0.5% of such tables" in render_report(metrics, COMPARISONS, TABLES, FIGURES)
+    assert "in fewer than 0.5% of such tables" in render_report(metrics, COMPARISONS, TABLES, FIGURES, NOTES)
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -104,9 +105,15 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
     red = re.findall(r"\x1b\[(?:1;)?31m\W*(\w+)", stream.getvalue())
     assert set(red) - {"1m", "0m"} >= {"reclora"}
     assert "shared_lora" not in red
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert f'<p class="alarm">{UNREAD}</p>' in page
     assert page.count('<tr class="alarm">') == 1
+
+
+def test_the_report_says_what_each_rival_is():
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    assert "<em>lens</em>: a &lt;stand-in&gt;." in page
+    assert "absent" not in page
 
 
 def test_a_missing_gauc_is_a_dash():
@@ -114,11 +121,11 @@ def test_a_missing_gauc_is_a_dash():
     metrics = [record | {"gauc": None} for record in METRICS]
     Console(file=stream, width=80).print(results_tables(metrics, COMPARISONS, ATTRIBUTION))
     assert f"│    {DASH} │" in stream.getvalue()
-    assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES)
+    assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES, {})
 
 
 def test_the_report_says_who_gains():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     table = page.split("<h2>Who gains?</h2>")[1].split("</table>")[0]
     assert re.findall(r'scope="rowgroup" colspan="7">(\w+)<', table) == ["item", "user"]
     rows = [re.findall(r"<td( class=\"best\")?>([^<]+)</td>", row) for row in table.split("<tr>")]
@@ -132,14 +139,14 @@ def test_the_report_says_who_gains():
 
 
 def test_only_adjusted_p_values_make_a_difference_bold():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
     assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
     assert page.count(f"({TESTS})") == 3
 
 
 def test_the_report_stands_alone():
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES)
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert page.count("plotly.js v") == 1
     assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     for name, figure in FIGURES.items():
@@ -160,13 +167,13 @@ def test_data_is_escaped():
     segments = [record | {"by": hostile, "segment": hostile} for record in SEGMENTS]
     attribution = [record | {"model": hostile, "input": hostile} for record in ATTRIBUTION]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion}
-    page = render_report(metrics, comparisons, tables, figures)
+    page = render_report(metrics, comparisons, tables, figures, {})
     assert hostile not in page
     assert "&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;" in page
 
 
 def test_rendering_leaves_the_figures_alone():
-    render_report(METRICS, COMPARISONS, TABLES, FIGURES)
+    render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert FIGURES["auc"].layout.title.text == "Title of auc"
 
 
@@ -206,13 +213,14 @@ def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
         {"model": model, "k": k} | counts | values | pair for model in ("popularity", "shared_lora") for k in (10, 20)
     ]
     console = Console(width=80, file=io.StringIO())
-    console.print(ranking_tables(records))
+    console.print(ranking_tables(records, {"popularity": "events before the moment", "lens": "absent"}))
     shown = console.file.getvalue()
     assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
     assert "HR@10" in shown
     assert "NDCG@20" in shown
     assert "0.123-0.123" in shown
     assert "│ shared_lora │" in shown
+    assert shown.endswith("popularity: events before the moment\n")
     assert "│     5.2% │     8.2 │" in shown
     assert "NDCG differences (cluster bootstrap over 1,553 users, Holm over 2 pairs)" in shown
     assert "│ shared_lora - popularity │ 20 │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown

@@ -1,17 +1,14 @@
-"""What the lens reads of its inputs, and trees that read the statistics alone."""
+"""What the lens reads of its inputs."""
 
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
-import pytest
 import torch
-from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.permutation import permuted_scores
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.rivals.boosted_trees import boosted_tree_scores
 
 ROWS = np.array([40, 3, 77, 200])
 
@@ -32,12 +29,3 @@ def test_one_input_is_that_of_the_sample_before(fitted, log) -> None:
 def test_a_lens_without_statistics_is_not_permuted_by_them(log, config) -> None:
     lens, _ = fit_lens(log, config.model_copy(update={"rating_statistics": False, "max_epochs": 1}))
     assert "rating statistics" not in permuted_scores(lens, log, ROWS)["input"].to_list()
-
-
-@pytest.mark.parametrize("delay", [0.0, 1e9])
-def test_trees_rank_by_what_the_statistics_know(log, config, delay) -> None:
-    lens, _ = fit_lens(log, config.model_copy(update={"statistics_delay": delay, "max_epochs": 1}))
-    test = log.rows_in("test")
-    scores = boosted_tree_scores(lens, log, test)
-    auc = roc_auc_score(log.samples["label"].to_numpy()[test], scores)
-    assert auc == 0.5 if delay else auc > 0.9

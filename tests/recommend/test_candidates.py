@@ -14,8 +14,8 @@ from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommend import candidates
 from reclora_kedro.recommend.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
-from reclora_kedro.recommend.config import ItemNeighboursConfig, RecommendationConfig
-from reclora_kedro.rivals.neighbours import ItemNeighbours
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 SETTINGS = {
     "variant": "reclora",

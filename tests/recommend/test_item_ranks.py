@@ -11,17 +11,17 @@ from random_logs import interaction_tables, log_of
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommend import item_ranks
-from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
+from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.item_ranks import (
     NO_ITEM,
-    Popularity,
     candidate_items,
     draw_positives,
     rank_by,
     rank_positives,
-    training_events,
 )
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
+from reclora_kedro.rivals.popularity import Popularity
 
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 SETTINGS = {
@@ -35,7 +35,9 @@ SETTINGS = {
     "tokens_per_batch": 400,
     "seed": 0,
 }
-NEIGHBOURS = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
+NEIGHBOURS = {
+    "neighbours": ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
+}
 MODELS = ["popularity", "neighbours", "lens", "lens_reranked"]
 
 
@@ -126,36 +128,6 @@ def test_ranks_are_counts_of_the_other_candidates(log):
         scores_of = dict(zip(items, scores, strict=True))
         shown = [scores_of[item] for item in row["top_items"]]
         assert shown == sorted(scores, reverse=True)[:4]
-
-
-@given(split_logs())
-def test_events_of_training_are_those_until_its_end_without_other_samples(log):
-    known, training = training_events(log), log.samples.filter(split="train")
-    assert known[training["event"]].all()
-    assert not known[log.samples.filter(split="test")["event"]].any()
-    sampled = set(log.samples["event"])
-    for event, second in enumerate(log.sequences.timestamp):
-        if event not in sampled:
-            assert known[event] == (training.height > 0 and second <= training["timestamp"].max())
-
-
-@given(split_logs())
-def test_popularity_counts_training_events_and_earlier_ones(log):
-    training = set(np.flatnonzero(training_events(log)))
-    pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
-    events = list(enumerate(zip(log.sequences.item_index, log.sequences.timestamp, strict=True)))
-    expected = [
-        sum(item == target and (event in training or second < moment) for event, (item, second) in events)
-        for target, moment in pairs.select("item_index", "timestamp").iter_rows()
-    ]
-    assert Popularity(log).of(pairs).tolist() == expected
-
-
-def test_the_information_of_an_item_is_that_of_its_share_of_training_events(log):
-    information = Popularity(log).information()
-    counts = np.bincount(log.sequences.item_index[training_events(log)], minlength=log.items.height)
-    assert np.sum(2.0**-information) == pytest.approx(1)
-    assert (np.argsort(-information, kind="stable") == np.argsort(counts, kind="stable")).all()
 
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from random_logs import interaction_tables, log_of
-from reclora_kedro.recommend import item_neighbours
-from reclora_kedro.recommend.config import ItemNeighboursConfig
-from reclora_kedro.rivals.neighbours import ItemNeighbours
+from reclora_kedro.rivals import neighbours as module
+from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 SETTINGS = {"events": 3, "nearest": 100, "recency": 0.7, "popularity_power": 0.5, "text_weight": 0.0}
 
@@ -68,13 +67,13 @@ def test_pairs_have_the_scores_of_their_moments(log):
         neighbours.scores(user, end)[item]
         for user, item, end in pairs.select("user_index", "item_index", "history_end").iter_rows()
     ]
-    assert neighbours.of(pairs).tolist() == expected
+    assert neighbours.score(pairs).tolist() == expected
 
 
 @pytest.mark.parametrize("nearest", [1, 3])
 def test_the_nearest_items_alone_are_kept_whatever_is_counted_at_once(log, nearest, monkeypatch):
     whole, few = (ItemNeighbours(log, config(events=7, nearest=most)).similarity.toarray() for most in (100, nearest))
-    monkeypatch.setattr(item_neighbours, "PAIRS_AT_ONCE", 30)
+    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 30)
     parts = ItemNeighbours(log, config(events=7, nearest=nearest)).similarity.toarray()
     np.testing.assert_array_equal(few, parts)
     assert ((few > 0).sum(axis=1) == np.minimum((whole > 0).sum(axis=1), nearest)).all()

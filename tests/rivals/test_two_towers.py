@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.rivals import two_towers
-from reclora_kedro.rivals.two_towers import TwoTowersConfig, tower_inputs, two_tower_scores
+from reclora_kedro.rivals.two_towers import TwoTowersConfig, tower_inputs
 
 SETTINGS = TwoTowersConfig(
     recent_length=5,
@@ -21,6 +21,14 @@ SETTINGS = TwoTowersConfig(
     max_epochs=6,
     seed=0,
 )
+
+
+def two_tower_scores(log, few_shot, validation, test, config):
+    uses = {"few_shot": few_shot, "validation": validation, "test": test}
+    prompt_rows = pl.concat([pl.DataFrame({"row": rows, "use": use}) for use, rows in uses.items()])
+    table = two_towers.scores(log, prompt_rows, config)
+    assert table["row"].to_list() == test.tolist()
+    return table["score"].to_numpy()
 
 
 @pytest.fixture(scope="module")

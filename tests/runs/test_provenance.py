@@ -9,6 +9,7 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens import base
 from reclora_kedro.pipelines.evaluation import nodes as evaluation
 from reclora_kedro.pipelines.lens import nodes as lens
+from reclora_kedro.rivals import lens_probe
 from reclora_kedro.runs import provenance
 from reclora_kedro.runs.provenance import Origin, Provenance, code_digest, is_intact, read_provenance
 
@@ -69,17 +70,20 @@ def test_comments_docstrings_and_layout_are_no_code():
 
 
 def test_code_that_a_node_does_not_reach_does_not_count(changed_code):
-    train, plot = code_digest(lens.train_lens), code_digest(evaluation.plot_auc)
+    train, attribute = code_digest(lens.train_lens), code_digest(evaluation.attribute)
     changed_code(base.__file__, "def load_lens", "def load_the_lens")
     assert code_digest(lens.train_lens) != train
-    assert code_digest(evaluation.plot_auc) == plot
+    assert code_digest(evaluation.attribute) == attribute
 
 
 def test_a_node_s_own_helpers_count_and_its_neighbours_do_not(changed_code):
-    attribute, report = code_digest(evaluation.attribute), code_digest(evaluation.write_report)
-    changed_code(evaluation.__file__, "return figures.plot_auc(metrics)", "return figures.plot_auc(metrics[1:])")
-    assert code_digest(evaluation.attribute) == attribute
-    assert code_digest(evaluation.write_report) != report  # it draws that figure
+    node, helper = code_digest(lens_probe.scores), code_digest(lens_probe.probe_scores)
+    changed_code(lens_probe.__file__, "return score_table(", "return score_table(1 + ")
+    changed = code_digest(lens_probe.scores)
+    assert changed != node
+    assert code_digest(lens_probe.probe_scores) == helper
+    changed_code(lens_probe.__file__, "max_iter=1_000", "max_iter=2_000")
+    assert code_digest(lens_probe.scores) not in (node, changed)
 
 
 def test_models_that_are_found_by_name_count_too(changed_code):

@@ -1,11 +1,11 @@
 """Figures of the evaluation, all in one style.
 
-A model keeps its colour, marker and dash in every figure, so that it is told apart without colour too. Backgrounds
-are transparent and inks are mid-greys: the figures stand on light and on dark pages.
+Backgrounds are transparent and inks are mid-greys: the figures stand on light and on dark pages. Figures that show
+rivals take their styles, by name.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,31 +16,11 @@ from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.scores import PairedScores
+from reclora_kedro.evaluation.styles import FIXED_STYLES, VARIANT_STYLES, Style, model_styles
+
+Styles = Mapping[str, Style]
 
 
-class Style(NamedTuple):
-    """How a model is drawn in every figure."""
-
-    color: str
-    symbol: str
-    dash: str
-
-
-# Colours of Okabe & Ito, which stay apart under the common colour vision deficiencies.
-FIXED_STYLES = {
-    "lens": Style("#0072B2", "circle", "solid"),
-    "boosted_trees": Style("#E69F00", "x", "longdashdot"),
-    "lens_probe": Style("#B8A100", "hexagram", "dash"),
-    "two_towers": Style("#7B61A8", "pentagon", "longdashdot"),
-    "untrained": Style("#7F7F7F", "square", "dot"),
-    "popularity": Style("#9C755F", "hexagon", "longdash"),
-}
-VARIANT_STYLES = (
-    Style("#009E73", "diamond", "dash"),
-    Style("#D55E00", "triangle-up", "solid"),
-    Style("#CC79A7", "cross", "dashdot"),
-    Style("#56B4E9", "star", "longdash"),
-)
 INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
 AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
 TEMPLATE = go.layout.Template(
@@ -61,10 +41,10 @@ CALIBRATION_BINS = 10
 ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
 
 
-def plot_auc(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
+def plot_auc(metrics: Sequence[Mapping[str, Any]], rivals: Styles) -> go.Figure:
     """Dot plot of every model's AUC with its interval."""
     best = max(metrics, key=lambda record: record["auc"])
-    styles = model_styles(record["model"] for record in metrics)
+    styles = model_styles((record["model"] for record in metrics), rivals)
     title = f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows"
     figure = _dot_plot(
         title, f"AUC and {formats.level(best['confidence'])} interval (0.5: chance)", 150 + 60 * len(metrics)
@@ -75,9 +55,9 @@ def plot_auc(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def plot_roc(paired: PairedScores) -> go.Figure:
+def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
     """ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
-    styles = model_styles(paired.models)
+    styles = model_styles(paired.models, rivals)
     curves = {
         model: roc_curve(paired.labels, scores)[:2] for model, scores in zip(paired.models, paired.scores, strict=True)
     }
@@ -104,9 +84,9 @@ def plot_roc(paired: PairedScores) -> go.Figure:
     return figure
 
 
-def plot_calibration(paired: PairedScores) -> go.Figure:
+def plot_calibration(paired: PairedScores, rivals: Styles) -> go.Figure:
     """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin."""
-    styles = model_styles(paired.models)
+    styles = model_styles(paired.models, rivals)
     tables = {
         model: calibration_table(paired.labels, scores, CALIBRATION_BINS)
         for model, scores in zip(paired.models, paired.scores, strict=True)
@@ -162,7 +142,7 @@ def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
     Raises:
         ValueError: a log has no validation AUC at all.
     """
-    styles = model_styles(training_logs)
+    styles = model_styles(training_logs, {})
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
     best = []
     for model, log in training_logs.items():
@@ -179,22 +159,6 @@ def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
     figure.update_yaxes(title="Log loss (nats per row)", col=1)
     return figure
-
-
-def model_styles(models: Iterable[str]) -> dict[str, Style]:
-    """The style of each model: the models of `FIXED_STYLES` have their own, variants follow in their order.
-
-    Examples:
-        >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"])
-        >>> with_all["reclora"] == model_styles(["lens", "shared_lora", "reclora"])["reclora"]
-        True
-    """
-    models = list(models)
-    variants = [model for model in models if model not in FIXED_STYLES]
-    return {
-        model: FIXED_STYLES.get(model) or VARIANT_STYLES[variants.index(model) % len(VARIANT_STYLES)]
-        for model in models
-    }
 
 
 def error_bars(estimates: Sequence[tuple[float, float | None, float | None]]) -> dict[str, Any] | None:
@@ -302,12 +266,12 @@ def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
     return figure
 
 
-def plot_ranking(metrics: Sequence[Mapping[str, Any]]) -> go.Figure:
+def plot_ranking(metrics: Sequence[Mapping[str, Any]], rivals: Styles) -> go.Figure:
     """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
     k = metrics[0]["k"]
     shown = [record for record in metrics if record["k"] == k]
     best = max(shown, key=lambda record: record["ndcg"])
-    styles = model_styles(record["model"] for record in shown)
+    styles = model_styles((record["model"] for record in shown), rivals)
     titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
     for record in shown:

@@ -165,8 +165,13 @@ def lens_table(comparison: Records) -> Table:
     return table
 
 
-def ranking_tables(metrics: Records) -> Group:
-    """Models by ranking metrics, a table per cutoff, and each model's NDCG less that of the best one without an LLM."""
+def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
+    """Models by ranking metrics, a table per cutoff, and each model's NDCG less that of the best one without an LLM.
+
+    Args:
+        metrics: records as `compute_ranking_metrics` returns them.
+        notes: what each rival is, by its name.
+    """
     first = metrics[0]
     title = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
     tables: list[Table] = []
@@ -192,7 +197,8 @@ def ranking_tables(metrics: Records) -> Group:
         first["confidence"],
         ((f"{record['model']} - {record['rival']}", f"{record['k']}", *values(record)) for record in pairs),
     )
-    return Group(*tables, differences)
+    rivals = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
+    return Group(*tables, differences, *(Text(f"{name}: {notes[name]}") for name in rivals))
 
 
 def render_report(
@@ -200,6 +206,7 @@ def render_report(
     comparisons: Records,
     tables: Mapping[str, Records],
     figures: Mapping[str, go.Figure],
+    notes: Mapping[str, str],
     warnings: Sequence[str] = (),
 ) -> str:
     """One HTML page that opens without a network: summary, tables, figures, and how to read them.
@@ -210,6 +217,7 @@ def render_report(
         tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does; and
             "ingestion_report", records of check, rows and rule.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
+        notes: what each rival is, by its name.
         warnings: sentences that stand in red below the summary.
     """
     return render_page(
@@ -218,6 +226,7 @@ def render_report(
         figures,
         summary=summarise(metrics, comparisons),
         metrics=metrics,
+        notes={record["model"]: notes[record["model"]] for record in metrics if record["model"] in notes},
         comparisons=comparisons,
         tests=describe_tests(metrics, comparisons),
         attribution=tables["attribution"],

@@ -15,13 +15,9 @@ from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.item_text import TFIDF
 from reclora_kedro.parameters import NameRefusedError
-
-OTHER_MODELS = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "popularity")
-"""Models that the variants are compared with."""
+from reclora_kedro.rivals import registry as rivals
 
 STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
-RESERVED = {*OTHER_MODELS, *STEPS, "log", "prompt_rows", "prompts", "scores", "config"}
-"""Names of models, steps and what nodes read beside histories and variants, which these would be mistaken for."""
 
 _of_the_session: Mapping[str, Any] | None = None
 
@@ -116,9 +112,12 @@ def _names(step: str, block: str) -> tuple[str, ...]:
         raise NameRefusedError(
             f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
         )
+    # Names of models, steps and what nodes read beside histories and variants, which these would be mistaken for.
+    models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED}
+    reserved = {*models, *STEPS, "log", "prompt_rows", "prompts", "scores", "config"}
     for name in names:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in RESERVED:
-            taken = f" other than {', '.join(sorted(RESERVED))}" if name in RESERVED else ""
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
+            taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
             raise NameRefusedError(
                 f"{step}.{block} names {name!r}. A name begins with a letter and has at most 64 letters, digits and "
                 f"underscores{taken}: rename it."

@@ -15,8 +15,8 @@ from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.recommend.config import ItemNeighboursConfig, RecommendationConfig
-from reclora_kedro.rivals.neighbours import ItemNeighbours
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 SECONDS_PER_DAY = 86_400
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar

@@ -1,24 +1,12 @@
 """Settings of the recommendation and ranking steps."""
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from reclora_kedro.parameters import Block, Count, NonNegative, Positive, Real, Seed
+from reclora_kedro.parameters import Block, Count, Positive, Seed
 
 CandidateKind = Literal["neighbours", "unseen", "popular_recent", "table"]
-
-
-class ItemNeighboursConfig(Block):
-    """How items are scored by their likeness to a user's latest events; see `ItemNeighbours`."""
-
-    events: Count = Field(description="latest events of each user that count")
-    nearest: Count = Field(description="items that are near to another one by its users; the rest are not")
-    recency: Annotated[Real, Field(gt=0, le=1)] = Field(description="weight of an event, times that of the next one")
-    popularity_power: NonNegative = Field(
-        description="power of the numbers of two items' users, by which the number of users of both is divided"
-    )
-    text_weight: NonNegative = Field(description="weight of the cosine of two items' vectors, cubed; 0: not read")
 
 
 class RecommendationConfig(Block):

@@ -1,6 +1,6 @@
 """Where models without an LLM rank the items that users took, among the candidates of that moment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -10,68 +10,30 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
+from reclora_kedro.parameters import Block
+from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.ranking import MOMENT
-from reclora_kedro.recommend.reranking import FIRST_STAGE, reranked, reranking_pairs
-from reclora_kedro.rivals.neighbours import ItemNeighbours
+from reclora_kedro.recommend.reranking import reranked, reranking_pairs
+from reclora_kedro.rivals import registry as rivals
+from reclora_kedro.rivals.base import Scorer
 
 PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
 NO_ITEM = -1
 
-Scorer = Callable[[pl.DataFrame], np.ndarray]
-
-
-class Popularity:
-    """Events of items up to a moment; `training_events` count at any moment, as a lens knows them.
-
-    Args:
-        log: the log, its samples with a split.
-    """
-
-    def __init__(self, log: InteractionLog) -> None:
-        events = log.sequences
-        self.training = training = training_events(log)
-        self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
-        self._first = events.timestamp.min()
-        self._seconds = np.int64(events.timestamp.max() - self._first + 2)
-        self._others = np.sort(self._key(events.item_index[~training], events.timestamp[~training]))
-
-    def of(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Training events, and those before the pair's second, of each pair's item: shape (n,)."""
-        item, moment = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
-        first, last = (
-            np.searchsorted(self._others, self._key(item, until))
-            for until in (np.full_like(moment, self._first), moment)
-        )
-        return self.in_training[item] + last - first
-
-    def information(self) -> np.ndarray:
-        """-log2 of each item's share of the training events (bits), with one more counted of each: shape (items,)."""
-        counts = self.in_training + 1
-        return -np.log2(counts / counts.sum())
-
-    def _key(self, item: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-        return item.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
-
-
-def training_events(log: InteractionLog) -> np.ndarray:
-    """Whether each event is known to what learns from the training split: shape (events,).
-
-    Those are the events until the last training sample, but for those that are samples of another split.
-    """
-    held_out = log.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
-    known = log.sequences.timestamp <= (log.samples.filter(split="train")["timestamp"].max() or 0)
-    known[held_out] = False
-    return known
-
 
 def rank_positives(
-    lens: Lens, log: InteractionLog, config: RankingConfig, neighbours: ItemNeighboursConfig
+    lens: Lens, log: InteractionLog, config: RankingConfig, settings: Mapping[str, Block]
 ) -> pl.DataFrame:
-    """Where popularity, item neighbours and the lens rank likes of the test split; see `rank_by`.
+    """Where the rivals that rank items and the lens rank likes of the test split; see `rank_by`.
 
     The lens ranks twice: all candidates, as ``lens``, and the shortlist of the item neighbours, as
     ``lens_reranked``.
+
+    Args:
+        lens: a frozen lens.
+        log: the log, with item embeddings where a rival reads them.
+        config: which likes, and which candidates.
+        settings: of the rivals that have some, by name.
 
     Raises:
         MismatchError: lens and log stem from different runs.
@@ -82,12 +44,11 @@ def rank_positives(
             f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
-    reader, popularity = LensReader(lens, log), Popularity(log)
+    reader = LensReader(lens, log)
     scorers: dict[str, Scorer] = {
-        "popularity": popularity.of,
-        FIRST_STAGE: ItemNeighbours(log, neighbours, popularity.training).of,
-        "lens": lambda pairs: reader.logits(pairs).numpy(),
+        name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
     }
+    scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
     ranks = rank_by(scorers, log, config)
     pairs = reranking_pairs(ranks, config.shortlist)
     scored = pairs.select(*MOMENT, candidate="item_index", score=pl.Series(reader.logits(pairs).numpy()))

@@ -1,11 +1,36 @@
 """A probe of the lens: what the rows and inputs of a personalized LoRA teach a model that is no LLM."""
 
 import numpy as np
+import polars as pl
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.rivals.base import score_table
+
+NOTE = (
+    "a logistic regression of what gates read of the lens, without prompts, trained on the same small sample of the "
+    "rows as the adapters"
+)
+STYLE = Style("#B8A100", "hexagram", "dash")
 INVERSE_PENALTY = 1e-4
 """Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gate-tuning.md."""
+
+
+def scores(
+    prompt_rows: pl.DataFrame, lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor]
+) -> pl.DataFrame:
+    """Probabilities of a like of the test rows, learned from the few-shot rows; see `probe_scores`.
+
+    Args:
+        prompt_rows: the rows.
+        lens_states: the lens's states of all of them.
+        few_shot_states: its states of the few-shot rows, as gates learn from them.
+    """
+    labels = prompt_rows.filter(use="few_shot")["label"].to_numpy()
+    test = (prompt_rows["use"] == "test").to_torch()
+    probabilities = probe_scores(few_shot_states["target"], labels, lens_states["target"][test])
+    return score_table(lens_states["row"][test].numpy(), probabilities)
 
 
 def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.ndarray:

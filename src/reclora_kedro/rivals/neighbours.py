@@ -1,14 +1,39 @@
 """Items by their neighbours among the events of a user: items that the same users took, and whose texts are alike."""
 
+from typing import Annotated
+
 import numpy as np
 import polars as pl
 import scipy.sparse
+from pydantic import Field
 
+from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import user_of_events
-from reclora_kedro.recommend.config import ItemNeighboursConfig
+from reclora_kedro.parameters import Block, Count, NonNegative, Real
+from reclora_kedro.rivals.base import Scorer
+from reclora_kedro.rivals.popularity import training_events
 
+NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
+STYLE = Style("#17777B", "star-diamond", "dot")
 PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
+
+
+class ItemNeighboursConfig(Block):
+    """How items are scored by their likeness to a user's latest events; see `ItemNeighbours`."""
+
+    events: Count = Field(description="latest events of each user that count")
+    nearest: Count = Field(description="items that are near to another one by its users; the rest are not")
+    recency: Annotated[Real, Field(gt=0, le=1)] = Field(description="weight of an event, times that of the next one")
+    popularity_power: NonNegative = Field(
+        description="power of the numbers of two items' users, by which the number of users of both is divided"
+    )
+    text_weight: NonNegative = Field(description="weight of the cosine of two items' vectors, cubed; 0: not read")
+
+
+def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:
+    """Scores of pairs by the training events of all users, and the user's own until the pair's moment."""
+    return ItemNeighbours(log, config, training_events(log)).score
 
 
 class ItemNeighbours:
@@ -59,7 +84,7 @@ class ItemNeighbours:
             scores += self._config.text_weight * (weights @ alike)
         return scores
 
-    def of(self, pairs: pl.DataFrame) -> np.ndarray:
+    def score(self, pairs: pl.DataFrame) -> np.ndarray:
         """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
         moments, moment = np.unique(pairs.select("user_index", "history_end").to_numpy(), axis=0, return_inverse=True)
         order = np.argsort(moment, kind="stable")

@@ -15,13 +15,20 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import mean_pool
 from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Seed, Share
+from reclora_kedro.rivals.base import rows_of, score_table
 
+NOTE = (
+    "two towers that read the texts of the target and of what the user liked and disliked, as vectors of a frozen "
+    "encoder, trained on the same small sample of the rows as the adapters"
+)
+STYLE = Style("#7B61A8", "pentagon", "longdashdot")
 Inputs = tuple[Tensor, ...]  # of the user tower and of the item tower
 
 
@@ -62,21 +69,15 @@ class TwoTowers(nn.Module):
         return (user * item).sum(dim=-1) / item.shape[-1] ** 0.5 + self.bias
 
 
-def two_tower_scores(
-    log: InteractionLog, few_shot: np.ndarray, validation: np.ndarray, rows: np.ndarray, config: TwoTowersConfig
-) -> np.ndarray:
-    """Probabilities of a like from two towers that learn from few samples.
+def scores(log: InteractionLog, prompt_rows: pl.DataFrame, config: TwoTowersConfig) -> pl.DataFrame:
+    """Probabilities of a like of the test rows, learned from the few-shot rows.
 
     Args:
         log: the log of the samples, with item embeddings.
-        few_shot: row numbers of the samples to learn from, shape (f,).
-        validation: of those that choose among the learning rates and the epochs by AUC, shape (v,).
-        rows: of those to score, shape (n,).
+        prompt_rows: the validation rows among them choose among the learning rates and the epochs by AUC.
         config: settings.
-
-    Returns:
-        float64, shape (n,).
     """
+    few_shot, validation, test = (rows_of(prompt_rows, use) for use in ("few_shot", "validation", "test"))
     texts, labels = item_texts(log), log.samples["label"].to_numpy()
 
     def inputs_of(rows: np.ndarray) -> Iterator[Inputs]:
@@ -97,8 +98,8 @@ def two_tower_scores(
                 if auc > best_auc:
                     best_auc, best_weights = auc, copy.deepcopy(towers.state_dict())
     towers.load_state_dict(best_weights)
-    logits = torch.cat([_logits(towers, inputs) for inputs in inputs_of(rows)])
-    return torch.sigmoid(logits.double()).numpy()
+    logits = torch.cat([_logits(towers, inputs) for inputs in inputs_of(test)])
+    return score_table(test, torch.sigmoid(logits.double()).numpy())
 
 
 def tower_inputs(log: InteractionLog, texts: Tensor, samples: pl.DataFrame, config: TwoTowersConfig) -> Inputs:

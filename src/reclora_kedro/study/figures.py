@@ -4,7 +4,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from reclora_kedro.evaluation import formats
-from reclora_kedro.evaluation.figures import TEMPLATE, error_bars, model_styles
+from reclora_kedro.evaluation.figures import TEMPLATE, error_bars
+from reclora_kedro.evaluation.styles import model_styles
+from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import Records, Summary, axes_of, by_model, grids_of, summarise
 
@@ -17,7 +19,7 @@ def plot_axes(results: Records) -> go.Figure:
     Bars are intervals over the seeds.
     """
     panels = [(grid, axis) for grid in grids_of(results) for axis in axes_of(results, grid)]
-    styles = model_styles(dict.fromkeys(record["model"] for record in results))
+    styles = model_styles(dict.fromkeys(record["model"] for record in results), rivals.attributes("STYLE"))
     figure = make_subplots(
         rows=len(panels),
         subplot_titles=[f"{grid}: by {axis}" for grid, axis in panels],
@@ -56,7 +58,7 @@ def plot_axes(results: Records) -> go.Figure:
 
 def plot_frontier(results: Records) -> go.Figure:
     """AUC against what it costs: milliseconds per scored row, and seconds of training; a point per cell and model."""
-    styles = model_styles(dict.fromkeys(record["model"] for record in results))
+    styles = model_styles(dict.fromkeys(record["model"] for record in results), rivals.attributes("STYLE"))
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06)
     cells: dict[str, list[tuple[str, Summary]]] = {model: [] for model in styles}
     for grid in grids_of(results):

@@ -10,6 +10,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.rivals import registry as rivals
 
 Records = list[dict[str, Any]]
 
@@ -36,17 +37,17 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
 
 def plot_auc(metrics: Records) -> go.Figure:
     """AUC of every model with its interval."""
-    return figures.plot_auc(metrics)
+    return figures.plot_auc(metrics, rivals.attributes("STYLE"))
 
 
 def plot_roc(scores: pl.DataFrame) -> go.Figure:
     """ROC curve of every model."""
-    return figures.plot_roc(align_scores(scores))
+    return figures.plot_roc(align_scores(scores), rivals.attributes("STYLE"))
 
 
 def plot_calibration(scores: pl.DataFrame) -> go.Figure:
     """Share of likes against mean score, in quantile bins."""
-    return figures.plot_calibration(align_scores(scores))
+    return figures.plot_calibration(align_scores(scores), rivals.attributes("STYLE"))
 
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
@@ -69,7 +70,9 @@ def write_report(
         "under `mixed` whether it did, and which."
     ]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
-    return report.render_report(metrics, comparisons, tables, figures, warnings if allow_mixed else ())
+    return report.render_report(
+        metrics, comparisons, tables, figures, rivals.attributes("NOTE"), warnings if allow_mixed else ()
+    )
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:

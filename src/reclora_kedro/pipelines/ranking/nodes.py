@@ -21,7 +21,10 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking, ranking_metrics, reranking
-from reclora_kedro.recommend.config import ItemNeighboursConfig, RankingConfig
+from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.rivals import registry as rivals
+from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
+from reclora_kedro.rivals.popularity import Popularity
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]
@@ -30,8 +33,8 @@ Records = list[dict[str, Any]]
 def rank_items(
     lens: Lens, log: InteractionLog, config: RankingConfig, neighbours: ItemNeighboursConfig
 ) -> pl.DataFrame:
-    """Where popularity, item neighbours and the lens rank likes of the test split, each as of its own moment."""
-    return ranks.rank_positives(lens, log, config, neighbours)
+    """Where rivals and the lens rank likes of the test split, each as of its own moment."""
+    return ranks.rank_positives(lens, log, config, {"neighbours": neighbours})
 
 
 def assemble_reranking_histories(
@@ -102,7 +105,7 @@ def compute_ranking_metrics(
     return ranking_metrics.compute_ranking_metrics(
         pl.concat([item_ranks, *of_variant]),
         item_ranks["model"].unique(maintain_order=True).to_list(),
-        ranks.Popularity(log).information(),
+        Popularity(log).information(),
         config.cutoffs,
         bootstrap,
     )
@@ -110,9 +113,9 @@ def compute_ranking_metrics(
 
 def plot_ranking(metrics: Records) -> go.Figure:
     """Hit rate and NDCG of every model with their intervals."""
-    return figures.plot_ranking(metrics)
+    return figures.plot_ranking(metrics, rivals.attributes("STYLE"))
 
 
 def show_ranking(metrics: Records) -> None:
     """Print the metrics."""
-    show(report.ranking_tables(metrics))
+    show(report.ranking_tables(metrics, rivals.attributes("NOTE")))

@@ -17,7 +17,8 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
 from reclora_kedro.recommend import candidates, presentation, ranking
-from reclora_kedro.recommend.config import ItemNeighboursConfig, RecommendationConfig
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 
 Arrays = dict[str, np.ndarray]
 Report = dict[str, Any]

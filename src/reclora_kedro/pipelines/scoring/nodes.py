@@ -1,6 +1,5 @@
 """Nodes of the scoring pipeline."""
 
-import numpy as np
 import polars as pl
 from torch import Tensor
 
@@ -15,9 +14,7 @@ from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_tab
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-from reclora_kedro.rivals.boosted_trees import boosted_tree_scores
-from reclora_kedro.rivals.lens_probe import probe_scores
-from reclora_kedro.rivals.two_towers import TwoTowersConfig, two_tower_scores
+from reclora_kedro.rivals.base import rows_of
 from reclora_kedro.scoring.permutation import permuted_scores
 
 
@@ -35,28 +32,6 @@ def score_untrained(
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
 
-def score_boosted_trees(lens: Lens, log: InteractionLog, prompt_rows: pl.DataFrame) -> pl.DataFrame:
-    """Scores of boosted trees of the rating statistics, on the test rows."""
-    test = _rows(prompt_rows, "test")
-    return _score_table(test, boosted_tree_scores(lens, log, test))
-
-
-def score_lens_probe(
-    lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor], prompt_rows: pl.DataFrame
-) -> pl.DataFrame:
-    """Scores of a logistic regression of the lens's states that learns from the few-shot rows, on the test rows."""
-    labels = prompt_rows.filter(use="few_shot")["label"].to_numpy()
-    test = (prompt_rows["use"] == "test").to_torch()
-    scores = probe_scores(few_shot_states["target"], labels, lens_states["target"][test])
-    return _score_table(lens_states["row"][test].numpy(), scores)
-
-
-def score_two_towers(log: InteractionLog, prompt_rows: pl.DataFrame, config: TwoTowersConfig) -> pl.DataFrame:
-    """Scores of two towers over item embeddings that learn from the few-shot rows, on the test rows."""
-    few_shot, validation, test = (_rows(prompt_rows, use) for use in ("few_shot", "validation", "test"))
-    return _score_table(test, two_tower_scores(log, few_shot, validation, test, config))
-
-
 def permute_lens_inputs(
     lens: Lens,
     log: InteractionLog,
@@ -64,7 +39,7 @@ def permute_lens_inputs(
     config: ScoringConfig,
 ) -> pl.DataFrame:
     """Scores of the lens when one of its inputs is another row's."""
-    test = _rows(prompt_rows, "test")
+    test = rows_of(prompt_rows, "test")
     places, _ = permuted_rows(len(test), config.permuted_rows, config.seed)
     return lens_permutation.permuted_scores(lens, log, test[places])
 
@@ -90,11 +65,3 @@ def score_adapter(
 def collect_scores(prompt_rows: pl.DataFrame, log: InteractionLog, **tables: pl.DataFrame) -> pl.DataFrame:
     """Scores of all models on the same test rows, with their users."""
     return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"), log.samples)
-
-
-def _rows(prompt_rows: pl.DataFrame, use: str) -> np.ndarray:
-    return prompt_rows.filter(pl.col("use") == use)["row"].to_numpy()
-
-
-def _score_table(rows: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
-    return pl.DataFrame({"row": rows, "score": scores}, schema_overrides={"row": pl.UInt32})

@@ -4,12 +4,13 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import history_names, variant_histories
 from reclora_kedro.pipelines.scoring import nodes
+from reclora_kedro.rivals import registry as rivals
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The test rows by every variant, by the untrained LLM (first history), and by rivals that are no LLM."""
     histories = variant_histories()
-    others = ("lens", "boosted_trees", "lens_probe", "two_towers", "untrained")
+    others = ("lens", *rivals.SCORED, "untrained")
     shared = Pipeline(
         [
             Node(
@@ -26,23 +27,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="score_untrained",
                 tags=["gpu"],
             ),
-            Node(
-                nodes.score_boosted_trees,
-                inputs=["lens", "log", "prompt_rows"],
-                outputs="boosted_trees_scores",
-                name="score_boosted_trees",
-            ),
-            Node(
-                nodes.score_lens_probe,
-                inputs=["lens_states", "few_shot_states", "prompt_rows"],
-                outputs="lens_probe_scores",
-                name="score_lens_probe",
-            ),
-            Node(
-                nodes.score_two_towers,
-                inputs=["log", "prompt_rows", "params:two_towers"],
-                outputs="two_towers_scores",
-                name="score_two_towers",
+            *(
+                Node(
+                    rivals.load(name).scores,
+                    inputs=rivals.inputs(name),
+                    outputs=f"{name}_scores",
+                    name=f"score_{name}",
+                )
+                for name in rivals.SCORED
             ),
             Node(
                 nodes.permute_lens_inputs,

@@ -1,0 +1,35 @@
+"""How models are drawn: each keeps its colour, marker and dash in every figure, to be told apart without colour too."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+
+class Style(NamedTuple):
+    """How a model is drawn in every figure."""
+
+    color: str
+    symbol: str
+    dash: str
+
+
+# Colours of Okabe & Ito, which stay apart under the common colour vision deficiencies.
+FIXED_STYLES = {"lens": Style("#0072B2", "circle", "solid"), "untrained": Style("#7F7F7F", "square", "dot")}
+VARIANT_STYLES = (
+    Style("#009E73", "diamond", "dash"),
+    Style("#D55E00", "triangle-up", "solid"),
+    Style("#CC79A7", "cross", "dashdot"),
+    Style("#56B4E9", "star", "longdash"),
+)
+
+
+def model_styles(models: Iterable[str], rivals: Mapping[str, Style]) -> dict[str, Style]:
+    """The style of each model: lens, untrained LLM and rivals have their own, variants follow in their order.
+
+    Examples:
+        >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"], {})
+        >>> with_all["reclora"] == model_styles(["lens", "shared_lora", "reclora"], {})["reclora"]
+        True
+    """
+    models, fixed = list(models), {**FIXED_STYLES, **rivals}
+    variants = [model for model in models if model not in fixed]
+    return {model: fixed.get(model) or VARIANT_STYLES[variants.index(model) % len(VARIANT_STYLES)] for model in models}

@@ -1,0 +1,43 @@
+"""The rivals: another one is a module ``rivals/<name>.py`` and its name below.
+
+The module holds
+
+- ``NOTE``, what the model is, in words that follow its name in a report;
+- ``STYLE``, how figures draw it;
+- if it is in `SCORED`, ``scores``: the function of the node that returns the row and the score (probability of a like)
+  of each test row. Its arguments are named as the catalog names what they are: ``prompt_rows`` are the few rows to
+  learn from, those that choose among settings and those to score, by their use; ``log`` has all samples; ``config`` is
+  the block of parameters with the rival's name;
+- if it is in `RANKED`, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
+  `reclora_kedro.rivals.base.Scorer` of items at any moment.
+"""
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+SCORED = ("boosted_trees", "lens_probe", "two_towers")
+"""Rivals that score the test rows in the default flow."""
+RANKED = ("popularity", "neighbours")
+"""Rivals that rank items."""
+
+
+def load(name: str) -> Any:
+    """The module of a rival; what it needs, such as torch, is imported with it."""
+    return import_module(f"reclora_kedro.rivals.{name}")
+
+
+def attributes(name: str) -> dict[str, Any]:
+    """The ``NOTE`` or ``STYLE`` of every rival, by the rival's name."""
+    return {rival: getattr(load(rival), name) for rival in (*SCORED, *RANKED)}
+
+
+def inputs(name: str) -> list[str]:
+    """The catalog entries that a rival's ``scores`` reads, in the order of its arguments.
+
+    Examples:
+        >>> inputs("lens_probe")
+        ['prompt_rows', 'lens_states', 'few_shot_states']
+    """
+    arguments = inspect.signature(load(name).scores).parameters
+    return [f"params:{name}" if argument == "config" else argument for argument in arguments]
