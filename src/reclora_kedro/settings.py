@@ -9,7 +9,7 @@ import polars as pl
 from reclora_kedro.files.package_files import package_file
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.pipelines.names import remember_parameters
-from reclora_kedro.pipelines.raw_files import explain
+from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
 from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
@@ -56,6 +56,7 @@ HOOKS = (
             choose_nodes,
             require_inputs,
             require_one_origin,
+            partial(try_out, raw_file_checks),
             partial(try_out, checks),
             take_over,
             give_cell_runner,

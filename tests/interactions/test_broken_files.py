@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from reclora_kedro.interactions.broken_files import fault_of_file
+from reclora_kedro.interactions.broken_files import empty_part, fault_of_file, fault_of_part, parts_at
 
 TEXT = "title\nAm\u00e9lie\n"
 
@@ -40,3 +40,34 @@ def test_a_file_of_another_encoding_may_be_meant(tmp_path: Path, content: bytes)
 def test_a_whole_parquet_file_has_no_fault(tmp_path: Path) -> None:
     pl.DataFrame({"id": [1]}).write_parquet(tmp_path / "items.parquet")
     assert fault_of_file(tmp_path / "items.parquet", is_utf_8=False) is None
+
+
+PARTS = {  # what a second part of a table is, what is said of it
+    "sound": (lambda part: TABLE.write_parquet(part), None),
+    "empty": (lambda part: part.write_bytes(b""), "{part} is empty"),
+    "a marker": (lambda part: part.with_name("_SUCCESS").write_bytes(b""), None),
+    "a filled marker": (lambda part: part.with_name("_SUCCESS").write_bytes(b"x"), "_SUCCESS is no part of the table"),
+    "text": (lambda part: part.write_text("id"), "{part} is no whole parquet file"),
+    "a column less": (lambda part: TABLE.drop("x").write_parquet(part), "{part} has no column 'x', but {first} has"),
+    "a column more": (
+        lambda part: TABLE.with_columns(y=1).write_parquet(part),
+        "{first} has no column 'y', but {part} has",
+    ),
+    "other types": (
+        lambda part: TABLE.cast({"id": pl.String}).write_parquet(part),
+        "Column 'id' is of type String in {part}, but Int64 in {first}",
+    ),
+}
+TABLE = pl.DataFrame({"id": [1], "x": [0.5]})
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_does_not_fit_the_others_is_named(tmp_path: Path, name: str) -> None:
+    make, fault = PARTS[name]
+    first, part = tmp_path / "a/part-0.parquet", tmp_path / "b/part-1.parquet"
+    for file in (first, part):
+        file.parent.mkdir()
+    TABLE.write_parquet(first)
+    make(part)
+    said = empty_part(parts_at([tmp_path])) or fault_of_part(parts_at([tmp_path]))
+    assert said is None if fault is None else fault.format(part=part, first=first) in str(said)

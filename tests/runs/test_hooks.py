@@ -11,6 +11,8 @@ from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 
+import click
+import numpy as np
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
@@ -21,6 +23,7 @@ from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
 from tqdm import tqdm
 
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.runs import failures, hooks
@@ -121,6 +124,27 @@ def test_a_full_disk_comes_with_the_ways_to_go_on():
         DatasetError("items: Failed while saving data: No space left on device (os error 28)"), env="gpu"
     )
     assert "--from-nodes named above, or with `kedro run --env gpu --only-missing-outputs`" in note
+
+
+def test_the_terminal_shows_no_stack_trace_of_a_refusal(tmp_path, capsys, caplog):
+    engine = LOCAL.model_copy(update={"scratch": "nowhere"})
+    refusals = [lambda: engine.require_scratch(), lambda: AtomicCatalog().load("none")]
+    bugs = [lambda: {}["a"], lambda: np.zeros(2) @ np.zeros(3)]
+    shown = []
+    for fail in refusals + bugs:
+        with click.Context(click.Command("run")):
+            try:
+                fail()
+            except Exception as error:
+                try:
+                    explain_failure(error, start(tmp_path), explain)
+                except RunRefusedError as refusal:
+                    refusal.show()
+                    shown.append(capsys.readouterr().err)
+    assert [text.partition(" ")[0] for text in shown] == ["Error:"] * 2
+    assert "engine.scratch is 'nowhere'" in shown[0]
+    assert "Traceback" not in "".join(shown)
+    assert "require_scratch" in caplog.text  # the log has it
 
 
 # Inputs

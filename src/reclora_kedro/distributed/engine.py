@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import re
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ import numpy as np
 from pydantic import Field
 from tqdm import tqdm
 
+from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive
 
 S = TypeVar("S")
@@ -247,7 +247,7 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: s
     scaling = ray.train.ScalingConfig(
         num_workers=engine.workers, use_gpu=engine.uses_gpus, resources_per_worker=resources
     )
-    with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
+    with scratch_folder() as folder:
         run = ray.train.RunConfig(
             storage_path=folder,
             failure_config=ray.train.FailureConfig(max_failures=failures),

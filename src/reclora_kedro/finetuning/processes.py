@@ -16,7 +16,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor
 
 import reclora_kedro.adapters.reclora  # noqa: F401  (PEFT then knows its adapters)
 from reclora_kedro.distributed.engine import train_together
+from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel, PackedModel
@@ -72,7 +72,7 @@ def train_in_processes(
             f"The training's `processes` is {config.processes}, but this machine has {gpus} GPUs and each process "
             "takes one: lower it."
         )
-    with tempfile.TemporaryDirectory(prefix="reclora-") as name:
+    with scratch_folder() as name:
         folder = Path(name)
         write_job(folder, model, {"few_shot": few_shot, "validation": validation}, config, checkpoints)
         model.model.to("cpu")

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig, map_parts
+from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import require_settings_for_impressions, samples_file, save_log
 from reclora_kedro.histories.negatives import Pool, draw_negatives, warn_of_left_out
@@ -155,7 +156,7 @@ def build_log_in_parts(
     offsets = np.concatenate([[0], seen.cumsum()])
     require_long_enough(most, rows - unlabelled, config.min_history)
 
-    scratch = TemporaryDirectory(prefix="reclora-", dir=engine.scratch)
+    scratch = scratch_folder(engine.scratch)
     folder = Path(scratch.name)
     build = partial(_build_part, interactions, items, users, config, impressions, offsets, units, folder)
     columns = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8"}

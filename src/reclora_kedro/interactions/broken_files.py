@@ -1,8 +1,13 @@
-"""Why a raw file as a whole cannot be read, where readers say little of it, or nothing."""
+"""Why a raw file as a whole, or a part of a table, cannot be read, where readers say little of it, or nothing."""
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+
+import polars as pl
+
+from reclora_kedro.files.paths import files_in
 
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -38,6 +43,52 @@ def fault_of_file(file: Path, is_utf_8: bool) -> str | None:
             "load_args of its catalog entry, of a dataset of pandas."
         )
     return _no_utf_8(file, content) if is_utf_8 else None
+
+
+def parts_at(paths: Sequence[Path]) -> list[Path]:
+    """The files of a table that is read from folders and files."""
+    return [part for path in paths for part in (files_in(path) if path.is_dir() else [path])]
+
+
+def empty_part(parts: Sequence[Path]) -> str | None:
+    """What is wrong with the first part of a parquet table that has no content, which polars would pass over."""
+    for part in parts:
+        if not part.stat().st_size and not part.name.startswith(("_", ".")):  # Spark and Hadoop leave _SUCCESS
+            return f"{part} is empty: copy or download this part again."
+    return None
+
+
+def fault_of_part(parts: Sequence[Path]) -> str | None:
+    """What is wrong with the first part of a parquet table that does not fit the others, and what to do.
+
+    Args:
+        parts: the files, in the order in which they are read.
+    """
+    first: Path | None = None
+    expected: dict[str, pl.DataType] = {}
+    for part in parts:
+        if part.name.startswith(("_", ".")):
+            if part.stat().st_size:
+                return (
+                    f"{part} is no part of the table: remove it, or name the parts alone in the filepath of the entry, "
+                    f"such as {part.parent}/*.parquet."
+                )
+            continue
+        try:
+            schema = dict(pl.read_parquet_schema(part))
+        except pl.exceptions.PolarsError:
+            return f"{part} is no whole parquet file: copy or download this part again."
+        first, expected = first or part, expected or schema
+        for name in expected | schema:
+            found, wanted = schema.get(name), expected.get(name)
+            if found is None or wanted is None:
+                lacking, other = (part, first) if found is None else (first, part)
+                return f"{lacking} has no column {name!r}, but {other} has: write the parts with the same columns."
+            if found != wanted:
+                return (
+                    f"Column {name!r} is of type {found} in {part}, but {wanted} in {first}: write both with one type."
+                )
+    return None
 
 
 def _no_utf_8(file: Path, content: bytes) -> str | None:

@@ -4,7 +4,6 @@ import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from weakref import finalize
 
@@ -12,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig, map_parts
+from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.interactions.cleaning import ReportRow, close_log, distinct_rows, read_seconds, sound_rows
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.plausible_times import believed_seconds, outside, require_plausible_times
@@ -68,7 +68,7 @@ def clean_in_parts(
     times = list(map_parts(sample, chunks, engine, "times"))
     _require_plausible_times(raw_interactions, config, chunks, times)
     bounds = np.unique(np.sort(np.concatenate([each.sample for each in times]))[size // step :: size // step])
-    folder = TemporaryDirectory(prefix="reclora-", dir=engine.scratch)
+    folder = scratch_folder(engine.scratch)
     scratch = Path(folder.name)
     clean = partial(_file_rows, raw_interactions, config, bounds, scratch)
     reports = list(map_parts(clean, chunks, engine, "cleaning"))

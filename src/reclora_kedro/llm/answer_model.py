@@ -1,7 +1,6 @@
 """An LLM that answers prompts with Yes or No, as a CTR model of text: one logit per prompt."""
 
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from reclora_kedro.adapters.reclora.model import RecLoraModel
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.files.digests import digest
+from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of
@@ -240,7 +240,7 @@ class AnswerModel:
         """What another process needs to load the same model."""
         files = {}
         if self.adapter is not None:
-            with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
+            with scratch_folder() as folder:
                 self.model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         return PackedModel(self.llm.loader(self.engine.uses_gpus), self.prompt_format, files)
@@ -265,7 +265,7 @@ class PackedModel:
         llm = self.load_llm()
         if not self.adapter:
             return AnswerModel(llm, self.prompt_format)
-        with tempfile.TemporaryDirectory(prefix="reclora-") as folder:
+        with scratch_folder() as folder:
             for name, content in self.adapter.items():
                 Path(folder, name).write_bytes(content)
             adapted = PeftModel.from_pretrained(llm.model, folder, is_trainable=trainable)

@@ -64,13 +64,17 @@ def notes_on_files(error: Exception, run: Run, explain: Explain) -> Iterator[str
     for name in sorted(run.pipeline.inputs()):
         dataset = run.catalog.get(name)
         file = local_path(dataset)
-        is_versioned = isinstance(dataset, AbstractVersionedDataset) and dataset._version is not None
-        if file is None or is_versioned or not file.exists() or (str(file) not in message and name not in message):
+        if file is None or is_versioned(dataset):
             continue
-        if str(file) not in message:
+        if name in message and str(file) not in message and file.exists():
             yield f"The catalog entry {name} is the file {location(dataset)}."
         if fault := explain(error, name, file, configuration(dataset)):
             yield fault
+
+
+def is_versioned(dataset: Any) -> bool:
+    """Whether an entry keeps versions: its path is a folder of these."""
+    return isinstance(dataset, AbstractVersionedDataset) and dataset.resolve_save_version() is not None
 
 
 def next_steps(error: Exception, env: str | None) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reclora_kedro.files.atomic import UNFINISHED, atomic_file
+from reclora_kedro.files.scratch import remove_abandoned
 from reclora_kedro.runs.catalog import is_checkpoint_store
 from reclora_kedro.runs.run import Run
 
@@ -24,6 +25,7 @@ def take_over(run: Run) -> None:
     for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):  # of its layers: other data folders may lie beside them
         logger.info("Removing %s: a run ended while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
+    remove_abandoned()
     for node in set(run.pipeline.nodes) - set(run.to_run.nodes):
         for name in node.inputs:
             if is_checkpoint_store(run.catalog.get(name)):
