@@ -82,13 +82,12 @@ def scoring(
     project: Project, rows: int, finished: FinishedShards | None = None
 ) -> Callable[[EngineConfig], pl.DataFrame]:
     """Scoring of so many prompts by the base LLM: their logits."""
-    from reclora_kedro.llm.answer_model import AnswerModel
+    from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.prompt_set import prompt_set
-    from reclora_kedro.llm.prompts import prompt_format
 
     llm, prompts = project.load("base_llm"), prompt_set(project.load("recent.prompts"), "test")
     prompts = prompts.take(np.resize(np.arange(len(prompts.labels)), rows))
-    model = AnswerModel(llm, prompt_format(llm.tokenizer, project.parameters["prompt"]), finished=finished)
+    model = answering_model(llm, project.parameters["prompt"], finished=finished)
     budget = project.parameters["scoring"].tokens_per_batch
     return lambda where: pl.DataFrame({"logit": replace(model, engine=where).all_llm_logits(prompts, budget, "score")})
 

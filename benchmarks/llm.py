@@ -63,7 +63,6 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
     adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ["q_proj", "v_proj"], "last_layers": None}
-    adapter |= {"lens_in_score": "none", "answer_temperature": 1.0}
     training = {
         "epochs": 1,
         "batch_size": arguments.batch_size,
@@ -114,6 +113,7 @@ class Work:
 
     def prompts(self, use: str, rows: int) -> Any:
         """The first prompts of a use, with random gate inputs."""
+        from reclora_kedro.adapters.gate_inputs import GateInputs
         from reclora_kedro.llm.prompt_set import PromptSet
 
         prompts = pl.read_parquet(self.folder / "prompts.parquet").filter(pl.col("use") == use)[:rows]
@@ -121,7 +121,8 @@ class Work:
             sys.exit(
                 f"there are {prompts.height} prompts of use {use}, {rows} are needed: lower --rows or --candidates"
             )
-        inputs = torch.randn(rows, GATE_DIM, generator=torch.Generator().manual_seed(0))
+        values = torch.randn(rows, GATE_DIM, generator=torch.Generator().manual_seed(0))
+        inputs = GateInputs(torch.arange(rows), "user", values, torch.zeros(rows))
         labels = prompts["label"].to_numpy()
         return PromptSet(prompts["row"].to_numpy(), prompts["token_ids"].to_list(), labels, inputs)
 
@@ -130,7 +131,7 @@ class Work:
         prompts = self.prompts("test", count)
         prefix = (prompts.token_ids[0] + prompts.token_ids[1])[:PREFIX_TOKENS]
         token_ids = [prefix + ids[-SUFFIX_TOKENS:] for ids in prompts.token_ids]
-        return replace(prompts, token_ids=token_ids, gate_inputs=prompts.gate_inputs[:1].repeat(count, 1))
+        return replace(prompts, token_ids=token_ids, gate_inputs=prompts.gate_inputs.take([0] * count))
 
     def adapter_config(self, **changes: Any) -> Any:
         """The personalized LoRA of this benchmark, but for some changes."""
@@ -149,7 +150,7 @@ class Work:
         from reclora_kedro.adapters.reclora.build import new_adapter
 
         base, inputs = self.base(dtype), self.prompts("few_shot", self.settings["rows"]).gate_inputs
-        adapted = new_adapter(base.model, self.adapter_config(**changes), inputs.to(base.device), "user", seed=0)
+        adapted = new_adapter(base.model, self.adapter_config(**changes), inputs.to(base.device), seed=0)
         for layer in adapted.base_model.adapted_layers(adapted.active_adapter):
             nn.init.normal_(layer.reclora_B[adapted.active_adapter], std=0.02)
         return base.with_model(adapted)
@@ -268,7 +269,7 @@ def measure_recipes(work: Work) -> list[dict[str, Any]]:
         opponent.model.set_attn_implementation("sdpa")  # as transformers has it; ours is a part of the engine
     answers = ours.prompt_format.negative, ours.prompt_format.positive
     rows = [answered(ids, label, answers) for ids, label in zip(few_shot.token_ids, few_shot.labels, strict=True)]
-    inputs = few_shot.gate_inputs.to(ours.device)
+    inputs = few_shot.gate_inputs.values.to(ours.device)
     size = config.batch_size
     trainer = ordinary_trainer(
         peft.model, peft.llm.tokenizer, rows, size, config.learning_rate, work.folder / "trainer"
@@ -361,7 +362,7 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
     ours = work.reclora("float32", **authors)
     public = PublicReclora(work.base("float32").model, ours.model, work.adapter_config(**authors), 1e-3)
     public.model.eval()
-    rows = zip(prompts.token_ids, prompts.gate_inputs.to(ours.device), strict=True)
+    rows = zip(prompts.token_ids, prompts.gate_inputs.values.to(ours.device), strict=True)
     by_rows = torch.stack([answer(form, public.logits(ids, inputs)) for ids, inputs in rows])
     yield "our RecLoRA, its public code", logit(work.score(ours, prompts)), by_rows
     mixed = work.reclora("float32")
@@ -371,7 +372,7 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
         logit(work.score(mixed, candidates)),
     )
     with tempfile.TemporaryDirectory(dir=work.folder) as target:
-        exported = user_loras(mixed.model, candidates.gate_inputs[:1].to(mixed.device), ["0"])
+        exported = user_loras(mixed.model, candidates.gate_inputs.values[:1].to(mixed.device), ["0"])
         exported.save(Path(target) / "users")
         served = work.base("float32", ours=False)
         served = served.with_model(PeftModel.from_pretrained(served.model, str(Path(target) / "users" / "user_0")))

@@ -175,7 +175,7 @@ def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path, negativ
 @pytest.mark.slow
 def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
     prompts = random_prompts()
-    model = with_adapter(load_model(tiny_llm_folder), lens_in_score="prior")
+    model = with_adapter(load_model(tiny_llm_folder), blend="average")
     spread = replace(model, engine=engine)
     expected = model.all_llm_logits(prompts, 64, "")
     np.testing.assert_allclose(spread.all_llm_logits(prompts, 64, ""), expected, atol=1e-5)
@@ -183,7 +183,7 @@ def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
 
 def test_candidates_and_texts_are_put_together_in_order(tiny_llm_folder, workers_here):
     engine = workers_here(3)
-    model, prompts = with_adapter(load_model(tiny_llm_folder), lens_in_score="prior"), random_prompts()
+    model, prompts = with_adapter(load_model(tiny_llm_folder), blend="average"), random_prompts()
     groups = np.array([0, 0, 1, 1, 1, 2, 2, 0, 3])
     expected = score_candidates(model, prompts, groups, 64)
     np.testing.assert_allclose(

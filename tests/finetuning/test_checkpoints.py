@@ -152,7 +152,9 @@ def test_a_run_is_known_by_all_that_decides_its_result_and_by_nothing_else(tiny_
         identity(tiny_llm_folder, llm={"device": "cuda:1"}),
     ]
     other_input = gates_decide(9)
-    other_input.gate_inputs[2, 1] += 1e-3
+    other_input.gate_inputs.values[2, 1] += 1e-3
+    other_lens = gates_decide(9)
+    other_lens.gate_inputs.lens_logits[1] += 1e-3
     other_label = gates_decide(9)
     other_label.labels[0] ^= 1
     other_token = gates_decide(9)
@@ -161,7 +163,7 @@ def test_a_run_is_known_by_all_that_decides_its_result_and_by_nothing_else(tiny_
         identity(tiny_llm_folder, prompts=other_input),
         identity(tiny_llm_folder, prompts=other_label),
         identity(tiny_llm_folder, prompts=other_token),
-        identity(tiny_llm_folder, prompts=replace(gates_decide(9), lens_logits=torch.zeros(9))),
+        identity(tiny_llm_folder, prompts=other_lens),
         identity(tiny_llm_folder, adapter={"temperature": 2.0}),
         identity(tiny_llm_folder, adapter={"seed": 4}),
         identity(tiny_llm_folder, prompt_format=replace(PROMPT_FORMAT, negative=42)),

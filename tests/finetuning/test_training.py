@@ -19,6 +19,7 @@ from few_rows import (
     training_config,
     with_new_adapter,
 )
+from reclora_kedro.adapters.reclora.build import load_adapter
 from reclora_kedro.finetuning import training
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter
@@ -42,8 +43,7 @@ def test_gates_learn_what_only_they_know(tiny_model, tmp_path):
     assert not adapted.model.training
     scores = adapted.scores(VALIDATION, 400, "")
     adapted.model.save_pretrained(tmp_path)
-    bare = adapted.with_model(adapted.model.unload())
-    loaded = bare.with_saved_adapter(str(tmp_path), {"target": VALIDATION.gate_inputs})
+    loaded = adapted.with_model(load_adapter(adapted.model.unload(), str(tmp_path), "target", 6))
     np.testing.assert_array_equal(loaded.scores(VALIDATION, 400, ""), scores)
 
 
@@ -129,7 +129,7 @@ def test_layers_computed_again_have_the_same_gradient_dropout_included(tiny_mode
 
 @pytest.mark.parametrize("moment", ["forward", "backward"])
 def test_a_step_that_exceeds_the_memory_keeps_its_gradient(moment, tiny_model, monkeypatch):
-    rows, expected, logits = np.arange(32), gradients(tiny_model, np.arange(32)), AnswerModel.logits
+    rows, expected, logits = np.arange(32), gradients(tiny_model, np.arange(32)), AnswerModel.llm_logits
 
     def little_memory(model, batch):
         found = logits(model, batch)
@@ -145,7 +145,7 @@ def test_a_step_that_exceeds_the_memory_keeps_its_gradient(moment, tiny_model, m
     handle = tiny_model.model.model.layers[0].mlp.register_forward_hook(
         lambda module, inputs, output: output.register_hook(out_of_memory) and None if moment == "backward" else None
     )
-    monkeypatch.setattr(AnswerModel, "logits", little_memory)
+    monkeypatch.setattr(AnswerModel, "llm_logits", little_memory)
     budget = TokenBudget(10_000)
     assert_same(gradients(tiny_model, rows, budget), expected)
     assert budget.tokens < 32 * 20 / 4
@@ -170,7 +170,7 @@ def test_the_rows_of_a_loss_that_is_not_finite_are_named_and_the_last_checkpoint
     bad = training.planned_steps(few_shot.lengths, config)[5][[2, 7]]
     few_shot = replace(few_shot, rows=few_shot.rows + 1000)
     adapted = with_new_adapter(tiny_model, few_shot)
-    few_shot.gate_inputs[bad] = float("inf")
+    few_shot.gate_inputs.values[bad] = float("inf")
     named = f"{bad[0] + 1000}, {bad[1] + 1000}"
     run = training.fingerprint(adapted, few_shot, VALIDATION, config)
     with pytest.raises(FloatingPointError, match=f"loss is nan at step 6 of 8, in row {named} of the samples"):

@@ -198,7 +198,7 @@ class TestBuild:
         negatives={"kind": "none", "per_positive": 1},
         item_embedding={"encoders": ["tfidf"], "max_tokens": 8, "tokens_per_batch": 64, "components": 2},
         short={},
-        prompt_rows={"few_shot": None, "validation": None, "test": None, "stacking": 0},
+        prompt_rows={"few_shot": None, "validation": None, "test": None},
     )
 
     def test_divides_the_samples_of_the_canonical_tables(self):

@@ -30,7 +30,7 @@ def config(**changes):
             "negatives": {"kind": "none", "per_positive": 1},
             "item_embedding": {"encoders": ["tfidf"], "max_tokens": 8, "tokens_per_batch": 64, "components": 2},
             "short": {},
-            "prompt_rows": {"few_shot": None, "validation": None, "test": None, "stacking": 0},
+            "prompt_rows": {"few_shot": None, "validation": None, "test": None},
         }
         | changes
     )

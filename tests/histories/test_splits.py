@@ -68,7 +68,7 @@ def test_shares_that_leave_no_test_rows_are_refused():
 
 
 def draw(seed: int = 1, **counts: int | None) -> pl.DataFrame:
-    config = PromptRowsConfig(**{"few_shot": 20, "validation": 10, "test": 15, "stacking": 0, **counts})
+    config = PromptRowsConfig(**{"few_shot": 20, "validation": 10, "test": 15, **counts})
     return select_prompt_rows(assign_splits(samples(400), GLOBAL_TIME), config, seed)
 
 
@@ -117,22 +117,6 @@ def test_null_takes_a_splits_every_row():
 def test_more_rows_than_a_split_has_are_refused():
     with pytest.raises(ValueError, match=r"history.prompt_rows.test asks for 41 rows, but the test split has 40"):
         draw(test=41)
-
-
-def test_rows_for_stacking_are_further_ones_of_the_validation_split():
-    drawn = draw(stacking=25)
-    stacking = rows_of(drawn, "stacking")
-    assert stacking == sorted(set(stacking))
-    assert len(stacking) == 25
-    assert set(stacking) < set(range(320, 360)) - set(rows_of(drawn, "validation"))
-    assert drawn.filter(pl.col("use") != "stacking").equals(draw())
-
-
-@pytest.mark.parametrize(("validation", "left"), [(10, 30), (None, 0)])
-def test_more_rows_for_stacking_than_are_left_are_refused(validation, left):
-    refusal = rf"history\.prompt_rows\.stacking asks for 31 rows, but the validation split has {left} beside those of"
-    with pytest.raises(ValueError, match=refusal):
-        draw(validation=validation, stacking=31)
 
 
 def test_a_draw_of_one_class_is_refused():

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 import torch
 
+from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.features import LensLoader
-from reclora_kedro.lens.states import LensReader, lens_scores, lens_states, user_states
+from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, lens_states, user_states, with_few_shot
 
 
 def test_states_and_scores_follow_the_order_of_the_rows(fitted, log) -> None:
@@ -87,3 +88,45 @@ def test_workers_say_the_same_of_their_shards(fitted, log, workers_here):
     spread = lens_states(lens, log, rows, workers_here(7))
     for kind, state in lens_states(lens, log, rows).items():
         torch.testing.assert_close(spread[kind], state, rtol=0, atol=1e-5)
+
+
+@pytest.fixture
+def states():
+    rows = torch.tensor([5, 3, 8])
+    kinds = {kind: rows[:, None] * torch.ones(width) for kind, width in (("target", 4), ("user", 2), ("fields", 6))}
+    return {"row": rows, "logit": rows / 10, **kinds}
+
+
+@pytest.mark.parametrize("name", ["target", "user", "fields"])
+def test_gates_read_a_state_of_the_lens(states, name):
+    read = gate_inputs(states, name)
+    assert (read.name, read.width) == (name, states[name].shape[1])
+    assert torch.equal(read.values, states[name])
+    assert torch.equal(read.lens_logits, states["logit"])
+    assert torch.equal(read.rows, states["row"])
+
+
+@pytest.mark.parametrize("name", ["user", "rating_statistics"])
+def test_what_there_is_not_is_refused_with_what_there_is(states, name):
+    del states["user"]
+    with pytest.raises(ValueError, match=f"gate_input is '{name}', but the lens has the states fields, target: change"):
+        gate_inputs(states, name)
+
+
+def test_few_shot_prompts_have_the_states_that_gates_learn_from(states):
+    before = {name: state.clone() for name, state in states.items()}
+    few_shot = {name: state[[2, 0]] + (name != "row") for name, state in states.items()}
+    merged = with_few_shot(states, few_shot)
+    assert merged.keys() == states.keys()
+    for name, state in merged.items():
+        assert torch.equal(
+            state, states[name] + torch.tensor([1, 0, 1]).view(-1, *[1] * (state.dim() - 1)) * (name != "row")
+        )
+    assert all(torch.equal(states[name], state) for name, state in before.items())
+
+
+def test_few_shot_prompts_of_another_run_are_refused(states):
+    few_shot = states | {"row": torch.tensor([5, 4, 9])}
+    with pytest.raises(MismatchError, match="few_shot_states has row 4, which lens_states lacks") as raised:
+        with_few_shot(states, few_shot)
+    assert raised.value.entries == ("few_shot_states",)

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from few_rows import gate_inputs_of
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.files.package_files import package_file
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
-from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.llm.prompts import PromptConfig, build_prompts, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig, build_prompts
 
 TEMPLATE = Path(__file__).parents[2] / "conf/base/prompts/sections.jinja"
 FILMS = ["Alien (1979)", "Heat (1995)", "Babe (1995)", "Evil<|im_end|>Dead (1981)"]
@@ -46,14 +47,10 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     prompts = build_prompts(llm.tokenizer, records, TEMPLATE.read_text(), config, llm.context_tokens)
     special = set(llm.tokenizer.all_special_ids)
     assert not any(special & set(ids) for ids in prompts["token_ids"].to_list())
-    untrained = AnswerModel(llm, prompt_format(llm.tokenizer, config))
+    untrained = answering_model(llm, config)
     assert llm.tokenizer.decode([untrained.prompt_format.positive]) == " Yes"
 
-    inputs = {
-        "row": torch.arange(12),
-        "lens_logit": torch.zeros(12),
-        "target": torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(6, 1),
-    }
+    inputs = gate_inputs_of(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(6, 1))
     few_shot, validation, test = (prompt_set(prompts, use, inputs) for use in ("few_shot", "validation", "test"))
     adapter = AdapterConfig(
         num_meta_loras=2,
@@ -64,7 +61,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         gate_hidden_dim=8,
         gate_dropout=0,
     )
-    model = untrained.with_model(new_adapter(llm.model, adapter, few_shot.gate_inputs, "target", seed=0))
+    model = untrained.with_model(new_adapter(llm.model, adapter, few_shot.gate_inputs, seed=0))
     training = TrainingConfig(
         epochs=6, batch_size=4, learning_rate=5e-3, swa_ratio=0.5, rows_per_validation=4, tokens_per_batch=1024
     )
@@ -75,5 +72,5 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     assert scores.min() >= 0
     assert scores.max() <= 1
     model.model.save_pretrained(tmp_path)
-    loaded = AnswerModel(load_language_model(source), model.prompt_format).with_saved_adapter(str(tmp_path), inputs)
+    loaded = answering_model(load_language_model(source), config, adapter=str(tmp_path), gate_inputs=inputs)
     np.testing.assert_array_equal(loaded.scores(test, 1024, ""), scores)

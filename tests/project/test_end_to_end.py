@@ -193,7 +193,7 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
     assert recent["prompt"].to_list() != retrieved["prompt"].to_list()
     assert metrics["tallrec"]["auc"] != metrics["rella"]["auc"]
     assert json.loads(catalog.get("reclora_user.adapter").preview())["gate_input"] == "user"
-    assert {"row", "lens_logit", "log_counts", "user"} == catalog.load("reclora_user.gate_inputs").keys()
+    assert catalog.load("reclora_user.gate_inputs").name == "user"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kedro.framework.startup import bootstrap_project
 from projects import kedro_run
 
 
-def configure(project, export, gate_input="user", **adapter):
+def configure(project, export, gate_input="user", blend="average"):
     """A variant `reclora_user` beside the others, and what to export of it."""
     file = project / "conf/test/parameters_export.yml"
     file.unlink(missing_ok=True)
@@ -20,8 +20,7 @@ def configure(project, export, gate_input="user", **adapter):
     with KedroSession.create(project, env="test") as session:
         variant = session.load_context().config_loader["parameters"]["finetuning"]["variants"]["reclora"]
     variant = json.loads(json.dumps(variant))
-    variant["gate_input"] = gate_input
-    variant["adapter"] |= adapter
+    variant |= {"gate_input": gate_input, "blend": blend}
     file.write_text(json.dumps({"finetuning": {"variants": {"reclora_user": variant}}, "export": export}))
 
 
@@ -30,11 +29,7 @@ def project(finished_run, tmp_path_factory):
     """A copy of the finished run with a trained variant whose gates read the user alone."""
     project = tmp_path_factory.mktemp("export") / "project"
     shutil.copytree(finished_run.project, project)
-    configure(
-        project,
-        {"variant": "reclora_user", "users": None, "most_active": 3},
-        lens_in_score="prior",
-    )
+    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3})
     nodes = [f"reclora_user.{node}" for node in ("select_gate_inputs", "train_adapter")]
     kedro_run(project, pipeline_names=["finetuning"], node_names=nodes)
     return project
@@ -54,7 +49,7 @@ def test_the_most_active_users_get_a_lora_each(project):
         assert {path.name for path in (folder / record["folder"]).iterdir()} == {
             "adapter_config.json", "adapter_model.safetensors"
         }  # fmt: skip
-    assert "times the lens's logit" in (folder / "README.md").read_text()
+    assert "mean of the lens's logit" in (folder / "README.md").read_text()
     assert json.loads(catalog.get("user_adapters").preview())["adapters"] == 3
 
 

@@ -7,12 +7,11 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.finetuning.variants import gate_inputs
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.lens.states import LensReader, lens_states
-from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.recommend.ranking import (
     USE,
     build_candidate_prompts,
@@ -37,10 +36,11 @@ PROMPT = PromptConfig(
 )
 ADAPTERS = {
     "one LoRA": ("target", {"num_meta_loras": 1}),
-    "user gates": ("user", {"num_meta_loras": 3, "lens_in_score": "prior"}),
+    "user gates": ("user", {"num_meta_loras": 3}),
     "target gates": ("target", {"num_meta_loras": 3}),
-    "gates of rating statistics": ("rating_statistics", {"num_meta_loras": 3, "lens_in_score": "average"}),
+    "gates of rating statistics": ("rating_statistics", {"num_meta_loras": 3}),
 }
+BLENDS = {"gates of rating statistics": "average"}
 
 
 @pytest.fixture
@@ -48,14 +48,14 @@ def model_of(tiny_llm):
     """The tiny LLM with a random adapter, by the adapter's name and what its gates will read."""
 
     def build(adapter, inputs):
-        gate_input, settings = ADAPTERS[adapter]
+        _, settings = ADAPTERS[adapter]
         torch.manual_seed(0)
-        config = RecLoraConfig(task_type="CAUSAL_LM", gate_dim=inputs[gate_input].shape[1], **settings)
+        config = RecLoraConfig(task_type="CAUSAL_LM", gate_dim=inputs.width, **settings)
         model = get_peft_model(tiny_llm.model, config).eval()
         for name, weights in model.named_parameters():
             if "reclora_B" in name:
                 torch.nn.init.normal_(weights, std=0.5)
-        return AnswerModel(tiny_llm, prompt_format(tiny_llm.tokenizer, PROMPT)).with_model(model)
+        return answering_model(tiny_llm.with_model(model), PROMPT, blend=BLENDS.get(adapter, "none"))
 
     return build
 
@@ -145,10 +145,10 @@ def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist
     inputs = candidate_gate_inputs(lens, log, shuffled, gate_input)
     now = log.now(shuffled)
     states = lens_states(lens, now, np.arange(shuffled.height))
-    assert inputs.keys() == {"row", "lens_logit", "log_counts", gate_input}
-    assert inputs["row"].tolist() == list(range(shuffled.height))
-    assert torch.equal(inputs["lens_logit"], states["logit"])
-    torch.testing.assert_close(inputs[gate_input], states[gate_input])
+    assert inputs.name == gate_input
+    assert inputs.rows.tolist() == list(range(shuffled.height))
+    assert torch.equal(inputs.lens_logits, states["logit"])
+    torch.testing.assert_close(inputs.values, states[gate_input])
 
 
 def test_gates_that_read_the_user_alone_read_one_input_per_user_to_the_last_bit(lens, log, shortlist, monkeypatch):
@@ -160,7 +160,7 @@ def test_gates_that_read_the_user_alone_read_one_input_per_user_to_the_last_bit(
 
     monkeypatch.setattr(LensReader, "states", differ_in_the_last_bits)
     shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
-    states = candidate_gate_inputs(lens, log, shuffled, "user")["user"]
+    states = candidate_gate_inputs(lens, log, shuffled, "user").values
     for user in range(log.users.height):
         of_user = states[(shuffled["user_id"] == user).to_numpy()]
         assert torch.equal(of_user, of_user[:1].expand_as(of_user))
@@ -173,7 +173,7 @@ def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompt
     prompts, inputs = prompts_and_inputs(mixed)
     model = model_of("user gates", inputs)
     scored = [*range(12), *range(24, 36)]
-    assert prompts["row"].to_list() == inputs["row"].tolist() == scored
+    assert prompts["row"].to_list() == inputs.rows.tolist() == scored
     ranked = rank_candidates(model, mixed, prompts, inputs, top_n=4, tokens_per_batch=400)
     assert ranked["user_id"].to_list() == [4] * 4 + [3] * 4 + [2] * 4
     fallback = ranked.filter("fallback")
@@ -188,7 +188,7 @@ def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortli
     fallbacks = shortlist.with_columns(fallback=True)
     prompts, inputs = prompts_and_inputs(fallbacks)
     assert prompts.height == 0
-    assert len(inputs["row"]) == len(inputs["lens_logit"]) == len(inputs["user"]) == 0
+    assert len(inputs.rows) == len(inputs.lens_logits) == len(inputs.values) == 0
     ranked = rank_candidates(None, fallbacks, prompts, inputs, top_n=2, tokens_per_batch=400)
     assert ranked["item_id"].to_list() == [0, 1] * 5
     assert ranked.schema == {

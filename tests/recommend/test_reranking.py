@@ -98,5 +98,5 @@ def test_gates_that_read_the_user_alone_read_one_input_per_moment(lens, log):
     inputs = candidate_gate_inputs(lens, log, pairs, "user")
     states = lens_states(lens, log.at(pairs), np.arange(pairs.height))
     np.testing.assert_allclose(inputs["user"], states["user"], atol=1e-6)
-    np.testing.assert_array_equal(inputs["lens_logit"], states["logit"])
+    np.testing.assert_array_equal(inputs.lens_logits, states["logit"])
     assert len(inputs["user"].unique(dim=0)) == 2

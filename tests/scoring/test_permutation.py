@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -5,40 +7,35 @@ import torch
 
 from few_rows import random_prompts, with_adapter
 from reclora_kedro.evaluation.attribution import permuted_rows
-from reclora_kedro.llm.answer_model import ScoringConfig
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.scoring.permutation import permuted_scores
+from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 CONFIG = ScoringConfig(tokens_per_batch=100, permuted_rows=6, seed=2)
 
 
-def alone(model, prompts, prompt, gates, lens, counts):
-    """The score of one prompt with the gate inputs and what the lens says of other rows."""
-    one = PromptSet(
-        prompts.rows[[prompt]],
-        [prompts.token_ids[prompt]],
-        prompts.labels[[prompt]],
-        prompts.gate_inputs[[gates]],
-        prompts.lens_logits[[lens]],
-        prompts.log_counts[[counts]],
-    )
+def alone(model, prompts, prompt, gates, lens):
+    """The score of one prompt with the gate inputs and the lens's logit of other rows."""
+    inputs = prompts.gate_inputs
+    mixed = replace(inputs.take([gates]), lens_logits=inputs.lens_logits[[lens]])
+    one = PromptSet(prompts.rows[[prompt]], [prompts.token_ids[prompt]], prompts.labels[[prompt]], mixed)
     return model.scores(one, 100, "")[0]
 
 
-@pytest.mark.parametrize("lens_in_score", ["none", "prior", "average", "stacked"])
+@pytest.mark.parametrize("blend", ["none", "average"])
 @pytest.mark.parametrize("num_meta_loras", [1, 3])
-def test_one_input_is_that_of_another_row_and_the_others_are_its_own(tiny_model, lens_in_score, num_meta_loras):
-    model = with_adapter(tiny_model, num_meta_loras=num_meta_loras, lens_in_score=lens_in_score)
+def test_one_input_is_that_of_another_row_and_the_others_are_its_own(tiny_model, blend, num_meta_loras):
+    model = with_adapter(tiny_model, num_meta_loras=num_meta_loras, blend=blend)
     model.model.eval()
     prompts = random_prompts()
     found = permuted_scores(model, prompts, model.all_llm_logits(prompts, 100, ""), CONFIG)
     drawn = permuted_rows(len(prompts.labels), CONFIG.permuted_rows, CONFIG.seed)
     pairs = list(zip(*drawn, strict=True))
-    expected = {"prompt": [(row, alone(model, prompts, other, row, row, row)) for row, other in pairs]}
+    expected = {"prompt": [(row, alone(model, prompts, other, row, row)) for row, other in pairs]}
     if num_meta_loras > 1:
-        expected["gate inputs"] = [(row, alone(model, prompts, row, other, row, row)) for other, row in pairs]
-    if lens_in_score != "none":
-        expected["lens logit"] = [(row, alone(model, prompts, row, row, other, row)) for row, other in pairs]
+        expected["gate inputs"] = [(row, alone(model, prompts, row, other, row)) for other, row in pairs]
+    if blend != "none":
+        expected["lens logit"] = [(row, alone(model, prompts, row, row, other)) for row, other in pairs]
     assert found["input"].unique(maintain_order=True).to_list() == list(expected)
     for name, scored in expected.items():
         part = found.filter(pl.col("input") == name)

@@ -7,16 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from few_rows import PROMPT_FORMAT
-from random_llama import with_random_adapter
+from few_rows import GATE_DIM, PROMPT_FORMAT, gate_inputs_of, with_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import PLAIN_MODELS
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.scoring import shared_prefix as candidates
 from reclora_kedro.scoring.shared_prefix import common_prefix, score_candidates
-
-GATE_DIM = 5
 
 
 def random_model(model_type="llama", **settings):
@@ -40,17 +37,12 @@ def random_model(model_type="llama", **settings):
     return AnswerModel(LanguageModel(model, None, "tiny", {}), PROMPT_FORMAT)
 
 
-def with_adapter(model, **settings):
-    settings = {"num_meta_loras": 3, "gate_dim": GATE_DIM, **settings}
-    return model.with_model(with_random_adapter(model.model, 0.5, **settings))
-
-
 PLAIN = random_model()
 ROUTED = [
-    with_adapter(random_model(), composition="product_of_sums", lens_in_score="prior"),
+    with_adapter(random_model(), composition="product_of_sums"),
     with_adapter(random_model(), composition="sum_of_products", target_modules=["o_proj", "down_proj"]),
 ]
-WITHOUT_GATES = with_adapter(random_model(), num_meta_loras=1, lens_in_score="average")
+WITHOUT_GATES = with_adapter(random_model(), num_meta_loras=1, blend="average")
 MODELS = [PLAIN, *ROUTED, WITHOUT_GATES]
 
 
@@ -69,8 +61,10 @@ def random_groups(generator, groups, size, prefix, suffix, one_input):
         np.arange(len(group)),
         [token_ids[i] for i in order],
         np.zeros(len(group), dtype=int),
-        torch.tensor(np.array(gate_inputs)[order], dtype=torch.float32),
-        torch.tensor(generator.normal(size=len(group)), dtype=torch.float32),
+        gate_inputs_of(
+            torch.tensor(np.array(gate_inputs)[order], dtype=torch.float32),
+            lens_logits=torch.tensor(generator.normal(size=len(group)), dtype=torch.float32),
+        ),
     )
     return prompts, np.array(group)[order]
 
@@ -137,7 +131,7 @@ def test_groups_share_when_it_saves_enough_and_their_gates_read_the_same(shared_
     start = list(range(3, 33))
     token_ids = [[*start, 50, 60 + i] for i in range(5)] + [[*start, 200, 210], [7, 8], [9]]
     gate_inputs = torch.ones(8, GATE_DIM)
-    prompts = PromptSet(np.arange(8), token_ids, np.zeros(8), gate_inputs, torch.zeros(8))
+    prompts = PromptSet(np.arange(8), token_ids, np.zeros(8), gate_inputs_of(gate_inputs))
     groups = np.array([0, 0, 0, 1, 1, 2, 3, 3])
     score_candidates(ROUTED[0], prompts, groups, 100)
     assert shared_groups == [3, 2]  # one prompt alone, or two that share nothing, are left

@@ -1,9 +1,12 @@
 """A tiny fine-tuning: its settings, and prompts of which only the gates can know the answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from random_llama import with_random_adapter
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
@@ -39,10 +42,16 @@ def training_config(**settings):
 def gates_decide(count=128, gate_dim=6, seed=0):
     """Prompts that say nothing; only what the gates read tells the label."""
     generator = np.random.default_rng(seed)
-    gate_inputs = generator.normal(size=(count, gate_dim)).astype(np.float32)
+    values = generator.normal(size=(count, gate_dim)).astype(np.float32)
     token_ids = [generator.integers(3, 300, generator.integers(4, 20)).tolist() for _ in range(count)]
-    labels = (gate_inputs[:, 0] > 0).astype(np.int8)
-    return PromptSet(np.arange(count), token_ids, labels, torch.from_numpy(gate_inputs))
+    labels = (values[:, 0] > 0).astype(np.int8)
+    return PromptSet(np.arange(count), token_ids, labels, gate_inputs_of(torch.from_numpy(values)))
+
+
+def gate_inputs_of(values, name="target", lens_logits=None):
+    """Gate inputs of rows from 0, by default with lens logits of 0."""
+    lens_logits = torch.zeros(len(values)) if lens_logits is None else lens_logits
+    return GateInputs(torch.arange(len(values)), name, values, lens_logits)
 
 
 def load_model(folder):
@@ -52,7 +61,7 @@ def load_model(folder):
 
 def with_new_adapter(model, few_shot, seed=3, **settings):
     """The model with a fresh adapter for these prompts."""
-    return model.with_model(new_adapter(model.model, adapter_config(**settings), few_shot.gate_inputs, "target", seed))
+    return model.with_model(new_adapter(model.model, adapter_config(**settings), few_shot.gate_inputs, seed))
 
 
 def adapter_weights(model):
@@ -72,13 +81,13 @@ def few_rows_training(folder, checkpoints=None, **settings):
 def random_prompts(count=9, gate_dim=GATE_DIM, seed=0):
     generator = np.random.default_rng(seed)
     token_ids = [generator.integers(3, 300, generator.integers(1, 30)).tolist() for _ in range(count)]
-    gate_inputs = torch.from_numpy(generator.normal(size=(count, gate_dim)).astype(np.float32))
-    logits = torch.from_numpy(generator.normal(size=count).astype(np.float32))
-    labels, counts = generator.integers(0, 2, count), torch.from_numpy(generator.normal(size=(count, 2)))
-    return PromptSet(np.arange(count), token_ids, labels, gate_inputs, logits, counts)
+    values = torch.from_numpy(generator.normal(size=(count, gate_dim)).astype(np.float32))
+    lens_logits = torch.from_numpy(generator.normal(size=count).astype(np.float32))
+    labels = generator.integers(0, 2, count)
+    return PromptSet(np.arange(count), token_ids, labels, gate_inputs_of(values, lens_logits=lens_logits))
 
 
-def with_adapter(model, std=0.5, **settings):
+def with_adapter(model, std=0.5, blend="none", **settings):
     torch.manual_seed(0)
     settings = {"num_meta_loras": 3, "gate_dim": GATE_DIM, "gate_input": "target", **settings}
-    return model.with_model(with_random_adapter(model.model, std, **settings))
+    return replace(model.with_model(with_random_adapter(model.model, std, **settings)), blend=blend)

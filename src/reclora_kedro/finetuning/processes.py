@@ -19,15 +19,16 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 from accelerate import Accelerator
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load, load_file, save_file
-from torch import Tensor
+from safetensors.torch import load, load_file
 
 import reclora_kedro.adapters.reclora  # noqa: F401  (PEFT then knows its adapters)
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import train_together
 from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
@@ -92,14 +93,15 @@ def write_job(
 ) -> None:
     """Write all that a process needs to train: prompts by use, gate inputs, the initial adapter and the settings."""
     for use, part in prompts.items():
-        tensors = {name: value.contiguous() for name, value in vars(part).items() if isinstance(value, Tensor)}
-        save_file(tensors, folder / f"{use}.safetensors")
-        columns = {name: value for name, value in vars(part).items() if value is not None and name not in tensors}
+        assert part.gate_inputs is not None  # adapters are trained with them
+        (folder / f"{use}.safetensors").write_bytes(part.gate_inputs.to_bytes())
+        columns = {name: value for name, value in vars(part).items() if name != "gate_inputs"}
         pl.DataFrame(columns).write_parquet(folder / f"{use}.parquet")
     model.model.save_pretrained(folder / "adapter")
     settings = {
         "base_llm": model.llm.arguments,
         "prompt_format": asdict(model.prompt_format),
+        "blend": model.blend,
         "training": config.model_dump(),
         "checkpoints": [checkpoints.folder, checkpoints.options] if checkpoints else None,
     }
@@ -109,8 +111,10 @@ def write_job(
 def read_prompts(folder: Path, use: str) -> PromptSet:
     """Prompts as :func:`write_job` left them."""
     table = pl.read_parquet(folder / f"{use}.parquet")
-    columns = {name: table[name].to_list() if name == "token_ids" else table[name].to_numpy() for name in table.columns}
-    return PromptSet(**columns | load_file(folder / f"{use}.safetensors"))
+    columns: dict[str, Any] = {
+        name: table[name].to_list() if name == "token_ids" else table[name].to_numpy() for name in table.columns
+    }
+    return PromptSet(**columns, gate_inputs=GateInputs.from_bytes((folder / f"{use}.safetensors").read_bytes()))
 
 
 def _train_packed(
@@ -164,7 +168,7 @@ def work(folder: Path) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     llm = load_language_model(**settings["base_llm"] | {"device": str(accelerator.device)})
     adapted = PeftModel.from_pretrained(llm.model, str(folder / "adapter"), is_trainable=True)
-    model = AnswerModel(llm.with_model(adapted), PromptFormat(**settings["prompt_format"]))
+    model = AnswerModel(llm.with_model(adapted), PromptFormat(**settings["prompt_format"]), settings["blend"])
     log = train_adapter(
         model,
         read_prompts(folder, "few_shot"),

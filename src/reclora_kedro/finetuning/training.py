@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.devices import seeded
 from reclora_kedro.files.digests import digest_of_files
@@ -336,7 +337,7 @@ def validate(
     entropy = None
     if validation.gate_inputs is not None and model.adapter is not None and model.adapter.has_gates:
         with torch.no_grad():
-            weights = model.adapter.gate_weights(validation.gate_inputs.to(model.device))
+            weights = model.adapter.gate_weights(validation.gate_inputs.values.to(model.device))
         entropy = gate_entropy(weights).mean().item()
     run.keep_if_best(auc)
     assign(run.weights, latest)
@@ -378,6 +379,7 @@ def fingerprint(model: AnswerModel, few_shot: PromptSet, validation: PromptSet, 
         "format": 1,
         "settings": config.model_dump(exclude=RESOURCES),
         "answers": asdict(model.prompt_format),
+        "blend": model.blend,
         "base_llm": base_llm,
         "adapter": {n: v for n, v in model.model.active_peft_config.to_dict().items() if n != "inference_mode"},
     }
@@ -393,6 +395,10 @@ def fingerprint(model: AnswerModel, few_shot: PromptSet, validation: PromptSet, 
 
 def add_to(digest: Any, value: Any) -> None:
     """Add an array, a tensor, or what JSON can say to a digest."""
+    if isinstance(value, GateInputs):
+        for part in vars(value).values():
+            add_to(digest, part)
+        return
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):

@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block, Count, CountOrZero, Share
+from reclora_kedro.parameters import Block, Count, Share
 
 
 class SplitConfig(Block):
@@ -33,7 +33,6 @@ class PromptRowsConfig(Block):
     few_shot: Count | None = Field(description="training rows that the LLM is tuned on")
     validation: Count | None = Field(description="validation rows that choose a checkpoint")
     test: Count | None = Field(description="test rows that are scored")
-    stacking: CountOrZero = Field(description="further validation rows, on which lens_in_score: stacked is fitted")
 
 
 def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
@@ -116,11 +115,10 @@ def require_classes_in_splits(samples: pl.DataFrame | pl.LazyFrame) -> None:
 
 
 def select_prompt_rows(samples: pl.DataFrame, config: PromptRowsConfig, seed: int) -> pl.DataFrame:
-    """The rows that the LLM sees: few_shot from train, validation and stacking from validation, test from test.
+    """The rows that the LLM sees: few_shot from train, validation from validation, test from test.
 
     Each split's are drawn uniformly without replacement by its own random stream: another count of one use leaves the
-    other uses' rows alone, and a larger count keeps the rows of a smaller one; of the validation split's, those for
-    stacking come after those that choose a checkpoint.
+    other uses' rows alone, and a larger count keeps the rows of a smaller one.
 
     Args:
         samples: with columns row, label and split.
@@ -134,32 +132,18 @@ def select_prompt_rows(samples: pl.DataFrame, config: PromptRowsConfig, seed: in
         ValueError: a split has fewer rows than asked for, or the drawn labels are all of one class.
     """
     draws = []
-    for stream, split in enumerate(("train", "validation", "test")):
+    for stream, (use, split) in enumerate((("few_shot", "train"), ("validation", "validation"), ("test", "test"))):
         rows = samples.filter(pl.col("split") == split).select("row", "label")
-        drawn, taken = np.random.default_rng([seed, stream]).permutation(rows.height), 0
-        for use, count in _counts(config, split).items():
-            left = len(drawn) - taken
-            if count is not None and count > left:
-                raise ValueError(
-                    f"history.prompt_rows.{use} asks for {count} rows, but the {split} split has {left}"
-                    f"{' beside those of history.prompt_rows.validation' if taken else ''}: ask for at most that many"
-                    f"{'' if use == 'stacking' else ', or write null to take them all'}"
-                )
-            chosen = drawn[taken : None if count is None else taken + count]
-            taken += len(chosen)
-            draw = rows[np.sort(chosen)].select("row", pl.lit(use).alias("use"), "label")
-            require_both_classes(
-                int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
+        count = getattr(config, use)
+        if count is not None and count > rows.height:
+            raise ValueError(
+                f"history.prompt_rows.{use} asks for {count} rows, but the {split} split has {rows.height}: ask for at "
+                "most that many, or write null to take them all"
             )
-            draws.append(draw)
+        chosen = np.random.default_rng([seed, stream]).permutation(rows.height)[:count]
+        draw = rows[np.sort(chosen)].select("row", pl.lit(use).alias("use"), "label")
+        require_both_classes(
+            int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
+        )
+        draws.append(draw)
     return pl.concat(draws)
-
-
-def _counts(config: PromptRowsConfig, split: str) -> dict[str, int | None]:
-    """Rows to draw from a split, by use."""
-    if split == "train":
-        return {"few_shot": config.few_shot}
-    if split == "test":
-        return {"test": config.test}
-    stacking = {"stacking": config.stacking} if config.stacking else {}
-    return {"validation": config.validation} | stacking

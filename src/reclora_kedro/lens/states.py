@@ -9,10 +9,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.devices import choose_device
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, LensBatch
+from reclora_kedro.lens.config import StateKind
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 
@@ -95,3 +98,45 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
     lens.to(device)
     batches = LensLoader(log, lens, targets=False).batches(log.now(pairs).samples, SCORING_BATCH_SIZE)
     return torch.cat([lens.states(batch.to(device), "user").cpu() for _, batch in batches])
+
+
+def gate_inputs(states: dict[str, Tensor], kind: StateKind) -> GateInputs:
+    """What gates read of samples, and the lens's logits of them.
+
+    Args:
+        states: row, logit, and states by kind, see `lens_states`.
+        kind: of the state to read.
+
+    Raises:
+        ValueError: the lens has no such state.
+
+    Examples:
+        >>> gate_inputs({"row": torch.tensor([5]), "logit": torch.zeros(1), "target": torch.ones(1, 2)}, "target")
+        GateInputs(rows=tensor([5]), name='target', values=tensor([[1., 1.]]), lens_logits=tensor([0.]))
+    """
+    if kind not in states:
+        kinds = sorted(states.keys() - {"row", "logit"})
+        raise ValueError(
+            f"gate_input is {kind!r}, but the lens has the states {', '.join(kinds)}: change gate_input, lens.model or "
+            "lens.rating_statistics."
+        )
+    return GateInputs(states["row"], kind, states[kind], states["logit"])
+
+
+def with_few_shot(states: dict[str, Tensor], few_shot: dict[str, Tensor]) -> dict[str, Tensor]:
+    """States of all prompts, those of the few-shot prompts being the ones that gates learn from.
+
+    Raises:
+        MismatchError: a few-shot row is none of the prompts', or the two hold different states.
+    """
+    place = {row: i for i, row in enumerate(states["row"].tolist())}
+    rows = few_shot["row"].tolist()
+    missing = [row for row in rows if row not in place]
+    kinds, few_shot_kinds = ({name: state.shape[1:] for name, state in of.items()} for of in (states, few_shot))
+    if missing or kinds != few_shot_kinds:
+        what = f"row {missing[0]}, which lens_states lacks" if missing else "other states than lens_states"
+        raise MismatchError(f"few_shot_states has {what}: they stem from different runs.", "few_shot_states")
+    merged = {name: state.clone() for name, state in states.items()}
+    for name, state in few_shot.items():
+        merged[name][[place[row] for row in rows]] = state
+    return merged

@@ -6,17 +6,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
-import polars as pl
 import torch
 from peft import PeftModel
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter
 from reclora_kedro.adapters.reclora.model import RecLoraModel
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
@@ -25,19 +24,18 @@ from reclora_kedro.files.digests import digest
 from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, gate_input_of
-from reclora_kedro.llm.prompts import PromptFormat
-from reclora_kedro.parameters import Block, Count, Seed
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
+from reclora_kedro.llm.prompts import PromptConfig, PromptFormat, prompt_format
 
+Blend = Literal["none", "average"]
+"""How the lens's logit joins the LLM's in a score: not at all, or as the mean of both."""
 
-class ScoringConfig(Block):
-    """How prompts are scored."""
-
-    tokens_per_batch: Count = Field(description="most tokens in one forward pass, padding included")
-    permuted_rows: Annotated[Count, Field(ge=2)] | None = Field(
-        description="test rows among which inputs are permuted to see what a model reads; None: all of them"
-    )
-    seed: Seed = Field(description="seed of the permutation")
+SERVER_NOTES: dict[Blend, str] = {
+    "none": "",
+    "average": "Scores are of the mean of two logits (blend: average): a server must take the mean of the lens's logit "
+    "and the LLM's logit of the answer. The LoRAs alone don't hold the lens's.",
+}
+"""What a server that loads an exported adapter alone has to add, by blend."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +48,14 @@ class AnswerModel:
     Attributes:
         llm: the base LLM; its model may be a PEFT model around it.
         prompt_format: token ids around a prompt, and those of the two answers.
+        blend: how the lens's logit joins the LLM's; training is of the LLM alone.
         engine: what many prompts are scored on; the workers of a cluster load the same model.
         finished: where the logits of finished shards are kept until all are there; None for nowhere.
     """
 
     llm: LanguageModel
     prompt_format: PromptFormat
+    blend: Blend = "none"
     engine: EngineConfig = LOCAL
     finished: FinishedShards | None = None
 
@@ -74,36 +74,23 @@ class AnswerModel:
         """The adapter's tuner; None for the LLM as it came."""
         return self.model.base_model if isinstance(self.model, PeftModel) else None
 
-    @property
-    def reads_lens_logit(self) -> bool:
-        """Whether the lens's logit joins the score."""
-        adapter = self.adapter
-        return adapter is not None and adapter.peft_config[adapter.active_adapters[0]].lens_in_score != "none"
-
     def with_model(self, model: Any) -> Self:
         """The same format and tokenizer with another model, such as this one with an adapter."""
         return replace(self, llm=self.llm.with_model(model))
 
-    def with_saved_adapter(self, folder: str, gate_inputs: dict[str, Tensor]) -> Self:
-        """The same LLM with a saved adapter, for prompts with these gate inputs.
-
-        Raises:
-            MismatchError: the adapter is of another base LLM, or was trained on other gate inputs.
-        """
-        name = gate_input_of(gate_inputs)
-        return self.with_model(load_adapter(self.model, folder, name, gate_inputs[name].shape[1]))
-
-    def gate_context(self, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
-        """Forward passes inside are personalized by these gate inputs, (batch, gate_dim); None leaves them alone."""
-        return nullcontext() if self.adapter is None else self.adapter.gate_context(gate_inputs)
+    def gate_context(self, gate_inputs: GateInputs | None) -> AbstractContextManager[None]:
+        """Forward passes inside are personalized by the gate inputs of their rows; None leaves them alone."""
+        if self.adapter is None or gate_inputs is None:
+            return nullcontext()
+        return self.adapter.gate_context(gate_inputs.values)
 
     def logits(self, batch: PromptBatch) -> Tensor:
-        """Logit of the positive answer against the negative one, as the adapter reads it, shape (batch,).
+        """Logit of the positive answer against the negative one, blended with the lens's, shape (batch,).
 
         Raises:
-            ValueError: the adapter needs gate inputs or lens logits that the batch does not have.
+            ValueError: the adapter or the blend needs gate inputs that the batch does not have.
         """
-        return self.with_lens(self.llm_logits(batch), batch)
+        return self.blended(self.llm_logits(batch), batch.gate_inputs)
 
     def llm_logits(self, batch: PromptBatch) -> Tensor:
         """The LLM's own logit of the positive answer against the negative one, shape (batch,)."""
@@ -116,30 +103,25 @@ class AnswerModel:
         logits = self.llm.token_logits(hidden, [self.prompt_format.positive, self.prompt_format.negative])
         return logits[:, 0] - logits[:, 1]
 
-    def with_lens(self, llm_logits: Tensor, prompts: PromptBatch | PromptSet) -> Tensor:
-        """The LLM's logits of prompts as the adapter reads them, with the lens's, see `RecLoraModel.adapted_logits`."""
-        if self.adapter is None:
+    def blended(self, llm_logits: Tensor, gate_inputs: GateInputs | None) -> Tensor:
+        """The LLM's logits of prompts with those of the lens, as ``blend`` says; all of shape (prompts,).
+
+        Raises:
+            ValueError: the blend reads the lens's logits, and there are none.
+        """
+        if self.blend == "none":
             return llm_logits
-        return self.adapter.adapted_logits(llm_logits, prompts.lens_logits, prompts.log_counts)
-
-    @property
-    def stacks(self) -> bool:
-        """Whether the adapter weighs the two logits by a regression that is fitted when it is trained."""
-        return self.adapter is not None and self.adapter.stacks
-
-    def fit_stacking(self, prompts: PromptSet, tokens_per_batch: int) -> None:
-        """Learn on these prompts how the adapter weighs the lens's logits and the LLM's, see `Stacking`."""
-        assert self.adapter is not None
-        self.model.eval()
-        logits = self.all_llm_logits(prompts, tokens_per_batch, "stack")
-        self.adapter.fit_stacking(
-            torch.from_numpy(logits), prompts.lens_logits, prompts.log_counts, torch.tensor(prompts.labels)
-        )
+        if gate_inputs is None:
+            raise ValueError(
+                f"blend is {self.blend}, which reads the lens's logits beside the LLM's, but none were given: score "
+                "prompts with their gate inputs, or set the variant's blend to none."
+            )
+        return (llm_logits + gate_inputs.lens_logits) / 2
 
     def losses_and_gradients(
         self, batch: PromptBatch, labels: Tensor, weights: list[Tensor], rows: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Cross entropy of each answer, and the gradients of its sum over ``rows``.
+        """Cross entropy of each answer by the LLM alone, and the gradients of its sum over ``rows``.
 
         Args:
             batch: the prompts.
@@ -152,7 +134,7 @@ class AnswerModel:
         """
         # Layers that are computed again in the backward pass need gates, too.
         with self.gate_context(batch.gate_inputs):
-            logits = self.logits(replace(batch, gate_inputs=None))
+            logits = self.llm_logits(replace(batch, gate_inputs=None))
             losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
             return losses.detach(), torch.autograd.grad(losses.sum() / rows, weights, materialize_grads=True)
 
@@ -163,7 +145,7 @@ class AnswerModel:
     @torch.inference_mode()
     def probabilities(self, llm_logits: np.ndarray, prompts: PromptSet) -> np.ndarray:
         """Probabilities of a like from the LLM's own logits of prompts and what the lens says of them: (prompts,)."""
-        return torch.sigmoid(self.with_lens(torch.from_numpy(llm_logits), prompts)).numpy()
+        return torch.sigmoid(self.blended(torch.from_numpy(llm_logits), prompts.gate_inputs)).numpy()
 
     @torch.inference_mode()
     def all_llm_logits(
@@ -219,7 +201,7 @@ class AnswerModel:
         weights, names = describe_base_llm(self.model)["weights"], []
         for rows in shards:
             shard = prompts.take(rows)
-            gate_inputs = b"" if shard.gate_inputs is None else shard.gate_inputs.numpy().tobytes()
+            gate_inputs = b"" if shard.gate_inputs is None else shard.gate_inputs.values.numpy().tobytes()
             read = hashlib.sha256(gate_inputs).hexdigest()
             names.append(digest([weights, self.prompt_format, shard.token_ids, read]))
         return names
@@ -243,7 +225,37 @@ class AnswerModel:
             with scratch_folder() as folder:
                 self.model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return PackedModel(self.llm.loader(self.engine.uses_gpus), self.prompt_format, files)
+        return PackedModel(self.llm.loader(self.engine.uses_gpus), self.prompt_format, self.blend, files)
+
+
+def answering_model(
+    base_llm: LanguageModel,
+    prompt_config: PromptConfig,
+    engine: EngineConfig = LOCAL,
+    *,
+    adapter: str | None = None,
+    gate_inputs: GateInputs | None = None,
+    blend: Blend = "none",
+    finished: FinishedShards | None = None,
+) -> AnswerModel:
+    """The model that answers prompts, put together from what a catalog holds.
+
+    Args:
+        base_llm: the base LLM; its model may be a PEFT model around it.
+        prompt_config: settings of the prompts.
+        engine: what many prompts are scored on.
+        adapter: folder of a saved adapter; None for the LLM as it is.
+        gate_inputs: of the prompts that it will answer; those of the adapter are checked to be of the same kind.
+        blend: how the lens's logit joins the LLM's.
+        finished: where the logits of finished shards are kept; None for nowhere.
+
+    Raises:
+        MismatchError: the adapter is of another base LLM, or was trained on other gate inputs.
+    """
+    if adapter is not None:
+        reads = (None, None) if gate_inputs is None else (gate_inputs.name, gate_inputs.width)
+        base_llm = base_llm.with_model(load_adapter(base_llm.model, adapter, *reads))
+    return AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), blend, engine, finished)
 
 
 @dataclass(frozen=True)
@@ -253,23 +265,25 @@ class PackedModel:
     Attributes:
         load_llm: loads the base LLM.
         prompt_format: as in `AnswerModel`.
+        blend: as there.
         adapter: the files of the adapter's folder by name; none for the LLM as it came.
     """
 
     load_llm: Callable[[], LanguageModel]
     prompt_format: PromptFormat
+    blend: Blend
     adapter: dict[str, bytes]
 
     def load(self, *, trainable: bool = False) -> AnswerModel:
         """The model, in eval mode."""
         llm = self.load_llm()
         if not self.adapter:
-            return AnswerModel(llm, self.prompt_format)
+            return AnswerModel(llm, self.prompt_format, self.blend)
         with scratch_folder() as folder:
             for name, content in self.adapter.items():
                 Path(folder, name).write_bytes(content)
             adapted = PeftModel.from_pretrained(llm.model, folder, is_trainable=trainable)
-        return AnswerModel(llm.with_model(adapted.eval()), self.prompt_format)
+        return AnswerModel(llm.with_model(adapted.eval()), self.prompt_format, self.blend)
 
 
 def _answering(packed: PackedModel, answer: Callable[[AnswerModel, Any], np.ndarray]) -> Callable[[Any], np.ndarray]:
@@ -278,11 +292,3 @@ def _answering(packed: PackedModel, answer: Callable[[AnswerModel, Any], np.ndar
 
 def _all_llm_logits(tokens_per_batch: int, model: AnswerModel, prompts: PromptSet) -> np.ndarray:
     return model.all_llm_logits(prompts, tokens_per_batch, "score")
-
-
-def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:
-    """One model's scores: row, label, score."""
-    return pl.DataFrame(
-        {"row": prompts.rows, "label": prompts.labels, "score": scores},
-        schema={"row": pl.UInt32, "label": pl.Int8, "score": pl.Float64},
-    )

@@ -4,16 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
-from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.finetuning.variants import gate_inputs
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import StateKind
-from reclora_kedro.lens.states import LensReader
+from reclora_kedro.lens.states import LensReader, gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
@@ -68,9 +67,7 @@ def build_candidate_prompts(
     return prompts.with_columns(pairs["row"], shown_history=pl.Series(shown, dtype=pl.List(pl.String)))
 
 
-def candidate_gate_inputs(
-    lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, name: StateKind
-) -> dict[str, Tensor]:
+def candidate_gate_inputs(lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, name: StateKind) -> GateInputs:
     """What gates read of each pair of the shortlist, but for the pairs of fallbacks; see `gate_inputs`.
 
     Gates that read the user alone get one input per user and moment, the same to the last bit: the candidates of that
@@ -88,7 +85,7 @@ def score_pairs(
     model: AnswerModel,
     pairs: pl.DataFrame,
     prompts: pl.DataFrame,
-    inputs: dict[str, Tensor],
+    inputs: GateInputs,
     tokens_per_batch: int,
     by: Sequence[str] = ("user_id",),
 ) -> pl.Series:
@@ -116,7 +113,7 @@ def rank_candidates(
     model: AnswerModel,
     shortlist: pl.DataFrame,
     prompts: pl.DataFrame,
-    inputs: dict[str, Tensor],
+    inputs: GateInputs,
     top_n: int,
     tokens_per_batch: int,
 ) -> pl.DataFrame:

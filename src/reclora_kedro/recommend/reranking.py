@@ -1,8 +1,8 @@
 """The second stage of a ranking: the item neighbours' shortlist of each moment, in a new order."""
 
 import polars as pl
-from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.ranking import MOMENT, score_pairs
@@ -29,7 +29,7 @@ def rerank(
     model: AnswerModel,
     item_ranks: pl.DataFrame,
     prompts: pl.DataFrame,
-    inputs: dict[str, Tensor],
+    inputs: GateInputs,
     config: RankingConfig,
 ) -> pl.DataFrame:
     """Where the variant ranks each like: in the shortlist by its score; behind that, as the item neighbours do.

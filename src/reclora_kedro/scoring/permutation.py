@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.evaluation.attribution import permuted_rows
-from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
 
 
 def permuted_scores(
@@ -22,7 +23,7 @@ def permuted_scores(
         config: how many rows are permuted.
 
     Returns:
-        Frame with row, label, input (prompt; gate inputs and lens logit where the adapter reads them) and score.
+        Frame with row, label, input (prompt; gate inputs and lens logit where the model reads them) and score.
     """
     rows, others = permuted_rows(len(prompts.labels), config.permuted_rows, config.seed)
     # One pass serves two inputs: the prompts of other rows with these gate inputs are, the other way round, these gate
@@ -37,8 +38,9 @@ def permuted_scores(
     parts = {"prompt": (own, crossed, own)}
     if routed:
         parts["gate inputs"] = (other, crossed, other)
-    if model.reads_lens_logit:
-        parts["lens logit"] = (own, llm_logits[rows], replace(own, lens_logits=other.lens_logits))
+    if model.blend != "none" and own.gate_inputs is not None and other.gate_inputs is not None:
+        by_others = replace(own.gate_inputs, lens_logits=other.gate_inputs.lens_logits)
+        parts["lens logit"] = (own, llm_logits[rows], replace(own, gate_inputs=by_others))
     return pl.concat(
         score_table(own, model.probabilities(logits, beside)).with_columns(input=pl.lit(name))
         for name, (own, logits, beside) in parts.items()

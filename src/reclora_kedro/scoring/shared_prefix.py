@@ -177,23 +177,25 @@ def _scored_batches(
 def _share_gates(model: AnswerModel, prompts: PromptSet, rows: np.ndarray) -> bool:
     if model.adapter is None or not model.adapter.has_gates or prompts.gate_inputs is None:
         return True
-    return bool((prompts.gate_inputs[rows] == prompts.gate_inputs[rows[0]]).all())
+    values = prompts.gate_inputs.values
+    return bool((values[rows] == values[rows[0]]).all())
 
 
 def _shared_batches(
     model: AnswerModel, prompts: PromptSet, rows: np.ndarray, prefix: int, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Rows and logits of one group: the prefix once, then its suffixes in batches."""
-    shared, gate_input = SharedPrefix(), prompts.batch(rows[:1], model.device).gate_inputs
+    shared, first = SharedPrefix(), prompts.batch(rows[:1], model.device)
 
     def logits_of(batch: np.ndarray) -> Tensor:
         suffixes = [prompts.token_ids[row][prefix:] for row in batch]
         lengths = torch.tensor([len(suffix) for suffix in suffixes], device=model.device)
         shared.expect(lengths)
         states = _packed_states(model, shared, suffixes, start=prefix)
-        return model.with_lens(model.llm_logits_of(states[lengths.cumsum(0) - 1]), prompts.batch(batch, model.device))
+        logits = model.llm_logits_of(states[lengths.cumsum(0) - 1])
+        return model.blended(logits, prompts.batch(batch, model.device).gate_inputs)
 
-    with attention_of(model, ATTENTION), model.gate_context(gate_input):
+    with attention_of(model, ATTENTION), model.gate_context(first.gate_inputs):
         _packed_states(model, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
         own = prompts.lengths - prefix
         yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, logits_of)

@@ -15,7 +15,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from few_rows import adapter_weights
+from few_rows import adapter_weights, gate_inputs_of
 from random_llama import random_llama
 from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter, new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
@@ -25,7 +25,7 @@ from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 
 def fresh_adapter(llm, **settings):
     config = AdapterConfig(**{"num_meta_loras": 3, "r": 2, "gate_hidden_dim": 8, **settings})
-    return new_adapter(llm.model, config, torch.randn(9, 6), "user", seed=0)
+    return new_adapter(llm.model, config, gate_inputs_of(torch.randn(9, 6), "user"), seed=0)
 
 
 def save_adapter(llm, folder, **settings):
@@ -40,7 +40,7 @@ def test_making_an_adapter_reads_and_changes_no_global_randomness(tiny_llm):
     for seed in (5, 6):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        adapted = new_adapter(tiny_llm.model, AdapterConfig(num_meta_loras=3), torch.ones(9, 6), "user", seed=0)
+        adapted = new_adapter(tiny_llm.model, AdapterConfig(num_meta_loras=3), gate_inputs_of(torch.ones(9, 6)), seed=0)
         assert torch.equal(torch.get_rng_state(), before)
         weights.append(adapter_weights(adapted))
         adapted.unload()
@@ -158,8 +158,8 @@ def test_other_gate_inputs_are_refused_by_name_and_width(tiny_llm, tmp_path, nam
 
 
 def test_a_shared_lora_takes_any_gate_inputs(tiny_llm, tmp_path):
-    base = save_adapter(tiny_llm, tmp_path, num_meta_loras=1, lens_in_score="prior")
-    assert load_adapter(base, str(tmp_path), "target", 7).lens_weight == 1
+    base = save_adapter(tiny_llm, tmp_path, num_meta_loras=1)
+    assert not load_adapter(base, str(tmp_path), "target", 7).has_gates
 
 
 @pytest.mark.parametrize("name", ["query", "proj"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.reclora.export import user_loras
 names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user", "lens_in_score": "prior"}
+settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user"}
 settings |= {"target_modules": names, "exclude_modules": ["lm_head", "norm"]}
 adapted = with_random_adapter(random_llama(2), 0.1, **settings)
 folder = Path(sys.argv[1])
@@ -22,7 +22,7 @@ user_loras(adapted, torch.eye(3), ["ann", "bob", "cid"]).save(folder / "users")
 
 def test_whatever_the_seed_of_hashes_is(tmp_path):
     folders = [tmp_path / seed for seed in ("0", "1")]
-    tests = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    tests = os.pathsep.join([str(Path(__file__).parents[2] / "support"), os.environ.get("PYTHONPATH", "")])
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", SAVE, folder],

@@ -35,9 +35,7 @@ def test_the_defaults_are_those_of_the_paper():
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    config = RecLoraConfig(
-        gate_dim=6, target_modules=["o_proj", "down_proj"], last_layers=2, top_k=3, lens_in_score="prior"
-    )
+    config = RecLoraConfig(gate_dim=6, target_modules=["o_proj", "down_proj"], last_layers=2, top_k=3)
     config.save_pretrained(tmp_path)
     assert PeftConfig.from_pretrained(tmp_path) == config
 
@@ -62,8 +60,6 @@ def test_what_is_written_is_read_again(tmp_path):
         ({"temperature": -1.0}, "temperature\n.*greater than.*-1"),
         ({"top_k": 0}, "top_k\n.*greater than"),
         ({"top_k": 2}, "top_k is 2; it must be at most num_meta_loras, 1"),
-        ({"answer_temperature": 0}, "answer_temperature\n.*greater than"),
-        ({"lens_in_score": "both"}, "lens_in_score\n.*'none', 'prior', 'average' or 'stacked'.*'both'"),
     ],
     ids=str,
 )

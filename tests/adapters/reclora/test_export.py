@@ -6,12 +6,12 @@ import sys
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.adapters.reclora.export import ExportConfig, lora_config, user_loras
+from reclora_kedro.llm.answer_model import SERVER_NOTES
 
 GATE_DIM = 6
 USERS = ["anna", "o/..", 7]
@@ -46,7 +46,7 @@ OPTIONS = {
     },
     "last-layer": {"last_layers": 1},
     "sum-top-k": {"composition": "sum_of_products", "top_k": 2},
-    "product-top-k-prior": {"composition": "product_of_sums", "top_k": 2, "lens_in_score": "prior"},
+    "product-top-k": {"composition": "product_of_sums", "top_k": 2},
     "one": {"num_meta_loras": 1, "gate_input": "target"},
     "regex": {"target_modules": r".*layers\.1\.self_attn\.v_proj"},
 }
@@ -146,28 +146,10 @@ def test_gates_that_read_the_target_are_refused(gate_input):
         user_loras(personalized(gate_input=gate_input), torch.randn(1, GATE_DIM), [1])
 
 
-def test_a_lens_prior_is_told_to_whoever_serves(tmp_path, caplog):
-    model = personalized(lens_in_score="prior")
-    torch.nn.init.constant_(model.lens_weight, 0.75)
-    user_loras(model, torch.randn(1, GATE_DIM), [1]).save(tmp_path)
-    note = "must add 0.75 times the lens's logit"
-    assert note in caplog.text
-    assert note in (tmp_path / "README.md").read_text()
-    with safe_open(tmp_path / "user_1/adapter_model.safetensors", "pt") as file:
-        assert float(file.metadata()["lens_weight"]) == 0.75
-    assert "lens" not in (user_loras(personalized(), torch.randn(1, GATE_DIM), [1])).readme()
-
-
-def test_an_average_with_the_lens_is_told_to_whoever_serves(tmp_path, caplog):
-    model = personalized(lens_in_score="average", answer_temperature=10.0)
-    user_loras(model, torch.randn(1, GATE_DIM), [1]).save(tmp_path)
-    note = "must take the mean of the lens's logit and the LLM's"
-    assert note in caplog.text
-    assert note in (tmp_path / "README.md").read_text()
-    assert "must divide the LLM's logit of the answer by 10" in caplog.text
-    with safe_open(tmp_path / "user_1/adapter_model.safetensors", "pt") as file:
-        assert file.metadata()["lens_in_score"] == "average"
-        assert float(file.metadata()["answer_temperature"]) == 10
+def test_what_a_server_has_to_do_besides_stands_beside_the_loras(tmp_path):
+    user_loras(personalized(), torch.randn(1, GATE_DIM), [1], SERVER_NOTES["average"]).save(tmp_path)
+    assert "must take the mean of the lens's logit and the LLM's" in (tmp_path / "README.md").read_text()
+    assert "lens" not in user_loras(personalized(), torch.randn(1, GATE_DIM), [1]).readme()
 
 
 @pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 5), ([], None), ([], 5)])

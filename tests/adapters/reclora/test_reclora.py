@@ -155,15 +155,12 @@ def test_fresh_adapter_leaves_the_base_model_bit_identical(composition):
 
 
 OPTIONS = [
-    dict(
-        zip(("composition", "num_meta_loras", "gate_scope", "gate_norm", "lens_in_score", "top_k"), values, strict=True)
-    )
+    dict(zip(("composition", "num_meta_loras", "gate_scope", "gate_norm", "top_k"), values, strict=True))
     for values in itertools.product(
         ("product_of_sums", "sum_of_products"),
         (1, 4),
         ("per_projection", "shared"),
         ("standard", "layer"),
-        ("none", "prior"),
         (None, 1),
     )
 ]
@@ -175,14 +172,11 @@ def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, options, adap
     ids, gate_inputs = inputs()
     model = personalized(**options)
     model.standardize_inputs(7 + 3 * gate_inputs)
-    if options["lens_in_score"] == "prior":
-        torch.nn.init.constant_(model.lens_weight, 0.7)
     expected = logits(model, ids, gate_inputs)
     model.save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
     loaded = PeftModel.from_pretrained(random_llama(2), tmp_path, adapter_name=adapter_name).eval()
     assert torch.equal(logits(loaded, ids, gate_inputs), expected)
-    assert loaded.lens_weight == model.lens_weight
     assert not any(weights.requires_grad for weights in loaded.parameters())
 
 
@@ -304,15 +298,6 @@ def test_entropy_is_that_of_the_mean_sample():
     torch.testing.assert_close(gate_entropy(weights), expected)
 
 
-def test_the_lens_weight_is_the_adapters_and_trainable():
-    model = personalized(num_meta_loras=1, lens_in_score="prior")
-    assert model.lens_weight.item() == 1
-    assert model.lens_weight.requires_grad
-    with model.disable_adapter():
-        assert model.lens_weight is None
-    assert personalized(num_meta_loras=1).lens_weight is None
-
-
 @pytest.mark.parametrize(("gate_norm", "length_matters"), [("standard", True), ("layer", False)])
 def test_standardised_inputs_lose_their_units_and_keep_their_length(gate_norm, length_matters):
     ids, gate_inputs = inputs()
@@ -385,9 +370,7 @@ def test_a_second_adapter_can_be_added_and_chosen():
 def test_the_gates_of_an_adapter_are_its_own(tmp_path):
     ids, gate_inputs = inputs()
     model = personalized(num_meta_loras=4, seed=1)
-    other = personalized(
-        num_meta_loras=3, seed=5, gate_scope="shared", target_modules=["o_proj"], lens_in_score="prior"
-    )
+    other = personalized(num_meta_loras=3, seed=5, gate_scope="shared", target_modules=["o_proj"])
     expected = [logits(model, ids, gate_inputs), logits(other, ids, gate_inputs)]
     other.save_pretrained(tmp_path)
     model.load_adapter(tmp_path, "other")
@@ -401,7 +384,6 @@ def test_the_gates_of_an_adapter_are_its_own(tmp_path):
     trainable = [name for name, weights in model.named_parameters() if weights.requires_grad]
     assert trainable
     assert all(".other" in name for name in trainable)
-    assert model.lens_weight == 1
     model.delete_adapter("other")
     assert torch.equal(logits(model, ids, gate_inputs), expected[0])
     assert not any(".other" in name for name, _ in model.named_parameters())

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.reclora.config import AdapterConfig, RecLoraConfig
 from reclora_kedro.devices import seeded
 from reclora_kedro.errors import MismatchError
@@ -32,15 +33,13 @@ SUMS_PER_TENSOR = 1024
 """Sums that stand for a tensor in a digest, each over every 1024th group of four weights."""
 
 
-def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_input: str, seed: int) -> PeftModel:
+def new_adapter(model: Any, config: AdapterConfig, gate_inputs: GateInputs, seed: int) -> PeftModel:
     """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
 
     Args:
         model: a causal LM.
         config: settings of the adapter.
-        gate_inputs: inputs of the samples to learn from, by which the gates standardise theirs, shape (samples,
-            gate_dim).
-        gate_input: their name, which is kept with the adapter.
+        gate_inputs: of the samples to learn from, by which the gates standardise theirs.
         seed: of the initial weights.
 
     Raises:
@@ -52,14 +51,14 @@ def new_adapter(model: Any, config: AdapterConfig, gate_inputs: Tensor, gate_inp
     require_target_modules(model, config)
     settings = RecLoraConfig(
         task_type="CAUSAL_LM",
-        gate_dim=gate_inputs.shape[1],
-        gate_input=gate_input,
+        gate_dim=gate_inputs.width,
+        gate_input=gate_inputs.name,
         base_llm=describe_base_llm(model),
         **asdict(config),
     )
     with seeded(seed, next(model.parameters()).device):
         adapted = get_peft_model(model, settings)
-    adapted.standardize_inputs(gate_inputs)
+    adapted.standardize_inputs(gate_inputs.values)
     return adapted
 
 

@@ -8,8 +8,6 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from reclora_kedro.parameters import Count, Positive, Share
 
-LensInScore = Literal["none", "prior", "average", "stacked"]
-
 
 @dataclass
 class AdapterConfig:
@@ -59,18 +57,6 @@ class AdapterConfig:
     top_k: Count | None = field(
         default=None,
         metadata={"help": "meta-LoRAs that a sample uses, at most N, those of the greatest weights; null: all of them"},
-    )
-    answer_temperature: Positive = field(
-        default=1.0,
-        metadata={"help": "the LLM's logit of the answer is divided by it; above 1, less of its bias is left"},
-    )
-    lens_in_score: LensInScore = field(
-        default="none",
-        metadata={
-            "help": "how the lens's logit joins the LLM's; none: not at all; prior: it is added, times a learned "
-            "weight; average: scores are of their mean, and the LLM is trained alone; stacked: so it is, but a "
-            "logistic regression on validation rows weighs them, by the events of item and user"
-        },
     )
 
     def __post_init__(self) -> None:

@@ -1,7 +1,6 @@
 """Users' LoRAs out of a personalized one, as ordinary PEFT checkpoints that any LoRA server loads."""
 
 import json
-import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.files.digests import digest
 from reclora_kedro.parameters import Block, Count
-
-logger = logging.getLogger(__name__)
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
@@ -68,8 +65,8 @@ class UserLoras:
         weights: gate weights of each layer and user, shape (layers, users, N).
         adapter_name: the personalized adapter, in the layers.
         adapter: its configuration.
-        lens_weight: weight of the lens's logit that a server must add; None without a lens prior.
         dtype: type of the base LLM, in which the LoRAs are written.
+        note: what a server has to do beyond loading the LoRAs; empty where that is all.
     """
 
     user_ids: list[Any]
@@ -77,8 +74,8 @@ class UserLoras:
     weights: Tensor
     adapter_name: str
     adapter: RecLoraConfig
-    lens_weight: float | None
     dtype: torch.dtype
+    note: str
 
     @property
     def config(self) -> LoraConfig:
@@ -133,20 +130,14 @@ class UserLoras:
 
         All have the same header, so it is written by safetensors once, and what follows it comes from one matrix.
         """
-        metadata = {"format": "pt", "lens_in_score": self.adapter.lens_in_score}
-        metadata["answer_temperature"] = str(self.adapter.answer_temperature)
-        if self.lens_weight is not None:
-            metadata["lens_weight"] = str(self.lens_weight)
         tensors = self.tensors(users)
-        first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, metadata)
-        entries = json.loads(first[8 : 8 + int.from_bytes(first[:8], "little")])
-        offsets = {name: entry["data_offsets"][0] for name, entry in entries.items() if name in tensors}
-        # safetensors writes metadata in an order that changes from process to process.
-        header = json.dumps(entries | {"__metadata__": dict(sorted(metadata.items()))}, separators=(",", ":")).encode()
-        header += b" " * (-len(header) % 8)
-        bodies = torch.cat([tensors[name].flatten(1) for name in sorted(offsets, key=offsets.__getitem__)], dim=1)
+        first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, {"format": "pt"})
+        header = first[: 8 + int.from_bytes(first[:8], "little")]
+        entries = json.loads(header[8:])
+        in_order = sorted(tensors, key=lambda name: entries[name]["data_offsets"])
+        bodies = torch.cat([tensors[name].flatten(1) for name in in_order], dim=1)
         for body in bodies.view(torch.uint8).numpy():
-            yield len(header).to_bytes(8, "little") + header + body.tobytes()
+            yield header + body.tobytes()
 
     def readme(self) -> str:
         """What the folder holds and what a server must do."""
@@ -157,12 +148,12 @@ class UserLoras:
             f"the base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
             "They hold what the users had rated when they were written.",
         ]
-        if note := server_note(self.adapter, self.lens_weight):
-            lines += ["", note]
+        if self.note:
+            lines += ["", self.note]
         return "\n".join(lines) + "\n"
 
 
-def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any]) -> UserLoras:
+def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
     """The LoRA of each user under a personalized adapter; all gates are computed in one batch.
 
     With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
@@ -172,6 +163,7 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any]) -> 
         adapted: a base LLM with a personalized adapter.
         user_states: what the gates read of them, the lens states ``user``, shape (users, gate_dim).
         user_ids: whose states they are, which also names the folders.
+        note: what a server has to do beyond loading the LoRAs.
 
     Raises:
         ValueError: the gates read the target item, or the states are of another width than the adapter's.
@@ -186,11 +178,7 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any]) -> 
         weights = tuner.gate_weights(user_states)
     if weights is None:
         weights = torch.ones(1, len(user_ids), 1)
-    lens_weight = None if adapted.lens_weight is None else adapted.lens_weight.item()
-    if note := server_note(config, lens_weight):
-        logger.warning(note)
-    weights = weights.expand(len(layers), -1, -1)
-    return UserLoras(user_ids, layers, weights, name, config, lens_weight, adapted.dtype)
+    return UserLoras(user_ids, layers, weights.expand(len(layers), -1, -1), name, config, adapted.dtype, note)
 
 
 def lora_config(config: RecLoraConfig) -> LoraConfig:
@@ -229,26 +217,3 @@ def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -
     weights, kept = weights.topk(config.top_k)
     up = B[:, kept].transpose(0, 1) * weights[:, None, :, None]
     return A[kept].flatten(1, 2), up.flatten(2)
-
-
-def server_note(adapter: RecLoraConfig, lens_weight: float | None) -> str:
-    """What a server has to do beyond loading the LoRAs; empty where that is all."""
-    logit, notes = "the LLM's logit of the answer", []
-    if adapter.answer_temperature != 1:
-        notes.append(f"A server must divide {logit} by {adapter.answer_temperature:g} (answer_temperature) first.")
-    if lens_weight is not None:
-        notes.append(
-            f"The adapter was trained with a lens prior: a server must add {lens_weight:.6g} times the lens's logit to "
-            f"{logit}, or scores will be off. The LoRAs alone don't hold it."
-        )
-    if adapter.lens_in_score == "stacked":
-        notes.append(
-            "The adapter scores by a regression of two logits (lens_in_score is stacked): a server must apply the "
-            f"adapter's reclora_stacking to the lens's logit and {logit}. The LoRAs alone don't hold it."
-        )
-    if adapter.lens_in_score == "average":
-        notes.append(
-            "The adapter scores by the mean of two logits (lens_in_score): a server must take the mean of the lens's "
-            f"logit and {logit}. The LoRAs alone don't hold the lens's."
-        )
-    return " ".join(notes)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-import torch
 from peft.tuners.tuners_utils import BaseTuner
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
@@ -12,15 +11,13 @@ from transformers.pytorch_utils import Conv1D
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.gates import GateBank
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
-from reclora_kedro.adapters.reclora.stacking import Stacking
 
 
 class RecLoraModel(BaseTuner):
     """A base LLM with personalized LoRA, made by ``peft.get_peft_model(llm, RecLoraConfig(...))``.
 
     Per adapter name it holds what no single layer owns: ``reclora_gates``, the :class:`GateBank` of an adapter with
-    several meta-LoRAs, ``reclora_lens_weight``, the learned weight of the lens's logit where there is a prior, and
-    ``reclora_stacking``, the :class:`Stacking` of both where they are stacked.
+    several meta-LoRAs.
     """
 
     prefix = "reclora_"
@@ -30,16 +27,14 @@ class RecLoraModel(BaseTuner):
 
     def _pre_injection_hook(self, model: nn.Module, config: RecLoraConfig, adapter_name: str) -> None:
         self.reclora_gates = nn.ModuleDict()
-        self.reclora_lens_weight = nn.ParameterDict()
-        self.reclora_stacking = nn.ModuleDict()
 
     def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
-        """Add an adapter: its layers, then its gates and the weight of its lens prior."""
+        """Add an adapter: its layers, then its gates."""
         config = self.peft_config[adapter_name]
         if config.last_layers is not None:
             count = model.config.get_text_config().num_hidden_layers
             config.layers_to_transform = list(range(count))[-config.last_layers :]
-        kept = [(weights, weights.requires_grad) for weights in self._shared_parameters()]
+        kept = [(weights, weights.requires_grad) for weights in self.reclora_gates.parameters()]
         super().inject_adapter(model, adapter_name, *args, **kwargs)
         for weights, requires_grad in kept:
             weights.requires_grad_(requires_grad)
@@ -48,45 +43,35 @@ class RecLoraModel(BaseTuner):
         if config.num_meta_loras > 1:
             gates = 1 if config.gate_scope == "shared" else len(layers)
             self.reclora_gates[adapter_name] = GateBank(config, gates).to(device)
-        if config.lens_in_score == "prior":
-            self.reclora_lens_weight[adapter_name] = nn.Parameter(torch.ones((), device=device))
-        if config.lens_in_score == "stacked":
-            self.reclora_stacking[adapter_name] = Stacking().to(device)
         trainable = adapter_name in self.active_adapters and not config.inference_mode
-        self._shared_requires_grad(adapter_name, trainable)
+        self._gates_require_grad(adapter_name, trainable)
 
     def adapted_layers(self, adapter_name: str) -> list[RecLoraLayer]:
         """The layers of an adapter, in the model's order, which is that of its gates."""
         layers = (module for module in self.model.modules() if isinstance(module, RecLoraLayer))
         return [layer for layer in layers if adapter_name in layer.reclora_A]
 
-    def _shared_parameters(self, adapter_name: str | None = None) -> list[nn.Parameter]:
-        """Gates and weight of the lens prior, of one adapter or of all."""
-        parameters = [*self.reclora_gates.named_parameters(), *self.reclora_lens_weight.named_parameters()]
-        return [weights for name, weights in parameters if adapter_name in (None, name.split(".")[0])]
-
-    def _shared_requires_grad(self, adapter_name: str, requires_grad: bool) -> None:
-        for weights in self._shared_parameters(adapter_name):
-            weights.requires_grad_(requires_grad)
+    def _gates_require_grad(self, adapter_name: str, requires_grad: bool) -> None:
+        if adapter_name in self.reclora_gates:
+            self.reclora_gates[adapter_name].requires_grad_(requires_grad)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
         """Choose the active adapters; they become trainable unless ``inference_mode``, the others frozen."""
         super().set_adapter(adapter_name, inference_mode)
         for name in self.peft_config:
-            self._shared_requires_grad(name, name in self.active_adapters and not inference_mode)
+            self._gates_require_grad(name, name in self.active_adapters and not inference_mode)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
         """Train or freeze adapters by name."""
         super().set_requires_grad(adapter_names, requires_grad)
         for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
-            self._shared_requires_grad(name, requires_grad)
+            self._gates_require_grad(name, requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Remove an adapter for good."""
         super().delete_adapter(adapter_name)
-        for shared in (self.reclora_gates, self.reclora_lens_weight, self.reclora_stacking):
-            if adapter_name in shared:
-                del shared[adapter_name]
+        if adapter_name in self.reclora_gates:
+            del self.reclora_gates[adapter_name]
 
     def _create_and_replace(
         self,
@@ -148,57 +133,6 @@ class RecLoraModel(BaseTuner):
     def has_gates(self) -> bool:
         """Whether the active adapter routes its samples."""
         return self.active_adapters[0] in self.reclora_gates
-
-    @property
-    def lens_weight(self) -> Tensor | None:
-        """Learned weight of the lens's logit in the answer's; None without a lens prior or with adapters disabled."""
-        name = self.active_adapters[0]
-        if name not in self.reclora_lens_weight or self.adapted_layers(name)[0].disable_adapters:
-            return None
-        return self.reclora_lens_weight[name]
-
-    @property
-    def stacks(self) -> bool:
-        """Whether the active adapter weighs its logits and the lens's by a regression, see :meth:`fit_stacking`."""
-        return self.active_adapters[0] in self.reclora_stacking
-
-    def adapted_logits(self, logits: Tensor, lens_logits: Tensor | None, log_counts: Tensor | None = None) -> Tensor:
-        """The LLM's logits of the answer as the active adapter reads them, with the lens's; all of shape (batch,).
-
-        They are divided by ``answer_temperature``; the lens's join them as ``lens_in_score`` says, an average or a
-        stacking outside of training alone. With adapters disabled, they stay as they are.
-
-        Args:
-            logits: the LLM's own.
-            lens_logits: the lens's.
-            log_counts: logarithms of the numbers of events of item and user, see `Stacking`, shape (batch, 2).
-
-        Raises:
-            ValueError: the adapter reads the lens's logits, or the counts, but there are none.
-        """
-        name = self.active_adapters[0]
-        if self.adapted_layers(name)[0].disable_adapters:
-            return logits
-        config = self.peft_config[name]
-        logits = logits / config.answer_temperature
-        if config.lens_in_score == "none" or (config.lens_in_score in ("average", "stacked") and self.training):
-            return logits
-        if lens_logits is None:
-            raise ValueError(
-                f"The adapter {name!r} reads the lens's logit beside the LLM's (lens_in_score is "
-                f"{config.lens_in_score}), but none were given."
-            )
-        if config.lens_in_score == "average":
-            return (logits + lens_logits) / 2
-        if config.lens_in_score == "stacked":
-            return self.reclora_stacking[name](lens_logits, logits, log_counts)
-        return logits + self.reclora_lens_weight[name].to(logits.device) * lens_logits
-
-    def fit_stacking(self, logits: Tensor, lens_logits: Tensor, log_counts: Tensor | None, labels: Tensor) -> None:
-        """Let the active adapter learn how to weigh the two logits, see :meth:`adapted_logits` and `Stacking.fit`."""
-        name = self.active_adapters[0]
-        logits = logits / self.peft_config[name].answer_temperature
-        self.reclora_stacking[name].fit(lens_logits, logits, log_counts, labels)
 
     @contextmanager
     def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Nodes of the export pipeline."""
 
+import logging
 from typing import Any
 
 import torch
@@ -7,10 +8,14 @@ from torch import Tensor
 
 from reclora_kedro.adapters.reclora.build import load_adapter, saved_config
 from reclora_kedro.adapters.reclora.export import ExportConfig, UserLoras, require_one_lora_per_user, user_loras
+from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import states
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.llm.answer_model import SERVER_NOTES
 from reclora_kedro.llm.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
 
 
 def compute_user_states(adapter: str, log: InteractionLog, lens: Lens, config: ExportConfig) -> dict[str, Tensor]:
@@ -21,10 +26,14 @@ def compute_user_states(adapter: str, log: InteractionLog, lens: Lens, config: E
 
 
 def export_adapters(
-    base_llm: LanguageModel, adapter: str, user_states: dict[str, Tensor], log: InteractionLog
+    base_llm: LanguageModel, adapter: str, user_states: dict[str, Tensor], log: InteractionLog, variant: VariantConfig
 ) -> tuple[UserLoras, list[dict[str, Any]]]:
     """The users' LoRAs, to be written, and a table of them."""
     gate_inputs = user_states["user"].to(base_llm.device)
     adapted = load_adapter(base_llm.model, adapter, "user", gate_inputs.shape[1])
-    loras = user_loras(adapted, gate_inputs, log.users["user_id"][user_states["user_index"].tolist()].to_list())
+    user_ids = log.users["user_id"][user_states["user_index"].tolist()].to_list()
+    note = SERVER_NOTES[variant.blend]
+    if note:
+        logger.warning(note)
+    loras = user_loras(adapted, gate_inputs, user_ids, note)
     return loras, loras.table()

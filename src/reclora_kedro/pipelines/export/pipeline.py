@@ -8,7 +8,8 @@ from reclora_kedro.pipelines.names import variant_of
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The lens and one variant's adapter in; a folder of users' LoRAs and their table out."""
-    adapter = f"{variant_of('export')}.adapter"
+    variant = variant_of("export")
+    adapter = f"{variant}.adapter"
     return Pipeline(
         [
             Node(
@@ -19,7 +20,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.export_adapters,
-                inputs=["base_llm", adapter, "user_states", "log"],
+                inputs=["base_llm", adapter, "user_states", "log", f"params:finetuning.variants.{variant}"],
                 outputs=["user_adapters", "exported_adapters"],
                 name="export_adapters",
                 tags=["gpu"],

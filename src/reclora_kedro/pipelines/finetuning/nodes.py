@@ -8,19 +8,20 @@ import polars as pl
 from peft import PeftModel
 from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning import variants
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import train_in_processes
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.lens import states
 from reclora_kedro.llm import prompts as prompting
-from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig
 
 
 def build_prompts(
@@ -40,16 +41,15 @@ def build_prompts(
 
 def select_gate_inputs(
     lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor], variant: VariantConfig
-) -> dict[str, Tensor]:
+) -> GateInputs:
     """What the variant's gates read of each prompt's row, and the lens's logits beside it."""
-    states = variants.with_few_shot(lens_states, few_shot_states)
-    return variants.gate_inputs(states, variant.gate_input)
+    return states.gate_inputs(states.with_few_shot(lens_states, few_shot_states), variant.gate_input)
 
 
 def train_adapter(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
-    gate_inputs: dict[str, Tensor],
+    gate_inputs: GateInputs,
     checkpoints: CheckpointStore,
     prompt_config: PromptConfig,
     variant: VariantConfig,
@@ -57,11 +57,7 @@ def train_adapter(
 ) -> tuple[pl.DataFrame, PeftModel]:
     """The variant's training log, and its adapter at its best validation AUC."""
     few_shot, validation = (prompt_set(prompts, use, gate_inputs) for use in ("few_shot", "validation"))
-    seed = variant.training.seed
-    adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, variant.gate_input, seed)
-    model = AnswerModel(base_llm.with_model(adapter), prompt_format(base_llm.tokenizer, prompt_config), engine)
-    stacking = prompt_set(prompts, "stacking", gate_inputs) if model.stacks else None
-    log = train_in_processes(model, few_shot, validation, variant.training, checkpoints)
-    if stacking is not None:
-        model.fit_stacking(stacking, variant.training.tokens_per_batch)
-    return log, adapter
+    assert few_shot.gate_inputs is not None
+    adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, variant.training.seed)
+    model = answering_model(base_llm.with_model(adapter), prompt_config, engine, blend=variant.blend)
+    return train_in_processes(model, few_shot, validation, variant.training, checkpoints), adapter

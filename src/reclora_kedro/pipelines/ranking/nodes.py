@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -16,9 +16,9 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig, choose_template
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking, ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
@@ -72,7 +72,7 @@ def compute_reranking_gate_inputs(
     item_ranks: pl.DataFrame,
     variant: VariantConfig,
     config: RankingConfig,
-) -> dict[str, Tensor]:
+) -> GateInputs:
     """What the variant's gates read of each shortlisted item, and the lens's logits beside it."""
     pairs = reranking.reranking_pairs(item_ranks, config.shortlist)
     return ranking.candidate_gate_inputs(lens, log, pairs, variant.gate_input)
@@ -83,14 +83,16 @@ def rerank_items(
     adapter: str,
     item_ranks: pl.DataFrame,
     reranking_prompts: pl.DataFrame,
-    reranking_gate_inputs: dict[str, Tensor],
+    reranking_gate_inputs: GateInputs,
     prompt_config: PromptConfig,
+    variant: VariantConfig,
     config: RankingConfig,
     engine: EngineConfig,
 ) -> pl.DataFrame:
     """Where the variant ranks the same likes."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine)
-    model = model.with_saved_adapter(adapter, reranking_gate_inputs)
+    model = answering_model(
+        base_llm, prompt_config, engine, adapter=adapter, gate_inputs=reranking_gate_inputs, blend=variant.blend
+    )
     return reranking.rerank(model, item_ranks, reranking_prompts, reranking_gate_inputs, config)
 
 

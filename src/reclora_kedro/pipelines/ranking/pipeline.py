@@ -77,6 +77,7 @@ def _reranking(variant: str) -> list[Node]:
                 "reranking_prompts",
                 "reranking_gate_inputs",
                 "params:prompt",
+                settings,
                 "params:ranking",
                 "params:engine",
             ],

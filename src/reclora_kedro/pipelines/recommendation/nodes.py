@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptConfig, choose_template, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig, choose_template
 from reclora_kedro.recommend import candidates, presentation, ranking
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
@@ -69,7 +69,7 @@ def build_candidate_prompts(
 
 def compute_candidate_gate_inputs(
     lens: Lens, log: InteractionLog, shortlist: pl.DataFrame, variant: VariantConfig
-) -> dict[str, Tensor]:
+) -> GateInputs:
     """What the variant's gates read of each user and candidate, and the lens's logits beside it."""
     return ranking.candidate_gate_inputs(lens, log, shortlist, variant.gate_input)
 
@@ -79,14 +79,16 @@ def rank_candidates(
     adapter: str,
     shortlist: pl.DataFrame,
     candidate_prompts: pl.DataFrame,
-    candidate_gate_inputs: dict[str, Tensor],
+    candidate_gate_inputs: GateInputs,
     prompt_config: PromptConfig,
+    variant: VariantConfig,
     config: RecommendationConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Report]:
     """Each user's best items by the LLM, and how many pairs it scored."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine)
-    model = model.with_saved_adapter(adapter, candidate_gate_inputs)
+    model = answering_model(
+        base_llm, prompt_config, engine, adapter=adapter, gate_inputs=candidate_gate_inputs, blend=variant.blend
+    )
     recommendations = ranking.rank_candidates(
         model, shortlist, candidate_prompts, candidate_gate_inputs, config.top_n, config.tokens_per_batch
     )

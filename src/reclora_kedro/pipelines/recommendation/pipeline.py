@@ -77,6 +77,7 @@ def _ranking_by(variant: str) -> list[Node]:
                 "candidate_prompts",
                 "candidate_gate_inputs",
                 "params:prompt",
+                settings,
                 "params:recommendation",
                 "params:engine",
             ],

@@ -1,21 +1,23 @@
 """Nodes of the scoring pipeline."""
 
 import polars as pl
-from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import scores
 from reclora_kedro.evaluation.attribution import permuted_rows
+from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import permutation as lens_permutation
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.answer_model import AnswerModel, ScoringConfig, score_table
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.rivals.base import rows_of
 from reclora_kedro.scoring.permutation import permuted_scores
+from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
 
 
 def score_untrained(
@@ -27,7 +29,7 @@ def score_untrained(
     engine: EngineConfig,
 ) -> pl.DataFrame:
     """Scores of the base LLM as it came, on the test prompts."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine, finished_shards)
+    model = answering_model(base_llm, prompt_config, engine, finished=finished_shards)
     test = prompt_set(prompts, "test")
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
@@ -48,15 +50,24 @@ def score_adapter(
     base_llm: LanguageModel,
     adapter: str,
     prompts: pl.DataFrame,
-    gate_inputs: dict[str, Tensor],
+    gate_inputs: GateInputs,
     finished_shards: FinishedShards,
     prompt_config: PromptConfig,
+    variant: VariantConfig,
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Scores of the base LLM with one variant's adapter, on the test prompts, and when one input is another row's."""
-    model = AnswerModel(base_llm, prompt_format(base_llm.tokenizer, prompt_config), engine, finished_shards)
-    model, test = model.with_saved_adapter(adapter, gate_inputs), prompt_set(prompts, "test", gate_inputs)
+    test = prompt_set(prompts, "test", gate_inputs)
+    model = answering_model(
+        base_llm,
+        prompt_config,
+        engine,
+        adapter=adapter,
+        gate_inputs=gate_inputs,
+        blend=variant.blend,
+        finished=finished_shards,
+    )
     logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
     scored = score_table(test, model.probabilities(logits, test))
     return scored, permuted_scores(model, test, logits, config)

@@ -70,6 +70,7 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
                     "gate_inputs",
                     "finished_shards",
                     "params:prompt",
+                    "params:variant",
                     "params:scoring",
                     "params:engine",
                 ],
@@ -80,5 +81,8 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
         ],
         namespace=variant,
         inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts"},
-        parameters={"params:prompt", "params:scoring", "params:engine"},
+        parameters={
+            **{name: name for name in ("params:prompt", "params:scoring", "params:engine")},
+            "params:variant": f"params:finetuning.variants.{variant}",
+        },
     )

@@ -1,0 +1,58 @@
+"""What the gates of an adapter read of samples, as one object from the lens to the scores."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GateInputs:
+    """A state of the frozen lens for each of n samples, and the lens's own logits of them.
+
+    Attributes:
+        rows: numbers of the samples, int64, shape (n,).
+        name: kind of the state, such as ``target`` or ``user``.
+        values: the states, float32, shape (n, gate_dim).
+        lens_logits: the lens's logits, float32, shape (n,), which a blend averages with the LLM's.
+
+    Examples:
+        >>> inputs = GateInputs(torch.tensor([5, 3]), "target", torch.eye(2), torch.zeros(2))
+        >>> GateInputs.from_bytes(inputs.to_bytes()).take([1])
+        GateInputs(rows=tensor([3]), name='target', values=tensor([[0., 1.]]), lens_logits=tensor([0.]))
+    """
+
+    rows: Tensor
+    name: str
+    values: Tensor
+    lens_logits: Tensor
+
+    @property
+    def width(self) -> int:
+        """Width of the states, gate_dim."""
+        return self.values.shape[1]
+
+    def take(self, places: Sequence[int] | np.ndarray) -> Self:
+        """Those at some places."""
+        return replace(self, rows=self.rows[places], values=self.values[places], lens_logits=self.lens_logits[places])
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        moved = {name: getattr(self, name).to(device) for name in ("rows", "values", "lens_logits")}
+        return replace(self, **moved)
+
+    def to_bytes(self) -> bytes:
+        """A safetensors file with the tensors by their names, and ``name`` in its metadata."""
+        tensors = {"rows": self.rows, "values": self.values, "lens_logits": self.lens_logits}
+        return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"name": self.name})
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Self:
+        """What :meth:`to_bytes` wrote."""
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return cls(name=header["__metadata__"]["name"], **load(content))
