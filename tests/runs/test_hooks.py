@@ -32,7 +32,7 @@ from reclora_kedro.runs.failures import RunRefusedError, explain_failure
 from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
 from reclora_kedro.runs.manifest import describe_entries
-from reclora_kedro.runs.start import require_default_runner, require_inputs
+from reclora_kedro.runs.start import require_default_runner, require_inputs, require_past_versions
 from reclora_kedro.runs.terminal import show_messages
 from starting import RUN_PARAMS, start
 
@@ -176,6 +176,26 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
     ]
     run.to_run = Pipeline([])
     require_inputs(run)
+
+
+def test_a_version_of_the_future_is_refused_unless_another_one_is_named(tmp_path):
+    entries = {
+        name: {"type": "json.JSONDataset", "filepath": str(tmp_path / name), "versioned": True}
+        for name in ("samples", "lens", "run_manifest")
+    }
+    for version in ("2025", "2199"):
+        AtomicCatalog.from_config(entries, save_version=version).save("lens", [version])
+    pipeline = Pipeline([Node(lambda samples: samples, "samples", "lens", name="train")])
+
+    def start_with(**load_versions):
+        catalog = AtomicCatalog.from_config(entries, save_version="2026", load_versions=load_versions)
+        require_past_versions(start(tmp_path, pipeline, catalog, run_id="2026", load_versions=load_versions))
+
+    with pytest.raises(RunRefusedError, match=rf"(?s)newer than this run, .*- lens: version 2199 in {tmp_path}/lens"):
+        start_with()
+    start_with(lens="2025")
+    shutil.rmtree(tmp_path / "lens/2199")
+    start_with()
 
 
 # Runners

@@ -244,6 +244,11 @@ def local_path(dataset: AbstractDataset | None) -> Path | None:
     return Path(path) if path and protocol == "file" else None
 
 
+def is_versioned(dataset: Any) -> bool:
+    """Whether a dataset keeps versions: its path is a folder of these."""
+    return isinstance(dataset, AbstractVersionedDataset) and dataset.resolve_save_version() is not None
+
+
 def version_folder(dataset: AbstractDataset) -> Path | None:
     """Folder of the version that a dataset will save; None if it keeps no versions in local files."""
     version = dataset.resolve_save_version() if isinstance(dataset, AbstractVersionedDataset) else None

@@ -9,11 +9,11 @@ from typing import IO, Any
 import click
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import pipelines
-from kedro.io import AbstractVersionedDataset, DatasetError
+from kedro.io import DatasetError
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.files.atomic import is_full_disk
-from reclora_kedro.runs.catalog import configuration, local_path, location
+from reclora_kedro.runs.catalog import configuration, is_versioned, local_path, location
 from reclora_kedro.runs.run import Run
 
 logger = logging.getLogger(__name__)
@@ -70,11 +70,6 @@ def notes_on_files(error: Exception, run: Run, explain: Explain) -> Iterator[str
             yield f"The catalog entry {name} is the file {location(dataset)}."
         if fault := explain(error, name, file, configuration(dataset)):
             yield fault
-
-
-def is_versioned(dataset: Any) -> bool:
-    """Whether an entry keeps versions: its path is a folder of these."""
-    return isinstance(dataset, AbstractVersionedDataset) and dataset.resolve_save_version() is not None
 
 
 def next_steps(error: Exception, env: str | None) -> Iterator[str]:

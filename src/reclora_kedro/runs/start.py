@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from reclora_kedro.files.storage import StorageError, is_remote, require_bucket, storage_options
-from reclora_kedro.runs.catalog import ADDRESSES, location, remote_versions
+from reclora_kedro.runs.catalog import ADDRESSES, is_versioned, loaded_version, location, remote_versions
 from reclora_kedro.runs.cells import CellRunner
 from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
@@ -63,6 +63,30 @@ def require_storage(run: Run) -> None:
             faults.append(f"- {name}: {error}")
     if faults:
         raise RunRefusedError("\n".join(["This run's storage cannot be used. Nothing was written.", *faults]))
+
+
+def require_past_versions(run: Run) -> None:
+    """Refuse a run beside versions that are newer than those it will save: it would read them in their place.
+
+    Raises:
+        RunRefusedError: there are some, as of a clock that was ahead.
+    """
+    now, named = (
+        run.params["run_id"],
+        run.params["load_versions"] or {},
+    )  # what is saved has the run's id as its version
+    ahead = []
+    for name in sorted((run.pipeline.datasets() | {"run_manifest"}) - named.keys()):
+        dataset = run.catalog.get(name)
+        if is_versioned(dataset) and (newest := loaded_version(dataset)) and newest > now:
+            ahead.append(f"- {name}: version {newest} in {location(dataset)}")
+    if ahead:
+        lines = "\n".join(ahead)
+        raise RunRefusedError(
+            f"Versions are there that are newer than this run, which begins at {now}. Nothing was written.\n{lines}\n"
+            "A clock was ahead when they were saved, and this run would read them in place of what it saves. If the "
+            "clock is right now, remove these versions, or move them away."
+        )
 
 
 def show_plan(run: Run) -> None:
