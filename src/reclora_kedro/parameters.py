@@ -32,7 +32,7 @@ Share = Annotated[Real, Field(ge=0, lt=1)]
 """A part of a whole, from 0 up to but without 1, such as a dropout rate."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
-NAMED = ("history.short", "finetuning.variants", "lens_zoo.lenses")
+NAMED = ("history.short", "finetuning.variants")
 """Blocks of parameters whose entries have names of the user's choice."""
 
 

@@ -9,7 +9,6 @@ from reclora_kedro.evaluation.figures import (
     calibration_table,
     plot_auc,
     plot_calibration,
-    plot_lenses,
     plot_ranking,
     plot_roc,
     plot_training,
@@ -104,18 +103,6 @@ def test_a_log_without_validation_is_refused(training_logs):
     never = training_logs["reclora"].with_columns(validation_auc=pl.lit(None, pl.Float64))
     with pytest.raises(ValueError, match=r"training log of 'reclora': no validation AUC in 4 row\(s\)"):
         plot_training(training_logs | {"reclora": never})
-
-
-def test_lenses_are_drawn_best_first_with_their_spread_on_both_splits():
-    def lens(name, auc):
-        spreads = {"validation_auc_spread": 0.01, "test_auc_spread": 0.02}
-        return {"lens": name, "seeds": 3, "validation_auc": auc, "test_auc": auc - 0.1, **spreads}
-
-    figure = plot_lenses([lens("sim", 0.8), lens("din", 0.7)])
-    assert figure.layout.title.text == "sim has the highest validation AUC: 0.8000"
-    assert [trace.name for trace in figure.data] == ["validation", "test"]
-    assert list(figure.data[0].y) == ["sim", "din"]
-    assert list(figure.data[1].error_x.array) == [0.02, 0.02]
 
 
 def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():

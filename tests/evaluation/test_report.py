@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from reclora_kedro.evaluation.report import lens_table, ranking_tables, render_report, results_tables, summarise
+from reclora_kedro.evaluation.report import ranking_tables, render_report, results_tables, summarise
 
 LENS = {
     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
@@ -175,24 +175,6 @@ def test_data_is_escaped():
 def test_rendering_leaves_the_figures_alone():
     render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert FIGURES["auc"].layout.title.text == "Title of auc"
-
-
-@pytest.mark.parametrize(
-    ("seeds", "aucs"),
-    [(3, "0.7500±0.0010 │ 0.7600±0.0020"), (1, "    0.7500 │ 0.7600")],
-    ids=["three seeds", "one seed"],
-)
-def test_lenses_fit_a_narrow_terminal(seeds, aucs):
-    lens = {
-        "lens": "gru4rec", "seeds": seeds, "parameters": 132_289, "rows_per_second": 48_736.2, "seconds": 129.4,
-        "validation_auc": 0.75, "validation_auc_spread": 0.001, "test_auc": 0.76, "test_auc_spread": 0.002,
-        "test_log_loss": 0.5745,
-    }  # fmt: skip
-    console = Console(width=80, file=io.StringIO())
-    console.print(lens_table([lens]))
-    shown = console.file.getvalue()
-    assert ("mean of 3 seeds" in shown) == (seeds > 1)
-    assert f"│ gru4rec │ {aucs} │   0.5745 │ 132,289 │ 48,736 │ 129 │" in shown
 
 
 def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():

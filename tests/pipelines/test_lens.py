@@ -12,6 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
@@ -47,8 +48,8 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     users = pl.DataFrame({"user_id": range(8), "gender": ["F", "M"] * 4})
     sequences = build_sequences(interactions, items, users)
     samples = build_samples(sequences, min_history=2)
-    split = pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(pl.lit("validation"))
-    samples = samples.with_columns(split=split)
+    held_out = pl.when(pl.col("row") % 2 == 0).then(pl.lit("validation")).otherwise(pl.lit("test"))
+    samples = samples.with_columns(split=pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(held_out))
     use = pl.Series("use", ["test", "few_shot", "few_shot", "few_shot", "few_shot"])
     prompt_rows = samples.select("row", "label")[ROWS].with_columns(use)
     inputs = {
@@ -56,6 +57,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
         "prompt_rows": prompt_rows,
         "params:lens": settings,
         "params:engine": LOCAL,
+        "params:bootstrap": Bootstrap(confidence=0.9, samples=100, seed=0),
         "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
     }
     entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text().replace("${globals:data}", "data"))
@@ -82,6 +84,8 @@ def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: L
     assert few_shot.keys() == states.keys()
     assert all(torch.equal(state, states[kind][1:]) for kind, state in few_shot.items())
     assert catalog.load("lens_training_log").height == 1
+    [measured] = catalog.load("lens_metrics")
+    assert (measured["model"], measured["confidence"]) == ("lens", 0.9)
     [report] = catalog.load("few_shot_lens_report")
     assert report["rows"] == 4
     assert report["cross_fitted_auc"] is None

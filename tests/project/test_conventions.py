@@ -19,7 +19,6 @@ from kedro_viz.server import populate_data
 
 from reclora_kedro.pipelines.evaluation.nodes import write_report
 from reclora_kedro.pipelines.finetuning.nodes import build_prompts
-from reclora_kedro.pipelines.lens_zoo.nodes import compare_lenses
 from reclora_kedro.pipelines.ranking.nodes import build_reranking_prompts
 from reclora_kedro.pipelines.recommendation.nodes import build_candidate_prompts
 from reclora_kedro.pipelines.scoring.nodes import collect_scores
@@ -179,7 +178,7 @@ def test_kedro_says_what_each_pipeline_is_for():
 
 def test_no_node_has_more_than_seven_inputs_besides_parameters(project):
     _, whole = project
-    joins = (compare_lenses, collect_scores, write_report)  # a table of each lens or model, every figure
+    joins = (collect_scores, write_report)  # a table of each model, every figure
     entries = {node: [name for name in node.inputs if "params:" not in name] for node in whole.nodes}
     assert not [node.name for node in whole.nodes if len(entries[node]) > 7 and node.func not in joins]
 

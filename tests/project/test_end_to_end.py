@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from edits import nested
 from killing import killing_environment
 from projects import kedro_run
-from reclora_kedro.lens import LENSES
 
 MODELS = ["lens", "boosted_trees", "lens_probe", "two_towers", "untrained", "shared_lora", "reclora"]
 
@@ -213,11 +212,3 @@ def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters,
     with pytest.raises(Exception, match=pattern):
         kedro_run(finished_run.project, pipeline_names=["finetuning", "history"], runtime_params=nested(parameters))
     assert versions(finished_run.project, "*") == before
-
-
-def test_the_lens_zoo_compares_every_lens_on_the_same_split(finished_run):
-    catalog = kedro_run(finished_run.project, pipeline_names=["lens_zoo"])
-    comparison = catalog.load("lens_comparison")
-    assert {record["lens"] for record in comparison} == set(LENSES)
-    assert catalog.load("twin.zoo_runs")[0]["seed"] == 0
-    assert len(catalog.load("lens_comparison_figure").data) == 2

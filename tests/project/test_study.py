@@ -12,7 +12,9 @@ from nbclient import NotebookClient
 from killing import killing_environment
 from projects import ROOT, copy_project, kedro_run, stored
 from reclora_kedro.runs.cells import FOLDER, CellRunner, check_cell, open_cell, run_cell
+from reclora_kedro.study.config import REACHED
 from reclora_kedro.study.grid import Cell
+from reclora_kedro.study.results import tabulate
 
 NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
 BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
@@ -105,6 +107,20 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
     assert run.nodes_run == 0 < run.nodes
     assert run.digest == catalog.load("study_results")[0]["digest"]
     assert traces(in_this_process.project) == finished
+
+
+def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_process):
+    cell = Cell("lens_zoo", {"lens": "din"}, 42, {"lens.model": "din"}, REACHED["lens"])
+    run = run_cell(in_this_process, cell)
+    nodes = {node.name for node in open_cell(in_this_process, cell)[0].nodes}
+    assert {"lens.train_lens", "lens.measure_lens"} < nodes
+    assert not any(name.startswith(("finetuning", "scoring", "reclora", "evaluation")) for name in nodes)
+    [record] = tabulate([cell], [run], None)
+    assert (record["lens"], record["model"], record["seed"], record["auc_low"]) == ("din", "lens", 42, None)
+    assert 0 < record["validation_auc"] < 1
+    assert record["weights"] > 0
+    assert record["train_seconds"] > 0
+    assert run.comparisons == []
 
 
 def test_a_seed_is_that_of_rows_lens_and_adapters(in_this_process):

@@ -70,12 +70,11 @@ _mine: &mine {min_history: 3}
 history: {<<: *mine, rating_levels: {step: 0.5}, short: {near: {kind: retrieved, k: 3}}}
 ingestion: {users: null, item_texts: {item_id: id, fields: [{name: plot, column: plot}]}}
 prompt: {chat_template_arguments: {enable_thinking: false}}
-lens_zoo: {lenses: {wide: {hidden_dim: 512}}}
 """
 
 
 def test_what_an_environment_may_add_is_welcome(refusal):
-    assert refusal(SOUND, requested=["ingestion", "history", "finetuning", "lens_zoo", "study"]) is None
+    assert refusal(SOUND, requested=["ingestion", "history", "finetuning", "study"]) is None
 
 
 UNKNOWN = "no parameter. The nearest one is"

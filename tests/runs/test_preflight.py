@@ -17,7 +17,7 @@ from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.pipelines.checks import checks, require_zoo_lens
+from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.runs.start import try_out
 from starting import start
@@ -123,17 +123,6 @@ def test_a_run_that_needs_no_llm_loads_none():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip().splitlines()[-1] == "[]"
-
-
-def test_a_lens_of_the_zoo_takes_what_a_lens_takes():
-    lens = LensConfig(**BASE["lens"])
-    require_zoo_lens("lens_zoo.lenses.wide", lens, {"hidden_dim": 512})
-    with pytest.raises(
-        ValueError, match=r"lens_zoo\.lenses\.wide\.hidden_dims is no .* nearest one is .*wide\.hidden_dim\."
-    ):
-        require_zoo_lens("lens_zoo.lenses.wide", lens, {"hidden_dims": 512})
-    with pytest.raises(ValueError, match=r"lens_zoo\.lenses\.wide\.dropout is 1: input should be less than 1"):
-        require_zoo_lens("lens_zoo.lenses.wide", lens, {"dropout": 1})
 
 
 def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):

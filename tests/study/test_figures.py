@@ -2,7 +2,7 @@
 
 import pytest
 
-from reclora_kedro.evaluation.figures import model_styles
+from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.study.figures import plot_axes, plot_frontier
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import summarise, tabulate
@@ -62,7 +62,7 @@ def test_a_model_that_is_not_trained_by_itself_has_no_seconds_of_training():
 
 
 def test_models_have_the_styles_of_the_evaluation():
-    styles = model_styles(["lens", "reclora"])
+    styles = model_styles(["lens", "reclora"], {})
     for figure in (plot_axes(RESULTS), plot_frontier(RESULTS)):
         for trace in figure.data:
             style = styles[trace.name]

@@ -52,6 +52,17 @@ def test_several_grids_follow_one_another():
     ]
 
 
+def test_a_grid_may_name_its_seeds_and_end_at_the_lens():
+    grid = GridConfig(title="Lenses", until="lens", seeds=[3, 1], axes={"rank": {"8": {}}})
+    whole = GridConfig(title="Whole", axes={"rank": {"8": {}}})
+    cells = plan_cells({"lenses": grid, "whole": whole}, [7], THERE)
+    assert [(cell.seed, cell.outputs[0]) for cell in cells] == [
+        (3, "lens_metrics"),
+        (1, "lens_metrics"),
+        (7, "metrics"),
+    ]
+
+
 def test_an_unknown_grid_is_refused_with_the_nearest_one():
     files = {"few_shot": dict, "rank": dict}
     refusal = r"names 'few_shots', but the grids of conf/studies are few_shot, rank\. The nearest one is few_shot\."
@@ -128,7 +139,7 @@ def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
     there = parameters(ENVIRONMENTS.get(grid, "base"))
     cells = plan_cells(load_grids(grid, FILES), [0], there)
     found = [merge(there, cell.parameters(there)) for cell in cells]
-    assert len(found) == len({str(parameters) for parameters in found}) > 1
+    assert len(found) == len({f"{cell.seed} {values}" for cell, values in zip(cells, found, strict=True)}) > 1
     for parameters_of_cell in found:
         short = HistoryConfig(**parameters_of_cell["history"]).short
         variants = [VariantConfig(**one) for one in parameters_of_cell["finetuning"]["variants"].values() if one]

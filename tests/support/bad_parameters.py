@@ -38,7 +38,6 @@ REAL = {  # written as whole numbers
 FREE = {  # checked by whoever reads them, or as another one is
     "finetuning.variants.shared_lora",
     "prompt.chat_template_arguments",
-    "lens_zoo.lenses",
     "study.grid",
 }
 SHARES = {  # from 0 up to but without 1
@@ -61,7 +60,6 @@ MORE = [
     ("lens.batch_parts", 3, "does not divide batch_size 256"),
     ("lens.model", "sims", "choose one of autoint"),
     ("lens.statistics_delay", "soon", "'frozen'"),
-    ("lens_zoo.seeds", [], "at least 1 item"),
     ("ranking.cutoffs", [10, 10], "name each length once"),
     ("recommendation.shortlist", 5, "top_n recommends 10"),
     ("recommendation.users", [], "at least 1 item"),

@@ -16,7 +16,7 @@ from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.scores import PairedScores
-from reclora_kedro.evaluation.styles import FIXED_STYLES, VARIANT_STYLES, Style, model_styles
+from reclora_kedro.evaluation.styles import Style, model_styles
 
 Styles = Mapping[str, Style]
 
@@ -245,25 +245,6 @@ def _add_training_curves(
             col=col,
             **shared,
         )
-
-
-def plot_lenses(comparison: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """Dot plot of every lens's mean AUC on validation and test, with the spread over the seeds."""
-    best = comparison[0]
-    seeds = f"mean of {best['seeds']} seeds ± standard deviation" if best["seeds"] > 1 else "one seed"
-    title = f"{best['lens']} has the highest validation AUC: {best['validation_auc']:.4f}"
-    figure = _dot_plot(title, f"AUC, {seeds}", 170 + 36 * len(comparison))
-    for split, style in (("validation", FIXED_STYLES["lens"]), ("test", VARIANT_STYLES[1])):
-        figure.add_scatter(
-            x=[record[f"{split}_auc"] for record in comparison],
-            y=[record["lens"] for record in comparison],
-            error_x={"array": [record[f"{split}_auc_spread"] for record in comparison], "thickness": 2, "width": 5},
-            mode="markers",
-            marker={"color": style.color, "symbol": style.symbol, "size": 10},
-            name=split,
-            hovertemplate="%{x:.4f}",
-        )
-    return figure
 
 
 def plot_ranking(metrics: Sequence[Mapping[str, Any]], rivals: Styles) -> go.Figure:

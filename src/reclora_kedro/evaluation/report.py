@@ -143,28 +143,6 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
     return Group(models, pairs, attribution_table(attribution), *warnings)
 
 
-def lens_table(comparison: Records) -> Table:
-    """Lenses by what they reach and what they cost, for a terminal of 80 columns or more."""
-    seeds = comparison[0]["seeds"]
-    table = Table(title=f"Lenses on the same split, mean of {seeds} seeds" if seeds > 1 else "Lenses on the same split")
-    table.add_column("lens", no_wrap=True)
-    for heading in ("validation\nAUC", "test\nAUC", "test\nlog loss", "weights", "rows/s", "s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for record in comparison:
-        table.add_row(
-            record["lens"],
-            *(
-                f"{record[auc]:.4f}" + (f"±{record[f'{auc}_spread']:.4f}" if seeds > 1 else "")
-                for auc in ("validation_auc", "test_auc")
-            ),
-            f"{record['test_log_loss']:.4f}",
-            f"{record['parameters']:,}",
-            f"{record['rows_per_second']:,.0f}",
-            f"{record['seconds']:.0f}",
-        )
-    return table
-
-
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
     """Models by ranking metrics, a table per cutoff, and each model's NDCG less that of the best one without an LLM.
 

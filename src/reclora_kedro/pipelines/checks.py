@@ -10,10 +10,8 @@ from typing import Any
 
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
-from pydantic import ValidationError
 
 from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.parameters import wrong_values
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
@@ -34,26 +32,9 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
             from reclora_kedro.lens.training import require_parts
 
             yield partial(require_parts, catalog.load("params:lens"), engine)
-    for path in sorted(name for name in inputs if name.startswith("params:lens_zoo.lenses.")):
-        yield partial(require_zoo_lens, path.removeprefix("params:"), catalog.load("params:lens"), catalog.load(path))
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
-
-
-def require_zoo_lens(path: str, lens: Any, changes: Any) -> None:
-    """Refuse changes of a lens that make none of it.
-
-    Raises:
-        ValueError: they are no settings of a lens, or out of range.
-    """
-    from reclora_kedro.lens.zoo import zoo_lens
-
-    try:
-        zoo_lens(lens, changes)
-    except ValidationError as error:
-        known = [f"{path}.{name}" for name in type(lens).model_fields]
-        raise ValueError("\n- ".join(wrong_values(error, lens.model_dump() | changes, path, known))) from error
 
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:

@@ -1,4 +1,4 @@
-"""Names that ``conf/`` gives to things of which a pipeline makes one node each: histories, variants, zoo lenses.
+"""Names that ``conf/`` gives to things of which a pipeline makes one node each: histories and variants.
 
 Kedro calls ``create_pipeline()`` without parameters, so the names of a session are kept here: its start checks the
 parameters, gives them to `remember_parameters`, and only then has the pipelines built. Nodes read nothing of this
@@ -42,11 +42,6 @@ def item_encoders() -> tuple[str, ...]:
 def lens_training_rows() -> str:
     """The rows of the training split that the lens learns from, ``lens.training_rows``: all or few_shot."""
     return _parameters()["lens"]["training_rows"]
-
-
-def zoo_lens_names() -> tuple[str, ...]:
-    """The lenses that the zoo trains and compares, named under ``lens_zoo.lenses``."""
-    return _names("lens_zoo", "lenses")
 
 
 def variant_histories() -> dict[str, str]:

@@ -37,7 +37,6 @@ from reclora_kedro.study.results import CellRun, Cost
 logger = logging.getLogger(__name__)
 
 FOLDER = "data/02_intermediate/study"  # of what the cells' nodes leave, a folder per node and what it was given
-RESULTS = ("metrics", "comparisons", "attribution")
 CHECKPOINT_STORES = "reclora_kedro.datasets.checkpoint_store."
 
 
@@ -131,7 +130,7 @@ def run_cell(runner: CellRunner, cell: Cell) -> CellRun:
         memoized = MemoizedRun(catalog, runner.project / FOLDER, runner.revision)
         for node in flow.nodes:
             memoized.run(node)
-        return memoized.results(flow, time.perf_counter() - start)
+        return memoized.results(flow, cell.outputs, time.perf_counter() - start)
     except Exception as error:
         raise RuntimeError(
             f"The cell {cell} failed: {error}\nWhat had been finished is kept, and the same command goes on with it."
@@ -155,7 +154,7 @@ def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, DataCatalog]:
         runtime_params=runtime_params,
     )
     hook_manager.hook.after_context_created(context=context)
-    return pipelines["__default__"].to_outputs(*RESULTS), context._get_catalog(settings.DATA_CATALOG_CLASS)
+    return pipelines["__default__"].to_outputs(*cell.outputs), context._get_catalog(settings.DATA_CATALOG_CLASS)
 
 
 def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], seed: int) -> OmegaConfigLoader:
@@ -196,17 +195,18 @@ class MemoizedRun:
         self._digests |= trace.outputs
         self._traces |= dict.fromkeys(node.outputs, (key, trace))
 
-    def results(self, flow: Pipeline, seconds: float) -> CellRun:
+    def results(self, flow: Pipeline, outputs: Sequence[str], seconds: float) -> CellRun:
         """What the cell reached, once all of its nodes were run."""
-        metrics, comparisons, attribution = (self._load(name) for name in RESULTS)
+        metrics, *others = (self._load(name) for name in outputs)
+        comparisons, attribution = others or ([], [])
         traces = {trace.node: trace for _, trace in self._traces.values()}
         revisions = tuple(sorted({trace.revision or "unknown" for trace in traces.values()}))
         return CellRun(
             metrics=metrics,
             comparisons=comparisons,
             attribution=attribution,
-            costs={record["model"]: self._cost(record["model"]) for record in metrics},
-            digest=self._traces["metrics"][0],
+            costs={record["model"]: self._cost(record) for record in metrics},
+            digest=self._traces[outputs[0]][0],
             revisions=revisions,
             nodes=len(flow.nodes),
             nodes_run=self._nodes_run,
@@ -254,20 +254,23 @@ class MemoizedRun:
     def _load(self, name: str) -> Any:
         return self._catalog_of([name], {}).load(name)
 
-    def _cost(self, model: str) -> Cost:
-        """What a model took, by the names of what it leaves: {model}.scores or {model}_scores, and so on."""
+    def _cost(self, record: Mapping[str, Any]) -> Cost:
+        """What a model with these metrics took, by what it leaves: {model}.scores or {model}_scores, and so on.
+
+        Where the flow ends at the lens, its metrics are made from scores that are not kept.
+        """
+        model = record["model"]
         trained, scored = (
             next((name for name in (f"{model}.{what}", f"{model}_{what}") if name in self._traces), None)
             for what in ("training_log", "scores")
         )
-        assert scored is not None  # the metrics are of scores
-        scoring = self._traces[scored][1]
+        scoring = self._traces[scored or "lens_metrics"][1]
         tables = [name for name in scoring.outputs if name.endswith("scores")]
         log = self._load(trained) if trained else None
         return Cost(
             train_seconds=self._traces[trained][1].seconds if trained else None,
             score_seconds=scoring.seconds,
-            scored_rows=sum(self._load(name).height for name in tables),
+            scored_rows=sum(self._load(name).height for name in tables) if scored else record["rows"],
             validation_auc=None if log is None else log["validation_auc"].max(),
         )
 

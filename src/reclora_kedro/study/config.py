@@ -1,7 +1,7 @@
 """Settings of a study."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -11,8 +11,10 @@ Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes.
 METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "log_loss", "accuracy")
-COSTS = ("validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
+COSTS = ("weights", "validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
 COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
+REACHED = {"metrics": ("metrics", "comparisons", "attribution"), "lens": ("lens_metrics",)}
+"""What a cell is run for, by where the flow ends."""
 PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
 
 
@@ -21,6 +23,8 @@ class GridConfig(Block):
 
     Attributes:
         title: what the grid shows, for the report.
+        until: where the flow of a cell ends: at the metrics of all models, or at the lens.
+        seeds: of this grid, in place of `study.seeds`.
         settings: of all cells: values by the dotted paths of parameters.
         axes: by axis, its settings by name, each of them values by path; {} leaves all as it is.
     """
@@ -28,6 +32,8 @@ class GridConfig(Block):
     model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
 
     title: str
+    until: Literal["metrics", "lens"] = "metrics"
+    seeds: list[Seed] | None = Field(None, min_length=1)
     settings: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, dict[str, dict[str, Any]]] = Field(min_length=1)
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reclora_kedro.parameters import NAMED, nearest_path, parameter_paths, wrong_values
-from reclora_kedro.study.config import GridConfig, Settings
+from reclora_kedro.study.config import REACHED, GridConfig, Settings
 
 # A cell runs the default flow; the parameters of a study itself are none of it.
 OTHERS = ("study",)
@@ -16,19 +16,21 @@ OTHERS = ("study",)
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the default flow.
+    """One run of the default flow, or of its beginning.
 
     Attributes:
         grid: name of its grid.
         place: the name of its setting on each axis.
         seed: the project's seed.
         settings: values by the dotted paths of parameters.
+        outputs: what it is run for.
     """
 
     grid: str
     place: Mapping[str, str]
     seed: int
     settings: Settings
+    outputs: tuple[str, ...] = REACHED["metrics"]
 
     def __str__(self) -> str:
         """The cell in the words of its grid."""
@@ -126,7 +128,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
 
     Args:
         grids: by name.
-        seeds: each cell is run once per seed.
+        seeds: each cell is run once per seed, unless its grid names other ones.
         parameters: nested blocks of all parameters that there are.
 
     Raises:
@@ -134,9 +136,9 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     """
     known = sorted(parameter_paths({name: block for name, block in parameters.items() if name not in OTHERS}))
     cells = [
-        Cell(name, place, seed, settings)
+        Cell(name, place, seed, settings, REACHED[grid.until])
         for name, grid in grids.items()
-        for seed in seeds
+        for seed in grid.seeds or seeds
         for place, settings in combinations(name, grid)
     ]
     for cell in cells:

@@ -107,9 +107,10 @@ def tabulate(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[st
                 {"grid": cell.grid}
                 | {axis: cell.place.get(axis) for axis in axes}
                 | {"seed": cell.seed, "model": model}
-                | {name: record[name] for name in METRICS}
+                | {name: record.get(name) for name in METRICS}
                 | {
                     "auc_lost_without_prompt": lost.get(model),
+                    "weights": record.get("weights"),
                     "validation_auc": cost.validation_auc,
                     "train_seconds": cost.train_seconds,
                     "score_seconds": cost.score_seconds,

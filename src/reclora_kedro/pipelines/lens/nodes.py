@@ -7,8 +7,9 @@ import polars as pl
 from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens import crossfit, states
+from reclora_kedro.lens import crossfit, metrics, states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
@@ -27,6 +28,11 @@ def train_lens(
     if prompt_rows is not None:
         log = log.with_training_rows(prompt_rows.filter(use="few_shot")["row"].to_numpy())
     return fit_lens(log, config, engine)
+
+
+def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """What the lens reaches on the whole test split."""
+    return [metrics.measure_lens(lens, log) | {"confidence": bootstrap.confidence}]  # for intervals over seeds
 
 
 def compute_lens_states(

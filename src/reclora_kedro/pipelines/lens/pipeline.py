@@ -19,6 +19,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="train_lens",
             ),
             Node(
+                nodes.measure_lens,
+                inputs=["lens", "log", "params:bootstrap"],
+                outputs="lens_metrics",
+                name="measure_lens",
+            ),
+            Node(
                 nodes.compute_lens_states,
                 inputs=["lens", "log", "prompt_rows", "params:engine"],
                 outputs=["lens_states", "lens_scores"],

@@ -1,0 +1,34 @@
+"""How well a lens ranks the whole test split, of which the LLM scores a sample."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import log_loss, roc_auc_score
+
+from reclora_kedro.evaluation.metrics import grouped_auc
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.states import LensReader, lens_scores
+
+
+def measure_lens(lens: Lens, log: InteractionLog) -> dict[str, Any]:
+    """What a frozen lens reaches on all samples of the test split.
+
+    Returns:
+        A record with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` but for the interval, which
+        is made for the rows that all models score; and weights, the number of trained ones.
+    """
+    samples = log.samples[log.rows_in("test")]
+    users, labels = samples["user_index"].to_numpy(), samples["label"].to_numpy() == 1
+    scores = lens_scores({"logit": LensReader(lens, log).logits(samples)})
+    return {
+        "model": "lens",
+        "rows": len(labels),
+        "positives": int(labels.sum()),
+        "users": len(np.unique(users)),
+        "auc": float(roc_auc_score(labels, scores)),
+        "gauc": grouped_auc(users, labels, scores),
+        "log_loss": float(log_loss(labels, scores)),
+        "accuracy": float(np.mean((scores >= 0.5) == labels)),
+        "weights": sum(weight.numel() for weight in lens.parameters()),
+    }

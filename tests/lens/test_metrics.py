@@ -1,0 +1,21 @@
+"""What a lens reaches on the whole test split."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss, roc_auc_score
+
+from reclora_kedro.lens.metrics import measure_lens
+from reclora_kedro.lens.states import lens_scores, lens_states
+
+
+@pytest.mark.parametrize("fitted", ["sim", "hllm"], indirect=True)
+def test_a_lens_is_measured_by_its_scores_of_all_test_samples(fitted, log) -> None:
+    lens, _ = fitted
+    rows = log.rows_in("test")
+    labels, scores = log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, rows))
+    record = measure_lens(lens, log)
+    assert record["auc"] == roc_auc_score(labels, scores)
+    assert record["log_loss"] == log_loss(labels, scores)
+    assert record["accuracy"] == np.mean((scores >= 0.5) == labels)
+    assert (record["rows"], record["positives"]) == (len(rows), labels.sum())
+    assert record["weights"] == sum(weight.numel() for weight in lens.parameters())
