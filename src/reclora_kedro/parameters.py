@@ -43,6 +43,8 @@ class NameRefusedError(ValueError):
 class Block(BaseModel):
     """A block of parameters: read-only, and a key that it does not know is refused.
 
+    A field has a type and bounds. What it means and which value it has stand in conf/base/parameters_*.yml alone.
+
     Examples:
         >>> class Prompt(Block):
         ...     max_tokens: int

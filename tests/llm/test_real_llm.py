@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from few_rows import gate_inputs_of
+from few_rows import gate_inputs_of, training_config
 from reclora_kedro.adapters.reclora.build import new_adapter
 from reclora_kedro.adapters.reclora.config import AdapterConfig
 from reclora_kedro.files.package_files import package_file
-from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
+from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompt_set import prompt_set
@@ -62,9 +62,10 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         gate_dropout=0,
     )
     model = untrained.with_model(new_adapter(llm.model, adapter, few_shot.gate_inputs, seed=0))
-    training = TrainingConfig(
-        epochs=6, batch_size=4, learning_rate=5e-3, swa_ratio=0.5, rows_per_validation=4, tokens_per_batch=1024
-    )
+    training = training_config(
+        epochs=6, batch_size=4, learning_rate=5e-3, warmup_ratio=0.0, swa_ratio=0.5, rows_per_validation=4,
+        rows_per_checkpoint=512, tokens_per_batch=1024, seed=0,
+    )  # fmt: skip
     log = train_adapter(model, few_shot, validation, training)
     assert log["train_loss"][-1] < log["train_loss"][0]
 

@@ -3,11 +3,16 @@
 import re
 import subprocess
 import sys
+from dataclasses import MISSING, fields
+from functools import reduce
+from itertools import chain
 from pathlib import Path
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import yaml
 from click.testing import CliRunner
+from kedro.config import OmegaConfigLoader
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -17,6 +22,9 @@ from kedro.pipeline import Pipeline
 from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
+from bad_parameters import types_of_parameters
+from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.parameters import Block
 from reclora_kedro.pipelines.evaluation.nodes import write_report
 from reclora_kedro.pipelines.finetuning.nodes import build_prompts
 from reclora_kedro.pipelines.ranking.nodes import build_reranking_prompts
@@ -155,6 +163,48 @@ def test_every_parameter_has_a_comment(path):
         is_value = re.match(r"\s*\w+:\s*[^\s#]", line)
         is_shared = "<<" in line or "*" in line or "&" in line  # YAML anchors and what is taken from them
         assert not is_value or is_shared or "#" in line, f"{path.name}:{number}: {line}"
+
+
+class Parameter(NamedTuple):
+    """A field of a model of parameters."""
+
+    annotation: Any
+    described: bool
+    default: tuple[Any, ...]  # none or one
+
+
+def parameters_of(model):
+    """The fields of a block of parameters, or of the adapter's settings, by name; none of any other type."""
+    if isinstance(model, type) and issubclass(model, Block):
+        for name, field in model.model_fields.items():
+            default = () if field.is_required() else (field.get_default(call_default_factory=True),)
+            yield name, Parameter(field.annotation, bool(field.description), default)
+    if model is AdapterConfig:  # PEFT's too, which has a default for each
+        for field in fields(model):
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            yield field.name, Parameter(field.type, "help" in field.metadata, (default,))
+
+
+def test_what_a_parameter_means_stands_in_conf_alone():
+    models = [Block, AdapterConfig]
+    for model in models:  # grows
+        models += model.__subclasses__() if issubclass(model, Block) else []
+        assert not [name for name, parameter in parameters_of(model) if parameter.described], model
+
+
+def test_a_default_in_code_is_the_value_of_conf_base():
+    values = OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
+    models = types_of_parameters()
+    del models["finetuning.variants.shared_lora"]  # another choice
+    while models:
+        path, model = models.popitem()
+        value = reduce(lambda block, name: block[name], path.split("."), values)
+        alternatives = [model, *get_args(model)]  # a block, or null
+        for name, parameter in chain.from_iterable(map(parameters_of, alternatives)):
+            if not isinstance(value, dict) or name not in value or (model, name) == (AdapterConfig, "last_layers"):
+                continue  # the last one depends on the base LLM, which may have any number of layers
+            assert [*parameter.default] in ([], [value[name]]), f"{path}.{name}"
+            models[f"{path}.{name}"] = parameter.annotation
 
 
 @pytest.mark.parametrize("path", PARAMETER_FILES, ids=identity)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-from pydantic import Field
 from tqdm import tqdm
 
 from reclora_kedro.files.scratch import scratch_folder
@@ -41,14 +40,14 @@ class EngineConfig(Block):
 
     changes_results: ClassVar[bool] = False
 
-    kind: Literal["local", "ray"] = Field(description="local: this process; ray: the workers of a Ray cluster")
-    address: str | None = Field(description="of the Ray cluster; null: a Ray that is started on this machine")
-    workers: Count = Field(description="processes that share the rows of a step")
-    cpus_per_worker: Positive = Field(description="cores of each worker")
-    gpus_per_worker: NonNegative = Field(description="GPUs of each worker")
-    rows_per_shard: Count = Field(description="most rows of one part of the work")
-    rows_per_part: Count = Field(description="most rows of a log that a process holds; a longer one is read in parts")
-    scratch: str | None = Field(description="folder for what passes over a long log leave each other; null: temporary")
+    kind: Literal["local", "ray"]
+    address: str | None
+    workers: Count
+    cpus_per_worker: Positive
+    gpus_per_worker: NonNegative
+    rows_per_shard: Count
+    rows_per_part: Count
+    scratch: str | None
 
     @property
     def spreads(self) -> bool:

@@ -43,29 +43,23 @@ LOG_SCHEMA = {
 
 
 class TrainingConfig(Block):
-    """How an adapter is trained; defaults are those of RecLoRA (arXiv 2408.03533, section 4) where it has any."""
+    """How an adapter is trained."""
 
-    epochs: Count = Field(5, description="passes over the few-shot rows")
-    batch_size: Count = Field(256, description="few-shot rows per optimiser step")
-    learning_rate: LearningRate = Field(1e-3, description="peak learning rate of AdamW")
-    schedule: Literal["linear", "cosine"] = Field("linear", description="how the learning rate falls after its peak")
-    warmup_ratio: Share = Field(0.0, description="share of the steps in which the learning rate rises")
-    weight_decay: NonNegative = Field(0.0, description="weight decay of AdamW")
-    max_grad_norm: Positive = Field(1.0, description="gradients are clipped to this norm")
-    swa_ratio: NonNegative = Field(
-        0.0, le=1, description="share of the steps, the last ones, whose weights are averaged (SWA)"
-    )
-    rows_per_validation: Count = Field(512, description="few-shot rows between two validations")
-    patience: Count | None = Field(
-        None, description="validations without a better AUC after which training stops; null: never"
-    )
-    rows_per_checkpoint: Count = Field(512, description="few-shot rows between two checkpoints")
-    tokens_per_batch: Count = Field(2048, description="most tokens in one forward pass, padding included")
-    gradient_checkpointing: bool = Field(
-        False, description="compute layers again in the backward pass: slower, in far less memory"
-    )
-    processes: Count = Field(1, description="processes that share each step's rows; on GPUs, one per GPU")
-    seed: Seed = Field(0, description="seed of the adapter's initial weights, dropout and the order of rows")
+    epochs: Count
+    batch_size: Count
+    learning_rate: LearningRate
+    schedule: Literal["linear", "cosine"]
+    warmup_ratio: Share
+    weight_decay: NonNegative
+    max_grad_norm: Positive
+    swa_ratio: NonNegative = Field(le=1)
+    rows_per_validation: Count
+    patience: Count | None
+    rows_per_checkpoint: Count
+    tokens_per_batch: Count
+    gradient_checkpointing: bool
+    processes: Count
+    seed: Seed
 
 
 # Settings that change how a run is computed, but not what: a run resumes from its checkpoint with other ones.

@@ -18,13 +18,10 @@ TFIDF = "tfidf"
 class ItemEmbeddingConfig(Block):
     """How items' descriptions become vectors."""
 
-    encoders: tuple[str, ...] = Field(
-        min_length=1,
-        description="tfidf, or catalog entries of an LLM or a sentence encoder; vectors stand side by side",
-    )
-    max_tokens: Count = Field(description="tokens read of an item's description")
-    tokens_per_batch: Count = Field(description="most tokens in one batch of an encoder, padding included")
-    components: Count = Field(description="dimensions kept of each encoder by the principal component analysis")
+    encoders: tuple[str, ...] = Field(min_length=1)
+    max_tokens: Count
+    tokens_per_batch: Count
+    components: Count
 
     @property
     def entries(self) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from typing import Literal, Self
 import numpy as np
 import pandas as pd
 import polars as pl
-from pydantic import Field
 
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.histories.taken_items import TakenItems
@@ -21,8 +20,8 @@ ATTEMPTS = 100  # draws until a positive is given up whose user has taken nearly
 class NegativesConfig(Block):
     """How many samples with label 0 are drawn for each with label 1, and from where."""
 
-    kind: Literal["none", "matched", "uniform"] = Field(description="none: the log has its own; else see add_negatives")
-    per_positive: Count = Field(description="negatives drawn for each positive")
+    kind: Literal["none", "matched", "uniform"]
+    per_positive: Count
 
 
 def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: NegativesConfig, seed: int) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 from threadpoolctl import threadpool_limits
 
 from reclora_kedro.histories.sequences import Sequences
@@ -19,8 +18,8 @@ UNSEEN = np.iinfo(np.int64).min
 class WindowConfig(Block):
     """Which past events a sample sees, and how many."""
 
-    kind: Literal["retrieved", "recent"] = Field(description="most similar to the target item, or most recent")
-    k: Count = Field(description="most events in a history")
+    kind: Literal["retrieved", "recent"]
+    k: Count
 
 
 def assemble_history(

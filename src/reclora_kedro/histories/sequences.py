@@ -19,7 +19,7 @@ MOST_LEVELS = 256  # a level is stored as 8 bits
 class RatingStep(Block):
     """Levels of ratings that are a fixed step apart."""
 
-    step: Positive = Field(description="distance between two levels; a rating has the level nearest to it")
+    step: Positive
 
 
 RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None

@@ -13,9 +13,9 @@ from reclora_kedro.parameters import Block, Count, Share
 class SplitConfig(Block):
     """How samples are divided into train, validation and test."""
 
-    kind: Literal["global_time", "per_user_last_out"] = Field(description="what decides a row's split")
-    train: Share = Field(gt=0, description="share of the rows that train (global_time)")
-    validation: Share = Field(gt=0, description="share of the rows that validate; the rest tests (global_time)")
+    kind: Literal["global_time", "per_user_last_out"]
+    train: Share = Field(gt=0)
+    validation: Share = Field(gt=0)
 
     @model_validator(mode="after")
     def _leave_rows_to_test(self) -> Self:
@@ -30,9 +30,9 @@ class SplitConfig(Block):
 class PromptRowsConfig(Block):
     """How many rows of each split the LLM sees; null takes all of them."""
 
-    few_shot: Count | None = Field(description="training rows that the LLM is tuned on")
-    validation: Count | None = Field(description="validation rows that choose a checkpoint")
-    test: Count | None = Field(description="test rows that are scored")
+    few_shot: Count | None
+    validation: Count | None
+    test: Count | None
 
 
 def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:

@@ -12,9 +12,9 @@ from reclora_kedro.parameters import Block, CountOrZero, Real
 class ImpressionList(Block):
     """How the column of item ids lists everything that was shown at once, such as ``N1-1 N2-0``."""
 
-    separator: str | None = Field(min_length=1, description="what separates the items; none: the column holds lists")
-    clicked: str = Field(min_length=1, description="how an item ends that was clicked")
-    not_clicked: str = Field(min_length=1, description="how an item ends that was not")
+    separator: str | None = Field(min_length=1)
+    clicked: str = Field(min_length=1)
+    not_clicked: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _marks_tell_apart(self) -> Self:
@@ -29,24 +29,21 @@ class ImpressionList(Block):
 class ClickHistory(Block):
     """Where raw_interactions keeps what a user had clicked before the log begins."""
 
-    column: str = Field(description="column that lists the items' ids, the oldest first")
-    separator: str | None = Field(min_length=1, description="what separates the ids; none: the column holds lists")
+    column: str
+    separator: str | None = Field(min_length=1)
 
 
 class InteractionColumns(Block):
     """Where raw_interactions keeps each canonical column."""
 
-    user_id: str = Field(description="column of the user's id")
-    item_id: str = Field(description="column of the item's id")
-    rating: str | None = Field(description="column of the rating; none: every row is a like, such as a purchase")
-    clicked: str | None = Field(default=None, description="0/1 column: whether what was shown was clicked")
-    impressions: ImpressionList | None = Field(default=None, description="how item_id lists all that was shown at once")
-    click_history: ClickHistory | None = Field(default=None, description="what was clicked before the log, undated")
-    timestamp: str = Field(description="column of the time of the rating")
-    timestamp_format: str = Field(
-        pattern=r"^(unix_(|milli|micro|nano)seconds|.*%.*)$",
-        description="unix_seconds, also milli-, micro- or nanoseconds, or a strptime format for text",
-    )
+    user_id: str
+    item_id: str
+    rating: str | None
+    clicked: str | None = None
+    impressions: ImpressionList | None = None
+    click_history: ClickHistory | None = None
+    timestamp: str
+    timestamp_format: str = Field(pattern="^(unix_(|milli|micro|nano)seconds|.*%.*)$")
 
     @property
     def has_impressions(self) -> bool:
@@ -72,11 +69,9 @@ class InteractionColumns(Block):
 class PlausibleTimes(Block):
     """Which times of interactions are believed; days are in UTC."""
 
-    first_day: date = Field(description="rows of earlier days are dropped")
-    last_day: date | None = Field(description="rows of later days are dropped; none: later than a year from now")
-    max_outside: Real = Field(
-        ge=0, le=1, description="share of rows outside that is dropped and counted; more of them refuse the run"
-    )
+    first_day: date
+    last_day: date | None
+    max_outside: Real = Field(ge=0, le=1)
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:
@@ -90,15 +85,11 @@ class PlausibleTimes(Block):
 class TextField(Block):
     """One text field: a column of the raw table, or several indicator columns gathered under one name."""
 
-    name: str = Field(description="name of the field in the canonical table; `description`: free text, no category")
-    column: str | None = Field(default=None, description="column that holds the text, or a list of texts")
-    separator: str | None = Field(default=None, min_length=1, description="what separates several values in it")
-    indicators: list[str] | None = Field(
-        default=None, min_length=1, description="0/1 columns; the field lists the names of those set"
-    )
-    values: dict[str, str] = Field(
-        default={}, description="what a coded value stands for, empty where for nothing; others stay as they are"
-    )
+    name: str
+    column: str | None = None
+    separator: str | None = Field(default=None, min_length=1)
+    indicators: list[str] | None = Field(default=None, min_length=1)
+    values: dict[str, str] = Field(default={})
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -112,13 +103,11 @@ class TextField(Block):
 class ItemColumns(Block):
     """Where raw_items keeps the id, the title and the text fields of an item."""
 
-    item_id: str = Field(description="column of the item's id")
-    title: str = Field(description="column of the title")
-    missing_title: str = Field(min_length=1, description="title of an item that has none")
-    trailing_articles: list[str] = Field(
-        description="articles moved from the end of a title to its front; none: titles stay as they are"
-    )
-    fields: list[TextField] = Field(description="text fields")
+    item_id: str
+    title: str
+    missing_title: str = Field(min_length=1)
+    trailing_articles: list[str]
+    fields: list[TextField]
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -129,15 +118,15 @@ class ItemColumns(Block):
 class ItemTextColumns(Block):
     """Where raw_item_texts, a second table of items, keeps the id and further text fields of an item."""
 
-    item_id: str = Field(description="column of the item's id")
-    fields: list[TextField] = Field(min_length=1, description="text fields")
+    item_id: str
+    fields: list[TextField] = Field(min_length=1)
 
 
 class UserColumns(Block):
     """Where raw_users keeps the id and the profile fields of a user."""
 
-    user_id: str = Field(description="column of the user's id")
-    fields: list[TextField] = Field(description="profile fields")
+    user_id: str
+    fields: list[TextField]
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -150,16 +139,14 @@ class IngestionConfig(Block):
 
     interactions: InteractionColumns
     items: ItemColumns
-    item_texts: ItemTextColumns | None = Field(default=None, description="none: raw_items describes items alone")
-    users: UserColumns | None = Field(description="none: the data has no user table")
+    item_texts: ItemTextColumns | None = None
+    users: UserColumns | None
     plausible_times: PlausibleTimes
-    rating_min: Real = Field(description="lowest rating of the scale")
-    rating_max: Real = Field(description="highest rating of the scale")
-    label_threshold: Real = Field(description="a rating at or above it is a like")
-    duplicates: Literal["highest_rating", "lowest_rating"] = Field(
-        description="which of several rows with one user, item and timestamp is kept; of impressions, a click"
-    )
-    k_core: CountOrZero = Field(description="least rows of a user and of an item; 0 or 1: off")
+    rating_min: Real
+    rating_max: Real
+    label_threshold: Real
+    duplicates: Literal["highest_rating", "lowest_rating"]
+    k_core: CountOrZero
 
     @model_validator(mode="after")
     def _threshold_splits_the_scale(self) -> Self:

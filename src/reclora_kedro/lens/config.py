@@ -2,7 +2,7 @@
 
 from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
@@ -15,38 +15,30 @@ STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
 class LensConfig(Block):
     """Architecture and training of the lens."""
 
-    model: str = Field(description="name of the lens, one of LENSES")
-    training_rows: Literal["all", "few_shot"] = Field(
-        description="rows of the training split that it learns from; few_shot: those of the LLM alone"
-    )
-    recent_length: Count = Field(description="most events of the recent history")
-    long_history: WindowConfig = Field(description="the history that sim and twin read")
-    rating_statistics: bool = Field(description="whether it reads the rating statistics at a row's moment")
-    statistics_delay: NonNegative | Literal["frozen"] = Field(
-        description="seconds until those know an event; frozen: they know those up to the last training row alone"
-    )
-    item_text: bool = Field(
-        description="whether it reads item embeddings, and how alike target and history are by them"
-    )
-    item_text_dropout: Share = Field(description="share of each item's text hidden while training")
-    embedding_dim: Count = Field(description="width of each embedding")
-    attention_dim: Count = Field(description="hidden width of the attention unit")
-    hidden_dim: Count = Field(description="width of each hidden layer, and of the target state")
-    hidden_layers: Count = Field(description="hidden layers of the MLP")
-    dropout: Share = Field(description="dropout after each hidden layer")
-    user_id_dropout: Share = Field(description="share of user ids shown as unknown while training")
-    item_id_dropout: Share = Field(description="share of item ids shown as unknown while training")
-    field_min_count: Count = Field(description="training users (items) that must share a field value")
-    learning_rate: LearningRate = Field(description="AdamW learning rate")
-    weight_decay: NonNegative = Field(description="AdamW weight decay")
-    batch_size: Count = Field(description="rows per step")
-    batch_parts: Count = Field(
-        description="parts of a step's rows, each with random masks of its own, that workers share"
-    )
-    max_epochs: Count = Field(description="most passes over the training rows")
-    patience: Count = Field(description="epochs without a better validation AUC before training stops")
-    seed: Seed = Field(description="seed of initialisation, shuffling and dropout")
-    device: str = Field(description="auto (cuda where there is one, else cpu) or a torch device")
+    model: str
+    training_rows: Literal["all", "few_shot"]
+    recent_length: Count
+    long_history: WindowConfig
+    rating_statistics: bool
+    statistics_delay: NonNegative | Literal["frozen"]
+    item_text: bool
+    item_text_dropout: Share
+    embedding_dim: Count
+    attention_dim: Count
+    hidden_dim: Count
+    hidden_layers: Count
+    dropout: Share
+    user_id_dropout: Share
+    item_id_dropout: Share
+    field_min_count: Count
+    learning_rate: LearningRate
+    weight_decay: NonNegative
+    batch_size: Count
+    batch_parts: Count
+    max_epochs: Count
+    patience: Count
+    seed: Seed
+    device: str
 
     @field_validator("model")
     @classmethod

@@ -32,12 +32,8 @@ MAP_PENALTIES = np.logspace(-3, 3, 7)  # of which the map takes the one with the
 class FewShotConfig(Block):
     """What gates see of the lens while they learn."""
 
-    lens_states: Literal["in_sample", "cross_fitted"] = Field(
-        description="in_sample: of the lens itself; cross_fitted: of lenses trained without the row"
-    )
-    folds: Annotated[Count, Field(ge=2)] = Field(
-        description="parts of the few-shot rows, each left out of one lens (cross_fitted)"
-    )
+    lens_states: Literal["in_sample", "cross_fitted"]
+    folds: Annotated[Count, Field(ge=2)]
 
 
 def few_shot_states(

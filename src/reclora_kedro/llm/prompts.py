@@ -18,17 +18,15 @@ Record = dict[str, Any]
 class PromptConfig(Block):
     """How records become prompts and which words answer them."""
 
-    template: str = Field(description="name of the Jinja text that makes prompts of records")
-    chat_template: bool = Field(description="wrap the prompt in the base LLM's own chat template")
-    system_message: str | None = Field(
-        description="what the system says before a chat, empty for nothing; null leaves it to the chat template"
-    )
-    chat_template_arguments: dict[str, Any] = Field(description="what the chat template is told besides, by name")
-    max_tokens: Count = Field(description="budget of a prompt, in tokens")
-    max_characters: Count = Field(description="an item text longer than this many characters is cut")
-    hidden_fields: tuple[str, ...] = Field(description="fields that prompts never show, such as pure ids")
-    positive_answer: str = Field(min_length=1, description="answer of a user who likes the item")
-    negative_answer: str = Field(min_length=1, description="answer of a user who does not")
+    template: str
+    chat_template: bool
+    system_message: str | None
+    chat_template_arguments: dict[str, Any]
+    max_tokens: Count
+    max_characters: Count
+    hidden_fields: tuple[str, ...]
+    positive_answer: str = Field(min_length=1)
+    negative_answer: str = Field(min_length=1)
 
 
 @dataclass(frozen=True)

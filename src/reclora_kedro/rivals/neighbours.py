@@ -22,13 +22,11 @@ PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
 class ItemNeighboursConfig(Block):
     """How items are scored by their likeness to a user's latest events; see `ItemNeighbours`."""
 
-    events: Count = Field(description="latest events of each user that count")
-    nearest: Count = Field(description="items that are near to another one by its users; the rest are not")
-    recency: Annotated[Real, Field(gt=0, le=1)] = Field(description="weight of an event, times that of the next one")
-    popularity_power: NonNegative = Field(
-        description="power of the numbers of two items' users, by which the number of users of both is divided"
-    )
-    text_weight: NonNegative = Field(description="weight of the cosine of two items' vectors, cubed; 0: not read")
+    events: Count
+    nearest: Count
+    recency: Annotated[Real, Field(gt=0, le=1)]
+    popularity_power: NonNegative
+    text_weight: NonNegative
 
 
 def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:

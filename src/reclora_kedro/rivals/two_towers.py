@@ -35,14 +35,14 @@ Inputs = tuple[Tensor, ...]  # of the user tower and of the item tower
 class TwoTowersConfig(Block):
     """Architecture and training of the two towers."""
 
-    recent_length: Count = Field(description="most events whose texts the user tower reads")
-    hidden_dim: Count = Field(description="width of each tower's hidden layer and output")
-    dropout: Share = Field(description="share of inputs and hidden units dropped while training")
-    learning_rates: tuple[LearningRate, ...] = Field(min_length=1, description="AdamW learning rates that are tried")
-    weight_decay: NonNegative = Field(description="AdamW weight decay")
-    batch_size: Count = Field(description="rows per step")
-    max_epochs: Count = Field(description="passes over the few-shot rows with each learning rate")
-    seed: Seed = Field(description="seed of initialisation, shuffling and dropout")
+    recent_length: Count
+    hidden_dim: Count
+    dropout: Share
+    learning_rates: tuple[LearningRate, ...] = Field(min_length=1)
+    weight_decay: NonNegative
+    batch_size: Count
+    max_epochs: Count
+    seed: Seed
 
 
 class TwoTowers(nn.Module):

@@ -13,11 +13,9 @@ from reclora_kedro.parameters import Block, Count, Seed
 class ScoringConfig(Block):
     """How prompts are scored."""
 
-    tokens_per_batch: Count = Field(description="most tokens in one forward pass, padding included")
-    permuted_rows: Annotated[Count, Field(ge=2)] | None = Field(
-        description="test rows among which inputs are permuted to see what a model reads; None: all of them"
-    )
-    seed: Seed = Field(description="seed of the permutation")
+    tokens_per_batch: Count
+    permuted_rows: Annotated[Count, Field(ge=2)] | None
+    seed: Seed
 
 
 def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:

@@ -21,43 +21,20 @@ class AdapterConfig:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
-    num_meta_loras: Count = field(
-        default=8, metadata={"help": "number N of meta-LoRAs; 1 is one LoRA shared by all users"}
-    )
-    r: Count = field(default=8, metadata={"help": "rank of each meta-LoRA"})
-    lora_alpha: Positive = field(default=16, metadata={"help": "the update is scaled by lora_alpha / r"})
+    num_meta_loras: Count = 8
+    r: Count = 8
+    lora_alpha: Positive = 16
     target_modules: Annotated[list[str] | set[str] | str, Field(min_length=1)] = field(
-        default_factory=lambda: ["q_proj", "v_proj"],
-        metadata={
-            "help": "linear layers to adapt, by name; a regular expression of their paths; or auto: the attention's own"
-        },
+        default_factory=lambda: ["q_proj", "v_proj"]
     )
-    last_layers: Count | None = field(
-        default=None, metadata={"help": "how many of the LLM's last layers are adapted, at most all; null: all"}
-    )
-    composition: Literal["product_of_sums", "sum_of_products"] = field(
-        default="product_of_sums", metadata={"help": "product_of_sums (rank r) or sum_of_products (rank N·r)"}
-    )
-    gate_hidden_dim: Count = field(default=60, metadata={"help": "width of each gate's hidden layer"})
-    gate_dropout: Share = field(default=0.1, metadata={"help": "dropout rate inside the gates, while training"})
-    gate_norm: Literal["standard", "layer"] = field(
-        default="standard",
-        metadata={
-            "help": "standard: gate inputs centred and scaled as a whole over the few-shot rows; layer: a LayerNorm of "
-            "each"
-        },
-    )
-    gate_scope: Literal["per_projection", "shared"] = field(
-        default="per_projection",
-        metadata={"help": "per_projection: a gate for each adapted layer; shared: one for all of them"},
-    )
-    temperature: Positive = field(
-        default=1.0, metadata={"help": "softmax temperature of the gates; large values approach a plain average"}
-    )
-    top_k: Count | None = field(
-        default=None,
-        metadata={"help": "meta-LoRAs that a sample uses, at most N, those of the greatest weights; null: all of them"},
-    )
+    last_layers: Count | None = None
+    composition: Literal["product_of_sums", "sum_of_products"] = "product_of_sums"
+    gate_hidden_dim: Count = 60
+    gate_dropout: Share = 0.1
+    gate_norm: Literal["standard", "layer"] = "standard"
+    gate_scope: Literal["per_projection", "shared"] = "per_projection"
+    temperature: Positive = 1.0
+    top_k: Count | None = None
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k > self.num_meta_loras:

@@ -27,9 +27,9 @@ LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 class ExportConfig(Block):
     """Whose LoRAs are written, and out of which adapter."""
 
-    variant: str = Field(min_length=1, description="the adapter, by its name under finetuning.variants")
-    users: tuple[int | str, ...] | None = Field(description="ids of the users; null: the most active ones")
-    most_active: Count | None = Field(description="how many of the most active users, where users is null")
+    variant: str = Field(min_length=1)
+    users: tuple[int | str, ...] | None
+    most_active: Count | None
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
