@@ -109,7 +109,7 @@ def fine_tuning(project: Project) -> Callable[[EngineConfig], pl.DataFrame]:
     def log(where: EngineConfig) -> pl.DataFrame:
         llm = project.load("base_llm")  # anew, since PEFT puts the adapter into it
         with TemporaryDirectory() as folder:
-            checkpoints = CheckpointStore(folder)
+            checkpoints = CheckpointStore(folder, "fine-tuning")
             trained = train_adapter(llm, few, gate_inputs, checkpoints, project.parameters["prompt"], variant, where)
         return trained[0].fill_null(0)
 
@@ -312,7 +312,7 @@ def main() -> None:
         return
     if arguments.score:
         where = engine(2).model_copy(update={"rows_per_shard": RESUMED_SHARD})
-        found = scoring(open_project(), arguments.rows, FinishedShards(arguments.score))(where)
+        found = scoring(open_project(), arguments.rows, FinishedShards(arguments.score, "scoring"))(where)
         print(json.dumps(found["logit"].to_list()))
         return
     tables = compare(arguments.rows, arguments.repetitions) if arguments.repetitions else {}

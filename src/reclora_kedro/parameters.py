@@ -5,10 +5,10 @@ import inspect
 import reprlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import ArgsKwargs
+from pydantic_core import ArgsKwargs, to_jsonable_python
 
 
 def _no_bool(value: Any) -> Any:
@@ -31,6 +31,10 @@ NonNegative = Annotated[Real, Field(ge=0)]
 Share = Annotated[Real, Field(ge=0, lt=1)]
 """A part of a whole, from 0 up to but without 1, such as a dropout rate."""
 LearningRate = Annotated[Positive, Field(le=1)]
+T = TypeVar("T")
+_RESOURCE = object()
+Resource = Annotated[T, _RESOURCE]
+"""A field that says where and how something is computed, but does not change what: nothing is made again for it."""
 
 NAMED = ("history.short", "finetuning.variants")
 """Blocks of parameters whose entries have names of the user's choice."""
@@ -58,14 +62,32 @@ class Block(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    changes_results: ClassVar[bool] = True
-    """Whether another value may change what a node leaves; False for what says where it is computed alone."""
+
+
+def deciding(value: Any) -> Any:
+    """Plain data of parameters, without the fields that change no results.
+
+    Examples:
+        >>> class Scoring(Block):
+        ...     seed: Seed
+        ...     tokens_per_batch: Resource[Count]
+        >>> deciding({"scoring": Scoring(seed=3, tokens_per_batch=512)})
+        {'scoring': {'seed': 3}}
+    """
+    if isinstance(value, Block):
+        kinds = type(value).model_fields
+        return {name: deciding(getattr(value, name)) for name in vars(value) if _RESOURCE not in kinds[name].metadata}
+    if isinstance(value, Mapping):
+        return {str(name): deciding(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [deciding(each) for each in value]
+    return to_jsonable_python(value, fallback=str)
 
 
 def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Give a function the named fields of its blocks alone, and have ``function.reads`` say which.
 
-    A study need not run such a function again when another field of the block changes, see `reclora_kedro.runs.cells`.
+    Such a function need not run again when another field of the block changes, see `reclora_kedro.runs.recipe`.
 
     Args:
         fields: by the name of an argument, which is a block, the fields that the function reads. Any other one is not

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from few_rows import PROMPT_FORMAT, few_rows_training, gates_decide, load_model, training_config, with_new_adapter
+from few_rows import few_rows_training, gates_decide, training_config, with_new_adapter
 from killing import killing_environment
 from reclora_kedro.finetuning.checkpoints import CheckpointStore, random_states, restore_random_states
-from reclora_kedro.finetuning.training import TrainingRun, fingerprint
+from reclora_kedro.finetuning.training import TrainingRun
 
 CPU = torch.device("cpu")
 
@@ -28,7 +27,7 @@ class InterruptingStore(CheckpointStore):
     """A store after whose n-th checkpoint the run ends."""
 
     def __init__(self, folder, checkpoints):
-        super().__init__(folder)
+        super().__init__(folder, "a training")
         self.left = checkpoints
 
     def save(self, *arguments):
@@ -62,17 +61,17 @@ def test_a_run_that_ends_after_any_checkpoint_goes_on_as_if_it_had_not(count, ti
         with pytest.raises(RunEndedError):
             few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, count))
     else:
-        few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path))
+        few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "a training"))
     assert len(files(tmp_path)) == min(count, 2)
     torch.manual_seed(99)  # whatever state the next session is in
-    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path)), undisturbed)
+    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "a training")), undisturbed)
 
 
 def test_several_interruptions_and_rare_checkpoints_change_nothing_either(tiny_llm_folder, undisturbed, tmp_path):
     for rows in (8, 40, 16):
         with pytest.raises(RunEndedError):
             few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, 1), rows_per_checkpoint=rows)
-    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path)), undisturbed)
+    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "a training")), undisturbed)
 
 
 @pytest.mark.parametrize("kill_at", ["synced:1", "synced:4", "moved:7"])
@@ -80,13 +79,13 @@ def test_a_killed_process_is_continued_to_the_last_bit(kill_at, tiny_llm_folder,
     store = tmp_path / "checkpoints"
     code = (
         "from few_rows import few_rows_training; from reclora_kedro.finetuning.checkpoints import CheckpointStore;"
-        f"few_rows_training({str(tiny_llm_folder)!r}, CheckpointStore({str(store)!r}))"
+        f"few_rows_training({str(tiny_llm_folder)!r}, CheckpointStore({str(store)!r}, 'a training'))"
     )
     ended = subprocess.run([sys.executable, "-c", code], env=killing_environment(tmp_path / "killing", kill_at))
     assert ended.returncode == -9
     assert list(store.glob("*/.*"))  # what the killed process was writing
     caplog.set_level(logging.INFO)
-    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(store)), undisturbed)
+    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(store, "a training")), undisturbed)
     moment, written = kill_at.split(":")
     whole = int(written) - (moment == "synced")
     assert (f"Fine-tuning continues at step {whole + 1} of 14" in caplog.text) == (whole > 0)
@@ -96,9 +95,9 @@ def test_a_killed_process_is_continued_to_the_last_bit(kill_at, tiny_llm_folder,
 @given(data=st.data())
 def test_a_torn_checkpoint_is_never_loaded(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("torn")
-    store = CheckpointStore(folder)
+    store = CheckpointStore(folder, "run")
     for step in (1, 2, 3):
-        newest = Path(store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step}))
+        newest = Path(store.save(step, {"weights": torch.full((4,), float(step))}, {"step": step}))
     assert len(files(folder)) == 2
     content = newest.read_bytes()
     if data.draw(st.booleans(), "truncated"):
@@ -106,75 +105,31 @@ def test_a_torn_checkpoint_is_never_loaded(data, tmp_path_factory):
     else:
         place = data.draw(st.integers(0, len(content) - 1), "place")
         newest.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    found = store.newest("run")
+    found = store.newest()
     assert found.values == {"step": 2}
     assert found.tensors["weights"].tolist() == [2.0] * 4
-    store.save("run", 3, {"weights": torch.ones(4)}, {"step": "3 again"})
-    assert store.newest("run").values == {"step": "3 again"}
+    store.save(3, {"weights": torch.ones(4)}, {"step": "3 again"})
+    assert store.newest().values == {"step": "3 again"}
     assert newest not in folder.glob("*/*")
 
 
 def test_checkpoints_may_lie_in_an_object_storage(bucket, caplog):
-    store = CheckpointStore(f"{bucket.address}/checkpoints", bucket.options)
-    assert store.newest("run") is None
-    files = [store.save("run", step, {"weights": torch.full((4,), float(step))}, {"step": step}) for step in (1, 2, 3)]
+    store = CheckpointStore(f"{bucket.address}/checkpoints", "run", bucket.options)
+    assert store.newest() is None
+    files = [store.save(step, {"weights": torch.full((4,), float(step))}, {"step": step}) for step in (1, 2, 3)]
     assert bucket.objects() == [file.removeprefix(f"{bucket.address}/") for file in files[1:]]
-    assert store.newest("run").file == files[2]
-    assert store.newest("run").tensors["weights"].tolist() == [3.0] * 4
+    assert store.newest().file == files[2]
+    assert store.newest().tensors["weights"].tolist() == [3.0] * 4
     bucket.files.pipe_file(files[2], b"torn")
-    assert store.newest("run").values == {"step": 2}
-    assert store.newest("another run") is None
-    assert f"The checkpoints in {bucket.address}/checkpoints are another run's" in caplog.text
-    store.clear()
-    store.clear()
-    assert bucket.objects() == []
+    assert store.newest().values == {"step": 2}
+    assert CheckpointStore(store.folder, "another", bucket.options).newest() is None
+    assert f"The checkpoints in {bucket.address}/checkpoints are another training's" in caplog.text
 
 
 def test_a_storage_that_takes_no_checkpoint_is_named(bucket):
     with pytest.raises(OSError, match=r"s3://absent/run/step-00000001.* cannot be used: .*bucket") as raised:
-        CheckpointStore("s3://absent", bucket.options).save("run", 1, {"a": torch.ones(1)}, {})
+        CheckpointStore("s3://absent", "run", bucket.options).save(1, {"a": torch.ones(1)}, {})
     assert "Those before it are whole" in raised.value.__notes__[0]
-
-
-def identity(folder, prompts=None, adapter=None, prompt_format=PROMPT_FORMAT, llm=None, **settings):
-    few_shot = prompts or gates_decide(9)
-    model = with_new_adapter(load_model(folder), few_shot, **adapter or {})
-    arguments = model.llm.arguments | (llm or {})
-    model = replace(model, llm=replace(model.llm, arguments=arguments), prompt_format=prompt_format)
-    return fingerprint(model, few_shot, gates_decide(9, seed=1), training_config(**settings))
-
-
-def test_a_run_is_known_by_all_that_decides_its_result_and_by_nothing_else(tiny_llm_folder):
-    same = [
-        identity(tiny_llm_folder),
-        identity(tiny_llm_folder, tokens_per_batch=7, gradient_checkpointing=True),
-        identity(tiny_llm_folder, processes=3, rows_per_checkpoint=11),
-        identity(tiny_llm_folder, llm={"device": "cuda:1"}),
-    ]
-    other_input = gates_decide(9)
-    other_input.gate_inputs.values[2, 1] += 1e-3
-    other_lens = gates_decide(9)
-    other_lens.gate_inputs.lens_logits[1] += 1e-3
-    other_label = gates_decide(9)
-    other_label.labels[0] ^= 1
-    other_token = gates_decide(9)
-    other_token.token_ids[3][0] += 1
-    others = [
-        identity(tiny_llm_folder, prompts=other_input),
-        identity(tiny_llm_folder, prompts=other_label),
-        identity(tiny_llm_folder, prompts=other_token),
-        identity(tiny_llm_folder, prompts=other_lens),
-        identity(tiny_llm_folder, adapter={"temperature": 2.0}),
-        identity(tiny_llm_folder, adapter={"seed": 4}),
-        identity(tiny_llm_folder, prompt_format=replace(PROMPT_FORMAT, negative=42)),
-        identity(tiny_llm_folder, llm={"source": "another"}),
-        identity(tiny_llm_folder, learning_rate=1e-3),
-        identity(tiny_llm_folder, schedule="cosine"),
-        identity(tiny_llm_folder, patience=2),
-        identity(tiny_llm_folder, seed=4),
-    ]
-    assert len(set(same)) == 1
-    assert len({same[0], *others}) == 1 + len(others)
 
 
 def test_another_runs_checkpoint_is_left_alone_and_not_continued(tiny_llm_folder, tmp_path, caplog):
@@ -182,13 +137,11 @@ def test_another_runs_checkpoint_is_left_alone_and_not_continued(tiny_llm_folder
         few_rows_training(tiny_llm_folder, InterruptingStore(tmp_path, 5))
     before = files(tmp_path)
     alone, _ = few_rows_training(tiny_llm_folder, learning_rate=1e-3)
-    weights, log = few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path), learning_rate=1e-3)
-    assert f"The checkpoints in {tmp_path} are another run's" in caplog.text
+    weights, log = few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "another"), learning_rate=1e-3)
+    assert f"The checkpoints in {tmp_path} are another training's" in caplog.text
     assert all(torch.equal(weights[name], alone[name]) for name in alone)
     assert log.height == 14
     assert set(before) < set(files(tmp_path))
-    CheckpointStore(tmp_path).clear()
-    assert not tmp_path.exists()
 
 
 @pytest.mark.parametrize(("place", "function"), [(Path, "write_bytes"), (os, "fsync"), (Path, "replace")])
@@ -205,19 +158,19 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_checkpoints(
     with monkeypatch.context() as patch:
         patch.setattr(place, function, full)
         with pytest.raises(OSError, match="No space left") as raised:
-            few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path))
+            few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "a training"))
     assert raised.value.errno == errno.ENOSPC
     of_disk, of_checkpoint = raised.value.__notes__
     assert re.search(rf"The disk is full: {tmp_path}/.*step-00000004.* needs more than the [\d,.]+ MiB", of_disk)
     assert re.search(r"The checkpoint .*step-00000004.* could not be written\. Those before .* whole", of_checkpoint)
     assert files(tmp_path) == before
-    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path)), undisturbed)
+    assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "a training")), undisturbed)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file/run") as raised:
-        CheckpointStore(tmp_path / "file").save("run", 1, {"a": torch.ones(1)}, {})
+        CheckpointStore(tmp_path / "file", "run").save(1, {"a": torch.ones(1)}, {})
     [note] = raised.value.__notes__
     assert re.search(r"file/run/step-00000001.* could not be written", note)
 

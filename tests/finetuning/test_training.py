@@ -165,17 +165,16 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_model):
 
 
 def test_the_rows_of_a_loss_that_is_not_finite_are_named_and_the_last_checkpoint_stays(tiny_model, tmp_path):
-    few_shot, store = gates_decide(128), CheckpointStore(tmp_path)
+    few_shot, store = gates_decide(128), CheckpointStore(tmp_path, "a training")
     config = training_config(epochs=1, rows_per_checkpoint=16)
     bad = training.planned_steps(few_shot.lengths, config)[5][[2, 7]]
     few_shot = replace(few_shot, rows=few_shot.rows + 1000)
     adapted = with_new_adapter(tiny_model, few_shot)
     few_shot.gate_inputs.values[bad] = float("inf")
     named = f"{bad[0] + 1000}, {bad[1] + 1000}"
-    run = training.fingerprint(adapted, few_shot, VALIDATION, config)
     with pytest.raises(FloatingPointError, match=f"loss is nan at step 6 of 8, in row {named} of the samples"):
         train_adapter(adapted, few_shot, VALIDATION, config, store)
-    kept = store.newest(run)
+    kept = store.newest()
     assert kept.values["step"] == 5
     assert all(tensor.isfinite().all() for name, tensor in kept.tensors.items() if "random" not in name)
 

@@ -162,7 +162,7 @@ def test_shares_of_several_processes_are_whole_together(tiny_model, processes):
 
 
 def test_a_scoring_that_was_interrupted_goes_on_behind_its_finished_shards(tiny_model, tmp_path, monkeypatch):
-    prompts, finished = random_prompts(), FinishedShards(tmp_path)
+    prompts, finished = random_prompts(), FinishedShards(tmp_path, "work")
     model = with_adapter(tiny_model)
     expected, logits_of = model.all_llm_logits(prompts, 64, ""), AnswerModel.llm_logits
     in_shards = replace(model, engine=LOCAL.model_copy(update={"rows_per_shard": 2}), finished=finished)
@@ -177,7 +177,7 @@ def test_a_scoring_that_was_interrupted_goes_on_behind_its_finished_shards(tiny_
     monkeypatch.setattr(AnswerModel, "llm_logits", ending)
     with pytest.raises(KeyboardInterrupt):
         in_shards.all_llm_logits(prompts, 64, "")
-    [first, _] = sorted(tmp_path.glob("*.safetensors"))
+    [first, _] = sorted(tmp_path.glob("work/*.safetensors"))
     first.write_bytes(first.read_bytes()[:-1])  # torn: it does not count
     rows = []
     monkeypatch.setattr(
@@ -189,5 +189,5 @@ def test_a_scoring_that_was_interrupted_goes_on_behind_its_finished_shards(tiny_
     other = replace(prompts, gate_inputs=replace(inputs, values=inputs.values + 1))
     in_shards.all_llm_logits(other, 64, "")
     assert sum(rows) == 7 + 9
-    finished.clear()
-    assert not tmp_path.exists()
+    replace(in_shards, finished=FinishedShards(tmp_path, "other work")).all_llm_logits(prompts, 64, "")
+    assert sum(rows) == 7 + 9 + 9

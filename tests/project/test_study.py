@@ -11,10 +11,11 @@ from nbclient import NotebookClient
 
 from killing import killing_environment
 from projects import ROOT, copy_project, kedro_run, stored
-from reclora_kedro.runs.cells import FOLDER, CellRunner, check_cell, open_cell, run_cell
+from reclora_kedro.runs.cells import CellRunner, check_cell, open_cell, run_cell
+from reclora_kedro.runs.runner import CELLS
 from reclora_kedro.study.config import REACHED
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.results import tabulate
+from reclora_kedro.study.results import result_of, tabulate
 
 NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
 BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
@@ -25,9 +26,10 @@ def study(project):
 
 
 def traces(project):
-    """The node of every trace, and the trace's content."""
-    files = (project / FOLDER).glob("*/trace.json")
-    return {file: (json.loads(file.read_text())["node"], file.read_text()) for file in files}
+    """By its folder, the name and the versions of every node that was run."""
+    files = sorted((project / CELLS).glob("*/*/*/*/provenance.json"))
+    nodes = {file.parents[3]: json.loads(file.read_text())["recipe"]["node"] for file in files}
+    return {place: (node, str([file for file in files if place in file.parents])) for place, node in nodes.items()}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def studied(tmp_path_factory):
         with pytest.raises(RuntimeError, match="A process that ran cells died"):
             study(project)
     killed = traces(project)
-    assert list((project / FOLDER).glob("*/checkpoints/*/step-*"))
+    assert list((project / CELLS).glob("*/*.checkpoints/*/*/step-*"))
     catalog = study(project)
     return project, killed, traces(project), catalog
 
@@ -50,7 +52,7 @@ def test_a_killed_study_goes_on_with_what_is_missing(studied):
     assert 0 < len(killed) < len(finished)
     assert killed.items() <= finished.items()
     assert not any(node.endswith("train_adapter") for node, _ in killed.values())
-    assert not list((project / FOLDER).glob("*/checkpoints"))
+    assert not list((project / CELLS).glob("*/*.checkpoints"))
 
 
 def test_what_the_cells_have_in_common_is_run_once(studied):
@@ -103,7 +105,7 @@ def in_this_process(studied, monkeypatch):
 def test_the_same_cell_runs_no_node(studied, in_this_process):
     _, _, finished, catalog = studied
     cell = Cell("first_look", {}, 42, {"history.prompt_rows.few_shot": 64, "scoring.permuted_rows": 200})
-    run = run_cell(in_this_process, cell)
+    run, _ = run_cell(in_this_process, cell, result_of)
     assert run.nodes_run == 0 < run.nodes
     assert run.digest == catalog.load("study_results")[0]["digest"]
     assert traces(in_this_process.project) == finished
@@ -111,7 +113,7 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
 
 def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_process):
     cell = Cell("lens_zoo", {"lens": "din"}, 42, {"lens.model": "din"}, REACHED["lens"])
-    run = run_cell(in_this_process, cell)
+    run, _ = run_cell(in_this_process, cell, result_of)
     nodes = {node.name for node in open_cell(in_this_process, cell)[0].nodes}
     assert {"lens.train_lens", "lens.measure_lens"} < nodes
     assert not any(name.startswith(("finetuning", "scoring", "reclora", "evaluation")) for name in nodes)

@@ -22,7 +22,6 @@ from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
 from tqdm import tqdm
 
-from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.pipelines.raw_files import explain
@@ -32,6 +31,7 @@ from reclora_kedro.runs.failures import RunRefusedError, explain_failure
 from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
 from reclora_kedro.runs.manifest import describe_entries
+from reclora_kedro.runs.runner import IncrementalRunner
 from reclora_kedro.runs.start import require_default_runner, require_inputs, require_past_versions
 from reclora_kedro.runs.terminal import show_messages
 from starting import RUN_PARAMS, start
@@ -207,27 +207,9 @@ def test_runners_that_break_promises_are_refused(runner):
         require_default_runner(start(runner=str(runner())))
 
 
-@pytest.mark.parametrize("runner", [None, SequentialRunner(), SequentialRunner(is_async=True)])
+@pytest.mark.parametrize("runner", [IncrementalRunner(), IncrementalRunner(is_async=True)])
 def test_the_default_runner_is_welcome(runner):
     require_default_runner(start(runner=str(runner)))
-
-
-# Checkpoints
-
-
-@pytest.mark.parametrize("order", [("log", "adapter"), ("adapter", "log")])
-def test_checkpoints_go_when_all_outputs_of_their_node_are_saved(tmp_path, order):
-    variants = ("reclora", "shared_lora")
-    catalog = AtomicCatalog({f"{v}.checkpoints": CheckpointStoreDataset(filepath=str(tmp_path / v)) for v in variants})
-    train = {v: Node(lambda *_: 1, [f"{v}.checkpoints"], [f"{v}.log", f"{v}.adapter"], name=v) for v in variants}
-    for variant in variants:
-        catalog.load(f"{variant}.checkpoints").save("run", 1, {}, {})
-    hooks = hooks_of(tmp_path, Pipeline(train.values()), catalog)
-    hooks.before_node_run(train["reclora"], catalog, "1")
-    hooks.after_dataset_saved(f"reclora.{order[0]}", train["reclora"])
-    assert len(list(tmp_path.glob("*/run/*"))) == 2
-    hooks.after_dataset_saved(f"reclora.{order[1]}", train["reclora"])
-    assert [path.parts[-3] for path in tmp_path.glob("*/run/*")] == ["shared_lora"]
 
 
 # One run at a time

@@ -1,97 +1,19 @@
 """What a run makes again, what it keeps, and what it may not read together."""
 
-import json
-from itertools import count
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kedro.io import MemoryDataset
-from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.plan import made_by, mixed_origins, plan
-from reclora_kedro.runs.provenance import FILE
-
-sessions = count(1)
-
-
-def clean(raw: list) -> list:
-    return sorted(raw)
-
-
-def train(table: list, lens: dict) -> tuple[list, dict]:
-    return [value * lens["factor"] for value in table], {"rows": len(table)}
-
-
-def score(model: list, lens: dict) -> float:
-    return sum(model) + lens["factor"]
-
-
-def evaluate(scores: float, log: dict, evaluation: dict) -> dict:
-    return {"score": scores, **log, **evaluation}
-
-
-FLOW = Pipeline(
-    [
-        Node(clean, "raw", "table", name="clean"),
-        Node(train, ["table", "params:lens"], ["model", "training_log"], name="train"),
-        Node(score, ["model", "params:lens"], "scores", name="score"),
-        Node(evaluate, ["scores", "training_log", "params:evaluation"], "metrics", name="evaluate"),
-    ]
-)
-OUTPUTS = sorted(FLOW.all_outputs())
-
-
-class Project:
-    """A folder in which the flow runs, session by session."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.parameters = {"lens": {"factor": 2, "seed": 1}, "evaluation": {"level": 0.9}}
-        self.give([3, 1, 2])
-
-    def give(self, raw):
-        (self.folder / "raw.json").write_text(json.dumps(raw))
-
-    def catalog(self):
-        entries = {
-            name: {"type": "json.JSONDataset", "filepath": str(self.folder / f"{name}.json"), "versioned": True}
-            for name in OUTPUTS
-        }
-        entries["raw"] = {"type": "json.JSONDataset", "filepath": str(self.folder / "raw.json")}
-        catalog = AtomicCatalog.from_config(entries, save_version=f"{next(sessions):06d}")
-        for name, block in self.parameters.items():
-            catalog[f"params:{name}"] = dict(block)
-        return catalog
-
-    def run(self, only=None, stop_after=99):
-        """Run the named nodes, or those that have to run; the names of those that ran."""
-        catalog, ran = self.catalog(), []
-        only = [step.node.name for step in plan(FLOW, catalog) if step.reasons] if only is None else only
-        for node in FLOW.nodes:
-            if node.name in only and len(ran) < stop_after:
-                catalog.provenances |= dict.fromkeys(node.outputs, made_by(node, catalog, "run"))
-                for name, data in node.run({name: catalog.load(name) for name in node.inputs}).items():
-                    catalog.save(name, data)
-                ran.append(node.name)
-        return ran
-
-    def reasons(self):
-        return {step.node.name: list(step.reasons) for step in plan(FLOW, self.catalog()) if step.reasons}
-
-    def stored(self):
-        catalog = self.catalog()
-        return {name: catalog.load(name) for name in OUTPUTS}
-
-    def newest(self, name):
-        return max((self.folder / f"{name}.json").iterdir())
+from reclora_kedro.runs.plan import mixed_origins, plan
+from reclora_kedro.runs.recipe import FILE
+from small_flow import FLOW, OUTPUTS, Project
 
 
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path)
-    assert project.run() == ["clean", "train", "score", "evaluate"]
+    assert project.run() == ["clean", "embed", "train", "score", "evaluate"]
     return project
 
 
@@ -158,7 +80,8 @@ def test_results_of_two_lenses_do_not_fit_together(project):
     (sentence,) = mixed_origins(["scores", "training_log"], project.catalog())
     assert sentence.startswith("train has changed in between. Made scores with its run of")
     project.run(only=["evaluate"])
-    assert mixed_origins(["metrics"], project.catalog()) == [sentence]  # what it is made of does not, either
+    (sentence,) = mixed_origins(["metrics"], project.catalog())  # what it is made of does not, either
+    assert sentence.startswith("train has changed in between. Made metrics with its run of")
     project.run()
     assert mixed_origins(OUTPUTS, project.catalog()) == []
 
@@ -174,6 +97,26 @@ def test_of_what_nothing_tells_the_origin_nothing_is_promised(project):
     (project.newest("scores") / FILE).unlink()
     (sentence,) = mixed_origins(["scores"], project.catalog())
     assert sentence.startswith("Nothing says what scores in")
+
+
+def test_equal_content_has_equal_standing(project):
+    project.give([3, 1, 2, 2])  # another table of the same items, so that the embeddings are kept
+    assert project.run(only=["clean"]) == ["clean"]
+    assert mixed_origins(["table", "embeddings"], project.catalog()) == []
+    assert project.run() == ["train", "score", "evaluate"]
+    assert mixed_origins([*OUTPUTS, "raw"], project.catalog()) == []
+    project.give([3, 1, 2])
+    assert project.run(only=["clean"]) == ["clean"]
+    assert mixed_origins(["table", "embeddings"], project.catalog()) == []
+    sentences = mixed_origins(["table", "embeddings", "model"], project.catalog())
+    assert {sentence.partition(" has")[0] for sentence in sentences} == {"raw", "clean"}
+
+
+def test_what_was_made_of_items_as_they_are_fits_to_any_other_table_of_these(project):
+    project.give([3, 1, 2, 2])
+    project.run(only=["clean"])
+    project.run(only=["train", "score"])
+    assert mixed_origins(["scores", "embeddings"], project.catalog()) == []
 
 
 EDITS = st.one_of(

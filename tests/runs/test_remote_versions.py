@@ -12,7 +12,7 @@ from reclora_kedro.files.digests import private_cache
 from reclora_kedro.files.storage import StorageError
 from reclora_kedro.runs import remote_versions
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.provenance import Origin, Provenance
+from reclora_kedro.runs.recipe import Recipe, StoredVersion
 
 ENTRIES = {
     "table": {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "filepath": "table.parquet"},
@@ -28,7 +28,7 @@ ENTRIES = {
     },
     "adapters": {"type": "reclora_kedro.datasets.folders.UserAdaptersDataset", "filepath": "variant/adapters"},
 }
-PROVENANCE = Provenance("make", "code", {}, {}, {"make": Origin("1", None)})
+MAKING = StoredVersion(Recipe("make", "code", {}, {}, {}), run="now")
 
 
 class Adapters:
@@ -66,7 +66,7 @@ class Sessions:
 
     def save(self, name, value):
         catalog = self.catalog(name)
-        catalog.provenances[name] = PROVENANCE
+        catalog.making[name] = MAKING
         catalog.save(name, value)
         return catalog
 
@@ -90,8 +90,8 @@ def test_what_was_saved_is_loaded_on_another_machine(sessions, another_machine, 
     another_machine()
     there = sessions.catalog(name).load(name)
     assert catalog.exists(name)
-    assert catalog.provenance(name).node == "make"
-    assert catalog.version(name) == "2026-01-01T00.00.00.000Z"
+    assert catalog.stored(name).recipe.node == "make"
+    assert catalog.stored(name).version == "2026-01-01T00.00.00.000Z"
     assert there.equals(here) if name == "table" else there == here
     names = sessions.bucket.objects(f"data/{ENTRIES[name]['filepath']}/2026-01-01T00.00.00.000Z")
     assert {"_SUCCESS", "provenance.json"} < set(names)
@@ -147,7 +147,7 @@ def test_an_upload_that_ends_in_the_middle_leaves_no_version(sessions, monkeypat
     assert len(left) == is_killed
 
     catalog = sessions.catalog("adapters")
-    assert catalog.version("adapters") == "2026-01-01T00.00.00.000Z"
+    assert catalog.stored("adapters").version == "2026-01-01T00.00.00.000Z"
     assert catalog["adapters"].list_versions(full_path=False) == ["2026-01-01T00.00.00.000Z"]
     assert "2026-01-01" in catalog.load("adapters")
     with pytest.raises(DatasetError, match=r"2026-01-02T00.00.00.000Z is not there, or not whole: it has no _SUCCESS"):

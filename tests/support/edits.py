@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 
-from reclora_kedro.runs.provenance import FILE
+from reclora_kedro.runs.recipe import FILE
 
 SETTINGS = (
     {},

@@ -8,6 +8,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from fabricate import fabricate
+from reclora_kedro.runs.runner import CELLS, IncrementalRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +30,7 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
         patch.chdir(project)
         bootstrap_project(project)
         with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
-            session.run(runner=runner, **arguments)
+            session.run(runner=runner or IncrementalRunner(cells=project / CELLS), **arguments)
             return session.load_context().catalog
 
 

@@ -1,6 +1,6 @@
 """A load-only dataset: the base LLM, whatever it comes from."""
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -32,6 +32,9 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         credentials: what fsspec takes for the object storage.
         metadata: anything for plugins such as kedro-viz.
     """
+
+    RESOURCES: ClassVar = ("device",)
+    """Arguments that say where it is computed, but change no results."""
 
     def __init__(
         self,

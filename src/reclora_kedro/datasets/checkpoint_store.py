@@ -4,32 +4,38 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from reclora_kedro.files.storage import remove
+
 
 class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
     """Gives a training its folder of checkpoints, which need not exist yet.
 
-    It is an input, and has no versions: what one session left there, the next one must find.
+    It is an input, and has no versions: what one session left there, the next one must find. The runner tells by what
+    recipe the node works, and clears the folder once the node's outputs are saved, see
+    :class:`reclora_kedro.runs.runner.IncrementalRunner`.
 
     Args:
         filepath: folder of the checkpoints, local or in an object storage such as ``s3://bucket/folder``.
         credentials: what fsspec takes for the object storage.
         metadata: anything for plugins such as kedro-viz.
-    """
 
-    is_checkpoint_store = True
+    Attributes:
+        recipe_key: of the node's recipe: checkpoints that were made by another one are left alone.
+    """
 
     def __init__(
         self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
         self._filepath = filepath
-        self._credentials = credentials
+        self._credentials = credentials or {}
         self.metadata = metadata
+        self.recipe_key = "by-hand"
 
     def load(self) -> Any:
         """The folder as a :class:`reclora_kedro.finetuning.checkpoints.CheckpointStore`."""
         from reclora_kedro.finetuning.checkpoints import CheckpointStore
 
-        return CheckpointStore(self._filepath, self._credentials)
+        return CheckpointStore(self._filepath, self.recipe_key, self._credentials)
 
     def save(self, data: NoReturn) -> None:
         """Checkpoints are written while a training runs, not at its end.
@@ -38,6 +44,10 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
             DatasetError: always.
         """
         raise DatasetError("Checkpoints are read only for Kedro: the training writes them itself.")
+
+    def clear(self) -> None:
+        """Remove the folder: what was made with its help is saved."""
+        remove(self._filepath, self._credentials)
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath}
@@ -50,4 +60,4 @@ class FinishedShardsDataset(CheckpointStoreDataset):
         """The folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
         from reclora_kedro.distributed.finished import FinishedShards
 
-        return FinishedShards(self._filepath, self._credentials)
+        return FinishedShards(self._filepath, self.recipe_key, self._credentials)

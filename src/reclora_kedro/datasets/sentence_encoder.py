@@ -1,6 +1,6 @@
 """A load-only dataset: a sentence encoder, which turns items' descriptions into vectors."""
 
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
@@ -26,6 +26,9 @@ class SentenceEncoderDataset(AbstractDataset[NoReturn, Any]):
         credentials: what fsspec takes for the object storage.
         metadata: anything for plugins such as kedro-viz.
     """
+
+    RESOURCES: ClassVar = ("device",)
+    """Arguments that say where it is computed, but change no results."""
 
     def __init__(
         self,

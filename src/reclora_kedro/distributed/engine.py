@@ -14,13 +14,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from reclora_kedro.files.scratch import scratch_folder
-from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive
+from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive, Resource
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -38,16 +38,14 @@ KEEP_MEMORY = {
 class EngineConfig(Block):
     """What runs the heavy steps."""
 
-    changes_results: ClassVar[bool] = False
-
-    kind: Literal["local", "ray"]
-    address: str | None
-    workers: Count
-    cpus_per_worker: Positive
-    gpus_per_worker: NonNegative
-    rows_per_shard: Count
-    rows_per_part: Count
-    scratch: str | None
+    kind: Resource[Literal["local", "ray"]]
+    address: Resource[str | None]
+    workers: Resource[Count]
+    cpus_per_worker: Resource[Positive]
+    gpus_per_worker: Resource[NonNegative]
+    rows_per_shard: Resource[Count]
+    rows_per_part: Resource[Count]
+    scratch: Resource[str | None]
 
     @property
     def spreads(self) -> bool:

@@ -8,30 +8,31 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from reclora_kedro.files.storage import is_remote, names_in, read, remove, write_whole
+from reclora_kedro.files.storage import is_remote, names_in, read, write_whole
 
 
 class FinishedShards:
     """A folder of results, local or in an object storage, an array per shard.
 
-    A result's name tells what it is of, and a digest of its content that it is whole: torn ones do not count.
+    A result's name tells which shard it is of, and a digest of its content that it is whole: torn ones do not count.
 
     Args:
         folder: where results lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
+        work: what the results are made by and of, such as the key of a node's recipe. Each has a subfolder.
         options: an object storage's, see :mod:`reclora_kedro.files.storage`.
 
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     finished = FinishedShards(folder)
+        ...     finished = FinishedShards(folder, "a key")
         ...     run = lambda places: (np.array(place) for place in places)
         ...     _ = next(finished.go_on(["first", "second"], run))  # and the run is killed
         ...     list(finished.go_on(["first", "second"], run))
         [(0, array(0)), (1, array(1))]
     """
 
-    def __init__(self, folder: str | Path, options: Mapping[str, Any] | None = None) -> None:
-        self.folder = str(folder) if is_remote(folder) else str(Path(folder).absolute())
+    def __init__(self, folder: str | Path, work: str, options: Mapping[str, Any] | None = None) -> None:
+        self.folder = f"{folder if is_remote(folder) else Path(folder).absolute()}/{work}"
         self.options = options or {}
 
     def go_on(
@@ -40,7 +41,7 @@ class FinishedShards:
         """Place and result of every shard: first of those that are finished, then of the others, which are kept.
 
         Args:
-            names: of each shard, a digest of all that its result depends on.
+            names: of each shard, a digest of what its result depends on besides the work.
             run: gives the results of the shards at some places, in order.
 
         Raises:
@@ -65,10 +66,6 @@ class FinishedShards:
                 if file == f"{name}-{_digest(content)}.safetensors":
                     return load(content)["result"]
         return None
-
-    def clear(self) -> None:
-        """Remove every result: what they are parts of is saved."""
-        remove(self.folder, self.options)
 
 
 def _digest(content: bytes) -> str:

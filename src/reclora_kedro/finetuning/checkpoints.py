@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, found again by the run that they belong to."""
+"""Checkpoints of a training, found again by what the training is made of."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """A folder of checkpoints, local or in an object storage, one subfolder per run, the newest two of each kept.
+    """The checkpoints of a training, in a folder that is local or in an object storage; the newest two are kept.
 
     A checkpoint is a safetensors file that carries the JSON values as its metadata. Its name ends in a digest of its
     content, so that a torn file is recognised. It is written whole or not at all: a run that is killed while it writes
@@ -39,26 +39,27 @@ class CheckpointStore:
 
     Args:
         folder: where checkpoints lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
+        training: what the training is known by, the same for one that would end the same, such as the key of its
+            recipe. Each has a subfolder.
         options: an object storage's, see :mod:`reclora_kedro.files.storage`.
 
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     store = CheckpointStore(folder)
-        ...     _ = store.save("a run", 40, {"weights": torch.ones(2)}, {"rows": 320})
-        ...     store.newest("a run").values
+        ...     store = CheckpointStore(folder, "a key")
+        ...     _ = store.save(40, {"weights": torch.ones(2)}, {"rows": 320})
+        ...     store.newest().values
         {'rows': 320}
     """
 
-    def __init__(self, folder: str | Path, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, folder: str | Path, training: str, options: Mapping[str, Any] | None = None) -> None:
         self.folder = str(folder) if is_remote(folder) else str(Path(folder).absolute())
-        self.options = options or {}
+        self.training, self.options = training, options or {}
 
-    def save(self, run: str, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> str:
+    def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> str:
         """Write the checkpoint of a step, then remove those before the last two.
 
         Args:
-            run: what the run is known by, see :func:`reclora_kedro.finetuning.training.fingerprint`.
             step: steps done.
             tensors: tensors by name.
             values: anything that JSON can say.
@@ -72,26 +73,26 @@ class CheckpointStore:
         metadata = {"values": json.dumps(values, allow_nan=False)}
         content = safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
         name = f"step-{step:08d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
-        file = f"{self.folder}/{run}/{name}"
+        file = f"{self.folder}/{self.training}/{name}"
         try:
             write_whole(file, content, self.options)
         except OSError as error:
             error.add_note(f"The checkpoint {file} could not be written. Those before it are whole.")
             raise
-        names = self._names(run)
+        names = self._names(self.training)
         earlier = [other for other in names if other < f"step-{step:08d}"]
         for outdated in set(names) - {name, *earlier[: KEPT - 1]}:
-            remove(f"{self.folder}/{run}/{outdated}", self.options)
+            remove(f"{self.folder}/{self.training}/{outdated}", self.options)
         return file
 
-    def newest(self, run: str) -> Checkpoint | None:
-        """The newest checkpoint of a run that is whole; None where there is none.
+    def newest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None where there is none.
 
-        Torn files are passed over, and those of other runs left alone; the log says so.
+        Torn files are passed over, and those of other trainings left alone; the log says so.
         """
-        names = self._names(run)
+        names = self._names(self.training)
         for name in names:
-            file = f"{self.folder}/{run}/{name}"
+            file = f"{self.folder}/{self.training}/{name}"
             content = read(file, self.options)
             if hashlib.sha256(content).hexdigest()[:16] != name.removesuffix(".safetensors").rpartition("-")[2]:
                 logger.warning("%s is torn, its content is not what was written: passed over.", file)
@@ -100,19 +101,15 @@ class CheckpointStore:
             return Checkpoint(load(content), json.loads(header["__metadata__"]["values"]), file)
         if not names and any(self._names(other) for other in names_in(self.folder, self.options)):
             logger.warning(
-                "The checkpoints in %s are another run's, with other settings, prompts, gate inputs, adapter or base "
-                "LLM: this run begins anew.",
+                "The checkpoints in %s are another training's, with other settings, code, prompts, gate inputs or base "
+                "LLM: this one begins anew.",
                 self.folder,
             )
         return None
 
-    def clear(self) -> None:
-        """Remove every checkpoint: their adapter is saved."""
-        remove(self.folder, self.options)
-
-    def _names(self, run: str) -> list[str]:
-        """Names of a run's checkpoints, newest first."""
-        names = names_in(f"{self.folder}/{run}", self.options)
+    def _names(self, training: str) -> list[str]:
+        """Names of a training's checkpoints, newest first."""
+        names = names_in(f"{self.folder}/{training}", self.options)
         return sorted((name for name in names if name.startswith("step-")), reverse=True)
 
 

@@ -103,7 +103,7 @@ def write_job(
         "prompt_format": asdict(model.prompt_format),
         "blend": model.blend,
         "training": config.model_dump(),
-        "checkpoints": [checkpoints.folder, checkpoints.options] if checkpoints else None,
+        "checkpoints": [checkpoints.folder, checkpoints.training, checkpoints.options] if checkpoints else None,
     }
     (folder / "settings.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
 

@@ -1,33 +1,26 @@
 """Training of an adapter on the few-shot prompts; the base LLM and the lens stay frozen."""
 
-import hashlib
-import json
 import logging
 import math
 import time
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from accelerate import Accelerator
-from peft import get_peft_model_state_dict
 from pydantic import Field
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.devices import seeded
-from reclora_kedro.files.digests import digest_of_files
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Seed, Share
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Resource, Seed, Share
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +48,11 @@ class TrainingConfig(Block):
     swa_ratio: NonNegative = Field(le=1)
     rows_per_validation: Count
     patience: Count | None
-    rows_per_checkpoint: Count
-    tokens_per_batch: Count
-    gradient_checkpointing: bool
-    processes: Count
+    rows_per_checkpoint: Resource[Count]
+    tokens_per_batch: Resource[Count]
+    gradient_checkpointing: Resource[bool]
+    processes: Resource[Count]
     seed: Seed
-
-
-# Settings that change how a run is computed, but not what: a run resumes from its checkpoint with other ones.
-RESOURCES = {"rows_per_checkpoint", "tokens_per_batch", "gradient_checkpointing", "processes"}
 
 
 class TrainingRun:
@@ -197,9 +186,8 @@ def train_adapter(
     main = accelerator.is_main_process
     plan = planned_steps(few_shot.lengths, config)
     run = TrainingRun(model.model, config, len(plan))
-    identity = fingerprint(model, few_shot, validation, config) if checkpoints else ""
     with seeded(config.seed + accelerator.process_index, model.device):
-        if checkpoints and (saved := checkpoints.newest(identity)):
+        if checkpoints and (saved := checkpoints.newest()):
             resume(saved, run, model.device, accelerator)
         if config.gradient_checkpointing:
             model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
@@ -223,7 +211,7 @@ def train_adapter(
                     tensors, values = run.checkpoint()
                     tensors |= random_states_of_all(accelerator, model.device)
                     if main:
-                        checkpoints.save(identity, run.step, tensors, values)
+                        checkpoints.save(run.step, tensors, values)
                 progress.update(len(rows))
                 progress.set_postfix(
                     loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-"
@@ -358,44 +346,3 @@ def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, accel
     if accelerator.is_main_process:
         done = "has all its steps" if run.ended else f"continues at step {run.step + 1} of {run.steps}"
         logger.info("Fine-tuning %s, from the checkpoint %s", done, checkpoint.file)
-
-
-def fingerprint(model: AnswerModel, few_shot: PromptSet, validation: PromptSet, config: TrainingConfig) -> str:
-    """What a run is known by: the same for a run that would end the same, so that it may resume from a checkpoint.
-
-    It covers the settings but those of :data:`RESOURCES`, the prompts, labels and gate inputs, the adapter with its
-    initial weights, and the base LLM: by its files where they are local, by name where it comes from a hub.
-    """
-    base_llm = {name: value for name, value in model.llm.arguments.items() if name != "device"}
-    if (source := Path(base_llm["source"])).exists():
-        base_llm["source"] = digest_of_files(source)
-    described = {
-        "format": 1,
-        "settings": config.model_dump(exclude=RESOURCES),
-        "answers": asdict(model.prompt_format),
-        "blend": model.blend,
-        "base_llm": base_llm,
-        "adapter": {n: v for n, v in model.model.active_peft_config.to_dict().items() if n != "inference_mode"},
-    }
-    digest = hashlib.sha256(json.dumps(described, sort_keys=True, default=sorted).encode())
-    for prompts in (few_shot, validation):
-        for value in vars(prompts).values():
-            add_to(digest, value)
-    for name, tensor in sorted(get_peft_model_state_dict(model.model).items()):
-        add_to(digest, name)
-        add_to(digest, tensor)
-    return digest.hexdigest()[:16]
-
-
-def add_to(digest: Any, value: Any) -> None:
-    """Add an array, a tensor, or what JSON can say to a digest."""
-    if isinstance(value, GateInputs):
-        for part in vars(value).values():
-            add_to(digest, part)
-        return
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    if isinstance(value, np.ndarray):
-        digest.update(f"{value.dtype} {value.shape}".encode() + value.tobytes())
-    else:
-        digest.update(json.dumps(value).encode())

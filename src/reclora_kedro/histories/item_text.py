@@ -9,7 +9,7 @@ from scipy import sparse
 
 from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.interactions.schema import field_names
-from reclora_kedro.parameters import Block, Count
+from reclora_kedro.parameters import Block, Count, Resource
 
 TFIDF = "tfidf"
 """The encoder that needs no model: TF-IDF weights of the words of all descriptions."""
@@ -20,7 +20,7 @@ class ItemEmbeddingConfig(Block):
 
     encoders: tuple[str, ...] = Field(min_length=1)
     max_tokens: Count
-    tokens_per_batch: Count
+    tokens_per_batch: Resource[Count]
     components: Count
 
     @property

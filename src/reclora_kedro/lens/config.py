@@ -6,7 +6,7 @@ from pydantic import field_validator, model_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Seed, Share
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Resource, Seed, Share
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
@@ -38,7 +38,7 @@ class LensConfig(Block):
     max_epochs: Count
     patience: Count
     seed: Seed
-    device: str
+    device: Resource[str]
 
     @field_validator("model")
     @classmethod

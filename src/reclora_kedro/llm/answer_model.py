@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter
+from reclora_kedro.adapters.reclora.build import load_adapter
 from reclora_kedro.adapters.reclora.model import RecLoraModel
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.distributed.finished import FinishedShards
@@ -188,23 +188,13 @@ class AnswerModel:
         if self.finished is None:
             answered: Iterable[tuple[int, np.ndarray]] = enumerate(run(range(len(shards))))
         else:
-            answered = self.finished.go_on(self._names_of(prompts, shards), run)
+            answered = self.finished.go_on([name_of(prompts.take(rows)) for rows in shards], run)
         hidden = None if self.engine.spreads else True
         with tqdm(total=len(logits), desc=description, unit="row", disable=hidden) as progress:
             for place, part in answered:
                 logits[shards[place]] = part
                 progress.update(len(part))
         return logits
-
-    def _names_of(self, prompts: PromptSet, shards: list[np.ndarray]) -> list[str]:
-        """What the logits of each shard depend on: all weights, the prompts and what the gates read."""
-        weights, names = describe_base_llm(self.model)["weights"], []
-        for rows in shards:
-            shard = prompts.take(rows)
-            gate_inputs = b"" if shard.gate_inputs is None else shard.gate_inputs.values.numpy().tobytes()
-            read = hashlib.sha256(gate_inputs).hexdigest()
-            names.append(digest([weights, self.prompt_format, shard.token_ids, read]))
-        return names
 
     def on_workers(
         self, answer: Callable[["AnswerModel", Any], np.ndarray], shards: Sequence[Any], step: str
@@ -284,6 +274,12 @@ class PackedModel:
                 Path(folder, name).write_bytes(content)
             adapted = PeftModel.from_pretrained(llm.model, folder, is_trainable=trainable)
         return AnswerModel(llm.with_model(adapted.eval()), self.prompt_format, self.blend)
+
+
+def name_of(prompts: PromptSet) -> str:
+    """What the LLM's own logits of some prompts of a node depend on: their tokens, and what the gates read."""
+    gate_inputs = b"" if prompts.gate_inputs is None else prompts.gate_inputs.values.numpy().tobytes()
+    return digest([prompts.token_ids, hashlib.sha256(gate_inputs).hexdigest()])
 
 
 def _answering(packed: PackedModel, answer: Callable[[AnswerModel, Any], np.ndarray]) -> Callable[[Any], np.ndarray]:

@@ -1,6 +1,10 @@
 """The catalog of a run, and what its entries' configuration says."""
 
-from collections.abc import Mapping
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +14,7 @@ from kedro.io.core import VersionNotFoundError, get_protocol_and_path, parse_dat
 
 from reclora_kedro.files.atomic import atomic_folder
 from reclora_kedro.files.storage import BESIDES, StorageError, is_remote, storage_options
-from reclora_kedro.runs.provenance import FILE, Provenance, is_intact, read_provenance
+from reclora_kedro.runs.recipe import FILE, StoredVersion, read_version
 from reclora_kedro.runs.remote_versions import RemoteVersions
 
 ADDRESSES = ("filepath", "path", "source")  # keys of an entry that may say where its data lie
@@ -28,18 +32,22 @@ class AtomicCatalog(DataCatalog):
     of it.
     An entry without credentials takes those with the name of its protocol, such as `s3`, if there are any.
 
-    A version that a node saves takes its provenance along. Whoever loads it later gets the files that were saved: a
-    version with other files is refused.
+    A version that a node saves takes along what it was made of. Whoever loads it later gets the files that were saved:
+    a version with other files is refused.
 
     Attributes:
-        provenances: by the name of an entry, what its next version is made of.
-        outdated: entries whose newest version doesn't fit this run; they count as missing until they are saved.
+        making: by the name of an entry, what its next version is made of.
+        raw_digests: of the contents of entries that no node made, as far as they have been looked at.
+        begun: when the node that makes it began, on the clock of `time.perf_counter`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._drafts: dict[str, AbstractDataset] = {}
-        self.provenances: dict[str, Provenance] = {}
-        self.outdated: set[str] = set()
+        self.making: dict[str, StoredVersion] = {}
+        self.begun = time.perf_counter()
+        self.raw_digests: dict[str, str] = {}
+        self._stored: dict[str, StoredVersion | None] = {}
+        self._stand_ins: dict[str, AbstractDataset] = {}
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -56,6 +64,10 @@ class AtomicCatalog(DataCatalog):
             ds_config = reading_copies(ds_config)
         super()._add_from_config(ds_name, ds_config)
 
+    def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
+        """The dataset of an entry, see :meth:`kedro.io.DataCatalog.get`; the one that stands in for it, if any."""
+        return self._stand_ins.get(key) or super().get(key, *args, **kwargs)
+
     def __getitem__(self, ds_name: str) -> AbstractDataset:
         return self._drafts[ds_name] if ds_name in self._drafts else super().__getitem__(ds_name)
 
@@ -68,30 +80,55 @@ class AtomicCatalog(DataCatalog):
             OSError: the version does not fit on the disk, or cannot be moved into its place.
         """
         dataset = self[ds_name]
-        folder, remote = version_folder(dataset), remote_versions(dataset)
+        folder = version_folder(dataset)
         if folder is None or folder.exists() or folder.parent.is_file():  # Kedro refuses the latter two, and says why
             super().save(ds_name, data)
             return
         config, credentials, load_versions, _ = AtomicCatalog({ds_name: dataset}).to_config()
-        with atomic_folder(folder, shared=remote is not None) as draft:
+        with self._new_version(ds_name, folder) as draft:
             config[ds_name]["filepath"] = str(draft.parent)
             # Load versions may be null: Kedro gives and takes them so, whatever its annotation of what it takes says.
             drafts = DataCatalog.from_config(config, credentials, load_versions, folder.name)  # type: ignore[arg-type]
             self._drafts[ds_name] = drafts[ds_name]
             try:
                 super().save(ds_name, data)
-                if ds_name in self.provenances:
-                    self.provenances.pop(ds_name).write(draft)
-                if remote:
-                    remote.upload(draft, folder.name)
             except DatasetError as error:
                 raise DatasetError(str(error).replace(str(draft.parent), location(dataset))) from error.__cause__
-            except StorageError as error:
-                raise DatasetError(f"{ds_name}: {error}") from error
             finally:
                 del self._drafts[ds_name]
+
+    def take(self, made: Mapping[str, StoredVersion]) -> None:
+        """Save copies of versions that were made before, by the names of their entries, as new ones.
+
+        Raises:
+            DatasetError: an object storage cannot be used.
+            OSError: a version does not fit on the disk.
+        """
+        for ds_name, stored in made.items():
+            folder = version_folder(self[ds_name])
+            assert folder
+            assert stored.folder
+            self.making[ds_name] = replace(self.making[ds_name], seconds=stored.seconds, revision=stored.revision)
+            with self._new_version(ds_name, folder) as draft:
+                shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FILE))
+
+    @contextmanager
+    def _new_version(self, ds_name: str, folder: Path) -> Iterator[Path]:
+        """Give a draft of the version in a folder, and save it with what it was made of once it is complete."""
+        dataset = self.get(ds_name)
+        remote = remote_versions(dataset)
+        with atomic_folder(folder, shared=remote is not None) as draft:
+            yield draft
+            if making := self.making.pop(ds_name, None):
+                replace(making, seconds=making.seconds or time.perf_counter() - self.begun).write(draft)
+            if remote:
+                try:
+                    remote.upload(draft, folder.name)
+                except StorageError as error:
+                    raise DatasetError(f"{ds_name}: {error}") from error
+        assert dataset
         dataset.release()  # it may remember which versions there were
-        self.outdated.discard(ds_name)
+        self._stored.pop(ds_name, None)
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load an entry.
@@ -107,8 +144,7 @@ class AtomicCatalog(DataCatalog):
             except StorageError as error:
                 raise DatasetError(f"{ds_name}: {error}") from error
         folder = loaded_folder(dataset, version)
-        provenance = folder and read_provenance(folder)
-        if folder and provenance and not is_intact(folder, provenance):
+        if folder and folder.is_dir() and not read_version(folder).is_intact:
             raise DatasetError(
                 f"The files of {ds_name} in {folder} are not those that were saved there: something changed them. They "
                 "were not read. Make them again with `kedro run --only-missing-outputs`, name another version "
@@ -116,35 +152,67 @@ class AtomicCatalog(DataCatalog):
             )
         return super().load(ds_name, version)
 
-    def exists(self, ds_name: str) -> bool:
-        """Whether an entry has data that fit this run."""
-        return ds_name not in self.outdated and super().exists(ds_name)
+    def stored(self, ds_name: str) -> StoredVersion | None:
+        """The version that would be loaded, looked at once; None if it is not there, or the entry keeps none."""
+        if ds_name not in self._stored:
+            dataset, stored = self.get(ds_name), None
+            if remote := remote_versions(dataset):
+                version = loaded_version(dataset)
+                stored = remote.stored(version) if version and remote.has(version) else None
+            elif (folder := loaded_folder(dataset)) and folder.is_dir():
+                stored = read_version(folder)
+            self._stored[ds_name] = stored
+        return self._stored[ds_name]
 
-    def version(self, ds_name: str) -> str | None:
-        """The version that would be loaded; None if it is not there, or if the entry keeps no versions."""
-        dataset = self.get(ds_name)
-        if remote := remote_versions(dataset):
-            version = loaded_version(dataset)
-            return version if version and remote.has(version) else None
-        folder = loaded_folder(dataset)
-        return folder.name if folder and folder.is_dir() else None
+    def made_before(self, names: Sequence[str], key: str, cells: Path | None = None) -> dict[str, StoredVersion] | None:
+        """Intact versions of all outputs of a node that one run made by a recipe, by name; None if there are none.
 
-    def provenance(self, ds_name: str) -> Provenance | None:
-        """What the version that would be loaded was made of; None if there is none, or if nothing says so."""
-        dataset = self.get(ds_name)
-        if remote := remote_versions(dataset):
-            version = self.version(ds_name)
-            return remote.provenance(version) if version else None
-        folder = loaded_folder(dataset)
-        return read_provenance(folder) if folder else None
-
-    def is_intact(self, ds_name: str) -> bool:
-        """Whether the files of the version that would be loaded are those that were saved.
-
-        In an object storage, nothing is fetched to tell: its files are looked at when they are loaded.
+        Args:
+            names: the outputs.
+            key: of the recipe.
+            cells: folder of what cells made, which is looked at, too.
         """
-        folder, provenance = loaded_folder(self.get(ds_name)), self.provenance(ds_name)
-        return folder is None or (provenance is not None and is_intact(folder, provenance))
+        versions = [
+            {stored.run: stored for stored in self._versions(name, key, cells) if stored.is_intact} for name in names
+        ]
+        runs = [run for run in versions[0] if all(run in of_name for of_name in versions)]
+        return {name: of_name[runs[0]] for name, of_name in zip(names, versions, strict=True)} if runs else None
+
+    def _versions(self, ds_name: str, key: str, cells: Path | None) -> Iterator[StoredVersion]:
+        """Versions of an entry that were made by a recipe, the newest first, and then those of cells."""
+        dataset = self.get(ds_name)
+        remote, path = remote_versions(dataset), local_path(dataset)
+        files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
+        files += (cells / key / ds_name).glob(f"[!.]*/[!.]*/{FILE}") if cells else []
+        yield from (stored for file in files if made_by(key, stored := read_version(file.parent)))
+        if remote:
+            for version in remote.all():
+                if made_by(key, remote.stored(version)):
+                    remote.fetch(version)
+                    yield replace(remote.stored(version), folder=remote.folder / version)
+
+    def stand_in(self, made: Mapping[str, StoredVersion]) -> None:
+        """Load versions that were made before, by the names of their entries, in place of the newest ones."""
+        for ds_name, stored in made.items():
+            entry = self.config_resolver.resolve_pattern(ds_name)
+            self._replace(ds_name, entry, load_versions={ds_name: stored.version})
+
+    def move(self, ds_name: str, folder: Path) -> None:
+        """Load and save an entry in a local folder of its own from now on.
+
+        Raises:
+            ValueError: it is not stored in a file.
+        """
+        entry = self.config_resolver.resolve_pattern(ds_name)
+        if "filepath" not in entry:
+            raise ValueError(
+                f"The catalog entry {ds_name} has no filepath, so a study cannot keep what its node leaves."
+            )
+        self._replace(ds_name, at_local_path(entry, folder / Path(entry["filepath"]).name))
+
+    def _replace(self, ds_name: str, entry: dict[str, Any], **versions: Any) -> None:
+        self._stand_ins[ds_name] = type(self).from_config({ds_name: entry}, **versions)[ds_name]
+        self._stored.pop(ds_name, None)
 
     def to_config(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], str | None]:
         """Return what ``from_config`` takes to make this catalog again."""
@@ -155,6 +223,20 @@ class AtomicCatalog(DataCatalog):
             if entry.pop("version", None):
                 entry["versioned"] = True
         return config, credentials, load_versions, save_version
+
+
+def made_by(key: str, stored: StoredVersion) -> bool:
+    """Whether a version was made by the recipe of a key."""
+    return stored.recipe is not None and stored.recipe.key == key
+
+
+def is_scratch(dataset: AbstractDataset | None) -> bool:
+    """Whether a dataset gives a node what it left when it was interrupted, such as checkpoints.
+
+    Such a dataset takes the key of the node's recipe as its attribute `recipe_key` before it is loaded, and has a
+    method `clear` that removes all that is left.
+    """
+    return hasattr(dataset, "recipe_key")
 
 
 def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
@@ -224,11 +306,6 @@ def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[Abstr
 def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
     """The versions of a dataset in an object storage; None if it has none there."""
     return getattr(dataset, "remote_versions", None)
-
-
-def is_checkpoint_store(dataset: AbstractDataset | None) -> bool:
-    """Whether a dataset holds what a step that may have been interrupted left: such an input is emptied at its end."""
-    return getattr(dataset, "is_checkpoint_store", False)
 
 
 def location(dataset: AbstractDataset | None) -> str:

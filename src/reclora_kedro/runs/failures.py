@@ -105,4 +105,4 @@ def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[st
 
 def command(options: str, env: str | None) -> str:
     """A command to type, for the environment of the run."""
-    return f"`kedro run {f'--env {env} ' if env else ''}{options}`"
+    return f"`{' '.join(['kedro run', *([f'--env {env}'] if env else []), options]).rstrip()}`"

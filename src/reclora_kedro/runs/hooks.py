@@ -9,11 +9,10 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.runs.catalog import AtomicCatalog, is_checkpoint_store
+from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.check_parameters import check_parameters
 from reclora_kedro.runs.failures import Explain, explain_failure
 from reclora_kedro.runs.manifest import save_manifest
-from reclora_kedro.runs.plan import made_by
 from reclora_kedro.runs.run import Run
 from reclora_kedro.runs.unfinished import forget
 
@@ -60,9 +59,8 @@ class RunHooks:
             raise
 
     @hook_impl
-    def before_node_run(self, node: Node, catalog: AtomicCatalog, run_id: str) -> None:
-        """Note what the node's outputs will be made of, and start its clock: the inputs are loaded."""
-        catalog.provenances |= dict.fromkeys(node.outputs, made_by(node, catalog, run_id))
+    def before_node_run(self, node: Node) -> None:
+        """Start the node's clock: the inputs are loaded."""
         self._node_began, self._unsaved = time.time(), set(node.outputs)
 
     @hook_impl
@@ -79,13 +77,10 @@ class RunHooks:
             self._end(node)
 
     def _end(self, node: Node) -> None:
-        """Note a node that has ended, and empty its checkpoints: until then, a killed run needs them."""
+        """Note a node that has ended."""
         assert self._run
         self._run.seconds[node] = seconds = time.time() - self._node_began
         logger.info("%-36s %8.1f s  %s", node.name, seconds, "saved " * bool(node.outputs) + ", ".join(node.outputs))
-        for name in node.inputs:
-            if is_checkpoint_store(self._run.catalog.get(name)):
-                self._run.catalog.load(name).clear()
 
     @hook_impl
     def after_pipeline_run(self) -> None:

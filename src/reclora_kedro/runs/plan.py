@@ -1,6 +1,7 @@
 """Which nodes a run has to run, and why; and whether what it reads fits together."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import inspect
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,15 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.files.digests import digest
-from reclora_kedro.runs.catalog import AtomicCatalog, is_checkpoint_store, location
-from reclora_kedro.runs.provenance import Origin, Provenance, code_digest, read_of
+from reclora_kedro.files.storage import BESIDES
+from reclora_kedro.parameters import deciding
+from reclora_kedro.runs.catalog import AtomicCatalog, is_scratch
+from reclora_kedro.runs.code import code_digest
 from reclora_kedro.runs.raw_data import digest_of_entry
+from reclora_kedro.runs.recipe import Ancestor, Recipe, StoredVersion, flat, texts
+
+PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
+"""Keys of an entry that say where data lie, and nothing of what they are."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +30,10 @@ class Step:
 
 
 def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
-    """What has to run so that all that the pipeline leaves is made of this run's inputs, parameters and code.
+    """The nodes that have to run at most, so that all that the pipeline leaves is made of what this run has.
 
-    A node runs if its outputs are missing, changed since or made in another way, or if a node that it reads from runs.
+    A node runs if its outputs are missing, changed since or made by another recipe. It may have to if a node that it
+    reads from runs: whether what it reads comes out differently shows only then.
     """
     steps: list[Step] = []
     made_again: set[str] = set()
@@ -37,13 +45,13 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
     return steps
 
 
-def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str]) -> Iterator[str]:
+def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str] = ()) -> Iterator[str]:
     """Why a node has to run.
 
     Args:
         node: the node.
-        catalog: what there is.
-        made_again: entries that nodes before it make again.
+        catalog: where its inputs and outputs lie.
+        made_again: entries that nodes before it will make again.
     """
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
@@ -52,50 +60,70 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
             yield f"{name} is known to this run alone"
     if again := [name for name in node.inputs if name in made_again]:
         yield f"{', '.join(again)} {'is' if len(again) == 1 else 'are'} made again"
+    recipe = recipe_of(node, catalog, leave_out=made_again)
     for name in node.outputs:
-        if not catalog.exists(name):
+        stored = catalog.stored(name)
+        if stored is None or not catalog.exists(name):
             yield f"{name} is not there"
-        elif (stored := catalog.provenance(name)) is None:
+        elif stored.recipe is None:
             yield f"nothing says what {name} was made of"
-        elif not catalog.is_intact(name):
+        elif not stored.is_intact:
             yield f"the files of {name} were changed"
         else:
-            yield from differences(stored, made_by(node, catalog, leave_out=made_again))
+            yield from differences(stored.recipe, recipe)
 
 
-def made_by(
-    node: Node, catalog: AtomicCatalog, run_id: str | None = None, leave_out: Collection[str] = ()
-) -> Provenance:
-    """The provenance of what a node makes of the versions that the catalog would load now.
+def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
+    """The recipe by which a node makes its outputs of the versions that the catalog would load now.
 
     Args:
         node: the node.
         catalog: where its inputs lie.
-        run_id: of the run that makes it; None for none that is there.
         leave_out: inputs that are not looked at.
     """
-    code, parameters, inputs = code_digest(node.func), {}, {}
-    origins: dict[str, Origin] = {}
-    mixed = mixed_origins(set(node.inputs) - set(leave_out), catalog)
+    parameters, inputs, entries = {}, {}, {}
     for name in node.inputs:
         if is_parameter(name):
-            parameters[name.removeprefix("params:")] = read_of(node, name, catalog.load(name))
-        elif name not in leave_out and holds_data(name, catalog):
-            version, provenance = catalog.version(name), catalog.provenance(name)
-            if provenance:
-                inputs[name] = Origin(provenance.content, version)
-                origins |= provenance.origins
-            else:
-                inputs[name] = origins[name] = Origin(digest_of_input(name, catalog), version)
-    given = digest([code, parameters, {name: origin.digest for name, origin in inputs.items()}])
-    origins[node.name] = Origin(given, run_id)
-    return Provenance(node.name, code, parameters, inputs, origins, tuple(mixed))
+            parameters[name.removeprefix("params:")] = read_by(node, name, catalog.load(name))
+    loaded = [name for name in node.inputs if not is_parameter(name) and not is_scratch(catalog.get(name))]
+    stored = {name: catalog.stored(name) for name in loaded}
+    recipes = [version.recipe for version in stored.values() if version and version.recipe]
+    values = {value for read in (parameters, *(recipe.parameters for recipe in recipes)) for value in texts(read)}
+    for name, version in stored.items():
+        if version is None and name not in leave_out and holds_data(name, catalog):
+            inputs[name] = digest_of_input(name, catalog)
+            continue
+        if version is not None and name not in leave_out:
+            inputs[name] = version.content
+        entries[name] = digest_of_dataset(name, catalog, "save_args", values)
+    for name in node.outputs:
+        entries[name] = digest_of_dataset(name, catalog, "load_args", values)
+    return Recipe(node.name, code_digest(node.func, values), parameters, inputs, entries)
+
+
+def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
+    """What is to be stored beside the files that a recipe makes of the versions that the catalog loads now."""
+    lineage: dict[tuple[str, str, str | None], Ancestor] = {}
+    for name, content in recipe.inputs.items():
+        stored = catalog.stored(name)
+        made_of = (*stored.lineage, stored.ancestor(name)) if stored else (Ancestor(name, content),)
+        lineage |= {(each.entry, each.content, each.key): each for each in made_of}
+    return StoredVersion(recipe, run=run, revision=revision, lineage=tuple(lineage.values()))
+
+
+def read_by(node: Node, name: str, value: Any) -> Any:
+    """What a node reads of a parameter: all that decides, or the fields that its function names in `reads`."""
+    read = deciding(value)
+    for argument, names in getattr(node.func, "reads", {}).items():
+        if inspect.signature(node.func).bind(*node.inputs).arguments.get(argument) == name:
+            return {field: read[field] for field in names}
+    return read
 
 
 def holds_data(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
     dataset = catalog.get(name)
-    return not (is_parameter(name) or isinstance(dataset, MemoryDataset) or is_checkpoint_store(dataset))
+    return not (is_parameter(name) or isinstance(dataset, MemoryDataset) or is_scratch(dataset))
 
 
 def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:
@@ -106,18 +134,37 @@ def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:
 
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
     """Digest of an entry that no node made: of its configuration, its files, and the project's code that reads them."""
-    entry = digest_of_entry(catalog.config_resolver.resolve_pattern(name), lambda: catalog.load(name))
-    return digest([entry, code_digest(type(catalog[name]))])
+    if name not in catalog.raw_digests:
+        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
+        read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
+        content = digest_of_entry(read, lambda: catalog.load(name))
+        catalog.raw_digests[name] = digest([content, code_digest(type(dataset))])
+    return catalog.raw_digests[name]
 
 
-def differences(stored: Provenance, now: Provenance) -> Iterator[str]:
+def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:
+    """Digest of how the catalog loads or saves an entry: of its arguments, and of the project's code among it.
+
+    Args:
+        name: the entry.
+        catalog: the catalog.
+        leave_out: arguments of the other way.
+        values: see `code_digest`.
+    """
+    entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
+    arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
+    opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in BESIDES}
+    return digest([arguments, opened, code_digest(type(dataset), values)])
+
+
+def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
     """In what a version that there is was made differently from what would be made now.
 
     Inputs that ``now`` does not have are passed over.
 
     Examples:
-        >>> stored = Provenance("lens.train_lens", "1", {"lens": {"hidden_dim": 128}}, {"log": Origin("2", "a")}, {})
-        >>> now = Provenance("lens.train_lens", "1", {"lens": {"hidden_dim": 64}}, {"log": Origin("3", "b")}, {})
+        >>> stored = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 128}}, {"log": "2"}, {})
+        >>> now = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 64}}, {"log": "3"}, {})
         >>> list(differences(stored, now))
         ['lens.hidden_dim 128 -> 64', 'log: other content than it was made of']
     """
@@ -125,53 +172,69 @@ def differences(stored: Provenance, now: Provenance) -> Iterator[str]:
         yield f"{stored.node} made it, not {now.node}"
     if stored.code != now.code:
         yield "the project's code that it runs was changed"
-    before, after = (dict(_flat(provenance.parameters)) for provenance in (stored, now))
+    before, after = (dict(flat(recipe.parameters)) for recipe in (stored, now))
     for path in sorted(before.keys() | after.keys()):
         old, new = (str(values[path]) if path in values else "(not there)" for values in (before, after))
         if old != new:
             yield f"{path} {old} -> {new}"
-    for name, origin in now.inputs.items():
+    for name, content in now.inputs.items():
         if name not in stored.inputs:
             yield f"it did not read {name}"
-        elif stored.inputs[name].digest != origin.digest:
+        elif stored.inputs[name] != content:
             yield f"{name}: other content than it was made of"
+    for name, loaded in now.entries.items():
+        if name in stored.entries and stored.entries[name] != loaded:
+            yield f"{name} is loaded or saved in another way"
+    if gone := [name for name in stored.entries if name not in now.entries]:
+        yield f"its node had {', '.join(gone)}, too"
 
 
 def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     """Sentences about entries that come from different states of the same thing.
 
+    Equal content has equal standing: where an entry's content was made in several ways, by what these entries come from
+    or by its version that would be loaded now, it does not matter what these ways were.
+
     Args:
         names: entries that are read together.
         catalog: where they lie.
     """
-    states: dict[str, dict[str, dict[str, Origin]]] = {}  # by what it is and its digest: entries that come from it
-    sentences: dict[str, None] = {}
+    roots: dict[str, Ancestor] = {}
+    ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key
     for name in sorted(name for name in names if holds_data(name, catalog)):
-        version, provenance = catalog.version(name), catalog.provenance(name)
-        if provenance:
-            sentences.update(dict.fromkeys(provenance.mixed))
-            origins = provenance.origins
-        elif version:
-            sentences[f"Nothing says what {name} in {location(catalog.get(name))}/{version} was made of."] = None
-            continue
-        else:
-            origins = {name: Origin(digest_of_input(name, catalog), None)}
-        for thing, origin in origins.items():
-            states.setdefault(thing, {}).setdefault(origin.digest, {})[name] = origin
-    for thing, by_digest in states.items():
-        if len(by_digest) > 1:
+        stored = catalog.stored(name)
+        roots[name] = stored.ancestor(name) if stored else Ancestor(name, digest_of_input(name, catalog))
+        for each in (roots[name], *(stored.lineage if stored else ())):
+            ways.setdefault((each.entry, each.content), {})[each.key] = each
+    for entry, content in list(ways):
+        if (stored := catalog.stored(entry)) and stored.content == content:
+            ways[entry, content][stored.ancestor(entry).key] = stored.ancestor(entry)
+
+    # By a node or an entry and its state: roots that come from it.
+    states: dict[tuple[str, str], dict[str, dict[str, Ancestor]]] = {}
+    sentences: dict[str, None] = {}
+    for name, root in roots.items():
+        left, seen = [(root.entry, root.content)], set()
+        while left:
+            if (state := left.pop()) in seen:
+                continue
+            seen.add(state)
+            [made, *others] = ways[state].values()
+            if made.node is None and made.run is not None:
+                sentences[f"Nothing says what {made.entry} in its version {made.run} was made of."] = None
+                continue
+            states.setdefault(("entry", made.entry), {}).setdefault(made.content, {})[name] = made
+            if made.key is not None and made.node is not None and not others:
+                states.setdefault(("node", made.node), {}).setdefault(made.key, {})[name] = made
+                left += (made.inputs or {}).items()
+    changed = {thing for (kind, thing), by_state in states.items() if kind == "node" and len(by_state) > 1}
+    for (kind, thing), by_state in states.items():
+        makers = {made.node for of_state in by_state.values() for made in of_state.values()}
+        if len(by_state) > 1 and (kind == "node" or not makers & changed):
             parts = [
-                f"{', '.join(entries)} with its {f'run of {version}' if version else f'state {digest[:6]}'}"
-                for digest, entries in by_digest.items()
-                for version in [next(iter(entries.values())).version]
+                f"{', '.join(of_state)} with its {f'run of {made.run}' if made.run else f'state {state[:6]}'}"
+                for state, of_state in by_state.items()
+                for made in [next(iter(of_state.values()))]
             ]
             sentences[f"{thing} has changed in between. Made {'; '.join(parts)}."] = None
     return list(sentences)
-
-
-def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}" if path else key)
-    else:
-        yield path, value

@@ -5,12 +5,13 @@ import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from reclora_kedro.files.atomic import atomic_folder
-from reclora_kedro.files.digests import private_cache
+from reclora_kedro.files.digests import digest, private_cache
 from reclora_kedro.files.storage import (
     StorageError,
     download,
@@ -22,7 +23,7 @@ from reclora_kedro.files.storage import (
     remove,
     states,
 )
-from reclora_kedro.runs.provenance import FILE, Provenance, is_intact, parse_provenance
+from reclora_kedro.runs.recipe import FILE, StoredVersion, content_of, parse_version
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class RemoteVersions:
         self.folder = private_cache() / "versions" / protocol / path.lstrip("/")
         self._newest: str | None = None
         self._whole: set[str] = set()  # versions whose marker was seen
-        self._provenances: dict[str, Provenance | None] = {}
+        self._stored: dict[str, StoredVersion] = {}
 
     def newest(self) -> str | None:
         """The newest version; None if there is none."""
@@ -69,15 +70,18 @@ class RemoteVersions:
             self._whole.add(version)
         return version in self._whole
 
-    def provenance(self, version: str) -> Provenance | None:
-        """What a version was made of; None if nothing says so."""
-        if version not in self._provenances:
+    def stored(self, version: str) -> StoredVersion:
+        """A version, and what it was made of."""
+        if version not in self._stored:
             try:
                 content = read(f"{self.address}/{version}/{FILE}", self.options)
             except FileNotFoundError:
                 content = b""
-            self._provenances[version] = parse_provenance(content)
-        return self._provenances[version]
+            stored = parse_version(content, version)
+            if stored.recipe is None:
+                stored = replace(stored, content=digest(states(f"{self.address}/{version}", self.options)))
+            self._stored[version] = stored
+        return self._stored[version]
 
     def fetch(self, version: str) -> None:
         """See to it that the cache holds the version, whole and as it was saved.
@@ -89,16 +93,16 @@ class RemoteVersions:
         copy, address = self.folder / version, f"{self.address}/{version}"
         if not self.has(version):
             raise StorageError(f"{address} is not there, or not whole: it has no {MARKER}.")
-        provenance = self.provenance(version)
+        stored = self.stored(version)
         if copy.is_dir():
-            if provenance is None or is_intact(copy, provenance):
+            if stored.recipe is None or stored.content == content_of(copy):
                 return
             logger.warning("%s is damaged, its files are not what was saved: it is fetched again.", copy)
             shutil.rmtree(copy)
         with atomic_folder(copy, shared=True) as draft:
             names = [name for name in states(address, self.options) if name != MARKER]
             download(address, self.options, names, draft)
-            if provenance and not is_intact(draft, provenance):
+            if stored.recipe is not None and stored.content != content_of(draft):
                 raise StorageError(
                     f"The files in {address} are not those that were saved there: something changed them. They were "
                     "not read. Remove that folder and make it again with `kedro run --only-missing-outputs`, or name "

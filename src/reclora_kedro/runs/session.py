@@ -5,9 +5,12 @@ from typing import Any
 from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol
+from kedro.runner import AbstractRunner, SequentialRunner
 
 from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.run import data_folder
+from reclora_kedro.runs.runner import CELLS, IncrementalRunner
 from reclora_kedro.runs.unfinished import was_unfinished
 
 
@@ -23,9 +26,16 @@ class AtomicContext(KedroContext):
 class ResumingSession(KedroSession):
     """Runs as Kedro does, but when a command that did not end is typed again, it goes on: what fits is kept."""
 
-    def run(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``."""
+    def run(self, *, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``.
+
+        What is named SequentialRunner, or not named, is this project's runner. Kedro itself names all arguments.
+        """
         data = data_folder(self._get_config_loader(), self._project_path)
         if was_unfinished(data, kwargs | {"env": self.store.get("env")}):
             kwargs["only_missing_outputs"] = True
-        return super().run(*args, **kwargs)
+        if runner is None or type(runner) is SequentialRunner:
+            runner = IncrementalRunner(
+                getattr(runner, "_is_async", False), git_revision(self._project_path), self._project_path / CELLS
+            )
+        return super().run(runner=runner, **kwargs)

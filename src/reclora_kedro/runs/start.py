@@ -20,6 +20,7 @@ from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.plan import Step, mixed_origins, plan
 from reclora_kedro.runs.run import Run
+from reclora_kedro.runs.unfinished import CHOICES
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +31,18 @@ Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
 def require_default_runner(run: Run) -> None:
     """Refuse runners that keep less than what a run of this project promises, by the name, which is all Kedro tells.
 
+    Sessions of the project take `IncrementalRunner` where no other one, or Kedro's SequentialRunner, is named.
+
     Raises:
-        RunRefusedError: it is not SequentialRunner.
+        RunRefusedError: it is another one.
     """
     runner = run.params["runner"].partition(" object at ")[0].rpartition(".")[2]
-    if runner not in ("SequentialRunner", "None"):  # None stands for the default one
+    if runner != "IncrementalRunner":
         raise RunRefusedError(
             f"This project does not run with {runner}. Nothing was written. Results that can be reproduced, atomic "
             "saves, checkpoints and the run manifest need nodes that run one after the other in one process, which "
-            "calls the hooks: leave out --runner. To train on several GPUs, or in several processes, set "
+            "calls the hooks: leave out --runner, and in Python take a session of `settings.SESSION_CLASS`. To "
+            "train on several GPUs, or in several processes, set "
             "`processes` in the `training` block of a variant."
         )
 
@@ -101,21 +105,17 @@ def show_plan(run: Run) -> None:
 
 
 def choose_nodes(run: Run) -> None:
-    """Find which nodes run; with `--only-missing-outputs`, a version that does not fit the run counts as missing."""
+    """Find which nodes run; with `--only-missing-outputs`, those that may have to, see `IncrementalRunner`."""
     if not run.params["only_missing_outputs"]:
         return
     steps = plan(run.pipeline, run.catalog)
-    for step in steps:
-        if step.reasons and step.node.outputs:
-            logger.info("%s runs: %s", step.node.name, "; ".join(step.reasons))
     run.to_run = Pipeline([step.node for step in steps if step.reasons])
     logger.info("%d of %d nodes are not run: what they left fits.", len(steps) - len(run.to_run.nodes), len(steps))
-    run.catalog.outdated = run.to_run.all_outputs()  # Kedro's runner asks the catalog what is missing
 
 
 def plan_table(steps: list[Step]) -> Table:
     """The plan of a run, a row per node."""
-    shown = Table("node", "plan", "why", title="What --only-missing-outputs would do")
+    shown = Table("node", "plan", "why", title="What --only-missing-outputs would do at most")
     for step in steps:
         shown.add_row(Text(step.node.name), "run" if step.reasons else "keep", Text("\n".join(step.reasons)))
     return shown
@@ -131,10 +131,18 @@ def require_one_origin(run: Run) -> None:
     if run.mixed and not run.parameters["allow_mixed"]:
         lines = "\n".join(f"- {sentence}" for sentence in run.mixed)
         raise RunRefusedError(
-            f"What this run reads does not fit together. Nothing was written.\n{lines}\n"
-            f"Make again what no longer fits, with {command('--only-missing-outputs', run.env)}; or go on with "
+            f"What this run reads does not fit together. Nothing was written.\n{lines}\n{remedy(run)}; or go on with "
             "`--params allow_mixed=true`: the report and the run manifest will say so."
         )
+
+
+def remedy(run: Run) -> str:
+    """How to make again what does not fit together; never the command that was refused for it."""
+    if run.params.get("load_versions"):
+        return "Leave out --load-versions, or name versions that were made of one another"
+    if not run.params["only_missing_outputs"] or any(run.params.get(choice) for choice in CHOICES):
+        return f"Make again what no longer fits, with {command('--only-missing-outputs', run.env)}"
+    return f"Make all of it again, with {command('', run.env)}"
 
 
 def require_inputs(run: Run) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 from reclora_kedro.files.atomic import UNFINISHED, atomic_file
 from reclora_kedro.files.scratch import remove_abandoned
-from reclora_kedro.runs.catalog import is_checkpoint_store
 from reclora_kedro.runs.run import Run
 
 logger = logging.getLogger(__name__)
@@ -26,10 +25,6 @@ def take_over(run: Run) -> None:
         logger.info("Removing %s: a run ended while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
     remove_abandoned()
-    for node in set(run.pipeline.nodes) - set(run.to_run.nodes):
-        for name in node.inputs:
-            if is_checkpoint_store(run.catalog.get(name)):
-                run.catalog.load(name).clear()  # its adapter is saved
     atomic_file(run.data / FILE, json.dumps(choices(run.params), indent=1).encode())
 
 

@@ -7,13 +7,13 @@ import polars as pl
 from pydantic import Field
 
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Block, Count, Seed
+from reclora_kedro.parameters import Block, Count, Resource, Seed
 
 
 class ScoringConfig(Block):
     """How prompts are scored."""
 
-    tokens_per_batch: Count
+    tokens_per_batch: Resource[Count]
     permuted_rows: Annotated[Count, Field(ge=2)] | None
     seed: Seed
 

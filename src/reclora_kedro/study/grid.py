@@ -36,6 +36,15 @@ class Cell:
         """The cell in the words of its grid."""
         return f"{self.grid}: {describe(self.place)}, seed {self.seed}"
 
+    @property
+    def globals(self) -> dict[str, Any]:
+        """Values that parameters take as ``${globals:name}``."""
+        return {"seed": self.seed}
+
+    def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
+        """The runtime parameters: those of the session, with the settings."""
+        return merge(session, self.parameters(given))
+
     def parameters(self, there: Mapping[str, Any]) -> dict[str, Any]:
         """The settings as nested blocks, as `kedro run` takes them.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -56,6 +56,55 @@ class CellRun:
     nodes: int
     nodes_run: int
     seconds: float
+
+
+class FinishedCell(Protocol):
+    """A cell whose nodes have all been run, see `reclora_kedro.runs.cells.FinishedCell`."""
+
+    outputs: Sequence[str]
+    flow: Any
+    catalog: Any
+    nodes_run: int
+    seconds: float
+
+
+def result_of(cell: FinishedCell) -> CellRun:
+    """What a cell reached and cost."""
+    metrics, *others = (cell.catalog.load(name) for name in cell.outputs)
+    comparisons, attribution = others or ([], [])
+    versions = [cell.catalog.stored(name) for name in cell.flow.all_outputs()]
+    return CellRun(
+        metrics=metrics,
+        comparisons=comparisons,
+        attribution=attribution,
+        costs={record["model"]: cost_of(record, cell) for record in metrics},
+        digest=cell.catalog.stored(cell.outputs[0]).recipe.key,
+        revisions=tuple(sorted({version.revision or "unknown" for version in versions})),
+        nodes=len(cell.flow.nodes),
+        nodes_run=cell.nodes_run,
+        seconds=cell.seconds,
+    )
+
+
+def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Cost:
+    """What a model with these metrics took, by what it leaves: {model}.scores or {model}_scores, and so on.
+
+    Where the flow ends at the lens, its metrics are made from scores that are not kept.
+    """
+    model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
+    trained, scored = (
+        next((name for name in (f"{model}.{what}", f"{model}_{what}") if name in outputs), None)
+        for what in ("training_log", "scores")
+    )
+    [scoring] = [node for node in cell.flow.nodes if (scored or "lens_metrics") in node.outputs]
+    tables = [name for name in scoring.outputs if name.endswith("scores")]
+    log = load(trained) if trained else None
+    return Cost(
+        train_seconds=stored(trained).seconds if trained else None,
+        score_seconds=max(stored(name).seconds for name in scoring.outputs),
+        scored_rows=sum(load(name).height for name in tables) if scored else record["rows"],
+        validation_auc=None if log is None else log["validation_auc"].max(),
+    )
 
 
 @dataclass(frozen=True)

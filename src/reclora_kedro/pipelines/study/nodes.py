@@ -18,7 +18,7 @@ Records = list[dict[str, Any]]
 def run_cells(cell_runner: CellRunner, study_grids: Grids, study: StudyConfig) -> tuple[Records, Records]:
     """The cells of the chosen grids: their metrics and costs, and their differences of models, as long tables."""
     cells = plan_cells(load_grids(study.grid, study_grids), study.seeds, cell_runner.parameters)
-    runs = cell_runner.run(cells, study.workers)
+    runs = cell_runner.run(cells, results.result_of, study.workers)
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
 
 
