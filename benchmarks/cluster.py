@@ -118,7 +118,8 @@ def fine_tuning(project: Project) -> Callable[[EngineConfig], pl.DataFrame]:
 
 def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
     """Ingestion and history in ten parts: the samples' numbers."""
-    from long_logs import history_settings, make_raw, read_raw
+    from histories import history_settings
+    from long_logs import make_raw, read_raw
 
     from reclora_kedro.pipelines.history.nodes import build_log
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables

@@ -28,10 +28,11 @@ from synthetic_log import make_log
 from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import Sequences, build_samples, build_sequences
-from reclora_kedro.histories.splits import SplitConfig, assign_splits
+from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.config import IngestionConfig, ItemColumns
 from reclora_kedro.interactions.schema import Interactions
 from reclora_kedro.lens.config import LensConfig
@@ -40,8 +41,6 @@ from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
 CONF = Path(__file__).parents[1] / "conf" / "base"
 SIZES = (100_000, 1_000_000, 25_000_095)
-SPLIT = SplitConfig(kind="global_time", train=0.8, validation=0.1)
-MIN_HISTORY = 5
 EMBEDDING_DIM = 64
 RETRIEVED_ROWS, LOOP_ROWS = 100_000, 500
 LENS_ROWS, LENS_VALIDATION_ROWS = 1_000_000, 10_000
@@ -140,8 +139,14 @@ def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFra
 
 def arrange(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> InteractionLog:
     """What the history step does with the canonical tables."""
-    sequences = build_sequences(interactions, items, users)
-    return InteractionLog(items, users, sequences, assign_splits(build_samples(sequences, MIN_HISTORY), SPLIT))
+    return build_log(interactions, items, users, history_settings())
+
+
+def history_settings(negatives: str = "none") -> HistoryConfig:
+    """Those of conf/base, with negatives drawn for each like."""
+    settings = (CONF / "parameters_history.yml").read_text().replace("${globals:seed}", "42")
+    history = yaml.safe_load(settings)["history"]
+    return HistoryConfig.model_validate(history | {"negatives": history["negatives"] | {"kind": negatives}})
 
 
 def sort_neighbours(targets: np.ndarray, embeddings: np.ndarray) -> dict[int, list[int]]:

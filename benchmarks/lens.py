@@ -24,6 +24,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 import torch
+from histories import history_settings
 from measuring import peak_gib, reset_peak
 from plotly.subplots import make_subplots
 from results import publish
@@ -32,10 +33,12 @@ from synthetic_log import make_log
 from tqdm import tqdm
 
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.histories.retrieval import WindowConfig, recent_events
-from reclora_kedro.histories.sequences import build_samples, build_sequences
-from reclora_kedro.histories.splits import assign_splits
-from reclora_kedro.interactions.cleaning import clean_interactions, describe_users
+from reclora_kedro.interactions.cleaning import clean_interactions
+from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.interactions.entities import describe_users
+from reclora_kedro.interactions.schema import EVENT_KEY
 from reclora_kedro.lens import training
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.states import lens_states
@@ -68,14 +71,14 @@ def movielens(project: Project) -> InteractionLog:
     """MovieLens-100K with the inputs that all systems take: no item fields, no zip codes, no ratings in the history."""
     history = project.parameters["history"]
     ingestion = project.parameters["ingestion"]
-    interactions, _ = clean_interactions(project.load("raw_interactions"), ingestion)
-    users, _ = describe_users(project.load("raw_users"), interactions, ingestion.users)
+    report = CleaningReport()
+    interactions = clean_interactions(project.load("raw_interactions"), ingestion, report)
+    users = describe_users(project.load("raw_users"), interactions, ingestion.users, report)
     users = users.select("user_id", *USER_FIELDS)
-    items = interactions.select(pl.col("item_id").unique().sort())
-    sequences = build_sequences(interactions, items, users)
-    samples = assign_splits(build_samples(sequences, history.min_history), history.split)
-    unrated = replace(sequences, rating_level=np.zeros_like(sequences.rating_level))
-    return InteractionLog(items, users, unrated, samples, np.zeros((items.height, 1)))
+    items = interactions.select(pl.col("item_id").unique().sort()).collect()
+    log = build_log(interactions, items, users, history)
+    unrated = replace(log.sequences, rating_level=np.zeros_like(log.sequences.rating_level))
+    return replace(log, sequences=unrated, item_embeddings=np.zeros((items.height, 1)))
 
 
 def save_for_peers(log: InteractionLog, recent_length: int, folder: Path) -> None:
@@ -210,9 +213,10 @@ def long_data(log_rows: int, rows: int) -> InteractionLog:
     """So many training rows, and half as many to validate and to test, all with histories of at least `LENGTHS[-1]`."""
     interactions = make_log(log_rows).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
     users, items = (interactions.select(pl.col(f"{entity}_id").unique().sort()) for entity in ("user", "item"))
-    sequences = build_sequences(interactions, items, users)
-    samples = build_samples(sequences, min_history=LENGTHS[-1])
-    earlier = samples["history_end"].to_numpy() - sequences.offsets[samples["user_index"].to_numpy()]
+    history = history_settings().model_copy(update={"min_history": LENGTHS[-1]})
+    log = build_log(interactions.sort(EVENT_KEY), items, users, history)
+    samples = log.samples
+    earlier = samples["history_end"].to_numpy() - log.sequences.offsets[samples["user_index"].to_numpy()]
     random = np.random.default_rng(0)
     long = random.permutation(np.flatnonzero(earlier >= LENGTHS[-1]))
     if len(long) < 2 * rows:
@@ -225,7 +229,7 @@ def long_data(log_rows: int, rows: int) -> InteractionLog:
     split[long[rows + rows // 2 : 2 * rows]] = "test"
     embeddings = random.normal(size=(items.height, EMBEDDING_DIM)).astype(np.float32)
     samples = samples.with_columns(split=pl.Series(split, dtype=pl.String))
-    return InteractionLog(items, users, sequences, samples, embeddings)
+    return replace(log, samples=samples, item_embeddings=embeddings)
 
 
 def compare_lengths(project: Project, epochs: int, log_rows: int, rows: int, threads: int) -> list[dict[str, Any]]:

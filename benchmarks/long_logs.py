@@ -23,14 +23,13 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 import yaml
-from histories import CONF, INGESTION
+from histories import CONF, INGESTION, history_settings
 from results import publish
 from running import ROOT, run
 from synthetic_log import make_log
 from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import EngineConfig, connect
-from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.interactions.schema import Interactions
 from reclora_kedro.pipelines.history.nodes import build_log
@@ -57,13 +56,6 @@ def read_raw(folder: Path) -> tuple[pl.LazyFrame, pl.DataFrame]:
     table = pl.scan_parquet(folder)
     items = table.select(pl.col("item_id").unique().sort()).collect(engine="streaming")
     return table, items.with_columns(title=pl.format("Title {}", "item_id"), genres=pl.lit("Drama"))
-
-
-def history_settings(negatives: str = "none") -> HistoryConfig:
-    """Those of conf/base, with negatives drawn for each like."""
-    settings = (CONF / "parameters_history.yml").read_text().replace("${globals:seed}", "42")
-    history = yaml.safe_load(settings)["history"]
-    return HistoryConfig.model_validate(history | {"negatives": history["negatives"] | {"kind": negatives}})
 
 
 def measure(raw: Path, folder: Path, system: str) -> dict[str, Any]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -6,9 +8,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from random_logs import interaction_tables, log_of
-from reclora_kedro.histories.negatives import NegativesConfig, add_negatives
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.taken_items import TakenItems
+from reference_log import add_negatives, reference_log
 
 DRAWN = ("matched", "uniform")
 PAST = ("user_index", "item_index", "history_end")
@@ -29,9 +31,9 @@ def purchases(users=300, items=400, events=12_000, seed=0):
 
 def with_negatives(log, kind, per_positive=1, seed=0):
     ids = {name: log.select(pl.col(name).unique().sort()) for name in ("item_id", "user_id")}
-    sequences = build_sequences(log, ids["item_id"], ids["user_id"])
-    samples = build_samples(sequences, min_history=2).with_columns(split=pl.lit("train"))
-    return sequences, add_negatives(samples, sequences, NegativesConfig(kind=kind, per_positive=per_positive), seed)
+    log = reference_log(log, ids["item_id"], ids["user_id"], min_history=2)
+    log = replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
+    return log.sequences, add_negatives(log, NegativesConfig(kind=kind, per_positive=per_positive), seed)
 
 
 def taken(sequences):
@@ -47,20 +49,19 @@ def past_of(log, user, end):
 def test_what_was_taken_before_is_in_the_history(interactions):
     log = log_of(interactions)
     expected = [item in past_of(log, user, end) for user, item, end in log.samples.select(*PAST).iter_rows()]
-    assert TakenItems.of(log.sequences).before(log.samples).tolist() == expected
+    assert TakenItems.from_sequences(log.sequences).before(log.samples).tolist() == expected
 
 
-def test_samples_of_items_taken_before_are_counted(caplog):
+def test_samples_of_items_taken_before_are_left_out():
     log = purchases(events=300, items=120)
-    again = pl.concat([log, log.with_columns(timestamp=pl.col("timestamp") + 200_000)])
-    _, samples = with_negatives(again, "uniform")
+    twice = pl.concat([log, log.with_columns(timestamp=pl.col("timestamp") + 200_000)])
+    _, samples = with_negatives(twice, "uniform")
     _, once = with_negatives(log, "uniform")
     assert (
         samples.filter(label=1)
         .drop("row", "event", "history_end")
         .equals(once.filter(label=1).drop("row", "event", "history_end"))
     )
-    assert "rows are of items that their user had taken before" in caplog.text
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -81,7 +82,7 @@ def test_each_stands_behind_its_positive_and_shares_all_but_item_and_label(kind)
 def test_no_user_ever_takes_a_negative_and_positives_stay_as_they_are(interactions, kind, per_positive, seed):
     log = log_of(interactions)
     config = NegativesConfig(kind=kind, per_positive=per_positive)
-    samples = add_negatives(log.samples, log.sequences, config, seed)
+    samples = add_negatives(log, config, seed)
     events = taken(log.sequences)
     pairs = samples.select("user_index", "item_index").rows()
     of_log = pl.Series([pair in events for pair in pairs])
@@ -89,15 +90,10 @@ def test_no_user_ever_takes_a_negative_and_positives_stay_as_they_are(interactio
     assert samples.filter(of_log).drop("row").equals(log.samples.filter(new).drop("row"))
     assert samples.filter(~of_log)["label"].sum() == 0
     assert samples.schema == log.samples.schema
-    assert samples.equals(add_negatives(log.samples, log.sequences, config, seed))
+    assert samples.equals(add_negatives(log, config, seed))
     if kind == "uniform":
         for item, moment in samples.filter(~of_log).select("item_index", "timestamp").iter_rows():
             assert log.sequences.timestamp[log.sequences.item_index == item].min() < moment
-
-
-def test_none_changes_nothing():
-    log = log_of(pl.DataFrame({"user_id": ["ann"], "item_id": [3], "timestamp": [1], "rating": [1.0], "label": [1]}))
-    assert add_negatives(log.samples, log.sequences, NegativesConfig(kind="none", per_positive=1), 0) is log.samples
 
 
 @pytest.mark.parametrize("kind", DRAWN)
@@ -124,9 +120,9 @@ def test_what_is_drawn_for_a_positive_does_not_depend_on_the_other_samples(inter
     log = log_of(interactions)
     config = NegativesConfig(kind=kind, per_positive=2)
     some = log.samples[first:]
-    everywhere = add_negatives(log.samples, log.sequences, config, seed=0)
+    everywhere = add_negatives(log, config, seed=0)
     assert (
-        add_negatives(some, log.sequences, config, seed=0)
+        add_negatives(replace(log, samples=some), config, seed=0)
         .drop("row")
         .equals(everywhere.filter(pl.col("event").is_in(some["event"].implode())).drop("row"))
     )

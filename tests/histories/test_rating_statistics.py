@@ -4,9 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reference_log import reference_log
 
 GENRES = [None, "Drama", "War", "Drama, War", "Drama, Comedy, War"]
 ITEMS = pl.DataFrame(
@@ -30,8 +29,7 @@ def random_interactions(seed, rows=400, seconds=150):
 
 
 def log_of(interactions, items=ITEMS):
-    sequences = build_sequences(interactions, items, USERS)
-    return InteractionLog(items, USERS, sequences, build_samples(sequences, min_history=1))
+    return reference_log(interactions, items, USERS, min_history=1)
 
 
 def statistics_of(log):

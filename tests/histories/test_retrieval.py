@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
@@ -10,7 +8,8 @@ from random_logs import ITEMS, USERS, embedded_logs, interaction_tables, item_em
 from reclora_kedro.histories import retrieval
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.splits import SplitConfig, assign_splits
+from reclora_kedro.histories.splits import SplitConfig
+from reference_log import reference_log
 
 WINDOWS = st.builds(WindowConfig, kind=st.sampled_from(["retrieved", "recent"]), k=st.integers(1, 7))
 DISTINCT = np.eye(ITEMS.height, dtype=np.float32)
@@ -119,8 +118,9 @@ def test_no_training_row_sees_a_validation_or_test_event(kind):
             "rating": rng.choice([2.0, 5.0], rows),
         }
     ).unique(["user_id", "item_id", "timestamp"], keep="first", maintain_order=True)
-    log = log_of(interactions.with_columns(label=(pl.col("rating") > 3).cast(pl.Int8)))
-    log = replace(log, samples=assign_splits(log.samples, SplitConfig(kind=kind, train=0.8, validation=0.1)))
+    interactions = interactions.with_columns(label=(pl.col("rating") > 3).cast(pl.Int8))
+    split = SplitConfig(kind=kind, train=0.8, validation=0.1)
+    log = reference_log(interactions, ITEMS, USERS, split=split)
     held_out = log.samples.filter(pl.col("split") != "train")["event"].to_list()
     seen_in_training = histories(log, WindowConfig(kind="recent", k=rows))[log.rows_in("train")]
     assert not np.isin(seen_in_training, held_out).any()

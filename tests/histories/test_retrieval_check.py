@@ -8,7 +8,7 @@ import pytest
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval_check import check_retrieval, nearest_items
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reference_log import reference_log
 
 USERS, ITEMS, EVENTS = 40, 60, 12
 GENRE_OF = np.arange(ITEMS) % 4
@@ -35,9 +35,8 @@ def log() -> InteractionLog:
         {"item_id": range(ITEMS), "title": ["A"] * ITEMS, "genres": genres, "description": ["B"] * ITEMS}
     )
     users = pl.DataFrame({"user_id": range(USERS)})
-    sequences = build_sequences(interactions, items, users)
-    samples = build_samples(sequences, 2).with_columns(split=pl.lit("train"))
-    return InteractionLog(items, users, sequences, samples)
+    log = reference_log(interactions, items, users, min_history=2)
+    return replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
 
 
 def genre_vectors(noise: float) -> np.ndarray:

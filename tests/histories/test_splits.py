@@ -5,9 +5,9 @@ from pydantic import ValidationError
 from reclora_kedro.histories.splits import (
     PromptRowsConfig,
     SplitConfig,
-    assign_splits,
     require_classes_in_splits,
     select_prompt_rows,
+    split_of,
 )
 
 GLOBAL_TIME = SplitConfig(kind="global_time", train=0.8, validation=0.1)
@@ -23,6 +23,12 @@ def samples(rows: int, users: int = 3) -> pl.DataFrame:
             "label": (place // users % 2).cast(pl.Int8),
         }
     )
+
+
+def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
+    place = pl.int_range(pl.len())
+    later = (pl.len() - 1 - place).over("user_index")
+    return samples.with_columns(split=split_of(place, samples.height, later, config))
 
 
 @pytest.mark.parametrize(

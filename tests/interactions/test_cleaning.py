@@ -10,14 +10,8 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 from pydantic import ValidationError
 
-from reclora_kedro.interactions.cleaning import (
-    ReportRow,
-    add_item_texts,
-    clean_interactions,
-    describe_items,
-    describe_users,
-    k_core,
-)
+from cleaned_tables import add_item_texts, clean_interactions, describe_items, describe_users
+from reclora_kedro.interactions.cleaning import k_core
 from reclora_kedro.interactions.config import IngestionConfig, ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.interactions.schema import Interactions, Items, Users
 
@@ -56,7 +50,7 @@ def raw_log(rows: list[tuple]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def counts(report: list[ReportRow]) -> dict[str, int]:
+def counts(report: list[dict[str, Any]]) -> dict[str, int]:
     assert len({row["check"] for row in report}) == len(report)
     return {row["check"]: row["rows"] for row in report}
 

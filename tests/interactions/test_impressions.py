@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from reclora_kedro.interactions.cleaning import clean_interactions
+from cleaned_tables import clean_interactions
 from reclora_kedro.interactions.config import IngestionConfig, InteractionColumns
 from reclora_kedro.interactions.schema import Interactions
 

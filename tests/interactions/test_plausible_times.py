@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from reclora_kedro.interactions.cleaning import clean_interactions
+from cleaned_tables import clean_interactions
 from reclora_kedro.interactions.config import IngestionConfig
 
 TIMES = [880_606_923 + 1_000 * row for row in range(100)]

@@ -12,10 +12,10 @@ from kedro.config import OmegaConfigLoader
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.log import build_log
-from reclora_kedro.histories.sequences import build_samples, build_sequences
-from reclora_kedro.histories.splits import SplitConfig, assign_splits
+from reclora_kedro.histories.log_builder import build_log
+from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
+from reference_log import reference_log
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -228,8 +228,8 @@ def test_the_real_movietweetings(project):
     assert counts(catalog)["items without a row"] == 0
     assert not dropped(catalog)
 
-    samples = build_samples(build_sequences(interactions, items, users), min_history=5)
-    split = assign_splits(samples, SplitConfig(kind="global_time", train=0.8, validation=0.1))["split"]
+    config = SplitConfig(kind="global_time", train=0.8, validation=0.1)
+    split = reference_log(interactions, items, users, min_history=5, split=config).samples["split"]
     assert dict(split.value_counts().iter_rows()) == {"train": 45_915, "validation": 5_739, "test": 5_740}
 
 

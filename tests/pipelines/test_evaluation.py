@@ -13,9 +13,9 @@ from kedro.runner import SequentialRunner
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.pipelines.evaluation import create_pipeline
 from reclora_kedro.pipelines.names import variant_histories
+from reference_log import reference_log
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text().replace("${globals:data}", "data"))
@@ -34,10 +34,9 @@ def log() -> InteractionLog:
         }
     ).with_columns(label=(pl.col("rating") >= 3).cast(pl.Int8))
     items, users = pl.DataFrame({"item_id": range(30)}), pl.DataFrame({"user_id": range(20)})
-    sequences = build_sequences(interactions, items, users)
+    log = reference_log(interactions, items, users)
     split = pl.when(pl.col("row") < 200).then(pl.lit("train")).otherwise(pl.lit("test"))
-    samples = build_samples(sequences, min_history=0).with_columns(split=split)
-    return InteractionLog(items, users, sequences, samples)
+    return replace(log, samples=log.samples.with_columns(split=split))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.validation import ParameterValidationError
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reference_log import reference_log
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,8 +122,7 @@ def ingest_log(log: pl.DataFrame, **parameters: Any) -> DataCatalog:
 
 
 def samples_of(catalog: DataCatalog, min_history: int) -> pl.DataFrame:
-    tables = canonical_tables(catalog)
-    return build_samples(build_sequences(*tables), min_history)
+    return reference_log(*canonical_tables(catalog), min_history).samples
 
 
 def test_a_user_with_50_000_rows_and_one_with_one(project: Path) -> None:

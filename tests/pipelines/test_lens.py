@@ -13,12 +13,11 @@ from kedro.runner import SequentialRunner
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.lens import create_pipeline
+from reference_log import reference_log
 
 ROWS = [50, 7, 9, 12, 20]
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -46,14 +45,13 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     ).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
     items = pl.DataFrame({"item_id": range(12), "title": ["A title"] * 12, "genres": ["Drama, War"] * 12})
     users = pl.DataFrame({"user_id": range(8), "gender": ["F", "M"] * 4})
-    sequences = build_sequences(interactions, items, users)
-    samples = build_samples(sequences, min_history=2)
+    log = reference_log(interactions, items, users, min_history=2)
     held_out = pl.when(pl.col("row") % 2 == 0).then(pl.lit("validation")).otherwise(pl.lit("test"))
-    samples = samples.with_columns(split=pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(held_out))
+    samples = log.samples.with_columns(split=pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(held_out))
     use = pl.Series("use", ["test", "few_shot", "few_shot", "few_shot", "few_shot"])
     prompt_rows = samples.select("row", "label")[ROWS].with_columns(use)
     inputs = {
-        "log": InteractionLog(items, users, sequences, samples, random.normal(size=(12, 4))),
+        "log": replace(log, samples=samples, item_embeddings=random.normal(size=(12, 4))),
         "prompt_rows": prompt_rows,
         "params:lens": settings,
         "params:engine": LOCAL,

@@ -7,9 +7,9 @@ import torch
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import build_samples, build_sequences
 from reclora_kedro.lens.base import Lens, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
+from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 5, 12, 7
 
@@ -27,8 +27,7 @@ def log() -> InteractionLog:
     ).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
     items = pl.DataFrame({"item_id": range(ITEMS), "title": [f"Drama Film {i} (1990)" for i in range(ITEMS)]})
     users = pl.DataFrame({"user_id": range(USERS), "gender": ["F", "M", "F", "M", "F"]})
-    sequences = build_sequences(interactions, items, users)
-    return InteractionLog(items, users, sequences, build_samples(sequences, 1), random.normal(size=(ITEMS, 3)))
+    return reference_log(interactions, items, users, min_history=1).with_embeddings(random.normal(size=(ITEMS, 3)))
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import torch
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.histories.sequences import build_samples, build_sequences
-from reclora_kedro.histories.splits import SplitConfig, assign_splits
+from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
+from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 30, 40, 20
 
@@ -64,12 +64,11 @@ def log() -> InteractionLog:
             "age": [str(20 + u % 2) for u in range(USERS)],
         }
     )
-    sequences = build_sequences(interactions, items, users)
     split = SplitConfig(kind="global_time", train=0.7, validation=0.15)
-    samples = assign_splits(build_samples(sequences, min_history=3), split)
+    log = reference_log(interactions, items, users, min_history=3, split=split)
     embeddings = random.normal(size=(ITEMS, 4))
     embeddings[:, 0] += 3 * (-1) ** np.arange(ITEMS)  # texts, too, tell the parity of their items
-    return InteractionLog(items, users, sequences, samples, embeddings)
+    return log.with_embeddings(embeddings)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import strategies as st
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import build_samples, build_sequences
+from reference_log import reference_log
 
 USERS = pl.DataFrame({"user_id": ["ann", "bob", "cid", "dora"], "gender": ["F", None, "M", "F"]})
 ITEMS = pl.DataFrame({"item_id": [3, 5, 8, 13, 21], "title": ["A", "B", "C", "D", "E"]})
@@ -47,8 +47,7 @@ def with_impressions(interactions: pl.DataFrame, random: Random, kinds: str = "e
 
 def log_of(interactions: pl.DataFrame, min_history: int = 0) -> InteractionLog:
     """The log of these interactions; its samples have no split."""
-    sequences = build_sequences(interactions, ITEMS, USERS)
-    return InteractionLog(ITEMS, USERS, sequences, build_samples(sequences, min_history))
+    return reference_log(interactions, ITEMS, USERS, min_history)
 
 
 def logs() -> st.SearchStrategy[InteractionLog]:

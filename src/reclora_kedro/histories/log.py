@@ -10,17 +10,8 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.negatives import add_negatives
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-from reclora_kedro.histories.sequences import (
-    Sequences,
-    build_impression_samples,
-    build_samples,
-    build_sequences,
-    rating_levels,
-)
-from reclora_kedro.histories.splits import assign_splits, assign_splits_by_moment, require_classes_in_splits
+from reclora_kedro.histories.sequences import Sequences
 
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
 
@@ -33,7 +24,7 @@ class InteractionLog:
         items: canonical items; an item's row number is its index everywhere.
         users: canonical users; a user's row number is their index everywhere.
         sequences: every user's events.
-        samples: the samples, see `build_samples`; those of a stored log have a `split`.
+        samples: the samples, see `log_builder.build_log`.
         item_embeddings: vectors that retrieval compares, shape (items, d); None before items were embedded.
     """
 
@@ -84,7 +75,7 @@ class InteractionLog:
         """The same log with other samples: pairs of user and item at moments of their own.
 
         Args:
-            pairs: with user_index, item_index, history_end (see `build_samples`) and timestamp.
+            pairs: with user_index, item_index, history_end (see `log_builder.build_log`) and timestamp.
         """
         return replace(self, samples=pairs.select("user_index", "item_index", "history_end", "timestamp"))
 
@@ -148,7 +139,7 @@ class InteractionLog:
 
     def save(self, folder: Path) -> None:
         """Write the log, with its item embeddings if it has any, to an existing folder."""
-        save_log(folder, self.items, self.users, self.sequences)
+        save_tables(folder, self.items, self.users, self.sequences)
         self.samples.drop("row").write_parquet(folder / samples_file(0))
         if self.item_embeddings is not None:
             save_file({"embeddings": self.item_embeddings}, folder / EMBEDDINGS_FILE)
@@ -163,7 +154,7 @@ class InteractionLog:
         return log.with_embeddings(load_file(embeddings)["embeddings"]) if embeddings.exists() else log
 
 
-def save_log(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:
+def save_tables(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:
     """Write the files of a log, but those of its samples, to an existing folder."""
     items.write_parquet(folder / "items.parquet")
     users.write_parquet(folder / "users.parquet")
@@ -183,45 +174,3 @@ def samples_file(part: int) -> str:
         'samples-00007.parquet'
     """
     return f"samples-{part:05}.parquet"
-
-
-def build_log(
-    interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame, config: HistoryConfig
-) -> InteractionLog:
-    """The log of the canonical tables, its samples divided into train, validation and test.
-
-    Raises:
-        MismatchError: the tables are of different runs.
-        ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
-    """
-    sequences = build_sequences(interactions, items, users, rank_ratings=False)
-    not_clicked, unlabelled = interactions["rating"].null_count(), interactions["label"].null_count()
-    if not_clicked or unlabelled:
-        require_settings_for_impressions(not_clicked, config)
-        samples = build_impression_samples(interactions, items, users, config.min_history)
-        samples = assign_splits_by_moment(samples, config.split)
-    else:
-        samples = assign_splits(build_samples(sequences, config.min_history, config.ties), config.split)
-    training_events = samples.filter(pl.col("split") == "train")["event"].drop_nulls().to_numpy()
-    levels = rating_levels(sequences.rating, sequences.rating[training_events], config.rating_levels)
-    samples = add_negatives(samples, sequences, config.negatives, config.seed)
-    require_classes_in_splits(samples)
-    return InteractionLog(items, users, replace(sequences, rating_level=levels), samples)
-
-
-def require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -> None:
-    """Refuse settings that do not fit a log of impressions, so many of which were not clicked, or starting histories.
-
-    Raises:
-        ValueError: names the parameter.
-    """
-    if config.ties != "strict":
-        raise ValueError(
-            f"history.ties is {config.ties!r}, but the log holds impressions or starting histories, whose samples of "
-            "one moment share their history: a click of the moment itself would give the label away. Set it to strict."
-        )
-    if config.negatives.kind != "none" and not_clicked:
-        raise ValueError(
-            f"history.negatives.kind is {config.negatives.kind!r}, but the log has {not_clicked} impressions that were "
-            "not clicked, which are its negatives. Set it to none."
-        )

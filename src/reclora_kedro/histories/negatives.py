@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
-from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.parameters import Block, Count
 
@@ -24,43 +23,6 @@ class NegativesConfig(Block):
     per_positive: Count
 
 
-def add_negatives(samples: pl.DataFrame, sequences: Sequences, config: NegativesConfig, seed: int) -> pl.DataFrame:
-    """The samples with drawn negatives, each behind its positive, whose user, moment, history and split it shares.
-
-    An item that the user takes at any time is never a negative of theirs. `matched` draws the items of the events
-    nearest in time, of all users: they are as popular and as fresh as the positives, so that neither tells the two
-    apart. `uniform` draws each item that occurred before the moment with the same probability. A positive for
-    which no item is left stays without a negative. Samples of items that their user had taken before are left out:
-    their history would tell them from any negative. Their events stay in histories.
-
-    Args:
-        samples: positives and, if any, negatives of the log, see `build_samples`.
-        sequences: all events.
-        config: what to draw.
-        seed: of the draw.
-
-    Returns:
-        The same columns; rows are numbered anew. How many are left out is logged.
-
-    Examples:
-        >>> sequences = Sequences(
-        ...     offsets=np.array([0, 1, 2]), item_index=np.array([0, 1], dtype=np.int32), rating=np.ones(2),
-        ...     rating_level=np.zeros(2), label=np.ones(2), timestamp=np.array([10, 20]),
-        ... )
-        >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
-        ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1]}).with_row_index("row")
-        >>> config = NegativesConfig(kind="matched", per_positive=1)
-        >>> add_negatives(samples, sequences, config, seed=0).select("row", "user_index", "item_index", "label").rows()
-        [(0, 0, 0, 1), (1, 0, 1, 0), (2, 1, 1, 1), (3, 1, 0, 0)]
-    """
-    if config.kind == "none":
-        return samples
-    pool = Pool.of(sequences.item_index, sequences.timestamp, config.kind)
-    drawn = draw_negatives(samples, pool, TakenItems.of(sequences), config, seed)
-    warn_of_left_out(samples.height - drawn["row"].n_unique(), samples.height)
-    return drawn.sort("row", maintain_order=True).drop("row").with_row_index("row")
-
-
 @dataclass(frozen=True)
 class Pool:
     """What negatives are drawn from, in the order of time.
@@ -74,7 +36,7 @@ class Pool:
     seconds: np.ndarray
 
     @classmethod
-    def of(cls, items: np.ndarray, seconds: np.ndarray, kind: str) -> Self:
+    def from_events(cls, items: np.ndarray, seconds: np.ndarray, kind: str) -> Self:
         """The pool of events, in any order."""
         if kind == "uniform":
             first = np.full(int(items.max()) + 1, NO_TIME)
@@ -101,9 +63,35 @@ class Pool:
 def draw_negatives(
     samples: pl.DataFrame, pool: Pool, taken: TakenItems, config: NegativesConfig, seed: int
 ) -> pl.DataFrame:
-    """The samples that stay, see `add_negatives`, then the negatives, each with the `row` of its positive.
+    """The samples that stay, then a negative for each positive among them, with its user, moment, history and split.
+
+    An item that the user takes at any time is never a negative of theirs. `matched` draws the items of the events
+    nearest in time, of all users: they are as popular and as fresh as the positives, so that neither tells the two
+    apart. `uniform` draws each item that occurred before the moment with the same probability. A positive for
+    which no item is left stays without a negative. Samples of items that their user had taken before are left out:
+    their history would tell them from any negative. Their events stay in histories.
 
     What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples.
+
+    Args:
+        samples: positives and, if any, negatives of the log, see `log_builder.build_log`.
+        pool: what to draw from.
+        taken: the items that the users of the samples take.
+        config: what to draw.
+        seed: of the draw.
+
+    Returns:
+        The same columns; where samples have a `row`, a negative has that of its positive.
+
+    Examples:
+        >>> items, seconds = np.array([0, 1]), np.array([10, 20])
+        >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
+        ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1]})
+        >>> pool = Pool.from_events(items, seconds, "matched")
+        >>> taken = TakenItems(np.array([0, 1, 2]), np.array([0, 1 << 32 | 1]), np.array([0, 0]))
+        >>> config = NegativesConfig(kind="matched", per_positive=1)
+        >>> draw_negatives(samples, pool, taken, config, seed=0).select("user_index", "item_index", "label").rows()
+        [(0, 0, 1), (1, 1, 1), (0, 1, 0), (1, 0, 0)]
     """
     samples = samples.filter(~taken.before(samples))
     positives = samples.filter(label=1)
@@ -139,13 +127,13 @@ def _draw(
     kind: str,
     stream: tuple[int, ...],
 ) -> np.ndarray:
-    """An item for each positive, other than those drawn earlier: shape (positives,), -1 where none was found."""
+    """An item for each positive, other than those drawn earlier: shape (positives,), -1 where there is none."""
     positives = positives.select("user_index", "item_index", "event", "timestamp")
     chosen, missing = np.full(positives.height, -1), np.arange(positives.height)
     for attempt in range(ATTEMPTS):
-        asked = positives[missing]
-        proposed = pool.propose(asked, kind, (*stream, attempt))
-        unfit = taken.ever(asked["user_index"].to_numpy(), proposed)
+        without = positives[missing]
+        proposed = pool.propose(without, kind, (*stream, attempt))
+        unfit = taken.ever(without["user_index"].to_numpy(), proposed)
         for items in earlier:
             unfit |= items[missing] == proposed
         chosen[missing[~unfit]] = proposed[~unfit]

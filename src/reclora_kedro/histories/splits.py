@@ -35,65 +35,37 @@ class PromptRowsConfig(Block):
     test: Count | None
 
 
-def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
-    """The samples with their `split`: train, validation or test.
+def split_of(place: pl.Expr, units: int, later_units: pl.Expr, config: SplitConfig) -> pl.Expr:
+    """The split of units: train, validation or test. A unit is a sample, or all samples of an impression.
 
-    No row's history holds anything of its own second or later (where ties are strict, see `build_samples`), so in
-    neither kind does a training row see a validation or test event of its user. `global_time` promises more: nothing
-    that the training rows hold is later than any validation or test row, whoever the user. `per_user_last_out` keeps
-    that order within each user only: other users' training rows may be later than a user's test row, so what was
-    popular then is known to the lens. A test row's history may hold earlier test events, as it would at serving time.
+    No row's history holds anything of its own second or later (where ties are strict), so in neither kind does a
+    training row see a validation or test event of its user. `global_time` promises more: nothing that the training rows
+    hold is later than any validation or test row, whoever the user. `per_user_last_out` keeps that order within each
+    user only: other users' training rows may be later than a user's test row, so what was popular then is known to the
+    lens. A test row's history may hold earlier test events, as it would at serving time.
 
     Args:
-        samples: in (timestamp, user, item) order, with columns user_index and label.
-        config: `global_time` takes the first `int(train * n)` rows to train, the next `int(validation * n)` to
-            validate and the rest to test; `per_user_last_out` takes each user's last row to test and the one before
-            to validate.
+        place: of a unit among all, in (timestamp, user, item) order.
+        units: how many there are.
+        later_units: how many units of its user come after it.
+        config: `global_time` takes the first `int(train * units)` to train, the next `int(validation * units)` to
+            validate and the rest to test; `per_user_last_out` takes each user's last unit to test and the one before to
+            validate.
 
     Examples:
-        >>> samples = pl.DataFrame({"user_index": [0] * 10, "label": [0, 1] * 5})
+        >>> samples = pl.DataFrame({"user_index": [0] * 10})
         >>> config = SplitConfig(kind="global_time", train=0.6, validation=0.2)
-        >>> assign_splits(samples, config)["split"].value_counts(sort=True).rows()
+        >>> place = pl.int_range(pl.len())
+        >>> samples.select(split=split_of(place, 10, 9 - place, config))["split"].value_counts(sort=True).rows()
         [('train', 6), ('validation', 2), ('test', 2)]
     """
-    place = pl.int_range(pl.len())
-    rows_after = (pl.len() - 1 - place).over("user_index")
-    return samples.with_columns(split_of(place, samples.height, rows_after, config).alias("split"))
-
-
-def split_of(place: pl.Expr, rows: int, rows_after: pl.Expr, config: SplitConfig) -> pl.Expr:
-    """The split of samples, see `assign_splits`.
-
-    Args:
-        place: of a sample among all, in order.
-        rows: how many samples there are.
-        rows_after: how many samples of its user come after it.
-        config: how they are divided.
-    """
     if config.kind == "global_time":
-        train_end = int(config.train * rows)
-        validation_end = train_end + int(config.validation * rows)
+        train_end = int(config.train * units)
+        validation_end = train_end + int(config.validation * units)
         trains, validates = place < train_end, place < validation_end
     else:
-        trains, validates = rows_after > 1, rows_after == 1
+        trains, validates = later_units > 1, later_units == 1
     return pl.when(trains).then(pl.lit("train")).when(validates).then(pl.lit("validation")).otherwise(pl.lit("test"))
-
-
-def assign_splits_by_moment(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
-    """The samples with their `split`, the same one for all of a user and second, such as those of an impression.
-
-    As `assign_splits`, but shares and places are of moments rather than of rows: `per_user_last_out` takes each user's
-    last moment to test.
-
-    Examples:
-        >>> samples = pl.DataFrame({"user_index": 0, "timestamp": [1, 2, 2, 3, 3], "label": 0})
-        >>> config = SplitConfig(kind="per_user_last_out", train=0.6, validation=0.2)
-        >>> assign_splits_by_moment(samples, config)["split"].to_list()
-        ['train', 'validation', 'validation', 'test', 'test']
-    """
-    moment = ("user_index", "timestamp")
-    splits = assign_splits(samples.unique(moment, keep="first", maintain_order=True), config)
-    return samples.join(splits.select(*moment, "split"), on=moment, how="left", maintain_order="left")
 
 
 def require_classes_in_splits(samples: pl.DataFrame | pl.LazyFrame) -> None:

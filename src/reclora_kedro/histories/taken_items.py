@@ -26,11 +26,11 @@ class TakenItems:
     places: np.ndarray
 
     @classmethod
-    def of(cls, sequences: Sequences) -> Self:
+    def from_sequences(cls, sequences: Sequences) -> Self:
         """Those of all users.
 
         Examples:
-            >>> taken = TakenItems.of(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
+            >>> taken = TakenItems.from_sequences(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
             >>> taken.ever(np.array([0, 0]), np.array([5, 7]))
             array([ True, False])
             >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
@@ -48,15 +48,15 @@ class TakenItems:
         """Whether the history of each sample has its item: shape (samples,).
 
         Args:
-            samples: with user_index, item_index and history_end, see `build_samples`.
+            samples: with user_index, item_index and history_end, see `log_builder.build_log`.
         """
         users, items, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
         return self._first_places(users, items) < end - self.offsets[users]
 
     def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        asked = pair_of(users, items)
-        found = np.searchsorted(self.pairs, asked).clip(max=len(self.pairs) - 1)
-        return np.where(self.pairs[found] == asked, self.places[found], NEVER)
+        pairs = pair_of(users, items)
+        first = np.searchsorted(self.pairs, pairs).clip(max=len(self.pairs) - 1)
+        return np.where(self.pairs[first] == pairs, self.places[first], NEVER)
 
 
 def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:

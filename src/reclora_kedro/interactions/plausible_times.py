@@ -1,6 +1,7 @@
 """Which times of a log are believed, and what may be wrong with those that are not."""
 
 from datetime import UTC, date, datetime, timedelta
+from typing import NoReturn
 
 import polars as pl
 
@@ -31,29 +32,29 @@ def day_of(second: int) -> date:
     return datetime.fromtimestamp(second, UTC).date()
 
 
-def require_plausible_times(raw: RawColumns, seconds: pl.Series, config: IngestionConfig) -> None:
+def refuse_times(
+    raw: RawColumns, seconds: pl.Series, times_outside: int, rows: int, config: IngestionConfig
+) -> NoReturn:
     """Refuse a log with too many times that are not believed: they were most likely read in the wrong format.
 
     Args:
-        raw: the raw log.
-        seconds: its times as they were read, since the epoch; those that are not positive are no dates, and not looked
-            at.
+        raw: the part of the raw log that holds the first of them.
+        seconds: its times as they were read, since the epoch.
+        times_outside: how many times of the log are not believed.
+        rows: of the log.
         config: settings of the step.
 
     Raises:
-        ValueError: the share of times outside `plausible_times` is above `max_outside`; the message names the format
-            that fits, if there is one.
+        ValueError: always; the message names the format that fits, if there is one.
     """
     first, last = believed_seconds(config.plausible_times)
-    rows = outside(seconds, config.plausible_times).arg_true()
-    if len(rows) <= config.plausible_times.max_outside * len(seconds):
-        return
+    unfit = outside(seconds, config.plausible_times).arg_true()
     column = raw.frame[config.interactions.timestamp]
     stated = config.interactions.timestamp_format
-    fitting = _fitting_unit(column.gather(rows), first, last) if stated in UNIX_UNITS else None
+    fitting = _fitting_unit(column.gather(unfit), first, last) if stated in UNIX_UNITS else None
     raise ValueError(
-        f"{len(rows):,} of {len(seconds):,} times in column {column.name!r} of {raw.table} lie outside "
-        f"{day_of(first)} to {day_of(last)}, the first is {column[rows[0]]!r} in row {raw.row(rows[0]):,}. "
+        f"{times_outside:,} of {rows:,} times in column {column.name!r} of {raw.table} lie outside "
+        f"{day_of(first)} to {day_of(last)}, the first is {column[unfit[0]]!r} in row {raw.row(unfit[0]):,}. "
         + (
             f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
             f"`ingestion.interactions.timestamp_format` to {fitting}."
@@ -65,7 +66,7 @@ def require_plausible_times(raw: RawColumns, seconds: pl.Series, config: Ingesti
 
 
 def outside(seconds: pl.Series, times: PlausibleTimes) -> pl.Series:
-    """Which seconds are times that are not believed.
+    """Which seconds are times that are not believed; those that are not positive are no dates, and not looked at.
 
     Examples:
         >>> times = PlausibleTimes(first_day="1970-01-02", last_day="1970-01-02", max_outside=0)

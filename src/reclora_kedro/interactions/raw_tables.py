@@ -63,9 +63,9 @@ def _require_one_type(column: Any, table: str) -> None:
     except (OverflowError, TypeError, pl.exceptions.PolarsError, ArrowException) as error:
         large = (i for i, value in enumerate(column) if isinstance(value, int) and not -(2**63) <= value < 2**63)
         row = next(large, None)
-        found = f"row {row + 1:,} holds {column.iloc[row]}, beyond a 64-bit integer" if row is not None else error
+        cause = f"row {row + 1:,} holds {column.iloc[row]}, beyond a 64-bit integer" if row is not None else error
         raise ValueError(
-            f"Column {column.name!r} of {table} cannot be read: {found}. Load it as text, with `dtype: "
+            f"Column {column.name!r} of {table} cannot be read: {cause}. Load it as text, with `dtype: "
             f"{{{column.name}: str}}` in the load_args of the catalog entry {table}, or correct the file."
         ) from error
 

@@ -95,7 +95,7 @@ def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
     uniform; a larger number of users, or of rows, keeps those of a smaller one.
     """
     liked = log.samples.filter(split="test", label=1).select("row", "item_index", *MOMENT)
-    liked = liked.filter(~TakenItems.of(log.sequences).before(liked))
+    liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))
     if config.users is not None:
         users = liked["user_index"].unique().sort()
         drawn = np.random.default_rng([config.seed, 0]).permutation(len(users))[: config.users]

@@ -6,12 +6,11 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.histories import log as logs
-from reclora_kedro.histories import retrieval_check, splits
+from reclora_kedro.histories import log_builder, retrieval_check, splits
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import TFIDF, describe_items, principal_components, side_by_side, tfidf_vectors
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.parts import LogInParts, build_log_in_parts
+from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
@@ -26,15 +25,9 @@ def build_log(
     users: pl.DataFrame,
     history: HistoryConfig,
     engine: EngineConfig,
-) -> InteractionLog | LogInParts:
-    """The canonical tables as one log, with each user's sequence and the split of the samples.
-
-    A log that is longer than `engine.rows_per_part` is built part by part.
-    """
-    interactions = interactions.lazy()
-    if interactions.select(pl.len()).collect().item() > engine.rows_per_part:
-        return build_log_in_parts(interactions, items, users, history, engine)
-    return logs.build_log(interactions.collect(), items, users, history)
+) -> InteractionLog | LogInFiles:
+    """The canonical tables as one log, with each user's sequence and the split of the samples."""
+    return log_builder.build_log(interactions, items, users, history, engine)
 
 
 @reads(history=["prompt_rows", "seed"])

@@ -1,0 +1,192 @@
+"""From raw tables to the canonical items and users, with every row that was dropped or changed accounted for."""
+
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.interactions.config import ItemColumns, ItemTextColumns, TextField, UserColumns
+from reclora_kedro.interactions.html import read_html_columns
+from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
+from reclora_kedro.interactions.schema import FREE_TEXT
+
+
+def describe_items(
+    raw_items: Any, interactions: pl.LazyFrame, columns: ItemColumns, report: CleaningReport
+) -> pl.DataFrame:
+    """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
+
+    Returns:
+        item_id, title, then the text fields, several values of one field separated by commas (by spaces in
+        `FREE_TEXT`).
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
+
+    Examples:
+        >>> raw = pl.DataFrame({"id": [2, 1], "name": ["Heat (1995)", "Net, The (1995)"], "kind": ["Crime|Drama", ""]})
+        >>> columns = ItemColumns(
+        ...     item_id="id",
+        ...     title="name",
+        ...     missing_title="Unknown title",
+        ...     trailing_articles=["The"],
+        ...     fields=[TextField(name="genres", column="kind", separator="|")],
+        ... )
+        >>> describe_items(raw, pl.LazyFrame({"item_id": [2, 3]}), columns, CleaningReport()).rows()
+        [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama'), (3, 'Unknown title', None)]
+    """
+    listed = _listed_rows(raw_items, "item", columns, report)
+    logged = _logged_ids(interactions, listed, "raw_items", "ingestion.items.item_id")
+    items = listed.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
+    unlisted, kept = items.height - listed.height, f"kept as {columns.missing_title!r}"
+    report.record("items without a row", unlisted, kept)
+    report.record("items with an empty title", items["title"].null_count() - unlisted, kept)
+    report.record("items", items.height, f"rows kept; {logged.height:,} occur in the log")
+    return items.with_columns(pl.col("title").fill_null(columns.missing_title))
+
+
+def add_item_texts(
+    items: pl.DataFrame, raw_item_texts: Any, columns: ItemTextColumns | None, report: CleaningReport
+) -> pl.DataFrame:
+    """The canonical items with the text fields of a second table, null for an item that it lacks.
+
+    Args:
+        items: the canonical items.
+        raw_item_texts: the second table, polars or pandas; not looked at where ``columns`` is None.
+        columns: names of its columns, or None where there is no such table.
+        report: what is done to the rows is recorded there.
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the items.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [1, 2], "title": ["Heat", "Net"]})
+        >>> columns = ItemTextColumns(item_id="id", fields=[TextField(name="description", column="plot")])
+        >>> raw = pl.DataFrame({"id": [2, 3], "plot": ["A hacker.", "?"]})
+        >>> add_item_texts(items, raw, columns, CleaningReport()).rows()
+        [(1, 'Heat', None), (2, 'Net', 'A hacker.')]
+    """
+    if columns is None:
+        return items
+    _require_table(raw_item_texts, "item_texts")
+    listed = _listed_rows(raw_item_texts, "item text", columns, report)
+    _logged_ids(items.lazy(), listed, "raw_item_texts", "ingestion.item_texts.item_id")
+    missing = items.join(listed, on="item_id", how="anti").height
+    report.record("items without item texts", missing, "kept with these fields empty")
+    return items.join(listed, on="item_id", how="left", maintain_order="left")
+
+
+def describe_users(
+    raw_users: Any, interactions: pl.LazyFrame, columns: UserColumns | None, report: CleaningReport
+) -> pl.DataFrame:
+    """The canonical users: one row for every user of the log, sorted by user_id.
+
+    Args:
+        raw_users: the raw user table, polars or pandas; not looked at where ``columns`` is None.
+        interactions: the canonical log.
+        columns: names of the raw columns, or None where the data has no user table.
+        report: what is done to the rows is recorded there.
+
+    Returns:
+        user_id, then the profile fields, null where unknown.
+
+    Raises:
+        ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
+
+    Examples:
+        >>> columns = UserColumns(user_id="id", fields=[TextField(name="age", column="age")])
+        >>> raw = pl.DataFrame({"id": [1], "age": [24]})
+        >>> describe_users(raw, pl.LazyFrame({"user_id": [2, 1, 2]}), columns, CleaningReport()).rows()
+        [(1, '24'), (2, None)]
+    """
+    if columns is None:
+        users = _distinct_ids(interactions, "user_id").sort("user_id")
+        report.record("users", users.height, "rows kept; no user table, ids only")
+        return users
+    _require_table(raw_users, "users")
+    listed = _listed_rows(raw_users, "user", columns, report)
+    logged = _logged_ids(interactions, listed, "raw_users", "ingestion.users.user_id")
+    silent = listed.join(logged, on="user_id", how="anti").height
+    report.record("users without an interaction", silent)
+    report.record("users without a profile", logged.height - (listed.height - silent), "kept with empty fields")
+    report.record("users", logged.height, "rows kept")
+    return logged.join(listed, on="user_id", how="left").sort("user_id")
+
+
+def _require_table(raw_table: Any, block: str) -> None:
+    if raw_table is None:
+        raise ValueError(
+            f"raw_{block} holds no table, but `ingestion.{block}` names its columns. "
+            f"Set `ingestion.{block}` to null, or point the catalog entry raw_{block} at the table."
+        )
+
+
+def _listed_rows(
+    raw_table: Any, kind: str, columns: ItemColumns | ItemTextColumns | UserColumns, report: CleaningReport
+) -> pl.DataFrame:
+    """The rows of a raw table, one per id: the id, the title of an item, and the text fields."""
+    block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
+    key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
+    texts = [title, *(field.column for field in columns.fields)]
+    table, rows_with_html = read_html_columns(as_polars(raw_table, f"raw_{block}"), texts)
+    raw = RawColumns(table, f"raw_{block}")
+    listed = [raw.ids(getattr(columns, key), f"{parameter}.{key}").alias(key)]
+    if isinstance(columns, ItemColumns):
+        titles = raw.texts(columns.title, f"{parameter}.title")
+        listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
+    listed += [
+        _text_field(raw, field, f"{parameter}.fields (field {field.name})").alias(field.name)
+        for field in columns.fields
+    ]
+    named = pl.DataFrame(listed).drop_nulls(key)
+    unique = named.unique(key, keep="first", maintain_order=True)
+    report.record(f"raw {kind}s", table.height, "rows in")
+    report.record(f"{kind} rows without an id", table.height - named.height)
+    report.record(f"repeated {kind} rows", named.height - unique.height, "dropped, but for the first")
+    report.record(f"{kind} rows with HTML", rows_with_html, "tags removed, entities made characters")
+    return unique
+
+
+def _articles_first(titles: pl.Series, articles: list[str]) -> pl.Series:
+    """From "Matrix, The (1999)" to "The Matrix (1999)", and so too in a second title given in parentheses."""
+    if not articles:
+        return titles
+    pattern = rf"([^()]+), ({'|'.join(map(pl.escape_regex, articles))})(\)| \(|$)"
+    return titles.str.replace_all(pattern, "${2} ${1}${3}")
+
+
+def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
+    if field.column is None:
+        indicators = field.indicators or []
+        flags = pl.DataFrame([raw.flags(name, parameter) for name in indicators])
+        names = [pl.when(name).then(pl.lit(name)) for name in indicators]
+        text = flags.select(pl.concat_str(names, separator=", ", ignore_nulls=True)).to_series()
+    else:
+        if field.separator is None and not raw.holds_lists(field.column):
+            text = raw.texts(field.column, parameter).replace(field.values)
+        else:
+            value = pl.element().replace(field.values)
+            values = raw.lists(field.column, parameter, field.separator)
+            text = values.list.eval(value.filter(value != "")).list.join(" " if field.name == FREE_TEXT else ", ")
+    return text.set(text == "", None)
+
+
+def _distinct_ids(log: pl.LazyFrame, key: str) -> pl.DataFrame:
+    return log.select(pl.col(key).unique()).collect(engine="streaming")
+
+
+def _logged_ids(log: pl.LazyFrame, listed: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
+    """The distinct ids of the log, once at least one of them is in the table that describes them."""
+    key = listed.columns[0]
+    logged = _distinct_ids(log, key)
+    same_type = logged.schema[key] == listed.schema[key]
+    if not same_type or logged.join(listed, on=key, how="semi").is_empty():
+        examples = " and ".join(
+            f"{ids[key].dtype} in {name} ({', '.join(map(repr, ids[key].sort().head(3)))}, …)"
+            for name, ids in (("raw_interactions", logged), (table, listed))
+        )
+        raise ValueError(
+            f"No {key} of raw_interactions occurs in {table}: {examples}. Change `{parameter}`, or let both catalog "
+            "entries load the ids alike (zero-padded ids must be loaded as text in both)."
+        )
+    return logged

@@ -1,0 +1,331 @@
+"""The builder agrees with plain loops over the log, in one part and in many."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from random_logs import ITEMS, USERS, interaction_tables, log_of, with_impressions
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import build_log
+from reclora_kedro.histories.taken_items import TakenItems
+from reference_log import add_negatives, reference_log
+
+EVENTS = pl.DataFrame(
+    {
+        "user_id": ["bob", "bob", "ann", "dora", "bob", "dora"],
+        "item_id": [3, 5, 3, 21, 8, 3],
+        "timestamp": [10, 20, 30, 40, 50, 60],
+        "rating": [5.0, 2.0, 5.0, 2.0, 5.0, 5.0],
+        "label": [1, 0, 1, 0, 1, 1],
+    }
+)
+
+
+def config(**changes):
+    return HistoryConfig(
+        **{
+            "seed": 0,
+            "min_history": 1,
+            "ties": "strict",
+            "rating_levels": None,
+            "split": {"kind": "global_time", "train": 0.6, "validation": 0.2},
+            "negatives": {"kind": "none", "per_positive": 1},
+            "item_embedding": {"encoders": ["tfidf"], "max_tokens": 8, "tokens_per_batch": 64, "components": 2},
+            "short": {},
+            "prompt_rows": {"few_shot": None, "validation": None, "test": None},
+        }
+        | changes
+    )
+
+
+def in_parts_of(rows):
+    return LOCAL.model_copy(update={"rows_per_part": rows})
+
+
+def assert_identical(left: InteractionLog, right: InteractionLog) -> None:
+    for name in ("items", "users", "samples"):
+        assert_frame_equal(getattr(left, name), getattr(right, name), check_exact=True)
+    for name, array in vars(left.sequences).items():
+        other = getattr(right.sequences, name)
+        assert (array.dtype, array.shape, array.tobytes()) == (other.dtype, other.shape, other.tobytes())
+
+
+@given(
+    interaction_tables(),
+    st.integers(1, 20),
+    st.sampled_from(["strict", "order"]),
+    st.sampled_from(["global_time", "per_user_last_out"]),
+    st.sampled_from([None, 2, {"step": 1.5}]),
+    st.integers(1, 3),
+    st.sampled_from(["none", "matched", "uniform"]),
+)
+def test_a_log_agrees_with_plain_loops(interactions, rows_per_part, ties, split, levels, min_history, negatives):
+    interactions = interactions.sort("timestamp", "user_id", "item_id")
+    settings = config(
+        ties=ties,
+        split={"kind": split, "train": 0.6, "validation": 0.2},
+        rating_levels=levels,
+        min_history=min_history,
+        negatives={"kind": negatives, "per_positive": 2},
+    )
+    require_the_reference(interactions, settings, rows_per_part)
+
+
+@given(
+    interaction_tables(),
+    st.integers(1, 20),
+    st.sampled_from(["global_time", "per_user_last_out"]),
+    st.integers(1, 3),
+    st.randoms(use_true_random=False),
+    st.sampled_from(["esh", "eh"]),
+)
+def test_a_log_of_impressions_agrees_with_plain_loops(interactions, rows_per_part, split, min_history, random, kinds):
+    rows = with_impressions(interactions, random, kinds).sort("timestamp", "user_id", "item_id")
+    settings = config(
+        split={"kind": split, "train": 0.4, "validation": 0.3},
+        rating_levels=2,
+        min_history=min_history,
+        negatives={"kind": "none" if "s" in kinds else "matched", "per_positive": 1},
+    )
+    require_the_reference(rows, settings, rows_per_part)
+
+
+def require_the_reference(interactions, settings, rows_per_part):
+    log = reference_log(
+        interactions, ITEMS, USERS, settings.min_history, settings.ties, settings.split, settings.rating_levels
+    )
+    if log.samples.is_empty():
+        with pytest.raises(ValueError, match=rf"history\.min_history is {settings.min_history}, .* \(at most \d"):
+            built(interactions, settings, rows_per_part)
+        return
+    if settings.negatives.kind != "none":
+        log = replace(log, samples=add_negatives(log, settings.negatives, settings.seed))
+    for rows in (rows_per_part, interactions.height):
+        assert_identical(built(interactions, settings, rows), log)
+
+
+def built(interactions, settings, rows_per_part):
+    """The log, even where a split of so few rows has one class."""
+    with patch("reclora_kedro.histories.log_builder.require_classes_in_splits"):
+        log = build_log(interactions, ITEMS, USERS, settings, in_parts_of(rows_per_part))
+    if isinstance(log, InteractionLog):
+        return log
+    with TemporaryDirectory() as folder:
+        log.save(Path(folder))
+        return InteractionLog.load(Path(folder))
+
+
+def test_each_user_loses_min_history_rows_even_where_events_tie():
+    # The rule that leaves 970,009 of MovieLens-1M's rows: all but each user's first five, ties or not.
+    interactions = pl.DataFrame(
+        {
+            "user_id": ["ann"] * 5 + ["bob"] * 2,
+            "item_id": [3, 5, 8, 13, 21, 3, 5],
+            "timestamp": [9] * 7,
+            "rating": [1.0] * 7,
+            "label": [0] * 7,
+        }
+    )
+    samples = built(interactions, config(min_history=3), 7).samples
+    assert samples["item_index"].to_list() == [3, 4]
+    assert samples["history_end"].to_list() == [0, 0]
+
+
+@pytest.mark.parametrize("rows_per_part", [100, 1_000])
+def test_samples_of_items_taken_before_are_counted(caplog, rows_per_part):
+    random = np.random.default_rng(0)
+    interactions = pl.DataFrame(
+        {
+            "user_id": random.choice(USERS["user_id"].to_numpy(), 300),
+            "item_id": random.choice(ITEMS["item_id"].to_numpy()[:3], 300),
+            "timestamp": np.arange(300) + 1,
+            "rating": 1.0,
+            "label": 1,
+        }
+    )
+    built(interactions, config(negatives={"kind": "uniform", "per_positive": 1}), rows_per_part)
+    assert "of 296 rows are of items that their user had taken before" in caplog.text
+
+
+def test_a_user_that_the_table_lacks_is_refused():
+    interactions = pl.LazyFrame(
+        {
+            "user_id": ["ann", "zoe"] * 5,
+            "item_id": 3,
+            "rating": 5.0,
+            "timestamp": range(1, 11),
+            "label": pl.Series([1] * 10, dtype=pl.Int8),
+        }
+    )
+    with pytest.raises(MismatchError, match=r"lacks, for example \['zoe'\]: the tables stem from different runs"):
+        build_log(interactions, ITEMS, USERS, config(), in_parts_of(4))
+
+
+class TestBuild:
+    config = config(split={"kind": "global_time", "train": 0.5, "validation": 0.25})
+
+    def test_divides_the_samples_of_the_canonical_tables(self):
+        random = np.random.default_rng(0)
+        interactions = pl.DataFrame(
+            {
+                "user_id": random.choice(USERS["user_id"].to_list(), 84),
+                "item_id": random.choice(ITEMS["item_id"].to_numpy(), 84),
+                "timestamp": np.arange(84) + 1,
+                "rating": random.choice([2.0, 5.0], 84),
+            }
+        ).with_columns(label=(pl.col("rating") > 3).cast(pl.Int8))
+        log = build_log(interactions, ITEMS, USERS, self.config)
+        assert log.samples["split"].rle().struct.unnest().rows() == [(40, "train"), (20, "validation"), (20, "test")]
+        assert_identical(replace(log, samples=log.samples.drop("split")), log_of(interactions, min_history=1))
+        assert log.item_embeddings is None
+
+    def test_a_log_of_likes_alone_needs_negatives_of_which_none_enters_a_history(self):
+        random = np.random.default_rng(0)
+        users, items = (pl.DataFrame({name: range(40)}) for name in ("user_id", "item_id"))
+        likes = {name: random.integers(40, size=400) for name in ("user_id", "item_id")}
+        interactions = pl.DataFrame(likes | {"timestamp": np.arange(400) + 1}).with_columns(rating=1.0, label=1)
+        with pytest.raises(ValueError, match=r"the train split .* are liked \(label 1\).* history\.negatives"):
+            build_log(interactions, items, users, self.config)
+        negatives = {"kind": "matched", "per_positive": 1}
+        log = build_log(
+            interactions, items, users, HistoryConfig(**self.config.model_dump() | {"negatives": negatives})
+        )
+        assert log.samples.group_by("split").agg(pl.col("label").mean())["label"].to_list() == [0.5] * 3
+        assert log.samples["split"].rle().struct.unnest()["value"].to_list() == ["train", "validation", "test"]
+        assert log.sequences.label.all()
+        assert len(log.sequences.label) == 400
+
+    def test_fine_ratings_fall_into_levels_of_the_training_split(self):
+        random = np.random.default_rng(0)
+        users, items = (pl.DataFrame({name: range(40)}) for name in ("user_id", "item_id"))
+        ids = {name: random.integers(40, size=900) for name in ("user_id", "item_id")}
+        ratings = np.where(np.arange(900) < 450, random.uniform(0, 10, 900), 99.0)  # later ones teach no level
+        interactions = pl.DataFrame(ids | {"timestamp": np.arange(900) + 1, "rating": ratings})
+        interactions = interactions.with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
+        with pytest.raises(ValueError, match=r"4\d\d distinct values, .* set history\.rating_levels to a number"):
+            build_log(interactions, items, users, self.config)
+        log = build_log(interactions, items, users, self.config.model_copy(update={"rating_levels": 4}))
+        levels, rating = log.sequences.rating_level, log.sequences.rating
+        assert levels.dtype == np.uint8
+        training = np.bincount(levels[log.samples.filter(pl.col("split") == "train")["event"]])
+        assert len(training) == 4
+        assert np.ptp(training) <= 2
+        order = np.argsort(rating)
+        assert (np.diff(levels[order].astype(int)) >= 0).all()
+
+    @pytest.mark.parametrize("levels", [None, 4, {"step": 0.5}])
+    def test_what_comes_after_the_training_split_changes_no_level(self, levels):
+        random = np.random.default_rng(0)
+        interactions = pl.DataFrame(
+            {
+                "user_id": random.choice(USERS["user_id"].to_list(), 84),
+                "item_id": random.choice(ITEMS["item_id"].to_numpy(), 84),
+                "timestamp": np.arange(84) + 1,
+                "rating": random.choice([1.0, 2.0, 5.0], 84),
+            }
+        ).with_columns(label=(pl.int_range(pl.len()) % 2).cast(pl.Int8))
+        config = HistoryConfig(**self.config.model_dump() | {"rating_levels": levels})
+        log = build_log(interactions, ITEMS, USERS, config)
+        end = log.samples.filter(pl.col("split") == "train")["timestamp"].max()
+        later = pl.when(pl.col("timestamp") > end).then(pl.col("timestamp") / 10).otherwise("rating")
+        other = build_log(interactions.with_columns(rating=later), ITEMS, USERS, config)
+        before = log.sequences.timestamp <= end
+        assert before.any()
+        np.testing.assert_array_equal(log.sequences.rating_level[before], other.sequences.rating_level[before])
+        assert other.sequences.rating_level.max() == log.sequences.rating_level.max()
+
+    def test_refuses_a_log_that_cannot_be_divided(self):
+        with pytest.raises(ValueError, match=r"the train split of the samples: [01] of 1 rows are liked"):
+            build_log(EVENTS, ITEMS, USERS, self.config)
+
+    def test_refuses_tables_of_different_runs(self):
+        with pytest.raises(MismatchError, match="values of user_id that the users table lacks"):
+            build_log(EVENTS, ITEMS, USERS[:1], self.config)
+
+
+def impressions() -> tuple[pl.DataFrame, ...]:
+    """Twenty users with two earlier clicks, and ten impressions of five items each, of which one is clicked."""
+    random = np.random.default_rng(0)
+    rows = []
+    for user in range(20):
+        rows += [(user, item, 1.0, 1 + item, None) for item in (0, 1)]
+        for moment in range(10):
+            shown = random.choice(30, 5, replace=False).tolist()
+            rows += [
+                (user, item, None if place else 1.0, 100 + 20 * moment + user, 0 if place else 1)
+                for place, item in enumerate(shown)
+            ]
+    schema = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64, "label": pl.Int8}
+    log = pl.DataFrame(rows, schema=schema, orient="row").sort("timestamp", "user_id", "item_id")
+    return log, pl.DataFrame({"item_id": range(30)}), pl.DataFrame({"user_id": range(20)})
+
+
+class TestBuildOfImpressions:
+    config = TestBuild.config
+
+    def test_what_was_not_clicked_is_a_sample_and_never_an_event(self):
+        log = build_log(*impressions(), self.config)
+        assert len(log.sequences.label) == 20 * (2 + 10)
+        assert log.sequences.label.all()
+        assert (log.sequences.rating == 1).all()
+        assert log.samples.height == 20 * 10 * 5
+        assert log.samples["label"].sum() == 20 * 10
+        moments = log.samples.group_by("user_index", "timestamp").agg(
+            pl.col("split", "history_end", "event").n_unique(), pl.col("label").sum()
+        )
+        assert moments.select(pl.col("split", "history_end", "event", "label") == 1).to_numpy().all()
+        assert dict(moments.join(log.samples, on=["user_index", "timestamp"]).group_by("split_right").len().rows()) == {
+            "train": 500,
+            "validation": 250,
+            "test": 250,
+        }
+
+    def test_starting_histories_are_events_and_no_samples(self):
+        log = build_log(*impressions(), self.config)
+        assert log.samples["timestamp"].min() == 100
+        first = log.samples.filter(pl.col("timestamp") < 120)
+        length = first["history_end"].to_numpy() - log.sequences.offsets[first["user_index"].to_numpy()]
+        assert (length == 2).all()
+
+    def test_each_users_last_impression_tests(self):
+        config = self.config.model_copy(
+            update={"split": self.config.split.model_copy(update={"kind": "per_user_last_out"})}
+        )
+        samples = build_log(*impressions(), config).samples
+        assert (samples.filter(pl.col("split") == "test")["timestamp"] >= 280).all()
+        assert samples["split"].value_counts(sort=True).rows()[0] == ("train", 20 * 8 * 5)
+        assert samples.filter(pl.col("split") == "validation").height == 20 * 5
+
+    @pytest.mark.parametrize(
+        ("changes", "refusal"),
+        [
+            ({"ties": "order"}, r"history\.ties is 'order', .* Set it to strict"),
+            (
+                {"negatives": {"kind": "matched", "per_positive": 1}},
+                r"history\.negatives\.kind is 'matched', but the log has 800 impressions .* Set it to none",
+            ),
+            ({"min_history": 50}, r"history\.min_history is 50, .* 1000 interactions .* \(at most 11\): lower it"),
+        ],
+    )
+    def test_settings_that_do_not_fit_are_refused(self, changes, refusal):
+        with pytest.raises(ValueError, match=refusal):
+            build_log(*impressions(), HistoryConfig(**self.config.model_dump() | changes))
+
+    def test_positives_after_a_starting_history_get_drawn_negatives(self):
+        log, items, users = impressions()
+        config = HistoryConfig(**self.config.model_dump() | {"negatives": {"kind": "matched", "per_positive": 1}})
+        log = build_log(log.drop_nulls("rating"), items, users, config)
+        assert log.samples.height > 300
+        assert log.samples["label"].mean() == 0.5
+        assert not TakenItems.from_sequences(log.sequences).before(log.samples).any()

@@ -1,0 +1,37 @@
+"""Canonical tables, each with the records of the report on its cleaning."""
+
+from collections.abc import Callable
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.interactions import cleaning, entities
+from reclora_kedro.interactions.cleaning_report import CleaningReport
+
+Cleaned = tuple[pl.DataFrame, list[dict[str, Any]]]
+
+
+def clean_interactions(raw: Any, config: Any, engine: EngineConfig = LOCAL) -> Cleaned:
+    """The canonical log."""
+    return _reported(lambda report: cleaning.clean_interactions(raw, config, report, engine).collect())
+
+
+def describe_items(raw: Any, log: pl.DataFrame, columns: Any) -> Cleaned:
+    """The canonical items."""
+    return _reported(lambda report: entities.describe_items(raw, log.lazy(), columns, report))
+
+
+def add_item_texts(items: pl.DataFrame, raw: Any, columns: Any) -> Cleaned:
+    """The canonical items with the texts of a second table."""
+    return _reported(lambda report: entities.add_item_texts(items, raw, columns, report))
+
+
+def describe_users(raw: Any, log: pl.DataFrame, columns: Any) -> Cleaned:
+    """The canonical users."""
+    return _reported(lambda report: entities.describe_users(raw, log.lazy(), columns, report))
+
+
+def _reported(clean: Callable[[CleaningReport], pl.DataFrame]) -> Cleaned:
+    report = CleaningReport()
+    return clean(report), report.records()
