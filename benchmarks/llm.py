@@ -94,22 +94,17 @@ class Work:
         """What `write_work` has left in a folder."""
         return cls(folder, json.loads((folder / "settings.json").read_text()))
 
-    def base(self, dtype: str | None = None, ours: bool = True) -> Any:
-        """A base LLM of its own that answers, in the type of conf/base or another one; `ours` says whose adapters."""
+    def base(self, dtype: str | None = None) -> Any:
+        """A base LLM of its own that answers, in the type of conf/base or another one."""
         from reclora_kedro.llm.answer_model import AnswerModel
         from reclora_kedro.llm.language_model import load_language_model
         from reclora_kedro.llm.prompts import PromptConfig, prompt_format
-
-        class OtherAdapter(AnswerModel):
-            """An adapter of PEFT's own, in which there is nothing to personalize."""
-
-            adapter = None
 
         llm = load_language_model(**self.settings["llm"])
         if dtype is not None:
             llm = llm.with_model(llm.model.to(getattr(torch, dtype)))
         answers = prompt_format(llm.tokenizer, PromptConfig.model_validate(self.settings["prompt"]))
-        return (AnswerModel if ours else OtherAdapter)(llm, answers)
+        return AnswerModel(llm, answers)
 
     def prompts(self, use: str, rows: int) -> Any:
         """The first prompts of a use, with random gate inputs."""
@@ -135,9 +130,9 @@ class Work:
 
     def adapter_config(self, **changes: Any) -> Any:
         """The personalized LoRA of this benchmark, but for some changes."""
-        from reclora_kedro.adapters.reclora.config import AdapterConfig
+        from reclora_kedro.adapters.reclora.config import RecLoraSettings
 
-        return AdapterConfig(**self.settings["adapter"] | changes)
+        return RecLoraSettings(**self.settings["adapter"] | changes)
 
     def training_config(self) -> Any:
         """Training as in conf/base, of one epoch in this benchmark's batches."""
@@ -147,7 +142,7 @@ class Work:
 
     def reclora(self, dtype: str | None = None, **changes: Any) -> Any:
         """A base LLM with a personalized LoRA whose update is not zero."""
-        from reclora_kedro.adapters.reclora.build import new_adapter
+        from reclora_kedro.adapters.methods import new_adapter
 
         base, inputs = self.base(dtype), self.prompts("few_shot", self.settings["rows"]).gate_inputs
         adapted = new_adapter(base.model, self.adapter_config(**changes), inputs.to(base.device), seed=0)
@@ -159,7 +154,7 @@ class Work:
         """A base LLM with PEFT's LoRA of the same sizes, in float32 as by default there, or in the LLM's type."""
         from peft import LoraConfig, get_peft_model
 
-        base, config = self.base(dtype, ours=False), self.adapter_config()
+        base, config = self.base(dtype), self.adapter_config()
         lora = LoraConfig(
             task_type="CAUSAL_LM", r=config.r, lora_alpha=config.lora_alpha, target_modules=config.target_modules
         )
@@ -191,7 +186,7 @@ class Work:
 
     def export(self, model: Any, inputs: Tensor) -> None:
         """LoRAs of as many users as there are gate inputs, written to a folder that is removed again."""
-        from reclora_kedro.adapters.reclora.export import user_loras
+        from reclora_kedro.adapters.methods import user_loras
 
         with tempfile.TemporaryDirectory(dir=self.folder) as target:
             user_loras(model.model, inputs.to(model.device), list(range(len(inputs)))).save(Path(target) / "users")
@@ -344,7 +339,7 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
     from opponents.public_reclora import PublicReclora
     from peft import PeftModel
 
-    from reclora_kedro.adapters.reclora.export import user_loras
+    from reclora_kedro.adapters.methods import user_loras
 
     prompts, candidates = work.prompts("test", 4), work.candidates(12)
     peft, one = work.peft_lora("float32"), work.reclora("float32", num_meta_loras=1)
@@ -374,7 +369,7 @@ def agreements(work: Work) -> Iterator[tuple[str, Tensor, Tensor]]:
     with tempfile.TemporaryDirectory(dir=work.folder) as target:
         exported = user_loras(mixed.model, candidates.gate_inputs.values[:1].to(mixed.device), ["0"])
         exported.save(Path(target) / "users")
-        served = work.base("float32", ours=False)
+        served = work.base("float32")
         served = served.with_model(PeftModel.from_pretrained(served.model, str(Path(target) / "users" / "user_0")))
         yield (
             "an exported user's LoRA in PEFT, RecLoRA",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters.reclora.config import RecLoraSettings
 
 
 class PersonalizedLinear(nn.Module):
@@ -25,7 +25,7 @@ class PersonalizedLinear(nn.Module):
         config: widths and scales of gate and update.
     """
 
-    def __init__(self, linear: nn.Linear, A: Tensor, B: Tensor, gate_dim: int, config: AdapterConfig) -> None:
+    def __init__(self, linear: nn.Linear, A: Tensor, B: Tensor, gate_dim: int, config: RecLoraSettings) -> None:
         super().__init__()
         self.linear = linear
         self.A, self.B = nn.Parameter(A.detach().clone()), nn.Parameter(B.detach().clone())
@@ -57,7 +57,7 @@ class PublicReclora:
         learning_rate: of AdamW.
     """
 
-    def __init__(self, model: Any, ours: Any, config: AdapterConfig, learning_rate: float) -> None:
+    def __init__(self, model: Any, ours: Any, config: RecLoraSettings, learning_rate: float) -> None:
         name = ours.active_adapter
         bank = ours.base_model.reclora_gates[name]
         adapted = iter(enumerate(ours.base_model.adapted_layers(name)))

@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from few_rows import adapter_weights
 from random_llama import random_llama, with_random_adapter
 from random_logs import log_of
-from reclora_kedro.adapters.reclora.build import load_adapter
-from reclora_kedro.adapters.reclora.export import user_loras
+from reclora_kedro.adapters.methods import load_adapter, user_loras
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes

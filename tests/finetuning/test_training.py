@@ -19,7 +19,7 @@ from few_rows import (
     training_config,
     with_new_adapter,
 )
-from reclora_kedro.adapters.reclora.build import load_adapter
+from reclora_kedro.adapters.methods import load_adapter
 from reclora_kedro.finetuning import training
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter

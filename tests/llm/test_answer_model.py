@@ -113,7 +113,7 @@ def test_a_saved_adapter_scores_the_same(tiny_llm, tmp_path):
     tiny_llm = tiny_llm.with_model(model.model.unload())
     inputs = prompts.gate_inputs
     loaded = answering_model(tiny_llm, PROMPT, adapter=str(tmp_path), gate_inputs=inputs, blend="average")
-    assert (loaded.adapter.has_gates, loaded.prompt_format) == (True, bare.prompt_format)
+    assert (loaded.has_gates, loaded.prompt_format) == (True, bare.prompt_format)
     np.testing.assert_array_equal(loaded.scores(prompts, 100, ""), expected)
     own = answering_model(tiny_llm.with_model(loaded.model.unload()), PROMPT, adapter=str(tmp_path))
     mean = (logits(own, prompts) + inputs.lens_logits.numpy()) / 2

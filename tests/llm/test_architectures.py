@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from reclora_kedro.adapters.reclora.build import new_adapter
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters.methods import new_adapter
+from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel, require_own_logits
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -111,7 +111,7 @@ def test_scores_are_those_of_transformers_without_padding(architecture):
 def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architecture):
     model, prompts = random_model(architecture), random_prompts()
     before = model.scores(prompts, 10_000, "")
-    config = AdapterConfig(num_meta_loras=2, r=2, target_modules="auto", last_layers=1)
+    config = RecLoraSettings(num_meta_loras=2, r=2, target_modules="auto", last_layers=1)
     adapted = new_adapter(model.model, config, prompts.gate_inputs, "target", seed=0).eval()
     assert set(adapted.peft_config["default"].target_modules) == set(ARCHITECTURES[architecture][1])
     assert all(".1." in name for name, part in adapted.named_modules() if name.endswith("base_layer"))
@@ -159,4 +159,4 @@ def test_auto_refuses_a_model_without_known_projections():
             self.blocks = torch.nn.ModuleList([torch.nn.ModuleDict({"mixer": torch.nn.Linear(2, 2)})])
 
     with pytest.raises(ValueError, match=r"auto, but none .* name some of mixer"):
-        new_adapter(Odd(), AdapterConfig(target_modules="auto"), torch.zeros(2, 1), "target", seed=0)
+        new_adapter(Odd(), RecLoraSettings(target_modules="auto"), torch.zeros(2, 1), "target", seed=0)

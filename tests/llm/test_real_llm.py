@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from few_rows import gate_inputs_of, training_config
-from reclora_kedro.adapters.reclora.build import new_adapter
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters.methods import new_adapter
+from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.files.package_files import package_file
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import answering_model
@@ -52,7 +52,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
 
     inputs = gate_inputs_of(torch.tensor([[1.0, 0.0], [0.0, 1.0]]).repeat(6, 1))
     few_shot, validation, test = (prompt_set(prompts, use, inputs) for use in ("few_shot", "validation", "test"))
-    adapter = AdapterConfig(
+    adapter = RecLoraSettings(
         num_meta_loras=2,
         r=4,
         lora_alpha=8,

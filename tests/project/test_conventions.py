@@ -23,7 +23,8 @@ from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
 from bad_parameters import types_of_parameters
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters.base import AdapterSettings
+from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.parameters import Block
 from reclora_kedro.pipelines.evaluation.nodes import write_report
 from reclora_kedro.pipelines.finetuning.nodes import build_prompts
@@ -182,16 +183,16 @@ def parameters_of(model):
         for name, field in model.model_fields.items():
             default = () if field.is_required() else (field.get_default(call_default_factory=True),)
             yield name, Parameter(field.annotation, bool(field.description), default)
-    if model is AdapterConfig:  # PEFT's too, which has a default for each
-        for field in fields(model):
+    if model is AdapterSettings:  # in conf/base, RecLoRA's: PEFT's too, which has a default for each
+        for field in fields(RecLoraSettings):
             default = field.default if field.default_factory is MISSING else field.default_factory()
             yield field.name, Parameter(field.type, "help" in field.metadata, (default,))
 
 
 def test_what_a_parameter_means_stands_in_conf_alone():
-    models = [Block, AdapterConfig]
+    models = [Block, AdapterSettings]
     for model in models:  # grows
-        models += model.__subclasses__() if issubclass(model, Block) else []
+        models += model.__subclasses__() if model is not AdapterSettings else []
         assert not [name for name, parameter in parameters_of(model) if parameter.described], model
 
 
@@ -204,7 +205,7 @@ def test_a_default_in_code_is_the_value_of_conf_base():
         value = reduce(lambda block, name: block[name], path.split("."), values)
         alternatives = [model, *get_args(model)]  # a block, or null
         for name, parameter in chain.from_iterable(map(parameters_of, alternatives)):
-            if not isinstance(value, dict) or name not in value or (name in PAPERS and model is AdapterConfig):
+            if not isinstance(value, dict) or name not in value or (name in PAPERS and model is AdapterSettings):
                 continue
             assert [*parameter.default] in ([], [value[name]]), f"{path}.{name}"
             models[f"{path}.{name}"] = parameter.annotation

@@ -7,8 +7,8 @@ import torch
 
 from random_llama import with_random_adapter
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.adapters.reclora.build import new_adapter
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters.methods import new_adapter
+from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import load_language_model
@@ -20,7 +20,7 @@ PROMPT_FORMAT = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
 
 
 def adapter_config(**settings):
-    return AdapterConfig(**{"num_meta_loras": 4, "r": 4, "lora_alpha": 8, "gate_hidden_dim": 8, **settings})
+    return RecLoraSettings(**{"num_meta_loras": 4, "r": 4, "lora_alpha": 8, "gate_hidden_dim": 8, **settings})
 
 
 def training_config(**settings):

@@ -4,8 +4,8 @@ import torch
 from peft import get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from reclora_kedro.adapters.base_llm import describe_base_llm
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.adapters.reclora.build import describe_base_llm
 
 
 def random_llama(layers: int) -> LlamaForCausalLM:

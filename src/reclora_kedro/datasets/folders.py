@@ -168,7 +168,7 @@ class PeftAdapterDataset(FolderDataset):
 
 
 class UserAdaptersDataset(FolderDataset):
-    """Saves :class:`reclora_kedro.adapters.reclora.export.UserLoras`, a subfolder per user; loads the folder."""
+    """Saves :class:`reclora_kedro.adapters.base.UserLoras`, a subfolder per user; loads the folder."""
 
     FILES: ClassVar = ("README.md",)
 

@@ -24,11 +24,11 @@ from typing import Any
 import polars as pl
 import torch
 from accelerate import Accelerator
-from peft import PeftModel, set_peft_model_state_dict
+from peft import set_peft_model_state_dict
 from safetensors.torch import load, load_file
 
-import reclora_kedro.adapters.reclora  # noqa: F401  (PEFT then knows its adapters)
 from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.adapters.methods import restore_adapter
 from reclora_kedro.distributed.engine import train_together
 from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
@@ -167,7 +167,7 @@ def work(folder: Path) -> None:
     accelerator = Accelerator(cpu=settings["base_llm"]["device"] == "cpu")
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     llm = load_language_model(**settings["base_llm"] | {"device": str(accelerator.device)})
-    adapted = PeftModel.from_pretrained(llm.model, str(folder / "adapter"), is_trainable=True)
+    adapted = restore_adapter(llm.model, str(folder / "adapter"), trainable=True)
     model = AnswerModel(llm.with_model(adapted), PromptFormat(**settings["prompt_format"]), settings["blend"])
     log = train_adapter(
         model,

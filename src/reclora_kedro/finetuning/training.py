@@ -14,7 +14,6 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.devices import seeded
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -24,14 +23,12 @@ from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Po
 
 logger = logging.getLogger(__name__)
 
-LOG_SCHEMA = {
+LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method measures, and seconds
     "rows": pl.Int64,
     "train_loss": pl.Float64,
     "learning_rate": pl.Float64,
     "validation_loss": pl.Float64,
     "validation_auc": pl.Float64,
-    "gate_entropy": pl.Float64,
-    "seconds": pl.Float64,
 }
 
 
@@ -174,8 +171,8 @@ def train_adapter(
 
     Returns:
         Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
-        and gate_entropy (null between validations; the last is the mean over gates as a share of log N, null where
-        there are no gates), seconds (of training until then).
+        and what the adapter's method measures, such as gate_entropy (null between validations), seconds (of training
+        until then).
 
     Raises:
         FloatingPointError: the loss, its gradient or a weight is not finite.
@@ -218,7 +215,8 @@ def train_adapter(
                 )
         assign(run.weights, run.best)
         model.model.eval()
-    return pl.DataFrame(run.log, schema=LOG_SCHEMA)
+    measured = dict.fromkeys([*model.method.measures, "seconds"], pl.Float64)
+    return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured)
 
 
 def planned_steps(lengths: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
@@ -307,7 +305,7 @@ def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRu
 def validate(
     model: AnswerModel, validation: PromptSet, run: TrainingRun, accelerator: Accelerator
 ) -> dict[str, float | None]:
-    """AUC, log loss and gates' entropy on the validation prompts, of the average if any; the best weights are kept."""
+    """AUC, log loss and the method's measures on the validation prompts, of the average if any; the best are kept."""
     latest = copy_of(run.weights)
     assign(run.weights, run.averages)
     model.model.eval()
@@ -316,16 +314,14 @@ def validate(
     logits = accelerator.reduce(torch.from_numpy(part).to(model.device), "sum").cpu().numpy()
     scores = model.probabilities(logits, validation)
     auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
-    entropy = None
-    if validation.gate_inputs is not None and model.adapter is not None and model.adapter.has_gates:
-        with torch.no_grad():
-            weights = model.adapter.gate_weights(validation.gate_inputs.values.to(model.device))
-        entropy = gate_entropy(weights).mean().item()
+    measured: dict[str, float] = {}
+    if validation.gate_inputs is not None:
+        measured = model.method.measure(model.model, validation.gate_inputs.values.to(model.device))
     run.keep_if_best(auc)
     assign(run.weights, latest)
     if accelerator.is_main_process:
         logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
-    return {"validation_auc": auc, "validation_loss": loss, "gate_entropy": entropy}
+    return {"validation_auc": auc, "validation_loss": loss, **measured}
 
 
 def random_states_of_all(accelerator: Accelerator, device: torch.device) -> dict[str, Tensor]:

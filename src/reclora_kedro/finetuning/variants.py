@@ -1,6 +1,6 @@
 """A variant: one adapter to train and compare, and what its gates read."""
 
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters import methods
 from reclora_kedro.finetuning.training import TrainingConfig
 from reclora_kedro.lens.config import StateKind
 from reclora_kedro.llm.answer_model import Blend
@@ -13,5 +13,5 @@ class VariantConfig(Block):
     history: str
     gate_input: StateKind
     blend: Blend = "none"
-    adapter: AdapterConfig
+    adapter: methods.Settings
     training: TrainingConfig

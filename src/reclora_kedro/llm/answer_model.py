@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from reclora_kedro.adapters.base import AdapterMethod
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.adapters.reclora.build import load_adapter
-from reclora_kedro.adapters.reclora.model import RecLoraModel
+from reclora_kedro.adapters.methods import load_adapter, method_of, restore_adapter
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.files.digests import digest
@@ -70,9 +70,14 @@ class AnswerModel:
         return self.llm.device
 
     @property
-    def adapter(self) -> RecLoraModel | None:
-        """The adapter's tuner; None for the LLM as it came."""
-        return self.model.base_model if isinstance(self.model, PeftModel) else None
+    def method(self) -> AdapterMethod:
+        """The adapter's method; for the LLM as it came, one that does nothing."""
+        return method_of(self.model)
+
+    @property
+    def has_gates(self) -> bool:
+        """Whether an adapter reads gate inputs."""
+        return isinstance(self.model, PeftModel) and self.method.has_gates(self.model.active_peft_config)
 
     def with_model(self, model: Any) -> Self:
         """The same format and tokenizer with another model, such as this one with an adapter."""
@@ -80,9 +85,7 @@ class AnswerModel:
 
     def gate_context(self, gate_inputs: GateInputs | None) -> AbstractContextManager[None]:
         """Forward passes inside are personalized by the gate inputs of their rows; None leaves them alone."""
-        if self.adapter is None or gate_inputs is None:
-            return nullcontext()
-        return self.adapter.gate_context(gate_inputs.values)
+        return self.method.context(self.model, None if gate_inputs is None else gate_inputs.values)
 
     def logits(self, batch: PromptBatch) -> Tensor:
         """Logit of the positive answer against the negative one, blended with the lens's, shape (batch,).
@@ -211,7 +214,7 @@ class AnswerModel:
     def packed(self) -> "PackedModel":
         """What another process needs to load the same model."""
         files = {}
-        if self.adapter is not None:
+        if isinstance(self.model, PeftModel):
             with scratch_folder() as folder:
                 self.model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
@@ -272,8 +275,8 @@ class PackedModel:
         with scratch_folder() as folder:
             for name, content in self.adapter.items():
                 Path(folder, name).write_bytes(content)
-            adapted = PeftModel.from_pretrained(llm.model, folder, is_trainable=trainable)
-        return AnswerModel(llm.with_model(adapted.eval()), self.prompt_format, self.blend)
+            adapted = restore_adapter(llm.model, folder, trainable=trainable)
+        return AnswerModel(llm.with_model(adapted), self.prompt_format, self.blend)
 
 
 def name_of(prompts: PromptSet) -> str:

@@ -39,7 +39,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Those that need the base LLM; when there is none, there is nothing else to say of it."""
-    from reclora_kedro.adapters.reclora.build import require_target_modules
+    from reclora_kedro.adapters.methods import require_settings
     from reclora_kedro.llm import prompts
 
     inputs, outlined = pipeline.inputs(), []
@@ -56,7 +56,7 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
             yield lambda: prompts.require_template(prompts.choose_template(templates, config.template), config, *fields)
     for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
         variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")
-        yield partial(require_target_modules, llm.model, variant.adapter)
+        yield partial(require_settings, llm.model, variant.adapter)
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:

@@ -29,14 +29,13 @@ def permuted_scores(
     # One pass serves two inputs: the prompts of other rows with these gate inputs are, the other way round, these gate
     # inputs with the prompts of the other rows.
     crossed = llm_logits[others]
-    routed = model.adapter is not None and model.adapter.has_gates
-    if routed:
+    if model.has_gates:
         pairs = replace(prompts.take(rows), token_ids=[prompts.token_ids[other] for other in others])
         crossed = model.all_llm_logits(pairs, config.tokens_per_batch, "permuted prompts")
 
     own, other = prompts.take(rows), prompts.take(others)
     parts = {"prompt": (own, crossed, own)}
-    if routed:
+    if model.has_gates:
         parts["gate inputs"] = (other, crossed, other)
     if model.blend != "none" and own.gate_inputs is not None and other.gate_inputs is not None:
         by_others = replace(own.gate_inputs, lens_logits=other.gate_inputs.lens_logits)

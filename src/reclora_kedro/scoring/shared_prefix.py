@@ -175,7 +175,7 @@ def _scored_batches(
 
 
 def _share_gates(model: AnswerModel, prompts: PromptSet, rows: np.ndarray) -> bool:
-    if model.adapter is None or not model.adapter.has_gates or prompts.gate_inputs is None:
+    if not model.has_gates or prompts.gate_inputs is None:
         return True
     values = prompts.gate_inputs.values
     return bool((values[rows] == values[rows[0]]).all())

@@ -9,7 +9,7 @@ SAVE = """
 import sys, torch
 from pathlib import Path
 from random_llama import random_llama, with_random_adapter
-from reclora_kedro.adapters.reclora.export import user_loras
+from reclora_kedro.adapters.methods import user_loras
 names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user"}
 settings |= {"target_modules": names, "exclude_modules": ["lm_head", "norm"]}

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from random_llama import random_llama, with_random_adapter
+from reclora_kedro.adapters.export import ExportConfig
+from reclora_kedro.adapters.methods import user_loras
 from reclora_kedro.adapters.reclora import RecLoraConfig
-from reclora_kedro.adapters.reclora.export import ExportConfig, lora_config, user_loras
+from reclora_kedro.adapters.reclora.export import lora_config
 from reclora_kedro.llm.answer_model import SERVER_NOTES
 
 GATE_DIM = 6

@@ -4,10 +4,13 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPIN
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer, personalized_update
+from reclora_kedro.adapters.reclora.method import RecLora
 from reclora_kedro.adapters.reclora.model import RecLoraModel
 
 PEFT_TYPE_TO_CONFIG_MAPPING["RECLORA"] = RecLoraConfig
 PEFT_TYPE_TO_TUNER_MAPPING["RECLORA"] = RecLoraModel
 PEFT_TYPE_TO_PREFIX_MAPPING["RECLORA"] = RecLoraModel.prefix
 
-__all__ = ["RecLoraConfig", "RecLoraLayer", "RecLoraModel", "personalized_update"]
+METHOD = RecLora()
+
+__all__ = ["METHOD", "RecLoraConfig", "RecLoraLayer", "RecLoraModel", "personalized_update"]

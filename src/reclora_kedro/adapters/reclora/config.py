@@ -6,21 +6,23 @@ from typing import Annotated, Any, ClassVar, Literal
 from peft import PeftConfig
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from reclora_kedro.adapters.base import TrainedOn
 from reclora_kedro.parameters import Count, Positive, Share
 
 
 @dataclass
-class AdapterConfig:
+class RecLoraSettings:
     """What may be set of a personalized LoRA (RecLoRA, arXiv 2408.03533, section 3.3).
 
     Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r); a gate turns a
     sample's gate input into weights α_k over them. The update is (Σ α_k B_k)(Σ α_k A_k), as in the authors' code, or
     Σ α_k B_k A_k, as in the paper's formula. With one meta-LoRA there is nothing to route: there is no gate, and the
-    adapter is a plain LoRA. Defaults are those of the paper; each field's ``help`` says what it does.
+    adapter is a plain LoRA. Defaults are those of the paper; conf/base says what each field does.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
 
+    method: Literal["reclora"] = "reclora"
     num_meta_loras: Count = 8
     r: Count = 8
     lora_alpha: Positive = 16
@@ -47,7 +49,7 @@ class AdapterConfig:
 
 
 @dataclass
-class RecLoraConfig(AdapterConfig, PeftConfig):
+class RecLoraConfig(RecLoraSettings, TrainedOn, PeftConfig):
     """A personalized LoRA as PEFT knows it: the settings, and what it is made for.
 
     Raises:
@@ -62,26 +64,17 @@ class RecLoraConfig(AdapterConfig, PeftConfig):
         ValueError: gate_dim is None, but 8 meta-LoRAs are routed by gates: give the width of their inputs.
     """
 
-    gate_dim: int | None = field(
-        default=None, metadata={"help": "width of the gates' inputs; needed where there are several meta-LoRAs"}
-    )
-    gate_input: str | None = field(
-        default=None, metadata={"help": "name of what the gates were trained to read, for whoever scores or exports"}
-    )
     exclude_modules: list[str] | set[str] | str | None = field(
         default=None, metadata={"help": "layers to leave as they are, by name, or a regular expression of their paths"}
     )
     layers_to_transform: list[int] | None = field(
         default=None, metadata={"help": "numbers of the transformer layers to adapt, from 0; None: all"}
     )
-    base_llm: dict[str, Any] | None = field(
-        default=None, metadata={"help": "name and digests of the base LLM that the adapter was trained on"}
-    )
 
     def __post_init__(self) -> None:
         PeftConfig.__post_init__(self)
         self.peft_type = "RECLORA"
-        SETTINGS.validate_python({entry.name: getattr(self, entry.name) for entry in fields(AdapterConfig)})
+        SETTINGS.validate_python({entry.name: getattr(self, entry.name) for entry in fields(RecLoraSettings)})
         for name in ("target_modules", "exclude_modules"):
             if isinstance(getattr(self, name), list):
                 setattr(self, name, set(getattr(self, name)))
@@ -97,4 +90,4 @@ class RecLoraConfig(AdapterConfig, PeftConfig):
         return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
 
 
-SETTINGS = TypeAdapter(AdapterConfig)
+SETTINGS = TypeAdapter(RecLoraSettings)

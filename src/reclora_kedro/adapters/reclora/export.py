@@ -5,12 +5,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote
 
 import torch
 from peft import LoraConfig, PeftModel
-from pydantic import Field, model_validator
 from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
@@ -18,41 +17,9 @@ from tqdm import tqdm
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.files.digests import digest
-from reclora_kedro.parameters import Block, Count
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
-
-
-class ExportConfig(Block):
-    """Whose LoRAs are written, and out of which adapter."""
-
-    variant: str = Field(min_length=1)
-    users: tuple[int | str, ...] | None
-    most_active: Count | None
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> Self:
-        if (self.users is None) == (self.most_active is None) or self.users == ():
-            raise ValueError(
-                f"export.users is {self.users} and export.most_active is {self.most_active}: give at least one id "
-                "under users, or a number as most_active, and set the other one to null"
-            )
-        return self
-
-
-def require_one_lora_per_user(config: RecLoraConfig) -> None:
-    """Refuse an adapter whose gates read the target item: a user has no single LoRA of their own then.
-
-    Raises:
-        ValueError: the gates read anything but the lens state ``user``.
-    """
-    if config.num_meta_loras > 1 and config.gate_input != "user":
-        raise ValueError(
-            f"The gates of this adapter read {config.gate_input!r}, which depends on the target item, "
-            "so a user's LoRA differs from item to item and cannot be exported. Set `gate_input: user` in its variant "
-            "under finetuning.variants and train it, or let export.variant name a variant that has it."
-        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +120,7 @@ class UserLoras:
         return "\n".join(lines) + "\n"
 
 
-def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
+def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
     """The LoRA of each user under a personalized adapter; all gates are computed in one batch.
 
     With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
@@ -166,10 +133,9 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
         note: what a server has to do beyond loading the LoRAs.
 
     Raises:
-        ValueError: the gates read the target item, or the states are of another width than the adapter's.
+        ValueError: the states are of another width than the adapter's.
     """
     config = adapted.active_peft_config
-    require_one_lora_per_user(config)
     name = adapted.active_adapter
     tuner = adapted.base_model
     modules = tuner.model.named_modules()

@@ -129,11 +129,6 @@ class RecLoraModel(BaseTuner):
             )
         return self.reclora_gates[name](gate_inputs)
 
-    @property
-    def has_gates(self) -> bool:
-        """Whether the active adapter routes its samples."""
-        return self.active_adapters[0] in self.reclora_gates
-
     @contextmanager
     def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:
         """Personalize every forward pass inside: row i of a batch is adapted to row i of ``gate_inputs``.

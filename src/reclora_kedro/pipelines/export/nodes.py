@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from reclora_kedro.adapters.reclora.build import load_adapter, saved_config
-from reclora_kedro.adapters.reclora.export import ExportConfig, UserLoras, require_one_lora_per_user, user_loras
+from reclora_kedro.adapters.base import UserLoras
+from reclora_kedro.adapters.export import ExportConfig
+from reclora_kedro.adapters.methods import load_adapter, require_one_lora_per_user, saved_config, user_loras
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import states

@@ -9,7 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.adapters.reclora.build import new_adapter
+from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import train_in_processes

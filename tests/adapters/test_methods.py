@@ -17,14 +17,15 @@ from transformers import (
 
 from few_rows import adapter_weights, gate_inputs_of
 from random_llama import random_llama
-from reclora_kedro.adapters.reclora.build import describe_base_llm, load_adapter, new_adapter
-from reclora_kedro.adapters.reclora.config import AdapterConfig
+from reclora_kedro.adapters.base_llm import describe_base_llm
+from reclora_kedro.adapters.methods import load_adapter, new_adapter
+from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 
 
 def fresh_adapter(llm, **settings):
-    config = AdapterConfig(**{"num_meta_loras": 3, "r": 2, "gate_hidden_dim": 8, **settings})
+    config = RecLoraSettings(**{"num_meta_loras": 3, "r": 2, "gate_hidden_dim": 8, **settings})
     return new_adapter(llm.model, config, gate_inputs_of(torch.randn(9, 6), "user"), seed=0)
 
 
@@ -40,7 +41,9 @@ def test_making_an_adapter_reads_and_changes_no_global_randomness(tiny_llm):
     for seed in (5, 6):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
-        adapted = new_adapter(tiny_llm.model, AdapterConfig(num_meta_loras=3), gate_inputs_of(torch.ones(9, 6)), seed=0)
+        adapted = new_adapter(
+            tiny_llm.model, RecLoraSettings(num_meta_loras=3), gate_inputs_of(torch.ones(9, 6)), seed=0
+        )
         assert torch.equal(torch.get_rng_state(), before)
         weights.append(adapter_weights(adapted))
         adapted.unload()
@@ -159,7 +162,7 @@ def test_other_gate_inputs_are_refused_by_name_and_width(tiny_llm, tmp_path, nam
 
 def test_a_shared_lora_takes_any_gate_inputs(tiny_llm, tmp_path):
     base = save_adapter(tiny_llm, tmp_path, num_meta_loras=1)
-    assert not load_adapter(base, str(tmp_path), "target", 7).has_gates
+    assert load_adapter(base, str(tmp_path), "target", 7).active_peft_config.num_meta_loras == 1
 
 
 @pytest.mark.parametrize("name", ["query", "proj"])

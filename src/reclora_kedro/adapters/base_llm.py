@@ -1,20 +1,16 @@
-"""Put a configured adapter on a base LLM, and load a saved one."""
+"""A base LLM as adapters see it: by which digests they know it, and which of its layers can be adapted."""
 
 import hashlib
 import re
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model
 from torch import Tensor
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.adapters.reclora.config import AdapterConfig, RecLoraConfig
-from reclora_kedro.devices import seeded
 from reclora_kedro.errors import MismatchError
 
 ATTENTION_PROJECTIONS = (
@@ -33,43 +29,17 @@ SUMS_PER_TENSOR = 1024
 """Sums that stand for a tensor in a digest, each over every 1024th group of four weights."""
 
 
-def new_adapter(model: Any, config: AdapterConfig, gate_inputs: GateInputs, seed: int) -> PeftModel:
-    """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
+def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
+    """Refuse target modules that an adapter cannot be put on; weights are not looked at, the meta device will do.
 
     Args:
         model: a causal LM.
-        config: settings of the adapter.
-        gate_inputs: of the samples to learn from, by which the gates standardise theirs.
-        seed: of the initial weights.
+        targets: ends of the layers' paths, a regular expression of whole paths, or ``auto``.
 
     Raises:
-        ValueError: a name in ``target_modules`` is no linear layer in a block of the base LLM, or none is found for
-            ``auto``.
+        ValueError: a name is no linear layer in a block of the base LLM, an expression matches none, or something
+            else, or none is found for ``auto``.
     """
-    if config.target_modules == "auto":
-        config = replace(config, target_modules=attention_projections(model))
-    require_target_modules(model, config)
-    settings = RecLoraConfig(
-        task_type="CAUSAL_LM",
-        gate_dim=gate_inputs.width,
-        gate_input=gate_inputs.name,
-        base_llm=describe_base_llm(model),
-        **asdict(config),
-    )
-    with seeded(seed, next(model.parameters()).device):
-        adapted = get_peft_model(model, settings)
-    adapted.standardize_inputs(gate_inputs.values)
-    return adapted
-
-
-def require_target_modules(model: Any, config: AdapterConfig) -> None:
-    """Refuse target modules that an adapter cannot be put on; weights are not looked at, the meta device will do.
-
-    Raises:
-        ValueError: a name in ``target_modules`` is no linear layer in a block of the base LLM, an expression matches
-            none, or something else, or none is found for ``auto``.
-    """
-    targets = config.target_modules
     if targets == "auto":
         attention_projections(model)
         return
@@ -115,43 +85,18 @@ def attention_projections(model: Any) -> list[str]:
     )
 
 
-def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> PeftModel:
-    """The base LLM with a saved adapter, frozen and in eval mode.
+def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> None:
+    """Refuse a base LLM that a saved adapter was not trained on.
 
     Args:
-        model: the causal LM that the adapter was trained on, in any precision, see :func:`describe_base_llm`.
-        folder: the adapter's folder.
-        gate_input: name of the gate inputs that it will be given; None leaves them unchecked.
-        gate_dim: their width.
-
-    Raises:
-        MismatchError: the adapter is of another base LLM or does not say of which, or was trained on other gate inputs.
-    """
-    saved = saved_config(folder)
-    require_base_llm(model, saved, folder)
-    trained, given = (saved.gate_input, saved.gate_dim), (gate_input, gate_dim)
-    if gate_input is not None and saved.num_meta_loras > 1 and trained != given:
-        raise MismatchError(
-            f"The gates of the adapter in {folder} were trained on the gate input {trained[0]!r} of width "
-            f"{trained[1]}, but got {given[0]!r} of width {given[1]}.",
-            "gate_inputs",
-            "adapter",
-        )
-    return PeftModel.from_pretrained(model, folder).eval()
-
-
-def saved_config(folder: str) -> RecLoraConfig:
-    """The configuration of a saved adapter."""
-    return PeftConfig.from_pretrained(folder)
-
-
-def require_base_llm(model: Any, saved: RecLoraConfig, folder: str) -> None:
-    """Refuse a base LLM that a saved adapter was not trained on.
+        model: the base LLM.
+        expected: what `describe_base_llm` said of the one that the adapter was trained on.
+        folder: the adapter's.
 
     Raises:
         MismatchError: it is another one, or the adapter does not say which it was.
     """
-    expected, found = saved.base_llm or {}, describe_base_llm(model)
+    found = describe_base_llm(model)
     if "weights" not in expected:
         raise MismatchError(
             f"The adapter in {folder} does not say which weights its base LLM had, as one of an earlier version of "

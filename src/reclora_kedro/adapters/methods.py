@@ -1,0 +1,137 @@
+"""The registry of adapter methods, and what is the same for all: settings, fresh and saved adapters, users' LoRAs."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from peft import PeftConfig, PeftModel, get_peft_model
+from pydantic import PlainValidator, TypeAdapter
+from torch import Tensor
+
+from reclora_kedro.adapters import reclora
+from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
+from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
+from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.devices import seeded
+from reclora_kedro.errors import MismatchError
+
+METHODS: dict[str, AdapterMethod] = {module.METHOD.name: module.METHOD for module in (reclora,)}
+"""By the name that ``adapter.method`` takes; another method is another folder, and one more here."""
+
+DEFAULT = "reclora"
+
+
+def read_settings(block: Any) -> AdapterSettings:
+    """The settings in a block of parameters, whose ``method`` says of which method; RecLoRA where it does not.
+
+    Raises:
+        ValueError: there is no such method, or a setting is none that it takes.
+    """
+    given = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
+    if not isinstance(given, str) or given not in METHODS:
+        raise ValueError(f"method is {given!r}, but it should be one of {', '.join(METHODS)}")
+    return TypeAdapter(METHODS[given].settings).validate_python(block)
+
+
+Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
+"""Of an adapter of any method, as a field of a pydantic model."""
+
+
+def method_of(model: Any) -> AdapterMethod:
+    """The method of a model's active adapter; of a model without one, or with one of PEFT's own, one without gates."""
+    config = model.active_peft_config if isinstance(model, PeftModel) else None
+    return METHODS.get(getattr(config, "method", ""), AdapterMethod())
+
+
+def require_settings(model: Any, settings: AdapterSettings) -> None:
+    """Refuse settings that do not fit a base LLM, see `AdapterMethod.require`."""
+    METHODS[settings.method].require(model, settings)
+
+
+def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
+    """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
+
+    Args:
+        model: a causal LM.
+        settings: of the adapter.
+        gate_inputs: of the samples to learn from.
+        seed: of the initial weights.
+
+    Raises:
+        ValueError: the settings do not fit the base LLM.
+    """
+    method = METHODS[settings.method]
+    method.require(model, settings)
+    trained_on = TrainedOn(describe_base_llm(model), gate_inputs.name, gate_inputs.width)
+    with seeded(seed, next(model.parameters()).device):
+        adapted = get_peft_model(model, method.peft_config(model, settings, trained_on))
+    method.prepare(adapted, gate_inputs.values)
+    return adapted
+
+
+def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> PeftModel:
+    """The base LLM with a saved adapter, frozen and in eval mode.
+
+    Args:
+        model: the causal LM that the adapter was trained on, in any precision, see `describe_base_llm`.
+        folder: the adapter's folder.
+        gate_input: name of the gate inputs that it will be given; None leaves them unchecked.
+        gate_dim: their width.
+
+    Raises:
+        MismatchError: the adapter is of another base LLM or does not say of which, or was trained on other gate inputs.
+    """
+    saved = saved_config(folder)
+    require_base_llm(model, saved.base_llm or {}, folder)
+    trained, given = (saved.gate_input, saved.gate_dim), (gate_input, gate_dim)
+    if gate_input is not None and METHODS[saved.method].has_gates(saved) and trained != given:
+        raise MismatchError(
+            f"The gates of the adapter in {folder} were trained on the gate input {trained[0]!r} of width "
+            f"{trained[1]}, but got {given[0]!r} of width {given[1]}.",
+            "gate_inputs",
+            "adapter",
+        )
+    return restore_adapter(model, folder)
+
+
+def restore_adapter(model: Any, folder: str, *, trainable: bool = False) -> PeftModel:
+    """The base LLM with the adapter in a folder, in eval mode; nothing is checked."""
+    return PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
+
+
+def saved_config(folder: str) -> Any:
+    """The PEFT configuration of a saved adapter, which says its method and what it was trained on."""
+    return PeftConfig.from_pretrained(folder)
+
+
+def require_one_lora_per_user(config: Any) -> None:
+    """Refuse an adapter under which a user has no single LoRA of their own, as where gates read the target item.
+
+    Args:
+        config: see `saved_config`.
+
+    Raises:
+        ValueError: its method has no LoRAs of users, or its gates read anything but the lens state ``user``.
+    """
+    method = METHODS[config.method]
+    if not method.exports_loras:
+        raise ValueError(
+            f"Adapters of the method {method.name!r} are no LoRAs and cannot be exported for a user: let "
+            "export.variant name a variant of another method."
+        )
+    if method.has_gates(config) and config.gate_input != "user":
+        raise ValueError(
+            f"The gates of this adapter read {config.gate_input!r}, which depends on the target item, "
+            "so a user's LoRA differs from item to item and cannot be exported. Set `gate_input: user` in its variant "
+            "under finetuning.variants and train it, or let export.variant name a variant that has it."
+        )
+
+
+def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
+    """The LoRA of each user under an adapter, see `AdapterMethod.user_loras`.
+
+    Raises:
+        ValueError: users have none, see `require_one_lora_per_user`, or the states are of another width than the
+            adapter's.
+    """
+    require_one_lora_per_user(adapted.active_peft_config)
+    return method_of(adapted).user_loras(adapted, user_states, user_ids, note)

@@ -1,0 +1,85 @@
+"""A method from outside goes the whole way: settings, training, validation, saving, scoring."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from few_rows import gates_decide, training_config
+from reclora_kedro.adapters import methods
+from reclora_kedro.finetuning.checkpoints import CheckpointStore
+from reclora_kedro.finetuning.training import train_adapter
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.scoring.permutation import permuted_scores
+from reclora_kedro.scoring.prompt_scores import ScoringConfig
+from reclora_kedro.scoring.shared_prefix import score_candidates
+from toy_method import Scaling, ScalingSettings
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(methods.METHODS, "scaling", Scaling())
+
+
+def variant(**adapter):
+    training = training_config(epochs=8, learning_rate=0.05).model_dump()
+    return VariantConfig(history="recent", gate_input="target", blend="average", adapter=adapter, training=training)
+
+
+def last_token_decides(count, seed):
+    """Prompts whose last token tells the label."""
+    prompts = gates_decide(count, seed=seed)
+    ends = (20 + prompts.labels).tolist()
+    return replace(prompts, token_ids=[[*ids, end] for ids, end in zip(prompts.token_ids, ends, strict=True)])
+
+
+def test_a_variant_names_its_method():
+    assert variant(method="scaling", target_modules=["o_proj"]).adapter == ScalingSettings(target_modules=["o_proj"])
+    assert variant().adapter.method == "reclora"
+    with pytest.raises(ValueError, match=r"adapter\n.*method is 'ia3', but it should be one of reclora, scaling"):
+        variant(method="ia3")
+    with pytest.raises(ValueError, match=r"adapter\.num_meta_loras\n.*[Uu]nexpected"):
+        variant(method="scaling", num_meta_loras=3)
+
+
+def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
+    few_shot, validation = last_token_decides(128, 0), last_token_decides(96, 1)
+    settings = variant(method="scaling")
+    untrained = replace(tiny_model, blend="average").scores(validation, 400, "")
+    adapted = methods.new_adapter(tiny_model.model, settings.adapter, few_shot.gate_inputs, seed=0)
+    model = replace(tiny_model.with_model(adapted), blend=settings.blend)
+    np.testing.assert_allclose(model.scores(validation, 400, ""), untrained, atol=1e-6)  # fresh, it changes nothing
+    checkpoints = CheckpointStore(tmp_path / "checkpoints", "this one")
+    log = train_adapter(model, few_shot, validation, settings.training, checkpoints)
+    assert log.columns[-2:] == ["largest_scale", "seconds"]
+    assert log["largest_scale"].drop_nulls().min() > 1
+    assert log["train_loss"][-4:].mean() < log["train_loss"][:4].mean()
+    assert not model.has_gates
+
+    scores = model.scores(validation, 400, "")
+    assert np.abs(scores - untrained).max() > 0.01
+    np.testing.assert_allclose(score_candidates(model, validation, np.zeros(96), 400), scores, atol=1e-4)
+    config = ScoringConfig(tokens_per_batch=400, permuted_rows=20, seed=0)
+    permuted = permuted_scores(model, validation, model.all_llm_logits(validation, 400, ""), config)
+    assert permuted["input"].unique().sort().to_list() == ["lens logit", "prompt"]
+
+    adapted.save_pretrained(tmp_path / "adapter")
+    loaded = methods.load_adapter(adapted.unload(), str(tmp_path / "adapter"), "user", 3)  # it reads no gate inputs
+    assert isinstance(methods.method_of(loaded), Scaling)
+    np.testing.assert_array_equal(model.with_model(loaded).scores(validation, 400, ""), scores)
+    with pytest.raises(ValueError, match="method 'scaling' are no LoRAs"):
+        methods.user_loras(loaded, torch.zeros(1, 6), ["ann"])
+
+
+def test_workers_load_it(tiny_model):
+    prompts = last_token_decides(12, 0)
+    adapted = methods.new_adapter(tiny_model.model, ScalingSettings(), prompts.gate_inputs, seed=0)
+    with torch.no_grad():
+        for name, weights in adapted.named_parameters():
+            if "ia3_" in name:
+                weights.mul_(1.5)
+    model = tiny_model.with_model(adapted.eval())
+    np.testing.assert_allclose(
+        model.packed().load().scores(prompts, 400, ""), model.scores(prompts, 400, ""), atol=1e-6
+    )
