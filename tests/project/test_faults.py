@@ -77,6 +77,7 @@ def killed_run(project, module, code, *arguments):
 
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
     before = stored(fabricated_project)
+    (fabricated_project / "data/test").mkdir()
     with (fabricated_project / "data/test/.run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(RunRefusedError, match="Another run uses the data folder"):
