@@ -99,7 +99,7 @@ def in_this_process(studied, monkeypatch):
     bootstrap_project(project)
     with KedroSession.create(project, env="test", runtime_params=BRIEF) as session:
         parameters = session.load_context().config_loader["parameters"]
-    return CellRunner(project, str(project / "conf"), "test", BRIEF, parameters, None)
+    return CellRunner(project, project / "data/test", str(project / "conf"), "test", BRIEF, parameters, None)
 
 
 def test_the_same_cell_runs_no_node(studied, in_this_process):

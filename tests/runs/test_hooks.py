@@ -24,13 +24,14 @@ from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.parameters import Block, reads
 from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.runs import failures, hooks
 from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.failures import RunRefusedError, explain_failure
 from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
-from reclora_kedro.runs.manifest import describe_entries
+from reclora_kedro.runs.manifest import describe_entries, parameters_of
 from reclora_kedro.runs.runner import IncrementalRunner
 from reclora_kedro.runs.start import require_default_runner, require_inputs, require_past_versions
 from reclora_kedro.runs.terminal import show_messages
@@ -362,6 +363,25 @@ def test_a_manifest_says_what_was_read(tmp_path):
     manifest = catalog.load("run_manifest")
     assert manifest["loaded"] == {"items": "version 2026", "raw": f"sha256 {digest}"}
     assert manifest["parameters"] == {"history": {"seed": 7}}  # not those of steps that it does not make
+
+
+def test_the_parameters_of_a_manifest_are_those_that_nodes_read():
+    class Prompt(Block):
+        seed: int
+        k: int = 3
+
+    @reads(prompt=["seed", "k"])
+    def build(prompt: Prompt) -> int:
+        return prompt.seed
+
+    parameters = {"prompt": {"seed": 1, "other": 2}, "lens": {"zoo": {"wide": {"a": 1}, "deep": {"b": 1}}, "c": 1}}
+    read = [
+        Node(build, "params:prompt", "prompts", name="build"),
+        Node(lambda wide: 1, "params:lens.zoo.wide", "wide", name="wide"),
+    ]
+    assert parameters_of(read, parameters) == {"prompt": {"seed": 1}, "lens": {"zoo": {"wide": {"a": 1}}}}
+    read.append(Node(lambda lens: 1, "params:lens", "lens", name="all"))
+    assert parameters_of(read, parameters)["lens"] == parameters["lens"]
 
 
 class Terminal(StringIO):

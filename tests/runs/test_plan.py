@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kedro.io import MemoryDataset
 
-from reclora_kedro.runs.plan import mixed_origins, plan
+from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.plan import foreign_origins, mixed_origins, plan
 from reclora_kedro.runs.recipe import FILE
 from small_flow import FLOW, OUTPUTS, Project
 
@@ -154,3 +155,21 @@ def test_whatever_happened_before_a_run_ends_with_what_a_clean_run_leaves(edits,
     clean_project.run()
     assert project.stored() == clean_project.stored()
     assert project.reasons() == {}
+
+
+def test_what_was_made_of_another_data_set_is_of_foreign_origin(project):
+    here = project.catalog()
+    assert foreign_origins(OUTPUTS, here) == []
+    project.give([9])  # where it lies: the run that reads it makes all again
+    assert foreign_origins(OUTPUTS, project.catalog()) == []
+    other = {"type": "json.JSONDataset", "filepath": str(project.folder / "other/raw.json")}
+    (project.folder / "other").mkdir()
+    (project.folder / "other/raw.json").write_text("[7, 8]")
+    config, *_ = here.to_config()
+    there = AtomicCatalog.from_config(config | {"raw": other})
+    assert mixed_origins(["scores", "training_log"], there) == []  # of one data set, but not of this one
+    (sentence,) = foreign_origins(["scores", "training_log"], there)
+    assert "other/raw.json here. Made of " in sentence
+    assert sentence.endswith("raw.json: scores, training_log.")
+    (project.folder / "other/raw.json").write_text("[3, 1, 2]")
+    assert foreign_origins(OUTPUTS, AtomicCatalog.from_config(config | {"raw": other})) == []  # a copy elsewhere

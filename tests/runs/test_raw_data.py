@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.raw_data import digest_of_entry
+from reclora_kedro.runs.raw_data import digest_of_entry, place_of_entry
 
 
 def put(file, text):
@@ -104,3 +104,17 @@ def test_what_is_known_by_its_address_is_not_loaded(entry):
         raise AssertionError
 
     assert digest_of_entry(entry, load)
+
+
+def test_a_place_is_the_same_wherever_the_project_lies(tmp_path, monkeypatch):
+    places = set()
+    for project in ("a", "b"):
+        (tmp_path / project).mkdir()
+        monkeypatch.chdir(tmp_path / project)
+        places.add(place_of_entry({"filepath": f"{tmp_path}/{project}/data/log.csv", "load_args": {"sep": project}}))
+        monkeypatch.syspath_prepend(f"{tmp_path}/packages-{project}")
+        places.add(place_of_entry({"filepath": f"{tmp_path}/packages-{project}/log/items.csv"}))
+    assert places == {"data/log.csv", "log/items.csv"}
+    assert place_of_entry({"dataset": {"filepath": "s3://bucket/log.csv"}}) == "s3://bucket/log.csv"
+    assert place_of_entry({"table_name": "log"}) != place_of_entry({"table_name": "items"})
+    assert place_of_entry({"source": "org/model"}) is None

@@ -1,9 +1,11 @@
 """Which nodes run when their turn comes, and what interrupted ones go on from."""
 
 import pytest
+from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.runs import plan
 from reclora_kedro.runs.recipe import FILE
+from reclora_kedro.runs.runner import cheap_first
 from small_flow import Project, resumed
 
 
@@ -89,3 +91,17 @@ def test_what_a_version_was_made_of_tells_its_seconds_and_its_code(project):
     assert stored.recipe.node == "train"
     assert {each.entry for each in stored.lineage} == {"raw", "table", "items", "embeddings"}
     assert (project.newest("model") / FILE).exists()
+
+
+def test_what_wants_a_gpu_waits_for_all_others_that_do_not_wait_for_it():
+    def node(name, inputs, tags=()):
+        return Node(lambda *_: 1, inputs, f"{name}.out", name=name, tags=tags)
+
+    nodes = [
+        node("embed", ["items"], ["gpu"]),
+        node("log", ["items"]),
+        node("read", ["log.out", "embed.out"]),
+        node("split", ["log.out"]),
+        node("train", ["embed.out"], ["gpu"]),
+    ]
+    assert [each.name for each in cheap_first(Pipeline(nodes))] == ["log", "split", "embed", "read", "train"]

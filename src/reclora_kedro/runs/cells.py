@@ -77,6 +77,7 @@ class CellRunner:
 
     Attributes:
         project: folder of the project.
+        data: folder of what its environment's runs leave.
         conf_source: folder of its configuration.
         env: environment; None: the default one.
         runtime_params: what `--params` says.
@@ -85,6 +86,7 @@ class CellRunner:
     """
 
     project: Path
+    data: Path
     conf_source: str
     env: str | None
     runtime_params: Mapping[str, Any]
@@ -155,7 +157,7 @@ def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tupl
     start = time.perf_counter()
     try:
         flow, catalog = open_cell(runner, cell)
-        nodes = NodeRunner(runner.project / CELLS, runner.revision)
+        nodes = NodeRunner(runner.data / CELLS, runner.revision)
         nodes.run(flow, catalog, run_id=generate_timestamp(), only_missing_outputs=True)
         finished = FinishedCell(cell.outputs, flow, catalog, nodes.nodes_run, time.perf_counter() - start)
         return result(finished), f"{finished.seconds:.0f} s, {nodes.nodes_run} of {len(flow.nodes)} nodes run."

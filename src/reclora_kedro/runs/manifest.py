@@ -14,6 +14,7 @@ from kedro.pipeline import Node, Pipeline
 from reclora_kedro.files.digests import digest, sha256_of
 from reclora_kedro.files.storage import is_remote, states, storage_options
 from reclora_kedro.runs.catalog import local_path
+from reclora_kedro.runs.plan import fields_read
 from reclora_kedro.runs.run import Run
 
 PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
@@ -52,15 +53,20 @@ def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any]) -> dict[str
         nodes: the nodes.
         parameters: nested blocks of all parameters.
     """
+    paths: set[str] = set()
+    for node in nodes:
+        for name in filter(is_parameter, node.inputs):
+            path, fields = name.removeprefix("params:"), fields_read(node, name)
+            paths.update([path] if fields is None else [f"{path}.{field}" for field in fields])
+    if "parameters" in paths:
+        return parameters
     read: dict[str, Any] = {}
-    for name in sorted({name for node in nodes for name in node.inputs if is_parameter(name)}):
-        if name == "parameters":
-            return parameters
-        *parents, last = name.removeprefix("params:").split(".")
+    for path in sorted(paths, reverse=True):  # the whole of a block after its parts
+        *parents, last = path.split(".")
         block, copy = parameters, read
         for parent in parents:
             block, copy = block[parent], copy.setdefault(parent, {})
-        if copy is not block:  # a parent that is read as a whole has it already
+        if last in block:
             copy[last] = block[last]
     return read
 

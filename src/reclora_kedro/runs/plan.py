@@ -14,7 +14,7 @@ from reclora_kedro.files.storage import BESIDES
 from reclora_kedro.parameters import deciding
 from reclora_kedro.runs.catalog import AtomicCatalog, is_scratch
 from reclora_kedro.runs.code import code_digest
-from reclora_kedro.runs.raw_data import digest_of_entry
+from reclora_kedro.runs.raw_data import digest_of_entry, place_of_entry
 from reclora_kedro.runs.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
@@ -104,20 +104,25 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
     """What is to be stored beside the files that a recipe makes of the versions that the catalog loads now."""
     lineage: dict[tuple[str, str, str | None], Ancestor] = {}
-    for name, content in recipe.inputs.items():
+    for name in recipe.inputs:
         stored = catalog.stored(name)
-        made_of = (*stored.lineage, stored.ancestor(name)) if stored else (Ancestor(name, content),)
+        made_of = (*stored.lineage, stored.ancestor(name)) if stored else (raw_ancestor(name, catalog),)
         lineage |= {(each.entry, each.content, each.key): each for each in made_of}
     return StoredVersion(recipe, run=run, revision=revision, lineage=tuple(lineage.values()))
 
 
 def read_by(node: Node, name: str, value: Any) -> Any:
     """What a node reads of a parameter: all that decides, or the fields that its function names in `reads`."""
-    read = deciding(value)
-    for argument, names in getattr(node.func, "reads", {}).items():
+    read, fields = deciding(value), fields_read(node, name)
+    return read if fields is None else {field: read[field] for field in fields}
+
+
+def fields_read(node: Node, name: str) -> Collection[str] | None:
+    """The fields of a parameter that a node's function names in `reads`; None where it reads all of it."""
+    for argument, fields in getattr(node.func, "reads", {}).items():
         if inspect.signature(node.func).bind(*node.inputs).arguments.get(argument) == name:
-            return {field: read[field] for field in names}
-    return read
+            return fields
+    return None
 
 
 def holds_data(name: str, catalog: AtomicCatalog) -> bool:
@@ -130,6 +135,12 @@ def is_of_this_run_alone(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input is data in memory that no configuration gives, so that nothing tells whether they changed."""
     in_memory = not is_parameter(name) and isinstance(catalog.get(name), MemoryDataset)
     return in_memory and "data" not in catalog.config_resolver.resolve_pattern(name)
+
+
+def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
+    """An entry that no node made, as one that others are made of."""
+    place = place_of_entry(catalog.config_resolver.resolve_pattern(name))
+    return Ancestor(name, digest_of_input(name, catalog), place=place)
 
 
 def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
@@ -189,6 +200,30 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         yield f"its node had {', '.join(gone)}, too"
 
 
+def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
+    """Sentences about entries that were made of other raw data than the catalog names, such as another data set's.
+
+    Raw data that were changed where they lie are no others.
+
+    Args:
+        names: entries that are read together.
+        catalog: where they lie.
+    """
+    foreign: dict[Ancestor, list[str]] = {}
+    for name in sorted(name for name in names if holds_data(name, catalog)):
+        stored = catalog.stored(name)
+        for each in stored.lineage if stored else ():
+            entry = catalog.config_resolver.resolve_pattern(each.entry)
+            if each.place and entry and each.place != place_of_entry(entry):
+                foreign.setdefault(each, []).append(name)
+    return [
+        f"{each.entry} lies in {place_of_entry(catalog.config_resolver.resolve_pattern(each.entry))} here. Made of "
+        f"{each.place}: {', '.join(made)}."
+        for each, made in foreign.items()
+        if each.content != digest_of_input(each.entry, catalog)
+    ]
+
+
 def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     """Sentences about entries that come from different states of the same thing.
 
@@ -203,7 +238,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key
     for name in sorted(name for name in names if holds_data(name, catalog)):
         stored = catalog.stored(name)
-        roots[name] = stored.ancestor(name) if stored else Ancestor(name, digest_of_input(name, catalog))
+        roots[name] = stored.ancestor(name) if stored else raw_ancestor(name, catalog)
         for each in (roots[name], *(stored.lineage if stored else ())):
             ways.setdefault((each.entry, each.content), {})[each.key] = each
     for entry, content in list(ways):

@@ -1,9 +1,13 @@
 """Whether what a catalog entry reads, and no node made, is still the same."""
 
 import hashlib
+import json
+import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from reclora_kedro.files.digests import digest, digest_of_files
@@ -30,6 +34,28 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     if load and not str(entry.get("type")).endswith("MemoryDataset") and not has_address(entry):
         contents.extend(_digests_of_data(load()))
     return digest([said, contents])
+
+
+def place_of_entry(entry: Mapping[str, Any]) -> str | None:
+    """Where a catalog entry says that its data lie, wherever the project and its packages do.
+
+    None for models, which have a `source`: these are settings, and no data set.
+    """
+    if "source" in entry:
+        return None
+    addresses = list(_addresses_in(entry))
+    return ", ".join(addresses) or json.dumps({key: entry[key] for key in entry if key not in UNREAD}, default=str)
+
+
+def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
+    for key, item in entry.items():
+        if isinstance(item, Mapping):
+            yield from _addresses_in(item)
+        elif key in ADDRESSES and Path(str(item)).is_absolute():
+            bases = [base for base in sys.path if base and Path(item).is_relative_to(base)]
+            yield os.path.relpath(item, max(bases, key=len, default=os.curdir))
+        elif key in ADDRESSES:
+            yield str(item)
 
 
 def has_address(entry: Mapping[str, Any]) -> bool:

@@ -51,6 +51,7 @@ class Ancestor:
         key: of that node's recipe.
         run: of that node, or the version of which nothing says what it was made of; None for what has no versions.
         inputs: by the name of an entry that the node loaded, the digest of the content.
+        place: where the data lie that no node made; None for models.
     """
 
     entry: str
@@ -59,6 +60,7 @@ class Ancestor:
     key: str | None = None
     run: str | None = None
     inputs: Mapping[str, str] | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True)

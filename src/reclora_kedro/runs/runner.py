@@ -17,7 +17,7 @@ from reclora_kedro.runs.recipe import Recipe, StoredVersion
 
 logger = logging.getLogger(__name__)
 
-CELLS = "data/02_intermediate/study"  # of what the cells of studies leave, a folder per recipe
+CELLS = "02_intermediate/study"  # of what the cells of studies leave, in the data folder; a folder per recipe
 
 
 class IncrementalRunner(SequentialRunner):
@@ -47,7 +47,7 @@ class IncrementalRunner(SequentialRunner):
     def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None) -> None:
         done: set[Node] = set()
         loads_left = Counter(chain.from_iterable(node.inputs for node in pipeline.nodes))
-        for node in pipeline.nodes:
+        for node in cheap_first(pipeline):
             task = Task(node, catalog, self._is_async, hook_manager, run_id)
             try:
                 self.take_turn(task, catalog)
@@ -88,6 +88,19 @@ class IncrementalRunner(SequentialRunner):
         catalog.making = dict.fromkeys(task.node.outputs, version_by(recipe, catalog, task.run_id, self.revision))
         for scratch in scratch_of(task.node, catalog):
             scratch.recipe_key = recipe.key
+
+
+def cheap_first(pipeline: Pipeline) -> list[Node]:
+    """The nodes in the order in which they run: one that wants a GPU waits for all others that do not wait for it.
+
+    What refuses a run, such as a log that cannot be split, does so before the hours of an LLM.
+    """
+    left, needed, ordered = list(pipeline.nodes), pipeline.node_dependencies, []
+    while left:
+        ready = [node for node in left if needed[node].isdisjoint(left)]
+        ordered.append(next((node for node in ready if "gpu" not in node.tags), ready[0]))
+        left.remove(ordered[-1])
+    return ordered
 
 
 def scratch_of(node: Node, catalog: AtomicCatalog) -> list[Any]:

@@ -36,6 +36,6 @@ class ResumingSession(KedroSession):
             kwargs["only_missing_outputs"] = True
         if runner is None or type(runner) is SequentialRunner:
             runner = IncrementalRunner(
-                getattr(runner, "_is_async", False), git_revision(self._project_path), self._project_path / CELLS
+                getattr(runner, "_is_async", False), git_revision(self._project_path), data / CELLS
             )
         return super().run(runner=runner, **kwargs)

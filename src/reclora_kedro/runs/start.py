@@ -18,7 +18,7 @@ from reclora_kedro.runs.catalog import ADDRESSES, is_versioned, loaded_version, 
 from reclora_kedro.runs.cells import CellRunner
 from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
-from reclora_kedro.runs.plan import Step, mixed_origins, plan
+from reclora_kedro.runs.plan import Step, foreign_origins, mixed_origins, plan
 from reclora_kedro.runs.run import Run
 from reclora_kedro.runs.unfinished import CHOICES
 
@@ -127,7 +127,8 @@ def require_one_origin(run: Run) -> None:
     Raises:
         RunRefusedError: what it would read comes from different states of the same thing.
     """
-    run.mixed = mixed_origins(run.to_run.inputs(), run.catalog)
+    inputs = run.to_run.inputs()
+    run.mixed = mixed_origins(inputs, run.catalog) + foreign_origins(inputs, run.catalog)
     if run.mixed and not run.parameters["allow_mixed"]:
         lines = "\n".join(f"- {sentence}" for sentence in run.mixed)
         raise RunRefusedError(
@@ -204,6 +205,7 @@ def give_cell_runner(run: Run) -> None:
     loader = run.context.config_loader
     runner = CellRunner(
         project=run.project,
+        data=run.data,
         conf_source=str(loader.conf_source),
         env=run.context.env,
         runtime_params=loader.runtime_params or {},

@@ -10,8 +10,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     """From the canonical tables to the log, the items' embeddings, and what prompts read of a user's past."""
     return Pipeline(
         [
-            # Independent nodes run in the order of their names: this one, which refuses a log that cannot be split,
-            # comes before embed_items, which takes minutes and writes a file.
             Node(
                 nodes.build_log,
                 inputs=["interactions", "items", "users", "params:history", "params:engine"],
