@@ -143,7 +143,7 @@ def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
     call, where = work(step, rows, epochs=20), engine(workers)
     start = time.perf_counter()
     if workers:
-        list(map_shards(lambda: abs, [1], where, "start"))
+        list(map_shards(abs, [1], where, "start"))
     started = time.perf_counter()
     found = call(where)
     seconds = time.perf_counter() - started
@@ -286,11 +286,10 @@ def _strike(fault: str, cluster: Any, node: Any, struck: list[str], over: thread
         cluster.remove_node(node, allow_graceful=False)
         struck.append(fault)
     while fault == "a worker is killed" and not struck and not over.wait(0.02):
-        names = ("ray::part", "ray::Worker", "ray::RayTrainWorker")
         working = [
             process
             for process in psutil.process_iter(["cmdline"])
-            if "".join(process.info["cmdline"] or []).startswith(names)
+            if "".join(process.info["cmdline"] or []).startswith("ray::_Worker")
         ]
         if working:
             random.choice(working).kill()

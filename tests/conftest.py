@@ -46,8 +46,8 @@ def tiny_llm(tiny_model):
 def workers_here(monkeypatch):
     """Gives an engine whose workers' part is done here, with all that goes to them and comes back pickled."""
 
-    def here(make, shards, engine, step, stateful=True):
-        work = pickle.loads(cloudpickle.dumps(make))()
+    def here(work, shards, engine, step):
+        work = pickle.loads(cloudpickle.dumps(work))
         return (pickle.loads(cloudpickle.dumps(work(pickle.loads(cloudpickle.dumps(shard))))) for shard in shards)
 
     def engine_of(rows_per_shard):

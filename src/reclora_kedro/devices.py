@@ -22,7 +22,6 @@ def choose_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     there = ["cpu"]
-    device = "cpu" if device == "cpu:0" else device  # as accelerate spells it
     if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()) is not None:
         numbers = range(torch.accelerator.device_count())
         there += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]

@@ -16,8 +16,6 @@ import torch
 import yaml
 from polars.testing import assert_frame_equal
 from ray import cloudpickle
-from ray.util.queue import Queue
-from torch import distributed
 
 from few_rows import (
     adapter_weights,
@@ -28,8 +26,9 @@ from few_rows import (
     with_adapter,
     with_new_adapter,
 )
-from reclora_kedro.distributed.engine import LOCAL, ShardError, connect, map_parts, map_shards, train_together
-from reclora_kedro.finetuning.processes import train_in_processes
+from reclora_kedro.distributed.engine import LOCAL, OncePerWorker, ShardError, connect, map_shards, train_together
+from reclora_kedro.distributed.group import Group
+from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.interactions.config import IngestionConfig
@@ -70,11 +69,6 @@ def long_log():
     return raw, raw_items, ingestion, history
 
 
-def making(function):
-    """What makes a function of a shard; by value, since workers don't know this module."""
-    return lambda: function
-
-
 def test_shards_are_all_rows_in_order(engine):
     for rows in (0, 1, 7, 100):
         np.testing.assert_array_equal(np.concatenate(engine.shards(rows)), np.arange(rows))
@@ -82,13 +76,8 @@ def test_shards_are_all_rows_in_order(engine):
     assert [len(part) for part in LOCAL.shards(9)] == [9]
 
 
-def map_with_state(work, shards, engine, step):
-    return map_shards(lambda: work, shards, engine, step)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("apply", [map_with_state, map_parts])
-def test_results_come_in_order_although_a_worker_dies(engine, tmp_path, apply):
+def test_results_come_in_order_although_a_worker_dies(engine, tmp_path):
     def work(number):
         died = tmp_path / "died"
         if number == 3 and not died.exists():
@@ -96,7 +85,7 @@ def test_results_come_in_order_although_a_worker_dies(engine, tmp_path, apply):
             os.kill(os.getpid(), signal.SIGKILL)
         return number**2
 
-    assert list(apply(work, range(8), engine, "squares")) == [number**2 for number in range(8)]
+    assert list(map_shards(work, range(8), engine, "squares")) == [number**2 for number in range(8)]
     assert Path(tmp_path, "died").exists()
 
 
@@ -112,15 +101,14 @@ def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path
 
     held = ray.remote(num_cpus=1)(hold).remote()
     time.sleep(1)  # it has started
-    assert list(map_with_state(abs, range(-6, 0), engine, "abs")) == [6, 5, 4, 3, 2, 1]
+    assert list(map_shards(abs, range(-6, 0), engine, "abs")) == [6, 5, 4, 3, 2, 1]
     assert ray.wait([held], timeout=0)[0] == []
     over.touch()
     ray.get(held)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("apply", [map_with_state, map_parts])
-def test_a_shard_that_ends_every_worker_ends_the_step(engine, apply):
+def test_a_shard_that_ends_every_worker_ends_the_step(engine):
     def work(number):
         if number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -129,20 +117,19 @@ def test_a_shard_that_ends_every_worker_ends_the_step(engine, apply):
     with pytest.raises(
         ShardError, match=r"halves, shard 3 of 5 could not be ended on the Ray cluster: .* Nothing half done was kept"
     ):
-        list(apply(work, range(5), engine, "halves"))
+        list(map_shards(work, range(5), engine, "halves"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("apply", [map_with_state, map_parts])
-def test_a_shard_that_fails_is_named_with_its_cause(engine, apply):
+def test_a_shard_that_fails_is_named_with_its_cause(engine):
     with pytest.raises(ShardError, match=r"halves, shard 3 of 4 failed: ZeroDivisionError: division by zero"):
-        list(apply(lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
+        list(map_shards(lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
 
 
 @pytest.mark.slow
 def test_what_cannot_be_made_fails_with_its_cause(engine):
     with pytest.raises(ShardError, match=r"halves, shard 1 of 2 failed: KeyError: 'no model'"):
-        list(map_shards(partial({}.__getitem__, "no model"), [2, 1], engine, "halves"))
+        list(map_shards(OncePerWorker(partial({}.__getitem__, "no model")), [2, 1], engine, "halves"))
 
 
 @pytest.mark.slow
@@ -205,7 +192,7 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
     trained = []
     for where in (LOCAL, LOCAL.model_copy(update={"kind": "ray"})):
         model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
-        log = train_in_processes(replace(model, engine=where), few_shot, validation, training_config(epochs=2))
+        log = fine_tune(replace(model, engine=where), few_shot, validation, training_config(epochs=2))
         trained.append((adapter_weights(model.model), log["validation_auc"].drop_nulls()[-1]))
     (expected, expected_auc), (weights, auc) = trained
     assert auc == pytest.approx(expected_auc, abs=1e-6)
@@ -214,26 +201,38 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path, monkeypatch):
-    """Its result comes by a queue on this process's node, whichever node is lost meanwhile."""
-    nodes = []
-
-    def noted_queue(actor_options):
-        nodes.append((actor_options["scheduling_strategy"].node_id, ray.get_runtime_context().get_node_id()))
-        return Queue(actor_options=actor_options)
-
-    monkeypatch.setattr("ray.util.queue.Queue", noted_queue)
-
+def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
     def train():
-        died = tmp_path / "died"
-        if distributed.get_rank() == 1 and not died.exists():
+        group, died = Group(), tmp_path / "died"
+        if group.rank == 1 and not died.exists():
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        total = torch.ones(1) * (1 + distributed.get_rank())
-        distributed.all_reduce(total)
-        return total.item()
+        weights = [torch.zeros(2, 3), torch.zeros(2), torch.zeros(1)]
+        weights[0].grad = torch.full((2, 3), 1.0 + group.rank)
+        if group.rank == 1:
+            weights[1].grad = torch.tensor([5.0, 6.0])
+        group.sum_gradients(weights)
+        return [weight.grad for weight in weights], group.gather(torch.tensor([group.rank])), group.size
 
-    assert train_together(train, engine, "sum") == 3
+    (both, second, none), ranks, size = train_together(train, engine, "sum")
+    assert both.tolist() == [[3.0] * 3] * 2
+    assert second.tolist() == [5.0, 6.0]
+    assert none is None
+    assert ranks.tolist() == [[0], [1]]
+    assert size == 2
     assert Path(tmp_path, "died").exists()
-    assert nodes
-    assert all(node == own for node, own in nodes)
+
+
+@pytest.mark.slow
+def test_what_fails_in_one_of_a_group_ends_it_with_its_cause(engine, tmp_path):
+    def train():
+        with (tmp_path / "tries").open("a") as tries:
+            tries.write(".")
+        group = Group()
+        if group.rank == 1:
+            raise FloatingPointError("the loss is nan")
+        return group.sum(torch.ones(1)).item()
+
+    with pytest.raises(ShardError, match="sum, in one of 2 workers, failed: FloatingPointError: the loss is nan"):
+        train_together(train, engine, "sum")
+    assert len((tmp_path / "tries").read_text()) == 2

@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
@@ -20,6 +19,7 @@ from few_rows import (
     with_new_adapter,
 )
 from reclora_kedro.adapters.methods import load_adapter
+from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning import training
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter
@@ -93,7 +93,7 @@ def gradients(model, rows, budget=10_000, checkpointing=False, dropout=0.0):
                 tensor.fill_(0.01)
     torch.manual_seed(0)
     budget = budget if isinstance(budget, TokenBudget) else TokenBudget(budget)
-    losses = set_gradients(adapted, prompts, rows, list(weights.values()), budget, Accelerator())
+    losses = set_gradients(adapted, prompts, rows, list(weights.values()), budget, Group())
     adapted.model.activation_checkpointing_disable()
     adapted.model.unload()
     return losses, {name: w.grad for name, w in weights.items()}

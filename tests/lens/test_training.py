@@ -1,25 +1,22 @@
 """Training of a lens."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.distributed.group import train_in_processes
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
 from reclora_kedro.lens import LENSES
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.states import lens_scores, lens_states
-from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.lens.training import _fit, fit_lens
 
 
 def auc_in(split, lens, log) -> float:
@@ -168,18 +165,12 @@ def test_a_split_of_one_class_is_refused(log, config, split, kept, found) -> Non
 
 
 @pytest.mark.slow
-def test_three_processes_train_the_lens_that_one_trains(log, config, tmp_path):
+def test_three_processes_train_the_lens_that_one_trains(log, config):
     parts = config.model_copy(update={"batch_parts": 4, "max_epochs": 2})
     expected, expected_log = fit_lens(log, parts)
-    log.save(tmp_path)
-    np.save(tmp_path / "item_embeddings.npy", log.item_embeddings)
-    (tmp_path / "lens.json").write_text(parts.model_dump_json())
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3"]
-    script = Path(__file__).with_name("fit_in_group.py")
-    subprocess.run([*launch, script, tmp_path], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    training_log = pl.read_parquet(tmp_path / "training_log.parquet")
+    lens, training_log = train_in_processes(partial(_fit, log, parts), 3, "The lens's training")
     assert training_log["validation_auc"].to_list() == pytest.approx(expected_log["validation_auc"], abs=1e-4)
-    weights = load_file(tmp_path / "lens.safetensors")
+    weights = lens.state_dict()
     for name, expected_weights in expected.state_dict().items():
         torch.testing.assert_close(weights[name], expected_weights, rtol=1e-3, atol=1e-4, msg=name)
 

@@ -6,33 +6,24 @@ that meet in ``torch.distributed``. Nothing else of the project knows Ray.
 
 import logging
 import os
-import pickle
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
-from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive, Resource
 
 S = TypeVar("S")
 R = TypeVar("R")
 
 MAX_FAILURES = 3  # of a shard whose worker is lost, or of a group that trains; each is then tried again
-
-# Workers that train keep what they have freed: each step would ask the system for its memory again, page by page.
-KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**30),
-    "MALLOC_TRIM_THRESHOLD_": str(2**32),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
 
 
 class EngineConfig(Block):
@@ -95,17 +86,40 @@ class ShardError(RuntimeError):
     """A shard of a step failed, or the cluster could not run it."""
 
 
-def map_shards(
-    make: Callable[[], Callable[[S], R]], shards: Sequence[S], engine: EngineConfig, step: str
-) -> Iterator[R]:
-    """The result of each shard, in order.
-
-    On Ray, each worker holds what ``make`` gives for all of its shards; shards of a worker or node that is lost are run
-    by the others.
+class OncePerWorker(Generic[S, R]):
+    """A function of a shard that each worker makes when it meets its first one, such as a model's once it is loaded.
 
     Args:
-        make: gives the function that is applied to shards, such as a model's once it is loaded. On Ray, it, the shards
-            and the results are pickled on their way to and from workers.
+        make: gives the function.
+
+    Examples:
+        >>> work = OncePerWorker(lambda: print("loaded") or sum)
+        >>> work([1, 2]), work([3])
+        loaded
+        (3, 3)
+    """
+
+    def __init__(self, make: Callable[[], Callable[[S], R]]) -> None:
+        self._make = make
+
+    @cached_property
+    def _work(self) -> Callable[[S], R]:
+        return self._make()
+
+    def __call__(self, shard: S) -> R:
+        """Apply the function, which is made first if it has not been."""
+        return self._work(shard)
+
+
+def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
+    """Results of a function of each shard, in order, with a progress bar.
+
+    On Ray, each worker holds the function for all of its shards; those of a worker or node that is lost are run by the
+    others. Arrays of results are read where the workers left them.
+
+    Args:
+        work: applied to each shard. On Ray, it, the shards and the results are pickled on their way to and from
+            workers; see `OncePerWorker` for a function that cannot be.
         shards: the parts of the work.
         engine: what runs it.
         step: what the work is called in messages.
@@ -115,37 +129,21 @@ def map_shards(
         ShardError: a shard failed on a worker, or the cluster was lost; names step, shard and cause.
 
     Examples:
-        >>> list(map_shards(lambda: sum, [[1, 2], [3]], LOCAL, "add"))
+        >>> list(map_shards(sum, [[1, 2], [3]], LOCAL, "add"))
         [3, 3]
     """
-    if not shards:
-        return
-    if engine.spreads:
-        yield from _map_on_ray(make, shards, engine, step)
-    else:
-        yield from map(make(), shards)
-
-
-def map_parts(work: Callable[[S], R], parts: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
-    """What a function gives for each part, in order, with a progress bar; for functions that need not load a model.
-
-    Errors are those of `map_shards`.
-
-    Examples:
-        >>> list(map_parts(sum, [[1, 2], [3]], LOCAL, "add"))
-        [3, 3]
-    """
-    results = _map_parts_on_ray(work, parts, engine, step) if engine.spreads else map(work, parts)
-    yield from tqdm(results, step, len(parts), unit="part", disable=None)
+    results = _map_on_ray(work, shards, engine, step) if shards and engine.spreads else map(work, shards)
+    # A single shard's work has a bar of its own.
+    yield from tqdm(results, step, len(shards), unit="shard", disable=None if len(shards) > 1 else True)
 
 
 def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R:
-    """What a function returns that all workers of the engine run at once, in one group of ``torch.distributed``.
+    """Return the result of a function that all workers of an engine call at once, as a `Group`.
 
     A group that loses a worker starts again, up to three times; what it keeps in checkpoints it finds there.
 
     Args:
-        train: called by each worker; what the first one returns is the result. It is pickled on its way.
+        train: called by each worker; the first one's result is returned. It is pickled on its way.
         engine: a Ray.
         step: what the work is called in messages.
 
@@ -153,14 +151,16 @@ def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R
         ConnectionError, ImportError, ValueError: there is no such Ray, see `connect`.
         ShardError: the function failed, or the cluster was lost.
     """
+    ray = connect(engine)
     for failures_left in reversed(range(1 + MAX_FAILURES)):
-        ray = connect(engine)
         try:
-            return _train_group(ray, train, engine, step, failures_left)
-        except ray.train.ControllerError as error:  # as of Ray 2.60, of a worker that dies while its group starts
+            result = _train_group(ray, train, engine)
+        except ray.exceptions.RayError as error:
             if not failures_left:
                 raise ShardError(_lost(step, error)) from error
-            ray.shutdown()  # frees what the group held
+        else:
+            if not (failures_left and isinstance(result, _Failure) and result.may_be_a_loss):
+                return _unless_failed(result, f"{step}, in one of {engine.workers} workers,")
     raise AssertionError
 
 
@@ -179,14 +179,8 @@ def connect(engine: EngineConfig) -> Any:
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
-    os.environ.setdefault("RAY_task_oom_retries", str(MAX_FAILURES))  # else what needs too much memory never ends
     os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets whatever else runs there starve the workers
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # else groups end up to 2 s after their work
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process that starts as long as a worker does
     import ray
-    import ray.train.torch
-    import ray.util.queue
-    import ray.util.scheduling_strategies
 
     if not ray.is_initialized():
         cores = None if engine.address else max(1, round(engine.workers * engine.cpus_per_worker))
@@ -214,117 +208,94 @@ def connect(engine: EngineConfig) -> Any:
     return ray
 
 
-def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig, step: str, failures: int) -> R:
-    # On the node of this process, whose end would be the job's, too: a queue elsewhere could be lost with its results.
-    here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
-        ray.get_runtime_context().get_node_id(), soft=False
-    )
-    job = ray.put(train)
-    results = ray.util.queue.Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-    pickled = ray.cloudpickle.dumps  # else the queue's process would import all that a result is made of
+class _Worker:
+    """An actor of Ray's, which holds the function that it applies to shards.
 
-    class Trainer(ray.train.torch.TorchTrainer):
-        """Without the process that frees a group's place if its controller dies, since the job's end does so, too.
+    What fails is told as a result, since it would fail again.
+    """
 
-        As of Ray 2.60, each training would wait 12 seconds for the end of that process.
-        """
+    def __init__(self, work: list[Any]) -> None:
+        self._reference = work[0]  # within a list, Ray leaves a reference as it is
 
-        def _create_default_callbacks(self) -> list[Any]:
-            every = super()._create_default_callbacks()
-            return [callback for callback in every if type(callback).__name__ != "PlacementGroupCleanerCallback"]
+    @cached_property
+    def _work(self) -> Callable[[Any], Any]:
+        import ray
 
-    def work() -> None:
-        result = _attempt(ray.get(job))
-        if ray.train.get_context().get_world_rank() == 0 or isinstance(result, _Failure):
-            results.put(pickled(result))
-        if isinstance(result, _Failure):
-            raise RuntimeError(result.cause)  # the others wait for what this one would have sent
+        return ray.get(self._reference)
 
-    resources = {"CPU": engine.cpus_per_worker} | ({"GPU": engine.gpus_per_worker} if engine.uses_gpus else {})
-    scaling = ray.train.ScalingConfig(
-        num_workers=engine.workers, use_gpu=engine.uses_gpus, resources_per_worker=resources
-    )
-    with scratch_folder() as folder:
-        run = ray.train.RunConfig(
-            storage_path=folder,
-            failure_config=ray.train.FailureConfig(max_failures=failures),
-            worker_runtime_env={"env_vars": KEEP_MEMORY},
-        )
-        try:
-            Trainer(work, scaling_config=scaling, run_config=run).fit()
-        except ray.train.ControllerError:
-            raise
-        except (ray.exceptions.RayError, ray.train.TrainingFailedError) as error:
-            for failure in _all_in(results):
-                _unless_failed(failure, f"{step}, in one of {engine.workers} workers,")
-            raise ShardError(_lost(step, error)) from error
-    result = next(result for result in _all_in(results) if not isinstance(result, _Failure))
-    results.shutdown(force=True)
-    return result
+    def run(self, shard: Any) -> Any:
+        return _attempt(lambda: self._work(shard))
 
 
-def _map_on_ray(make: Callable[[], Any], shards: Sequence[Any], engine: EngineConfig, step: str) -> Iterator[Any]:
-    """Each worker is an actor of Ray's, which a thread of this process hands one shard after the other."""
-    ray = connect(engine)
-    made = ray.put(make)
-
-    class Worker:
-        """Holds what ``make`` gives; what fails is told as a result, since it would fail again."""
-
-        def __init__(self) -> None:
-            self._work = _attempt(lambda: ray.get(made)())
-
-        def run(self, shard: Any) -> Any:
-            return self._work if isinstance(self._work, _Failure) else _attempt(lambda: self._work(shard))
-
+def _start_workers(ray: Any, work: Any, count: int, engine: EngineConfig, failures: int) -> list[Any]:
     actor = ray.remote(
         num_cpus=engine.cpus_per_worker,
         num_gpus=engine.gpus_per_worker,
-        max_restarts=MAX_FAILURES,
-        max_task_retries=-1,  # restarts are what ends; a worker that cannot be reached for a moment is asked again
-    )(Worker)
-    workers = [actor.remote() for _ in range(min(engine.workers, len(shards)))]
+        max_restarts=failures,
+        max_task_retries=-1 if failures else 0,  # restarts are what ends; one that cannot be reached is asked again
+    )(_Worker)
+    return [actor.remote([work]) for _ in range(count)]
+
+
+def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
+    """What the first worker of a group returns, or the failure of the first that fails; those left are ended."""
+    from torch.distributed import TCPStore
+
+    address = ray.util.get_node_ip_address()
+    store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
+    work = ray.put(partial(_join, train, address, store.port, engine.workers))
+    workers = _start_workers(ray, work, engine.workers, engine, failures=0)
+    try:
+        results = [worker.run.remote(rank) for rank, worker in enumerate(workers)]
+        waiting = results
+        while waiting:
+            [ended], waiting = ray.wait(waiting)
+            if isinstance(result := ray.get(ended), _Failure):
+                return result
+        return ray.get(results[0])
+    finally:
+        for worker in workers:
+            ray.kill(worker)
+
+
+def _join(train: Callable[[], R], address: str, port: int, size: int, rank: int) -> R | None:
+    """What a worker of a group does."""
+    from torch.distributed import TCPStore
+
+    from reclora_kedro.distributed.group import PATIENCE, train_as_member
+
+    return train_as_member(train, TCPStore(address, port, timeout=PATIENCE), rank, size)
+
+
+def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
+    """A thread of this process hands each worker one shard after the other."""
+    ray = connect(engine)
+    held = ray.put(work)  # until the end, since a worker that starts again reads it again
+    workers = _start_workers(ray, held, min(engine.workers, len(shards)), engine, MAX_FAILURES)
+    results: dict[int, Future[R]] = {place: Future() for place in range(len(shards))}
     places = iter(range(len(shards)))  # that no worker has taken
-    results: list[Future[Any]] = [Future() for _ in shards]
 
     def serve(worker: Any) -> None:
         for place in places:
+            result = results[place]
             try:
-                results[place].set_result(ray.get(worker.run.remote(shards[place])))
+                result.set_result(ray.get(worker.run.remote(shards[place])))
             except Exception as error:
-                results[place].set_exception(error)
+                result.set_exception(error)
         ray.kill(worker)  # a worker that was lost with its node may wait for this one's place
 
     threads = ThreadPoolExecutor(len(workers))
     for worker in workers:
         threads.submit(serve, worker)
     try:
-        for number, result in enumerate(results, start=1):
-            yield _result_of(result, f"{step}, shard {number} of {len(shards)}")
+        for place in range(len(shards)):
+            yield _result_of(results[place], f"{step}, shard {place + 1} of {len(shards)}")
+            del results[place]  # and its place in Ray's memory
     finally:
         deque(places, maxlen=0)  # the threads end, whatever made this end
         for worker in workers:
             ray.kill(worker)
         threads.shutdown()
-
-
-def _map_parts_on_ray(work: Callable[[S], R], parts: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
-    """Tasks of Ray's, whose arrays this process reads where the workers left them."""
-    ray = connect(engine)
-    task = ray.remote(lambda work, part: _attempt(partial(work, part)))
-    cores, gpus = engine.cpus_per_worker, engine.gpus_per_worker
-    task = task.options(name="part", num_cpus=cores, num_gpus=gpus, max_retries=MAX_FAILURES)
-    shared = ray.put(work)
-    threads = ThreadPoolExecutor(engine.workers)  # each waits for a task, so that no more of them run at once
-    under_way: deque[Future[R]] = deque()
-    try:
-        for number in range(len(parts)):
-            ahead = number + 2 * engine.workers  # so that no worker waits for this process
-            for part in parts[number + len(under_way) : ahead]:
-                under_way.append(threads.submit(lambda part: ray.get(task.remote(shared, part)), part))
-            yield _result_of(under_way.popleft(), f"{step}, shard {number + 1} of {len(parts)}")
-    finally:
-        threads.shutdown(cancel_futures=True)
 
 
 def _result_of(future: Future[R], where: str) -> R:
@@ -336,15 +307,12 @@ def _result_of(future: Future[R], where: str) -> R:
         raise ShardError(_lost(where, error)) from error
 
 
-def _all_in(queue: Any) -> list[Any]:
-    return [pickle.loads(result) for result in queue.get_nowait_batch(queue.qsize())]
-
-
 class _Failure:
     """What went wrong on a worker, as far as it can be pickled."""
 
     def __init__(self, error: Exception) -> None:
         self.cause = f"{type(error).__name__}: {error}"
+        self.may_be_a_loss = isinstance(error, RuntimeError)  # as torch says that another process is gone
 
 
 def _attempt(work: Callable[[], Any]) -> Any:

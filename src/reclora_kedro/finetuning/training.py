@@ -8,13 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from accelerate import Accelerator
 from pydantic import Field
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from tqdm import tqdm
 
 from reclora_kedro.devices import seeded
+from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
@@ -155,8 +155,8 @@ def train_adapter(
     averaged, which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv
     1803.05407): from there on, it is the average that is validated and kept.
 
-    In several processes, started by ``accelerate launch``, each takes its share of every step's rows and of the
-    validation; gradients are summed over the processes, so that the weights stay the same in all.
+    In a group of processes, each takes its share of every step's rows and of the validation; gradients are summed over
+    the processes, so that the weights stay the same in all.
 
     A run that was interrupted resumes from its last checkpoint, and on a CPU ends with the very same weights as a run
     that was not.
@@ -166,7 +166,7 @@ def train_adapter(
         few_shot: rows to learn from.
         validation: rows to choose the weights by.
         config: training settings; ``processes`` is not read here, see
-            :func:`reclora_kedro.finetuning.processes.train_in_processes`.
+            :func:`reclora_kedro.finetuning.processes.fine_tune`.
         checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
 
     Returns:
@@ -179,13 +179,13 @@ def train_adapter(
         MemoryError: the GPU's memory does not suffice for a single row.
         OSError: a checkpoint cannot be written.
     """
-    accelerator = Accelerator()
-    main = accelerator.is_main_process
+    group = Group()
+    main = group.rank == 0
     plan = planned_steps(few_shot.lengths, config)
     run = TrainingRun(model.model, config, len(plan))
-    with seeded(config.seed + accelerator.process_index, model.device):
+    with seeded(config.seed + group.rank, model.device):
         if checkpoints and (saved := checkpoints.newest()):
-            resume(saved, run, model.device, accelerator)
+            resume(saved, run, model.device, group)
         if config.gradient_checkpointing:
             model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         budget = TokenBudget(config.tokens_per_batch)
@@ -195,18 +195,18 @@ def train_adapter(
         with tqdm(total=total, initial=run.rows, desc="fine-tune", unit="row", disable=hidden) as progress:
             while not run.ended:
                 rows = plan[run.step]
-                losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, accelerator)
+                losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, group)
                 norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
                 check_finite(losses, norm, few_shot.rows[rows], run)
                 entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
                 entry["learning_rate"] = run.take_step(len(rows))
                 if run.due(config.rows_per_validation, len(rows)):
-                    entry |= validate(model, validation, run, accelerator)
+                    entry |= validate(model, validation, run, group)
                 entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
                 run.log.append(entry)
                 if checkpoints and run.due(config.rows_per_checkpoint, len(rows)):
                     tensors, values = run.checkpoint()
-                    tensors |= random_states_of_all(accelerator, model.device)
+                    tensors |= random_states_of_all(group, model.device)
                     if main:
                         checkpoints.save(run.step, tensors, values)
                 progress.update(len(rows))
@@ -253,34 +253,32 @@ def set_gradients(
     rows: np.ndarray,
     weights: list[Tensor],
     budget: TokenBudget,
-    accelerator: Accelerator,
+    group: Group,
 ) -> Tensor:
     """Give the weights the gradient of the mean loss over ``rows``, whichever process computes which row.
 
     The gradient of a forward pass is added when the whole of it is there, so that one which exceeds the GPU's memory
-    leaves nothing of itself. Gradients and losses are parts of one vector, summed over the processes at once.
+    leaves nothing of itself.
 
     Returns:
         Loss of each row, shape (rows,).
     """
     model.model.train()
-    sizes = [weight.numel() for weight in weights]
-    summed = torch.zeros(sum(sizes) + len(rows), device=model.device)
-    *gradients, losses = summed.split([*sizes, len(rows)])
+    losses = torch.zeros(len(rows), device=model.device)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
 
     def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
         batch, labels = prompts.batch(rows[part], model.device), torch.from_numpy(prompts.labels[rows[part]])
         return model.losses_and_gradients(batch, labels, weights, len(rows))
 
-    mine = np.arange(accelerator.process_index, len(rows), accelerator.num_processes)
-    for part, (each, parts) in budget.run(mine, prompts.lengths[rows], forward_and_backward):
+    share = np.arange(group.rank, len(rows), group.size)
+    for part, (each, gradients) in budget.run(share, prompts.lengths[rows], forward_and_backward):
         losses[torch.from_numpy(part)] = each
-        for gradient, summand in zip(gradients, parts, strict=True):
-            gradient += summand.flatten()
-    *gradients, losses = accelerator.reduce(summed, "sum").split([*sizes, len(rows)])
-    for weight, gradient in zip(weights, gradients, strict=True):
-        weight.grad = gradient.view_as(weight)
-    return losses
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad += gradient
+    group.sum_gradients(weights)
+    return group.sum(losses)
 
 
 def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:
@@ -302,16 +300,13 @@ def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRu
     )
 
 
-def validate(
-    model: AnswerModel, validation: PromptSet, run: TrainingRun, accelerator: Accelerator
-) -> dict[str, float | None]:
+def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group: Group) -> dict[str, float | None]:
     """AUC, log loss and the method's measures on the validation prompts, of the average if any; the best are kept."""
     latest = copy_of(run.weights)
     assign(run.weights, run.averages)
     model.model.eval()
-    share = accelerator.process_index, accelerator.num_processes
-    part = model.all_llm_logits(validation, run.config.tokens_per_batch, "validate", share)
-    logits = accelerator.reduce(torch.from_numpy(part).to(model.device), "sum").cpu().numpy()
+    part = model.all_llm_logits(validation, run.config.tokens_per_batch, "validate", (group.rank, group.size))
+    logits = group.sum(torch.from_numpy(part)).numpy()
     scores = model.probabilities(logits, validation)
     auc, loss = float(roc_auc_score(validation.labels, scores)), float(log_loss(validation.labels, scores))
     measured: dict[str, float] = {}
@@ -319,26 +314,25 @@ def validate(
         measured = model.method.measure(model.model, validation.gate_inputs.values.to(model.device))
     run.keep_if_best(auc)
     assign(run.weights, latest)
-    if accelerator.is_main_process:
+    if group.rank == 0:
         logger.info("after %d rows: validation AUC %.4f, log loss %.4f", run.rows, auc, loss)
     return {"validation_auc": auc, "validation_loss": loss, **measured}
 
 
-def random_states_of_all(accelerator: Accelerator, device: torch.device) -> dict[str, Tensor]:
+def random_states_of_all(group: Group, device: torch.device) -> dict[str, Tensor]:
     """Random states of every process, one row per process."""
-    states = random_states(device)
-    return {f"random/{name}": accelerator.gather(state.to(device)[None]) for name, state in states.items()}
+    return {f"random/{name}": group.gather(state) for name, state in random_states(device).items()}
 
 
-def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, accelerator: Accelerator) -> None:
+def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group: Group) -> None:
     """Put a run, and this process's randomness, back to a checkpoint.
 
     A process that the interrupted run did not have keeps its own fresh randomness.
     """
     run.restore(checkpoint)
     states = {n.partition("/")[2]: t for n, t in checkpoint.tensors.items() if n.startswith("random/")}
-    if accelerator.process_index < len(states["torch"]):
-        restore_random_states({name: each[accelerator.process_index] for name, each in states.items()}, device)
-    if accelerator.is_main_process:
+    if group.rank < len(states["torch"]):
+        restore_random_states({name: each[group.rank] for name, each in states.items()}, device)
+    if group.rank == 0:
         done = "has all its steps" if run.ended else f"continues at step {run.step + 1} of {run.steps}"
         logger.info("Fine-tuning %s, from the checkpoint %s", done, checkpoint.file)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_parts
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog, numbered, samples_file, save_tables
@@ -122,7 +122,7 @@ def build_log(
     target = None if in_memory else folder / "without_negatives" if draws else folder
     gathered = {name: np.empty(offsets[-1], dtype) for name, dtype in EVENT_COLUMNS.items()}
     trains, samples = np.zeros(offsets[-1], dtype=bool), list[pl.LazyFrame]()
-    for built in map_parts(partial(_build_part, tables, offsets, units, target), parts, engine, "histories"):
+    for built in map_shards(partial(_build_part, tables, offsets, units, target), parts, engine, "histories"):
         for name, column in gathered.items():
             column[built.event] = getattr(built, name)
         trains[built.training] = True
@@ -249,7 +249,7 @@ def _count_what_is_before(
     """The parts, the offsets of the sequences, and how many units each user has."""
     seen, units = (np.zeros(tables.users.height, dtype=np.int64) for _ in range(2))
     min_history, most, parts = tables.config.min_history, 0, list[_Part]()
-    counted = map_parts(partial(_count, tables), spans, engine, "users' events")
+    counted = map_shards(partial(_count, tables), spans, engine, "users' events")
     for span, counts in zip(spans, counted, strict=True):
         active = counts.users
         parts.append(_Part(len(parts), span, active, seen[active], units[active], units.sum()))
@@ -385,7 +385,7 @@ def _draw_for_parts(
         _append(scratch, pairs=pairs, places=places)
     draw = partial(_draw_for_part, offsets, edges, config, scratch, None if in_memory else scratch)
     rows, left_out, drawn = 0, 0, list[pl.LazyFrame]()
-    for each in map_parts(draw, list(enumerate(samples)), engine, "negatives"):
+    for each in map_shards(draw, list(enumerate(samples)), engine, "negatives"):
         rows, left_out = rows + each.rows, left_out + each.left_out
         drawn.append(each.samples)
     shutil.rmtree(scratch / "without_negatives", ignore_errors=True)

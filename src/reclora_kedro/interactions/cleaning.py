@@ -13,7 +13,7 @@ from weakref import finalize
 import numpy as np
 import polars as pl
 
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_parts
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig, InteractionColumns
@@ -96,7 +96,7 @@ def clean_interactions(
         folder = scratch_folder(engine.scratch)
         scratch, bounds = Path(folder.name), _bounds_of_parts(raw_log, config, chunks, engine)
     sound, times_outside = dict[int, list[pl.LazyFrame]](), list[int]()
-    for cleaned in map_parts(partial(_clean_chunk, raw_log, config, bounds, scratch), chunks, engine, "cleaning"):
+    for cleaned in map_shards(partial(_clean_chunk, raw_log, config, bounds, scratch), chunks, engine, "cleaning"):
         report.add(cleaned.report)
         times_outside.append(cleaned.times_outside)
         for part, frame in cleaned.parts.items():
@@ -107,7 +107,7 @@ def clean_interactions(
         refuse_times(raw, _read_seconds(raw, config), sum(times_outside), rows, config)
     parts = list[pl.LazyFrame]()
     sort = partial(_sort_part, config, scratch)
-    for frame, repeats in map_parts(sort, sorted(sound.items()), engine, "sorting"):
+    for frame, repeats in map_shards(sort, sorted(sound.items()), engine, "sorting"):
         parts.append(frame)
         report.add(repeats)
     log = pl.concat(parts) if parts else pl.LazyFrame(schema=NO_ROWS)
@@ -146,7 +146,7 @@ def _bounds_of_parts(
     _sound_rows(head, _read_seconds(head, config), config, CleaningReport())
     step = max(1, engine.rows_per_part // (PRECISION * len(chunks)))
     sample = partial(_sample_times, raw_log.select(config.interactions.timestamp), config, step)
-    times = np.sort(np.concatenate(list(map_parts(sample, chunks, engine, "times"))))
+    times = np.sort(np.concatenate(list(map_shards(sample, chunks, engine, "times"))))
     every = engine.rows_per_part // step
     return np.unique(times[every::every])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.devices import choose_device
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, LensBatch
@@ -61,9 +61,8 @@ def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray, engine: Engin
 def states_of(lens: Lens, log: InteractionLog, samples: pl.DataFrame, engine: EngineConfig) -> dict[str, Tensor]:
     """What `LensReader.states` says of samples, on an engine."""
     shards = [samples[rows] for rows in engine.shards(samples.height)]
-    parts = list(
-        map_shards(partial(_reading, lens, replace(log, samples=log.samples.clear())), shards, engine, "lens states")
-    )
+    read = OncePerWorker(partial(_reading, lens, replace(log, samples=log.samples.clear())))
+    parts = list(map_shards(read, shards, engine, "lens states"))
     return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor, distributed
 from torch.nn import functional
 from tqdm import tqdm
 
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
+from reclora_kedro.distributed.group import Group
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, build_lens
@@ -195,9 +195,7 @@ class _Training:
         self.optimizer = torch.optim.AdamW(
             lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        together = distributed.is_available() and distributed.is_initialized()
-        self.process = distributed.get_rank() if together else 0
-        self.processes = distributed.get_world_size() if together else 1
+        self.group = Group()
 
     def epoch(self, shuffled: np.ndarray, progress: tqdm) -> float:
         """One pass over the samples in this order; return the mean loss.
@@ -208,9 +206,8 @@ class _Training:
         config = self.lens.config
         size, part_size = config.batch_size, config.batch_size // config.batch_parts
         steps = np.split(shuffled, range(size, len(shuffled), size))
-        parts = [
-            np.split(rows, range(part_size, len(rows), part_size))[self.process :: self.processes] for rows in steps
-        ]
+        rank, processes = self.group.rank, self.group.size
+        parts = [np.split(rows, range(part_size, len(rows), part_size))[rank::processes] for rows in steps]
         own = np.concatenate([shuffled[:0], *(rows for step in parts for rows in step)])
         batches, labels = self.loader.batches(self.samples[own], part_size), self.labels[own].to(self.device)
         self.lens.train()
@@ -219,43 +216,25 @@ class _Training:
             seed = int(torch.randint(2**31, ())) if config.batch_parts > 1 else None
             self.optimizer.zero_grad()
             for number, (places, batch) in enumerate(islice(batches, len(mine))):
-                part = self.process + number * self.processes
+                part = rank + number * processes
                 with nullcontext() if seed is None else seeded(seed + part, self.device):
                     logits = self.lens(batch.to(self.device))
                 loss = functional.binary_cross_entropy_with_logits(logits, labels[places]) * (len(places) / len(rows))
                 loss.backward()
                 total_loss += loss.detach() * len(rows)
-            self._sum_gradients()
+            self.group.sum_gradients(self.lens.parameters())
             self.optimizer.step()
             progress.update(len(rows))
-        return self._sum(total_loss).item() / len(shuffled)
+        return self.group.sum(total_loss).item() / len(shuffled)
 
     @torch.inference_mode()
     def validate(self, rows: np.ndarray) -> tuple[float, float]:
         """AUC and log loss of these samples."""
         self.lens.eval()
-        mine = np.array_split(np.arange(len(rows)), self.processes)[self.process]
+        mine = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
         logits = torch.zeros(len(rows), device=self.device)
         for places, batch in self.loader.batches(self.samples[rows[mine]], SCORING_BATCH_SIZE):
             logits[torch.from_numpy(mine[places])] = self.lens(batch.to(self.device))
-        logits = self._sum(logits).cpu()
+        logits = self.group.sum(logits).cpu()
         loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows]).item()
         return float(roc_auc_score(self.labels[rows], logits)), loss
-
-    def _sum_gradients(self) -> None:
-        """Give the weights the sum of the processes' gradients; one that no process has a gradient of keeps none."""
-        if self.processes == 1:
-            return
-        weights = list(self.lens.parameters())
-        has_gradient = torch.tensor([float(weight.grad is not None) for weight in weights], device=self.device)
-        gradients = [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
-        summed = self._sum(torch.cat([has_gradient, *(gradient.flatten() for gradient in gradients)]))
-        has_gradient, *gradients = summed.split([len(weights), *(weight.numel() for weight in weights)])
-        for weight, has, gradient in zip(weights, has_gradient, gradients, strict=True):
-            weight.grad = gradient.view_as(weight) if has else None
-
-    def _sum(self, values: Tensor) -> Tensor:
-        """The sum of a tensor over the processes."""
-        if self.processes > 1:
-            distributed.all_reduce(values)
-        return values

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from reclora_kedro.adapters.base import AdapterMethod
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.methods import load_adapter, method_of, restore_adapter
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.files.digests import digest
 from reclora_kedro.files.scratch import scratch_folder
@@ -192,11 +192,8 @@ class AnswerModel:
             answered: Iterable[tuple[int, np.ndarray]] = enumerate(run(range(len(shards))))
         else:
             answered = self.finished.go_on([name_of(prompts.take(rows)) for rows in shards], run)
-        hidden = None if self.engine.spreads else True
-        with tqdm(total=len(logits), desc=description, unit="row", disable=hidden) as progress:
-            for place, part in answered:
-                logits[shards[place]] = part
-                progress.update(len(part))
+        for place, part in answered:
+            logits[shards[place]] = part
         return logits
 
     def on_workers(
@@ -209,16 +206,18 @@ class AnswerModel:
             shards: parts of the prompts.
             step: what messages call it.
         """
-        return map_shards(partial(_answering, self.packed(), answer), shards, self.engine, step)
+        work = OncePerWorker(partial(_answering, self.packed(), answer))
+        return map_shards(work, shards, self.engine, step)
 
     def packed(self) -> "PackedModel":
-        """What another process needs to load the same model."""
+        """What another process, of the engine or of this machine, needs to load the same model."""
         files = {}
         if isinstance(self.model, PeftModel):
             with scratch_folder() as folder:
                 self.model.save_pretrained(folder)
                 files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        return PackedModel(self.llm.loader(self.engine.uses_gpus), self.prompt_format, self.blend, files)
+        load = self.llm.loader(self.engine.uses_gpus or not self.engine.spreads)
+        return PackedModel(load, self.prompt_format, self.blend, files)
 
 
 def answering_model(

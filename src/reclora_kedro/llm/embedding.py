@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 
@@ -80,8 +80,8 @@ def embed_texts(
     if engine.spreads:
         load = encoder.loader(engine.uses_gpus) if isinstance(encoder, LanguageModel) else lambda: encoder
         shards = [[texts[place] for place in part] for part in engine.shards(len(texts))]
-        make = partial(_embedding, load, max_tokens, tokens_per_batch)
-        return np.concatenate(list(map_shards(make, shards, engine, "embed items")))
+        embed_shard = OncePerWorker(partial(_embedding, load, max_tokens, tokens_per_batch))
+        return np.concatenate(list(map_shards(embed_shard, shards, engine, "embed items")))
     reader = MeanOfLLM(encoder) if isinstance(encoder, LanguageModel) else encoder
     token_ids = [ids if text else [] for ids, text in zip(reader.tokenize(list(texts), max_tokens), texts, strict=True)]
     embeddings = np.zeros((len(texts), reader.width), dtype=np.float32)

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from tqdm import tqdm
 
-from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
@@ -140,8 +140,8 @@ def shortlist_candidates(
     asked = log.find_users(everyone if config.users is None else config.users)
     sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config, neighbours)
     shards = [asked[rows] for rows in engine.shards(asked.height)]
-    make = partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config)
-    shortlist = pl.concat(map_shards(make, shards, engine, "shortlist"))
+    best = OncePerWorker(partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config))
+    shortlist = pl.concat(map_shards(best, shards, engine, "shortlist"))
     shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
     fallback_of = shortlist.unique("user_id")["fallback"]
     report = {

@@ -12,7 +12,7 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.processes import train_in_processes
+from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.records import prompt_records
@@ -60,4 +60,4 @@ def train_adapter(
     assert few_shot.gate_inputs is not None
     adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, variant.training.seed)
     model = answering_model(base_llm.with_model(adapter), prompt_config, engine, blend=variant.blend)
-    return train_in_processes(model, few_shot, validation, variant.training, checkpoints), adapter
+    return fine_tune(model, few_shot, validation, variant.training, checkpoints), adapter
