@@ -17,9 +17,9 @@ def test_a_line_per_model_with_a_point_per_setting_and_its_interval():
     assert (lens.name, reclora.name) == ("lens", "reclora")
     assert list(reclora.x) == ["4", "16"]
     assert reclora.y == pytest.approx([0.71, 0.77])
-    summaries = [summary for summary in summarise(RESULTS, "rank", ["r"]) if summary.model == "reclora"]
-    assert list(reclora.error_y.array) == [summary.auc_high - summary.auc for summary in summaries]
-    assert list(reclora.error_y.arrayminus) == [summary.auc - summary.auc_low for summary in summaries]
+    summaries = [summary for summary in summarise(RESULTS, "rank", ["r"]) if summary["model"] == "reclora"]
+    assert list(reclora.error_y.array) == [summary["auc_high"] - summary["auc"] for summary in summaries]
+    assert list(reclora.error_y.arrayminus) == [summary["auc"] - summary["auc_low"] for summary in summaries]
     assert list(lens.error_y.array) == [0, 0]
     assert plot_axes(RESULTS).layout.title.text == "AUC by setting (means of 2 seeds and their 95% intervals)"
 

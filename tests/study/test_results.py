@@ -33,31 +33,31 @@ def test_models_are_chosen():
 
 def test_means_are_over_seeds_with_students_interval():
     four, sixteen = summarise(tabulate(CELLS, RUNS, ["reclora"]), "rank", ["r"])
-    assert (four.place, four.model, four.seeds) == ({"r": "4"}, "reclora", 2)
-    assert four.auc == pytest.approx(0.71)
+    assert (four["place"], four["model"], four["seeds"]) == ({"r": "4"}, "reclora", 2)
+    assert four["auc"] == pytest.approx(0.71)
     half_width = student_t.ppf(0.975, 1) * np.std([0.74, 0.80], ddof=1) / np.sqrt(2)
-    assert (sixteen.auc_low, sixteen.auc_high) == pytest.approx((0.77 - half_width, 1))
+    assert (sixteen["auc_low"], sixteen["auc_high"]) == pytest.approx((0.77 - half_width, 1))
 
 
 def test_other_axes_are_averaged_over_within_each_seed():
     [summary] = summarise(tabulate(CELLS, RUNS, ["reclora"]), "rank", [])
-    assert (summary.place, summary.seeds) == ({}, 2)
-    assert summary.auc == pytest.approx(0.74)
+    assert (summary["place"], summary["seeds"]) == ({}, 2)
+    assert summary["auc"] == pytest.approx(0.74)
     half_width = student_t.ppf(0.975, 1) * np.std([0.72, 0.76], ddof=1) / np.sqrt(2)
-    assert summary.auc_high == pytest.approx(0.74 + half_width)
+    assert summary["auc_high"] == pytest.approx(0.74 + half_width)
 
 
 def test_one_seed_has_no_interval():
     summary, *_ = summarise(tabulate(CELLS[:1], RUNS[:1], None), "rank", ["r"])
-    assert (summary.seeds, summary.auc_low, summary.auc_high) == (1, None, None)
+    assert (summary["seeds"], summary["auc_low"], summary["auc_high"]) == (1, None, None)
 
 
 def test_a_missing_gauc_has_no_mean():
     summary, *_ = summarise(tabulate(CELLS, [cell_run(0.7, gauc=None)] * 4, None), "rank", ["r"])
-    assert summary.gauc is None
+    assert summary["gauc"] is None
 
 
 def test_the_summaries_of_a_model_stand_in_the_order_of_the_places():
     grouped = by_model(summarise(tabulate(CELLS, RUNS, None), "rank", ["r"]))
-    places = {model: [summary.place["r"] for summary in summaries] for model, summaries in grouped.items()}
+    places = {model: [summary["place"]["r"] for summary in summaries] for model, summaries in grouped.items()}
     assert places == {"lens": ["4", "16"], "reclora": ["4", "16"]}

@@ -23,7 +23,7 @@ def cell_run(auc, gauc=0.6, revision="abc"):
         metrics=metrics,
         comparisons=[pair | {"p_value": 0.2, "p_adjusted": 0.2}],
         attribution=[{"model": "reclora", "input": "prompt", "fall": 0.03}],
-        costs={"lens": Cost(9.0, 1.0, 200, None), "reclora": Cost(20.0, 4.0, 100, auc - 0.01)},
+        costs={"lens": Cost(None, 9.0, 1.0, 200), "reclora": Cost(auc - 0.01, 20.0, 4.0, 100)},
         digest=f"{auc}",
         revisions=(revision,),
         nodes=20,

@@ -5,6 +5,7 @@ rivals take their styles, by name.
 """
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import Style, model_styles
 
 Styles = Mapping[str, Style]
-
+Records = Sequence[Mapping[str, Any]]
 
 INK, GRID = "#757B85", "rgba(128,134,145,0.25)"
 AXIS = {"gridcolor": GRID, "linecolor": INK, "showline": True, "ticks": "outside", "tickcolor": INK, "zeroline": False}
@@ -38,41 +39,61 @@ TEMPLATE = go.layout.Template(
 )
 ROC_POINTS = 400  # vertices kept of a curve: finer than a screen, small enough for a report
 CALIBRATION_BINS = 10
+LINE_PER_MODEL = {"autorange": "reversed", "showgrid": False, "automargin": True}  # axis; the first model on top
 ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
 
 
-def plot_auc(metrics: Sequence[Mapping[str, Any]], rivals: Styles) -> go.Figure:
+def plot_auc(metrics: Records, rivals: Styles) -> go.Figure:
     """Dot plot of every model's AUC with its interval."""
-    best = max(metrics, key=lambda record: record["auc"])
+    best = max(metrics, key=itemgetter("auc"))
     styles = model_styles((record["model"] for record in metrics), rivals)
-    title = f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows"
-    figure = _dot_plot(
-        title, f"AUC and {formats.level(best['confidence'])} interval (0.5: chance)", 150 + 60 * len(metrics)
+    figure = go.Figure([_dot("auc", record, styles[record["model"]]) for record in metrics])
+    figure.update_yaxes(LINE_PER_MODEL)
+    return figure.update_layout(
+        template=TEMPLATE,
+        title_text=f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
+        xaxis_title=f"AUC and {formats.level(best['confidence'])} interval (0.5: chance)",
+        height=150 + 60 * len(metrics),
+        margin_t=60,
+        showlegend=False,
     )
-    figure.update_layout(margin_t=60, showlegend=False)
-    for record in metrics:
-        figure.add_trace(_dot("auc", record, styles[record["model"]]))
-    return figure
+
+
+def plot_ranking(metrics: Records, rivals: Styles) -> go.Figure:
+    """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
+    k = metrics[0]["k"]
+    shown = [record for record in metrics if record["k"] == k]
+    best = max(shown, key=itemgetter("ndcg"))
+    styles = model_styles((record["model"] for record in shown), rivals)
+    titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
+    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
+    for record in shown:
+        for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
+            figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
+    figure.update_xaxes(title=f"mean of the users and {formats.level(best['confidence'])} interval", rangemode="tozero")
+    figure.update_yaxes(LINE_PER_MODEL)
+    return figure.update_layout(
+        template=TEMPLATE,
+        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['users']:,} users",
+        height=190 + 60 * len(shown),
+        showlegend=False,
+    )
 
 
 def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
     """ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
-    styles = model_styles(paired.models, rivals)
-    curves = {
-        model: roc_curve(paired.labels, scores)[:2] for model, scores in zip(paired.models, paired.scores, strict=True)
-    }
-    found = {model: float(np.interp(ROC_READING, fpr, tpr)) for model, (fpr, tpr) in curves.items()}
-    best = max(found, key=found.__getitem__)
+    curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]
+    read = [float(np.interp(ROC_READING, fpr, tpr)) for fpr, tpr in curves]
+    best = int(np.argmax(read))
     figure = _square_plot(
-        f"{best} finds {found[best]:.0%} of the likes among {ROC_READING:.0%} of the dislikes",
+        f"{paired.models[best]} finds {read[best]:.0%} of the likes among {ROC_READING:.0%} of the dislikes",
         "Dislikes scored above the threshold (share)",
         "Likes scored above the threshold (share)",
         diagonal="chance",
     )
     figure.update_yaxes(range=[0, 1.005])
-    for model, (fpr, tpr) in curves.items():
+    for (model, style), (fpr, tpr) in zip(model_styles(paired.models, rivals).items(), curves, strict=True):
         kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=len(fpr) - 1))
-        style = styles[model]
         figure.add_scatter(
             x=fpr[kept],
             y=tpr[kept],
@@ -85,28 +106,29 @@ def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
 
 
 def plot_calibration(paired: PairedScores, rivals: Styles) -> go.Figure:
-    """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin."""
-    styles = model_styles(paired.models, rivals)
-    tables = {
-        model: calibration_table(paired.labels, scores, CALIBRATION_BINS)
-        for model, scores in zip(paired.models, paired.scores, strict=True)
-    }
-    gaps = {model: _calibration_gap(table) for model, table in tables.items()}
-    best = min(gaps, key=gaps.__getitem__)
+    """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin.
+
+    The legend has the expected calibration error: the mean distance from the diagonal, weighted by rows.
+    """
+    tables = [calibration_table(paired.labels, scores, CALIBRATION_BINS) for scores in paired.scores]
+    gaps = [
+        float(np.average((table["mean_score"] - table["share_of_likes"]).abs(), weights=table["rows"]))
+        for table in tables
+    ]
+    best = int(np.argmin(gaps))
     figure = _square_plot(
-        f"{best} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
+        f"{paired.models[best]} is calibrated best: {100 * gaps[best]:.1f} percentage points off on average",
         "Mean score of the bin (probability of a like)",
         "Likes among the rows of the bin (share)",
         diagonal="perfect calibration",
     )
-    for model, table in tables.items():
-        style = styles[model]
+    for (model, style), table, gap in zip(model_styles(paired.models, rivals).items(), tables, gaps, strict=True):
         figure.add_scatter(
             x=table["mean_score"].to_list(),
             y=table["share_of_likes"].to_list(),
             customdata=table["rows"].to_list(),
             mode="lines+markers",
-            name=f"{model} ({100 * gaps[model]:.1f} off)",
+            name=f"{model} ({100 * gap:.1f} off)",
             line={"color": style.color, "dash": style.dash, "width": 1.5},
             marker={"symbol": style.symbol, "size": 8},
             hovertemplate="scored %{x:.3f}, liked %{y:.1%}, %{customdata:,} rows",
@@ -142,63 +164,66 @@ def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
     Raises:
         ValueError: a log has no validation AUC at all.
     """
-    styles = model_styles(training_logs, {})
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
     best = []
-    for model, log in training_logs.items():
-        validated = log.drop_nulls("validation_auc")
+    for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
+        validated = log["validation_auc"].drop_nulls()
         if validated.is_empty():
             raise ValueError(
                 f"training log of {model!r}: no validation AUC in {log.height} row(s). Train that model again."
             )
-        best.append(f"{model} {max(validated['validation_auc']):.3f}")
-        _add_training_curves(figure, model, log, validated, styles[model])
-    figure.update_layout(
-        template=TEMPLATE, title_text="Best validation AUC: " + ", ".join(best), legend_y=1.1, margin_t=110
-    )
+        best.append(f"{model} {max(validated):.3f}")
+        thin = {"mode": "lines", "line": {"color": style.color, "width": 1}, "opacity": 0.55}
+        thick = {
+            "mode": "lines+markers",
+            "line": {"color": style.color, "dash": style.dash, "width": 2},
+            "marker": {"symbol": style.symbol, "size": 8},
+        }
+        for column, col, drawn in (
+            ("train_loss", 1, thin),
+            ("validation_loss", 1, thick),
+            ("validation_auc", 2, thick),
+        ):
+            shown = log.drop_nulls(column)
+            phase = "training" if column == "train_loss" else "validation"
+            figure.add_scatter(
+                x=shown["rows"].to_list(),
+                y=shown[column].to_list(),
+                name=model,
+                legendgroup=model,
+                showlegend=col == 2,
+                hovertemplate=f"{phase} %{{y:.4f}} after %{{x:,}} rows",
+                row=1,
+                col=col,
+                **drawn,
+            )
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
     figure.update_yaxes(title="Log loss (nats per row)", col=1)
-    return figure
+    title = "Best validation AUC: " + ", ".join(best)
+    return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=110)
 
 
-def error_bars(estimates: Sequence[tuple[float, float | None, float | None]]) -> dict[str, Any] | None:
-    """The intervals of points as plotly draws them, from value, low and high of each; None where there are none."""
-    above, below = [], []
-    for value, low, high in estimates:
-        if low is None or high is None:
-            return None
-        above.append(high - value)
-        below.append(value - low)
+def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
+    """The intervals of a metric's points as plotly draws them; None where a record has none."""
+    if any(record[f"{metric}_low"] is None for record in records):
+        return None
+    above = [record[f"{metric}_high"] - record[metric] for record in records]
+    below = [record[metric] - record[f"{metric}_low"] for record in records]
     return {"array": above, "arrayminus": below, "thickness": 2, "width": 6}
-
-
-def _calibration_gap(table: pl.DataFrame) -> float:
-    """Expected calibration error: mean distance from the diagonal, weighted by rows."""
-    distance = (table["mean_score"] - table["share_of_likes"]).abs()
-    return float(np.average(distance, weights=table["rows"]))
-
-
-def _dot_plot(title: str, x_title: str, height: int) -> go.Figure:
-    """An empty plot of one line per model, the first one on top."""
-    y_axis = {"autorange": "reversed", "showgrid": False, "automargin": True}
-    return go.Figure(
-        layout={"template": TEMPLATE, "title_text": title, "xaxis_title": x_title, "yaxis": y_axis, "height": height}
-    )
 
 
 def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
     """A model's value of a metric with its interval, on the model's line of a dot plot."""
-    value, low, high = (record[f"{metric}{end}"] for end in ("", "_low", "_high"))
     return go.Scatter(
-        x=[value],
+        x=[record[metric]],
         y=[record["model"]],
-        error_x=error_bars([(value, low, high)]),
+        error_x=error_bars([record], metric),
         mode="markers+text",
-        text=[f"{value:.3f}"],
+        text=[f"{record[metric]:.3f}"],
         textposition="top center",
         marker={"color": style.color, "symbol": style.symbol, "size": 12},
         name=record["model"],
-        hovertemplate=f"%{{x:.4f}} [{low:.4f}, {high:.4f}]",
+        hovertemplate=f"%{{x:.4f}} [{record[f'{metric}_low']:.4f}, {record[f'{metric}_high']:.4f}]",
     )
 
 
@@ -211,59 +236,3 @@ def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Fi
     )
     line = {"color": INK, "width": 1, "dash": "dot"}
     return figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name=diagonal, line=line, hoverinfo="skip")
-
-
-def _add_training_curves(
-    figure: go.Figure, model: str, log: pl.DataFrame, validated: pl.DataFrame, style: Style
-) -> None:
-    shared = {"name": model, "legendgroup": model}
-    line, marker = {"color": style.color, "dash": style.dash}, {"symbol": style.symbol, "size": 8}
-    hover = "%{y:.4f} after %{x:,} rows"
-    trained = log.drop_nulls("train_loss")
-    figure.add_scatter(
-        x=trained["rows"].to_list(),
-        y=trained["train_loss"].to_list(),
-        mode="lines",
-        line={"color": style.color, "width": 1},
-        opacity=0.55,
-        showlegend=False,
-        hovertemplate=f"training {hover}",
-        row=1,
-        col=1,
-        **shared,
-    )
-    for column, col in (("validation_loss", 1), ("validation_auc", 2)):
-        figure.add_scatter(
-            x=validated["rows"].to_list(),
-            y=validated[column].to_list(),
-            mode="lines+markers",
-            line=line | {"width": 2},
-            marker=marker,
-            showlegend=col == 2,
-            hovertemplate=f"validation {hover}",
-            row=1,
-            col=col,
-            **shared,
-        )
-
-
-def plot_ranking(metrics: Sequence[Mapping[str, Any]], rivals: Styles) -> go.Figure:
-    """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
-    k = metrics[0]["k"]
-    shown = [record for record in metrics if record["k"] == k]
-    best = max(shown, key=lambda record: record["ndcg"])
-    styles = model_styles((record["model"] for record in shown), rivals)
-    titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
-    figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
-    for record in shown:
-        for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
-            figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
-    figure.update_layout(
-        template=TEMPLATE,
-        title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['users']:,} users",
-        height=190 + 60 * len(shown),
-        showlegend=False,
-    )
-    figure.update_xaxes(title=f"mean of the users and {formats.level(best['confidence'])} interval", rangemode="tozero")
-    figure.update_yaxes(autorange="reversed", showgrid=False, automargin=True)
-    return figure

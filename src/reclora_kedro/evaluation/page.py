@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from reclora_kedro.evaluation import formats
 
-NUMBERS = (formats.metric, formats.count, formats.difference, formats.interval, formats.level, formats.p_value)
+NUMBERS = ("metric", "count", "difference", "interval", "signed_interval", "level", "p_value")
 
 
 def render_page(package: str, template: str, figures: Mapping[str, go.Figure], **content: Any) -> str:
@@ -22,15 +22,11 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
         figures: by name; the template finds the page's HTML of each in ``figures`` and its title in ``titles``.
         content: what else the template reads.
     """
-    loaders = [PackageLoader(package, "."), PackageLoader("reclora_kedro.evaluation", ".")]
+    loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader("reclora_kedro.evaluation", ".")])
     environment = Environment(
-        loader=ChoiceLoader(loaders),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
-    environment.filters |= {number.__name__: number for number in NUMBERS}
+    environment.filters |= {name: getattr(formats, name) for name in NUMBERS}
     return environment.get_template(template).render(
         titles={name: figure.layout.title.text for name, figure in figures.items()},
         figures={name: _figure_html(name, figure) for name, figure in figures.items()},
@@ -42,11 +38,5 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
 def _figure_html(name: str, figure: go.Figure) -> Markup:
     """The figure without its title, which the page shows as a heading that wraps."""
     untitled = go.Figure(figure).update_layout(title_text=None, margin_t=40)
-    return Markup(
-        untitled.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"figure-{name}",
-            config={"displayModeBar": False, "responsive": True},
-        )
-    )
+    config = {"displayModeBar": False, "responsive": True}
+    return Markup(untitled.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config))

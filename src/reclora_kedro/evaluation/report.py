@@ -1,18 +1,17 @@
 """The results in words, on the terminal and as one HTML page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
 import plotly.graph_objects as go
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.terminal import empty_table
+from reclora_kedro.evaluation.terminal import Columns, text_table
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -33,9 +32,8 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
         lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300).
         Chance means another draw of test users (cluster bootstrap over 300 users, Holm over 1 pair).
     """
-    ordered = sorted(metrics, key=lambda record: record["auc"], reverse=True)
+    best, *_ = ordered = sorted(metrics, key=itemgetter("auc"), reverse=True)
     p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
-    best = ordered[0]
     interval = formats.interval(best["auc_low"], best["auc_high"])
     sentences = [
         f"On the same {best['rows']:,} test rows ({best['positives']:,} likes), {best['model']} has the highest "
@@ -45,9 +43,9 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
         p_value = p_values[frozenset((above["model"], below["model"]))]
         explained = "more than" if p_value < 1 - best["confidence"] else "within what"
         equals = "" if p_value < 0.001 else "= "
-        auc, lost = formats.metric(below["auc"]), formats.metric(above["auc"] - below["auc"])
         sentences.append(
-            f"{below['model']} follows at {auc}, {lost} below {above['model']}: {explained} chance explains "
+            f"{below['model']} follows at {formats.metric(below['auc'])}, "
+            f"{formats.metric(above['auc'] - below['auc'])} below {above['model']}: {explained} chance explains "
             f"(p {equals}{formats.p_value(p_value)})."
         )
     return [*sentences, f"Chance means another draw of test users ({describe_tests(metrics, comparisons)})."]
@@ -69,10 +67,8 @@ def unread_prompts(attribution: Records) -> list[str]:
 
     Examples:
         >>> record = {"model": "reclora", "input": "prompt", "fall": 0.002, "low": -0.004, "high": 0.008}
-        >>> unread_prompts([record])
+        >>> unread_prompts([record, record | {"low": 0.001}])
         ['reclora is not shown to read its prompts: with those of other rows, it loses 0.002 AUC (-0.004 to 0.008).']
-        >>> unread_prompts([record | {"low": 0.001}])
-        []
     """
     return [
         f"{record['model']} is not shown to read its prompts: with those of other rows, it loses "
@@ -82,65 +78,37 @@ def unread_prompts(attribution: Records) -> list[str]:
     ]
 
 
-def attribution_table(attribution: Records) -> Table:
-    """What each model reads."""
-    first = attribution[0]
-    table = empty_table(
-        f"What each model reads: AUC lost when an input is another row's ({first['rows']:,} test rows)",
-        ["model", "input"],
-        ["AUC", "permuted", "lost", f"{formats.level(first['confidence'])} interval"],
-    )
-    for record in attribution:
-        table.add_row(
-            record["model"],
-            record["input"],
-            formats.metric(record["auc"]),
-            formats.metric(record["permuted_auc"]),
-            formats.difference(record["fall"]),
-            formats.interval(record["low"], record["high"], "+"),
-            style="red" if unread_prompts([record]) else None,
-        )
-    return table
-
-
-def differences_table(title: str, texts: Sequence[str], confidence: float, rows: Iterable[Sequence[Any]]) -> Table:
-    """Differences between models.
-
-    Args:
-        title: of the table.
-        texts: headings of what tells the differences apart.
-        confidence: level of the intervals.
-        rows: these texts, the difference, the ends of its interval and its adjusted p-value.
-    """
-    table = empty_table(title, texts, ["difference", f"{formats.level(confidence)} interval", "adjusted p"])
-    for *names, difference, low, high, p_adjusted in rows:
-        interval = formats.interval(low, high, "+")
-        table.add_row(*names, formats.difference(difference), interval, formats.p_value(p_adjusted))
-    return table
-
-
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
     """Models by metrics, every paired difference, and what the models read."""
-    first = metrics[0]
+    first, permuted = metrics[0], attribution[0]
     interval = f"{formats.level(first['confidence'])} interval"
-    models = empty_table(
+    models = text_table(
         f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
-        ["model"],
-        ["AUC", interval, "GAUC", "log loss", "accuracy"],
+        metrics,
+        {"model": (str, "model")},
+        {"AUC": (formats.metric, "auc"), interval: (formats.interval, "auc_low", "auc_high")}
+        | {name: (formats.metric, name.lower().replace(" ", "_")) for name in ("GAUC", "log loss", "accuracy")},
     )
-    for record in metrics:
-        gauc, log_loss, accuracy = (formats.metric(record[name]) for name in ("gauc", "log_loss", "accuracy"))
-        ends = formats.interval(record["auc_low"], record["auc_high"])
-        models.add_row(record["model"], formats.metric(record["auc"]), ends, gauc, log_loss, accuracy)
-    values = itemgetter("auc_difference", "low", "high", "p_adjusted")
-    pairs = differences_table(
+    pairs = text_table(
         f"AUC differences ({describe_tests(metrics, comparisons)})",
-        ["pair"],
-        first["confidence"],
-        ((f"{pair['model_a']} - {pair['model_b']}", *values(pair)) for pair in comparisons),
+        comparisons,
+        {"pair": (formats.pair, "model_a", "model_b")},
+        _difference_columns(interval, "auc_difference", "low", "high"),
     )
-    warnings = [Text(sentence, style="bold red") for sentence in unread_prompts(attribution)]
-    return Group(models, pairs, attribution_table(attribution), *warnings)
+    inputs = text_table(
+        f"What each model reads: AUC lost when an input is another row's ({permuted['rows']:,} test rows)",
+        attribution,
+        {"model": (str, "model"), "input": (str, "input")},
+        {
+            "AUC": (formats.metric, "auc"),
+            "permuted": (formats.metric, "permuted_auc"),
+            "lost": (formats.difference, "fall"),
+            interval: (formats.signed_interval, "low", "high"),
+        },
+    )
+    for row, record in zip(inputs.rows, attribution, strict=True):
+        row.style = "red" if unread_prompts([record]) else None
+    return Group(models, pairs, inputs, *(Text(line, style="bold red") for line in unread_prompts(attribution)))
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
@@ -150,30 +118,25 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
         metrics: records as `compute_ranking_metrics` returns them.
         notes: what each rival is, by its name.
     """
-    first = metrics[0]
-    title = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
-    tables: list[Table] = []
+    first, level = metrics[0], formats.level(metrics[0]["confidence"])
+    tables = []
     for k in dict.fromkeys(record["k"] for record in metrics):
-        table = empty_table(
-            f"{title} ({formats.level(first['confidence'])} intervals)",
-            ["model"],
-            [f"HR@{k}", f"NDCG@{k}", "MRR", f"coverage\n@{k}", f"novelty\n@{k}"],
+        means = {f"HR@{k}": "hit_rate", f"NDCG@{k}": "ndcg", "MRR": "mrr"}
+        table = text_table(
+            f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items "
+            f"({level} intervals)",
+            [record for record in metrics if record["k"] == k],
+            {"model": (str, "model")},
+            {heading: (formats.estimate, name, f"{name}_low", f"{name}_high") for heading, name in means.items()}
+            | {f"coverage\n@{k}": ("{:.1%}".format, "coverage"), f"novelty\n@{k}": ("{:.1f}".format, "novelty")},
         )
-        for record in metrics:
-            if record["k"] == k:
-                means = (
-                    formats.estimate(*(record[f"{name}{end}"] for end in ("", "_low", "_high")))
-                    for name in ("hit_rate", "ndcg", "mrr")
-                )
-                table.add_row(record["model"], *means, f"{record['coverage']:.1%}", f"{record['novelty']:.1f}")
         tables.append(table)
     pairs = [record for record in metrics if record["model"] != record["rival"]]
-    values = itemgetter("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_adjusted")
-    differences = differences_table(
+    differences = text_table(
         f"NDCG differences ({describe_tests(metrics, pairs)})",
-        ["pair", "k"],
-        first["confidence"],
-        ((f"{record['model']} - {record['rival']}", f"{record['k']}", *values(record)) for record in pairs),
+        pairs,
+        {"pair": (formats.pair, "model", "rival"), "k": (str, "k")},
+        _difference_columns(f"{level} interval", "ndcg_difference", "ndcg_difference_low", "ndcg_difference_high"),
     )
     rivals = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, differences, *(Text(f"{name}: {notes[name]}") for name in rivals))
@@ -185,7 +148,7 @@ def render_report(
     tables: Mapping[str, Records],
     figures: Mapping[str, go.Figure],
     notes: Mapping[str, str],
-    warnings: Sequence[str] = (),
+    allow_mixed: bool = False,
 ) -> str:
     """One HTML page that opens without a network: summary, tables, figures, and how to read them.
 
@@ -196,7 +159,7 @@ def render_report(
             "ingestion_report", records of check, rows and rule.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
         notes: what each rival is, by its name.
-        warnings: sentences that stand in red below the summary.
+        allow_mixed: whether what the page shows may stem from different runs; the page then warns of it.
     """
     return render_page(
         "reclora_kedro.evaluation",
@@ -208,19 +171,28 @@ def render_report(
         comparisons=comparisons,
         tests=describe_tests(metrics, comparisons),
         attribution=tables["attribution"],
-        warnings=[*warnings, *unread_prompts(tables["attribution"])],
+        allow_mixed=allow_mixed,
+        warnings=unread_prompts(tables["attribution"]),
         segmentations=_segments_by_model(tables["segments"]),
         ingestion_report=tables["ingestion_report"],
         confidence=metrics[0]["confidence"],
     )
 
 
+def _difference_columns(interval: str, value: str, low: str, high: str) -> Columns:
+    return {
+        "difference": (formats.difference, value),
+        interval: (formats.signed_interval, low, high),
+        "adjusted p": (formats.p_value, "p_adjusted"),
+    }
+
+
 def _segments_by_model(segments: Records) -> dict[str, list[dict[str, Any]]]:
     """By segmentation, its segments, each with the AUCs of the models in their order."""
     shown: dict[str, list[dict[str, Any]]] = {}
     for (by, _), records in groupby(segments, key=itemgetter("by", "segment")):
-        of_models = list(records)
-        aucs = [record["auc"] for record in of_models]
+        first, *others = records
+        aucs = [record["auc"] for record in (first, *others)]
         best = max((auc for auc in aucs if auc is not None), default=None)
-        shown.setdefault(by, []).append({**of_models[0], "aucs": aucs, "best": best})
+        shown.setdefault(by, []).append({**first, "aucs": aucs, "best": best})
     return shown

@@ -1,14 +1,16 @@
 """Figures of a study, in the style of the evaluation's."""
 
+from operator import itemgetter
+
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import TEMPLATE, error_bars
-from reclora_kedro.evaluation.styles import model_styles
+from reclora_kedro.evaluation.styles import Style, model_styles
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.study.grid import describe
-from reclora_kedro.study.results import Records, Summary, axes_of, by_model, grids_of, summarise
+from reclora_kedro.study.results import Records, axes_of, by_model, grids_of, summarise
 
 PANEL_HEIGHT = 360  # pixels
 
@@ -19,7 +21,7 @@ def plot_axes(results: Records) -> go.Figure:
     Bars are intervals over the seeds.
     """
     panels = [(grid, axis) for grid in grids_of(results) for axis in axes_of(results, grid)]
-    styles = model_styles(dict.fromkeys(record["model"] for record in results), rivals.attributes("STYLE"))
+    styles = _styles(results)
     figure = make_subplots(
         rows=len(panels),
         subplot_titles=[f"{grid}: by {axis}" for grid, axis in panels],
@@ -30,9 +32,9 @@ def plot_axes(results: Records) -> go.Figure:
         for model, points in by_model(summarise(results, grid, [axis])).items():
             style = styles[model]
             figure.add_scatter(
-                x=[point.place[axis] for point in points],
-                y=[point.auc for point in points],
-                error_y=error_bars([(point.auc, point.auc_low, point.auc_high) for point in points]),
+                x=[point["place"][axis] for point in points],
+                y=[point["auc"] for point in points],
+                error_y=error_bars(points, "auc"),
                 mode="lines+markers",
                 line={"color": style.color, "dash": style.dash, "width": 2},
                 marker={"color": style.color, "symbol": style.symbol, "size": 9},
@@ -45,8 +47,11 @@ def plot_axes(results: Records) -> go.Figure:
             )
             drawn.add(model)
     seeds = len({record["seed"] for record in results})
-    level = formats.level(results[0]["confidence"])
-    over = f"means of {seeds} seeds and their {level} intervals" if seeds > 1 else "one seed"
+    over = (
+        f"means of {seeds} seeds and their {formats.level(results[0]['confidence'])} intervals"
+        if seeds > 1
+        else "one seed"
+    )
     figure.update_xaxes(type="category")
     figure.update_yaxes(title="AUC")
     height = 170 + PANEL_HEIGHT * len(panels)
@@ -58,20 +63,19 @@ def plot_axes(results: Records) -> go.Figure:
 
 def plot_frontier(results: Records) -> go.Figure:
     """AUC against what it costs: milliseconds per scored row, and seconds of training; a point per cell and model."""
-    styles = model_styles(dict.fromkeys(record["model"] for record in results), rivals.attributes("STYLE"))
+    points = [
+        summary | {"cell": f"{grid}: {describe(summary['place'])}"}
+        for grid in grids_of(results)
+        for summary in summarise(results, grid)
+    ]
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06)
-    cells: dict[str, list[tuple[str, Summary]]] = {model: [] for model in styles}
-    for grid in grids_of(results):
-        for summary in summarise(results, grid, axes_of(results, grid)):
-            cells[summary.model].append((f"{grid}: {describe(summary.place)}", summary))
-    for model, points in cells.items():
-        style = styles[model]
+    for model, style in _styles(results).items():
         for col, cost in ((1, "ms_per_row"), (2, "train_seconds")):
-            measured = [(cell, point) for cell, point in points if getattr(point, cost) is not None]
+            measured = [point for point in points if point["model"] == model and point[cost] is not None]
             figure.add_scatter(
-                x=[getattr(point, cost) for _, point in measured],
-                y=[point.auc for _, point in measured],
-                text=[cell for cell, _ in measured],
+                x=[point[cost] for point in measured],
+                y=[point["auc"] for point in measured],
+                text=[point["cell"] for point in measured],
                 mode="markers",
                 marker={"color": style.color, "symbol": style.symbol, "size": 10, "opacity": 0.8},
                 name=model,
@@ -81,9 +85,13 @@ def plot_frontier(results: Records) -> go.Figure:
                 row=1,
                 col=col,
             )
-    best = max((point for points in cells.values() for _, point in points), key=lambda point: point.auc)
+    best = max(points, key=itemgetter("auc"))
     figure.update_xaxes(title="Milliseconds per scored row (log scale)", type="log", col=1)
     figure.update_xaxes(title="Seconds of training (log scale)", type="log", col=2)
     figure.update_yaxes(title="AUC", col=1)
-    title = f"What AUC costs: the highest, {best.auc:.3f} of {best.model}, {best.ms_per_row:.3g} ms per row"
+    title = f"What AUC costs: the highest, {best['auc']:.3f} of {best['model']}, {best['ms_per_row']:.3g} ms per row"
     return figure.update_layout(template=TEMPLATE, title_text=title)
+
+
+def _styles(results: Records) -> dict[str, Style]:
+    return model_styles(dict.fromkeys(record["model"] for record in results), rivals.attributes("STYLE"))

@@ -1,15 +1,16 @@
 """A study's results in words, on the terminal and as one HTML page."""
 
 from collections.abc import Mapping
+from operator import itemgetter
 
 import plotly.graph_objects as go
 from rich.console import Group
+from rich.table import Table
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.page import render_page
-from reclora_kedro.evaluation.terminal import empty_table
 from reclora_kedro.study.grid import describe
-from reclora_kedro.study.results import Records, Summary, axes_of, by_model, grids_of, summarise
+from reclora_kedro.study.results import Records, by_model, grids_of, summarise
 
 
 def best_settings(results: Records) -> list[str]:
@@ -26,15 +27,13 @@ def best_settings(results: Records) -> list[str]:
     """
     sentences = []
     for grid in grids_of(results):
-        for model, summaries in by_model(summarise(results, grid, axes_of(results, grid))).items():
-            validated = {
-                describe(s.place): (s.validation_auc, s.auc) for s in summaries if s.validation_auc is not None
-            }
-            if len({validation_auc for validation_auc, _ in validated.values()}) > 1:  # a grid may concern others alone
-                best = max(validated, key=lambda place: validated[place][0])
-                validation_auc, auc = (formats.metric(value) for value in validated[best])
+        for model, summaries in by_model(summarise(results, grid)).items():
+            validated = [summary for summary in summaries if summary["validation_auc"] is not None]
+            if len({summary["validation_auc"] for summary in validated}) > 1:  # a grid may concern others alone
+                best = max(validated, key=itemgetter("validation_auc"))
                 sentences.append(
-                    f"{grid}: validation chooses {best} for {model} ({validation_auc}); its AUC on test rows is {auc}."
+                    f"{grid}: validation chooses {describe(best['place'])} for {model} ({best['validation_auc']:.3f}); "
+                    f"its AUC on test rows is {best['auc']:.3f}."
                 )
     return sentences
 
@@ -43,24 +42,21 @@ def study_tables(results: Records) -> Group:
     """AUC of every model in every cell, a table per grid."""
     tables = []
     for grid in grids_of(results):
-        axes = axes_of(results, grid)
-        places: dict[tuple[str, ...], dict[str, Summary]] = {}
-        for summary in summarise(results, grid, axes):
-            places.setdefault(tuple(summary.place.values()), {})[summary.model] = summary
-        models = dict.fromkeys(model for of_place in places.values() for model in of_place)
-        seeds = summary.seeds
-        level = formats.level(results[0]["confidence"])
+        summaries = summarise(results, grid)
+        cells: dict[tuple[str, ...], dict[str, str]] = {}
+        for summary in summaries:
+            auc = formats.estimate(summary["auc"], summary["auc_low"], summary["auc_high"])
+            cells.setdefault(tuple(summary["place"].values()), {})[summary["model"]] = auc
+        seeds, level = summaries[0]["seeds"], formats.level(results[0]["confidence"])
         over = f"mean of {seeds} seeds and {level} interval" if seeds > 1 else "one seed"
-        headings = [model.replace("_", "_\N{ZERO WIDTH SPACE}") for model in models]
-        table = empty_table(f"{grid}: AUC on test rows, {over}", [*axes, *headings], [])
-        for column in table.columns[len(axes) :]:
-            column.justify = "right"
-        for settings, of_place in places.items():
-            aucs = (
-                formats.estimate(one.auc, one.auc_low, one.auc_high) if one else formats.DASH
-                for one in map(of_place.get, models)
-            )
-            table.add_row(*settings, *aucs)
+        table = Table(title=f"{grid}: AUC on test rows, {over}")
+        for axis in summaries[0]["place"]:
+            table.add_column(axis, overflow="fold")
+        models = list(by_model(summaries))
+        for model in models:
+            table.add_column(model.replace("_", "_\N{ZERO WIDTH SPACE}"), overflow="fold", justify="right")
+        for settings, aucs in cells.items():
+            table.add_row(*settings, *(aucs.get(model, formats.DASH) for model in models))
         tables.append(table)
     return Group(*tables)
 
@@ -73,16 +69,12 @@ def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[s
         titles: what each grid shows, by its name.
         figures: "axes" and "frontier".
     """
-    axes = {grid: axes_of(results, grid) for grid in grids_of(results)}
     return render_page(
         "reclora_kedro.study",
         "study.html.jinja",
         figures,
         sentences=best_settings(results),
-        grids=[
-            {"title": titles[grid], "axes": axes[grid], "summaries": summarise(results, grid, axes[grid])}
-            for grid in axes
-        ],
+        grids=[{"title": titles[grid], "summaries": summarise(results, grid)} for grid in grids_of(results)],
         seeds=sorted({record["seed"] for record in results}),
         confidence=results[0]["confidence"],
     )

@@ -1,7 +1,7 @@
 """What the cells of a study reached and cost, as one long table and as means over the seeds."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,22 +13,24 @@ from reclora_kedro.study.grid import Cell
 Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 
+AVERAGED = ("auc", "gauc", "log_loss", "validation_auc", "train_seconds", "ms_per_row")  # over the seeds
+
 
 @dataclass(frozen=True)
 class Cost:
     """What a model of a cell took.
 
     Attributes:
+        validation_auc: the best one while it was trained; None where it is not validated.
         train_seconds: of the node that trains it; None where it is not trained by itself.
         score_seconds: of the node that scores with it, loading included.
         scored_rows: rows that this node scored, those with permuted inputs included.
-        validation_auc: the best one while it was trained; None where it is not validated.
     """
 
+    validation_auc: float | None
     train_seconds: float | None
     score_seconds: float
     scored_rows: int
-    validation_auc: float | None
 
 
 @dataclass(frozen=True)
@@ -107,29 +109,6 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Cost:
     )
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Means of one model at one place of a grid over the seeds; over other axes, too, which is done within each seed.
-
-    Attributes:
-        place: by axis, the name of its setting.
-        auc_low: lower end of Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
-        auc_high: its upper end.
-    """
-
-    place: Mapping[str, str]
-    model: str
-    seeds: int
-    auc: float
-    auc_low: float | None
-    auc_high: float | None
-    gauc: float | None
-    log_loss: float | None
-    validation_auc: float | None
-    train_seconds: float | None
-    ms_per_row: float | None
-
-
 def tabulate(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
     """One record per cell and model: its grid, its setting on every axis, seed, metrics and costs.
 
@@ -144,40 +123,29 @@ def tabulate(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[st
     there = dict.fromkeys(record["model"] for run in runs for record in run.metrics)
     if unknown := [model for model in models or () if model not in there]:
         raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(there)}.")
-    axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
     table = []
-    for cell, run in zip(cells, runs, strict=True):
+    for place, run in zip(_places(cells), runs, strict=True):
         lost = {record["model"]: record["fall"] for record in run.attribution if record["input"] == "prompt"}
         for record in run.metrics:
             model, cost = record["model"], run.costs[record["model"]]
-            if models is not None and model not in models:
-                continue
-            table.append(
-                {"grid": cell.grid}
-                | {axis: cell.place.get(axis) for axis in axes}
-                | {"seed": cell.seed, "model": model}
-                | {name: record.get(name) for name in METRICS}
-                | {
-                    "auc_lost_without_prompt": lost.get(model),
-                    "weights": record.get("weights"),
-                    "validation_auc": cost.validation_auc,
-                    "train_seconds": cost.train_seconds,
-                    "score_seconds": cost.score_seconds,
-                    "scored_rows": cost.scored_rows,
-                    "ms_per_row": 1000 * cost.score_seconds / cost.scored_rows,
-                    "digest": run.digest,
-                    "revision": ", ".join(run.revisions),
-                }
-            )
+            if models is None or model in models:
+                table.append(
+                    place
+                    | {"model": model}
+                    | {name: record.get(name) for name in METRICS}
+                    | {"auc_lost_without_prompt": lost.get(model), "weights": record.get("weights")}
+                    | asdict(cost)
+                    | {"ms_per_row": 1000 * cost.score_seconds / cost.scored_rows}
+                    | {"digest": run.digest, "revision": ", ".join(run.revisions)}
+                )
     return table
 
 
 def tabulate_pairs(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
     """One record per cell and pair of models: its grid, its setting on every axis, seed, and the paired difference."""
-    axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
     return [
-        {"grid": cell.grid} | {axis: cell.place.get(axis) for axis in axes} | {"seed": cell.seed} | dict(pair)
-        for cell, run in zip(cells, runs, strict=True)
+        place | dict(pair)
+        for place, run in zip(_places(cells), runs, strict=True)
         for pair in run.comparisons
         if models is None or {pair["model_a"], pair["model_b"]} <= set(models)
     ]
@@ -199,42 +167,52 @@ def grids_of(results: Records) -> list[str]:
     return list(dict.fromkeys(record["grid"] for record in results))
 
 
-def summarise(results: Records, grid: str, axes: Sequence[str]) -> list[Summary]:
-    """The models' means over the seeds at every place of some axes of a grid, place by place.
+def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) -> list[Record]:
+    """The models' means over the seeds at every place of a grid, place by place.
 
     Args:
         results: the long table.
         grid: one of its grids.
-        axes: names of axes of this grid.
+        axes: those of the grid that tell places apart, None for all; means over the others are taken within each seed.
+
+    Returns:
+        Records of place (by axis, the name of its setting), model, seeds (their number), the means of auc, gauc,
+        log_loss, validation_auc, train_seconds and ms_per_row, None where a value is missing, and auc_low and auc_high:
+        Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
     """
-    cells: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    axes = axes_of(results, grid) if axes is None else axes
+    cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}
     for record in results:
         if record["grid"] == grid:
-            cells.setdefault((record["model"], *(record[axis] for axis in axes)), []).append(record)
-    return [_mean(model, dict(zip(axes, settings, strict=True)), cell) for (model, *settings), cell in cells.items()]
+            of_seeds = cells.setdefault((record["model"], *(record[axis] for axis in axes)), {})
+            of_seeds.setdefault(record["seed"], []).append(record)
+    summaries = []
+    for (model, *settings), of_seeds in cells.items():
+        records = [of_seeds[seed] for seed in sorted(of_seeds)]
+        means = {name: [_mean([one[name] for one in of_seed]) for of_seed in records] for name in AVERAGED}
+        low, high = None, None
+        if len(records) > 1:
+            ends = Estimate.from_sample(np.array(means["auc"])).interval(records[0][0]["confidence"])
+            low, high = (float(end.clip(0, 1)) for end in ends)
+        summaries.append(
+            {"place": dict(zip(axes, settings, strict=True)), "model": model, "seeds": len(records)}
+            | {name: _mean(values) for name, values in means.items()}
+            | {"auc_low": low, "auc_high": high}
+        )
+    return summaries
 
 
-def by_model(summaries: Iterable[Summary]) -> dict[str, list[Summary]]:
+def by_model(summaries: Sequence[Record]) -> dict[str, list[Record]]:
     """The summaries of each model."""
-    grouped: dict[str, list[Summary]] = {}
-    for summary in summaries:
-        grouped.setdefault(summary.model, []).append(summary)
-    return grouped
+    models = dict.fromkeys(summary["model"] for summary in summaries)
+    return {model: [summary for summary in summaries if summary["model"] == model] for model in models}
 
 
-def _mean(model: str, place: Mapping[str, str], records: Records) -> Summary:
-    by_seed: dict[int, list[Mapping[str, Any]]] = {}
-    for record in sorted(records, key=lambda record: record["seed"]):
-        by_seed.setdefault(record["seed"], []).append(record)
+def _places(cells: Sequence[Cell]) -> list[Record]:
+    """The columns that say which cell a record is of; None on the axes of other grids."""
+    axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
+    return [{"grid": cell.grid} | {axis: cell.place.get(axis) for axis in axes} | {"seed": cell.seed} for cell in cells]
 
-    def mean(name: str) -> float | None:
-        """The mean over the seeds of the mean within each seed; None where a value is missing."""
-        if any(record[name] is None for record in records):
-            return None
-        return float(np.mean([np.mean([record[name] for record in of_seed]) for of_seed in by_seed.values()]))
 
-    auc = np.array([np.mean([record["auc"] for record in of_seed]) for of_seed in by_seed.values()])
-    interval = Estimate.from_sample(auc).interval(records[0]["confidence"]) if len(auc) > 1 else None
-    low, high = (None, None) if interval is None else (float(end.clip(0, 1)) for end in interval)
-    names = ("gauc", "log_loss", "validation_auc", "train_seconds", "ms_per_row")
-    return Summary(place, model, len(auc), float(auc.mean()), low, high, **{name: mean(name) for name in names})
+def _mean(values: Sequence[Any]) -> float | None:
+    return None if None in values else float(np.mean(values))

@@ -65,14 +65,8 @@ def write_report(
     **figures: go.Figure,
 ) -> str:
     """Everything above as one HTML page."""
-    warnings = [
-        "This run was allowed to read results of different data, settings or code (allow_mixed); its run_manifest says "
-        "under `mixed` whether it did, and which."
-    ]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
-    return report.render_report(
-        metrics, comparisons, tables, figures, rivals.attributes("NOTE"), warnings if allow_mixed else ()
-    )
+    return report.render_report(metrics, comparisons, tables, figures, rivals.attributes("NOTE"), allow_mixed)
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:
