@@ -28,6 +28,16 @@ def test_a_folder_is_fetched_once_and_again_when_an_object_changes(bucket, monke
     assert Path(f"{copy}/config.json").read_text() == "{}"
 
 
+def test_a_copy_that_was_damaged_is_fetched_again(bucket, caplog):
+    bucket.put("models/tiny/weights/part.safetensors", b"1234")
+    copy = local_copy(f"{bucket.address}/models/tiny", bucket.options)
+    for damage in (lambda file: file.write_bytes(b"4321"), Path.unlink):
+        damage(Path(f"{copy}/weights/part.safetensors"))
+        assert local_copy(f"{bucket.address}/models/tiny", bucket.options) == copy
+        assert Path(f"{copy}/weights/part.safetensors").read_bytes() == b"1234"
+    assert caplog.text.count("it is fetched again") == 2
+
+
 def test_one_object_is_fetched_by_itself(bucket):
     for name in ("llm.gguf", "llm.gguf.old"):
         bucket.put(f"models/{name}", name.encode())

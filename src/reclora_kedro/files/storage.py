@@ -4,6 +4,8 @@ Options are what fsspec's filesystem of a protocol takes, such as keys or an end
 the environment.
 """
 
+import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from glob import has_magic
@@ -14,10 +16,13 @@ import fsspec
 from fsspec.utils import get_protocol
 
 from reclora_kedro.files.atomic import atomic_file, atomic_folder
-from reclora_kedro.files.digests import digest, private_cache
+from reclora_kedro.files.digests import digest, digest_of_files, private_cache
+
+logger = logging.getLogger(__name__)
 
 LOCAL = ("file", "local", "http", "https")  # web pages are known by their address alone
 STATES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # what tells an object from its successor
+DIGEST = ".digest"  # file beside the copies of objects
 BESIDES = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, what is not for the filesystem
 
 
@@ -211,7 +216,8 @@ def download(address: str, options: Mapping[str, Any], names: list[str], folder:
 def local_copy(address: str, options: Mapping[str, Any]) -> str:
     """Path of a copy of a folder, or of one object, in the user's cache; it is fetched where their states are new.
 
-    What does not lie in an object storage is returned as it is.
+    A digest of the files lies beside them: a copy that is damaged is fetched again. What does not lie in an object
+    storage is returned as it is.
 
     Raises:
         StorageError: there is nothing, or it cannot be read.
@@ -226,10 +232,20 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
     parent, _, name = address.rstrip("/").rpartition("/")
     names = [f"{name}/{rest}".rstrip("/") for rest in found]
     folder = private_cache() / "objects" / digest([address, found])
+    if folder.is_dir() and not _is_whole_copy(folder):
+        logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         with atomic_folder(folder, shared=True) as draft:
             download(parent, options, names, draft)
+            (draft / DIGEST).write_text(digest_of_files(draft), encoding="utf-8")
     return str(folder / name)
+
+
+def _is_whole_copy(folder: Path) -> bool:
+    """Whether the files of a local copy are those that were fetched."""
+    file = folder / DIGEST
+    return file.is_file() and file.read_text(encoding="utf-8") == digest_of_files(folder, leave_out=[DIGEST])
 
 
 def remove(address: str, options: Mapping[str, Any]) -> None:
