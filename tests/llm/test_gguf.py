@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from reclora_kedro.llm import gguf
-from reclora_kedro.llm.gguf import cached_gguf, digests_of
+from reclora_kedro.llm.gguf import cached_gguf, dequantise_gguf, digests_of
 
 
 @pytest.fixture
@@ -101,3 +101,21 @@ def test_without_locks_the_drafts_of_other_processes_stay(source, monkeypatch, c
     cached_gguf(source.file, torch.bfloat16)
     assert draft.exists()
     assert "cannot be locked" in caplog.text
+
+
+def test_a_file_is_read_without_what_lies_beside_it(tmp_path, monkeypatch):
+    """Such as an adapter, which transformers would load with it, or a chat template."""
+    read = {}
+
+    def load(kind, source, **arguments):
+        [file] = Path(source).iterdir()
+        read.update(arguments, content=file.read_bytes())
+        raise InterruptedError
+
+    monkeypatch.setattr(gguf, "load_pretrained", load)
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.gguf").write_bytes(b"GGUF")
+    Path("adapter_config.json").write_text("{}")
+    with pytest.raises(InterruptedError):
+        dequantise_gguf(Path("tiny.gguf"), torch.bfloat16, tmp_path / "folder")
+    assert read == {"gguf_file": "tiny.gguf", "content": b"GGUF"}

@@ -1,12 +1,14 @@
-"""Python code that lies beside weights is never run, whatever a folder says and a user answers."""
+"""Of what lies in a model's folder only data is read, whatever the folder says and a user answers."""
 
 import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from reclora_kedro.llm.language_model import load_language_model
+from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.pretrained import load_pretrained
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
@@ -69,3 +71,85 @@ def test_other_faults_keep_their_message(folder):
     change(folder / "config.json", model_type="its_own")
     with pytest.raises(ValueError, match="its_own"):
         load_pretrained(AutoModelForCausalLM, str(folder))
+
+
+@pytest.fixture(params=[load_language_model, outline_language_model, load_sentence_encoder])
+def load(request):
+    """Each way to load something that others have trained, from a folder to the CPU."""
+    return lambda folder: request.param(str(folder), device="cpu")
+
+
+class Pickled:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return open, (str(self.marker), "w")
+
+
+def pickle_weights(folder, marker, name):
+    """Pickled weights as the only ones of a folder, which holds another safetensors file."""
+    weights = load_file(folder / "model.safetensors")
+    torch.save(weights | {"code": Pickled(marker)}, folder / name)
+    (folder / "model.safetensors").rename(folder / "other.safetensors")
+    return dict.fromkeys(weights, name)
+
+
+def test_an_index_of_pickled_weights_is_refused(folder, marker, load):
+    weight_map = pickle_weights(folder, marker, "pytorch_model-00001-of-00001.bin")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    with pytest.raises(
+        ValueError,
+        match=r"read from pytorch_model-00001-of-00001\.bin \(model\.safetensors\.index\.json .* Expected \*\.safe",
+    ):
+        load(folder)
+
+
+def test_an_index_for_pickled_weights_is_not_read(folder, marker, load):
+    weight_map = pickle_weights(folder, marker, "weights.bin")
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    with pytest.raises(
+        FileNotFoundError, match=r"no \*\.safetensors weights: neither model\.safetensors nor .*, but .*weights\.bin"
+    ):
+        load(folder)
+
+
+def test_weights_that_a_configuration_names_are_safetensors(folder, marker, load):
+    pickle_weights(folder, marker, "adapter_model.bin")
+    (folder / "adapter_model.bin").rename(folder / "model.bin")
+    change(folder / "config.json", transformers_weights="model.bin")
+    with pytest.raises(ValueError, match=r"read from model\.bin"):
+        load(folder)
+    change(folder / "config.json", transformers_weights="other.safetensors")
+    load(folder)
+
+
+@pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"])
+def test_an_adapter_beside_a_model_is_refused(folder, load, name):
+    (folder / name).write_text("{}")
+    with pytest.raises(ValueError, match=rf"files of an adapter \({name}\).* merge the adapter into its weights"):
+        load(folder)
+
+
+@pytest.mark.parametrize("setting", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("part", [lambda name: {name: "someone/kernel@main:forward"},
+                                  lambda name: {name: {"": "paged|someone/kernel"}},
+                                  lambda name: {"text_config": {name: "someone/kernel"}}])  # fmt: skip
+def test_attention_of_the_hub_is_refused(folder, load, setting, part):
+    change(folder / "config.json", **part(setting))
+    with pytest.raises(ValueError, match=rf"{setting} in config\.json of .* code from the hub, which .* never runs"):
+        load(folder)
+
+
+def test_attention_of_transformers_own_may_be_chosen(folder, load):
+    change(folder / "config.json", attn_implementation="sdpa")
+    load(folder)
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "no valid JSON"), ("[]", "holds a list; expected an object")])
+def test_a_broken_configuration_is_refused_with_the_way_out(folder, load, content, message):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(FileNotFoundError, match=rf"(?s){message}.*[Gg]et it again.*Change `source`"):
+        load(folder)

@@ -1,5 +1,6 @@
 import pytest
 
+from reclora_kedro.llm import bounded
 from reclora_kedro.llm.prompts import (
     PromptConfig,
     build_prompts,
@@ -98,6 +99,26 @@ def test_a_chat_template_without_a_system_message_refuses_one(tiny_llm):
     tiny_llm.tokenizer.chat_template = "{{ raise_exception('no system') if messages[0].role == 'system' }}"
     with pytest.raises(ValueError, match=r"refuses prompt\.system_message '': no system\. Set it to null"):
         prompt_format(tiny_llm.tokenizer, config(chat_template=True, system_message=""))
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "was stopped: it did not end",
+        ),
+        ("{{ 9 ** (9 ** 9) }}", "was stopped: it did not end"),
+        ("{% for i in range(10 ** 12) %}{% endfor %}", "fails: Range too big"),
+        ("{{ 'a' * 10 ** 10 }}", "fails: MemoryError"),
+        ("{{ 'a' * 10 ** 7 }}", "it is longer than"),
+    ],
+)
+def test_a_chat_template_that_takes_for_ever_or_too_much_is_stopped(tiny_llm, monkeypatch, template, message):
+    monkeypatch.setattr(bounded, "CPU_SECONDS", 1)
+    tiny_llm.tokenizer.chat_template = template
+    with pytest.raises(ValueError, match=message):
+        prompt_format(tiny_llm.tokenizer, config(chat_template=True))
 
 
 def test_prompt_over_budget_loses_its_oldest_history_first(tiny_llm):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -80,11 +81,17 @@ def digests_of(folder: Path) -> dict[str, str]:
 
 
 def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
-    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``."""
-    source, named = str(file.parent), {"gguf_file": file.name}
-    tokenizer = load_pretrained(AutoTokenizer, source, **named)
-    quantization = GgufConfig(dequantize=True)
-    model = load_pretrained(AutoModelForCausalLM, source, dtype=dtype, quantization_config=quantization, **named)
+    """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``.
+
+    Nothing that lies beside the file is read: adapters, templates or configurations are no part of its content.
+    """
+    with TemporaryDirectory() as alone:
+        (Path(alone) / file.name).symlink_to(file.absolute())
+        tokenizer = load_pretrained(AutoTokenizer, alone, gguf_file=file.name)
+        quantization = GgufConfig(dequantize=True)
+        model = load_pretrained(
+            AutoModelForCausalLM, alone, dtype=dtype, quantization_config=quantization, gguf_file=file.name
+        )
     # Transformers marks a model from GGUF as not serialisable; its state in a fresh model of the same config is.
     config = type(model.config).from_dict({**model.config.to_dict(), "quantization_config": None})
     del config.quantization_config

@@ -17,7 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm import attention
 from reclora_kedro.llm.gguf import cached_gguf
-from reclora_kedro.llm.pretrained import load_pretrained
+from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
 
 Quantization = Literal["8bit", "4bit"]
 
@@ -114,8 +114,8 @@ def load_language_model(
     Raises:
         FileNotFoundError: there is no such file, folder or hub id, or it has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
-        ValueError: ``dtype`` names no torch type, ``quantization`` is not a known one or not for this device, or the
-            architecture is not supported, such as one that needs Python code of its own.
+        ValueError: ``dtype`` names no torch type, ``quantization`` is not a known one or not for this device, the
+            architecture is not supported, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -125,9 +125,7 @@ def load_language_model(
     placement = {"quantization_config": quantized, "device_map": {"": target}} if quantized else {}
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, **version)
-        model = load_pretrained(
-            AutoModelForCausalLM, folder, dtype=weights_type, use_safetensors=True, **version, **placement
-        )
+        model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, **version, **placement)
     except OSError as error:
         raise _not_found(source, error) from error
     model = model.requires_grad_(False).eval()
@@ -161,14 +159,13 @@ def outline_language_model(
     Raises:
         FileNotFoundError: there is no such file, folder or hub id, or a folder has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
-        ValueError: the device, ``dtype`` or ``quantization`` is none that there is, or transformers does not know the
-            architecture without Python code of its own.
+        ValueError: the device, ``dtype`` or ``quantization`` is none that there is, transformers does not know the
+            architecture, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
-    if Path(folder).is_dir() and not any(Path(folder).glob("*.safetensors")):
-        raise _not_found(source, f"{folder} has no *.safetensors weights")
     try:
+        require_safetensors(folder, **version)
         tokenizer = load_pretrained(AutoTokenizer, folder, **version)
         config = load_pretrained(AutoConfig, folder, **version)
         with torch.device("meta"):

@@ -1,20 +1,33 @@
-"""How anything of transformers is loaded: never running Python code that lies beside the weights."""
+"""How anything of transformers is loaded: as data alone, whatever lies beside it."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+
+from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+
+OTHER_SOURCE = "Change `source` of the catalog entry"
 
 
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
-    """Return ``kind.from_pretrained(source, ...)`` of one of transformers' own classes.
+    """Return ``kind.from_pretrained(source, ...)`` of one of transformers' own classes, as safetensors.
 
     Args:
         kind: one of transformers' Auto classes.
         source: a hub id or a local folder.
-        arguments: further ones of ``from_pretrained``.
+        arguments: further ones of ``from_pretrained``; with ``gguf_file``, weights are read from that file.
 
     Raises:
-        OSError: there is no such folder or hub id, or it lacks a file.
-        ValueError: it needs Python code of its own; none of it was run.
+        OSError: there is no such folder or hub id, or it lacks a file, or one is no valid JSON.
+        ValueError: it needs code of its own or of the hub, its weights are no safetensors, or an adapter lies beside
+            them; nothing of that was run or read.
     """
+    version = {"revision": arguments["revision"]} if "revision" in arguments else {}
+    require_base_model_alone(source, **version)
+    if hasattr(kind, "from_config") and "gguf_file" not in arguments:  # the Auto classes of models
+        require_safetensors(source, **version)
+        arguments["use_safetensors"] = True
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **arguments)
     except ValueError as error:
@@ -22,6 +35,93 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
             raise
         raise ValueError(
             f"{source!r} needs Python code that lies beside its weights (`auto_map` in config.json or "
-            "tokenizer_config.json), which this project never runs. Change `source` of the catalog entry to a model "
+            f"tokenizer_config.json), which this project never runs. {OTHER_SOURCE} to a model "
             "that transformers itself has a class for."
         ) from None
+
+
+def require_base_model_alone(source: str, **version: str) -> None:
+    """Refuse adapters beside a model, which PEFT would load with it, and attention whose code lies on the hub.
+
+    Args:
+        source: a hub id or a local folder.
+        version: the ``revision`` of a hub id.
+
+    Raises:
+        OSError: config.json is no valid JSON.
+        ValueError: there is such a file, or such a setting in config.json.
+    """
+    adapters = {file.name for file in Path(source).glob("adapter_model.*")}
+    if found_file(source, ADAPTER_CONFIG_NAME, **version):
+        adapters.add(ADAPTER_CONFIG_NAME)
+    if adapters:
+        raise ValueError(
+            f"{source!r} holds files of an adapter ({', '.join(sorted(adapters))}), which transformers would load into "
+            "the model. Expected the model alone: merge the adapter into its weights, or move these files away."
+        )
+    for name, value in attention_settings(read_json(source, CONFIG_NAME, **version)):
+        if "/" in value:
+            raise ValueError(
+                f"{name} in config.json of {source!r} is {value!r}: code from the hub, which this project never runs. "
+                f"Remove that setting from config.json. {OTHER_SOURCE} where it is not yours."
+            )
+
+
+def require_safetensors(source: str, **version: str) -> None:
+    """Refuse a model whose weights, as transformers would choose and read them, are not all safetensors.
+
+    Args:
+        source: a hub id or a local folder; of the former, no weights are fetched for this.
+        version: the ``revision`` of a hub id.
+
+    Raises:
+        OSError: config.json or the index is no valid JSON.
+        FileNotFoundError: a local folder has no safetensors weights.
+        ValueError: config.json or the index of weights names other files.
+    """
+    weights = str(read_json(source, CONFIG_NAME, **version).get("transformers_weights") or SAFE_WEIGHTS_NAME)
+    index = weights if weights.endswith(".index.json") else SAFE_WEIGHTS_INDEX_NAME
+    shards = {str(name) for name in read_json(source, index, **version).get("weight_map", {}).values()}
+    other = sorted(name for name in shards | {weights} - {index} if not name.endswith(".safetensors"))
+    if other:
+        raise ValueError(
+            f"The weights of {source!r} are to be read from {', '.join(other)} ({index} or `transformers_weights` in "
+            "config.json says so). Expected *.safetensors alone, since other files can hold code: convert the weights "
+            f"with save_pretrained. {OTHER_SOURCE} where that is not possible."
+        )
+    folder = Path(source)
+    if folder.is_dir() and not shards and not (folder / weights).is_file():
+        present = ", ".join(sorted(file.name for file in folder.iterdir())) or "nothing"
+        raise FileNotFoundError(f"{source} has no *.safetensors weights: neither {weights} nor {index}, but {present}.")
+
+
+def found_file(source: str, name: str, **version: str) -> str | None:
+    """Path of a file of a local folder or of a hub id; None where there is none or the hub is out of reach."""
+    quiet = ("gated_repo", "missing_entries", "connection_errors")
+    return cached_file(source, name, **version, **{f"_raise_exceptions_for_{kind}": False for kind in quiet})
+
+
+def read_json(source: str, name: str, **version: str) -> dict[str, Any]:
+    """Content of a JSON file of a local folder or of a hub id; empty where there is none.
+
+    Raises:
+        OSError: it is no JSON object.
+    """
+    if (path := found_file(source, name, **version)) is None:
+        return {}
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise OSError(f"{name} of {source!r} is no valid JSON: {error}. Correct it, or get it again.") from error
+    if not isinstance(content, dict):
+        raise OSError(f"{name} of {source!r} holds a {type(content).__name__}; expected an object. Get it again.")
+    return content
+
+
+def attention_settings(config: Any) -> Iterator[tuple[str, str]]:
+    """Names and values of the attention implementations that a configuration, and those inside it, ask for."""
+    for name, value in config.items() if isinstance(config, dict) else ():
+        if "attn_implementation" in name:
+            yield name, str(value)
+        else:
+            yield from attention_settings(value)

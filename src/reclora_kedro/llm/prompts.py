@@ -10,9 +10,12 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
+from reclora_kedro.llm.bounded import call_bounded
 from reclora_kedro.parameters import Block, Count
 
 Record = dict[str, Any]
+
+OTHER_CHAT_TEMPLATE = "Set prompt.chat_template to false, or choose another base LLM."
 
 
 class PromptConfig(Block):
@@ -78,24 +81,31 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
             "read: correct the name, or leave it out."
         )
     marker = "the-message-of-the-user"
+    try:  # a template that came with an LLM may take for ever
+        text = call_bounded(lambda: _render_chat(tokenizer, marker, system_message, arguments))
+    except TimeoutError as error:
+        raise ValueError(f"The base LLM's chat template was stopped: {error}. {OTHER_CHAT_TEMPLATE}") from error
+    before, found, after = text.partition(marker)
+    if not found:
+        raise ValueError(f"The base LLM's chat template leaves out the message of the user. {OTHER_CHAT_TEMPLATE}")
+    return before, after
+
+
+def _render_chat(tokenizer: Any, message: str, system_message: str | None, arguments: dict[str, Any]) -> str:
+    """A chat of one message of the user, as the model's chat template writes it."""
     messages = [] if system_message is None else [{"role": "system", "content": system_message}]
+    messages.append({"role": "user", "content": message})
     try:
-        text = tokenizer.apply_chat_template(
-            [*messages, {"role": "user", "content": marker}], tokenize=False, add_generation_prompt=True, **arguments
-        )
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments)
     except TemplateError as error:
         raise ValueError(
             f"The base LLM's chat template refuses prompt.system_message {system_message!r}: {error}. Set it to null."
         ) from error
     except TypeError as error:  # an argument that is given above, too
         raise ValueError(f"prompt.chat_template_arguments are {arguments}, which do not fit: {error}.") from error
-    before, found, after = text.partition(marker)
-    if not found:
-        raise ValueError(
-            "The base LLM's chat template leaves out the message of the user: set prompt.chat_template to false, or "
-            "choose another base LLM."
-        )
-    return before, after
+    except (ArithmeticError, MemoryError) as error:
+        cause = str(error) or type(error).__name__
+        raise ValueError(f"The base LLM's chat template fails: {cause.rstrip('.')}. {OTHER_CHAT_TEMPLATE}") from error
 
 
 def adds_bos(tokenizer: Any) -> bool:

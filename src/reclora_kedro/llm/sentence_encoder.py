@@ -63,7 +63,8 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
 
     Raises:
         FileNotFoundError: there is no such folder or hub id, or it has no safetensors weights.
-        ValueError: it pools in another way than by the mean or the first token, or needs Python code of its own.
+        ValueError: it pools in another way than by the mean or the first token, or
+            :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -71,7 +72,7 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, **version)
-        model = load_pretrained(AutoModel, folder, dtype=torch.float32, use_safetensors=True, **version)
+        model = load_pretrained(AutoModel, folder, dtype=torch.float32, **version)
         pooling = cached_file(folder, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **version)
     except OSError as error:
         raise FileNotFoundError(

@@ -1,0 +1,57 @@
+"""Calls that may take for ever, such as of a template that came with a model: bounded in time, memory and result."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from resource import RLIMIT_AS, RLIMIT_CPU, getpagesize, setrlimit
+
+CPU_SECONDS, SECONDS = 2, 60
+MEMORY_BYTES = 2**30
+CHARACTERS = 2**20
+
+
+def call_bounded(function: Callable[[], str]) -> str:
+    """Return ``function()``, as a fork of this process computes it within bounds.
+
+    It may take 2 s of a CPU and one minute in all, 1 GiB of memory and 2^20 characters. A process can be stopped
+    wherever it is; a thread cannot, nor can Python where it loops in C.
+
+    Raises:
+        TimeoutError: it took more time, and was stopped.
+        ValueError: it raised an error, whose text this is, or it returned more text.
+
+    Examples:
+        >>> call_bounded(lambda: "text")
+        'text'
+    """
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            signal.alarm(SECONDS)
+            setrlimit(RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS + 1))
+            if (pages := Path("/proc/self/statm")).exists():
+                limit = int(pages.read_text().split()[0]) * getpagesize() + MEMORY_BYTES
+                setrlimit(RLIMIT_AS, (limit, limit))
+            with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+                json.dump(_outcome(function), pipe)
+        finally:
+            os._exit(0)  # nothing of this process's own is flushed, cleaned up or run twice
+    os.close(writing)
+    with os.fdopen(reading, encoding="utf-8") as pipe:
+        outcome = pipe.read()
+    if os.waitpid(child, 0)[1]:
+        raise TimeoutError(f"it did not end within {CPU_SECONDS} seconds of a CPU, or {SECONDS} in all")
+    text, error = json.loads(outcome)
+    if text is None:
+        raise ValueError(error)
+    return text
+
+
+def _outcome(function: Callable[[], str]) -> tuple[str | None, str | None]:
+    try:
+        text = function()
+    except Exception as error:
+        return None, str(error) or type(error).__name__
+    return (text, None) if len(text) <= CHARACTERS else (None, f"it is longer than {CHARACTERS} characters")
