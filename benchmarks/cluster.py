@@ -85,7 +85,7 @@ def scoring(
     from reclora_kedro.llm.answer_model import answering_model
     from reclora_kedro.llm.prompt_set import prompt_set
 
-    llm, prompts = project.load("base_llm"), prompt_set(project.load("recent.prompts"), "test")
+    llm, prompts = project.load("base_llm"), prompt_set(project.load("test.recent.prompts"), "test")
     prompts = prompts.take(np.resize(np.arange(len(prompts.labels)), rows))
     model = answering_model(llm, project.parameters["prompt"], finished=finished)
     budget = project.parameters["scoring"].tokens_per_batch
@@ -97,7 +97,7 @@ def fine_tuning(project: Project) -> Callable[[EngineConfig], pl.DataFrame]:
     from reclora_kedro.finetuning.checkpoints import CheckpointStore
     from reclora_kedro.pipelines.finetuning.nodes import train_adapter
 
-    prompts, gate_inputs = map(project.load, ("recent.prompts", "reclora.gate_inputs"))
+    prompts, states = map(project.load, ("learning.recent.prompts", "learning_states"))
     counts = {"few_shot": FEW_SHOT, "validation": VALIDATION}
     few = pl.concat([prompts.filter(use=use).head(count) for use, count in counts.items()])
     variant = project.parameters["finetuning"]["variants"]["reclora"]
@@ -110,7 +110,7 @@ def fine_tuning(project: Project) -> Callable[[EngineConfig], pl.DataFrame]:
         llm = project.load("base_llm")  # anew, since PEFT puts the adapter into it
         with TemporaryDirectory() as folder:
             checkpoints = CheckpointStore(folder, "fine-tuning")
-            trained = train_adapter(llm, few, gate_inputs, checkpoints, project.parameters["prompt"], variant, where)
+            trained = train_adapter(llm, few, states, checkpoints, project.parameters["prompt"], variant, where)
         return trained[0].fill_null(0)
 
     return log

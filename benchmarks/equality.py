@@ -41,8 +41,20 @@ NEW_NAMES: dict[str, str] = {  # of parameters, by what the former revision call
     "evaluation.bootstrap_samples": "bootstrap.samples",
     "ranking.bootstrap.samples": "bootstrap.samples",
 }
-RENAMED: dict[str, str] = {}  # patterns of entries, by what the former revision called them
-IN_PIECES: dict[str, tuple[str, ...]] = {}  # by the former entry, the entries that hold its rows now
+RENAMED: dict[str, str] = {  # patterns of entries, by what the former revision called them
+    f"{former}_{what}": f"{now}/recent/{what}"
+    for former, now in (("candidate", "recommendation"), ("reranking", "ranking"))
+    for what in ("prompts.parquet", "histories.safetensors")
+}
+IN_PIECES: dict[str, tuple[str, ...]] = {  # by the former entry, the entries that hold its rows now
+    "prompt_rows.parquet": ("learning/questions.parquet", "test/questions.parquet"),
+    "lens_states.safetensors": ("learning/states.safetensors", "test/states.safetensors"),
+    "few_shot_states.safetensors": ("learning/states.safetensors",),
+    **{
+        f"{history}/prompts.parquet": tuple(f"{name}/{history}/prompts.parquet" for name in ("learning", "test"))
+        for history in ("recent", "retrieved")
+    },
+}
 STUDENT = "an interval, which is Student's now, no longer of quantiles"
 LEFT_OUT = {  # patterns of entry:part, and why
     "run_manifest.json:*": "names the run's times, versions and packages",
@@ -54,6 +66,10 @@ LEFT_OUT = {  # patterns of entry:part, and why
     "*:digest": "a digest of code and parameters",
     "*:revision": "the revision",
     **dict.fromkeys(("ranking_metrics.json:*_low", "ranking_metrics.json:*_high", "ranking_figure.json:*"), STUDENT),
+    "*gate_inputs.safetensors:*": "a state of the lens, which is compared as such",
+    "*/short_history.safetensors:*": "of two tables now, whose prompts are compared",
+    "*/prompt_report.json:*": "of two tables now, whose prompts are compared",
+    "lens_scores.parquet:*": "of the test rows alone now, whose scores are compared",
     "*.html:*": "a page made of what is compared",
     "*.md:*": "a text for people",
 }

@@ -170,7 +170,7 @@ def measure(folder: Path) -> dict[str, Any]:
     seconds = []
     for _ in spans:
         start = time.perf_counter()
-        lens_states(lens, log, test)
+        lens_states(lens, log, log.samples[test])
         seconds.append(time.perf_counter() - start)
     return record | {"test": median(seconds), "test GiB": peak_gib()}
 

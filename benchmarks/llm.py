@@ -47,19 +47,20 @@ FLOP_PER_WEIGHT = {"training": 4, "scoring": 2}
 
 def write_work(project: Project, arguments: argparse.Namespace, folder: Path) -> None:
     """Prompts as the pipeline makes them, of recent histories, and the settings of every measuring process."""
+    from reclora_kedro.histories.questions import SPLITS, draw_questions
     from reclora_kedro.histories.retrieval import WindowConfig
-    from reclora_kedro.pipelines.finetuning.nodes import build_prompts
-    from reclora_kedro.pipelines.history.nodes import build_log, select_prompt_rows
+    from reclora_kedro.pipelines.history.nodes import build_log
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+    from reclora_kedro.pipelines.questions import build_prompts
 
     history, prompt = project.parameters["history"], project.parameters["prompt"]
     raw = [project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")]
     *tables, _ = build_canonical_tables(*raw, project.parameters["ingestion"])
     log = build_log(*tables, history)
-    rows = select_prompt_rows(log, history)
-    recent = log.histories(log.samples[rows["row"].to_numpy()], WindowConfig(kind="recent", k=HISTORY))
+    questions = draw_questions(log.samples, SPLITS, history.prompt_rows, history.seed)
+    recent = log.histories(questions, WindowConfig(kind="recent", k=HISTORY))
     llm, templates = project.load("base_llm"), project.load("prompt_templates")
-    prompts, _ = build_prompts(llm, templates, rows, log, {"events": recent}, prompt)
+    prompts, _ = build_prompts(llm, templates, log, questions, {"events": recent}, prompt)
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
     adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ["q_proj", "v_proj"], "last_layers": None}

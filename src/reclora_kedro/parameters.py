@@ -90,8 +90,9 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
     Such a function need not run again when another field of the block changes, see `reclora_kedro.runs.recipe`.
 
     Args:
-        fields: by the name of an argument, which is a block, the fields that the function reads. Any other one is not
-            there for it, so that a field that is forgotten here is an AttributeError.
+        fields: by the name of an argument, which is a block, the fields that the function reads, a field of a block in
+            it with a dot. Any other one is not there for it, so that a field that is forgotten here is an
+            AttributeError.
 
     Examples:
         >>> class Prompt(Block):
@@ -110,17 +111,25 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
         @functools.wraps(function)
         def narrowed(*arguments: Any, **named: Any) -> Any:
             bound = signature.bind(*arguments, **named)
-            for argument, names in fields.items():
-                block = bound.arguments[argument]
-                bound.arguments[argument] = type(block).model_construct(
-                    **{name: getattr(block, name) for name in names}
-                )
+            bound.arguments |= {
+                argument: _narrowed(bound.arguments[argument], paths) for argument, paths in fields.items()
+            }
             return function(*bound.args, **bound.kwargs)
 
         narrowed.reads = fields  # type: ignore[attr-defined]  # functions take any attribute
         return narrowed
 
     return decorate
+
+
+def _narrowed(block: Block, paths: Collection[str]) -> Block:
+    """A block with these fields alone."""
+    inner: dict[str, list[str]] = {}
+    for name, _, rest in (path.partition(".") for path in paths):
+        inner.setdefault(name, []).extend([rest] if rest else [])
+    fields: dict[str, Any] = {name: getattr(block, name) for name in inner}
+    fields |= {name: _narrowed(fields[name], rest) for name, rest in inner.items() if rest}
+    return type(block).model_construct(**fields)
 
 
 def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator[str]:

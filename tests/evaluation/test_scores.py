@@ -68,14 +68,13 @@ def test_scores_without_users_are_to_be_made_again():
     assert refusal.value.entries == ("scores",)
 
 
-TEST_ROWS = pl.DataFrame({"row": [5, 2, 9], "use": ["test"] * 3, "label": [1, 0, 1]})
-SAMPLES = pl.DataFrame({"row": [1, 2, 5, 9], "user_index": [4, 6, 4, 7], "label": [0, 0, 1, 1], "timestamp": [1] * 4})
+QUESTIONS = pl.DataFrame({"row": [5, 2, 9], "use": ["test"] * 3, "label": [1, 0, 1], "user_index": [4, 6, 7]})
 
 
 def test_scores_are_collected_model_by_model_in_the_order_of_the_test_rows():
     lens = pl.DataFrame({"row": [1, 2, 5, 9], "score": [0.1, 0.2, 0.5, 0.9]})
     reclora = pl.DataFrame({"row": [9, 5, 2], "label": [0, 0, 0], "score": [0.8, 0.4, 0.3]})
-    assert collect_scores({"reclora": reclora, "lens": lens}, TEST_ROWS, SAMPLES).rows() == [
+    assert collect_scores({"reclora": reclora, "lens": lens}, QUESTIONS).rows() == [
         (5, 4, 1, "reclora", 0.4),
         (2, 6, 0, "reclora", 0.3),
         (9, 7, 1, "reclora", 0.8),
@@ -90,13 +89,5 @@ def test_a_model_that_did_not_score_every_test_row_is_refused():
     tables = {"lens": scored, "reclora": scored.filter(pl.col("row") == 2)}
     message = r"reclora has no score for 2 of 3 test rows \(the first is row 5\): .* another run's"
     with pytest.raises(MismatchError, match=message) as refusal:
-        collect_scores(tables, TEST_ROWS, SAMPLES)
+        collect_scores(tables, QUESTIONS)
     assert "reclora.scores" in refusal.value.entries
-
-
-@pytest.mark.parametrize("samples", [SAMPLES.head(3), SAMPLES.with_columns(label=pl.Series([0, 0, 1, 0]))])
-def test_test_rows_of_another_log_are_refused(samples: pl.DataFrame):
-    message = r"1 of 3 test rows in prompt_rows are no samples of the log with their labels \(the first is row 9\)"
-    with pytest.raises(MismatchError, match=message) as refusal:
-        collect_scores({}, TEST_ROWS, samples)
-    assert refusal.value.entries == ("prompt_rows",)

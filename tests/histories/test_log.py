@@ -87,19 +87,17 @@ class TestSamplesNow:
     @given(logs(), PAIRS)
     def test_see_every_event_of_their_user_and_none_of_others(self, log, pairs):
         pairs = pl.DataFrame(pairs, schema={"user_index": pl.Int32, "item_index": pl.Int32}, orient="row")
-        now = log.now(pairs).samples
+        now = log.now(pairs)
         assert now.select(pairs.columns).equals(pairs)
         assert (now["timestamp"] == log.sequences.timestamp.max() + 1).all()
         histories = log.histories(now, WindowConfig(kind="recent", k=100))
         for user, history in zip(pairs["user_index"], histories, strict=True):
             assert history[history >= 0].tolist() == list(range(*log.sequences.offsets[user : user + 2]))
 
-    def test_have_the_types_of_samples_and_nothing_else_of_the_pairs(self, log):
-        pairs = log.samples.with_columns(score=0.5)
-        now = log.now(pairs).samples
-        assert now.columns == ["user_index", "item_index", "history_end", "timestamp"]
-        assert all(log.samples.schema[name] == dtype for name, dtype in now.schema.items() if name != "timestamp")
-        assert replace(log, samples=now).samples is now
+    def test_have_the_types_of_samples_and_keep_what_else_there_is_of_the_pairs(self, log):
+        now = log.now(log.samples.select("row", "user_index", "item_index"))
+        assert now.schema == {name: log.samples.schema[name] for name in now.columns}
+        assert now["row"].equals(log.samples["row"])
 
 
 class TestFindUsers:

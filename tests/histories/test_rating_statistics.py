@@ -113,7 +113,7 @@ def test_what_comes_later_and_the_rows_own_second_change_nothing():
 
 def test_a_moment_after_the_log_counts_all_of_it():
     log = log_of(random_interactions(4))
-    now = log.now(pl.DataFrame({"user_index": [2], "item_index": [7]})).samples
+    now = log.now(pl.DataFrame({"user_index": [2], "item_index": [7]}))
     [statistics] = RatingStatistics(log).of(now).rows(named=True)
     assert np.expm1(statistics["item_ratings"]) == pytest.approx((log.sequences.item_index == 7).sum())
     assert np.expm1(statistics["user_ratings"]) == pytest.approx(np.diff(log.sequences.offsets)[2])
@@ -138,7 +138,7 @@ def test_frozen_statistics_know_nothing_after_their_last_second():
     assert frozen.filter(early).equals(statistics_of(log).filter(early))
     later = log.samples.with_columns(timestamp=pl.lit(until + 1)).filter(~early)
     cut = log_of(interactions.filter(pl.col("timestamp") <= until))
-    now = cut.now(later).samples
+    now = cut.now(later)
     assert frozen.filter(~early).equals(RatingStatistics(cut).of(now))
 
 

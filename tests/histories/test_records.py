@@ -22,13 +22,13 @@ INTERACTIONS = pl.DataFrame(
         "label": [1, 0, 1, 0],
     }
 )
-ROWS = pl.DataFrame({"row": [2, 3], "use": ["few_shot", "test"], "label": [1, 0]})
+ROWS = pl.DataFrame({"row": [2, 3], "use": ["few_shot", "test"], "label": [1, 0]}, schema_overrides={"row": pl.UInt32})
 
 
 def records(users: pl.DataFrame = USERS) -> list[dict]:
     log = replace(log_of(INTERACTIONS), items=ITEMS, users=users)
-    history = log.histories(log.samples[ROWS["row"].to_numpy()], WindowConfig(kind="recent", k=2))
-    return prompt_records(ROWS, log, history)
+    rows = ROWS.join(log.samples.drop("label"), on="row", maintain_order="left")
+    return prompt_records(rows, log, log.histories(rows, WindowConfig(kind="recent", k=2)))
 
 
 def test_a_record_tells_who_saw_what_and_is_asked_about_what():

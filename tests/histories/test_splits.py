@@ -2,13 +2,7 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from reclora_kedro.histories.splits import (
-    PromptRowsConfig,
-    SplitConfig,
-    require_classes_in_splits,
-    select_prompt_rows,
-    split_of,
-)
+from reclora_kedro.histories.splits import SplitConfig, require_classes_in_splits, split_of
 
 GLOBAL_TIME = SplitConfig(kind="global_time", train=0.8, validation=0.1)
 LAST_OUT = SplitConfig(kind="per_user_last_out", train=0.8, validation=0.1)
@@ -71,61 +65,3 @@ def test_an_empty_split_is_refused():
 def test_shares_that_leave_no_test_rows_are_refused():
     with pytest.raises(ValidationError, match=r"0\.9 \+ 0\.1, which leaves no rows to test"):
         SplitConfig(kind="global_time", train=0.9, validation=0.1)
-
-
-def draw(seed: int = 1, **counts: int | None) -> pl.DataFrame:
-    config = PromptRowsConfig(**{"few_shot": 20, "validation": 10, "test": 15, **counts})
-    return select_prompt_rows(assign_splits(samples(400), GLOBAL_TIME), config, seed)
-
-
-def rows_of(drawn: pl.DataFrame, use: str) -> list[int]:
-    return drawn.filter(pl.col("use") == use)["row"].to_list()
-
-
-def test_prompt_rows_are_drawn_from_their_split_once_and_in_order():
-    divided = assign_splits(samples(400), GLOBAL_TIME)
-    drawn = draw()
-    assert drawn.schema == {"row": pl.UInt32, "use": pl.String, "label": pl.Int8}
-    assert drawn["use"].rle().struct.unnest().rows() == [(20, "few_shot"), (10, "validation"), (15, "test")]
-    for use, split in (("few_shot", "train"), ("validation", "validation"), ("test", "test")):
-        rows = rows_of(drawn, use)
-        assert rows == sorted(set(rows))
-        assert set(divided["split"].gather(rows)) == {split}
-    assert drawn["label"].to_list() == divided["label"].gather(drawn["row"]).to_list()
-
-
-def test_a_draw_depends_on_its_seed_alone():
-    assert draw().equals(draw())
-    assert not draw().equals(draw(seed=2))
-
-
-def test_the_count_of_one_use_leaves_the_others_alone_and_grows_by_adding_rows():
-    small, large = draw(), draw(few_shot=200)
-    assert rows_of(small, "test") == rows_of(large, "test")
-    assert rows_of(small, "validation") == rows_of(large, "validation")
-    assert set(rows_of(small, "few_shot")) < set(rows_of(large, "few_shot"))
-
-
-def test_every_row_is_as_likely_as_any_other():
-    counts = [0] * 320
-    for seed in range(300):
-        for row in rows_of(draw(few_shot=160, seed=seed), "few_shot"):
-            counts[row] += 1
-    # 300 draws at probability 1/2: mean 150, standard deviation 8.7.
-    assert min(counts) > 110
-    assert max(counts) < 190
-
-
-def test_null_takes_a_splits_every_row():
-    assert rows_of(draw(test=None), "test") == list(range(360, 400))
-
-
-def test_more_rows_than_a_split_has_are_refused():
-    with pytest.raises(ValueError, match=r"history.prompt_rows.test asks for 41 rows, but the test split has 40"):
-        draw(test=41)
-
-
-def test_a_draw_of_one_class_is_refused():
-    refusal = r"the draw of history\.prompt_rows\.few_shot: [01] of 1 rows are liked .* Draw more rows\."
-    with pytest.raises(ValueError, match=refusal):
-        draw(few_shot=1)

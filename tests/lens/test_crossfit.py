@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.histories.questions import questions
 from reclora_kedro.lens import crossfit
-from reclora_kedro.lens.crossfit import FewShotConfig, align_states, cross_fit, few_shot_states
+from reclora_kedro.lens.crossfit import FewShotConfig, align_states, cross_fit, learning_states
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.lens.training import fit_lens, refit_lens
 
@@ -82,7 +83,7 @@ def test_states_have_the_shapes_of_the_lens_and_every_fold_is_reported(lens, log
 def test_a_fold_whose_lens_is_the_lens_itself_changes_nothing(lens, log, monkeypatch) -> None:
     monkeypatch.setattr(crossfit, "refit_lens", lambda *arguments: lens)
     states, records = cross_fit(lens, log, FEW_SHOT, EPOCHS, FOLDS)
-    in_sample = lens_states(lens, log, FEW_SHOT)
+    in_sample = lens_states(lens, log, log.samples[FEW_SHOT])
     for kind, state in states.items():
         # A lens's states differ in the last bits with the batch that a row is computed in.
         torch.testing.assert_close(state, in_sample[kind], rtol=1e-5, atol=1e-6)
@@ -97,7 +98,7 @@ def test_overconfidence_on_random_labels_goes(log, config) -> None:
     first, _ = fit_lens(log, plain)
     lens = refit_lens(first, log, NOTHING, 10)
     few_shot = log.rows_in("train")
-    in_sample = lens_states(lens, log, few_shot)
+    in_sample = lens_states(lens, log, log.samples[few_shot])
     fitted, _ = cross_fit(lens, log, few_shot, 10, 10)
     assert auc(log, few_shot, in_sample["logit"]) > 0.75
     assert auc(log, few_shot, fitted["logit"]) == pytest.approx(0.5, abs=0.1)
@@ -130,26 +131,30 @@ def test_units_that_are_always_zero_stay_zero() -> None:
 
 def test_gates_learn_from_the_lenss_own_states_or_from_cross_fitted_ones(trained, log) -> None:
     lens, training_log = trained
-    rows = FEW_SHOT[::-1].copy()
-    own = lens_states(lens, log, rows)
+    rows, validation = FEW_SHOT[::-1].copy(), log.rows_in("validation")[:9]
+    asked = pl.concat(
+        [questions(log.samples[part], use) for part, use in ((validation, "validation"), (rows, "few_shot"))]
+    )
+    own = lens_states(lens, log, asked)
     (in_sample, short), (fitted, report) = (
-        few_shot_states(lens, log, own, training_log, FewShotConfig(lens_states=kind, folds=FOLDS))
+        learning_states(lens, log, asked, training_log, FewShotConfig(lens_states=kind, folds=FOLDS))
         for kind in ("in_sample", "cross_fitted")
     )
-    assert in_sample is own
-    assert fitted.keys() == own.keys()
-    assert fitted["row"].tolist() == rows.tolist()
-    assert not (own["logit"] == fitted["logit"]).any()
+    assert in_sample.keys() == fitted.keys() == own.keys()
+    assert all(torch.equal(state, in_sample[kind]) for kind, state in own.items())
+    assert all(torch.equal(state[:9], fitted[kind][:9]) for kind, state in own.items())
+    assert fitted["row"].tolist() == [*validation, *rows]
+    assert not (own["logit"][9:] == fitted["logit"][9:]).any()
     best_epoch = training_log["validation_auc"].arg_max() + 1
     expected, folds = cross_fit(lens, log, rows, best_epoch, FOLDS)
-    assert all(torch.equal(state, fitted[kind]) for kind, state in expected.items())
+    assert all(torch.equal(state, fitted[kind][9:]) for kind, state in expected.items())
     assert report[1:] == folds
     assert [record["fold"] for record in report] == ["all", "1", "2", "3"]
     assert short == [report[0] | {"cross_fitted_auc": None}]
     assert report[0]["rows"] == len(rows)
     assert report[0]["validation_auc"] == training_log["validation_auc"].max()
-    assert report[0]["cross_fitted_auc"] == auc(log, rows, fitted["logit"])
-    assert report[0]["in_sample_auc"] == auc(log, rows, own["logit"])
+    assert report[0]["cross_fitted_auc"] == auc(log, rows, fitted["logit"][9:])
+    assert report[0]["in_sample_auc"] == auc(log, rows, own["logit"][9:])
 
 
 def test_a_lens_of_few_rows_is_fitted_again_on_the_others_among_them(log, config) -> None:

@@ -15,7 +15,7 @@ ROWS = np.array([40, 3, 77, 200])
 
 def test_one_input_is_that_of_the_sample_before(fitted, log) -> None:
     lens, _ = fitted
-    found = permuted_scores(lens, log, ROWS)
+    found = permuted_scores(lens, log, log.samples[ROWS])
     assert found["input"].unique(maintain_order=True).to_list() == ["user", "item", "history", "rating statistics"]
     [(_, batch)] = LensLoader(log, lens).batches(log.samples[ROWS], 4)
     with torch.no_grad():
@@ -28,4 +28,4 @@ def test_one_input_is_that_of_the_sample_before(fitted, log) -> None:
 
 def test_a_lens_without_statistics_is_not_permuted_by_them(log, config) -> None:
     lens, _ = fit_lens(log, config.model_copy(update={"rating_statistics": False, "max_epochs": 1}))
-    assert "rating statistics" not in permuted_scores(lens, log, ROWS)["input"].to_list()
+    assert "rating statistics" not in permuted_scores(lens, log, log.samples[ROWS])["input"].to_list()

@@ -7,17 +7,16 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.features import LensLoader
-from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, lens_states, user_states, with_few_shot
+from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, lens_states, user_states
 
 
 def test_states_and_scores_follow_the_order_of_the_rows(fitted, log) -> None:
     lens, _ = fitted
     rows = np.array([40, 3, 77])
-    states = lens_states(lens, log, rows)
+    states = lens_states(lens, log, log.samples[rows])
     scores = lens_scores(states)
     assert states["row"].dtype == torch.int64
     assert states["row"].tolist() == rows.tolist()
@@ -27,14 +26,14 @@ def test_states_and_scores_follow_the_order_of_the_rows(fitted, log) -> None:
         assert states[kind].dtype == torch.float32
         assert states[kind].shape == (3, lens.state_dim(kind))
     for place, row in enumerate(rows):
-        [alone] = lens_scores(lens_states(lens, log, np.array([row])))
+        [alone] = lens_scores(lens_states(lens, log, log.samples[[row]]))
         assert alone == pytest.approx(scores[place], abs=1e-6)
 
 
 def test_states_are_those_that_the_lens_computes_its_logits_from(fitted, log) -> None:
     lens, _ = fitted
     rows = np.array([7, 8, 300])
-    states = lens_states(lens, log, rows)
+    states = lens_states(lens, log, log.samples[rows])
     [(_, batch)] = LensLoader(log, lens).batches(log.samples[rows], 3)
     with torch.no_grad():
         assert torch.equal(states["logit"], lens(batch))
@@ -45,7 +44,9 @@ def test_states_are_those_that_the_lens_computes_its_logits_from(fitted, log) ->
 def test_logits_alone_are_those_beside_the_states(fitted, log) -> None:
     lens, _ = fitted
     for rows in (np.array([7, 8, 300]), np.arange(0)):
-        assert torch.equal(LensReader(lens, log).logits(log.samples[rows]), lens_states(lens, log, rows)["logit"])
+        assert torch.equal(
+            LensReader(lens, log).logits(log.samples[rows]), lens_states(lens, log, log.samples[rows])["logit"]
+        )
 
 
 def test_scores_are_probabilities_in_double_precision() -> None:
@@ -56,7 +57,7 @@ def test_scores_are_probabilities_in_double_precision() -> None:
 
 def test_no_rows_have_states_of_the_same_form(fitted, log) -> None:
     lens, _ = fitted
-    some, none = (lens_states(lens, log, np.arange(count)) for count in (1, 0))
+    some, none = (lens_states(lens, log, log.samples[:count]) for count in (1, 0))
     assert {name: (0, *state.shape[1:]) for name, state in some.items()} == {
         name: tuple(state.shape) for name, state in none.items()
     }
@@ -70,8 +71,8 @@ def test_a_users_state_is_that_of_a_row_after_its_last_event(fitted, log) -> Non
     states = user_states(lens, log, users)
     assert states.shape == (2, lens.state_dim("user"))
     for item in (1, 5):  # whatever the target
-        now = log.now(pl.DataFrame({"user_index": users, "item_index": [item, item]})).samples
-        torch.testing.assert_close(states, lens_states(lens, replace(log, samples=now), np.arange(2))["user"])
+        now = log.now(pl.DataFrame({"user_index": users, "item_index": [item, item]}))
+        torch.testing.assert_close(states, lens_states(lens, log, now.with_row_index("row"))["user"])
 
 
 def test_a_users_state_retrieves_no_history(fitted, log) -> None:
@@ -84,9 +85,9 @@ def test_a_users_state_retrieves_no_history(fitted, log) -> None:
 
 
 def test_workers_say_the_same_of_their_shards(fitted, log, workers_here):
-    (lens, _), rows = fitted, np.arange(50)
-    spread = lens_states(lens, log, rows, workers_here(7))
-    for kind, state in lens_states(lens, log, rows).items():
+    (lens, _), samples = fitted, log.samples[:50]
+    spread = lens_states(lens, log, samples, workers_here(7))
+    for kind, state in lens_states(lens, log, samples).items():
         torch.testing.assert_close(spread[kind], state, rtol=0, atol=1e-5)
 
 
@@ -113,20 +114,18 @@ def test_what_there_is_not_is_refused_with_what_there_is(states, name):
         gate_inputs(states, name)
 
 
-def test_few_shot_prompts_have_the_states_that_gates_learn_from(states):
-    before = {name: state.clone() for name, state in states.items()}
-    few_shot = {name: state[[2, 0]] + (name != "row") for name, state in states.items()}
-    merged = with_few_shot(states, few_shot)
-    assert merged.keys() == states.keys()
-    for name, state in merged.items():
-        assert torch.equal(
-            state, states[name] + torch.tensor([1, 0, 1]).view(-1, *[1] * (state.dim() - 1)) * (name != "row")
-        )
-    assert all(torch.equal(states[name], state) for name, state in before.items())
+def test_questions_of_one_moment_have_one_state_of_the_user_to_the_last_bit(fitted, log, monkeypatch) -> None:
+    (lens, _), states_of = fitted, LensReader.states
 
+    def differ_in_the_last_bits(reader, samples):
+        states = states_of(reader, samples)
+        return states | {"user": states["user"] + 1e-6 * torch.rand(len(states["user"]), 1)}
 
-def test_few_shot_prompts_of_another_run_are_refused(states):
-    few_shot = states | {"row": torch.tensor([5, 4, 9])}
-    with pytest.raises(MismatchError, match="few_shot_states has row 4, which lens_states lacks") as raised:
-        with_few_shot(states, few_shot)
-    assert raised.value.entries == ("few_shot_states",)
+    monkeypatch.setattr(LensReader, "states", differ_in_the_last_bits)
+    user, item = np.divmod(np.random.default_rng(0).permutation(30), 10)
+    pairs = pl.DataFrame({"row": np.arange(30), "user_index": user, "item_index": item})
+    states = lens_states(lens, log, log.now(pairs))["user"]
+    for index in range(3):
+        of_user = states[user == index]
+        assert torch.equal(of_user, of_user[:1].expand_as(of_user))
+    assert len(states.unique(dim=0)) == 3

@@ -21,7 +21,7 @@ from reclora_kedro.lens.training import _fit, fit_lens
 
 def auc_in(split, lens, log) -> float:
     rows = log.rows_in(split)
-    return roc_auc_score(log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, rows)))
+    return roc_auc_score(log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, log.samples[rows])))
 
 
 @pytest.mark.parametrize("model", LENSES)
@@ -33,7 +33,7 @@ def test_an_easy_log_is_learned_without_statistics(log, config, model) -> None:
 
 def test_statistics_are_standardised_over_the_training_samples(fitted, log) -> None:
     lens, _ = fitted
-    state = lens_states(lens, log, log.rows_in("train"))["rating_statistics"]
+    state = lens_states(lens, log, log.samples.filter(split="train"))["rating_statistics"]
     torch.testing.assert_close(state.mean(dim=0), torch.zeros(len(COLUMNS)), atol=1e-4, rtol=0)
     torch.testing.assert_close(state.std(dim=0, correction=0), torch.ones(len(COLUMNS)), atol=1e-3, rtol=0)
 
@@ -74,7 +74,7 @@ def test_later_events_change_no_score(fitted, log) -> None:
     items = np.where(later, log.sequences.item_index[::-1], log.sequences.item_index)
     changed = replace(log, sequences=replace(log.sequences, item_index=items))
     assert (items != log.sequences.item_index).any()
-    scores, scores_again = (lens_scores(lens_states(lens, each, rows)) for each in (log, changed))
+    scores, scores_again = (lens_scores(lens_states(lens, each, each.samples[rows])) for each in (log, changed))
     np.testing.assert_array_equal(scores, scores_again)
 
 
@@ -91,7 +91,7 @@ def test_a_delay_reaches_what_the_lens_reads_until_it_is_saved_and_loaded(log, c
     until = int(log.samples.filter(pl.col("split") == "train")["timestamp"].to_numpy().max())
     known = RatingStatistics(log, until=until) if delay == "frozen" else RatingStatistics(log, delay)
     expected = lens.statistics.standardise(known.of(log.samples[test]).to_torch())
-    assert torch.equal(lens_states(load_lens(tmp_path), log, test)["rating_statistics"], expected)
+    assert torch.equal(lens_states(load_lens(tmp_path), log, log.samples[test])["rating_statistics"], expected)
 
 
 def test_the_training_log_has_one_row_per_epoch(fitted, log) -> None:

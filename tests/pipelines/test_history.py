@@ -54,7 +54,8 @@ def catalog_of(tmp_path, monkeypatch):
 
     def build(tables: dict[str, pl.DataFrame], history: HistoryConfig) -> DataCatalog:
         monkeypatch.setattr(configured_names, "_of_the_session", {"history": history.model_dump()})
-        entries = yaml.safe_load((CONF / "catalog_history.yml").read_text().replace("${globals:data}", "data"))
+        text = "".join((CONF / f"catalog_{name}.yml").read_text() for name in ("history", "questions"))
+        entries = yaml.safe_load(text.replace("${globals:data}", "data"))
         for entry in entries.values():
             entry["filepath"] = str(tmp_path / entry["filepath"])
         catalog = DataCatalog.from_config(entries, save_version="2026-01-01T00.00.00.000Z")
@@ -82,28 +83,24 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     tables, config = canonical_tables(), small_config()
     catalog = catalog_of(tables, config)
     SequentialRunner().run(create_pipeline(), catalog)
-    log, prompt_rows = catalog.load("log"), catalog.load("prompt_rows")
+    log = catalog.load("log")
     kept = 240 - 12 * 5
     assert log.samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
     assert log.samples.height == kept
     assert len(log.sequences.label) == 240
     assert log.items.equals(tables["items"])
     assert log.users.equals(tables["users"])
-    samples = log.samples[prompt_rows["row"].to_numpy()]
     np.testing.assert_array_equal(log.item_embeddings, catalog.load("item_embeddings")["embeddings"])
-    for name, k in (("retrieved", 4), ("recent", 3)):
-        events = catalog.load(f"{name}.short_history")["events"]
-        assert events.shape == (40 + 10 + 18, k)
-        assert events.dtype == np.int32
-        np.testing.assert_array_equal(events, log.histories(samples, config.short[name]))
-    assert "dropped.short_history" not in create_pipeline().all_outputs()
     assert log.item_embeddings.shape == (30, HIDDEN)
     assert log.item_embeddings.dtype == np.float32
-    assert prompt_rows["use"].value_counts().sort("use").rows() == [
-        ("few_shot", 40),
-        ("test", 18),
-        ("validation", 10),
+    questions = [catalog.load(f"{name}_questions") for name in ("learning", "test")]
+    assert [part["use"].rle().struct.unnest().rows() for part in questions] == [
+        [(40, "few_shot"), (10, "validation")],
+        [(18, "test")],
     ]
+    for part in questions:
+        columns = ["row", "user_index", "item_index", "history_end", "timestamp"]
+        assert part.select(columns).equals(log.samples[part["row"]].select(columns))
 
 
 def test_embeddings_survive_the_file_as_they_were(catalog_of):

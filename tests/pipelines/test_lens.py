@@ -13,13 +13,14 @@ from kedro.runner import SequentialRunner
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.histories.questions import questions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.lens import create_pipeline
 from reference_log import reference_log
 
-ROWS = [50, 7, 9, 12, 20]
+LEARNING, TEST = [7, 9, 12, 20, 45], [50, 60]
 CONF = Path(__file__).parents[2] / "conf" / "base"
 
 
@@ -48,17 +49,19 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
     log = reference_log(interactions, items, users, min_history=2)
     held_out = pl.when(pl.col("row") % 2 == 0).then(pl.lit("validation")).otherwise(pl.lit("test"))
     samples = log.samples.with_columns(split=pl.when(pl.col("row") < 40).then(pl.lit("train")).otherwise(held_out))
-    use = pl.Series("use", ["test", "few_shot", "few_shot", "few_shot", "few_shot"])
-    prompt_rows = samples.select("row", "label")[ROWS].with_columns(use)
     inputs = {
         "log": replace(log, samples=samples, item_embeddings=random.normal(size=(12, 4))),
-        "prompt_rows": prompt_rows,
+        "learning_questions": pl.concat(
+            [questions(samples[LEARNING[:-1]], "few_shot"), questions(samples[LEARNING[-1:]], "validation")]
+        ),
+        "test_questions": questions(samples[TEST], "test"),
         "params:lens": settings,
         "params:engine": LOCAL,
         "params:bootstrap": Bootstrap(confidence=0.9, samples=100, seed=0),
         "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
     }
-    entries = yaml.safe_load((CONF / "catalog_lens.yml").read_text().replace("${globals:data}", "data"))
+    text = "".join((CONF / f"catalog_{name}.yml").read_text() for name in ("lens", "questions"))
+    entries = yaml.safe_load(text.replace("${globals:data}", "data"))
     for entry in entries.values():
         entry["filepath"] = str(tmp_path / entry["filepath"])
     catalog = DataCatalog.from_config(entries, save_version="2025-01-01T00.00.00.000Z")
@@ -69,18 +72,17 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
 
 def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: LensConfig) -> None:
     SequentialRunner().run(create_pipeline(), catalog)
-    states, scores = catalog.load("lens_states"), catalog.load("lens_scores")
-    assert states["row"].tolist() == scores["row"].to_list() == ROWS
+    states, scores = catalog.load("test_states"), catalog.load("lens_scores")
+    assert states["row"].tolist() == scores["row"].to_list() == TEST
     assert states["row"].dtype == torch.int64
-    assert states["target"].shape == (5, settings.hidden_dim)
+    assert states["target"].shape == (2, settings.hidden_dim)
     assert {"user", "fields"} < set(states)
     np.testing.assert_allclose(torch.sigmoid(states["logit"]), scores["score"], rtol=1e-6)
     assert scores.schema == {"row": pl.UInt32, "score": pl.Float64}
     assert scores["score"].is_between(0, 1).all()
-    few_shot = catalog.load("few_shot_states")
-    assert few_shot["row"].tolist() == ROWS[1:]
-    assert few_shot.keys() == states.keys()
-    assert all(torch.equal(state, states[kind][1:]) for kind, state in few_shot.items())
+    learning = catalog.load("learning_states")
+    assert learning["row"].tolist() == LEARNING
+    assert learning.keys() == states.keys()
     assert catalog.load("lens_training_log").height == 1
     [measured] = catalog.load("lens_metrics")
     assert (measured["model"], measured["confidence"]) == ("lens", 0.9)
@@ -92,40 +94,44 @@ def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: L
 
 def test_states_come_from_the_stored_lens_alone(catalog: DataCatalog) -> None:
     SequentialRunner().run(create_pipeline(), catalog)
-    stored, lens = catalog.load("lens_states"), catalog.load("lens")
-    for name, value in {"lens": lens, "lens_states": None, "lens_scores": None}.items():
+    stored, lens = catalog.load("test_states"), catalog.load("lens")
+    for name, value in {"lens": lens, "test_states": None, "lens_scores": None}.items():
         catalog[name] = MemoryDataset() if value is None else MemoryDataset(value)
-    SequentialRunner().run(create_pipeline().only_nodes("lens.compute_lens_states"), catalog)
-    again = catalog.load("lens_states")
+    SequentialRunner().run(create_pipeline().only_nodes("lens.compute_test_states"), catalog)
+    again = catalog.load("test_states")
     assert again.keys() == stored.keys()
     assert all(torch.equal(state, again[kind]) for kind, state in stored.items())
 
 
 def test_cross_fitting_is_one_parameter(catalog: DataCatalog) -> None:
-    catalog["params:few_shot"] = MemoryDataset(FewShotConfig(lens_states="cross_fitted", folds=2))
     SequentialRunner().run(create_pipeline(), catalog)
+    own = catalog.load("learning_states")
+    catalog["params:few_shot"] = MemoryDataset(FewShotConfig(lens_states="cross_fitted", folds=2))
+    for name in ("learning_states", "few_shot_lens_report"):
+        catalog[name] = MemoryDataset()
+    SequentialRunner().run(create_pipeline().only_nodes("lens.compute_learning_states"), catalog)
     report = catalog.load("few_shot_lens_report")
     assert [record["fold"] for record in report] == ["all", "1", "2"]
     assert 0 <= report[0]["cross_fitted_auc"] <= 1
-    own, fitted = catalog.load("lens_states"), catalog.load("few_shot_states")
-    assert fitted["row"].tolist() == ROWS[1:]
-    assert not torch.equal(fitted["logit"], own["logit"][1:])
+    fitted = catalog.load("learning_states")
+    assert fitted["row"].tolist() == LEARNING
+    assert (fitted["logit"] == own["logit"]).tolist() == [False] * 4 + [True]
 
 
 def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatalog, monkeypatch) -> None:
     lens = shipped()["lens"] | {"training_rows": "few_shot", "max_epochs": 1, "seed": 0, "device": "cpu"}
     monkeypatch.setattr(configured_names, "_of_the_session", {"lens": lens})
     catalog["params:lens"] = MemoryDataset(LensConfig(**lens))
-    flow = create_pipeline().only_nodes("lens.train_lens", "lens.compute_lens_states")
+    flow = create_pipeline().only_nodes("lens.train_lens", "lens.compute_test_states")
     log, logits = catalog.load("log"), []
-    few_shot = pl.col("row").is_in(ROWS[1:])
+    few_shot = pl.col("row").is_in(LEARNING[:-1])
     for flipped in (pl.lit(False), (pl.col("split") == "train") & ~few_shot, few_shot):
         label = pl.when(flipped).then(1 - pl.col("label")).otherwise("label")
         catalog["log"] = MemoryDataset(replace(log, samples=log.samples.with_columns(label=label)))
-        for name in ("lens", "lens_training_log", "lens_states", "lens_scores"):
+        for name in ("lens", "lens_training_log", "test_states", "lens_scores"):
             catalog[name] = MemoryDataset()
         SequentialRunner().run(flow, catalog)
         assert catalog.load("lens_training_log")["rows"].to_list() == [4]
-        logits.append(catalog.load("lens_states")["logit"])
+        logits.append(catalog.load("test_states")["logit"])
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])

@@ -28,17 +28,18 @@ def inputs_of(pipeline):
 
 def test_each_variant_reads_the_prompts_of_its_own_history():
     remember({"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}})
-    for pipeline in (finetuning.create_pipeline(), scoring.create_pipeline()):
+    for questions, step in (("learning", finetuning), ("test", scoring)):
+        pipeline = step.create_pipeline()
         inputs = inputs_of(pipeline)
-        assert "recent.prompts" in inputs["tallrec"]
-        assert "retrieved.prompts" in inputs["rella"]
-    assert {"recent.prompts", "retrieved.prompts"} < finetuning.create_pipeline().all_outputs()
+        assert f"{questions}.recent.prompts" in inputs["tallrec"]
+        assert f"{questions}.retrieved.prompts" in inputs["rella"]
+        assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()
 
 
 def test_the_untrained_llm_sees_the_first_history():
     remember({"tallrec": {"history": "recent"}})
     [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "scoring.score_untrained"]
-    assert "retrieved.prompts" in untrained.inputs
+    assert "test.retrieved.prompts" in untrained.inputs
 
 
 def test_null_drops_a_name_of_conf_base():

@@ -27,9 +27,7 @@ from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.parameters import Block
 from reclora_kedro.pipelines.evaluation.nodes import write_report
-from reclora_kedro.pipelines.finetuning.nodes import build_prompts
-from reclora_kedro.pipelines.ranking.nodes import build_reranking_prompts
-from reclora_kedro.pipelines.recommendation.nodes import build_candidate_prompts
+from reclora_kedro.pipelines.questions import build_prompts
 from reclora_kedro.pipelines.scoring.nodes import collect_scores
 
 ROOT = Path(__file__).parents[2]
@@ -218,8 +216,7 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    only_tokenise = (build_prompts, build_candidate_prompts, build_reranking_prompts)
-    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func not in only_tokenise}
+    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func is not build_prompts}
     assert loads_llm == {node.name for node in whole.nodes if "gpu" in node.tags}
 
 

@@ -197,7 +197,7 @@ def test_the_same_command_continues_a_run_that_did_not_end(fabricated_project, m
     save = AtomicCatalog.save
 
     def interrupted(catalog, name, data):
-        if name == "prompt_rows":
+        if name == "learning_questions":
             raise KeyboardInterrupt
         save(catalog, name, data)
 
@@ -206,6 +206,6 @@ def test_the_same_command_continues_a_run_that_did_not_end(fabricated_project, m
         run(["ingestion", "history"])
     monkeypatch.setattr(AtomicCatalog, "save", save)
     continued = run(["ingestion", "history"])
-    assert "history.select_prompt_rows" in continued
+    assert "history.draw_learning_questions" in continued
     assert "ingestion.build_canonical_tables" not in continued
     assert "ingestion.build_canonical_tables" in run(["ingestion", "history"])  # that one ended, so all runs again

@@ -25,7 +25,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
     assert first_stage["row"].to_list() == reranked["row"].to_list()
     rows = first_stage.join(samples, on="row")
     assert rows.select(pl.col("split").unique(), pl.col("label").unique()).row(0) == ("test", 1)
-    assert catalog.load("reranking_prompts").height <= 20 * first_stage.height
+    assert catalog.load("ranking.recent.prompts").height <= 20 * first_stage.height
     behind = first_stage["better"] >= 20
     assert first_stage.filter(behind)["better"].to_list() == reranked.filter(behind)["better"].to_list()
     for one, other in zip(first_stage["top_items"], reranked["top_items"], strict=True):

@@ -60,7 +60,8 @@ def test_what_the_cells_have_in_common_is_run_once(studied):
     times = Counter(node for node, _ in finished.values())
     once = {"ingestion.build_canonical_tables", "history.embed_items", "lens.train_lens"}
     assert {node for node, count in times.items() if count == 1} >= once
-    assert times["history.select_prompt_rows"] == times["reclora.train_adapter"] == 2
+    assert times["test.build_recent_prompts"] == times["lens.compute_test_states"] == 1
+    assert times["history.draw_learning_questions"] == times["reclora.train_adapter"] == 2
     assert max(times.values()) == 2
 
 

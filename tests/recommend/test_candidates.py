@@ -26,7 +26,6 @@ SETTINGS = {
     "pool_days": 1.0,
     "shortlist": None,
     "top_n": 2,
-    "tokens_per_batch": 400,
 }
 NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0)
 
@@ -121,8 +120,7 @@ class TestShortlist:
         pairs = pl.DataFrame({"user_index": range(5)}).join(
             pl.DataFrame({"item_index": range(12)}), how="cross", maintain_order="left"
         )
-        now = log.now(pairs)
-        pairs = pairs.with_columns(score=lens_scores(lens_states(lens, now, np.arange(60))))
+        pairs = pairs.with_columns(score=lens_scores(lens_states(lens, log, log.now(pairs.with_row_index("row")))))
         for user, part in shortlist.group_by("user_id", maintain_order=True):
             seen = log.sequences.item_index[slice(*log.sequences.offsets[user[0] : user[0] + 2])].tolist()
             own = pairs.filter(user_index=user[0]).filter(~pl.col("item_index").is_in(seen))

@@ -32,7 +32,6 @@ SETTINGS = {
     "cutoffs": (1, 3),
     "variant": None,
     "shortlist": 4,
-    "tokens_per_batch": 400,
     "seed": 0,
 }
 NEIGHBOURS = {
@@ -171,7 +170,7 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
         pairs = pl.DataFrame({"item_index": items}).with_columns(
             **{name: pl.lit(row[name]) for name in ("user_index", "history_end", "timestamp")}
         )
-        logits = lens_states(lens, log.at(pairs), np.arange(len(items)))["logit"].numpy()
+        logits = lens_states(lens, log, pairs.with_row_index("row"))["logit"].numpy()
         assert row["better"] == (logits > logits[items.index(row["item_index"])]).sum()
         assert row["top_items"] == [items[place] for place in np.argsort(-logits)[:4]]
 
@@ -184,7 +183,7 @@ def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
         pairs = pl.DataFrame({"item_index": first["top_items"]}).with_columns(
             **{name: pl.lit(first[name]) for name in ("user_index", "history_end", "timestamp")}
         )
-        logits = lens_states(lens, log.at(pairs), np.arange(4))["logit"].numpy()
+        logits = lens_states(lens, log, pairs.with_row_index("row"))["logit"].numpy()
         assert second["top_items"] == [first["top_items"][place] for place in np.argsort(-logits)]
         assert whole["candidates"] == second["candidates"]
     assert near["row"].equals(twice["row"])

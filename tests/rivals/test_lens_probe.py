@@ -52,6 +52,6 @@ def test_it_ranks_as_the_lens_does_from_a_few_of_its_states(fitted, log) -> None
     lens, _ = fitted
     labels = log.samples["label"].to_numpy()
     few_shot, test = log.rows_in("train")[::4], log.rows_in("test")
-    learned, scored = (lens_states(lens, log, rows) for rows in (few_shot, test))
+    learned, scored = (lens_states(lens, log, log.samples[rows]) for rows in (few_shot, test))
     scores = probe_scores(learned["target"], labels[few_shot], scored["target"])
     assert roc_auc_score(labels[test], scores) > roc_auc_score(labels[test], scored["logit"]) - 0.02

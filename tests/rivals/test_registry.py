@@ -12,6 +12,7 @@ from kedro.runner import SequentialRunner
 from projects import ROOT
 from reclora_kedro import rivals
 from reclora_kedro.evaluation.styles import model_styles
+from reclora_kedro.histories.questions import questions
 from reclora_kedro.pipelines import names, scoring
 from reclora_kedro.pipelines.evaluation import nodes as evaluation
 from reclora_kedro.recommend.config import RankingConfig
@@ -23,15 +24,14 @@ TOY = """
     import numpy as np
 
     from reclora_kedro.evaluation.styles import Style
-    from reclora_kedro.rivals.base import rows_of, score_table
+    from reclora_kedro.rivals.base import score_table
 
     NOTE = "the parity of the item"
     STYLE = Style("#123456", "circle", "dot")
 
 
-    def scores(log, prompt_rows):
-        test = rows_of(prompt_rows, "test")
-        return score_table(test, scorer(log)(log.samples[test]))
+    def scores(log, test_questions):
+        return score_table(test_questions, scorer(log)(test_questions))
 
 
     def scorer(log):
@@ -56,7 +56,7 @@ def test_a_rival_scores_the_test_rows_beside_the_other_models(toy, log, tmp_path
     [entry] = [entry for name, entry in yaml.safe_load(catalog.read_text()).items() if name == "{model}_scores"]
     entry["filepath"] = entry["filepath"].replace("${globals:data}", str(tmp_path))
     catalog = DataCatalog.from_config({"{model}_scores": entry | {"versioned": False}})
-    catalog["log"], catalog["prompt_rows"] = log, pl.DataFrame({"row": rows, "use": "test"})
+    catalog["log"], catalog["test_questions"] = log, questions(log.samples[rows], "test")
     pipeline = scoring.create_pipeline()
     SequentialRunner().run(pipeline.only_nodes("scoring.score_toy"), catalog)
     scored = catalog.load("toy_scores")
@@ -69,8 +69,7 @@ def test_a_rival_scores_the_test_rows_beside_the_other_models(toy, log, tmp_path
 @pytest.mark.parametrize("fitted", ["din"], indirect=True)
 def test_a_rival_ranks_items_beside_the_other_models(toy, log, fitted):
     config = RankingConfig(
-        users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2,
-        tokens_per_batch=400, seed=0,
+        users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2, seed=0,
     )  # fmt: skip
     nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
     ranks = rank_positives(fitted[0], log, config, {"neighbours": nearest})

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from reclora_kedro.histories.questions import questions
 from reclora_kedro.rivals import two_towers
 from reclora_kedro.rivals.two_towers import TwoTowersConfig, tower_inputs
 
@@ -24,9 +25,8 @@ SETTINGS = TwoTowersConfig(
 
 
 def two_tower_scores(log, few_shot, validation, test, config):
-    uses = {"few_shot": few_shot, "validation": validation, "test": test}
-    prompt_rows = pl.concat([pl.DataFrame({"row": rows, "use": use}) for use, rows in uses.items()])
-    table = two_towers.scores(log, prompt_rows, config)
+    learning = [questions(log.samples[rows], use) for use, rows in (("few_shot", few_shot), ("validation", validation))]
+    table = two_towers.scores(log, pl.concat(learning), questions(log.samples[test], "test"), config)
     assert table["row"].to_list() == test.tolist()
     return table["score"].to_numpy()
 

@@ -26,11 +26,16 @@ ROOT = Path(__file__).parents[2]
 BASE = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
 FINETUNING = Pipeline(
     [
-        Node(lambda *_: 1, ["base_llm", "prompt_templates", "params:prompt"], "recent.prompts", name="build_prompts"),
+        Node(
+            lambda *_: 1,
+            ["base_llm", "prompt_templates", "params:prompt"],
+            "learning.recent.prompts",
+            name="build_prompts",
+        ),
         Node(lambda *_: 1, ["params:lens"], "lens", name="train_lens"),
         Node(
             lambda *_: 1,
-            ["base_llm", "recent.prompts", "params:finetuning.variants.reclora"],
+            ["base_llm", "learning.recent.prompts", "params:finetuning.variants.reclora"],
             "reclora.adapter",
             name="train_adapter",
         ),

@@ -30,30 +30,20 @@ class PairedScores:
     scores: npt.NDArray[np.float64]
 
 
-def collect_scores(tables: dict[str, pl.DataFrame], test_rows: pl.DataFrame, samples: pl.DataFrame) -> pl.DataFrame:
+def collect_scores(tables: dict[str, pl.DataFrame], questions: pl.DataFrame) -> pl.DataFrame:
     """The scores of every model on the same test rows, in one long table.
 
     Args:
         tables: by model name, a table with row and score; other rows than the test's are left out.
-        test_rows: row and label of the test rows.
-        samples: row, user_index and label of the log's samples.
+        questions: row, user_index and label of the test rows.
 
     Returns:
         Frame with row, user (the user's index in the log), label, model and score, models in the order given.
 
     Raises:
-        MismatchError: a test row is none of the samples, or a model has no score for it.
+        MismatchError: a model has no score for a test row.
     """
-    known = samples.select("row", "label", user="user_index")
-    test_rows = test_rows.select("row", "label").join(known, on=["row", "label"], how="left", maintain_order="left")
-    unknown = test_rows.filter(pl.col("user").is_null())
-    if not unknown.is_empty():
-        raise MismatchError(
-            f"{len(unknown)} of {len(test_rows)} test rows in prompt_rows are no samples of the log with their labels "
-            f"(the first is row {unknown['row'][0]}): they stem from different runs.",
-            "prompt_rows",
-        )
-    parts = []
+    test_rows, parts = questions.select("row", "label", user="user_index"), []
     for model, table in tables.items():
         scored = test_rows.join(table.select("row", "score"), on="row", how="left", maintain_order="left")
         missing = scored.filter(pl.col("score").is_null())

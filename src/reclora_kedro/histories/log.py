@@ -58,26 +58,14 @@ class InteractionLog:
         split = pl.when(left_out).then(pl.lit("none")).otherwise("split")
         return replace(self, samples=self.samples.with_columns(split=split))
 
-    def now(self, pairs: pl.DataFrame) -> Self:
-        """The same log with other samples: pairs of user and item after its end.
+    def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
+        """Pairs of user_index and item_index with the moment after the log's end.
 
-        Returns:
-            The log; its samples have the columns user_index, item_index, history_end (the end of the user's events)
-            and timestamp (a second after the last event of the log).
+        That is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
         """
         end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
         now = pl.lit(int(self.sequences.timestamp.max()) + 1)
-        return replace(
-            self, samples=pairs.select("user_index", "item_index", pl.Series("history_end", end), timestamp=now)
-        )
-
-    def at(self, pairs: pl.DataFrame) -> Self:
-        """The same log with other samples: pairs of user and item at moments of their own.
-
-        Args:
-            pairs: with user_index, item_index, history_end (see `log_builder.build_log`) and timestamp.
-        """
-        return replace(self, samples=pairs.select("user_index", "item_index", "history_end", "timestamp"))
+        return pairs.with_columns(pl.Series("history_end", end, dtype=pl.Int64), timestamp=now.cast(pl.Int64))
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
         """Users by id, each once, in the order given.

@@ -83,7 +83,7 @@ class RatingStatistics:
             ... )
             >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
             >>> log = InteractionLog(items, pl.DataFrame({"user_id": [1, 2]}), sequences, pl.DataFrame())
-            >>> now = log.now(pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1]})).samples
+            >>> now = log.now(pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1]}))
             >>> RatingStatistics(log).of(now)["item_like_rate"].to_numpy().round(2)
             array([0.7 , 0.38], dtype=float32)
         """

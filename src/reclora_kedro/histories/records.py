@@ -1,4 +1,4 @@
-"""Samples as readable records: who, what they saw before, and what they are asked about."""
+"""Questions as readable records: who, what they saw before, and what they are asked about."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,16 +10,21 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.interactions.schema import field_names
 
 
-def prompt_records(rows: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
-    """What a prompt may say about each row.
+def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
+    """What a prompt may say of each question.
+
+    Args:
+        questions: see `reclora_kedro.histories.questions`.
+        log: the log that they are about.
+        history: the events that each may show of its user's past, see `InteractionLog.histories`.
 
     Returns:
-        One record per row, in the order of `rows`: row, use, label; user: the profile's fields; history: oldest first,
+        One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first,
         one dict per event of the item's texts, rating and liked; target: the item's texts. Absent fields are left out.
     """
-    chosen, sequences = log.samples[rows["row"].to_numpy()], log.sequences
+    sequences = log.sequences
     seen = np.unique(history[history >= 0])
-    needed = np.union1d(sequences.item_index[seen], chosen["item_index"].to_numpy())
+    needed = np.union1d(sequences.item_index[seen], questions["item_index"].to_numpy())
     described = _present_fields(log.items[needed], ["title", *field_names(log.items)])
     texts = dict(zip(needed.tolist(), described, strict=True))
     events = {
@@ -32,11 +37,15 @@ def prompt_records(rows: pl.DataFrame, log: InteractionLog, history: np.ndarray)
             strict=True,
         )
     }
-    profiles = _present_fields(log.users[chosen["user_index"].to_numpy()], field_names(log.users))
+    profiles = _present_fields(log.users[questions["user_index"].to_numpy()], field_names(log.users))
     return [
         row | {"user": profile, "history": [events[event] for event in past if event >= 0], "target": texts[target]}
         for row, profile, past, target in zip(
-            rows.iter_rows(named=True), profiles, history.tolist(), chosen["item_index"].to_list(), strict=True
+            questions.select("row", "use", "label").iter_rows(named=True),
+            profiles,
+            history.tolist(),
+            questions["item_index"].to_list(),
+            strict=True,
         )
     ]
 

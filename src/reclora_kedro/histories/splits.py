@@ -1,13 +1,12 @@
-"""Train, validation and test rows, and the few of them that the LLM sees."""
+"""Train, validation and test rows."""
 
 from typing import Literal, Self
 
-import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block, Count, Share
+from reclora_kedro.parameters import Block, Share
 
 
 class SplitConfig(Block):
@@ -25,14 +24,6 @@ class SplitConfig(Block):
                 "lower them to a sum below 1"
             )
         return self
-
-
-class PromptRowsConfig(Block):
-    """How many rows of each split the LLM sees; null takes all of them."""
-
-    few_shot: Count | None
-    validation: Count | None
-    test: Count | None
 
 
 def split_of(place: pl.Expr, units: int, later_units: pl.Expr, config: SplitConfig) -> pl.Expr:
@@ -84,38 +75,3 @@ def require_classes_in_splits(samples: pl.DataFrame | pl.LazyFrame) -> None:
             "Change history.split, lower history.min_history, move the label threshold of ingestion, or let "
             "history.negatives draw what the log does not hold.",
         )
-
-
-def select_prompt_rows(samples: pl.DataFrame, config: PromptRowsConfig, seed: int) -> pl.DataFrame:
-    """The rows that the LLM sees: few_shot from train, validation from validation, test from test.
-
-    Each split's are drawn uniformly without replacement by its own random stream: another count of one use leaves the
-    other uses' rows alone, and a larger count keeps the rows of a smaller one.
-
-    Args:
-        samples: with columns row, label and split.
-        config: the counts.
-        seed: of the draw.
-
-    Returns:
-        Columns row (UInt32), use (String) and label (Int8), by use and then row.
-
-    Raises:
-        ValueError: a split has fewer rows than asked for, or the drawn labels are all of one class.
-    """
-    draws = []
-    for stream, (use, split) in enumerate((("few_shot", "train"), ("validation", "validation"), ("test", "test"))):
-        rows = samples.filter(pl.col("split") == split).select("row", "label")
-        count = getattr(config, use)
-        if count is not None and count > rows.height:
-            raise ValueError(
-                f"history.prompt_rows.{use} asks for {count} rows, but the {split} split has {rows.height}: ask for at "
-                "most that many, or write null to take them all"
-            )
-        chosen = np.random.default_rng([seed, stream]).permutation(rows.height)[:count]
-        draw = rows[np.sort(chosen)].select("row", pl.lit(use).alias("use"), "label")
-        require_both_classes(
-            int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
-        )
-        draws.append(draw)
-    return pl.concat(draws)

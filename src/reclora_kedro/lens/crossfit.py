@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import lens_states
@@ -36,22 +37,36 @@ class FewShotConfig(Block):
     folds: Annotated[Count, Field(ge=2)]
 
 
-def few_shot_states(
-    lens: Lens, log: InteractionLog, states: dict[str, Tensor], training_log: pl.DataFrame, config: FewShotConfig
+def learning_states(
+    lens: Lens,
+    log: InteractionLog,
+    questions: pl.DataFrame,
+    training_log: pl.DataFrame,
+    config: FewShotConfig,
+    engine: EngineConfig = LOCAL,
 ) -> tuple[dict[str, Tensor], Records]:
-    """States of the few-shot samples as gates learn from them: the lens's own, or cross-fitted.
+    """States of few-shot and validation rows, those of the former as gates learn from them: its own, or cross-fitted.
+
+    Args:
+        lens: a trained lens.
+        log: the log that it was trained on.
+        questions: the rows, by their use.
+        training_log: of the lens.
+        config: what the few-shot rows get.
+        engine: what computes the lens's own states.
 
     Returns:
-        Row, states by kind and ``logit``, in the order of `states`; and a report. Its first record is of all few-shot
-        samples: fold (all), rows, in_sample_auc, cross_fitted_auc (null for in_sample), and validation_auc, what new
-        samples get. The others are those of `cross_fit`.
+        Row, states by kind and ``logit``, in the order of the questions; and a report. Its first record is of all
+        few-shot rows: fold (all), rows, in_sample_auc, cross_fitted_auc (null for in_sample), and validation_auc, what
+        new rows get. The others are those of `cross_fit`.
     """
-    rows = states["row"].numpy()
-    labels = log.samples["label"].to_numpy()[rows]
+    states = lens_states(lens, log, questions, engine)
+    places = np.flatnonzero(questions["use"] == "few_shot")
+    rows, labels = questions["row"].to_numpy()[places], questions["label"].to_numpy()[places]
     summary = {
         "fold": "all",
         "rows": len(rows),
-        "in_sample_auc": float(roc_auc_score(labels, states["logit"])),
+        "in_sample_auc": float(roc_auc_score(labels, states["logit"][places])),
         "cross_fitted_auc": None,
         "validation_auc": training_log["validation_auc"].max(),
     }
@@ -60,7 +75,9 @@ def few_shot_states(
     best_epoch = int(training_log["validation_auc"].arg_max() or 0) + 1
     fitted, folds = cross_fit(lens, log, rows, best_epoch, config.folds)
     summary["cross_fitted_auc"] = float(roc_auc_score(labels, fitted["logit"]))
-    return {"row": states["row"], **fitted}, [summary, *folds]
+    for kind, state in fitted.items():
+        states[kind][places] = state
+    return states, [summary, *folds]
 
 
 def cross_fit(
@@ -99,13 +116,13 @@ def cross_fit(
     validation = log.rows_in("validation")
     unseen = validation[np.linspace(0, len(validation) - 1, min(len(validation), MAP_ROWS)).astype(int)]
     unseen_labels = log.samples["label"].to_numpy()[unseen]
-    target = lens_states(lens, log, unseen)
+    target = lens_states(lens, log, log.samples[unseen])
     states = {kind: torch.empty(len(few_shot), *state.shape[1:]) for kind, state in target.items() if kind != "row"}
     records: Records = []
     for fold in range(folds):
         inside = np.flatnonzero(fold_of == fold)
         other = refit_lens(lens, log, few_shot[inside], epochs)
-        found, source = lens_states(other, log, few_shot[inside]), lens_states(other, log, unseen)
+        found, source = (lens_states(other, log, log.samples[rows]) for rows in (few_shot[inside], unseen))
         fits = {}
         for kind in lens.state_kinds:
             found[kind], fits[f"{kind}_r2"] = align_states(found[kind], source[kind], target[kind])

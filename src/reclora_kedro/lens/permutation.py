@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -23,13 +22,13 @@ INPUTS = {
 
 
 @torch.inference_mode()
-def permuted_scores(lens: Lens, log: InteractionLog, rows: np.ndarray) -> pl.DataFrame:
-    """Scores of samples when one input after the other is that of the sample before; the label stays with the rest.
+def permuted_scores(lens: Lens, log: InteractionLog, questions: pl.DataFrame) -> pl.DataFrame:
+    """Scores of questions when one input after the other is that of the one before; the label stays with the rest.
 
     Args:
         lens: a frozen lens.
-        log: the log of the samples.
-        rows: their row numbers, at random, shape (n,).
+        log: the log that they are about.
+        questions: with their labels, in random order.
 
     Returns:
         Frame with row, label, input and score.
@@ -38,8 +37,8 @@ def permuted_scores(lens: Lens, log: InteractionLog, rows: np.ndarray) -> pl.Dat
     lens.to(device)
     read = [name for name in INPUTS if name != "rating statistics" or lens.config.rating_statistics]
     parts = []
-    for places, batch in LensLoader(log, lens).batches(log.samples[rows], SCORING_BATCH_SIZE):
-        batch, chosen = batch.to(device), log.samples[rows[places]].select("row", "label")
+    for places, batch in LensLoader(log, lens).batches(questions, SCORING_BATCH_SIZE):
+        batch, chosen = batch.to(device), questions[places].select("row", "label")
         for name in read:
             other = {part: _roll(getattr(batch, part)) for part in INPUTS[name]}
             score = torch.sigmoid(lens(replace(batch, **other)).double()).cpu().numpy()

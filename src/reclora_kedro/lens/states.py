@@ -12,8 +12,8 @@ from torch import Tensor
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.devices import choose_device
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import first_of_moment
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import StateKind
 from reclora_kedro.lens.features import LensLoader
@@ -53,17 +53,21 @@ class LensReader:
         return torch.cat([torch.empty(0), *(self._lens(batch.to(self._device)).cpu() for _, batch in batches)])
 
 
-def lens_states(lens: Lens, log: InteractionLog, rows: np.ndarray, engine: EngineConfig = LOCAL) -> dict[str, Tensor]:
-    """What `LensReader.states` says of a log's samples by their row numbers, beside ``row``, int64, shape (n,)."""
-    return {"row": torch.from_numpy(rows.astype(np.int64))} | states_of(lens, log, log.samples[rows], engine)
+def lens_states(
+    lens: Lens, log: InteractionLog, questions: pl.DataFrame, engine: EngineConfig = LOCAL
+) -> dict[str, Tensor]:
+    """What `LensReader.states` says of questions, or of samples, beside ``row``, int64, shape (n,).
 
-
-def states_of(lens: Lens, log: InteractionLog, samples: pl.DataFrame, engine: EngineConfig) -> dict[str, Tensor]:
-    """What `LensReader.states` says of samples, on an engine."""
-    shards = [samples[rows] for rows in engine.shards(samples.height)]
+    Questions of one moment have one state of kind `user`, the same to the last bit: their prompts may then share the
+    work on their start.
+    """
+    shards = [questions[rows] for rows in engine.shards(questions.height)]
     read = OncePerWorker(partial(_reading, lens, replace(log, samples=log.samples.clear())))
     parts = list(map_shards(read, shards, engine, "lens states"))
-    return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+    states = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
+    if "user" in states:
+        states["user"] = states["user"][first_of_moment(questions)]
+    return {"row": questions["row"].cast(pl.Int64).to_torch()} | states
 
 
 def _reading(lens: Lens, log: InteractionLog) -> Callable[[pl.DataFrame], dict[str, Tensor]]:
@@ -95,7 +99,7 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
     pairs = pl.DataFrame({"user_index": user_index, "item_index": np.zeros_like(user_index)})  # whatever the item
     device = choose_device(lens.config.device)
     lens.to(device)
-    batches = LensLoader(log, lens, targets=False).batches(log.now(pairs).samples, SCORING_BATCH_SIZE)
+    batches = LensLoader(log, lens, targets=False).batches(log.now(pairs), SCORING_BATCH_SIZE)
     return torch.cat([lens.states(batch.to(device), "user").cpu() for _, batch in batches])
 
 
@@ -120,22 +124,3 @@ def gate_inputs(states: dict[str, Tensor], kind: StateKind) -> GateInputs:
             "lens.rating_statistics."
         )
     return GateInputs(states["row"], kind, states[kind], states["logit"])
-
-
-def with_few_shot(states: dict[str, Tensor], few_shot: dict[str, Tensor]) -> dict[str, Tensor]:
-    """States of all prompts, those of the few-shot prompts being the ones that gates learn from.
-
-    Raises:
-        MismatchError: a few-shot row is none of the prompts', or the two hold different states.
-    """
-    place = {row: i for i, row in enumerate(states["row"].tolist())}
-    rows = few_shot["row"].tolist()
-    missing = [row for row in rows if row not in place]
-    kinds, few_shot_kinds = ({name: state.shape[1:] for name, state in of.items()} for of in (states, few_shot))
-    if missing or kinds != few_shot_kinds:
-        what = f"row {missing[0]}, which lens_states lacks" if missing else "other states than lens_states"
-        raise MismatchError(f"few_shot_states has {what}: they stem from different runs.", "few_shot_states")
-    merged = {name: state.clone() for name, state in states.items()}
-    for name, state in few_shot.items():
-        merged[name][[place[row] for row in rows]] = state
-    return merged

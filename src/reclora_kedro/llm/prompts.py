@@ -135,7 +135,8 @@ def build_prompts(
         context_tokens: the base LLM's context, in tokens.
 
     Returns:
-        Frame with row, use, label, prompt, token_ids and dropped_history (items left out for the budget).
+        Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget) and
+        shown_history (titles of the others, oldest first).
 
     Raises:
         ValueError: the budget exceeds the base LLM's context, the template is broken, or a question alone exceeds
@@ -154,6 +155,10 @@ def build_prompts(
             "prompt": texts,
             "token_ids": [around.prefix + ids + around.suffix for ids in token_ids],
             "dropped_history": dropped,
+            "shown_history": [
+                [item.get("title") for item in record["history"][left_out:]]
+                for record, left_out in zip(records, dropped, strict=True)
+            ],
         },
         schema={
             "row": pl.UInt32,
@@ -162,6 +167,7 @@ def build_prompts(
             "prompt": pl.String,
             "token_ids": pl.List(pl.Int32),
             "dropped_history": pl.Int32,
+            "shown_history": pl.List(pl.String),
         },
     )
 

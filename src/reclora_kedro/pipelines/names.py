@@ -107,9 +107,9 @@ def _names(step: str, block: str) -> tuple[str, ...]:
         raise NameRefusedError(
             f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
         )
-    # Names of models, steps and what nodes read beside histories and variants, which these would be mistaken for.
+    # Names of models, steps and questions, and what nodes read beside variants, which these would be mistaken for.
     models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED}
-    reserved = {*models, *STEPS, "log", "prompt_rows", "prompts", "scores", "config"}
+    reserved = {*models, *STEPS, "learning", "test", "log", "prompts", "scores", "config", "test_questions"}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""

@@ -1,6 +1,6 @@
 """The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import questions
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
@@ -91,16 +92,6 @@ def candidate_table(table: Any) -> pl.DataFrame:
     return frame.select("user_id", "item_id").drop_nulls()
 
 
-def first_pairs(pairs: pl.DataFrame, by: Sequence[str] = ("user_id",)) -> pl.Series:
-    """For each pair the number of the first one of its user, or of what else `by` names.
-
-    Examples:
-        >>> first_pairs(pl.DataFrame({"user_id": ["b", "b", "a", "b"]})).to_list()
-        [0, 0, 2, 0]
-    """
-    return pairs.select(by).with_row_index().select(pl.col("index").first().over(by)).to_series()
-
-
 def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.DataFrame:
     """Each user's pairs by falling score, of equals the earlier first; at most `most` of them, or all.
 
@@ -109,7 +100,9 @@ def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.D
         >>> best_of_each_user(pairs, "score", most=2).rows()
         [(7, 'b', 0.5), (7, 'd', 0.5), (3, 'c', 0.9)]
     """
-    ordered = pairs.sort(first_pairs(pairs), score, descending=[False, True], nulls_last=True, maintain_order=True)
+    places = pairs.select("user_id").with_row_index("place")
+    first = places.select(pl.col("place").first().over("user_id")).to_series()  # users stay in their order
+    ordered = pairs.sort(first, score, descending=[False, True], nulls_last=True, maintain_order=True)
     return ordered if most is None else ordered.filter(pl.int_range(pl.len()).over("user_id") < most)
 
 
@@ -152,6 +145,14 @@ def shortlist_candidates(
     }
     columns = ("user_id", "item_id", "title", "user_index", "item_index", "lens_score", "fallback")
     return shortlist.select(columns), report
+
+
+def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:
+    """Whether each user would like each candidate now; pairs of a fallback are not asked about.
+
+    Their row is the place of the pair in the shortlist.
+    """
+    return questions(log.now(shortlist.with_row_index("row").filter(~pl.col("fallback"))))
 
 
 class _Shortlister:
@@ -226,6 +227,6 @@ def _lens_scores(reader: LensReader, log: InteractionLog, pairs: pl.DataFrame) -
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        logits = reader.logits(log.now(pairs.filter(scored)).samples)
+        logits = reader.logits(log.now(pairs.filter(scored)))
         scores[scored] = lens_scores({"logit": logits})
     return pl.Series(scores).fill_nan(None)

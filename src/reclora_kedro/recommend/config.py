@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from reclora_kedro.parameters import Block, Count, Positive, Resource, Seed
+from reclora_kedro.parameters import Block, Count, Positive, Seed
 
 CandidateKind = Literal["neighbours", "unseen", "popular_recent", "table"]
 
@@ -20,7 +20,6 @@ class RecommendationConfig(Block):
     pool_days: Positive
     shortlist: Count | None
     top_n: Count
-    tokens_per_batch: Resource[Count]
 
     @model_validator(mode="after")
     def _enough_candidates_are_kept(self) -> Self:
@@ -47,7 +46,6 @@ class RankingConfig(Block):
     cutoffs: tuple[Count, ...] = Field(min_length=1)
     variant: str | None
     shortlist: Count
-    tokens_per_batch: Resource[Count]
     seed: Seed
 
     @field_validator("cutoffs")

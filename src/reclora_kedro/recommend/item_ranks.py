@@ -7,13 +7,13 @@ import polars as pl
 from tqdm import tqdm
 
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.parameters import Block
 from reclora_kedro.recommend.config import RankingConfig
-from reclora_kedro.recommend.ranking import MOMENT
-from reclora_kedro.recommend.reranking import reranked, reranking_pairs
+from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.rivals.base import Scorer
 
@@ -50,9 +50,9 @@ def rank_positives(
     }
     scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
     ranks = rank_by(scorers, log, config)
-    pairs = reranking_pairs(ranks, config.shortlist)
-    scored = pairs.select(*MOMENT, candidate="item_index", score=pl.Series(reader.logits(pairs).numpy()))
-    return pl.concat([ranks, reranked(ranks, scored, config.shortlist, "lens_reranked")])
+    questions = reranking_questions(ranks, config.shortlist)
+    scores = questions.with_columns(score=pl.Series(reader.logits(questions).numpy()))
+    return pl.concat([ranks, rerank(ranks, scores, config.shortlist, "lens_reranked")])
 
 
 def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingConfig) -> pl.DataFrame:

@@ -2,63 +2,42 @@
 
 import polars as pl
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.recommend.config import RankingConfig
-from reclora_kedro.recommend.ranking import MOMENT, score_pairs
+from reclora_kedro.histories.questions import MOMENT, questions
 
 FIRST_STAGE = "neighbours"
 """The model whose best items are the shortlist."""
 
 
-def reranking_pairs(item_ranks: pl.DataFrame, shortlist: int) -> pl.DataFrame:
-    """The pairs that the second stage scores: the item neighbours' best items at each moment, each once.
+def reranking_questions(item_ranks: pl.DataFrame, shortlist: int) -> pl.DataFrame:
+    """The questions that the second stage answers: the item neighbours' best items at each moment, each once.
 
     Args:
         item_ranks: see `rank_positives`.
         shortlist: most items of each moment.
-
-    Returns:
-        Frame with the columns of `MOMENT`, item_index, and fallback, which none of them is.
     """
     pairs = _shortlists(item_ranks, shortlist).select(*MOMENT, item_index="candidate")
-    return pairs.unique(maintain_order=True).with_columns(fallback=pl.lit(False))
+    return questions(pairs.unique(maintain_order=True).with_row_index("row"))
 
 
-def rerank(
-    model: AnswerModel,
-    item_ranks: pl.DataFrame,
-    prompts: pl.DataFrame,
-    inputs: GateInputs,
-    config: RankingConfig,
-) -> pl.DataFrame:
-    """Where the variant ranks each like: in the shortlist by its score; behind that, as the item neighbours do.
+def rerank(item_ranks: pl.DataFrame, scores: pl.DataFrame, shortlist: int, model: str) -> pl.DataFrame:
+    """Where a model ranks each like: in the shortlist by its score; behind that, as the item neighbours do.
 
     Args:
-        model: the base LLM with the variant's adapter.
         item_ranks: see `rank_positives`.
-        prompts: of the pairs of `reranking_pairs`.
-        inputs: of the same pairs, see `candidate_gate_inputs`.
-        config: name of the variant, length of the shortlist, tokens per batch.
+        scores: the questions of `reranking_questions` with the model's scores.
+        shortlist: most items of each moment.
+        model: its name.
 
     Returns:
-        The same columns as `item_ranks`, of the variant alone.
+        The same columns as `item_ranks`, of the model alone.
 
     Raises:
         ValueError: a score is not a number.
     """
-    pairs = reranking_pairs(item_ranks, config.shortlist).with_row_index("row")
-    scores = score_pairs(model, pairs, prompts, inputs, config.tokens_per_batch, by=MOMENT)
-    if not scores.is_finite().all():
-        raise ValueError(f"{config.variant}: some of the {len(scores)} scores are no numbers; train it again.")
-    scored = pairs.select(*MOMENT, candidate="item_index", score=scores)
-    assert config.variant is not None  # else there were no prompts
-    return reranked(item_ranks, scored, config.shortlist, config.variant)
-
-
-def reranked(item_ranks: pl.DataFrame, scored: pl.DataFrame, shortlist: int, model: str) -> pl.DataFrame:
-    """A model's ranks by its scores of the shortlists' pairs: the columns of `MOMENT`, candidate, and score."""
+    if not scores["score"].is_finite().all():
+        raise ValueError(f"{model}: some of the {scores.height} scores are no numbers; train it again.")
     first_stage = item_ranks.filter(model=FIRST_STAGE)
+    scored = scores.select(*MOMENT, "score", candidate="item_index")
     lists = _shortlists(item_ranks, shortlist).join(scored, on=[*MOMENT, "candidate"], how="left")
     own = pl.col("score").filter(pl.col("candidate") == pl.col("item_index")).first()
     by_row = lists.group_by("row").agg(

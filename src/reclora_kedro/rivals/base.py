@@ -9,11 +9,6 @@ Scorer = Callable[[pl.DataFrame], np.ndarray]
 """From pairs with item_index, user_index, history_end and timestamp to their scores, shape (pairs,)."""
 
 
-def rows_of(prompt_rows: pl.DataFrame, use: str) -> np.ndarray:
-    """Numbers of the prompt rows of a use: few_shot, validation or test."""
-    return prompt_rows.filter(pl.col("use") == use)["row"].to_numpy()
-
-
-def score_table(rows: np.ndarray, scores: np.ndarray) -> pl.DataFrame:
-    """Rows and their scores, both of shape (n,), as a rival's ``scores`` returns them."""
-    return pl.DataFrame({"row": rows, "score": scores}, schema_overrides={"row": pl.UInt32})
+def score_table(questions: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
+    """Rows of questions and their scores, shape (n,), as a rival's ``scores`` returns them."""
+    return questions.select("row", score=pl.Series(scores))

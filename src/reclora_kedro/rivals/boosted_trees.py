@@ -7,7 +7,7 @@ from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import known_statistics
-from reclora_kedro.rivals.base import rows_of, score_table
+from reclora_kedro.rivals.base import score_table
 
 NOTE = "boosted trees of the rating statistics alone, without ids, histories or texts, trained on all training rows"
 STYLE = Style("#E69F00", "x", "longdashdot")
@@ -23,17 +23,18 @@ SETTINGS = {
 """Chosen on validation rows of MovieLens-100K and MovieTweetings 100K, where they matter by at most 0.001 AUC."""
 
 
-def scores(log: InteractionLog, prompt_rows: pl.DataFrame, lens: Lens) -> pl.DataFrame:
+def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.DataFrame:
     """Probabilities of a like from trees that learn from all training samples; validation samples tell when to stop.
 
     Args:
         log: the log of the samples.
-        prompt_rows: the test rows among them are scored.
+        test_questions: what is scored.
         lens: what the statistics know of the log is what they know for this lens; it is not used otherwise.
     """
     statistics, labels = known_statistics(log, lens), log.samples["label"].to_numpy()
-    train, validation, test = log.rows_in("train"), log.rows_in("validation"), rows_of(prompt_rows, "test")
-    inputs, unseen, scored = (statistics.of(log.samples[part]).to_numpy() for part in (train, validation, test))
+    train, validation = log.rows_in("train"), log.rows_in("validation")
+    parts = (log.samples[train], log.samples[validation], test_questions)
+    inputs, unseen, scored = (statistics.of(part).to_numpy() for part in parts)
     trees = HistGradientBoostingClassifier(random_state=lens.config.seed, **SETTINGS)
     trees.fit(inputs, labels[train], X_val=unseen, y_val=labels[validation])
-    return score_table(test, trees.predict_proba(scored)[:, 1])
+    return score_table(test_questions, trees.predict_proba(scored)[:, 1])

@@ -18,19 +18,22 @@ INVERSE_PENALTY = 1e-4
 
 
 def scores(
-    prompt_rows: pl.DataFrame, lens_states: dict[str, Tensor], few_shot_states: dict[str, Tensor]
+    learning_questions: pl.DataFrame,
+    test_questions: pl.DataFrame,
+    learning_states: dict[str, Tensor],
+    test_states: dict[str, Tensor],
 ) -> pl.DataFrame:
     """Probabilities of a like of the test rows, learned from the few-shot rows; see `probe_scores`.
 
     Args:
-        prompt_rows: the rows.
-        lens_states: the lens's states of all of them.
-        few_shot_states: its states of the few-shot rows, as gates learn from them.
+        learning_questions: the few-shot rows, and others.
+        test_questions: what is scored.
+        learning_states: the lens's states of the former, as gates learn from them.
+        test_states: the lens's states of the latter.
     """
-    labels = prompt_rows.filter(use="few_shot")["label"].to_numpy()
-    test = (prompt_rows["use"] == "test").to_torch()
-    probabilities = probe_scores(few_shot_states["target"], labels, lens_states["target"][test])
-    return score_table(lens_states["row"][test].numpy(), probabilities)
+    few_shot = (learning_questions["use"] == "few_shot").to_torch()
+    labels = learning_questions.filter(use="few_shot")["label"].to_numpy()
+    return score_table(test_questions, probe_scores(learning_states["target"][few_shot], labels, test_states["target"]))
 
 
 def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.ndarray:

@@ -5,9 +5,9 @@ The module holds
 - ``NOTE``, what the model is, in words that follow its name in a report;
 - ``STYLE``, how figures draw it;
 - if it is in `SCORED`, ``scores``: the function of the node that returns the row and the score (probability of a like)
-  of each test row. Its arguments are named as the catalog names what they are: ``prompt_rows`` are the few rows to
-  learn from, those that choose among settings and those to score, by their use; ``log`` has all samples; ``config`` is
-  the block of parameters with the rival's name;
+  of each test row. Its arguments are named as the catalog names what they are: ``learning_questions`` are the few
+  rows to learn from and those that choose among settings, by their use; ``test_questions`` are those to score; ``log``
+  has all samples; ``config`` is the block of parameters with the rival's name;
 - if it is in `RANKED`, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
   `reclora_kedro.rivals.base.Scorer` of items at any moment.
 """
@@ -37,7 +37,7 @@ def inputs(name: str) -> list[str]:
 
     Examples:
         >>> inputs("lens_probe")
-        ['prompt_rows', 'lens_states', 'few_shot_states']
+        ['learning_questions', 'test_questions', 'learning_states', 'test_states']
     """
     arguments = inspect.signature(load(name).scores).parameters
     return [f"params:{name}" if argument == "config" else argument for argument in arguments]

@@ -22,7 +22,7 @@ from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import mean_pool
 from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Seed, Share
-from reclora_kedro.rivals.base import rows_of, score_table
+from reclora_kedro.rivals.base import score_table
 
 NOTE = (
     "two towers that read the texts of the target and of what the user liked and disliked, as vectors of a frozen "
@@ -69,23 +69,26 @@ class TwoTowers(nn.Module):
         return (user * item).sum(dim=-1) / item.shape[-1] ** 0.5 + self.bias
 
 
-def scores(log: InteractionLog, prompt_rows: pl.DataFrame, config: TwoTowersConfig) -> pl.DataFrame:
+def scores(
+    log: InteractionLog, learning_questions: pl.DataFrame, test_questions: pl.DataFrame, config: TwoTowersConfig
+) -> pl.DataFrame:
     """Probabilities of a like of the test rows, learned from the few-shot rows.
 
     Args:
         log: the log of the samples, with item embeddings.
-        prompt_rows: the validation rows among them choose among the learning rates and the epochs by AUC.
+        learning_questions: the few-shot rows, and validation rows that choose among learning rates and epochs by AUC.
+        test_questions: what is scored.
         config: settings.
     """
-    few_shot, validation, test = (rows_of(prompt_rows, use) for use in ("few_shot", "validation", "test"))
-    texts, labels = item_texts(log), log.samples["label"].to_numpy()
+    few_shot, validation = (learning_questions.filter(use=use) for use in ("few_shot", "validation"))
+    texts = item_texts(log)
 
-    def inputs_of(rows: np.ndarray) -> Iterator[Inputs]:
-        for part in np.split(rows, range(SCORING_BATCH_SIZE, len(rows), SCORING_BATCH_SIZE)):
-            yield tower_inputs(log, texts, log.samples[part], config)
+    def inputs_of(questions: pl.DataFrame) -> Iterator[Inputs]:
+        for part in questions.iter_slices(SCORING_BATCH_SIZE):
+            yield tower_inputs(log, texts, part, config)
 
     train, unseen = (tuple(map(torch.cat, zip(*inputs_of(part), strict=True))) for part in (few_shot, validation))
-    liked = torch.tensor(labels[few_shot], dtype=torch.float32)
+    liked = torch.tensor(few_shot["label"].to_numpy(), dtype=torch.float32)
     best_auc, best_weights = -1.0, {}
     with torch.random.fork_rng():
         for learning_rate in config.learning_rates:
@@ -94,12 +97,12 @@ def scores(log: InteractionLog, prompt_rows: pl.DataFrame, config: TwoTowersConf
             optimizer = torch.optim.AdamW(towers.parameters(), learning_rate, weight_decay=config.weight_decay)
             for _ in range(config.max_epochs):
                 _train_epoch(towers, optimizer, train, liked, config.batch_size)
-                auc = roc_auc_score(labels[validation], _logits(towers, unseen))
+                auc = roc_auc_score(validation["label"], _logits(towers, unseen))
                 if auc > best_auc:
                     best_auc, best_weights = auc, copy.deepcopy(towers.state_dict())
     towers.load_state_dict(best_weights)
-    logits = torch.cat([_logits(towers, inputs) for inputs in inputs_of(test)])
-    return score_table(test, torch.sigmoid(logits.double()).numpy())
+    logits = torch.cat([_logits(towers, inputs) for inputs in inputs_of(test_questions)])
+    return score_table(test_questions, torch.sigmoid(logits.double()).numpy())
 
 
 def tower_inputs(log: InteractionLog, texts: Tensor, samples: pl.DataFrame, config: TwoTowersConfig) -> Inputs:

@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 from kedro.io import MemoryDataset
@@ -114,7 +116,7 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
 def read_by(node: Node, name: str, value: Any) -> Any:
     """What a node reads of a parameter: all that decides, or the fields that its function names in `reads`."""
     read, fields = deciding(value), fields_read(node, name)
-    return read if fields is None else {field: read[field] for field in fields}
+    return read if fields is None else {field: reduce(getitem, field.split("."), read) for field in fields}
 
 
 def fields_read(node: Node, name: str) -> Collection[str] | None:

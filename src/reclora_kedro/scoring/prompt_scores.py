@@ -5,9 +5,14 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 from pydantic import Field
+from tqdm import tqdm
 
-from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.histories.questions import CANDIDATE, MOMENT
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.parameters import Block, Count, Resource, Seed
+from reclora_kedro.scoring.shared_prefix import score_candidates
 
 
 class ScoringConfig(Block):
@@ -16,6 +21,28 @@ class ScoringConfig(Block):
     tokens_per_batch: Resource[Count]
     permuted_rows: Annotated[Count, Field(ge=2)] | None
     seed: Seed
+
+
+def score_prompts(
+    model: AnswerModel, prompts: pl.DataFrame, gate_inputs: GateInputs, tokens_per_batch: int
+) -> pl.Series:
+    """The LLM's probability of a like for each prompt; those of one moment that start alike share work on their start.
+
+    Args:
+        model: the base LLM with the adapter.
+        prompts: questions of use `CANDIDATE` with their prompts.
+        gate_inputs: of the same questions.
+        tokens_per_batch: most tokens in one forward pass, padding included.
+    """
+    if prompts.is_empty():
+        return pl.Series(dtype=pl.Float64)
+    # Prompts of a moment that lost different parts of the history to the budget don't start alike.
+    groups = prompts.select(pl.struct(*MOMENT, "dropped_history").rank("dense")).to_series().to_numpy()
+    with tqdm(total=prompts.height, desc="rank", unit="pair", disable=None) as progress:
+        scores = score_candidates(
+            model, prompt_set(prompts, CANDIDATE, gate_inputs), groups, tokens_per_batch, progress
+        )
+    return pl.Series(scores)
 
 
 def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:

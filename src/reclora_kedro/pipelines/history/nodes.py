@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.histories import log_builder, retrieval_check, splits
+from reclora_kedro.histories import log_builder, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import TFIDF, describe_items, principal_components, side_by_side, tfidf_vectors
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
+from reclora_kedro.histories.questions import draw_questions
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
@@ -30,10 +31,17 @@ def build_log(
     return log_builder.build_log(interactions, items, users, history, engine)
 
 
-@reads(history=["prompt_rows", "seed"])
-def select_prompt_rows(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
-    """The samples that the LLM sees."""
-    return splits.select_prompt_rows(log_without_embeddings.samples, history.prompt_rows, history.seed)
+@reads(history=["prompt_rows.few_shot", "prompt_rows.validation", "seed"])
+def draw_learning_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+    """The samples that the LLM is tuned on, and those that choose a checkpoint."""
+    uses = ("few_shot", "validation")
+    return draw_questions(log_without_embeddings.samples, uses, history.prompt_rows, history.seed)
+
+
+@reads(history=["prompt_rows.test", "seed"])
+def draw_test_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+    """The samples that are scored."""
+    return draw_questions(log_without_embeddings.samples, ("test",), history.prompt_rows, history.seed)
 
 
 @reads(history=["item_embedding", "seed"])
@@ -63,13 +71,3 @@ def check_retrieval(log: InteractionLog, history: HistoryConfig) -> list[dict[st
     """How often items that are near each other belong together."""
     encoders = ", ".join(history.item_embedding.encoders)
     return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]
-
-
-@reads(history=["short"])
-def assemble_short_histories(
-    log: InteractionLog, prompt_rows: pl.DataFrame, history: HistoryConfig
-) -> dict[str, Arrays]:
-    """The events that each prompt may show of its user's past, by the name of the short history."""
-    samples = log.samples[prompt_rows["row"].to_numpy()]
-    windows = {name: window for name, window in history.short.items() if window is not None}
-    return {name: {"events": log.histories(samples, window)} for name, window in windows.items()}

@@ -3,11 +3,11 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.history import nodes
-from reclora_kedro.pipelines.names import history_names, item_encoders
+from reclora_kedro.pipelines.names import item_encoders
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """From the canonical tables to the log, the items' embeddings, and what prompts read of a user's past."""
+    """From the canonical tables to the log with vectors of its items, and the questions for the LLM."""
     return Pipeline(
         [
             Node(
@@ -17,10 +17,16 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="build_log",
             ),
             Node(
-                nodes.select_prompt_rows,
+                nodes.draw_learning_questions,
                 inputs=["log_without_embeddings", "params:history"],
-                outputs="prompt_rows",
-                name="select_prompt_rows",
+                outputs="learning_questions",
+                name="draw_learning_questions",
+            ),
+            Node(
+                nodes.draw_test_questions,
+                inputs=["log_without_embeddings", "params:history"],
+                outputs="test_questions",
+                name="draw_test_questions",
             ),
             Node(
                 nodes.embed_items,
@@ -40,12 +46,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 inputs=["log", "params:history"],
                 outputs="retrieval_report",
                 name="check_retrieval",
-            ),
-            Node(
-                nodes.assemble_short_histories,
-                inputs=["log", "prompt_rows", "params:history"],
-                outputs={name: f"{name}.short_history" for name in history_names()},
-                name="assemble_short_histories",
             ),
         ],
         namespace="history",

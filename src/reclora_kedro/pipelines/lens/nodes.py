@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import polars as pl
 from torch import Tensor
 
@@ -15,18 +14,13 @@ from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.lens.training import fit_lens
 
-Arrays = dict[str, np.ndarray]
-
 
 def train_lens(
-    log: InteractionLog,
-    config: LensConfig,
-    engine: EngineConfig,
-    prompt_rows: pl.DataFrame | None = None,
+    log: InteractionLog, config: LensConfig, engine: EngineConfig, learning_questions: pl.DataFrame | None = None
 ) -> tuple[Lens, pl.DataFrame]:
-    """The trained lens and its training log; with prompt rows, it learns from the few-shot ones among them alone."""
-    if prompt_rows is not None:
-        log = log.with_training_rows(prompt_rows.filter(use="few_shot")["row"].to_numpy())
+    """The trained lens and its training log; with questions, it learns from the few-shot ones among them alone."""
+    if learning_questions is not None:
+        log = log.with_training_rows(learning_questions.filter(use="few_shot")["row"].to_numpy())
     return fit_lens(log, config, engine)
 
 
@@ -35,23 +29,21 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
     return [metrics.measure_lens(lens, log) | {"confidence": bootstrap.confidence}]  # for intervals over seeds
 
 
-def compute_lens_states(
-    lens: Lens, log: InteractionLog, prompt_rows: pl.DataFrame, engine: EngineConfig
-) -> tuple[dict[str, Tensor], pl.DataFrame]:
-    """States and scores of the prompts' rows by the lens."""
-    found = states.lens_states(lens, log, prompt_rows["row"].to_numpy(), engine)
-    return found, pl.DataFrame({"row": prompt_rows["row"], "score": states.lens_scores(found)})
-
-
-def compute_few_shot_states(
+def compute_learning_states(
     lens: Lens,
     log: InteractionLog,
-    prompt_rows: pl.DataFrame,
-    lens_states: dict[str, Tensor],
+    learning_questions: pl.DataFrame,
     lens_training_log: pl.DataFrame,
     few_shot: FewShotConfig,
+    engine: EngineConfig,
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """States of the few-shot rows as gates learn from them, and how sure the lens is of these rows."""
-    chosen = (prompt_rows["use"] == "few_shot").to_torch()
-    own = {name: state[chosen] for name, state in lens_states.items()}
-    return crossfit.few_shot_states(lens, log, own, lens_training_log, few_shot)
+    """States of the rows that the LLM learns from, and how sure the lens is of the few-shot ones."""
+    return crossfit.learning_states(lens, log, learning_questions, lens_training_log, few_shot, engine)
+
+
+def compute_test_states(
+    lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, engine: EngineConfig
+) -> tuple[dict[str, Tensor], pl.DataFrame]:
+    """States and scores of the test rows by the lens."""
+    test_states = states.lens_states(lens, log, test_questions, engine)
+    return test_states, test_questions.select("row", score=pl.Series(states.lens_scores(test_states)))

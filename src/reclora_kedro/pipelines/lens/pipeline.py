@@ -7,9 +7,9 @@ from reclora_kedro.pipelines.names import lens_training_rows
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """From the log to the lens, its states and scores of the prompts' rows, and the states that gates learn from."""
+    """From the log to the lens, its states of the rows that the LLM sees, and its scores of the test rows."""
     # A lens of all rows does not read which of them the LLM sees: a study with other ones need not train it again.
-    few_shot = ["prompt_rows"] if lens_training_rows() == "few_shot" else []
+    few_shot = ["learning_questions"] if lens_training_rows() == "few_shot" else []
     return Pipeline(
         [
             Node(
@@ -25,23 +25,16 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="measure_lens",
             ),
             Node(
-                nodes.compute_lens_states,
-                inputs=["lens", "log", "prompt_rows", "params:engine"],
-                outputs=["lens_states", "lens_scores"],
-                name="compute_lens_states",
+                nodes.compute_test_states,
+                inputs=["lens", "log", "test_questions", "params:engine"],
+                outputs=["test_states", "lens_scores"],
+                name="compute_test_states",
             ),
             Node(
-                nodes.compute_few_shot_states,
-                inputs=[
-                    "lens",
-                    "log",
-                    "prompt_rows",
-                    "lens_states",
-                    "lens_training_log",
-                    "params:few_shot",
-                ],
-                outputs=["few_shot_states", "few_shot_lens_report"],
-                name="compute_few_shot_states",
+                nodes.compute_learning_states,
+                inputs=["lens", "log", "learning_questions", "lens_training_log", "params:few_shot", "params:engine"],
+                outputs=["learning_states", "few_shot_lens_report"],
+                name="compute_learning_states",
             ),
         ],
         namespace="lens",

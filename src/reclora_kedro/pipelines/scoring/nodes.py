@@ -1,8 +1,8 @@
 """Nodes of the scoring pipeline."""
 
 import polars as pl
+from torch import Tensor
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import scores
@@ -11,11 +11,11 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import permutation as lens_permutation
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.rivals.base import rows_of
 from reclora_kedro.scoring.permutation import permuted_scores
 from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
 
@@ -35,22 +35,18 @@ def score_untrained(
 
 
 def permute_lens_inputs(
-    lens: Lens,
-    log: InteractionLog,
-    prompt_rows: pl.DataFrame,
-    config: ScoringConfig,
+    lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, config: ScoringConfig
 ) -> pl.DataFrame:
     """Scores of the lens when one of its inputs is another row's."""
-    test = rows_of(prompt_rows, "test")
-    places, _ = permuted_rows(len(test), config.permuted_rows, config.seed)
-    return lens_permutation.permuted_scores(lens, log, test[places])
+    places, _ = permuted_rows(test_questions.height, config.permuted_rows, config.seed)
+    return lens_permutation.permuted_scores(lens, log, test_questions[places])
 
 
 def score_adapter(
     base_llm: LanguageModel,
     adapter: str,
     prompts: pl.DataFrame,
-    gate_inputs: GateInputs,
+    states: dict[str, Tensor],
     finished_shards: FinishedShards,
     prompt_config: PromptConfig,
     variant: VariantConfig,
@@ -58,13 +54,14 @@ def score_adapter(
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Scores of the base LLM with one variant's adapter, on the test prompts, and when one input is another row's."""
-    test = prompt_set(prompts, "test", gate_inputs)
+    read = gate_inputs(states, variant.gate_input)
+    test = prompt_set(prompts, "test", read)
     model = answering_model(
         base_llm,
         prompt_config,
         engine,
         adapter=adapter,
-        gate_inputs=gate_inputs,
+        gate_inputs=read,
         blend=variant.blend,
         finished=finished_shards,
     )
@@ -73,6 +70,6 @@ def score_adapter(
     return scored, permuted_scores(model, test, logits, config)
 
 
-def collect_scores(prompt_rows: pl.DataFrame, log: InteractionLog, **tables: pl.DataFrame) -> pl.DataFrame:
+def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
     """Scores of all models on the same test rows, with their users."""
-    return scores.collect_scores(tables, prompt_rows.filter(pl.col("use") == "test"), log.samples)
+    return scores.collect_scores(tables, test_questions)

@@ -3,13 +3,14 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import history_names, variant_histories
+from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.scoring import nodes
 from reclora_kedro.rivals import registry as rivals
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The test rows by every variant, by the untrained LLM (first history), and by rivals that are no LLM."""
-    histories = variant_histories()
+    histories, prompts = variant_histories(), prompts_pipeline("test", history_names())
     others = ("lens", *rivals.SCORED, "untrained")
     shared = Pipeline(
         [
@@ -17,7 +18,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 nodes.score_untrained,
                 inputs=[
                     "base_llm",
-                    f"{history_names()[0]}.prompts",
+                    f"test.{history_names()[0]}.prompts",
                     "untrained.finished_shards",
                     "params:prompt",
                     "params:scoring",
@@ -38,13 +39,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.permute_lens_inputs,
-                inputs=["lens", "log", "prompt_rows", "params:scoring"],
+                inputs=["lens", "log", "test_questions", "params:scoring"],
                 outputs="lens_permuted_scores",
                 name="permute_lens_inputs",
             ),
             Node(
                 nodes.collect_scores,
-                inputs={"prompt_rows": "prompt_rows", "log": "log"}
+                inputs={"test_questions": "test_questions"}
                 | {name: f"{name}_scores" for name in others}
                 | {variant: f"{variant}.scores" for variant in histories},
                 outputs="scores",
@@ -54,7 +55,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="scoring",
         prefix_datasets_with_namespace=False,
     )
-    return sum((variant_pipeline(variant, history) for variant, history in histories.items()), start=shared)
+    return sum((variant_pipeline(variant, history) for variant, history in histories.items()), start=prompts + shared)
 
 
 def variant_pipeline(variant: str, history: str) -> Pipeline:
@@ -67,7 +68,7 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
                     "base_llm",
                     "adapter",
                     "prompts",
-                    "gate_inputs",
+                    "test_states",
                     "finished_shards",
                     "params:prompt",
                     "params:variant",
@@ -80,7 +81,7 @@ def variant_pipeline(variant: str, history: str) -> Pipeline:
             )
         ],
         namespace=variant,
-        inputs={"base_llm": "base_llm", "prompts": f"{history}.prompts"},
+        inputs={"base_llm": "base_llm", "prompts": f"test.{history}.prompts", "test_states": "test_states"},
         parameters={
             **{name: name for name in ("params:prompt", "params:scoring", "params:engine")},
             "params:variant": f"params:finetuning.variants.{variant}",

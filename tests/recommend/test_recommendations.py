@@ -7,19 +7,17 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.histories.questions import CANDIDATE
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
+from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.recommend.ranking import (
-    USE,
-    build_candidate_prompts,
-    candidate_gate_inputs,
-    candidate_histories,
-    rank_candidates,
-)
+from reclora_kedro.pipelines.questions import build_prompts
+from reclora_kedro.recommend.candidates import candidate_questions
+from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.scoring import shared_prefix as candidates
+from reclora_kedro.scoring.prompt_scores import score_prompts
 
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()
 HISTORY_EVENTS = 5
@@ -61,57 +59,62 @@ def model_of(tiny_llm):
 
 
 @pytest.fixture
-def prompts_and_inputs(tiny_llm, lens, log):
-    """What an adapter reads of a shortlist, by its name and the kind of short history."""
+def prompts_of(tiny_llm, log):
+    """Prompts of a shortlist, by the kind of short history."""
 
-    def build(shortlist, adapter="user gates", kind="recent"):
-        history = candidate_histories(log, shortlist, WindowConfig(kind=kind, k=HISTORY_EVENTS))
-        prompts = build_candidate_prompts(tiny_llm, log, shortlist, history, TEMPLATE, PROMPT)
-        return prompts, candidate_gate_inputs(lens, log, shortlist, ADAPTERS[adapter][0])
+    def build(shortlist, kind="recent", config=PROMPT):
+        questions = candidate_questions(log, shortlist)
+        history = log.histories(questions, WindowConfig(kind=kind, k=HISTORY_EVENTS))
+        prompts, _ = build_prompts(
+            tiny_llm, {"sections": lambda: TEMPLATE}, log, questions, {"events": history}, config
+        )
+        return prompts
 
     return build
 
 
 @pytest.fixture
-def scores_one_by_one(lens, log):
-    """Scores by the ordinary path, each pair with the gate input of its own."""
+def prompts_and_inputs(prompts_of, lens, log):
+    """What an adapter reads of a shortlist, by its name and the kind of short history."""
 
-    def score(shortlist, adapter, model, prompts):
-        now = log.now(shortlist)
-        states = lens_states(lens, now, np.arange(shortlist.height))
-        inputs = gate_inputs(states, ADAPTERS[adapter][0])
-        return model.scores(prompt_set(prompts, USE, inputs), 400, "")
+    def build(shortlist, adapter="user gates", kind="recent"):
+        states = lens_states(lens, log, candidate_questions(log, shortlist))
+        return prompts_of(shortlist, kind), gate_inputs(states, ADAPTERS[adapter][0])
 
-    return score
+    return build
+
+
+def rank(model, shortlist, prompts, inputs, top_n, tokens_per_batch):
+    """What is recommended by the scores of a model."""
+    scores = score_prompts(model, prompts, inputs, tokens_per_batch)
+    return recommend(shortlist, prompts.with_columns(score=scores), top_n)
 
 
 @pytest.mark.parametrize("kind", ["recent", "retrieved"])
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_scores_are_those_of_each_pair_alone_and_prefixes_are_shared_where_they_can_be(
-    model_of, prompts_and_inputs, scores_one_by_one, shortlist, log, adapter, kind, monkeypatch
+    model_of, prompts_and_inputs, shortlist, log, adapter, kind, monkeypatch
 ):
     shared, unpatched = [], candidates._shared_batches
     monkeypatch.setattr(candidates, "_shared_batches", lambda *rest: shared.append(len(rest[2])) or unpatched(*rest))
     prompts, inputs = prompts_and_inputs(shortlist, adapter, kind)
     model = model_of(adapter, inputs)
-    ranked = rank_candidates(model, shortlist, prompts, inputs, top_n=100, tokens_per_batch=400)
+    ranked = rank(model, shortlist, prompts, inputs, top_n=100, tokens_per_batch=400)
     scores = ranked.sort("user_id", "item_id")["score"].to_numpy()
-    np.testing.assert_allclose(scores, scores_one_by_one(shortlist, adapter, model, prompts), atol=1e-4)
+    np.testing.assert_allclose(scores, model.scores(prompt_set(prompts, CANDIDATE, inputs), 400, ""), atol=1e-4)
     assert np.ptp(scores) > 0.001
     if kind == "recent":
         every_user = [log.items.height] * log.users.height
         assert shared == (every_user if adapter in ("one LoRA", "user gates") else [])
 
 
-def test_the_best_of_each_user_are_ranked_whatever_the_size_of_a_batch(
-    model_of, prompts_and_inputs, scores_one_by_one, shortlist
-):
+def test_the_best_of_each_user_are_ranked_whatever_the_size_of_a_batch(model_of, prompts_and_inputs, shortlist):
     prompts, inputs = prompts_and_inputs(shortlist)
     model = model_of("user gates", inputs)
-    whole, parts = (rank_candidates(model, shortlist, prompts, inputs, 4, tokens) for tokens in (4000, 150))
+    whole, parts = (rank(model, shortlist, prompts, inputs, 4, tokens) for tokens in (4000, 150))
     assert whole.drop("score").equals(parts.drop("score"))
     np.testing.assert_allclose(whole["score"], parts["score"], atol=1e-4)
-    scores = scores_one_by_one(shortlist, "user gates", model, prompts)
+    scores = model.scores(prompt_set(prompts, CANDIDATE, inputs), 400, "")
     best = shortlist.with_columns(score=scores).sort("user_id", "score", descending=[False, True])
     best = best.group_by("user_id", maintain_order=True).head(4)
     assert whole.select("user_id", "item_id", "title").equals(best.select("user_id", "item_id", "title"))
@@ -119,52 +122,25 @@ def test_the_best_of_each_user_are_ranked_whatever_the_size_of_a_batch(
     assert not whole["fallback"].any()
 
 
-def test_the_shown_history_is_what_the_budget_left_of_it(tiny_llm, log, shortlist):
-    [history] = histories = candidate_histories(log, shortlist[:1], WindowConfig(kind="recent", k=HISTORY_EVENTS))
-
+def test_the_shown_history_is_what_the_budget_left_of_it(prompts_of, log, shortlist):
     def prompt(config):
-        return build_candidate_prompts(tiny_llm, log, shortlist[:1], histories, TEMPLATE, config).row(0, named=True)
+        return prompts_of(shortlist[:1], config=config).row(0, named=True)
 
     whole = prompt(PROMPT)
     tight = prompt(PROMPT.model_copy(update={"max_tokens": len(whole["token_ids"]) - 1}))
-    assert whole["shown_history"] == log.items["title"].gather(log.sequences.item_index[history]).to_list()
-    assert len(whole["shown_history"]) == HISTORY_EVENTS
+    last = log.sequences.item_index[: log.sequences.offsets[1]][-HISTORY_EVENTS:]
+    assert whole["shown_history"] == log.items["title"].gather(last).to_list()
     assert 0 < len(tight["shown_history"]) < HISTORY_EVENTS
     assert whole["shown_history"][-len(tight["shown_history"]) :] == tight["shown_history"]
 
 
-def test_histories_are_of_the_users_last_events(log, shortlist):
-    histories = candidate_histories(log, shortlist, WindowConfig(kind="recent", k=HISTORY_EVENTS))
-    ends = log.sequences.offsets[1:][shortlist["user_index"]]
-    np.testing.assert_array_equal(histories, ends[:, None] + np.arange(-HISTORY_EVENTS, 0))
-
-
-@pytest.mark.parametrize("gate_input", ["user", "target", "fields", "rating_statistics"])
-def test_gates_read_of_each_pair_what_they_read_in_training(lens, log, shortlist, gate_input):
+def test_each_candidate_is_asked_about_after_the_last_event(log, shortlist):
     shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
-    inputs = candidate_gate_inputs(lens, log, shuffled, gate_input)
-    now = log.now(shuffled)
-    states = lens_states(lens, now, np.arange(shuffled.height))
-    assert inputs.name == gate_input
-    assert inputs.rows.tolist() == list(range(shuffled.height))
-    assert torch.equal(inputs.lens_logits, states["logit"])
-    torch.testing.assert_close(inputs.values, states[gate_input])
-
-
-def test_gates_that_read_the_user_alone_read_one_input_per_user_to_the_last_bit(lens, log, shortlist, monkeypatch):
-    states_of = LensReader.states
-
-    def differ_in_the_last_bits(reader, samples):
-        states = states_of(reader, samples)
-        return states | {"user": states["user"] + 1e-6 * torch.rand(len(states["user"]), 1)}
-
-    monkeypatch.setattr(LensReader, "states", differ_in_the_last_bits)
-    shuffled = shortlist.sample(fraction=1, shuffle=True, seed=1)
-    states = candidate_gate_inputs(lens, log, shuffled, "user").values
-    for user in range(log.users.height):
-        of_user = states[(shuffled["user_id"] == user).to_numpy()]
-        assert torch.equal(of_user, of_user[:1].expand_as(of_user))
-    assert len(states.unique(dim=0)) == log.users.height
+    questions = candidate_questions(log, shuffled)
+    assert questions["row"].to_list() == list(range(shuffled.height))
+    assert questions.select("user_index", "item_index").equals(shuffled.select("user_index", "item_index"))
+    assert questions["history_end"].to_list() == log.sequences.offsets[1:][shuffled["user_index"]].tolist()
+    assert (questions["timestamp"] == log.sequences.timestamp.max() + 1).all()
 
 
 def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompts_and_inputs, shortlist):
@@ -174,13 +150,13 @@ def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompt
     model = model_of("user gates", inputs)
     scored = [*range(12), *range(24, 36)]
     assert prompts["row"].to_list() == inputs.rows.tolist() == scored
-    ranked = rank_candidates(model, mixed, prompts, inputs, top_n=4, tokens_per_batch=400)
+    ranked = rank(model, mixed, prompts, inputs, top_n=4, tokens_per_batch=400)
     assert ranked["user_id"].to_list() == [4] * 4 + [3] * 4 + [2] * 4
     fallback = ranked.filter("fallback")
     assert fallback["item_id"].to_list() == mixed.filter("fallback")["item_id"].head(4).to_list()
     assert fallback["score"].to_list() == [None] * 4
     assert fallback["shown_history"].to_list() == [[]] * 4
-    everyone = rank_candidates(model, shortlist, *prompts_and_inputs(shortlist), top_n=4, tokens_per_batch=400)
+    everyone = rank(model, shortlist, *prompts_and_inputs(shortlist), top_n=4, tokens_per_batch=400)
     assert ranked.filter(~pl.col("fallback")).equals(everyone.filter(pl.col("user_id") != 3))
 
 
@@ -189,7 +165,7 @@ def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortli
     prompts, inputs = prompts_and_inputs(fallbacks)
     assert prompts.height == 0
     assert len(inputs.rows) == len(inputs.lens_logits) == len(inputs.values) == 0
-    ranked = rank_candidates(None, fallbacks, prompts, inputs, top_n=2, tokens_per_batch=400)
+    ranked = rank(None, fallbacks, prompts, inputs, top_n=2, tokens_per_batch=400)
     assert ranked["item_id"].to_list() == [0, 1] * 5
     assert ranked.schema == {
         "user_id": pl.Int64,

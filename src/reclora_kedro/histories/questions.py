@@ -1,0 +1,88 @@
+"""Questions: whether a user likes an item, asked at a moment.
+
+Whatever is scored is a table of questions: the rows that the LLM learns from and those that it is tested on, a
+shortlist, the candidates of a like. It has the columns
+
+- row (UInt32): number of the sample or, where the pair is none, its place in the list that it is from;
+- use (String): few_shot, validation, test, or `CANDIDATE`;
+- label (Int8): 1 for a like, null where nobody knows;
+- user_index, item_index (Int32), history_end and timestamp (Int64), see `log_builder.build_log`.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.errors import require_both_classes
+from reclora_kedro.parameters import Block, Count
+
+MOMENT = ("user_index", "history_end", "timestamp")
+"""What tells apart the moments of users: questions of one moment differ in their item alone."""
+CANDIDATE = "candidate"
+"""Use of a question whose answer nobody knows yet, or is not told."""
+SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
+"""The split that the samples of a use are drawn from."""
+
+
+class PromptRowsConfig(Block):
+    """How many rows of each split the LLM sees; null takes all of them."""
+
+    few_shot: Count | None
+    validation: Count | None
+    test: Count | None
+
+
+def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:
+    """The samples that the LLM sees, by use and then row.
+
+    Each use's are drawn uniformly without replacement from its split by a random stream of its own: another count of
+    one use leaves the other uses' rows alone, and a larger count keeps the rows of a smaller one.
+
+    Args:
+        samples: the samples of a log, with their split.
+        uses: names in `SPLITS`.
+        config: the counts.
+        seed: of the draw.
+
+    Raises:
+        ValueError: a split has fewer rows than asked for, or the drawn labels are all of one class.
+    """
+    draws = []
+    for use in uses:
+        count, split = getattr(config, use), SPLITS[use]
+        rows = samples.filter(pl.col("split") == split)
+        if count is not None and count > rows.height:
+            raise ValueError(
+                f"history.prompt_rows.{use} asks for {count} rows, but the {split} split has {rows.height}: ask for at "
+                "most that many, or write null to take them all"
+            )
+        chosen = np.random.default_rng([seed, list(SPLITS).index(use)]).permutation(rows.height)[:count]
+        draw = questions(rows[np.sort(chosen)], use)
+        require_both_classes(
+            int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
+        )
+        draws.append(draw)
+    return pl.concat(draws)
+
+
+def questions(pairs: pl.DataFrame, use: str = CANDIDATE) -> pl.DataFrame:
+    """Pairs of user and item at moments, as questions.
+
+    Args:
+        pairs: with row, user_index, item_index, history_end, timestamp and, where it is known, label.
+        use: what the questions are for.
+    """
+    label = "label" if "label" in pairs.columns else pl.lit(None, dtype=pl.Int8).alias("label")
+    return pairs.select("row", pl.lit(use).alias("use"), label, "user_index", "item_index", "history_end", "timestamp")
+
+
+def first_of_moment(questions: pl.DataFrame) -> np.ndarray:
+    """Of each question the place of the first one of its moment, shape (n,).
+
+    Examples:
+        >>> first_of_moment(pl.DataFrame({"user_index": [3, 3, 1], "history_end": [9, 9, 4], "timestamp": [7, 7, 7]}))
+        array([0, 0, 2])
+    """
+    places = questions.select(MOMENT).with_row_index("place").select(pl.col("place").first().over(MOMENT))
+    return places.to_series().cast(pl.Int64).to_numpy(writable=True)
