@@ -33,19 +33,13 @@ SCRATCH_COLUMNS = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"
 
 @dataclass(frozen=True)
 class LogInFiles:
-    """A log whose samples are in files, which are removed with it; for saving as an `InteractionLog`.
-
-    Attributes:
-        items, users, sequences: those of the log.
-        samples: files with the samples, in order.
-        scratch: the folder of the files.
-    """
+    """A log whose samples are in files, which are removed with it; for saving as an `InteractionLog`."""
 
     items: pl.DataFrame
     users: pl.DataFrame
     sequences: Sequences
-    samples: list[Path]
-    scratch: TemporaryDirectory
+    samples: list[Path]  # in order
+    scratch: TemporaryDirectory  # the folder of the samples
 
     def save(self, folder: Path) -> None:
         """Write what `InteractionLog.load` reads to an existing folder."""
@@ -77,9 +71,9 @@ def build_log(
     split. A row that was not clicked has the `event` of a click of the same moment, or null where there was none.
 
     Args:
-        interactions: canonical interactions.
-        items: canonical items.
-        users: canonical users.
+        interactions: canonical ones, as are items and users.
+        items: one row per item.
+        users: one row per user.
         config: settings of the step.
         engine: what the parts are shards for.
 
@@ -142,13 +136,13 @@ def build_log(
 
 
 class _Tables(NamedTuple):
-    """What every part is built of, and whether the log has rows that are no events or no samples."""
+    """What every part is built of."""
 
     interactions: pl.LazyFrame
     items: pl.DataFrame
     users: pl.DataFrame
     config: HistoryConfig
-    impressions: bool
+    impressions: bool  # whether the log has rows that are no events or no samples
 
 
 class _Span(NamedTuple):
@@ -163,39 +157,23 @@ class _Span(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A span, and what was before it. A unit is what has one split: a sample, or the samples of an impression.
-
-    Attributes:
-        number: of the part.
-        span: its rows.
-        users: indices of its users, in order.
-        before: earlier events of each of them.
-        units_before: earlier units of each of them.
-        first_unit: earlier units of all users.
-    """
+    """A span, and what was before it. A unit is what has one split: a sample, or the samples of an impression."""
 
     number: int
     span: _Span
-    users: np.ndarray
-    before: np.ndarray
-    units_before: np.ndarray
-    first_unit: int
+    users: np.ndarray  # indices of its users, in order
+    before: np.ndarray  # earlier events of each of them
+    units_before: np.ndarray  # earlier units of each of them
+    first_unit: int  # earlier units of all users
 
 
 class _Counts(NamedTuple):
-    """What is in a span.
+    """What is in a span; of a log of impressions also its moments with samples."""
 
-    Attributes:
-        users: indices of its users, in order.
-        events: how many each of them has.
-        owner: of a log of impressions, the place among the users of each moment with samples.
-        earlier: events that the owner has before each of these moments, in the span.
-    """
-
-    users: np.ndarray
-    events: np.ndarray
-    owner: np.ndarray | None
-    earlier: np.ndarray | None
+    users: np.ndarray  # indices of its users, in order
+    events: np.ndarray  # how many each of them has
+    owner: np.ndarray | None  # the place among the users of each moment with samples
+    earlier: np.ndarray | None  # events that the owner has before each of these moments, in the span
 
     def units(self, before: np.ndarray, min_history: int) -> np.ndarray:
         """How many units each user has here, after so many events before."""
@@ -223,7 +201,6 @@ class _Built(NamedTuple):
 
 
 def _require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -> None:
-    """Refuse settings that do not fit a log of impressions or starting histories."""
     if config.ties != "strict":
         raise ValueError(
             f"history.ties is {config.ties!r}, but the log holds impressions or starting histories, whose samples of "
@@ -384,21 +361,10 @@ def _draw_for_parts(
         pairs, places = sorted_pairs(offsets, sequences.item_index, first, last)
         _append(scratch, pairs=pairs, places=places)
     draw = partial(_draw_for_part, offsets, edges, config, scratch, None if in_memory else scratch)
-    rows, left_out, drawn = 0, 0, list[pl.LazyFrame]()
-    for each in map_shards(draw, list(enumerate(samples)), engine, "negatives"):
-        rows, left_out = rows + each.rows, left_out + each.left_out
-        drawn.append(each.samples)
+    drawn, rows, left_out = zip(*map_shards(draw, list(enumerate(samples)), engine, "negatives"), strict=True)
     shutil.rmtree(scratch / "without_negatives", ignore_errors=True)
-    warn_of_left_out(left_out, rows)
-    return drawn
-
-
-class _Drawn(NamedTuple):
-    """A part's samples with negatives, how many samples it had without them, and how many of these were left out."""
-
-    samples: pl.LazyFrame
-    rows: int
-    left_out: int
+    warn_of_left_out(sum(left_out), sum(rows))
+    return list(drawn)
 
 
 def _draw_for_part(
@@ -408,8 +374,11 @@ def _draw_for_part(
     scratch: Path,
     folder: Path | None,
     part: tuple[int, pl.LazyFrame],
-) -> _Drawn:
-    """Draw negatives for a part; what users take is read of some of them at a time: from one edge to the next."""
+) -> tuple[pl.LazyFrame, int, int]:
+    """A part's samples with negatives, how many samples it had without them, and how many of these were left out.
+
+    What users take is read of some of them at a time: from one edge to the next.
+    """
     number, samples = part[0], part[1].collect().with_row_index("row")
     pool = Pool(*(np.memmap(scratch / name, SCRATCH_COLUMNS[name], mode="r") for name in ("items", "seconds")))
     together = []
@@ -419,7 +388,7 @@ def _draw_for_part(
         together.append(draw_negatives(some, pool, taken, config.negatives, config.seed))
     drawn = pl.concat(together).sort("row", maintain_order=True)
     left_out = samples.height - drawn["row"].n_unique()
-    return _Drawn(_stored(drawn.drop("row"), folder, number), samples.height, left_out)
+    return _stored(drawn.drop("row"), folder, number), samples.height, left_out
 
 
 def _read(file: Path, first: int, last: int) -> np.ndarray:

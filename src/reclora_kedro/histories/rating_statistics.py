@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.histories.sequences import TimeLog, user_of_events
 from reclora_kedro.interactions.schema import category_names
 
 COLUMNS = {
@@ -36,9 +36,9 @@ class RatingStatistics:
     Args:
         log: the log; fields of its items, such as genres, tell which items are alike.
         delay: seconds until an event is known.
-        until: second after which events stay unknown; None for statistics that go on with the log.
-        scale_until: second after which ratings no longer widen the scale that 0 to 1 stand for; later ones beyond it
-            are 0 or 1. None for the scale of the whole log.
+        until: second after which events stay unknown, if any.
+        scale_until: second after which ratings no longer widen the scale that 0 to 1 stand for, if any; later ones
+            beyond it are 0 or 1.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class RatingStatistics:
         ratings = ((sequences.rating - low) / max(high - low, 1)).clip(0, 1)
         self._offsets, self._item_index = sequences.offsets, sequences.item_index
         self._delay, self._until = delay, until
-        self._log = _TimeLog(sequences.item_index, sequences.timestamp)
+        self._log = TimeLog(sequences.item_index, sequences.timestamp)
         delayed = delay > 0 or until is not None
-        self._user_log = _TimeLog(user_of_events(sequences.offsets), sequences.timestamp) if delayed else None
+        self._user_log = TimeLog(user_of_events(sequences.offsets), sequences.timestamp) if delayed else None
         self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
         seen = self._log.range_before(sequences.item_index, sequences.timestamp)
         leniency = sequences.label - self._item_likes.rate(*seen)
@@ -177,26 +177,6 @@ class _Sums:
     def rate(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Mean of `values[start:end]`, drawn towards one half."""
         return (self.between(start, end) + PRIOR / 2) / (end - start + PRIOR)
-
-
-class _TimeLog:
-    """All events by item (or user) and time: `order` puts the flat events so."""
-
-    def __init__(self, index: np.ndarray, timestamp: np.ndarray) -> None:
-        self._first = timestamp.min()
-        self._seconds = np.int64(timestamp.max() - self._first + 2)
-        keys = self._key(index, timestamp)
-        self.order = np.argsort(keys, kind="stable")
-        self._keys = keys[self.order]
-
-    def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
-        beginning = np.full(len(index), self._first)
-        first, last = (np.searchsorted(self._keys, self._key(index, moment)) for moment in (beginning, timestamp))
-        return first, last
-
-    def _key(self, index: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
-        return index.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
 
 
 def _field_values(items: pl.DataFrame) -> sparse.csr_array:

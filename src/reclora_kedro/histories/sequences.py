@@ -58,6 +58,26 @@ def user_of_events(offsets: np.ndarray) -> np.ndarray:
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
 
 
+class TimeLog:
+    """Events by item (or user) and time: `order` puts them so."""
+
+    def __init__(self, index: np.ndarray, timestamp: np.ndarray) -> None:
+        self._first = timestamp.min(initial=np.iinfo(np.int64).max)  # without any event, all that follows holds too
+        self._seconds = np.int64(timestamp.max(initial=self._first) - self._first + 2)
+        keys = self._key(index, timestamp)
+        self.order = np.argsort(keys, kind="stable")
+        self._keys = keys[self.order]
+
+    def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
+        beginning = np.full(len(index), self._first)
+        first, last = (np.searchsorted(self._keys, self._key(index, moment)) for moment in (beginning, timestamp))
+        return first, last
+
+    def _key(self, index: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
+        return index.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
+
+
 def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: RatingLevels) -> np.ndarray:
     """Levels of ratings, uint8, from 0; which ones there are depends on the training ratings alone.
 

@@ -13,11 +13,7 @@ UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def fault_of_file(file: Path, is_utf_8: bool) -> str | None:
-    """What is wrong with a file as a whole, and what to do; None where nothing is found.
-
-    Args:
-        file: a file or a folder.
-        is_utf_8: whether it must be text in UTF-8, gzipped or not.
+    """What is wrong with a file (or folder) as a whole, and what to do; text in UTF-8 may be gzipped.
 
     Examples:
         >>> fault_of_file(Path(__file__), is_utf_8=True) is None
@@ -59,11 +55,7 @@ def empty_part(parts: Sequence[Path]) -> str | None:
 
 
 def fault_of_part(parts: Sequence[Path]) -> str | None:
-    """What is wrong with the first part of a parquet table that does not fit the others, and what to do.
-
-    Args:
-        parts: the files, in the order in which they are read.
-    """
+    """What is wrong with the first part of a parquet table that does not fit those before it, and what to do."""
     first: Path | None = None
     expected: dict[str, pl.DataType] = {}
     for part in parts:

@@ -40,9 +40,9 @@ def clean_interactions(
     faulty rows and files the others by part; the last one sorts each part and drops repeated rows.
 
     Args:
-        raw_interactions: the raw log, polars, eager or lazy, or pandas.
+        raw_interactions: a polars frame, eager or lazy, or a pandas one.
         config: settings of the step.
-        report: what cleaning does to the rows is recorded there.
+        report: takes the account of the cleaning.
         engine: what the chunks and parts are shards for.
 
     Returns:
@@ -56,26 +56,12 @@ def clean_interactions(
     Examples:
         >>> config = IngestionConfig(
         ...     interactions={
-        ...         "user_id": "user",
-        ...         "item_id": "item",
-        ...         "rating": "stars",
-        ...         "timestamp": "day",
-        ...         "timestamp_format": "%Y-%m-%d",
+        ...         "user_id": "user", "item_id": "item", "rating": "stars",
+        ...         "timestamp": "day", "timestamp_format": "%Y-%m-%d",
         ...     },
-        ...     items={
-        ...         "item_id": "item",
-        ...         "title": "name",
-        ...         "missing_title": "?",
-        ...         "trailing_articles": [],
-        ...         "fields": [],
-        ...     },
-        ...     users=None,
+        ...     items={"item_id": "item", "title": "name", "missing_title": "?", "trailing_articles": [], "fields": []},
         ...     plausible_times={"first_day": "1990-01-01", "last_day": "2025-12-31", "max_outside": 0},
-        ...     rating_min=1,
-        ...     rating_max=5,
-        ...     label_threshold=4,
-        ...     duplicates="highest_rating",
-        ...     k_core=0,
+        ...     users=None, rating_min=1, rating_max=5, label_threshold=4, duplicates="highest_rating", k_core=0,
         ... )
         >>> raw = pl.DataFrame({"user": [1, 1], "item": ["a", "b"], "stars": [5, 9], "day": ["2020-01-02"] * 2})
         >>> report = CleaningReport()
@@ -121,8 +107,6 @@ def clean_interactions(
 
 
 class _Chunk(NamedTuple):
-    """Rows of the raw log, in its own order."""
-
     first: int
     rows: int
 
@@ -152,7 +136,7 @@ def _bounds_of_parts(
 
 
 def _sample_times(times: pl.LazyFrame, config: IngestionConfig, step: int, chunk: _Chunk) -> np.ndarray:
-    """Every so many of a chunk's times in order, of those that are believed."""
+    """Every `step`-th of a chunk's believed times, in order."""
     seconds = _read_seconds(chunk.read(times), config)
     believed = seconds.filter(seconds.is_between(*believed_seconds(config.plausible_times)))
     return believed.sort().gather_every(step).to_numpy()
@@ -165,16 +149,16 @@ def _clean_chunk(
     raw, report = chunk.read(raw_log), CleaningReport()
     seconds = _read_seconds(raw, config)
     sound = _sound_rows(raw, seconds, config, report)
-    parts = {0: sound.lazy()}
-    if scratch is not None:
-        number = np.searchsorted(bounds, sound["timestamp"].to_numpy())
-        by_part = sound.with_columns(part=pl.Series(number)).partition_by("part", as_dict=True, include_key=False)
-        parts = {}
-        for (part,), rows in by_part.items():
-            file = scratch / f"{part:06}-{chunk.first}.arrow"
-            rows.write_ipc(file)
-            parts[part] = pl.scan_ipc(file)
-    return _Cleaned(parts, int(outside(seconds, config.plausible_times).sum()), report)
+    times_outside = int(outside(seconds, config.plausible_times).sum())
+    if scratch is None:
+        return _Cleaned({0: sound.lazy()}, times_outside, report)
+    number, parts = np.searchsorted(bounds, sound["timestamp"].to_numpy()), {}
+    by_part = sound.with_columns(part=pl.Series(number)).partition_by("part", as_dict=True, include_key=False)
+    for (part,), rows in by_part.items():
+        file = scratch / f"{part:06}-{chunk.first}.arrow"
+        rows.write_ipc(file)
+        parts[part] = pl.scan_ipc(file)
+    return _Cleaned(parts, times_outside, report)
 
 
 def _sort_part(
@@ -232,25 +216,17 @@ def _sound_rows(raw: RawColumns, seconds: pl.Series, config: IngestionConfig, re
 
 def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns) -> pl.DataFrame:
     """user_id, item_id, rating and timestamp; of impressions, one row each, rated 1 where clicked and 0 where not."""
-    impressions = columns.impressions
-    log = pl.DataFrame(
-        {
-            "user_id": raw.ids(columns.user_id, f"{BLOCK}.user_id"),
-            "item_id": raw.lists(columns.item_id, f"{BLOCK}.item_id", impressions.separator)
-            if impressions
-            else raw.ids(columns.item_id, f"{BLOCK}.item_id"),
-            "rating": _ratings(raw, columns),
-            "timestamp": seconds,
-        }
-    )
-    return expand_impressions(log, impressions) if impressions else log
-
-
-def _ratings(raw: RawColumns, columns: InteractionColumns) -> pl.Series:
+    log, impressions = {"user_id": raw.ids(columns.user_id, f"{BLOCK}.user_id")}, columns.impressions
+    if impressions is not None:
+        log["item_id"] = raw.lists(columns.item_id, f"{BLOCK}.item_id", impressions.separator)
+    else:
+        log["item_id"] = raw.ids(columns.item_id, f"{BLOCK}.item_id")
+    log["rating"] = pl.repeat(1.0, raw.frame.height, eager=True)
     for kind, column in (("rating", columns.rating), ("clicked", columns.clicked)):
         if column is not None:
-            return raw.numbers(column, f"{BLOCK}.{kind}")
-    return pl.repeat(1.0, raw.frame.height, eager=True)
+            log["rating"] = raw.numbers(column, f"{BLOCK}.{kind}")
+    frame = pl.DataFrame(log | {"timestamp": seconds})
+    return expand_impressions(frame, impressions) if impressions else frame
 
 
 def _distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
@@ -286,13 +262,10 @@ def _with_starting_histories(
     """The log and what its users clicked before it begins, in the canonical order."""
     columns, history = config.interactions, config.interactions.click_history
     assert history is not None
-    clicks = pl.DataFrame(
-        {
-            "user_id": raw.ids(columns.user_id, f"{BLOCK}.user_id"),
-            "timestamp": _read_seconds(raw, config),
-            "item_id": raw.lists(history.column, f"{BLOCK}.click_history.column", history.separator),
-        }
-    ).filter(pl.col("timestamp").is_between(*believed_seconds(config.plausible_times)))
+    users, seconds = raw.ids(columns.user_id, f"{BLOCK}.user_id"), _read_seconds(raw, config)
+    items = raw.lists(history.column, f"{BLOCK}.click_history.column", history.separator)
+    clicks = pl.DataFrame({"user_id": users, "timestamp": seconds, "item_id": items})
+    clicks = clicks.filter(pl.col("timestamp").is_between(*believed_seconds(config.plausible_times)))
     earlier = starting_histories(clicks, log.schema["item_id"])
     sound = earlier.filter(pl.col("item_id").is_not_null() & (pl.col("timestamp") > 0))
     report.record("events of starting histories", earlier.height, "rows in; events, but no samples")
@@ -304,12 +277,9 @@ def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningRepor
     """The k-core of the labelled log."""
     rows_before = log.select(pl.len()).collect().item()
     log = k_core(log, config.k_core)
-    timestamp, label = pl.col("timestamp"), pl.col("label")
-    first, last, rows, positives, labels = (
-        log.select(timestamp.min(), timestamp.max().alias("last"), pl.len(), label.sum(), label.count().alias("labels"))
-        .collect(engine="streaming")
-        .row(0)
-    )
+    time, label = pl.col("timestamp"), pl.col("label")
+    summary = log.select(time.min(), pl.len(), label.sum(), last=time.max(), labels=label.count())
+    first, rows, positives, last, labels = summary.collect(engine="streaming").row(0)
     rule = f"dropped; k = {config.k_core}" if config.k_core > 1 else "off"
     report.record("outside the k-core", rows_before - rows, rule)
     if not rows:
@@ -322,9 +292,7 @@ def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningRepor
 
 
 def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:
-    """The largest part of a log in which every user and every item has at least k rows.
-
-    Users and items are dropped in turns until nothing changes; k of 0 or 1 changes nothing.
+    """The largest part of a log in which every user and every item has at least k rows; all of it for k of 0 or 1.
 
     Examples:
         >>> log = pl.LazyFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 7, 8, 8]})

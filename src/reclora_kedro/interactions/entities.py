@@ -16,9 +16,8 @@ def describe_items(
 ) -> pl.DataFrame:
     """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
 
-    Returns:
-        item_id, title, then the text fields, several values of one field separated by commas (by spaces in
-        `FREE_TEXT`).
+    Their columns are item_id, title, then the text fields, several values of one field separated by commas (by spaces
+    in `FREE_TEXT`).
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
@@ -26,10 +25,7 @@ def describe_items(
     Examples:
         >>> raw = pl.DataFrame({"id": [2, 1], "name": ["Heat (1995)", "Net, The (1995)"], "kind": ["Crime|Drama", ""]})
         >>> columns = ItemColumns(
-        ...     item_id="id",
-        ...     title="name",
-        ...     missing_title="Unknown title",
-        ...     trailing_articles=["The"],
+        ...     item_id="id", title="name", missing_title="Unknown title", trailing_articles=["The"],
         ...     fields=[TextField(name="genres", column="kind", separator="|")],
         ... )
         >>> describe_items(raw, pl.LazyFrame({"item_id": [2, 3]}), columns, CleaningReport()).rows()
@@ -50,11 +46,7 @@ def add_item_texts(
 ) -> pl.DataFrame:
     """The canonical items with the text fields of a second table, null for an item that it lacks.
 
-    Args:
-        items: the canonical items.
-        raw_item_texts: the second table, polars or pandas; not looked at where ``columns`` is None.
-        columns: names of its columns, or None where there is no such table.
-        report: what is done to the rows is recorded there.
+    Without ``columns`` there is no such table, and nothing changes.
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the items.
@@ -81,14 +73,8 @@ def describe_users(
 ) -> pl.DataFrame:
     """The canonical users: one row for every user of the log, sorted by user_id.
 
-    Args:
-        raw_users: the raw user table, polars or pandas; not looked at where ``columns`` is None.
-        interactions: the canonical log.
-        columns: names of the raw columns, or None where the data has no user table.
-        report: what is done to the rows is recorded there.
-
-    Returns:
-        user_id, then the profile fields, null where unknown.
+    Their columns are user_id, then the profile fields, null where unknown; none without ``columns``, which says that
+    the data has no user table.
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
@@ -161,13 +147,12 @@ def _text_field(raw: RawColumns, field: TextField, parameter: str) -> pl.Series:
         flags = pl.DataFrame([raw.flags(name, parameter) for name in indicators])
         names = [pl.when(name).then(pl.lit(name)) for name in indicators]
         text = flags.select(pl.concat_str(names, separator=", ", ignore_nulls=True)).to_series()
+    elif field.separator is None and not raw.holds_lists(field.column):
+        text = raw.texts(field.column, parameter).replace(field.values)
     else:
-        if field.separator is None and not raw.holds_lists(field.column):
-            text = raw.texts(field.column, parameter).replace(field.values)
-        else:
-            value = pl.element().replace(field.values)
-            values = raw.lists(field.column, parameter, field.separator)
-            text = values.list.eval(value.filter(value != "")).list.join(" " if field.name == FREE_TEXT else ", ")
+        value = pl.element().replace(field.values)
+        values = raw.lists(field.column, parameter, field.separator)
+        text = values.list.eval(value.filter(value != "")).list.join(" " if field.name == FREE_TEXT else ", ")
     return text.set(text == "", None)
 
 

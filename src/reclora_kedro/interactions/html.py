@@ -45,11 +45,9 @@ def read_html(text: pl.Series) -> pl.Series:
 
 
 def read_html_columns(table: pl.DataFrame, columns: Iterable[str | None]) -> tuple[pl.DataFrame, int]:
-    """A table whose columns of text, or of lists of texts, hold no HTML, and how many rows held some.
+    """A table whose named columns of text, or of lists of texts, hold no HTML, and how many rows held some.
 
-    Args:
-        table: the raw table.
-        columns: names of columns; those that are no text, or not in the table, are passed over.
+    Names of columns that are no text, or not in the table, are passed over.
 
     Examples:
         >>> table = pl.DataFrame({"id": [1, 2], "tags": [["Q&amp;A", "x"], []]})

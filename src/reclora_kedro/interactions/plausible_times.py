@@ -8,7 +8,7 @@ import polars as pl
 from reclora_kedro.interactions.config import IngestionConfig, PlausibleTimes
 from reclora_kedro.interactions.raw_tables import UNIX_UNITS, RawColumns
 
-SECONDS_PER_DAY = 86_400
+EPOCH, SECONDS_PER_DAY = date(1970, 1, 1), 86_400
 
 
 def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
@@ -19,16 +19,11 @@ def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
         (0, 172799)
     """
     last_day = times.last_day or datetime.now(UTC).date() + timedelta(days=365)
-    return _midnight(times.first_day), _midnight(last_day) + SECONDS_PER_DAY - 1
+    return (times.first_day - EPOCH).days * SECONDS_PER_DAY, ((last_day - EPOCH).days + 1) * SECONDS_PER_DAY - 1
 
 
 def day_of(second: int) -> date:
-    """The day of a second since the epoch, in UTC.
-
-    Examples:
-        >>> str(day_of(880606923))
-        '1997-11-27'
-    """
+    """The day of a second since the epoch, in UTC."""
     return datetime.fromtimestamp(second, UTC).date()
 
 
@@ -40,8 +35,8 @@ def refuse_times(
     Args:
         raw: the part of the raw log that holds the first of them.
         seconds: its times as they were read, since the epoch.
-        times_outside: how many times of the log are not believed.
-        rows: of the log.
+        times_outside: how many times of the whole log are not believed.
+        rows: of the whole log.
         config: settings of the step.
 
     Raises:
@@ -49,19 +44,18 @@ def refuse_times(
     """
     first, last = believed_seconds(config.plausible_times)
     unfit = outside(seconds, config.plausible_times).arg_true()
-    column = raw.frame[config.interactions.timestamp]
-    stated = config.interactions.timestamp_format
+    column, stated = raw.frame[config.interactions.timestamp], config.interactions.timestamp_format
     fitting = _fitting_unit(column.gather(unfit), first, last) if stated in UNIX_UNITS else None
+    remedy = (
+        f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
+        f"`ingestion.interactions.timestamp_format` to {fitting}."
+        if fitting
+        else "Correct the file or `ingestion.interactions.timestamp_format`; if the times are right, change "
+        "`ingestion.plausible_times`."
+    )
     raise ValueError(
         f"{times_outside:,} of {rows:,} times in column {column.name!r} of {raw.table} lie outside "
-        f"{day_of(first)} to {day_of(last)}, the first is {column[unfit[0]]!r} in row {raw.row(unfit[0]):,}. "
-        + (
-            f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "
-            f"`ingestion.interactions.timestamp_format` to {fitting}."
-            if fitting
-            else "Correct the file or `ingestion.interactions.timestamp_format`; if the times are right, change "
-            "`ingestion.plausible_times`."
-        )
+        f"{day_of(first)} to {day_of(last)}, the first is {column[unfit[0]]!r} in row {raw.row(unfit[0]):,}. {remedy}"
     )
 
 
@@ -83,7 +77,3 @@ def _fitting_unit(numbers: pl.Series, first: int, last: int) -> str | None:
     ticks = numbers.cast(pl.Int64, strict=False)
     believed = {name: (ticks // per_second).is_between(first, last).sum() for name, per_second in UNIX_UNITS.items()}
     return next((name for name, count in believed.items() if count > len(ticks) / 2), None)
-
-
-def _midnight(day: date) -> int:
-    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp())

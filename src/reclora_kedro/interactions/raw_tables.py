@@ -25,11 +25,7 @@ LARGEST_EXACT_FLOAT = 2**53
 
 
 def as_polars(table: Any, name: str) -> pl.DataFrame:
-    """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame.
-
-    Args:
-        table: the frame.
-        name: its catalog name.
+    """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame; messages call it by its name.
 
     Raises:
         ValueError: a column of a pandas frame holds values that no single type has, or the frame's index is most likely
@@ -126,17 +122,11 @@ Set `ingestion.interactions.item_id` to one of them.
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
         """Numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
-        column = self._column(name, parameter)
-        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-            self._refuse(column, parameter, "it must hold numbers")
-        return column.cast(pl.Float64)
+        return self._numeric(name, parameter, "it must hold numbers").cast(pl.Float64)
 
     def flags(self, name: str, parameter: str) -> pl.Series:
         """Indicators as ``Boolean``: whatever is not zero is set, a missing one is not."""
-        column = self._column(name, parameter)
-        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-            self._refuse(column, parameter, "an indicator is 0 or 1")
-        return column.cast(pl.Boolean).fill_null(False)
+        return self._numeric(name, parameter, "an indicator is 0 or 1").cast(pl.Boolean).fill_null(False)
 
     def texts(self, name: str, parameter: str) -> pl.Series:
         """Text as ``String``, one stripped line; an empty one counts as missing, and a whole float loses its ``.0``."""
@@ -153,10 +143,7 @@ Set `ingestion.interactions.item_id` to one of them.
     def lists(self, name: str, parameter: str, separator: str | None) -> pl.Series:
         """Several texts per row as ``List(String)``, each one stripped line; empty ones are left out.
 
-        Args:
-            name: the column in the raw table.
-            parameter: the parameter that names it.
-            separator: what separates the values of a text; None for a column that holds lists.
+        Values of a text are parted by the separator; without one, the column must hold lists.
         """
         column = self._column(name, parameter)
         if separator is not None:
@@ -171,12 +158,8 @@ Set `ingestion.interactions.item_id` to one of them.
     def seconds(self, name: str, parameter: str, time_format: str, format_parameter: str) -> pl.Series:
         """Seconds since the epoch as ``Int64``, rounded down; times without a zone are read as UTC.
 
-        Args:
-            name: the column in the raw table.
-            parameter: the parameter that names it.
-            time_format: a key of ``UNIX_UNITS`` for numbers, or a strptime format for text; a column that already
-                holds dates or times needs none.
-            format_parameter: the parameter that says so.
+        The format is a key of ``UNIX_UNITS`` for numbers, a strptime format for text; a column that already holds dates
+        or times needs none.
         """
         column = self._column(name, parameter)
         if column.dtype in (pl.Date, pl.Datetime):
@@ -200,22 +183,26 @@ Set `ingestion.interactions.item_id` to one of them.
             )
         return times
 
+    def _numeric(self, name: str, parameter: str, expected: str) -> pl.Series:
+        column = self._column(name, parameter)
+        if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+            self._refuse(column, parameter, expected)
+        return column
+
     def _column(self, name: str, parameter: str) -> pl.Series:
-        if name not in self.frame.columns:
+        columns = dict.fromkeys(self.frame.columns)
+        # Readers append something to the second of two columns of one name.
+        twice = [other for other in columns if f"{other}.1" in columns or f"{other}_duplicated_0" in columns]
+        if name not in columns:
+            advice = f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
             raise ValueError(
-                f"{self.table} has no column {name!r}, only: {', '.join(self.frame.columns)}. "
-                f"Set `{parameter}` to one of them{self._repeated()}."
+                f"{self.table} has no column {name!r}, only: {', '.join(columns)}. Set `{parameter}` to one of "
+                f"them{advice}."
             )
-        if any(again in self.frame.columns for again in (f"{name}.1", f"{name}_duplicated_0")):
+        if name in twice:
             raise ValueError(f"{self.table} has the column {name!r} twice. Name each column once in the file.")
         column = self.frame[name]
         return column.fill_nan(None) if column.dtype.is_float() else column
-
-    def _repeated(self) -> str:
-        """Columns that the file names twice, by what readers append to the second of them."""
-        columns = self.frame.columns
-        twice = [name for name in columns if {f"{name}.1", f"{name}_duplicated_0"} & set(columns)]
-        return f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
 
     def _refuse_where(self, unfit: pl.Series, column: pl.Series, parameter: str, expected: str) -> None:
         if unfit.any():
