@@ -20,6 +20,7 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
+from kedro_viz.integrations.kedro.hooks_utils import is_sequential_runner
 from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL
@@ -202,7 +203,7 @@ def test_a_version_of_the_future_is_refused_unless_another_one_is_named(tmp_path
 # Runners
 
 
-@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
+@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner, SequentialRunner])
 def test_runners_that_break_promises_are_refused(runner):
     with pytest.raises(RunRefusedError, match=rf"does not run with {runner.__name__}\. Nothing was written"):
         require_default_runner(start(runner=str(runner())))
@@ -211,6 +212,7 @@ def test_runners_that_break_promises_are_refused(runner):
 @pytest.mark.parametrize("runner", [IncrementalRunner(), IncrementalRunner(is_async=True)])
 def test_the_default_runner_is_welcome(runner):
     require_default_runner(start(runner=str(runner)))
+    assert is_sequential_runner({"runner": str(runner)})  # kedro-viz's, which would warn of every run otherwise
 
 
 # One run at a time

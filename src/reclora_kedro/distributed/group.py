@@ -1,8 +1,6 @@
 """Groups of processes that train together: each takes its share of every step, and gradients are summed."""
 
-import ctypes
 import pickle
-import signal
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 
 from reclora_kedro.devices import keep_freed_memory
+from reclora_kedro.files.lifetime import end_with_parent
 from reclora_kedro.files.scratch import scratch_folder
 
 R = TypeVar("R")
@@ -115,9 +114,3 @@ def _member(rank: int, train: bytes, processes: int, threads: int, folder: str) 
     result = train_as_member(pickle.loads(train), store, rank, processes)
     if rank == 0:
         Path(folder, "result").write_bytes(pickle.dumps(result))
-
-
-def end_with_parent() -> None:
-    """Have Linux end the calling process when its parent dies, however that happens (man 2 prctl)."""
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)

@@ -7,6 +7,8 @@ import socket
 import tempfile
 from pathlib import Path
 
+from reclora_kedro.files.lifetime import is_alive
+
 PREFIX = f"reclora-{socket.gethostname()}-"
 
 
@@ -31,15 +33,5 @@ def remove_abandoned(parent: str | None = None) -> None:
     """Remove the scratch folders of this user's processes on this machine that have died."""
     for folder in Path(parent or tempfile.gettempdir()).glob(f"{PREFIX}*"):
         process = re.match(r"\d+", folder.name.removeprefix(PREFIX))
-        if process and folder.stat().st_uid == os.geteuid() and not _is_alive(int(process.group())):
+        if process and folder.stat().st_uid == os.geteuid() and not is_alive(int(process.group())):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's, by the same number
-        return True
-    return True

@@ -6,11 +6,9 @@ What a node leaves lies in a folder with the key of its recipe, so that no run o
 version; what runs of the project have left by the same recipe is taken as it is.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,6 +27,7 @@ from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
 from kedro.runner.task import Task
 
+from reclora_kedro.files.lifetime import end_with_parent
 from reclora_kedro.runs.catalog import AtomicCatalog, is_scratch
 from reclora_kedro.runs.plan import recipe_of
 from reclora_kedro.runs.runner import CELLS, IncrementalRunner
@@ -128,8 +127,7 @@ def begin(project: Path, workers: int) -> None:
     """What each process does first: end with the session, find the project, and take its share of the cores."""
     import torch
 
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGTERM)
+    end_with_parent()
     os.chdir(project)
     bootstrap_project(project)
     if workers > 1:

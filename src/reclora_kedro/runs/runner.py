@@ -39,6 +39,10 @@ class IncrementalRunner(SequentialRunner):
         self.keeps = False
         self.nodes_run = 0
 
+    def __str__(self) -> str:
+        """What Kedro tells hooks of the runner, and no more; kedro-viz tracks runs in which it finds Kedro's name."""
+        return f"{type(self).__name__}, a {SequentialRunner.__module__}.{SequentialRunner.__name__} object"
+
     def _filter_pipeline_for_missing_outputs(self, pipeline: Pipeline, catalog: Any) -> Pipeline:
         """Kedro's own way looks at existence alone, before any node has run."""
         self.keeps = True

@@ -20,6 +20,7 @@ from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.plan import Step, foreign_origins, mixed_origins, plan
 from reclora_kedro.runs.run import Run
+from reclora_kedro.runs.runner import IncrementalRunner
 from reclora_kedro.runs.unfinished import CHOICES
 
 logger = logging.getLogger(__name__)
@@ -36,8 +37,8 @@ def require_default_runner(run: Run) -> None:
     Raises:
         RunRefusedError: it is another one.
     """
-    runner = run.params["runner"].partition(" object at ")[0].rpartition(".")[2]
-    if runner != "IncrementalRunner":
+    if (text := run.params["runner"]) != str(IncrementalRunner()):
+        runner = text.partition(" object at ")[0].rpartition(".")[2]
         raise RunRefusedError(
             f"This project does not run with {runner}. Nothing was written. Results that can be reproduced, atomic "
             "saves, checkpoints and the run manifest need nodes that run one after the other in one process, which "
