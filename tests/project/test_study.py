@@ -27,7 +27,7 @@ def study(project):
 
 def traces(project):
     """By its folder, the name and the versions of every node that was run."""
-    files = sorted((project / "data" / CELLS).glob("*/*/*/*/provenance.json"))
+    files = sorted((project / "data/test" / CELLS).glob("*/*/*/*/provenance.json"))
     nodes = {file.parents[3]: json.loads(file.read_text())["recipe"]["node"] for file in files}
     return {place: (node, str([file for file in files if place in file.parents])) for place, node in nodes.items()}
 
@@ -42,7 +42,7 @@ def studied(tmp_path_factory):
         with pytest.raises(RuntimeError, match="A process that ran cells died"):
             study(project)
     killed = traces(project)
-    assert list((project / "data" / CELLS).glob("*/*.checkpoints/*/*/step-*"))
+    assert list((project / "data/test" / CELLS).glob("*/*.checkpoints/*/*/step-*"))
     catalog = study(project)
     return project, killed, traces(project), catalog
 
@@ -52,7 +52,7 @@ def test_a_killed_study_goes_on_with_what_is_missing(studied):
     assert 0 < len(killed) < len(finished)
     assert killed.items() <= finished.items()
     assert not any(node.endswith("train_adapter") for node, _ in killed.values())
-    assert not list((project / "data" / CELLS).glob("*/*.checkpoints/*"))
+    assert not list((project / "data/test" / CELLS).glob("*/*.checkpoints/*"))
 
 
 def test_what_the_cells_have_in_common_is_run_once(studied):

@@ -30,7 +30,7 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
         patch.chdir(project)
         bootstrap_project(project)
         with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
-            session.run(runner=runner or IncrementalRunner(cells=project / "data" / CELLS), **arguments)
+            session.run(runner=runner or IncrementalRunner(cells=project / "data/test" / CELLS), **arguments)
             return session.load_context().catalog
 
 
