@@ -58,7 +58,6 @@ IN_PIECES: dict[str, tuple[str, ...]] = {  # by the former entry, the entries th
 STUDENT = "an interval, which is Student's now, no longer of quantiles"
 LEFT_OUT = {  # patterns of entry:part, and why
     "run_manifest.json:*": "names the run's times, versions and packages",
-    "*provenance.json:*": "digests of code, paths and versions",
     "*:seconds": "a measured time",
     "*_seconds": "a measured time",
     "*:rows_per_second": "a measured time",
@@ -286,7 +285,8 @@ def merge(block: Block, changes: Block) -> Block:
 def stored(project: Path) -> dict[Part, list[str]]:
     """All that runs have stored in layers after the raw one: by part, the content of its versions, oldest first."""
     parts: dict[Part, list[str]] = {}
-    for file in sorted(path for path in (project / "data").rglob("*") if path.is_file()):
+    files = (path for path in (project / "data").rglob("*") if path.is_file())
+    for file in sorted(path for path in files if path.name != "provenance.json"):  # digests of code, and versions
         names = file.relative_to(project / "data").parts
         layer = next((place for place, name in enumerate(names) if re.match(r"0[3-8]_", name)), None)
         if layer is None:
