@@ -106,9 +106,9 @@ def in_this_process(studied, monkeypatch):
 def test_the_same_cell_runs_no_node(studied, in_this_process):
     _, _, finished, catalog = studied
     cell = Cell("first_look", {}, 42, {"history.prompt_rows.few_shot": 64, "scoring.permuted_rows": 200})
-    run, _ = run_cell(in_this_process, cell, result_of)
-    assert run.nodes_run == 0 < run.nodes
-    assert run.digest == catalog.load("study_results")[0]["digest"]
+    run, _ = run_cell(in_this_process, cell, lambda finished: finished)
+    assert run.nodes_run == 0 < len(run.flow.nodes)
+    assert result_of(run).models[0]["digest"] == catalog.load("study_results")[0]["digest"]
     assert traces(in_this_process.project) == finished
 
 
@@ -123,7 +123,7 @@ def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_proce
     assert 0 < record["validation_auc"] < 1
     assert record["weights"] > 0
     assert record["train_seconds"] > 0
-    assert run.comparisons == []
+    assert run.pairs == []
 
 
 def test_a_seed_is_that_of_rows_lens_and_adapters(in_this_process):

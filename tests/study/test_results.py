@@ -6,7 +6,7 @@ from scipy.stats import t as student_t
 
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import axes_of, by_model, summarise, tabulate, tabulate_pairs
-from study_cells import CELLS, RUNS, cell_run
+from study_cells import CELLS, RUNS, cell_run, lens_run
 
 
 def test_a_record_per_cell_and_model():
@@ -29,6 +29,16 @@ def test_models_are_chosen():
     assert not tabulate_pairs(CELLS, RUNS, ["lens"])
     with pytest.raises(ValueError, match=r"study\.models names 'reclara', but the cells have lens, reclora"):
         tabulate(CELLS, RUNS, ["reclara"])
+
+
+def test_lenses_measured_alone_have_intervals_over_their_seeds():
+    cells = [Cell("lenses", {"lens": "din"}, seed, {}) for seed in (1, 2)]
+    results = tabulate(cells, [lens_run(0.7), lens_run(0.8)], None)
+    names = ("auc_low", "confidence", "weights", "validation_auc", "train_seconds", "scored_rows", "ms_per_row")
+    assert [results[0][name] for name in names] == [None, 0.95, 99, pytest.approx(0.69), 9.0, 50, 10.0]
+    [summary] = summarise(results, "lenses")
+    half_width = student_t.ppf(0.975, 1) * np.std([0.7, 0.8], ddof=1) / np.sqrt(2)
+    assert summary["auc_low"] == pytest.approx(0.75 - half_width)
 
 
 def test_means_are_over_seeds_with_students_interval():

@@ -45,23 +45,12 @@ def attribute(scores: pl.DataFrame, permuted: Mapping[str, pl.DataFrame], bootst
     records, aligned = [], align_scores(scores)
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
-            paired = _beside(aligned, model, part)
-            auc = bootstrap_auc(paired, bootstrap)
+            auc = bootstrap_auc(_beside(aligned, model, part), bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
-            low, high = fall.interval(bootstrap.confidence)
-            records.append(
-                {
-                    "model": model,
-                    "input": name,
-                    "rows": len(paired.labels),
-                    "auc": float(auc.value[0]),
-                    "permuted_auc": float(auc.value[1]),
-                    "fall": float(fall.value[0]),
-                    "low": float(low[0]),
-                    "high": float(high[0]),
-                    "confidence": bootstrap.confidence,
-                }
-            )
+            values = (*auc.value, *fall.value, *np.concatenate(fall.interval(bootstrap.confidence)))
+            named = dict(zip(("auc", "permuted_auc", "fall", "low", "high"), map(float, values), strict=True))
+            record = {"model": model, "input": name, "rows": part.height}
+            records.append(record | named | {"confidence": bootstrap.confidence})
     return records
 
 

@@ -45,17 +45,25 @@ def collect_scores(tables: dict[str, pl.DataFrame], questions: pl.DataFrame) -> 
     """
     test_rows, parts = questions.select("row", "label", user="user_index"), []
     for model, table in tables.items():
-        scored = test_rows.join(table.select("row", "score"), on="row", how="left", maintain_order="left")
-        missing = scored.filter(pl.col("score").is_null())
-        if not missing.is_empty():
-            raise MismatchError(
-                f"{model} has no score for {len(missing)} of {len(scored)} test rows (the first is row "
-                f"{missing['row'][0]}): its scores are of another run's test rows.",
-                f"{model}_scores",
-                f"{model}.scores",
-            )
+        refusal = f"{model} has no score for {{}} test rows {{}}: its scores are of another run's test rows."
+        scored = table.select("row", "score")
+        scored = join_all(test_rows, scored, ["row"], refusal, f"{model}_scores", f"{model}.scores")
         parts.append(scored.select("row", "user", "label", pl.lit(model).alias("model"), "score"))
     return pl.concat(parts)
+
+
+def join_all(rows: pl.DataFrame, table: pl.DataFrame, on: list[str], refusal: str, *entries: str) -> pl.DataFrame:
+    """Rows, in their order, with the columns of a table that has each of them.
+
+    Raises:
+        MismatchError: it lacks some; the refusal has a place for their number and one for the first of them.
+    """
+    joined = rows.join(table, on=on, how="left", maintain_order="left")
+    missing = joined.filter(pl.any_horizontal(pl.exclude(rows.columns).is_null()))["row"]
+    if len(missing):
+        number, first = f"{len(missing)} of {joined.height}", f"(the first is row {missing[0]})"
+        raise MismatchError(refusal.format(number, first), *entries)
+    return joined
 
 
 def align_scores(scores: pl.DataFrame) -> PairedScores:
@@ -89,12 +97,9 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
                [0.7, 0.3, 0.6, 0.4]])
     """
     _check_values(scores)
-    tables = {
-        str(model): table for (model,), table in scores.partition_by("model", as_dict=True, maintain_order=True).items()
-    }
-    tables = {model: table.sort("row") for model, table in tables.items()}
+    models = scores.partition_by("model", as_dict=True, maintain_order=True)
+    tables = {str(model): table.sort("row") for (model,), table in models.items()}
     reference, *others = tables
-    _check_unique_rows(tables)
     for model in others:
         _check_same_rows(model, tables[model], reference, tables[reference])
     rows, users, labels = (tables[reference][column].to_numpy() for column in ("row", "user", "label"))
@@ -109,36 +114,32 @@ def _check_values(scores: pl.DataFrame) -> None:
         raise MismatchError(f"scores: missing column(s) {missing}, found {scores.columns}.", "scores")
     if scores.is_empty():
         raise ValueError("scores: the table has no rows; expected at least two of each class.")
-    # `is_between` is null for a null and False for NaN: both count as bad.
-    bad = scores.filter(~pl.col("score").is_between(0, 1).fill_null(False))
-    if not bad.is_empty():
-        first = bad.row(0, named=True)
-        raise ValueError(
-            f"scores: {bad.height} score(s) are no probability, the first of them {first['score']} of model "
-            f"{first['model']!r} for row {first['row']}; expected a number from 0 to 1. Check that model's training."
-        )
-    bad = scores.filter(~pl.col("label").is_in([0, 1]).fill_null(False))
-    if not bad.is_empty():
-        raise ValueError(
-            f"scores: {bad.height} label(s) are neither 0 nor 1, the first of them {bad['label'][0]} for row "
-            f"{bad['row'][0]}. Labels come from the ingestion step."
-        )
-    bad = scores.filter(pl.col("user").is_null())
-    if not bad.is_empty():
-        raise ValueError(
-            f"scores: {bad.height} row(s) have no user, the first of them row {bad['row'][0]}; expected the user's "
-            "index in the log. Score the test rows again."
-        )
-
-
-def _check_unique_rows(tables: dict[str, pl.DataFrame]) -> None:
-    for model, table in tables.items():
-        repeated = table.filter(pl.col("row").is_duplicated())
-        if not repeated.is_empty():
-            raise ValueError(
-                f"scores: model {model!r} has several scores for {repeated['row'].n_unique()} row(s), the first of "
-                f"them row {repeated['row'][0]}; expected one score per row and model."
-            )
+    checks = (
+        (
+            pl.col("score").is_between(0, 1),
+            "{} score(s) are no probability, the first of them {score} of model {model!r} for row {row}; expected a "
+            "number from 0 to 1. Check that model's training.",
+        ),
+        (
+            pl.col("label").is_in([0, 1]),
+            "{} label(s) are neither 0 nor 1, the first of them {label} for row {row}. Labels come from the ingestion "
+            "step.",
+        ),
+        (
+            pl.col("user").is_not_null(),
+            "{} row(s) have no user, the first of them row {row}; expected the user's index in the log. Score the test "
+            "rows again.",
+        ),
+        (
+            pl.struct("model", "row").is_first_distinct(),
+            "model {model!r} has several scores for {} row(s), the first of them row {row}; expected one score per row "
+            "and model.",
+        ),
+    )
+    for is_good, message in checks:
+        bad = scores.filter(~is_good.fill_null(False))  # `is_between` is null for a null and False for NaN
+        if not bad.is_empty():
+            raise ValueError("scores: " + message.format(bad.height, **bad.row(0, named=True)))
 
 
 def _check_same_rows(model: str, table: pl.DataFrame, reference: str, expected: pl.DataFrame) -> None:

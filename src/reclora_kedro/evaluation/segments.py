@@ -7,8 +7,7 @@ import numpy.typing as npt
 import polars as pl
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.errors import MismatchError
-from reclora_kedro.evaluation.scores import PairedScores
+from reclora_kedro.evaluation.scores import PairedScores, join_all
 
 Integers = npt.NDArray[np.integer]
 
@@ -45,7 +44,14 @@ def segment_rows(
     Raises:
         MismatchError: a scored row is no sample of the log, or of another user.
     """
-    rows = _find_samples(paired, samples)
+    scored = pl.DataFrame({"row": paired.rows, "user_index": paired.users})
+    rows = join_all(
+        scored.cast({name: samples.schema[name] for name in scored.columns}),
+        samples.select("row", "user_index", "item_index", "history_end"),
+        ["row", "user_index"],
+        "{} rows in scores are no samples of the log with their users {}: they stem from different runs.",
+        "scores",
+    )
     training = samples.filter(pl.col("split") == "train")
     users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
     # Drawn negatives share their positive's event, whose item alone was taken.
@@ -77,41 +83,19 @@ def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) ->
     """
     records = []
     for by, names, segments in segmentations:
-        for place, segment in enumerate(names):
+        for place in np.unique(segments):
             chosen = segments == place
             labels = paired.labels[chosen]
-            if not len(labels):
-                continue
-            described = {
-                "by": by,
-                "segment": segment,
+            counts = {
                 "rows": len(labels),
                 "positives": int(labels.sum()),
                 "users": len(np.unique(paired.users[chosen])),
             }
-            records += [
-                described | {"model": model, "auc": _auc(labels, scores[chosen])}
-                for model, scores in zip(paired.models, paired.scores, strict=True)
-            ]
+            defined = len(labels) >= LEAST_ROWS and 0 < counts["positives"] < len(labels)
+            for model, scores in zip(paired.models, paired.scores, strict=True):
+                auc = float(roc_auc_score(labels, scores[chosen])) if defined else None
+                records.append({"by": by, "segment": names[place]} | counts | {"model": model, "auc": auc})
     return records
-
-
-def _find_samples(paired: PairedScores, samples: pl.DataFrame) -> pl.DataFrame:
-    scored = pl.DataFrame({"row": paired.rows, "user_index": paired.users})
-    rows = scored.cast({name: samples.schema[name] for name in scored.columns}).join(
-        samples.select("row", "user_index", "item_index", "history_end"),
-        on=["row", "user_index"],
-        how="left",
-        maintain_order="left",
-    )
-    unknown = rows.filter(pl.col("item_index").is_null())
-    if not unknown.is_empty():
-        raise MismatchError(
-            f"{unknown.height} of {rows.height} rows in scores are no samples of the log with their users (the first "
-            f"is row {unknown['row'][0]}): they stem from different runs.",
-            "scores",
-        )
-    return rows
 
 
 def _by_popularity(trained: Integers) -> Segmentation:
@@ -131,9 +115,3 @@ def _in_bands(by: str, counts: Integers, edges: Integers) -> Segmentation:
     names = [f"{low} to {high}" if low < high else f"{high}" for low, high in zip(lowest, edges, strict=False)]
     names.append(f"over {edges[-1]}" if len(edges) else "all")
     return Segmentation(by, names, np.searchsorted(edges, counts))
-
-
-def _auc(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float | None:
-    if len(labels) < LEAST_ROWS or labels.all() or not labels.any():
-        return None
-    return float(roc_auc_score(labels, scores))

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap, Estimate, Floats, holm
 from reclora_kedro.evaluation.scores import PairedScores
@@ -99,7 +100,13 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
         array([0.75])
     """
     distinct, users = np.unique(paired.users, return_inverse=True)
-    _require_users(users, paired.labels)
+    likers, dislikers = (len(np.unique(users[chosen])) for chosen in (paired.labels, ~paired.labels))
+    if min(likers, dislikers) < 2:
+        raise ValueError(
+            f"scores: the likes are of {likers} user(s) and the dislikes of {dislikers}; expected at least 2 of each, "
+            "since intervals are made by drawing users. Score rows of more users: raise history.prompt_rows.test, or "
+            "write null to take the whole test split."
+        )
     orders = [ScoreOrder.from_scores(users, paired.labels, scores) for scores in paired.scores]
     replicates = [
         np.stack([order.auc(weights) for order in orders])
@@ -127,20 +134,10 @@ def compare_models(auc: AucBootstrap, confidence: float) -> list[dict[str, Any]]
     columns = {
         "model_a": [auc.models[index] for index in later],
         "model_b": [auc.models[index] for index in earlier],
-        "auc_difference": difference.value.tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
-        "p_value": p_value.tolist(),
-        "p_adjusted": holm(p_value).tolist(),
+        "auc_difference": difference.value,
+        "low": low,
+        "high": high,
+        "p_value": p_value,
+        "p_adjusted": holm(p_value),
     }
-    return [dict(zip(columns, record, strict=True)) for record in zip(*columns.values(), strict=True)]
-
-
-def _require_users(users: Integers, labels: npt.NDArray[np.bool_]) -> None:
-    likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
-    if min(likers, dislikers) < 2:
-        raise ValueError(
-            f"scores: the likes are of {likers} user(s) and the dislikes of {dislikers}; expected at least 2 of each, "
-            "since intervals are made by drawing users. Score rows of more users: raise history.prompt_rows.test, or "
-            "write null to take the whole test split."
-        )
+    return pl.DataFrame(columns).to_dicts()

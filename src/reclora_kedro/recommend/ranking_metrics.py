@@ -54,12 +54,10 @@ def compute_ranking_metrics(
         >>> record["hit_rate"], record["mrr"], record["novelty"], round(record["coverage"], 2)
         (0.5, 0.75, 2.0, 0.67)
     """
-    models = item_ranks.partition_by("model", as_dict=True, maintain_order=True)
-    _require_same_rows(models)
-    _require_users(item_ranks)
+    _require_same_rows_of_users(item_ranks)
     records: list[dict[str, Any]] = []
     ndcg: dict[tuple[str, int], Floats] = {}
-    for (model,), ranks in models.items():
+    for (model,), ranks in item_ranks.group_by("model", maintain_order=True):
         for k in cutoffs:
             users = row_metrics(ranks, information, k).group_by("user_index").mean().sort("user_index").select(PER_ROW)
             ndcg[model, k] = users["ndcg"].to_numpy()
@@ -145,20 +143,17 @@ def compare_with_rival(
     return compared
 
 
-def _require_same_rows(models: dict[tuple[Any, ...], pl.DataFrame]) -> None:
-    (first,), reference = next(iter(models.items()))
-    for (model,), ranks in models.items():
-        if ranks["row"].to_list() != reference["row"].to_list():
+def _require_same_rows_of_users(item_ranks: pl.DataFrame) -> None:
+    first, *others = item_ranks.partition_by("model", maintain_order=True)
+    for ranks in others:
+        if not ranks["row"].equals(first["row"]):
             raise MismatchError(
-                f"item_ranks: {model} ranked {ranks.height} rows and {first} {reference.height}, and they are not the "
-                "same ones: they stem from different runs.",
+                f"item_ranks: {ranks['model'][0]} ranked {ranks.height} rows and {first['model'][0]} {first.height}, "
+                "and they are not the same ones: they stem from different runs.",
                 "item_ranks",
                 "reranked_item_ranks",
             )
-
-
-def _require_users(ranks: pl.DataFrame) -> None:
-    if ranks["user_index"].n_unique() < 2:
+    if item_ranks["user_index"].n_unique() < 2:
         raise ValueError(
             "item_ranks: all ranked likes are of one user; expected at least 2 users, since intervals are made by "
             "drawing users. Raise ranking.users or ranking.rows, or write null to take all."

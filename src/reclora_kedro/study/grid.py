@@ -10,9 +10,6 @@ from pydantic import ValidationError
 from reclora_kedro.parameters import NAMED, nearest_path, parameter_paths, wrong_values
 from reclora_kedro.study.config import REACHED, GridConfig, Settings
 
-# A cell runs the default flow; the parameters of a study itself are none of it.
-OTHERS = ("study",)
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -143,7 +140,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     Raises:
         ValueError: a grid sets what is no parameter, or sets one twice.
     """
-    known = sorted(parameter_paths({name: block for name, block in parameters.items() if name not in OTHERS}))
+    known = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
     cells = [
         Cell(name, place, seed, settings, REACHED[grid.until])
         for name, grid in grids.items()
@@ -152,7 +149,12 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     ]
     for cell in cells:
         for path in cell.settings:
-            check_path(path, known, cell.grid)
+            parent = path.rpartition(".")[0]
+            if path not in known and not (parent in NAMED and parent in known):
+                raise ValueError(
+                    f"Grid {cell.grid} sets {path}, which is no parameter. The nearest one is "
+                    f"{nearest_path(path, known)}."
+                )
     return cells
 
 
@@ -173,19 +175,6 @@ def combinations(name: str, grid: GridConfig) -> Iterator[tuple[dict[str, str], 
                     )
                 settings[path] = value
         yield dict(zip(grid.axes, (setting for setting, _ in chosen), strict=True)), settings
-
-
-def check_path(path: str, known: list[str], grid: str) -> None:
-    """Refuse a path that is no parameter's.
-
-    Raises:
-        ValueError: it is none; the message names the nearest one.
-    """
-    parent = path.rpartition(".")[0]
-    if path not in known and not (parent in NAMED and parent in known):
-        raise ValueError(
-            f"Grid {grid} sets {path}, which is no parameter. The nearest one is {nearest_path(path, known)}."
-        )
 
 
 def _overlap(path: str, other: str) -> bool:

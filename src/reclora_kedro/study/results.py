@@ -1,8 +1,7 @@
 """What the cells of a study reached and cost, as one long table and as means over the seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,82 +15,49 @@ Records = Sequence[Mapping[str, Any]]
 AVERAGED = ("auc", "gauc", "log_loss", "validation_auc", "train_seconds", "ms_per_row")  # over the seeds
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a model of a cell took.
-
-    Attributes:
-        validation_auc: the best one while it was trained; None where it is not validated.
-        train_seconds: of the node that trains it; None where it is not trained by itself.
-        score_seconds: of the node that scores with it, loading included.
-        scored_rows: rows that this node scored, those with permuted inputs included.
-    """
-
-    validation_auc: float | None
-    train_seconds: float | None
-    score_seconds: float
-    scored_rows: int
-
-
-@dataclass(frozen=True)
-class CellRun:
-    """What one cell left.
-
-    Attributes:
-        metrics: records of its models, see `reclora_kedro.evaluation.metrics.compute_metrics`.
-        comparisons: records of its pairs of models.
-        attribution: records of what its models read.
-        costs: by model.
-        digest: of all that the metrics were made from.
-        revisions: git revisions of the code that its nodes ran.
-        nodes: how many nodes it has.
-        nodes_run: how many of them were run; the others had been before, in this cell or in another one.
-        seconds: how long that took.
-    """
-
-    metrics: Records
-    comparisons: Records
-    attribution: Records
-    costs: Mapping[str, Cost]
-    digest: str
-    revisions: tuple[str, ...]
-    nodes: int
-    nodes_run: int
-    seconds: float
-
-
 class FinishedCell(Protocol):
     """A cell whose nodes have all been run, see `reclora_kedro.runs.cells.FinishedCell`."""
 
     outputs: Sequence[str]
     flow: Any
     catalog: Any
-    nodes_run: int
-    seconds: float
 
 
-def result_of(cell: FinishedCell) -> CellRun:
-    """What a cell reached and cost."""
+class CellResult(NamedTuple):
+    """What one cell left: a record of metrics and costs per model, and one per pair of models."""
+
+    models: list[Record]
+    pairs: Records
+
+
+def result_of(cell: FinishedCell) -> CellResult:
+    """What a cell reached and cost; `digest` is of all that its metrics were made from."""
     metrics, *others = (cell.catalog.load(name) for name in cell.outputs)
     comparisons, attribution = others or ([], [])
-    versions = [cell.catalog.stored(name) for name in cell.flow.all_outputs()]
-    return CellRun(
-        metrics=metrics,
-        comparisons=comparisons,
-        attribution=attribution,
-        costs={record["model"]: cost_of(record, cell) for record in metrics},
-        digest=cell.catalog.stored(cell.outputs[0]).recipe.key,
-        revisions=tuple(sorted({version.revision or "unknown" for version in versions})),
-        nodes=len(cell.flow.nodes),
-        nodes_run=cell.nodes_run,
-        seconds=cell.seconds,
-    )
+    lost = {record["model"]: record["fall"] for record in attribution if record["input"] == "prompt"}
+    revisions = {cell.catalog.stored(name).revision or "unknown" for name in cell.flow.all_outputs()}
+    made = {"digest": cell.catalog.stored(cell.outputs[0]).recipe.key, "revision": ", ".join(sorted(revisions))}
+    models = [
+        {"model": record["model"]}
+        | {name: record.get(name) for name in METRICS}
+        | {"confidence": cell.catalog.load("params:bootstrap.confidence")}  # which a lens measured alone has not
+        | {"auc_lost_without_prompt": lost.get(record["model"]), "weights": record.get("weights")}
+        | cost_of(record, cell)
+        | made
+        for record in metrics
+    ]
+    return CellResult(models, comparisons)
 
 
-def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Cost:
+def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     """What a model with these metrics took, by what it leaves: {model}.scores or {model}_scores, and so on.
 
     Where the flow ends at the lens, its metrics are made from scores that are not kept.
+
+    Returns:
+        validation_auc (the best one while it was trained, None where it is not validated), train_seconds (of the node
+        that trains it, None where it is not trained by itself), score_seconds (of the node that scores with it, loading
+        included), scored_rows (those with permuted inputs included) and ms_per_row.
     """
     model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
     trained, scored = (
@@ -100,53 +66,45 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Cost:
     )
     [scoring] = [node for node in cell.flow.nodes if (scored or "lens_metrics") in node.outputs]
     tables = [name for name in scoring.outputs if name.endswith("scores")]
-    log = load(trained) if trained else None
-    return Cost(
-        train_seconds=stored(trained).seconds if trained else None,
-        score_seconds=max(stored(name).seconds for name in scoring.outputs),
-        scored_rows=sum(load(name).height for name in tables) if scored else record["rows"],
-        validation_auc=None if log is None else log["validation_auc"].max(),
-    )
+    seconds = max(stored(name).seconds for name in scoring.outputs)
+    rows = sum(load(name).height for name in tables) if scored else record["rows"]
+    return {
+        "validation_auc": load(trained)["validation_auc"].max() if trained else None,
+        "train_seconds": stored(trained).seconds if trained else None,
+        "score_seconds": seconds,
+        "scored_rows": rows,
+        "ms_per_row": 1000 * seconds / rows,
+    }
 
 
-def tabulate(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
+def tabulate(cells: Sequence[Cell], results: Sequence[CellResult], models: Sequence[str] | None) -> list[Record]:
     """One record per cell and model: its grid, its setting on every axis, seed, metrics and costs.
 
     Args:
         cells: the cells.
-        runs: what each of them left.
+        results: what each of them left.
         models: those to report; None: all.
 
     Raises:
         ValueError: no cell has one of the models.
     """
-    there = dict.fromkeys(record["model"] for run in runs for record in run.metrics)
+    there = dict.fromkeys(record["model"] for result in results for record in result.models)
     if unknown := [model for model in models or () if model not in there]:
         raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(there)}.")
-    table = []
-    for place, run in zip(_places(cells), runs, strict=True):
-        lost = {record["model"]: record["fall"] for record in run.attribution if record["input"] == "prompt"}
-        for record in run.metrics:
-            model, cost = record["model"], run.costs[record["model"]]
-            if models is None or model in models:
-                table.append(
-                    place
-                    | {"model": model}
-                    | {name: record.get(name) for name in METRICS}
-                    | {"auc_lost_without_prompt": lost.get(model), "weights": record.get("weights")}
-                    | asdict(cost)
-                    | {"ms_per_row": 1000 * cost.score_seconds / cost.scored_rows}
-                    | {"digest": run.digest, "revision": ", ".join(run.revisions)}
-                )
-    return table
+    return [
+        place | record
+        for place, result in zip(_places(cells), results, strict=True)
+        for record in result.models
+        if models is None or record["model"] in models
+    ]
 
 
-def tabulate_pairs(cells: Sequence[Cell], runs: Sequence[CellRun], models: Sequence[str] | None) -> list[Record]:
+def tabulate_pairs(cells: Sequence[Cell], results: Sequence[CellResult], models: Sequence[str] | None) -> list[Record]:
     """One record per cell and pair of models: its grid, its setting on every axis, seed, and the paired difference."""
     return [
         place | dict(pair)
-        for place, run in zip(_places(cells), runs, strict=True)
-        for pair in run.comparisons
+        for place, result in zip(_places(cells), results, strict=True)
+        for pair in result.pairs
         if models is None or {pair["model_a"], pair["model_b"]} <= set(models)
     ]
 

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.runs.cells import CellRunner
-from reclora_kedro.study import figures, report, results
+from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids, plan_cells
 
@@ -20,16 +20,6 @@ def run_cells(cell_runner: CellRunner, study_grids: Grids, study: StudyConfig) -
     cells = plan_cells(load_grids(study.grid, study_grids), study.seeds, cell_runner.parameters)
     runs = cell_runner.run(cells, results.result_of, study.workers)
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
-
-
-def plot_axes(study_results: Records) -> go.Figure:
-    """AUC by setting, a panel per axis."""
-    return figures.plot_axes(study_results)
-
-
-def plot_frontier(study_results: Records) -> go.Figure:
-    """AUC against milliseconds per row and seconds of training."""
-    return figures.plot_frontier(study_results)
 
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:

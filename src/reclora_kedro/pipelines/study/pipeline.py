@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.study import nodes
+from reclora_kedro.study import figures
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
@@ -11,24 +12,19 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.run_cells,
-                inputs=["cell_runner", "study_grids", "params:study"],
-                outputs=["study_results", "study_comparisons"],
+                ["cell_runner", "study_grids", "params:study"],
+                ["study_results", "study_comparisons"],
                 name="run_cells",
             ),
-            Node(nodes.plot_axes, inputs="study_results", outputs="study_axes_figure", name="plot_axes"),
-            Node(nodes.plot_frontier, inputs="study_results", outputs="study_frontier_figure", name="plot_frontier"),
+            Node(figures.plot_axes, "study_results", "study_axes_figure", name="plot_axes"),
+            Node(figures.plot_frontier, "study_results", "study_frontier_figure", name="plot_frontier"),
             Node(
                 nodes.write_study,
-                inputs=["study_results", "study_axes_figure", "study_frontier_figure", "study_grids"],
-                outputs="study_report",
+                ["study_results", "study_axes_figure", "study_frontier_figure", "study_grids"],
+                "study_report",
                 name="write_study",
             ),
-            Node(
-                nodes.show_study,
-                inputs=["study_results", "study_report"],
-                outputs=None,
-                name="show_study",
-            ),
+            Node(nodes.show_study, ["study_results", "study_report"], outputs=None, name="show_study"),
         ],
         namespace="study",
         prefix_datasets_with_namespace=False,
