@@ -30,7 +30,7 @@ def permuted(scores, model, rows, others):
 def test_a_model_loses_what_it_reads(scores, most):
     rows, others = permuted_rows(ROWS, most, seed=1)
     tables = {model: permuted(scores, model, rows, others) for model in ("knowing", "guessing")}
-    knowing, guessing = attribute(scores, tables, bootstrap=BOOTSTRAP)
+    knowing, guessing = attribute(scores, BOOTSTRAP, **tables)
     assert (knowing["model"], knowing["input"], knowing["rows"]) == ("knowing", "prompt", most or ROWS)
     assert knowing["auc"] == 1.0
     assert knowing["permuted_auc"] == pytest.approx(0.5, abs=0.12)
@@ -41,7 +41,7 @@ def test_a_model_loses_what_it_reads(scores, most):
 
 def test_an_input_that_changes_nothing_loses_nothing(scores):
     same = permuted(scores, "knowing", np.arange(ROWS), np.arange(ROWS))
-    [record] = attribute(scores, {"knowing": same}, bootstrap=BOOTSTRAP)
+    [record] = attribute(scores, BOOTSTRAP, knowing=same)
     assert (record["fall"], record["low"], record["high"]) == (0, 0, 0)
 
 

@@ -62,7 +62,7 @@ def test_a_model_has_one_color_in_every_figure(paired, metrics, training_logs):
         plot_auc(metrics, {}),
         plot_roc(paired, {}),
         plot_calibration(paired, {}),
-        plot_training(training_logs),
+        plot_training(**training_logs),
     ]
     styles = model_styles(MODELS, {})
     for model, style in styles.items():
@@ -74,7 +74,7 @@ def test_titles_say_what_is_seen(paired, metrics, training_logs):
     assert plot_auc(metrics, {}).layout.title.text.startswith("lens has the highest AUC: 1.000")
     assert plot_auc(metrics, {}).layout.xaxis.title.text.startswith("AUC and 95% interval")
     assert "lens finds 100% of the likes" in plot_roc(paired, {}).layout.title.text
-    assert plot_training(training_logs).layout.title.text == (
+    assert plot_training(**training_logs).layout.title.text == (
         "Best validation AUC: lens 0.750, shared_lora 0.750, reclora 0.750"
     )
 
@@ -102,7 +102,7 @@ def test_tied_scores_share_a_bin():
 def test_a_log_without_validation_is_refused(training_logs):
     never = training_logs["reclora"].with_columns(validation_auc=pl.lit(None, pl.Float64))
     with pytest.raises(ValueError, match=r"training log of 'reclora': no validation AUC in 4 row\(s\)"):
-        plot_training(training_logs | {"reclora": never})
+        plot_training(**training_logs | {"reclora": never})
 
 
 def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():

@@ -1,11 +1,10 @@
-import io
 import re
 
 import plotly.graph_objects as go
 import pytest
-from rich.console import Console
 
 from reclora_kedro.evaluation.report import ranking_tables, render_report, results_tables, summarise
+from terminal import printed
 
 LENS = {
     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
@@ -77,9 +76,7 @@ def test_a_level_between_whole_percents_is_not_rounded():
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_tables_fit_a_plain_stream(width: int):
-    stream = io.StringIO()
-    Console(file=stream, width=width).print(results_tables(METRICS, COMPARISONS, ATTRIBUTION))
-    text = stream.getvalue()
+    text = printed(results_tables(METRICS, COMPARISONS, ATTRIBUTION), width)
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b" not in text
     assert "…" not in text
@@ -98,11 +95,9 @@ def test_the_tables_fit_a_plain_stream(width: int):
 
 
 def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
-    stream = io.StringIO()
-    Console(file=stream, width=100, force_terminal=True, color_system="standard").print(
-        results_tables(METRICS, COMPARISONS, ATTRIBUTION)
-    )
-    red = re.findall(r"\x1b\[(?:1;)?31m\W*(\w+)", stream.getvalue())
+    tables = results_tables(METRICS, COMPARISONS, ATTRIBUTION)
+    text = printed(tables, width=100, force_terminal=True, color_system="standard")
+    red = re.findall(r"\x1b\[(?:1;)?31m\W*(\w+)", text)
     assert set(red) - {"1m", "0m"} >= {"reclora"}
     assert "shared_lora" not in red
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
@@ -117,10 +112,8 @@ def test_the_report_says_what_each_rival_is():
 
 
 def test_a_missing_gauc_is_a_dash():
-    stream = io.StringIO()
     metrics = [record | {"gauc": None} for record in METRICS]
-    Console(file=stream, width=80).print(results_tables(metrics, COMPARISONS, ATTRIBUTION))
-    assert f"│    {DASH} │" in stream.getvalue()
+    assert f"│    {DASH} │" in printed(results_tables(metrics, COMPARISONS, ATTRIBUTION))
     assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES, {})
 
 
@@ -194,9 +187,7 @@ def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
     records = [
         {"model": model, "k": k} | counts | values | pair for model in ("popularity", "shared_lora") for k in (10, 20)
     ]
-    console = Console(width=80, file=io.StringIO())
-    console.print(ranking_tables(records, {"popularity": "events before the moment", "lens": "absent"}))
-    shown = console.file.getvalue()
+    shown = printed(ranking_tables(records, {"popularity": "events before the moment", "lens": "absent"}))
     assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
     assert "HR@10" in shown
     assert "NDCG@20" in shown

@@ -1,10 +1,8 @@
 """A study in words, on the terminal and as a page."""
 
-import io
 import re
 
 import pytest
-from rich.console import Console
 
 from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.study.figures import plot_axes, plot_frontier
@@ -12,6 +10,7 @@ from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.report import best_settings, render_study, study_tables
 from reclora_kedro.study.results import tabulate
 from study_cells import CELLS, RUNS, cell_run
+from terminal import printed
 
 RESULTS = tabulate(CELLS, RUNS, None)
 ONE_SEED = tabulate(CELLS[::2], RUNS[::2], None)
@@ -19,12 +18,6 @@ ONE_SEED = tabulate(CELLS[::2], RUNS[::2], None)
 
 def render(results, **titles):
     return render_study(results, titles, {"axes": plot_axes(results), "frontier": plot_frontier(results)})
-
-
-def printed(results):
-    console = Console(width=80, file=io.StringIO())
-    console.print(study_tables(results))
-    return console.file.getvalue()
 
 
 def test_settings_are_chosen_by_validation():
@@ -54,7 +47,7 @@ def test_one_seed_has_no_interval():
     page = render(ONE_SEED, rank="Rank")
     assert "interval</th>" not in page
     assert "Of one seed, 7" in page
-    assert "rank: AUC on test rows, one seed" in " ".join(printed(ONE_SEED).split())
+    assert "rank: AUC on test rows, one seed" in " ".join(printed(study_tables(ONE_SEED)).split())
 
 
 def test_what_users_write_is_escaped():
@@ -76,7 +69,7 @@ def test_the_page_stands_alone_with_both_figures():
 
 
 def test_the_terminal_has_a_row_per_cell_in_80_columns():
-    shown = printed(RESULTS)
+    shown = printed(study_tables(RESULTS))
     assert "mean of 2 seeds and 95% interval" in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 80
     for expected in ("0.710", "0.583-0.837", "0.770", "0.389-1.000"):
@@ -85,5 +78,5 @@ def test_the_terminal_has_a_row_per_cell_in_80_columns():
 
 @pytest.mark.parametrize("model", ["lens", "reclora"])
 def test_a_model_that_a_cell_lacks_is_a_dash(model):
-    shown = printed([record for record in RESULTS if (record["model"], record["r"]) != (model, "16")])
+    shown = printed(study_tables([record for record in RESULTS if (record["model"], record["r"]) != (model, "16")]))
     assert re.search(rf"│ 16 │.*{DASH}", shown)

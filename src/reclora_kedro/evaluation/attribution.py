@@ -3,7 +3,6 @@
 Permutation importance (Breiman, "Random forests", Machine Learning, 2001), one permutation of the rows for all inputs.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,13 @@ def permuted_rows(count: int, most: int | None, seed: int) -> tuple[np.ndarray, 
     return drawn, np.roll(drawn, 1)
 
 
-def attribute(scores: pl.DataFrame, permuted: Mapping[str, pl.DataFrame], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[dict[str, Any]]:
     """Loss of AUC of each model and input, on the rows that were permuted.
 
     Args:
         scores: row, user, label, model and score, as `collect_scores` leaves them.
-        permuted: by model, row, label, input and score: what the model says of a row whose input is another row's.
         bootstrap: of the intervals.
+        permuted: by model, row, label, input and score: what the model says of a row whose input is another row's.
 
     Returns:
         Records of model, input, rows, auc (on these rows), permuted_auc, fall (the former less the latter), low, high

@@ -154,7 +154,7 @@ def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.floa
     )
 
 
-def plot_training(training_logs: Mapping[str, pl.DataFrame]) -> go.Figure:
+def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     """Losses and validation AUC by training rows seen, on one logarithmic axis.
 
     Args:

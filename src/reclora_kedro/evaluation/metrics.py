@@ -25,16 +25,6 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, confidence: float) 
     Returns:
         Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, gauc (see `grouped_auc`),
         log_loss (nats per row) and accuracy (share of the rows for which "score >= 0.5" is the label).
-
-    Examples:
-        >>> from reclora_kedro.evaluation.bootstrap import Bootstrap
-        >>> from reclora_kedro.evaluation.significance import bootstrap_auc
-        >>> labels, scores = np.array([True, False, True, False]), np.array([[0.9, 0.6, 0.4, 0.1]])
-        >>> paired = PairedScores(("lens",), np.arange(4), np.array([3, 3, 7, 7]), labels, scores)
-        >>> auc = bootstrap_auc(paired, Bootstrap(confidence=0.95, samples=200, seed=0))
-        >>> [record] = compute_metrics(paired, auc, confidence=0.95)
-        >>> record["auc"], record["gauc"], record["accuracy"], round(record["log_loss"], 3)
-        (0.75, 1.0, 0.5, 0.511)
     """
     estimate = auc.estimate()
     low, high = (end.clip(0, 1) for end in estimate.interval(confidence))

@@ -17,21 +17,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def summarise(metrics: Records, comparisons: Records) -> list[str]:
-    """Sentences: the models from best to worst AUC, whether chance explains each step down, and how that is known.
-
-    Examples:
-        >>> lens = {
-        ...     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "confidence": 0.95,
-        ...     "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
-        ... }
-        >>> tuned = lens | {"model": "reclora", "auc": 0.77, "auc_low": 0.75, "auc_high": 0.79}
-        >>> pair = {"model_a": "reclora", "model_b": "lens", "auc_difference": 0.01, "p_adjusted": 0.3}
-        >>> for sentence in summarise([lens, tuned], [pair]):
-        ...     print(sentence)
-        On the same 2,000 test rows (1,100 likes), reclora has the highest AUC: 0.770 (95% interval 0.750 to 0.790).
-        lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.300).
-        Chance means another draw of test users (cluster bootstrap over 300 users, Holm over 1 pair).
-    """
+    """Sentences: the models from best to worst AUC, whether chance explains each step down, and how that is known."""
     best, *_ = ordered = sorted(metrics, key=itemgetter("auc"), reverse=True)
     p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
     interval = formats.interval(best["auc_low"], best["auc_high"])

@@ -77,24 +77,6 @@ def align_scores(scores: pl.DataFrame) -> PairedScores:
         ValueError: a score is not a probability; a label is not 0 or 1; a row has no user; a model scored a row
             twice, or other rows, users or labels than the first model; fewer than two rows of a class, for which
             neither the AUC nor its variance is defined.
-
-    Examples:
-        >>> pair = align_scores(
-        ...     pl.DataFrame(
-        ...         {
-        ...             "row": [1, 0, 2, 3, 0, 1, 2, 3],
-        ...             "user": [7, 7, 9, 9, 7, 7, 9, 9],
-        ...             "label": [0, 1, 1, 0, 1, 0, 1, 0],
-        ...             "model": ["lens"] * 4 + ["reclora"] * 4,
-        ...             "score": [0.1, 0.9, 0.8, 0.2, 0.7, 0.3, 0.6, 0.4],
-        ...         }
-        ...     )
-        ... )
-        >>> pair.models, pair.users
-        (('lens', 'reclora'), array([7, 7, 9, 9]))
-        >>> pair.scores
-        array([[0.9, 0.1, 0.8, 0.2],
-               [0.7, 0.3, 0.6, 0.4]])
     """
     _check_values(scores)
     models = scores.partition_by("model", as_dict=True, maintain_order=True)

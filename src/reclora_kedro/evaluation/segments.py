@@ -72,14 +72,6 @@ def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) ->
     Returns:
         Records of by, segment, rows, positives, users, model and auc; the latter is None where a segment has one
         class only or fewer than `LEAST_ROWS` rows.
-
-    Examples:
-        >>> labels, scores = np.arange(20) % 2 == 0, np.arange(20)[None] / 20
-        >>> paired = PairedScores(("lens",), np.arange(20), np.arange(20) // 4, labels, scores)
-        >>> halves = Segmentation("half", ["first", "second"], np.arange(20) // 10)
-        >>> first, second = compute_segments(paired, [halves])
-        >>> first
-        {'by': 'half', 'segment': 'first', 'rows': 10, 'positives': 5, 'users': 3, 'model': 'lens', 'auc': 0.4}
     """
     records = []
     for by, names, segments in segmentations:

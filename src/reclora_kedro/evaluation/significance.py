@@ -92,12 +92,6 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
 
     Raises:
         ValueError: fewer than two users have a like, or fewer than two a dislike.
-
-    Examples:
-        >>> labels, scores = np.array([True, True, False, False]), np.array([[0.9, 0.4, 0.6, 0.1]])
-        >>> paired = PairedScores(("lens",), np.arange(4), np.array([3, 7, 3, 7]), labels, scores)
-        >>> bootstrap_auc(paired, Bootstrap(confidence=0.95, samples=200, seed=0)).value
-        array([0.75])
     """
     distinct, users = np.unique(paired.users, return_inverse=True)
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (paired.labels, ~paired.labels))

@@ -45,14 +45,6 @@ def compute_ranking_metrics(
     Raises:
         MismatchError: the models ranked different rows.
         ValueError: the rows are of fewer than two users.
-
-    Examples:
-        >>> ranks = pl.DataFrame({"model": ["lens"] * 2, "row": [4, 9], "user_index": [0, 1], "better": [0, 1],
-        ...     "ties": [0, 0], "candidates": [3, 3], "top_items": [[2, 0], [1, 2]]})
-        >>> config = Bootstrap(confidence=0.95, samples=100, seed=0)
-        >>> [record] = compute_ranking_metrics(ranks, ["lens"], np.array([1.0, 2.0, 2.0]), (1,), config)
-        >>> record["hit_rate"], record["mrr"], record["novelty"], round(record["coverage"], 2)
-        (0.5, 0.75, 2.0, 0.67)
     """
     _require_same_rows_of_users(item_ranks)
     records: list[dict[str, Any]] = []
@@ -121,12 +113,6 @@ def compare_with_rival(
             two.
         rivals: names of models.
         bootstrap: of intervals and p-values; the same users are drawn for both models.
-
-    Examples:
-        >>> means = {("lens", 1): np.array([0.0, 0.5, 1.0]), ("reclora", 1): np.array([0.5, 0.5, 1.0])}
-        >>> compared = compare_with_rival(means, ["lens"], Bootstrap(confidence=0.95, samples=100, seed=0))
-        >>> compared["lens", 1]["ndcg_difference"], round(compared["reclora", 1]["ndcg_difference"], 3)
-        (None, 0.167)
     """
     best = {k: max(rivals, key=lambda model: user_means[model, k].mean()) for _, k in user_means}
     compared = {}

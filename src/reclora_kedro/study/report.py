@@ -14,17 +14,7 @@ from reclora_kedro.study.results import Records, by_model, grids_of, summarise
 
 
 def best_settings(results: Records) -> list[str]:
-    """A sentence about each grid and model: the place that validation chooses, and the AUC on test rows there.
-
-    Examples:
-        >>> first = {
-        ...     "grid": "few_shot", "rows shown": "128", "seed": 0, "model": "reclora", "auc": 0.71, "gauc": 0.6,
-        ...     "log_loss": 0.6, "validation_auc": 0.70, "train_seconds": 9.0, "ms_per_row": 40.0,
-        ... }
-        >>> second = first | {"rows shown": "512", "auc": 0.74, "validation_auc": 0.75}
-        >>> best_settings([first, second])
-        ['few_shot: validation chooses rows shown 512 for reclora (0.750); its AUC on test rows is 0.740.']
-    """
+    """A sentence about each grid and model: the place that validation chooses, and the AUC on test rows there."""
     sentences = []
     for grid in grids_of(results):
         for model, summaries in by_model(summarise(results, grid)).items():

@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
-from reclora_kedro.evaluation import attribution, figures, metrics, report, segments, significance
+from reclora_kedro.evaluation import figures, metrics, report, segments, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
@@ -30,11 +30,6 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
     return segments.compute_segments(paired, parts)
 
 
-def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> Records:
-    """Loss of AUC of each model when one of its inputs is another row's."""
-    return attribution.attribute(scores, permuted, bootstrap)
-
-
 def plot_auc(metrics: Records) -> go.Figure:
     """AUC of every model with its interval."""
     return figures.plot_auc(metrics, rivals.attributes("STYLE"))
@@ -48,11 +43,6 @@ def plot_roc(scores: pl.DataFrame) -> go.Figure:
 def plot_calibration(scores: pl.DataFrame) -> go.Figure:
     """Share of likes against mean score, in quantile bins."""
     return figures.plot_calibration(align_scores(scores), rivals.attributes("STYLE"))
-
-
-def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
-    """Training curves, by model name."""
-    return figures.plot_training(training_logs)
 
 
 def write_report(

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.evaluation import attribution, figures
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import variant_histories
 
@@ -22,7 +23,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(nodes.compute_segments, ["scores", "log"], "segments", name="compute_segments"),
             Node(
-                nodes.attribute,
+                attribution.attribute,
                 {"scores": "scores", "bootstrap": "params:bootstrap"} | permuted,
                 "attribution",
                 name="attribute",
@@ -30,7 +31,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(nodes.plot_auc, "metrics", "auc_figure", name="plot_auc"),
             Node(nodes.plot_roc, "scores", "roc_figure", name="plot_roc"),
             Node(nodes.plot_calibration, "scores", "calibration_figure", name="plot_calibration"),
-            Node(nodes.plot_training, training_logs, "training_figure", name="plot_training"),
+            Node(figures.plot_training, training_logs, "training_figure", name="plot_training"),
             Node(
                 nodes.write_report,
                 results
