@@ -11,6 +11,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 
 from reclora_kedro.parameters import NAMED, parameter_paths
+from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.runs.check_parameters import FLAGS, refused_values
 
 ROOT = Path(__file__).parents[2]
@@ -118,8 +119,9 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
 
 
 def types_of_parameters() -> dict[str, type]:
-    """What the blocks must be, by path, of all pipelines."""
+    """What the blocks must be, by path, of all pipelines that conf/base makes."""
     bootstrap_project(ROOT)
+    remember_parameters(PARAMETERS)  # another session's, of another environment, may have been opened before
     pipelines.set_requested(None)
     return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
 
