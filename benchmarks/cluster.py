@@ -121,6 +121,7 @@ def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
     from histories import history_settings
     from long_logs import make_raw, read_raw
 
+    from reclora_kedro.histories.log_builder import LogInFiles
     from reclora_kedro.pipelines.history.nodes import build_log
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
@@ -131,8 +132,9 @@ def work_on_long_log() -> Callable[[EngineConfig], pl.DataFrame]:
 
     def samples(where: EngineConfig) -> pl.DataFrame:
         where = where.model_copy(update={"rows_per_part": LOG_ROWS // 10})
-        interactions, *tables, _ = build_canonical_tables(table, raw_items, None, None, INGESTION, where)
-        log = build_log(interactions, *tables, history_settings(), where)
+        interactions, items, users, _ = build_canonical_tables(table, raw_items, None, None, INGESTION, where)
+        log = build_log(interactions, items, users, history_settings(), where)
+        assert isinstance(log, LogInFiles)
         return pl.scan_parquet(log.samples).select(pl.col(pl.Int64)).collect()
 
     return samples

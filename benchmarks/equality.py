@@ -167,7 +167,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (arguments.keep or Path(temporary)).resolve()
-        table, faults, asides = [], [], {}
+        table, faults, asides = [], list[str](), dict[str, str]()
         for name in arguments.only:
             before = run_side(name, folder / "before" / name, arguments.before)
             after = run_side(name, folder / "after" / name, None)
@@ -273,7 +273,7 @@ def renamed(argument: str) -> str:
     return argument
 
 
-def merge(block: Block, changes: Block) -> Block:
+def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> Block:
     """A block with changes, which may be blocks within it."""
     merged = dict(block)
     for name, value in changes.items():

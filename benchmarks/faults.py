@@ -26,7 +26,7 @@ from results import publish
 from running import ROOT
 from tqdm import tqdm
 
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from edits import SETTINGS, Sequence, flip_a_byte, nested, results
 from projects import copy_project, stored

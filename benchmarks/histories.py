@@ -8,7 +8,6 @@ The logs are shaped like MovieLens-25M. Each size runs in a process of its own.
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import polars as pl
 import yaml
 from measuring import peak_gib, reset_peak
 from results import publish
+from running import run
 from synthetic_log import make_log
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.interactions.config import IngestionConfig, ItemColumns
+from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.schema import Interactions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
@@ -44,22 +44,24 @@ SIZES = (100_000, 1_000_000, 25_000_095)
 EMBEDDING_DIM = 64
 RETRIEVED_ROWS, LOOP_ROWS = 100_000, 500
 LENS_ROWS, LENS_VALIDATION_ROWS = 1_000_000, 10_000
-INGESTION = IngestionConfig(
-    interactions={
-        "user_id": "user_id", "item_id": "item_id", "rating": "rating", "timestamp": "timestamp",
-        "timestamp_format": "unix_seconds",
-    },
-    items=ItemColumns(
-        item_id="item_id", title="title", missing_title="Unknown title", trailing_articles=[],
-        fields=[{"name": "genres", "column": "genres"}],
-    ),
-    users=None,
-    plausible_times={"first_day": "1990-01-01", "last_day": None, "max_outside": 0},
-    rating_min=0.5,
-    rating_max=5,
-    label_threshold=4,
-    duplicates="highest_rating",
-    k_core=0,
+INGESTION = IngestionConfig.model_validate(
+    {
+        "interactions": {
+            "user_id": "user_id", "item_id": "item_id", "rating": "rating", "timestamp": "timestamp",
+            "timestamp_format": "unix_seconds",
+        },
+        "items": {
+            "item_id": "item_id", "title": "title", "missing_title": "Unknown title", "trailing_articles": [],
+            "fields": [{"name": "genres", "column": "genres"}],
+        },
+        "users": None,
+        "plausible_times": {"first_day": "1990-01-01", "last_day": None, "max_outside": 0},
+        "rating_min": 0.5,
+        "rating_max": 5,
+        "label_threshold": 4,
+        "duplicates": "highest_rating",
+        "k_core": 0,
+    }
 )  # fmt: skip
 
 
@@ -139,7 +141,9 @@ def ingest(raw: Path, raw_items: pl.DataFrame, stored: Path) -> tuple[pl.DataFra
 
 def arrange(interactions: pl.DataFrame, items: pl.DataFrame, users: pl.DataFrame) -> InteractionLog:
     """What the history step does with the canonical tables."""
-    return build_log(interactions, items, users, history_settings())
+    log = build_log(interactions, items, users, history_settings())
+    assert isinstance(log, InteractionLog)
+    return log
 
 
 def history_settings(negatives: str = "none") -> HistoryConfig:
@@ -235,9 +239,7 @@ def main() -> None:
         return
     records: list[dict[str, Any]] = []
     for size in tqdm(arguments.rows, desc="logs", disable=None):
-        command = [sys.executable, __file__, "--measure", str(size)]
-        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        records += json.loads(output.splitlines()[-1])
+        records += run([sys.executable, __file__, "--measure", str(size)])
     publish("histories", {"Steps": records, "Targets": compare(records)}, plot(records))
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -59,6 +59,7 @@ EMBEDDING_DIM = 64
 def save_log(log: InteractionLog, folder: Path) -> None:
     """Keep the log, with its item embeddings, in a folder."""
     log.save(folder)
+    assert log.item_embeddings is not None
     np.save(folder / "item_embeddings.npy", log.item_embeddings)
 
 
@@ -77,6 +78,7 @@ def movielens(project: Project) -> InteractionLog:
     users = users.select("user_id", *USER_FIELDS)
     items = interactions.select(pl.col("item_id").unique().sort()).collect()
     log = build_log(interactions, items, users, history)
+    assert isinstance(log, InteractionLog)
     unrated = replace(log.sequences, rating_level=np.zeros_like(log.sequences.rating_level))
     return replace(log, sequences=unrated, item_embeddings=np.zeros((items.height, 1)))
 
@@ -92,14 +94,15 @@ def save_for_peers(log: InteractionLog, recent_length: int, folder: Path) -> Non
         item_id=pl.col("item_index") + 1,
         **{name: fields[name].gather(log.samples["user_index"]) for name in USER_FIELDS},
     )
-    vocabulary = {name: 1 + int(codes[name].max()) for name in ("user_id", *USER_FIELDS, "item_id")}
+    vocabulary = {name: 1 + int(codes[name].to_numpy().max()) for name in ("user_id", *USER_FIELDS, "item_id")}
     (folder / "vocabulary.json").write_text(json.dumps(vocabulary))
     for split in ("train", "validation"):
         rows = codes.filter(pl.col("split") == split)
         events = recent_events(log.samples[rows["row"]], log.sequences, recent_length)
         arrays = {name: rows[name].cast(pl.Int64).to_numpy() for name in (*vocabulary, "label")}
         history = np.where(events >= 0, log.sequences.item_index[events] + 1, 0)
-        np.savez(folder / f"{split}.npz", **arrays, hist_item_id=history, history_length=(events >= 0).sum(axis=1))
+        arrays |= {"hist_item_id": history, "history_length": (events >= 0).sum(axis=1)}
+        np.savez(folder / f"{split}.npz", allow_pickle=False, **arrays)
 
 
 def compare_peers(project: Project, epochs: int, repetitions: int, threads: int) -> dict[str, list[dict[str, Any]]]:
@@ -137,7 +140,7 @@ def make_peers_venv() -> None:
     """The peers' environment: their requirements, and the project's own versions of what both use."""
     uv = ROOT / ".venv" / "bin" / "uv"
     subprocess.run([uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, PEERS_VENV], check=True)
-    requirements = ["-r", BENCHMARKS / "peers" / "requirements.txt", "-c", ROOT / "requirements.lock"]
+    requirements = ["-r", str(BENCHMARKS / "peers" / "requirements.txt"), "-c", str(ROOT / "requirements.lock")]
     subprocess.run([uv, "pip", "install", "--quiet", "--python", PEERS_VENV, *requirements], check=True)
 
 
@@ -215,6 +218,7 @@ def long_data(log_rows: int, rows: int) -> InteractionLog:
     users, items = (interactions.select(pl.col(f"{entity}_id").unique().sort()) for entity in ("user", "item"))
     history = history_settings().model_copy(update={"min_history": LENGTHS[-1]})
     log = build_log(interactions.sort(EVENT_KEY), items, users, history)
+    assert isinstance(log, InteractionLog)
     samples = log.samples
     earlier = samples["history_end"].to_numpy() - log.sequences.offsets[samples["user_index"].to_numpy()]
     random = np.random.default_rng(0)
@@ -243,7 +247,7 @@ def compare_lengths(project: Project, epochs: int, log_rows: int, rows: int, thr
         del log
         runs = [(lens, k) for lens in LONG_LENSES for k in (*LENGTHS, LIFELONG)]
         for lens, k in tqdm(runs, desc="history lengths", disable=None):
-            window = WindowConfig(kind=LONG_LENSES[lens], k=longest if k == LIFELONG else k)
+            window = WindowConfig.model_validate({"kind": LONG_LENSES[lens], "k": longest if k == LIFELONG else k})
             changes = {"model": lens, "long_history": window, "device": "cpu", "max_epochs": epochs, "patience": epochs}
             config = project.parameters["lens"].model_copy(update=changes)
             (folder / "lens.json").write_text(config.model_dump_json())
@@ -277,7 +281,7 @@ def length_table(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return table
 
 
-def plot(peers: list[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Figure:
+def plot(peers: Sequence[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Figure:
     """Rows per second of every system, and microseconds per training row by history length."""
     figure = make_subplots(cols=2, subplot_titles=("DIN on MovieLens-100K", "Cost per training row by history length"))
     figure.add_bar(
@@ -296,6 +300,7 @@ def plot(peers: list[Mapping[str, Any]], lengths: list[dict[str, Any]]) -> go.Fi
 def main() -> None:
     """Measure both, then show and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="base", help="environment whose data and lens are used")
     parser.add_argument("--epochs", type=int, default=3, help="of each system")
     parser.add_argument("--repetitions", type=int, default=3, help="of each system, with a seed each")
     parser.add_argument("--threads", type=int, default=2, help="of every measuring process")
@@ -307,7 +312,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.measure)))
         return
     torch.set_num_threads(arguments.threads)  # what the results name
-    project = open_project()
+    project = open_project(arguments.env)
     peers = peer_tables(compare_peers(project, arguments.epochs, arguments.repetitions, arguments.threads))
     lengths = compare_lengths(project, arguments.epochs, arguments.log, arguments.rows, arguments.threads)
     systems = next(iter(peers.values()))

@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ SUFFIX_TOKENS, PREFIX_TOKENS = 25, 150
 RECLORA = {"product_of_sums": "RecLoRA, product of sums", "sum_of_products": "RecLoRA, sum of products"}
 PEFT, PEFT_LOW = "PEFT LoRA", "PEFT LoRA, its weights in bfloat16"
 PRODUCT = "matrix product"
+PRODUCT_SIZES = {"cuda": 16384, "cpu": 4096}  # rows and columns of its factors
 ENGINE, ENGINE_ONE = "our engine, RecLoRA", "our engine, one LoRA"
 TRAINER, PUBLIC = "Trainer, PEFT LoRA", "RecLoRA's public code"
 SHARED, UNSHARED = "shared prefix", "unshared"
@@ -47,6 +48,8 @@ FLOP_PER_WEIGHT = {"training": 4, "scoring": 2}
 
 def write_work(project: Project, arguments: argparse.Namespace, folder: Path) -> None:
     """Prompts as the pipeline makes them, of recent histories, and the settings of every measuring process."""
+    from reclora_kedro.distributed.engine import LOCAL
+    from reclora_kedro.histories.log import InteractionLog
     from reclora_kedro.histories.questions import SPLITS, draw_questions
     from reclora_kedro.histories.retrieval import WindowConfig
     from reclora_kedro.pipelines.history.nodes import build_log
@@ -54,9 +57,10 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     from reclora_kedro.pipelines.questions import build_prompts
 
     history, prompt = project.parameters["history"], project.parameters["prompt"]
-    raw = [project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")]
-    *tables, _ = build_canonical_tables(*raw, project.parameters["ingestion"])
-    log = build_log(*tables, history)
+    raw = {f"raw_{table}": project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")}
+    interactions, items, users, _ = build_canonical_tables(**raw, config=project.parameters["ingestion"], engine=LOCAL)
+    log = build_log(interactions, items, users, history, LOCAL)
+    assert isinstance(log, InteractionLog)
     questions = draw_questions(log.samples, SPLITS, history.prompt_rows, history.seed)
     recent = log.histories(questions, WindowConfig(kind="recent", k=HISTORY))
     llm, templates = project.load("base_llm"), project.load("prompt_templates")
@@ -213,7 +217,7 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def alternate(works: dict[str, Callable[[], object]], repetitions: int) -> dict[str, list[float]]:
+def alternate(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, list[float]]:
     """Seconds of each work, one after another and again, after all have run once unmeasured."""
     for work in works.values():
         seconds_of(work)
@@ -223,7 +227,7 @@ def alternate(works: dict[str, Callable[[], object]], repetitions: int) -> dict[
 
 def matrix_product(model: Any) -> tuple[Callable[[], Tensor], float]:
     """A large product in the type of the LLM, and its floating-point operations."""
-    size = 16384 if model.device.type == "cuda" else 4096
+    size = PRODUCT_SIZES[model.device.type]
     left, right = (torch.randn(size, size, device=model.device).to(model.model.dtype) for _ in range(2))
     return lambda: left @ right, 2 * size**3
 
@@ -538,6 +542,7 @@ def plot(speeds: list[dict[str, Any]]) -> go.Figure:
 def main() -> None:
     """Measure, then show and keep the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="base", help="environment whose base LLM, prompts and data are used")
     parser.add_argument("--repetitions", type=int, default=5, help="of everything timed, in turns")
     parser.add_argument("--rows", type=int, default=64, help="rows trained per repetition; twice as many are scored")
     parser.add_argument("--batch-size", type=int, default=16, help="rows per optimiser step")
@@ -554,7 +559,7 @@ def main() -> None:
         return
     torch.set_num_threads(arguments.threads)  # what the results name
     with tempfile.TemporaryDirectory() as folder:
-        write_work(open_project(), arguments, Path(folder))
+        write_work(open_project(arguments.env), arguments, Path(folder))
 
         def measure(name: str, *rest: str) -> list[dict[str, Any]]:
             return run([sys.executable, __file__, "--measure", name, folder, *rest], arguments.threads)
@@ -563,8 +568,8 @@ def main() -> None:
             for record in measure("profile"):
                 print(f"\n## {record['work']}\n\n{markdown(record['operators'])}")
             return
-        plan = [(name,) for name in ("agreement", "adapters", "recipes", "candidates", "export")]
-        plan += [("memory", system) for system in (*RECLORA.values(), PEFT)]
+        plan = [[name] for name in ("agreement", "adapters", "recipes", "candidates", "export")]
+        plan += [["memory", system] for system in (*RECLORA.values(), PEFT)]
         records = [record for step in tqdm(plan, desc="measurements", disable=None) for record in measure(*step)]
     speeds = speed_table(records)
     tables = {

@@ -25,12 +25,13 @@ def open_project(environment: str = "base") -> Project:
 
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env=environment) as session:
+        assert isinstance(session, KedroSession)
         context = session.load_context()
         return Project(context.params, context.catalog.load)
 
 
-def run(command: list[str], threads: int) -> Any:
-    """What a measuring process prints on its last line."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+def run(command: list[str], threads: int | None = None) -> Any:
+    """What a measuring process prints on its last line; it has so many threads, or as many as this one."""
+    environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=BENCHMARKS, env=environment)
     return json.loads(output.stdout.splitlines()[-1])

@@ -20,9 +20,14 @@ def make_log(rows: int, seed: int = 0) -> pl.DataFrame:
     Args:
         rows: number of ratings.
         seed: of every random draw.
+
+    Raises:
+        ValueError: so few rows have too few users and items for as many distinct pairs.
     """
     random = np.random.default_rng(seed)
     users, items = max(2, round(USERS * rows / ROWS)), max(60, round(ITEMS * (rows / ROWS) ** 0.75))
+    if rows > 0.75 * users * items:
+        raise ValueError(f"A log of {rows:,} rows would have {users} users and {items} items: ask for 20,000 or more.")
     popularity = (np.arange(items) + 250) ** -2.0  # the first item gets 0.4% of the rows, most get few
     activity = random.lognormal(sigma=1.6, size=users)
     events = np.minimum(MIN_EVENTS + activity / activity.sum() * (rows - MIN_EVENTS * users), items / 2)

@@ -65,6 +65,7 @@ def main(folder: Path) -> None:
     labels = train.pop("label")
     # verbose=1 would compute an AUC of every training batch too.
     model.fit(train, labels, lens["batch_size"], lens["max_epochs"], verbose=0, callbacks=[clock])
+    assert clock.first_start is not None
     preparation = clock.first_start - start
     print(json.dumps({"preparation": preparation, "epochs": clock.epochs, "auc": max(clock.aucs), "GiB": peak_gib()}))
 
