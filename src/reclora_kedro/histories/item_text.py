@@ -91,13 +91,9 @@ def principal_components(embeddings: np.ndarray | sparse.csr_array, components: 
 
 
 def side_by_side(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Vectors of several encoders as one each: their cosine is the mean of the encoders' cosines.
+    """Vectors of each encoder, (items, its dimensions), as one, (items, dimensions of all), float32.
 
-    Args:
-        vectors: of each encoder, shape (items, its dimensions).
-
-    Returns:
-        The vectors themselves if they are of one encoder; else float32, shape (items, dimensions of all).
+    Their cosine is the mean of the encoders' cosines. Those of a single encoder stay as they are.
 
     Examples:
         >>> side_by_side([np.array([[3.0, 4.0]]), np.array([[2.0]])])

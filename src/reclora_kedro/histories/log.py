@@ -68,10 +68,7 @@ class InteractionLog:
         return pairs.with_columns(pl.Series("history_end", end, dtype=pl.Int64), timestamp=now.cast(pl.Int64))
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
-        """Users by id, each once, in the order given.
-
-        Args:
-            ids: ids of any type, such as whole numbers for ids that are text.
+        """Users by id, each once, in the order given; ids may be of any type, such as whole numbers for text.
 
         Returns:
             Columns user_id, of the type of the canonical users' or String where an id does not fit that, and
@@ -94,11 +91,7 @@ class InteractionLog:
         return ids.unique(maintain_order=True).to_frame().join(known, on="user_id", how="left", maintain_order="left")
 
     def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
-        """Indices of users by id, in the order given, or of those with the most events, most first.
-
-        Args:
-            ids: ids of the users; None chooses by activity.
-            most_active: how many users to choose by activity, at most all.
+        """Indices of users by id, in the order given, or without ids of those with the most events, most first.
 
         Raises:
             ValueError: an id is none of the log's.

@@ -118,11 +118,11 @@ def build_log(
     trains, samples = np.zeros(offsets[-1], dtype=bool), list[pl.LazyFrame]()
     for built in map_shards(partial(_build_part, tables, offsets, units, target), parts, engine, "histories"):
         for name, column in gathered.items():
-            column[built.event] = getattr(built, name)
+            column[built.event] = built.columns[name]
         trains[built.training] = True
         samples.append(built.samples)
         if config.negatives.kind == "matched":
-            _append(folder, items=built.item_index, seconds=built.timestamp)
+            _append(folder, items=built.columns["item_index"], seconds=built.columns["timestamp"])
     levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     del trains
     sequences = Sequences(offsets, rating_level=levels, **gathered)
@@ -189,15 +189,12 @@ class _Counts(NamedTuple):
 
 
 class _Built(NamedTuple):
-    """A part's samples, and its events in order of time: their flat indices, columns, and which of them train."""
+    """A part's samples, which events train, and its events in order of time: their flat indices, and their columns."""
 
     samples: pl.LazyFrame
-    event: np.ndarray
-    item_index: np.ndarray
-    rating: np.ndarray
-    label: np.ndarray
-    timestamp: np.ndarray
     training: np.ndarray
+    event: np.ndarray
+    columns: dict[str, np.ndarray]
 
 
 def _require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -> None:
@@ -309,11 +306,9 @@ def _build_part(tables: _Tables, offsets: np.ndarray, units: np.ndarray, folder:
     split = split_of(pl.col("unit"), units.sum(), pl.col("later_units"), config.split)
     samples = rows.filter(in_time(sampled)).select(*SAMPLE_COLUMNS, split=split)
     events = rows.filter(in_time(is_event)).with_columns(pl.col("label").fill_null(1))
-    return _Built(
-        _stored(samples, folder, part.number),
-        training=samples.filter(split="train")["event"].drop_nulls().to_numpy(),
-        **{name: events[name].to_numpy() for name in ("event", *EVENT_COLUMNS)},
-    )
+    training = samples.filter(split="train")["event"].drop_nulls().to_numpy()
+    columns = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
+    return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), columns)
 
 
 def _opens(column: np.ndarray) -> np.ndarray:

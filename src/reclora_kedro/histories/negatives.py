@@ -25,15 +25,10 @@ class NegativesConfig(Block):
 
 @dataclass(frozen=True)
 class Pool:
-    """What negatives are drawn from, in the order of time.
+    """What negatives are drawn from, in the order of time."""
 
-    Attributes:
-        items: of every event (matched), or every item once, at its first event (uniform).
-        seconds: of these, ascending.
-    """
-
-    items: np.ndarray
-    seconds: np.ndarray
+    items: np.ndarray  # of every event (matched), or every item once, at its first event (uniform)
+    seconds: np.ndarray  # of these, ascending
 
     @classmethod
     def from_events(cls, items: np.ndarray, seconds: np.ndarray, kind: str) -> Self:
@@ -71,7 +66,8 @@ def draw_negatives(
     which no item is left stays without a negative. Samples of items that their user had taken before are left out:
     their history would tell them from any negative. Their events stay in histories.
 
-    What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples.
+    What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples. Where
+    samples have a `row`, a negative has that of its positive.
 
     Args:
         samples: positives and, if any, negatives of the log, see `log_builder.build_log`.
@@ -79,9 +75,6 @@ def draw_negatives(
         taken: the items that the users of the samples take.
         config: what to draw.
         seed: of the draw.
-
-    Returns:
-        The same columns; where samples have a `row`, a negative has that of its positive.
 
     Examples:
         >>> items, seconds = np.array([0, 1]), np.array([10, 20])

@@ -39,12 +39,6 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
     Each use's are drawn uniformly without replacement from its split by a random stream of its own: another count of
     one use leaves the other uses' rows alone, and a larger count keeps the rows of a smaller one.
 
-    Args:
-        samples: the samples of a log, with their split.
-        uses: names in `SPLITS`.
-        config: the counts.
-        seed: of the draw.
-
     Raises:
         ValueError: a split has fewer rows than asked for, or the drawn labels are all of one class.
     """
@@ -67,12 +61,7 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
 
 
 def questions(pairs: pl.DataFrame, use: str = CANDIDATE) -> pl.DataFrame:
-    """Pairs of user and item at moments, as questions.
-
-    Args:
-        pairs: with row, user_index, item_index, history_end, timestamp and, where it is known, label.
-        use: what the questions are for.
-    """
+    """Pairs of user and item at moments, as questions; their label may be absent."""
     label = "label" if "label" in pairs.columns else pl.lit(None, dtype=pl.Int8).alias("label")
     return pairs.select("row", pl.lit(use).alias("use"), label, "user_index", "item_index", "history_end", "timestamp")
 

@@ -69,11 +69,8 @@ class RatingStatistics:
         counts little. Users are lenient who like what few others do; the leniency to such items is 0 where no past item
         shares a field value with the target.
 
-        Args:
-            samples: with user_index, item_index, timestamp, and history_end.
-
-        Returns:
-            Float32 columns as in `COLUMNS`, one row per sample.
+        Samples have the columns user_index, item_index, timestamp and history_end; the result has those of `COLUMNS`,
+        float32.
 
         Examples:
             >>> from reclora_kedro.histories.sequences import Sequences

@@ -27,26 +27,16 @@ def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.nda
     needed = np.union1d(sequences.item_index[seen], questions["item_index"].to_numpy())
     described = _present_fields(log.items[needed], ["title", *field_names(log.items)])
     texts = dict(zip(needed.tolist(), described, strict=True))
+    columns = (seen, sequences.item_index[seen], sequences.rating[seen], sequences.label[seen])
     events = {
         event: texts[item] | {"rating": int(rating) if rating.is_integer() else rating, "liked": label == 1}
-        for event, item, rating, label in zip(
-            seen.tolist(),
-            sequences.item_index[seen].tolist(),
-            sequences.rating[seen].tolist(),
-            sequences.label[seen].tolist(),
-            strict=True,
-        )
+        for event, item, rating, label in zip(*(column.tolist() for column in columns), strict=True)
     }
+    rows = questions.select("row", "use", "label").iter_rows(named=True)
     profiles = _present_fields(log.users[questions["user_index"].to_numpy()], field_names(log.users))
     return [
         row | {"user": profile, "history": [events[event] for event in past if event >= 0], "target": texts[target]}
-        for row, profile, past, target in zip(
-            questions.select("row", "use", "label").iter_rows(named=True),
-            profiles,
-            history.tolist(),
-            questions["item_index"].to_list(),
-            strict=True,
-        )
+        for row, profile, past, target in zip(rows, profiles, history.tolist(), questions["item_index"], strict=True)
     ]
 
 

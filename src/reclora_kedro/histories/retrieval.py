@@ -30,12 +30,12 @@ def assemble_history(
     Args:
         samples: with columns user_index, item_index and history_end.
         sequences: all events.
-        item_embeddings: shape (items, d), of any length; read by `retrieved` alone, None for `recent`.
+        item_embeddings: shape (items, d), of any length; read where the history is retrieved.
         window: kind and length of the history.
 
     Returns:
-        int32 flat event indices, shape (rows, length), length being that of the longest history here, at most k and at
-        least 1: in time order, left-aligned, padded with -1.
+        int32 flat event indices, shape (rows, length of the longest history here, from 1 to k): in time order,
+        left-aligned, padded with -1.
 
     Raises:
         ValueError: the history is retrieved, and there are no item embeddings.
@@ -60,19 +60,15 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     """The user's k events before each sample whose items resemble the target most (RecLoRA, section 3.2).
 
     Resemblance is the cosine of the two items' embeddings, 0 where one of them is zero; of equals the more recent event
-    wins. An earlier event of the target item itself counts, with cosine 1.
-
-    Returns:
-        int32, see `assemble_history`.
+    wins. An earlier event of the target item itself counts, with cosine 1. For the result see `assemble_history`.
     """
     directions = unit_vectors(item_embeddings)
-    target = samples["item_index"].to_numpy()
-    end = samples["history_end"].to_numpy()
-    past = end - sequences.offsets[samples["user_index"].to_numpy()]
+    users, target, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
+    past = end - sequences.offsets[users]
     history = np.full((samples.height, min(k, max(1, past.max(initial=0)))), -1, dtype=np.int32)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        for user, rows in blocks_of_one_user(samples["user_index"].to_numpy(), sequences.offsets, CELLS_PER_BLOCK):
+        for user, rows in blocks_of_one_user(users, sequences.offsets, CELLS_PER_BLOCK):
             start = sequences.offsets[user]
             past_items = sequences.item_index[start : end[rows].max()]
             positions = _top_positions(directions[target[rows]] @ directions[past_items].T, end[rows] - start, k)
@@ -104,14 +100,6 @@ def _top_positions(similarity: np.ndarray, lengths: np.ndarray, k: int) -> np.nd
 
     Rank and position share one integer key, so that ties fall to the later position and one partition finds the top.
     Rounding to steps of 2^-30 keeps ties exact: a matrix product may sum equal columns in another order.
-
-    Args:
-        similarity: cosines, shape (rows, positions).
-        lengths: positions that a row may see, shape (rows,).
-        k: most positions to keep.
-
-    Returns:
-        int64, shape (rows, min(k, positions)).
     """
     place = np.arange(similarity.shape[1])
     keys = (np.rint(similarity * SIMILARITY_STEPS).astype(np.int64) << 32) | place

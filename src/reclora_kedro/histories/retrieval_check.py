@@ -22,11 +22,7 @@ CELLS_AT_ONCE = 2**22  # similarities held at once: 32 MiB
 
 
 def check_retrieval(log: InteractionLog, seed: int) -> Records:
-    """How often near items belong together, beside items at random.
-
-    Args:
-        log: the log with its item embeddings.
-        seed: of the draws of random items.
+    """How often near items belong together, beside items at random, which are drawn by the seed.
 
     Returns:
         One record per check: check (in words), asked (items or pairs looked at), share (how often it holds), chance
@@ -63,10 +59,7 @@ def check_retrieval(log: InteractionLog, seed: int) -> Records:
 def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     """The k other items with the greatest cosines to each of these items, the nearest first: (items, at most k).
 
-    Args:
-        vectors: of all items, at length one, shape (all items, d).
-        items: row numbers of the items asked about.
-        k: how many to find.
+    Vectors are those of all items, at length one, of shape (all items, d); items are row numbers.
 
     Examples:
         >>> nearest_items(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), np.array([0, 2]), k=1)

@@ -81,12 +81,9 @@ class TimeLog:
 def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: RatingLevels) -> np.ndarray:
     """Levels of ratings, uint8, from 0; which ones there are depends on the training ratings alone.
 
-    Args:
-        rating: ratings; one that is beyond the training ratings has their first or last level.
-        training_ratings: ratings to learn from.
-        levels: None: each training rating is one, and takes the ratings nearest to it; a number: so many quantiles,
-            about as many training ratings in each; a step: its multiples, each of which takes the ratings nearest to
-            it.
+    A rating beyond the training ratings has their first or last level. For levels None, each training rating is one,
+    and takes the ratings nearest to it; a number makes so many quantiles, with about as many training ratings in each;
+    a step makes its multiples levels, each of which takes the ratings nearest to it.
 
     Raises:
         ValueError: there would be over 256 levels.
@@ -116,11 +113,7 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
 
 
 def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the log with the index of each entity, in their order.
-
-    Args:
-        rows: with the column `<entity>_id` of each entity.
-        entities: the canonical tables, by `user` or `item`.
+    """Rows of the log, in their order, with the index of each entity (`user` or `item`) in its canonical table.
 
     Raises:
         MismatchError: the log names a user or an item that its table lacks.

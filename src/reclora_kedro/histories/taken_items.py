@@ -13,17 +13,11 @@ NEVER = np.iinfo(np.int32).max  # a place behind every event
 
 @dataclass(frozen=True)
 class TakenItems:
-    """The events of all users in the order of user, item and time.
+    """The events of all users in the order of user, item and time."""
 
-    Attributes:
-        offsets: those of the sequences, shape (users + 1,).
-        pairs: int64, shape (events,): user and item of each event, see `pair_of`.
-        places: int32, shape (events,): how many events of its user come before each.
-    """
-
-    offsets: np.ndarray
-    pairs: np.ndarray
-    places: np.ndarray
+    offsets: np.ndarray  # those of the sequences, shape (users + 1,)
+    pairs: np.ndarray  # int64, shape (events,): user and item of each event, see `pair_of`
+    places: np.ndarray  # int32, shape (events,): how many events of its user come before each
 
     @classmethod
     def from_sequences(cls, sequences: Sequences) -> Self:
@@ -45,11 +39,7 @@ class TakenItems:
         return self._first_places(users, items) < NEVER
 
     def before(self, samples: pl.DataFrame) -> np.ndarray:
-        """Whether the history of each sample has its item: shape (samples,).
-
-        Args:
-            samples: with user_index, item_index and history_end, see `log_builder.build_log`.
-        """
+        """Whether the history of each sample has its item: shape (samples,)."""
         users, items, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
         return self._first_places(users, items) < end - self.offsets[users]
 
@@ -60,14 +50,7 @@ class TakenItems:
 
 
 def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs and places of some users, see `TakenItems`.
-
-    Args:
-        offsets: those of the sequences.
-        item_index: the item of every event.
-        first: the first of the users.
-        last: the user behind the last of them.
-    """
+    """The pairs and places of the users `first:last`, see `TakenItems`, from arrays of the sequences."""
     own = offsets[first : last + 1] - offsets[first]
     users = user_of_events(own)
     pairs = pair_of(first + users, item_index[offsets[first] : offsets[last]])

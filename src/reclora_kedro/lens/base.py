@@ -41,7 +41,7 @@ class History:
 
     def to(self, device: torch.device) -> "History":
         """The same events on another device."""
-        return History(self.item.to(device), self.rating.to(device), self.mask.to(device))
+        return History(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,7 @@ class LensBatch:
 
     def to(self, device: torch.device) -> "LensBatch":
         """The same batch on another device."""
-        return LensBatch(
-            self.user.to(device),
-            self.item.to(device),
-            self.recent_history.to(device),
-            self.long_history.to(device),
-            self.statistics.to(device),
-        )
+        return LensBatch(*(part.to(device) for part in vars(self).values()))
 
 
 class Lens(nn.Module):
@@ -80,33 +74,19 @@ class Lens(nn.Module):
 
     A model overrides what it does in its own way: `user_state`, `fields_state`, or `interact`, where the fields meet.
     Its constructor ends with `build_head`.
-
-    Args:
-        config: settings of the lens.
-        sizes: sizes of the tables that it embeds.
     """
 
     reads_long_history: ClassVar[bool] = False
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__()
-        self.config = config
-        self.sizes = sizes
-        dim = config.embedding_dim
-        self.user = EntityEmbedding(
-            sizes.users, len(sizes.user_fields), sizes.user_width, sizes.user_values, dim, config.user_id_dropout
-        )
+        self.config, self.sizes, dim = config, sizes, config.embedding_dim
+        users = sizes.users, len(sizes.user_fields), sizes.user_width, sizes.user_values
+        items = sizes.items, len(sizes.item_fields), sizes.item_width, sizes.item_values
+        text = sizes.item_text_width, config.item_text_dropout
+        self.user = EntityEmbedding(*users, dim, config.user_id_dropout)
         # One table for the target and the history: one item, one embedding.
-        self.item = EntityEmbedding(
-            sizes.items,
-            len(sizes.item_fields),
-            sizes.item_width,
-            sizes.item_values,
-            dim,
-            config.item_id_dropout,
-            sizes.item_text_width,
-            config.item_text_dropout,
-        )
+        self.item = EntityEmbedding(*items, dim, config.item_id_dropout, *text)
         self.event_dim = self.item.output_dim
         if sizes.rating_levels > 1:  # a log of one level, such as one of purchases, has nothing to embed but the items
             self.rating = embedding_table(sizes.rating_levels, dim)
@@ -119,10 +99,8 @@ class Lens(nn.Module):
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Add the MLP over the fields and the output layer.
 
-        Args:
-            fields_dim: width of the fields state.
-            user_dim: width of the user state; None for a model without one.
-            interaction_dim: width of what `interact` adds to the last hidden layer.
+        Widths are those of the fields state, of the user state (None for a model without one), and of what `interact`
+        adds to the last hidden layer.
         """
         hidden_dim = self.config.hidden_dim
         self._state_dims = {"target": hidden_dim + interaction_dim, "fields": fields_dim}
@@ -152,11 +130,7 @@ class Lens(nn.Module):
         return torch.cat([self.statistics(batch.statistics), self.similarities(self.text_similarities(batch))], dim=-1)
 
     def text_similarities(self, batch: LensBatch) -> Tensor:
-        """How alike the texts of target and history are, as `SIMILARITIES` has it, of each history that it reads.
-
-        Returns:
-            Shape (batch, 4), or (batch, 8) for a lens that reads a long history besides.
-        """
+        """`SIMILARITIES` of the texts of the target and of each history that it reads: (batch, 4 or 8)."""
         histories = [batch.recent_history, batch.long_history] if self.reads_long_history else [batch.recent_history]
         target = self.item.texts[batch.item].unsqueeze(-1)
         return torch.cat(
@@ -187,11 +161,9 @@ class Lens(nn.Module):
     def states(self, batch: LensBatch, kind: StateKind) -> Tensor:
         """States of the samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).
 
-        Args:
-            batch: the samples.
-            kind: `target`: exactly what the output layer is applied to, the last hidden layer for most models;
-                `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors;
-                `rating_statistics`: those that the lens reads, standardised over the training samples.
+        Those of kind `target` are exactly what the output layer is applied to, the last hidden layer for most models;
+        `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors;
+        `rating_statistics`: those that the lens reads, standardised over the training samples.
 
         Raises:
             ValueError: the model has no such state.
@@ -239,11 +211,8 @@ class Lens(nn.Module):
 def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
     """The lens `config.model` with fresh weights and empty code tables."""
     module = import_module(f"reclora_kedro.lens.models.{config.model}")
-    [model] = [
-        part
-        for part in vars(module).values()
-        if isinstance(part, type) and issubclass(part, Lens) and part.__module__ == module.__name__
-    ]
+    own = (part for part in vars(module).values() if getattr(part, "__module__", None) == module.__name__)
+    [model] = [part for part in own if isinstance(part, type) and issubclass(part, Lens)]
     return model(config, sizes)
 
 

@@ -47,13 +47,7 @@ def learning_states(
 ) -> tuple[dict[str, Tensor], Records]:
     """States of few-shot and validation rows, those of the former as gates learn from them: its own, or cross-fitted.
 
-    Args:
-        lens: a trained lens.
-        log: the log that it was trained on.
-        questions: the rows, by their use.
-        training_log: of the lens.
-        config: what the few-shot rows get.
-        engine: what computes the lens's own states.
+    The log and the training log are those that the lens was trained on and left. The engine computes its own states.
 
     Returns:
         Row, states by kind and ``logit``, in the order of the questions; and a report. Its first record is of all
@@ -91,8 +85,7 @@ def cross_fit(
     Args:
         lens: the trained lens.
         log: the log of all training samples.
-        few_shot: row numbers of training samples, shape (n,); all that it learned from, where its
-            `training_rows` are few_shot.
+        few_shot: row numbers of training samples, shape (n,).
         epochs: passes over the training samples.
         folds: parts of the few-shot samples, at most n.
 
@@ -134,14 +127,10 @@ def cross_fit(
 
 
 def align_states(states: Tensor, source: Tensor, target: Tensor) -> tuple[Tensor, float]:
-    """States of one lens in the space of another: ridge regression of what differs between the two.
+    """States (n, dim) of one lens in the space of another: ridge regression of what differs between the two.
 
-    The penalty draws the map towards the identity. No labels are used. A fifth of the rows tests the map.
-
-    Args:
-        states: the first lens's, to be mapped, shape (n, dim).
-        source: the first lens's states of rows that both lenses have not seen, shape (m, dim).
-        target: the second lens's states of the same rows, shape (m, dim).
+    The map is learned from states (m, dim) of rows that neither lens has seen: the first lens's (source) and the
+    second's (target). The penalty draws it towards the identity. No labels are used. A fifth of the rows tests it.
 
     Returns:
         The mapped states, float32, shape (n, dim), and R² on the rows that test the map, over all units together.

@@ -21,31 +21,20 @@ WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 
 @dataclass(frozen=True)
 class EntityCodes:
-    """Code tables of users or of items, by index.
+    """Code tables of users or of items, by index."""
 
-    Attributes:
-        id_codes: own code of each id, `UNKNOWN_ID` for those outside the training split, shape (rows,).
-        fields: names of the categorical fields.
-        field_codes: codes of the fields' values, from 1, padded with 0, shape (rows, fields, width).
-        values: number of distinct values, all fields together.
-    """
-
-    id_codes: Tensor
-    fields: list[str]
-    field_codes: Tensor
-    values: int
+    id_codes: Tensor  # own code of each id, `UNKNOWN_ID` for those outside the training split, shape (rows,)
+    fields: list[str]  # names of the categorical fields
+    field_codes: Tensor  # codes of the fields' values, from 1, padded with 0, shape (rows, fields, width)
+    values: int  # number of distinct values, all fields together
 
 
 def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> EntityCodes:
     """Code tables of a canonical users or items table.
 
     Every column but ids, titles and descriptions is a categorical field; a comma parts the values of one field. A value
-    that fewer than `min_count` of the seen rows share gets no code: it is an id in disguise, or was never trained.
-
-    Args:
-        table: `users` or `items`; a row's index is its place.
-        seen: which rows the training split holds, shape (rows,).
-        min_count: seen rows that must share a value.
+    that fewer than `min_count` of the rows in the training split (`seen`, shape (rows,)) share gets no code: it is an
+    id in disguise, or was never trained.
 
     Examples:
         >>> items = pl.DataFrame({"item_id": [7, 8, 9], "genre": ["Drama, War", "Drama", "Western"]})
@@ -125,22 +114,15 @@ class LensLoader:
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
-        """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples.
-
-        Args:
-            samples: with user_index, item_index, history_end and timestamp.
-            size: most samples of a batch.
-        """
+        """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples."""
         sequences = self._log.sequences
         longest = max(self._recent_length, self._long_history.k if self._long_history else 0)
         longest = min(longest, int(np.diff(sequences.offsets).max()))
         for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
             chunk = samples[places]
             recent = recent_events(chunk, sequences, self._recent_length)
-            if self._long_history is None:
-                long = np.full((len(places), 1), -1)
-            else:
-                long = self._log.histories(chunk, self._long_history)
+            window = self._long_history
+            long = self._log.histories(chunk, window) if window else np.full((len(places), 1), -1)
             user, item = (torch.tensor(chunk[name].to_numpy()).long() for name in ("user_index", "item_index"))
             statistics = self.statistics(chunk)
             for part in _in_parts(len(places), size):

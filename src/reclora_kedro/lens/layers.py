@@ -90,10 +90,6 @@ class NumericFields(nn.Module):
     """Embeds numbers as fields: each, standardised, times a vector of its own (as in AutoInt, equation 4).
 
     Means and scales are buffers, the identity until :meth:`fit`.
-
-    Args:
-        count: numbers of a sample.
-        embedding_dim: width of each vector.
     """
 
     mean: Tensor
@@ -131,14 +127,7 @@ SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "of the last e
 
 
 def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
-    """Similarities of a target to the events of its history in a few numbers, all zero without any event.
-
-    Args:
-        similarities: of each event, shape (batch, length).
-        mask: true where there is an event, shape (batch, length).
-
-    Returns:
-        As in `SIMILARITIES`, shape (batch, 4).
+    """`SIMILARITIES` of targets and their unmasked events, zero without any: (batch, length) to (batch, 4).
 
     Examples:
         >>> summarise(torch.tensor([[0.9, 0.1, 0.3, 0.5]]), torch.tensor([[True, True, True, False]]))
@@ -156,12 +145,8 @@ def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
 def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The distinct values of an index tensor, ascending, and each entry's place among them.
 
-    The result of `index.unique(return_inverse=True)`; marking a table of all items takes less time than sorting the
-    events of a batch, of which there are many.
-
-    Args:
-        index: indices below `count`, any shape.
-        count: size of the table.
+    The result of `index.unique(return_inverse=True)`, for indices below `count`: marking a table of all items takes
+    less time than sorting the events of a batch, of which there are many.
 
     Examples:
         >>> distinct_indices(torch.tensor([[7, 2], [2, 4]]), count=9)
@@ -186,13 +171,9 @@ def mean_weights(mask: Tensor) -> Tensor:
 class TargetAttention(nn.Module):
     """Attention of a target item over events (DIN, Zhou et al. 2018, equation 3).
 
-    Weights are a masked softmax over a small MLP of (target, event, target ∘ event). Masked events
-    get a weight of exactly zero; a history without any event gives a zero vector.
-
-    Args:
-        target_dim: width of the target's vector; an event starts with its item's vector of the same width.
-        event_dim: width of an event's vector.
-        hidden_dim: hidden width of the MLP.
+    Weights are a masked softmax over an MLP of (target, event, target ∘ event), of one hidden layer; an event starts
+    with its item's vector, as wide as the target's. Masked events get a weight of exactly zero; a history without any
+    event gives a zero vector.
     """
 
     def __init__(self, target_dim: int, event_dim: int, hidden_dim: int) -> None:
@@ -213,14 +194,34 @@ class TargetAttention(nn.Module):
         """What each event counts for the target, which sums to one where there are any: (batch, length)."""
         # W (target ∘ item) = (W diag(target)) item: both parts that see an event are one matrix per sample, which is
         # smaller than the events are.
-        of_product = functional.pad(
-            self.of_product.weight * target.unsqueeze(1), (0, events.shape[-1] - self.target_dim)
-        )
+        of_product = self.of_product.weight * target.unsqueeze(1)
+        of_product = functional.pad(of_product, (0, events.shape[-1] - self.target_dim))
         of_both = (self.of_event.weight + of_product).transpose(1, 2)
         hidden = torch.baddbmm(self.of_target(target).unsqueeze(1), events, of_both)
         scores = self.score(torch.relu(hidden)).squeeze(-1)
-        # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
-        return torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1) * mask
+        return masked_softmax(scores, mask)
+
+
+def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over the unmasked events, zero without any: (batch, length)."""
+    # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * mask
+
+
+def transformer_blocks(count: int, width: int, heads: int, feedforward: int, dropout: float) -> nn.ModuleList:
+    """Blocks of self-attention over events, for `read_causally`."""
+    return nn.ModuleList(
+        nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True, norm_first=True)
+        for _ in range(count)
+    )
+
+
+def read_causally(blocks: nn.ModuleList, events: Tensor) -> Tensor:
+    """Events as the earlier ones change them: (batch, length, width)."""
+    causal = nn.Transformer.generate_square_subsequent_mask(events.shape[1], device=events.device)
+    for block in blocks:
+        events = block(events, src_mask=causal, is_causal=True)
+    return events
 
 
 def last_event(states: Tensor, mask: Tensor) -> Tensor:

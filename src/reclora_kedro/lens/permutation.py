@@ -23,12 +23,7 @@ INPUTS = {
 
 @torch.inference_mode()
 def permuted_scores(lens: Lens, log: InteractionLog, questions: pl.DataFrame) -> pl.DataFrame:
-    """Scores of questions when one input after the other is that of the one before; the label stays with the rest.
-
-    Args:
-        lens: a frozen lens.
-        log: the log that they are about.
-        questions: with their labels, in random order.
+    """Scores of labelled questions, in random order, when one input after the other is that of the question before.
 
     Returns:
         Frame with row, label, input and score.
@@ -49,4 +44,4 @@ def permuted_scores(lens: Lens, log: InteractionLog, questions: pl.DataFrame) ->
 def _roll(part: Tensor | History) -> Tensor | History:
     if isinstance(part, Tensor):
         return part.roll(1, dims=0)
-    return History(*(tensor.roll(1, dims=0) for tensor in (part.item, part.rating, part.mask)))
+    return History(*(tensor.roll(1, dims=0) for tensor in vars(part).values()))

@@ -21,25 +21,16 @@ from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 
 
 class LensReader:
-    """A frozen lens beside a log that it reads samples of.
-
-    Args:
-        lens: a frozen lens; it runs on `lens.config.device`.
-        log: the log of the samples.
-    """
+    """A frozen lens, on `lens.config.device`, beside a log that it reads samples of."""
 
     def __init__(self, lens: Lens, log: InteractionLog) -> None:
         self._device = choose_device(lens.config.device)
         self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
 
     def states(self, samples: pl.DataFrame) -> dict[str, Tensor]:
-        """States of every kind and logits of samples.
+        """Float32 states of samples by kind, (n, state_dim(kind)), and ``logit``, (n,); all on the CPU.
 
-        Args:
-            samples: with user_index, item_index, history_end and timestamp, n rows.
-
-        Returns:
-            Float32 states by kind, each of shape (n, state_dim(kind)), and ``logit``, shape (n,); all on the CPU.
+        Samples have the columns user_index, item_index, history_end and timestamp.
         """
         lens, batches = self._lens, self._loader.batches(samples, SCORING_BATCH_SIZE)
         parts = [_describe(lens, batch.to(self._device)) for _, batch in batches]
@@ -91,11 +82,7 @@ def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tensor:
-    """States of kind `user` with each user's whole sequence as history; no split or target item plays a part.
-
-    Returns:
-        Float32 states on the CPU, shape (n, state_dim("user")).
-    """
+    """States of kind `user` with each user's whole sequence as history: float32 on the CPU, (n, state_dim("user"))."""
     pairs = pl.DataFrame({"user_index": user_index, "item_index": np.zeros_like(user_index)})  # whatever the item
     device = choose_device(lens.config.device)
     lens.to(device)
@@ -104,11 +91,7 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
 
 
 def gate_inputs(states: dict[str, Tensor], kind: StateKind) -> GateInputs:
-    """What gates read of samples, and the lens's logits of them.
-
-    Args:
-        states: row, logit, and states by kind, see `lens_states`.
-        kind: of the state to read.
+    """What gates read of samples, and the lens's logits of them, from what `lens_states` returns.
 
     Raises:
         ValueError: the lens has no such state.

@@ -26,10 +26,7 @@ SETTINGS = {
 def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.DataFrame:
     """Probabilities of a like from trees that learn from all training samples; validation samples tell when to stop.
 
-    Args:
-        log: the log of the samples.
-        test_questions: what is scored.
-        lens: what the statistics know of the log is what they know for this lens; it is not used otherwise.
+    Of the lens, they read how much its statistics know of the log, and the seed.
     """
     statistics, labels = known_statistics(log, lens), log.samples["label"].to_numpy()
     train, validation = log.rows_in("train"), log.rows_in("validation")

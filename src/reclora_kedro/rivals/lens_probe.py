@@ -23,34 +23,19 @@ def scores(
     learning_states: dict[str, Tensor],
     test_states: dict[str, Tensor],
 ) -> pl.DataFrame:
-    """Probabilities of a like of the test rows, learned from the few-shot rows; see `probe_scores`.
-
-    Args:
-        learning_questions: the few-shot rows, and others.
-        test_questions: what is scored.
-        learning_states: the lens's states of the former, as gates learn from them.
-        test_states: the lens's states of the latter.
-    """
+    """Probabilities of a like of the test rows, learned from the few-shot rows; see `probe_scores`."""
     few_shot = (learning_questions["use"] == "few_shot").to_torch()
     labels = learning_questions.filter(use="few_shot")["label"].to_numpy()
     return score_table(test_questions, probe_scores(learning_states["target"][few_shot], labels, test_states["target"]))
 
 
 def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.ndarray:
-    """Probabilities of a like from a logistic regression of the lens's states of kind `target`.
+    """Probabilities of a like, (n,), from a logistic regression of the lens's states of kind `target`, (n, state_dim).
 
-    As for gates, states are centred and divided by one scale, both of the few-shot rows.
-
-    Args:
-        few_shot: states of the rows to learn from, as gates learn from them, shape (f, state_dim).
-        labels: their labels, 0 or 1, shape (f,).
-        states: of the rows to score, shape (n, state_dim).
-
-    Returns:
-        float64, shape (n,).
+    It learns from the few-shot rows' states, (f, state_dim), as gates do: centred and divided by one scale.
 
     Raises:
-        ValueError: the labels are all the same.
+        ValueError: the labels, shape (f,), are all the same.
 
     Examples:
         >>> import torch

@@ -93,12 +93,7 @@ class ItemNeighbours:
 
 
 def _nearest(taken: scipy.sparse.csr_array, config: ItemNeighboursConfig) -> scipy.sparse.csr_array:
-    """The likeness of each item, by row, to those that are nearest to it; of equals the first ones.
-
-    Args:
-        taken: 1 where a user took an item, shape (users, items).
-        config: how many items are near to another one, and the power of their numbers of users.
-    """
+    """The likeness of each item, by row, to those that are nearest to it; of equals the first ones."""
     items = taken.shape[1]
     scale = np.maximum(taken.sum(axis=0), 1) ** -config.popularity_power
     by_item, parts = taken.T.tocsr(), []

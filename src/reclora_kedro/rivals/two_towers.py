@@ -74,11 +74,7 @@ def scores(
 ) -> pl.DataFrame:
     """Probabilities of a like of the test rows, learned from the few-shot rows.
 
-    Args:
-        log: the log of the samples, with item embeddings.
-        learning_questions: the few-shot rows, and validation rows that choose among learning rates and epochs by AUC.
-        test_questions: what is scored.
-        config: settings.
+    The validation rows choose among learning rates and epochs by AUC.
     """
     few_shot, validation = (learning_questions.filter(use=use) for use in ("few_shot", "validation"))
     texts = item_texts(log)
@@ -106,13 +102,7 @@ def scores(
 
 
 def tower_inputs(log: InteractionLog, texts: Tensor, samples: pl.DataFrame, config: TwoTowersConfig) -> Inputs:
-    """What the towers read of samples.
-
-    Args:
-        log: the log, whose events are the users' past.
-        texts: vector of each item at length one, shape (items, width).
-        samples: with user_index, item_index and history_end, n rows.
-        config: says how many events are read.
+    """What the towers read of n samples, with user_index, item_index and history_end, and of the items' texts.
 
     Returns:
         Of the user the mean texts of liked and of disliked events, zero without any, and the logarithm of their number,

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, recency
+from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, read_causally, recency, transformer_blocks
 
 WIDTH = 64
 HEADS = 2
@@ -33,12 +33,7 @@ class Hllm(Lens):
         self.position = nn.Embedding(1 + config.recent_length, WIDTH)  # counted from the target, which is at 0
         for table in (self.read_rating, self.position):
             nn.init.normal_(table.weight, std=0.02)
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                WIDTH, HEADS, dim_feedforward=2 * WIDTH, dropout=config.dropout, batch_first=True, norm_first=True
-            )
-            for _ in range(BLOCKS)
-        )
+        self.blocks = transformer_blocks(BLOCKS, WIDTH, HEADS, 2 * WIDTH, config.dropout)
         self.norm = nn.LayerNorm(WIDTH)
         nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
         user_dim = self.user.output_dim + WIDTH
@@ -69,7 +64,4 @@ class Hllm(Lens):
         return self._read_item(past.item) + self.read_rating(past.rating) + place
 
     def _read(self, tokens: Tensor) -> Tensor:
-        causal = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1], device=tokens.device)
-        for block in self.blocks:
-            tokens = block(tokens, src_mask=causal, is_causal=True)
-        return self.norm(tokens)
+        return self.norm(read_causally(self.blocks, tokens))

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, recency
+from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, read_causally, recency, transformer_blocks
 
 BLOCKS = 1
 
@@ -17,17 +17,7 @@ class SasRec(Lens):
         super().__init__(config, sizes)
         self.position = nn.Embedding(config.recent_length, self.event_dim)
         nn.init.normal_(self.position.weight, std=0.02)
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                self.event_dim,
-                nhead=1,
-                dim_feedforward=self.event_dim,
-                dropout=config.dropout,
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(BLOCKS)
-        )
+        self.blocks = transformer_blocks(BLOCKS, self.event_dim, 1, self.event_dim, config.dropout)
         self.norm = nn.LayerNorm(self.event_dim)
         nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
         user_dim = self.user.output_dim + self.event_dim
@@ -37,7 +27,5 @@ class SasRec(Lens):
         """The user's fields and the last event as the earlier ones change it."""
         mask = batch.recent_history.mask
         states = self.embed_events(batch.recent_history) + self.position(recency(mask, len(self.position.weight)))
-        causal = nn.Transformer.generate_square_subsequent_mask(mask.shape[1], device=mask.device)
-        for block in self.blocks:
-            states = block(states, src_mask=causal, is_causal=True)
+        states = read_causally(self.blocks, states)
         return torch.cat([self.user(batch.user), last_event(self.norm(states), mask)], dim=-1)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import distinct_indices
+from reclora_kedro.lens.layers import distinct_indices, masked_softmax
 
 FOUND = 30  # events that the search hands to the attention
 
@@ -38,19 +38,12 @@ class Twin(Lens):
         events = self.embed_events(found)
         keys = self.key(events[..., : self.item.output_dim])
         scores = (keys @ query.unsqueeze(-1)).squeeze(-1) + self.of_rating(found.rating).squeeze(-1)
-        # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
-        weights = scores.masked_fill(~found.mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * found.mask
-        interest = (weights.unsqueeze(1) @ events).squeeze(1)
+        interest = (masked_softmax(scores, found.mask).unsqueeze(1) @ events).squeeze(1)
         return torch.cat([self.user_state(batch), target, interest, self.numeric_fields(batch)], dim=-1)
 
     @torch.no_grad()
     def search(self, query: Tensor, history: History) -> History:
-        """The events with the `FOUND` highest scores, shape (batch, at most FOUND).
-
-        Args:
-            query: what each sample asks for, shape (batch, attention_dim).
-            history: events of any length.
-        """
+        """The events with the `FOUND` highest scores for each query, (batch, attention_dim): (batch, at most FOUND)."""
         if history.item.shape[1] <= FOUND:
             return history
         items, place = distinct_indices(history.item, self.sizes.items)
