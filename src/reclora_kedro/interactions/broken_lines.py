@@ -13,17 +13,11 @@ UNREADABLE = (pl.exceptions.ComputeError, pl.exceptions.SchemaError)
 
 @dataclass(frozen=True)
 class BrokenLine:
-    """The first line that cannot be read.
+    """The first line that cannot be read."""
 
-    Attributes:
-        number: its place in the file, from 1, every line counted; the first one, where quoted breaks make it several.
-        text: what it holds.
-        columns: what the lines before it hold; none where there are no lines before it.
-    """
-
-    number: int
+    number: int  # its place in the file, from 1, every line counted; the first one, where quoted breaks make it several
     text: str
-    columns: list[str]
+    columns: list[str]  # of the lines before it, if any
 
 
 def find_broken_line(content: bytes, **load_args: Any) -> BrokenLine | None:
@@ -40,7 +34,6 @@ def find_broken_line(content: bytes, **load_args: Any) -> BrokenLine | None:
     ends, line_numbers = _records(content, load_args.get("eol_char", "\n"), load_args.get("quote_char", '"'))
 
     def columns(records: int) -> list[str] | None:
-        """Columns of so many records; None where they cannot be read."""
         try:
             return pl.read_csv(content[: ends[records]], **load_args).columns
         except pl.exceptions.NoDataError:

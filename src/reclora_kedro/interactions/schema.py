@@ -15,7 +15,6 @@ from pandera.engines import polars_engine
 EVENT_KEY = ("timestamp", "user_id", "item_id")
 """What names one event, and the order of the canonical log."""
 
-
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
 
 FREE_TEXT = "description"

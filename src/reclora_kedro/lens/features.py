@@ -90,24 +90,20 @@ class LensLoader:
     A sample is a position in its user's sequence: nothing here grows with samples times history length. Retrieval works
     on as many samples at once as `WINDOW_EVENTS` allows, since it is faster the more samples of a user it sees.
 
-    Args:
-        log: the log of the samples, with item embeddings where the lens reads a retrieved history.
-        lens: the lens that reads the batches.
-        targets: whether to make what depends on the target item: a long history and statistics, where the lens reads
-            them.
+    Without `targets`, what depends on the target item is left out: a long history and statistics.
 
     Raises:
         MismatchError: the lens knows other users or items than the log.
     """
 
     def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:
-        for entity, found, known in (("users", log.users, lens.sizes.users), ("items", log.items, lens.sizes.items)):
-            if found.height != known:
-                raise MismatchError(
-                    f"The log has {found.height} {entity}, but the lens knows {known}: they stem from different runs.",
-                    "log",
-                    "lens",
-                )
+        for entity, rows, known in (
+            ("users", log.users.height, lens.sizes.users),
+            ("items", log.items.height, lens.sizes.items),
+        ):
+            if rows != known:
+                message = f"The log has {rows} {entity}, but the lens knows {known}: they stem from different runs."
+                raise MismatchError(message, "log", "lens")
         self._log = log
         self._statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
