@@ -18,21 +18,13 @@ EMBEDDINGS_FILE = "item_embeddings.safetensors"
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """All that is known of users, items and what happened between them.
+    """All that is known of users, items and what happened between them."""
 
-    Attributes:
-        items: canonical items; an item's row number is its index everywhere.
-        users: canonical users; a user's row number is their index everywhere.
-        sequences: every user's events.
-        samples: the samples, see `log_builder.build_log`.
-        item_embeddings: vectors that retrieval compares, shape (items, d); None before items were embedded.
-    """
-
-    items: pl.DataFrame
-    users: pl.DataFrame
-    sequences: Sequences
-    samples: pl.DataFrame
-    item_embeddings: np.ndarray | None = None
+    items: pl.DataFrame  # canonical items; an item's row number is its index everywhere
+    users: pl.DataFrame  # canonical users; a user's row number is their index everywhere
+    sequences: Sequences  # every user's events
+    samples: pl.DataFrame  # see `log_builder.build_log`
+    item_embeddings: np.ndarray | None = None  # vectors that retrieval compares, (items, d), once items are embedded
 
     def with_embeddings(self, item_embeddings: np.ndarray) -> Self:
         """The same log with vectors for its items, shape (items, d).

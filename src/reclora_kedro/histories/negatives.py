@@ -105,10 +105,8 @@ def warn_of_left_out(left_out: int, samples: int) -> None:
     """Say how many of the samples were left out, if any were."""
     if left_out:
         logging.getLogger(__name__).warning(
-            "%s of %s rows are of items that their user had taken before: they stay in histories, but are no samples, "
-            "as no drawn negative is such an item.",
-            f"{left_out:,}",
-            f"{samples:,}",
+            f"{left_out:,} of {samples:,} rows are of items that their user had taken before: they stay in histories, "
+            "but are no samples, as no drawn negative is such an item."
         )
 
 

@@ -29,23 +29,16 @@ RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
 class Sequences:
     """The events of all users, grouped by user, in (timestamp, item) order within a user.
 
-    The events of user `u` are `offsets[u]:offsets[u + 1]`; a position in these arrays is a *flat event index*.
-
-    Attributes:
-        offsets: int64, shape (users + 1,).
-        item_index: int32, shape (events,): row of the item in the canonical items.
-        rating: float32, shape (events,): as the log has it.
-        rating_level: uint8, shape (events,): see `rating_levels`.
-        label: int8, shape (events,): 1 = liked.
-        timestamp: int64, shape (events,): seconds since the epoch.
+    The events of user `u` are `offsets[u]:offsets[u + 1]`; a position in these arrays is a *flat event index*. All but
+    the offsets, (users + 1,), have the shape (events,).
     """
 
-    offsets: np.ndarray
-    item_index: np.ndarray
-    rating: np.ndarray
-    rating_level: np.ndarray
-    label: np.ndarray
-    timestamp: np.ndarray
+    offsets: np.ndarray  # int64
+    item_index: np.ndarray  # int32: row of the item in the canonical items
+    rating: np.ndarray  # float32: as the log has it
+    rating_level: np.ndarray  # uint8: see `rating_levels`
+    label: np.ndarray  # int8: 1 = liked
+    timestamp: np.ndarray  # int64: seconds since the epoch
 
 
 def user_of_events(offsets: np.ndarray) -> np.ndarray:

@@ -73,11 +73,6 @@ class RawColumns:
     Each method takes the column's name in the raw table and the parameter that says so, for the error message, and
     raises ValueError where the column is missing or cannot be read as wanted.
 
-    Attributes:
-        frame: the raw table.
-        table: its catalog name.
-        rows_before: rows of the table before those of the frame, for messages.
-
     Examples:
         >>> raw = RawColumns(pl.DataFrame({"UserID": [1.0, None]}), "raw_interactions")
         >>> raw.ids("UserID", "ingestion.interactions.user_id").to_list()
@@ -90,8 +85,8 @@ Set `ingestion.interactions.item_id` to one of them.
     """
 
     frame: pl.DataFrame
-    table: str
-    rows_before: int = 0
+    table: str  # its catalog name
+    rows_before: int = 0  # rows of the table before those of the frame, for messages
 
     def __post_init__(self) -> None:
         if self.frame.is_empty():

@@ -27,17 +27,11 @@ from reclora_kedro.lens.layers import (
 
 @dataclass(frozen=True)
 class History:
-    """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length).
+    """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length)."""
 
-    Attributes:
-        item: item indices; any valid index where there is no event.
-        rating: rating levels (dense ranks of the ratings of the log); any valid level where there is none.
-        mask: true where there is an event.
-    """
-
-    item: Tensor
-    rating: Tensor
-    mask: Tensor
+    item: Tensor  # item indices; any valid index where there is no event
+    rating: Tensor  # rating levels, see `Sequences`; any valid level where there is no event
+    mask: Tensor  # true where there is an event
 
     def to(self, device: torch.device) -> "History":
         """The same events on another device."""
@@ -48,21 +42,14 @@ class History:
 class LensBatch:
     """A batch of samples as indices alone; everything else about users and items stands in the lens.
 
-    Attributes:
-        user: user indices, shape (batch,).
-        item: target item indices, shape (batch,).
-        recent_history: the user's last events before the sample, whatever the target is.
-        long_history: the events of `lens.long_history`, chosen by the target where it retrieves; without any
-            event for lenses that don't read it.
-        statistics: what the log says of the sample's user and item at its moment, as `RatingStatistics` has it, shape
-            (batch, 11); of width 0 for lenses that don't read it.
+    A lens that does not read a long history, or statistics, gets one without events, or statistics of width 0.
     """
 
-    user: Tensor
-    item: Tensor
-    recent_history: History
-    long_history: History
-    statistics: Tensor
+    user: Tensor  # user indices, shape (batch,)
+    item: Tensor  # target item indices, shape (batch,)
+    recent_history: History  # the user's last events before the sample, whatever the target is
+    long_history: History  # the events of `lens.long_history`, chosen by the target where it retrieves
+    statistics: Tensor  # what the log says of user and item at the moment, see `RatingStatistics`, shape (batch, 11)
 
     def to(self, device: torch.device) -> "LensBatch":
         """The same batch on another device."""
@@ -95,6 +82,9 @@ class Lens(nn.Module):
         histories = 1 + self.reads_long_history
         self.similarities = NumericFields(len(SIMILARITIES) * histories if config.item_text else 0, dim)
         self.numeric_dim = self.statistics.output_dim + self.similarities.output_dim
+        # Widths of the user state and the fields state as they are here, for `build_head`.
+        self.user_dim = self.user.output_dim + self.event_dim
+        self.fields_dim = self.user_dim + self.item.output_dim + self.numeric_dim
 
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Add the MLP over the fields and the output layer.

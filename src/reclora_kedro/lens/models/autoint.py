@@ -14,11 +14,9 @@ class AutoInt(Lens):
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
-        user_dim = self.user.output_dim + self.event_dim
-        fields_dim = user_dim + self.item.output_dim + self.numeric_dim
         self.attention = nn.MultiheadAttention(config.embedding_dim, HEADS, bias=False, batch_first=True)
         self.residual = nn.Linear(config.embedding_dim, config.embedding_dim, bias=False)
-        self.build_head(fields_dim, user_dim, interaction_dim=fields_dim)
+        self.build_head(self.fields_dim, self.user_dim, interaction_dim=self.fields_dim)
 
     def interact(self, fields: Tensor) -> Tensor:
         """The MLP's last hidden layer, and every field as the others change it (AutoInt, equations 5 to 8)."""

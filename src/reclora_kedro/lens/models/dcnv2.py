@@ -13,10 +13,8 @@ class DcnV2(Lens):
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
-        user_dim = self.user.output_dim + self.event_dim
-        fields_dim = user_dim + self.item.output_dim + self.numeric_dim
-        self.crosses = nn.ModuleList(nn.Linear(fields_dim, fields_dim) for _ in range(CROSS_LAYERS))
-        self.build_head(fields_dim, user_dim)
+        self.crosses = nn.ModuleList(nn.Linear(self.fields_dim, self.fields_dim) for _ in range(CROSS_LAYERS))
+        self.build_head(self.fields_dim, self.user_dim)
 
     def interact(self, fields: Tensor) -> Tensor:
         """The MLP's last hidden layer over the crossed fields, x ← x₀ ∘ (W x + b) + x (DCN-V2, equation 1)."""

@@ -16,9 +16,7 @@ class DeepFm(Lens):
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
-        user_dim = self.user.output_dim + self.event_dim
-        fields_dim = user_dim + self.item.output_dim + self.numeric_dim
-        self.build_head(fields_dim, user_dim, interaction_dim=config.embedding_dim + fields_dim)
+        self.build_head(self.fields_dim, self.user_dim, interaction_dim=config.embedding_dim + self.fields_dim)
 
     def interact(self, fields: Tensor) -> Tensor:
         """The MLP's last hidden layer, the products of all pairs of fields, ½((Σv)² - Σv²), and the fields."""

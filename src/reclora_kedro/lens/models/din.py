@@ -14,8 +14,7 @@ class Din(Lens):
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
         self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
-        user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.numeric_dim, user_dim)
+        self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and the recent history as the target weighs it."""

@@ -14,8 +14,7 @@ class Gru4Rec(Lens):
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
         self.recurrent = nn.GRU(self.event_dim, self.event_dim, batch_first=True)
-        user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.numeric_dim, user_dim)
+        self.build_head(self.fields_dim, self.user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The user's fields and the network's state after the last event."""

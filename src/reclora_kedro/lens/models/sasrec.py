@@ -20,8 +20,7 @@ class SasRec(Lens):
         self.blocks = transformer_blocks(BLOCKS, self.event_dim, 1, self.event_dim, config.dropout)
         self.norm = nn.LayerNorm(self.event_dim)
         nn.init.constant_(self.norm.weight, INITIAL_EMBEDDING_STD)  # no louder than the ids' vectors beside it
-        user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.numeric_dim, user_dim)
+        self.build_head(self.fields_dim, self.user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
         """The user's fields and the last event as the earlier ones change it."""

@@ -27,8 +27,7 @@ class Twin(Lens):
         self.key = nn.Linear(self.item.output_dim, config.attention_dim, bias=False)
         self.of_rating = nn.Embedding(sizes.rating_levels, 1)
         nn.init.zeros_(self.of_rating.weight)
-        user_dim = self.user.output_dim + self.event_dim
-        self.build_head(user_dim + self.item.output_dim + self.event_dim + self.numeric_dim, user_dim)
+        self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """The user state, the target item, and what it found in the long history, as it weighs that."""
