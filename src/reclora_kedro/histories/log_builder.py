@@ -307,8 +307,8 @@ def _build_part(tables: _Tables, offsets: np.ndarray, units: np.ndarray, folder:
     samples = rows.filter(in_time(sampled)).select(*SAMPLE_COLUMNS, split=split)
     events = rows.filter(in_time(is_event)).with_columns(pl.col("label").fill_null(1))
     training = samples.filter(split="train")["event"].drop_nulls().to_numpy()
-    columns = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
-    return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), columns)
+    gathered = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
+    return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), gathered)
 
 
 def _opens(column: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def require_classes_in_splits(samples: pl.DataFrame | pl.LazyFrame) -> None:
     """
     label = pl.col("label")
     counts = samples.lazy().group_by("split").agg(label.sum().cast(pl.Int64), pl.len()).collect(engine="streaming")
-    by_split = counts.rows_by_key("split", unique=True)
+    by_split = {name: (positives, rows) for name, positives, rows in counts.iter_rows()}
     for name in ("train", "validation", "test"):
         require_both_classes(
             *by_split.get(name, (0, 0)),
