@@ -2,9 +2,9 @@
 
 import polars as pl
 import pytest
-from reclora_kedro.recommend.presentation import recommendation_tables
 
 from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.recommend.recommendations import recommendation_tables
 
 TITLES = ["[/]", "[bold]x", "[red]Heat[/red]", "\\[b]", ":smile: (1990)", "[link=http://a.b]c[/link]"]
 
