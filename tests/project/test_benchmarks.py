@@ -1,0 +1,199 @@
+"""Every benchmark runs to its end, on data of seconds and with all its measurements in this process.
+
+What other packages or a Ray would do is done by what they are compared with.
+"""
+
+import importlib
+import json
+import shutil
+import sys
+from argparse import Namespace
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from projects import ROOT, copy_project
+from reclora_kedro.distributed.engine import LOCAL
+from reclora_kedro.pipelines.history.nodes import build_log
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+
+MEASURING = ("cluster", "histories", "lens", "llm", "long_logs")  # those with measuring processes
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with fabricated data and the benchmarks."""
+    folder = copy_project(tmp_path_factory.mktemp("benchmarks") / "project")
+    return Path(shutil.copytree(ROOT / "benchmarks", folder / "benchmarks")).parent
+
+
+class Benchmarks:
+    """The benchmarks' modules, and their tables."""
+
+    def __init__(self, project, patch):
+        self.project, self.patch = project, patch
+        self.files = {"cluster": "ray"}  # that are not named like the script
+        self.stand_in = list  # a command instead of another one
+
+    def module(self, name):
+        return importlib.import_module(name)
+
+    def main(self, name, *arguments):
+        """What a script prints."""
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as output:
+            patch.setattr(sys, "argv", [name, *map(str, arguments)])
+            self.module(name).main()
+        return output.getvalue()
+
+    def tables(self, name, *arguments):
+        self.main(name, *arguments)
+        return json.loads(
+            (self.project / f"data/08_reporting/benchmarks/{self.files.get(name, name)}.json").read_text()
+        )
+
+    def run(self, command, threads=None):
+        """What `running.run` does in another process."""
+        _, script, *arguments = self.stand_in(command)
+        return json.loads(self.main(Path(script).stem, *arguments).splitlines()[-1])
+
+
+@pytest.fixture
+def benchmarks(project, monkeypatch):
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project / "benchmarks")
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    before = set(sys.modules)
+    benchmarks = Benchmarks(project, monkeypatch)
+    for name in MEASURING:
+        monkeypatch.setattr(benchmarks.module(name), "run", benchmarks.run)
+    yield benchmarks
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(project / "benchmarks"):
+            del sys.modules[name]
+
+
+def test_histories(benchmarks):
+    sizes = {"RETRIEVED_ROWS": 500, "LOOP_ROWS": 50, "LENS_ROWS": 200, "LENS_VALIDATION_ROWS": 200}
+    for name, size in sizes.items():
+        benchmarks.patch.setattr(benchmarks.module("histories"), name, size)
+    tables = benchmarks.tables("histories", "--rows", 20_000, 30_000)
+    assert [row["log"] for row in tables["Steps"]] == [20_000] * 6 + [30_000] * 6
+    assert len(tables["Targets"]) == 6
+
+
+def test_long_logs(benchmarks):
+    module = benchmarks.module("long_logs")
+    benchmarks.patch.setattr(module, "ROWS_PER_FILE", 10_000)
+
+    def here(command):
+        if "peers.duckdb_log" in command:
+            raw, folder = command[-4:-2]
+            command = module.command(Path(raw), folder, module.HERE)
+        return [module.HERE if word in (module.ONE, module.TWO) else word for word in command]
+
+    benchmarks.stand_in = here
+    tables = benchmarks.tables("long_logs", "--rows", 20_000, 30_000)
+    assert len(tables["Seconds"]) == 2 * len((*module.SYSTEMS, module.DRAWN, module.PEER))
+    assert [row["measured"] for row in tables["Targets"][-4:]] == [1, 1, 1, 1]
+
+
+def test_lens(benchmarks):
+    module = benchmarks.module("lens")
+    benchmarks.patch.setattr(module, "make_peers_venv", lambda: None)
+    benchmarks.patch.setattr(module, "LENGTHS", (60,))
+    benchmarks.stand_in = lambda command: (
+        ["", "lens", "--measure", command[-1]] if command[2].startswith("peers.") else command
+    )
+    sizes = {"--epochs": 1, "--repetitions": 1, "--log": 20_000, "--rows": 40, "--threads": 1}
+    tables = benchmarks.tables("lens", "--env", "test", *(word for pair in sizes.items() for word in pair))
+    assert [len(table) for title, table in tables.items() if title != "machine"] == [3, 2, 4]
+
+
+LLM_SIZES = {"--repetitions": 1, "--rows": 2, "--batch-size": 2, "--candidates": 12, "--users": 16, "--threads": 1}
+
+
+def test_llm(benchmarks):
+    benchmarks.patch.setitem(benchmarks.module("llm").PRODUCT_SIZES, "cpu", 64)
+    arguments = ["--env", "test", *(word for pair in LLM_SIZES.items() for word in pair)]
+    tables = benchmarks.tables("llm", *arguments)
+    assert {row["work"] for row in tables["Speed"]} >= {"training", "scoring", "recipe", "candidates", "export"}
+    assert all(float(row["largest difference of logits"]) < 1e-3 for row in tables["Agreement, in float32"])
+
+
+@pytest.fixture
+def small_project(benchmarks, tmp_path):
+    """What a run on the fabricated data would leave for the benchmark of clusters, of random lens states."""
+    running, llm = benchmarks.module("running"), benchmarks.module("llm")
+    parameters, load = running.open_project("test")
+    raw = [load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")]
+    interactions, items, users, _ = build_canonical_tables(*raw, parameters["ingestion"], LOCAL)
+    log = build_log(interactions, items, users, parameters["history"], LOCAL)
+    llm.write_work(
+        running.Project(parameters, load),
+        Namespace(
+            **{name.strip("-").replace("-", "_"): size for name, size in LLM_SIZES.items()}, tokens_per_batch=2048
+        ),
+        tmp_path,
+    )
+    prompts = pl.read_parquet(tmp_path / "prompts.parquet")
+    states = {
+        "row": torch.from_numpy(prompts["row"].to_numpy().astype(np.int64)),
+        "logit": torch.zeros(prompts.height),
+        parameters["finetuning"]["variants"]["reclora"].gate_input: torch.randn(prompts.height, 8),
+    }
+    made = {
+        "log": log.with_embeddings(np.random.default_rng(0).normal(size=(items.height, 8)).astype(np.float32)),
+        "test.recent.prompts": prompts,
+        "learning.recent.prompts": prompts,
+        "learning_states": states,
+    }
+    return running.Project(parameters, lambda name: made[name] if name in made else load(name))
+
+
+def test_cluster(benchmarks, small_project, tmp_path):
+    module = benchmarks.module("cluster")
+    benchmarks.patch.setattr(module, "open_project", lambda: small_project)
+    benchmarks.patch.setattr(module, "engine", lambda workers: LOCAL.model_copy(update={"rows_per_shard": 20}))
+    sizes = {"LENS": module.LENS | {"patience": 1}, "LOG_ROWS": 20_000, "FEW_SHOT": 8, "CHECKPOINT": 4}
+    for name, size in sizes.items():
+        benchmarks.patch.setattr(module, name, size)
+    tables = benchmarks.tables("cluster", "--rows", 40, "--repetitions", 1, "--faults", 0)
+    assert [len(tables[title]) for title in ("Seconds", "Ratios")] == [5, 4]
+    assert len(json.loads(benchmarks.main("cluster", "--score", tmp_path / "scores", "--rows", 40))) == 40
+    for step in (module.LONG_LOG, module.FINETUNING):
+        assert module.work(step, 40, epochs=1)(LOCAL).height
+
+
+def test_faults(benchmarks):
+    benchmarks.patch.setattr(benchmarks.module("faults"), "make_clean_runs", lambda folder: None)
+    for name, table in (("bad_inputs", "BAD_INPUTS"), ("bad_parameters", "CASES")):
+        module = benchmarks.module(name)
+        benchmarks.patch.setattr(module, table, getattr(module, table)[:2])
+    tables = benchmarks.tables("faults", "--trials", 0)
+    outcomes = {row["kind"]: row["refused before it wrote"] for row in tables["How trials ended"]}
+    assert outcomes == {"kills": 0, "edits": 0, "flips": 0, "runners": 0, "bad inputs": 2, "bad parameters": 2}
+
+
+def test_equality(benchmarks, tmp_path):
+    module = benchmarks.module("equality")
+
+    def run_side(name, folder, revision):
+        assert module.spelt(benchmarks.project, module.SCENARIOS[name].parameters, revision)
+        version = "2026-01-01T00.00.00.000Z" if revision else "2026-01-02T00.00.00.000Z"
+        for entry, frame in tables.items():
+            file = folder / f"data/05_model_input/{entry}/{version}/{entry}"
+            file.parent.mkdir(parents=True)
+            frame.with_columns(score=10 * pl.col("row") + (0 if revision else change)).write_parquet(file)
+        return folder
+
+    tables, change = {"scores.parquet": pl.DataFrame({"row": [1, 2]})}, 0
+    benchmarks.patch.setattr(module, "run_side", run_side)
+    for change, code in ((0, 0), (1, 1)):
+        with pytest.raises(SystemExit) as ended:
+            benchmarks.main("equality", "--before", "HEAD", "--only", "flow", "--keep", tmp_path / str(change))
+        assert ended.value.code == code
