@@ -65,7 +65,6 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
         ({"variant": "recolra"}, r"ranking\.variant is 'recolra', but finetuning\.variants names .*reclora"),
         ({"candidates": "some"}, "candidates"),
         ({"cutoffs": [10, 10]}, "cutoffs"),
-        ({"bootstrap": {"sample": 10}}, "sample"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
