@@ -146,7 +146,7 @@ SCENARIOS = {
             "raw_interactions": {
                 "type": "polars.CSVDataset",
                 "filepath": "data/01_raw/fabricated/impressions.tsv",
-                "load_args": {"separator": "\t", "infer_schema": False},
+                "load_args": {"separator": "\t", "schema_overrides": {"history": "${polars_type:String}"}},
             }
         },
     ),
