@@ -120,7 +120,8 @@ SHOWN = {
             "rating": None,
             "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
             "click_history": {"column": "history", "separator": " "},
-        }
+        },
+        "users": None,
     },
     "history": {"min_history": 2},
 }
@@ -147,7 +148,8 @@ SCENARIOS = {
                 "type": "polars.CSVDataset",
                 "filepath": "data/01_raw/fabricated/impressions.tsv",
                 "load_args": {"separator": "\t", "schema_overrides": {"history": "${polars_type:String}"}},
-            }
+            },
+            "raw_items": {"load_args": {"schema_overrides": {"movie_id": "${polars_type:String}"}}},
         },
     ),
     "parts": Scenario((("--pipelines", "ingestion,history,lens"),), {"engine": {"rows_per_part": 300}}),
