@@ -69,6 +69,8 @@ LEFT_OUT = {  # patterns of entry:part, and why
     "*/short_history.safetensors:*": "of two tables now, whose prompts are compared",
     "*/prompt_report.json:*": "of two tables now, whose prompts are compared",
     "lens_scores.parquet:*": "of the test rows alone now, whose scores are compared",
+    "*/adapter_config.json:lens_in_score": "`blend`, of the variant now",
+    "ranking_metrics.json:p_value": "made of the same estimates, but rounded otherwise in the sixteenth digit",
     "*.html:*": "a page made of what is compared",
     "*.md:*": "a text for people",
 }
