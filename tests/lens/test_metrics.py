@@ -12,7 +12,7 @@ from reclora_kedro.lens.states import lens_scores, lens_states
 def test_a_lens_is_measured_by_its_scores_of_all_test_samples(fitted, log) -> None:
     lens, _ = fitted
     rows = log.rows_in("test")
-    labels, scores = log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, rows))
+    labels, scores = log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, log.samples[rows]))
     record = measure_lens(lens, log)
     assert record["auc"] == roc_auc_score(labels, scores)
     assert record["log_loss"] == log_loss(labels, scores)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -82,8 +83,9 @@ def random_model(architecture, **changes):
 def random_prompts():
     random = np.random.default_rng(0)
     token_ids = [random.integers(3, VOCABULARY, length).tolist() for length in LENGTHS]
-    gate_inputs = torch.from_numpy(random.normal(size=(len(LENGTHS), 3)).astype(np.float32))
-    return PromptSet(np.arange(len(LENGTHS)), token_ids, np.array([0, 1, 0, 1]), gate_inputs, None)
+    rows, values = np.arange(len(LENGTHS)), random.normal(size=(len(LENGTHS), 3)).astype(np.float32)
+    gate_inputs = GateInputs(torch.from_numpy(rows), "target", torch.from_numpy(values), torch.zeros(len(LENGTHS)))
+    return PromptSet(rows, token_ids, np.array([0, 1, 0, 1]), gate_inputs)
 
 
 @torch.inference_mode()
@@ -91,7 +93,7 @@ def scores_of_transformers(model, prompts):
     """One prompt at a time, without padding, by the model's own forward pass."""
     scores = []
     for row, ids in enumerate(prompts.token_ids):
-        gate_inputs = None if prompts.gate_inputs is None else prompts.gate_inputs[row : row + 1]
+        gate_inputs = None if prompts.gate_inputs is None else prompts.gate_inputs.take([row])
         with model.gate_context(gate_inputs):
             logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
         scores.append(torch.softmax(logits[[YES, NO]].double(), 0)[0].item())
@@ -112,7 +114,7 @@ def test_an_adapter_finds_its_layers_and_scores_as_transformers_does(architectur
     model, prompts = random_model(architecture), random_prompts()
     before = model.scores(prompts, 10_000, "")
     config = RecLoraSettings(num_meta_loras=2, r=2, target_modules="auto", last_layers=1)
-    adapted = new_adapter(model.model, config, prompts.gate_inputs, "target", seed=0).eval()
+    adapted = new_adapter(model.model, config, prompts.gate_inputs, seed=0).eval()
     assert set(adapted.peft_config["default"].target_modules) == set(ARCHITECTURES[architecture][1])
     assert all(".1." in name for name, part in adapted.named_modules() if name.endswith("base_layer"))
     personalized = model.with_model(adapted)
@@ -159,4 +161,4 @@ def test_auto_refuses_a_model_without_known_projections():
             self.blocks = torch.nn.ModuleList([torch.nn.ModuleDict({"mixer": torch.nn.Linear(2, 2)})])
 
     with pytest.raises(ValueError, match=r"auto, but none .* name some of mixer"):
-        new_adapter(Odd(), RecLoraSettings(target_modules="auto"), torch.zeros(2, 1), "target", seed=0)
+        new_adapter(Odd(), RecLoraSettings(target_modules="auto"), random_prompts().gate_inputs, seed=0)
