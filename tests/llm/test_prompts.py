@@ -1,5 +1,6 @@
 import pytest
 
+from projects import ROOT
 from reclora_kedro.llm import bounded
 from reclora_kedro.llm.prompts import (
     PromptConfig,
@@ -131,7 +132,8 @@ def test_prompt_over_budget_loses_its_oldest_history_first(tiny_llm):
     assert 0 < dropped[0] < 30
     assert dropped[1] == 0
     kept = [line.split(":")[0] for line in prompts["prompt"][0].splitlines()[1:-1]]
-    assert kept == [f"Film {i}" for i in range(dropped[0], 30)]
+    assert kept == [f"Film {i}" for i in range(dropped[0], 30)] == prompts["shown_history"][0].to_list()
+    assert prompts["shown_likes"].to_list() == [sum(i % 2 == 0 for i in range(dropped[0], 30)), 1]
     assert prompts["prompt"][0].endswith("Like Heat?")
     report = prompt_report(prompts)
     assert report[0]["shortened_prompts"] == 1
@@ -163,6 +165,16 @@ def test_a_question_over_the_budget_is_refused(tiny_llm):
 
 def test_a_text_beyond_the_limit_is_cut(tiny_llm):
     assert build(tiny_llm, [record("x" * 10_000)])["prompt"][0].endswith("Like " + "x" * 100 + "?")
+
+
+@pytest.mark.parametrize("name", ["answers", "answers_with_fields", "questions", "sections"])
+def test_a_shipped_template_leaves_out_the_year_that_ends_a_title_and_nothing_else(tiny_llm, name):
+    template = (ROOT / f"conf/base/prompts/{name}.jinja").read_text()
+    titles = ["Heat (1995)", "Polish (15 ml)", "(1994)"]
+    past = [{"title": title, "liked": True, "rating": 4} for title in titles]
+    [text] = build(tiny_llm, [record("Roller (Size 1.00 mm) Titanium") | {"history": past}], template)["prompt"]
+    assert all(title in text for title in ("Heat", *titles[1:], "Roller (Size 1.00 mm) Titanium"))
+    assert "1995" not in text
 
 
 def test_a_budget_beyond_the_context_is_refused(tiny_llm):

@@ -15,6 +15,9 @@ from reclora_kedro.parameters import Block, Count
 
 Record = dict[str, Any]
 
+YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")
+"""The year in brackets that ends a film's title."""
+
 OTHER_CHAT_TEMPLATE = "Set prompt.chat_template to false, or choose another base LLM."
 
 
@@ -135,8 +138,8 @@ def build_prompts(
         context_tokens: the base LLM's context, in tokens.
 
     Returns:
-        Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget) and
-        shown_history (titles of the others, oldest first).
+        Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget), shown_history
+        (titles of the others, oldest first) and shown_likes (how many of these were liked).
 
     Raises:
         ValueError: the budget exceeds the base LLM's context, the template is broken, or a question alone exceeds
@@ -147,6 +150,7 @@ def build_prompts(
     budget = config.max_tokens - len(around.prefix) - len(around.suffix)
     render = template_renderer(template, config)
     texts, token_ids, dropped = fit_budget(tokenizer, records, render, budget)
+    shown = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
     return pl.DataFrame(
         {
             "row": [record["row"] for record in records],
@@ -155,10 +159,8 @@ def build_prompts(
             "prompt": texts,
             "token_ids": [around.prefix + ids + around.suffix for ids in token_ids],
             "dropped_history": dropped,
-            "shown_history": [
-                [item.get("title") for item in record["history"][left_out:]]
-                for record, left_out in zip(records, dropped, strict=True)
-            ],
+            "shown_history": [[item["title"] for item in history] for history in shown],
+            "shown_likes": [sum(item["liked"] for item in history) for history in shown],
         },
         schema={
             "row": pl.UInt32,
@@ -168,6 +170,7 @@ def build_prompts(
             "token_ids": pl.List(pl.Int32),
             "dropped_history": pl.Int32,
             "shown_history": pl.List(pl.String),
+            "shown_likes": pl.Int32,
         },
     )
 
@@ -246,10 +249,13 @@ def choose_template(templates: Mapping[str, Callable[[], str]], name: str) -> st
 def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
     """Function of a record and a number of oldest history items to leave out, to the prompt's text.
 
+    Beside Jinja's own filters, a template has `without_year`.
+
     Raises:
         ValueError: the template is not valid Jinja, or reads a name that records don't have.
     """
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["without_year"] = without_year
     try:
         compiled = environment.from_string(template)
     except TemplateError as error:
@@ -272,6 +278,16 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
         return text.strip()
 
     return render
+
+
+def without_year(title: str) -> str:
+    """A title without the year in brackets that ends it; any other brackets stay.
+
+    Examples:
+        >>> [without_year(title) for title in ("Heat (1995)", "Roller (Size 1.00 mm) Titanium", "Big (Extended)")]
+        ['Heat', 'Roller (Size 1.00 mm) Titanium', 'Big (Extended)']
+    """
+    return YEAR.sub("", title) or title
 
 
 def require_template(

@@ -6,8 +6,9 @@ The module holds
 - ``STYLE``, how figures draw it;
 - if it is in `SCORED`, ``scores``: the function of the node that returns the row and the score (probability of a like)
   of each test row. Its arguments are named as the catalog names what they are: ``learning_questions`` are the few
-  rows to learn from and those that choose among settings, by their use; ``test_questions`` are those to score; ``log``
-  has all samples; ``config`` is the block of parameters with the rival's name;
+  rows to learn from and those that choose among settings, by their use; ``test_questions`` are those to score, and
+  ``prompts`` what the untrained LLM reads of them; ``log`` has all samples; ``config`` is the block of parameters with
+  the rival's name;
 - if it is in `RANKED`, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
   `reclora_kedro.rivals.base.Scorer` of items at any moment.
 """
@@ -16,7 +17,7 @@ import inspect
 from importlib import import_module
 from typing import Any
 
-SCORED = ("boosted_trees", "lens_probe", "two_towers")
+SCORED = ("boosted_trees", "lens_probe", "two_towers", "prompt_likes")
 """Rivals that score the test rows in the default flow."""
 RANKED = ("popularity", "neighbours")
 """Rivals that rank items."""
@@ -32,12 +33,16 @@ def attributes(name: str) -> dict[str, Any]:
     return {rival: getattr(load(rival), name) for rival in (*SCORED, *RANKED)}
 
 
-def inputs(name: str) -> list[str]:
+def inputs(name: str, prompts: str) -> list[str]:
     """The catalog entries that a rival's ``scores`` reads, in the order of its arguments.
 
+    Args:
+        name: the rival.
+        prompts: the entry with the prompts that the untrained LLM reads.
+
     Examples:
-        >>> inputs("lens_probe")
+        >>> inputs("lens_probe", "test.recent.prompts")
         ['learning_questions', 'test_questions', 'learning_states', 'test_states']
     """
-    arguments = inspect.signature(load(name).scores).parameters
-    return [f"params:{name}" if argument == "config" else argument for argument in arguments]
+    entries = {"config": f"params:{name}", "prompts": prompts}
+    return [entries.get(argument, argument) for argument in inspect.signature(load(name).scores).parameters]

@@ -11,14 +11,14 @@ from reclora_kedro.rivals import registry as rivals
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The test rows by every variant, by the untrained LLM (first history), and by rivals that are no LLM."""
     histories, prompts = variant_histories(), prompts_pipeline("test", history_names())
-    others = ("lens", *rivals.SCORED, "untrained")
+    others, read_untrained = ("lens", *rivals.SCORED, "untrained"), f"test.{history_names()[0]}.prompts"
     shared = Pipeline(
         [
             Node(
                 nodes.score_untrained,
                 inputs=[
                     "base_llm",
-                    f"test.{history_names()[0]}.prompts",
+                    read_untrained,
                     "untrained.finished_shards",
                     "params:prompt",
                     "params:scoring",
@@ -31,7 +31,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             *(
                 Node(
                     rivals.load(name).scores,
-                    inputs=rivals.inputs(name),
+                    inputs=rivals.inputs(name, read_untrained),
                     outputs=f"{name}_scores",
                     name=f"score_{name}",
                 )
