@@ -43,7 +43,7 @@ def config(**changes):
             "negatives": {"kind": "none", "per_positive": 1},
             "item_embedding": {"encoders": ["tfidf"], "max_tokens": 8, "tokens_per_batch": 64, "components": 2},
             "short": {},
-            "prompt_rows": {"few_shot": None, "validation": None, "test": None},
+            "prompt_rows": {"unit": "likes", "few_shot": None, "validation": None, "test": None},
         }
         | changes
     )
@@ -314,6 +314,10 @@ class TestBuildOfImpressions:
             (
                 {"negatives": {"kind": "matched", "per_positive": 1}},
                 r"history\.negatives\.kind is 'matched', but the log has 800 impressions .* Set it to none",
+            ),
+            (
+                {"prompt_rows": {"unit": "rows", "few_shot": None, "validation": None, "test": None}},
+                r"history\.prompt_rows\.unit is 'rows', but the log has 800 impressions .* Set it to likes",
             ),
             ({"min_history": 50}, r"history\.min_history is 50, .* 1000 interactions .* \(at most 11\): lower it"),
         ],

@@ -31,7 +31,7 @@ def samples(rows: int = 400, users: int = 3) -> pl.DataFrame:
 
 
 def draw(seed: int = 1, **counts: int | None) -> pl.DataFrame:
-    config = PromptRowsConfig(**{"few_shot": 20, "validation": 10, "test": 15, **counts})
+    config = PromptRowsConfig(**{"unit": "rows", "few_shot": 20, "validation": 10, "test": 15, **counts})
     return draw_questions(samples(), SPLITS, config, seed)
 
 
@@ -87,8 +87,36 @@ def test_a_draw_of_one_class_is_refused():
         draw(few_shot=1)
 
 
+def impressions(moments: int = 60, shown: int = 5) -> pl.DataFrame:
+    """Samples of impressions with one like each, two users' in turn, the last ones of both at the same second."""
+    place = pl.int_range(moments * shown, eager=True)
+    return pl.DataFrame(
+        {
+            "row": place,
+            "label": place % shown == 2,
+            "user_index": place // shown % 2,
+            "item_index": place % 7,
+            "history_end": place // shown,
+            "timestamp": place // shown // 2,
+            "split": pl.Series(["train"] * 200 + ["validation"] * 50 + ["test"] * 50),
+        },
+    ).cast({name: kind for name, kind in COLUMNS.items() if name != "use"})
+
+
+def test_impressions_are_drawn_whole_until_they_hold_as_many_likes():
+    log = impressions()
+    config = PromptRowsConfig(unit="likes", few_shot=7, validation=3, test=None)
+    drawn = draw_questions(log, SPLITS, config, 1)
+    moments = drawn.group_by("use", "user_index", "timestamp", maintain_order=True).agg(pl.len(), pl.col("label").sum())
+    assert (moments.select("len", "label").unique().rows(), moments.height) == ([(5, 1)], 7 + 3 + 10)
+    more = draw_questions(log, ["few_shot"], config.model_copy(update={"few_shot": 20}), 1)
+    assert set(rows_of(drawn, "few_shot")) < set(more["row"])
+    with pytest.raises(ValueError, match=r"prompt_rows.few_shot asks for 41 likes, but the train split has 40: "):
+        draw_questions(log, SPLITS, config.model_copy(update={"few_shot": 41}), 1)
+
+
 def test_the_draw_of_some_uses_is_that_of_all_of_them():
-    config = PromptRowsConfig(few_shot=20, validation=10, test=15)
+    config = PromptRowsConfig(unit="rows", few_shot=20, validation=10, test=15)
     for use in SPLITS:
         assert draw_questions(samples(), [use], config, 1).equals(draw().filter(pl.col("use") == use))
 

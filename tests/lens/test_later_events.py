@@ -38,7 +38,7 @@ def log_of(interactions: pl.DataFrame, levels: object) -> InteractionLog:
         negatives={"kind": "none", "per_positive": 1},
         item_embedding={"encoders": ["tfidf"], "max_tokens": 8, "tokens_per_batch": 64, "components": 2},
         short={},
-        prompt_rows={"few_shot": None, "validation": None, "test": None},
+        prompt_rows={"unit": "rows", "few_shot": None, "validation": None, "test": None},
     )
     log = build_log(interactions, ITEMS, USERS, config)
     assert log.samples.filter(pl.col("split") == "train")["timestamp"].max() == TRAINING

@@ -74,7 +74,7 @@ def small_config() -> HistoryConfig:
                 "dropped": None,
                 "recent": {"kind": "recent", "k": 3},
             },
-            prompt_rows={"few_shot": 40, "validation": 10, "test": None},
+            prompt_rows={"unit": "rows", "few_shot": 40, "validation": 10, "test": None},
         )
     )
 

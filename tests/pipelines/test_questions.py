@@ -30,13 +30,15 @@ def what_makes(entry):
 def test_test_rows_have_no_part_in_an_adapter():
     assert "history.draw_learning_questions" in what_makes("reclora.adapter")
     assert not [name for name in what_makes("reclora.adapter") if "test" in name]
-    assert draw_learning_questions.reads == {"history": ["prompt_rows.few_shot", "prompt_rows.validation", "seed"]}
+    assert draw_learning_questions.reads == {
+        "history": ["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"]
+    }
 
 
 def test_learning_rows_have_no_part_in_what_tests_are_made_of():
     for entry in ("test.recent.prompts", "test_states"):
         assert not [name for name in what_makes(entry) if "learning" in name]
-    assert draw_test_questions.reads == {"history": ["prompt_rows.test", "seed"]}
+    assert draw_test_questions.reads == {"history": ["prompt_rows.unit", "prompt_rows.test", "seed"]}
 
 
 def test_a_lens_of_all_rows_does_not_depend_on_those_that_the_llm_sees():

@@ -208,6 +208,12 @@ def _require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -
             f"history.negatives.kind is {config.negatives.kind!r}, but the log has {not_clicked} impressions that were "
             "not clicked, which are its negatives. Set it to none."
         )
+    if config.prompt_rows.unit != "likes" and not_clicked:
+        raise ValueError(
+            f"history.prompt_rows.unit is {config.prompt_rows.unit!r}, but the log has {not_clicked} impressions that "
+            "were not clicked: rows drawn one by one hold few clicks, and few users with a click and something else. "
+            "Set it to likes, with sizes in clicks."
+        )
 
 
 def _spans(interactions: pl.LazyFrame, rows: int, rows_per_part: int) -> list[_Span]:

@@ -10,6 +10,7 @@ shortlist, the candidates of a like. It has the columns
 """
 
 from collections.abc import Iterable
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -26,8 +27,9 @@ SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 
 
 class PromptRowsConfig(Block):
-    """How many rows of each split the LLM sees; null takes all of them."""
+    """How much of each split the LLM sees, in rows or in the likes of whole impressions; null takes all of it."""
 
+    unit: Literal["rows", "likes"]
     few_shot: Count | None
     validation: Count | None
     test: Count | None
@@ -36,28 +38,40 @@ class PromptRowsConfig(Block):
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:
     """The samples that the LLM sees, by use and then row.
 
-    Each use's are drawn uniformly without replacement from its split by a random stream of its own: another count of
-    one use leaves the other uses' rows alone, and a larger count keeps the rows of a smaller one.
+    Each use's are drawn uniformly without replacement from its split by a random stream of its own: another size of
+    one use leaves the other uses' rows alone, and a larger size keeps the rows of a smaller one. In likes, whole
+    impressions (the samples of one moment) are drawn until they hold as many.
 
     Raises:
-        ValueError: a split has fewer rows than asked for, or the drawn labels are all of one class.
+        ValueError: a split has less than asked for, or the drawn labels are all of one class.
     """
     draws = []
     for use in uses:
-        count, split = getattr(config, use), SPLITS[use]
+        size, split = getattr(config, use), SPLITS[use]
         rows = samples.filter(pl.col("split") == split)
-        if count is not None and count > rows.height:
+        group, counts = _drawn_together(rows, config.unit)
+        if size is not None and size > counts.sum():
             raise ValueError(
-                f"history.prompt_rows.{use} asks for {count} rows, but the {split} split has {rows.height}: ask for at "
-                "most that many, or write null to take them all"
+                f"history.prompt_rows.{use} asks for {size} {config.unit}, but the {split} split has {counts.sum()}: "
+                "ask for at most that many, or write null to take it all"
             )
-        chosen = np.random.default_rng([seed, list(SPLITS).index(use)]).permutation(rows.height)[:count]
-        draw = questions(rows[np.sort(chosen)], use)
+        order = np.random.default_rng([seed, list(SPLITS).index(use)]).permutation(len(counts))
+        if size is not None:
+            order = order[: np.searchsorted(counts[order].cumsum(), size) + 1]
+        draw = questions(rows.filter(np.isin(group, order)), use)
         require_both_classes(
             int(draw["label"].sum()), draw.height, f"the draw of history.prompt_rows.{use}", "Draw more rows."
         )
         draws.append(draw)
     return pl.concat(draws)
+
+
+def _drawn_together(rows: pl.DataFrame, unit: str) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each row, which is drawn as one, and how many units each group counts."""
+    if unit == "rows":
+        return np.arange(rows.height), np.ones(rows.height, dtype=np.int64)
+    group = rows.select(pl.struct(MOMENT).rank("dense") - 1).to_series().to_numpy()
+    return group, np.bincount(group, rows["label"].to_numpy()).astype(np.int64)
 
 
 def questions(pairs: pl.DataFrame, use: str = CANDIDATE) -> pl.DataFrame:

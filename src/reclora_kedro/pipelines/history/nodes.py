@@ -31,14 +31,14 @@ def build_log(
     return log_builder.build_log(interactions, items, users, history, engine)
 
 
-@reads(history=["prompt_rows.few_shot", "prompt_rows.validation", "seed"])
+@reads(history=["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"])
 def draw_learning_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
     """The samples that the LLM is tuned on, and those that choose a checkpoint."""
     uses = ("few_shot", "validation")
     return draw_questions(log_without_embeddings.samples, uses, history.prompt_rows, history.seed)
 
 
-@reads(history=["prompt_rows.test", "seed"])
+@reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])
 def draw_test_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
     """The samples that are scored."""
     return draw_questions(log_without_embeddings.samples, ("test",), history.prompt_rows, history.seed)
