@@ -63,6 +63,8 @@ def long_log():
         "items": parameters["ingestion"]["items"] | {"item_id": "item", "title": "title", "fields": []},
         "users": None,
         "plausible_times": {"first_day": "1970-01-01", "last_day": None, "max_outside": 0},
+        "max_ratings_outside": 1,
+        "max_share_of_one_id": 1,
     }
     raw_items = pl.DataFrame({"item": range(1, 40)}).with_columns(title=pl.format("Film {}", "item"))
     ingestion, history = IngestionConfig(**parameters["ingestion"]), HistoryConfig(**parameters["history"])

@@ -10,34 +10,11 @@ from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
 from pydantic import ValidationError
 
-from cleaned_tables import add_item_texts, clean_interactions, describe_items, describe_users
+from cleaned_tables import SETTINGS, add_item_texts, clean_interactions, counts, describe_items, describe_users
 from reclora_kedro.interactions.cleaning import k_core
 from reclora_kedro.interactions.config import IngestionConfig, ItemColumns, ItemTextColumns, TextField, UserColumns
 from reclora_kedro.interactions.schema import Interactions, Items, Users
 
-SETTINGS: dict[str, Any] = {
-    "interactions": {
-        "user_id": "u",
-        "item_id": "i",
-        "rating": "r",
-        "timestamp": "t",
-        "timestamp_format": "unix_seconds",
-    },
-    "items": {
-        "item_id": "i",
-        "title": "name",
-        "missing_title": "Unknown title",
-        "trailing_articles": ["The", "A", "Le"],
-        "fields": [],
-    },
-    "users": None,
-    "plausible_times": {"first_day": "1970-01-01", "last_day": "1999-12-31", "max_outside": 0.1},
-    "rating_min": 1,
-    "rating_max": 5,
-    "label_threshold": 4,
-    "duplicates": "highest_rating",
-    "k_core": 0,
-}
 SOUND = [(1, 7, 4, 100), (1, 8, 3, 101), (2, 7, 5, 100)]
 
 
@@ -48,11 +25,6 @@ def config(**changes: Any) -> IngestionConfig:
 def raw_log(rows: list[tuple]) -> pl.DataFrame:
     schema = {"u": pl.Int64, "i": pl.Int64, "r": pl.Float64, "t": pl.Int64}
     return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def counts(report: list[dict[str, Any]]) -> dict[str, int]:
-    assert len({row["check"] for row in report}) == len(report)
-    return {row["check"]: row["rows"] for row in report}
 
 
 def item_columns(**changes: Any) -> ItemColumns:

@@ -32,6 +32,8 @@ def config(**changes):
             "plausible_times": {"first_day": "1970-01-01", "last_day": "1970-01-01", "max_outside": 1},
             "rating_min": 1,
             "rating_max": 5,
+            "max_ratings_outside": 1,
+            "max_share_of_one_id": 1,
             "label_threshold": 4,
             "duplicates": "highest_rating",
             "k_core": 0,

@@ -187,7 +187,7 @@ def test_goodreads(project):
             "1987",
         ),
     ]
-    assert dropped(catalog) == {"rating outside 1 to 5": 1}
+    assert dropped(catalog) == {"rating is 0": 1}
 
 
 def test_movietweetings(project):

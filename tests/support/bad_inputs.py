@@ -20,6 +20,7 @@ from ingestion_run import refusal
 ROOT = Path(__file__).parents[2]
 FOLDER = Path("data/01_raw/mine")  # of the raw files, in a project
 LOG, ITEMS, USERS = (FOLDER / name for name in ("interactions.csv", "items.csv", "users.csv"))
+NESTED = LOG.with_suffix(".jsonl")
 LOG_COLUMNS = ("user_id", "movie_id", "rating", "timestamp")
 PARAMETERS: dict[str, Any] = {
     "items": {"fields": [{"name": "genres", "column": "genres"}]},
@@ -129,6 +130,12 @@ def truncated_parquet(project: Path) -> None:
     """The log as a parquet file, of which half is there."""
     pl.read_csv(project / LOG).write_parquet(whole := project / LOG.with_suffix(".parquet"))
     whole.write_bytes(whole.read_bytes()[:-200])
+
+
+def nested_log(project: Path) -> None:
+    """A log of a row per user, with lists of items and times; the second user's differ in length."""
+    users = [{"user_id": user, "movie_id": [0, 1], "timestamp": [1_000_000_000] * (2 - user % 2)} for user in range(6)]
+    (project / NESTED).write_text("".join(json.dumps(user) + "\n" for user in users), "utf-8")
 
 
 def in_latin_1(text: bytes) -> bytes:
@@ -254,7 +261,30 @@ BAD_INPUTS = [
     BadInput("a rating of text", rows_with(rating="good"), ("rating", "row 4", "good", "numbers")),
     BadInput("the same column twice, pandas", header("movie_id", "user_id"), ("user_id", "twice")),
     BadInput("the same column twice, polars", header("movie_id", "user_id"), ("user_id", "twice"), POLARS_LOG),
-    BadInput("ratings outside of the scale", all_rows_with(rating=-3), ("rating outside 1 to 5: 48", "rating_min")),
+    BadInput(
+        "ratings outside of the scale",
+        all_rows_with(rating=-3),
+        ("48 of 48 rows of raw_interactions have a rating outside 1 to 5", "'rating' ranges from -3", "rating_min"),
+    ),
+    BadInput(
+        "lists of different lengths",
+        nested_log,
+        ("'timestamp'", "row 2 holds", "as long as those of 'movie_id'", "ingestion.interactions.explode"),
+        {"raw_interactions": {"type": "polars.EagerPolarsDataset", "file_format": "ndjson", "filepath": str(NESTED)}},
+        {"interactions": {"explode": ["movie_id", "timestamp"], "rating": None}},
+    ),
+    BadInput(
+        "lists that are none",
+        lambda _: None,
+        ("'movie_id'", "row 1 holds 0", "must hold lists", "ingestion.interactions.explode"),
+        parameters={"interactions": {"explode": ["movie_id"]}},
+    ),
+    BadInput(
+        "a value to drop that is no number",
+        lambda _: None,
+        ("'rating'", "compared with 'none'", "ingestion.interactions.drop"),
+        parameters={"interactions": {"drop": {"rating": ["none"]}}},
+    ),
     BadInput("a folder instead of a file", folder_at(LOG), ("raw_interactions", "interactions.csv", "folder")),
     BadInput("a folder instead of items", folder_at(ITEMS), ("raw_items", "items.csv", "folder")),
     BadInput(

@@ -5,6 +5,7 @@ The log is read in chunks of its own order, which are divided into parts by time
 part, which stay in memory; more of them pass through files.
 """
 
+import logging
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,10 @@ from reclora_kedro.interactions.plausible_times import believed_seconds, day_of,
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 from reclora_kedro.interactions.schema import EVENT_KEY, comes_after_previous
 
+logger = logging.getLogger(__name__)
+
 BLOCK = "ingestion.interactions"
+ROWS_IN = "raw interactions"
 GLANCE = 1_000  # rows that are looked at before the first pass
 PRECISION = 16  # a part has at most a sixteenth more rows than wanted, where seconds have few rows
 NO_ROWS = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "timestamp": pl.Int64, "label": pl.Int8}
@@ -34,7 +38,7 @@ def clean_interactions(
     """The canonical log, sorted by (timestamp, user_id, item_id), with about `engine.rows_per_part` rows in memory.
 
     A raw row is dropped by the first rule that it breaks, so the dropped rows and the kept ones add up to the raw ones,
-    once lists of impressions are taken apart and starting histories are added.
+    once lists are taken apart and starting histories are added.
 
     A pass over the chunks of a long log samples their times, by which it is divided into parts. The next one drops
     faulty rows and files the others by part; the last one sorts each part and drops repeated rows.
@@ -50,7 +54,8 @@ def clean_interactions(
         in a starting history). A log in parts is in files that are removed with it.
 
     Raises:
-        ValueError: a column is missing or unreadable, too many times are not plausible, or no row is left.
+        ValueError: a column is missing or unreadable, too many times are not plausible, too many ratings are outside
+            their scale, or no row is left.
         ShardError: the same, on a worker.
 
     Examples:
@@ -61,7 +66,8 @@ def clean_interactions(
         ...     },
         ...     items={"item_id": "item", "title": "name", "missing_title": "?", "trailing_articles": [], "fields": []},
         ...     plausible_times={"first_day": "1990-01-01", "last_day": "2025-12-31", "max_outside": 0},
-        ...     users=None, rating_min=1, rating_max=5, label_threshold=4, duplicates="highest_rating", k_core=0,
+        ...     users=None, rating_min=1, rating_max=5, label_threshold=4, max_ratings_outside=0.5,
+        ...     max_share_of_one_id=1, duplicates="highest_rating", k_core=0,
         ... )
         >>> raw = pl.DataFrame({"user": [1, 1], "item": ["a", "b"], "stars": [5, 9], "day": ["2020-01-02"] * 2})
         >>> report = CleaningReport()
@@ -81,16 +87,18 @@ def clean_interactions(
     else:
         folder = scratch_folder(engine.scratch)
         scratch, bounds = Path(folder.name), _bounds_of_parts(raw_log, config, chunks, engine)
-    sound, times_outside = dict[int, list[pl.LazyFrame]](), list[int]()
+    sound, of_chunks = dict[int, list[pl.LazyFrame]](), list[_Cleaned]()
     for cleaned in map_shards(partial(_clean_chunk, raw_log, config, bounds, scratch), chunks, engine, "cleaning"):
         report.add(cleaned.report)
-        times_outside.append(cleaned.times_outside)
+        of_chunks.append(cleaned)
         for part, frame in cleaned.parts.items():
             sound.setdefault(part, []).append(frame)
-    if sum(times_outside) > config.plausible_times.max_outside * rows:
-        chunk = chunks[int(np.argmax(np.array(times_outside) > 0))]
-        raw = chunk.read(raw_log)
-        refuse_times(raw, _read_seconds(raw, config), sum(times_outside), rows, config)
+    rows, times_outside = (sum(getattr(of, name) for of in of_chunks) for name in ("rows", "times_outside"))
+    if times_outside > config.plausible_times.max_outside * rows:
+        first = next(chunk for chunk, of in zip(chunks, of_chunks, strict=True) if of.times_outside)
+        raw = first.read(raw_log, columns)
+        refuse_times(raw, _read_seconds(raw, config), times_outside, rows, config)
+    _require_scale([rating for of in of_chunks for rating in of.extreme_ratings], rows, config, report)
     parts = list[pl.LazyFrame]()
     sort = partial(_sort_part, config, scratch)
     for frame, repeats in map_shards(sort, sorted(sound.items()), engine, "sorting"):
@@ -98,7 +106,7 @@ def clean_interactions(
         report.add(repeats)
     log = pl.concat(parts) if parts else pl.LazyFrame(schema=NO_ROWS)
     if columns.click_history is not None:
-        log = _with_starting_histories(log.collect(), chunks[0].read(raw_log), config, report).lazy()
+        log = _with_starting_histories(log.collect(), chunks[0].read(raw_log, columns), config, report).lazy()
     log = _close_log(log, config, report)
     if folder is None:
         return log.collect().lazy()
@@ -110,15 +118,31 @@ class _Chunk(NamedTuple):
     first: int
     rows: int
 
-    def read(self, raw_log: pl.LazyFrame) -> RawColumns:
-        return RawColumns(raw_log.slice(self.first, self.rows).collect(), "raw_interactions", self.first)
+    def read(
+        self, raw_log: pl.LazyFrame, columns: InteractionColumns, report: CleaningReport | None = None
+    ) -> RawColumns:
+        """The rows once lists are taken apart and unwanted ones dropped, which the report counts."""
+        report = report or CleaningReport()
+        raw = RawColumns(raw_log.slice(self.first, self.rows).collect(), "raw_interactions", self.first)
+        if columns.explode:
+            report.record("rows of lists", raw.frame.height, "taken apart, a row for each of their elements")
+            raw = raw.exploded(columns.explode, f"{BLOCK}.explode")
+        for name, values in columns.drop.items():
+            unwanted = raw.holds(name, values, f"{BLOCK}.drop")
+            dropped = int(unwanted.sum())
+            report.record(ROWS_IN, dropped, "rows in")
+            report.record(f"{name} is {' or '.join(map(str, values))}", dropped)
+            raw = raw.where(~unwanted)
+        return raw
 
 
 class _Cleaned(NamedTuple):
-    """A chunk's sound rows by part, how many of its times are not believed, and the report."""
+    """A chunk's sound rows by part, its number of rows, and what was found in them."""
 
     parts: dict[int, pl.LazyFrame]
-    times_outside: int
+    rows: int
+    times_outside: int  # how many times are not believed
+    extreme_ratings: list[float]  # the lowest and the highest one; none in a log without ratings
     report: CleaningReport
 
 
@@ -126,10 +150,12 @@ def _bounds_of_parts(
     raw_log: pl.LazyFrame, config: IngestionConfig, chunks: list[_Chunk], engine: EngineConfig
 ) -> np.ndarray:
     """Seconds that divide the log into parts of about `engine.rows_per_part` rows each."""
-    head = _Chunk(0, GLANCE).read(raw_log)  # a column that is missing or unreadable is told at once
+    columns = config.interactions
+    head = _Chunk(0, GLANCE).read(raw_log, columns)  # a column that is missing or unreadable is told at once
     _sound_rows(head, _read_seconds(head, config), config, CleaningReport())
     step = max(1, engine.rows_per_part // (PRECISION * len(chunks)))
-    sample = partial(_sample_times, raw_log.select(config.interactions.timestamp), config, step)
+    needed = {columns.timestamp, *columns.explode, *columns.drop}
+    sample = partial(_sample_times, raw_log.select(sorted(needed)), config, step)
     times = np.sort(np.concatenate(list(map_shards(sample, chunks, engine, "times"))))
     every = engine.rows_per_part // step
     return np.unique(times[every::every])
@@ -137,7 +163,7 @@ def _bounds_of_parts(
 
 def _sample_times(times: pl.LazyFrame, config: IngestionConfig, step: int, chunk: _Chunk) -> np.ndarray:
     """Every `step`-th of a chunk's believed times, in order."""
-    seconds = _read_seconds(chunk.read(times), config)
+    seconds = _read_seconds(chunk.read(times, config.interactions), config)
     believed = seconds.filter(seconds.is_between(*believed_seconds(config.plausible_times)))
     return believed.sort().gather_every(step).to_numpy()
 
@@ -146,19 +172,25 @@ def _clean_chunk(
     raw_log: pl.LazyFrame, config: IngestionConfig, bounds: np.ndarray, scratch: Path | None, chunk: _Chunk
 ) -> _Cleaned:
     """The sound rows of a chunk by the part that their time belongs to; in files, if there is a scratch folder."""
-    raw, report = chunk.read(raw_log), CleaningReport()
+    report, rating = CleaningReport(), config.interactions.rating
+    raw = chunk.read(raw_log, config.interactions, report)
     seconds = _read_seconds(raw, config)
     sound = _sound_rows(raw, seconds, config, report)
     times_outside = int(outside(seconds, config.plausible_times).sum())
-    if scratch is None:
-        return _Cleaned({0: sound.lazy()}, times_outside, report)
+    ratings = raw.numbers(rating, f"{BLOCK}.rating").drop_nulls().to_numpy() if rating else np.array([])
+    extremes = [float(ratings.min()), float(ratings.max())] if len(ratings) else []
+    parts = {0: sound.lazy()} if scratch is None else _filed_by_part(sound, bounds, scratch, chunk)
+    return _Cleaned(parts, raw.frame.height, times_outside, extremes, report)
+
+
+def _filed_by_part(sound: pl.DataFrame, bounds: np.ndarray, scratch: Path, chunk: _Chunk) -> dict[int, pl.LazyFrame]:
     number, parts = np.searchsorted(bounds, sound["timestamp"].to_numpy()), {}
     by_part = sound.with_columns(part=pl.Series(number)).partition_by("part", as_dict=True, include_key=False)
     for (part,), rows in by_part.items():
         file = scratch / f"{part:06}-{chunk.first}.arrow"
         rows.write_ipc(file)
         parts[part] = pl.scan_ipc(file)
-    return _Cleaned(parts, times_outside, report)
+    return parts
 
 
 def _sort_part(
@@ -184,13 +216,16 @@ def _read_seconds(raw: RawColumns, config: IngestionConfig) -> pl.Series:
 def _sound_rows(raw: RawColumns, seconds: pl.Series, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
     """Rows of the raw log without a fault of their own: user_id, item_id, rating, timestamp."""
     log = _typed_log(raw, seconds, config.interactions)
-    report.record("raw interactions", log.height, "rows in")
-    low, high = config.rating_min, config.rating_max
+    report.record(ROWS_IN, log.height, "rows in")
+    columns = config.interactions
+    named = [columns.user_id, *([] if columns.impressions else [columns.item_id])]
+    if padded := sum(map(raw.padded_ids, named)):
+        report.record("user or item ids in blanks", padded, "kept without the blanks")
     faults = {"missing user or item id": pl.col("user_id").is_null() | pl.col("item_id").is_null()}
     if config.interactions.rating:
         faults |= {
             "missing rating": pl.col("rating").is_null(),
-            f"rating outside {low:g} to {high:g}": ~pl.col("rating").is_between(low, high),
+            _outside_scale(config): ~pl.col("rating").is_between(config.rating_min, config.rating_max),
         }
     elif config.interactions.has_impressions:
         faults |= {
@@ -226,7 +261,41 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
         if column is not None:
             log["rating"] = raw.numbers(column, f"{BLOCK}.{kind}")
     frame = pl.DataFrame(log | {"timestamp": seconds})
-    return expand_impressions(frame, impressions) if impressions else frame
+    return _without_unknown_ids(expand_impressions(frame, impressions) if impressions else frame, columns)
+
+
+def _without_unknown_ids(log: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame:
+    """The log without the ids that stand for nobody or for nothing: they count as missing."""
+    for name, values in columns.unknown_ids.items():
+        unknown = pl.Series(values, dtype=log.schema[name], strict=False).drop_nulls()
+        log = log.with_columns(pl.when(~pl.col(name).is_in(unknown.implode())).then(name))
+    return log
+
+
+def _outside_scale(config: IngestionConfig) -> str:
+    return f"rating outside {config.rating_min:g} to {config.rating_max:g}"
+
+
+def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport) -> None:
+    """Refuse a log with too many ratings outside their scale: it is most likely another one.
+
+    Args:
+        extremes: ratings of the log, the lowest and the highest among them.
+        rows: of the raw log.
+        config: settings of the step.
+        report: counts the ratings outside.
+
+    Raises:
+        ValueError: there are too many; the message names the range found.
+    """
+    count = report.rows(_outside_scale(config))
+    if count > config.max_ratings_outside * rows:
+        raise ValueError(
+            f"{count:,} of {rows:,} rows of raw_interactions have a {_outside_scale(config)}: column "
+            f"{config.interactions.rating!r} ranges from {min(extremes):g} to {max(extremes):g}. Set "
+            "`ingestion.rating_min`, `ingestion.rating_max` and `ingestion.label_threshold` to its scale, or name what "
+            f"is no rating in `{BLOCK}.drop`; if such rows are to be dropped, raise `ingestion.max_ratings_outside`."
+        )
 
 
 def _distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
@@ -235,7 +304,8 @@ def _distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningR
     kept = "highest_rating" if has_impressions else config.duplicates
     ordered = log.sort(*EVENT_KEY, "rating", descending=[False, False, False, kept == "highest_rating"])
     distinct = ordered.filter(comes_after_previous(EVENT_KEY))
-    survivor = "a click, if any" if has_impressions else f"the one with the {kept.replace('_', ' ')}"
+    survivor = f"the one with the {kept.replace('_', ' ')}" if config.interactions.rating else "one"
+    survivor = "a click, if any" if has_impressions else survivor
     report.record("repeated (user, item, timestamp)", log.height - distinct.height, f"dropped, but for {survivor}")
     return distinct
 
@@ -266,8 +336,8 @@ def _with_starting_histories(
     items = raw.lists(history.column, f"{BLOCK}.click_history.column", history.separator)
     clicks = pl.DataFrame({"user_id": users, "timestamp": seconds, "item_id": items})
     clicks = clicks.filter(pl.col("timestamp").is_between(*believed_seconds(config.plausible_times)))
-    earlier = starting_histories(clicks, log.schema["item_id"])
-    sound = earlier.filter(pl.col("item_id").is_not_null() & (pl.col("timestamp") > 0))
+    earlier = _without_unknown_ids(starting_histories(clicks, log.schema["item_id"]), columns)
+    sound = earlier.filter(pl.all_horizontal(pl.col("user_id", "item_id").is_not_null()) & (pl.col("timestamp") > 0))
     report.record("events of starting histories", earlier.height, "rows in; events, but no samples")
     report.record("events of starting histories without id or time", earlier.height - sound.height)
     return pl.concat([log, sound.select(log.columns)]).sort(EVENT_KEY)
@@ -284,11 +354,30 @@ def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningRepor
     report.record("outside the k-core", rows_before - rows, rule)
     if not rows:
         raise ValueError(_nothing_left(report, config.interactions))
+    _warn_of_one_id(log, rows, config, report)
     kept = "impressions" if config.interactions.has_impressions else "rows"
     report.record("interactions", rows, f"rows kept; from {day_of(first)} to {day_of(last)}")
     share = f"label 1: {_liked(config)[1]}; {positives / max(labels, 1):.1%} of the {kept} kept"
     report.record("positives", positives, share)
     return log
+
+
+def _warn_of_one_id(log: pl.LazyFrame, rows: int, config: IngestionConfig, report: CleaningReport) -> None:
+    """Warn of a user or an item with an implausible share of the log, such as all guests of a shop under one id."""
+    for name in ("user_id", "item_id"):
+        counts = log.group_by(name).len("rows").sort("rows", name, descending=[True, False]).head(1)
+        value, count = counts.collect(engine="streaming").row(0)
+        if count > config.max_share_of_one_id * rows:
+            report.record(f"rows of {name} {value}", count, f"kept; more than {config.max_share_of_one_id:.0%} of all")
+            logger.warning(
+                "%s %r has %.0f%% of the log. If it stands for many or for none, name it in `%s.unknown_ids.%s`, and "
+                "its rows are dropped; if not, raise `ingestion.max_share_of_one_id`.",
+                name,
+                value,
+                100 * count / rows,
+                BLOCK,
+                name,
+            )
 
 
 def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:

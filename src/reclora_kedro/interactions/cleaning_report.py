@@ -22,6 +22,10 @@ class CleaningReport:
         """Count rows that meet a check, beside those that were counted before."""
         self._rows[check, rule] += rows
 
+    def rows(self, check: str) -> int:
+        """How many rows a check has dropped."""
+        return self._rows[check, "dropped"]
+
     def add(self, other: "CleaningReport") -> None:
         """Count what another report holds, such as that of a part of a log."""
         for (check, rule), rows in other._rows.items():

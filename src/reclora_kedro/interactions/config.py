@@ -33,11 +33,18 @@ class ClickHistory(Block):
     separator: str | None = Field(min_length=1)
 
 
+Values = list[bool | int | float | str]
+"""Values of a raw column."""
+
+
 class InteractionColumns(Block):
     """Where raw_interactions keeps each canonical column."""
 
+    explode: list[str] = Field(default=[])
+    drop: dict[str, Values] = Field(default={})
     user_id: str
     item_id: str
+    unknown_ids: dict[Literal["user_id", "item_id"], Values] = Field(default={"user_id": [], "item_id": []})
     rating: str | None
     clicked: str | None = None
     impressions: ImpressionList | None = None
@@ -105,6 +112,7 @@ class ItemColumns(Block):
 
     item_id: str
     title: str
+    title_choice: Literal["first", "most_frequent", "longest"] = "first"
     missing_title: str = Field(min_length=1)
     trailing_articles: list[str]
     fields: list[TextField]
@@ -144,13 +152,15 @@ class IngestionConfig(Block):
     plausible_times: PlausibleTimes
     rating_min: Real
     rating_max: Real
+    max_ratings_outside: Real = Field(ge=0, le=1)
+    max_share_of_one_id: Real = Field(gt=0, le=1)
     label_threshold: Real
     duplicates: Literal["highest_rating", "lowest_rating"]
     k_core: CountOrZero
 
     @model_validator(mode="after")
     def _threshold_splits_the_scale(self) -> Self:
-        if not self.rating_min < self.label_threshold <= self.rating_max:
+        if self.interactions.rating and not self.rating_min < self.label_threshold <= self.rating_max:
             raise ValueError(
                 f"label_threshold {self.label_threshold:g} gives one class only on a scale from "
                 f"{self.rating_min:g} to {self.rating_max:g}: it must lie above rating_min, at most at rating_max"

@@ -125,12 +125,24 @@ def _listed_rows(
         for field in columns.fields
     ]
     named = pl.DataFrame(listed).drop_nulls(key)
-    unique = named.unique(key, keep="first", maintain_order=True)
+    unique, kept = named.unique(key, keep="first", maintain_order=True), "the first"
+    if isinstance(columns, ItemColumns) and columns.title_choice != "first":
+        chosen = _chosen_titles(named, columns.title_choice)
+        unique = unique.drop("title").join(chosen, on=key, how="left", maintain_order="left").select(named.columns)
+        kept += f", with the {columns.title_choice.replace('_', ' ')} title"
     report.record(f"raw {kind}s", table.height, "rows in")
     report.record(f"{kind} rows without an id", table.height - named.height)
-    report.record(f"repeated {kind} rows", named.height - unique.height, "dropped, but for the first")
+    report.record(f"repeated {kind} rows", named.height - unique.height, f"dropped, but for {kept}")
     report.record(f"{kind} rows with HTML", rows_with_html, "tags removed, entities made characters")
     return unique
+
+
+def _chosen_titles(rows: pl.DataFrame, choice: str) -> pl.DataFrame:
+    """One title for each item that has any: the most frequent or the longest one, of several such the first."""
+    rank = pl.len() if choice == "most_frequent" else pl.col("title").first().str.len_chars()
+    titles = rows.drop_nulls("title").group_by("item_id", pl.col("title"), maintain_order=True).agg(rank.alias("rank"))
+    ranked = titles.sort("rank", descending=True, maintain_order=True)
+    return ranked.unique("item_id", keep="first", maintain_order=True).drop("rank")
 
 
 def _articles_first(titles: pl.Series, articles: list[str]) -> pl.Series:

@@ -3,7 +3,8 @@
 Everything that cannot be read without guessing is refused here, with the table, the column and the parameter named.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import polars as pl
@@ -19,6 +20,8 @@ UNIX_UNITS = {
 
 BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
 """Control characters and line breaks: they would tear the lines of a prompt."""
+
+PLACE = " place "  # a column that no table has
 
 LARGEST_EXACT_FLOAT = 2**53
 """Whole numbers beyond it are no longer told apart as 64-bit floats."""
@@ -87,9 +90,10 @@ Set `ingestion.interactions.item_id` to one of them.
     frame: pl.DataFrame
     table: str  # its catalog name
     rows_before: int = 0  # rows of the table before those of the frame, for messages
+    places: pl.Series | None = None  # where the table's rows are other ones: of each row of the frame, its row's place
 
     def __post_init__(self) -> None:
-        if self.frame.is_empty():
+        if self.frame.is_empty() and self.places is None:
             raise ValueError(
                 f"{self.table} has no row, only the columns {', '.join(self.frame.columns)}. Fill it, or point the "
                 f"catalog entry {self.table} at another table."
@@ -97,7 +101,38 @@ Set `ingestion.interactions.item_id` to one of them.
 
     def row(self, place: int) -> int:
         """Number, from 1, of a row of the frame in the table."""
-        return self.rows_before + place + 1
+        return self.rows_before + (place if self.places is None else int(self.places[place])) + 1
+
+    def exploded(self, names: Sequence[str], parameter: str) -> "RawColumns":
+        """The table with one row for each element of the lists in these columns; an empty list has none."""
+        counts = list[pl.Series]()
+        for name in names:
+            column = self._column(name, parameter)
+            if not isinstance(column.dtype, pl.List):
+                self._refuse(column, parameter, "it must hold lists, an element per interaction")
+            counts.append(column.list.len().fill_null(0))
+            self._refuse_where(
+                counts[-1] != counts[0], column, parameter, f"its lists must be as long as those of {names[0]!r}"
+            )
+        return self._with_rows(lambda table: table.explode(*names, empty_as_null=False, keep_nulls=False))
+
+    def holds(self, name: str, values: Sequence[bool | float | str], parameter: str) -> pl.Series:
+        """Whether each row of a column holds one of some values; the blanks around a text do not count."""
+        column = self._column(name, parameter)
+        wanted = pl.Series(values, dtype=column.dtype, strict=False)
+        if wanted.null_count():
+            value = values[int(wanted.is_null().arg_true()[0])]
+            self._refuse(column, parameter, f"it is to be compared with {value!r}")
+        return (_stripped(column) if column.dtype == pl.String else column).is_in(wanted.implode()).fill_null(False)
+
+    def where(self, kept: pl.Series) -> "RawColumns":
+        """The table's rows for which a Boolean is true."""
+        return self._with_rows(lambda table: table.filter(kept))
+
+    def _with_rows(self, change: Callable[[pl.DataFrame], pl.DataFrame]) -> "RawColumns":
+        places = pl.int_range(self.frame.height, eager=True) if self.places is None else self.places
+        changed = change(self.frame.with_columns(places.alias(PLACE)))
+        return replace(self, frame=changed.drop(PLACE), places=changed[PLACE])
 
     def ids(self, name: str, parameter: str) -> pl.Series:
         """Ids as ``Int64`` or ``String``; whole floats, pandas' way of having gaps, become integers."""
@@ -114,6 +149,11 @@ Set `ingestion.interactions.item_id` to one of them.
         lost = ids.is_null() & column.is_not_null()
         self._refuse_where(lost, column, parameter, "ids are signed 64-bit integers, or text where they are larger")
         return ids
+
+    def padded_ids(self, name: str) -> int:
+        """How many ids of text have blanks around them, which `ids` removes; no-break spaces are such."""
+        column = self.frame[name]
+        return int((column.str.strip_chars() != column).sum()) if column.dtype == pl.String else 0
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
         """Numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
@@ -167,6 +207,8 @@ Set `ingestion.interactions.item_id` to one of them.
         self._refuse(column, format_parameter, f"it cannot be read as {time_format!r}")
 
     def _parsed(self, column: pl.Series, time_format: str, parameter: str) -> pl.Series:
+        if time_format.endswith("%z"):  # which reads no Z
+            column = column.str.replace(r"(Z|UTC|GMT)$", "+0000")
         times = column.str.to_datetime(time_format, strict=False)
         unreadable = (times.is_null() & column.is_not_null()).arg_true()
         if len(unreadable):
@@ -197,6 +239,13 @@ Set `ingestion.interactions.item_id` to one of them.
         if name in twice:
             raise ValueError(f"{self.table} has the column {name!r} twice. Name each column once in the file.")
         column = self.frame[name]
+        if column.dtype.is_decimal():  # NUMERIC, in SQL
+            whole = column.cast(pl.Int64, strict=False)
+            column = (
+                whole
+                if (whole == column).all() and whole.null_count() == column.null_count()
+                else column.cast(pl.Float64)
+            )
         return column.fill_nan(None) if column.dtype.is_float() else column
 
     def _refuse_where(self, unfit: pl.Series, column: pl.Series, parameter: str, expected: str) -> None:
