@@ -77,7 +77,7 @@ def random_model(architecture, **changes):
     config = AutoConfig.for_model(architecture, **ARCHITECTURES[architecture][0] | changes)
     model = AutoModelForCausalLM.from_config(config).requires_grad_(False).eval()
     torch.nn.init.normal_(model.get_output_embeddings().weight[1:])
-    return AnswerModel(LanguageModel(model, None, "random", {}), PromptFormat([], [], YES, NO))
+    return AnswerModel(LanguageModel(model, None, "random", {}), PromptFormat([], "", "", YES, NO))
 
 
 def random_prompts():

@@ -16,7 +16,7 @@ from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 
 GATE_DIM = 5
-PROMPT_FORMAT = PromptFormat(prefix=[], suffix=[], positive=40, negative=41)
+PROMPT_FORMAT = PromptFormat(start=[], before="", after="", positive=40, negative=41)
 
 
 def adapter_config(**settings):

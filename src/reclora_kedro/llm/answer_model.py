@@ -47,7 +47,7 @@ class AnswerModel:
 
     Attributes:
         llm: the base LLM; its model may be a PEFT model around it.
-        prompt_format: token ids around a prompt, and those of the two answers.
+        prompt_format: what stands around a prompt's text, and the tokens of the two answers.
         blend: how the lens's logit joins the LLM's; training is of the LLM alone.
         engine: what many prompts are scored on; the workers of a cluster load the same model.
         finished: where the logits of finished shards are kept until all are there; None for nowhere.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -37,37 +38,64 @@ class PromptConfig(Block):
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """Token ids around a prompt's text, and those of the two answers that may follow it."""
+    """What stands around a prompt's text, and the tokens of the two answers that may follow it.
 
-    prefix: list[int]
-    suffix: list[int]
+    Attributes:
+        start: token ids before a text that no chat template wraps.
+        before: what the chat template writes before a text; empty without one.
+        after: what it writes behind it.
+        positive: token id of the answer of a user who likes the item.
+        negative: token id of the other answer.
+    """
+
+    start: list[int]
+    before: str
+    after: str
     positive: int
     negative: int
+
+    def encode(self, tokenizer: Any, texts: list[str]) -> list[list[int]]:
+        """Token ids of prompts with these texts, read in their chat as the tokenizer reads any.
+
+        Where a text itself holds special tokens, its parts are read one by one, so that those become plain characters.
+        """
+        plain = plain_ids(tokenizer, texts)
+        if not self.before and not self.after:
+            return [self.start + ids for ids in plain]
+        parts = [self.before, self.after, *(self.before + text + self.after for text in texts)]
+        before, after, *wrapped = tokenizer(parts, add_special_tokens=False)["input_ids"]
+        special = {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+        expected = [token for token in before + after if token in special]
+        return [
+            ids if [token for token in ids if token in special] == expected else before + alone + after
+            for ids, alone in zip(wrapped, plain, strict=True)
+        ]
 
 
 def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     """What the tokenizer puts around a prompt, and its single tokens for the two answers.
 
-    An answer takes a leading space unless the prompt ends in white space, as chat templates do.
+    An answer follows a space unless the prompt ends in white space, as chat templates do. Its tokens are what it adds
+    to those of a text before it: SentencePiece would put a space before an answer that stands alone.
 
     Raises:
         ValueError: the tokenizer has no chat template, or its template takes no message of the system or not these
             arguments, or an answer is not a single token of its own.
     """
+    start, before, after = [tokenizer.bos_token_id] if adds_bos(tokenizer) else [], "", ""
     if config.chat_template:
-        prefix, suffix = chat_wrapping(tokenizer, config.system_message, config.chat_template_arguments)
-    else:
-        prefix, suffix = tokenizer.bos_token if adds_bos(tokenizer) else "", ""
-    space = "" if suffix[-1:].isspace() else " "
-    answers = [plain_ids(tokenizer, space + text) for text in (config.positive_answer, config.negative_answer)]
-    if len(answers[0]) != 1 or len(answers[1]) != 1 or answers[0] == answers[1]:
+        before, after = chat_wrapping(tokenizer, config.system_message, config.chat_template_arguments)
+    asked, space = ("x:\n", "") if after[-1:].isspace() else ("x:", " ")
+    words = config.positive_answer, config.negative_answer
+    question, *answered = plain_ids(tokenizer, [asked, *(asked + space + word for word in words)])
+    positive, negative = (ids[len(question) :] if ids[: len(question)] == question else ids for ids in answered)
+    if len(positive) != 1 or len(negative) != 1 or positive == negative:
         raise ValueError(
             f"prompt.positive_answer {config.positive_answer!r} and prompt.negative_answer {config.negative_answer!r} "
-            f"must each be one token of the base LLM, and different ones; its tokenizer makes {answers[0]} and "
-            f"{answers[1]} of them. Choose two other words, such as Yes and No."
+            f"must each be one token of the base LLM, and different ones; its tokenizer makes {positive} and "
+            f"{negative} of them. Choose two other words, such as Yes and No."
         )
-    around = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in (prefix, suffix)]
-    return PromptFormat(around[0], around[1], answers[0][0], answers[1][0])
+    return PromptFormat(start, before, after, positive[0], negative[0])
 
 
 def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[str, Any]) -> tuple[str, str]:
@@ -117,9 +145,9 @@ def adds_bos(tokenizer: Any) -> bool:
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
-def plain_ids(tokenizer: Any, texts: str | list[str]) -> list[Any]:
+def plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Token ids of texts that are data: a special token written in them is read as plain characters."""
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
 
 
 def build_prompts(
@@ -146,10 +174,9 @@ def build_prompts(
             the budget.
     """
     require_context(config, context_tokens)
-    around = prompt_format(tokenizer, config)
-    budget = config.max_tokens - len(around.prefix) - len(around.suffix)
+    encode = partial(prompt_format(tokenizer, config).encode, tokenizer)
     render = template_renderer(template, config)
-    texts, token_ids, dropped = fit_budget(tokenizer, records, render, budget)
+    texts, token_ids, dropped = fit_budget(encode, records, render, config.max_tokens)
     shown = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
     return pl.DataFrame(
         {
@@ -157,7 +184,7 @@ def build_prompts(
             "use": [record["use"] for record in records],
             "label": [record["label"] for record in records],
             "prompt": texts,
-            "token_ids": [around.prefix + ids + around.suffix for ids in token_ids],
+            "token_ids": token_ids,
             "dropped_history": dropped,
             "shown_history": [[item["title"] for item in history] for history in shown],
             "shown_likes": [sum(item["liked"] for item in history) for history in shown],
@@ -193,7 +220,10 @@ def require_context(config: PromptConfig, context_tokens: int) -> None:
 
 
 def fit_budget(
-    tokenizer: Any, records: Sequence[Record], render: Callable[[Record, int], str], budget: int
+    encode: Callable[[list[str]], list[list[int]]],
+    records: Sequence[Record],
+    render: Callable[[Record, int], str],
+    budget: int,
 ) -> tuple[list[str], list[list[int]], list[int]]:
     """Texts and token ids of prompts within the budget, and how many of its oldest history items each leaves out.
 
@@ -203,13 +233,13 @@ def fit_budget(
         ValueError: a prompt without any history exceeds the budget.
     """
     texts = [render(record, 0) for record in records]
-    token_ids = plain_ids(tokenizer, texts) if texts else []
+    token_ids = encode(texts)
     too_few = {i: 0 for i, ids in enumerate(token_ids) if len(ids) > budget}
     enough = {i: len(records[i]["history"]) for i in too_few}
     tried = dict(enough)
     while tried:
         shorter = [render(records[i], left_out) for i, left_out in tried.items()]
-        for (i, left_out), text, ids in zip(tried.items(), shorter, plain_ids(tokenizer, shorter), strict=True):
+        for (i, left_out), text, ids in zip(tried.items(), shorter, encode(shorter), strict=True):
             if len(ids) <= budget:
                 enough[i], texts[i], token_ids[i] = left_out, text, ids
             elif left_out < enough[i]:
@@ -217,8 +247,8 @@ def fit_budget(
             else:
                 raise ValueError(
                     f"The prompt of row {records[i]['row']} has {len(ids)} tokens without any history, over the budget "
-                    f"of {budget} (prompt.max_tokens, less what the chat template takes): raise prompt.max_tokens, or "
-                    "lower prompt.max_characters."
+                    f"of {budget} with what a chat template adds: raise prompt.max_tokens, or lower "
+                    "prompt.max_characters."
                 )
         tried = {i: (too_few[i] + enough[i]) // 2 for i in tried if enough[i] - too_few[i] > 1}
     return texts, token_ids, [enough.get(i, 0) for i in range(len(records))]
