@@ -169,11 +169,12 @@ def mean_weights(mask: Tensor) -> Tensor:
 
 
 class TargetAttention(nn.Module):
-    """Attention of a target item over events (DIN, Zhou et al. 2018, equation 3).
+    """Attention of a target item over events, after DIN (Zhou et al. 2018), but with weights that sum to one.
 
-    Weights are a masked softmax over an MLP of (target, event, target ∘ event), of one hidden layer; an event starts
-    with its item's vector, as wide as the target's. Masked events get a weight of exactly zero; a history without any
-    event gives a zero vector.
+    Weights are a masked softmax over an MLP of (target, event, target ∘ event), of one hidden layer with ReLU; equation
+    3 of the paper leaves out the softmax, so that its sum keeps how strong an interest is, and has PReLU or Dice. An
+    event starts with its item's vector, as wide as the target's. Masked events get a weight of exactly zero; a history
+    without any event gives a zero vector.
     """
 
     def __init__(self, target_dim: int, event_dim: int, hidden_dim: int) -> None:

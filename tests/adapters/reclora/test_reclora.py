@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.hotswap import hotswap_adapter
 
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer, personalized_update
@@ -410,6 +411,26 @@ def test_missing_or_wrong_gate_inputs_are_refused_by_name():
     with pytest.raises(ValueError, match=r"width 6.*\(4, 5\)"):
         logits(model, ids, gate_inputs[:, :5])
     assert not any(m.gate_weights for m in model.modules() if isinstance(m, RecLoraLayer))
+
+
+def test_what_peft_offers_and_personalized_lora_does_not_is_refused_with_what_is_missing(tmp_path):
+    ids, gate_inputs = inputs(batch=2)
+    model = personalized(num_meta_loras=4)
+    expected = logits(model, ids, gate_inputs)
+    model.add_adapter("b", RecLoraConfig(task_type="CAUSAL_LM", num_meta_loras=2, gate_dim=GATE_DIM))
+    with pytest.raises(NotImplementedError, match=r"adapter_names .* set_adapter"):
+        model(input_ids=ids, gate_inputs=gate_inputs, adapter_names=["default", "b"])
+    with pytest.raises(NotImplementedError, match=r"adapter_names .* set_adapter"):
+        model.generate(input_ids=ids, adapter_names=["default", "b"])
+    for merge in (model.merge_and_unload, model.merge_adapter):
+        with pytest.raises(NotImplementedError, match=r"cannot be merged .*user_loras"):
+            merge()
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="only supports LORA but RECLORA"):
+        hotswap_adapter(model, tmp_path, "default", torch_device="cpu")
+    assert torch.equal(logits(model, ids, gate_inputs), expected)
+    with pytest.raises(ValueError, match="'RECLORA' is not compatible with the `PeftMixedModel`"):
+        get_peft_model(random_llama(2), RecLoraConfig(num_meta_loras=1), mixed=True)
 
 
 def test_only_linear_layers_are_adapted():

@@ -2,14 +2,14 @@
 
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
-from reclora_kedro.adapters.reclora.config import RecLoraConfig
+from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraType
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer, personalized_update
 from reclora_kedro.adapters.reclora.method import RecLora
 from reclora_kedro.adapters.reclora.model import RecLoraModel
 
-PEFT_TYPE_TO_CONFIG_MAPPING["RECLORA"] = RecLoraConfig
-PEFT_TYPE_TO_TUNER_MAPPING["RECLORA"] = RecLoraModel
-PEFT_TYPE_TO_PREFIX_MAPPING["RECLORA"] = RecLoraModel.prefix
+PEFT_TYPE_TO_CONFIG_MAPPING[RecLoraType.RECLORA] = RecLoraConfig
+PEFT_TYPE_TO_TUNER_MAPPING[RecLoraType.RECLORA] = RecLoraModel
+PEFT_TYPE_TO_PREFIX_MAPPING[RecLoraType.RECLORA] = RecLoraModel.prefix
 
 METHOD = RecLora()
 

@@ -1,6 +1,7 @@
 """Settings of the personalized LoRA: one list of fields for the parameters and for PEFT's ``adapter_config.json``."""
 
 from dataclasses import dataclass, field, fields
+from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal
 
 from peft import PeftConfig
@@ -48,6 +49,12 @@ class RecLoraSettings:
             )
 
 
+class RecLoraType(StrEnum):
+    """What PEFT calls the method; a member like those of its own `PeftType`, whose value its refusals name."""
+
+    RECLORA = "RECLORA"
+
+
 @dataclass
 class RecLoraConfig(RecLoraSettings, TrainedOn, PeftConfig):
     """A personalized LoRA as PEFT knows it: the settings, and what it is made for.
@@ -73,7 +80,7 @@ class RecLoraConfig(RecLoraSettings, TrainedOn, PeftConfig):
 
     def __post_init__(self) -> None:
         PeftConfig.__post_init__(self)
-        self.peft_type = "RECLORA"
+        self.peft_type = RecLoraType.RECLORA
         SETTINGS.validate_python({entry.name: getattr(self, entry.name) for entry in fields(RecLoraSettings)})
         for name in ("target_modules", "exclude_modules"):
             if isinstance(getattr(self, name), list):

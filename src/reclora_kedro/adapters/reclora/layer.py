@@ -168,6 +168,17 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
             output = output + personalized_update(x, *self._parts(name))
         return output
 
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse what has no weights to be merged into.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError(
+            "A personalized LoRA cannot be merged into the base LLM: its update differs from sample to sample. Write "
+            "one user's LoRA with reclora_kedro.adapters.methods.user_loras, and merge that."
+        )
+
     def _parts(self, name: str) -> tuple[Tensor, Tensor, Tensor | None, str, float]:
         """What :func:`mixed_factors` reads of an adapter."""
         config = self.configs[name]

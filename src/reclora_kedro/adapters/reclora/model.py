@@ -155,6 +155,20 @@ class RecLoraModel(BaseTuner):
             for layer in personalized:
                 layer.gate_weights.clear()
 
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuse an adapter for each row, PEFT's ``adapter_names``, which nothing would read.
+
+        Raises:
+            NotImplementedError: it is given.
+        """
+        if kwargs.get("adapter_names") is not None:
+            raise NotImplementedError(
+                "adapter_names asks for an adapter of each row, but one personalized LoRA serves all rows of a batch: "
+                "choose it by set_adapter, and give the rows of each adapter a batch of their own."
+            )
+        yield
+
     def forward(self, *args: Any, gate_inputs: Tensor | None = None, **kwargs: Any) -> Any:
         """The base LLM's forward pass, personalized by ``gate_inputs``, shape (batch, gate_dim)."""
         with self.gate_context(gate_inputs):

@@ -1,4 +1,7 @@
-"""HLLM: a causal transformer over the texts of the history, without item ids (Chen et al. 2024, arXiv 2409.12740)."""
+"""HLLM's form without an LLM on either side: a small causal transformer over frozen vectors of the history's texts.
+
+After Chen et al. 2024 (arXiv 2409.12740), whose item and user models are LLMs that are tuned together.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +17,7 @@ BLOCKS = 2
 
 
 class Hllm(Lens):
-    """Hierarchical LLM at the scale of a lens: its item model is the frozen encoder of the item embeddings.
+    """HLLM's hierarchy at the scale of a lens: its item model is the frozen encoder of the item embeddings.
 
     Its user model is a small transformer. It reads the recent events, oldest first, and then the target, all of them by
     their texts; its output at the target (the paper's early fusion) meets the target in the MLP. An item without any
