@@ -63,8 +63,8 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     assert isinstance(log, InteractionLog)
     questions = draw_questions(log.samples, SPLITS, history.prompt_rows, history.seed)
     recent = log.histories(questions, WindowConfig(kind="recent", k=HISTORY))
-    llm, templates = project.load("base_llm"), project.load("prompt_templates")
-    prompts, _ = build_prompts(llm, templates, log, questions, {"events": recent}, prompt)
+    llm, template = project.load("base_llm"), project.load(f"{prompt.template}.prompt_template")
+    prompts, _ = build_prompts(llm, template, log, questions, {"events": recent}, prompt)
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
     adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ["q_proj", "v_proj"], "last_layers": None}

@@ -5,7 +5,6 @@ from reclora_kedro.llm import bounded
 from reclora_kedro.llm.prompts import (
     PromptConfig,
     build_prompts,
-    choose_template,
     prompt_format,
     prompt_report,
     require_template,
@@ -192,13 +191,6 @@ def test_a_budget_beyond_the_context_is_refused(tiny_llm):
 def test_answers_that_are_not_one_token_each_are_refused(tiny_llm, settings, message):
     with pytest.raises(ValueError, match=message):
         prompt_format(tiny_llm.tokenizer, config(**settings))
-
-
-def test_a_template_that_there_is_not_is_refused_with_those_that_there_are():
-    templates = {"lists": lambda: "a", "answers": lambda: "b"}
-    assert choose_template(templates, "answers") == "b"
-    with pytest.raises(ValueError, match=r"prompt\.template is 'lines', but .* prompt_templates holds answers, lists"):
-        choose_template(templates, "lines")
 
 
 def test_chat_option_without_a_chat_template_is_refused(tiny_llm):

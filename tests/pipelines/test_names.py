@@ -19,7 +19,9 @@ def _forget(monkeypatch):
 
 
 def remember(variants, short=HISTORIES):
-    remember_parameters({"history": {"short": short}, "finetuning": {"variants": variants}})
+    remember_parameters(
+        {"history": {"short": short}, "finetuning": {"variants": variants}, "prompt": {"template": "answers"}}
+    )
 
 
 def inputs_of(pipeline):
@@ -31,6 +33,7 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
     for questions, step in (("learning", finetuning), ("test", scoring)):
         pipeline = step.create_pipeline()
         inputs = inputs_of(pipeline)
+        assert {"answers.prompt_template"} < inputs[questions]
         assert f"{questions}.recent.prompts" in inputs["tallrec"]
         assert f"{questions}.retrieved.prompts" in inputs["rella"]
         assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()

@@ -12,6 +12,7 @@ PARAMETERS = {
     "finetuning": {"variants": {"reclora": {"history": "recent"}}},
     "recommendation": {"variant": "reclora"},
     "ranking": {"variant": "reclora"},
+    "prompt": {"template": "answers"},
 }
 
 

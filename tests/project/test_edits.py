@@ -44,7 +44,7 @@ def interrupted_run(project, settings, saves):
         kedro_run(project, nested(settings), only_missing_outputs=True)
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_run_ends_with_what_a_clean_run_leaves(seed, clean_run, tmp_path):
     project = shutil.copytree(clean_run(0), tmp_path / "project")
     sequence, generator = Sequence(project, seed), random.Random(seed)

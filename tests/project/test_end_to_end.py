@@ -204,6 +204,7 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(fab
         ({"finetuning.variants.reclora.adapter.rang": 4}, "rang"),
         ({"finetuning.variants.reclora.adapter.top_k": 9}, "top_k is 9; it must be at most num_meta_loras, 8"),
         ({"finetuning.variants.reclora.history": "latest"}, r"reclora\.history is 'latest'"),
+        ({"prompt.template": "other"}, r"other\.prompt_template: no file .*Beside it: answers\.jinja, "),
     ],
 )
 def test_a_wrong_parameter_stops_the_run_with_its_name(finished_run, parameters, pattern):

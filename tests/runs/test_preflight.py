@@ -28,7 +28,7 @@ FINETUNING = Pipeline(
     [
         Node(
             lambda *_: 1,
-            ["base_llm", "prompt_templates", "params:prompt"],
+            ["base_llm", "mine.prompt_template", "params:prompt"],
             "learning.recent.prompts",
             name="build_prompts",
         ),
@@ -49,13 +49,12 @@ def refusal(
     template="{{ target.title }}:",
     device="cpu",
     adapter=None,
-    template_name="mine",
     **prompt,
 ):
     """Why a run with a base LLM and these settings is refused; None if it is not."""
     variant = BASE["finetuning"]["variants"]["reclora"]
     parameters = {
-        "params:prompt": PromptConfig(**BASE["prompt"] | {"template": template_name} | prompt),
+        "params:prompt": PromptConfig(**BASE["prompt"] | {"template": "mine"} | prompt),
         "params:ingestion": BASE["ingestion"],
         "params:lens": SimpleNamespace(device=device),
         "params:finetuning.variants.reclora": VariantConfig(
@@ -64,7 +63,7 @@ def refusal(
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in parameters.items()})
     catalog["base_llm"] = CausalLMDataset(source=str(folder), device="cpu", dtype="float32")
-    catalog["prompt_templates"] = MemoryDataset({"mine": lambda: template}, copy_mode="assign")
+    catalog["mine.prompt_template"] = MemoryDataset(template)
     try:
         try_out(checks, start(pipeline=pipeline, catalog=catalog))
     except RunRefusedError as error:
@@ -92,12 +91,6 @@ def test_all_that_would_fail_is_named_at_once(tiny_llm_folder):
         "adapter.target_modules names lm_head",
     ):
         assert words in said
-
-
-def test_a_template_is_one_of_the_files(tiny_llm_folder):
-    assert "prompt.template is 'other', but the catalog entry prompt_templates holds mine" in refusal(
-        tiny_llm_folder, template_name="other"
-    )
 
 
 def test_a_base_llm_without_weights_is_refused(tiny_llm_folder, tmp_path):

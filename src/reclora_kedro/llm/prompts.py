@@ -254,28 +254,6 @@ def fit_budget(
     return texts, token_ids, [enough.get(i, 0) for i in range(len(records))]
 
 
-def choose_template(templates: Mapping[str, Callable[[], str]], name: str) -> str:
-    """The Jinja text of a name.
-
-    Args:
-        templates: by name, what loads the text.
-        name: the name, `prompt.template`.
-
-    Raises:
-        ValueError: there is none of that name; names those that there are.
-
-    Examples:
-        >>> choose_template({"answers": lambda: "{{ target.title }}:"}, "answers")
-        '{{ target.title }}:'
-    """
-    if name not in templates:
-        raise ValueError(
-            f"prompt.template is {name!r}, but the catalog entry prompt_templates holds {', '.join(sorted(templates))}:"
-            " choose one of them, or add a file."
-        )
-    return templates[name]()
-
-
 def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
     """Function of a record and a number of oldest history items to leave out, to the prompt's text.
 

@@ -51,9 +51,9 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         config = catalog.load("params:prompt")
         yield partial(prompts.prompt_format, llm.tokenizer, config)
         yield partial(prompts.require_context, config, llm.context_tokens)
-        if "prompt_templates" in inputs:
-            templates, fields = catalog.load("prompt_templates"), configured_fields(catalog)
-            yield lambda: prompts.require_template(prompts.choose_template(templates, config.template), config, *fields)
+        if (template := f"{config.template}.prompt_template") in inputs:
+            fields = configured_fields(catalog)
+            yield lambda: prompts.require_template(catalog.load(template), config, *fields)
     for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
         variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")
         yield partial(require_settings, llm.model, variant.adapter)

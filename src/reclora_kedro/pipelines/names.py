@@ -44,6 +44,11 @@ def lens_training_rows() -> str:
     return _parameters()["lens"]["training_rows"]
 
 
+def prompt_template() -> str:
+    """The catalog entry of the Jinja text that prompts are made with, by ``prompt.template``."""
+    return f"{_parameters()['prompt']['template']}.prompt_template"
+
+
 def variant_histories() -> dict[str, str]:
     """The short history that the prompts of each variant show, by variant of ``finetuning.variants``.
 

@@ -3,7 +3,7 @@
 The names of questions are ``learning`` (few-shot and validation rows), ``test``, ``recommendation`` and ``ranking``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +25,7 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.parameters import reads
+from reclora_kedro.pipelines.names import prompt_template
 from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_prompts
 
 
@@ -79,7 +80,7 @@ def answers_pipeline(name: str, variant: str, history: str) -> Pipeline:
 def _building_of_prompts(history: str) -> Node:
     return Node(
         build_prompts,
-        inputs=["base_llm", "prompt_templates", "log", "questions", f"{history}.short_history", "params:prompt"],
+        inputs=["base_llm", prompt_template(), "log", "questions", f"{history}.short_history", "params:prompt"],
         outputs=[f"{history}.prompts", f"{history}.prompt_report"],
         name=f"build_{history}_prompts",
     )
@@ -119,7 +120,7 @@ def assemble_history(
 
 def build_prompts(
     base_llm: LanguageModel,
-    prompt_templates: dict[str, Callable[[], str]],
+    template: str,
     log: InteractionLog,
     questions: pl.DataFrame,
     short_history: dict[str, np.ndarray],
@@ -127,7 +128,6 @@ def build_prompts(
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """The questions with text and tokens of their prompts, and a report of their lengths and what the budget cost."""
     records = prompt_records(questions, log, short_history["events"])
-    template = prompting.choose_template(prompt_templates, config.template)
     prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
     prompts = pl.concat([questions, prompts.drop("row", "use", "label")], how="horizontal")
     return prompts, prompting.prompt_report(prompts)

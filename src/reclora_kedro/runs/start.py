@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from glob import has_magic
+from pathlib import Path
 from typing import Any
 
 import click
@@ -175,7 +176,9 @@ def absence(dataset: Any) -> str | None:
         return None if is_there else f"no version {version} in {path}"
     if dataset.exists():
         return None
-    return f"no file {path}; it is raw data, and its catalog file in conf/ says where to get it"
+    beside = ", ".join(sorted(file.name for file in Path(path).parent.glob("[!.]*"))[:10])
+    said = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get it"
+    return f"{said}. Beside it: {beside}" if beside else said
 
 
 def try_out(checks: Checks, run: Run) -> None:
