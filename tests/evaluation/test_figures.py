@@ -33,7 +33,8 @@ def paired() -> PairedScores:
 
 @pytest.fixture
 def metrics(paired) -> list[dict]:
-    return compute_metrics(paired, bootstrap_auc(paired, Bootstrap(confidence=0.95, samples=200, seed=0)), 0.95)
+    bootstrap = Bootstrap(confidence=0.95, samples=200, seed=0)
+    return compute_metrics(paired, bootstrap_auc(paired, bootstrap), bootstrap)
 
 
 @pytest.fixture

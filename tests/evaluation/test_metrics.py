@@ -3,7 +3,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.metrics import compute_metrics, grouped_auc
+from reclora_kedro.evaluation.metrics import LEAST_USERS, compute_metrics, grouped_auc
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
@@ -18,24 +18,22 @@ def paired(models: tuple[str, ...], scores: np.ndarray, labels: np.ndarray = LAB
 
 def measure(pair: PairedScores, confidence: float = 0.95) -> list[dict]:
     bootstrap = Bootstrap(confidence=confidence, samples=200, seed=0)
-    return compute_metrics(pair, bootstrap_auc(pair, bootstrap), confidence)
+    return compute_metrics(pair, bootstrap_auc(pair, bootstrap), bootstrap)
 
 
 def test_one_record_per_model():
     scores = np.array([[0.9, 0.4, 0.6, 0.1], [0.5, 0.5, 0.5, 0.5]])
     lens, constant = measure(paired(("lens", "constant"), scores))
     assert list(lens) == [
-        "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "log_loss",
-        "accuracy",
+        "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low",
+        "gauc_high", "gauc_users", "log_loss", "accuracy",
     ]  # fmt: skip
     assert [lens[name] for name in ("model", "rows", "positives", "users", "auc")] == ["lens", 4, 2, 2, 0.75]
     assert lens["auc_low"] < 0.75 < lens["auc_high"] <= 1
     assert lens["log_loss"] == pytest.approx(-np.mean(np.log([0.9, 0.4, 0.4, 0.9])))
     assert lens["accuracy"] == 0.5
-    # The pairs of rows of one user are (0.9, 0.6) and (0.4, 0.1): each user's likes are on top.
-    assert lens["gauc"] == 1
     # 0.5 counts as a predicted like.
-    assert (constant["auc"], constant["gauc"], constant["accuracy"]) == (0.5, 0.5, 0.5)
+    assert (constant["auc"], constant["accuracy"]) == (0.5, 0.5)
     assert constant["log_loss"] == pytest.approx(np.log(2))
 
 
@@ -52,21 +50,42 @@ def test_a_higher_level_widens_the_interval():
     assert (narrow["confidence"], wide["confidence"]) == (0.9, 0.99)
 
 
+def gauc_of(users: np.ndarray, labels: np.ndarray, *scores: np.ndarray) -> list[dict]:
+    return grouped_auc(users, labels, np.stack(scores), Bootstrap(confidence=0.95, samples=2000, seed=0))
+
+
+def rows_of_users(users: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, labels and scores of ten rows of each user, with few ties."""
+    random, rows = np.random.default_rng(0), 10 * users
+    return np.arange(rows) % users, random.random(rows) < 0.3, random.integers(50, size=rows) / 50
+
+
 def test_gauc_is_the_mean_of_the_users_aucs_weighted_by_their_rows():
-    random = np.random.default_rng(0)
-    users, labels, scores = random.integers(12, size=80), random.random(80) < 0.3, random.integers(5, size=80) / 5
-    of_user = {user: users == user for user in range(12)}
+    users, labels, scores = rows_of_users(60)
+    users[-100:] = 3  # one of them has many rows
+    of_user = {user: users == user for user in range(60)}
     mixed = [rows for rows in of_user.values() if 0 < labels[rows].sum() < rows.sum()]
     assert len(mixed) < len(of_user)
-    expected = sum(rows.sum() * roc_auc_score(labels[rows], scores[rows]) for rows in mixed)
-    assert grouped_auc(users, labels, scores) == pytest.approx(expected / sum(rows.sum() for rows in mixed))
+    aucs, rows = zip(*((roc_auc_score(labels[rows], scores[rows]), rows.sum()) for rows in mixed), strict=True)
+    [record] = gauc_of(users, labels, scores)
+    assert record["gauc"] == pytest.approx(np.average(aucs, weights=rows))
+    assert record["gauc_users"] == len(mixed)
+    # The interval is that of a weighted mean over users, whose variance the delta method approximates.
+    terms = np.array(rows) * (np.array(aucs) - record["gauc"]) / np.mean(rows)
+    half_width = 2 * terms.std() / len(mixed) ** 0.5
+    assert record["gauc_low"] == pytest.approx(record["gauc"] - half_width, abs=0.2 * half_width)
+    assert record["gauc_high"] == pytest.approx(record["gauc"] + half_width, abs=0.2 * half_width)
 
 
-def test_there_is_no_gauc_where_each_user_has_one_class():
-    assert grouped_auc(np.array([0, 0, 1, 1]), LABELS, np.array([0.9, 0.8, 0.1, 0.2])) is None
+def test_there_is_no_gauc_of_few_users():
+    users, labels = np.repeat(np.arange(LEAST_USERS), 2), np.tile([True, False], LEAST_USERS)
+    assert gauc_of(users, labels, labels.astype(float))[0]["gauc"] == 1
+    labels[0] = False  # of one user there are dislikes alone
+    for record in gauc_of(users, labels, labels.astype(float), 1.0 - labels):
+        assert record == {"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": LEAST_USERS - 1}
 
 
 def test_gauc_ignores_what_tells_users_apart():
-    users, labels = np.arange(60) // 6, np.random.default_rng(0).random(60) < 0.5
-    scores = np.random.default_rng(1).random(60)
-    assert grouped_auc(users, labels, scores + 10 * users) == pytest.approx(grouped_auc(users, labels, scores))
+    users, labels, scores = rows_of_users(40)
+    first, second = gauc_of(users, labels, scores, scores + 10 * users)
+    assert first == pytest.approx(second)

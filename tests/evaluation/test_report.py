@@ -8,7 +8,8 @@ from terminal import printed
 
 LENS = {
     "model": "lens", "rows": 2000, "positives": 1100, "users": 300, "auc": 0.76, "auc_low": 0.74, "auc_high": 0.78,
-    "confidence": 0.95, "gauc": 0.701, "log_loss": 0.58, "accuracy": 0.7,
+    "confidence": 0.95, "gauc": 0.701, "gauc_low": 0.65, "gauc_high": 0.74, "gauc_users": 1212,
+    "log_loss": 0.58, "accuracy": 0.7,
 }  # fmt: skip
 METRICS = [
     LENS,
@@ -84,6 +85,8 @@ def test_the_tables_fit_a_plain_stream(width: int):
         "2,000",
         "0.740 to 0.780",
         "0.701",
+        "0.650-0.740",
+        "1,212 users",
         "reclora - shared_lora",
         "+0.050",
         "+0.030 to +0.070",
@@ -112,9 +115,13 @@ def test_the_report_says_what_each_rival_is():
 
 
 def test_a_missing_gauc_is_a_dash():
-    metrics = [record | {"gauc": None} for record in METRICS]
-    assert f"│    {DASH} │" in printed(results_tables(metrics, COMPARISONS, ATTRIBUTION))
-    assert f"<td>{DASH}</td>" in render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES, {})
+    missing = {"gauc": None, "gauc_low": None, "gauc_high": None, "gauc_users": 19}
+    metrics = [record | missing for record in METRICS]
+    text = printed(results_tables(metrics, COMPARISONS, ATTRIBUTION))
+    assert re.search(rf"0.740 to 0.780 │ +{DASH} │", text)
+    assert "19 users" in text
+    page = render_report(metrics, COMPARISONS, TABLES | {"segments": []}, FIGURES, {})
+    assert re.search(rf"<td>{DASH}</td>\s*<td>{DASH}</td>\s*<td>19</td>", page)
 
 
 def test_the_report_says_who_gains():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.lens.metrics import measure_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 
@@ -13,7 +14,7 @@ def test_a_lens_is_measured_by_its_scores_of_all_test_samples(fitted, log) -> No
     lens, _ = fitted
     rows = log.rows_in("test")
     labels, scores = log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, log.samples[rows]))
-    record = measure_lens(lens, log)
+    record = measure_lens(lens, log, Bootstrap(confidence=0.9, samples=100, seed=0))
     assert record["auc"] == roc_auc_score(labels, scores)
     assert record["log_loss"] == log_loss(labels, scores)
     assert record["accuracy"] == np.mean((scores >= 0.5) == labels)

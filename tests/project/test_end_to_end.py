@@ -37,8 +37,8 @@ def test_metrics_are_a_list_of_records_one_per_model(finished_run):
     assert [record["model"] for record in metrics] == MODELS
     for record in metrics:
         assert set(record) == {
-            "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "log_loss",
-            "accuracy",
+            "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low",
+            "gauc_high", "gauc_users", "log_loss", "accuracy",
         }  # fmt: skip
         assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
         assert record["rows"] == metrics[0]["rows"] > record["positives"] > 0

@@ -45,11 +45,12 @@ class Bootstrap(Block):
             counts = np.bincount(drawn.ravel(), minlength=draws * users).reshape(draws, users)
             yield np.ascontiguousarray(counts.T, dtype=np.float64)
 
-    def means(self, values: Floats) -> "Estimate":
+    def means(self, values: Floats, weights: Floats | None = None) -> "Estimate":
         """Means of columns over their users, who are at least two.
 
         Args:
             values: a line per user, shape (users, columns).
+            weights: of the users, shape (users,); None: all the same.
 
         Returns:
             Of shape (columns,).
@@ -61,8 +62,10 @@ class Bootstrap(Block):
             (array([0.667, 1.   ]), array([0.33, 0.  ]))
         """
         users = len(values)
-        replicates = [values.T @ counts / users for counts in self.draw_users(users, users)]
-        return Estimate.from_draws(values.mean(axis=0), np.concatenate(replicates, axis=1), users)
+        weights = np.ones(users) if weights is None else weights
+        sums = np.column_stack([values * weights[:, None], weights]).T
+        replicates = np.concatenate([sums @ counts for counts in self.draw_users(users, users)], axis=1)
+        return Estimate.from_draws(np.average(values, 0, weights), replicates[:-1] / replicates[-1], users)
 
 
 class Estimate(NamedTuple):

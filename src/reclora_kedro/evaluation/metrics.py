@@ -7,27 +7,31 @@ import numpy.typing as npt
 import polars as pl
 from sklearn.metrics import log_loss
 
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import AucBootstrap
 
+LEAST_USERS = 20  # with both likes and dislikes: a GAUC of fewer is noise
 
-def compute_metrics(paired: PairedScores, auc: AucBootstrap, confidence: float) -> list[dict[str, Any]]:
-    """AUC with its interval, GAUC, log loss and accuracy of every model.
 
-    The interval is cut at 0 and 1. A model that separates the classes perfectly has an estimated variance of zero, so
-    an interval of zero width.
+def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """AUC and GAUC with their intervals, log loss and accuracy of every model.
+
+    Intervals are cut at 0 and 1. A model that separates the classes perfectly has an estimated variance of zero, so an
+    interval of zero width.
 
     Args:
         paired: scores of the models on the same rows.
         auc: their AUCs, see `bootstrap_auc`.
-        confidence: level of the intervals, in (0, 1).
+        bootstrap: of the intervals.
 
     Returns:
-        Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, gauc (see `grouped_auc`),
+        Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`,
         log_loss (nats per row) and accuracy (share of the rows for which "score >= 0.5" is the label).
     """
     estimate = auc.estimate()
-    low, high = (end.clip(0, 1) for end in estimate.interval(confidence))
+    low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
+    gaucs = grouped_auc(paired.users, paired.labels, paired.scores, bootstrap)
     return [
         {
             "model": model,
@@ -37,8 +41,8 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, confidence: float) 
             "auc": float(estimate.value[index]),
             "auc_low": float(low[index]),
             "auc_high": float(high[index]),
-            "confidence": confidence,
-            "gauc": grouped_auc(paired.users, paired.labels, scores),
+            "confidence": bootstrap.confidence,
+            **gaucs[index],
             "log_loss": float(log_loss(paired.labels, scores, labels=[False, True])),
             "accuracy": float(np.mean((scores >= 0.5) == paired.labels)),
         }
@@ -47,8 +51,11 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, confidence: float) 
 
 
 def grouped_auc(
-    users: npt.NDArray[np.integer], labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
-) -> float | None:
+    users: npt.NDArray[np.integer],
+    labels: npt.NDArray[np.bool_],
+    scores: npt.NDArray[np.float64],
+    bootstrap: Bootstrap,
+) -> list[dict[str, Any]]:
     """Mean of the users' own AUCs, weighted by their rows: GAUC of Zhu et al. (KDD 2018, arXiv 1706.06978).
 
     It measures the order of each user's items alone: knowing which users like much does not raise it, as it does AUC.
@@ -56,24 +63,36 @@ def grouped_auc(
     Args:
         users: index of each row's user, shape (rows,).
         labels: True for a like, shape (rows,).
-        scores: shape (rows,).
+        scores: of the models, shape (models, rows).
+        bootstrap: of the intervals.
 
     Returns:
-        The mean over the users with both likes and dislikes; None where there are none.
-
-    Examples:
-        >>> users, labels = np.array([1, 1, 2, 2, 2, 3]), np.array([True, False, True, False, False, True])
-        >>> grouped_auc(users, labels, np.array([0.9, 0.1, 0.5, 0.5, 0.7, 0.2]))
-        0.55
+        A record per model: gauc, gauc_low, gauc_high and gauc_users, the number of users with both likes and dislikes,
+        whom the mean is over; with fewer than `LEAST_USERS` of them, all but that number are None.
     """
+    aucs = [_user_aucs(users, labels, scores_of_model) for scores_of_model in scores]
+    if (counted := aucs[0].height) < LEAST_USERS:
+        return [dict.fromkeys(("gauc", "gauc_low", "gauc_high")) | {"gauc_users": counted} for _ in aucs]
+    of_models = np.column_stack([of_model["auc"] for of_model in aucs])
+    means = bootstrap.means(of_models, aucs[0]["rows"].to_numpy().astype(np.float64))
+    low, high = (end.clip(0, 1) for end in means.interval(bootstrap.confidence))
+    return [
+        {"gauc": value, "gauc_low": below, "gauc_high": above, "gauc_users": counted}
+        for value, below, above in zip(means.value.tolist(), low.tolist(), high.tolist(), strict=True)
+    ]
+
+
+def _user_aucs(
+    users: npt.NDArray[np.integer], labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
+) -> pl.DataFrame:
+    """AUC and number of rows of each user with both likes and dislikes."""
     rank = pl.col("score").rank("average").over("user")
     likes, dislikes = pl.col("label").sum(), (~pl.col("label")).sum()
     outscored = pl.col("rank").filter("label").sum() - likes * (likes + 1) / 2
-    of_users = (
+    return (
         pl.DataFrame({"user": users, "label": labels, "score": scores})
         .with_columns(rank=rank)
         .group_by("user", maintain_order=True)
         .agg(rows=pl.len(), auc=outscored / (likes * dislikes), both=pl.col("label").n_unique() == 2)
         .filter("both")
     )
-    return float(np.average(of_users["auc"], weights=of_users["rows"])) if of_users.height else None

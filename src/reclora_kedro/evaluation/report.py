@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.metrics import LEAST_USERS
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.evaluation.terminal import Columns, text_table
 
@@ -72,8 +73,13 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
         f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
         metrics,
         {"model": (str, "model")},
-        {"AUC": (formats.metric, "auc"), interval: (formats.interval, "auc_low", "auc_high")}
-        | {name: (formats.metric, name.lower().replace(" ", "_")) for name in ("GAUC", "log loss", "accuracy")},
+        {
+            "AUC": (formats.metric, "auc"),
+            interval: (formats.interval, "auc_low", "auc_high"),
+            f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
+            "log loss": (formats.metric, "log_loss"),
+            "accuracy": (formats.metric, "accuracy"),
+        },
     )
     pairs = text_table(
         f"AUC differences ({describe_tests(metrics, comparisons)})",
@@ -162,6 +168,7 @@ def render_report(
         segmentations=_segments_by_model(tables["segments"]),
         ingestion_report=tables["ingestion_report"],
         confidence=metrics[0]["confidence"],
+        least_users=LEAST_USERS,
     )
 
 

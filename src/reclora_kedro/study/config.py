@@ -10,7 +10,8 @@ from reclora_kedro.parameters import Block, Count, Seed
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes.
-METRICS = ("rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "log_loss", "accuracy")
+AUCS = ("auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
+METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy")
 COSTS = ("weights", "validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
 COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
 REACHED = {"metrics": ("metrics", "comparisons", "attribution"), "lens": ("lens_metrics",)}

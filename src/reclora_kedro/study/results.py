@@ -12,7 +12,7 @@ from reclora_kedro.study.grid import Cell
 Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 
-AVERAGED = ("auc", "gauc", "log_loss", "validation_auc", "train_seconds", "ms_per_row")  # over the seeds
+AVERAGED = ("auc", "gauc", "gauc_users", "log_loss", "validation_auc", "train_seconds", "ms_per_row")  # over the seeds
 
 
 class FinishedCell(Protocol):
@@ -135,8 +135,8 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
 
     Returns:
         Records of place (by axis, the name of its setting), model, seeds (their number), the means of auc, gauc,
-        log_loss, validation_auc, train_seconds and ms_per_row, None where a value is missing, and auc_low and auc_high:
-        Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
+        gauc_users, log_loss, validation_auc, train_seconds and ms_per_row, None where a value is missing, and auc_low
+        and auc_high: Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
     """
     axes = axes_of(results, grid) if axes is None else axes
     cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}

@@ -18,8 +18,8 @@ Records = list[dict[str, Any]]
 def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[Records, Records]:
     """Metrics of every model, and the paired AUC difference of every pair, from the same draws of users."""
     paired = align_scores(scores)
-    auc, confidence = significance.bootstrap_auc(paired, bootstrap), bootstrap.confidence
-    return metrics.compute_metrics(paired, auc, confidence), significance.compare_models(auc, confidence)
+    auc = significance.bootstrap_auc(paired, bootstrap)
+    return metrics.compute_metrics(paired, auc, bootstrap), significance.compare_models(auc, bootstrap.confidence)
 
 
 def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:

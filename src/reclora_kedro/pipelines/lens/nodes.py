@@ -26,7 +26,7 @@ def train_lens(
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """What the lens reaches on the whole test split."""
-    return [metrics.measure_lens(lens, log) | {"confidence": bootstrap.confidence}]  # for intervals over seeds
+    return [metrics.measure_lens(lens, log, bootstrap)]
 
 
 def compute_learning_states(
