@@ -81,3 +81,27 @@ def test_quotation_marks_that_are_characters() -> None:
     line = find_broken_line(content, has_header=False, quote_char=None, schema={"id": pl.Int64, "title": pl.String})
     assert line is not None
     assert line.number == 4
+
+
+LINES = ["id,title,year", *(f"{row},T,1999" for row in range(2, 9))]
+
+
+@pytest.mark.parametrize(
+    ("broken", "number", "stray"),
+    [
+        ({4: '4,12" disc,1999'}, 4, 4),
+        ({4: '4,12" disc,1999', 7: "seven,T,1999"}, 7, 4),
+        ({4: '4,12" disc,1999', 6: "6,T,1999,1", 8: '8,7" disc,1999'}, 6, 4),
+        ({4: '4,"disc,1999', 6: "six,T,1999", 8: '8,"disc,1999'}, 6, 4),
+        ({4: '4,"Big" Fish,1999'}, 4, 4),
+        ({3: '3,"A, B",1999', 4: '4,"disc,1999'}, 4, 4),
+        ({4: '4,"Big\nFish",no'}, 4, None),
+    ],
+)
+def test_a_quotation_mark_that_joins_lines_does_not_hide_the_broken_one(
+    broken: dict[int, str], number: int, stray: int | None
+) -> None:
+    content = "\n".join(broken.get(place, line) for place, line in enumerate(LINES, 1)) + "\n"
+    line = find_broken_line(content.encode(), schema={"id": pl.Int64, "title": pl.String, "year": pl.Int64})
+    assert line is not None
+    assert (line.number, line.stray_quote, line.text) == (number, stray, broken[number])

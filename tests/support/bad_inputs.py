@@ -43,6 +43,11 @@ def parquet(path: Path) -> dict[str, Any]:
     return {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "filepath": str(path)}
 
 
+def ndjson(path: Path) -> dict[str, Any]:
+    """A catalog entry of lines of JSON that polars reads."""
+    return {"type": "polars.EagerPolarsDataset", "file_format": "ndjson", "filepath": str(path)}
+
+
 CATALOG = {"raw_interactions": pandas_csv(LOG), "raw_items": polars_csv(ITEMS), "raw_users": pandas_csv(USERS)}
 
 
@@ -130,6 +135,17 @@ def truncated_parquet(project: Path) -> None:
     """The log as a parquet file, of which half is there."""
     pl.read_csv(project / LOG).write_parquet(whole := project / LOG.with_suffix(".parquet"))
     whole.write_bytes(whole.read_bytes()[:-200])
+
+
+def json_lines(break_line: Callable[[str], str]) -> Callable[[Path], Any]:
+    """Write the log as lines of JSON, the 4th of them broken."""
+
+    def make(project: Path) -> None:
+        lines = [json.dumps(dict(zip(LOG_COLUMNS, row, strict=True))) for row in sound_log()]
+        lines[3] = break_line(lines[3])
+        (project / NESTED).write_text("\n".join(lines) + "\n", "utf-8")
+
+    return make
 
 
 def nested_log(project: Path) -> None:
@@ -258,6 +274,41 @@ BAD_INPUTS = [
         all_rows_with(rating="good"),
         ("rating", "row 1", "good", "numbers", "ingestion.interactions.rating"),
     ),
+    BadInput(
+        "a rating of text, pandas with types",
+        rows_with(rating="good"),
+        ("interactions.csv", "'rating' is to be Float64", "row 4 holds 'good'"),
+        {"raw_interactions": pandas_csv(LOG, dtype={"user_id": "Int64", "rating": "Float64"})},
+    ),
+    BadInput(
+        "no time, pandas with types",
+        rows_with(timestamp=""),
+        ("interactions.csv", "'timestamp' is to be int64", "row 4 holds nan"),
+        {"raw_interactions": pandas_csv(LOG, dtype={"timestamp": "int64"})},
+    ),
+    BadInput(
+        "a quotation mark that joins lines, polars",
+        content(ITEMS, lambda text: text.replace(b"Film 2", b'12" disc')),
+        ("Line 4 of data/01_raw/mine/items.csv", "12\" disc,Crime'", "`quote_char: null`"),
+    ),
+    BadInput(
+        "a quotation mark that joins lines, pandas",
+        content(ITEMS, lambda text: text.replace(b"Film 2", b'"Film 2')),
+        ("items.csv", "starting at row 3", "`quoting: 3`"),
+        PANDAS_ITEMS,
+    ),
+    BadInput(
+        "NaN in lines of JSON",
+        json_lines(lambda text: text.replace('"rating": 1', '"rating": NaN')),
+        ("interactions.jsonl", "Line 4 holds NaN in column 'rating'", "write null"),
+        {"raw_interactions": ndjson(NESTED)},
+    ),
+    BadInput(
+        "a line of JSON cut short, pandas",
+        json_lines(lambda text: text[:-5]),
+        ("interactions.jsonl", "Line 4 is no JSON object"),
+        {"raw_interactions": {"type": "pandas.JSONDataset", "filepath": str(NESTED), "load_args": {"lines": True}}},
+    ),
     BadInput("a rating of text", rows_with(rating="good"), ("rating", "row 4", "good", "numbers")),
     BadInput("the same column twice, pandas", header("movie_id", "user_id"), ("user_id", "twice")),
     BadInput("the same column twice, polars", header("movie_id", "user_id"), ("user_id", "twice"), POLARS_LOG),
@@ -270,7 +321,7 @@ BAD_INPUTS = [
         "lists of different lengths",
         nested_log,
         ("'timestamp'", "row 2 holds", "as long as those of 'movie_id'", "ingestion.interactions.explode"),
-        {"raw_interactions": {"type": "polars.EagerPolarsDataset", "file_format": "ndjson", "filepath": str(NESTED)}},
+        {"raw_interactions": ndjson(NESTED)},
         {"interactions": {"explode": ["movie_id", "timestamp"], "rating": None}},
     ),
     BadInput(

@@ -13,9 +13,13 @@ from kedro.pipeline import Pipeline
 
 from reclora_kedro.files.paths import paths_at
 from reclora_kedro.interactions.broken_files import empty_part, fault_of_file, fault_of_part, parts_at
-from reclora_kedro.interactions.broken_lines import UNREADABLE, find_broken_line
-
-LONGEST_QUOTE = 200  # characters of a broken line that an error shows
+from reclora_kedro.interactions.broken_lines import (
+    LONGEST_QUOTE,
+    UNREADABLE,
+    find_broken_json,
+    find_broken_line,
+    find_broken_value,
+)
 
 
 def explain(error: Exception, name: str, file: Path, config: dict[str, Any]) -> str | None:
@@ -84,14 +88,30 @@ def is_utf_8(config: dict[str, Any]) -> bool:
 
 
 def broken_line(error: BaseException | None, file: Path, config: dict[str, Any]) -> str | None:
-    """The line of a delimited file that an error of polars is about: polars itself names none."""
+    """The line of a file that its reader's error is about: readers name none, or no column."""
+    load_args, kind = config.get("load_args") or {}, str(config.get("file_format") or config.get("type", "csv")).lower()
+    if not file.is_file():
+        return None
+    if kind == "ndjson" or load_args.get("lines"):
+        fault = find_broken_json(content_of(file))
+        return fault and f"{file}: {fault}"
+    if "pandas" in kind:
+        fault = find_broken_value(str(file), load_args) if "csv" in kind and isinstance(error, DatasetError) else None
+        return fault and f"{file}: {fault}"
     while error is not None and not isinstance(error, UNREADABLE):
         error = error.__cause__
-    if error is None or not file.is_file() or config.get("file_format", "csv") != "csv":
-        return None
-    with fsspec.open(str(file), compression="infer") as stream:
-        line = find_broken_line(stream.read(), **config.get("load_args") or {})
+    line = find_broken_line(content_of(file), **load_args) if error is not None and "csv" in kind else None
     if line is None:
         return None
     expected = f", where {', '.join(line.columns)} are expected" if line.columns else ""
-    return f"Line {line.number:,} of {file} cannot be read{expected}: {line.text[:LONGEST_QUOTE]!r}."
+    stray = (
+        f" The quotation mark in line {line.stray_quote:,} is read as the start of a field" if line.stray_quote else ""
+    )
+    stray += ": where it is a character, set `quote_char: null` in load_args." if stray else ""
+    return f"Line {line.number:,} of {file} cannot be read{expected}: {line.text[:LONGEST_QUOTE]!r}.{stray}"
+
+
+def content_of(file: Path) -> bytes:
+    """The content of a file that may be compressed."""
+    with fsspec.open(str(file), compression="infer") as stream:
+        return stream.read()
