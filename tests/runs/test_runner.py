@@ -105,3 +105,11 @@ def test_what_wants_a_gpu_waits_for_all_others_that_do_not_wait_for_it():
         node("train", ["embed.out"], ["gpu"]),
     ]
     assert [each.name for each in cheap_first(Pipeline(nodes))] == ["log", "split", "embed", "read", "train"]
+
+
+def test_nobody_is_told_to_repeat_a_command_that_fails_at_its_first_node(tmp_path, caplog):
+    project = Project(tmp_path)
+    project.give("no list of numbers")
+    with pytest.raises(TypeError):
+        project.run(only=["clean"])
+    assert "Repeat the previous command" not in caplog.text

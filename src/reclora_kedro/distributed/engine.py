@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive, Resource
+from reclora_kedro.progress import Progress
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -133,8 +133,10 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
         [3, 3]
     """
     results = _map_on_ray(work, shards, engine, step) if shards and engine.spreads else map(work, shards)
-    # A single shard's work has a bar of its own.
-    yield from tqdm(results, step, len(shards), unit="shard", disable=None if len(shards) > 1 else True)
+    with Progress(step, len(shards), "shards", shown=len(shards) > 1) as progress:  # a single one's work has its own
+        for result in results:
+            progress.update()
+            yield result
 
 
 def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R:

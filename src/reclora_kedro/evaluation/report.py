@@ -56,13 +56,20 @@ def unread_prompts(attribution: Records) -> list[str]:
         >>> record = {"model": "reclora", "input": "prompt", "fall": 0.002, "low": -0.004, "high": 0.008}
         >>> unread_prompts([record, record | {"low": 0.001}])
         ['reclora is not shown to read its prompts: with those of other rows, it loses 0.002 AUC (-0.004 to 0.008).']
+        >>> unread_prompts([record | {"fall": -0.296, "low": -0.31, "high": -0.28}])
+        ['reclora is not shown to read its prompts: with those of other rows, it gains 0.296 AUC (0.280 to 0.310).']
     """
     return [
-        f"{record['model']} is not shown to read its prompts: with those of other rows, it loses "
-        f"{formats.metric(record['fall'])} AUC ({formats.interval(record['low'], record['high'])})."
+        f"{record['model']} is not shown to read its prompts: with those of other rows, it {_change_of_auc(record)}."
         for record in attribution
         if record["input"] == "prompt" and record["low"] <= 0
     ]
+
+
+def _change_of_auc(record: Mapping[str, Any]) -> str:
+    fall, low, high = record["fall"], record["low"], record["high"]
+    verb, change, interval = ("gains", -fall, (-high, -low)) if fall < 0 else ("loses", fall, (low, high))
+    return f"{verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
 
 
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:

@@ -11,7 +11,6 @@ import torch
 from pydantic import Field
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
-from tqdm import tqdm
 
 from reclora_kedro.devices import seeded
 from reclora_kedro.distributed.group import Group
@@ -20,6 +19,7 @@ from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Resource, Seed, Share
+from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -191,8 +191,7 @@ def train_adapter(
         budget = TokenBudget(config.tokens_per_batch)
         start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
         total = sum(map(len, plan))
-        hidden = None if main else True
-        with tqdm(total=total, initial=run.rows, desc="fine-tune", unit="row", disable=hidden) as progress:
+        with Progress("fine-tune", total, "rows", done=run.rows, shown=main) as progress:
             while not run.ended:
                 rows = plan[run.step]
                 losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, group)
@@ -210,9 +209,7 @@ def train_adapter(
                     if main:
                         checkpoints.save(run.step, tensors, values)
                 progress.update(len(rows))
-                progress.set_postfix(
-                    loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-"
-                )
+                progress.show(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
         assign(run.weights, run.best)
         model.model.eval()
     measured = dict.fromkeys([*model.method.measures, "seconds"], pl.Float64)

@@ -11,7 +11,6 @@ import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional
-from tqdm import tqdm
 
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
@@ -22,6 +21,7 @@ from reclora_kedro.lens.base import Lens, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.features import LensLoader, encode_entities, item_texts
 from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.progress import Progress
 
 SCORING_BATCH_SIZE = 2048
 
@@ -107,7 +107,7 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
         fresh.statistics.copy_scales(lens.statistics)
         fresh.similarities.copy_scales(lens.similarities)
         training = _Training(fresh.to(device), log, device)
-        with tqdm(total=epochs * kept.height, desc="lens without a fold", unit=" rows", disable=None) as progress:
+        with Progress("lens without a fold", epochs * kept.height, "rows") as progress:
             for _ in range(epochs):
                 shuffled = _shuffle(train)
                 training.epoch(shuffled[~np.isin(shuffled, left_out)], progress)
@@ -158,7 +158,7 @@ def _train(lens: Lens, log: InteractionLog) -> pl.DataFrame:
     epochs: list[dict[str, float]] = []
     best_epoch, best_auc, best_weights = 0, 0.0, lens.state_dict()
     started = time.perf_counter()
-    with tqdm(total=config.max_epochs * len(train), desc="lens", unit=" rows", disable=None) as progress:
+    with Progress("lens", config.max_epochs * len(train), "rows") as progress:
         for epoch in range(1, config.max_epochs + 1):
             train_loss = training.epoch(_shuffle(train), progress)
             auc, validation_loss = training.validate(validation)
@@ -171,7 +171,7 @@ def _train(lens: Lens, log: InteractionLog) -> pl.DataFrame:
                     "seconds": time.perf_counter() - started,
                 }
             )
-            progress.set_postfix(validation_auc=f"{auc:.4f}")
+            progress.show(validation_auc=f"{auc:.4f}")
             if auc > best_auc:
                 best_epoch, best_auc, best_weights = epoch, auc, copy.deepcopy(lens.state_dict())
             elif epoch - best_epoch >= config.patience:
@@ -197,7 +197,7 @@ class _Training:
         )
         self.group = Group()
 
-    def epoch(self, shuffled: np.ndarray, progress: tqdm) -> float:
+    def epoch(self, shuffled: np.ndarray, progress: Progress) -> float:
         """One pass over the samples in this order; return the mean loss.
 
         The parts of each step's rows are divided among the processes; the random masks of a part depend on the step and

@@ -13,7 +13,6 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from reclora_kedro.adapters.base import AdapterMethod
 from reclora_kedro.adapters.gate_inputs import GateInputs
@@ -26,6 +25,7 @@ from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptConfig, PromptFormat, prompt_format
+from reclora_kedro.progress import Progress
 
 Blend = Literal["none", "average"]
 """How the lens's logit joins the LLM's in a score: not at all, or as the mean of both."""
@@ -159,7 +159,7 @@ class AnswerModel:
         Args:
             prompts: what to answer; the model is in eval mode.
             tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
-            description: what the progress bar says.
+            description: what the step is called while it runs.
             share: this process's number, from 0, and how many there are: each scores its share of the prompts and
                 leaves the others' logits 0, so that the sum over all processes is whole.
         """
@@ -171,7 +171,7 @@ class AnswerModel:
         def answer(batch: np.ndarray) -> np.ndarray:
             return self.llm_logits(prompts.batch(batch, self.device)).double().cpu().numpy()
 
-        with tqdm(total=len(rows), desc=description, unit="row", disable=True if process else None) as progress:
+        with Progress(description, len(rows), "rows", shown=not process) as progress:
             for batch, answered in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, answer):
                 logits[batch] = answered
                 progress.update(len(batch))

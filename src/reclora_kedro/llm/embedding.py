@@ -7,11 +7,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.progress import Progress
 
 
 class TextEncoder(Protocol):
@@ -91,7 +91,7 @@ def embed_texts(
         return reader.encode(*pad_right([token_ids[row] for row in rows], reader.device)).cpu().numpy()
 
     filled = np.flatnonzero(lengths)
-    with tqdm(total=len(filled), desc="embed items", unit="text", disable=None) as progress:
+    with Progress("embed items", len(filled), "texts") as progress:
         for rows, vectors in TokenBudget(tokens_per_batch).run(filled, lengths, embed):
             embeddings[rows] = vectors
             progress.update(len(rows))

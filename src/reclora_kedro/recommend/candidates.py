@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.histories.log import InteractionLog
@@ -16,6 +15,7 @@ from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
+from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
@@ -206,8 +206,9 @@ def _no_pairs(asked: pl.DataFrame) -> pl.DataFrame:
 def _pairs_in_parts(sets: CandidateSets, asked: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
     """Pairs of user and candidate, several users at a time: user_id, user_index, item_index, fallback."""
     users, chosen, fallbacks, pairs = [], [], [], 0
-    with tqdm(asked.iter_rows(), total=asked.height, desc="shortlist", unit="user", disable=None) as progress:
-        for place, (user_id, user_index) in enumerate(progress):
+    with Progress("shortlist", asked.height, "users") as progress:
+        for place, (user_id, user_index) in enumerate(asked.iter_rows()):
+            progress.update()
             fallback = len(sets.seen(user_index)) == 0
             users.append(place)
             fallbacks.append(fallback)

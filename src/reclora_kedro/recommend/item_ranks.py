@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
-from tqdm import tqdm
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
@@ -12,6 +11,7 @@ from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.parameters import Block
+from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.rivals import registry as rivals
@@ -78,7 +78,7 @@ def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingC
     positives = draw_positives(log, config)
     parts: dict[str, list[pl.DataFrame]] = {model: [] for model in scorers}
     most = max(config.shortlist, *config.cutoffs)
-    with tqdm(total=positives.height, desc="rank", unit=" rows", disable=None) as progress:
+    with Progress("rank", positives.height, "rows") as progress:
         for block in positives.iter_slices(_rows_at_once(log, config)):
             candidates = candidate_items(log, block, config)
             for model, scorer in scorers.items():

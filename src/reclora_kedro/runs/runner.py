@@ -56,7 +56,8 @@ class IncrementalRunner(SequentialRunner):
             try:
                 self.take_turn(task, catalog)
             except Exception:
-                self._suggest_resume_scenario(pipeline, done, catalog)
+                if done:  # the first node's error tells all: to repeat the command would not help
+                    self._suggest_resume_scenario(pipeline, done, catalog)
                 raise
             done.add(node)
             self._release_datasets(node, catalog, loads_left, pipeline)

@@ -5,13 +5,13 @@ from typing import Annotated
 import numpy as np
 import polars as pl
 from pydantic import Field
-from tqdm import tqdm
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.histories.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.parameters import Block, Count, Resource, Seed
+from reclora_kedro.progress import Progress
 from reclora_kedro.scoring.shared_prefix import score_candidates
 
 
@@ -38,7 +38,7 @@ def score_prompts(
         return pl.Series(dtype=pl.Float64)
     # Prompts of a moment that lost different parts of the history to the budget don't start alike.
     groups = prompts.select(pl.struct(*MOMENT, "dropped_history").rank("dense")).to_series().to_numpy()
-    with tqdm(total=prompts.height, desc="rank", unit="pair", disable=None) as progress:
+    with Progress("rank", prompts.height, "pairs") as progress:
         scores = score_candidates(
             model, prompt_set(prompts, CANDIDATE, gate_inputs), groups, tokens_per_batch, progress
         )

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 from transformers import AttentionInterface
 
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import attends_to_all_before
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.progress import Progress
 
 ATTENTION = "reclora_shared_prefix"
 """Name of `shared_prefix_attention` in transformers' registry of attention functions."""
@@ -97,7 +97,7 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 
 @torch.inference_mode()
 def score_candidates(
-    model: AnswerModel, prompts: PromptSet, groups: np.ndarray, tokens_per_batch: int, progress: tqdm | None = None
+    model: AnswerModel, prompts: PromptSet, groups: np.ndarray, tokens_per_batch: int, progress: Progress | None = None
 ) -> np.ndarray:
     """Probability of a like for each prompt, as `AnswerModel.scores` gives it, faster where prompts share their start.
 

@@ -12,11 +12,11 @@ import torch
 from peft import LoraConfig, PeftModel
 from safetensors.torch import save
 from torch import Tensor
-from tqdm import tqdm
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.files.digests import digest
+from reclora_kedro.progress import Progress
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
 LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
@@ -81,7 +81,7 @@ class UserLoras:
     def save(self, folder: Path) -> None:
         """Write a folder per user, each a PEFT checkpoint of its own, and a README.md beside them."""
         config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True)
-        with tqdm(total=len(self.user_ids), desc="export", unit="user", disable=None) as progress:
+        with Progress("export", len(self.user_ids), "users") as progress:
             for start in range(0, len(self.user_ids), USERS_AT_ONCE):
                 users = slice(start, start + USERS_AT_ONCE)
                 for name, content in zip(self.folders[users], self.files(users), strict=True):

@@ -1,0 +1,69 @@
+"""How far a long step is: a bar on a terminal, and lines in the log, which off a terminal are all there is."""
+
+import logging
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+SECONDS_PER_LINE = 10
+
+logger = logging.getLogger(__name__)
+
+
+class Progress:
+    """A bar, and a line in the log every ten seconds, which a shorter step never reaches.
+
+    Args:
+        step: what is done.
+        total: how much there is to do.
+        unit: what is counted, in the plural.
+        done: how much of it was done before.
+        shown: whether there is a bar and a line at all; false for all but one of several processes.
+
+    Examples:
+        >>> with Progress("lens", 300, "rows") as progress:
+        ...     for rows in (100, 200):
+        ...         progress.update(rows)
+        >>> progress.done
+        300
+    """
+
+    def __init__(self, step: str, total: int, unit: str, done: int = 0, shown: bool = True) -> None:
+        self.step, self.total, self.unit, self.done, self.shown = step, total, unit, done, shown
+        self._bar = tqdm(total=total, initial=done, desc=step, unit=f" {unit}", disable=None if shown else True)
+        self._before, self._began = done, time.monotonic()
+        self._last_line = self._began
+
+    def __enter__(self) -> Self:
+        """Start; the bar is there from the beginning."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+    def update(self, count: int = 1) -> None:
+        """Count what was done since the last call."""
+        self._bar.update(count)
+        self.done += count
+        now = time.monotonic()
+        if self.shown and now - self._last_line >= SECONDS_PER_LINE:
+            self._last_line, seconds = now, now - self._began
+            left = seconds * (self.total - self.done) / max(self.done - self._before, 1)
+            logger.debug(
+                "%s: %s of %s %s in %.0f s, about %.0f s to go",
+                self.step,
+                f"{self.done:,}",
+                f"{self.total:,}",
+                self.unit,
+                seconds,
+                left,
+            )
+
+    def show(self, **values: Any) -> None:
+        """Show values behind the bar."""
+        self._bar.set_postfix(values)

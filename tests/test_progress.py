@@ -1,0 +1,50 @@
+"""How far a long step is."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import reclora_kedro
+from reclora_kedro import progress
+from reclora_kedro.progress import Progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands, in seconds."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_long_step_has_a_line_every_ten_seconds_off_a_terminal(
+    clock: SimpleNamespace, caplog: pytest.LogCaptureFixture, shown: bool
+) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, "reclora_kedro"),
+        Progress("lens", 4_000, "rows", done=1_000, shown=shown) as bar,
+    ):
+        for clock.now in (4.0, 11.0, 20.0, 22.0):
+            bar.update(500)
+            bar.show(validation_auc="0.7")
+    lines = [
+        "lens: 2,000 of 4,000 rows in 11 s, about 22 s to go",
+        "lens: 3,000 of 4,000 rows in 22 s, about 11 s to go",
+    ]
+    assert caplog.messages == (lines if shown else [])
+
+
+def test_a_short_step_has_none(clock: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, "reclora_kedro"), Progress("lens", 9, "rows") as bar:
+        for clock.now in range(10):
+            bar.update()
+    assert not caplog.messages
+
+
+def test_every_step_shows_its_progress_this_way() -> None:
+    sources = Path(reclora_kedro.__file__).parent.rglob("*.py")
+    using = {path.name for path in sources if "tqdm" in path.read_text("utf-8")}
+    assert using == {"progress.py", "terminal.py"}
