@@ -5,10 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import polars as pl
 import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion
 from reclora_kedro.histories.config import HistoryConfig
@@ -35,6 +37,18 @@ def project(tmp_path, monkeypatch):
 def write(path, lines, encoding="utf-8"):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+
+
+def link(place, folder):
+    place.parent.mkdir(parents=True)
+    place.symlink_to(folder)
+
+
+def with_frames(file):
+    """A file of conf/ with the YAML at its end, which is commented out there, in place of what it replaces."""
+    text, _, frames = file.read_text().partition("# The frames of the archive:\n")
+    frames = "".join(line.removeprefix("#   ") for line in frames.splitlines(keepends=True))
+    return OmegaConf.to_yaml(OmegaConf.merge(OmegaConf.create(text), OmegaConf.create(frames)))
 
 
 def history_config(environment):
@@ -191,7 +205,7 @@ def test_goodreads(project):
 
 
 def test_movietweetings(project):
-    folder = project.parent / "shared/data/movietweetings/100K"
+    folder = project / "data/01_raw/movietweetings"
     write(folder / "ratings.dat", ["1::0120735::10::1363245118", "2::2592910::0::1362901837"])
     write(
         folder / "movies.dat",
@@ -218,7 +232,7 @@ def test_movietweetings(project):
 @pytest.mark.skipif(not MOVIETWEETINGS_100K.exists(), reason=f"MovieTweetings is not at {MOVIETWEETINGS_100K}")
 def test_the_real_movietweetings(project):
     # Counted in the files by hand, with awk and sort.
-    (project.parent / "shared").symlink_to(SHARED)
+    link(project / "data/01_raw/movietweetings", MOVIETWEETINGS_100K)
     catalog = run_ingestion(ROOT / "conf", "movietweetings")
     interactions, items, users = canonical_tables(catalog)
     assert (interactions.height, items.height, users.height) == (100_000, 10_506, 16_554)
@@ -234,7 +248,7 @@ def test_the_real_movietweetings(project):
 
 
 def test_amazon_beauty(project):
-    folder = project.parent / "shared/data/amazon-beauty"
+    folder = project / "data/01_raw/amazon-beauty"
     write(folder / "interactions.csv", ["user_id,item_id,timestamp", "7,203,1023840000", "8,200,1024185600"])
     write(folder / "items.csv", ["item_id,title", "200,Xtreme Brite Gel 1oz.", '203,"Soap, large"'])
 
@@ -251,9 +265,33 @@ def test_amazon_beauty(project):
     assert not dropped(catalog)
 
 
+def test_the_pickled_frames_of_amazon_beauty(project):
+    folder = project / "data/01_raw/amazon-beauty"
+    folder.mkdir(parents=True)
+    log = pd.DataFrame(
+        {"UserID": [100, 101], "ItemID": [[7, 8], [7]], "Timestamp": [[1_023_840_000] * 2, [1_024_185_600]]}
+    )
+    log.to_pickle(folder / "user2item.pkl")
+    pd.DataFrame({"ItemID": [7, 8], "Title": ["Soap &amp; Gel", "Comb"]}).to_pickle(folder / "item2title.pkl")
+    shutil.copytree(ROOT / "conf/base", "conf/base")
+    shutil.copytree(ROOT / "conf/amazon-beauty", "conf/amazon-beauty")
+    for name in ("catalog", "parameters"):
+        Path(f"conf/amazon-beauty/{name}.yml").write_text(with_frames(Path(f"conf/amazon-beauty/{name}.yml")))
+
+    catalog = run_ingestion(Path("conf"), "amazon-beauty")
+
+    assert catalog.load("interactions").collect().rows() == [
+        (100, 7, 1.0, 1_023_840_000, 1),
+        (100, 8, 1.0, 1_023_840_000, 1),
+        (101, 7, 1.0, 1_024_185_600, 1),
+    ]
+    assert catalog.load("items").rows() == [(7, "Soap & Gel"), (8, "Comb")]
+    assert counts(catalog) | {"rows of lists": 2, "raw interactions": 3} == counts(catalog)
+
+
 @pytest.mark.skipif(not AMAZON_BEAUTY.exists(), reason=f"Amazon Beauty is not at {AMAZON_BEAUTY}")
 def test_the_real_amazon_beauty(project):
-    (project.parent / "shared").symlink_to(SHARED)
+    link(project / "data/01_raw/amazon-beauty", AMAZON_BEAUTY)
     catalog = run_ingestion(ROOT / "conf", "amazon-beauty")
     tables = canonical_tables(catalog)
     assert [table.height for table in tables] == [198_215, 12_086, 22_332]

@@ -172,8 +172,8 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
     assert str(refusal.value).splitlines() == [
         "What this run reads is not there. Nothing was written.",
         f"- item_embeddings: no version in {tmp_path / 'item_embeddings'}",
-        f"- raw: no file {tmp_path / 'raw'}; it is raw data, and its catalog file in conf/ says where to get it. "
-        "Beside it: recommender.lens, samples",
+        f"- raw: no file {tmp_path / 'raw'}; it is raw data, and its catalog file in conf/ says where to get and put it"
+        ". Beside it: recommender.lens, samples",
         f"- samples: no version 2001 in {tmp_path / 'samples'}",
         "Make these first with `kedro run --env test --pipelines history`: item_embeddings, samples.",
     ]

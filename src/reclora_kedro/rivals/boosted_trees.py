@@ -13,8 +13,8 @@ from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 from reclora_kedro.rivals.base import score_table
 
 NOTE = (
-    "boosted trees of the rating statistics and, where the lens reads texts, of how alike those of the target and the "
-    "history are, without ids, trained on all training rows"
+    "boosted trees of counts and rates of earlier events and, where the lens reads texts, of how alike those of the "
+    "target and the history are, without ids, trained on all training rows"
 )
 STYLE = Style("#E69F00", "x", "longdashdot")
 SETTINGS = {

@@ -177,7 +177,7 @@ def absence(dataset: Any) -> str | None:
     if dataset.exists():
         return None
     beside = ", ".join(sorted(file.name for file in Path(path).parent.glob("[!.]*"))[:10])
-    said = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get it"
+    said = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get and put it"
     return f"{said}. Beside it: {beside}" if beside else said
 
 

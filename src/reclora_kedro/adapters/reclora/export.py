@@ -113,7 +113,7 @@ class UserLoras:
             "",
             f"{len(self.user_ids)} ordinary PEFT LoRA checkpoints of rank {self.config.r}, one folder per user, for "
             f"the base LLM {(self.adapter.base_llm or {}).get('name', self.config.base_model_name_or_path)}.",
-            "They hold what the users had rated when they were written.",
+            "They hold what was known of the users when they were written.",
         ]
         if self.note:
             lines += ["", self.note]
