@@ -64,7 +64,7 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     questions = draw_questions(log.samples, SPLITS, history.prompt_rows, history.seed)
     recent = log.histories(questions, WindowConfig(kind="recent", k=HISTORY))
     llm, template = project.load("base_llm"), project.load(f"{prompt.template}.prompt_template")
-    prompts, _ = build_prompts(llm, template, log, questions, {"events": recent}, prompt)
+    prompts, _ = build_prompts(llm, template, log, questions, {"events": recent}, prompt, "")
     prompts.write_parquet(folder / "prompts.parquet")
     variant = project.parameters["finetuning"]["variants"]["reclora"]
     adapter = {"num_meta_loras": 16, "r": 8, "target_modules": ["q_proj", "v_proj"], "last_layers": None}

@@ -8,6 +8,7 @@ from reclora_kedro.llm.prompts import (
     prompt_format,
     prompt_report,
     require_template,
+    require_titles,
 )
 
 TEMPLATE = """\
@@ -245,3 +246,12 @@ def test_a_chat_template_that_does_not_fit_is_refused(tiny_llm, monkeypatch, tem
         monkeypatch.setattr(tiny_llm.tokenizer, "chat_template", template)
     with pytest.raises(ValueError, match=message):
         prompt_format(tiny_llm.tokenizer, config(chat_template=True, chat_template_arguments=arguments))
+
+
+def test_questions_about_items_without_titles_are_refused_beyond_a_share():
+    records = [record(title="Unknown title"), *(record() for _ in range(9))]
+    require_titles(records, "Unknown title", config(max_unknown_titles=0.1))
+    with pytest.raises(
+        ValueError, match=r"2 of 10 prompts would ask about 'Unknown title'.*`prompt\.max_unknown_titles`"
+    ):
+        require_titles([records[0], *records[:9]], "Unknown title", config(max_unknown_titles=0.1))

@@ -65,9 +65,7 @@ def prompts_of(tiny_llm, log):
     def build(shortlist, kind="recent", config=PROMPT):
         questions = candidate_questions(log, shortlist)
         history = log.histories(questions, WindowConfig(kind=kind, k=HISTORY_EVENTS))
-        prompts, _ = build_prompts(
-            tiny_llm, {"sections": lambda: TEMPLATE}, log, questions, {"events": history}, config
-        )
+        prompts, _ = build_prompts(tiny_llm, TEMPLATE, log, questions, {"events": history}, config, "Unknown title")
         return prompts
 
     return build

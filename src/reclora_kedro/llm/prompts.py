@@ -12,7 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
 from reclora_kedro.llm.bounded import call_bounded
-from reclora_kedro.parameters import Block, Count
+from reclora_kedro.parameters import Block, Count, Real
 
 Record = dict[str, Any]
 
@@ -32,6 +32,7 @@ class PromptConfig(Block):
     max_tokens: Count
     max_characters: Count
     hidden_fields: tuple[str, ...]
+    max_unknown_titles: Real = Field(default=0.1, ge=0, le=1)
     positive_answer: str = Field(min_length=1)
     negative_answer: str = Field(min_length=1)
 
@@ -200,6 +201,26 @@ def build_prompts(
             "shown_likes": pl.Int32,
         },
     )
+
+
+def require_titles(records: Sequence[Record], unknown_title: str, config: PromptConfig) -> None:
+    """Refuse records too many of which ask about an item without a title: their prompts would say nothing of it.
+
+    Args:
+        records: what prompts may say, see `build_prompts`.
+        unknown_title: the title of an item that has none.
+        config: the share that there may be.
+
+    Raises:
+        ValueError: there are more.
+    """
+    unknown = sum(record["target"]["title"] == unknown_title for record in records)
+    if unknown > config.max_unknown_titles * len(records):
+        raise ValueError(
+            f"{unknown:,} of {len(records):,} prompts would ask about {unknown_title!r}, as raw_items has no title for "
+            "their items: check `ingestion.items.title` and the items without a row in ingestion_report, or raise "
+            "`prompt.max_unknown_titles`. Models without an LLM need no titles."
+        )
 
 
 def require_context(config: PromptConfig, context_tokens: int) -> None:

@@ -80,7 +80,15 @@ def answers_pipeline(name: str, variant: str, history: str) -> Pipeline:
 def _building_of_prompts(history: str) -> Node:
     return Node(
         build_prompts,
-        inputs=["base_llm", prompt_template(), "log", "questions", f"{history}.short_history", "params:prompt"],
+        inputs=[
+            "base_llm",
+            prompt_template(),
+            "log",
+            "questions",
+            f"{history}.short_history",
+            "params:prompt",
+            "params:ingestion.items.missing_title",
+        ],
         outputs=[f"{history}.prompts", f"{history}.prompt_report"],
         name=f"build_{history}_prompts",
     )
@@ -125,9 +133,11 @@ def build_prompts(
     questions: pl.DataFrame,
     short_history: dict[str, np.ndarray],
     config: PromptConfig,
+    unknown_title: str,
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
     """The questions with text and tokens of their prompts, and a report of their lengths and what the budget cost."""
     records = prompt_records(questions, log, short_history["events"])
+    prompting.require_titles(records, unknown_title, config)
     prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
     prompts = pl.concat([questions, prompts.drop("row", "use", "label")], how="horizontal")
     return prompts, prompting.prompt_report(prompts)
