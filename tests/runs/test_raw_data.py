@@ -62,16 +62,22 @@ def test_a_separator_is_no_folder():
     assert digest_of_entry(entry) != digest_of_entry(entry | {"load_args": {"sep": "\\"}})
 
 
-def test_a_table_of_a_database_is_known_by_its_rows(tmp_path):
+SQL = {
+    "table": {"type": "pandas.SQLTableDataset", "table_name": "log"},
+    "query": {"type": "pandas.SQLQueryDataset", "sql": "select * from log"},
+    "file of a query": {"type": "pandas.SQLQueryDataset", "filepath": "log.sql"},
+}
+
+
+@pytest.mark.parametrize("kind", SQL)
+def test_a_table_of_a_database_is_known_by_its_rows(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "log.sql", "select * from log")
     database = sqlite3.connect(tmp_path / "log.db")
     database.execute("create table log (user_id integer, title text)")
     database.execute("insert into log values (1, 'Heat')")
     database.commit()
-    entry = {
-        "type": "pandas.SQLTableDataset",
-        "table_name": "log",
-        "credentials": {"con": f"sqlite:///{tmp_path}/log.db"},
-    }
+    entry = SQL[kind] | {"credentials": {"con": f"sqlite:///{tmp_path}/log.db"}}
     catalog = AtomicCatalog.from_config({"raw": entry})
     before = digest_of_entry(entry, lambda: catalog.load("raw"))
     assert digest_of_entry(entry, lambda: catalog.load("raw")) == before
@@ -86,13 +92,14 @@ def test_tables_are_told_apart_by_columns_and_rows(table):
     assert len({digest_of_entry({"type": "any"}, lambda t=t: table(t)) for t in tables * 2}) == 4
 
 
-def test_what_no_digest_tells_counts_as_changed_in_each_process(monkeypatch):
+@pytest.mark.parametrize("load", [object, lambda: pd.DataFrame({"items": [[1, 2], [3]]})])
+def test_what_no_digest_tells_counts_as_changed_in_each_process(load):
     from reclora_kedro.runs import raw_data
 
-    before = digest_of_entry({"type": "any"}, object)
-    assert digest_of_entry({"type": "any"}, object) == before
+    before = digest_of_entry({"type": "any"}, load)
+    assert digest_of_entry({"type": "any"}, load) == before
     raw_data._of_this_process.cache_clear()
-    assert digest_of_entry({"type": "any"}, object) != before
+    assert digest_of_entry({"type": "any"}, load) != before
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     """Digest of what a catalog entry says and, where it names files or folders at any depth, of their contents.
 
     Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. Models
-    of a hub and web pages are known by their address alone. Of what has no address, such as a table of a database, it
-    is the digest of the data.
+    of a hub and web pages are known by their address alone. Of what has no address, or that of a query alone, such as a
+    table of a database, it is the digest of the data; data that cannot be hashed count as changed in each process.
 
     Args:
         entry: the configuration of the entry; relative paths are those of the working directory.
@@ -31,7 +31,8 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     """
     contents: list[str] = []
     said = _without_contents("", entry, entry, contents)
-    if load and not str(entry.get("type")).endswith("MemoryDataset") and not has_address(entry):
+    kind = str(entry.get("type")).rpartition(".")[2]
+    if load and kind != "MemoryDataset" and (kind.endswith("QueryDataset") or not has_address(entry)):
         contents.extend(_digests_of_data(load()))
     return digest([said, contents])
 
@@ -98,7 +99,10 @@ def _digests_of_data(data: Any) -> Iterator[str]:
         yield hashlib.sha256(data.hash_rows().to_numpy().tobytes()).hexdigest()
     elif isinstance(data, pd.DataFrame):
         yield digest({str(name): str(kind) for name, kind in data.dtypes.items()})
-        yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
+        try:
+            yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
+        except TypeError:  # lists, say
+            yield _of_this_process()
     else:
         yield _of_this_process()
 
