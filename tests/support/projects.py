@@ -15,12 +15,17 @@ ROOT = Path(__file__).parents[2]
 
 def copy_project(folder):
     """The project in a folder of its own, with fabricated raw data."""
+    fabricate(copy_code(folder) / "data/01_raw/fabricated")
+    return folder
+
+
+def copy_code(folder):
+    """The project in a folder of its own, without any data."""
     shutil.copytree(ROOT / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
     (folder / "conf/local").mkdir()
     for name in ("pyproject.toml", ".telemetry"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
-    fabricate(folder / "data/01_raw/fabricated")
     return folder
 
 
