@@ -19,7 +19,7 @@ run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots a
 	$(BIN)/kedro run
 
 test: $(READY)  ## all tests, in a process per core
-	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff format --check

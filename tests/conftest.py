@@ -20,6 +20,11 @@ settings.register_profile("reproducible", deadline=None, derandomize=True, max_e
 settings.load_profile("reproducible")
 
 
+def pytest_collection_modifyitems(items):
+    """Files that take longest come first: of two processes, one would wait for the other's last file otherwise."""
+    items.sort(key=lambda item: "project" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def tiny_llm_folder(tmp_path_factory):
     """Folder with a two-layer random LLM and its tokenizer."""

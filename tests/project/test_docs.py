@@ -52,12 +52,16 @@ def test_the_readme_is_short():
 
 def commands():
     """Arguments of each `kedro run` in a block of commands of README and guides, lines that go on put together."""
+    said = {}
     for page in (README, *GUIDES):
         for block in re.findall(r"```(?:console|bash)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 words = shlex.split(line, comments=True)
                 if words[:2] == ["kedro", "run"]:
-                    yield pytest.param(words[2:], id=f"{page.stem}: {' '.join(words[2:])}")
+                    said.setdefault(
+                        " ".join(words[2:]), pytest.param(words[2:], id=f"{page.stem}: {' '.join(words[2:])}")
+                    )
+    return said.values()
 
 
 def options(words):
