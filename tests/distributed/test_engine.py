@@ -26,7 +26,15 @@ from few_rows import (
     with_adapter,
     with_new_adapter,
 )
-from reclora_kedro.distributed.engine import LOCAL, OncePerWorker, ShardError, connect, map_shards, train_together
+from reclora_kedro.distributed.engine import (
+    LOCAL,
+    OncePerWorker,
+    ShardError,
+    connect,
+    free_workers,
+    map_shards,
+    train_together,
+)
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.histories.config import HistoryConfig
@@ -92,8 +100,20 @@ def test_results_come_in_order_although_a_worker_dies(engine, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path):
+def test_workers_stay_for_the_next_map_and_forget_what_they_held(engine):
+    def pid(_):
+        time.sleep(0.2)
+        return os.getpid()
+
+    first, second = (set(map_shards(pid, range(4), engine, "processes")) for _ in range(2))
+    assert first == second
+    assert len(first) == 2
+
+
+@pytest.mark.slow
+def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path, monkeypatch):
     """As where a node is lost and none comes in its place: something else holds one of the two cores here."""
+    monkeypatch.setattr("reclora_kedro.distributed.engine.MAKE_ROOM_AFTER", 2)
     over = tmp_path / "over"
 
     def hold():
@@ -101,6 +121,7 @@ def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path
         while not over.exists() and time.monotonic() < until:
             time.sleep(0.1)
 
+    free_workers()
     held = ray.remote(num_cpus=1)(hold).remote()
     time.sleep(1)  # it has started
     assert list(map_shards(abs, range(-6, 0), engine, "abs")) == [6, 5, 4, 3, 2, 1]

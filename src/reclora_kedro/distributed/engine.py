@@ -9,7 +9,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,9 @@ S = TypeVar("S")
 R = TypeVar("R")
 
 MAX_FAILURES = 3  # of a shard whose worker is lost, or of a group that trains; each is then tried again
+MAKE_ROOM_AFTER = 30  # seconds without a result: a worker that is done then ends, as one may wait for its place
+
+_idle: list[Any] = []  # workers without GPUs that wait for the next map: another one takes seconds to start
 
 
 class EngineConfig(Block):
@@ -115,7 +118,7 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
     """Results of a function of each shard, in order, with a progress bar.
 
     On Ray, each worker holds the function for all of its shards; those of a worker or node that is lost are run by the
-    others. Arrays of results are read where the workers left them.
+    others. Arrays of results are read where the workers left them. Workers without GPUs stay for the next map.
 
     Args:
         work: applied to each shard. On Ray, it, the shards and the results are pickled on their way to and from
@@ -154,6 +157,7 @@ def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R
         ShardError: the function failed, or the cluster was lost.
     """
     ray = connect(engine)
+    free_workers()
     for failures_left in reversed(range(1 + MAX_FAILURES)):
         try:
             result = _train_group(ray, train, engine)
@@ -185,6 +189,7 @@ def connect(engine: EngineConfig) -> Any:
     import ray
 
     if not ray.is_initialized():
+        _idle.clear()
         cores = None if engine.address else max(1, round(engine.workers * engine.cpus_per_worker))
         try:
             ray.init(
@@ -210,33 +215,44 @@ def connect(engine: EngineConfig) -> Any:
     return ray
 
 
+def free_workers() -> None:
+    """End the workers that wait for the next map."""
+    import ray
+
+    while _idle:
+        ray.kill(_idle.pop())
+
+
 class _Worker:
-    """An actor of Ray's, which holds the function that it applies to shards.
+    """An actor of Ray's, which holds the function that it applies to shards until it gets another one.
 
     What fails is told as a result, since it would fail again.
     """
 
-    def __init__(self, work: list[Any]) -> None:
-        self._reference = work[0]  # within a list, Ray leaves a reference as it is
+    _reference: Any = None
+    _work: Any = None
 
-    @cached_property
-    def _work(self) -> Callable[[Any], Any]:
-        import ray
+    def forget(self) -> None:
+        self._reference = self._work = None
 
-        return ray.get(self._reference)
+    def run(self, work: list[Any], shard: Any) -> Any:
+        [reference] = work  # within a list, Ray leaves a reference as it is
+        if reference != self._reference:
+            import ray
 
-    def run(self, shard: Any) -> Any:
+            self.forget()
+            self._reference, self._work = reference, ray.get(reference)
         return _attempt(lambda: self._work(shard))
 
 
-def _start_workers(ray: Any, work: Any, count: int, engine: EngineConfig, failures: int) -> list[Any]:
+def _start_workers(ray: Any, count: int, engine: EngineConfig, failures: int) -> list[Any]:
     actor = ray.remote(
         num_cpus=engine.cpus_per_worker,
         num_gpus=engine.gpus_per_worker,
         max_restarts=failures,
         max_task_retries=-1 if failures else 0,  # restarts are what ends; one that cannot be reached is asked again
     )(_Worker)
-    return [actor.remote([work]) for _ in range(count)]
+    return [actor.remote() for _ in range(count)]
 
 
 def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
@@ -246,9 +262,9 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
     address = ray.util.get_node_ip_address()
     store = TCPStore(address, 0, is_master=True, wait_for_workers=False)
     work = ray.put(partial(_join, train, address, store.port, engine.workers))
-    workers = _start_workers(ray, work, engine.workers, engine, failures=0)
+    workers = _start_workers(ray, engine.workers, engine, failures=0)
     try:
-        results = [worker.run.remote(rank) for rank, worker in enumerate(workers)]
+        results = [worker.run.remote([work], rank) for rank, worker in enumerate(workers)]
         waiting = results
         while waiting:
             [ended], waiting = ray.wait(waiting)
@@ -273,7 +289,10 @@ def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfi
     """A thread of this process hands each worker one shard after the other."""
     ray = connect(engine)
     held = ray.put(work)  # until the end, since a worker that starts again reads it again
-    workers = _start_workers(ray, held, min(engine.workers, len(shards)), engine, MAX_FAILURES)
+    count = min(engine.workers, len(shards))
+    workers = [_idle.pop() for _ in range(min(count, len(_idle)))]
+    workers += _start_workers(ray, count - len(workers), engine, MAX_FAILURES)
+    done: list[Any] = []
     results: dict[int, Future[R]] = {place: Future() for place in range(len(shards))}
     places = iter(range(len(shards)))  # that no worker has taken
 
@@ -281,23 +300,31 @@ def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfi
         for place in places:
             result = results[place]
             try:
-                result.set_result(ray.get(worker.run.remote(shards[place])))
+                result.set_result(ray.get(worker.run.remote([held], shards[place])))
             except Exception as error:
                 result.set_exception(error)
-        ray.kill(worker)  # a worker that was lost with its node may wait for this one's place
+                return
+        done.append(worker)
 
     threads = ThreadPoolExecutor(len(workers))
     for worker in workers:
         threads.submit(serve, worker)
     try:
         for place in range(len(shards)):
+            while not wait([results[place]], MAKE_ROOM_AFTER).done:
+                if done:  # a worker that was lost with its node may wait for the place of one that is done
+                    ray.kill(done.pop())
             yield _result_of(results[place], f"{step}, shard {place + 1} of {len(shards)}")
             del results[place]  # and its place in Ray's memory
     finally:
         deque(places, maxlen=0)  # the threads end, whatever made this end
-        for worker in workers:
+        keep = not results and not engine.uses_gpus
+        for worker in () if keep else workers:
             ray.kill(worker)
         threads.shutdown()
+        for worker in done if keep else ():
+            worker.forget.remote()
+            _idle.append(worker)
 
 
 def _result_of(future: Future[R], where: str) -> R:
