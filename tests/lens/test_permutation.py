@@ -26,6 +26,12 @@ def test_one_input_is_that_of_the_sample_before(fitted, log) -> None:
     np.testing.assert_allclose(items["score"], expected, atol=1e-6)
 
 
+def test_inputs_that_are_not_asked_for_are_not_permuted(fitted, log) -> None:
+    lens, _ = fitted
+    for inputs, found in (((), []), (("prompt",), []), (("prompt", "item"), ["item"])):
+        assert permuted_scores(lens, log, log.samples[ROWS], inputs)["input"].unique().to_list() == found
+
+
 def test_a_lens_without_statistics_is_not_permuted_by_them(log, config) -> None:
     lens, _ = fit_lens(log, config.model_copy(update={"rating_statistics": False, "max_epochs": 1}))
     assert "rating statistics" not in permuted_scores(lens, log, log.samples[ROWS])["input"].to_list()

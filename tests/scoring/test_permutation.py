@@ -7,11 +7,14 @@ import torch
 
 from few_rows import random_prompts, with_adapter
 from reclora_kedro.evaluation.attribution import permuted_rows
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.scoring.permutation import permuted_scores
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
-CONFIG = ScoringConfig(tokens_per_batch=100, permuted_rows=6, seed=2)
+CONFIG = ScoringConfig(
+    tokens_per_batch=100, permuted_inputs=("prompt", "gate inputs", "lens logit"), permuted_rows=6, seed=2
+)
 
 
 def alone(model, prompts, prompt, gates, lens):
@@ -42,6 +45,27 @@ def test_one_input_is_that_of_another_row_and_the_others_are_its_own(tiny_model,
         assert part["row"].to_list() == [row for row, _ in scored]
         assert part["label"].to_list() == prompts.labels[[row for row, _ in scored]].tolist()
         np.testing.assert_allclose(part["score"], [score for _, score in scored], atol=1e-5)
+
+
+def test_what_is_not_asked_for_is_not_permuted_and_needs_no_pass(tiny_model, monkeypatch):
+    model, prompts = with_adapter(tiny_model, blend="average"), random_prompts()
+    logits = model.all_llm_logits(prompts, 100, "")
+    monkeypatch.setattr(AnswerModel, "all_llm_logits", None)
+    for inputs in (("lens logit",), ("user",), ()):
+        found = permuted_scores(model, prompts, logits, CONFIG.model_copy(update={"permuted_inputs": inputs}))
+        assert found["input"].unique().to_list() == [name for name in inputs if name == "lens logit"]
+        assert found.columns == ["row", "label", "score", "input"]
+
+
+def test_permuting_all_rows_does_not_read_them_again_below_the_adapter(tiny_model):
+    model, prompts = with_adapter(tiny_model, last_layers=1), random_prompts()
+    logits = model.all_llm_logits(prompts, 100, "")
+    seen = []
+    model.model.get_decoder().layers[0].register_forward_pre_hook(lambda *_: seen.append(1))
+    permuted_scores(model, prompts, logits, CONFIG.model_copy(update={"permuted_rows": None}))
+    assert not seen
+    permuted_scores(model, prompts, logits, CONFIG)
+    assert seen
 
 
 def test_the_llm_without_an_adapter_reads_its_prompt_alone(tiny_model):

@@ -1,5 +1,6 @@
 """A load-only dataset: the base LLM, whatever it comes from."""
 
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
@@ -55,13 +56,16 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
             "quantization": quantization,
         }
         self._credentials = credentials or {}
+        self._frozen: Any = None  # what all that is loaded here remembers of the same frozen layers
         self.metadata = metadata
 
     def load(self) -> Any:
         """The base LLM as a :class:`reclora_kedro.llm.language_model.LanguageModel`."""
         from reclora_kedro.llm.language_model import load_language_model
 
-        return load_language_model(**self._at_hand())
+        llm = load_language_model(**self._at_hand())
+        self._frozen = self._frozen or llm.frozen
+        return replace(llm, frozen=self._frozen)
 
     def outline(self) -> Any:
         """The base LLM without its weights, see :func:`reclora_kedro.llm.language_model.outline_language_model`."""

@@ -74,7 +74,7 @@ def _change_of_auc(record: Mapping[str, Any]) -> str:
 
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
     """Models by metrics, every paired difference, and what the models read."""
-    first, permuted = metrics[0], attribution[0]
+    first, permuted = metrics[0], attribution[0]["rows"] if attribution else 0
     interval = f"{formats.level(first['confidence'])} interval"
     models = text_table(
         f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
@@ -95,7 +95,7 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
         _difference_columns(interval, "auc_difference", "low", "high"),
     )
     inputs = text_table(
-        f"What each model reads: AUC lost when an input is another row's ({permuted['rows']:,} test rows)",
+        f"What each model reads: AUC lost when an input is another row's ({permuted:,} test rows)",
         attribution,
         {"model": (str, "model"), "input": (str, "input")},
         {

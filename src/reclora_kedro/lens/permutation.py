@@ -1,5 +1,6 @@
 """What the lens reads of its inputs: its scores when one of them is another row's."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import polars as pl
@@ -22,16 +23,26 @@ INPUTS = {
 
 
 @torch.inference_mode()
-def permuted_scores(lens: Lens, log: InteractionLog, questions: pl.DataFrame) -> pl.DataFrame:
+def permuted_scores(
+    lens: Lens, log: InteractionLog, questions: pl.DataFrame, inputs: Collection[str] = tuple(INPUTS)
+) -> pl.DataFrame:
     """Scores of labelled questions, in random order, when one input after the other is that of the question before.
+
+    Args:
+        lens: the lens.
+        log: the log that it reads.
+        questions: what to score, in random order.
+        inputs: names of `INPUTS` to permute, and of any that the lens does not read.
 
     Returns:
         Frame with row, label, input and score.
     """
     device = choose_device(lens.config.device)
     lens.to(device)
-    read = [name for name in INPUTS if name != "rating statistics" or lens.config.rating_statistics]
-    parts = []
+    read = [name for name in INPUTS if name in inputs]
+    if not lens.config.rating_statistics:
+        read = [name for name in read if name != "rating statistics"]
+    parts = [questions.select("row", "label", input=pl.lit(""), score=pl.lit(0.0)).clear()]
     for places, batch in LensLoader(log, lens).batches(questions, SCORING_BATCH_SIZE):
         batch, chosen = batch.to(device), questions[places].select("row", "label")
         for name in read:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm import attention
+from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.gguf import cached_gguf
 from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
 
@@ -36,12 +37,14 @@ class LanguageModel:
     """A causal LM, frozen and in eval mode, and its tokenizer.
 
     ``name`` is where it came from, and ``arguments`` are those of :func:`load_language_model` that load the same again.
+    ``frozen`` remembers states of its lower layers; models with the same weights may share one.
     """
 
     model: Any
     tokenizer: Any
     name: str
     arguments: dict[str, Any]
+    frozen: FrozenLayers = field(default_factory=FrozenLayers, repr=False, compare=False)
 
     @property
     def device(self) -> torch.device:
@@ -67,11 +70,8 @@ class LanguageModel:
         return partial(load_language_model, **self.arguments | {"device": device, "source": source})
 
     def last_hidden_states(self, token_ids: Tensor) -> Tensor:
-        """Final hidden states of right-padded prompts, shape (batch, tokens, hidden).
-
-        No attention mask is needed: attention is causal, so no real token ever sees the padding behind it.
-        """
-        return self.model.get_decoder()(input_ids=token_ids, use_cache=False).last_hidden_state
+        """Final hidden states of right-padded prompts, shape (batch, tokens, hidden)."""
+        return self.frozen.last_hidden_states(self.model, token_ids)
 
     def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
         """The model's own logits of a few tokens, from final hidden states, shape (batch, hidden): (batch, tokens).

@@ -1,6 +1,6 @@
 """How prompts are scored, and the table of their scores."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import polars as pl
@@ -14,11 +14,15 @@ from reclora_kedro.parameters import Block, Count, Resource, Seed
 from reclora_kedro.progress import Progress
 from reclora_kedro.scoring.shared_prefix import score_candidates
 
+PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt", "gate inputs", "lens logit"]
+"""What models read: the lens of a sample, then an LLM."""
+
 
 class ScoringConfig(Block):
     """How prompts are scored."""
 
     tokens_per_batch: Resource[Count]
+    permuted_inputs: tuple[PermutedInput, ...]
     permuted_rows: Annotated[Count, Field(ge=2)] | None
     seed: Seed
 

@@ -39,7 +39,7 @@ def permute_lens_inputs(
 ) -> pl.DataFrame:
     """Scores of the lens when one of its inputs is another row's."""
     places, _ = permuted_rows(test_questions.height, config.permuted_rows, config.seed)
-    return lens_permutation.permuted_scores(lens, log, test_questions[places])
+    return lens_permutation.permuted_scores(lens, log, test_questions[places], config.permuted_inputs)
 
 
 def score_adapter(
