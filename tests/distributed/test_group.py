@@ -1,7 +1,5 @@
 """Groups of processes on this machine."""
 
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -28,19 +26,17 @@ def is_running(process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["parent", "member"])
-def test_processes_end_with_their_parent_and_with_each_other(tmp_path, victim):
+def test_processes_end_with_their_parent(tmp_path):
     work = WAIT.format(folder=str(tmp_path))
     code = (
         "from functools import partial; from reclora_kedro.distributed.group import train_in_processes;"
         f"train_in_processes(partial(exec, {work!r}), 2, 'Training')"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", code])
     until(lambda: len(list(tmp_path.iterdir())) == 2)
     members = [int(file.name) for file in tmp_path.iterdir()]
-    os.kill(parent.pid if victim == "parent" else members[1], signal.SIGKILL)
-    _, said = parent.communicate(timeout=120)
-    assert victim == "parent" or "terminated with signal SIGKILL" in said
+    parent.kill()
+    parent.wait(timeout=120)
     until(lambda: not any(map(is_running, members)))
 
 
