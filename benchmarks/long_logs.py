@@ -31,8 +31,8 @@ from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import EngineConfig, connect
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.interactions.schema import Interactions
-from reclora_kedro.pipelines.history.nodes import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
 SIZES = (10_000_000, 100_000_000)

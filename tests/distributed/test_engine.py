@@ -39,9 +39,9 @@ from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.llm.embedding import embed_texts
-from reclora_kedro.pipelines.history.nodes import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 from reclora_kedro.scoring.shared_prefix import score_candidates
 

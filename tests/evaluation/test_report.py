@@ -54,7 +54,18 @@ ATTRIBUTION = [
     },
 ]  # fmt: skip
 UNREAD = "reclora is not shown to read its prompts: with those of other rows, it loses 0.001 AUC (-0.003 to 0.005)."
-TABLES = {"attribution": ATTRIBUTION, "segments": SEGMENTS, "ingestion_report": INGESTION}
+TELLS = "Of the test rows, the item's earlier events alone tell drawn negatives from likes: AUC 0.601."
+NEGATIVES = [
+    {"number": "the item's earlier events", "split": "train", "rows": 4321, "auc": 0.5123, "warning": None},
+    {"number": "the item's earlier events", "split": "test", "rows": 432, "auc": 0.6007, "warning": TELLS},
+]
+TABLES = {
+    "attribution": ATTRIBUTION,
+    "segments": SEGMENTS,
+    "ingestion_report": INGESTION,
+    "history_report": [{"check": "train samples", "rows": 2345, "rule": "rows kept"}],
+    "negatives_report": NEGATIVES,
+}
 NOTES = {"lens": "a <stand-in>", "absent": "no model of these metrics"}
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
 
@@ -103,7 +114,7 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
     red = re.findall(r"\x1b\[(?:1;)?31m\W*(\w+)", text)
     assert set(red) - {"1m", "0m"} >= {"reclora"}
     assert "shared_lora" not in red
-    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    page = render_report(METRICS, COMPARISONS, TABLES | {"negatives_report": []}, FIGURES, NOTES)
     assert f'<p class="alarm">{UNREAD}</p>' in page
     assert page.count('<tr class="alarm">') == 1
 
@@ -161,6 +172,17 @@ def test_the_report_stands_alone():
         assert sentence.replace("<", "&lt;") in page
     assert "reclora \N{MINUS SIGN} shared_lora" in page
     assert "1,234" in page
+    assert "2,345" in page
+
+
+def test_numbers_that_tell_drawn_negatives_from_likes_are_red():
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    assert f'<p class="alarm">{TELLS}</p>' in page.replace("&#39;", "'")
+    test, train = page.index("0.601</td>"), page.index("0.512</td>")
+    assert 'class="alarm"' in page[train:test]
+    assert 'class="alarm"' not in page[page.index("What tells drawn negatives") : train]
+    without = render_report(METRICS, COMPARISONS, TABLES | {"negatives_report": []}, FIGURES, NOTES)
+    assert "What tells drawn negatives" not in without
 
 
 def test_data_is_escaped():
@@ -172,6 +194,10 @@ def test_data_is_escaped():
     segments = [record | {"by": hostile, "segment": hostile} for record in SEGMENTS]
     attribution = [record | {"model": hostile, "input": hostile} for record in ATTRIBUTION]
     tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion}
+    tables |= {
+        "history_report": ingestion,
+        "negatives_report": [NEGATIVES[1] | {"number": hostile, "warning": hostile}],
+    }
     page = render_report(metrics, comparisons, tables, figures, {})
     assert hostile not in page
     assert "&lt;script&gt;alert(&#39;hi&#39;)&lt;/script&gt;" in page

@@ -19,6 +19,7 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reference_log import add_negatives, reference_log
 
 EVENTS = pl.DataFrame(
@@ -115,10 +116,10 @@ def require_the_reference(interactions, settings, rows_per_part):
         assert_identical(built(interactions, settings, rows), log)
 
 
-def built(interactions, settings, rows_per_part):
+def built(interactions, settings, rows_per_part, report=None):
     """The log, even where a split of so few rows has one class."""
     with patch("reclora_kedro.histories.log_builder.require_classes_in_splits"):
-        log = build_log(interactions, ITEMS, USERS, settings, in_parts_of(rows_per_part))
+        log = build_log(interactions, ITEMS, USERS, settings, in_parts_of(rows_per_part), report)
     if isinstance(log, InteractionLog):
         return log
     with TemporaryDirectory() as folder:
@@ -126,20 +127,67 @@ def built(interactions, settings, rows_per_part):
         return InteractionLog.load(Path(folder))
 
 
-def test_each_user_loses_min_history_rows_even_where_events_tie():
-    # The rule that leaves 970,009 of MovieLens-1M's rows: all but each user's first five, ties or not.
+@pytest.mark.parametrize(
+    ("ties", "samples"),
+    # In order, each user loses the first three rows: the rule that leaves 970,009 of MovieLens-1M's rows.
+    [("order", [("ann", 13, 3), ("ann", 21, 4), ("ann", 3, 5), ("bob", 21, 3)]), ("strict", [("ann", 3, 5)])],
+)
+@pytest.mark.parametrize("rows_per_part", [1, 100])
+def test_a_sample_has_min_history_events_that_its_history_may_show(ties, samples, rows_per_part):
     interactions = pl.DataFrame(
         {
-            "user_id": ["ann"] * 5 + ["bob"] * 2,
-            "item_id": [3, 5, 8, 13, 21, 3, 5],
-            "timestamp": [9] * 7,
-            "rating": [1.0] * 7,
-            "label": [0] * 7,
+            "user_id": ["ann"] * 5 + ["bob"] * 4 + ["ann"],
+            "item_id": [3, 5, 8, 13, 21, 3, 5, 8, 21, 3],
+            "timestamp": [9] * 9 + [10],
+            "rating": [1.0] * 10,
+            "label": [0] * 10,
         }
     )
-    samples = built(interactions, config(min_history=3), 7).samples
-    assert samples["item_index"].to_list() == [3, 4]
-    assert samples["history_end"].to_list() == [0, 0]
+    report = CleaningReport()
+    log = built(interactions, config(min_history=3, ties=ties), rows_per_part, report)
+    ids = log.samples.with_columns(
+        user=log.users["user_id"][log.samples["user_index"]],
+        item=log.items["item_id"][log.samples["item_index"]],
+        length=pl.col("history_end") - log.sequences.offsets[log.samples["user_index"].to_numpy()],
+    )
+    assert sorted(ids.select("user", "item", "length").rows()) == sorted(samples)
+    counts = {record["check"]: record["rows"] for record in report.records()}
+    assert counts["interactions"] == 10
+    assert counts["interactions with fewer than 3 events in their history"] == 10 - len(samples)
+    assert sum(counts[f"{split} samples"] for split in ("train", "validation", "test")) == len(samples)
+
+
+@pytest.mark.parametrize("rows_per_part", [1, 1_000])
+@pytest.mark.parametrize(
+    ("seconds", "sizes"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10], (6, 2, 2)),
+        ([1, 2, 3, 4, 5, 5, 5, 8, 9, 10], (7, 1, 2)),  # the bound cuts off one of three: it moves behind them
+        ([1, 2, 3, 4, 5, 6, 6, 6, 6, 10], (5, 4, 1)),  # it moves before the four, the next one behind them
+    ],
+)
+def test_rows_of_one_second_are_in_one_split(seconds, sizes, rows_per_part):
+    rows = {"user_id": ["ann", "bob"] * 5, "item_id": [3, 3, 5, 5, 8, 8, 13, 13, 21, 21], "timestamp": seconds}
+    first = pl.DataFrame({"user_id": ["ann", "bob"], "item_id": [3, 3], "timestamp": [0, 0]})
+    interactions = pl.concat([first, pl.DataFrame(rows)]).with_columns(pl.col("timestamp") + 1, rating=1.0, label=1)
+    log = built(interactions, config(), rows_per_part)
+    splits = log.samples["split"]
+    assert tuple(splits.eq(name).sum() for name in ("train", "validation", "test")) == sizes
+    assert log.samples.group_by("timestamp").agg(pl.col("split").n_unique())["split"].to_list() == [1] * len({*seconds})
+
+
+def test_last_out_takes_each_users_last_second_whole():
+    interactions = pl.DataFrame(
+        {
+            "user_id": ["ann"] * 6,
+            "item_id": [3, 5, 8, 3, 13, 21],
+            "timestamp": [1, 2, 3, 4, 4, 4],
+            "rating": 1.0,
+            "label": 1,
+        }
+    ).sort("timestamp", "item_id")
+    settings = config(split={"kind": "per_user_last_out", "train": 0.6, "validation": 0.2})
+    assert built(interactions, settings, 2).samples["split"].to_list() == ["train", "validation", *["test"] * 3]
 
 
 @pytest.mark.parametrize("rows_per_part", [100, 1_000])

@@ -27,7 +27,7 @@ def samples(rows: int = 400, users: int = 3) -> pl.DataFrame:
     }
     table = pl.DataFrame(columns, schema={name: COLUMNS[name] for name in columns})
     config = SplitConfig(kind="global_time", train=0.8, validation=0.1)
-    return table.with_columns(split=split_of(pl.int_range(pl.len()), rows, pl.lit(0), config))
+    return table.with_columns(split=split_of(pl.int_range(pl.len()), *config.bounds(rows)))
 
 
 def draw(seed: int = 1, **counts: int | None) -> pl.DataFrame:

@@ -2,10 +2,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from reclora_kedro.histories.splits import SplitConfig, require_classes_in_splits, split_of
+from reclora_kedro.histories.splits import SplitConfig, count_in_splits, require_classes_in_splits, split_of
 
 GLOBAL_TIME = SplitConfig(kind="global_time", train=0.8, validation=0.1)
-LAST_OUT = SplitConfig(kind="per_user_last_out", train=0.8, validation=0.1)
 
 
 def samples(rows: int, users: int = 3) -> pl.DataFrame:
@@ -19,10 +18,8 @@ def samples(rows: int, users: int = 3) -> pl.DataFrame:
     )
 
 
-def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
-    place = pl.int_range(pl.len())
-    later = (pl.len() - 1 - place).over("user_index")
-    return samples.with_columns(split=split_of(place, samples.height, later, config))
+def assign_splits(samples: pl.DataFrame) -> pl.DataFrame:
+    return samples.with_columns(split=split_of(pl.int_range(pl.len()), *GLOBAL_TIME.bounds(samples.height)))
 
 
 @pytest.mark.parametrize(
@@ -30,15 +27,8 @@ def assign_splits(samples: pl.DataFrame, config: SplitConfig) -> pl.DataFrame:
     [(40, (32, 4, 4)), (99, (79, 9, 11)), (95_285, (76_228, 9_528, 9_529)), (970_009, (776_007, 97_000, 97_002))],
 )
 def test_the_global_time_split_takes_the_papers_shares_in_order(rows, sizes):
-    split = assign_splits(samples(rows, users=1), GLOBAL_TIME)["split"]
+    split = assign_splits(samples(rows, users=1))["split"]
     assert split.rle().struct.unnest().rows() == list(zip(sizes, ("train", "validation", "test"), strict=True))
-
-
-def test_last_out_takes_each_users_last_rows():
-    divided = assign_splits(samples(17), LAST_OUT)
-    for _, user in divided.group_by("user_index"):
-        rows = user.height
-        assert user["split"].to_list() == ["train"] * (rows - 2) + ["validation", "test"]
 
 
 @pytest.mark.parametrize(
@@ -54,12 +44,12 @@ def test_a_split_of_one_class_is_refused(rows, message):
         label=pl.when(pl.col("row").is_in(list(rows))).then(1).otherwise(pl.col("row") % 2)
     )
     with pytest.raises(ValueError, match=message):
-        require_classes_in_splits(assign_splits(one_class, GLOBAL_TIME))
+        require_classes_in_splits(count_in_splits(assign_splits(one_class).lazy()))
 
 
 def test_an_empty_split_is_refused():
     with pytest.raises(ValueError, match=r"the validation split of the samples: 0 of 0 rows .*history\.split"):
-        require_classes_in_splits(assign_splits(samples(9, users=1), GLOBAL_TIME))
+        require_classes_in_splits(count_in_splits(assign_splits(samples(9, users=1)).lazy()))
 
 
 def test_shares_that_leave_no_test_rows_are_refused():

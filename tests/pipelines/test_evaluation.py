@@ -67,6 +67,8 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         **{f"{variant}.permuted_scores": permuted for variant in variant_histories()},
         **{f"{variant}.training_log": training_log for variant in variant_histories()},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
+        "history_report": [{"check": "train samples", "rows": 30, "rule": "rows kept"}],
+        "negatives_report": [],
         "params:allow_mixed": True,
         "params:bootstrap": Bootstrap(confidence=0.95, samples=200, seed=0),
     }
@@ -96,6 +98,7 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     for name in ("auc", "roc", "calibration", "training"):
         assert f"<h3>{left[f'{name}_figure'].layout.title.text}</h3>" in left["evaluation_report"]
     assert "ratings outside the scale" in left["evaluation_report"]
+    assert "train samples" in left["evaluation_report"]
     assert "allowed to read results of different data" in left["evaluation_report"]
     assert "new: no training row" in left["evaluation_report"]
     printed = capsys.readouterr().out

@@ -87,6 +87,8 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     kept = 240 - 12 * 5
     assert log.samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
     assert log.samples.height == kept
+    assert [record["rows"] for record in catalog.load("history_report")] == [240, 240 - kept, 144, 18, 18]
+    assert catalog.load("negatives_report") == []
     assert len(log.sequences.label) == 240
     assert log.items.equals(tables["items"])
     assert log.users.equals(tables["users"])

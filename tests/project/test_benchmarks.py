@@ -19,7 +19,7 @@ import torch
 
 from projects import ROOT, copy_project
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.pipelines.history.nodes import build_log
+from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
 
 MEASURING = ("cluster", "histories", "lens", "llm", "long_logs")  # those with measuring processes

@@ -51,17 +51,15 @@ def reference_log(
     for row in events:
         own[row["user"]].append(row["timestamp"])
     offsets = np.cumsum([0] + [len(own[user]) for user in range(users.height)])
-    has_impressions = any(row["rating"] is None or row["label"] is None for row in rows)
     samples, places = [], Counter[int]()
     for row in rows:
         user, times = row["user"], own[row["user"]]
         strictly, place = bisect_left(times, row["timestamp"]), places[user]
         places[user] += row["rating"] is not None
-        earlier = strictly if has_impressions else place
         if row["rating"] is None:
             place = strictly if row["timestamp"] in times[strictly : strictly + 1] else None
-        if row["label"] is not None and earlier >= min_history:
-            end = place if ties == "order" else strictly
+        end = place if ties == "order" else strictly
+        if row["label"] is not None and end >= min_history:
             start = int(offsets[user])
             event = None if place is None else start + place
             samples.append((user, row["item"], row["label"], row["timestamp"], event, start + end))
@@ -69,9 +67,8 @@ def reference_log(
     rating = np.array([row["rating"] for row in events], dtype=np.float32)
     training = rating
     if split is not None:
-        units = [sample[::3][:2] if has_impressions else row for row, sample in enumerate(samples)]
-        by_unit = splits_of_units(dict.fromkeys(units), [unit[0] for unit in samples], units, split)
-        frame = frame.with_columns(split=pl.Series([by_unit[unit] for unit in units], dtype=pl.String))
+        splits = splits_of([sample[0] for sample in samples], [sample[3] for sample in samples], split)
+        frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
         training = rating[frame.filter(split="train")["event"].drop_nulls().unique().to_numpy()]
     sequences = Sequences(
         offsets=offsets,
@@ -84,27 +81,40 @@ def reference_log(
     return InteractionLog(items, users, sequences, numbered(frame))
 
 
-def add_negatives(log: InteractionLog, config: NegativesConfig, seed: int) -> pl.DataFrame:
-    """The samples of a log with drawn negatives, each behind its positive."""
-    pool = Pool.from_events(log.sequences.item_index, log.sequences.timestamp, config.kind)
-    samples = draw_negatives(log.samples, pool, TakenItems.from_sequences(log.sequences), config, seed)
+def add_negatives(
+    log: InteractionLog, config: NegativesConfig, seed: int, samples: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The samples of a log, or some of them, with drawn negatives, each behind its positive."""
+    sequences, pools = log.sequences, {}
+    likes, first = defaultdict(list), dict[int, int]()
+    ends: dict[str, np.ndarray] = defaultdict(sequences.offsets[:-1].copy)
+    for row in log.samples.iter_rows(named=True):
+        user, split = row["user_index"], row["split"]
+        ends[split][user] = row["event"] + 1
+        if (
+            row["label"] == 1
+            and row["item_index"] not in sequences.item_index[sequences.offsets[user] : row["history_end"]]
+        ):
+            likes[split].append((row["item_index"], row["timestamp"]))
+    for item, second in zip(sequences.item_index.tolist(), sequences.timestamp.tolist(), strict=True):
+        first[item] = min(first.get(item, second), second)
+    for split in ends:
+        pool = likes[split] if config.kind == "matched" else sorted(first.items(), key=lambda pair: (pair[1], pair[0]))
+        items, seconds = np.array(pool, dtype=np.int64).reshape(-1, 2).T
+        pools[split] = Pool(items, seconds, ends[split])
+    samples = log.samples if samples is None else samples
+    samples = draw_negatives(samples, pools, TakenItems.from_sequences(sequences), config, seed)
     return numbered(samples.sort("row", maintain_order=True).drop("row"))
 
 
-def splits_of_units(
-    ordered: dict[Any, None], owners: list[int], units: list[Any], config: SplitConfig
-) -> dict[Any, str]:
-    """The split of each unit, which is a sample or the samples of an impression, in the order of time."""
-    owner = dict(zip(units, owners, strict=True))
-    later = Counter(owner[unit] for unit in ordered)
-    train_end = int(config.train * len(ordered))
-    validation_end = train_end + int(config.validation * len(ordered))
-    splits = {}
-    for number, unit in enumerate(ordered):
-        later[owner[unit]] -= 1
-        if config.kind == "global_time":
-            trains, validates = number < train_end, number < validation_end
-        else:
-            trains, validates = later[owner[unit]] > 1, later[owner[unit]] == 1
-        splits[unit] = "train" if trains else "validation" if validates else "test"
-    return splits
+def splits_of(users: list[int], seconds: list[int], config: SplitConfig) -> list[str]:
+    """The split of each sample, of which the seconds are ascending."""
+    names = ["train", "validation", "test"]
+    if config.kind == "per_user_last_out":
+        own = {user: sorted({t for u, t in zip(users, seconds, strict=True) if u == user}) for user in set(users)}
+        later = [len(own[user]) - 1 - own[user].index(second) for user, second in zip(users, seconds, strict=True)]
+        return [names[2 - min(moments, 2)] for moments in later]
+    train_end = int(config.train * len(seconds))
+    bounds = train_end, train_end + int(config.validation * len(seconds))
+    # A moment is behind a bound where less than half of it lies before.
+    return [names[sum(2 * (bound - seconds.index(t)) < seconds.count(t) for bound in bounds)] for t in seconds]

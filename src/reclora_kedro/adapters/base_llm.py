@@ -51,9 +51,9 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
         ]
         wrong = [path for path, part in matched if not _in_block(path) or not isinstance(part, LINEAR)]
         if wrong or not matched:
-            fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
+            found = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
             raise ValueError(
-                f"adapter.target_modules names {target}, which the base LLM {fault}; "
+                f"adapter.target_modules names {target}, which the base LLM {found}; "
                 f"its linear layers are {', '.join(sorted(linear_layers(model)))}: name some of these."
             )
 
@@ -75,13 +75,13 @@ def attention_projections(model: Any) -> list[str]:
     Raises:
         ValueError: the model has none that is known.
     """
-    linear = linear_layers(model)
+    found = linear_layers(model)
     for names in ATTENTION_PROJECTIONS:
-        if linear.issuperset(names):
+        if found.issuperset(names):
             return list(names)
     raise ValueError(
         f"adapter.target_modules is auto, but none of the base LLM's linear layers is known as an attention "
-        f"projection: name some of {', '.join(sorted(linear))}."
+        f"projection: name some of {', '.join(sorted(found))}."
     )
 
 
@@ -96,19 +96,19 @@ def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> No
     Raises:
         MismatchError: it is another one, or the adapter does not say which it was.
     """
-    given = describe_base_llm(model)
+    found = describe_base_llm(model)
     if "weights" not in expected:
         raise MismatchError(
             f"The adapter in {folder} does not say which weights its base LLM had, as one of an earlier version of "
             "this project: train it again.",
             "adapter",
         )
-    comparable = expected["precision"] == given["precision"] != "quantised"
+    comparable = expected["precision"] == found["precision"] != "quantised"
     for name in ("norms", "weights") if comparable else ("norms",):
-        if expected[name] != given[name]:
+        if expected[name] != found[name]:
             raise MismatchError(
                 f"The adapter in {folder} was trained on the base LLM {expected['name']!r} ({name} "
-                f"{expected[name][:12]}), but got {given['name']!r} ({name} {given[name][:12]}): set `source` and "
+                f"{expected[name][:12]}), but got {found['name']!r} ({name} {found[name][:12]}): set `source` and "
                 "`revision` of the catalog entry `base_llm` to the former, or train the adapter again.",
                 "adapter",
             )

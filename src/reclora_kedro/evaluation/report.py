@@ -154,8 +154,9 @@ def render_report(
     Args:
         metrics: records as `compute_metrics` returns them.
         comparisons: records as `compare_models` returns them.
-        tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does; and
-            "ingestion_report", records of check, rows and rule.
+        tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does;
+            "ingestion_report" and "history_report", records of check, rows and rule; and "negatives_report", of number,
+            split, rows, auc and warning.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
         notes: what each rival is, by its name.
         allow_mixed: whether what the page shows may stem from different runs; the page then warns of it.
@@ -171,9 +172,10 @@ def render_report(
         tests=describe_tests(metrics, comparisons),
         attribution=tables["attribution"],
         allow_mixed=allow_mixed,
-        warnings=unread_prompts(tables["attribution"]),
+        warnings=[record["warning"] for record in tables["negatives_report"] if record["warning"]]
+        + unread_prompts(tables["attribution"]),
         segmentations=_segments_by_model(tables["segments"]),
-        ingestion_report=tables["ingestion_report"],
+        **{name: tables[name] for name in ("ingestion_report", "history_report", "negatives_report")},
         confidence=metrics[0]["confidence"],
         least_users=LEAST_USERS,
     )

@@ -9,7 +9,7 @@ files.
 import shutil
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -21,13 +21,21 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog, numbered, samples_file, save_tables
-from reclora_kedro.histories.negatives import Pool, draw_negatives, warn_of_left_out
+from reclora_kedro.histories.negatives import Pool, draw_negatives, first_events, warn_of_left_out
 from reclora_kedro.histories.sequences import Sequences, rating_levels, with_indices
-from reclora_kedro.histories.splits import require_classes_in_splits, split_of
+from reclora_kedro.histories.splits import (
+    SPLIT_NAMES,
+    SplitConfig,
+    count_in_splits,
+    require_classes_in_splits,
+    split_of,
+)
 from reclora_kedro.histories.taken_items import TakenItems, sorted_pairs
+from reclora_kedro.interactions.cleaning_report import CleaningReport
 
 SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")
 EVENT_COLUMNS = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8"}  # of `Sequences`
+NO_SAMPLES = "no samples; events stay in histories"
 SCRATCH_COLUMNS = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"}  # of `Pool` and `TakenItems`
 
 
@@ -54,6 +62,7 @@ def build_log(
     users: pl.DataFrame,
     config: HistoryConfig,
     engine: EngineConfig = LOCAL,
+    report: CleaningReport | None = None,
 ) -> InteractionLog | LogInFiles:
     """The log of the canonical tables, with the events and about `engine.rows_per_part` samples in memory at once.
 
@@ -61,14 +70,12 @@ def build_log(
     (Int32), label (Int8), timestamp (Int64, seconds), event (Int64, the row's own flat event index), history_end
     (Int64; the row's history is the flat events `offsets[user_index]:history_end`) and split.
 
-    Every event with `min_history` earlier ones of its user is a sample. The history itself is strict in time: events of
-    the row's own second never enter it, so that it may be shorter than `min_history`, which counts places in the
-    sequence, as the paper's data preparation does. With ties in `order`, those before the row in the sequence enter it,
-    as in the paper.
+    Every row whose history holds at least `min_history` events is a sample. Histories are strict in time: events of the
+    row's own second never enter them, so that the samples of one user and second, such as those of an impression or a
+    basket, share theirs. With ties in `order`, the events before the row in the sequence enter it, as in the paper.
 
-    In a log with rows that are no events (shown and not clicked) or no samples (starting histories), the samples of one
-    user and second, such as those of an impression, share their history of at least `min_history` events and their
-    split. A row that was not clicked has the `event` of a click of the same moment, or null where there was none.
+    Some logs have rows that are no events (shown and not clicked) or no samples (starting histories). A row that was
+    not clicked has the `event` of a click of the same moment, or null where there was none.
 
     Args:
         interactions: canonical ones, as are items and users.
@@ -76,6 +83,7 @@ def build_log(
         users: one row per user.
         config: settings of the step.
         engine: what the parts are shards for.
+        report: takes the account of the samples.
 
     Raises:
         MismatchError: the tables are of different runs.
@@ -92,14 +100,14 @@ def build_log(
         ... )
         >>> interactions = pl.DataFrame({
         ...     "user_id": [3, 7] * 4, "item_id": [10, 20] * 4, "rating": [4.0, 2.0] * 4,
-        ...     "timestamp": [1, 1, 2, 2, 2, 3, 5, 5], "label": [1, 0] * 4,
+        ...     "timestamp": [1, 1, 2, 2, 3, 3, 4, 4], "label": [1, 0] * 4,
         ... })
         >>> tables = pl.DataFrame({"item_id": [10, 20]}), pl.DataFrame({"user_id": [3, 7]})
         >>> log = build_log(interactions, *tables, config)
         >>> log.sequences.offsets, log.samples.select("event", "history_end", "split").rows()[-1]
         (array([0, 4, 8]), (7, 7, 'test'))
     """
-    interactions = interactions.lazy()
+    interactions, report = interactions.lazy(), report or CleaningReport()
     nulls = pl.col("rating", "label").null_count()
     rows, not_clicked, unlabelled = interactions.select(pl.len(), nulls).collect().row(0)
     in_memory = rows <= engine.rows_per_part
@@ -108,27 +116,29 @@ def build_log(
         _require_settings_for_impressions(not_clicked, config)
     tables = _Tables(interactions, items, users, config, impressions)
     spans = _spans(interactions, rows, engine.rows_per_part)
-    parts, offsets, units = _count_what_is_before(tables, spans, rows - unlabelled, engine)
+    parts, totals = _count_what_is_before(tables, spans, rows - unlabelled, report, engine)
 
     scratch = scratch_folder(engine.scratch)
     folder = Path(scratch.name)
     draws = config.negatives.kind != "none"
     target = None if in_memory else folder / "without_negatives" if draws else folder
-    gathered = {name: np.empty(offsets[-1], dtype) for name, dtype in EVENT_COLUMNS.items()}
-    trains, samples = np.zeros(offsets[-1], dtype=bool), list[pl.LazyFrame]()
-    for built in map_shards(partial(_build_part, tables, offsets, units, target), parts, engine, "histories"):
+    events = totals.offsets[-1]
+    gathered = {name: np.empty(events, dtype) for name, dtype in EVENT_COLUMNS.items()}
+    trains, samples = np.zeros(events, dtype=bool), list[pl.LazyFrame]()
+    for built in map_shards(partial(_build_part, tables, totals, target), parts, engine, "histories"):
         for name, column in gathered.items():
             column[built.event] = built.columns[name]
         trains[built.training] = True
         samples.append(built.samples)
-        if config.negatives.kind == "matched":
-            _append(folder, items=built.columns["item_index"], seconds=built.columns["timestamp"])
     levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     del trains
-    sequences = Sequences(offsets, rating_level=levels, **gathered)
+    sequences = Sequences(totals.offsets, rating_level=levels, **gathered)
     if draws:
-        samples = _draw_for_parts(sequences, samples, config, engine, folder, in_memory)
-    require_classes_in_splits(pl.concat(samples))
+        samples = _draw_for_parts(sequences, samples, config, engine, folder, in_memory, report)
+    counts = count_in_splits(pl.concat(samples))
+    for split, (likes, height) in counts.items():
+        report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
+    require_classes_in_splits(counts)
     if in_memory:
         scratch.cleanup()
         return InteractionLog(items, users, sequences, numbered(samples[0].collect()))
@@ -157,35 +167,33 @@ class _Span(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A span, and what was before it. A unit is what has one split: a sample, or the samples of an impression."""
+    """A span, and what was before it."""
 
     number: int
     span: _Span
     users: np.ndarray  # indices of its users, in order
     before: np.ndarray  # earlier events of each of them
-    units_before: np.ndarray  # earlier units of each of them
-    first_unit: int  # earlier units of all users
+    first_sample: int  # earlier samples of all users
+
+
+class _Totals(NamedTuple):
+    """What the whole log has. Rows that may be samples are those with a label."""
+
+    offsets: np.ndarray  # of the sequences
+    samples: int
+    last_seconds: np.ndarray  # per_user_last_out: the last two with rows that may be samples, -1 for none: (users, 2)
 
 
 class _Counts(NamedTuple):
-    """What is in a span; of a log of impressions also its moments with samples."""
+    """What is in a span."""
 
     users: np.ndarray  # indices of its users, in order
     events: np.ndarray  # how many each of them has
-    owner: np.ndarray | None  # the place among the users of each moment with samples
-    earlier: np.ndarray | None  # events that the owner has before each of these moments, in the span
-
-    def units(self, before: np.ndarray, min_history: int) -> np.ndarray:
-        """How many units each user has here, after so many events before."""
-        if self.owner is None:
-            return np.maximum(before + self.events - min_history, 0) - np.maximum(before - min_history, 0)
-        enough = before[self.owner] + self.earlier >= min_history
-        return np.bincount(self.owner[enough], minlength=len(self.users))
-
-    def most(self, before: np.ndarray) -> int:
-        """The most earlier events that a row has which could be a sample, after so many events of each user before."""
-        earlier = before + self.events - 1 if self.owner is None else before[self.owner] + self.earlier
-        return int(earlier.max(initial=0))
+    last_seconds: np.ndarray  # as in `_Totals`
+    rows: int  # that may be samples
+    # Of all of these with fewer than `min_history` earlier events in the span:
+    owner: np.ndarray  # place of the row's user among the users
+    earlier: np.ndarray  # how many it has
 
 
 class _Built(NamedTuple):
@@ -224,54 +232,71 @@ def _spans(interactions: pl.LazyFrame, rows: int, rows_per_part: int) -> list[_S
 
 
 def _count_what_is_before(
-    tables: _Tables, spans: list[_Span], labelled: int, engine: EngineConfig
-) -> tuple[list[_Part], np.ndarray, np.ndarray]:
-    """The parts, the offsets of the sequences, and how many units each user has."""
-    seen, units = (np.zeros(tables.users.height, dtype=np.int64) for _ in range(2))
-    min_history, most, parts = tables.config.min_history, 0, list[_Part]()
+    tables: _Tables, spans: list[_Span], labelled: int, report: CleaningReport, engine: EngineConfig
+) -> tuple[list[_Part], _Totals]:
+    """The parts, and what the whole log has."""
+    seen, last = np.zeros(tables.users.height, dtype=np.int64), np.full((tables.users.height, 2), -1)
+    min_history, samples, most, parts = tables.config.min_history, 0, 0, list[_Part]()
     counted = map_shards(partial(_count, tables), spans, engine, "users' events")
     for span, counts in zip(spans, counted, strict=True):
         active = counts.users
-        parts.append(_Part(len(parts), span, active, seen[active], units[active], units.sum()))
-        units[active] += counts.units(seen[active], min_history)
-        most = max(most, counts.most(seen[active]))
+        parts.append(_Part(len(parts), span, active, seen[active], samples))
+        earlier = seen[active][counts.owner] + counts.earlier
+        samples += counts.rows - int(np.count_nonzero(earlier < min_history))
+        most = max(most, int(earlier.max(initial=0)))
         seen[active] += counts.events
-    if most < min_history:
+        last[active] = np.sort(np.hstack([last[active], counts.last_seconds]), axis=1)[:, -2:]
+    if not samples:
         raise ValueError(
-            f"history.min_history is {min_history}, but none of the {labelled} interactions has that many earlier "
+            f"history.min_history is {min_history}, but none of the {labelled} interactions has a history of that many "
             f"events of its user (at most {most}): lower it"
         )
-    return parts, np.concatenate([[0], seen.cumsum()]), units
+    report.record("interactions", labelled, "rows in")
+    report.record(f"interactions with fewer than {min_history} events in their history", labelled - samples, NO_SAMPLES)
+    return parts, _Totals(np.concatenate([[0], seen.cumsum()]), samples, last)
 
 
 def _count(tables: _Tables, span: _Span) -> _Counts:
     """What is in a span."""
-    if not tables.impressions:
-        counts = span.read(tables.interactions, "user_id").group_by("user_id").len()
-        counts = with_indices(counts, user=tables.users).sort("user_index")
-        return _Counts(counts["user_index"].to_numpy(), counts["len"].to_numpy(), None, None)
-    rows = span.read(tables.interactions, "user_id", "timestamp", "rating", "label")
-    moments = (
-        with_indices(rows, user=tables.users)
-        .group_by("user_index", "timestamp")
-        .agg(events=pl.col("rating").count().cast(pl.Int64), sampled=pl.col("label").count() > 0)
-        .sort("user_index", "timestamp")
-        .with_columns(
-            owner=pl.col("user_index").rle_id().cast(pl.Int64),
-            earlier=(pl.col("events").cum_sum() - pl.col("events")).over("user_index"),
-        )
+    config, second = tables.config, pl.col("timestamp")
+    is_event, may_be_sample = pl.col("rating").is_not_null(), pl.col("label").is_not_null()
+    # No later row of a user can have fewer than `min_history` earlier events in the span.
+    early = (second <= second.filter(is_event).get(config.min_history - 1, null_on_oob=True)).fill_null(True)
+    first_rows = pl.struct("timestamp", is_event=is_event, may_be_sample=may_be_sample).filter(early)
+    last_but_one = last = pl.lit(-1, pl.Int64)
+    if config.split.kind == "per_user_last_out":
+        last = second.filter(may_be_sample).last()
+        last_but_one = second.filter(may_be_sample & (second < last)).last()
+    users = span.read(tables.interactions, "user_id", "timestamp", "rating", "label")
+    users = users.group_by("user_id").agg(
+        events=is_event.sum().cast(pl.Int64),
+        may_be_samples=may_be_sample.sum(),
+        last_but_one=last_but_one,
+        last=last,
+        rows=first_rows,
     )
-    counts = moments.group_by("user_index", maintain_order=True).agg(pl.col("events").sum())
-    sampled = moments.filter("sampled")
-    return _Counts(*(column.to_numpy() for column in (*counts, sampled["owner"], sampled["earlier"])))
+    users = with_indices(users, user=tables.users).sort("user_index")
+    rows = users.select(pl.int_range(pl.len()).alias("owner"), "rows").explode("rows").unnest("rows")
+    opens_user = _opens(rows["owner"].to_numpy())
+    earlier = _count_since(_first_rows(opens_user), rows["is_event"].to_numpy())
+    if config.ties == "strict":
+        earlier = earlier[_first_rows(opens_user | _opens(rows["timestamp"].to_numpy()))]
+    is_early = rows["may_be_sample"].to_numpy() & (earlier < config.min_history)
+    return _Counts(
+        users["user_index"].to_numpy(),
+        users["events"].to_numpy(),
+        users.select(pl.col("last_but_one", "last").fill_null(-1)).to_numpy(),
+        int(users["may_be_samples"].sum()),
+        rows["owner"].to_numpy()[is_early],
+        earlier[is_early],
+    )
 
 
-def _build_part(tables: _Tables, offsets: np.ndarray, units: np.ndarray, folder: Path | None, part: _Part) -> _Built:
+def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Part) -> _Built:
     """The samples and events of a part; samples are written to the folder, if there is one."""
-    columns = ("user_id", "item_id", "rating", "label", "timestamp")
-    rows = part.span.read(tables.interactions, *columns)
+    rows = part.span.read(tables.interactions, "user_id", "item_id", "rating", "label", "timestamp")
     rows = with_indices(rows, user=tables.users, item=tables.items).drop("user_id", "item_id")
-    config = tables.config
+    config, offsets = tables.config, totals.offsets
     by_user = np.argsort(rows["user_index"].to_numpy(), kind="stable")  # in order of time and item within a user
     user = rows["user_index"].to_numpy()[by_user]
     opens_user = _opens(user)
@@ -280,18 +305,11 @@ def _build_part(tables: _Tables, offsets: np.ndarray, units: np.ndarray, folder:
     is_event = rows["rating"].is_not_null().to_numpy()[by_user]
     event = offsets[user] + part.before[owner] + _count_since(first, is_event)
     history_end = event if config.ties == "order" else event[moment]
+    sampled = rows["label"].is_not_null().to_numpy()[by_user] & (history_end - offsets[user] >= config.min_history)
     if tables.impressions:
-        sampled = rows["label"].is_not_null().to_numpy()[by_user] & (history_end - offsets[user] >= config.min_history)
         clicked = np.bincount(moment, is_event, minlength=len(user))[moment] > 0
         event = np.where(is_event, event, np.where(clicked, history_end, -1))
-    else:
-        sampled = event - offsets[user] >= config.min_history
-
-    opens_unit = np.zeros(len(user), dtype=bool)
-    opens_unit[sampled] = _opens(moment[sampled]) if tables.impressions else True
-    # The rows of a unit come after the one that opens it.
-    later_units = units[user] - 1 - part.units_before[owner] - _count_since(first, opens_unit) + ~opens_unit
-    del user, first, owner, moment
+    del user, opens_user, moment, first, owner
 
     def in_time(values: np.ndarray) -> np.ndarray:
         ordered = np.empty_like(values)
@@ -306,15 +324,38 @@ def _build_part(tables: _Tables, offsets: np.ndarray, units: np.ndarray, folder:
         pl.Series("event", in_time(event)).replace(-1, None),
         pl.Series("history_end", in_time(history_end)),
         pl.col("rating").cast(pl.Float32),
-        unit=part.first_unit + in_time(opens_unit).cumsum() - 1,
-        later_units=in_time(later_units),
     )
-    split = split_of(pl.col("unit"), units.sum(), pl.col("later_units"), config.split)
-    samples = rows.filter(in_time(sampled)).select(*SAMPLE_COLUMNS, split=split)
+    samples = rows.filter(in_time(sampled))
+    samples = samples.select(*SAMPLE_COLUMNS, split=_split(samples, totals, part.first_sample, config.split))
     events = rows.filter(in_time(is_event)).with_columns(pl.col("label").fill_null(1))
     training = samples.filter(split="train")["event"].drop_nulls().to_numpy()
     gathered = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
     return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), gathered)
+
+
+def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, config: SplitConfig) -> pl.Expr:
+    """The split of a part's samples, of which so many are in earlier parts."""
+    if config.kind == "global_time":
+        bounds = (
+            _uncut(place - first_sample, samples["timestamp"].to_numpy()) for place in config.bounds(totals.samples)
+        )
+        return split_of(pl.int_range(pl.len()), *bounds)
+    bounds = totals.last_seconds[samples["user_index"].to_numpy()].T
+    return split_of(pl.col("timestamp"), *(pl.lit(pl.Series(seconds)) for seconds in bounds))
+
+
+def _uncut(place: int, seconds: np.ndarray) -> int:
+    """A place among ascending seconds, moved to the nearer end of the moment that it would cut in two.
+
+    Examples:
+        >>> seconds = np.array([7, 8, 8, 8, 9])
+        >>> [_uncut(place, seconds) for place in (-3, 1, 2, 3, 4)]
+        [-3, 1, 1, 4, 4]
+    """
+    if not 0 < place < len(seconds):
+        return place
+    first, last = (int(np.searchsorted(seconds, seconds[place], side)) for side in ("left", "right"))
+    return first if place - first < last - place else last
 
 
 def _opens(column: np.ndarray) -> np.ndarray:
@@ -351,25 +392,48 @@ def _draw_for_parts(
     engine: EngineConfig,
     scratch: Path,
     in_memory: bool,
+    report: CleaningReport,
 ) -> list[pl.LazyFrame]:
     """The samples of each part that stay, and negatives for them."""
     offsets = sequences.offsets
-    if config.negatives.kind == "uniform":
-        _append(scratch, **vars(Pool.from_events(sequences.item_index, sequences.timestamp, "uniform")))
-    users = len(offsets) - 1
-    edges = np.unique([*np.searchsorted(offsets, np.arange(0, offsets[-1], engine.rows_per_part)), users])
+    edges = np.unique([*np.searchsorted(offsets, np.arange(0, offsets[-1], engine.rows_per_part)), len(offsets) - 1])
+    taken_first = np.empty(offsets[-1], dtype=bool)
     for first, last in pairwise(edges.tolist()):
         pairs, places = sorted_pairs(offsets, sequences.item_index, first, last)
+        taken_first[offsets[pairs >> 32] + places] = _opens(pairs)
         _append(scratch, pairs=pairs, places=places)
-    draw = partial(_draw_for_part, offsets, edges, config, scratch, None if in_memory else scratch)
+    ends = _file_pools(sequences, samples, taken_first, config, scratch)
+    del taken_first
+    draw = partial(_draw_for_part, offsets, ends, edges, config, scratch, None if in_memory else scratch)
     drawn, rows, left_out = zip(*map_shards(draw, list(enumerate(samples)), engine, "negatives"), strict=True)
     shutil.rmtree(scratch / "without_negatives", ignore_errors=True)
     warn_of_left_out(sum(left_out), sum(rows))
+    report.record("interactions with items that their user had taken before", sum(left_out), NO_SAMPLES)
     return list(drawn)
+
+
+def _file_pools(
+    sequences: Sequences, samples: list[pl.LazyFrame], taken_first: np.ndarray, config: HistoryConfig, scratch: Path
+) -> dict[str, np.ndarray]:
+    """Write what the negatives of each split are drawn from, and return the `ends` of its `Pool`."""
+    ends = {split: sequences.offsets[:-1].copy() for split in SPLIT_NAMES}
+    for split in SPLIT_NAMES:
+        (scratch / split).mkdir()
+        if config.negatives.kind == "uniform":
+            _append(scratch / split, **first_events(sequences.item_index, sequences.timestamp))
+    for part, split in product(samples, SPLIT_NAMES):
+        rows = part.filter(split=split).select("user_index", "item_index", "timestamp", "event", "label").collect()
+        event = rows["event"].to_numpy()
+        ends[split][rows["user_index"].to_numpy()] = event + 1  # in the order of time, so that the last one stays
+        if config.negatives.kind == "matched":
+            likes = rows.filter(taken_first[event], label=1)
+            _append(scratch / split, items=likes["item_index"].to_numpy(), seconds=likes["timestamp"].to_numpy())
+    return ends
 
 
 def _draw_for_part(
     offsets: np.ndarray,
+    ends: dict[str, np.ndarray],
     edges: np.ndarray,
     config: HistoryConfig,
     scratch: Path,
@@ -381,15 +445,24 @@ def _draw_for_part(
     What users take is read of some of them at a time: from one edge to the next.
     """
     number, samples = part[0], part[1].collect().with_row_index("row")
-    pool = Pool(*(np.memmap(scratch / name, SCRATCH_COLUMNS[name], mode="r") for name in ("items", "seconds")))
+    pools = {}
+    for split in SPLIT_NAMES:
+        items, seconds = (_mapped(scratch / split / name) for name in ("items", "seconds"))
+        pools[split] = Pool(items, seconds, ends[split])
     together = []
     for first, last in pairwise(edges.tolist()):
         taken = TakenItems(offsets, *(_read(scratch / name, *offsets[[first, last]]) for name in ("pairs", "places")))
         some = samples.filter(pl.col("user_index").is_between(first, last, closed="left"))
-        together.append(draw_negatives(some, pool, taken, config.negatives, config.seed))
+        together.append(draw_negatives(some, pools, taken, config.negatives, config.seed))
     drawn = pl.concat(together).sort("row", maintain_order=True)
     left_out = samples.height - drawn["row"].n_unique()
     return _stored(drawn.drop("row"), folder, number), samples.height, left_out
+
+
+def _mapped(file: Path) -> np.ndarray:
+    """A column of a file, or none where the file is missing."""
+    dtype = SCRATCH_COLUMNS[file.name]
+    return np.memmap(file, dtype, mode="r") if file.exists() and file.stat().st_size else np.empty(0, dtype)
 
 
 def _read(file: Path, first: int, last: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import polars as pl
 from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.parameters import Block, Count
 
-NEIGHBOURS = 1_000  # events around a positive, half of them earlier and half later, whose items `matched` draws
+NEIGHBOURS = 20  # next likes whose items `matched` draws; twice as many after each draw that does not fit
 NO_TIME = np.iinfo(np.int64).max  # later than every event
 ATTEMPTS = 100  # draws until a positive is given up whose user has taken nearly everything
 
@@ -25,79 +25,81 @@ class NegativesConfig(Block):
 
 @dataclass(frozen=True)
 class Pool:
-    """What negatives are drawn from, in the order of time."""
+    """What the negatives of a split are drawn from, in the order of time, and what they are not."""
 
-    items: np.ndarray  # of every event (matched), or every item once, at its first event (uniform)
+    items: np.ndarray  # of its likes that are samples (matched), or every item once, at its first event (uniform)
     seconds: np.ndarray  # of these, ascending
+    ends: np.ndarray  # flat index behind each user's events until the split's end, shape (users,)
 
-    @classmethod
-    def from_events(cls, items: np.ndarray, seconds: np.ndarray, kind: str) -> Self:
-        """The pool of events, in any order."""
-        if kind == "uniform":
-            first = np.full(int(items.max()) + 1, NO_TIME)
-            np.minimum.at(first, items, seconds)
-            items, seconds = np.arange(len(first)), first
-        order = np.argsort(seconds, kind="stable")
-        return cls(items[order], seconds[order])
-
-    def propose(self, positives: pl.DataFrame, kind: str, stream: tuple[int, ...]) -> np.ndarray:
-        """An item for each positive, shape (n,); the positive's own, which is never taken, where there is none."""
-        seconds, chance = positives["timestamp"].to_numpy(), _uniform(positives["event"].to_numpy(), *stream, 0)
+    def places(self, events: np.ndarray, seconds: np.ndarray, kind: str, stream: tuple[int, ...]) -> np.ndarray:
+        """How many of the items come before each positive, shape (n,); likes of its second do in random order."""
         earlier = np.searchsorted(self.seconds, seconds)
         if kind == "uniform":
-            proposed = self.items[(chance * earlier).astype(np.int64)]
-            return np.where(earlier > 0, proposed, positives["item_index"].to_numpy())
-        # Events of one second have no order, so that the positive may be any of them.
+            return earlier
         same = np.searchsorted(self.seconds, seconds, side="right") - earlier
-        place = earlier + (_uniform(positives["event"].to_numpy(), *stream, 1) * same).astype(np.int64)
-        window = min(NEIGHBOURS, len(self.items))
-        first = np.clip(place - window // 2, 0, len(self.items) - window)
-        return self.items[first + (chance * window).astype(np.int64)]
+        return earlier + (_uniform(events, *stream) * same).astype(np.int64)
+
+    def propose(self, places: np.ndarray, chance: np.ndarray, kind: str, attempt: int) -> np.ndarray:
+        """An item for each place, shape (n,); -1 where there is none."""
+        if kind == "uniform":
+            return np.where(places > 0, self.items[(chance * places).astype(np.int64)], -1)
+        window = min(NEIGHBOURS * 2**attempt, len(self.items))
+        return self.items[np.minimum(places, len(self.items) - window) + (chance * window).astype(np.int64)]
+
+
+def first_events(items: np.ndarray, seconds: np.ndarray) -> dict[str, np.ndarray]:
+    """The items and seconds of the `Pool` of `uniform`, from those of all events in any order."""
+    first = np.full(int(items.max()) + 1, NO_TIME)
+    np.minimum.at(first, items, seconds)
+    order = np.argsort(first, kind="stable")
+    return {"items": order, "seconds": first[order]}
 
 
 def draw_negatives(
-    samples: pl.DataFrame, pool: Pool, taken: TakenItems, config: NegativesConfig, seed: int
+    samples: pl.DataFrame, pools: dict[str, Pool], taken: TakenItems, config: NegativesConfig, seed: int
 ) -> pl.DataFrame:
     """The samples that stay, then a negative for each positive among them, with its user, moment, history and split.
 
-    An item that the user takes at any time is never a negative of theirs. `matched` draws the items of the events
-    nearest in time, of all users: they are as popular and as fresh as the positives, so that neither tells the two
-    apart. `uniform` draws each item that occurred before the moment with the same probability. A positive for
-    which no item is left stays without a negative. Samples of items that their user had taken before are left out:
-    their history would tell them from any negative. Their events stay in histories.
+    An item that the user takes until the split ends is never a negative of theirs; what they take in a later split may
+    be one, as nobody knows that yet. `matched` draws the items of the next likes of the split, of all users: either is
+    an item about to be taken, of which no event of that moment counts yet, so that neither the time since the item's
+    last event nor the number of its events tells the two apart, see `negatives_check`. `uniform` draws each item that
+    occurred before the moment with the same probability. A positive for which no item is left stays without a negative.
+    Samples of items that their user had taken before are left out: their history would tell them from any negative.
+    Their events stay in histories.
 
     What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples. Where
     samples have a `row`, a negative has that of its positive.
 
     Args:
         samples: positives and, if any, negatives of the log, see `log_builder.build_log`.
-        pool: what to draw from.
+        pools: what to draw from, by split.
         taken: the items that the users of the samples take.
         config: what to draw.
         seed: of the draw.
 
     Examples:
-        >>> items, seconds = np.array([0, 1]), np.array([10, 20])
         >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
-        ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1]})
-        >>> pool = Pool.from_events(items, seconds, "matched")
+        ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1], "split": ["train", "train"]})
+        >>> pool = Pool(items=np.array([0, 1]), seconds=np.array([10, 20]), ends=np.array([1, 2]))
         >>> taken = TakenItems(np.array([0, 1, 2]), np.array([0, 1 << 32 | 1]), np.array([0, 0]))
         >>> config = NegativesConfig(kind="matched", per_positive=1)
-        >>> draw_negatives(samples, pool, taken, config, seed=0).select("user_index", "item_index", "label").rows()
+        >>> drawn = draw_negatives(samples, {"train": pool}, taken, config, seed=0)
+        >>> drawn.select("user_index", "item_index", "label").rows()
         [(0, 0, 1), (1, 1, 1), (0, 1, 0), (1, 0, 0)]
     """
     samples = samples.filter(~taken.before(samples))
-    positives = samples.filter(label=1)
     together = [samples]
-    drawn: list[np.ndarray] = []
-    for number in range(config.per_positive):
-        items = _draw(positives, pool, taken, drawn, config.kind, (seed, number))
-        negatives = positives.with_columns(
-            item_index=pl.Series(items, dtype=samples.schema["item_index"]),
-            label=pl.lit(0, dtype=samples.schema["label"]),
-        )
-        together.append(negatives.filter(items >= 0))
-        drawn.append(items)
+    for split, pool in pools.items():
+        positives, drawn = samples.filter(label=1, split=split), list[np.ndarray]()
+        for number in range(config.per_positive):
+            items = _draw(positives, pool, taken, drawn, config.kind, (seed, number))
+            negatives = positives.with_columns(
+                item_index=pl.Series(items, dtype=samples.schema["item_index"]),
+                label=pl.lit(0, dtype=samples.schema["label"]),
+            )
+            together.append(negatives.filter(items >= 0))
+            drawn.append(items)
     return pl.concat(together)
 
 
@@ -119,18 +121,19 @@ def _draw(
     stream: tuple[int, ...],
 ) -> np.ndarray:
     """An item for each positive, other than those drawn earlier: shape (positives,), -1 where there is none."""
-    positives = positives.select("user_index", "item_index", "event", "timestamp")
-    chosen, missing = np.full(positives.height, -1), np.arange(positives.height)
+    users, events, seconds = (positives[name].to_numpy() for name in ("user_index", "event", "timestamp"))
+    places, ends = pool.places(events, seconds, kind, stream), pool.ends[users]
+    chosen, missing = np.full(len(events), -1), np.arange(len(events) if len(pool.items) else 0)
     for attempt in range(ATTEMPTS):
-        without = positives[missing]
-        proposed = pool.propose(without, kind, (*stream, attempt))
-        unfit = taken.ever(without["user_index"].to_numpy(), proposed)
+        if not len(missing):
+            break
+        chance = _uniform(events[missing], *stream, attempt)
+        proposed = pool.propose(places[missing], chance, kind, attempt)
+        unfit = taken.until(ends[missing], users[missing], proposed) | (proposed < 0)
         for items in earlier:
             unfit |= items[missing] == proposed
         chosen[missing[~unfit]] = proposed[~unfit]
         missing = missing[unfit]
-        if not len(missing):
-            break
     return chosen
 
 

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Block, Share
 
+SPLIT_NAMES = ("train", "validation", "test")
+"""In the order of time."""
+
 
 class SplitConfig(Block):
     """How samples are divided into train, validation and test."""
@@ -25,52 +28,54 @@ class SplitConfig(Block):
             )
         return self
 
+    def bounds(self, samples: int) -> tuple[int, int]:
+        """Where validation and test begin in `global_time`: places among the samples in the order of time."""
+        train_end = int(self.train * samples)
+        return train_end, train_end + int(self.validation * samples)
 
-def split_of(place: pl.Expr, units: int, later_units: pl.Expr, config: SplitConfig) -> pl.Expr:
-    """The split of units: train, validation or test. A unit is a sample, or all samples of an impression.
 
-    No row's history holds anything of its own second or later (where ties are strict), so in neither kind does a
-    training row see a validation or test event of its user. `global_time` promises more: nothing that the training rows
-    hold is later than any validation or test row, whoever the user. `per_user_last_out` keeps that order within each
-    user only: other users' training rows may be later than a user's test row, so what was popular then is known to the
-    lens. A test row's history may hold earlier test events, as it would at serving time.
+def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.Expr | int) -> pl.Expr:
+    """The split of samples: train, validation or test.
+
+    No row's history holds anything of its own second or
+    later (where ties are strict), so in neither kind does a training row see a validation or test event of its user.
+    `global_time` promises more: nothing that the training rows hold is as late as any validation or test row, whoever
+    the user. `per_user_last_out` keeps that order within each user only: other users' training rows may be later than a
+    user's test row, so what was popular then is known to the lens. A test row's history may hold earlier test events,
+    as it would at serving time.
 
     Args:
-        place: of a unit among all, in (timestamp, user, item) order.
-        units: how many there are.
-        later_units: how many units of its user come after it.
-        config: `global_time` takes the first `int(train * units)` to train, the next `int(validation * units)` to
-            validate and the rest to test; `per_user_last_out` takes each user's last unit to test and the one before to
-            validate.
+        place: among all samples in the order of time (global_time), or the second (per_user_last_out).
+        validation_begins: the first place that validates, or the user's last second but one.
+        test_begins: the first place that tests, or the user's last second.
 
     Examples:
-        >>> samples = pl.DataFrame({"user_index": [0] * 10})
         >>> config = SplitConfig(kind="global_time", train=0.6, validation=0.2)
-        >>> place = pl.int_range(pl.len())
-        >>> samples.select(split=split_of(place, 10, 9 - place, config))["split"].value_counts(sort=True).rows()
+        >>> pl.select(split=split_of(pl.int_range(10), *config.bounds(10)))["split"].value_counts(sort=True).rows()
         [('train', 6), ('validation', 2), ('test', 2)]
     """
-    if config.kind == "global_time":
-        train_end = int(config.train * units)
-        validation_end = train_end + int(config.validation * units)
-        trains, validates = place < train_end, place < validation_end
-    else:
-        trains, validates = later_units > 1, later_units == 1
-    return pl.when(trains).then(pl.lit("train")).when(validates).then(pl.lit("validation")).otherwise(pl.lit("test"))
+    validates = pl.when(place < test_begins).then(pl.lit("validation"))
+    return pl.when(place < validation_begins).then(pl.lit("train")).otherwise(validates.otherwise(pl.lit("test")))
 
 
-def require_classes_in_splits(samples: pl.DataFrame | pl.LazyFrame) -> None:
-    """Refuse samples of which a split has one class only, or none at all.
+def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:
+    """How many likes and how many rows each split has."""
+    label = pl.col("label")
+    counts = samples.group_by("split").agg(label.sum().cast(pl.Int64), pl.len()).collect(engine="streaming")
+    by_split = {name: (likes, rows) for name, likes, rows in counts.iter_rows()}
+    return {name: by_split.get(name, (0, 0)) for name in SPLIT_NAMES}
+
+
+def require_classes_in_splits(counts: dict[str, tuple[int, int]]) -> None:
+    """Refuse samples of which a split has one class only, or none at all; counts are those of `count_in_splits`.
 
     Raises:
         ValueError: names the split.
     """
-    label = pl.col("label")
-    counts = samples.lazy().group_by("split").agg(label.sum().cast(pl.Int64), pl.len()).collect(engine="streaming")
-    by_split = {name: (positives, rows) for name, positives, rows in counts.iter_rows()}
-    for name in ("train", "validation", "test"):
+    for name, (likes, rows) in counts.items():
         require_both_classes(
-            *by_split.get(name, (0, 0)),
+            likes,
+            rows,
             f"the {name} split of the samples",
             "Change history.split, lower history.min_history, move the label threshold of ingestion, or let "
             "history.negatives draw what the log does not hold.",

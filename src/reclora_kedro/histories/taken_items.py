@@ -25,8 +25,8 @@ class TakenItems:
 
         Examples:
             >>> taken = TakenItems.from_sequences(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
-            >>> taken.ever(np.array([0, 0]), np.array([5, 7]))
-            array([ True, False])
+            >>> taken.until(np.array([1, 1, 2]), np.array([0, 0, 0]), np.array([5, 8, 8]))
+            array([ True, False,  True])
             >>> samples = pl.DataFrame({"user_index": [0, 0], "item_index": [5, 5], "history_end": [0, 2]})
             >>> taken.before(samples)
             array([False,  True])
@@ -34,14 +34,13 @@ class TakenItems:
         users = len(sequences.offsets) - 1
         return cls(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, 0, users))
 
-    def ever(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether each user takes the item at any time: shape (n,)."""
-        return self._first_places(users, items) < NEVER
+    def until(self, ends: np.ndarray, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Whether each user's events before a flat index have the item: shape (n,)."""
+        return self._first_places(users, items) < ends - self.offsets[users]
 
     def before(self, samples: pl.DataFrame) -> np.ndarray:
         """Whether the history of each sample has its item: shape (samples,)."""
-        users, items, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
-        return self._first_places(users, items) < end - self.offsets[users]
+        return self.until(*(samples[name].to_numpy() for name in ("history_end", "user_index", "item_index")))
 
     def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         pairs = pair_of(users, items)

@@ -51,11 +51,19 @@ def write_report(
     attribution: Records,
     segments: Records,
     ingestion_report: Records,
+    history_report: Records,
+    negatives_report: Records,
     allow_mixed: bool,
     **figures: go.Figure,
 ) -> str:
     """Everything above as one HTML page."""
-    tables = {"attribution": attribution, "segments": segments, "ingestion_report": ingestion_report}
+    tables = {
+        "attribution": attribution,
+        "segments": segments,
+        "ingestion_report": ingestion_report,
+        "history_report": history_report,
+        "negatives_report": negatives_report,
+    }
     return report.render_report(metrics, comparisons, tables, figures, rivals.attributes("NOTE"), allow_mixed)
 
 

@@ -35,7 +35,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.write_report,
                 results
-                | {name: name for name in ("segments", "ingestion_report")}
+                | {name: name for name in ("segments", "ingestion_report", "history_report", "negatives_report")}
                 | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
                 | {"allow_mixed": "params:allow_mixed"},
                 "evaluation_report",

@@ -6,18 +6,20 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.histories import log_builder, retrieval_check
+from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import TFIDF, describe_items, principal_components, side_by_side, tfidf_vectors
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.histories.questions import draw_questions
+from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
 
 Arrays = dict[str, np.ndarray]
+Records = list[dict[str, Any]]
 
 
 def build_log(
@@ -26,9 +28,18 @@ def build_log(
     users: pl.DataFrame,
     history: HistoryConfig,
     engine: EngineConfig,
-) -> InteractionLog | LogInFiles:
-    """The canonical tables as one log, with each user's sequence and the split of the samples."""
-    return log_builder.build_log(interactions, items, users, history, engine)
+) -> tuple[InteractionLog | LogInFiles, Records]:
+    """The canonical tables as one log, with each user's sequence and the split of the samples; and their account."""
+    report = CleaningReport()
+    log = log_builder.build_log(interactions, items, users, history, engine, report)
+    return log, report.records()
+
+
+@reads(history=["negatives", "seed"])
+def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConfig) -> Records:
+    """Whether time or a count alone tells drawn negatives from likes; nothing where none are drawn."""
+    drawn = history.negatives.kind != "none"
+    return negatives_check.check_negatives(log_without_embeddings, history.seed) if drawn else []
 
 
 @reads(history=["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"])
@@ -67,7 +78,7 @@ def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays
 
 
 @reads(history=["item_embedding", "seed"])
-def check_retrieval(log: InteractionLog, history: HistoryConfig) -> list[dict[str, Any]]:
+def check_retrieval(log: InteractionLog, history: HistoryConfig) -> Records:
     """How often items that are near each other belong together."""
     encoders = ", ".join(history.item_embedding.encoders)
     return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]

@@ -13,8 +13,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.build_log,
                 inputs=["interactions", "items", "users", "params:history", "params:engine"],
-                outputs="log_without_embeddings",
+                outputs=["log_without_embeddings", "history_report"],
                 name="build_log",
+            ),
+            Node(
+                nodes.check_negatives,
+                inputs=["log_without_embeddings", "params:history"],
+                outputs="negatives_report",
+                name="check_negatives",
             ),
             Node(
                 nodes.draw_learning_questions,
