@@ -21,13 +21,13 @@ def choose_device(device: str) -> torch.device:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    there = ["cpu"]
+    available = ["cpu"]
     if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()) is not None:
         numbers = range(torch.accelerator.device_count())
-        there += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
-    if device not in there:
+        available += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
+    if device not in available:
         raise ValueError(
-            f"device is {device!r}, but this machine has {', '.join(there)}: set lens.device, or `device` of the "
+            f"device is {device!r}, but this machine has {', '.join(available)}: set lens.device, or `device` of the "
             "catalog entry, to auto or to one of these."
         )
     return torch.device(device)

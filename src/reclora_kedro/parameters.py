@@ -147,14 +147,14 @@ def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator
             yield from parameter_paths(value, f"{parent}{name}.")
 
 
-def nearest_path(path: str, known: Collection[str]) -> str:
+def nearest_path(path: str, paths: Collection[str]) -> str:
     """The known path that is spelt most like a path.
 
     Examples:
         >>> nearest_path("lenz.hidden_dim", ["lens.hidden_dim", "lens.dropout"])
         'lens.hidden_dim'
     """
-    [nearest] = get_close_matches(path, sorted(known), n=1, cutoff=0)
+    [nearest] = get_close_matches(path, sorted(paths), n=1, cutoff=0)
     return nearest
 
 
@@ -175,29 +175,29 @@ def misplaced(parameters: Mapping[str, Any], declared: Mapping[str, Any], parent
         (['lenz is no parameter. The nearest one is lens.'], ['lens is 3, but it must be a block of hidden_dim.'])
     """
     for name, value in parameters.items():
-        path, there = f"{parent}{name}", declared.get(name)
+        path, default = f"{parent}{name}", declared.get(name)
         if not parent and str(name).startswith("_"):  # what a file's own anchors share
             continue
         if name not in declared:
-            known = [f"{parent}{name}" for name in declared if parent or not str(name).startswith("_")]
-            yield f"{path} is no parameter. The nearest one is {nearest_path(path, known)}."
-        elif isinstance(there, Mapping) and there:
+            paths = [f"{parent}{name}" for name in declared if parent or not str(name).startswith("_")]
+            yield f"{path} is no parameter. The nearest one is {nearest_path(path, paths)}."
+        elif isinstance(default, Mapping) and default:
             if value is None and parent:  # a block that may be left out, or that its reader refuses
                 continue
             if not isinstance(value, Mapping):
-                yield f"{path} is {shown(value)}, but it must be a block of {', '.join(there)}."
+                yield f"{path} is {shown(value)}, but it must be a block of {', '.join(default)}."
             elif path not in NAMED:
-                yield from misplaced(value, there, f"{path}.")
+                yield from misplaced(value, default, f"{path}.")
 
 
-def wrong_values(error: ValidationError, block: Any, path: str, known: Collection[str]) -> list[str]:
+def wrong_values(error: ValidationError, block: Any, path: str, paths: Collection[str]) -> list[str]:
     """What is wrong with the values of a block, one line each: the parameter, what was found and what was expected.
 
     Args:
         error: why the block was refused.
         block: the block as it was given.
         path: its path.
-        known: paths of all parameters that there are.
+        paths: paths of all parameters that there are.
 
     Examples:
         >>> class Prompt(Block):
@@ -215,7 +215,7 @@ def wrong_values(error: ValidationError, block: Any, path: str, known: Collectio
         place = _place(fault["loc"], block, path)
         message = fault["msg"].removeprefix("Value error, ").rstrip(".")
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, known)}.")
+            lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, paths)}.")
         elif fault["type"] == "missing":
             lines.append(f"{place}.{fault['loc'][-1]} is missing.")
         elif fault["type"] == "value_error" and isinstance(fault["input"], Mapping | ArgsKwargs):  # of a whole block

@@ -34,9 +34,9 @@ warnings.filterwarnings("ignore", message="One or more dataset names contain '.'
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
-def polars_type(name: str, of: str | None = None) -> Any:
+def polars_type(name: str, inner: str | None = None) -> Any:
     """A column's type in load_args: ``${polars_type:String}``, or ``${polars_type:List,String}`` for lists of it."""
-    return getattr(pl, name) if of is None else getattr(pl, name)(getattr(pl, of))
+    return getattr(pl, name) if inner is None else getattr(pl, name)(getattr(pl, inner))
 
 
 DATA_CATALOG_CLASS = AtomicCatalog

@@ -51,9 +51,9 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
         ]
         wrong = [path for path, part in matched if not _in_block(path) or not isinstance(part, LINEAR)]
         if wrong or not matched:
-            found = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
+            fault = f"has as {wrong[0]}, which is no linear layer in a block" if wrong else "does not have"
             raise ValueError(
-                f"adapter.target_modules names {target}, which the base LLM {found}; "
+                f"adapter.target_modules names {target}, which the base LLM {fault}; "
                 f"its linear layers are {', '.join(sorted(linear_layers(model)))}: name some of these."
             )
 
@@ -75,13 +75,13 @@ def attention_projections(model: Any) -> list[str]:
     Raises:
         ValueError: the model has none that is known.
     """
-    found = linear_layers(model)
+    linear = linear_layers(model)
     for names in ATTENTION_PROJECTIONS:
-        if found.issuperset(names):
+        if linear.issuperset(names):
             return list(names)
     raise ValueError(
         f"adapter.target_modules is auto, but none of the base LLM's linear layers is known as an attention "
-        f"projection: name some of {', '.join(sorted(found))}."
+        f"projection: name some of {', '.join(sorted(linear))}."
     )
 
 
@@ -96,19 +96,19 @@ def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> No
     Raises:
         MismatchError: it is another one, or the adapter does not say which it was.
     """
-    found = describe_base_llm(model)
+    given = describe_base_llm(model)
     if "weights" not in expected:
         raise MismatchError(
             f"The adapter in {folder} does not say which weights its base LLM had, as one of an earlier version of "
             "this project: train it again.",
             "adapter",
         )
-    comparable = expected["precision"] == found["precision"] != "quantised"
+    comparable = expected["precision"] == given["precision"] != "quantised"
     for name in ("norms", "weights") if comparable else ("norms",):
-        if expected[name] != found[name]:
+        if expected[name] != given[name]:
             raise MismatchError(
                 f"The adapter in {folder} was trained on the base LLM {expected['name']!r} ({name} "
-                f"{expected[name][:12]}), but got {found['name']!r} ({name} {found[name][:12]}): set `source` and "
+                f"{expected[name][:12]}), but got {given['name']!r} ({name} {given[name][:12]}): set `source` and "
                 "`revision` of the catalog entry `base_llm` to the former, or train the adapter again.",
                 "adapter",
             )

@@ -205,12 +205,12 @@ def connect(engine: EngineConfig) -> Any:
                 f"No Ray cluster answers at engine.address {engine.address!r} ({error}). Start one there, "
                 "correct the address, or set it to null for a Ray on this machine."
             ) from error
-    there = ray.cluster_resources()
+    resources = ray.cluster_resources()
     for what, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
-        if there.get(what, 0) < engine.workers * each:
+        if resources.get(what, 0) < engine.workers * each:
             raise ValueError(
                 f"engine asks for {engine.workers} workers with {each:g} {what}s each, but the Ray cluster has "
-                f"{there.get(what, 0):g} {what}s: lower engine.workers or engine.{what.lower()}s_per_worker."
+                f"{resources.get(what, 0):g} {what}s: lower engine.workers or engine.{what.lower()}s_per_worker."
             )
     return ray
 

@@ -56,11 +56,11 @@ def segment_rows(
     users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
     # Drawn negatives share their positive's event, whose item alone was taken.
     trained = np.bincount(event_items[training["event"].unique().to_numpy()], minlength=items.max() + 1)[items]
-    known = np.isin(users, training["user_index"].unique().to_numpy())
+    has_training_rows = np.isin(users, training["user_index"].unique().to_numpy())
     lengths = rows["history_end"].to_numpy() - offsets[users]
     return [
         Segmentation("item", ["cold: no training event", "warm"], (trained > 0).astype(int)),
-        Segmentation("user", ["new: no training row", "known"], known.astype(int)),
+        Segmentation("user", ["new: no training row", "known"], has_training_rows.astype(int)),
         _in_bands("events in the history", lengths, np.array(HISTORY_EDGES)),
         _by_popularity(trained),
     ]

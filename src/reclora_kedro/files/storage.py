@@ -37,8 +37,8 @@ def is_remote(address: Any) -> bool:
         >>> [is_remote(value) for value in ("s3://bucket/folder", "data/log", "file:///data/log", "sqlite:///log.db")]
         [True, False, False, False]
     """
-    known = isinstance(address, str) and "://" in address and get_protocol(address) in fsspec.available_protocols()
-    return known and get_protocol(address) not in LOCAL
+    is_url = isinstance(address, str) and "://" in address and get_protocol(address) in fsspec.available_protocols()
+    return is_url and get_protocol(address) not in LOCAL
 
 
 def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,13 +127,13 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
     """
     storage, path = open_storage(address, options)
     with explained(address):
-        found = storage.glob(path, detail=True) if has_magic(path) else storage.find(path, detail=True)
+        files = storage.glob(path, detail=True) if has_magic(path) else storage.find(path, detail=True)
     return {
         name.removeprefix(path).lstrip("/"): [
             info["size"],
             next((str(info[key]) for key in STATES if info.get(key)), None),
         ]
-        for name, info in sorted(found.items())
+        for name, info in sorted(files.items())
         if info["type"] == "file" and not name.endswith("/")
     }
 
@@ -147,10 +147,10 @@ def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
     storage, path = open_storage(folder, options)
     with explained(folder):
         try:
-            found = [name.rstrip("/") for name in storage.ls(path, detail=False)]
+            paths = [name.rstrip("/") for name in storage.ls(path, detail=False)]
         except FileNotFoundError:
             return []
-    return [name.rpartition("/")[2] for name in found if name != path]
+    return [name.rpartition("/")[2] for name in paths if name != path]
 
 
 def exists(address: str, options: Mapping[str, Any]) -> bool:
@@ -225,13 +225,13 @@ def local_copy(address: str, options: Mapping[str, Any]) -> str:
     """
     if not is_remote(address):
         return address
-    found = states(address, options)
-    if not found:
+    files = states(address, options)
+    if not files:
         with explained(address):
             raise FileNotFoundError("there is no such object or folder")
     parent, _, name = address.rstrip("/").rpartition("/")
-    names = [f"{name}/{rest}".rstrip("/") for rest in found]
-    folder = private_cache() / "objects" / digest([address, found])
+    names = [f"{name}/{rest}".rstrip("/") for rest in files]
+    folder = private_cache() / "objects" / digest([address, files])
     if folder.is_dir() and not _is_whole_copy(folder):
         logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
         shutil.rmtree(folder)

@@ -46,13 +46,13 @@ def check_retrieval(log: InteractionLog, seed: int) -> Records:
     return [
         {
             "check": name,
-            "asked": len(found),
-            "share": float(found.mean()),
+            "asked": len(similar),
+            "share": float(similar.mean()),
             "chance": float(at_random.mean()),
-            "lift": float(found.mean() / at_random.mean()) if at_random.any() else None,
+            "lift": float(similar.mean() / at_random.mean()) if at_random.any() else None,
         }
-        for name, (found, at_random) in checks.items()
-        if len(found)
+        for name, (similar, at_random) in checks.items()
+        if len(similar)
     ]
 
 
@@ -67,7 +67,7 @@ def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
                [1]])
     """
     k = min(k, len(vectors) - 1)
-    found = np.empty((len(items), k), dtype=np.int64)
+    nearest = np.empty((len(items), k), dtype=np.int64)
     step = max(1, CELLS_AT_ONCE // len(vectors))
     with threadpool_limits(1, user_api="blas"):
         for start in range(0, len(items), step):
@@ -76,8 +76,8 @@ def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
             similarity[np.arange(len(part)), part] = -np.inf
             top = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
             order = np.argsort(-np.take_along_axis(similarity, top, axis=1), axis=1, kind="stable")
-            found[start : start + step] = np.take_along_axis(top, order, axis=1)
-    return found
+            nearest[start : start + step] = np.take_along_axis(top, order, axis=1)
+    return nearest
 
 
 def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -88,14 +88,15 @@ def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Gene
     if len(items) < 2:
         return np.zeros(0), np.zeros(0)
     members = sparse.csr_array(MultiLabelBinarizer(sparse_output=True).fit_transform([values[item] for item in items]))
-    asked = _evenly(len(items))
-    nearest = nearest_items(vectors[items], asked, 1)[:, 0]
-    others = (np.repeat(asked, RANDOM_ITEMS) + random.integers(1, len(items), len(asked) * RANDOM_ITEMS)) % len(items)
+    queries = _evenly(len(items))
+    nearest = nearest_items(vectors[items], queries, 1)[:, 0]
+    steps = random.integers(1, len(items), len(queries) * RANDOM_ITEMS)
+    others = (np.repeat(queries, RANDOM_ITEMS) + steps) % len(items)
 
     def share(items: np.ndarray, others: np.ndarray) -> np.ndarray:
         return np.asarray(members[items].multiply(members[others]).sum(axis=1)).ravel() > 0
 
-    return share(asked, nearest), share(np.repeat(asked, RANDOM_ITEMS), others)
+    return share(queries, nearest), share(np.repeat(queries, RANDOM_ITEMS), others)
 
 
 def _liked_next(vectors: np.ndarray, log: InteractionLog, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -105,13 +106,13 @@ def _liked_next(vectors: np.ndarray, log: InteractionLog, random: np.random.Gene
     liked = np.flatnonzero((sequences.timestamp <= until) & (sequences.label == 1))
     item, user = sequences.item_index[liked], user_of_events(sequences.offsets)[liked]
     pairs = np.flatnonzero((user[1:] == user[:-1]) & (item[1:] != item[:-1]))
-    known = np.unique(item)
-    if len(pairs) == 0 or len(known) < 3:
+    items = np.unique(item)
+    if len(pairs) == 0 or len(items) < 3:
         return np.zeros(0), np.zeros(0)
     pairs = pairs[_evenly(len(pairs))]
-    first, then = np.searchsorted(known, item[pairs]), np.searchsorted(known, item[pairs + 1])
-    asked, place = np.unique(first, return_inverse=True)
-    nearest = nearest_items(vectors[known], asked, NEAREST)[place]
+    first, then = np.searchsorted(items, item[pairs]), np.searchsorted(items, item[pairs + 1])
+    queries, place = np.unique(first, return_inverse=True)
+    nearest = nearest_items(vectors[items], queries, NEAREST)[place]
     others = np.stack([random.permutation(then) for _ in range(RANDOM_ITEMS)], axis=1)
     at_random = (nearest[:, None, :] == others[:, :, None]).any(axis=2)[others != first[:, None]]
     return (nearest == then[:, None]).any(axis=1), at_random

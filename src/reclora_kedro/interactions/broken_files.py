@@ -72,13 +72,13 @@ def fault_of_part(parts: Sequence[Path]) -> str | None:
             return f"{part} is no whole parquet file: copy or download this part again."
         first, expected = first or part, expected or schema
         for name in expected | schema:
-            found, wanted = schema.get(name), expected.get(name)
-            if found is None or wanted is None:
-                lacking, other = (part, first) if found is None else (first, part)
+            actual, wanted = schema.get(name), expected.get(name)
+            if actual is None or wanted is None:
+                lacking, other = (part, first) if actual is None else (first, part)
                 return f"{lacking} has no column {name!r}, but {other} has: write the parts with the same columns."
-            if found != wanted:
+            if actual != wanted:
                 return (
-                    f"Column {name!r} is of type {found} in {part}, but {wanted} in {first}: write both with one type."
+                    f"Column {name!r} is of type {actual} in {part}, but {wanted} in {first}: write both with one type."
                 )
     return None
 

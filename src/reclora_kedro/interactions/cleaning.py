@@ -93,12 +93,12 @@ def clean_interactions(
         of_chunks.append(cleaned)
         for part, frame in cleaned.parts.items():
             sound.setdefault(part, []).append(frame)
-    rows, times_outside = (sum(getattr(of, name) for of in of_chunks) for name in ("rows", "times_outside"))
+    rows, times_outside = (sum(getattr(each, name) for each in of_chunks) for name in ("rows", "times_outside"))
     if times_outside > config.plausible_times.max_outside * rows:
-        first = next(chunk for chunk, of in zip(chunks, of_chunks, strict=True) if of.times_outside)
+        first = next(chunk for chunk, each in zip(chunks, of_chunks, strict=True) if each.times_outside)
         raw = first.read(raw_log, columns)
         refuse_times(raw, _read_seconds(raw, config), times_outside, rows, config)
-    _require_scale([rating for of in of_chunks for rating in of.extreme_ratings], rows, config, report)
+    _require_scale([rating for each in of_chunks for rating in each.extreme_ratings], rows, config, report)
     parts = list[pl.LazyFrame]()
     sort = partial(_sort_part, config, scratch)
     for frame, repeats in map_shards(sort, sorted(sound.items()), engine, "sorting"):

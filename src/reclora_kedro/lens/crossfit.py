@@ -115,12 +115,12 @@ def cross_fit(
     for fold in range(folds):
         inside = np.flatnonzero(fold_of == fold)
         other = refit_lens(lens, log, few_shot[inside], epochs)
-        found, source = (lens_states(other, log, log.samples[rows]) for rows in (few_shot[inside], unseen))
+        unseen_states, source = (lens_states(other, log, log.samples[rows]) for rows in (few_shot[inside], unseen))
         fits = {}
         for kind in lens.state_kinds:
-            found[kind], fits[f"{kind}_r2"] = align_states(found[kind], source[kind], target[kind])
+            unseen_states[kind], fits[f"{kind}_r2"] = align_states(unseen_states[kind], source[kind], target[kind])
         for name, state in states.items():
-            state[inside] = found[name]
+            state[inside] = unseen_states[name]
         auc = float(roc_auc_score(unseen_labels, source["logit"]))
         records.append({"fold": str(fold + 1), "rows": len(inside), "validation_auc": auc, **fits})
     return states, records

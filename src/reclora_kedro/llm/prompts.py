@@ -86,9 +86,9 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
     start, before, after = [tokenizer.bos_token_id] if adds_bos(tokenizer) else [], "", ""
     if config.chat_template:
         before, after = chat_wrapping(tokenizer, config.system_message, config.chat_template_arguments)
-    asked, space = ("x:\n", "") if after[-1:].isspace() else ("x:", " ")
+    opening, space = ("x:\n", "") if after[-1:].isspace() else ("x:", " ")
     words = config.positive_answer, config.negative_answer
-    question, *answered = plain_ids(tokenizer, [asked, *(asked + space + word for word in words)])
+    question, *answered = plain_ids(tokenizer, [opening, *(opening + space + word for word in words)])
     positive, negative = (ids[len(question) :] if ids[: len(question)] == question else ids for ids in answered)
     if len(positive) != 1 or len(negative) != 1 or positive == negative:
         raise ValueError(
@@ -117,8 +117,8 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
         text = call_bounded(lambda: _render_chat(tokenizer, marker, system_message, arguments))
     except TimeoutError as error:
         raise ValueError(f"The base LLM's chat template was stopped: {error}. {OTHER_CHAT_TEMPLATE}") from error
-    before, found, after = text.partition(marker)
-    if not found:
+    before, separator, after = text.partition(marker)
+    if not separator:
         raise ValueError(f"The base LLM's chat template leaves out the message of the user. {OTHER_CHAT_TEMPLATE}")
     return before, after
 

@@ -63,5 +63,5 @@ def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:
     """Names of the text fields of items and of users."""
     ingestion = IngestionConfig.model_validate(catalog.load("params:ingestion"))
     tables = (ingestion.items, ingestion.item_texts), (ingestion.users,)
-    items, users = ([field.name for table in of if table for field in table.fields] for of in tables)
+    items, users = ([field.name for table in group if table for field in table.fields] for group in tables)
     return items, users

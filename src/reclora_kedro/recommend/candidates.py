@@ -130,17 +130,17 @@ def shortlist_candidates(
     """
     table = candidate_table(table) if config.candidates == "table" else None
     everyone = (log.users if table is None else table)["user_id"]
-    asked = log.find_users(everyone if config.users is None else config.users)
-    sets, unknown_items = candidate_sets(log, table, asked.schema["user_id"], config, neighbours)
-    shards = [asked[rows] for rows in engine.shards(asked.height)]
+    requested = log.find_users(everyone if config.users is None else config.users)
+    sets, unknown_items = candidate_sets(log, table, requested.schema["user_id"], config, neighbours)
+    shards = [requested[rows] for rows in engine.shards(requested.height)]
     best = OncePerWorker(partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config))
     shortlist = pl.concat(map_shards(best, shards, engine, "shortlist"))
     shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
     fallback_of = shortlist.unique("user_id")["fallback"]
     report = {
-        "users": asked.height,
+        "users": requested.height,
         "fallbacks": int(fallback_of.sum()),
-        "empty_candidate_sets": asked.height - len(fallback_of),
+        "empty_candidate_sets": requested.height - len(fallback_of),
         "unknown_items": unknown_items,
     }
     columns = ("user_id", "item_id", "title", "user_index", "item_index", "lens_score", "fallback")
@@ -161,10 +161,10 @@ class _Shortlister:
     def __init__(self, lens: Lens, log: InteractionLog, sets: CandidateSets, config: RecommendationConfig) -> None:
         self._reader, self._log, self._sets, self._config = LensReader(lens, log), log, sets, config
 
-    def __call__(self, asked: pl.DataFrame) -> pl.DataFrame:
+    def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """The best pairs of some of the users asked for."""
-        parts = [_no_pairs(asked)]
-        for pairs in _pairs_in_parts(self._sets, asked, self._config.top_n):
+        parts = [_no_pairs(requested)]
+        for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
             scored = pairs.with_columns(lens_score=_lens_scores(self._reader, self._log, pairs))
             parts.append(best_of_each_user(scored, "lens_score", self._config.shortlist))
         return pl.concat(parts)
@@ -191,32 +191,32 @@ def candidate_sets(
     table = table.with_columns(
         pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
     )
-    known = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
-    pairs = known.join(table.unique(), on="item_id", maintain_order="left")
+    in_log = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
+    pairs = in_log.join(table.unique(), on="item_id", maintain_order="left")
     given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}
-    return CandidateSets(log.sequences, pool, given), table.join(known, on="item_id", how="anti").height
+    return CandidateSets(log.sequences, pool, given), table.join(in_log, on="item_id", how="anti").height
 
 
-def _no_pairs(asked: pl.DataFrame) -> pl.DataFrame:
-    return asked.clear().with_columns(
+def _no_pairs(requested: pl.DataFrame) -> pl.DataFrame:
+    return requested.clear().with_columns(
         item_index=pl.lit(0, dtype=pl.Int32), fallback=pl.lit(True), lens_score=pl.lit(0.0)
     )
 
 
-def _pairs_in_parts(sets: CandidateSets, asked: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
+def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
     """Pairs of user and candidate, several users at a time: user_id, user_index, item_index, fallback."""
     users, chosen, fallbacks, pairs = [], [], [], 0
-    with Progress("shortlist", asked.height, "users") as progress:
-        for place, (user_id, user_index) in enumerate(asked.iter_rows()):
+    with Progress("shortlist", requested.height, "users") as progress:
+        for place, (user_id, user_index) in enumerate(requested.iter_rows()):
             progress.update()
             fallback = len(sets.seen(user_index)) == 0
             users.append(place)
             fallbacks.append(fallback)
             chosen.append(sets.of(user_id, user_index)[: top_n if fallback else None])
             pairs += len(chosen[-1])
-            if pairs and (pairs >= PAIRS_AT_ONCE or place == asked.height - 1):
+            if pairs and (pairs >= PAIRS_AT_ONCE or place == requested.height - 1):
                 counts = [len(part) for part in chosen]
-                yield asked[np.repeat(users, counts)].with_columns(
+                yield requested[np.repeat(users, counts)].with_columns(
                     item_index=pl.Series(np.concatenate(chosen), dtype=pl.Int32),
                     fallback=pl.Series(np.repeat(fallbacks, counts)),
                 )

@@ -54,11 +54,11 @@ class ItemNeighbours:
         similarity: the first term of each item j, by row, and i.
     """
 
-    def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, known: np.ndarray | None = None) -> None:
+    def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, usable: np.ndarray | None = None) -> None:
         self._config, self._events = config, log.sequences
         offsets, item = self._events.offsets, self._events.item_index
         user = user_of_events(offsets).astype(np.int64)
-        counted = np.flatnonzero(np.ones(len(item), dtype=bool) if known is None else known)
+        counted = np.flatnonzero(np.ones(len(item), dtype=bool) if usable is None else usable)
         after = np.searchsorted(user[counted], user[counted], side="right") - 1 - np.arange(len(counted))
         counted = counted[after < config.events]
         shape = (len(offsets) - 1, log.items.height)

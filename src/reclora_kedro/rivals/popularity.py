@@ -47,6 +47,6 @@ def training_events(log: InteractionLog) -> np.ndarray:
     Those are the events until the last training sample, but for those that are samples of another split.
     """
     held_out = log.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
-    known = log.sequences.timestamp <= (log.samples.filter(split="train")["timestamp"].max() or 0)
-    known[held_out] = False
-    return known
+    usable = log.sequences.timestamp <= (log.samples.filter(split="train")["timestamp"].max() or 0)
+    usable[held_out] = False
+    return usable

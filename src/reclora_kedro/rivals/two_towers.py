@@ -111,8 +111,8 @@ def tower_inputs(log: InteractionLog, texts: Tensor, samples: pl.DataFrame, conf
     sequences, scale = log.sequences, texts.shape[1] ** 0.5  # the components then vary by about one
     events = recent_events(samples, sequences, config.recent_length)
     past = texts[sequences.item_index[events]] * scale
-    there, liked = events >= 0, sequences.label[events] == 1
-    means = [mean_pool(past, torch.from_numpy(there & kind)) for kind in (liked, ~liked)]
+    is_event, liked = events >= 0, sequences.label[events] == 1
+    means = [mean_pool(past, torch.from_numpy(is_event & kind)) for kind in (liked, ~liked)]
     count = samples["history_end"].to_numpy() - sequences.offsets[samples["user_index"].to_numpy()]
     log_count = torch.from_numpy(np.log1p(count)).float().unsqueeze(1)
     return torch.cat([*means, log_count], dim=1), texts[samples["item_index"].to_torch()] * scale

@@ -77,13 +77,13 @@ def structure_of(folder: Path) -> dict[str, Any]:
     return {name: block for path in files for name, block in (yaml.safe_load(path.read_text("utf-8")) or {}).items()}
 
 
-def refused_values(parameters: Mapping[str, Any], types: Mapping[str, type], known: list[str]) -> Iterator[str]:
+def refused_values(parameters: Mapping[str, Any], types: Mapping[str, type], paths: list[str]) -> Iterator[str]:
     """What is wrong with the values of blocks, one line each.
 
     Args:
         parameters: nested blocks of all parameters.
         types: by the path of a block, what it must be.
-        known: paths of all parameters that there are.
+        paths: paths of all parameters that there are.
     """
     for path, expected in types.items():
         block: Any = parameters
@@ -94,4 +94,4 @@ def refused_values(parameters: Mapping[str, Any], types: Mapping[str, type], kno
         try:
             TypeAdapter(expected).validate_python(block)
         except ValidationError as error:
-            yield from wrong_values(error, block, path, known)
+            yield from wrong_values(error, block, path, paths)

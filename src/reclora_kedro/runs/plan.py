@@ -60,8 +60,8 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
     for name in node.inputs:
         if is_of_this_run_alone(name, catalog):
             yield f"{name} is known to this run alone"
-    if again := [name for name in node.inputs if name in made_again]:
-        yield f"{', '.join(again)} {'is' if len(again) == 1 else 'are'} made again"
+    if remade := [name for name in node.inputs if name in made_again]:
+        yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
     recipe = recipe_of(node, catalog, leave_out=made_again)
     for name in node.outputs:
         stored = catalog.stored(name)

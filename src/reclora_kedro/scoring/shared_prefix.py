@@ -129,8 +129,8 @@ def score_candidates(
             (rows, torch.sigmoid(logits.double()).cpu().numpy())
             for rows, logits in _scored_batches(model, prompts, groups, TokenBudget(tokens_per_batch))
         )
-    for rows, found in answered:
-        scores[rows] = found
+    for rows, probabilities in answered:
+        scores[rows] = probabilities
         if progress is not None:
             progress.update(len(rows))
     return scores

@@ -42,12 +42,12 @@ class Cell:
         """The runtime parameters: those of the session, with the settings."""
         return merge(session, self.parameters(given))
 
-    def parameters(self, there: Mapping[str, Any]) -> dict[str, Any]:
+    def parameters(self, declared: Mapping[str, Any]) -> dict[str, Any]:
         """The settings as nested blocks, as `kedro run` takes them.
 
         Args:
-            there: nested blocks of the parameters that they change; ``{like: name, ...}`` is a copy of another entry of
-                the same block there, with changes.
+            declared: nested blocks of the parameters that they change; ``{like: name, ...}`` is a copy of another entry
+                of the same block there, with changes.
 
         Raises:
             ValueError: there is no entry of that name.
@@ -61,7 +61,7 @@ class Cell:
         nested: dict[str, Any] = {}
         for path, value in self.settings.items():
             *parents, name = path.split(".")
-            block, entries = nested, there
+            block, entries = nested, declared
             for parent in parents:
                 block, entries = block.setdefault(parent, {}), entries[parent]
             if isinstance(value, Mapping) and "like" in value:
@@ -140,7 +140,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     Raises:
         ValueError: a grid sets what is no parameter, or sets one twice.
     """
-    known = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
+    paths = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
     cells = [
         Cell(name, place, seed, settings, REACHED[grid.until])
         for name, grid in grids.items()
@@ -150,10 +150,10 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     for cell in cells:
         for path in cell.settings:
             parent = path.rpartition(".")[0]
-            if path not in known and not (parent in NAMED and parent in known):
+            if path not in paths and not (parent in NAMED and parent in paths):
                 raise ValueError(
                     f"Grid {cell.grid} sets {path}, which is no parameter. The nearest one is "
-                    f"{nearest_path(path, known)}."
+                    f"{nearest_path(path, paths)}."
                 )
     return cells
 

@@ -88,9 +88,9 @@ def tabulate(cells: Sequence[Cell], results: Sequence[CellResult], models: Seque
     Raises:
         ValueError: no cell has one of the models.
     """
-    there = dict.fromkeys(record["model"] for result in results for record in result.models)
-    if unknown := [model for model in models or () if model not in there]:
-        raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(there)}.")
+    scored = dict.fromkeys(record["model"] for result in results for record in result.models)
+    if unknown := [model for model in models or () if model not in scored]:
+        raise ValueError(f"study.models names {unknown[0]!r}, but the cells have {', '.join(scored)}.")
     return [
         place | record
         for place, result in zip(_places(cells), results, strict=True)

@@ -30,11 +30,11 @@ class Caser(Lens):
         mask = batch.recent_history.mask
         events = self.embed_events(batch.recent_history) * mask.unsqueeze(-1)
         channels = events.transpose(1, 2)
-        found = []
+        features = []
         for height, convolution in zip(HEIGHTS, self.horizontal, strict=True):
             # One value per event, of the window that ends there; before the first stands nothing.
             windows = torch.relu(convolution(functional.pad(channels, (height - 1, 0))))
-            found.append((windows * mask.unsqueeze(1)).amax(dim=-1))
+            features.append((windows * mask.unsqueeze(1)).amax(dim=-1))
         weights = self.vertical(recency(mask, len(self.vertical.weight))) * mask.unsqueeze(-1)
-        found.append((weights.transpose(1, 2) @ events).flatten(1))
-        return torch.cat([self.user(batch.user), *found], dim=-1)
+        features.append((weights.transpose(1, 2) @ events).flatten(1))
+        return torch.cat([self.user(batch.user), *features], dim=-1)
