@@ -172,9 +172,9 @@ class RecLoraLayer(nn.Module, BaseTunerLayer):
         """Refuse what has no weights to be merged into.
 
         Raises:
-            NotImplementedError: always.
+            TypeError: always, as no single matrix is the update of all samples.
         """
-        raise NotImplementedError(
+        raise TypeError(
             "A personalized LoRA cannot be merged into the base LLM: its update differs from sample to sample. Write "
             "one user's LoRA with reclora_kedro.adapters.methods.user_loras, and merge that."
         )

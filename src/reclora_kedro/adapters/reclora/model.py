@@ -160,10 +160,10 @@ class RecLoraModel(BaseTuner):
         """Refuse an adapter for each row, PEFT's ``adapter_names``, which nothing would read.
 
         Raises:
-            NotImplementedError: it is given.
+            ValueError: it is given.
         """
         if kwargs.get("adapter_names") is not None:
-            raise NotImplementedError(
+            raise ValueError(
                 "adapter_names asks for an adapter of each row, but one personalized LoRA serves all rows of a batch: "
                 "choose it by set_adapter, and give the rows of each adapter a batch of their own."
             )
