@@ -43,9 +43,9 @@ class FrozenLayers:
         if not first:
             return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
         batch = token_ids.shape, token_ids.cpu().numpy().tobytes()
-        if (known := self._states.get(batch)) is not None:
+        if (states := self._states.get(batch)) is not None:
             with _without(decoder, first):
-                return decoder(inputs_embeds=known.to(token_ids.device), use_cache=False).last_hidden_state
+                return decoder(inputs_embeds=states.to(token_ids.device), use_cache=False).last_hidden_state
         with self._remembering(decoder.layers[first], batch):
             return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
 
@@ -66,11 +66,10 @@ class FrozenLayers:
     @contextmanager
     def _remembering(self, layer: nn.Module, batch: tuple[torch.Size, bytes]) -> Iterator[None]:
         def remember(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            with torch.inference_mode(False):  # what is remembered while scoring serves a training, too
-                states = inputs[0].detach().cpu().clone()
-            if states.nbytes <= self._room:
-                self._room -= states.nbytes
-                self._states[batch] = states
+            if inputs[0].nbytes <= self._room:
+                self._room -= inputs[0].nbytes
+                with torch.inference_mode(False):  # what is remembered while scoring serves a training, too
+                    self._states[batch] = inputs[0].detach().to("cpu", copy=True)
 
         hook = layer.register_forward_pre_hook(remember)
         try:
