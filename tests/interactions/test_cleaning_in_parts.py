@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cleaned_tables import clean_interactions
+from cleaned_tables import SETTINGS, clean_interactions
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.interactions import cleaning
 from reclora_kedro.interactions.cleaning_report import CleaningReport
@@ -18,28 +18,10 @@ IN_PARTS = LOCAL.model_copy(update={"rows_per_part": 7})
 
 def config(**changes):
     interactions = {"user_id": "user", "item_id": "item", "rating": "stars", "timestamp": "second"}
-    return IngestionConfig(
-        **{
-            "interactions": interactions | {"timestamp_format": "unix_seconds"} | changes.pop("interactions", {}),
-            "items": {
-                "item_id": "item",
-                "title": "name",
-                "missing_title": "?",
-                "trailing_articles": [],
-                "fields": [],
-            },
-            "users": None,
-            "plausible_times": {"first_day": "1970-01-01", "last_day": "1970-01-01", "max_outside": 1},
-            "rating_min": 1,
-            "rating_max": 5,
-            "max_ratings_outside": 1,
-            "max_share_of_one_id": 1,
-            "label_threshold": 4,
-            "duplicates": "highest_rating",
-            "k_core": 0,
-        }
-        | changes
-    )
+    interactions |= {"timestamp_format": "unix_seconds"} | changes.pop("interactions", {})
+    plausible_times = {"first_day": "1970-01-01", "last_day": "1970-01-01", "max_outside": 1}
+    own = {"interactions": interactions, "plausible_times": plausible_times}
+    return IngestionConfig(**SETTINGS | own | changes)
 
 
 ROWS = st.lists(

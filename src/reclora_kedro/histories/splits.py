@@ -37,12 +37,11 @@ class SplitConfig(Block):
 def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.Expr | int) -> pl.Expr:
     """The split of samples: train, validation or test.
 
-    No row's history holds anything of its own second or
-    later (where ties are strict), so in neither kind does a training row see a validation or test event of its user.
-    `global_time` promises more: nothing that the training rows hold is as late as any validation or test row, whoever
-    the user. `per_user_last_out` keeps that order within each user only: other users' training rows may be later than a
-    user's test row, so what was popular then is known to the lens. A test row's history may hold earlier test events,
-    as it would at serving time.
+    No row's history holds anything of its own second or later (where ties are strict), so in neither kind does a
+    training row see a validation or test event of its user. `global_time` promises more: nothing that the training rows
+    hold is as late as any validation or test row, whoever the user. `per_user_last_out` keeps that order within each
+    user only: other users' training rows may be later than a user's test row, so what was popular then is known to the
+    lens. A test row's history may hold earlier test events, as it would at serving time.
 
     Args:
         place: among all samples in the order of time (global_time), or the second (per_user_last_out).
