@@ -33,7 +33,7 @@ def log_of(interactions, items=ITEMS):
 
 
 def statistics_of(log):
-    return RatingStatistics(log).of(log.samples)
+    return RatingStatistics(log).compute(log.samples)
 
 
 def values_of(item):
@@ -108,13 +108,13 @@ def test_what_comes_later_and_the_rows_own_second_change_nothing():
         rating=pl.when(later).then(6 - pl.col("rating")).otherwise("rating"),
     )
     assert now.height > 1
-    assert RatingStatistics(log).of(now).equals(RatingStatistics(log_of(other)).of(now))
+    assert RatingStatistics(log).compute(now).equals(RatingStatistics(log_of(other)).compute(now))
 
 
 def test_a_moment_after_the_log_counts_all_of_it():
     log = log_of(random_interactions(4))
     now = log.now(pl.DataFrame({"user_index": [2], "item_index": [7]}))
-    [statistics] = RatingStatistics(log).of(now).rows(named=True)
+    [statistics] = RatingStatistics(log).compute(now).rows(named=True)
     assert np.expm1(statistics["item_ratings"]) == pytest.approx((log.sequences.item_index == 7).sum())
     assert np.expm1(statistics["user_ratings"]) == pytest.approx(np.diff(log.sequences.offsets)[2])
 
@@ -123,7 +123,7 @@ def test_a_moment_after_the_log_counts_all_of_it():
 def test_with_a_delay_what_is_not_known_yet_does_not_count(delay):
     interactions = random_interactions(8)
     log = log_of(interactions)
-    found = RatingStatistics(log, delay).of(log.samples)
+    found = RatingStatistics(log, delay).compute(log.samples)
     for place in range(0, log.samples.height, 17):
         row = log.samples.row(place, named=True)
         expected = counted(interactions, row["user_index"], row["item_index"], row["timestamp"] - delay)
@@ -133,13 +133,13 @@ def test_with_a_delay_what_is_not_known_yet_does_not_count(delay):
 def test_frozen_statistics_know_nothing_after_their_last_second():
     interactions = random_interactions(9)
     log, until = log_of(interactions), 1_060
-    frozen = RatingStatistics(log, until=until).of(log.samples)
+    frozen = RatingStatistics(log, until=until).compute(log.samples)
     early = (log.samples["timestamp"] <= until).to_numpy()
     assert frozen.filter(early).equals(statistics_of(log).filter(early))
     later = log.samples.with_columns(timestamp=pl.lit(until + 1)).filter(~early)
     cut = log_of(interactions.filter(pl.col("timestamp") <= until))
     now = cut.now(later)
-    assert frozen.filter(~early).equals(RatingStatistics(cut).of(now))
+    assert frozen.filter(~early).equals(RatingStatistics(cut).compute(now))
 
 
 def test_items_without_fields_and_ratings_of_one_level_are_no_obstacle():
@@ -158,4 +158,4 @@ def test_blocks_change_nothing(monkeypatch):
 
 def test_no_samples_have_no_statistics():
     log = log_of(random_interactions(7))
-    assert RatingStatistics(log).of(log.samples.clear()).shape == (0, len(COLUMNS))
+    assert RatingStatistics(log).compute(log.samples.clear()).shape == (0, len(COLUMNS))

@@ -83,7 +83,7 @@ def test_batches_hold_what_the_sequences_say(log, lens_of, monkeypatch, chunk) -
     monkeypatch.setattr(features, "WINDOW_EVENTS", chunk)
     sequences = log.sequences
     asked = log.samples[[200, 3, 77, 8, 150]]
-    statistics = RatingStatistics(log).of(asked).to_torch()
+    statistics = RatingStatistics(log).compute(asked).to_torch()
     batches = list(LensLoader(log, lens_of("sim")).batches(asked, 2))
     assert [places.tolist() for places, _ in batches] == [[0, 1], [2, 3], [4]]
     for places, batch in batches:

@@ -1,5 +1,6 @@
 """What a frozen lens says of samples, and of users as they are now."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,9 @@ import polars as pl
 import pytest
 import torch
 
+from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.lens import features
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, lens_states, user_states
@@ -47,6 +50,28 @@ def test_logits_alone_are_those_beside_the_states(fitted, log) -> None:
         assert torch.equal(
             LensReader(lens, log).logits(log.samples[rows]), lens_states(lens, log, log.samples[rows])["logit"]
         )
+
+
+@pytest.mark.parametrize(
+    ("window", "windows"),
+    [(("recent", 6), 4), (("retrieved", 6), 4), (("retrieved", 6), 1), (("retrieved", 30), 4)],
+    ids=["recent", "masked in a shared past", "in a past that is too long to share", "all of the past"],
+)
+def test_a_catalogue_at_one_moment_has_the_logits_of_its_rows(fitted, log, monkeypatch, window, windows) -> None:
+    monkeypatch.setattr(features, "LEAST_SHARED", 10)
+    monkeypatch.setattr(features, "SHARED_WINDOWS", windows)
+    lens = copy.deepcopy(fitted[0])
+    kind, k = window
+    lens.config = lens.config.model_copy(update={"long_history": WindowConfig(kind=kind, k=k)})
+    items = log.items.height
+    catalogue = pl.DataFrame({"item_index": np.random.default_rng(0).permutation(items).astype(np.int32)})
+    moments = log.samples.filter(pl.col("row").is_in([100, 300, 440])).select(*MOMENT)
+    pairs = pl.concat([log.samples[:3].select("item_index", *MOMENT), catalogue.join(moments, how="cross")])
+    pairs = pairs.sort(*MOMENT, maintain_order=True).with_row_index("row")
+    batches = [batch for _, batch in LensLoader(log, lens).batches_by_moment(pairs, 25)]
+    assert sorted(len(batch.item) for batch in batches if len(batch.user) == 1) == [15, 15, 15, 25, 25, 25]
+    expected = lens_states(lens, log, pairs)["logit"]
+    torch.testing.assert_close(LensReader(lens, log).logits(pairs), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_scores_are_probabilities_in_double_precision() -> None:

@@ -89,8 +89,8 @@ def test_a_delay_reaches_what_the_lens_reads_until_it_is_saved_and_loaded(log, c
     lens.save(tmp_path)
     test = log.rows_in("test")
     until = int(log.samples.filter(pl.col("split") == "train")["timestamp"].to_numpy().max())
-    known = RatingStatistics(log, until=until) if delay == "frozen" else RatingStatistics(log, delay)
-    expected = lens.statistics.standardise(known.of(log.samples[test]).to_torch())
+    statistics = RatingStatistics(log, until=until) if delay == "frozen" else RatingStatistics(log, delay)
+    expected = lens.statistics.standardise(statistics.compute(log.samples[test]).to_torch())
     assert torch.equal(lens_states(load_lens(tmp_path), log, log.samples[test])["rating_statistics"], expected)
 
 

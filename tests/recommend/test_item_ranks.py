@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -189,6 +190,26 @@ def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
     assert near["row"].equals(twice["row"])
     behind = (near["better"] >= 4).to_numpy()
     assert near.filter(behind)["better"].equals(twice.filter(behind)["better"])
+
+
+def test_the_time_that_a_ranking_takes_is_estimated_before_it_starts(log, caplog):
+    likes, logged = draw_positives(log, config()).height, []
+
+    def scorer(pairs):
+        logged.append(len(messages()))
+        return hashed(pairs)
+
+    def messages():
+        return [message for message in caplog.messages if message.startswith("Ranks")]
+
+    with caplog.at_level("INFO", "reclora_kedro"):
+        ranks = rank_by({"lens": scorer}, log, config())
+    [message] = messages()
+    rows = likes * ranks["candidates"][0]
+    assert re.fullmatch(
+        rf"Ranks {likes} likes, .*: {rows:,} rows per model, about \d+ seconds by the first like\.", message
+    )
+    assert logged[:2] == [0, 1]
 
 
 def test_no_scorer_sees_more_than_what_was_before_the_like(log):

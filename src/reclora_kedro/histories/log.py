@@ -77,10 +77,10 @@ class InteractionLog:
         ids = ids.alias("user_id")
         fitting = ids.cast(self.users.schema["user_id"], strict=False)
         ids = ids.cast(pl.String) if fitting.null_count() else fitting
-        known = self.users.select(
+        users = self.users.select(
             pl.col("user_id").cast(ids.dtype), pl.int_range(pl.len(), dtype=pl.Int32).alias("user_index")
         )
-        return ids.unique(maintain_order=True).to_frame().join(known, on="user_id", how="left", maintain_order="left")
+        return ids.unique(maintain_order=True).to_frame().join(users, on="user_id", how="left", maintain_order="left")
 
     def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
         """Indices of users by id, in the order given, or without ids of those with the most events, most first.

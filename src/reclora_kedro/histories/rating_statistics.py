@@ -22,12 +22,12 @@ COLUMNS = {
     "leniency_to_such_items": "the same, weighted by the cosine of the past item's field values with the target's",
     "rating_leniency_to_such_items": "the same, with ratings from 0 to 1 in place of likes",
 }
-"""Columns of `RatingStatistics.of`, and what each holds."""
+"""Columns of `RatingStatistics.compute`, and what each holds."""
 
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
 UNIT = 2.0**-32  # of sums: finer than what float32 tells apart, and 2**31 events do not overflow 64 bits
-CELLS_AT_ONCE = 2**21  # pairs of event and field value whose running sums are held at once: 16 MiB
+CELLS_AT_ONCE = 2**20  # pairs of event and field value whose three running sums are held at once: 24 MiB
 
 
 class RatingStatistics:
@@ -60,7 +60,7 @@ class RatingStatistics:
         self._user_likes, self._leniency = _Sums(sequences.label), _Sums(leniency)
         self._fields = _field_values(log.items)
 
-    def of(self, samples: pl.DataFrame) -> pl.DataFrame:
+    def compute(self, samples: pl.DataFrame) -> pl.DataFrame:
         """What the log says at each sample's moment about its user and its item; nothing later is read.
 
         Statistics of an item are over events of an earlier second, those of a user over the history; of both, over what
@@ -81,10 +81,10 @@ class RatingStatistics:
             >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
             >>> log = InteractionLog(items, pl.DataFrame({"user_id": [1, 2]}), sequences, pl.DataFrame())
             >>> now = log.now(pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1]}))
-            >>> RatingStatistics(log).of(now)["item_like_rate"].to_numpy().round(2)
+            >>> RatingStatistics(log).compute(now)["item_like_rate"].to_numpy().round(2)
             array([0.7 , 0.38], dtype=float32)
         """
-        samples = self._as_known(samples)
+        samples = self._moved_back(samples)
         first, last = self._log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
         end = samples["history_end"].to_numpy()
         start = self._offsets[samples["user_index"].to_numpy()]
@@ -103,15 +103,15 @@ class RatingStatistics:
         )
         return pl.DataFrame({name: column.astype(np.float32) for name, column in zip(COLUMNS, columns, strict=True)})
 
-    def _as_known(self, samples: pl.DataFrame) -> pl.DataFrame:
+    def _moved_back(self, samples: pl.DataFrame) -> pl.DataFrame:
         """The samples, moved back to the moment until which events are known."""
         if self._user_log is None:
             return samples
-        known = np.ceil(samples["timestamp"].to_numpy() - self._delay).astype(np.int64)
+        moment = np.ceil(samples["timestamp"].to_numpy() - self._delay).astype(np.int64)
         if self._until is not None:
-            known = np.minimum(known, self._until + 1)
-        _, end = self._user_log.range_before(samples["user_index"].to_numpy(), known)
-        return samples.with_columns(timestamp=known, history_end=np.minimum(samples["history_end"].to_numpy(), end))
+            moment = np.minimum(moment, self._until + 1)
+        _, end = self._user_log.range_before(samples["user_index"].to_numpy(), moment)
+        return samples.with_columns(timestamp=moment, history_end=np.minimum(samples["history_end"].to_numpy(), end))
 
     def _leniencies_to_such_items(self, samples: pl.DataFrame) -> np.ndarray:
         """Both leniencies over each history, weighted by likeness to the target: (rows, 2).
@@ -125,11 +125,11 @@ class RatingStatistics:
         for rows in _blocks_of_users(start, end, CELLS_AT_ONCE // targets.shape[1]):
             events, shift = _events_of(start[rows], end[rows])
             past = self._fields[self._item_index[events]].toarray()
-            likeness, *leniencies = (
-                _sums_over_values(past * weight[:, None], targets[rows], start[rows] + shift, end[rows] + shift)
-                for weight in (np.ones(len(events)), *self._leniencies[events].T)
+            weights = np.column_stack([np.ones(len(events)), self._leniencies[events]])
+            sums = _sums_over_values(
+                past[:, :, None] * weights[:, None], targets[rows], start[rows] + shift, end[rows] + shift
             )
-            means[rows] = np.stack(leniencies, axis=1) / (likeness[:, None] + PRIOR)
+            means[rows] = sums[:, 1:] / (sums[:, :1] + PRIOR)
         return means
 
 
@@ -154,11 +154,21 @@ def _events_of(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """For each target the sum over its values, and over the events `start:end`, of value times `past`: (targets,)."""
-    running = np.concatenate([np.zeros((1, past.shape[1])), np.cumsum(past, axis=0)])
+    """For each target the sums over its values, and over the events `start:end`, of value times `past`.
+
+    Args:
+        past: shape (events, values, sums).
+        targets: shape (targets, values).
+        start: of the events of each target.
+        end: of these.
+
+    Returns:
+        Shape (targets, sums).
+    """
+    running = np.concatenate([np.zeros((1, *past.shape[1:])), np.cumsum(past, axis=0)])
     row, value = np.repeat(np.arange(len(start)), np.diff(targets.indptr)), targets.indices
-    sums = targets.data * (running[end[row], value] - running[start[row], value])
-    return np.bincount(row, sums, minlength=len(start))
+    terms = targets.data[:, None] * (running[end[row], value] - running[start[row], value])
+    return np.stack([np.bincount(row, column, minlength=len(start)) for column in terms.T], axis=1)
 
 
 class _Sums:

@@ -62,17 +62,20 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     Resemblance is the cosine of the two items' embeddings, 0 where one of them is zero; of equals the more recent event
     wins. An earlier event of the target item itself counts, with cosine 1. For the result see `assemble_history`.
     """
-    directions = unit_vectors(item_embeddings)
+    history = recent_events(samples, sequences, k)
     users, target, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
-    past = end - sequences.offsets[users]
-    history = np.full((samples.height, min(k, max(1, past.max(initial=0)))), -1, dtype=np.int32)
+    longer = np.flatnonzero(end - sequences.offsets[users] > k)  # of the others, there is nothing to choose
+    if len(longer) == 0:
+        return history
+    directions = unit_vectors(item_embeddings)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
     with threadpool_limits(1, user_api="blas"):
-        for user, rows in blocks_of_one_user(users, sequences.offsets, CELLS_PER_BLOCK):
-            start = sequences.offsets[user]
+        for user, places in blocks_of_one_user(users[longer], sequences.offsets, CELLS_PER_BLOCK):
+            rows, start = longer[places], sequences.offsets[user]
             past_items = sequences.item_index[start : end[rows].max()]
-            positions = _top_positions(directions[target[rows]] @ directions[past_items].T, end[rows] - start, k)
-            history[rows, : positions.shape[1]] = np.where(positions >= 0, positions + start, -1)
+            history[rows] = start + _top_positions(
+                directions[target[rows]] @ directions[past_items].T, end[rows] - start, k
+            )
     return history
 
 
@@ -96,15 +99,16 @@ def blocks_of_one_user(user_index: np.ndarray, offsets: np.ndarray, cells: int) 
 
 
 def _top_positions(similarity: np.ndarray, lengths: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k greatest similarities among the first `lengths` of each row, ascending, padded with -1.
+    """Positions of the k greatest similarities among the first `lengths` > k of each row, ascending: (rows, k).
 
     Rank and position share one integer key, so that ties fall to the later position and one partition finds the top.
     Rounding to steps of 2^-30 keeps ties exact: a matrix product may sum equal columns in another order.
     """
     place = np.arange(similarity.shape[1])
-    keys = (np.rint(similarity * SIMILARITY_STEPS).astype(np.int64) << 32) | place
-    keys[place >= lengths[:, None]] = UNSEEN
-    if len(place) > k:
-        keys = np.partition(keys, len(place) - k, axis=1)[:, -k:]
-    top = np.sort(np.where(keys == UNSEEN, len(place), keys & 0xFFFFFFFF), axis=1)
-    return np.where(top < len(place), top, -1)
+    similarity *= SIMILARITY_STEPS
+    keys = np.rint(similarity, out=similarity).astype(np.int64)
+    keys <<= 32
+    keys |= place
+    if lengths.min() < len(place):
+        keys[place >= lengths[:, None]] = UNSEEN
+    return np.sort(np.partition(keys, len(place) - k, axis=1)[:, -k:] & 0xFFFFFFFF, axis=1)

@@ -18,16 +18,21 @@ from reclora_kedro.lens.layers import (
     SIMILARITIES,
     EntityEmbedding,
     NumericFields,
+    beside,
     distinct_indices,
     embedding_table,
     mean_pool,
+    products,
     summarise,
 )
 
 
 @dataclass(frozen=True)
 class History:
-    """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length)."""
+    """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length).
+
+    Samples may share one row of items and ratings, whose mask then is of one row, too, or has each sample's own.
+    """
 
     item: Tensor  # item indices; any valid index where there is no event
     rating: Tensor  # rating levels, see `Sequences`; any valid level where there is no event
@@ -42,10 +47,11 @@ class History:
 class LensBatch:
     """A batch of samples as indices alone; everything else about users and items stands in the lens.
 
-    A lens that does not read a long history, or statistics, gets one without events, or statistics of width 0.
+    A lens that does not read a long history, or statistics, gets one without events, or statistics of width 0. Samples
+    of one moment may share one row of the user and of either history: what is computed of them is computed once.
     """
 
-    user: Tensor  # user indices, shape (batch,)
+    user: Tensor  # user indices, shape (batch,), or (1,) where the samples share the user
     item: Tensor  # target item indices, shape (batch,)
     recent_history: History  # the user's last events before the sample, whatever the target is
     long_history: History  # the events of `lens.long_history`, chosen by the target where it retrieves
@@ -59,7 +65,7 @@ class LensBatch:
 class Lens(nn.Module):
     """A CTR model on ids: a user state and the target item are its fields, an MLP and an output layer follow.
 
-    A model overrides what it does in its own way: `user_state`, `fields_state`, or `interact`, where the fields meet.
+    A model overrides what it does in its own way: `user_state`, `fields`, or `interact`, where the fields meet.
     Its constructor ends with `build_head`.
     """
 
@@ -109,23 +115,27 @@ class Lens(nn.Module):
         recent = self.embed_events(batch.recent_history)
         return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """Every field's vector, concatenated: the user state, the target item, the statistics. (batch, fields_dim)."""
-        return torch.cat([self.user_state(batch), self.item(batch.item), self.numeric_fields(batch)], dim=-1)
+    def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
+        """Vectors of all fields but numbers: the user state, the target item. Each (batch, width), or (1, width)."""
+        return self.user_state(batch), self.item(batch.item)
 
-    def numeric_fields(self, batch: LensBatch) -> Tensor:
-        """Vectors of the rating statistics, and of how alike target and history are: (batch, numeric_dim)."""
-        if not self.config.item_text:
-            return self.statistics(batch.statistics)
-        return torch.cat([self.statistics(batch.statistics), self.similarities(self.text_similarities(batch))], dim=-1)
+    def numeric_fields(self, batch: LensBatch) -> list[tuple[NumericFields, Tensor]]:
+        """The rating statistics, and how alike target and history are: their layers and numbers, (batch, count)."""
+        numbers = [(self.statistics, batch.statistics)]
+        return [*numbers, (self.similarities, self.text_similarities(batch))] if self.config.item_text else numbers
+
+    def fields_state(self, batch: LensBatch) -> Tensor:
+        """Every field's vector, concatenated: (batch, fields_dim)."""
+        return beside(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
 
     def text_similarities(self, batch: LensBatch) -> Tensor:
         """`SIMILARITIES` of the texts of the target and of each history that it reads: (batch, 4 or 8)."""
-        histories = [batch.recent_history, batch.long_history] if self.reads_long_history else [batch.recent_history]
-        target = self.item.texts[batch.item].unsqueeze(-1)
-        return torch.cat(
-            [summarise((self.item.texts[past.item] @ target).squeeze(-1), past.mask) for past in histories], dim=-1
-        )
+        target, recent, long = self.item.texts[batch.item], batch.recent_history, batch.long_history
+        parts = [summarise(products(self.item.texts[recent.item], target), recent.mask)]
+        if self.reads_long_history:
+            same = long is recent
+            parts += parts if same else [summarise(products(self.item.texts[long.item], target), long.mask)]
+        return torch.cat(parts, dim=-1)
 
     def interact(self, fields: Tensor) -> Tensor:
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""
@@ -134,7 +144,8 @@ class Lens(nn.Module):
     def embed_events(self, events: History) -> Tensor:
         """The item's vectors, then the rating's, where ratings differ: (batch, length, event_dim)."""
         # What stands where there is no event must not even change how others are rounded.
-        items = self.embed_items(events.item.masked_fill(~events.mask, 0))
+        mask = events.mask.unflatten(0, (len(events.item), -1)).any(dim=1)
+        items = self.embed_items(events.item.masked_fill(~mask, 0))
         if self.sizes.rating_levels == 1:
             return items
         return torch.cat([items, self.rating(events.rating)], dim=-1)
@@ -146,7 +157,21 @@ class Lens(nn.Module):
 
     def forward(self, batch: LensBatch) -> Tensor:
         """Logits of a like, shape (batch,)."""
+        if len(batch.user) < len(batch.item) and type(self).interact is Lens.interact:
+            return self.output(self.mlp[1:](self._first_layer(batch))).squeeze(-1)
         return self.output(self.states(batch, "target")).squeeze(-1)
+
+    def _first_layer(self, batch: LensBatch) -> Tensor:
+        """The MLP's first layer as a sum over the fields, (batch, hidden_dim): what samples share is computed once."""
+        fields, numbers = self.fields(batch), self.numeric_fields(batch)
+        widths = [field.shape[-1] for field in fields] + [layer.output_dim for layer, _ in numbers]
+        weights = iter(self.mlp[0].weight.split(widths, dim=1))
+        hidden = self.mlp[0].bias
+        for field in fields:
+            hidden = hidden + functional.linear(field, next(weights))
+        for layer, values in numbers:
+            hidden = hidden + layer.linear(values, next(weights))
+        return hidden
 
     def states(self, batch: LensBatch, kind: StateKind) -> Tensor:
         """States of the samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).

@@ -1,7 +1,7 @@
 """From the log to what a lens reads: code tables of users and items, and batches of samples as indices."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import recent_events, unit_vectors
 from reclora_kedro.interactions.schema import category_names
@@ -17,6 +18,8 @@ from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.layers import UNKNOWN_ID
 
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
+LEAST_SHARED = 64  # samples of one moment that are batched by themselves, so that what they share is computed once
+SHARED_WINDOWS = 4  # times the length of what is retrieved: a past so long is shared whole, a longer one is not
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,12 @@ class LensLoader:
     """
 
     def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:
-        for entity, rows, known in (
+        for entity, rows, expected in (
             ("users", log.users.height, lens.sizes.users),
             ("items", log.items.height, lens.sizes.items),
         ):
-            if rows != known:
-                message = f"The log has {rows} {entity}, but the lens knows {known}: they stem from different runs."
+            if rows != expected:
+                message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")
         self._log = log
         self._statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
@@ -111,25 +114,65 @@ class LensLoader:
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples."""
-        sequences = self._log.sequences
-        longest = max(self._recent_length, self._long_history.k if self._long_history else 0)
+        for places, user, item, recent, long, statistics in self._inputs(samples, size):
+            for part in _in_parts(len(places), size):
+                latest, history = self._history(recent[part]), self._history(long[part])
+                yield places[part], LensBatch(user[part], item[part], latest, history, statistics[part])
+
+    def batches_by_moment(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
+        """As `batches`, in any order; many samples of one moment in a row, as of all items, share user and histories.
+
+        Where a history is retrieved they share all of the past, of which each sample's mask has what was retrieved.
+        """
+        run = samples.select(pl.struct(MOMENT).rle_id()).to_series().to_numpy()
+        shares = np.bincount(run)[run] >= LEAST_SHARED
+        few, many = np.flatnonzero(~shares), np.flatnonzero(shares)
+        for places, batch in self.batches(samples[few], size):
+            yield few[places], batch
+        for places, user, item, recent, long, statistics in self._inputs(samples[many], size):
+            places = many[places]
+            for moment in np.split(np.arange(len(places)), np.flatnonzero(np.diff(run[places])) + 1):
+                first = moment[:1]
+                latest, past = self._history(recent[first]), self._past(samples[places[first]])
+                for part in np.split(moment, range(size, len(moment), size)):
+                    history = self._shared_history(long[part], past, latest)
+                    yield places[part], LensBatch(user[first], item[part], latest, history, statistics[part])
+
+    def _inputs(
+        self, samples: pl.DataFrame, size: int
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, np.ndarray, np.ndarray, Tensor]]:
+        """As many samples as `WINDOW_EVENTS` allows at a time: places, users, items, both histories, statistics."""
+        sequences, window = self._log.sequences, self._long_history
+        longest = max(self._recent_length, window.k if window else 0)
         longest = min(longest, int(np.diff(sequences.offsets).max()))
         for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
             chunk = samples[places]
             recent = recent_events(chunk, sequences, self._recent_length)
-            window = self._long_history
             long = self._log.histories(chunk, window) if window else np.full((len(places), 1), -1)
             user, item = (torch.tensor(chunk[name].to_numpy()).long() for name in ("user_index", "item_index"))
-            statistics = self.statistics(chunk)
-            for part in _in_parts(len(places), size):
-                seen, found = (self._history(events[part]) for events in (recent, long))
-                yield places[part], LensBatch(user[part], item[part], seen, found, statistics[part])
+            yield places, user, item, recent, long, self.statistics(chunk)
+
+    def _past(self, moment: pl.DataFrame) -> np.ndarray:
+        """The latest events that samples of a moment may share: (1, length)."""
+        window = self._long_history
+        return recent_events(moment, self._log.sequences, SHARED_WINDOWS * window.k if window else self._recent_length)
+
+    def _shared_history(self, events: np.ndarray, past: np.ndarray, recent: History) -> History:
+        """The events of samples of one moment, (n, k), as those of the past that they share, unless it is longer."""
+        if (events == events[0]).all():
+            history = self._history(events[:1])
+            return recent if history.item.shape == recent.item.shape else history  # both are the latest events
+        if past[0, 0] > events.min():
+            return self._history(events)
+        mask = np.zeros((len(events), past.shape[1]), dtype=bool)
+        np.put_along_axis(mask, events - past[0, 0], True, axis=1)
+        return replace(self._history(past), mask=torch.from_numpy(mask))
 
     def statistics(self, samples: pl.DataFrame) -> Tensor:
         """Rating statistics of samples, float32, (n, 11); of width 0 where they are not read."""
         if self._statistics is None:
             return torch.empty(samples.height, 0)
-        return self._statistics.of(samples).to_torch()
+        return self._statistics.compute(samples).to_torch()
 
     def _history(self, events: np.ndarray) -> History:
         mask = events >= 0

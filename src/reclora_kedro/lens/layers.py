@@ -63,9 +63,16 @@ class EntityEmbedding(nn.Module):
             nn.init.normal_(self.of_text.weight, std=INITIAL_EMBEDDING_STD)
             self.output_dim += embedding_dim
         self.text_width, self.text_dropout = text_width, text_dropout
+        self.table: Tensor | None = None
+
+    def tabulate(self) -> None:
+        """Compute the vectors of all users (items) now; later ones are looked up, so that none may change any more."""
+        self.table = self(torch.arange(len(self.id_codes), device=self.id_codes.device))
 
     def forward(self, index: Tensor) -> Tensor:
         """Vectors of the users (items) with these indices: (…, output_dim)."""
+        if self.table is not None:
+            return functional.embedding(index, self.table)
         id_codes = self.id_codes[index]
         if self.training:
             hidden = torch.rand(id_codes.shape, device=id_codes.device) < self.id_dropout
@@ -121,6 +128,11 @@ class NumericFields(nn.Module):
         """Vectors of the numbers, one after another: (batch, count) to (batch, output_dim)."""
         return (self.standardise(numbers).unsqueeze(-1) * self.vectors.weight).flatten(1)
 
+    def linear(self, numbers: Tensor, weight: Tensor) -> Tensor:
+        """A linear layer over the vectors, which are never made; its weight is (rows, output_dim): (batch, rows)."""
+        of_numbers = (weight.unflatten(1, self.vectors.weight.shape) * self.vectors.weight).sum(dim=-1)
+        return functional.linear(self.standardise(numbers), of_numbers)
+
 
 SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "of the last event")
 """What `summarise` says of the cosines of a target and its history's events."""
@@ -158,9 +170,30 @@ def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return present.nonzero().squeeze(1), (present.cumsum(0) - 1)[index]
 
 
+def shared(events: Tensor) -> Tensor:
+    """Events as a factor of matrix products with all samples: those of one row, which they share, are never copied."""
+    return events[0] if len(events) == 1 else events
+
+
+def beside(*parts: Tensor) -> Tensor:
+    """Parts of the fields, (batch, width) each, in one tensor; those of one row are the same for all samples."""
+    rows = max(map(len, parts))
+    return torch.cat([part.expand(rows, -1) for part in parts], dim=-1)
+
+
 def mean_pool(events: Tensor, mask: Tensor) -> Tensor:
     """Mean of the unmasked events, zero without any: (batch, length, dim) to (batch, dim)."""
-    return (mean_weights(mask).unsqueeze(1) @ events).squeeze(1)
+    return weighted_sum(mean_weights(mask), events)
+
+
+def weighted_sum(weights: Tensor, events: Tensor) -> Tensor:
+    """Sum of events by weights, (batch, length) and (batch or 1, length, dim): (batch, dim)."""
+    return (weights.unsqueeze(1) @ shared(events)).squeeze(1)
+
+
+def products(events: Tensor, target: Tensor) -> Tensor:
+    """Inner products of events and their targets, (batch or 1, length, dim) and (batch, dim): (batch, length)."""
+    return target @ events[0].T if len(events) == 1 else (events @ target.unsqueeze(-1)).squeeze(-1)
 
 
 def mean_weights(mask: Tensor) -> Tensor:
@@ -188,19 +221,31 @@ class TargetAttention(nn.Module):
         self.score = nn.Linear(hidden_dim, 1)
 
     def forward(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        """Pools events (batch, length, event_dim) for targets (batch, target_dim): (batch, event_dim)."""
-        return (self.weights(target, events, mask).unsqueeze(1) @ events).squeeze(1)
+        """Pools events (batch or 1, length, event_dim) for targets (batch, target_dim): (batch, event_dim)."""
+        return weighted_sum(self.weights(target, events, mask), events)
 
     def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
         """What each event counts for the target, which sums to one where there are any: (batch, length)."""
+        scores = self._of_shared(target, events[0]) if len(events) == 1 else self._of_own(target, events)
+        return masked_softmax(scores, mask)
+
+    def _of_own(self, target: Tensor, events: Tensor) -> Tensor:
         # W (target ∘ item) = (W diag(target)) item: both parts that see an event are one matrix per sample, which is
         # smaller than the events are.
         of_product = self.of_product.weight * target.unsqueeze(1)
         of_product = functional.pad(of_product, (0, events.shape[-1] - self.target_dim))
         of_both = (self.of_event.weight + of_product).transpose(1, 2)
         hidden = torch.baddbmm(self.of_target(target).unsqueeze(1), events, of_both)
-        scores = self.score(torch.relu(hidden)).squeeze(-1)
-        return masked_softmax(scores, mask)
+        return self.score(torch.relu(hidden)).squeeze(-1)
+
+    def _of_shared(self, target: Tensor, events: Tensor) -> Tensor:
+        # W (target ∘ item) = (W diag(item)) target: one matrix per event, and one product of all with all targets,
+        # whose layout is (length, hidden, batch).
+        of_product = self.of_product.weight * events[:, None, : self.target_dim]
+        of_both = (self.of_target.weight + of_product).flatten(0, 1)
+        of_event = self.of_event(events) + self.of_target.bias
+        hidden = torch.addmm(of_event.view(-1, 1), of_both, target.T).unflatten(0, of_event.shape)
+        return (self.score.weight @ torch.relu(hidden)).squeeze(1).T + self.score.bias
 
 
 def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
@@ -227,9 +272,9 @@ def read_causally(blocks: nn.ModuleList, events: Tensor) -> Tensor:
 
 def last_event(states: Tensor, mask: Tensor) -> Tensor:
     """The state of the last unmasked event, zero without any: (batch, length, dim) to (batch, dim)."""
-    count = mask.sum(dim=1)
-    last = states[torch.arange(len(states), device=states.device), (count - 1).clamp(min=0)]
-    return last * (count > 0).view(-1, *[1] * (states.ndim - 2))
+    place = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)
+    last = states[torch.arange(len(states), device=states.device), (place - 1).clamp(min=0)]
+    return last * (place > 0).view(-1, *[1] * (states.ndim - 2))
 
 
 def recency(mask: Tensor, limit: int) -> Tensor:

@@ -1,6 +1,8 @@
 """Where models without an LLM rank the items that users took, among the candidates of that moment."""
 
+import logging
 from collections.abc import Mapping
+from time import perf_counter
 
 import numpy as np
 import polars as pl
@@ -66,6 +68,8 @@ def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingC
         log: the log, with item embeddings where a scorer retrieves.
         config: which likes, and which candidates.
 
+    The time that all likes take is estimated from the first one and logged before the others are ranked.
+
     Returns:
         One line per like and model: model, row, user_index, item_index (the like's own), history_end, timestamp,
         better (candidates with a higher score), ties (others with the same), candidates (their number) and top_items
@@ -78,14 +82,24 @@ def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingC
     positives = draw_positives(log, config)
     parts: dict[str, list[pl.DataFrame]] = {model: [] for model in scorers}
     most = max(config.shortlist, *config.cutoffs)
+    started, blocks = perf_counter(), (positives[:1], *positives[1:].iter_slices(_rows_at_once(log, config)))
     with Progress("rank", positives.height, "rows") as progress:
-        for block in positives.iter_slices(_rows_at_once(log, config)):
+        for block in blocks:
             candidates = candidate_items(log, block, config)
             for model, scorer in scorers.items():
                 scores = _scores(model, scorer, block, candidates)
                 parts[model].append(_ranks(model, block, candidates, scores, most))
+            if block is blocks[0]:
+                _log_estimate(positives.height, int((candidates != NO_ITEM).sum()), perf_counter() - started)
             progress.update(block.height)
     return pl.concat(part for of_model in parts.values() for part in of_model)
+
+
+def _log_estimate(likes: int, items: int, seconds: float) -> None:
+    logging.getLogger(__name__).info(
+        f"Ranks {likes:,} likes, each among about {items:,} items: {likes * items:,} rows per model, about "
+        f"{likes * seconds:,.0f} seconds by the first like."
+    )
 
 
 def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
@@ -149,15 +163,13 @@ def _scores(model: str, scorer: Scorer, positives: pl.DataFrame, candidates: np.
     # Likes of one user and second see the same history: what they have in common is scored once.
     moment = positives.select(pl.struct(MOMENT).rank("dense")).to_series().to_numpy().astype(np.int64)
     keys = moment[place] * (candidates.max() + 1) + item
-    _, first, again = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     pairs = positives.select(MOMENT)[place[first]].with_columns(item_index=pl.Series(item[first], dtype=pl.Int32))
-    found = scorer(pairs)
-    if not np.isfinite(found).all():
-        raise ValueError(
-            f"{model}: {np.sum(~np.isfinite(found))} of {len(found)} scores are no numbers; train it again."
-        )
+    distinct_scores = scorer(pairs)
+    if invalid := np.sum(~np.isfinite(distinct_scores)):
+        raise ValueError(f"{model}: {invalid} of {len(distinct_scores)} scores are no numbers; train it again.")
     scores = np.full(candidates.shape, -np.inf)
-    scores[place, column] = found[again]
+    scores[place, column] = distinct_scores[inverse]
     return scores
 
 

@@ -59,7 +59,7 @@ def code_digest(function: Callable[..., Any], values: Collection[str] = ()) -> s
 
 @cache
 def _code_run_by(function: Callable[..., Any]) -> "_Code":
-    module = _Module.of(function.__module__)
+    module = _Module.find(function.__module__)
     if module is None:
         return _Code({f"{function.__module__}.{function.__qualname__}"})
     return _code_of(module, function.__name__)
@@ -71,7 +71,7 @@ def _with_members(code: "_Code", values: Collection[str]) -> "_Code":
     while families := whole.families - seen:
         seen |= families
         for name in (f"{family}{value}" for family in families for value in values):
-            if _Module.of(name):
+            if _Module.find(name):
                 whole.join(_code_behind(name))
     return whole
 
@@ -103,7 +103,7 @@ def _code_behind(start: str) -> _Code:
         if name in seen:
             continue
         seen.add(name)
-        if module := _Module.of(name):
+        if module := _Module.find(name):
             names += [*code.add(module.tree), name.rpartition(".")[0]]
     return code
 
@@ -118,7 +118,7 @@ class _Module:
 
     @staticmethod
     @cache
-    def of(name: str) -> "_Module | None":
+    def find(name: str) -> "_Module | None":
         """The module of a name; None if it is no module of the project."""
         package, *parts = name.split(".")
         path = SOURCES.joinpath(*parts)
@@ -151,8 +151,8 @@ def _imported_names(statement: ast.Import | ast.ImportFrom) -> Iterator[tuple[st
             name, module = alias.asname or alias.name, alias.name
         else:
             name, module = alias.asname or alias.name, f"{statement.module}.{alias.name}"
-            module = module if _Module.of(module) else str(statement.module)
-        if _Module.of(module):
+            module = module if _Module.find(module) else str(statement.module)
+        if _Module.find(module):
             yield name, module
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import TargetAttention, mean_weights
+from reclora_kedro.lens.layers import TargetAttention, mean_weights, shared
 
 
 class Din(Lens):
@@ -16,11 +16,12 @@ class Din(Lens):
         self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
         self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
-    def fields_state(self, batch: LensBatch) -> Tensor:
+    def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
         """The user state, the target item, and the recent history as the target weighs it."""
         recent, mask = self.embed_events(batch.recent_history), batch.recent_history.mask
         target = self.item(batch.item)
         # Both pools are one matrix product: the events, and their gradients, are gone through once.
-        weights = torch.stack([mean_weights(mask), self.attention.weights(target, recent, mask)], dim=1)
-        mean, interest = (weights @ recent).unbind(dim=1)
-        return torch.cat([self.user(batch.user), mean, target, interest, self.numeric_fields(batch)], dim=-1)
+        attention = self.attention.weights(target, recent, mask)
+        weights = torch.stack([mean_weights(mask).expand_as(attention), attention], dim=1)
+        mean, interest = (weights @ shared(recent)).unbind(dim=1)
+        return self.user(batch.user), mean, target, interest

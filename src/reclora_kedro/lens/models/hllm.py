@@ -47,16 +47,15 @@ class Hllm(Lens):
         events = self._events(batch.recent_history)
         return torch.cat([self.user(batch.user), last_event(self._read(events), batch.recent_history.mask)], dim=-1)
 
-    def fields_state(self, batch: LensBatch) -> Tensor:
-        """The user state, what the transformer makes of the target after the history, the target, the numbers."""
-        mask = batch.recent_history.mask
+    def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
+        """The user state, what the transformer makes of the target after the history, and the target."""
         target = self._read_item(batch.item)
+        mask = batch.recent_history.mask.expand(len(target), -1)
         # The target stands right behind the last event; attention is causal, so that what follows is never seen.
         places = torch.arange(mask.shape[1] + 1, device=mask.device) == mask.sum(dim=1, keepdim=True)
         events = functional.pad(self._events(batch.recent_history), (0, 0, 0, 1))
         states = self._read(events.where(~places.unsqueeze(-1), (target + self.position.weight[0]).unsqueeze(1)))
-        user = torch.cat([self.user(batch.user), last_event(states[:, :-1], mask)], dim=-1)
-        return torch.cat([user, states[places], target, self.numeric_fields(batch)], dim=-1)
+        return self.user(batch.user), last_event(states[:, :-1], mask), states[places], target
 
     def _read_item(self, item: Tensor) -> Tensor:
         return self.read_item(functional.dropout(self.item.texts[item], self.config.item_text_dropout, self.training))

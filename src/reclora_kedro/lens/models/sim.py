@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from reclora_kedro.lens.base import Lens, LensBatch
@@ -20,8 +19,8 @@ class Sim(Lens):
         self.attention = TargetAttention(self.item.output_dim, self.event_dim, config.attention_dim)
         self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
-    def fields_state(self, batch: LensBatch) -> Tensor:
+    def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
         """The user state, the target item, and the long history as the target weighs it."""
         target = self.item(batch.item)
         interest = self.attention(target, self.embed_events(batch.long_history), batch.long_history.mask)
-        return torch.cat([self.user_state(batch), target, interest, self.numeric_fields(batch)], dim=-1)
+        return self.user_state(batch), target, interest

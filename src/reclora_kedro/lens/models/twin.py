@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import distinct_indices, masked_softmax
+from reclora_kedro.lens.layers import distinct_indices, masked_softmax, products, weighted_sum
 
-FOUND = 30  # events that the search hands to the attention
+RETRIEVED = 30  # events that the search hands to the attention
 
 
 class Twin(Lens):
@@ -29,24 +29,25 @@ class Twin(Lens):
         nn.init.zeros_(self.of_rating.weight)
         self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
-    def fields_state(self, batch: LensBatch) -> Tensor:
+    def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
         """The user state, the target item, and what it found in the long history, as it weighs that."""
         target = self.item(batch.item)
         query = self.query(target) * self.key.out_features**-0.5
-        found = self.search(query, batch.long_history)
-        events = self.embed_events(found)
+        retrieved = self.search(query, batch.long_history)
+        events = self.embed_events(retrieved)
         keys = self.key(events[..., : self.item.output_dim])
-        scores = (keys @ query.unsqueeze(-1)).squeeze(-1) + self.of_rating(found.rating).squeeze(-1)
-        interest = (masked_softmax(scores, found.mask).unsqueeze(1) @ events).squeeze(1)
-        return torch.cat([self.user_state(batch), target, interest, self.numeric_fields(batch)], dim=-1)
+        scores = products(keys, query) + self.of_rating(retrieved.rating).squeeze(-1)
+        interest = weighted_sum(masked_softmax(scores, retrieved.mask), events)
+        return self.user_state(batch), target, interest
 
     @torch.no_grad()
     def search(self, query: Tensor, history: History) -> History:
-        """The events with the `FOUND` highest scores for each query, (batch, attention_dim): (batch, at most FOUND)."""
-        if history.item.shape[1] <= FOUND:
+        """The events with the highest scores for each query, (batch, attention_dim): (batch, `RETRIEVED` or fewer)."""
+        if history.item.shape[1] <= RETRIEVED:
             return history
+        item, rating, mask = (part.expand(len(query), -1) for part in vars(history).values())
         items, place = distinct_indices(history.item, self.sizes.items)
-        scores = (query @ self.key(self.item(items)).T).gather(1, place) + self.of_rating.weight[history.rating, 0]
-        scores.masked_fill_(~history.mask, -torch.inf)
-        top = scores.topk(FOUND, dim=1, sorted=False).indices
-        return History(history.item.gather(1, top), history.rating.gather(1, top), history.mask.gather(1, top))
+        scores = (query @ self.key(self.item(items)).T).gather(1, place.expand_as(item))
+        scores = (scores + self.of_rating.weight[history.rating, 0]).masked_fill(~mask, -torch.inf)
+        top = scores.topk(RETRIEVED, dim=1, sorted=False).indices
+        return History(item.gather(1, top), rating.gather(1, top), mask.gather(1, top))
