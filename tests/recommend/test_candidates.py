@@ -21,11 +21,14 @@ SETTINGS = {
     "variant": "reclora",
     "users": None,
     "candidates": "unseen",
+    "order": "validation",
+    "validation_likes": None,
     "neighbours": 3,
     "pool_items": 3,
     "pool_days": 1.0,
     "shortlist": None,
     "top_n": 2,
+    "seed": 0,
 }
 NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0)
 
@@ -43,7 +46,7 @@ def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kin
     counts = popularity(log.sequences, log.items.height, 1.0)
     assert unknown_items == 0
     for index, user in enumerate(log.users["user_id"]):
-        items = sets.of(user, index)
+        items = sets.for_user(user, index)
         seen = set(interactions.filter(pl.col("user_id") == user)["item_id"])
         assert not seen & set(log.items["item_id"].gather(items))
         assert (np.diff(counts[items]) <= 0).all()
@@ -52,7 +55,7 @@ def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kin
         else:
             assert (counts[items] > 0).all()
             assert len(items) <= pool_items
-    assert set(sets.of("nobody", None)) == set(sets.pool)
+    assert set(sets.for_user("nobody", None)) == set(sets.pool)
 
 
 def test_popularity_counts_the_events_of_the_last_days():
@@ -99,7 +102,7 @@ def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, mos
     sets, _ = candidate_sets(log, None, pl.String(), config(candidates="neighbours", neighbours=most), NEAREST)
     counts, neighbours = popularity(log.sequences, log.items.height, 1.0), ItemNeighbours(log, NEAREST)
     for index, user in enumerate(log.users["user_id"]):
-        items, seen = sets.of(user, index), sets.seen(index)
+        items, seen = sets.for_user(user, index), sets.seen(index)
         if not len(seen):
             assert items.tolist() == sets.pool.tolist()
             continue
@@ -110,13 +113,13 @@ def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, mos
         assert keys == sorted(keys)
         left_out = np.setdiff1d(np.arange(log.items.height), [*items, *seen])
         assert all((-scores[item], -counts[item]) >= keys[-1] for item in left_out)
-    assert sets.of("nobody", None).tolist() == sets.pool.tolist()
+    assert sets.for_user("nobody", None).tolist() == sets.pool.tolist()
 
 
 class TestShortlist:
     @pytest.mark.parametrize("most", [None, 3])
     def test_ranks_what_each_user_has_not_seen_by_the_lens(self, lens, log, most):
-        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most), NEAREST)
+        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most), NEAREST, "lens")
         pairs = pl.DataFrame({"user_index": range(5)}).join(
             pl.DataFrame({"item_index": range(12)}), how="cross", maintain_order="left"
         )
@@ -131,8 +134,16 @@ class TestShortlist:
         assert shortlist.select("item_id", "title").equals(log.items[shortlist["item_index"]])
         assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0, "unknown_items": 0}
 
+    def test_keeps_candidates_as_they_come_where_the_lens_does_not_order_them(self, lens, log):
+        settings = config(candidates="neighbours", shortlist=3)
+        shortlist, _ = shortlist_candidates(lens, log, None, settings, NEAREST, "candidates")
+        sets, _ = candidate_sets(log, None, pl.Int64(), settings, NEAREST)
+        for (user,), part in shortlist.group_by("user_index"):
+            assert part["item_index"].to_list() == sets.for_user(user, user)[:3].tolist()
+            assert part["lens_score"].is_finite().all()
+
     def test_has_the_agreed_columns(self, lens, log):
-        shortlist, _ = shortlist_candidates(lens, log, None, config(), NEAREST)
+        shortlist, _ = shortlist_candidates(lens, log, None, config(), NEAREST, "lens")
         assert shortlist.schema == {
             "user_id": pl.Int64,
             "item_id": pl.Int64,
@@ -146,16 +157,18 @@ class TestShortlist:
     @pytest.mark.parametrize("kind", ["unseen", "neighbours"])
     def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here, kind):
         settings = config(users=(3, "nobody", 0, 4), candidates=kind, shortlist=4)
-        whole, report = shortlist_candidates(lens, log, None, settings, NEAREST)
+        whole, report = shortlist_candidates(lens, log, None, settings, NEAREST, "lens")
         monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)
         for engine in (LOCAL, workers_here(3)):
-            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, NEAREST, engine)
+            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, NEAREST, "lens", engine)
             assert whole.drop("lens_score").equals(parts.drop("lens_score"))
             np.testing.assert_allclose(whole["lens_score"], parts["lens_score"], rtol=1e-5)
             assert report == report_of_parts
 
     def test_falls_back_on_popularity_where_nothing_is_known_of_a_user(self, lens, log):
-        shortlist, report = shortlist_candidates(lens, log, None, config(users=("nobody", 2), pool_days=100), NEAREST)
+        shortlist, report = shortlist_candidates(
+            lens, log, None, config(users=("nobody", 2), pool_days=100), NEAREST, "lens"
+        )
         counts = popularity(log.sequences, 12, days=100)
         fallback = shortlist.filter("fallback")
         assert fallback["user_id"].to_list() == ["nobody"] * 2
@@ -169,24 +182,26 @@ class TestShortlist:
         sequences = replace(log.sequences, offsets=np.append(log.sequences.offsets, log.sequences.offsets[-1]))
         wider = build_lens(lens.config, lens.sizes.model_copy(update={"users": 6})).freeze()
         shortlist, _ = shortlist_candidates(
-            wider, replace(log, users=users, sequences=sequences), None, config(users=[5]), NEAREST
+            wider, replace(log, users=users, sequences=sequences), None, config(users=[5]), NEAREST, "lens"
         )
         assert shortlist["fallback"].to_list() == [True] * 2
         assert shortlist["user_index"].to_list() == [5] * 2
 
     def test_takes_candidates_from_a_table_seen_ones_included(self, lens, log):
         table = pl.DataFrame({"user_id": ["4", "4", "4", "1", "9"], "item_id": [0, 1, 99, 5, 2]})
-        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table"), NEAREST)
+        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table"), NEAREST, "lens")
         assert sorted(shortlist.select("user_id", "item_id").rows()) == [(1, 5), (4, 0), (4, 1), (9, 2)]
         assert shortlist.filter("fallback")["user_id"].to_list() == [9]
         assert report == {"users": 3, "fallbacks": 1, "empty_candidate_sets": 0, "unknown_items": 1}
 
     def test_reports_users_without_candidates(self, lens, log):
         table = pl.DataFrame({"user_id": [4], "item_id": [0]})
-        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table", users=(4, 3)), NEAREST)
+        shortlist, report = shortlist_candidates(
+            lens, log, table, config(candidates="table", users=(4, 3)), NEAREST, "lens"
+        )
         assert shortlist["user_id"].to_list() == [4]
         assert report["empty_candidate_sets"] == 1
 
     def test_refuses_a_lens_of_another_log(self, lens, log):
         with pytest.raises(MismatchError, match="The log has 7 items, but the lens knows 12"):
-            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config(), NEAREST)
+            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config(), NEAREST, "lens")

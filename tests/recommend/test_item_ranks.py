@@ -45,6 +45,15 @@ def config(**changes):
     return RankingConfig(**SETTINGS | changes)
 
 
+def positives(log, users=None, rows=None):
+    return draw_positives(log, "test", users, rows, seed=0)
+
+
+def ranks_by(scorer, log, kind="full", sampled=3):
+    """Ranks of all likes by one model, ``lens``."""
+    return rank_by({"lens": scorer}, log, positives(log), 4, 0, sampled if kind == "sampled" else None)
+
+
 def split(log):
     """The log, of whose samples the earlier half trains."""
     test = pl.col("row") >= log.samples.height // 2
@@ -61,7 +70,7 @@ def log(log):
 
 def split_logs():
     """Logs in which users take an item again, and several in a second."""
-    return interaction_tables().map(log_of).map(split).filter(lambda log: draw_positives(log, config()).height > 0)
+    return interaction_tables().map(log_of).map(split).filter(lambda log: positives(log).height > 0)
 
 
 def metrics(ranks, log, k=3):
@@ -81,9 +90,9 @@ def hashed(pairs):
 
 @given(split_logs(), st.sampled_from(["full", "sampled"]), st.integers(1, 6))
 def test_candidates_are_unseen_items_and_the_target_each_once(log, kind, sampled):
-    positives = draw_positives(log, config())
-    candidates = candidate_items(log, positives, config(candidates=kind, sampled=sampled))
-    for own, row in zip(candidates, positives.iter_rows(named=True), strict=True):
+    likes = positives(log)
+    candidates = candidate_items(log, likes, 0, sampled if kind == "sampled" else None)
+    for own, row in zip(candidates, likes.iter_rows(named=True), strict=True):
         items = own[own != NO_ITEM].tolist()
         past = past_of(log, row["user_index"], row["history_end"])
         assert len(set(items)) == len(items)
@@ -95,9 +104,7 @@ def test_candidates_are_unseen_items_and_the_target_each_once(log, kind, sampled
 
 @given(split_logs(), st.integers(4, 9))
 def test_a_sample_of_all_is_full(log, sampled):
-    full, all_sampled = (
-        rank_by({"lens": hashed}, log, config(candidates=kind, sampled=sampled)) for kind in ("full", "sampled")
-    )
+    full, all_sampled = (ranks_by(hashed, log, kind, sampled) for kind in ("full", "sampled"))
     assert full.drop("top_items").equals(all_sampled.drop("top_items"))
 
 
@@ -106,13 +113,13 @@ def test_ranks_are_the_same_by_any_rising_function_of_the_scores(log, kind):
     def transformed(pairs):
         return np.exp(3.0 * hashed(pairs)) - 50
 
-    one, other = (rank_by({"lens": scorer}, log, config(candidates=kind)) for scorer in (hashed, transformed))
+    one, other = (ranks_by(scorer, log, kind) for scorer in (hashed, transformed))
     assert one.equals(other)
 
 
 @given(split_logs())
 def test_ranks_are_counts_of_the_other_candidates(log):
-    ranks = rank_by({"lens": hashed}, log, config())
+    ranks = ranks_by(hashed, log)
     for row in ranks.iter_rows(named=True):
         past = past_of(log, row["user_index"], row["history_end"])
         items = [item for item in range(log.items.height) if item not in past]
@@ -137,13 +144,13 @@ def test_a_perfect_scorer_has_metrics_of_one(log, kind):
     def perfect(pairs):
         return np.array([taken[second] == item for second, item in pairs.select("timestamp", "item_index").iter_rows()])
 
-    record = metrics(rank_by({"lens": perfect}, log, config(candidates=kind)), log)
+    record = metrics(ranks_by(perfect, log, kind), log)
     assert record["hit_rate"] == record["ndcg"] == record["mrr"] == 1
 
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])
 def test_a_constant_scorer_gains_what_chance_does(log, kind):
-    ranks = rank_by({"lens": lambda pairs: np.zeros(pairs.height)}, log, config(candidates=kind))
+    ranks = ranks_by(lambda pairs: np.zeros(pairs.height), log, kind)
     record = metrics(ranks, log)
     by_user = ranks.select("user_index", chance=3 / pl.col("candidates")).group_by("user_index").mean()
     assert record["hit_rate"] == pytest.approx(by_user["chance"].mean())
@@ -159,7 +166,7 @@ def test_what_a_user_took_before_is_not_ranked(log):
         for row in liked.iter_rows(named=True)
         if row["item_index"] not in past_of(log, row["user_index"], row["history_end"])
     ]
-    assert draw_positives(log, config())["row"].to_list() == new
+    assert positives(log)["row"].to_list() == new
 
 
 def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens, log):
@@ -193,7 +200,7 @@ def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
 
 
 def test_the_time_that_a_ranking_takes_is_estimated_before_it_starts(log, caplog):
-    likes, logged = draw_positives(log, config()).height, []
+    likes, logged = positives(log).height, []
 
     def scorer(pairs):
         logged.append(len(messages()))
@@ -203,7 +210,7 @@ def test_the_time_that_a_ranking_takes_is_estimated_before_it_starts(log, caplog
         return [message for message in caplog.messages if message.startswith("Ranks")]
 
     with caplog.at_level("INFO", "reclora_kedro"):
-        ranks = rank_by({"lens": scorer}, log, config())
+        ranks = ranks_by(scorer, log)
     [message] = messages()
     rows = likes * ranks["candidates"][0]
     assert re.fullmatch(
@@ -214,7 +221,7 @@ def test_the_time_that_a_ranking_takes_is_estimated_before_it_starts(log, caplog
 
 def test_no_scorer_sees_more_than_what_was_before_the_like(log):
     seen = []
-    rank_by({"lens": lambda pairs: seen.append(pairs) or np.zeros(pairs.height)}, log, config())
+    ranks_by(lambda pairs: seen.append(pairs) or np.zeros(pairs.height), log)
     moments = pl.concat(seen).select("user_index", "history_end", "timestamp").unique()
     assert moments.join(log.samples.filter(split="test"), on=moments.columns, how="anti").is_empty()
     for user, end, second in moments.iter_rows():
@@ -224,7 +231,7 @@ def test_no_scorer_sees_more_than_what_was_before_the_like(log):
 @given(split_logs())
 def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
     seen = []
-    rank_by({"lens": lambda pairs: seen.append(pairs) or np.zeros(pairs.height)}, log, config())
+    ranks_by(lambda pairs: seen.append(pairs) or np.zeros(pairs.height), log)
     assert not pl.concat(seen).is_duplicated().any()
 
 
@@ -236,19 +243,18 @@ def test_ranks_are_the_same_whatever_is_scored_at_once(lens, log, kind, monkeypa
 
 
 def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
-    whole, few, fewer = (draw_positives(log, config(rows=rows)) for rows in (None, 4, 2))
+    whole, few, fewer = (positives(log, rows=rows) for rows in (None, 4, 2))
     assert (few.height, fewer.height) == (4, 2)
     assert set(fewer["row"]) < set(few["row"]) < set(whole["row"])
     assert whole["row"].to_list() == log.samples.filter(split="test", label=1)["row"].to_list()
-    of_two = draw_positives(log, config(users=2))
+    of_two = positives(log, users=2)
     assert of_two["user_index"].n_unique() == 2
     assert (
         of_two["row"].to_list()
         == whole.filter(pl.col("user_index").is_in(of_two["user_index"].implode()))["row"].to_list()
     )
-    settings = config(candidates="sampled")
-    of_all = candidate_items(log, whole, settings)[whole["row"].is_in(few["row"].implode()).to_numpy()]
-    np.testing.assert_array_equal(of_all, candidate_items(log, few, settings))
+    of_all = candidate_items(log, whole, 0, 3)[whole["row"].is_in(few["row"].implode()).to_numpy()]
+    np.testing.assert_array_equal(of_all, candidate_items(log, few, 0, 3))
 
 
 def test_likes_of_a_single_user_are_refused(lens, log):
@@ -259,7 +265,7 @@ def test_likes_of_a_single_user_are_refused(lens, log):
 
 def test_scores_that_are_no_numbers_are_refused(log):
     with pytest.raises(ValueError, match=r"lens: 1 of \d+ scores are no numbers; train it again"):
-        rank_by({"lens": lambda pairs: np.where(np.arange(pairs.height) == 0, np.nan, 1.0)}, log, config())
+        ranks_by(lambda pairs: np.where(np.arange(pairs.height) == 0, np.nan, 1.0), log)
 
 
 @pytest.mark.parametrize("cutoffs", [(0,), (5, 5), ()])

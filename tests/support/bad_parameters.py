@@ -20,6 +20,7 @@ NULLABLE = {  # of the numbers
     "ranking.users",
     "ranking.rows",
     "recommendation.shortlist",
+    "recommendation.validation_likes",
     "scoring.permuted_rows",
     "export.most_active",
     "history.prompt_rows.few_shot",

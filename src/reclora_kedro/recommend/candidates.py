@@ -1,4 +1,4 @@
-"""The users asked for, the items that each may be recommended, and the first stage: a shortlist by the lens."""
+"""The users asked for, the items that each may be recommended, and the best of them: a shortlist."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.config import CandidateOrder, RecommendationConfig
 from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 SECONDS_PER_DAY = 86_400
@@ -41,7 +41,7 @@ class CandidateSets:
     neighbours: ItemNeighbours | None = None
     most: int | None = None
 
-    def of(self, user_id: Any, user_index: int | None) -> np.ndarray:
+    def for_user(self, user_id: Any, user_index: int | None) -> np.ndarray:
         """Item indices of a user's candidates; an unknown user has index None.
 
         Nearest items come first where the neighbours order them, and those of no neighbour by popularity.
@@ -92,29 +92,31 @@ def candidate_table(table: Any) -> pl.DataFrame:
     return frame.select("user_id", "item_id").drop_nulls()
 
 
-def best_of_each_user(pairs: pl.DataFrame, score: str, most: int | None) -> pl.DataFrame:
-    """Each user's pairs by falling score, of equals the earlier first; at most `most` of them, or all.
+def best_of_each_user(pairs: pl.DataFrame, score: str | None, most: int | None) -> pl.DataFrame:
+    """Each user's pairs by falling score, of equals the earlier first, or as they come; at most `most` of them, or all.
 
     Examples:
         >>> pairs = pl.DataFrame({"user_id": [7, 7, 3, 7], "item": ["a", "b", "c", "d"], "score": [0.2, 0.5, 0.9, 0.5]})
         >>> best_of_each_user(pairs, "score", most=2).rows()
         [(7, 'b', 0.5), (7, 'd', 0.5), (3, 'c', 0.9)]
     """
-    places = pairs.select("user_id").with_row_index("place")
-    first = places.select(pl.col("place").first().over("user_id")).to_series()  # users stay in their order
-    ordered = pairs.sort(first, score, descending=[False, True], nulls_last=True, maintain_order=True)
-    return ordered if most is None else ordered.filter(pl.int_range(pl.len()).over("user_id") < most)
+    if score is not None:
+        places = pairs.select("user_id").with_row_index("place")
+        first = places.select(pl.col("place").first().over("user_id")).to_series()  # users stay in their order
+        pairs = pairs.sort(first, score, descending=[False, True], nulls_last=True, maintain_order=True)
+    return pairs if most is None else pairs.filter(pl.int_range(pl.len()).over("user_id") < most)
 
 
 def shortlist_candidates(
     lens: Lens,
     log: InteractionLog,
-    table: Any,
+    table: pl.DataFrame | None,
     config: RecommendationConfig,
     neighbours: ItemNeighboursConfig,
+    order: CandidateOrder,
     engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Each user's candidates, best first by the lens, at most `config.shortlist` of them.
+    """Each user's candidates, best first by the lens or as they come, at most `config.shortlist` of them.
 
     The lens sees each user's whole sequence as history. A user without any event, or whom the log does not know, gets
     the fallback: the `config.top_n` most popular candidates, unscored.
@@ -126,14 +128,13 @@ def shortlist_candidates(
 
     Raises:
         MismatchError: lens and log stem from different runs.
-        ValueError: the table is missing or lacks a column.
     """
-    table = candidate_table(table) if config.candidates == "table" else None
     everyone = (log.users if table is None else table)["user_id"]
     requested = log.find_users(everyone if config.users is None else config.users)
     sets, unknown_items = candidate_sets(log, table, requested.schema["user_id"], config, neighbours)
     shards = [requested[rows] for rows in engine.shards(requested.height)]
-    best = OncePerWorker(partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config))
+    by = "lens_score" if order == "lens" else None
+    best = OncePerWorker(partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config, by))
     shortlist = pl.concat(map_shards(best, shards, engine, "shortlist"))
     shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
     fallback_of = shortlist.unique("user_id")["fallback"]
@@ -158,15 +159,17 @@ def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.Data
 class _Shortlister:
     """Scores candidates of users by a lens that it holds."""
 
-    def __init__(self, lens: Lens, log: InteractionLog, sets: CandidateSets, config: RecommendationConfig) -> None:
-        self._reader, self._log, self._sets, self._config = LensReader(lens, log), log, sets, config
+    def __init__(
+        self, lens: Lens, log: InteractionLog, sets: CandidateSets, config: RecommendationConfig, by: str | None
+    ) -> None:
+        self._reader, self._log, self._sets, self._config, self._by = LensReader(lens, log), log, sets, config, by
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """The best pairs of some of the users asked for."""
         parts = [_no_pairs(requested)]
         for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
             scored = pairs.with_columns(lens_score=_lens_scores(self._reader, self._log, pairs))
-            parts.append(best_of_each_user(scored, "lens_score", self._config.shortlist))
+            parts.append(best_of_each_user(scored, self._by, self._config.shortlist))
         return pl.concat(parts)
 
 
@@ -212,7 +215,7 @@ def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) ->
             fallback = len(sets.seen(user_index)) == 0
             users.append(place)
             fallbacks.append(fallback)
-            chosen.append(sets.of(user_id, user_index)[: top_n if fallback else None])
+            chosen.append(sets.for_user(user_id, user_index)[: top_n if fallback else None])
             pairs += len(chosen[-1])
             if pairs and (pairs >= PAIRS_AT_ONCE or place == requested.height - 1):
                 counts = [len(part) for part in chosen]

@@ -7,19 +7,29 @@ from pydantic import Field, field_validator, model_validator
 from reclora_kedro.parameters import Block, Count, Positive, Seed
 
 CandidateKind = Literal["neighbours", "unseen", "popular_recent", "table"]
+CandidateOrder = Literal["candidates", "lens"]
+"""What puts candidates in order: where they come from, nearest or most popular ones first, or the lens."""
 
 
 class RecommendationConfig(Block):
-    """Whom to recommend what, and by which adapter."""
+    """Whom to recommend what, and in which order."""
 
     variant: str | None
     users: tuple[int | str, ...] | None = Field(min_length=1)
     candidates: CandidateKind
+    order: Literal["validation"] | CandidateOrder
+    validation_likes: Count | None
     neighbours: Count
     pool_items: Count
     pool_days: Positive
     shortlist: Count | None
     top_n: Count
+    seed: Seed
+
+    @property
+    def validates_order(self) -> bool:
+        """Whether likes of the validation split choose the order; of the other kinds of candidates none is chosen."""
+        return self.order == "validation" and self.candidates == "neighbours"
 
     @model_validator(mode="after")
     def _enough_candidates_are_kept(self) -> Self:

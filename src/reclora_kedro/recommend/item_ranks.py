@@ -41,7 +41,8 @@ def rank_positives(
         MismatchError: lens and log stem from different runs.
         ValueError: the likes are of a single user.
     """
-    if (users := draw_positives(log, config)["user_index"].n_unique()) < 2:
+    likes = draw_positives(log, "test", config.users, config.rows, config.seed)
+    if (users := likes["user_index"].n_unique()) < 2:
         raise ValueError(
             f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
@@ -51,14 +52,27 @@ def rank_positives(
         name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
     }
     scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
-    ranks = rank_by(scorers, log, config)
-    questions = reranking_questions(ranks, config.shortlist)
+    most = max(config.shortlist, *config.cutoffs)
+    ranks = rank_by(scorers, log, likes, most, config.seed, config.sampled if config.candidates == "sampled" else None)
+    return with_lens_reranked(ranks, reader, config.shortlist)
+
+
+def with_lens_reranked(item_ranks: pl.DataFrame, reader: LensReader, shortlist: int) -> pl.DataFrame:
+    """The ranks, and those of the lens on the item neighbours' shortlists, as ``lens_reranked``."""
+    questions = reranking_questions(item_ranks, shortlist)
     scores = questions.with_columns(score=pl.Series(reader.logits(questions).numpy()))
-    return pl.concat([ranks, rerank(ranks, scores, config.shortlist, "lens_reranked")])
+    return pl.concat([item_ranks, rerank(item_ranks, scores, shortlist, "lens_reranked")])
 
 
-def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
-    """Where models rank likes of the test split, each as of its own moment.
+def rank_by(
+    scorers: Mapping[str, Scorer],
+    log: InteractionLog,
+    positives: pl.DataFrame,
+    most: int,
+    seed: int,
+    sampled: int | None = None,
+) -> pl.DataFrame:
+    """Where models rank likes, each as of its own moment.
 
     Candidates of a like are the items of the log that its history lacks, all of them or a draw, and the like's own
     item among them.
@@ -66,26 +80,28 @@ def rank_by(scorers: Mapping[str, Scorer], log: InteractionLog, config: RankingC
     Args:
         scorers: by model, a function from pairs, with item_index and the columns of `MOMENT`, to their scores.
         log: the log, with item embeddings where a scorer retrieves.
-        config: which likes, and which candidates.
+        positives: the likes, see `draw_positives`.
+        most: of the best items, how many are told.
+        seed: of the random order of candidates, and of their draw.
+        sampled: candidates drawn for each like; None: all.
 
     The time that all likes take is estimated from the first one and logged before the others are ranked.
 
     Returns:
         One line per like and model: model, row, user_index, item_index (the like's own), history_end, timestamp,
         better (candidates with a higher score), ties (others with the same), candidates (their number) and top_items
-        (the best ones' indices, as many as the shortlist or the longest list; of equals whichever comes first in a
-        random order).
+        (the best ones' indices; of equals whichever comes first in a random order).
 
     Raises:
         ValueError: a score is not a number.
     """
-    positives = draw_positives(log, config)
     parts: dict[str, list[pl.DataFrame]] = {model: [] for model in scorers}
-    most = max(config.shortlist, *config.cutoffs)
-    started, blocks = perf_counter(), (positives[:1], *positives[1:].iter_slices(_rows_at_once(log, config)))
+    width = log.items.height if sampled is None else sampled + 1
+    blocks = (positives[:1], *positives[1:].iter_slices(max(1, PAIRS_AT_ONCE // width)))
+    started = perf_counter()
     with Progress("rank", positives.height, "rows") as progress:
         for block in blocks:
-            candidates = candidate_items(log, block, config)
+            candidates = candidate_items(log, block, seed, sampled)
             for model, scorer in scorers.items():
                 scores = _scores(model, scorer, block, candidates)
                 parts[model].append(_ranks(model, block, candidates, scores, most))
@@ -102,27 +118,26 @@ def _log_estimate(likes: int, items: int, seconds: float) -> None:
     )
 
 
-def draw_positives(log: InteractionLog, config: RankingConfig) -> pl.DataFrame:
-    """Likes of the test split, in the order of the samples: row, item_index and the columns of `MOMENT`.
+def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
+    """Likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
     What a user took before is left out: it would stand out among candidates that are new to the user. The draws are
-    uniform; a larger number of users, or of rows, keeps those of a smaller one.
+    uniform; a larger number of users, or of rows, keeps those of a smaller one; None keeps all.
     """
-    liked = log.samples.filter(split="test", label=1).select("row", "item_index", *MOMENT)
+    liked = log.samples.filter(split=split, label=1).select("row", "item_index", *MOMENT)
     liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))
-    if config.users is not None:
-        users = liked["user_index"].unique().sort()
-        drawn = np.random.default_rng([config.seed, 0]).permutation(len(users))[: config.users]
-        liked = liked.filter(pl.col("user_index").is_in(users.gather(drawn).implode()))
-    return liked[np.sort(np.random.default_rng([config.seed, 1]).permutation(liked.height)[: config.rows])]
+    if users is not None:
+        everyone = liked["user_index"].unique().sort()
+        drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
+        liked = liked.filter(pl.col("user_index").is_in(everyone.gather(drawn).implode()))
+    return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
 
 
-def candidate_items(log: InteractionLog, positives: pl.DataFrame, config: RankingConfig) -> np.ndarray:
+def candidate_items(log: InteractionLog, positives: pl.DataFrame, seed: int, sampled: int | None) -> np.ndarray:
     """Item indices of each like's candidates, in random order, among them `NO_ITEM`: int64, shape (likes, width)."""
-    if config.candidates == "full":
-        order = np.random.default_rng(config.seed).permutation(log.items.height)
-        return _unseen_items(log, positives, order)
-    return _sampled_items(log, positives, config.sampled, config.seed)
+    if sampled is None:
+        return _unseen_items(log, positives, np.random.default_rng(seed).permutation(log.items.height))
+    return _sampled_items(log, positives, sampled, seed)
 
 
 def _unseen_items(log: InteractionLog, positives: pl.DataFrame, order: np.ndarray) -> np.ndarray:
@@ -149,11 +164,6 @@ def _sampled_items(log: InteractionLog, positives: pl.DataFrame, most: int, seed
 
 def _past_items(log: InteractionLog, user: int, end: int) -> np.ndarray:
     return log.sequences.item_index[log.sequences.offsets[user] : end]
-
-
-def _rows_at_once(log: InteractionLog, config: RankingConfig) -> int:
-    width = log.items.height if config.candidates == "full" else config.sampled + 1
-    return max(1, PAIRS_AT_ONCE // width)
 
 
 def _scores(model: str, scorer: Scorer, positives: pl.DataFrame, candidates: np.ndarray) -> np.ndarray:

@@ -16,8 +16,8 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
 
     Args:
         shortlist: see `shortlist_candidates`.
-        scores: row, score and shown_history of the shortlist's questions; None: the lens's scores decide, and no prompt
-            showed anything.
+        scores: row, score and shown_history of the shortlist's questions; None: the shortlist's order decides, with
+            the lens's scores, and no prompt showed anything.
         top_n: most items of each user.
 
     Returns:
@@ -32,11 +32,11 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
         >>> recommend(shortlist, None, top_n=1).select("user_id", "rank", "title", "score").rows()
         [(7, 1, 'Heat', 0.9)]
     """
-    pairs = shortlist.with_row_index("row")
+    pairs, by = shortlist.with_row_index("row"), "score" if scores is not None else None
     if scores is None:
         scores = pairs.select("row", score="lens_score", shown_history=pl.lit([], dtype=pl.List(pl.String)))
     pairs = pairs.join(scores.select("row", "score", "shown_history"), on="row", how="left", maintain_order="left")
-    ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), "score", top_n)
+    ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), by, top_n)
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
     return ranked.select("user_id", rank, "item_id", "title", "score", "shown_history", "fallback")
 

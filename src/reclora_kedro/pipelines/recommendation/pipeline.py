@@ -20,9 +20,10 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "recommendation_candidates",
                     "params:recommendation",
                     "params:item_neighbours",
+                    "params:bootstrap",
                     "params:engine",
                 ],
-                outputs=["shortlist", "recommendation_questions", "shortlist_report"],
+                outputs=["shortlist", "recommendation_questions", "candidate_orders", "shortlist_report"],
                 name="shortlist_candidates",
             ),
             Node(
@@ -33,7 +34,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.show_recommendations,
-                inputs=["recommendations", "shortlist_report", "recommendation_report"],
+                inputs=["recommendations", "candidate_orders", "shortlist_report", "recommendation_report"],
                 outputs=None,
                 name="show_recommendations",
             ),
