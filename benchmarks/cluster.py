@@ -94,7 +94,7 @@ def scoring(
 
 def fine_tuning(project: Project) -> Callable[[EngineConfig], pl.DataFrame]:
     """Training of the default run's adapter on a few of its rows, with checkpoints: its log."""
-    from reclora_kedro.finetuning.checkpoints import CheckpointStore
+    from reclora_kedro.distributed.checkpoints import CheckpointStore
     from reclora_kedro.pipelines.finetuning.nodes import train_adapter
 
     prompts, states = map(project.load, ("learning.recent.prompts", "learning_states"))

@@ -15,7 +15,9 @@ def test_dtype_and_device_are_chosen_or_named():
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99", "", "cpu:1"])
 def test_a_device_that_is_not_there_is_refused_with_those_that_are(device):
-    with pytest.raises(ValueError, match=rf"device is '{device}', but this machine has cpu.*: set lens.device, or"):
+    with pytest.raises(
+        ValueError, match=rf"device is '{device}', but this machine has cpu.*: set lens.device, retriever.device or"
+    ):
         choose_device(device)
 
 

@@ -27,8 +27,8 @@ def choose_device(device: str) -> torch.device:
         available += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
     if device not in available:
         raise ValueError(
-            f"device is {device!r}, but this machine has {', '.join(available)}: set lens.device, or `device` of the "
-            "catalog entry, to auto or to one of these."
+            f"device is {device!r}, but this machine has {', '.join(available)}: set lens.device, retriever.device "
+            "or `device` of the catalog entry to auto or to one of these."
         )
     return torch.device(device)
 

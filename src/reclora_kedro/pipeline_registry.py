@@ -3,7 +3,7 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-ON_REQUEST = {"export", "recommendation", "ranking", "study"}
+ON_REQUEST = {"candidates", "export", "recommendation", "ranking", "study"}
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -8,7 +8,7 @@ import torch
 
 from few_rows import gates_decide, training_config
 from reclora_kedro.adapters import methods
-from reclora_kedro.finetuning.checkpoints import CheckpointStore
+from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.scoring.permutation import permuted_scores

@@ -10,6 +10,7 @@ from reclora_kedro.evaluation.figures import (
     plot_auc,
     plot_calibration,
     plot_ranking,
+    plot_retriever,
     plot_roc,
     plot_training,
 )
@@ -120,3 +121,12 @@ def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
     assert figure.data[3].x == (0.3,)
     assert figure.data[3].error_x.array == pytest.approx([0.2])
     assert len(set(model_styles(["popularity", "lens", "untrained", "reclora"], {"popularity": STYLE}).values())) == 4
+
+
+def test_the_curve_of_a_retriever_names_its_best_epoch():
+    log = [
+        {"epoch": e, "loss": 9.0 - e, "hit_rate": rate, "ndcg": rate / 2} for e, rate in enumerate((0.1, 0.3, 0.2), 1)
+    ]
+    figure = plot_retriever(log)
+    assert figure.layout.title.text == "Best epoch: 2, hit rate 0.300 and NDCG 0.150"
+    assert [list(trace.y) for trace in figure.data] == [[8.0, 7.0, 6.0], [0.1, 0.3, 0.2], [0.05, 0.15, 0.1]]

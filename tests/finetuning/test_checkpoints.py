@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from few_rows import few_rows_training, gates_decide, training_config, with_new_adapter
 from killing import killing_environment
-from reclora_kedro.finetuning.checkpoints import CheckpointStore, random_states, restore_random_states
+from reclora_kedro.distributed.checkpoints import CheckpointStore, random_states, restore_random_states
 from reclora_kedro.finetuning.training import TrainingRun
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_several_interruptions_and_rare_checkpoints_change_nothing_either(tiny_l
 def test_a_killed_process_is_continued_to_the_last_bit(kill_at, tiny_llm_folder, undisturbed, tmp_path, caplog):
     store = tmp_path / "checkpoints"
     code = (
-        "from few_rows import few_rows_training; from reclora_kedro.finetuning.checkpoints import CheckpointStore;"
+        "from few_rows import few_rows_training; from reclora_kedro.distributed.checkpoints import CheckpointStore;"
         f"few_rows_training({str(tiny_llm_folder)!r}, CheckpointStore({str(store)!r}, 'a training'))"
     )
     ended = subprocess.run([sys.executable, "-c", code], env=killing_environment(tmp_path / "killing", kill_at))

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from killing import killing_environment
-from reclora_kedro.finetuning.checkpoints import CheckpointStore
+from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.llm.answer_model import AnswerModel
 

@@ -19,9 +19,9 @@ from few_rows import (
     with_new_adapter,
 )
 from reclora_kedro.adapters.methods import load_adapter
+from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning import training
-from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 
 from random_logs import interaction_tables, log_of
-from reclora_kedro.rivals.popularity import Popularity, training_events
+from reclora_kedro.rivals.popularity import Popularity
 
 
 def split(log):
@@ -26,7 +26,7 @@ def split_logs():
 
 @given(split_logs())
 def test_events_of_training_are_those_until_its_end_without_other_samples(log):
-    known, training = training_events(log), log.samples.filter(split="train")
+    known, training = log.training_events(), log.samples.filter(split="train")
     assert known[training["event"]].all()
     assert not known[log.samples.filter(split="test")["event"]].any()
     sampled = set(log.samples["event"])
@@ -37,7 +37,7 @@ def test_events_of_training_are_those_until_its_end_without_other_samples(log):
 
 @given(split_logs())
 def test_popularity_counts_training_events_and_earlier_ones(log):
-    training = set(np.flatnonzero(training_events(log)))
+    training = set(np.flatnonzero(log.training_events()))
     pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp")
     events = list(enumerate(zip(log.sequences.item_index, log.sequences.timestamp, strict=True)))
     expected = [
@@ -49,6 +49,6 @@ def test_popularity_counts_training_events_and_earlier_ones(log):
 
 def test_the_information_of_an_item_is_that_of_its_share_of_training_events(log):
     information = Popularity(log).information()
-    counts = np.bincount(log.sequences.item_index[training_events(log)], minlength=log.items.height)
+    counts = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
     assert np.sum(2.0**-information) == pytest.approx(1)
     assert (np.argsort(-information, kind="stable") == np.argsort(counts, kind="stable")).all()

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 NULLABLE = {  # of the numbers
     "ranking.users",
+    "retriever.validation_rows",
     "ranking.rows",
     "recommendation.shortlist",
     "recommendation.validation_likes",
@@ -46,6 +47,7 @@ SHARES = {  # from 0 up to but without 1
     "bootstrap.confidence",
     "history.split.train",
     "history.split.validation",
+    *(f"retriever.{name}" for name in ("dropout", "item_id_dropout", "average_decay")),
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
     *(f"finetuning.variants.reclora.{name}" for name in ("adapter.gate_dropout", "training.warmup_ratio")),
 }

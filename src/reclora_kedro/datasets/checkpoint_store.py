@@ -32,8 +32,8 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
         self.recipe_key = "by-hand"
 
     def load(self) -> Any:
-        """The folder as a :class:`reclora_kedro.finetuning.checkpoints.CheckpointStore`."""
-        from reclora_kedro.finetuning.checkpoints import CheckpointStore
+        """The folder as a :class:`reclora_kedro.distributed.checkpoints.CheckpointStore`."""
+        from reclora_kedro.distributed.checkpoints import CheckpointStore
 
         return CheckpointStore(self._filepath, self.recipe_key, self._credentials)
 

@@ -152,6 +152,22 @@ class LensDataset(FolderDataset):
         return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))
 
 
+class RetrieverDataset(FolderDataset):
+    """Saves and loads a frozen :class:`reclora_kedro.retrievers.base.Retriever`: its settings, sizes and weights."""
+
+    FILES: ClassVar = ("retriever.json", "retriever.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        """The frozen retriever."""
+        from reclora_kedro.retrievers.base import load_retriever
+
+        return load_retriever(folder)
+
+    def preview(self) -> JSONPreview:
+        """Settings and sizes, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "retriever.json").read_text(encoding="utf-8"))
+
+
 class PeftAdapterDataset(FolderDataset):
     """Saves the active adapter of a PEFT model; loads the folder for ``PeftModel.from_pretrained(llm, folder)``."""
 

@@ -63,6 +63,18 @@ class EngineConfig(Block):
                 "see, or set it to null for a temporary one."
             )
 
+    def require_parts(self, parts: int, block: str) -> None:
+        """Refuse more workers than a step's rows have parts, which is `batch_parts` of a block of parameters.
+
+        Raises:
+            ValueError: there are more.
+        """
+        if parts < self.workers:
+            raise ValueError(
+                f"{block}.batch_parts is {parts}, but engine.workers is {self.workers}, and each takes at least one "
+                "part of a step's rows: raise the former, best to a multiple of the latter."
+            )
+
     def shards(self, rows: int) -> list[np.ndarray]:
         """Row numbers in parts of about the same size, at least one; they don't depend on the workers.
 

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.scores import PairedScores
-from reclora_kedro.evaluation.styles import Style, model_styles
+from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
 
 Styles = Mapping[str, Style]
 Records = Sequence[Mapping[str, Any]]
@@ -200,6 +200,30 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
     figure.update_yaxes(title="Log loss (nats per row)", col=1)
     title = "Best validation AUC: " + ", ".join(best)
+    return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=110)
+
+
+def plot_retriever(training_log: Records) -> go.Figure:
+    """Loss, and hit rate and NDCG of the validation likes, by epoch."""
+    titles = ("Loss of training (nats per event)", "Validation likes among the first ten")
+    figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=titles)
+    columns = {"loss": ("loss", 1), "hit_rate": ("hit rate", 2), "ndcg": ("NDCG", 2)}
+    for (column, (name, col)), style in zip(columns.items(), VARIANT_STYLES, strict=False):
+        figure.add_scatter(
+            x=[record["epoch"] for record in training_log],
+            y=[record[column] for record in training_log],
+            mode="lines+markers",
+            line={"color": style.color, "dash": style.dash, "width": 2},
+            marker={"symbol": style.symbol, "size": 6},
+            name=name,
+            showlegend=col == 2,
+            row=1,
+            col=col,
+        )
+    best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
+    figure.update_xaxes(title="Epoch")
+    figure.update_yaxes(rangemode="tozero", col=2)
+    title = f"Best epoch: {best['epoch']}, hit rate {best['hit_rate']:.3f} and NDCG {best['ndcg']:.3f}"
     return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=110)
 
 

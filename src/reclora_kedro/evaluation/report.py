@@ -7,6 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 from rich.console import Group
+from rich.table import Table
 from rich.text import Text
 
 from reclora_kedro.evaluation import formats
@@ -139,6 +140,25 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
     )
     rivals = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, differences, *(Text(f"{name}: {notes[name]}") for name in rivals))
+
+
+def retriever_table(training_log: Records) -> Table:
+    """The epochs of a retriever's training."""
+    best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
+    table = text_table(
+        f"The retriever by epoch, on likes of the validation split; epoch {best['epoch']} is kept",
+        training_log,
+        {},
+        {
+            "epoch": (str, "epoch"),
+            "loss": (formats.metric, "loss"),
+            "HR@10": ("{:.4f}".format, "hit_rate"),
+            "NDCG@10": ("{:.4f}".format, "ndcg"),
+            "seconds": ("{:.0f}".format, "seconds"),
+        },
+    )
+    table.rows[training_log.index(best)].style = "bold"
+    return table
 
 
 def render_report(

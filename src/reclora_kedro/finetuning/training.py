@@ -13,8 +13,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 
 from reclora_kedro.devices import seeded
+from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet

@@ -44,6 +44,16 @@ class InteractionLog:
         """Row numbers of the samples of a split."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
+    def training_events(self) -> np.ndarray:
+        """Whether each event is known to what learns from the training split: shape (events,).
+
+        Those are the events until the last training sample, but for those that are samples of another split.
+        """
+        held_out = self.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
+        usable = self.sequences.timestamp <= (self.samples.filter(split="train")["timestamp"].max() or 0)
+        usable[held_out] = False
+        return usable
+
     def with_training_rows(self, rows: np.ndarray) -> Self:
         """The same log with these training samples alone, by row number; others of the split are in none."""
         left_out = pl.col("row").is_in(np.setdiff1d(self.rows_in("train"), rows))

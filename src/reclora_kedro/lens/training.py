@@ -54,21 +54,8 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
         )
     if not engine.spreads:
         return _fit(log, config)
-    require_parts(config, engine)
+    engine.require_parts(config.batch_parts, "lens")
     return train_together(partial(_fit, log, config), engine, "train the lens")
-
-
-def require_parts(config: LensConfig, engine: EngineConfig) -> None:
-    """Refuse an engine with more workers than a step's rows have parts.
-
-    Raises:
-        ValueError: there are more.
-    """
-    if config.batch_parts < engine.workers:
-        raise ValueError(
-            f"lens.batch_parts is {config.batch_parts}, but engine.workers is {engine.workers}, and each takes "
-            "at least one part of a step's rows: raise the former, best to a multiple of the latter."
-        )
 
 
 def _fit(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:

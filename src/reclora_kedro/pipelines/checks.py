@@ -17,10 +17,11 @@ from reclora_kedro.interactions.config import IngestionConfig
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Functions that raise an error where a node would."""
     inputs = pipeline.inputs()
-    if "params:lens" in inputs:
+    trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
+    for block in trained:
         from reclora_kedro.devices import choose_device
 
-        yield partial(choose_device, catalog.load("params:lens").device)
+        yield partial(choose_device, catalog.load(f"params:{block}").device)
     if "params:engine" in inputs:
         from reclora_kedro.distributed.engine import connect
 
@@ -28,10 +29,8 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         yield engine.require_scratch
         if engine.spreads:
             yield partial(connect, engine)
-        if engine.spreads and "params:lens" in inputs:
-            from reclora_kedro.lens.training import require_parts
-
-            yield partial(require_parts, catalog.load("params:lens"), engine)
+        for block in trained if engine.spreads else []:
+            yield partial(engine.require_parts, catalog.load(f"params:{block}").batch_parts, block)
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)

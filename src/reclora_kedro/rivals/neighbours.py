@@ -12,7 +12,6 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.parameters import Block, Count, NonNegative, Real
 from reclora_kedro.rivals.base import Scorer
-from reclora_kedro.rivals.popularity import training_events
 
 NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
 STYLE = Style("#17777B", "star-diamond", "dot")
@@ -31,7 +30,7 @@ class ItemNeighboursConfig(Block):
 
 def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:
     """Scores of pairs by the training events of all users, and the user's own until the pair's moment."""
-    return ItemNeighbours(log, config, training_events(log)).score
+    return ItemNeighbours(log, config, log.training_events()).score
 
 
 class ItemNeighbours:

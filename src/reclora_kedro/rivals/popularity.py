@@ -18,14 +18,14 @@ def scorer(log: InteractionLog) -> Scorer:
 
 
 class Popularity:
-    """Events of items up to a moment; `training_events` count at any moment, as a lens knows them.
+    """Events of items up to a moment; training events count at any moment, as a lens knows them.
 
     Args:
         log: the log, its samples with a split.
     """
 
     def __init__(self, log: InteractionLog) -> None:
-        events, training = log.sequences, training_events(log)
+        events, training = log.sequences, log.training_events()
         self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
         self._others = TimeLog(events.item_index[~training], events.timestamp[~training])
 
@@ -39,14 +39,3 @@ class Popularity:
         """-log2 of each item's share of the training events (bits), with one more counted of each: shape (items,)."""
         counts = self.in_training + 1
         return -np.log2(counts / counts.sum())
-
-
-def training_events(log: InteractionLog) -> np.ndarray:
-    """Whether each event is known to what learns from the training split: shape (events,).
-
-    Those are the events until the last training sample, but for those that are samples of another split.
-    """
-    held_out = log.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
-    usable = log.sequences.timestamp <= (log.samples.filter(split="train")["timestamp"].max() or 0)
-    usable[held_out] = False
-    return usable

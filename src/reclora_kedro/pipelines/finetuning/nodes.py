@@ -5,8 +5,8 @@ from peft import PeftModel
 from torch import Tensor
 
 from reclora_kedro.adapters.methods import new_adapter
+from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.lens.states import gate_inputs

@@ -101,8 +101,8 @@ class CheckpointStore:
             return Checkpoint(load(content), json.loads(header["__metadata__"]["values"]), file)
         if not names and any(self._names(other) for other in names_in(self.folder, self.options)):
             logger.warning(
-                "The checkpoints in %s are another training's, with other settings, code, prompts, gate inputs or base "
-                "LLM: this one begins anew.",
+                "The checkpoints in %s are another training's, with other settings, code or inputs: this one begins "
+                "anew.",
                 self.folder,
             )
         return None

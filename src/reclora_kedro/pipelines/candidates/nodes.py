@@ -1,0 +1,34 @@
+"""Nodes of the candidates step."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.config import RetrieverConfig
+from reclora_kedro.retrievers.training import fit_retriever
+
+Records = list[dict[str, Any]]
+
+
+def train_retriever(
+    log: InteractionLog, checkpoints: CheckpointStore, config: RetrieverConfig, engine: EngineConfig
+) -> tuple[Records, Retriever]:
+    """The retriever's training log, and the retriever in its best epoch."""
+    retriever, training_log = fit_retriever(log, config, engine, checkpoints)
+    return training_log, retriever
+
+
+def plot_retriever(training_log: Records) -> go.Figure:
+    """Loss, hit rate and NDCG by epoch."""
+    return figures.plot_retriever(training_log)
+
+
+def show_retriever(training_log: Records) -> None:
+    """Print the epochs."""
+    show(report.retriever_table(training_log))

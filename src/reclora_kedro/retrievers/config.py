@@ -1,0 +1,58 @@
+"""Settings of the retriever, and the sizes that a saved one is rebuilt from."""
+
+from typing import Self
+
+from pydantic import field_validator, model_validator
+
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Resource, Seed, Share
+from reclora_kedro.retrievers import RETRIEVERS
+
+
+class RetrieverConfig(Block):
+    """Architecture and training of the retriever."""
+
+    model: str
+    item_ids: bool
+    item_text: bool
+    item_id_dropout: Share
+    length: Count
+    dim: Count
+    layers: Count
+    heads: Count
+    dropout: Share
+    full_softmax_items: Count
+    sampled_items: Count
+    learning_rate: LearningRate
+    weight_decay: NonNegative
+    average_decay: Share
+    batch_size: Count
+    batch_parts: Count
+    max_epochs: Count
+    patience: Count
+    validation_rows: Count | None
+    seed: Seed
+    device: Resource[str]
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, model: str) -> str:
+        if model not in RETRIEVERS:
+            raise ValueError(f"retriever.model is {model!r}, which is unknown: choose one of {', '.join(RETRIEVERS)}")
+        return model
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not (self.item_ids or self.item_text):
+            raise ValueError("item_ids and item_text are false, which leaves nothing to tell items by: set one to true")
+        if self.model == "hllm" and not self.item_text:
+            raise ValueError("hllm reads items by their texts: set item_text to true, or choose another model")
+        if self.dim % self.heads:
+            raise ValueError(f"dim is {self.dim}, which {self.heads} heads cannot share: make it a multiple of heads")
+        return self
+
+
+class RetrieverSizes(Block):
+    """Number of items, and the width of their embeddings, 0 for a retriever that does not read them."""
+
+    items: int
+    item_text_width: int

@@ -1,0 +1,86 @@
+"""Cross-entropy of the next item: over the whole catalogue, or over a sample of it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LOGITS_AT_ONCE = 2**21  # 8 MiB: the passes over them stay in a processor's cache
+
+
+def full_cross_entropy(states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
+    """Sum over n states of the cross-entropy of the softmax over all items.
+
+    The gradient is computed along with the loss, some rows at a time: no logits are kept.
+
+    Args:
+        states: shape (n, dim).
+        vectors: of all items, shape (items, dim).
+        targets: items by place among the vectors, shape (n,).
+
+    Examples:
+        >>> states, vectors = torch.eye(3), torch.eye(3)
+        >>> full_cross_entropy(states, vectors, torch.tensor([0, 1, 0]))
+        tensor(2.6543)
+    """
+    return _FullCrossEntropy.apply(states, vectors, targets)
+
+
+class _FullCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
+        loss = states.new_zeros(())
+        of_states, of_vectors = torch.empty_like(states), torch.zeros_like(vectors)
+        for first in range(0, len(states), rows := max(1, LOGITS_AT_ONCE // len(vectors))):
+            part, target = states[first : first + rows], targets[first : first + rows].unsqueeze(-1)
+            logits = part @ vectors.T
+            logits -= logits.amax(dim=1, keepdim=True)
+            own = logits.gather(1, target)
+            total = logits.exp_().sum(dim=1, keepdim=True)
+            loss += (total.log() - own).sum()
+            gradient = logits.div_(total).scatter_add_(1, target, torch.full_like(own, -1.0))
+            torch.mm(gradient, vectors, out=of_states[first : first + rows])
+            of_vectors.addmm_(gradient.T, part)
+        ctx.save_for_backward(of_states, of_vectors)
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        of_states, of_vectors = ctx.saved_tensors
+        return of_states * gradient, of_vectors * gradient, None
+
+
+def sampled_cross_entropy(states: Tensor, own: Tensor, sampled: Tensor, same: Tensor, log_inclusion: Tensor) -> Tensor:
+    """Sum over n states of the cross-entropy of each target among it and m sampled items, corrected for the draw.
+
+    A sampled item's exponential counts by one over the probability that it is drawn: the sum of all is an unbiased
+    estimate of that over the catalogue (Bengio and Senécal 2008).
+
+    Args:
+        states: shape (n, dim).
+        own: vectors of the targets, shape (n, dim).
+        sampled: vectors of distinct sampled items, shape (m, dim).
+        same: whether a sampled item is the state's target, which does not count twice, shape (n, m).
+        log_inclusion: log of the probability that each sampled item is drawn, shape (m,).
+    """
+    logits = (states @ sampled.T - log_inclusion).masked_fill(same, -torch.inf)
+    logits = torch.cat([(states * own).sum(dim=1, keepdim=True), logits], dim=1)
+    return functional.cross_entropy(
+        logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device), reduction="sum"
+    )
+
+
+def draw_items(events: Tensor, draws: int) -> tuple[Tensor, Tensor]:
+    """Distinct items of so many draws, half of them uniform, half by the events of training; and log-probabilities.
+
+    Args:
+        events: of each item, shape (items,).
+        draws: with replacement.
+
+    Returns:
+        Items in ascending order, and the log of the probability that each is among them.
+    """
+    shares = 0.5 / len(events) + 0.5 * events / events.sum()
+    items = torch.multinomial(shares, draws, replacement=True).unique()
+    return items, torch.log(-torch.expm1(draws * torch.log1p(-shares[items].double()))).float()

@@ -1,0 +1,84 @@
+"""What a retriever says of moments of users: scores of the whole catalogue, and of pairs."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from reclora_kedro.devices import choose_device
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.lens.layers import last_event
+from reclora_kedro.retrievers.base import Retriever
+
+SCORES_AT_ONCE = 2**22
+LAST = float(np.finfo(np.float32).min)
+"""Score of an item of which a retriever knows nothing: no training event, and no text that it reads."""
+
+
+class RetrieverReader:
+    """A frozen retriever, on `retriever.config.device`, beside a log whose histories it reads.
+
+    Raises:
+        MismatchError: the retriever knows other items than the log.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, retriever: Retriever, log: InteractionLog) -> None:
+        if log.items.height != retriever.sizes.items:
+            message = (
+                f"The log has {log.items.height} items, but the retriever knows {retriever.sizes.items}: they stem "
+                "from different runs."
+            )
+            raise MismatchError(message, "log", "retriever")
+        self._device = choose_device(retriever.config.device)
+        self._retriever, self._events = retriever.to(self._device).eval(), log.sequences
+        self._vectors = retriever.item_vectors(torch.arange(retriever.sizes.items, device=self._device))
+        self._unknown = ~retriever.scored
+
+    def scores(self, moments: pl.DataFrame) -> np.ndarray:
+        """Scores of all items at moments with the columns of `MOMENT`: float32, shape (n, items).
+
+        A user without events gets the popularity of the training split, see `without_events`; items of which the
+        retriever knows nothing come last.
+        """
+        scores = np.empty((moments.height, len(self._vectors)), dtype=np.float32)
+        for rows, block in self.blocks(moments):
+            scores[rows] = block.cpu().numpy()
+        return scores
+
+    def without_events(self, moments: pl.DataFrame) -> np.ndarray:
+        """Whether the user has no event before each moment, shape (n,): scores are then those of popularity."""
+        return moments["history_end"].to_numpy() <= self._events.offsets[moments["user_index"].to_numpy()]
+
+    def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
+        """Scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); a `rivals.base.Scorer`.
+
+        Each moment is read once, however many pairs it has.
+        """
+        keys = pairs.select(moment=pl.struct("user_index", "history_end").rank("dense") - 1).to_series().to_numpy()
+        first, moment = np.unique(keys, return_index=True)[1], keys.astype(np.int64)
+        order = np.argsort(moment, kind="stable")
+        ends, item = np.cumsum(np.bincount(moment)), torch.from_numpy(pairs["item_index"].to_numpy().astype(np.int64))
+        scores = np.empty(pairs.height, dtype=np.float32)
+        for rows, block in self.blocks(pairs[first]):
+            own = order[(ends[rows.start - 1] if rows.start else 0) : ends[rows.stop - 1]]
+            scores[own] = block[moment[own] - rows.start, item[own].to(self._device)].cpu().numpy()
+        return scores
+
+    @torch.inference_mode()
+    def blocks(self, moments: pl.DataFrame) -> Iterator[tuple[slice, Tensor]]:
+        """What `scores` returns, as tensors on the device, some moments at a time, with their places."""
+        step = max(1, SCORES_AT_ONCE // len(self._vectors))
+        for start in range(0, moments.height, step):
+            rows = slice(start, min(start + step, moments.height))
+            events = recent_events(moments[rows], self._events, self._retriever.config.length)
+            mask = torch.from_numpy(events >= 0).to(self._device)
+            items = torch.from_numpy(self._events.item_index[events.clip(0)]).to(self._device)
+            scores = last_event(self._retriever(self._vectors[items]), mask) @ self._vectors.T
+            scores[:, self._unknown] = LAST
+            scores[~mask.any(dim=1)] = self._retriever.events.float()
+            yield rows, scores

@@ -1,0 +1,69 @@
+"""What a retriever says of moments."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.retrievers import reader
+from reclora_kedro.retrievers.reader import LAST, RetrieverReader
+from reclora_kedro.retrievers.training import fit_retriever
+
+
+@pytest.mark.parametrize("at_once", [1, 60, 10**6])
+def test_scores_of_pairs_are_those_of_the_whole_catalogue(fitted, log, monkeypatch, at_once):
+    monkeypatch.setattr(reader, "SCORES_AT_ONCE", at_once)
+    reads = RetrieverReader(fitted[0], log)
+    moments = log.samples.filter(split="test").select("user_index", "history_end", "timestamp")
+    scores = reads.scores(moments)
+    assert scores.dtype == np.float32
+    pairs = moments.join(pl.DataFrame({"item_index": np.arange(log.items.height, dtype=np.int32)}), how="cross")
+    np.testing.assert_allclose(reads.scorer(pairs).reshape(scores.shape), scores, rtol=1e-5, atol=1e-5)
+    order = np.random.default_rng(0).permutation(pairs.height)
+    np.testing.assert_allclose(reads.scorer(pairs[order]), scores.flatten()[order], rtol=1e-5, atol=1e-5)
+
+
+def test_a_catalogue_at_one_moment_is_one_pass(fitted, log, monkeypatch):
+    reads, passes = RetrieverReader(fitted[0], log), []
+    monkeypatch.setattr(type(fitted[0]), "forward", lambda self, events: passes.append(len(events)) or events)
+    moment = log.samples.filter(split="test").head(1)
+    reads.scorer(pl.concat([moment] * log.items.height).with_columns(item_index=pl.int_range(pl.len(), dtype=pl.Int32)))
+    assert passes == [1]
+
+
+def test_users_without_events_get_what_is_popular(fitted, log):
+    reads = RetrieverReader(fitted[0], log)
+    moments = pl.DataFrame({"user_index": [3, 3], "history_end": log.sequences.offsets[3] + [0, 5], "timestamp": 9})
+    assert reads.without_events(moments).tolist() == [True, False]
+    counts = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
+    assert reads.scores(moments)[0].tolist() == counts.tolist()
+
+
+def test_a_new_item_is_scored_by_its_text_or_comes_last(log, config):
+    new, once = log.items.height - 1, config.model_copy(update={"max_epochs": 1})
+    moments = log.samples.filter(split="test")
+    with_text = RetrieverReader(fit_retriever(log, once)[0], log).scores(moments)
+    assert (with_text[:, new] > LAST).all()
+    by_ids = RetrieverReader(fit_retriever(log, once.model_copy(update={"item_text": False}))[0], log).scores(moments)
+    assert (by_ids[:, new] == LAST).all()
+    assert (by_ids[:, :new] > LAST).all()
+    embeddings = log.item_embeddings.copy()
+    embeddings[[0, new]] = 0
+    untold = log.with_embeddings(embeddings)
+    scores = RetrieverReader(fit_retriever(untold, once)[0], untold).scores(moments)
+    assert np.isfinite(scores).all()
+    assert (scores[:, new] == LAST).all()
+    assert (scores[:, 0] > LAST).all()  # known by its id
+
+
+def test_a_log_of_other_items_is_refused(fitted, log):
+    with pytest.raises(MismatchError, match="The log has 23 items, but the retriever knows 24"):
+        RetrieverReader(fitted[0], replace(log, items=log.items.head(23)))
+
+
+def test_reading_leaves_no_gradients(fitted, log):
+    assert not any(weights.requires_grad for weights in fitted[0].parameters())
+    assert torch.from_numpy(RetrieverReader(fitted[0], log).scores(log.samples.head(3))).isfinite().all()
