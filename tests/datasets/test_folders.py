@@ -19,12 +19,15 @@ from reclora_kedro.adapters.methods import load_adapter, user_loras
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.retrievers.base import build_retriever
+from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.runs.catalog import AtomicCatalog
 
 TYPES = {
     "log": "reclora_kedro.datasets.folders.InteractionLogDataset",
     "embedded_log": "reclora_kedro.datasets.folders.EmbeddedLogDataset",
     "lens": "reclora_kedro.datasets.folders.LensDataset",
+    "retriever": "reclora_kedro.datasets.folders.RetrieverDataset",
     "adapter": "reclora_kedro.datasets.folders.PeftAdapterDataset",
     "user_adapters": "reclora_kedro.datasets.folders.UserAdaptersDataset",
 }
@@ -36,6 +39,8 @@ FILES = [
     ("embedded_log", "item_embeddings.safetensors"),
     ("lens", "lens.json"),
     ("lens", "lens.safetensors"),
+    ("retriever", "retriever.json"),
+    ("retriever", "retriever.safetensors"),
     ("adapter", "adapter_config.json"),
     ("adapter", "adapter_model.safetensors"),
 ]
@@ -77,6 +82,16 @@ def some_lens(seed):
     return build_lens(config, sizes).freeze()
 
 
+def some_retriever(seed):
+    torch.manual_seed(seed)
+    config = RetrieverConfig(
+        model="sasrec", item_ids=True, item_text=True, item_id_dropout=0.1, length=5, dim=8, layers=1, heads=2,
+        dropout=0.1, full_softmax_items=9, sampled_items=2, learning_rate=0.01, weight_decay=0.0, average_decay=0.0,
+        batch_size=8, batch_parts=1, max_epochs=1, patience=1, validation_rows=None, seed=0, device="cpu",
+    )  # fmt: skip
+    return build_retriever(config, RetrieverSizes(items=5, item_text_width=3)).freeze()
+
+
 def some_adapter(seed):
     return with_random_adapter(random_llama(1), 0.1 * seed, num_meta_loras=2, gate_dim=4, gate_input="user")
 
@@ -89,6 +104,7 @@ MAKERS = {
     "log": some_log,
     "embedded_log": some_embedded_log,
     "lens": some_lens,
+    "retriever": some_retriever,
     "adapter": some_adapter,
     "user_adapters": some_users,
 }
@@ -104,7 +120,7 @@ def assert_log(loaded, saved):
     np.testing.assert_array_equal(loaded.item_embeddings, saved.item_embeddings)
 
 
-def assert_lens(loaded, saved):
+def assert_module(loaded, saved):
     assert (loaded.config, loaded.sizes) == (saved.config, saved.sizes)
     assert loaded.state_dict().keys() == saved.state_dict().keys()
     assert all(torch.equal(loaded.state_dict()[name], weights) for name, weights in saved.state_dict().items())
@@ -131,7 +147,8 @@ def assert_users(folder, saved):
 CHECKS = {
     "log": assert_log,
     "embedded_log": assert_log,
-    "lens": assert_lens,
+    "lens": assert_module,
+    "retriever": assert_module,
     "adapter": assert_adapter,
     "user_adapters": assert_users,
 }

@@ -146,7 +146,7 @@ def retriever_table(training_log: Records) -> Table:
     """The epochs of a retriever's training."""
     best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
     table = text_table(
-        f"The retriever by epoch, on likes of the validation split; epoch {best['epoch']} is kept",
+        f"Retriever, validation likes: epoch {best['epoch']} is kept",
         training_log,
         {},
         {

@@ -131,8 +131,7 @@ class _Training:
                 if not np.isfinite(loss):
                     raise FloatingPointError(
                         f"The retriever's loss is {loss} at step {step} of epoch {number}: lower "
-                        f"retriever.learning_rate ({self.config.learning_rate:g}), or look for values in the item "
-                        "embeddings that are no numbers."
+                        f"retriever.learning_rate, which is {self.config.learning_rate:g}."
                     )
                 total += loss
                 progress.update(positions)
@@ -186,6 +185,7 @@ class _Training:
                 targets.append(places[rows, 1 : inside.shape[1] + 1][inside])
         return torch.cat(states), torch.cat(targets)
 
+    @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
         """Hit rate and NDCG of the validation likes; of equal scores, all others come first."""
         mine = np.array_split(np.arange(self.likes.height), self.group.size)[self.group.rank]

@@ -1,0 +1,21 @@
+"""`kedro run --pipelines candidates` on a finished run."""
+
+from projects import kedro_run
+from reclora_kedro.retrievers.reader import RetrieverReader
+
+
+def test_a_retriever_is_trained_shown_and_loaded(finished_run, capsys):
+    catalog = kedro_run(finished_run.project, pipeline_names=["candidates"])
+    training_log, log = catalog.load("retriever_training_log"), catalog.load("log")
+    assert [record["epoch"] for record in training_log] == [1, 2]
+    assert len(catalog.load("retriever_curve").data) == 3
+    assert "Retriever, validation likes: epoch" in capsys.readouterr().out
+    scores = RetrieverReader(catalog.load("retriever"), log).scores(log.samples.filter(split="test"))
+    assert scores.shape[1] == log.items.height
+    assert not (finished_run.project / "data/test/06_models/retriever_checkpoints").exists()
+    assert catalog.get("retriever_training_log").preview()
+    assert "train_retriever" not in " ".join(
+        kedro_run(finished_run.project, pipeline_names=["candidates"], only_missing_outputs=True).load("run_manifest")[
+            "nodes"
+        ]
+    )
