@@ -79,6 +79,6 @@ class RetrieverReader:
             mask = torch.from_numpy(events >= 0).to(self._device)
             items = torch.from_numpy(self._events.item_index[events.clip(0)]).to(self._device)
             scores = last_event(self._retriever(self._vectors[items]), mask) @ self._vectors.T
-            scores[:, self._unknown] = LAST
+            scores.masked_fill_(self._unknown, LAST)
             scores[~mask.any(dim=1)] = self._retriever.events.float()
             yield rows, scores
