@@ -4,6 +4,18 @@ from projects import kedro_run
 from reclora_kedro.retrievers.reader import RetrieverReader
 
 
+def test_a_retriever_finds_candidates_beside_the_neighbours(finished_run):
+    steps = ["candidates", "recommendation", "ranking"]
+    settings = {"recommendation": {"candidates": "validation", "variant": None}, "ranking": {"retriever": True}}
+    catalog = kedro_run(finished_run.project, settings, pipeline_names=steps)
+    sources = ["neighbours", "retriever", "fusion"]
+    compared = [record["model"] for record in catalog.load("candidate_metrics")]
+    assert compared == [*sources, *(f"{source}_lens" for source in sources)]
+    shown = catalog.load("ranking_metrics")
+    assert {*compared, "popularity", "lens", "reclora"} == {record["model"] for record in shown}
+    assert all(record["among_20"] <= record["among_100"] <= record["among_500"] <= 1 for record in shown)
+
+
 def test_a_retriever_is_trained_shown_and_loaded(finished_run, capsys):
     catalog = kedro_run(finished_run.project, pipeline_names=["candidates"])
     training_log, log = catalog.load("retriever_training_log"), catalog.load("log")

@@ -6,7 +6,7 @@ import pytest
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
-RIVALS = ["popularity", "neighbours", "lens", "lens_reranked"]
+RIVALS = ["popularity", "neighbours", "lens", "neighbours_lens"]
 
 
 def rank(finished_run, **changes):

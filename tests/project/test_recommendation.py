@@ -39,7 +39,7 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
     assert report["users"] == catalog.load("users").height
     assert report["fallbacks"] == report["empty_candidate_sets"] == 0
     assert catalog.load("recommendation_report") == {"pairs_scored": catalog.load("shortlist").height}
-    assert [record["model"] for record in catalog.load("candidate_orders")] == ["neighbours", "lens_reranked"]
+    assert [record["model"] for record in catalog.load("candidate_metrics")] == ["neighbours", "neighbours_lens"]
     assert catalog.get("recommendations").preview()
     assert table["title"][0].split(" (")[0] in capsys.readouterr().out
 
@@ -51,7 +51,7 @@ def test_the_lens_ranks_where_no_variant_does(finished_run):
     expected = of_lens.filter(pl.col("rank") <= 10).select("user_id", "rank", "item_id", "title", score="lens_score")
     assert table.select(expected.columns).equals(expected)
     assert catalog.load("recommendation_report") == {"pairs_scored": 0}
-    assert catalog.load("candidate_orders") == []
+    assert catalog.load("candidate_metrics") == []
 
 
 def test_popular_items_of_the_last_days_and_users_that_no_table_knows(finished_run, log):

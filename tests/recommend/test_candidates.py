@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommend import candidates
 from reclora_kedro.recommend.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
 from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.sources import current_source
 from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 SETTINGS = {
@@ -23,7 +25,7 @@ SETTINGS = {
     "candidates": "unseen",
     "order": "validation",
     "validation_likes": None,
-    "neighbours": 3,
+    "retrieved": 3,
     "pool_items": 3,
     "pool_days": 1.0,
     "shortlist": None,
@@ -40,9 +42,7 @@ def config(**changes):
 @given(interaction_tables(), st.sampled_from(["unseen", "popular_recent"]), st.integers(1, 6))
 def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kind, pool_items):
     log = log_of(interactions)
-    sets, unknown_items = candidate_sets(
-        log, None, pl.String(), config(candidates=kind, pool_items=pool_items), NEAREST
-    )
+    sets, unknown_items = candidate_sets(log, None, pl.String(), kind, config(pool_items=pool_items))
     counts = popularity(log.sequences, log.items.height, 1.0)
     assert unknown_items == 0
     for index, user in enumerate(log.users["user_id"]):
@@ -90,36 +90,37 @@ def test_a_shortlist_shorter_than_what_is_recommended_is_refused():
         config(shortlist=1)
 
 
-def test_fewer_neighbours_than_are_recommended_are_refused():
-    with pytest.raises(ValidationError, match="neighbours are 1 candidates of each user, but top_n recommends 2"):
-        config(candidates="neighbours", neighbours=1)
-    assert config(neighbours=1)
+def test_fewer_candidates_than_are_recommended_are_refused():
+    with pytest.raises(ValidationError, match="retrieved are 1 candidates of each user, but top_n recommends 2"):
+        config(candidates="neighbours", retrieved=1)
+    assert config(retrieved=1)
 
 
 @given(interaction_tables(), st.integers(2, 6))
 def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, most):
     log = log_of(interactions)
-    sets, _ = candidate_sets(log, None, pl.String(), config(candidates="neighbours", neighbours=most), NEAREST)
+    sets, _ = candidate_sets(log, None, pl.String(), "neighbours", config())
     counts, neighbours = popularity(log.sequences, log.items.height, 1.0), ItemNeighbours(log, NEAREST)
-    for index, user in enumerate(log.users["user_id"]):
-        items, seen = sets.for_user(user, index), sets.seen(index)
-        if not len(seen):
-            assert items.tolist() == sets.pool.tolist()
+    requested = log.find_users(log.users["user_id"])
+    pairs = pl.concat(candidates._pairs_in_parts(sets, requested, 2))
+    found = candidates.nearest(pairs, neighbours.score, log, most)
+    for index, part in found.group_by("user_index"):
+        items, seen = part["item_index"].to_list(), sets.seen(*index)
+        if part["fallback"].all():
             continue
         assert len(items) == min(most, log.items.height - len(np.unique(seen)))
         assert not set(items) & set(seen)
-        scores = neighbours.scores(index, log.sequences.offsets[index + 1])
+        scores = neighbours.scores(*index, log.sequences.offsets[index[0] + 1])
         keys = list(zip(-scores[items], -counts[items], strict=True))
         assert keys == sorted(keys)
         left_out = np.setdiff1d(np.arange(log.items.height), [*items, *seen])
         assert all((-scores[item], -counts[item]) >= keys[-1] for item in left_out)
-    assert sets.for_user("nobody", None).tolist() == sets.pool.tolist()
 
 
 class TestShortlist:
     @pytest.mark.parametrize("most", [None, 3])
     def test_ranks_what_each_user_has_not_seen_by_the_lens(self, lens, log, most):
-        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most), NEAREST, "lens")
+        shortlist, report = shortlist_candidates(lens, log, None, config(shortlist=most), "unseen", "lens")
         pairs = pl.DataFrame({"user_index": range(5)}).join(
             pl.DataFrame({"item_index": range(12)}), how="cross", maintain_order="left"
         )
@@ -135,15 +136,17 @@ class TestShortlist:
         assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0, "unknown_items": 0}
 
     def test_keeps_candidates_as_they_come_where_the_lens_does_not_order_them(self, lens, log):
-        settings = config(candidates="neighbours", shortlist=3)
-        shortlist, _ = shortlist_candidates(lens, log, None, settings, NEAREST, "candidates")
-        sets, _ = candidate_sets(log, None, pl.Int64(), settings, NEAREST)
-        for (user,), part in shortlist.group_by("user_index"):
-            assert part["item_index"].to_list() == sets.for_user(user, user)[:3].tolist()
+        source = partial(current_source, "neighbours", NEAREST, None)
+        shortlist, _ = shortlist_candidates(lens, log, None, config(shortlist=3), "neighbours", "candidates", source)
+        pairs = log.now(shortlist.with_row_index("row"))
+        nearness = shortlist.with_columns(nearness=ItemNeighbours(log, NEAREST).score(pairs))
+        for _, part in nearness.group_by("user_index"):
+            assert part["nearness"].is_sorted(descending=True)
+            assert part.height == 3
             assert part["lens_score"].is_finite().all()
 
     def test_has_the_agreed_columns(self, lens, log):
-        shortlist, _ = shortlist_candidates(lens, log, None, config(), NEAREST, "lens")
+        shortlist, _ = shortlist_candidates(lens, log, None, config(), "unseen", "lens")
         assert shortlist.schema == {
             "user_id": pl.Int64,
             "item_id": pl.Int64,
@@ -156,11 +159,12 @@ class TestShortlist:
 
     @pytest.mark.parametrize("kind", ["unseen", "neighbours"])
     def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here, kind):
-        settings = config(users=(3, "nobody", 0, 4), candidates=kind, shortlist=4)
-        whole, report = shortlist_candidates(lens, log, None, settings, NEAREST, "lens")
+        settings = config(users=(3, "nobody", 0, 4), shortlist=4)
+        source = partial(current_source, kind, NEAREST, None) if kind == "neighbours" else None
+        whole, report = shortlist_candidates(lens, log, None, settings, kind, "lens", source)
         monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)
         for engine in (LOCAL, workers_here(3)):
-            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, NEAREST, "lens", engine)
+            parts, report_of_parts = shortlist_candidates(lens, log, None, settings, kind, "lens", source, engine)
             assert whole.drop("lens_score").equals(parts.drop("lens_score"))
             np.testing.assert_allclose(whole["lens_score"], parts["lens_score"], rtol=1e-5)
             assert report == report_of_parts
@@ -189,7 +193,7 @@ class TestShortlist:
 
     def test_takes_candidates_from_a_table_seen_ones_included(self, lens, log):
         table = pl.DataFrame({"user_id": ["4", "4", "4", "1", "9"], "item_id": [0, 1, 99, 5, 2]})
-        shortlist, report = shortlist_candidates(lens, log, table, config(candidates="table"), NEAREST, "lens")
+        shortlist, report = shortlist_candidates(lens, log, table, config(), "table", "lens")
         assert sorted(shortlist.select("user_id", "item_id").rows()) == [(1, 5), (4, 0), (4, 1), (9, 2)]
         assert shortlist.filter("fallback")["user_id"].to_list() == [9]
         assert report == {"users": 3, "fallbacks": 1, "empty_candidate_sets": 0, "unknown_items": 1}
@@ -204,4 +208,4 @@ class TestShortlist:
 
     def test_refuses_a_lens_of_another_log(self, lens, log):
         with pytest.raises(MismatchError, match="The log has 7 items, but the lens knows 12"):
-            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config(), NEAREST, "lens")
+            shortlist_candidates(lens, replace(log, items=log.items[:7]), None, config(), "unseen", "lens")

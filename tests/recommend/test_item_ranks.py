@@ -33,12 +33,14 @@ SETTINGS = {
     "cutoffs": (1, 3),
     "variant": None,
     "shortlist": 4,
+    "retriever": False,
+    "among_first": (2,),
     "seed": 0,
 }
 NEIGHBOURS = {
     "neighbours": ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
 }
-MODELS = ["popularity", "neighbours", "lens", "lens_reranked"]
+MODELS = ["popularity", "neighbours", "lens", "neighbours_lens"]
 
 
 def config(**changes):
@@ -186,7 +188,7 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
 def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
     ranks = rank_positives(lens, log, config(), NEIGHBOURS)
     by_model = {model: ranks.filter(model=model) for model in MODELS}
-    near, twice = by_model["neighbours"], by_model["lens_reranked"]
+    near, twice = by_model["neighbours"], by_model["neighbours_lens"]
     for first, whole, second in zip(*(by_model[name].iter_rows(named=True) for name in MODELS[1:]), strict=True):
         pairs = pl.DataFrame({"item_index": first["top_items"]}).with_columns(
             **{name: pl.lit(first[name]) for name in ("user_index", "history_end", "timestamp")}

@@ -131,6 +131,14 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
             | {f"coverage\n@{k}": ("{:.1%}".format, "coverage"), f"novelty\n@{k}": ("{:.1f}".format, "novelty")},
         )
         tables.append(table)
+    if among := [name for name in first if name.startswith("among_")]:
+        found = text_table(
+            "Likes among the first items, the most that can rank first once these are ranked anew",
+            [record for record in metrics if record["k"] == first["k"]],
+            {"model": (str, "model")},
+            {f"first {name.removeprefix('among_')}": ("{:.3f}".format, name) for name in among},
+        )
+        tables.append(found)
     pairs = [record for record in metrics if record["model"] != record["rival"]]
     differences = text_table(
         f"NDCG differences ({describe_tests(metrics, pairs)})",

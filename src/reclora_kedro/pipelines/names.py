@@ -92,6 +92,13 @@ def optional_variant_of(step: str) -> str | None:
     return None if _parameters()[step]["variant"] is None else variant_of(step)
 
 
+def retriever_read(step: str) -> tuple[str, ...]:
+    """The catalog entry of the retriever, where the parameters of recommendation or ranking let it find items."""
+    settings = _parameters()[step]
+    reads = settings.get("retriever") or settings["candidates"] in ("validation", "retriever", "fusion")
+    return ("retriever",) if reads else ()
+
+
 def _parameters() -> Mapping[str, Any]:
     """Those of the session's environment, or of conf/base where no session was opened."""
     if _of_the_session is not None:
@@ -113,7 +120,8 @@ def _names(step: str, block: str) -> tuple[str, ...]:
             f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
         )
     # Names of models, steps and questions, and what nodes read beside variants, which these would be mistaken for.
-    models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED}
+    sources = ("neighbours", "retriever", "fusion")
+    models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *sources, *(f"{source}_lens" for source in sources)}
     reserved = {*models, *STEPS, "learning", "test", "log", "prompts", "scores", "config", "test_questions"}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:

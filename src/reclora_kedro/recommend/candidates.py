@@ -1,6 +1,6 @@
 """The users asked for, the items that each may be recommended, and the best of them: a shortlist."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,8 +16,8 @@ from reclora_kedro.interactions.raw_tables import as_polars
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommend.config import CandidateOrder, RecommendationConfig
-from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.rivals.base import Scorer
 
 SECONDS_PER_DAY = 86_400
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
@@ -31,32 +31,17 @@ class CandidateSets:
         sequences: every user's events.
         pool: item indices, most popular first: everyone's candidates, less those a user has interacted with.
         given: candidates of a table by user id, most popular first, seen ones included; None without a table.
-        neighbours: what orders each user's candidates; None where popularity does.
-        most: how many of them are left then.
     """
 
     sequences: Sequences
     pool: np.ndarray
     given: dict[Any, np.ndarray] | None = None
-    neighbours: ItemNeighbours | None = None
-    most: int | None = None
 
     def for_user(self, user_id: Any, user_index: int | None) -> np.ndarray:
-        """Item indices of a user's candidates; an unknown user has index None.
-
-        Nearest items come first where the neighbours order them, and those of no neighbour by popularity.
-        """
+        """Item indices of a user's candidates; an unknown user has index None."""
         if self.given is not None:
             return self.given.get(user_id, self.pool[:0])
-        seen = self.seen(user_index)
-        if self.neighbours is None or user_index is None or not len(seen):
-            return self.pool[~np.isin(self.pool, seen)]
-        scores = self.neighbours.scores(user_index, self.sequences.offsets[user_index + 1])
-        scores[seen] = -1
-        scores = scores[self.pool]
-        near, far = np.flatnonzero(scores > 0), np.flatnonzero(scores == 0)
-        near = near[np.argsort(-scores[near], kind="stable")]
-        return self.pool[np.concatenate([near, far])[: self.most]]
+        return self.pool[~np.isin(self.pool, self.seen(user_index))]
 
     def seen(self, user_index: int | None) -> np.ndarray:
         """Item indices of a user's events."""
@@ -112,11 +97,15 @@ def shortlist_candidates(
     log: InteractionLog,
     table: pl.DataFrame | None,
     config: RecommendationConfig,
-    neighbours: ItemNeighboursConfig,
+    kind: CandidateKind,
     order: CandidateOrder,
+    make_source: Callable[[InteractionLog], Scorer] | None = None,
     engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Each user's candidates, best first by the lens or as they come, at most `config.shortlist` of them.
+
+    A source, which each worker makes, finds `config.retrieved` of the items that the user has no event with; of those
+    that it scores the same, the most popular ones.
 
     The lens sees each user's whole sequence as history. A user without any event, or whom the log does not know, gets
     the fallback: the `config.top_n` most popular candidates, unscored.
@@ -131,10 +120,11 @@ def shortlist_candidates(
     """
     everyone = (log.users if table is None else table)["user_id"]
     requested = log.find_users(everyone if config.users is None else config.users)
-    sets, unknown_items = candidate_sets(log, table, requested.schema["user_id"], config, neighbours)
+    sets, unknown_items = candidate_sets(log, table, requested.schema["user_id"], kind, config)
     shards = [requested[rows] for rows in engine.shards(requested.height)]
     by = "lens_score" if order == "lens" else None
-    best = OncePerWorker(partial(_Shortlister, lens, replace(log, samples=log.samples.clear()), sets, config, by))
+    without_samples = replace(log, samples=log.samples.clear())
+    best = OncePerWorker(partial(_Shortlister, lens, without_samples, sets, config, by, make_source))
     shortlist = pl.concat(map_shards(best, shards, engine, "shortlist"))
     shortlist = shortlist.with_columns(log.items[shortlist["item_index"]].select("item_id", "title"))
     fallback_of = shortlist.unique("user_id")["fallback"]
@@ -157,38 +147,53 @@ def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.Data
 
 
 class _Shortlister:
-    """Scores candidates of users by a lens that it holds."""
+    """Finds candidates of users by a source, and scores them by a lens, both of which it holds."""
 
     def __init__(
-        self, lens: Lens, log: InteractionLog, sets: CandidateSets, config: RecommendationConfig, by: str | None
+        self,
+        lens: Lens,
+        log: InteractionLog,
+        sets: CandidateSets,
+        config: RecommendationConfig,
+        by: str | None,
+        make_source: Callable[[InteractionLog], Scorer] | None,
     ) -> None:
         self._reader, self._log, self._sets, self._config, self._by = LensReader(lens, log), log, sets, config, by
+        self._source = None if make_source is None else make_source(log)
 
     def __call__(self, requested: pl.DataFrame) -> pl.DataFrame:
         """The best pairs of some of the users asked for."""
         parts = [_no_pairs(requested)]
         for pairs in _pairs_in_parts(self._sets, requested, self._config.top_n):
-            scored = pairs.with_columns(lens_score=_lens_scores(self._reader, self._log, pairs))
+            if self._source is not None:
+                pairs = nearest(pairs, self._source, self._log, self._config.retrieved)
+            scored = pairs.with_columns(_scores(self._lens_scores, self._log, pairs).alias("lens_score"))
             parts.append(best_of_each_user(scored, self._by, self._config.shortlist))
         return pl.concat(parts)
+
+    def _lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
+        return lens_scores({"logit": self._reader.logits(pairs)})
+
+
+def nearest(pairs: pl.DataFrame, source: Scorer, log: InteractionLog, most: int) -> pl.DataFrame:
+    """Each user's best pairs by a source, of equals the earlier first; those of a fallback as they come."""
+    scores = _scores(source, log, pairs)
+    return best_of_each_user(pairs.with_columns(scores), scores.name, most).drop(scores.name)
 
 
 def candidate_sets(
     log: InteractionLog,
     table: pl.DataFrame | None,
     user_type: pl.DataType,
+    kind: CandidateKind,
     config: RecommendationConfig,
-    neighbours: ItemNeighboursConfig,
 ) -> tuple[CandidateSets, int]:
-    """The sets of `config.candidates`, and how many rows of the table name no canonical item."""
+    """The sets of a kind, and how many rows of the table name no canonical item."""
     items = log.items
     counts = popularity(log.sequences, items.height, config.pool_days)
     pool = np.argsort(-counts, kind="stable").astype(np.int32)
-    if config.candidates == "popular_recent":
+    if kind == "popular_recent":
         pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
-    if config.candidates == "neighbours":
-        nearest = ItemNeighbours(log, neighbours)
-        return CandidateSets(log.sequences, pool, neighbours=nearest, most=config.neighbours), 0
     if table is None:
         return CandidateSets(log.sequences, pool), 0
     table = table.with_columns(
@@ -226,11 +231,10 @@ def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) ->
                 users, chosen, fallbacks, pairs = [], [], [], 0
 
 
-def _lens_scores(reader: LensReader, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
-    """The lens's probability of a like for each pair, null in a fallback."""
+def _scores(scorer: Scorer, log: InteractionLog, pairs: pl.DataFrame) -> pl.Series:
+    """The score of each pair as of the end of the log, float64, null in a fallback."""
     scores = np.full(pairs.height, np.nan)
     scored = ~pairs["fallback"].to_numpy()
     if scored.any():
-        logits = reader.logits(log.now(pairs.filter(scored)))
-        scores[scored] = lens_scores({"logit": logits})
-    return pl.Series(scores).fill_nan(None)
+        scores[scored] = scorer(log.now(pairs.filter(scored)))
+    return pl.Series("score", scores).fill_nan(None)

@@ -1,12 +1,15 @@
 """Settings of the recommendation and ranking steps."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.parameters import Block, Count, Positive, Seed
 
-CandidateKind = Literal["neighbours", "unseen", "popular_recent", "table"]
+Source = Literal["neighbours", "retriever", "fusion"]
+"""What finds items in the catalogue."""
+SOURCES: tuple[Source, ...] = get_args(Source)
+CandidateKind = Source | Literal["unseen", "popular_recent", "table"]
 CandidateOrder = Literal["candidates", "lens"]
 """What puts candidates in order: where they come from, nearest or most popular ones first, or the lens."""
 
@@ -16,10 +19,10 @@ class RecommendationConfig(Block):
 
     variant: str | None
     users: tuple[int | str, ...] | None = Field(min_length=1)
-    candidates: CandidateKind
+    candidates: Literal["validation"] | CandidateKind
     order: Literal["validation"] | CandidateOrder
     validation_likes: Count | None
-    neighbours: Count
+    retrieved: Count
     pool_items: Count
     pool_days: Positive
     shortlist: Count | None
@@ -27,9 +30,14 @@ class RecommendationConfig(Block):
     seed: Seed
 
     @property
-    def validates_order(self) -> bool:
-        """Whether likes of the validation split choose the order; of the other kinds of candidates none is chosen."""
-        return self.order == "validation" and self.candidates == "neighbours"
+    def sources(self) -> tuple[Source, ...]:
+        """What may find the candidates; nothing where they are not found, but listed."""
+        return tuple(source for source in SOURCES if self.candidates in (source, "validation"))
+
+    @property
+    def validates(self) -> bool:
+        """Whether likes of the validation split choose: among the sources, or between the orders of what these find."""
+        return len(self.sources) > 1 or (self.order == "validation" and bool(self.sources))
 
     @model_validator(mode="after")
     def _enough_candidates_are_kept(self) -> Self:
@@ -38,10 +46,10 @@ class RecommendationConfig(Block):
                 f"shortlist keeps {self.shortlist} candidates of each user, but top_n recommends {self.top_n}: raise "
                 "shortlist, or set it to null to rank all candidates"
             )
-        if self.candidates == "neighbours" and self.neighbours < self.top_n:
+        if self.sources and self.retrieved < self.top_n:
             raise ValueError(
-                f"neighbours are {self.neighbours} candidates of each user, but top_n recommends {self.top_n}: raise "
-                "neighbours"
+                f"retrieved are {self.retrieved} candidates of each user, but top_n recommends {self.top_n}: raise "
+                "retrieved"
             )
         return self
 
@@ -56,6 +64,8 @@ class RankingConfig(Block):
     cutoffs: tuple[Count, ...] = Field(min_length=1)
     variant: str | None
     shortlist: Count
+    retriever: bool
+    among_first: tuple[Count, ...]
     seed: Seed
 
     @field_validator("cutoffs")

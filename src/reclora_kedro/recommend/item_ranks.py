@@ -1,7 +1,7 @@
 """Where models without an LLM rank the items that users took, among the candidates of that moment."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -14,31 +14,40 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.parameters import Block
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.recommend.config import SOURCES, RankingConfig
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
+from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.rivals.base import Scorer
 
 PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
 NO_ITEM = -1
+RERANKED = "_lens"
+"""What ends the name of a source whose shortlist the lens has ranked."""
 
 
 def rank_positives(
-    lens: Lens, log: InteractionLog, config: RankingConfig, settings: Mapping[str, Block]
+    lens: Lens,
+    log: InteractionLog,
+    config: RankingConfig,
+    settings: Mapping[str, Block],
+    retriever: Retriever | None = None,
 ) -> pl.DataFrame:
-    """Where the rivals that rank items and the lens rank likes of the test split; see `rank_by`.
+    """Where the rivals that rank items, a retriever and the lens rank likes of the test split; see `rank_by`.
 
-    The lens ranks twice: all candidates, as ``lens``, and the shortlist of the item neighbours, as
-    ``lens_reranked``.
+    Retriever and neighbours rank together, too, as ``fusion``. The lens ranks all candidates, as ``lens``, and the
+    shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
         lens: a frozen lens.
         log: the log, with item embeddings where a rival reads them.
         config: which likes, and which candidates.
         settings: of the rivals that have some, by name.
+        retriever: a frozen retriever, if there is one.
 
     Raises:
-        MismatchError: lens and log stem from different runs.
+        MismatchError: lens, retriever and log stem from different runs.
         ValueError: the likes are of a single user.
     """
     likes = draw_positives(log, "test", config.users, config.rows, config.seed)
@@ -51,17 +60,24 @@ def rank_positives(
     scorers: dict[str, Scorer] = {
         name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
     }
+    sources = ("neighbours",) if retriever is None else SOURCES
+    scorers |= source_scorers(sources, log, scorers["neighbours"], retriever)
     scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
     most = max(config.shortlist, *config.cutoffs)
     ranks = rank_by(scorers, log, likes, most, config.seed, config.sampled if config.candidates == "sampled" else None)
-    return with_lens_reranked(ranks, reader, config.shortlist)
+    return with_lens_reranked(ranks, sources, reader, config.shortlist)
 
 
-def with_lens_reranked(item_ranks: pl.DataFrame, reader: LensReader, shortlist: int) -> pl.DataFrame:
-    """The ranks, and those of the lens on the item neighbours' shortlists, as ``lens_reranked``."""
-    questions = reranking_questions(item_ranks, shortlist)
-    scores = questions.with_columns(score=pl.Series(reader.logits(questions).numpy()))
-    return pl.concat([item_ranks, rerank(item_ranks, scores, shortlist, "lens_reranked")])
+def with_lens_reranked(
+    item_ranks: pl.DataFrame, sources: Iterable[str], reader: LensReader, shortlist: int
+) -> pl.DataFrame:
+    """The ranks, and those of the lens on the shortlist of each source, named after it and `RERANKED`."""
+    parts = [item_ranks]
+    for source in sources:
+        questions = reranking_questions(item_ranks, source, shortlist)
+        scores = questions.with_columns(score=pl.Series(reader.logits(questions).numpy()))
+        parts.append(rerank(item_ranks, scores, source, shortlist, source + RERANKED))
+    return pl.concat(parts)
 
 
 def rank_by(

@@ -21,6 +21,7 @@ def compute_ranking_metrics(
     information: Floats,
     cutoffs: tuple[int, ...],
     bootstrap: Bootstrap,
+    among_first: tuple[int, ...] = (),
 ) -> list[dict[str, Any]]:
     """Metrics of every model at every cutoff, means of the users' means, with intervals over users, cut at 0 and 1.
 
@@ -34,13 +35,15 @@ def compute_ranking_metrics(
         information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
         cutoffs: lengths k of the lists.
         bootstrap: of the intervals.
+        among_first: further lengths, of which the hit rate alone is told.
 
     Returns:
         Records of model, k, users, rows, candidates (mean number per row) and confidence; hit_rate and ndcg of the
         first k, mrr (mean reciprocal rank among all candidates, the same for every k) and novelty (mean information of
         the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the
-        first k of any row); rival (the best one) and, None for the rival itself, ndcg_difference (the model's less the
-        rival's), its ends, p_value (two-sided, of this pair alone) and p_adjusted (for all pairs, see `holm`).
+        first k of any row); among_… (hit rates of the further lengths, means of rows); rival (the best one) and, None
+        for the rival itself, ndcg_difference (the model's less the rival's), its ends, p_value (two-sided, of this
+        pair alone) and p_adjusted (for all pairs, see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
@@ -59,6 +62,9 @@ def compute_ranking_metrics(
             record |= {"candidates": ranks["candidates"].mean(), "confidence": bootstrap.confidence}
             for name, *values in zip(PER_ROW, users.mean().row(0), low.tolist(), high.tolist(), strict=True):
                 record |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+            better, ties = (ranks[name].to_numpy() for name in ("better", "ties"))
+            ranks_from_1 = np.arange(1, (better + ties).max() + 2)
+            record |= {f"among_{n}": expected_gain(better, ties, ranks_from_1 <= n).mean() for n in among_first}
             shown = ranks["top_items"].list.head(k).explode().n_unique()
             records.append(record | {"coverage": shown / len(information)})
     differences = compare_with_rival(ndcg, rivals, bootstrap)

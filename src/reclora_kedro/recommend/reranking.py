@@ -1,30 +1,31 @@
-"""The second stage of a ranking: the item neighbours' shortlist of each moment, in a new order."""
+"""The second stage of a ranking: the shortlist of each moment, which a first stage found, in a new order."""
 
 import polars as pl
 
 from reclora_kedro.histories.questions import MOMENT, questions
 
-FIRST_STAGE = "neighbours"
-"""The model whose best items are the shortlist."""
 
-
-def reranking_questions(item_ranks: pl.DataFrame, shortlist: int) -> pl.DataFrame:
-    """The questions that the second stage answers: the item neighbours' best items at each moment, each once.
+def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: int) -> pl.DataFrame:
+    """The questions that the second stage answers: the first stage's best items at each moment, each once.
 
     Args:
         item_ranks: see `rank_positives`.
+        first_stage: the model among them whose best items are the shortlist.
         shortlist: most items of each moment.
     """
-    pairs = _shortlists(item_ranks, shortlist).select(*MOMENT, item_index="candidate")
+    pairs = _shortlists(item_ranks, first_stage, shortlist).select(*MOMENT, item_index="candidate")
     return questions(pairs.unique(maintain_order=True).with_row_index("row"))
 
 
-def rerank(item_ranks: pl.DataFrame, scores: pl.DataFrame, shortlist: int, model: str) -> pl.DataFrame:
-    """Where a model ranks each like: in the shortlist by its score; behind that, as the item neighbours do.
+def rerank(
+    item_ranks: pl.DataFrame, scores: pl.DataFrame, first_stage: str, shortlist: int, model: str
+) -> pl.DataFrame:
+    """Where a model ranks each like: in the shortlist by its score; behind that, as the first stage does.
 
     Args:
         item_ranks: see `rank_positives`.
         scores: the questions of `reranking_questions` with the model's scores.
+        first_stage: the model among the ranks whose best items are the shortlist.
         shortlist: most items of each moment.
         model: its name.
 
@@ -36,9 +37,9 @@ def rerank(item_ranks: pl.DataFrame, scores: pl.DataFrame, shortlist: int, model
     """
     if not scores["score"].is_finite().all():
         raise ValueError(f"{model}: some of the {scores.height} scores are no numbers; train it again.")
-    first_stage = item_ranks.filter(model=FIRST_STAGE)
+    first = item_ranks.filter(model=first_stage)
     scored = scores.select(*MOMENT, "score", candidate="item_index")
-    lists = _shortlists(item_ranks, shortlist).join(scored, on=[*MOMENT, "candidate"], how="left")
+    lists = _shortlists(item_ranks, first_stage, shortlist).join(scored, on=[*MOMENT, "candidate"], how="left")
     own = pl.col("score").filter(pl.col("candidate") == pl.col("item_index")).first()
     by_row = lists.group_by("row").agg(
         listed=own.is_not_null(),
@@ -52,15 +53,15 @@ def rerank(item_ranks: pl.DataFrame, scores: pl.DataFrame, shortlist: int, model
     ties = pl.when("listed").then("equal").otherwise(pl.col("better") + pl.col("ties") - better)
     rest = pl.col("top_items").list.slice(shortlist)
     return (
-        first_stage.join(by_row, on="row", how="left", maintain_order="left")
+        first.join(by_row, on="row", how="left", maintain_order="left")
         .with_columns(better=better, ties=ties, top_items=pl.concat_list("order", rest), model=pl.lit(model))
         .select(item_ranks.columns)
     )
 
 
-def _shortlists(item_ranks: pl.DataFrame, shortlist: int) -> pl.DataFrame:
+def _shortlists(item_ranks: pl.DataFrame, first_stage: str, shortlist: int) -> pl.DataFrame:
     """One line per like and item of its shortlist: row, item_index (the like's own), `MOMENT`, candidate, place."""
-    lists = item_ranks.filter(model=FIRST_STAGE).select(
+    lists = item_ranks.filter(model=first_stage).select(
         "row", "item_index", *MOMENT, candidate=pl.col("top_items").list.head(shortlist)
     )
     return lists.explode("candidate").with_columns(place=pl.int_range(pl.len()).over("row"))

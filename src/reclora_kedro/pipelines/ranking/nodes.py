@@ -13,6 +13,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 from reclora_kedro.rivals.popularity import Popularity
@@ -21,17 +22,21 @@ Records = list[dict[str, Any]]
 
 
 def rank_items(
-    lens: Lens, log: InteractionLog, config: RankingConfig, neighbours: ItemNeighboursConfig
+    lens: Lens,
+    log: InteractionLog,
+    config: RankingConfig,
+    neighbours: ItemNeighboursConfig,
+    retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Where rivals and the lens rank likes of the test split, and the questions about the neighbours' shortlists."""
-    item_ranks = ranks.rank_positives(lens, log, config, {"neighbours": neighbours})
-    return item_ranks, reranking.reranking_questions(item_ranks, config.shortlist)
+    """Where models without an LLM rank likes of the test split, and the questions about the neighbours' shortlists."""
+    item_ranks = ranks.rank_positives(lens, log, config, {"neighbours": neighbours}, retriever)
+    return item_ranks, reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
 
 
 def rerank_items(item_ranks: pl.DataFrame, ranking_scores: pl.DataFrame, config: RankingConfig) -> pl.DataFrame:
     """Where the variant ranks the same likes."""
     assert config.variant is not None  # else there were no scores
-    return reranking.rerank(item_ranks, ranking_scores, config.shortlist, config.variant)
+    return reranking.rerank(item_ranks, ranking_scores, "neighbours", config.shortlist, config.variant)
 
 
 def compute_ranking_metrics(
@@ -48,6 +53,7 @@ def compute_ranking_metrics(
         Popularity(log).information(),
         config.cutoffs,
         bootstrap,
+        config.among_first,
     )
 
 

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import optional_variant_of, variant_histories
+from reclora_kedro.pipelines.names import optional_variant_of, retriever_read, variant_histories
 from reclora_kedro.pipelines.questions import answers_pipeline
 from reclora_kedro.pipelines.ranking import nodes
 
@@ -15,7 +15,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.rank_items,
-                inputs=["lens", "log", "params:ranking", "params:item_neighbours"],
+                inputs=["lens", "log", "params:ranking", "params:item_neighbours", *retriever_read("ranking")],
                 outputs=["item_ranks", "ranking_questions"],
                 name="rank_items",
             ),

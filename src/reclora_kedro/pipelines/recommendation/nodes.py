@@ -1,5 +1,6 @@
 """Nodes of the recommendation step."""
 
+from functools import partial
 from typing import Any
 
 import polars as pl
@@ -10,8 +11,12 @@ from reclora_kedro.evaluation.report import ranking_tables
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.recommend import candidates, orders, recommendations
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommend import candidates, choice, recommendations
 from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.sources import current_source, source_scorers
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.rivals import neighbours as item_neighbours
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 
 Report = dict[str, Any]
@@ -26,12 +31,17 @@ def shortlist_candidates(
     neighbours: ItemNeighboursConfig,
     bootstrap: Bootstrap,
     engine: EngineConfig,
+    retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Records, Report]:
-    """Each user's best candidates, the questions about them, why they have their order, and counts of users without."""
+    """Each user's best candidates, the questions about them, why it is these, and counts of users without any."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
-    compared = orders.compare_orders(lens, log, config, neighbours, bootstrap) if config.validates_order else []
-    order = orders.chosen_order(compared, config)
-    shortlist, report = candidates.shortlist_candidates(lens, log, table, config, neighbours, order, engine)
+    compared: Records = []
+    if config.validates:
+        in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
+        compared = choice.compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
+    kind, order = choice.chosen(compared, config)
+    source = partial(current_source, kind, neighbours, retriever) if config.sources else None
+    shortlist, report = candidates.shortlist_candidates(lens, log, table, config, kind, order, source, engine)
     return shortlist, candidates.candidate_questions(log, shortlist), compared, report
 
 
@@ -44,9 +54,9 @@ def recommend(
 
 
 def show_recommendations(
-    recommended: pl.DataFrame, candidate_orders: Records, shortlist_report: Report, report: Report
+    recommended: pl.DataFrame, candidate_metrics: Records, shortlist_report: Report, report: Report
 ) -> None:
-    """Print how the order was chosen, and what the first users are recommended."""
-    if candidate_orders:
-        show(ranking_tables(candidate_orders, {}))
+    """Print how the candidates were chosen, and what the first users are recommended."""
+    if candidate_metrics:
+        show(ranking_tables(candidate_metrics, {}))
     show(recommendations.recommendation_tables(recommended, shortlist_report | report))

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import optional_variant_of, variant_histories
+from reclora_kedro.pipelines.names import optional_variant_of, retriever_read, variant_histories
 from reclora_kedro.pipelines.questions import answers_pipeline
 from reclora_kedro.pipelines.recommendation import nodes
 
@@ -22,8 +22,9 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "params:item_neighbours",
                     "params:bootstrap",
                     "params:engine",
+                    *retriever_read("recommendation"),
                 ],
-                outputs=["shortlist", "recommendation_questions", "candidate_orders", "shortlist_report"],
+                outputs=["shortlist", "recommendation_questions", "candidate_metrics", "shortlist_report"],
                 name="shortlist_candidates",
             ),
             Node(
@@ -34,7 +35,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.show_recommendations,
-                inputs=["recommendations", "candidate_orders", "shortlist_report", "recommendation_report"],
+                inputs=["recommendations", "candidate_metrics", "shortlist_report", "recommendation_report"],
                 outputs=None,
                 name="show_recommendations",
             ),

@@ -1,0 +1,67 @@
+"""Where candidates come from and what puts them in order: by likes of the validation split, where nothing is named."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.recommend.item_ranks import RERANKED, draw_positives, rank_by, with_lens_reranked
+from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.rivals.base import Scorer
+from reclora_kedro.rivals.popularity import Popularity
+
+Records = list[dict[str, Any]]
+
+
+def compare_candidates(
+    scorers: Mapping[str, Scorer],
+    reader: LensReader,
+    log: InteractionLog,
+    config: RecommendationConfig,
+    bootstrap: Bootstrap,
+) -> Records:
+    """How sources, and the lens on what each of them finds, rank likes of the validation split in the catalogue.
+
+    Args:
+        scorers: of the sources, by what they know of the training split and of each user's history.
+        reader: of the lens.
+        log: the log.
+        config: which orders may be chosen, and how many candidates each source finds.
+        bootstrap: of the intervals.
+
+    Returns:
+        Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the rival is the best one.
+
+    Raises:
+        ValueError: the likes are of a single user.
+    """
+    likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
+    if (users := likes["user_index"].n_unique()) < 2:
+        raise ValueError(
+            f"Likes of the validation split choose the candidates, but {users} user(s) have likes of new items in it; "
+            "expected at least 2. Raise recommendation.validation_likes, or name recommendation.candidates and order."
+        )
+    ranks = rank_by(scorers, log, likes, most=max(config.retrieved, config.top_n), seed=config.seed)
+    models = [] if config.order == "lens" else list(scorers)
+    if config.order != "candidates":
+        ranks = with_lens_reranked(ranks, list(scorers), reader, config.retrieved)
+        models += [source + RERANKED for source in scorers]
+    ranks = ranks.filter(ranks["model"].is_in(models))
+    return compute_ranking_metrics(ranks, models, Popularity(log).information(), (config.top_n,), bootstrap)
+
+
+def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKind, CandidateOrder]:
+    """Where candidates come from, and their order: those with the highest NDCG, or as named; else the lens orders.
+
+    Args:
+        compared: see `compare_candidates`; empty where likes of the validation split do not choose.
+        config: the settings.
+    """
+    if compared:
+        best: str = compared[0]["rival"]
+        source: Any = best.removesuffix(RERANKED)
+        return source, "candidates" if best == source else "lens"
+    assert config.candidates != "validation"  # else they were compared
+    return config.candidates, "lens" if config.order == "validation" else config.order

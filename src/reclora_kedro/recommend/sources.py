@@ -1,0 +1,53 @@
+"""What finds items in a catalogue for the users of any moments: item neighbours, a retriever, or both together."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import MOMENT
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.reader import RetrieverReader
+from reclora_kedro.rivals.base import Scorer
+from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
+
+FUSION_CONSTANT = 60  # as Cormack, Clarke and Büttcher have it
+
+
+def source_scorers(
+    sources: Iterable[str], log: InteractionLog, neighbours: Scorer, retriever: Retriever | None
+) -> dict[str, Scorer]:
+    """The scorer of each of `SOURCES` that is named; a retriever may be absent where none of them needs it."""
+    scorers: dict[str, Scorer] = {"neighbours": neighbours}
+    if retriever is not None:
+        found = RetrieverReader(retriever, log).scorer
+        scorers |= {"retriever": found, "fusion": fused(neighbours, found)}
+    return {source: scorers[source] for source in sources}
+
+
+def current_source(
+    source: str, neighbours: ItemNeighboursConfig, retriever: Retriever | None, log: InteractionLog
+) -> Scorer:
+    """The scorer of a source whose neighbours are by all events of the log, not those of the training split alone."""
+    return source_scorers([source], log, ItemNeighbours(log, neighbours).score, retriever)[source]
+
+
+def fused(*scorers: Scorer) -> Scorer:
+    """Reciprocal rank fusion: the sum over scorers of 1 / (60 + rank of the item among the pairs of its moment).
+
+    After Cormack, Clarke and Büttcher, Reciprocal rank fusion outperforms Condorcet and individual rank learning
+    methods (2009).
+
+    Examples:
+        >>> pairs = pl.DataFrame({"user_index": [0] * 3, "history_end": [5] * 3, "timestamp": [9] * 3})
+        >>> fused(lambda _: np.array([3, 2, 1]), lambda _: np.array([0, 8, 9]))(pairs).round(4).tolist()
+        [0.0323, 0.0323, 0.0323]
+    """
+
+    def score(pairs: pl.DataFrame) -> np.ndarray:
+        by_scorer = pairs.select(*MOMENT, *(pl.Series(f"of_{i}", scorer(pairs)) for i, scorer in enumerate(scorers)))
+        ranks = pl.col("^of_.*$").rank("average", descending=True).over(MOMENT)
+        return (1 / (FUSION_CONSTANT + by_scorer.select(ranks).to_numpy())).sum(axis=1)
+
+    return score

@@ -1,0 +1,92 @@
+"""Which candidates, and which order of them, the validation split prefers."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.recommend import choice
+from reclora_kedro.recommend.config import RecommendationConfig
+
+BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
+
+
+def config(**changes):
+    settings = {
+        "variant": None,
+        "users": None,
+        "candidates": "validation",
+        "order": "validation",
+        "validation_likes": None,
+        "retrieved": 12,
+        "pool_items": 3,
+        "pool_days": 1.0,
+        "shortlist": None,
+        "top_n": 2,
+        "seed": 0,
+    }
+    return RecommendationConfig(**settings | changes)
+
+
+@pytest.fixture
+def log(log):
+    """The last event of each user tests, and the four before it validate."""
+    place = pl.int_range(pl.len()).over("user_index") - pl.len().over("user_index")
+    split = pl.when(place >= -1).then(pl.lit("test")).when(place >= -5).then(pl.lit("validation"))
+    return replace(log, samples=log.samples.with_columns(split=split.otherwise(pl.lit("train"))))
+
+
+class Oracle:
+    """Scores likes of the validation split above all else, or below it."""
+
+    def __init__(self, log, sign) -> None:
+        liked = log.samples.filter(split="validation", label=1)
+        self._likes, self._sign = liked.select("user_index", "history_end", "item_index", like=pl.lit(1.0)), sign
+
+    def score(self, pairs):
+        joined = pairs.join(
+            self._likes, on=["user_index", "history_end", "item_index"], how="left", maintain_order="left"
+        )
+        return self._sign * joined["like"].fill_null(0.0).to_numpy()
+
+    def logits(self, pairs):
+        return torch.tensor(self.score(pairs))
+
+
+def same(pairs):
+    """No item before another."""
+    return np.zeros(pairs.height)
+
+
+@pytest.mark.parametrize(
+    ("settings", "retriever", "lens", "expected"),
+    [
+        ({}, 1, -1, ("retriever", "candidates")),
+        ({}, -1, 1, ("neighbours", "lens")),
+        ({"order": "candidates"}, -1, 1, ("neighbours", "candidates")),
+        ({"order": "lens"}, 1, -1, ("neighbours", "lens")),
+        ({"candidates": "retriever"}, -1, 1, ("retriever", "lens")),
+    ],
+)
+def test_likes_of_the_validation_split_choose_what_is_not_named(log, settings, retriever, lens, expected):
+    settings = config(**settings)
+    scorers = {"neighbours": same, "retriever": Oracle(log, retriever).score}
+    scorers = {source: scorers[source] for source in settings.sources if source in scorers}
+    compared = choice.compare_candidates(scorers, Oracle(log, lens), log, settings, BOOTSTRAP)
+    assert {record["rows"] for record in compared} == {log.samples.filter(split="validation", label=1).height}
+    assert choice.chosen(compared, settings) == expected
+
+
+def test_what_is_named_is_taken_and_candidates_that_no_source_finds_are_ordered_by_the_lens():
+    assert choice.chosen([], config(candidates="retriever", order="candidates")) == ("retriever", "candidates")
+    assert choice.chosen([], config(candidates="unseen")) == ("unseen", "lens")
+    assert not config(candidates="unseen").validates
+    assert not config(candidates="fusion", order="lens").validates
+
+
+def test_likes_of_a_single_user_choose_nothing(log):
+    with pytest.raises(ValueError, match=r"but 1 user\(s\) have likes.*Raise recommendation\.validation_likes"):
+        choice.compare_candidates({"neighbours": same}, Oracle(log, 1), log, config(validation_likes=1), BOOTSTRAP)
