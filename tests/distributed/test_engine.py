@@ -26,6 +26,7 @@ from few_rows import (
     with_adapter,
     with_new_adapter,
 )
+from reclora_kedro.distributed import engine as engines
 from reclora_kedro.distributed.engine import (
     LOCAL,
     OncePerWorker,
@@ -244,6 +245,19 @@ def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
     assert ranks.tolist() == [[0], [1]]
     assert size == 2
     assert Path(tmp_path, "died").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.distributed.DistBackendError("NCCL communicator was aborted"), True),
+        (RuntimeError("[third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (FloatingPointError("the loss is nan"), False),
+    ],
+)
+def test_a_group_is_started_again_for_what_may_be_the_loss_of_a_worker_alone(error, expected):
+    assert engines._Failure(error).may_be_a_loss == expected
 
 
 @pytest.mark.slow

@@ -353,7 +353,9 @@ class _Failure:
 
     def __init__(self, error: Exception) -> None:
         self.cause = f"{type(error).__name__}: {error}"
-        self.may_be_a_loss = isinstance(error, RuntimeError)  # as torch says that another process is gone
+        # As torch says that another process is gone: by an error of its own, or for Gloo by a plain one with this name.
+        of_torch = type(error).__module__.startswith("torch") and type(error).__name__.startswith("Dist")
+        self.may_be_a_loss = of_torch or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def _attempt(work: Callable[[], Any]) -> Any:
