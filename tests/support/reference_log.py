@@ -111,10 +111,13 @@ def splits_of(users: list[int], seconds: list[int], config: SplitConfig) -> list
     """The split of each sample, of which the seconds are ascending."""
     names = ["train", "validation", "test"]
     if config.kind == "per_user_last_out":
-        own = {user: sorted({t for u, t in zip(users, seconds, strict=True) if u == user}) for user in set(users)}
+        own: dict[int, list[int]] = defaultdict(list)
+        for user, second in dict.fromkeys(zip(users, seconds, strict=True)):
+            own[user].append(second)
         later = [len(own[user]) - 1 - own[user].index(second) for user, second in zip(users, seconds, strict=True)]
         return [names[2 - min(moments, 2)] for moments in later]
     train_end = int(config.train * len(seconds))
     bounds = train_end, train_end + int(config.validation * len(seconds))
+    first, count = {t: row for row, t in reversed(list(enumerate(seconds)))}, Counter(seconds)
     # A moment is behind a bound where less than half of it lies before.
-    return [names[sum(2 * (bound - seconds.index(t)) < seconds.count(t) for bound in bounds)] for t in seconds]
+    return [names[sum(2 * (bound - first[t]) < count[t] for bound in bounds)] for t in seconds]
