@@ -13,7 +13,7 @@ from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
 from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
-from reclora_kedro.runs.session import AtomicContext, ResumingSession
+from reclora_kedro.runs.session import AtomicContext, CachingConfigLoader, ResumingSession
 from reclora_kedro.runs.start import (
     choose_nodes,
     give_cell_runner,
@@ -66,6 +66,8 @@ HOOKS = (
         explain=explain,
     ),
 )
+
+CONFIG_LOADER_CLASS = CachingConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

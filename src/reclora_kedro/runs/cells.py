@@ -186,7 +186,7 @@ def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, AtomicCatalog]:
 
 def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell: Cell) -> OmegaConfigLoader:
     """The project's configuration with runtime parameters, and the cell's globals."""
-    loader = OmegaConfigLoader(
+    loader = settings.CONFIG_LOADER_CLASS(
         runner.conf_source, env=runner.env, runtime_params=dict(runtime_params), **settings.CONFIG_LOADER_ARGS
     )
     loader["globals"] = {**loader["globals"], **cell.globals}

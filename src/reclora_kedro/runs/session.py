@@ -1,7 +1,10 @@
 """Sessions of the project, and what they know of it."""
 
+from copy import deepcopy
+from functools import cached_property
 from typing import Any
 
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol
@@ -12,6 +15,16 @@ from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.run import data_folder
 from reclora_kedro.runs.runner import CELLS, IncrementalRunner
 from reclora_kedro.runs.unfinished import was_unfinished
+
+
+class CachingConfigLoader(OmegaConfigLoader):
+    """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times."""
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The configuration of a kind, such as ``parameters``; a copy, which may be changed."""
+        if key not in self:
+            self[key] = super().__getitem__(key)
+        return deepcopy(super().__getitem__(key))
 
 
 class AtomicContext(KedroContext):
@@ -25,6 +38,13 @@ class AtomicContext(KedroContext):
 
 class ResumingSession(KedroSession):
     """Runs as Kedro does, but when a command that did not end is typed again, it goes on: what fits is kept."""
+
+    @cached_property
+    def _config_loader(self) -> AbstractConfigLoader:
+        return super()._get_config_loader()
+
+    def _get_config_loader(self) -> AbstractConfigLoader:
+        return self._config_loader
 
     def run(self, *, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``.
