@@ -1,4 +1,3 @@
-import os
 import shutil
 
 import numpy as np
@@ -6,8 +5,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from dying import DyingStore, TellingStore
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
-from killing import killing_environment
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -27,7 +26,8 @@ class EndingStore(CheckpointStore):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_path, caplog, monkeypatch):
+@pytest.mark.usefixtures("forked_groups")
+def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_path, caplog):
     caplog.set_level("INFO")
     few_shot, validation = gates_decide(51), gates_decide(41, seed=1)  # 51 and 41 rows: the shares are unequal
     settings = {"epochs": 2, "swa_ratio": 0.5, "rows_per_validation": 17, "rows_per_checkpoint": 16}
@@ -43,19 +43,11 @@ def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_
         train(EndingStore(tmp_path / "one", "a training"))
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     expected, expected_log = train(CheckpointStore(tmp_path / "one", "a training"))
-    with monkeypatch.context() as patch:
-        for name, value in killing_environment(tmp_path / "killing", "moved:2").items():
-            patch.setenv(name, value)
-        with pytest.raises(RuntimeError, match="2 processes failed: process 0 terminated with signal SIGKILL"):
-            train(CheckpointStore(tmp_path / "two", "a training"), processes=2)
-    (tmp_path / "logging").mkdir()
-    said = tmp_path / "said.txt"
-    (tmp_path / "logging" / "sitecustomize.py").write_text(
-        f"import logging\nlogging.basicConfig(level=logging.INFO, filename={str(said)!r})\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "logging"), prepend=os.pathsep)
-    weights, log = train(CheckpointStore(tmp_path / "two", "a training"), processes=2)
-    for step, store, text in ((4, "one", caplog.text), (6, "two", said.read_text())):
+    with pytest.raises(RuntimeError, match="2 processes failed: process 0 terminated with signal SIGKILL"):
+        train(DyingStore(tmp_path / "two", "a training"), processes=2)
+    weights, log = train(TellingStore(tmp_path / "two", "a training"), processes=2)
+    said = (tmp_path / "two.txt").read_text()
+    for step, store, text in ((4, "one", caplog.text), (6, "two", said)):
         assert text.count(f"Fine-tuning continues at step {step} of 8, from the checkpoint {tmp_path / store}") == 1
     assert log["rows"].to_list() == expected_log["rows"].to_list()
     for column in ("train_loss", "validation_loss", "validation_auc", "gate_entropy"):
@@ -68,6 +60,7 @@ def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_groups")
 def test_why_processes_failed_is_said(tiny_llm_folder):
     few_shot = gates_decide(16)
     model = with_new_adapter(load_model(tiny_llm_folder), few_shot)

@@ -165,6 +165,7 @@ def test_a_split_of_one_class_is_refused(log, config, split, kept, found) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("forked_groups")
 def test_three_processes_train_the_lens_that_one_trains(log, config):
     parts = config.model_copy(update={"batch_parts": 4, "max_epochs": 2})
     expected, expected_log = fit_lens(log, parts)

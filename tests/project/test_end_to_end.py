@@ -3,8 +3,7 @@
 import json
 import logging
 import shutil
-import subprocess
-import sys
+import signal
 
 import polars as pl
 import pytest
@@ -12,8 +11,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from dying import dying_at
 from edits import nested
-from killing import killing_environment
+from forked import exit_code
 from projects import kedro_run
 
 MODELS = ["lens", "boosted_trees", "lens_probe", "two_towers", "prompt_likes", "untrained", "shared_lora", "reclora"]
@@ -152,11 +152,9 @@ def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(fini
     project = shutil.copytree(finished_run.project, tmp_path / "project")
     for folder in project.glob("data/test/0*/reclora"):
         shutil.rmtree(folder)
-    command = ["kedro", "run", "--env=test", "--only-missing-outputs"]
-    command += ["--params=finetuning.variants.reclora.training.rows_per_checkpoint=16"]
-    environment = killing_environment(tmp_path / "killing", "moved:2")
-    killed = subprocess.run([sys.executable, "-m", *command], cwd=project, env=environment, capture_output=True)
-    assert killed.returncode == -9, killed.stderr
+    parameters = nested({"finetuning.variants.reclora.training.rows_per_checkpoint": 16})
+    code = exit_code(dying_at, "moved:2", kedro_run, project, parameters, only_missing_outputs=True)
+    assert code == -signal.SIGKILL
     assert not list(project.glob("data/test/06_models/reclora/adapter/*"))
     assert list(project.glob("data/test/06_models/reclora/checkpoints/*/step-00000004-*"))
 

@@ -16,11 +16,13 @@ from kedro.io import DatasetError
 from kedro.runner import ParallelRunner, ThreadRunner
 from polars.testing import assert_frame_equal
 
+from dying import score_and_die
+from forked import exit_code
 from projects import kedro_run, stored
 from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.failures import RunRefusedError
 
-# Code that kills its own process, as a user, a scheduler or the kernel might: a dataset, and what Python runs first.
+# A dataset that kills its own process, as a user, a scheduler or the kernel might.
 DYING_TABLE = '''
 import os
 import signal
@@ -37,42 +39,6 @@ class DyingTable(EagerPolarsDataset):
         os.truncate(path, os.path.getsize(path) // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 '''
-DYING_LLM = '''
-import os
-import signal
-from itertools import count
-
-from reclora_kedro.datasets.causal_lm import CausalLMDataset
-
-loads, batches, load = count(1), count(1), CausalLMDataset.load
-
-
-def load_and_die(dataset):
-    """Whole when it is loaded first; when it is loaded again, its process is killed at the second batch."""
-    llm = load(dataset)
-    if next(loads) == 2:
-        llm.model.get_input_embeddings().register_forward_pre_hook(die_at_the_second_batch)
-    return llm
-
-
-def die_at_the_second_batch(*_):
-    if next(batches) == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-CausalLMDataset.load = load_and_die
-'''
-
-
-def killed_run(project, module, code, *arguments):
-    """`kedro run --env test` in a process of its own, killed by a module that is there for this run."""
-    folder = project / "killing"
-    folder.mkdir()
-    (folder / f"{module}.py").write_text(code)
-    command = [sys.executable, "-m", "kedro", "run", "--env", "test", *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    killed = subprocess.run(command, cwd=project, timeout=300, check=False, env=environment)
-    assert killed.returncode == -signal.SIGKILL
 
 
 def test_a_run_beside_another_one_is_refused_before_it_writes(fabricated_project):
@@ -119,9 +85,18 @@ def test_a_version_that_does_not_exist_is_refused(finished_run):
 
 def test_a_run_that_was_killed_while_it_saved_goes_on(fabricated_project, finished_run):
     dying = fabricated_project / "conf/test/catalog_dying.yml"
-    entry = {"type": "dying.DyingTable", "file_format": "parquet", "filepath": "data/test/03_primary/items.parquet"}
+    entry = {
+        "type": "dying_table.DyingTable",
+        "file_format": "parquet",
+        "filepath": "data/test/03_primary/items.parquet",
+    }
     dying.write_text(json.dumps({"items": entry | {"versioned": True}}))
-    killed_run(fabricated_project, "dying", DYING_TABLE, "--pipelines", "ingestion")
+    (fabricated_project / "killing").mkdir()
+    (fabricated_project / "killing/dying_table.py").write_text(DYING_TABLE)
+    path = os.pathsep.join([str(fabricated_project / "killing"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "kedro", "run", "--env", "test", "--pipelines", "ingestion"]
+    killed = subprocess.run(command, cwd=fabricated_project, timeout=300, env=os.environ | {"PYTHONPATH": path})
+    assert killed.returncode == -signal.SIGKILL
     dying.unlink()
     assert list(fabricated_project.glob("data/test/03_primary/items.parquet/.unfinished-*/**/*.parquet"))
 
@@ -139,7 +114,7 @@ def test_a_run_that_was_killed_while_it_scored_goes_on(tmp_path, finished_run):
     for name in outputs:
         shutil.rmtree(project / "data/test/07_model_output" / name)
     before = stored(project)
-    killed_run(project, "sitecustomize", DYING_LLM, "--pipelines", "scoring", "--only-missing-outputs")
+    assert exit_code(score_and_die, project) == -signal.SIGKILL
     after = stored(project)
     assert {path: after[path] for path in before} == before
     made = after.keys() - before  # what one model left; the second was not scored

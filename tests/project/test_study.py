@@ -3,14 +3,15 @@
 import json
 from collections import Counter
 
-import nbformat
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from nbclient import NotebookClient
 
-from killing import killing_environment
+from dying import begin_and_die
+from forked import FORKED
+from notebooks import shown_by
 from projects import ROOT, copy_project, kedro_run, stored
+from reclora_kedro.runs import cells
 from reclora_kedro.runs.cells import CellRunner, check_cell, open_cell, run_cell
 from reclora_kedro.runs.runner import CELLS
 from reclora_kedro.study.config import REACHED
@@ -37,13 +38,14 @@ def studied(tmp_path_factory):
     """A study that was killed in its first training, and then finished: its project, traces then and now, catalog."""
     project = copy_project(tmp_path_factory.mktemp("project"))
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in killing_environment(project / "killing", "moved:1").items():
-            patch.setenv(name, value)
-        with pytest.raises(RuntimeError, match="A process that ran cells died"):
-            study(project)
-    killed = traces(project)
-    assert list((project / "data/test" / CELLS).glob("*/*.checkpoints/*/*/step-*"))
-    catalog = study(project)
+        patch.setattr(cells, "get_context", lambda _: FORKED)
+        with patch.context() as first:
+            first.setattr(cells, "begin", begin_and_die)
+            with pytest.raises(RuntimeError, match="A process that ran cells died"):
+                study(project)
+        killed = traces(project)
+        assert list((project / "data/test" / CELLS).glob("*/*.checkpoints/*/*/step-*"))
+        catalog = study(project)
     return project, killed, traces(project), catalog
 
 
@@ -90,15 +92,9 @@ def test_a_study_leaves_its_table_and_report_alone(studied):
     }
 
 
-def test_the_notebook_reads_a_study_without_running_anything(studied, monkeypatch):
+def test_the_notebook_reads_a_study_without_running_anything(studied):
     project, *_ = studied
-    monkeypatch.setenv("KEDRO_ENV", "test")
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert not any(cell.get("outputs") for cell in notebook.cells)
-    (project / "notebooks").mkdir(exist_ok=True)
-    resources = {"metadata": {"path": str(project / "notebooks")}}
-    NotebookClient(notebook, timeout=120, resources=resources).execute()
-    assert "reclora" in str([cell.get("outputs") for cell in notebook.cells])
+    assert "reclora" in shown_by(NOTEBOOK, project)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""A process that kills itself, as SIGKILL does, at a chosen write of a checkpoint; installed by `sitecustomize`.
+"""A process that kills itself, as SIGKILL does, at a chosen write of a checkpoint.
 
-`KILL_AT=synced:3` kills it when the third draft is on the disk only in part, `moved:3` when the third checkpoint has
-been moved into place. Product code knows nothing of this.
+`synced:3` kills it when the third draft is on the disk only in part, `moved:3` when the third checkpoint has been moved
+into place. Product code knows nothing of this.
 """
 
 import os
@@ -12,13 +12,13 @@ from pathlib import Path
 def killing_environment(folder, kill_at):
     """Environment of a Python process that kills itself; `folder` takes its sitecustomize.py."""
     folder.mkdir(exist_ok=True)
-    (folder / "sitecustomize.py").write_text("import killing\nkilling.install()\n")
+    (folder / "sitecustomize.py").write_text(f"import killing\nkilling.install({kill_at!r})\n")
     path = os.pathsep.join([str(folder), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    return {**os.environ, "PYTHONPATH": path, "KILL_AT": kill_at}
+    return {**os.environ, "PYTHONPATH": path}
 
 
-def install():
-    moment, _, count = os.environ["KILL_AT"].partition(":")
+def install(kill_at):
+    moment, _, count = kill_at.partition(":")
     left = int(count)
     sync, move = os.fsync, Path.replace
 

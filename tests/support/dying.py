@@ -1,0 +1,60 @@
+"""What processes that kill themselves do until then, for `forked.exit_code`; see also `killing`."""
+
+import logging
+import os
+import signal
+from itertools import count
+
+from killing import install
+from projects import kedro_run
+from reclora_kedro.datasets.causal_lm import CausalLMDataset
+from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.runs import cells
+
+
+def dying_at(kill_at, function, *arguments, **named):
+    """Call a function in a process that kills itself at a write of a checkpoint."""
+    install(kill_at)
+    function(*arguments, **named)
+
+
+def begin_and_die(*arguments):
+    """What a process that runs cells does first, when it kills itself after its first checkpoint."""
+    install("moved:1")
+    cells.begin(*arguments)
+
+
+def score_and_die(project):
+    """Score with what the LLM's dataset loads, whole at first; its second load is killed at the second batch."""
+    loads, batches, load = count(1), count(1), CausalLMDataset.load
+
+    def die(*_):
+        if next(batches) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def load_and_die(dataset):
+        llm = load(dataset)
+        if next(loads) == 2:
+            llm.model.get_input_embeddings().register_forward_pre_hook(die)
+        return llm
+
+    CausalLMDataset.load = load_and_die
+    kedro_run(project, pipeline_names=["scoring"], only_missing_outputs=True)
+
+
+class DyingStore(CheckpointStore):
+    """A store whose process is killed after the checkpoint of the fifth step."""
+
+    def save(self, step, *parts):
+        file = super().save(step, *parts)
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return file
+
+
+class TellingStore(CheckpointStore):
+    """A store whose processes log to a file beside it."""
+
+    def newest(self):
+        logging.basicConfig(level=logging.INFO, filename=f"{self.folder}.txt", force=True)
+        return super().newest()
