@@ -2,9 +2,12 @@
 
 import os
 import pickle
+from copy import deepcopy
+from io import StringIO
 
 import pytest
 from hypothesis import settings
+from omegaconf import OmegaConf
 from ray import cloudpickle
 
 from fabricate import fabricate_llm
@@ -16,8 +19,26 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
-settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=60)
+settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("reproducible")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _parsed_once():
+    """Every session of Kedro reads conf/, which takes half a second: a file of the same text is parsed once."""
+    parse, parsed = OmegaConf.load, {}
+
+    def load(file):
+        if not isinstance(file, StringIO):
+            return parse(file)
+        text = file.getvalue()
+        if text not in parsed:
+            parsed[text] = parse(file)
+        return deepcopy(parsed[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", load)
+        yield
 
 
 def pytest_collection_modifyitems(items):
@@ -60,6 +81,14 @@ def workers_here(monkeypatch):
         return LOCAL.model_copy(update={"kind": "ray", "rows_per_shard": rows_per_shard})
 
     return engine_of
+
+
+@pytest.fixture
+def forked_groups(monkeypatch):
+    """Has the processes of a group begin with all imports done."""
+    from forked import fork_groups
+
+    monkeypatch.setattr("torch.multiprocessing.spawn", fork_groups)
 
 
 @pytest.fixture(scope="session")

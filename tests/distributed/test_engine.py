@@ -132,7 +132,9 @@ def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path
 
 
 @pytest.mark.slow
-def test_a_shard_that_ends_every_worker_ends_the_step(engine):
+def test_a_shard_that_ends_every_worker_ends_the_step(engine, monkeypatch):
+    monkeypatch.setattr("reclora_kedro.distributed.engine.MAX_FAILURES", 1)
+
     def work(number):
         if number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -183,23 +185,14 @@ def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path, negativ
         np.testing.assert_array_equal(getattr(there.sequences, name), array)
 
 
-@pytest.mark.slow
-def test_the_llm_says_the_same_on_workers(engine, tiny_llm_folder):
-    prompts = random_prompts()
-    model = with_adapter(load_model(tiny_llm_folder), blend="average")
-    spread = replace(model, engine=engine)
-    expected = model.all_llm_logits(prompts, 64, "")
-    np.testing.assert_allclose(spread.all_llm_logits(prompts, 64, ""), expected, atol=1e-5)
-
-
-def test_candidates_and_texts_are_put_together_in_order(tiny_llm_folder, workers_here):
+def test_what_the_llm_says_on_workers_is_put_together_in_order(tiny_llm_folder, workers_here):
     engine = workers_here(3)
     model, prompts = with_adapter(load_model(tiny_llm_folder), blend="average"), random_prompts()
-    groups = np.array([0, 0, 1, 1, 1, 2, 2, 0, 3])
+    spread, groups = replace(model, engine=engine), np.array([0, 0, 1, 1, 1, 2, 2, 0, 3])
+    expected = model.all_llm_logits(prompts, 64, "")
+    np.testing.assert_allclose(spread.all_llm_logits(prompts, 64, ""), expected, atol=1e-5)
     expected = score_candidates(model, prompts, groups, 64)
-    np.testing.assert_allclose(
-        score_candidates(replace(model, engine=engine), prompts, groups, 64), expected, atol=1e-5
-    )
+    np.testing.assert_allclose(score_candidates(spread, prompts, groups, 64), expected, atol=1e-5)
     llm, texts = load_model(tiny_llm_folder).llm, ["The Matrix (1999)", "", "Heat (1995)", "Net, The"]
     expected = embed_texts(llm, texts, max_tokens=8, tokens_per_batch=20)
     np.testing.assert_allclose(embed_texts(llm, texts, 8, 20, engine), expected, atol=1e-5)

@@ -1,3 +1,3 @@
-from parity_log import _one_thread, config, fitted, log
+from parity_log import _one_thread, config, fit, fitted, log
 
-__all__ = ["_one_thread", "config", "fitted", "log"]
+__all__ = ["_one_thread", "config", "fit", "fitted", "log"]

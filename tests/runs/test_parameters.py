@@ -83,13 +83,31 @@ UNKNOWN = "no parameter. The nearest one is"
 @pytest.mark.parametrize(
     ("file", "runtime_params", "lines"),
     [
-        ("histroy: {min_history: 3}", None, [f"- histroy is {UNKNOWN} history."]),
-        ("", {"lenz": {"hidden_dim": 3}}, [f"- lenz is {UNKNOWN} lens."]),
-        ("lens: {hiden_dim: 3}", None, [f"- lens.hiden_dim is {UNKNOWN} lens.hidden_dim."]),
-        ("lens: 3", None, ["- lens is 3, but it must be a block of model, training_rows"]),
-        ("history: null", None, ["- history is null, but it must be a block of seed"]),
-        ("history: {negatives: null}", None, ["- history.negatives is null: input should be a valid dictionary"]),
-        ("history: {item_embedding: null}", None, ["- history.item_embedding is null: input should be"]),
+        (
+            "{histroy: {min_history: 3}, lens: {hiden_dim: 3}}",
+            {"lenz": {"hidden_dim": 3}},
+            [
+                f"- histroy is {UNKNOWN} history.",
+                f"- lenz is {UNKNOWN} lens.",
+                f"- lens.hiden_dim is {UNKNOWN} lens.hidden_dim.",
+            ],
+        ),
+        (
+            "{lens: 3, history: null}",
+            None,
+            [
+                "- lens is 3, but it must be a block of model, training_rows",
+                "- history is null, but it must be a block of seed",
+            ],
+        ),
+        (
+            "history: {negatives: null, item_embedding: null}",
+            None,
+            [
+                "- history.negatives is null: input should be a valid dictionary",
+                "- history.item_embedding is null: input should be",
+            ],
+        ),
         ("history: {short: null}", None, ["- history.short names nothing"]),
         ("finetuning: {variants: {reclora: 3}}", None, ["- finetuning.variants.reclora.history is None"]),
         ("ingestion: {k_core: .inf}", {"lens": {"dropout": 1}}, ["- ingestion.k_core is inf", "- lens.dropout is 1: "]),

@@ -131,7 +131,7 @@ EDITS = st.one_of(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(edits=st.lists(EDITS, max_size=6))
 def test_whatever_happened_before_a_run_ends_with_what_a_clean_run_leaves(edits, tmp_path_factory):
     project, clean_project = (Project(tmp_path_factory.mktemp("project")) for _ in range(2))

@@ -1,7 +1,8 @@
 """A small synthetic log whose likes are easily learned: a user likes the items of their own parity."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -101,8 +102,21 @@ def config() -> LensConfig:
     )
 
 
-@pytest.fixture(scope="session", params=LENSES)
-def fitted(request: pytest.FixtureRequest, log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
+@pytest.fixture(scope="session")
+def fit(log: InteractionLog, config: LensConfig) -> Callable[[str], tuple[Lens, pl.DataFrame]]:
+    """Trains a lens of a model when it is asked for first."""
+
+    @cache
+    def of_model(model: str) -> tuple[Lens, pl.DataFrame]:
+        with one_thread():
+            return fit_lens(log, config.model_copy(update={"model": model}))
+
+    return of_model
+
+
+@pytest.fixture(params=LENSES)
+def fitted(
+    request: pytest.FixtureRequest, fit: Callable[[str], tuple[Lens, pl.DataFrame]]
+) -> tuple[Lens, pl.DataFrame]:
     """A trained lens of each model, and its training log."""
-    with one_thread():
-        return fit_lens(log, config.model_copy(update={"model": request.param}))
+    return fit(request.param)

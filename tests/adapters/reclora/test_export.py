@@ -1,6 +1,7 @@
 """Users' LoRAs, as stock PEFT loads them, against the personalized adapter that they come from."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -36,6 +37,19 @@ for folder in sorted(path.parent for path in root.glob("*/*/adapter_config.json"
         logits[name + "/merged"] = model.merge_and_unload()(ids).logits
 save_file(logits, root / "logits.safetensors")
 assert "reclora_kedro" not in sys.modules
+"""
+SAVE = """
+import sys, torch
+from pathlib import Path
+from random_llama import random_llama, with_random_adapter
+from reclora_kedro.adapters.methods import user_loras
+names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user"}
+settings |= {"target_modules": names, "exclude_modules": ["lm_head", "norm"]}
+adapted = with_random_adapter(random_llama(2), 0.1, **settings)
+folder = Path(sys.argv[2])
+adapted.save_pretrained(folder / "adapter")
+user_loras(adapted, torch.eye(3), ["ann", "bob", "cid"]).save(folder / "users")
 """
 OPTIONS = {
     "product": {"composition": "product_of_sums"},
@@ -85,9 +99,25 @@ def exported(tmp_path_factory):
         for place, folder in enumerate(loras.folders):
             with torch.no_grad():
                 expected[f"{option}/{folder}"] = model(input_ids=ids, gate_inputs=states[[place, place]]).logits
-    command = [sys.executable, "-c", STOCK_PEFT, str(root)]
-    subprocess.run(command, check=True, capture_output=True, text=True, env={"PATH": "", "HF_HUB_OFFLINE": "1"})
+    # The process saves adapters, too, with another seed of hashes than this one.
+    code = f"{STOCK_PEFT}\nsys.path[:0] = {sys.path}\n{SAVE}"
+    seed = str(int(os.environ.get("PYTHONHASHSEED", "0").replace("random", "0")) + 1)
+    environment = {"PATH": "", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", code, str(root), str(root / "there")]
+    subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return root, expected, load_file(root / "logits.safetensors")
+
+
+def test_saved_adapters_are_the_same_to_the_last_byte_whatever_the_seed_of_hashes_is(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["save", "", str(tmp_path)])
+    exec(SAVE, {})
+    first, second = (
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path, exported[0] / "there")
+    )
+    assert len(first) >= 3 + 2 * 3
+    assert first.keys() == second.keys()
+    assert not [str(path) for path, content in first.items() if content != second[path]]
 
 
 def test_long_ids_have_folders_of_their_own():
