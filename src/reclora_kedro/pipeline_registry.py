@@ -3,12 +3,18 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-ON_REQUEST = {"candidates", "export", "recommendation", "ranking", "study"}
+from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders
+
+ON_REQUEST = {"candidates", "encoders", "export", "recommendation", "ranking", "study"}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every pipeline by its folder's name; ``__default__`` is the whole flow from raw files to the report."""
+    """Every pipeline by its folder's name; ``__default__`` is the whole flow from raw files to the report.
+
+    An item encoder is tuned in it where items are embedded by one.
+    """
     pipelines = find_pipelines(raise_errors=True)
-    flow = [pipeline for name, pipeline in pipelines.items() if name not in ON_REQUEST]
+    on_request = ON_REQUEST - ({"encoders"} if TUNED_ENCODER in item_encoders() else set())
+    flow = [pipeline for name, pipeline in pipelines.items() if name not in on_request]
     pipelines["__default__"] = sum(flow, start=Pipeline([]))
     return pipelines

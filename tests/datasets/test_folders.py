@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -13,12 +14,14 @@ from kedro.io import DataCatalog, DatasetError
 from safetensors.torch import load_file
 
 from few_rows import adapter_weights
+from random_encoder import save_random_encoder
 from random_llama import random_llama, with_random_adapter
 from random_logs import log_of
 from reclora_kedro.adapters.methods import load_adapter, user_loras
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 from reclora_kedro.retrievers.base import build_retriever
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 from reclora_kedro.runs.catalog import AtomicCatalog
@@ -28,6 +31,7 @@ TYPES = {
     "embedded_log": "reclora_kedro.datasets.folders.EmbeddedLogDataset",
     "lens": "reclora_kedro.datasets.folders.LensDataset",
     "retriever": "reclora_kedro.datasets.folders.RetrieverDataset",
+    "item_encoder": "reclora_kedro.datasets.folders.ItemEncoderDataset",
     "adapter": "reclora_kedro.datasets.folders.PeftAdapterDataset",
     "user_adapters": "reclora_kedro.datasets.folders.UserAdaptersDataset",
 }
@@ -41,6 +45,8 @@ FILES = [
     ("lens", "lens.safetensors"),
     ("retriever", "retriever.json"),
     ("retriever", "retriever.safetensors"),
+    ("item_encoder", "model.safetensors"),
+    ("item_encoder", "modules.json"),
     ("adapter", "adapter_config.json"),
     ("adapter", "adapter_model.safetensors"),
 ]
@@ -92,6 +98,12 @@ def some_retriever(seed):
     return build_retriever(config, RetrieverSizes(items=5, item_text_width=3)).freeze()
 
 
+def some_encoder(seed):
+    with TemporaryDirectory() as folder:
+        save_random_encoder(Path(folder), "abc", seed)
+        return load_sentence_encoder(folder, device="cpu")
+
+
 def some_adapter(seed):
     return with_random_adapter(random_llama(1), 0.1 * seed, num_meta_loras=2, gate_dim=4, gate_input="user")
 
@@ -105,6 +117,7 @@ MAKERS = {
     "embedded_log": some_embedded_log,
     "lens": some_lens,
     "retriever": some_retriever,
+    "item_encoder": some_encoder,
     "adapter": some_adapter,
     "user_adapters": some_users,
 }
@@ -125,6 +138,12 @@ def assert_module(loaded, saved):
     assert loaded.state_dict().keys() == saved.state_dict().keys()
     assert all(torch.equal(loaded.state_dict()[name], weights) for name, weights in saved.state_dict().items())
     assert not any(weights.requires_grad for weights in loaded.parameters())
+
+
+def assert_encoder(loaded, saved):
+    assert (loaded.pooling, loaded.tokenize(["a c"], 9)) == (saved.pooling, saved.tokenize(["a c"], 9))
+    weights = loaded.model.state_dict()
+    assert all(torch.equal(weights[name], weight) for name, weight in saved.model.state_dict().items())
 
 
 def assert_adapter(folder, saved):
@@ -149,6 +168,7 @@ CHECKS = {
     "embedded_log": assert_log,
     "lens": assert_module,
     "retriever": assert_module,
+    "item_encoder": assert_encoder,
     "adapter": assert_adapter,
     "user_adapters": assert_users,
 }

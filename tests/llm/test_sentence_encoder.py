@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from random_encoder import save_random_encoder
 from reclora_kedro.datasets.sentence_encoder import SentenceEncoderDataset
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
@@ -18,18 +17,7 @@ TEXTS = ["red nail polish", "", "nail file", "a b c d e f g"]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "nail", "polish", "file", *"abcdefg"]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(tmp_path)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words), hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16,
-        max_position_embeddings=32,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(tmp_path)
+    save_random_encoder(tmp_path, ["red", "nail", "polish", "file", *"abcdefg"])
     return tmp_path
 
 

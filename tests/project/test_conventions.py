@@ -206,8 +206,9 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    loads_llm = {node.name for node in whole.nodes if "base_llm" in node.inputs and node.func is not build_prompts}
-    assert loads_llm == {node.name for node in whole.nodes if "gpu" in node.tags}
+    models = {"base_llm", "sentence_encoder"}
+    loads_model = {node.name for node in whole.nodes if models & {*node.inputs} and node.func is not build_prompts}
+    assert loads_model == {node.name for node in whole.nodes if "gpu" in node.tags}
 
 
 def test_kedro_says_what_each_pipeline_is_for():

@@ -206,25 +206,44 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
 def plot_retriever(training_log: Records) -> go.Figure:
     """Loss, and hit rate and NDCG of the validation likes, by epoch."""
     titles = ("Loss of training (nats per event)", "Validation likes among the first ten")
+    figure = _curves(
+        training_log, "epoch", titles, {"loss": ("loss", 1), "hit_rate": ("hit rate", 2), "ndcg": ("NDCG", 2)}
+    )
+    best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
+    title = f"Best epoch: {best['epoch']}, hit rate {best['hit_rate']:.3f} and NDCG {best['ndcg']:.3f}"
+    return figure.update_layout(title_text=title)
+
+
+def plot_encoder(training_log: Records) -> go.Figure:
+    """Losses, and share of the validation pairs whose texts find each other, by steps of tuning."""
+    titles = ("Loss (nats per text)", "Validation texts whose other one is the nearest")
+    columns = {"loss": ("training loss", 1), "validation_loss": ("validation loss", 1), "accuracy": ("accuracy", 2)}
+    figure = _curves(training_log, "step", titles, columns)
+    first, best = training_log[0], min(training_log, key=itemgetter("validation_loss"))
+    title = f"Best step: {best['step']}, accuracy {best['accuracy']:.3f}, untuned {first['accuracy']:.3f}"
+    return figure.update_layout(title_text=title)
+
+
+def _curves(
+    training_log: Records, x: str, titles: tuple[str, str], columns: Mapping[str, tuple[str, int]]
+) -> go.Figure:
+    """Columns of a training log in two panels: by column its name and its panel."""
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=titles)
-    columns = {"loss": ("loss", 1), "hit_rate": ("hit rate", 2), "ndcg": ("NDCG", 2)}
     for (column, (name, col)), style in zip(columns.items(), VARIANT_STYLES, strict=False):
+        shown = [record for record in training_log if record[column] is not None]
         figure.add_scatter(
-            x=[record["epoch"] for record in training_log],
-            y=[record[column] for record in training_log],
+            x=[record[x] for record in shown],
+            y=[record[column] for record in shown],
             mode="lines+markers",
             line={"color": style.color, "dash": style.dash, "width": 2},
             marker={"symbol": style.symbol, "size": 6},
             name=name,
-            showlegend=col == 2,
             row=1,
             col=col,
         )
-    best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
-    figure.update_xaxes(title="Epoch")
+    figure.update_xaxes(title=x.capitalize())
     figure.update_yaxes(rangemode="tozero", col=2)
-    title = f"Best epoch: {best['epoch']}, hit rate {best['hit_rate']:.3f} and NDCG {best['ndcg']:.3f}"
-    return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=110)
+    return figure.update_layout(template=TEMPLATE, legend_y=1.1, margin_t=110)
 
 
 def error_bars(records: Records, metric: str) -> dict[str, Any] | None:

@@ -169,6 +169,26 @@ def retriever_table(training_log: Records) -> Table:
     return table
 
 
+def encoder_table(training_log: Records) -> Table:
+    """The validations of an item encoder's tuning."""
+    best = min(training_log, key=itemgetter("validation_loss"))
+    table = text_table(
+        f"Item encoder, validation pairs: step {best['step']} is kept",
+        training_log,
+        {},
+        {
+            "step": (formats.count, "step"),
+            "pairs": (formats.count, "pairs"),
+            "loss": (formats.metric, "loss"),
+            "validation loss": (formats.metric, "validation_loss"),
+            "accuracy": (formats.metric, "accuracy"),
+            "seconds": ("{:.0f}".format, "seconds"),
+        },
+    )
+    table.rows[training_log.index(best)].style = "bold"
+    return table
+
+
 def render_report(
     metrics: Records,
     comparisons: Records,

@@ -1,5 +1,6 @@
-"""Sentence encoders: small bidirectional transformers that were trained so that like texts have like vectors."""
+"""Sentence encoders: transformers that were trained so that like texts have like vectors."""
 
+import copy
 import json
 import sys
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
+from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.pretrained import load_pretrained
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 """Settings in a sentence encoder's ``1_Pooling/config.json``, and what each takes of the last hidden states."""
+
+MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+"""What sentence-transformers puts one after another, by folder."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,51 @@ class SentenceEncoder:
         states = self.model(input_ids=token_ids, attention_mask=real.long()).last_hidden_state
         pooled = mean_of_tokens(states, last) if self.pooling == "mean" else states[:, 0].float()
         return functional.normalize(pooled, dim=-1)
+
+    def save(self, folder: Path) -> None:
+        """Write the encoder to an existing folder, in the layout of sentence-transformers."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        modules = [
+            {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for place, (path, kind) in enumerate(MODULES.items())
+        ]
+        pooling = {name: how == self.pooling for name, how in POOLINGS.items()}
+        files = {
+            "modules.json": modules,
+            "sentence_bert_config.json": {"max_seq_length": self.model.config.max_position_embeddings},
+            "1_Pooling/config.json": {"word_embedding_dimension": self.width, **pooling},
+        }
+        (folder / "1_Pooling").mkdir()
+        for name, content in files.items():
+            (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
+    """A copy with the first layers alone, None for all, in float32; of an LLM, the mean over its tokens' states.
+
+    Raises:
+        ValueError: there are fewer layers, or the weights are quantised.
+    """
+    if getattr(encoder.model, "is_quantized", False):
+        raise ValueError(
+            f"{encoder.name!r} has quantised weights, which cannot be tuned as an encoder: set `quantization` of its "
+            "catalog entry to null, or choose another item_encoder.base."
+        )
+    config = copy.deepcopy(encoder.model.config.get_text_config())
+    if layers is not None:
+        if layers > config.num_hidden_layers:
+            raise ValueError(
+                f"item_encoder.layers is {layers}, but {encoder.name!r} has {config.num_hidden_layers}: lower it, or "
+                "set it to null for all."
+            )
+        config.num_hidden_layers = layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layers]
+    model = AutoModel.from_config(config, dtype=torch.float32)
+    model.load_state_dict(encoder.model.base_model.state_dict(), strict=False)
+    pooling = encoder.pooling if isinstance(encoder, SentenceEncoder) else "mean"
+    return SentenceEncoder(model.to(encoder.device), encoder.tokenizer, encoder.name, pooling)
 
 
 def load_sentence_encoder(source: str, revision: str | None = None, device: str = "auto") -> SentenceEncoder:

@@ -19,6 +19,9 @@ from reclora_kedro.rivals import registry as rivals
 
 STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
+TUNED_ENCODER = "tuned_item_encoder"
+"""The catalog entry that the encoders step makes, and that ``history.item_embedding.encoders`` may name."""
+
 _of_the_session: Mapping[str, Any] | None = None
 
 
@@ -37,6 +40,11 @@ def item_encoders() -> tuple[str, ...]:
     """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none."""
     encoders = (_parameters()["history"]["item_embedding"] or {}).get("encoders")
     return tuple(name for name in encoders if name != TFIDF) if isinstance(encoders, list | tuple) else ()
+
+
+def encoder_to_tune() -> str:
+    """The catalog entry that the encoders step tunes, ``item_encoder.base``: sentence_encoder or base_llm."""
+    return "base_llm" if _parameters()["item_encoder"]["base"] == "base_llm" else "sentence_encoder"
 
 
 def lens_training_rows() -> str:

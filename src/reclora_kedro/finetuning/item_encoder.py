@@ -1,0 +1,162 @@
+"""Tuning of an item encoder on behaviour: items that users liked near one another get vectors near one another."""
+
+import logging
+import time
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from reclora_kedro.devices import seeded
+from reclora_kedro.finetuning.training import assign, copy_of
+from reclora_kedro.histories.item_pairs import TextPairs
+from reclora_kedro.llm.batching import pad_right
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Seed
+from reclora_kedro.progress import Progress
+
+LENGTH_GROUPS = 8
+"""Forward passes among which the texts of a batch are divided by their length, so that little padding is needed."""
+
+logger = logging.getLogger(__name__)
+
+
+class EncoderTuningConfig(Block):
+    """How an item encoder is tuned."""
+
+    base: Literal["sentence_encoder", "base_llm"]
+    layers: Count | None
+    lora_rank: Count | None
+    window: Count
+    temperature: Positive
+    batch_size: Count = Field(ge=2)
+    max_steps: Count
+    learning_rate: LearningRate
+    weight_decay: NonNegative
+    validation_pairs: Count
+    steps_per_validation: Count
+    patience: Count
+    seed: Seed
+
+
+def tune_encoder(
+    encoder: SentenceEncoder | LanguageModel, pairs: TextPairs, config: EncoderTuningConfig, max_tokens: int
+) -> tuple[SentenceEncoder, list[dict[str, Any]]]:
+    """Tune a copy of an encoder; of the validations, that of the encoder as it came among them, keep the best weights.
+
+    The loss is InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) of cosines, each text of a pair among those of the
+    batch's other pairs, in both directions; pairs that share a text are none of each other's negatives.
+
+    Args:
+        encoder: a sentence encoder, or an LLM, whose states' mean over the tokens is tuned.
+        pairs: what belongs together.
+        config: settings.
+        max_tokens: tokens read of each text.
+
+    Returns:
+        The tuned encoder, frozen, and its training log, one record per validation: step, pairs (seen so far), loss
+        (mean since the validation before; None at first), validation_loss, accuracy (share of validation texts whose
+        other one is the nearest), seconds.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+        ValueError: the encoder has fewer layers than `config.layers`.
+    """
+    random = np.random.default_rng(config.seed)
+    validation = random.permutation(pairs.validation)[: config.validation_pairs]
+    log: list[dict[str, Any]] = []
+    best_loss, since_best, size = float("inf"), 0, min(config.batch_size, len(pairs.training))
+    with seeded(config.seed, encoder.device), Progress("tune the encoder", config.max_steps, "steps") as progress:
+        tuned = lower_layers(encoder, config.layers)
+        if config.lora_rank is not None:
+            lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
+            tuned = replace(tuned, model=get_peft_model(tuned.model, lora))
+        token_ids = tuned.tokenize(pairs.texts, max_tokens)
+        weights = {name: weight for name, weight in tuned.model.named_parameters() if weight.requires_grad}
+        optimizer = torch.optim.AdamW(
+            weights.values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        started, losses = time.perf_counter(), list[float]()
+        for step in range(config.max_steps + 1):
+            if step % config.steps_per_validation == 0 or step == config.max_steps:
+                tuned.model.eval()
+                with torch.inference_mode():
+                    loss, accuracy = info_nce(tuned, token_ids, validation, config.temperature)
+                _require_finite(loss, "validation", step, config)
+                log.append(
+                    {
+                        "step": step,
+                        "pairs": step * size,
+                        "loss": float(np.mean(losses)) if losses else None,
+                        "validation_loss": loss.item(),
+                        "accuracy": accuracy.item(),
+                        "seconds": time.perf_counter() - started,
+                    }
+                )
+                logger.info("after %d steps: validation loss %.3f, accuracy %.3f", step, loss, accuracy)
+                losses, since_best = [], since_best + 1
+                if loss.item() < best_loss:
+                    best_loss, best, since_best = loss.item(), copy_of(weights), 0
+                if since_best == config.patience:
+                    break
+            if step < config.max_steps:
+                tuned.model.train()
+                batch = pairs.training[random.choice(len(pairs.training), size, replace=False)]
+                loss, _ = info_nce(tuned, token_ids, batch, config.temperature)
+                _require_finite(loss, "training", step + 1, config)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                losses.append(loss.item())
+                progress.update()
+        assign(weights, best)
+    if best_loss == log[0]["validation_loss"]:
+        logger.warning(
+            "No validation loss of the item encoder was below %.3f, that of the encoder as it came: its weights are "
+            "kept as they were. Lower item_encoder.learning_rate.",
+            best_loss,
+        )
+    model = tuned.model if config.lora_rank is None else tuned.model.merge_and_unload()
+    return replace(tuned, model=model.requires_grad_(False).eval()), log
+
+
+def info_nce(
+    encoder: SentenceEncoder, token_ids: list[list[int]], pairs: np.ndarray, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Loss of pairs among one another, and the share of first texts whose second one is the nearest.
+
+    Args:
+        encoder: what gives the texts their vectors.
+        token_ids: of every text.
+        pairs: places of texts, (n, 2).
+        temperature: what cosines are divided by.
+    """
+    texts, place = np.unique(pairs, return_inverse=True)
+    by_length = np.argsort([len(token_ids[text]) for text in texts], kind="stable")
+    groups = [
+        encoder.encode(*pad_right([token_ids[texts[row]] for row in group], encoder.device))
+        for group in np.array_split(by_length, min(LENGTH_GROUPS, len(texts)))
+    ]
+    vectors = torch.cat(groups)[np.argsort(by_length)[place.reshape(pairs.shape)]]
+    shares_text = (pairs[:, None, :, None] == pairs[None, :, None, :]).any(axis=(2, 3))
+    np.fill_diagonal(shares_text, False)
+    cosines = vectors[:, 0] @ vectors[:, 1].T
+    logits = (cosines / temperature).masked_fill(torch.from_numpy(shares_text).to(encoder.device), -torch.inf)
+    own = torch.arange(len(pairs), device=encoder.device)
+    loss = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
+    return loss, (logits.argmax(dim=1) == own).float().mean()
+
+
+def _require_finite(loss: Tensor, kind: str, step: int, config: EncoderTuningConfig) -> None:
+    if not loss.isfinite():
+        raise FloatingPointError(
+            f"The {kind} loss of the item encoder is {loss.item()} at step {step} of {config.max_steps}: lower "
+            f"item_encoder.learning_rate, which is {config.learning_rate:g}, or raise item_encoder.temperature, "
+            f"{config.temperature:g}. Nothing was saved."
+        )

@@ -1,0 +1,77 @@
+"""Pairs of items that users liked near one another, as pairs of their texts: what an item encoder is tuned on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import user_of_events
+
+
+@dataclass(frozen=True)
+class TextPairs:
+    """Distinct texts of items, and pairs of them by place, int64, (n, 2); the items of a pair differ in their texts."""
+
+    texts: list[str]
+    training: np.ndarray  # both likes are events of the training split
+    validation: np.ndarray  # the earlier like is one of the training split, the later one of the validation split
+
+
+def text_pairs(log: InteractionLog, window: int) -> TextPairs:
+    """Pairs of likes of one user that are at most `window` likes apart; items without a text are in none.
+
+    Raises:
+        ValueError: a split has no pair.
+
+    Examples:
+        >>> from reclora_kedro.histories.sequences import Sequences
+        >>> events = [np.array(values) for values in ([0, 4], [2, 0, 1, 1], [5.0] * 4, [0] * 4, [1] * 4, [1, 2, 3, 4])]
+        >>> samples = {"user_index": [0, 0], "event": [1, 3], "history_end": [1, 3], "timestamp": [2, 4]}
+        >>> samples = pl.DataFrame(samples | {"split": ["train", "validation"]})
+        >>> items = pl.DataFrame({"item_id": [1, 2, 3], "title": ["Soap", "Shampoo", "Comb"]})
+        >>> pairs = text_pairs(InteractionLog(items, pl.DataFrame(), Sequences(*events), samples), window=2)
+        >>> pairs.texts, pairs.training.tolist(), pairs.validation.tolist()
+        (['Soap', 'Shampoo', 'Comb'], [[2, 0]], [[0, 1], [2, 1]])
+    """
+    texts = describe_items(log.items)
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    trains, validates = _training_events(log), np.zeros(len(log.sequences.label), dtype=bool)
+    validates[log.samples.filter(split="validation")["event"].drop_nulls().to_numpy()] = True
+
+    text_of_item = np.array([places[text] if text else -1 for text in texts])
+    text = text_of_item[log.sequences.item_index]
+    likes = np.flatnonzero((trains | validates) & (log.sequences.label == 1) & (text >= 0))
+    user, text, trains = user_of_events(log.sequences.offsets)[likes], text[likes], trains[likes]
+    pairs: dict[str, list[np.ndarray]] = {"training": [], "validation": []}
+    for apart in range(1, window + 1):
+        earlier, later = slice(None, -apart), slice(apart, None)
+        near = (user[earlier] == user[later]) & (text[earlier] != text[later]) & trains[earlier]
+        both = np.stack([text[earlier], text[later]], axis=1)
+        pairs["training"].append(both[near & trains[later]])
+        pairs["validation"].append(both[near & ~trains[later]])
+    found = {split: np.concatenate(parts) for split, parts in pairs.items()}
+    for split, parts in found.items():
+        if not len(parts):
+            raise ValueError(
+                f"The {split} split holds no pair of items to tune an encoder on: {len(np.unique(user))} users like "
+                f"{len(np.unique(text))} different texts until then, but none likes two within {window} likes of each "
+                "other (item_encoder.window), the earlier one in the training split. Raise the window, change "
+                "history.split, or embed items by an encoder as it comes (history.item_embedding.encoders)."
+            )
+    return TextPairs(list(places), **found)
+
+
+def _training_events(log: InteractionLog) -> np.ndarray:
+    """Whether each flat event is no later than the training rows, and before the user's validation and test rows.
+
+    An event may be of the training split without being a sample: too few events of its user came before.
+    """
+    sequences, split = log.sequences, pl.col("split")
+    later = log.samples.filter(split.is_in(["validation", "test"]))
+    end = sequences.offsets[1:].copy()
+    np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
+    until = log.samples.filter(split == "train")["timestamp"].max()
+    before = np.arange(len(sequences.label)) < end[user_of_events(sequences.offsets)]
+    return before & (sequences.timestamp <= until)

@@ -1,0 +1,5 @@
+"""Encoders: an item encoder tuned on behaviour; on request, or where the history step names it."""
+
+from reclora_kedro.pipelines.encoders.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

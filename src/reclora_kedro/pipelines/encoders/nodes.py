@@ -1,0 +1,39 @@
+"""Nodes of the encoders step."""
+
+from typing import Any
+
+import plotly.graph_objects as go
+
+from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, tune_encoder
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.item_pairs import text_pairs
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.sentence_encoder import SentenceEncoder
+from reclora_kedro.parameters import reads
+
+Records = list[dict[str, Any]]
+
+
+@reads(history=["item_embedding.max_tokens"])
+def tune_item_encoder(
+    log_without_embeddings: InteractionLog,
+    encoder: SentenceEncoder | LanguageModel,
+    config: EncoderTuningConfig,
+    history: HistoryConfig,
+) -> tuple[SentenceEncoder, Records]:
+    """The encoder tuned on pairs of items that users liked near one another in the training split, and its log."""
+    pairs = text_pairs(log_without_embeddings, config.window)
+    return tune_encoder(encoder, pairs, config, history.item_embedding.max_tokens)
+
+
+def plot_encoder(training_log: Records) -> go.Figure:
+    """Losses and accuracy by step."""
+    return figures.plot_encoder(training_log)
+
+
+def show_encoder(training_log: Records) -> None:
+    """Print the validations."""
+    show(report.encoder_table(training_log))
