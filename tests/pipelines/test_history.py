@@ -59,7 +59,13 @@ def catalog_of(tmp_path, monkeypatch):
         for entry in entries.values():
             entry["filepath"] = str(tmp_path / entry["filepath"])
         catalog = DataCatalog.from_config(entries, save_version="2026-01-01T00.00.00.000Z")
-        for name, value in {**tables, "base_llm": "any", "params:history": history, "params:engine": LOCAL}.items():
+        for name, value in {
+            **tables,
+            "base_llm": "any",
+            "sentence_encoder": "any",
+            "params:history": history,
+            "params:engine": LOCAL,
+        }.items():
             catalog[name] = value
         return catalog
 
@@ -117,7 +123,7 @@ def test_near_items_are_checked_and_the_encoders_named(catalog_of):
     SequentialRunner().run(create_pipeline(), catalog)
     [record] = catalog.load("retrieval_report")
     assert record.keys() == {"encoders", "check", "asked", "share", "chance", "lift"}
-    assert record["encoders"] == "base_llm"
+    assert record["encoders"] == "sentence_encoder"
 
 
 @pytest.mark.parametrize(
