@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from random_logs import interaction_tables, log_of
+from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.rivals.popularity import Popularity
 
 
@@ -25,14 +26,17 @@ def split_logs():
 
 
 @given(split_logs())
-def test_events_of_training_are_those_until_its_end_without_other_samples(log):
+def test_events_of_training_are_those_until_its_end_or_other_samples_of_the_user(log):
     known, training = log.training_events(), log.samples.filter(split="train")
+    ends = dict(log.samples.filter(split="test").group_by("user_index").agg(pl.col("history_end").min()).iter_rows())
+    user = user_of_events(log.sequences.offsets)
     assert known[training["event"]].all()
     assert not known[log.samples.filter(split="test")["event"]].any()
     sampled = set(log.samples["event"])
     for event, second in enumerate(log.sequences.timestamp):
         if event not in sampled:
-            assert known[event] == (training.height > 0 and second <= training["timestamp"].max())
+            until = ends.get(user[event], len(user))
+            assert known[event] == (training.height > 0 and second <= training["timestamp"].max() and event < until)
 
 
 @given(split_logs())

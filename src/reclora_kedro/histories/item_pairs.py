@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
@@ -26,6 +25,7 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
         ValueError: a split has no pair.
 
     Examples:
+        >>> import polars as pl
         >>> from reclora_kedro.histories.sequences import Sequences
         >>> events = [np.array(values) for values in ([0, 4], [2, 0, 1, 1], [5.0] * 4, [0] * 4, [1] * 4, [1, 2, 3, 4])]
         >>> samples = {"user_index": [0, 0], "event": [1, 3], "history_end": [1, 3], "timestamp": [2, 4]}
@@ -37,7 +37,7 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
     """
     texts = describe_items(log.items)
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    trains, validates = _training_events(log), np.zeros(len(log.sequences.label), dtype=bool)
+    trains, validates = log.training_events(), np.zeros(len(log.sequences.label), dtype=bool)
     validates[log.samples.filter(split="validation")["event"].drop_nulls().to_numpy()] = True
 
     text_of_item = np.array([places[text] if text else -1 for text in texts])
@@ -61,17 +61,3 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
                 "history.split, or embed items by an encoder as it comes (history.item_embedding.encoders)."
             )
     return TextPairs(list(places), **found)
-
-
-def _training_events(log: InteractionLog) -> np.ndarray:
-    """Whether each flat event is no later than the training rows, and before the user's validation and test rows.
-
-    An event may be of the training split without being a sample: too few events of its user came before.
-    """
-    sequences, split = log.sequences, pl.col("split")
-    later = log.samples.filter(split.is_in(["validation", "test"]))
-    end = sequences.offsets[1:].copy()
-    np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
-    until = log.samples.filter(split == "train")["timestamp"].max()
-    before = np.arange(len(sequences.label)) < end[user_of_events(sequences.offsets)]
-    return before & (sequences.timestamp <= until)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
-from reclora_kedro.histories.sequences import Sequences
+from reclora_kedro.histories.sequences import Sequences, user_of_events
 
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
 
@@ -47,12 +47,16 @@ class InteractionLog:
     def training_events(self) -> np.ndarray:
         """Whether each event is known to what learns from the training split: shape (events,).
 
-        Those are the events until the last training sample, but for those that are samples of another split.
+        Those are the training samples' own, and of other events those that are no later than the last of these and come
+        before the first sample of their user in another split.
         """
-        held_out = self.samples.filter(pl.col("split") != "train")["event"].drop_nulls().to_numpy()
-        usable = self.sequences.timestamp <= (self.samples.filter(split="train")["timestamp"].max() or 0)
-        usable[held_out] = False
-        return usable
+        trains, later = self.samples.filter(split="train"), self.samples.filter(pl.col("split") != "train")
+        end = self.sequences.offsets[1:].copy()
+        np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
+        before = np.arange(len(self.sequences.timestamp)) < end[user_of_events(self.sequences.offsets)]
+        known = before & (self.sequences.timestamp <= (trains["timestamp"].max() or 0))
+        known[trains["event"].drop_nulls().to_numpy()] = True
+        return known
 
     def with_training_rows(self, rows: np.ndarray) -> Self:
         """The same log with these training samples alone, by row number; others of the split are in none."""
