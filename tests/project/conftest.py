@@ -1,19 +1,35 @@
 """One finished run of the whole DAG, and fresh copies of the project."""
 
+import fcntl
+import os
+import shutil
 from types import SimpleNamespace
 
 import pytest
 from kedro.framework.project import pipelines
 
-from projects import copy_project, kedro_run
+from projects import catalog_of, copy_project, kedro_run
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
+def pristine_run(tmp_path_factory):
+    """The project of a finished `kedro run --env test`, of which tests take copies; made once for all processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "pristine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "pristine").exists():
+            kedro_run(copy_project(folder / "unfinished"))
+            (folder / "unfinished").rename(folder / "pristine")
+    return folder / "pristine"
+
+
+@pytest.fixture(scope="session")
+def finished_run(pristine_run, tmp_path_factory):
     """A finished `kedro run --env test`: its project folder, catalog and the names of what it stored."""
-    project = copy_project(tmp_path_factory.mktemp("project"))
-    catalog = kedro_run(project)
-    return SimpleNamespace(project=project, catalog=catalog, outputs=pipelines["__default__"].all_outputs())
+    project = shutil.copytree(pristine_run, tmp_path_factory.mktemp("project") / "project")
+    return SimpleNamespace(project=project, catalog=catalog_of(project), outputs=pipelines["__default__"].all_outputs())
 
 
 @pytest.fixture

@@ -15,11 +15,13 @@ LAST_SETTINGS = SETTINGS[:2]  # so that few clean runs are needed to compare wit
 
 
 @pytest.fixture(scope="module")
-def clean_run(tmp_path_factory):
-    """The project of one clean run, by the number of its settings."""
+def clean_run(pristine_run, tmp_path_factory):
+    """The project of one clean run, by the number of its settings; the first ones are no changes."""
 
     @cache
     def run(number):
+        if not LAST_SETTINGS[number]:
+            return pristine_run
         project = copy_project(tmp_path_factory.mktemp("clean"))
         kedro_run(project, nested(LAST_SETTINGS[number]))
         return project

@@ -9,8 +9,8 @@ import yaml
 from kedro.framework.project import pipelines
 
 from projects import kedro_run
+from reclora_kedro.distributed import checkpoints
 from reclora_kedro.files.digests import private_cache
-from reclora_kedro.finetuning import checkpoints
 from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.runs.plan import plan
 

@@ -41,6 +41,15 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
             return session.load_context().catalog
 
 
+def catalog_of(project):
+    """The catalog of a project in the environment `test`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        bootstrap_project(project)
+        with KedroSession.create(project, env="test") as session:
+            return session.load_context().catalog
+
+
 def stored(project):
     """Content of every file that runs have left."""
     return {path: path.read_bytes() for path in (project / "data/test").glob("0*/**/*") if path.is_file()}
