@@ -32,9 +32,11 @@ class _FullCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
         loss = states.new_zeros(())
         of_states, of_vectors = torch.empty_like(states), torch.zeros_like(vectors)
-        for first in range(0, len(states), rows := max(1, LOGITS_AT_ONCE // len(vectors))):
+        rows = min(max(1, len(states)), max(1, LOGITS_AT_ONCE // len(vectors)))
+        scratch = states.new_empty(rows, len(vectors))  # a fresh block of memory each time takes as long as the product
+        for first in range(0, len(states), rows):
             part, target = states[first : first + rows], targets[first : first + rows].unsqueeze(-1)
-            logits = part @ vectors.T
+            logits = torch.mm(part, vectors.T, out=scratch[: len(part)])
             logits -= logits.amax(dim=1, keepdim=True)
             own = logits.gather(1, target)
             total = logits.exp_().sum(dim=1, keepdim=True)

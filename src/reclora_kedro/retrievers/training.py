@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reclora_kedro.devices import choose_device, seeded
+from reclora_kedro.devices import choose_device, keep_freed_memory, seeded
 from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
@@ -69,6 +69,7 @@ def fit_retriever(
 def _fit(
     log: InteractionLog, config: RetrieverConfig, checkpoints: CheckpointStore | None = None
 ) -> tuple[Retriever, Records]:
+    keep_freed_memory()
     training = _Training(log, config)
     if checkpoints and (saved := checkpoints.newest()):
         training.restore(saved)
