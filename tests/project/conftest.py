@@ -25,9 +25,9 @@ def pristine_run(tmp_path_factory):
     return folder / "pristine"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_run(pristine_run, tmp_path_factory):
-    """A finished `kedro run --env test`: its project folder, catalog and the names of what it stored."""
+    """A finished `kedro run --env test` of a file's own: its project folder, catalog and names of what it stored."""
     project = shutil.copytree(pristine_run, tmp_path_factory.mktemp("project") / "project")
     return SimpleNamespace(project=project, catalog=catalog_of(project), outputs=pipelines["__default__"].all_outputs())
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 
 import pytest
 from click.exceptions import Exit
@@ -81,16 +80,10 @@ def nested(assignments):
     return _split_params(None, None, assignments) if assignments else {}
 
 
-@pytest.fixture(scope="module")
-def project(finished_run, tmp_path_factory):
-    """A copy of a finished run's project."""
-    return shutil.copytree(finished_run.project, tmp_path_factory.mktemp("docs") / "project")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("words", commands())
-def test_every_command_of_readme_and_guides_is_one_that_runs(project, words):
-    given = options(words)
+def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, words):
+    project, given = finished_run.project, options(words)
     assert given.keys() <= {"--env", "--pipelines", "--params", "--only-missing-outputs", "--from-nodes", "--tags"}
     environment = given.get("--env")
     assert environment is None or environment.startswith("your-") or (ROOT / "conf" / environment).is_dir()

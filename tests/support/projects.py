@@ -36,7 +36,7 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
         patch.chdir(project)
         bootstrap_project(project)
         with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
-            patch.setattr(session, "_get_config_loader", cache(session._get_config_loader))  # for both contexts
+            patch.setattr(session, "load_context", cache(session.load_context))
             session.run(runner=runner or IncrementalRunner(cells=project / "data/test" / CELLS), **arguments)
             return session.load_context().catalog
 
