@@ -12,6 +12,10 @@ from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.rivals.base import Scorer
 from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
+NOTES = {
+    "retriever": "a next-item model that was trained over the whole catalogue",
+    "fusion": "neighbours and retriever, by the sum of their reciprocal ranks",
+}
 FUSION_CONSTANT = 60  # as Cormack, Clarke and Büttcher have it
 
 

@@ -13,6 +13,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.recommend.sources import NOTES
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
@@ -64,4 +65,4 @@ def plot_ranking(metrics: Records) -> go.Figure:
 
 def show_ranking(metrics: Records) -> None:
     """Print the metrics."""
-    show(report.ranking_tables(metrics, rivals.attributes("NOTE")))
+    show(report.ranking_tables(metrics, rivals.attributes("NOTE") | NOTES))
