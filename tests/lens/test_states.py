@@ -53,15 +53,14 @@ def test_logits_alone_are_those_beside_the_states(fitted, log) -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "windows"),
-    [(("recent", 6), 4), (("retrieved", 6), 4), (("retrieved", 6), 1), (("retrieved", 30), 4)],
+    ("kind", "k", "windows"),
+    [("recent", 6, 4), ("retrieved", 6, 4), ("retrieved", 3, 2), ("retrieved", 30, 4)],
     ids=["recent", "masked in a shared past", "in a past that is too long to share", "all of the past"],
 )
-def test_a_catalogue_at_one_moment_has_the_logits_of_its_rows(fitted, log, monkeypatch, window, windows) -> None:
+def test_a_catalogue_at_one_moment_has_the_logits_of_its_rows(fitted, log, monkeypatch, kind, k, windows) -> None:
     monkeypatch.setattr(features, "LEAST_SHARED", 10)
     monkeypatch.setattr(features, "SHARED_WINDOWS", windows)
     lens = copy.deepcopy(fitted[0])
-    kind, k = window
     lens.config = lens.config.model_copy(update={"long_history": WindowConfig(kind=kind, k=k)})
     items = log.items.height
     catalogue = pl.DataFrame({"item_index": np.random.default_rng(0).permutation(items).astype(np.int32)})

@@ -119,9 +119,11 @@ class RatingStatistics:
         The cosine of two items is a sum over the field values that both have. A sum over a history is then one over the
         target's values, of running sums over the user's events: the length of a history costs nothing.
         """
+        means = np.zeros((samples.height, 2))
+        if self._fields.nnz == 0:
+            return means
         targets = self._fields[samples["item_index"].to_numpy()]
         start, end = self._offsets[samples["user_index"].to_numpy()], samples["history_end"].to_numpy()
-        means = np.zeros((samples.height, 2))
         for rows in _blocks_of_users(start, end, CELLS_AT_ONCE // targets.shape[1]):
             events, shift = _events_of(start[rows], end[rows])
             past = self._fields[self._item_index[events]].toarray()

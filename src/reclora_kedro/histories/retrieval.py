@@ -52,7 +52,7 @@ def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.nda
     end = samples["history_end"].to_numpy().astype(np.int32)
     start = np.maximum(sequences.offsets[samples["user_index"].to_numpy()], end - k).astype(np.int32)
     events = start[:, None] + np.arange(max(1, (end - start).max(initial=0)), dtype=np.int32)
-    events[events >= end[:, None]] = -1
+    np.putmask(events, events >= end[:, None], -1)
     return events
 
 

@@ -106,7 +106,7 @@ class Lens(nn.Module):
             self._state_dims["rating_statistics"] = len(COLUMNS)
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([fields_dim] + [hidden_dim] * self.config.hidden_layers):
-            layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(self.config.dropout)]
+            layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(self.config.dropout)]
         self.mlp = nn.Sequential(*layers)
         self.output = nn.Linear(hidden_dim + interaction_dim, 1)
 
@@ -152,6 +152,8 @@ class Lens(nn.Module):
 
     def embed_items(self, item: Tensor) -> Tensor:
         """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
+        if self.item.table is not None:
+            return self.item(item)
         distinct, place = distinct_indices(item, self.sizes.items)
         return functional.embedding(place, self.item(distinct))
 
@@ -165,13 +167,13 @@ class Lens(nn.Module):
         """The MLP's first layer as a sum over the fields, (batch, hidden_dim): what samples share is computed once."""
         fields, numbers = self.fields(batch), self.numeric_fields(batch)
         widths = [field.shape[-1] for field in fields] + [layer.output_dim for layer, _ in numbers]
-        weights = iter(self.mlp[0].weight.split(widths, dim=1))
-        hidden = self.mlp[0].bias
-        for field in fields:
-            hidden = hidden + functional.linear(field, next(weights))
-        for layer, values in numbers:
-            hidden = hidden + layer.linear(values, next(weights))
-        return hidden
+        weights = self.mlp[0].weight.split(widths, dim=1)
+        parts = list(zip(fields, weights, strict=False))
+        for (layer, values), weight in zip(numbers, weights[len(fields) :], strict=True):
+            parts.append((layer.standardise(values), layer.fold(weight)))
+        of_user = sum((functional.linear(part, weight) for part, weight in parts if len(part) == 1), self.mlp[0].bias)
+        own, weights = zip(*(part for part in parts if len(part[0]) > 1), strict=True)
+        return torch.addmm(of_user, torch.cat(own, dim=1), torch.cat(weights, dim=1).T)
 
     def states(self, batch: LensBatch, kind: StateKind) -> Tensor:
         """States of the samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from reclora_kedro.lens.layers import UNKNOWN_ID
 
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 LEAST_SHARED = 64  # samples of one moment that are batched by themselves, so that what they share is computed once
-SHARED_WINDOWS = 4  # times the length of what is retrieved: a past so long is shared whole, a longer one is not
+SHARED_WINDOWS = 4  # times the length of what is retrieved, over 1: a past so long is shared whole, a longer one is not
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ class LensLoader:
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples."""
-        for places, user, item, recent, long, statistics in self._inputs(samples, size):
+        for places, user, item, long, statistics in self._inputs(samples, size):
+            recent = recent_events(samples[places], self._log.sequences, self._recent_length)
             for part in _in_parts(len(places), size):
                 latest, history = self._history(recent[part]), self._history(long[part])
                 yield places[part], LensBatch(user[part], item[part], latest, history, statistics[part])
@@ -129,37 +131,36 @@ class LensLoader:
         few, many = np.flatnonzero(~shares), np.flatnonzero(shares)
         for places, batch in self.batches(samples[few], size):
             yield few[places], batch
-        for places, user, item, recent, long, statistics in self._inputs(samples[many], size):
+        for places, user, item, long, statistics in self._inputs(samples[many], size):
             places = many[places]
-            for moment in np.split(np.arange(len(places)), np.flatnonzero(np.diff(run[places])) + 1):
-                first = moment[:1]
-                latest, past = self._history(recent[first]), self._past(samples[places[first]])
-                for part in np.split(moment, range(size, len(moment), size)):
-                    history = self._shared_history(long[part], past, latest)
-                    yield places[part], LensBatch(user[first], item[part], latest, history, statistics[part])
+            for start, end in pairwise([0, *np.flatnonzero(np.diff(run[places])) + 1, len(places)]):
+                first = slice(start, start + 1)
+                recent = self._history(recent_events(samples[places[first]], self._log.sequences, self._recent_length))
+                for begin in range(start, end, size):
+                    part = slice(begin, min(begin + size, end))
+                    history = self._shared_history(long[part], samples[places[first]], recent)
+                    yield places[part], LensBatch(user[first], item[part], recent, history, statistics[part])
 
     def _inputs(
         self, samples: pl.DataFrame, size: int
-    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, np.ndarray, np.ndarray, Tensor]]:
-        """As many samples as `WINDOW_EVENTS` allows at a time: places, users, items, both histories, statistics."""
-        sequences, window = self._log.sequences, self._long_history
+    ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, np.ndarray, Tensor]]:
+        """As many samples as `WINDOW_EVENTS` allows at a time: places, users, items, long histories, statistics."""
+        window = self._long_history
         longest = max(self._recent_length, window.k if window else 0)
-        longest = min(longest, int(np.diff(sequences.offsets).max()))
+        longest = min(longest, int(np.diff(self._log.sequences.offsets).max()))
         for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
             chunk = samples[places]
-            recent = recent_events(chunk, sequences, self._recent_length)
             long = self._log.histories(chunk, window) if window else np.full((len(places), 1), -1)
             user, item = (torch.tensor(chunk[name].to_numpy()).long() for name in ("user_index", "item_index"))
-            yield places, user, item, recent, long, self.statistics(chunk)
+            yield places, user, item, long, self.statistics(chunk)
 
-    def _past(self, moment: pl.DataFrame) -> np.ndarray:
-        """The latest events that samples of a moment may share: (1, length)."""
-        window = self._long_history
-        return recent_events(moment, self._log.sequences, SHARED_WINDOWS * window.k if window else self._recent_length)
-
-    def _shared_history(self, events: np.ndarray, past: np.ndarray, recent: History) -> History:
+    def _shared_history(self, events: np.ndarray, moment: pl.DataFrame, recent: History) -> History:
         """The events of samples of one moment, (n, k), as those of the past that they share, unless it is longer."""
-        if (events == events[0]).all():
+        window = self._long_history
+        if window is None:
+            return recent
+        past = recent_events(moment, self._log.sequences, SHARED_WINDOWS * window.k)
+        if window.kind == "recent" or past.shape[1] <= window.k:
             history = self._history(events[:1])
             return recent if history.item.shape == recent.item.shape else history  # both are the latest events
         if past[0, 0] > events.min():

@@ -128,10 +128,9 @@ class NumericFields(nn.Module):
         """Vectors of the numbers, one after another: (batch, count) to (batch, output_dim)."""
         return (self.standardise(numbers).unsqueeze(-1) * self.vectors.weight).flatten(1)
 
-    def linear(self, numbers: Tensor, weight: Tensor) -> Tensor:
-        """A linear layer over the vectors, which are never made; its weight is (rows, output_dim): (batch, rows)."""
-        of_numbers = (weight.unflatten(1, self.vectors.weight.shape) * self.vectors.weight).sum(dim=-1)
-        return functional.linear(self.standardise(numbers), of_numbers)
+    def fold(self, weight: Tensor) -> Tensor:
+        """A weight for the vectors, (rows, output_dim), as one for the standardised numbers: (rows, count)."""
+        return (weight.unflatten(1, self.vectors.weight.shape) * self.vectors.weight).sum(dim=-1)
 
 
 SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "of the last event")
@@ -193,7 +192,7 @@ def weighted_sum(weights: Tensor, events: Tensor) -> Tensor:
 
 def products(events: Tensor, target: Tensor) -> Tensor:
     """Inner products of events and their targets, (batch or 1, length, dim) and (batch, dim): (batch, length)."""
-    return target @ events[0].T if len(events) == 1 else (events @ target.unsqueeze(-1)).squeeze(-1)
+    return (events[0] @ target.T).T if len(events) == 1 else (events @ target.unsqueeze(-1)).squeeze(-1)
 
 
 def mean_weights(mask: Tensor) -> Tensor:
@@ -226,8 +225,9 @@ class TargetAttention(nn.Module):
 
     def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
         """What each event counts for the target, which sums to one where there are any: (batch, length)."""
-        scores = self._of_shared(target, events[0]) if len(events) == 1 else self._of_own(target, events)
-        return masked_softmax(scores, mask)
+        if len(events) == 1:
+            return masked_softmax(self._of_shared(target, events[0]), mask.T, dim=0).T
+        return masked_softmax(self._of_own(target, events), mask, dim=1)
 
     def _of_own(self, target: Tensor, events: Tensor) -> Tensor:
         # W (target ∘ item) = (W diag(target)) item: both parts that see an event are one matrix per sample, which is
@@ -239,19 +239,19 @@ class TargetAttention(nn.Module):
         return self.score(torch.relu(hidden)).squeeze(-1)
 
     def _of_shared(self, target: Tensor, events: Tensor) -> Tensor:
-        # W (target ∘ item) = (W diag(item)) target: one matrix per event, and one product of all with all targets,
-        # whose layout is (length, hidden, batch).
-        of_product = self.of_product.weight * events[:, None, : self.target_dim]
-        of_both = (self.of_target.weight + of_product).flatten(0, 1)
-        of_event = self.of_event(events) + self.of_target.bias
-        hidden = torch.addmm(of_event.view(-1, 1), of_both, target.T).unflatten(0, of_event.shape)
-        return (self.score.weight @ torch.relu(hidden)).squeeze(1).T + self.score.bias
+        # W (target ∘ item) = (W diag(item)) target: one matrix per event, and one product of all with all targets. Its
+        # layout is (hidden, length, batch), in which sums over the hidden width and over events are fast.
+        of_product = self.of_product.weight.unsqueeze(1) * events[:, : self.target_dim]
+        of_both = (self.of_target.weight.unsqueeze(1) + of_product).flatten(0, 1)
+        of_event = (self.of_event(events) + self.of_target.bias).T
+        hidden = torch.addmm(of_event.reshape(-1, 1), of_both, target.T).relu_()
+        return (self.score.weight @ hidden.view(len(of_event), -1)).view(len(events), -1) + self.score.bias
 
 
-def masked_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the unmasked events, zero without any: (batch, length)."""
+def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
+    """Softmax over the unmasked events, which are along `dim`; zero without any."""
     # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
-    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * mask
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=dim) * mask
 
 
 def transformer_blocks(count: int, width: int, heads: int, feedforward: int, dropout: float) -> nn.ModuleList:

@@ -37,7 +37,7 @@ class Twin(Lens):
         events = self.embed_events(retrieved)
         keys = self.key(events[..., : self.item.output_dim])
         scores = products(keys, query) + self.of_rating(retrieved.rating).squeeze(-1)
-        interest = weighted_sum(masked_softmax(scores, retrieved.mask), events)
+        interest = weighted_sum(masked_softmax(scores, retrieved.mask, dim=1), events)
         return self.user_state(batch), target, interest
 
     @torch.no_grad()
