@@ -38,7 +38,7 @@ def changed_code(monkeypatch):
 
 
 def forget():
-    for function in (code._code_run_by, code._code_behind, code._references, code._Module.of):
+    for function in (code._code_run_by, code._code_behind, code._references, code._Module.find):
         function.cache_clear()
 
 
