@@ -42,6 +42,7 @@ def test_tuning_brings_pairs_together_and_the_same_seed_to_the_same_weights(enco
     tuned, log = tune_encoder(encoder, PAIRS, config(), max_tokens=8)
     assert [(record["step"], record["pairs"]) for record in log] == [(0, 0), (4, 20), (8, 40), (12, 60)]
     assert log[-1]["validation_loss"] < log[0]["validation_loss"] - 0.5
+    assert log[-1]["validation_auc"] > log[0]["validation_auc"]
     assert [record["loss"] is None for record in log] == [True, False, False, False]
     np.testing.assert_array_equal(vectors(encoder), before)
     again, _ = tune_encoder(encoder, PAIRS, config(), max_tokens=8)
@@ -88,13 +89,13 @@ def test_pairs_that_share_a_text_are_none_of_each_others_negatives(encoder):
     token_ids = encoder.tokenize(TEXTS, 8)
     alone, _ = info_nce(encoder, token_ids, np.array([[0, 1], [1, 2], [2, 0]]), 0.05)
     assert alone == 0
-    both, accuracy = info_nce(encoder, token_ids, np.array([[0, 1], [2, 3]]), 0.05)
+    both, auc = info_nce(encoder, token_ids, np.array([[0, 1], [2, 3]]), 0.05)
     a, b, c, d = torch.from_numpy(embed_texts(encoder, TEXTS[:4], 8, 99))
     cosines = torch.stack([a, c]) @ torch.stack([b, d]).T / 0.05
     own = torch.tensor([0, 1])
     expected = sum(torch.nn.functional.cross_entropy(side, own) for side in (cosines, cosines.T)) / 2
     torch.testing.assert_close(both, expected)
-    assert accuracy == (cosines.argmax(dim=1) == own).float().mean()
+    assert auc == (int(cosines[0, 1] < cosines[0, 0]) + int(cosines[1, 0] < cosines[1, 1])) / 2
 
 
 def test_a_loss_that_is_not_finite_is_refused_with_its_step(encoder):

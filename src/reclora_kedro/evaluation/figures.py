@@ -215,12 +215,12 @@ def plot_retriever(training_log: Records) -> go.Figure:
 
 
 def plot_encoder(training_log: Records) -> go.Figure:
-    """Losses, and share of the validation pairs whose texts find each other, by steps of tuning."""
-    titles = ("Loss (nats per text)", "Validation texts whose other one is the nearest")
-    columns = {"loss": ("training loss", 1), "validation_loss": ("validation loss", 1), "accuracy": ("accuracy", 2)}
+    """Losses, and AUC of the validation pairs among one another, by steps of tuning."""
+    titles = ("Loss (nats per text)", "AUC of the validation pairs")
+    columns = {"loss": ("training loss", 1), "validation_loss": ("validation loss", 1), "validation_auc": ("AUC", 2)}
     figure = _curves(training_log, "step", titles, columns)
-    first, best = training_log[0], min(training_log, key=itemgetter("validation_loss"))
-    title = f"Best step: {best['step']}, accuracy {best['accuracy']:.3f}, untuned {first['accuracy']:.3f}"
+    first, best = training_log[0], max(training_log, key=itemgetter("validation_auc"))
+    title = f"Best step: {best['step']}, AUC {best['validation_auc']:.3f}, untuned {first['validation_auc']:.3f}"
     return figure.update_layout(title_text=title)
 
 

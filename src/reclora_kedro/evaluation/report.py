@@ -86,7 +86,7 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
             interval: (formats.interval, "auc_low", "auc_high"),
             f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
             "log loss": (formats.metric, "log_loss"),
-            "accuracy": (formats.metric, "accuracy"),
+            "validation AUC": (formats.metric, "validation_auc"),
         },
     )
     pairs = text_table(
@@ -171,7 +171,7 @@ def retriever_table(training_log: Records) -> Table:
 
 def encoder_table(training_log: Records) -> Table:
     """The validations of an item encoder's tuning."""
-    best = min(training_log, key=itemgetter("validation_loss"))
+    best = max(training_log, key=itemgetter("validation_auc"))
     table = text_table(
         f"Item encoder, validation pairs: step {best['step']} is kept",
         training_log,

@@ -48,7 +48,7 @@ class EncoderTuningConfig(Block):
 def tune_encoder(
     encoder: SentenceEncoder | LanguageModel, pairs: TextPairs, config: EncoderTuningConfig, max_tokens: int
 ) -> tuple[SentenceEncoder, list[dict[str, Any]]]:
-    """Tune a copy of an encoder; of the validations, that of the encoder as it came among them, keep the best weights.
+    """Tune a copy of an encoder; of all validations, that of the encoder as it came among them, keep the best AUC.
 
     The loss is InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) of cosines, each text of a pair among those of the
     batch's other pairs, in both directions; pairs that share a text are none of each other's negatives.
@@ -61,8 +61,8 @@ def tune_encoder(
 
     Returns:
         The tuned encoder, frozen, and its training log, one record per validation: step, pairs (seen so far), loss
-        (mean since the validation before; None at first), validation_loss, accuracy (share of validation texts whose
-        other one is the nearest), seconds.
+        (mean since the validation before; None at first), validation_loss, validation_auc (share of the other pairs'
+        texts that are farther from a text than its own pair's), seconds.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -71,7 +71,7 @@ def tune_encoder(
     random = np.random.default_rng(config.seed)
     validation = random.permutation(pairs.validation)[: config.validation_pairs]
     log: list[dict[str, Any]] = []
-    best_loss, since_best, size = float("inf"), 0, min(config.batch_size, len(pairs.training))
+    best_auc, since_best, size = -1.0, 0, min(config.batch_size, len(pairs.training))
     with seeded(config.seed, encoder.device), Progress("tune the encoder", config.max_steps, "steps") as progress:
         tuned = lower_layers(encoder, config.layers)
         if config.lora_rank is not None:
@@ -87,7 +87,7 @@ def tune_encoder(
             if step % config.steps_per_validation == 0 or step == config.max_steps:
                 tuned.model.eval()
                 with torch.inference_mode():
-                    loss, accuracy = info_nce(tuned, token_ids, validation, config.temperature)
+                    loss, auc = info_nce(tuned, token_ids, validation, config.temperature)
                 _require_finite(loss, "validation", step, config)
                 log.append(
                     {
@@ -95,14 +95,14 @@ def tune_encoder(
                         "pairs": step * size,
                         "loss": float(np.mean(losses)) if losses else None,
                         "validation_loss": loss.item(),
-                        "accuracy": accuracy.item(),
+                        "validation_auc": auc.item(),
                         "seconds": time.perf_counter() - started,
                     }
                 )
-                logger.info("after %d steps: validation loss %.3f, accuracy %.3f", step, loss, accuracy)
+                logger.info("after %d steps: validation loss %.3f, AUC %.4f", step, loss, auc)
                 losses, since_best = [], since_best + 1
-                if loss.item() < best_loss:
-                    best_loss, best, since_best = loss.item(), copy_of(weights), 0
+                if auc.item() > best_auc:
+                    best_auc, best, since_best = auc.item(), copy_of(weights), 0
                 if since_best == config.patience:
                     break
             if step < config.max_steps:
@@ -116,11 +116,11 @@ def tune_encoder(
                 losses.append(loss.item())
                 progress.update()
         assign(weights, best)
-    if best_loss == log[0]["validation_loss"]:
+    if best_auc == log[0]["validation_auc"]:
         logger.warning(
-            "No validation loss of the item encoder was below %.3f, that of the encoder as it came: its weights are "
+            "No validation AUC of the item encoder was above %.4f, that of the encoder as it came: its weights are "
             "kept as they were. Lower item_encoder.learning_rate.",
-            best_loss,
+            best_auc,
         )
     model = tuned.model if config.lora_rank is None else tuned.model.merge_and_unload()
     return replace(tuned, model=model.requires_grad_(False).eval()), log
@@ -129,7 +129,7 @@ def tune_encoder(
 def info_nce(
     encoder: SentenceEncoder, token_ids: list[list[int]], pairs: np.ndarray, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Loss of pairs among one another, and the share of first texts whose second one is the nearest.
+    """Loss of pairs among one another, and the AUC of a pair's own cosine among those with other pairs' second texts.
 
     Args:
         encoder: what gives the texts their vectors.
@@ -150,7 +150,9 @@ def info_nce(
     logits = (cosines / temperature).masked_fill(torch.from_numpy(shares_text).to(encoder.device), -torch.inf)
     own = torch.arange(len(pairs), device=encoder.device)
     loss = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
-    return loss, (logits.argmax(dim=1) == own).float().mean()
+    others = logits.isfinite() & (own != own[:, None])
+    farther = (logits < logits.diagonal()[:, None]) & others
+    return loss, farther.sum() / others.sum().clamp(min=1)
 
 
 def _require_finite(loss: Tensor, kind: str, step: int, config: EncoderTuningConfig) -> None:
