@@ -82,7 +82,7 @@ def some_lens(seed):
     )  # fmt: skip
     sizes = LensSizes(
         users=4, user_fields=("age",), user_width=2, user_values=3, items=5, item_fields=("genres",), item_width=3,
-        item_values=4, item_text_width=3, rating_levels=2, trained_until=9,
+        item_values=4, item_text_widths=(1, 2), rating_levels=2, trained_until=9,
     )  # fmt: skip
     torch.manual_seed(seed)
     return build_lens(config, sizes).freeze()

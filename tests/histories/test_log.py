@@ -172,8 +172,9 @@ class TestFiles:
         assert loaded.item_embeddings is None
 
     def test_bring_back_item_embeddings(self, log, tmp_path):
-        log.with_embeddings(np.eye(5)).save(tmp_path)
+        log.with_embeddings(np.eye(5), [2, 3]).save(tmp_path)
         loaded = InteractionLog.load(tmp_path)
+        assert loaded.encoder_widths == (2, 3)
         assert_identical(loaded, log)
         np.testing.assert_array_equal(loaded.item_embeddings, np.eye(5))
 

@@ -69,7 +69,7 @@ def lens_of(log, config):
             item_fields=(),
             item_width=0,
             item_values=0,
-            item_text_width=4,
+            item_text_widths=(4,),
             rating_levels=4,
             trained_until=int(log.sequences.timestamp.max()),
         )

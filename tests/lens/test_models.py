@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ SIZES = LensSizes(
     item_fields=("genres",),
     item_width=3,
     item_values=4,
-    item_text_width=6,
+    item_text_widths=(2, 4),
     rating_levels=5,
     trained_until=9,
 )
@@ -185,17 +186,19 @@ def test_an_unknown_item_is_told_by_its_text(lens: Lens, batch: LensBatch) -> No
     torch.testing.assert_close(lens(same), lens(batch), rtol=0, atol=1e-6)
 
 
-def test_similarities_are_the_cosines_of_target_and_history_in_four_numbers(lens: Lens, batch: LensBatch) -> None:
+def test_similarities_are_the_products_of_target_and_history_by_encoder_in_four_numbers(
+    lens: Lens, batch: LensBatch
+) -> None:
     histories = [batch.recent_history, batch.long_history] if lens.reads_long_history else [batch.recent_history]
     found = lens.text_similarities(batch)
-    assert found.shape == (BATCH, len(SIMILARITIES) * len(histories))
-    texts = lens.item.texts
+    assert found.shape == (BATCH, len(SIMILARITIES) * len(histories) * 2)
     for row in range(BATCH):
         expected = []
-        for past in histories:
+        for past, texts in product(histories, lens.item.texts.split([2, 4], dim=1)):
             cosines = [float(texts[batch.item[row]] @ texts[item]) for item in past.item[row, past.mask[row]]]
             top = sorted(cosines, reverse=True)[:3]
-            summary = [top[0], sum(cosines) / len(cosines), sum(top) / len(top), cosines[-1]] if cosines else [0.0] * 4
+            means = [sum(part) / len(part) for part in (cosines, top, cosines[-5:]) if cosines]
+            summary = [top[0], *means] if cosines else [0.0] * 4
             expected += summary
         torch.testing.assert_close(found[row], torch.tensor(expected), rtol=0, atol=1e-6)
 
@@ -203,7 +206,7 @@ def test_similarities_are_the_cosines_of_target_and_history_in_four_numbers(lens
 @pytest.mark.parametrize("model", [model for model in LENSES if model != "hllm"])
 def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: LensBatch, model: str) -> None:
     without = config.model_copy(update={"model": model, "item_text": False})
-    lens = build_lens(without, SIZES.model_copy(update={"item_text_width": 0})).freeze()
+    lens = build_lens(without, SIZES.model_copy(update={"item_text_widths": ()})).freeze()
     assert not [name for name in lens.state_dict() if "text" in name]
     assert lens.similarities.output_dim == 0
     assert lens(batch).shape == (BATCH,)

@@ -67,7 +67,7 @@ def lens() -> Lens:
         item_fields=(),
         item_width=0,
         item_values=0,
-        item_text_width=3,
+        item_text_widths=(3,),
         rating_levels=5,
         trained_until=9,
     )

@@ -25,9 +25,14 @@ class InteractionLog:
     sequences: Sequences  # every user's events
     samples: pl.DataFrame  # see `log_builder.build_log`
     item_embeddings: np.ndarray | None = None  # vectors that retrieval compares, (items, d), once items are embedded
+    encoder_widths: tuple[int, ...] = ()  # columns of these by each encoder, side by side
 
-    def with_embeddings(self, item_embeddings: np.ndarray) -> Self:
+    def with_embeddings(self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | None = None) -> Self:
         """The same log with vectors for its items, shape (items, d).
+
+        Args:
+            item_embeddings: the vectors of all encoders, side by side.
+            encoder_widths: how many of the d columns are each encoder's; None: there is one encoder.
 
         Raises:
             MismatchError: there is not one vector per item.
@@ -38,7 +43,8 @@ class InteractionLog:
                 "stem from different runs.",
                 "item_embeddings",
             )
-        return replace(self, item_embeddings=item_embeddings)
+        widths = item_embeddings.shape[1:] if encoder_widths is None else map(int, encoder_widths)
+        return replace(self, item_embeddings=item_embeddings, encoder_widths=tuple(widths))
 
     def rows_in(self, split: str) -> np.ndarray:
         """Row numbers of the samples of a split."""
@@ -129,7 +135,8 @@ class InteractionLog:
         save_tables(folder, self.items, self.users, self.sequences)
         self.samples.drop("row").write_parquet(folder / samples_file(0))
         if self.item_embeddings is not None:
-            save_file({"embeddings": self.item_embeddings}, folder / EMBEDDINGS_FILE)
+            vectors = {"embeddings": self.item_embeddings, "encoder_widths": np.array(self.encoder_widths)}
+            save_file(vectors, folder / EMBEDDINGS_FILE)
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -138,7 +145,10 @@ class InteractionLog:
         samples = pl.read_parquet(sorted(folder.glob("samples-*.parquet")))
         log = cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), numbered(samples))
         embeddings = folder / EMBEDDINGS_FILE
-        return log.with_embeddings(load_file(embeddings)["embeddings"]) if embeddings.exists() else log
+        if not embeddings.exists():
+            return log
+        vectors = load_file(embeddings)
+        return log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
 def save_tables(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:

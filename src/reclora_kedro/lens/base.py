@@ -86,7 +86,7 @@ class Lens(nn.Module):
             self.event_dim += dim
         self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
         histories = 1 + self.reads_long_history
-        self.similarities = NumericFields(len(SIMILARITIES) * histories if config.item_text else 0, dim)
+        self.similarities = NumericFields(len(SIMILARITIES) * histories * len(sizes.item_text_widths), dim)
         self.numeric_dim = self.statistics.output_dim + self.similarities.output_dim
         # Widths of the user state and the fields state as they are here, for `build_head`.
         self.user_dim = self.user.output_dim + self.event_dim
@@ -129,13 +129,17 @@ class Lens(nn.Module):
         return beside(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
 
     def text_similarities(self, batch: LensBatch) -> Tensor:
-        """`SIMILARITIES` of the texts of the target and of each history that it reads: (batch, 4 or 8)."""
-        target, recent, long = self.item.texts[batch.item], batch.recent_history, batch.long_history
-        parts = [summarise(products(self.item.texts[recent.item], target), recent.mask)]
+        """`SIMILARITIES` of the texts of the target and of each history, by each encoder: (batch, 4 or a multiple)."""
+        recent, long = batch.recent_history, batch.long_history
+        parts = self._similarities(batch.item, recent)
         if self.reads_long_history:
-            same = long is recent
-            parts += parts if same else [summarise(products(self.item.texts[long.item], target), long.mask)]
+            parts += parts if long is recent else self._similarities(batch.item, long)
         return torch.cat(parts, dim=-1)
+
+    def _similarities(self, target: Tensor, history: History) -> list[Tensor]:
+        # One encoder after the other: all of their vectors of a batch's events may not fit in a cache.
+        by_encoder = self.item.texts.split(self.sizes.item_text_widths, dim=1)
+        return [summarise(products(texts[history.item], texts[target]), history.mask) for texts in by_encoder]
 
     def interact(self, fields: Tensor) -> Tensor:
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""

@@ -59,8 +59,8 @@ class LensConfig(Block):
 class LensSizes(Block):
     """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all.
 
-    Besides, `item_text_width` is that of the item embeddings, 0 for a lens that does not read them, and `trained_until`
-    is the second of the last training sample.
+    Besides, `item_text_widths` are those of the item embeddings by encoder, none for a lens that does not read them;
+    `trained_until` is the second of the last training sample.
     """
 
     users: int
@@ -71,6 +71,11 @@ class LensSizes(Block):
     item_fields: tuple[str, ...]
     item_width: int
     item_values: int
-    item_text_width: int
+    item_text_widths: tuple[int, ...]
     rating_levels: int
     trained_until: int
+
+    @property
+    def item_text_width(self) -> int:
+        """Width of the item embeddings, 0 for a lens that does not read them."""
+        return sum(self.item_text_widths)

@@ -133,7 +133,7 @@ class NumericFields(nn.Module):
         return (weight.unflatten(1, self.vectors.weight.shape) * self.vectors.weight).sum(dim=-1)
 
 
-SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "of the last event")
+SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "mean of the last five")
 """What `summarise` says of the cosines of a target and its history's events."""
 
 
@@ -141,16 +141,15 @@ def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
     """`SIMILARITIES` of targets and their unmasked events, zero without any: (batch, length) to (batch, 4).
 
     Examples:
-        >>> summarise(torch.tensor([[0.9, 0.1, 0.3, 0.5]]), torch.tensor([[True, True, True, False]]))
-        tensor([[0.9000, 0.4333, 0.4333, 0.3000]])
+        >>> summarise(torch.tensor([[0.9, 0.0, 0.1, 0.1, 0.2, 0.2, 0.8]]), torch.arange(7)[None] < 6)
+        tensor([[0.9000, 0.2500, 0.4333, 0.1200]])
     """
     count = mask.sum(dim=1)
     top = similarities.masked_fill(~mask, -torch.inf).topk(min(3, mask.shape[1]), dim=1).values
     top = top.where(top.isfinite(), 0.0)
-    of_three = top.sum(dim=1) / count.clamp(1, 3)
-    return torch.stack(
-        [top[:, 0], (similarities * mean_weights(mask)).sum(dim=1), of_three, last_event(similarities, mask)], dim=1
-    )
+    last = mask & (mask.cumsum(dim=1) > count.unsqueeze(1) - 5)
+    mean, of_last = ((similarities * mean_weights(counted)).sum(dim=1) for counted in (mask, last))
+    return torch.stack([top[:, 0], mean, top.sum(dim=1) / count.clamp(1, 3), of_last], dim=1)
 
 
 def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
         item_fields=tuple(item_codes.fields),
         item_width=item_codes.field_codes.shape[-1],
         item_values=item_codes.values,
-        item_text_width=texts.shape[1],
+        item_text_widths=log.encoder_widths if config.item_text else (),
         rating_levels=int(log.sequences.rating_level.max()) + 1,
         trained_until=int(train["timestamp"].to_numpy().max()),
     )

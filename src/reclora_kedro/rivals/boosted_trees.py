@@ -45,7 +45,7 @@ def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.
 
 @torch.inference_mode()
 def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarray:
-    """Rating statistics of samples and, of a lens with texts, their similarities: (n, 11, 15 or 19)."""
+    """Rating statistics of samples and, of a lens with texts, their similarities: (n, 11 or more)."""
     statistics = known_statistics(log, lens).compute(samples).to_numpy()
     if not lens.config.item_text:
         return statistics

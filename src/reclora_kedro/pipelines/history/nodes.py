@@ -59,7 +59,7 @@ def draw_test_questions(log_without_embeddings: InteractionLog, history: History
 def embed_items(
     items: pl.DataFrame, history: HistoryConfig, engine: EngineConfig, *encoders: LanguageModel | SentenceEncoder
 ) -> Arrays:
-    """Embeddings of the items' descriptions by each encoder, side by side."""
+    """Embeddings of the items' descriptions by each encoder, side by side, and how many columns each has."""
     config, texts = history.item_embedding, describe_items(items)
     names = [name for name in config.encoders if name != TFIDF]
     vectors = {
@@ -69,12 +69,12 @@ def embed_items(
     if TFIDF in config.encoders:
         vectors[TFIDF] = tfidf_vectors(texts)
     parts = [principal_components(vectors[name], config.components, history.seed) for name in config.encoders]
-    return {"embeddings": side_by_side(parts)}
+    return {"embeddings": side_by_side(parts), "encoder_widths": np.array([part.shape[1] for part in parts])}
 
 
 def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
     """The log with the vectors of its items, as all later steps read it."""
-    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"])
+    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
 
 
 @reads(history=["item_embedding", "seed"])
