@@ -86,7 +86,7 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
             interval: (formats.interval, "auc_low", "auc_high"),
             f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
             "log loss": (formats.metric, "log_loss"),
-            "validation AUC": (formats.metric, "validation_auc"),
+            "accuracy": (formats.metric, "accuracy"),
         },
     )
     pairs = text_table(
@@ -181,7 +181,7 @@ def encoder_table(training_log: Records) -> Table:
             "pairs": (formats.count, "pairs"),
             "loss": (formats.metric, "loss"),
             "validation loss": (formats.metric, "validation_loss"),
-            "accuracy": (formats.metric, "accuracy"),
+            "validation AUC": (formats.metric, "validation_auc"),
             "seconds": ("{:.0f}".format, "seconds"),
         },
     )
