@@ -27,7 +27,9 @@ class InteractionLog:
     item_embeddings: np.ndarray | None = None  # vectors that retrieval compares, (items, d), once items are embedded
     encoder_widths: tuple[int, ...] = ()  # columns of these by each encoder, side by side
 
-    def with_embeddings(self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | None = None) -> Self:
+    def with_embeddings(
+        self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
+    ) -> Self:
         """The same log with vectors for its items, shape (items, d).
 
         Args:
