@@ -10,8 +10,8 @@ PARAMETERS = {
     "history": {"short": {"recent": {"kind": "recent", "k": 5}}, "item_embedding": {"encoders": ["tfidf"]}},
     "lens": {"training_rows": "all"},
     "finetuning": {"variants": {"reclora": {"history": "recent"}}},
-    "recommendation": {"variant": "reclora"},
-    "ranking": {"variant": "reclora"},
+    "recommendation": {"variant": "reclora", "candidates": "neighbours"},
+    "ranking": {"variant": "reclora", "candidates": "full", "retriever": False},
     "prompt": {"template": "answers"},
 }
 
