@@ -1,7 +1,17 @@
 """`kedro run --pipelines candidates` on a finished run."""
 
-from projects import kedro_run
+import pytest
+
+from projects import kedro_run, stored
 from reclora_kedro.retrievers.reader import RetrieverReader
+
+
+def test_a_retriever_that_is_not_trained_yet_is_refused_with_what_to_do(finished_run):
+    before = stored(finished_run.project)
+    message = "retriever: no version in .*\n.*`kedro run --env test --pipelines candidates`"
+    with pytest.raises(Exception, match=message):
+        kedro_run(finished_run.project, {"recommendation": {"candidates": "fusion"}}, pipeline_names=["recommendation"])
+    assert stored(finished_run.project) == before
 
 
 def test_a_retriever_finds_candidates_beside_the_neighbours(finished_run):

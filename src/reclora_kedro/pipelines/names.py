@@ -15,6 +15,7 @@ from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.item_text import TFIDF
 from reclora_kedro.parameters import NameRefusedError
+from reclora_kedro.recommend.config import RERANKED, SOURCES
 from reclora_kedro.rivals import registry as rivals
 
 STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
@@ -128,8 +129,8 @@ def _names(step: str, block: str) -> tuple[str, ...]:
             f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
         )
     # Names of models, steps and questions, and what nodes read beside variants, which these would be mistaken for.
-    sources = ("neighbours", "retriever", "fusion")
-    models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *sources, *(f"{source}_lens" for source in sources)}
+    reranked = (source + RERANKED for source in SOURCES)
+    models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *SOURCES, *reranked}
     reserved = {*models, *STEPS, "learning", "test", "log", "prompts", "scores", "config", "test_questions"}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:

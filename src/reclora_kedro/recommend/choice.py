@@ -6,8 +6,8 @@ from typing import Any
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.item_ranks import RERANKED, draw_positives, rank_by, with_lens_reranked
+from reclora_kedro.recommend.config import RERANKED, CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.recommend.item_ranks import draw_positives, rank_by, with_lens_reranked
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.rivals.base import Scorer
 from reclora_kedro.rivals.popularity import Popularity

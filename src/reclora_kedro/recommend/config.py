@@ -9,6 +9,8 @@ from reclora_kedro.parameters import Block, Count, Positive, Seed
 Source = Literal["neighbours", "retriever", "fusion"]
 """What finds items in the catalogue."""
 SOURCES: tuple[Source, ...] = get_args(Source)
+RERANKED = "_lens"
+"""What ends the name of a source whose shortlist the lens has ranked."""
 CandidateKind = Source | Literal["unseen", "popular_recent", "table"]
 CandidateOrder = Literal["candidates", "lens"]
 """What puts candidates in order: where they come from, nearest or most popular ones first, or the lens."""

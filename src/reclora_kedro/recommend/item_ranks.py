@@ -14,7 +14,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.parameters import Block
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommend.config import SOURCES, RankingConfig
+from reclora_kedro.recommend.config import RERANKED, SOURCES, RankingConfig
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
@@ -23,8 +23,6 @@ from reclora_kedro.rivals.base import Scorer
 
 PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
 NO_ITEM = -1
-RERANKED = "_lens"
-"""What ends the name of a source whose shortlist the lens has ranked."""
 
 
 def rank_positives(

@@ -1,6 +1,7 @@
 """The retriever interface: what every next-item model offers, how it is built, saved and loaded."""
 
 import json
+from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
 from typing import Self
@@ -15,7 +16,7 @@ from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, embedding_table
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 
 
-class Retriever(nn.Module):
+class Retriever(nn.Module, ABC):
     """A next-item model: a state per event of a history, whose product with an item's vector is the item's score.
 
     Histories and candidates share one table of items: the id's own vector, a projection of the text's, or their sum. An
@@ -49,12 +50,12 @@ class Retriever(nn.Module):
             vectors = vectors + self.of_text(self.texts[item])
         return vectors
 
+    @abstractmethod
     def forward(self, events: Tensor) -> Tensor:
         """States after each event of histories by the vectors of their items: (batch, length, dim) to the same shape.
 
         A state depends on its own event and earlier ones alone, so that what stands behind a history does not matter.
         """
-        raise NotImplementedError
 
     @property
     def scored(self) -> Tensor:

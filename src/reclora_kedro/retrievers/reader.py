@@ -42,17 +42,13 @@ class RetrieverReader:
     def scores(self, moments: pl.DataFrame) -> np.ndarray:
         """Scores of all items at moments with the columns of `MOMENT`: float32, shape (n, items).
 
-        A user without events gets the popularity of the training split, see `without_events`; items of which the
+        A user without events gets the popularity of the training split; items of which the
         retriever knows nothing come last.
         """
         scores = np.empty((moments.height, len(self._vectors)), dtype=np.float32)
         for rows, block in self.blocks(moments):
             scores[rows] = block.cpu().numpy()
         return scores
-
-    def without_events(self, moments: pl.DataFrame) -> np.ndarray:
-        """Whether the user has no event before each moment, shape (n,): scores are then those of popularity."""
-        return moments["history_end"].to_numpy() <= self._events.offsets[moments["user_index"].to_numpy()]
 
     def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
         """Scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); a `rivals.base.Scorer`.
