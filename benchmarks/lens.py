@@ -149,7 +149,7 @@ def measure(folder: Path) -> dict[str, Any]:
     log = load_log(folder)
     config = LensConfig.model_validate_json((folder / "lens.json").read_text())
     spans: list[tuple[float, float]] = []
-    train_epoch = training._Training.epoch
+    train_epoch = training.LensTraining.epoch
 
     def timed_epoch(*arguments: Any) -> float:
         start = time.perf_counter()
@@ -159,7 +159,7 @@ def measure(folder: Path) -> dict[str, Any]:
 
     torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])  # the first one imports for seconds, as the peers' does
     start = time.perf_counter()
-    with mock.patch.object(training._Training, "epoch", timed_epoch):
+    with mock.patch.object(training.LensTraining, "epoch", timed_epoch):
         lens, training_log = training.fit_lens(log, config)
     peak = peak_gib()
     record = {

@@ -81,8 +81,8 @@ def some_lens(seed):
         seed=0, device="cpu",
     )  # fmt: skip
     sizes = LensSizes(
-        users=4, user_fields=("age",), user_width=2, user_values=3, items=5, item_fields=("genres",), item_width=3,
-        item_values=4, item_text_widths=(1, 2), rating_levels=2, trained_until=9,
+        users=4, user_fields={"age": ("1", "2", "3")}, user_width=2, items=5, item_fields={"genres": ("a", "b")},
+        item_width=3, item_text_widths=(1, 2), rating_levels=2, rating_range=(1, 5), trained_until=9,
     )  # fmt: skip
     torch.manual_seed(seed)
     return build_lens(config, sizes).freeze()

@@ -13,7 +13,7 @@ from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import features
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.config import LensSizes
-from reclora_kedro.lens.features import LensLoader, encode_entities
+from reclora_kedro.lens.features import LensLoader, coded_values, encode_fields
 
 
 def test_values_get_codes_by_field_and_padding_gets_zero() -> None:
@@ -25,32 +25,30 @@ def test_values_get_codes_by_field_and_padding_gets_zero() -> None:
             "country": ["War", "War", "War", None],
         }
     )
-    codes = encode_entities(items, seen=np.ones(4, dtype=bool), min_count=1)
-    assert codes.fields == ["genres", "country"]
-    assert codes.field_codes.tolist() == [[[1, 2], [3, 0]], [[2, 0], [3, 0]], [[0, 0], [3, 0]], [[0, 0], [0, 0]]]
-    assert codes.values == 3
-    assert codes.id_codes.tolist() == [1, 2, 3, 4]
-
-
-def test_rows_outside_the_training_split_share_the_unknown_id() -> None:
-    users = pl.DataFrame({"user_id": ["x", "y", "z"]})
-    codes = encode_entities(users, seen=np.array([True, False, False]), min_count=1)
-    assert codes.id_codes.tolist() == [1, 0, 0]
+    values = coded_values(items, seen=np.ones(4, dtype=bool), min_count=1)
+    assert values == {"genres": ("Drama", "War"), "country": ("War",)}
+    codes = [[[1, 2], [3, 0]], [[2, 0], [3, 0]], [[0, 0], [3, 0]], [[0, 0], [0, 0]]]
+    assert encode_fields(items, values).tolist() == codes
 
 
 def test_rare_and_unseen_values_get_no_code() -> None:
     users = pl.DataFrame({"user_id": range(4), "zip_code": ["1", "1", "2", "3"]})
-    codes = encode_entities(users, seen=np.array([True, True, True, False]), min_count=2)
-    assert codes.field_codes.flatten().tolist() == [1, 1, 0, 0]
-    assert codes.values == 1
+    values = coded_values(users, seen=np.array([True, True, True, False]), min_count=2)
+    assert values == {"zip_code": ("1",)}
+    assert encode_fields(users, values).flatten().tolist() == [1, 1, 0, 0]
 
 
 @pytest.mark.parametrize("fields", [{}, {"gender": [None, None]}])
 def test_tables_without_fields_or_values(fields: dict) -> None:
     users = pl.DataFrame({"user_id": [1, 2], **fields}, schema_overrides={"gender": pl.String} if fields else None)
-    codes = encode_entities(users, seen=np.ones(2, dtype=bool), min_count=1)
-    assert codes.field_codes.shape == (2, len(fields), 1)
-    assert codes.values == 0
+    values = coded_values(users, seen=np.ones(2, dtype=bool), min_count=1)
+    assert values == dict.fromkeys(fields, ())
+    assert encode_fields(users, values).shape == (2, len(fields), 1)
+
+
+def test_a_table_without_a_field_that_the_lens_reads_is_refused() -> None:
+    with pytest.raises(MismatchError, match="The lens reads the fields gender, which a table of the log lacks"):
+        encode_fields(pl.DataFrame({"user_id": [1], "age": ["20"]}), {"gender": ("F",), "age": ()})
 
 
 @pytest.fixture
@@ -62,15 +60,14 @@ def lens_of(log, config):
         changes = {"model": model, "recent_length": 4, "long_history": window}
         sizes = LensSizes(
             users=users,
-            user_fields=(),
+            user_fields={},
             user_width=0,
-            user_values=0,
             items=log.items.height,
-            item_fields=(),
+            item_fields={},
             item_width=0,
-            item_values=0,
             item_text_widths=(4,),
             rating_levels=4,
+            rating_range=(1, 5),
             trained_until=int(log.sequences.timestamp.max()),
         )
         return build_lens(config.model_copy(update=changes), sizes)

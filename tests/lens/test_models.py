@@ -17,15 +17,14 @@ from reclora_kedro.lens.layers import SIMILARITIES, UNKNOWN_ID
 BATCH, LENGTH = 7, 6
 SIZES = LensSizes(
     users=9,
-    user_fields=("gender", "age"),
+    user_fields={"gender": ("F", "M"), "age": ("1", "2", "3")},
     user_width=1,
-    user_values=5,
     items=20,
-    item_fields=("genres",),
+    item_fields={"genres": ("a", "b", "c", "d")},
     item_width=3,
-    item_values=4,
     item_text_widths=(2, 4),
     rating_levels=5,
+    rating_range=(1, 5),
     trained_until=9,
 )
 

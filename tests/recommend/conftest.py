@@ -60,15 +60,14 @@ def lens() -> Lens:
     )
     sizes = LensSizes(
         users=USERS,
-        user_fields=(),
+        user_fields={},
         user_width=0,
-        user_values=0,
         items=ITEMS,
-        item_fields=(),
+        item_fields={},
         item_width=0,
-        item_values=0,
         item_text_widths=(3,),
         rating_levels=5,
+        rating_range=(1, 5),
         trained_until=9,
     )
     torch.manual_seed(0)

@@ -37,16 +37,18 @@ class RatingStatistics:
         log: the log; fields of its items, such as genres, tell which items are alike.
         delay: seconds until an event is known.
         until: second after which events stay unknown, if any.
-        scale_until: second after which ratings no longer widen the scale that 0 to 1 stand for, if any; later ones
-            beyond it are 0 or 1.
+        scale: the ratings that 0 and 1 stand for, those beyond are 0 or 1; None: the lowest and the highest.
     """
 
     def __init__(
-        self, log: InteractionLog, delay: float = 0, until: int | None = None, scale_until: int | None = None
+        self,
+        log: InteractionLog,
+        delay: float = 0,
+        until: int | None = None,
+        scale: tuple[float, float] | None = None,
     ) -> None:
         sequences = log.sequences
-        scale = sequences.rating if scale_until is None else sequences.rating[sequences.timestamp <= scale_until]
-        low, high = scale.min(), scale.max()
+        low, high = scale or (sequences.rating.min(), sequences.rating.max())
         ratings = ((sequences.rating - low) / max(high - low, 1)).clip(0, 1)
         self._offsets, self._item_index = sequences.offsets, sequences.item_index
         self._delay, self._until = delay, until

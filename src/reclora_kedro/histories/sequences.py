@@ -105,6 +105,22 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
     return np.concatenate([np.searchsorted(edges, block, side="right").astype(np.uint8) for block in blocks])
 
 
+def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
+    """Levels of ratings as earlier sequences have them, uint8, whose own ratings keep theirs; others take the nearest.
+
+    What was trained on those sequences reads these levels: other training ratings may make other ones.
+
+    Examples:
+        >>> before = Sequences(*[np.zeros(3)] * 2, np.array([1.0, 4.0, 5.0]), np.array([0, 1, 2]), *[np.zeros(3)] * 2)
+        >>> levels_as_before(np.array([0.5, 2.0, 4.0, 9.0]), before)
+        array([0, 0, 1, 2], dtype=uint8)
+    """
+    order = np.argsort(before.rating, kind="stable")
+    ratings, levels = before.rating[order].astype(float), before.rating_level[order]
+    first = np.searchsorted(levels, np.arange(1, levels.max(initial=0) + 1))
+    return np.searchsorted((ratings[first - 1] + ratings[first]) / 2, rating, side="right").astype(np.uint8)
+
+
 def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
     """Rows of the log, in their order, with the index of each entity (`user` or `item`) in its canonical table.
 

@@ -74,8 +74,8 @@ class Lens(nn.Module):
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__()
         self.config, self.sizes, dim = config, sizes, config.embedding_dim
-        users = sizes.users, len(sizes.user_fields), sizes.user_width, sizes.user_values
-        items = sizes.items, len(sizes.item_fields), sizes.item_width, sizes.item_values
+        users = sizes.users, len(sizes.user_fields), sizes.user_width, sum(map(len, sizes.user_fields.values()))
+        items = sizes.items, len(sizes.item_fields), sizes.item_width, sum(map(len, sizes.item_fields.values()))
         text = sizes.item_text_width, config.item_text_dropout
         self.user = EntityEmbedding(*users, dim, config.user_id_dropout)
         # One table for the target and the history: one item, one embedding.

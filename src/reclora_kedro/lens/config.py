@@ -56,23 +56,33 @@ class LensConfig(Block):
         return self
 
 
-class LensSizes(Block):
-    """Sizes of the tables that a lens embeds; widths count the values of one field, values those of all.
+class ContinuationConfig(Block):
+    """How a trained lens goes on learning from new rows."""
 
-    Besides, `item_text_widths` are those of the item embeddings by encoder, none for a lens that does not read them;
-    `trained_until` is the second of the last training sample.
+    replay: Share
+    learning_rate: LearningRate
+    max_epochs: Count
+    patience: Count
+
+
+class LensSizes(Block):
+    """What a lens embeds, and the scales of what it reads.
+
+    Fields have their values that were trained, in the order of their codes; widths count the most values that one row
+    holds of one. Besides, `item_text_widths` are those of the item embeddings by encoder, none for a lens that does not
+    read them; `rating_range` has the lowest and the highest rating of when the lens was first trained, the scale of its
+    statistics ever since; `trained_until` is the second of the last sample that it learned from.
     """
 
     users: int
-    user_fields: tuple[str, ...]
+    user_fields: dict[str, tuple[str, ...]]
     user_width: int
-    user_values: int
     items: int
-    item_fields: tuple[str, ...]
+    item_fields: dict[str, tuple[str, ...]]
     item_width: int
-    item_values: int
     item_text_widths: tuple[int, ...]
     rating_levels: int
+    rating_range: tuple[float, float]
     trained_until: int
 
     @property

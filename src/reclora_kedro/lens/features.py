@@ -1,7 +1,7 @@
 """From the log to what a lens reads: code tables of users and items, and batches of samples as indices."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,64 +16,69 @@ from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import recent_events, unit_vectors
 from reclora_kedro.interactions.schema import category_names
 from reclora_kedro.lens.base import History, Lens, LensBatch
-from reclora_kedro.lens.layers import UNKNOWN_ID
 
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 LEAST_SHARED = 64  # samples of one moment that are batched by themselves, so that what they share is computed once
 SHARED_WINDOWS = 4  # times the length of what is retrieved, over 1: a past so long is shared whole, a longer one is not
 
 
-@dataclass(frozen=True)
-class EntityCodes:
-    """Code tables of users or of items, by index."""
-
-    id_codes: Tensor  # own code of each id, `UNKNOWN_ID` for those outside the training split, shape (rows,)
-    fields: list[str]  # names of the categorical fields
-    field_codes: Tensor  # codes of the fields' values, from 1, padded with 0, shape (rows, fields, width)
-    values: int  # number of distinct values, all fields together
-
-
-def encode_entities(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> EntityCodes:
-    """Code tables of a canonical users or items table.
+def coded_values(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> dict[str, tuple[str, ...]]:
+    """The values of each categorical field of a canonical users or items table that get codes, in order.
 
     Every column but ids, titles and descriptions is a categorical field; a comma parts the values of one field. A value
     that fewer than `min_count` of the rows in the training split (`seen`, shape (rows,)) share gets no code: it is an
     id in disguise, or was never trained.
 
     Examples:
-        >>> items = pl.DataFrame({"item_id": [7, 8, 9], "genre": ["Drama, War", "Drama", "Western"]})
-        >>> codes = encode_entities(items, seen=np.array([True, True, False]), min_count=1)
-        >>> codes.field_codes.squeeze(1).tolist()
-        [[1, 2], [1, 0], [0, 0]]
-        >>> codes.id_codes.tolist()
-        [1, 2, 0]
+        >>> items = pl.DataFrame({"item_id": [7, 8, 9], "genre": ["War,Drama", "Drama", "Western"]})
+        >>> coded_values(items, seen=np.array([True, True, False]), min_count=1)
+        {'genre': ('Drama', 'War')}
     """
     fields = category_names(table)
+    counts = _field_values(table.filter(seen), fields).group_by("field", "value").len()
+    coded = counts.filter(pl.col("len") >= min_count).sort("value")
+    return {field: tuple(coded.filter(field=field)["value"]) for field in fields}
+
+
+def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Tensor:
+    """Codes of the fields' values, from 1 and padded with 0, of each row: int64, shape (rows, fields, width).
+
+    Raises:
+        MismatchError: the table lacks a field.
+
+    Examples:
+        >>> items = pl.DataFrame({"item_id": [7, 8, 9], "genre": ["War, Drama", "Drama", "Western"]})
+        >>> encode_fields(items, {"genre": ("Drama", "War")}).squeeze(1).tolist()
+        [[1, 2], [1, 0], [0, 0]]
+    """
+    if missing := coded.keys() - category_names(table):
+        message = f"The lens reads the fields {', '.join(sorted(missing))}, which a table of the log lacks."
+        raise MismatchError(message, "log", "lens")
+    known = [(place, field, value) for place, (field, values) in enumerate(coded.items()) for value in values]
+    schema = {"field_place": pl.Int64, "field": pl.String, "value": pl.String}
+    codes = pl.DataFrame(known, schema, orient="row").with_columns(code=pl.int_range(1, pl.len() + 1))
     entries = (
-        table.select(pl.int_range(pl.len()).alias("row"), pl.Series("seen", seen), *fields)
-        .unpivot(fields, index=["row", "seen"], variable_name="field", value_name="value")
+        _field_values(table, list(coded))
+        .join(codes, on=["field", "value"])
+        .sort("row", "code")
+        .with_columns(place=pl.int_range(pl.len()).over("row", "field"))
+    )
+    row, field, place, code = entries.select("row", "field_place", "place", "code").to_numpy().T
+    encoded = np.zeros((table.height, len(coded), place.max(initial=0) + 1), dtype=np.int64)
+    encoded[row, field, place] = code
+    return torch.from_numpy(encoded)
+
+
+def _field_values(table: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
+    """Each value of a field that a row holds, once: columns row, field and value."""
+    return (
+        table.select(pl.int_range(pl.len()).alias("row"), *fields)
+        .unpivot(fields, index="row", variable_name="field", value_name="value")
         .with_columns(pl.col("value").cast(pl.String).str.split(","))
         .explode("value")
         .with_columns(pl.col("value").str.strip_chars())
         .filter(pl.col("value") != "")
-        .unique(["row", "field", "value"])
-        .filter(pl.col("seen").sum().over("field", "value") >= min_count)
-        .with_columns(field_place=pl.col("field").replace_strict(fields, range(len(fields)), return_dtype=pl.Int64))
-        .sort("row", "field_place", "value")
-        .with_columns(
-            code=pl.struct("field_place", "value").rank("dense"),
-            place=pl.int_range(pl.len()).over("row", "field"),
-        )
-    )
-    places = entries.select(pl.col("row", "field_place", "place", "code").cast(pl.Int64))
-    row, field, place, code = places.to_numpy().T
-    codes = np.zeros((table.height, len(fields), place.max(initial=0) + 1), dtype=np.int64)
-    codes[row, field, place] = code
-    return EntityCodes(
-        id_codes=torch.from_numpy(np.where(seen, np.arange(1, table.height + 1), UNKNOWN_ID)),
-        fields=fields,
-        field_codes=torch.from_numpy(codes),
-        values=int(codes.max(initial=0)),
+        .unique()
     )
 
 
@@ -188,10 +193,10 @@ class LensLoader:
 
 def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
     """Rating statistics that know of the log what they know for a lens, see `LensConfig.statistics_delay`."""
-    delay, trained_until = lens.config.statistics_delay, lens.sizes.trained_until
+    delay, scale = lens.config.statistics_delay, lens.sizes.rating_range
     if delay == "frozen":
-        return RatingStatistics(log, until=trained_until, scale_until=trained_until)
-    return RatingStatistics(log, delay, scale_until=trained_until)
+        return RatingStatistics(log, until=lens.sizes.trained_until, scale=scale)
+    return RatingStatistics(log, delay, scale=scale)
 
 
 def _in_parts(count: int, size: int) -> list[np.ndarray]:

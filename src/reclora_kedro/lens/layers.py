@@ -69,6 +69,30 @@ class EntityEmbedding(nn.Module):
         """Compute the vectors of all users (items) now; later ones are looked up, so that none may change any more."""
         self.table = self(torch.arange(len(self.id_codes), device=self.id_codes.device))
 
+    @torch.no_grad()
+    def rearrange(self, source: Tensor, field_codes: Tensor, texts: Tensor | None = None) -> None:
+        """Be of other users (items): the i-th was the one with index `source[i]`, or is new (-1) and thus unknown.
+
+        Args:
+            source: int64, shape (count,).
+            field_codes: of all of them, (count, fields, width).
+            texts: of all of them, (count, text_width), where texts are read.
+        """
+        known = (source >= 0) & (self.id_codes[source] != UNKNOWN_ID)
+        self.id_codes = torch.arange(1, 1 + len(source)).masked_fill(~known, UNKNOWN_ID)
+        self.field_codes = field_codes
+        rows = functional.pad(1 + source, (1, 0), value=UNKNOWN_ID)  # a new one's is the unknown one's, too
+        self.ids = nn.Embedding.from_pretrained(self.ids.weight[rows])
+        if texts is not None:
+            self.texts = texts
+
+    @torch.no_grad()
+    def learn_ids(self, seen: Tensor) -> None:
+        """Give users (items) that are seen, bool (count,), vectors of their own, which start as the unknown one's."""
+        codes = 1 + (seen & (self.id_codes == UNKNOWN_ID)).nonzero().squeeze(1)
+        self.ids.weight[codes] = self.ids.weight[UNKNOWN_ID].clone()
+        self.id_codes[codes - 1] = codes
+
     def forward(self, index: Tensor) -> Tensor:
         """Vectors of the users (items) with these indices: (…, output_dim)."""
         if self.table is not None:

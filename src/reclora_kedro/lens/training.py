@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, seeded
@@ -19,11 +20,19 @@ from reclora_kedro.errors import require_both_classes
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.features import LensLoader, encode_entities, item_texts
+from reclora_kedro.lens.features import LensLoader, coded_values, encode_fields, item_texts
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.progress import Progress
 
 SCORING_BATCH_SIZE = 2048
+NO_ROWS = np.empty(0, dtype=np.int64)
+TRAINING_LOG = {
+    "rows": pl.Int64,
+    "train_loss": pl.Float64,
+    "validation_loss": pl.Float64,
+    "validation_auc": pl.Float64,
+    "seconds": pl.Float64,
+}
 
 
 def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOCAL) -> tuple[Lens, pl.DataFrame]:
@@ -61,7 +70,8 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
 def _fit(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
     with seeded(config.seed, choose_device(config.device)):
         lens = _fresh_lens(log, config)
-        training_log = _train(lens, log)
+        training = LensTraining(lens, log, config.learning_rate)
+        training_log = training.run(log.rows_in("train"), config.max_epochs, config.patience)
     return lens.cpu().freeze(), training_log
 
 
@@ -86,14 +96,14 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
     with seeded(lens.config.seed, device):
         fresh = build_lens(lens.config, lens.sizes)
         for new, old, index in ((fresh.user, lens.user, "user_index"), (fresh.item, lens.item, "item_index")):
-            seen = torch.from_numpy(_seen(kept[index], len(old.id_codes)))
+            seen = seen_in(kept[index], len(old.id_codes))
             new.id_codes.copy_(old.id_codes.cpu().where(seen, UNKNOWN_ID))
             new.field_codes.copy_(old.field_codes)
         if lens.config.item_text:
             fresh.item.texts.copy_(lens.item.texts)
         fresh.statistics.copy_scales(lens.statistics)
         fresh.similarities.copy_scales(lens.similarities)
-        training = _Training(fresh.to(device), log, device)
+        training = LensTraining(fresh, log, lens.config.learning_rate)
         with Progress("lens without a fold", epochs * kept.height, "rows") as progress:
             for _ in range(epochs):
                 shuffled = _shuffle(train)
@@ -103,30 +113,35 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
 
 def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
     train = log.samples.filter(pl.col("split") == "train")
-    user_codes, item_codes = (
-        encode_entities(table, _seen(train[index], table.height), config.field_min_count)
-        for table, index in ((log.users, "user_index"), (log.items, "item_index"))
+    users_seen, items_seen = (
+        seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
     )
+    user_fields, item_fields = (
+        coded_values(table, seen.numpy(), config.field_min_count)
+        for table, seen in ((log.users, users_seen), (log.items, items_seen))
+    )
+    of_users, of_items = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
+    trained_until = int(train["timestamp"].to_numpy().max())
+    ratings = log.sequences.rating[log.sequences.timestamp <= trained_until]
     texts = item_texts(log) if config.item_text else torch.empty(log.items.height, 0)
     sizes = LensSizes(
         users=log.users.height,
-        user_fields=tuple(user_codes.fields),
-        user_width=user_codes.field_codes.shape[-1],
-        user_values=user_codes.values,
+        user_fields=user_fields,
+        user_width=of_users.shape[-1],
         items=log.items.height,
-        item_fields=tuple(item_codes.fields),
-        item_width=item_codes.field_codes.shape[-1],
-        item_values=item_codes.values,
+        item_fields=item_fields,
+        item_width=of_items.shape[-1],
         item_text_widths=log.encoder_widths if config.item_text else (),
         rating_levels=int(log.sequences.rating_level.max()) + 1,
-        trained_until=int(train["timestamp"].to_numpy().max()),
+        rating_range=(float(ratings.min()), float(ratings.max())),
+        trained_until=trained_until,
     )
     lens = build_lens(config, sizes)
     if config.rating_statistics:
         lens.statistics.fit(LensLoader(log, lens).statistics(train))
-    for entity, codes in ((lens.user, user_codes), (lens.item, item_codes)):
-        entity.id_codes.copy_(codes.id_codes)
-        entity.field_codes.copy_(codes.field_codes)
+    for entity, seen, codes in ((lens.user, users_seen, of_users), (lens.item, items_seen, of_items)):
+        entity.id_codes.copy_(torch.arange(1, 1 + len(seen)).masked_fill(~seen, UNKNOWN_ID))
+        entity.field_codes.copy_(codes)
     if config.item_text:
         lens.item.texts.copy_(texts)
         batches = LensLoader(log, lens).batches(train, SCORING_BATCH_SIZE)
@@ -134,55 +149,68 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
     return lens
 
 
-def _seen(index: pl.Series, count: int) -> np.ndarray:
-    return np.bincount(index.to_numpy(), minlength=count) > 0
-
-
-def _train(lens: Lens, log: InteractionLog) -> pl.DataFrame:
-    config, device = lens.config, choose_device(lens.config.device)
-    training = _Training(lens.to(device), log, device)
-    train, validation = log.rows_in("train"), log.rows_in("validation")
-    epochs: list[dict[str, float]] = []
-    best_epoch, best_auc, best_weights = 0, 0.0, lens.state_dict()
-    started = time.perf_counter()
-    with Progress("lens", config.max_epochs * len(train), "rows") as progress:
-        for epoch in range(1, config.max_epochs + 1):
-            train_loss = training.epoch(_shuffle(train), progress)
-            auc, validation_loss = training.validate(validation)
-            epochs.append(
-                {
-                    "rows": epoch * len(train),
-                    "train_loss": train_loss,
-                    "validation_loss": validation_loss,
-                    "validation_auc": auc,
-                    "seconds": time.perf_counter() - started,
-                }
-            )
-            progress.show(validation_auc=f"{auc:.4f}")
-            if auc > best_auc:
-                best_epoch, best_auc, best_weights = epoch, auc, copy.deepcopy(lens.state_dict())
-            elif epoch - best_epoch >= config.patience:
-                break
-    lens.load_state_dict(best_weights)
-    return pl.DataFrame(epochs)
+def seen_in(index: pl.Series, count: int) -> Tensor:
+    """Which of so many users (items) the index of some rows holds, bool, shape (count,)."""
+    return torch.from_numpy(np.bincount(index.to_numpy(), minlength=count) > 0)
 
 
 def _shuffle(train: np.ndarray) -> np.ndarray:
     return train[torch.randperm(len(train)).numpy()]
 
 
-class _Training:
+class LensTraining:
     """A lens on its device, with its batches, labels and optimiser; in one process, or in each of a group."""
 
-    def __init__(self, lens: Lens, log: InteractionLog, device: torch.device) -> None:
-        config = lens.config
-        self.lens, self.device, self.loader = lens, device, LensLoader(log, lens)
+    def __init__(self, lens: Lens, log: InteractionLog, learning_rate: float) -> None:
+        self.device = choose_device(lens.config.device)
+        self.lens, self.loader = lens.to(self.device), LensLoader(log, lens)
         self.samples = log.samples.select("user_index", "item_index", "history_end", "timestamp")
         self.labels = torch.tensor(log.samples["label"].to_numpy(), dtype=torch.float32)
         self.optimizer = torch.optim.AdamW(
-            lens.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            lens.parameters(), lr=learning_rate, weight_decay=lens.config.weight_decay, fused=True
         )
+        self.validation = log.rows_in("validation")
         self.group = Group()
+
+    def run(
+        self,
+        rows: np.ndarray,
+        max_epochs: int,
+        patience: int,
+        replay: np.ndarray = NO_ROWS,
+        replayed: int = 0,
+        keep_start: bool = False,
+    ) -> pl.DataFrame:
+        """Train until so many epochs (`patience`) bring no better validation AUC, and keep the best one's weights.
+
+        Args:
+            rows: samples that every epoch has, by row number.
+            max_epochs: most epochs.
+            patience: epochs.
+            replay: samples of which each epoch has some besides, drawn anew.
+            replayed: how many of these.
+            keep_start: whether the weights as they are count as epoch 0.
+
+        Returns:
+            The training log with one row per epoch.
+        """
+        epochs: list[tuple[float | None, ...]] = []
+        best_epoch, best_auc, best_weights = 0, 0.0, copy.deepcopy(self.lens.state_dict())
+        started, epoch_rows = time.perf_counter(), len(rows) + replayed
+        with Progress("lens", max_epochs * epoch_rows, "rows") as progress:
+            for epoch in range(0 if keep_start else 1, max_epochs + 1):
+                drawn = np.concatenate([rows, _shuffle(replay)[:replayed]])
+                train_loss = self.epoch(_shuffle(drawn), progress) if epoch else None
+                auc, validation_loss = self.validate(self.validation)
+                seconds = time.perf_counter() - started
+                epochs.append((epoch * epoch_rows, train_loss, validation_loss, auc, seconds))
+                progress.show(validation_auc=f"{auc:.4f}")
+                if auc > best_auc:
+                    best_epoch, best_auc, best_weights = epoch, auc, copy.deepcopy(self.lens.state_dict())
+                elif epoch - best_epoch >= patience:
+                    break
+        self.lens.load_state_dict(best_weights)
+        return pl.DataFrame(epochs, TRAINING_LOG, orient="row")
 
     def epoch(self, shuffled: np.ndarray, progress: Progress) -> float:
         """One pass over the samples in this order; return the mean loss.

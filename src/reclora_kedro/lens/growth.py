@@ -1,0 +1,138 @@
+"""A trained lens for a log that has grown: new users and items, and what is learned from new samples."""
+
+import copy
+from functools import partial
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from reclora_kedro.devices import choose_device, seeded
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import ContinuationConfig
+from reclora_kedro.lens.features import encode_fields, item_texts
+from reclora_kedro.lens.training import TRAINING_LOG, LensTraining, seen_in
+
+
+def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
+    """The lens for a log with more users and items, which follow those that it knows.
+
+    Until they are trained, new ids are the unknown id, and new values of fields none. Scores of samples that know of
+    nothing new are the same to the last bit, if the log's events keep their rating levels (`levels_as_before`) and its
+    items their embeddings.
+
+    Raises:
+        MismatchError: the log has fewer users or items than the lens, lacks their fields, or has other rating levels.
+    """
+    return rearrange_lens(
+        lens,
+        log,
+        _followed(lens.sizes.users, log.users.height, "users"),
+        _followed(lens.sizes.items, log.items.height, "items"),
+    )
+
+
+def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor) -> Lens:
+    """The lens for another log, without a change to what it has learned, but that of users or items left out.
+
+    Args:
+        lens: the trained lens.
+        log: the other log.
+        users: of each user of the log the index of those that the lens knows, or -1 for a new one: int64, (users,).
+        items: the same of items.
+
+    Returns:
+        The frozen lens.
+
+    Raises:
+        MismatchError: the log lacks fields that the lens reads, or has rating levels that it does not know.
+    """
+    sizes, levels = lens.sizes, int(log.sequences.rating_level.max(initial=0)) + 1
+    if levels > sizes.rating_levels:
+        raise MismatchError(
+            f"The log has {levels} rating levels, but the lens knows {sizes.rating_levels}: build the log with the "
+            "levels of the one that the lens was trained on.",
+            "log",
+            "lens",
+        )
+    lens = copy.deepcopy(lens)
+    of_users, of_items = encode_fields(log.users, sizes.user_fields), encode_fields(log.items, sizes.item_fields)
+    lens.user.rearrange(users, of_users)
+    lens.item.rearrange(items, of_items, item_texts(log) if lens.config.item_text else None)
+    lens.sizes = sizes.model_copy(
+        update={
+            "users": len(users),
+            "user_width": of_users.shape[-1],
+            "items": len(items),
+            "item_width": of_items.shape[-1],
+        }
+    )
+    return lens.freeze()
+
+
+def continue_lens(
+    lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig = LOCAL
+) -> tuple[Lens, pl.DataFrame]:
+    """Train a lens further, on the training samples that are later than those that it learned from.
+
+    An epoch has all of the new samples, and old ones besides, drawn anew, so that the lens keeps what it knows. Users
+    and items get vectors of their own with their first training sample. The lens stays what it was if no epoch is
+    better by the validation AUC, and where there is nothing new to learn from, or nothing to validate on.
+
+    Args:
+        lens: a lens for this log, see `grow_lens`.
+        log: the log, with item embeddings where the lens reads them.
+        config: how it learns.
+        engine: what trains it.
+
+    Returns:
+        The frozen lens on the CPU, and its training log, whose first row is the lens as it was; it is empty where the
+        lens did not learn.
+
+    Raises:
+        ShardError: the workers failed.
+        ValueError: there are more workers than parts of a batch.
+    """
+    rows = log.samples.select("split", "label", is_new=pl.col("timestamp") > lens.sizes.trained_until)
+    if (
+        rows.filter(pl.col("is_new"), split="train").is_empty()
+        or rows.filter(split="validation")["label"].n_unique() < 2
+    ):
+        return lens, pl.DataFrame(schema=TRAINING_LOG)
+    if not engine.spreads:
+        return _continue(lens, log, config)
+    engine.require_parts(lens.config.batch_parts, "lens")
+    return train_together(partial(_continue, lens, log, config), engine, "train the lens further")
+
+
+def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tuple[Lens, pl.DataFrame]:
+    train = log.rows_in("train")
+    seconds = log.samples["timestamp"].to_numpy()[train]
+    is_new = seconds > lens.sizes.trained_until
+    new, old = train[is_new], train[~is_new]
+    with seeded(lens.config.seed, choose_device(lens.config.device)):
+        learner = copy.deepcopy(lens).requires_grad_(True)
+        for entity, index in ((learner.user, "user_index"), (learner.item, "item_index")):
+            entity.learn_ids(seen_in(log.samples[index].gather(train), len(entity.id_codes)))
+        replayed = min(len(old), round(len(new) * config.replay / (1 - config.replay)))
+        training = LensTraining(learner, log, config.learning_rate)
+        training_log = training.run(new, config.max_epochs, config.patience, old, replayed, keep_start=True)
+    if training_log["validation_auc"].arg_max() == 0:
+        return lens, training_log
+    learner.sizes = lens.sizes.model_copy(update={"trained_until": int(seconds.max())})
+    return learner.cpu().freeze(), training_log
+
+
+def _followed(count: int, wanted: int, entity: str) -> Tensor:
+    if wanted < count:
+        raise MismatchError(
+            f"The log has {wanted} {entity}, but the lens knows {count}, and none of them may go: give it a log that "
+            "grew from its own.",
+            "log",
+            "lens",
+        )
+    source = torch.arange(wanted)
+    return source.masked_fill(source >= count, -1)
