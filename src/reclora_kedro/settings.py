@@ -11,6 +11,7 @@ from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
 from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.champion import give_champion, name_first_champion, pin_versions
 from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
 from reclora_kedro.runs.session import AtomicContext, CachingConfigLoader, ResumingSession
@@ -39,6 +40,9 @@ def polars_type(name: str, inner: str | None = None) -> Any:
     return getattr(pl, name) if inner is None else getattr(pl, name)(getattr(pl, inner))
 
 
+CHAMPION_READERS = {"recommendation", "export"}
+"""Pipelines that read the versions in use, once an update has named them the champion."""
+
 DATA_CATALOG_CLASS = AtomicCatalog
 
 CONTEXT_CLASS = AtomicContext
@@ -53,6 +57,7 @@ HOOKS = (
             require_default_runner,
             require_storage,
             require_past_versions,
+            partial(pin_versions, CHAMPION_READERS),
             show_plan,
             lock_data,
             choose_nodes,
@@ -62,6 +67,8 @@ HOOKS = (
             partial(try_out, checks),
             take_over,
             give_cell_runner,
+            name_first_champion,
+            give_champion,
         ],
         explain=explain,
     ),

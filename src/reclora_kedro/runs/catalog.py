@@ -191,11 +191,11 @@ class AtomicCatalog(DataCatalog):
                     remote.fetch(version)
                     yield replace(remote.stored(version), folder=remote.folder / version)
 
-    def stand_in(self, made: Mapping[str, StoredVersion]) -> None:
-        """Load versions that were made before, by the names of their entries, in place of the newest ones."""
-        for ds_name, stored in made.items():
+    def stand_in(self, versions: Mapping[str, str]) -> None:
+        """Load these versions, by the names of their entries, in place of the newest ones."""
+        for ds_name, version in versions.items():
             entry = self.config_resolver.resolve_pattern(ds_name)
-            self._replace(ds_name, entry, load_versions={ds_name: stored.version})
+            self._replace(ds_name, entry, load_versions={ds_name: version})
 
     def move(self, ds_name: str, folder: Path) -> None:
         """Load and save an entry in a local folder of its own from now on.

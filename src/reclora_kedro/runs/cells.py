@@ -209,7 +209,7 @@ class NodeRunner(IncrementalRunner):
         """Take what a run of the project left; or else have the node leave it in its folder, or find it there."""
         node, recipe = task.node, recipe_of(task.node, catalog)
         if made := self.made_before(node, catalog, recipe):
-            catalog.stand_in(made)
+            catalog.stand_in({name: stored.version for name, stored in made.items()})
             return
         place = self.folder / recipe.key
         for name in (*node.outputs, *node.inputs):

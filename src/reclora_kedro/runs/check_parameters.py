@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from kedro.config import OmegaConfigLoader
@@ -15,7 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from reclora_kedro.parameters import NameRefusedError, misplaced, parameter_paths, wrong_values
 from reclora_kedro.runs.failures import RunRefusedError
 
-FLAGS = {"dry_run": bool, "allow_mixed": bool}  # which the start of a run reads
+FLAGS: dict[str, Any] = {
+    "dry_run": bool,
+    "allow_mixed": bool,
+    "champion": Literal["promoted", "newest"],
+}  # which the start of a run reads
 
 
 def check_parameters(context: KedroContext, name_entries: Callable[[Mapping[str, Any]], None]) -> None:

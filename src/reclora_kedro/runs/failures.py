@@ -14,6 +14,7 @@ from kedro.io import DatasetError
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.files.atomic import is_full_disk
 from reclora_kedro.runs.catalog import configuration, is_versioned, local_path, location
+from reclora_kedro.runs.champion import is_of_the_past
 from reclora_kedro.runs.run import Run
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[st
         name: step
         for name in names
         for step, pipeline in pipelines.items()
-        if step != "__default__" and any(f".{output}".endswith(f".{name}") for output in pipeline.all_outputs())
+        if step != "__default__" and not any(map(is_of_the_past, pipeline.inputs()))  # which make new versions of old
+        if any(f".{output}".endswith(f".{name}") for output in pipeline.all_outputs())
     }
     if makers:
         steps = ",".join(sorted(set(makers.values())))

@@ -15,6 +15,7 @@ from reclora_kedro.files.digests import digest
 from reclora_kedro.files.storage import BESIDES
 from reclora_kedro.parameters import deciding
 from reclora_kedro.runs.catalog import AtomicCatalog, is_scratch
+from reclora_kedro.runs.champion import is_of_the_past
 from reclora_kedro.runs.code import code_digest
 from reclora_kedro.runs.raw_data import digest_of_entry, place_of_entry
 from reclora_kedro.runs.recipe import Ancestor, Recipe, StoredVersion, flat, texts
@@ -109,7 +110,8 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
     for name in recipe.inputs:
         stored = catalog.stored(name)
         made_of = (*stored.lineage, stored.ancestor(name)) if stored else (raw_ancestor(name, catalog),)
-        lineage |= {(each.entry, each.content, each.key): each for each in made_of}
+        past = is_of_the_past(name)  # what else is made of it now is of another time than what it was made of
+        lineage |= {(each.entry, each.content, each.key): each for each in made_of if each.place or not past}
     return StoredVersion(recipe, run=run, revision=revision, lineage=tuple(lineage.values()))
 
 
@@ -238,7 +240,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
     """
     roots: dict[str, Ancestor] = {}
     ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key
-    for name in sorted(name for name in names if holds_data(name, catalog)):
+    for name in sorted(name for name in names if holds_data(name, catalog) and not is_of_the_past(name)):
         stored = catalog.stored(name)
         roots[name] = stored.ancestor(name) if stored else raw_ancestor(name, catalog)
         for each in (roots[name], *(stored.lineage if stored else ())):
@@ -263,7 +265,7 @@ def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
             states.setdefault(("entry", made.entry), {}).setdefault(made.content, {})[name] = made
             if made.key is not None and made.node is not None and not others:
                 states.setdefault(("node", made.node), {}).setdefault(made.key, {})[name] = made
-                left += (made.inputs or {}).items()
+                left += (each for each in (made.inputs or {}).items() if not is_of_the_past(each[0]))
     changed = {thing for (kind, thing), by_state in states.items() if kind == "node" and len(by_state) > 1}
     for (kind, thing), by_state in states.items():
         makers = {made.node for of_state in by_state.values() for made in of_state.values()}

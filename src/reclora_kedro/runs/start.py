@@ -17,6 +17,7 @@ from rich.text import Text
 from reclora_kedro.files.storage import StorageError, is_remote, require_bucket, storage_options
 from reclora_kedro.runs.catalog import ADDRESSES, is_versioned, loaded_version, location, remote_versions
 from reclora_kedro.runs.cells import CellRunner
+from reclora_kedro.runs.champion import entry_of
 from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.plan import Step, foreign_origins, mixed_origins, plan
@@ -158,7 +159,7 @@ def require_inputs(run: Run) -> None:
     missing = {name: text for name, text in absences.items() if text}
     if missing:
         lines = [f"- {name}: {text}" for name, text in missing.items()]
-        remedy = [*how_to_make(missing, "first", run.env)]
+        remedy = [*how_to_make(map(entry_of, missing), "first", run.env)]
         raise RunRefusedError("\n".join(["What this run reads is not there. Nothing was written.", *lines, *remedy]))
 
 
