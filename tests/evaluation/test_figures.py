@@ -9,6 +9,7 @@ from reclora_kedro.evaluation.figures import (
     calibration_table,
     plot_auc,
     plot_calibration,
+    plot_hit_rates,
     plot_ranking,
     plot_retriever,
     plot_roc,
@@ -121,6 +122,12 @@ def test_ranking_is_drawn_at_the_first_cutoff_with_its_intervals():
     assert figure.data[3].x == (0.3,)
     assert figure.data[3].error_x.array == pytest.approx([0.2])
     assert len(set(model_styles(["popularity", "lens", "untrained", "reclora"], {"popularity": STYLE}).values())) == 4
+
+
+def test_hit_rates_are_a_line_per_model():
+    figure = plot_hit_rates({"popularity": (np.array([1, 9]), np.array([0.1, 0.5]))}, {"popularity": STYLE})
+    [line] = figure.data
+    assert (line.name, line.line.color, list(line.x), list(line.y)) == ("popularity", STYLE.color, [1, 9], [0.1, 0.5])
 
 
 def test_the_curve_of_a_retriever_names_its_best_epoch():

@@ -208,7 +208,7 @@ def test_rendering_leaves_the_figures_alone():
     assert FIGURES["auc"].layout.title.text == "Title of auc"
 
 
-def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
+def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
     values = {f"{name}{end}": 0.1234 for name in ("hit_rate", "ndcg", "mrr") for end in ("", "_low", "_high")}
     counts = {
         "confidence": 0.95,
@@ -217,21 +217,27 @@ def test_ranking_metrics_fit_a_narrow_terminal_in_a_table_per_cutoff():
         "candidates": 1562.98,
         "coverage": 0.0517,
         "novelty": 8.24,
+        "among_500": 0.4444,
     }
     pair = {
-        "rival": "popularity", "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
-        "p_adjusted": 0.0714,
+        "rival": "neighbours_lens", "p_adjusted": 0.0714,
+        "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
     }  # fmt: skip
     records = [
-        {"model": model, "k": k} | counts | values | pair for model in ("popularity", "shared_lora") for k in (10, 20)
+        {"model": model, "k": k} | counts | values | pair
+        for model in ("neighbours_lens", "retriever_lens")
+        for k in (10, 20)
     ]
-    shown = printed(ranking_tables(records, {"popularity": "events before the moment", "lens": "absent"}))
+    shown = printed(ranking_tables(records, {"retriever_lens": "the lens, of its best", "lens": "absent"}))
     assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
     assert "HR@10" in shown
     assert "NDCG@20" in shown
     assert "0.123-0.123" in shown
-    assert "│ shared_lora │" in shown
-    assert shown.endswith("popularity: events before the moment\n")
+    assert shown.count("│ neighbours_lens │") == 3
+    assert shown.count("│ retriever_lens │") == 2
+    assert shown.count("│ retriever_lens  │") == 3
+    assert shown.endswith("retriever_lens: the lens, of its best\n")
     assert "│     5.2% │     8.2 │" in shown
-    assert "NDCG differences (cluster bootstrap over 1,553 users, Holm over 2 pairs)" in shown
-    assert "│ shared_lora - popularity │ 20 │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown
+    assert "│ retriever_lens  │       0.123 │     0.444 │" in shown
+    assert shown.count("less that of neighbours_lens") == 2
+    assert "│ retriever_lens │     +0.012 │ -0.001 to +0.026 │      0.071 │" in shown

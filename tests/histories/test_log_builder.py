@@ -177,7 +177,14 @@ def test_rows_of_one_second_are_in_one_split(seconds, sizes, rows_per_part):
     assert log.samples.group_by("timestamp").agg(pl.col("split").n_unique())["split"].to_list() == [1] * len({*seconds})
 
 
-def test_last_out_takes_each_users_last_second_whole():
+@pytest.mark.parametrize(
+    ("ties", "splits"),
+    [
+        ("strict", ["train", "validation", "test", "test", "test"]),
+        ("order", ["train", "train", "train", "validation", "test"]),
+    ],
+)
+def test_last_out_takes_each_users_last_second_whole_or_with_ties_in_order_their_last_event(ties, splits):
     interactions = pl.DataFrame(
         {
             "user_id": ["ann"] * 6,
@@ -187,8 +194,8 @@ def test_last_out_takes_each_users_last_second_whole():
             "label": 1,
         }
     ).sort("timestamp", "item_id")
-    settings = config(split={"kind": "per_user_last_out", "train": 0.6, "validation": 0.2})
-    assert built(interactions, settings, 2).samples["split"].to_list() == ["train", "validation", *["test"] * 3]
+    settings = config(ties=ties, split={"kind": "per_user_last_out", "train": 0.6, "validation": 0.2})
+    assert built(interactions, settings, 2).samples["split"].to_list() == splits
 
 
 @pytest.mark.parametrize("rows_per_part", [100, 1_000])

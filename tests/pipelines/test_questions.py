@@ -11,7 +11,7 @@ PARAMETERS = {
     "lens": {"training_rows": "all"},
     "finetuning": {"variants": {"reclora": {"history": "recent"}}},
     "recommendation": {"variant": "reclora", "candidates": "neighbours"},
-    "ranking": {"variant": "reclora", "candidates": "full", "retriever": False},
+    "ranking": {"variant": "reclora", "lens": True, "retriever": False},
     "prompt": {"template": "answers"},
 }
 

@@ -39,10 +39,11 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
     assert len(catalog.load("ranking_figure").data) == 10
+    assert [line.name for line in catalog.load("hit_rate_figure").data] == [*RIVALS, "reclora"]
     assert catalog.get("ranking_metrics").preview()
     assert all((record["ndcg_difference"] is None) == (record["model"] == record["rival"]) for record in records)
     assert {record["rival"] for record in records} <= set(RIVALS)
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "30 likes of" in shown
     assert "HR@10" in shown
     assert "Holm over 8 pairs" in shown
@@ -72,3 +73,13 @@ def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, 
     with pytest.raises(Exception, match=pattern):
         rank(finished_run, **changes)
     assert stored(finished_run.project) == before
+
+
+def test_without_a_lens_the_rivals_rank_and_are_compared_with_the_one_that_is_named(finished_run):
+    catalog = rank(finished_run, variant=None, lens=False, rival="popularity")
+    records = catalog.load("ranking_metrics")
+    assert {(record["model"], record["rival"]) for record in records} == {(model, "popularity") for model in RIVALS[:2]}
+    with pytest.raises(
+        Exception, match=r"ranking\.rival is 'lens', but the models that rank are popularity, neighbours"
+    ):
+        rank(finished_run, variant=None, lens=False, rival="lens")

@@ -33,7 +33,9 @@ SETTINGS = {
     "cutoffs": (1, 3),
     "variant": None,
     "shortlist": 4,
+    "lens": True,
     "retriever": False,
+    "rival": None,
     "among_first": (2,),
     "seed": 0,
 }
@@ -172,7 +174,7 @@ def test_what_a_user_took_before_is_not_ranked(log):
 
 
 def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens, log):
-    ranks = rank_positives(lens, log, config(), NEIGHBOURS)
+    ranks = rank_positives(log, config(), NEIGHBOURS, lens)
     assert ranks["model"].unique(maintain_order=True).to_list() == MODELS
     for row in ranks.filter(model="lens").iter_rows(named=True):
         past = past_of(log, row["user_index"], row["history_end"])
@@ -185,8 +187,13 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
         assert row["top_items"] == [items[place] for place in np.argsort(-logits)[:4]]
 
 
+def test_without_a_lens_the_others_rank_as_they_do_beside_it(lens, log):
+    whole = rank_positives(log, config(), NEIGHBOURS, lens)
+    assert rank_positives(log, config(), NEIGHBOURS).equals(whole.filter(pl.col("model").is_in(MODELS[:2])))
+
+
 def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
-    ranks = rank_positives(lens, log, config(), NEIGHBOURS)
+    ranks = rank_positives(log, config(), NEIGHBOURS, lens)
     by_model = {model: ranks.filter(model=model) for model in MODELS}
     near, twice = by_model["neighbours"], by_model["neighbours_lens"]
     for first, whole, second in zip(*(by_model[name].iter_rows(named=True) for name in MODELS[1:]), strict=True):
@@ -239,9 +246,9 @@ def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])
 def test_ranks_are_the_same_whatever_is_scored_at_once(lens, log, kind, monkeypatch):
-    whole = rank_positives(lens, log, config(candidates=kind), NEIGHBOURS)
+    whole = rank_positives(log, config(candidates=kind), NEIGHBOURS, lens)
     monkeypatch.setattr(item_ranks, "PAIRS_AT_ONCE", 20)
-    assert whole.equals(rank_positives(lens, log, config(candidates=kind), NEIGHBOURS))
+    assert whole.equals(rank_positives(log, config(candidates=kind), NEIGHBOURS, lens))
 
 
 def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
@@ -262,7 +269,7 @@ def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
 def test_likes_of_a_single_user_are_refused(lens, log):
     message = r"draws likes of 1 user\(s\), .*expected at least 2.* Raise ranking\.users or ranking\.rows"
     with pytest.raises(ValueError, match=message):
-        rank_positives(lens, log, config(users=1), NEIGHBOURS)
+        rank_positives(log, config(users=1), NEIGHBOURS, lens)
 
 
 def test_scores_that_are_no_numbers_are_refused(log):

@@ -11,6 +11,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 from reclora_kedro.recommend.ranking_metrics import (
     compute_ranking_metrics,
     expected_gain,
+    hit_rate_curves,
     row_metrics,
 )
 
@@ -141,3 +142,12 @@ def test_ranks_of_other_rows_are_refused():
 def test_likes_of_one_user_have_no_intervals():
     with pytest.raises(ValueError, match=r"all ranked likes are of one user; .* Raise ranking\.users or ranking\.rows"):
         compute_ranking_metrics(ranks_of([0, 1], users=[7, 7]), RIVALS, INFORMATION, (1,), BOOTSTRAP)
+
+
+def test_the_curve_of_a_model_has_its_hit_rate_at_every_length():
+    ranks = pl.concat([ranks_of([0, 3, 7]), ranks_of([0, 0, 0], ties=[ITEMS - 1] * 3, model="chance")])
+    for model, (lengths, shares) in hit_rate_curves(ranks).items():
+        assert lengths.tolist() == list(range(1, ITEMS + 1))
+        for k, share in zip(lengths.tolist(), shares, strict=True):
+            [record] = compute_ranking_metrics(ranks.filter(model=model), [model], INFORMATION, (k,), BOOTSTRAP)
+            assert share == pytest.approx(record["hit_rate"])

@@ -13,7 +13,9 @@ CONFIG = RankingConfig(
     cutoffs=(3,),
     variant="reclora",
     shortlist=3,
+    lens=True,
     retriever=False,
+    rival=None,
     among_first=(),
     seed=0,
 )

@@ -69,11 +69,11 @@ def test_a_rival_scores_the_test_rows_beside_the_other_models(toy, log, tmp_path
 @pytest.mark.parametrize("fitted", ["din"], indirect=True)
 def test_a_rival_ranks_items_beside_the_other_models(toy, log, fitted):
     config = RankingConfig(
-        users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2, retriever=False,
-        among_first=(), seed=0,
+        users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2, lens=True,
+        retriever=False, rival=None, among_first=(), seed=0,
     )  # fmt: skip
     nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
-    ranks = rank_positives(fitted[0], log, config, {"neighbours": nearest})
+    ranks = rank_positives(log, config, {"neighbours": nearest}, fitted[0])
     models = ["popularity", "neighbours", "toy", "lens", "neighbours_lens"]
     assert ranks["model"].unique(maintain_order=True).to_list() == models
 

@@ -67,7 +67,8 @@ def reference_log(
     rating = np.array([row["rating"] for row in events], dtype=np.float32)
     training = rating
     if split is not None:
-        splits = splits_of([sample[0] for sample in samples], [sample[3] for sample in samples], split)
+        places = [sample[4 if ties == "order" and split.kind == "per_user_last_out" else 3] for sample in samples]
+        splits = splits_of([sample[0] for sample in samples], places, split)
         frame = frame.with_columns(split=pl.Series(splits, dtype=pl.String))
         training = rating[frame.filter(split="train")["event"].drop_nulls().unique().to_numpy()]
     sequences = Sequences(
@@ -108,7 +109,7 @@ def add_negatives(
 
 
 def splits_of(users: list[int], seconds: list[int], config: SplitConfig) -> list[str]:
-    """The split of each sample, of which the seconds are ascending."""
+    """The split of each sample, of which the seconds, or a user's last out in order the events, are ascending."""
     names = ["train", "validation", "test"]
     if config.kind == "per_user_last_out":
         own: dict[int, list[int]] = defaultdict(list)

@@ -80,6 +80,25 @@ def plot_ranking(metrics: Records, rivals: Styles) -> go.Figure:
     )
 
 
+def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], rivals: Styles) -> go.Figure:
+    """Hit rate of every model by the length of its list, see `recommend.ranking_metrics.hit_rate_curves`."""
+    figure = go.Figure()
+    for (model, style), (lengths, shares) in zip(model_styles(curves, rivals).items(), curves.values(), strict=True):
+        figure.add_scatter(
+            x=lengths,
+            y=shares,
+            mode="lines",
+            name=model,
+            line={"color": style.color, "dash": style.dash, "width": 2},
+            hovertemplate="%{y:.1%} among the first %{x}",
+        )
+    figure.update_xaxes(title="First items of each list (log scale)", type="log")
+    figure.update_yaxes(title="Share of the likes among them", rangemode="tozero")
+    return figure.update_layout(
+        template=TEMPLATE, title_text="Likes found by the length of the list", legend_y=1.1, margin_t=130
+    )
+
+
 def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
     """ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
     curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]

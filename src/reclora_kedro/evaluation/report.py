@@ -112,42 +112,46 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
-    """Models by ranking metrics, a table per cutoff, and each model's NDCG less that of the best one without an LLM.
+    """Models by ranking metrics: a table per cutoff, one of the whole order, and each model's NDCG less its rival's.
 
     Args:
         metrics: records as `compute_ranking_metrics` returns them.
         notes: what each rival is, by its name.
     """
-    first, level = metrics[0], formats.level(metrics[0]["confidence"])
-    tables = []
-    for k in dict.fromkeys(record["k"] for record in metrics):
-        means = {f"HR@{k}": "hit_rate", f"NDCG@{k}": "ndcg", "MRR": "mrr"}
-        table = text_table(
-            f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items "
-            f"({level} intervals)",
-            [record for record in metrics if record["k"] == k],
-            {"model": (str, "model")},
-            {heading: (formats.estimate, name, f"{name}_low", f"{name}_high") for heading, name in means.items()}
-            | {f"coverage\n@{k}": ("{:.1%}".format, "coverage"), f"novelty\n@{k}": ("{:.1f}".format, "novelty")},
+    first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
+    likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
+    tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["rival"]])
+    by_cutoff = {k: [record for record in metrics if record["k"] == k] for k in {record["k"]: 0 for record in metrics}}
+
+    def estimate(name: str) -> tuple[Any, ...]:
+        return formats.estimate, name, f"{name}_low", f"{name}_high"
+
+    tables = [
+        text_table(
+            f"{likes} ({level} intervals)",
+            records,
+            model,
+            {
+                f"HR@{k}": estimate("hit_rate"),
+                f"NDCG@{k}": estimate("ndcg"),
+                f"coverage\n@{k}": ("{:.1%}".format, "coverage"),
+                f"novelty\n@{k}": ("{:.1f}".format, "novelty"),
+            },
         )
-        tables.append(table)
-    if among := [name for name in first if name.startswith("among_")]:
-        found = text_table(
-            "Likes among the first items, the most that can rank first once these are ranked anew",
-            [record for record in metrics if record["k"] == first["k"]],
-            {"model": (str, "model")},
-            {f"first {name.removeprefix('among_')}": ("{:.3f}".format, name) for name in among},
-        )
-        tables.append(found)
-    pairs = [record for record in metrics if record["model"] != record["rival"]]
-    differences = text_table(
-        f"NDCG differences ({describe_tests(metrics, pairs)})",
-        pairs,
-        {"pair": (formats.pair, "model", "rival"), "k": (str, "k")},
-        _difference_columns(f"{level} interval", "ndcg_difference", "ndcg_difference_low", "ndcg_difference_high"),
+        for k, records in by_cutoff.items()
+    ]
+    among = {name: f"first {name.removeprefix('among_')}" for name in first if name.startswith("among_")}
+    whole = {"MRR": estimate("mrr")} | {heading: ("{:.3f}".format, name) for name, heading in among.items()}
+    tables.append(
+        text_table("The whole order, and the likes among its first items", by_cutoff[first["k"]], model, whole)
     )
+    for k, records in by_cutoff.items():
+        rival, columns = records[0]["rival"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
+        others = [record for record in records if record["model"] != rival]
+        title = f"NDCG@{k} less that of {rival} ({tests})"
+        tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *columns)))
     rivals = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
-    return Group(*tables, differences, *(Text(f"{name}: {notes[name]}") for name in rivals))
+    return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in rivals))
 
 
 def retriever_table(training_log: Records) -> Table:

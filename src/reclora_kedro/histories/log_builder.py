@@ -23,13 +23,7 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog, numbered, samples_file, save_tables
 from reclora_kedro.histories.negatives import Pool, draw_negatives, first_events, warn_of_left_out
 from reclora_kedro.histories.sequences import Sequences, rating_levels, with_indices
-from reclora_kedro.histories.splits import (
-    SPLIT_NAMES,
-    SplitConfig,
-    count_in_splits,
-    require_classes_in_splits,
-    split_of,
-)
+from reclora_kedro.histories.splits import SPLIT_NAMES, count_in_splits, require_classes_in_splits, split_of
 from reclora_kedro.histories.taken_items import TakenItems, sorted_pairs
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 
@@ -326,22 +320,22 @@ def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Pa
         pl.col("rating").cast(pl.Float32),
     )
     samples = rows.filter(in_time(sampled))
-    samples = samples.select(*SAMPLE_COLUMNS, split=_split(samples, totals, part.first_sample, config.split))
+    samples = samples.select(*SAMPLE_COLUMNS, split=_split(samples, totals, part.first_sample, config))
     events = rows.filter(in_time(is_event)).with_columns(pl.col("label").fill_null(1))
     training = samples.filter(split="train")["event"].drop_nulls().to_numpy()
     gathered = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
     return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), gathered)
 
 
-def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, config: SplitConfig) -> pl.Expr:
+def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, config: HistoryConfig) -> pl.Expr:
     """The split of a part's samples, of which so many are in earlier parts."""
-    if config.kind == "global_time":
-        bounds = (
-            _uncut(place - first_sample, samples["timestamp"].to_numpy()) for place in config.bounds(totals.samples)
-        )
-        return split_of(pl.int_range(pl.len()), *bounds)
-    bounds = totals.last_seconds[samples["user_index"].to_numpy()].T
-    return split_of(pl.col("timestamp"), *(pl.lit(pl.Series(seconds)) for seconds in bounds))
+    if config.split.kind == "global_time":
+        places, seconds = config.split.bounds(totals.samples), samples["timestamp"].to_numpy()
+        return split_of(pl.int_range(pl.len()), *(_uncut(place - first_sample, seconds) for place in places))
+    user = samples["user_index"].to_numpy()
+    if config.ties == "order":  # every row is an event
+        return split_of(pl.col("event"), *(pl.lit(pl.Series(totals.offsets[user + 1] - back)) for back in (2, 1)))
+    return split_of(pl.col("timestamp"), *(pl.lit(pl.Series(bounds)) for bounds in totals.last_seconds[user].T))
 
 
 def _uncut(place: int, seconds: np.ndarray) -> int:

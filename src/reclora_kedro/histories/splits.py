@@ -44,9 +44,10 @@ def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.E
     lens. A test row's history may hold earlier test events, as it would at serving time.
 
     Args:
-        place: among all samples in the order of time (global_time), or the second (per_user_last_out).
-        validation_begins: the first place that validates, or the user's last second but one.
-        test_begins: the first place that tests, or the user's last second.
+        place: among all samples in the order of time (global_time), or the second (per_user_last_out); where ties are
+            in order, the row's own event.
+        validation_begins: the first place that validates, or the user's last second, or event, but one.
+        test_begins: the first place that tests, or the user's last second, or event.
 
     Examples:
         >>> config = SplitConfig(kind="global_time", train=0.6, validation=0.2)

@@ -101,10 +101,14 @@ def optional_variant_of(step: str) -> str | None:
     return None if _parameters()[step]["variant"] is None else variant_of(step)
 
 
-def retriever_read(step: str) -> tuple[str, ...]:
-    """The catalog entry of the retriever, where the parameters of recommendation or ranking let it find items."""
-    settings = _parameters()[step]
-    reads = settings.get("retriever") or settings["candidates"] in ("validation", "retriever", "fusion")
+def models_that_rank() -> list[str]:
+    """The catalog entries of the models that rank items besides the rivals: those that ``ranking`` has as true."""
+    return [model for model in ("lens", "retriever") if _parameters()["ranking"][model]]
+
+
+def retriever_read() -> tuple[str, ...]:
+    """The catalog entry of the retriever, where ``recommendation.candidates`` lets it find items."""
+    reads = _parameters()["recommendation"]["candidates"] in ("validation", "retriever", "fusion")
     return ("retriever",) if reads else ()
 
 

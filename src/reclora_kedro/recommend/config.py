@@ -66,7 +66,9 @@ class RankingConfig(Block):
     cutoffs: tuple[Count, ...] = Field(min_length=1)
     variant: str | None
     shortlist: Count
+    lens: bool
     retriever: bool
+    rival: str | None
     among_first: tuple[Count, ...]
     seed: Seed
 

@@ -26,22 +26,22 @@ NO_ITEM = -1
 
 
 def rank_positives(
-    lens: Lens,
     log: InteractionLog,
     config: RankingConfig,
     settings: Mapping[str, Block],
+    lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> pl.DataFrame:
-    """Where the rivals that rank items, a retriever and the lens rank likes of the test split; see `rank_by`.
+    """Where the rivals that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
 
     Retriever and neighbours rank together, too, as ``fusion``. The lens ranks all candidates, as ``lens``, and the
     shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
-        lens: a frozen lens.
         log: the log, with item embeddings where a rival reads them.
         config: which likes, and which candidates.
         settings: of the rivals that have some, by name.
+        lens: a frozen lens, if there is one.
         retriever: a frozen retriever, if there is one.
 
     Raises:
@@ -54,16 +54,17 @@ def rank_positives(
             f"ranking draws likes of {users} user(s), of items that are new to them; expected at least 2, since "
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
-    reader = LensReader(lens, log)
     scorers: dict[str, Scorer] = {
         name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
     }
     sources = ("neighbours",) if retriever is None else SOURCES
     scorers |= source_scorers(sources, log, scorers["neighbours"], retriever)
-    scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
+    if lens is not None:
+        reader = LensReader(lens, log)
+        scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
     most = max(config.shortlist, *config.cutoffs)
     ranks = rank_by(scorers, log, likes, most, config.seed, config.sampled if config.candidates == "sampled" else None)
-    return with_lens_reranked(ranks, sources, reader, config.shortlist)
+    return ranks if lens is None else with_lens_reranked(ranks, sources, reader, config.shortlist)
 
 
 def with_lens_reranked(

@@ -12,6 +12,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 
 Floats = npt.NDArray[np.float64]
 PER_ROW = ("hit_rate", "ndcg", "mrr", "novelty")
+CURVE_POINTS = 60
 HIGHEST = np.array([1, 1, 1, np.inf])  # of these
 
 
@@ -107,6 +108,22 @@ def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer]
     """
     sums = np.concatenate([[0.0], np.cumsum(gains, dtype=np.float64)])
     return (sums[better + ties + 1] - sums[better]) / (ties + 1)
+
+
+def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.int64], Floats]]:
+    """Share of the likes among the first n items, by model: lengths n, evenly spaced in their logarithm, and shares.
+
+    Args:
+        item_ranks: see `rank_positives`.
+    """
+    lengths = np.unique(
+        np.geomspace(1, item_ranks["candidates"].to_numpy().max(), CURVE_POINTS).round().astype(np.int64)
+    )
+    ranks, curves = np.arange(1, lengths[-1] + 1), {}
+    for (model,), of_model in item_ranks.group_by("model", maintain_order=True):
+        better, ties = (of_model[name].to_numpy() for name in ("better", "ties"))
+        curves[str(model)] = lengths, np.array([expected_gain(better, ties, ranks <= n).mean() for n in lengths])
+    return curves
 
 
 def compare_with_rival(

@@ -23,14 +23,14 @@ Records = list[dict[str, Any]]
 
 
 def rank_items(
-    lens: Lens,
     log: InteractionLog,
     config: RankingConfig,
     neighbours: ItemNeighboursConfig,
+    lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Where models without an LLM rank likes of the test split, and the questions about the neighbours' shortlists."""
-    item_ranks = ranks.rank_positives(lens, log, config, {"neighbours": neighbours}, retriever)
+    item_ranks = ranks.rank_positives(log, config, {"neighbours": neighbours}, lens, retriever)
     return item_ranks, reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
 
 
@@ -47,10 +47,17 @@ def compute_ranking_metrics(
     item_ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
 ) -> Records:
-    """Metrics of every model at every cutoff, and its NDCG beside that of the best model without an LLM."""
+    """Metrics of every model at every cutoff, and its NDCG beside that of the rival.
+
+    Raises:
+        ValueError: the rival is none of the models.
+    """
+    models = item_ranks["model"].unique(maintain_order=True).to_list()
+    if config.rival not in (None, *models):
+        raise ValueError(f"ranking.rival is {config.rival!r}, but the models that rank are {', '.join(models)}.")
     return ranking_metrics.compute_ranking_metrics(
         pl.concat([item_ranks, *of_variant]),
-        item_ranks["model"].unique(maintain_order=True).to_list(),
+        models if config.rival is None else [config.rival],
         Popularity(log).information(),
         config.cutoffs,
         bootstrap,
@@ -61,6 +68,11 @@ def compute_ranking_metrics(
 def plot_ranking(metrics: Records) -> go.Figure:
     """Hit rate and NDCG of every model with their intervals."""
     return figures.plot_ranking(metrics, rivals.attributes("STYLE"))
+
+
+def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
+    """Hit rate of every model by the length of its list."""
+    return figures.plot_hit_rates(ranking_metrics.hit_rate_curves(pl.concat(item_ranks)), rivals.attributes("STYLE"))
 
 
 def show_ranking(metrics: Records) -> None:

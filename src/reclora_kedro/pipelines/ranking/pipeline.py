@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import optional_variant_of, retriever_read, variant_histories
+from reclora_kedro.pipelines.names import models_that_rank, optional_variant_of, variant_histories
 from reclora_kedro.pipelines.questions import answers_pipeline
 from reclora_kedro.pipelines.ranking import nodes
 
@@ -15,7 +15,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.rank_items,
-                inputs=["lens", "log", "params:ranking", "params:item_neighbours", *retriever_read("ranking")],
+                inputs={
+                    "log": "log",
+                    "config": "params:ranking",
+                    "neighbours": "params:item_neighbours",
+                    **{model: model for model in models_that_rank()},
+                },
                 outputs=["item_ranks", "ranking_questions"],
                 name="rank_items",
             ),
@@ -39,6 +44,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 inputs="ranking_metrics",
                 outputs="ranking_figure",
                 name="plot_ranking",
+            ),
+            Node(
+                nodes.plot_hit_rates,
+                inputs=["item_ranks", *of_variant],
+                outputs="hit_rate_figure",
+                name="plot_hit_rates",
             ),
             Node(nodes.show_ranking, inputs="ranking_metrics", outputs=None, name="show_ranking"),
         ],

@@ -22,7 +22,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "params:item_neighbours",
                     "params:bootstrap",
                     "params:engine",
-                    *retriever_read("recommendation"),
+                    *retriever_read(),
                 ],
                 outputs=["shortlist", "recommendation_questions", "candidate_metrics", "shortlist_report"],
                 name="shortlist_candidates",
