@@ -21,6 +21,8 @@ def fine_tune(
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None = None,
+    *,
+    proximal_weight: float = 0.0,
 ) -> pl.DataFrame:
     """Do what :func:`reclora_kedro.finetuning.training.train_adapter` does, wherever the settings say.
 
@@ -33,8 +35,8 @@ def fine_tune(
         ValueError: there are fewer GPUs than processes.
     """
     if not model.engine.spreads and config.processes == 1:
-        return train_adapter(model, few_shot, validation, config, checkpoints)
-    train = partial(_train_packed, model.packed(), few_shot, validation, config, checkpoints)
+        return train_adapter(model, few_shot, validation, config, checkpoints, proximal_weight=proximal_weight)
+    train = partial(_train_packed, model.packed(), few_shot, validation, config, checkpoints, proximal_weight)
     if model.engine.spreads:
         weights, log = train_together(train, model.engine, "fine-tuning")
     else:
@@ -58,8 +60,9 @@ def _train_packed(
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None,
+    proximal_weight: float,
 ) -> tuple[bytes, pl.DataFrame]:
     """What each process of a group does; return the trained adapter's weights and the log."""
     model = packed.load(trainable=True)
-    log = train_adapter(model, few_shot, validation, config, checkpoints)
+    log = train_adapter(model, few_shot, validation, config, checkpoints, proximal_weight=proximal_weight)
     return model.packed().adapter["adapter_model.safetensors"], log

@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
+from torch.nn import functional
 
 from reclora_kedro.devices import seeded
 from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
@@ -147,6 +148,8 @@ def train_adapter(
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None = None,
+    *,
+    proximal_weight: float = 0.0,
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
@@ -168,6 +171,7 @@ def train_adapter(
         config: training settings; ``processes`` is not read here, see
             :func:`reclora_kedro.finetuning.processes.fine_tune`.
         checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
+        proximal_weight: of `proximal_term` beside the loss; it draws the weights to those that the run starts from.
 
     Returns:
         Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
@@ -183,6 +187,7 @@ def train_adapter(
     main = group.rank == 0
     plan = planned_steps(few_shot.lengths, config)
     run = TrainingRun(model.model, config, len(plan))
+    anchor = copy_of(run.weights)
     with seeded(config.seed + group.rank, model.device):
         if checkpoints and (saved := checkpoints.newest()):
             resume(saved, run, model.device, group)
@@ -195,6 +200,8 @@ def train_adapter(
             while not run.ended:
                 rows = plan[run.step]
                 losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, group)
+                if proximal_weight:
+                    add_gradients(proximal_weight * proximal_term(run.weights, anchor), list(run.weights.values()))
                 norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
                 check_finite(losses, norm, few_shot.rows[rows], run)
                 entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
@@ -276,6 +283,33 @@ def set_gradients(
             weight.grad += gradient
     group.sum_gradients(weights)
     return group.sum(losses)
+
+
+def proximal_term(weights: dict[str, Tensor], anchor: dict[str, Tensor]) -> Tensor:
+    """How far an adapter is from an earlier state of itself: PESO's regulariser (Yoo et al. 2026, arXiv 2510.25093).
+
+    The sum over its weights, matrix by matrix, of the Kullback-Leibler divergence from the softmax over the earlier
+    entries to the softmax over the present ones. It lets weights move together, and holds those the most that were
+    large. Here gates are held as the LoRAs are.
+
+    Examples:
+        >>> weights, anchor = {"A": torch.tensor([[1.0, 2.0]])}, {"A": torch.tensor([[3.0, 2.0]])}
+        >>> round(proximal_term(weights, anchor).item(), 3), proximal_term(weights, weights).item()
+        (0.462, 0.0)
+    """
+    divergences = [
+        functional.kl_div(
+            anchor[name].flatten().log_softmax(0), now.flatten().log_softmax(0), log_target=True, reduction="sum"
+        )
+        for name, now in weights.items()
+    ]
+    return torch.stack(divergences).sum()
+
+
+def add_gradients(value: Tensor, weights: list[Tensor]) -> None:
+    """Add the gradients of a value to those that the weights have."""
+    for weight, gradient in zip(weights, torch.autograd.grad(value, weights), strict=True):
+        weight.grad += gradient
 
 
 def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:

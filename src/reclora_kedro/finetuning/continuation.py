@@ -1,0 +1,110 @@
+"""An adapter goes on learning from few new rows, with safeguards against forgetting what it knows."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+from sklearn.metrics import roc_auc_score
+
+from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
+from reclora_kedro.histories.questions import questions
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Share
+
+START = "start"
+"""In a log of `continue_adapter`, the adapter as it was."""
+
+
+class AdapterContinuationConfig(Block):
+    """How a trained adapter goes on learning."""
+
+    few_shot: Count
+    replay: Share
+    validation: Count
+    learning_rate: LearningRate
+    safeguard: Annotated[tuple[Literal["none", "replay", "proximal"], ...], Field(min_length=1)]
+    proximal_weight: NonNegative
+
+
+def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
+    """The questions that an adapter goes on learning from, drawn uniformly, and those that choose its weights.
+
+    Of the use few_shot are new training samples, later than the second `since`, and old ones, which replay shows
+    besides. There are as many as asked for, or as the splits have.
+
+    Examples:
+        >>> columns = ("user_index", "item_index", "history_end", "timestamp")
+        >>> samples = pl.DataFrame({name: range(9) for name in ("row", *columns)}).with_columns(
+        ...     label=pl.col("row") % 2, split=pl.Series(["train"] * 7 + ["validation"] * 2)
+        ... )
+        >>> config = AdapterContinuationConfig.model_construct(few_shot=3, replay=0.25, validation=9)
+        >>> draw_rows(samples, 3, config, seed=0).select("row", "use").rows()
+        [(3, 'few_shot'), (4, 'few_shot'), (5, 'few_shot'), (6, 'few_shot'), (7, 'validation'), (8, 'validation')]
+    """
+    random = np.random.default_rng(seed)
+    is_new = pl.col("timestamp") > since
+    train = samples.filter(split="train")
+    new = train.filter(is_new)
+    sizes = {"new": min(new.height, config.few_shot)}
+    sizes["old"] = round(sizes["new"] * config.replay / (1 - config.replay))
+    parts = (
+        (new, "few_shot", sizes["new"]),
+        (train.filter(~is_new), "few_shot", sizes["old"]),
+        (samples.filter(split="validation"), "validation", config.validation),
+    )
+    drawn = [questions(part[random.permutation(part.height)[:size]], use) for part, use, size in parts]
+    return pl.concat(drawn).sort("use", "row")
+
+
+def continue_adapter(
+    model: AnswerModel,
+    few_shot: PromptSet,
+    is_new: np.ndarray,
+    validation: PromptSet,
+    config: AdapterContinuationConfig,
+    training: TrainingConfig,
+) -> pl.DataFrame:
+    """Train a model's adapter further in place, by each safeguard, and leave it at the best validation AUC.
+
+    Each safeguard starts from the adapter as it is, which stays if none makes it better. With `none` it learns from the
+    new rows alone, with `replay` from old ones, too, and with `proximal` from the new rows while `proximal_term` holds
+    its weights where they were (PESO).
+
+    Args:
+        model: a base LLM with a trained adapter; it may be frozen.
+        few_shot: rows to learn from, new and old ones.
+        is_new: which of them are new, shape (rows,).
+        validation: rows to choose the weights by.
+        config: the safeguards that are tried, and their settings.
+        training: settings of the adapter's training; its learning rate is that of the continuation.
+
+    Returns:
+        The training logs, see `train_adapter`, one after the other, with a first column `safeguard`; the first row is
+        the adapter as it was.
+
+    Raises:
+        FloatingPointError, MemoryError, OSError, ShardError, RuntimeError, ValueError: see `fine_tune`.
+    """
+    model.model.set_adapter(model.model.active_adapter)  # which lets it train
+    weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
+    start = best = copy_of(weights)
+    model.model.eval()
+    scores = model.scores(validation, training.tokens_per_batch, "validate")
+    best_auc = float(roc_auc_score(validation.labels, scores))
+    logs = [pl.DataFrame({"safeguard": START, "rows": 0, "validation_auc": best_auc, "seconds": 0.0})]
+    training = training.model_copy(update={"learning_rate": config.learning_rate})
+    for safeguard in config.safeguard:
+        assign(weights, start)
+        rows = few_shot if safeguard == "replay" else few_shot.take(np.flatnonzero(is_new))
+        held = config.proximal_weight if safeguard == "proximal" else 0.0
+        log = fine_tune(model, rows, validation, training, proximal_weight=held)
+        logs.append(log.select(pl.lit(safeguard).alias("safeguard"), pl.all()))
+        auc = log["validation_auc"].fill_null(0).to_numpy().max()
+        if auc > best_auc:
+            best_auc, best = auc, copy_of(weights)
+    assign(weights, best)
+    model.model.requires_grad_(False).eval()
+    return pl.concat(logs, how="diagonal").select("safeguard", *LOG_SCHEMA, pl.exclude("safeguard", *LOG_SCHEMA))
