@@ -128,9 +128,13 @@ def test_near_items_are_checked_and_the_encoders_named(catalog_of):
 
 @pytest.mark.parametrize(
     ("encoders", "entries", "width"),
-    [(["tfidf"], [], 8), (["tfidf", "base_llm"], ["base_llm"], 8 + HIDDEN), (["base_llm"], ["base_llm"], HIDDEN)],
+    [
+        (["tfidf"], [], 8),
+        (["tfidf", "base_llm"], ["base_llm"], 8 + HIDDEN),
+        (["base_llm", "co_occurrence"], ["base_llm", "log_without_embeddings"], HIDDEN + 8),
+    ],
 )
-def test_encoders_are_catalog_entries_by_name_or_tfidf(catalog_of, encoders, entries, width):
+def test_encoders_are_catalog_entries_by_name_or_need_none(catalog_of, encoders, entries, width):
     block = history_block()["item_embedding"] | {"encoders": encoders, "components": 8}
     config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
     catalog = catalog_of(canonical_tables(), config)

@@ -14,10 +14,10 @@ def test_a_record_per_cell_and_model():
     assert len(results) == 10
     assert results[1] == {
         "grid": "rank", "r": "4", "n": None, "seed": 7, "model": "reclora", "rows": 50, "positives": 30, "users": 29,
-        "auc": 0.70, "auc_low": 0.6, "auc_high": 0.7999999999999999, "confidence": 0.95, "gauc": 0.6, "gauc_low": 0.5,
-        "gauc_high": 0.7, "gauc_users": 25, "log_loss": 0.6, "accuracy": 0.7, "auc_lost_without_prompt": 0.03,
-        "weights": None, "validation_auc": 0.69, "train_seconds": 20.0, "score_seconds": 4.0, "scored_rows": 100,
-        "ms_per_row": 40.0, "digest": "0.7", "revision": "abc",
+        "auc": 0.70, "auc_low": 0.6, "auc_high": 0.7999999999999999, "auc_cold": None, "confidence": 0.95, "gauc": 0.6,
+        "gauc_low": 0.5, "gauc_high": 0.7, "gauc_users": 25, "log_loss": 0.6, "accuracy": 0.7,
+        "auc_lost_without_prompt": 0.03, "weights": None, "validation_auc": 0.69, "train_seconds": 20.0,
+        "score_seconds": 4.0, "scored_rows": 100, "ms_per_row": 40.0, "digest": "0.7", "revision": "abc",
     }  # fmt: skip
     assert all(record.keys() == results[0].keys() for record in results)
     assert (axes_of(results, "rank"), axes_of(results, "rows")) == (["r"], ["n"])

@@ -77,6 +77,7 @@ def tune_encoder(
         if config.lora_rank is not None:
             lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
             tuned = replace(tuned, model=get_peft_model(tuned.model, lora))
+        tuned.model.eval()  # no dropout: few pairs are drawn twice
         token_ids = tuned.tokenize(pairs.texts, max_tokens)
         weights = {name: weight for name, weight in tuned.model.named_parameters() if weight.requires_grad}
         optimizer = torch.optim.AdamW(
@@ -85,7 +86,6 @@ def tune_encoder(
         started, losses = time.perf_counter(), list[float]()
         for step in range(config.max_steps + 1):
             if step % config.steps_per_validation == 0 or step == config.max_steps:
-                tuned.model.eval()
                 with torch.inference_mode():
                     loss, auc = info_nce(tuned, token_ids, validation, config.temperature)
                 _require_finite(loss, "validation", step, config)
@@ -106,7 +106,6 @@ def tune_encoder(
                 if since_best == config.patience:
                     break
             if step < config.max_steps:
-                tuned.model.train()
                 batch = pairs.training[random.choice(len(pairs.training), size, replace=False)]
                 loss, _ = info_nce(tuned, token_ids, batch, config.temperature)
                 _require_finite(loss, "training", step + 1, config)
@@ -123,7 +122,7 @@ def tune_encoder(
             best_auc,
         )
     model = tuned.model if config.lora_rank is None else tuned.model.merge_and_unload()
-    return replace(tuned, model=model.requires_grad_(False).eval()), log
+    return replace(tuned, model=model.requires_grad_(False)), log
 
 
 def info_nce(

@@ -24,8 +24,8 @@ class ItemEmbeddingConfig(Block):
     components: Count
 
     @property
-    def entries(self) -> tuple[str, ...]:
-        """The encoders that are catalog entries."""
+    def with_input(self) -> tuple[str, ...]:
+        """The encoders that need more than the descriptions: a model, or the log."""
         return tuple(name for name in self.encoders if name != TFIDF)
 
 

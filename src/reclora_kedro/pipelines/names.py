@@ -13,6 +13,7 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
+from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.item_text import TFIDF
 from reclora_kedro.parameters import NameRefusedError
 from reclora_kedro.recommend.config import RERANKED, SOURCES
@@ -38,9 +39,13 @@ def history_names() -> tuple[str, ...]:
 
 
 def item_encoders() -> tuple[str, ...]:
-    """The catalog entries that embed items: all of ``history.item_embedding.encoders`` but tfidf, which needs none."""
+    """The catalog entry that each of ``history.item_embedding.encoders`` needs, but for tfidf, which needs none.
+
+    An encoder has the name of its entry; co_occurrence needs the log.
+    """
     encoders = (_parameters()["history"]["item_embedding"] or {}).get("encoders")
-    return tuple(name for name in encoders if name != TFIDF) if isinstance(encoders, list | tuple) else ()
+    named = encoders if isinstance(encoders, list | tuple) else ()
+    return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)
 
 
 def encoder_to_tune() -> str:

@@ -10,7 +10,7 @@ from reclora_kedro.parameters import Block, Count, Seed
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 
 # Columns of the table of results, besides the axes.
-AUCS = ("auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
+AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_low", "gauc_high", "gauc_users")
 METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy")
 COSTS = ("weights", "validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
 COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")

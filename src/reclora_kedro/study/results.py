@@ -12,7 +12,8 @@ from reclora_kedro.study.grid import Cell
 Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 
-AVERAGED = ("auc", "gauc", "gauc_users", "log_loss", "validation_auc", "train_seconds", "ms_per_row")  # over the seeds
+# over the seeds
+AVERAGED = ("auc", "auc_cold", "gauc", "gauc_users", "log_loss", "validation_auc", "train_seconds", "ms_per_row")
 
 
 class FinishedCell(Protocol):
@@ -134,9 +135,9 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
         axes: those of the grid that tell places apart, None for all; means over the others are taken within each seed.
 
     Returns:
-        Records of place (by axis, the name of its setting), model, seeds (their number), the means of auc, gauc,
-        gauc_users, log_loss, validation_auc, train_seconds and ms_per_row, None where a value is missing, and auc_low
-        and auc_high: Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
+        Records of place (by axis, the name of its setting), model, seeds (their number), the means of auc, auc_cold,
+        gauc, gauc_users, log_loss, validation_auc, train_seconds and ms_per_row, None where a value is missing, and
+        auc_low and auc_high: Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
     """
     axes = axes_of(results, grid) if axes is None else axes
     cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}

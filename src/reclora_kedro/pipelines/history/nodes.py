@@ -7,8 +7,9 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
+from reclora_kedro.histories.co_occurrences import co_occurrence_vectors
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.item_text import TFIDF, describe_items, principal_components, side_by_side, tfidf_vectors
+from reclora_kedro.histories.item_text import describe_items, principal_components, side_by_side, tfidf_vectors
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.histories.questions import draw_questions
@@ -57,18 +58,27 @@ def draw_test_questions(log_without_embeddings: InteractionLog, history: History
 
 @reads(history=["item_embedding", "seed"])
 def embed_items(
-    items: pl.DataFrame, history: HistoryConfig, engine: EngineConfig, *encoders: LanguageModel | SentenceEncoder
+    items: pl.DataFrame,
+    history: HistoryConfig,
+    engine: EngineConfig,
+    *inputs: LanguageModel | SentenceEncoder | InteractionLog,
 ) -> Arrays:
-    """Embeddings of the items' descriptions by each encoder, side by side, and how many columns each has."""
+    """Vectors of the items by each encoder, side by side, and how many columns each has."""
     config, texts = history.item_embedding, describe_items(items)
-    names = [name for name in config.encoders if name != TFIDF]
-    vectors = {
-        name: embed_texts(encoder, texts, config.max_tokens, config.tokens_per_batch, engine)
-        for name, encoder in zip(names, encoders, strict=True)
-    }
-    if TFIDF in config.encoders:
-        vectors[TFIDF] = tfidf_vectors(texts)
-    parts = [principal_components(vectors[name], config.components, history.seed) for name in config.encoders]
+    input_of = dict(zip(config.with_input, inputs, strict=True))
+
+    def embed(encoder: str) -> np.ndarray:
+        given = input_of.get(encoder)
+        if isinstance(given, InteractionLog):
+            return co_occurrence_vectors(given, config.components, history.seed)
+        vectors = (
+            tfidf_vectors(texts)
+            if given is None
+            else embed_texts(given, texts, config.max_tokens, config.tokens_per_batch, engine)
+        )
+        return principal_components(vectors, config.components, history.seed)
+
+    parts = [embed(encoder) for encoder in config.encoders]
     return {"embeddings": side_by_side(parts), "encoder_widths": np.array([part.shape[1] for part in parts])}
 
 
