@@ -32,7 +32,7 @@ def test_items_without_text_fields_are_described_by_their_title():
 @pytest.mark.parametrize(("shape", "components", "kept"), [((9, 6), 4, 4), ((3, 6), 4, 3), ((9, 2), 4, 2)])
 def test_as_many_components_as_there_can_be(shape, components, kept):
     embeddings = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    reduced = principal_components(embeddings, components, seed=1)
+    reduced, _ = principal_components(embeddings, components, seed=1)
     assert reduced.shape == (shape[0], kept)
     assert reduced.dtype == np.float32
     np.testing.assert_allclose(reduced.mean(0), 0, atol=1e-6)
@@ -42,17 +42,17 @@ def test_components_are_the_directions_of_greatest_variance():
     embeddings = np.random.default_rng(0).normal(size=(50, 6)) * [9, 1, 5, 1, 1, 1]
     centred = embeddings - embeddings.mean(0)
     expected = np.linalg.svd(centred)[1][:2]
-    reduced = principal_components(embeddings, 2, seed=1)
+    reduced, _ = principal_components(embeddings, 2, seed=1)
     np.testing.assert_allclose(np.linalg.norm(reduced, axis=0), expected, rtol=1e-5)
 
 
 def test_components_lie_in_row_order_as_safetensors_needs_them():
-    reduced = principal_components(np.random.default_rng(0).normal(size=(50, 6)), 3, seed=1)
+    reduced, _ = principal_components(np.random.default_rng(0).normal(size=(50, 6)), 3, seed=1)
     assert reduced.flags.c_contiguous
 
 
 def test_tfidf_vectors_have_length_one_and_know_rare_words_from_common_ones():
-    vectors = tfidf_vectors(["film red", "film blue", "film red sea", ""])
+    vectors, _ = tfidf_vectors(["film red", "film blue", "film red sea", ""])
     similarity = (vectors @ vectors.T).toarray()
     np.testing.assert_allclose(similarity.diagonal(), [1, 1, 1, 0])
     assert similarity[0, 2] > similarity[0, 1] > 0
@@ -68,12 +68,12 @@ def test_texts_without_a_word_are_refused():
 @pytest.mark.parametrize("components", [3, 50])
 def test_components_of_a_sparse_matrix_are_those_of_the_dense_one(components):
     dense = np.random.default_rng(0).poisson(0.3, size=(20, 9)).astype(float)
-    reduced = principal_components(sparse.csr_array(dense), components, seed=1)
+    reduced, _ = principal_components(sparse.csr_array(dense), components, seed=1)
     kept = min(components, 8)
-    expected = principal_components(dense, kept, seed=1)
+    expected, _ = principal_components(dense, kept, seed=1)
     assert reduced.shape == (20, kept)
     np.testing.assert_allclose(reduced @ reduced.T, expected @ expected.T, atol=1e-4)
-    np.testing.assert_array_equal(reduced, principal_components(sparse.csr_array(dense), components, seed=1))
+    np.testing.assert_array_equal(reduced, principal_components(sparse.csr_array(dense), components, seed=1)[0])
 
 
 def test_the_cosine_of_vectors_side_by_side_is_the_mean_of_their_cosines():

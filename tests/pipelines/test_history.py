@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
+from reclora_kedro.llm import item_vectors
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
@@ -45,7 +46,7 @@ def canonical_tables(one_class: bool = False) -> dict[str, pl.DataFrame]:
 def catalog_of(tmp_path, monkeypatch):
     """The shipped catalog of the step, under tmp_path, with the given tables and parameters."""
     monkeypatch.setattr(
-        nodes,
+        item_vectors,
         "embed_texts",
         lambda llm, texts, max_tokens, tokens_per_batch, engine: (
             np.random.default_rng(1).normal(size=(len(texts), HIDDEN)).astype(np.float32)

@@ -1,6 +1,7 @@
 """Items as texts, and the texts as vectors in few dimensions."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -43,32 +44,63 @@ def describe_items(items: pl.DataFrame) -> list[str]:
     return items.select(pl.concat_str("title", *fields, separator=". ", ignore_nulls=True)).to_series().to_list()
 
 
-def tfidf_vectors(texts: Sequence[str]) -> sparse.csr_array:
+class TfidfWords(NamedTuple):
+    """The words that TF-IDF knows, in the order of their columns, and their inverse document frequencies, (words,)."""
+
+    words: list[str]
+    idf: np.ndarray
+
+
+def tfidf_vectors(texts: Sequence[str], known: TfidfWords | None = None) -> tuple[sparse.csr_array, TfidfWords]:
     """TF-IDF weights of the texts' words, one row of length one per text, of length zero where it has no word.
+
+    Args:
+        texts: one description per item.
+        known: the words of earlier texts, which alone count, by their frequencies there; None: those of these texts.
 
     Raises:
         ValueError: no text has a word.
 
     Examples:
-        >>> vectors = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
+        >>> vectors, known = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
         >>> (vectors @ vectors.T).toarray().round(2)
         array([[1.  , 0.29, 0.  ],
                [0.29, 1.  , 0.  ],
                [0.  , 0.  , 1.  ]])
+        >>> (tfidf_vectors(["Nail Varnish"], known)[0] @ vectors.T).toarray().round(2)
+        array([[0.47, 0.61, 0.  ]])
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", vocabulary=known and known.words)
+    if known:
+        words.idf_ = known.idf
+        return sparse.csr_array(words.transform(texts)), known
     try:
-        return sparse.csr_array(words.fit_transform(texts))
+        vectors = sparse.csr_array(words.fit_transform(texts))
     except ValueError as error:
         raise ValueError(
             f"None of the {len(texts)} items' descriptions has a word for TF-IDF: name another encoder in "
             "history.item_embedding.encoders, or give items a title."
         ) from error
+    return vectors, TfidfWords(words.get_feature_names_out().tolist(), words.idf_)
 
 
-def principal_components(embeddings: np.ndarray | sparse.csr_array, components: int, seed: int) -> np.ndarray:
+class Projection(NamedTuple):
+    """What reduces embeddings: their mean, (hidden,), and directions, (components, hidden)."""
+
+    mean: np.ndarray
+    directions: np.ndarray
+
+    def __call__(self, embeddings: np.ndarray | sparse.csr_array) -> np.ndarray:
+        """Embeddings, (items, hidden), in these directions, (items, components), float32."""
+        reduced = embeddings @ self.directions.T - self.mean @ self.directions.T
+        return np.ascontiguousarray(reduced, dtype=np.float32)
+
+
+def principal_components(
+    embeddings: np.ndarray | sparse.csr_array, components: int, seed: int
+) -> tuple[np.ndarray, Projection]:
     """Centred embeddings in the directions of their greatest variance (RecLoRA, section 3.2).
 
     Args:
@@ -77,7 +109,7 @@ def principal_components(embeddings: np.ndarray | sparse.csr_array, components: 
         seed: of the solver where it starts at random.
 
     Returns:
-        float32, shape (items, min(components, items, hidden)).
+        float32, shape (items, min(components, items, hidden)), and what reduces later embeddings likewise.
     """
     from sklearn.decomposition import PCA
 
@@ -87,7 +119,8 @@ def principal_components(embeddings: np.ndarray | sparse.csr_array, components: 
     else:  # of the solvers that take a sparse matrix, the one that needs no square matrix of all words
         analysis = PCA(n_components=min(components, most - 1), svd_solver="arpack", random_state=seed)
     # safetensors writes an array's memory as it lies: one in column order would come back scrambled.
-    return np.ascontiguousarray(analysis.fit_transform(embeddings), dtype=np.float32)
+    reduced = np.ascontiguousarray(analysis.fit_transform(embeddings), dtype=np.float32)
+    return reduced, Projection(np.ascontiguousarray(analysis.mean_), np.ascontiguousarray(analysis.components_))
 
 
 def side_by_side(vectors: Sequence[np.ndarray]) -> np.ndarray:

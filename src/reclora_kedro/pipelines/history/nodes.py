@@ -7,14 +7,13 @@ import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
-from reclora_kedro.histories.co_occurrences import co_occurrence_vectors
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.item_text import describe_items, principal_components, side_by_side, tfidf_vectors
+from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.histories.questions import draw_questions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
-from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
@@ -63,23 +62,10 @@ def embed_items(
     engine: EngineConfig,
     *inputs: LanguageModel | SentenceEncoder | InteractionLog,
 ) -> Arrays:
-    """Vectors of the items by each encoder, side by side, and how many columns each has."""
-    config, texts = history.item_embedding, describe_items(items)
-    input_of = dict(zip(config.with_input, inputs, strict=True))
-
-    def embed(encoder: str) -> np.ndarray:
-        given = input_of.get(encoder)
-        if isinstance(given, InteractionLog):
-            return co_occurrence_vectors(given, config.components, history.seed)
-        vectors = (
-            tfidf_vectors(texts)
-            if given is None
-            else embed_texts(given, texts, config.max_tokens, config.tokens_per_batch, engine)
-        )
-        return principal_components(vectors, config.components, history.seed)
-
-    parts = [embed(encoder) for encoder in config.encoders]
-    return {"embeddings": side_by_side(parts), "encoder_widths": np.array([part.shape[1] for part in parts])}
+    """Vectors of the items by each encoder, side by side, and what new items get theirs by."""
+    config = history.item_embedding
+    encoders = dict(zip(config.with_input, inputs, strict=True))
+    return item_vectors.embed_items(describe_items(items), config, encoders, history.seed, engine)
 
 
 def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
