@@ -22,8 +22,14 @@ from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog, numbered, samples_file, save_tables
 from reclora_kedro.histories.negatives import Pool, draw_negatives, first_events, warn_of_left_out
-from reclora_kedro.histories.sequences import Sequences, rating_levels, with_indices
-from reclora_kedro.histories.splits import SPLIT_NAMES, count_in_splits, require_classes_in_splits, split_of
+from reclora_kedro.histories.sequences import Sequences, levels_as_before, rating_levels, with_indices
+from reclora_kedro.histories.splits import (
+    SPLIT_NAMES,
+    count_in_splits,
+    require_classes_in_splits,
+    split_of,
+    uncut,
+)
 from reclora_kedro.histories.taken_items import TakenItems, sorted_pairs
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 
@@ -50,6 +56,14 @@ class LogInFiles:
             shutil.copy(file, folder)
 
 
+class Growth(NamedTuple):
+    """What stays, in a log that goes on from an earlier one, and how the later samples are split."""
+
+    before: Sequences  # of the earlier log, whose ratings keep their levels
+    validation_begins: int  # the second from which on samples validate; those before it train
+    test_begins: int  # likewise
+
+
 def build_log(
     interactions: pl.DataFrame | pl.LazyFrame,
     items: pl.DataFrame,
@@ -57,6 +71,7 @@ def build_log(
     config: HistoryConfig,
     engine: EngineConfig = LOCAL,
     report: CleaningReport | None = None,
+    growth: Growth | None = None,
 ) -> InteractionLog | LogInFiles:
     """The log of the canonical tables, with the events and about `engine.rows_per_part` samples in memory at once.
 
@@ -78,6 +93,8 @@ def build_log(
         config: settings of the step.
         engine: what the parts are shards for.
         report: takes the account of the samples.
+        growth: counts in place of `config.split` and `config.rating_levels`; validation and test may then be of one
+            class, or empty.
 
     Raises:
         MismatchError: the tables are of different runs.
@@ -108,7 +125,7 @@ def build_log(
     impressions = not_clicked + unlabelled > 0
     if impressions:
         _require_settings_for_impressions(not_clicked, config)
-    tables = _Tables(interactions, items, users, config, impressions)
+    tables = _Tables(interactions, items, users, config, impressions, growth)
     spans = _spans(interactions, rows, engine.rows_per_part)
     parts, totals = _count_what_is_before(tables, spans, rows - unlabelled, report, engine)
 
@@ -124,7 +141,10 @@ def build_log(
             column[built.event] = built.columns[name]
         trains[built.training] = True
         samples.append(built.samples)
-    levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
+    if growth:
+        levels = levels_as_before(gathered["rating"], growth.before)
+    else:
+        levels = rating_levels(gathered["rating"], gathered["rating"][trains], config.rating_levels)
     del trains
     sequences = Sequences(totals.offsets, rating_level=levels, **gathered)
     if draws:
@@ -132,7 +152,7 @@ def build_log(
     counts = count_in_splits(pl.concat(samples))
     for split, (likes, height) in counts.items():
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
-    require_classes_in_splits(counts)
+    require_classes_in_splits({"train": counts["train"]} if growth else counts)
     if in_memory:
         scratch.cleanup()
         return InteractionLog(items, users, sequences, numbered(samples[0].collect()))
@@ -147,6 +167,7 @@ class _Tables(NamedTuple):
     users: pl.DataFrame
     config: HistoryConfig
     impressions: bool  # whether the log has rows that are no events or no samples
+    growth: Growth | None
 
 
 class _Span(NamedTuple):
@@ -320,36 +341,24 @@ def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Pa
         pl.col("rating").cast(pl.Float32),
     )
     samples = rows.filter(in_time(sampled))
-    samples = samples.select(*SAMPLE_COLUMNS, split=_split(samples, totals, part.first_sample, config))
+    samples = samples.select(*SAMPLE_COLUMNS, split=_split(samples, totals, part.first_sample, tables))
     events = rows.filter(in_time(is_event)).with_columns(pl.col("label").fill_null(1))
     training = samples.filter(split="train")["event"].drop_nulls().to_numpy()
     gathered = {name: events[name].to_numpy() for name in EVENT_COLUMNS}
     return _Built(_stored(samples, folder, part.number), training, events["event"].to_numpy(), gathered)
 
 
-def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, config: HistoryConfig) -> pl.Expr:
+def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, tables: _Tables) -> pl.Expr:
     """The split of a part's samples, of which so many are in earlier parts."""
-    if config.split.kind == "global_time":
-        places, seconds = config.split.bounds(totals.samples), samples["timestamp"].to_numpy()
-        return split_of(pl.int_range(pl.len()), *(_uncut(place - first_sample, seconds) for place in places))
+    if tables.growth:
+        return split_of(pl.col("timestamp"), tables.growth.validation_begins, tables.growth.test_begins)
+    if tables.config.split.kind == "global_time":
+        places, seconds = tables.config.split.bounds(totals.samples), samples["timestamp"].to_numpy()
+        return split_of(pl.int_range(pl.len()), *(uncut(place - first_sample, seconds) for place in places))
     user = samples["user_index"].to_numpy()
-    if config.ties == "order":  # every row is an event
+    if tables.config.ties == "order":  # every row is an event
         return split_of(pl.col("event"), *(pl.lit(pl.Series(totals.offsets[user + 1] - back)) for back in (2, 1)))
     return split_of(pl.col("timestamp"), *(pl.lit(pl.Series(bounds)) for bounds in totals.last_seconds[user].T))
-
-
-def _uncut(place: int, seconds: np.ndarray) -> int:
-    """A place among ascending seconds, moved to the nearer end of the moment that it would cut in two.
-
-    Examples:
-        >>> seconds = np.array([7, 8, 8, 8, 9])
-        >>> [_uncut(place, seconds) for place in (-3, 1, 2, 3, 4)]
-        [-3, 1, 1, 4, 4]
-    """
-    if not 0 < place < len(seconds):
-        return place
-    first, last = (int(np.searchsorted(seconds, seconds[place], side)) for side in ("left", "right"))
-    return first if place - first < last - place else last
 
 
 def _opens(column: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from typing import Literal, Self
 
+import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
@@ -12,10 +13,9 @@ SPLIT_NAMES = ("train", "validation", "test")
 """In the order of time."""
 
 
-class SplitConfig(Block):
-    """How samples are divided into train, validation and test."""
+class SplitShares(Block):
+    """Shares of samples that train and validate; the rest tests."""
 
-    kind: Literal["global_time", "per_user_last_out"]
     train: Share = Field(gt=0)
     validation: Share = Field(gt=0)
 
@@ -27,6 +27,12 @@ class SplitConfig(Block):
                 "lower them to a sum below 1"
             )
         return self
+
+
+class SplitConfig(SplitShares):
+    """How samples are divided into train, validation and test."""
+
+    kind: Literal["global_time", "per_user_last_out"]
 
     def bounds(self, samples: int) -> tuple[int, int]:
         """Where validation and test begin in `global_time`: places among the samples in the order of time."""
@@ -56,6 +62,20 @@ def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.E
     """
     validates = pl.when(place < test_begins).then(pl.lit("validation"))
     return pl.when(place < validation_begins).then(pl.lit("train")).otherwise(validates.otherwise(pl.lit("test")))
+
+
+def uncut(place: int, seconds: np.ndarray) -> int:
+    """A place among ascending seconds, moved to the nearer end of the moment that it would cut in two.
+
+    Examples:
+        >>> seconds = np.array([7, 8, 8, 8, 9])
+        >>> [uncut(place, seconds) for place in (-3, 1, 2, 3, 4)]
+        [-3, 1, 1, 4, 4]
+    """
+    if not 0 < place < len(seconds):
+        return place
+    first, last = (int(np.searchsorted(seconds, seconds[place], side)) for side in ("left", "right"))
+    return first if place - first < last - place else last
 
 
 def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:

@@ -198,7 +198,7 @@ def _sort_part(
 ) -> tuple[pl.LazyFrame, CleaningReport]:
     """The labelled rows of a part in the canonical order, one per event or impression; and the report."""
     (number, frames), report = part, CleaningReport()
-    labelled = _with_labels(_distinct_rows(pl.concat(frames).collect(), config, report), config)
+    labelled = _with_labels(distinct_rows(pl.concat(frames).collect(), config, report), config)
     if scratch is None:
         return labelled.lazy(), report
     file = scratch / f"{number:06}.parquet"
@@ -298,11 +298,12 @@ def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, re
         )
 
 
-def _distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
-    """One row per event or impression, in the canonical order."""
+def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
+    """One row per event or impression, in the canonical order; a null rating is of what was not clicked."""
     has_impressions = config.interactions.has_impressions
     kept = "highest_rating" if has_impressions else config.duplicates
-    ordered = log.sort(*EVENT_KEY, "rating", descending=[False, False, False, kept == "highest_rating"])
+    descending = [False, False, False, kept == "highest_rating"]
+    ordered = log.sort(*EVENT_KEY, "rating", descending=descending, nulls_last=True, maintain_order=True)
     distinct = ordered.filter(comes_after_previous(EVENT_KEY))
     survivor = f"the one with the {kept.replace('_', ' ')}" if config.interactions.rating else "one"
     survivor = "a click, if any" if has_impressions else survivor

@@ -31,7 +31,7 @@ def describe_items(
         >>> describe_items(raw, pl.LazyFrame({"item_id": [2, 3]}), columns, CleaningReport()).rows()
         [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama'), (3, 'Unknown title', None)]
     """
-    listed = _listed_rows(raw_items, "item", columns, report)
+    listed = listed_rows(raw_items, "item", columns, report)
     logged = _logged_ids(interactions, listed, "raw_items", "ingestion.items.item_id")
     items = listed.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
     unlisted, kept = items.height - listed.height, f"kept as {columns.missing_title!r}"
@@ -61,7 +61,7 @@ def add_item_texts(
     if columns is None:
         return items
     _require_table(raw_item_texts, "item_texts")
-    listed = _listed_rows(raw_item_texts, "item text", columns, report)
+    listed = listed_rows(raw_item_texts, "item text", columns, report)
     _logged_ids(items.lazy(), listed, "raw_item_texts", "ingestion.item_texts.item_id")
     missing = items.join(listed, on="item_id", how="anti").height
     report.record("items without item texts", missing, "kept with these fields empty")
@@ -90,7 +90,7 @@ def describe_users(
         report.record("users", users.height, "rows kept; no user table, ids only")
         return users
     _require_table(raw_users, "users")
-    listed = _listed_rows(raw_users, "user", columns, report)
+    listed = listed_rows(raw_users, "user", columns, report)
     logged = _logged_ids(interactions, listed, "raw_users", "ingestion.users.user_id")
     silent = listed.join(logged, on="user_id", how="anti").height
     report.record("users without an interaction", silent)
@@ -107,7 +107,7 @@ def _require_table(raw_table: Any, block: str) -> None:
         )
 
 
-def _listed_rows(
+def listed_rows(
     raw_table: Any, kind: str, columns: ItemColumns | ItemTextColumns | UserColumns, report: CleaningReport
 ) -> pl.DataFrame:
     """The rows of a raw table, one per id: the id, the title of an item, and the text fields."""

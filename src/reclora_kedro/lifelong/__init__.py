@@ -1,0 +1,1 @@
+"""Models and data over time: updates, the promotion of a challenger, forgetting."""

@@ -1,0 +1,216 @@
+"""Canonical tables that grow, and how the samples of the grown log are split.
+
+Rows of users and items never move: new ones follow in the order of their first events. The events are those that
+ingestion would leave of all raw rows together.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.splits import SplitShares, uncut
+from reclora_kedro.interactions.cleaning import clean_interactions, distinct_rows
+from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.interactions.config import (
+    IngestionConfig,
+    InteractionColumns,
+    ItemColumns,
+    ItemTextColumns,
+    UserColumns,
+)
+from reclora_kedro.interactions.entities import listed_rows
+from reclora_kedro.interactions.schema import EVENT_KEY
+
+
+class RawEntities(NamedTuple):
+    """Raw tables of items and users, as ingestion reads them; None where there is none."""
+
+    items: Any = None
+    item_texts: Any = None
+    users: Any = None
+
+
+def clean_new_events(
+    raw_interactions: Any,
+    journal: pl.DataFrame,
+    known: pl.LazyFrame,
+    config: IngestionConfig,
+    report: CleaningReport,
+    engine: EngineConfig = LOCAL,
+) -> pl.DataFrame:
+    """New canonical interactions, cleaned as ingestion does; there is no k-core, and no starting histories.
+
+    Args:
+        raw_interactions: a frame as ingestion reads it; None, or without rows, for none.
+        journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
+        known: the canonical interactions so far, whose types of ids count.
+        config: settings of ingestion.
+        report: takes the account of the cleaning.
+        engine: what cleans a long table.
+
+    Raises:
+        ValueError: rows that ingestion would refuse; or no row has ids of the log's types.
+    """
+    columns = config.interactions
+    unlimited = {"k_core": 0, "max_share_of_one_id": 1}
+    sources = []
+    if has_rows(raw_interactions):
+        own = columns.model_copy(update={"click_history": None})
+        sources.append((raw_interactions, own))
+    if journal.height:
+        kept = InteractionColumns(
+            user_id="user_id",
+            item_id="item_id",
+            rating="rating" if columns.rating else None,
+            clicked="clicked" if columns.has_impressions else None,
+            timestamp="timestamp",
+            timestamp_format="unix_seconds",
+        )
+        sources.append((journal.with_columns(clicked=pl.col("rating").is_not_null()), kept))
+    types = known.collect_schema()
+    events = [types.to_frame()]
+    for raw, own in sources:
+        settings = config.model_copy(update={"interactions": own, **unlimited})
+        cleaned = clean_interactions(raw, settings, report, engine).collect()
+        typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
+        fitting = typed.drop_nulls(["user_id", "item_id"])
+        report.record("ids of another type than the log's", cleaned.height - fitting.height)
+        if fitting.is_empty():
+            raise ValueError(
+                f"None of the {cleaned.height:,} new rows has a user_id of type {types['user_id']} and an item_id of "
+                f"type {types['item_id']}, as those of the log are; the first row has {cleaned.row(0)[:2]}. Give the "
+                "ids as the log has them."
+            )
+        events.append(fitting)
+    return distinct_rows(pl.concat(events), config, report)
+
+
+def append_events(
+    known: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
+) -> pl.LazyFrame:
+    """The canonical interactions with new ones: late events take their place in time, repeated ones count once.
+
+    Of several rows of one user, item and second, that one stays which ingestion would keep. Only events from the first
+    new one on are in memory.
+    """
+    report.record("new interactions", new.height, "rows in")
+    if new.is_empty():
+        return known
+    first, last = new["timestamp"][0], known.select(pl.col("timestamp").max()).collect().item() or 0
+    later = known.filter(pl.col("timestamp") >= first).collect()
+    merged = distinct_rows(pl.concat([later, new]), config, CleaningReport())
+    added = merged.join(later, on=EVENT_KEY, how="anti")
+    changed = merged.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True).height - added.height
+    report.record("new interactions that are known", new.height - added.height - changed)
+    report.record("known interactions with another rating", changed, "the rating that ingestion keeps is taken")
+    report.record("late interactions", added.filter(pl.col("timestamp") < last).height, "kept in their place in time")
+    report.record("interactions added", added.height, "rows kept")
+    return pl.concat([known.filter(pl.col("timestamp") < first), merged.lazy()])
+
+
+def append_items(
+    known: pl.DataFrame,
+    new: pl.DataFrame,
+    raw: RawEntities,
+    columns: ItemColumns,
+    text_columns: ItemTextColumns | None,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """The canonical items with those of new interactions, then those that only a raw table names; known rows stay."""
+    described = [_listed(raw.items, "item", known, columns, report)]
+    if text_columns is not None:
+        described.append(_listed(raw.item_texts, "item text", known, text_columns, report))
+    ids = pl.concat([new.select("item_id"), described[0].select("item_id")])
+    items = _appended(known, ids, described, "item", report)
+    untitled = items["title"].null_count()
+    report.record("new items without a title", untitled, f"kept as {columns.missing_title!r}")
+    return items.with_columns(pl.col("title").fill_null(columns.missing_title))
+
+
+def append_users(
+    known: pl.DataFrame, new: pl.DataFrame, raw: RawEntities, columns: UserColumns | None, report: CleaningReport
+) -> pl.DataFrame:
+    """The canonical users with those of new interactions; known rows stay."""
+    described = [_listed(raw.users, "user", known, columns, report)] if columns is not None else []
+    return _appended(known, new.select("user_id"), described, "user", report)
+
+
+def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame) -> None:
+    """Refuse tables that do not begin with the items and users of a log.
+
+    Raises:
+        MismatchError: they do not, as after another ingestion.
+    """
+    for table, before, name in ((items, log.items, "items"), (users, log.users, "users")):
+        key = table.columns[0]
+        if not table[key].head(before.height).equals(before[key]):
+            raise MismatchError(
+                f"The {name} do not begin with the {before.height:,} {name} of the champion's log: they were made anew "
+                "since, and indices have moved. Make log and lens of these tables, too, and start the update with "
+                "`--params champion=newest`.",
+                "log",
+                "lens",
+            )
+
+
+def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tuple[int, int]:
+    """The seconds from which on samples validate, and test: shares of the rows later than a second, to the next moment.
+
+    Examples:
+        >>> log = pl.LazyFrame({"timestamp": [1, 2, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
+        >>> new_split(log, 2, SplitShares(train=0.5, validation=0.3))
+        (6, 7)
+        >>> new_split(log, 7, SplitShares(train=0.5, validation=0.3))
+        (8, 8)
+    """
+    second = pl.col("timestamp")
+    later = interactions.filter(pl.col("label").is_not_null() & (second > until)).select(second).collect()
+    seconds = np.sort(later["timestamp"].to_numpy())
+    ends = np.append(seconds, seconds.max(initial=until) + 1)
+    validation, test = (
+        int(ends[uncut(int(share * len(seconds)), seconds)])
+        for share in (shares.train, shares.train + shares.validation)
+    )
+    return validation, test
+
+
+def has_rows(raw: Any) -> bool:
+    """Whether a raw table, of polars or pandas or None, holds any row."""
+    if isinstance(raw, pl.LazyFrame):
+        raw = raw.head(1).collect()
+    return raw is not None and len(raw) > 0
+
+
+def _listed(
+    raw: Any,
+    kind: str,
+    known: pl.DataFrame,
+    columns: ItemColumns | ItemTextColumns | UserColumns,
+    report: CleaningReport,
+) -> pl.DataFrame:
+    """The rows of a raw table with ids of the known type; none where there is no table."""
+    key = known.columns[0]
+    if not has_rows(raw):
+        return known.select(key).clear()
+    listed = listed_rows(raw, kind, columns, report)
+    listed = listed.with_columns(pl.col(key).cast(known.schema[key], strict=False)).drop_nulls(key)
+    report.record(
+        f"{kind} rows of known ids", listed.join(known, on=key, how="semi").height, "not read: known rows stay"
+    )
+    return listed
+
+
+def _appended(
+    known: pl.DataFrame, ids: pl.DataFrame, described: list[pl.DataFrame], kind: str, report: CleaningReport
+) -> pl.DataFrame:
+    """Known rows, then one for each other id in the order of its first place, with what describes it."""
+    key = known.columns[0]
+    new = ids.unique(maintain_order=True).join(known, on=key, how="anti", maintain_order="left")
+    for table in described:
+        new = new.join(table, on=key, how="left", maintain_order="left")
+    report.record(f"new {kind}s", new.height, "rows added behind the known ones")
+    return pl.concat([known, new], how="diagonal").select(known.columns)
