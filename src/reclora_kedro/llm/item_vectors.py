@@ -39,9 +39,9 @@ def embed_items(
         engine: what the texts are read on.
 
     Returns:
-        embeddings (items, d), encoder_widths (how many of the d columns are each encoder's), and of each encoder
-        `<encoder>.mean` and `<encoder>.directions`, see `Projection`, but of co-occurrences; of TF-IDF `tfidf.words` (UTF-8, a line per word)
-        and `tfidf.idf`, too.
+        embeddings (items, d), encoder_widths (how many of the d columns are each encoder's), and of each encoder of
+        texts `<encoder>.mean` and `<encoder>.directions`, see `Projection`; of TF-IDF `tfidf.words` (UTF-8, a line per
+        word) and `tfidf.idf`, too.
     """
     parts, fitted = [], Arrays()
     for name in config.encoders:
