@@ -70,11 +70,15 @@ def test_pairs_have_the_scores_of_their_moments(log):
     assert neighbours.score(pairs).tolist() == expected
 
 
+def all_near(neighbours):
+    return np.stack([neighbours.likeness(item) for item in range(neighbours.items)])
+
+
 @pytest.mark.parametrize("nearest", [1, 3])
 def test_the_nearest_items_alone_are_kept_whatever_is_counted_at_once(log, nearest, monkeypatch):
-    whole, few = (ItemNeighbours(log, config(events=7, nearest=most)).similarity.toarray() for most in (100, nearest))
+    whole, few = (all_near(ItemNeighbours(log, config(events=7, nearest=most))) for most in (100, nearest))
     monkeypatch.setattr(module, "PAIRS_AT_ONCE", 30)
-    parts = ItemNeighbours(log, config(events=7, nearest=nearest)).similarity.toarray()
+    parts = all_near(ItemNeighbours(log, config(events=7, nearest=nearest)))
     np.testing.assert_array_equal(few, parts)
     assert ((few > 0).sum(axis=1) == np.minimum((whole > 0).sum(axis=1), nearest)).all()
     for kept, each in zip(few, whole, strict=True):

@@ -87,6 +87,15 @@ class AdapterMethod:
         """What is to be logged of an adapter at a validation, of samples with gate inputs (samples, gate_dim)."""
         return {}
 
+    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
+        """How gates mix what is personalized, as the mean over all gates: (batch, parts); None without gates.
+
+        Args:
+            adapted: a base LLM with an adapter of this method.
+            gate_inputs: shape (batch, gate_dim).
+        """
+        return None
+
     def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
         """The LoRA of each user under an adapter.
 

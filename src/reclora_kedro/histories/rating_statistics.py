@@ -1,12 +1,15 @@
 """Statistics of the log at a sample's moment: how its item was rated so far, and how its user rates."""
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 import polars as pl
 from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import TimeLog, user_of_events
+from reclora_kedro.histories.sequences import Sequences, TimeLog, user_of_events
 from reclora_kedro.interactions.schema import category_names
 
 COLUMNS = {
@@ -47,20 +50,28 @@ class RatingStatistics:
         until: int | None = None,
         scale: tuple[float, float] | None = None,
     ) -> None:
-        sequences = log.sequences
-        low, high = scale or (sequences.rating.min(), sequences.rating.max())
+        self._delay, self._until, self._scale = delay, until, scale
+        self._fields = _field_values(log.items)
+        self._read(log.sequences)
+
+    def beside(self, log: InteractionLog) -> Self:
+        """The same of another log of the same items."""
+        statistics = copy(self)
+        statistics._read(log.sequences)
+        return statistics
+
+    def _read(self, sequences: Sequences) -> None:
+        low, high = self._scale or (sequences.rating.min(), sequences.rating.max())
         ratings = ((sequences.rating - low) / max(high - low, 1)).clip(0, 1)
         self._offsets, self._item_index = sequences.offsets, sequences.item_index
-        self._delay, self._until = delay, until
         self._log = TimeLog(sequences.item_index, sequences.timestamp)
-        delayed = delay > 0 or until is not None
+        delayed = self._delay > 0 or self._until is not None
         self._user_log = TimeLog(user_of_events(sequences.offsets), sequences.timestamp) if delayed else None
         self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
-        seen = self._log.range_before(sequences.item_index, sequences.timestamp)
+        seen = self._log.ranges_before_own_second()
         leniency = sequences.label - self._item_likes.rate(*seen)
         self._leniencies = np.stack([leniency, ratings - self._item_ratings.rate(*seen)], axis=1)
         self._user_likes, self._leniency = _Sums(sequences.label), _Sums(leniency)
-        self._fields = _field_values(log.items)
 
     def compute(self, samples: pl.DataFrame) -> pl.DataFrame:
         """What the log says at each sample's moment about its user and its item; nothing later is read.

@@ -1,11 +1,12 @@
 """The K events of its user's past that a sample sees: the most similar to its target item, or the most recent."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Literal
 
 import numpy as np
 import polars as pl
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from reclora_kedro.histories.sequences import Sequences
 from reclora_kedro.parameters import Block, Count
@@ -69,7 +70,7 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
         return history
     directions = unit_vectors(item_embeddings)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
-    with threadpool_limits(1, user_api="blas"):
+    with _thread_pools().limit(limits=1, user_api="blas"):
         for user, places in blocks_of_one_user(users[longer], sequences.offsets, CELLS_PER_BLOCK):
             rows, start = longer[places], sequences.offsets[user]
             past_items = sequences.item_index[start : end[rows].max()]
@@ -77,6 +78,12 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
                 directions[target[rows]] @ directions[past_items].T, end[rows] - start, k
             )
     return history
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """The thread pools of this process, which take 10 ms to find."""
+    return ThreadpoolController()
 
 
 def unit_vectors(embeddings: np.ndarray) -> np.ndarray:

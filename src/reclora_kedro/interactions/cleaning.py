@@ -313,12 +313,12 @@ def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningRe
 
 def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> pl.DataFrame:
     """The log with its labels; what was not clicked loses its rating, as it is no event."""
-    liked, _ = _liked(config)
-    rating = pl.when(liked).then(1.0) if config.interactions.has_impressions else pl.col("rating")
-    return log.with_columns(label=liked.cast(pl.Int8), rating=rating)
+    is_liked, _ = liked(config)
+    rating = pl.when(is_liked).then(1.0) if config.interactions.has_impressions else pl.col("rating")
+    return log.with_columns(label=is_liked.cast(pl.Int8), rating=rating)
 
 
-def _liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
+def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
     """Which rows have label 1, and in words."""
     if config.interactions.has_impressions:
         return pl.col("rating") == 1, "clicked"
@@ -358,7 +358,7 @@ def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningRepor
     _warn_of_one_id(log, rows, config, report)
     kept = "impressions" if config.interactions.has_impressions else "rows"
     report.record("interactions", rows, f"rows kept; from {day_of(first)} to {day_of(last)}")
-    share = f"label 1: {_liked(config)[1]}; {positives / max(labels, 1):.1%} of the {kept} kept"
+    share = f"label 1: {liked(config)[1]}; {positives / max(labels, 1):.1%} of the {kept} kept"
     report.record("positives", positives, share)
     return log
 

@@ -1,8 +1,10 @@
 """From the log to what a lens reads: code tables of users and items, and batches of samples as indices."""
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -117,6 +119,13 @@ class LensLoader:
         self._statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
+
+    def beside(self, log: InteractionLog) -> Self:
+        """The same for another log of the same users and items."""
+        loader = copy(self)
+        loader._log = log
+        loader._statistics = self._statistics and self._statistics.beside(log)
+        return loader
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples."""

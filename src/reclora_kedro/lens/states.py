@@ -1,9 +1,10 @@
 """What a frozen lens says: states and logits of samples, and states of users as they are now."""
 
 from collections.abc import Callable
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -27,6 +28,16 @@ class LensReader:
     def __init__(self, lens: Lens, log: InteractionLog) -> None:
         self._device = choose_device(lens.config.device)
         self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
+
+    def beside(self, log: InteractionLog) -> Self:
+        """The same lens beside another log of the same users and items."""
+        reader = copy(self)
+        reader._loader = self._loader.beside(log)
+        return reader
+
+    def statistics(self, samples: pl.DataFrame) -> Tensor:
+        """Rating statistics of samples, see `LensLoader.statistics`."""
+        return self._loader.statistics(samples)
 
     def states(self, samples: pl.DataFrame) -> dict[str, Tensor]:
         """Float32 states of samples by kind, (n, state_dim(kind)), and ``logit``, (n,); all on the CPU.
@@ -61,15 +72,19 @@ class LensReader:
 def lens_states(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, engine: EngineConfig = LOCAL
 ) -> dict[str, Tensor]:
-    """What `LensReader.states` says of questions, or of samples, beside ``row``, int64, shape (n,).
+    """What `LensReader.states` says of questions, or of samples, see `states_of_questions`."""
+    shards = [questions[rows] for rows in engine.shards(questions.height)]
+    read = OncePerWorker(partial(_reading, lens, replace(log, samples=log.samples.clear())))
+    parts = list(map_shards(read, shards, engine, "lens states"))
+    return states_of_questions({kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}, questions)
+
+
+def states_of_questions(states: dict[str, Tensor], questions: pl.DataFrame) -> dict[str, Tensor]:
+    """The states of questions beside ``row``, int64, shape (n,).
 
     Questions of one moment have one state of kind `user`, the same to the last bit: their prompts may then share the
     work on their start.
     """
-    shards = [questions[rows] for rows in engine.shards(questions.height)]
-    read = OncePerWorker(partial(_reading, lens, replace(log, samples=log.samples.clear())))
-    parts = list(map_shards(read, shards, engine, "lens states"))
-    states = {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
     if "user" in states:
         states["user"] = states["user"][first_of_moment(questions)]
     return {"row": questions["row"].cast(pl.Int64).to_torch()} | states

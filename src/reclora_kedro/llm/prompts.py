@@ -151,6 +151,42 @@ def plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
 
 
+class PromptBuilder:
+    """Renders and tokenises prompts of records, see `build_prompts`; what they have in common is made ready once."""
+
+    def __init__(self, tokenizer: Any, template: str, config: PromptConfig, context_tokens: int) -> None:
+        require_context(config, context_tokens)
+        self._encode = partial(prompt_format(tokenizer, config).encode, tokenizer)
+        self._render, self._budget = template_renderer(template, config), config.max_tokens
+
+    def build(self, records: Sequence[Record]) -> pl.DataFrame:
+        """Prompts of the records."""
+        texts, token_ids, dropped = fit_budget(self._encode, records, self._render, self._budget)
+        shown = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
+        return pl.DataFrame(
+            {
+                "row": [record["row"] for record in records],
+                "use": [record["use"] for record in records],
+                "label": [record["label"] for record in records],
+                "prompt": texts,
+                "token_ids": token_ids,
+                "dropped_history": dropped,
+                "shown_history": [[item["title"] for item in history] for history in shown],
+                "shown_likes": [sum(item["liked"] for item in history) for history in shown],
+            },
+            schema={
+                "row": pl.UInt32,
+                "use": pl.String,
+                "label": pl.Int8,
+                "prompt": pl.String,
+                "token_ids": pl.List(pl.Int32),
+                "dropped_history": pl.Int32,
+                "shown_history": pl.List(pl.String),
+                "shown_likes": pl.Int32,
+            },
+        )
+
+
 def build_prompts(
     tokenizer: Any, records: Sequence[Record], template: str, config: PromptConfig, context_tokens: int
 ) -> pl.DataFrame:
@@ -174,33 +210,7 @@ def build_prompts(
         ValueError: the budget exceeds the base LLM's context, the template is broken, or a question alone exceeds
             the budget.
     """
-    require_context(config, context_tokens)
-    encode = partial(prompt_format(tokenizer, config).encode, tokenizer)
-    render = template_renderer(template, config)
-    texts, token_ids, dropped = fit_budget(encode, records, render, config.max_tokens)
-    shown = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
-    return pl.DataFrame(
-        {
-            "row": [record["row"] for record in records],
-            "use": [record["use"] for record in records],
-            "label": [record["label"] for record in records],
-            "prompt": texts,
-            "token_ids": token_ids,
-            "dropped_history": dropped,
-            "shown_history": [[item["title"] for item in history] for history in shown],
-            "shown_likes": [sum(item["liked"] for item in history) for history in shown],
-        },
-        schema={
-            "row": pl.UInt32,
-            "use": pl.String,
-            "label": pl.Int8,
-            "prompt": pl.String,
-            "token_ids": pl.List(pl.Int32),
-            "dropped_history": pl.Int32,
-            "shown_history": pl.List(pl.String),
-            "shown_likes": pl.Int32,
-        },
-    )
+    return PromptBuilder(tokenizer, template, config, context_tokens).build(records)
 
 
 def require_titles(records: Sequence[Record], unknown_title: str, config: PromptConfig) -> None:

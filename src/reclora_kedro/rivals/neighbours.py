@@ -1,6 +1,7 @@
 """Items by their neighbours among the events of a user: items that the same users took, and whose texts are alike."""
 
-from typing import Annotated
+from copy import copy
+from typing import Annotated, Self
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ from pydantic import Field
 
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.histories.sequences import Sequences, user_of_events
 from reclora_kedro.parameters import Block, Count, NonNegative, Real
 from reclora_kedro.rivals.base import Scorer
 
@@ -42,15 +43,12 @@ class ItemNeighbours:
                                    + text_weight * max(0, cos(v_i, v_(j_k)))^3)
 
     where shared and users count the users who took both items, or one. Of each user the latest events count; of each
-    item j, shared is not 0 for its nearest items alone.
+    item j, shared is not 0 for its nearest items alone. These are found when j is first asked for.
 
     Args:
         log: the log, with item embeddings if the text has a weight.
         config: the powers and weights.
-        known: whether users are counted by an event, shape (events,); None: by all of them.
-
-    Attributes:
-        similarity: the first term of each item j, by row, and i.
+        usable: whether users are counted by an event, shape (events,); None: by all of them.
     """
 
     def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, usable: np.ndarray | None = None) -> None:
@@ -60,22 +58,66 @@ class ItemNeighbours:
         counted = np.flatnonzero(np.ones(len(item), dtype=bool) if usable is None else usable)
         after = np.searchsorted(user[counted], user[counted], side="right") - 1 - np.arange(len(counted))
         counted = counted[after < config.events]
-        shape = (len(offsets) - 1, log.items.height)
+        self.items = log.items.height
+        shape = (len(offsets) - 1, self.items)
         pairs = np.divmod(np.unique(user[counted] * shape[1] + item[counted]), shape[1])  # each user and item once
-        taken = scipy.sparse.csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=shape)
-        self.similarity = _nearest(taken, config)
+        self._taken = scipy.sparse.csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=shape)
+        self._taken_by_item = self._taken.T.tocsr()
+        self._scale = np.maximum(self._taken.sum(axis=0), 1) ** -config.popularity_power
+        self._nearest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self._vectors = None
         if config.text_weight:
             assert log.item_embeddings is not None  # the caller reads them where the text has a weight
             vectors = log.item_embeddings.astype(np.float32)
             self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
-    def scores(self, user: int, end: int) -> np.ndarray:
-        """Score of every item for a user whose history ends before event `end`: shape (items,)."""
+    def beside(self, sequences: Sequences) -> Self:
+        """The same for histories of other sequences, whose users are counted by none of their events."""
+        neighbours = copy(self)
+        neighbours._events = sequences
+        return neighbours
+
+    def nearest(self, items: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The items nearest to each of some items, ascending, and the first term of each: two arrays per item."""
+        missing = np.array(sorted({*items.tolist()} - self._nearest.keys()), dtype=np.int64)
+        step = max(1, PAIRS_AT_ONCE // self.items)
+        for rows in np.split(missing, range(step, len(missing), step)) if len(missing) else ():
+            self._find_nearest(rows)
+        return [self._nearest[item] for item in items.tolist()]
+
+    def _find_nearest(self, items: np.ndarray) -> None:
+        """Find the items nearest to some items; of equals the first ones."""
+        shared = (self._taken_by_item[items] @ self._taken).tocoo()
+        weight = shared.data * self._scale[items[shared.row]] * self._scale[shared.col]
+        near = pl.DataFrame({"row": shared.row, "column": shared.col, "weight": weight})
+        rank = pl.col("weight").rank("ordinal", descending=True).over("row")
+        near = near.filter(items[shared.row] != shared.col).filter(rank <= self._config.nearest)
+        row, column, weight = (part.to_numpy() for part in near.sort("row", "column"))
+        ends = np.searchsorted(row, np.arange(1, len(items)))
+        parts = zip(np.split(column, ends), np.split(weight.astype(np.float32), ends), strict=True)
+        self._nearest.update(zip(items.tolist(), parts, strict=True))
+
+    def latest(self, user: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items of the user's events before event `end`, the latest first, and what each event weighs."""
         start = max(self._events.offsets[user], end - self._config.events)
         history = self._events.item_index[start:end][::-1]
-        weights = self._config.recency ** np.arange(len(history), dtype=np.float32)
-        scores = self.similarity[history].T @ weights
+        return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
+
+    def likeness(self, item: int) -> np.ndarray:
+        """Of an item j to every item i, both terms: float32, shape (items,)."""
+        [(near, weights)] = self.nearest(np.array([item]))
+        likeness = np.zeros(self.items, dtype=np.float32)
+        likeness[near] = weights
+        if self._vectors is not None:
+            likeness += self._config.text_weight * np.clip(self._vectors @ self._vectors[item], 0, None) ** 3
+        return likeness
+
+    def scores(self, user: int, end: int) -> np.ndarray:
+        """Score of every item for a user whose history ends before event `end`: shape (items,)."""
+        history, weights = self.latest(user, end)
+        scores = np.zeros(self.items, dtype=np.float32)
+        for (near, likeness), weight in zip(self.nearest(history), weights, strict=True):
+            scores[near] += likeness * weight
         if self._vectors is not None:
             alike = np.clip(self._vectors[history] @ self._vectors.T, 0, None) ** 3
             scores += self._config.text_weight * (weights @ alike)
@@ -85,22 +127,8 @@ class ItemNeighbours:
         """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
         moments, moment = np.unique(pairs.select("user_index", "history_end").to_numpy(), axis=0, return_inverse=True)
         order = np.argsort(moment, kind="stable")
+        self.nearest(np.concatenate([self.latest(user, end)[0] for user, end in moments] or [np.empty(0, int)]))
         scores, item = np.empty(pairs.height), pairs["item_index"].to_numpy()
         for (user, end), rows in zip(moments, np.split(order, np.cumsum(np.bincount(moment))[:-1]), strict=True):
             scores[rows] = self.scores(user, end)[item[rows]]
         return scores
-
-
-def _nearest(taken: scipy.sparse.csr_array, config: ItemNeighboursConfig) -> scipy.sparse.csr_array:
-    """The likeness of each item, by row, to those that are nearest to it; of equals the first ones."""
-    items = taken.shape[1]
-    scale = np.maximum(taken.sum(axis=0), 1) ** -config.popularity_power
-    by_item, parts = taken.T.tocsr(), []
-    for first in range(0, items, step := max(1, PAIRS_AT_ONCE // items)):
-        shared = (by_item[first : first + step] @ taken).tocoo()
-        row = first + shared.row
-        near = pl.DataFrame({"row": row, "column": shared.col, "weight": shared.data * scale[row] * scale[shared.col]})
-        rank = pl.col("weight").rank("ordinal", descending=True).over("row")
-        parts.append(near.filter(pl.col("row") != pl.col("column")).filter(rank <= config.nearest))
-    row, column, weight = pl.concat(parts).sort("row", "column")
-    return scipy.sparse.csr_array((weight.cast(pl.Float32), (row, column)), shape=(items, items))

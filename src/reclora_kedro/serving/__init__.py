@@ -1,0 +1,1 @@
+"""The live service: a champion and the events since, answered over HTTP."""

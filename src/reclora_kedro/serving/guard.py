@@ -1,0 +1,143 @@
+"""What every request has to pass before a route sees it: host, token, rate, size, encoding."""
+
+import hmac
+from collections import OrderedDict
+from time import monotonic, perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.problems import ProblemError
+
+OPEN_PATHS = ("/", "/health/live", "/health/ready", "/page/page.css", "/page/page.js", "/page/htmx.min.js")
+"""What is answered without a token: nothing of the data is in it."""
+MOST_CLIENTS = 10_000  # whose rate is remembered
+SAFE_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+
+
+class Guard:
+    """Refuses requests, and counts those that are answered.
+
+    Args:
+        app: what answers.
+        config: the settings.
+        token: which requests have to bear; None: they need none.
+        metrics: takes the counts.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServiceConfig, token: str | None, metrics: Metrics) -> None:
+        self._app, self._config, self._metrics = app, config, metrics
+        self._token = None if token is None else token.encode()
+        self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = perf_counter(), 500
+
+        async def send_safely(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._require_allowed(scope)
+            receive = await self._read(scope, receive)
+            await self._app(scope, receive, send_safely)
+        except ProblemError as problem:
+            await problem.response()(scope, receive, send_safely)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.request(route, scope["method"], status, perf_counter() - began)
+
+    def _require_allowed(self, scope: Scope) -> None:
+        headers, config = Headers(scope=scope), self._config
+        host = headers.get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        if "*" not in config.allowed_hosts and name not in config.allowed_hosts:
+            raise ProblemError(
+                421,
+                "unknown-host",
+                "The service does not answer for this host",
+                f"The request is for {name[:100]!r}: add it to service.allowed_hosts if it is yours.",
+            )
+        if self._token is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
+            scheme, _, token = headers.get("authorization", "").partition(" ")
+            if not (hmac.compare_digest(token.encode(), self._token) and scheme.lower() == "bearer"):
+                raise ProblemError(
+                    401,
+                    "token-needed",
+                    "A token is needed",
+                    "Send the header `Authorization: Bearer TOKEN` with the service's token.",
+                    headers={"www-authenticate": "Bearer"},
+                )
+        if config.requests_per_second is not None:
+            self._require_rate((scope.get("client") or ("unknown",))[0], config.requests_per_second)
+
+    def _require_rate(self, client: str, rate: float) -> None:
+        """Take one request of a client's allowance, which grows with time up to a second's worth."""
+        now, most = monotonic(), max(rate, 1)
+        left, since = self._allowances.pop(client, (most, now))
+        left = min(most, left + (now - since) * rate)
+        self._allowances[client] = (max(left - 1, 0) if left >= 1 else left), now
+        if len(self._allowances) > MOST_CLIENTS:
+            self._allowances.popitem(last=False)
+        if left < 1:
+            raise too_many(f"{rate:g} requests per second are allowed.", (1 - left) / rate)
+
+    async def _read(self, scope: Scope, receive: Receive) -> Receive:
+        """The body as a whole, read as long as it is not too large."""
+        if scope["method"] not in ("POST", "PUT", "PATCH"):
+            return receive
+        most, body = self._config.max_body_bytes, bytearray()
+        length = Headers(scope=scope).get("content-length", "0")
+        more = True
+        while more and len(body) <= most and (not length.isdigit() or int(length) <= most):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return receive
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if more or len(body) > most:
+            raise ProblemError(
+                413,
+                "too-large",
+                "The body is too large",
+                f"A body has at most {most:,} bytes (service.max_body_bytes): send it in parts. Nothing was stored.",
+                headers={"connection": "close"},
+            )
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise ProblemError(
+                400,
+                "not-utf-8",
+                "The body is no UTF-8",
+                f"Byte {error.start} of the body, {body[error.start]:#04x}, is no UTF-8: send JSON in UTF-8.",
+            ) from None
+        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        return replay
+
+
+def too_many(detail: str, seconds: float) -> ProblemError:
+    """A problem of more requests than can be answered."""
+    wait = max(1, round(seconds + 0.5))
+    title, headers = "Too many requests", {"retry-after": str(wait)}
+    return ProblemError(429, "too-many-requests", title, f"{detail} Try again in {wait} s.", headers=headers)

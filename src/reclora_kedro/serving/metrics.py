@@ -1,0 +1,52 @@
+"""What the service counts, for Prometheus."""
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+ROWS = (1, 4, 16, 64, 256, 1024)
+
+
+class Metrics:
+    """Counts of one service."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        requests, labels = ("reclora_requests", "Requests by route and status"), ("route", "method", "status")
+        self._requests = Counter(*requests, labels, registry=self._registry)
+        seconds = "reclora_request_seconds", "Seconds from a request to its answer"
+        self._seconds = Histogram(*seconds, ("route",), buckets=SECONDS, registry=self._registry)
+        rows = "reclora_batch_rows", "Pairs of user and item that were scored together"
+        self._rows = Histogram(*rows, ("queue",), buckets=ROWS, registry=self._registry)
+        self._waiting = Gauge("reclora_waiting_requests", "Requests that wait", ("queue",), registry=self._registry)
+        self._events = Counter("reclora_events", "Events by what became of them", ("outcome",), registry=self._registry)
+        self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self._requests.labels(route, method, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def rows(self, queue: str) -> Callable[[int], None]:
+        """What counts the rows of a queue's batches."""
+        return self._rows.labels(queue).observe
+
+    def watch_queues(self, waiting: Mapping[str, Callable[[], int]]) -> None:
+        """Tell how many requests wait in each queue whenever someone asks."""
+        for queue, count in waiting.items():
+            self._waiting.labels(queue).set_function(count)
+
+    def events(self, accepted: int, duplicates: int) -> None:
+        """Count events."""
+        self._events.labels("accepted").inc(accepted)
+        self._events.labels("duplicate").inc(duplicates)
+
+    def champion(self, version: str) -> None:
+        """Tell which champion answers."""
+        self._champion.clear()
+        self._champion.labels(version).set(1)
+
+    def text(self) -> bytes:
+        """All of it, as Prometheus reads it."""
+        return generate_latest(self._registry)

@@ -1,0 +1,363 @@
+"""What the service answers with: a champion beside the log as it is now."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
+from typing import Any, Literal, Self
+
+import numpy as np
+import polars as pl
+import torch
+from torch.nn import functional as F
+
+from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import CANDIDATE, questions
+from reclora_kedro.histories.rating_statistics import COLUMNS
+from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import StateKind
+from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompts import PromptBuilder
+from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
+from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
+from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.rivals.base import Scorer
+from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.scoring.shared_prefix import score_candidates
+from reclora_kedro.serving.journal import Event
+from reclora_kedro.serving.live_log import CurrentLog, LiveLog
+
+ModelName = Literal["lens", "llm"]
+Fallback = Literal["unknown_user", "no_events", "no_candidates"]
+PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
+REASONS = 3  # events of the user's that explain a recommendation
+
+
+@dataclass(frozen=True)
+class Llm:
+    """An LLM with an adapter, and what it reads of a question."""
+
+    variant: str
+    model: AnswerModel
+    prompts: PromptBuilder
+    window: WindowConfig
+    gate_input: StateKind
+    tokens_per_batch: int
+
+
+@dataclass(frozen=True)
+class Champion:
+    """Versions that belong together, loaded, with the settings that they were made with.
+
+    Attributes:
+        versions: by catalog entry.
+        about: what is said of the champion besides, such as its metrics and the decision for it.
+        log: what it was made with.
+        lens: ranks candidates.
+        retriever: finds them, where `kind` says so.
+        kind: where candidates come from.
+        order: whether the lens ranks them anew.
+        table: candidates of users, for the kind `table`.
+        llm: ranks the lens's shortlist for requests that ask for it; None: they are refused.
+        ingestion: how events became the log.
+        recommendation: how many candidates there are.
+        neighbours: of items.
+    """
+
+    versions: Mapping[str, str]
+    about: Mapping[str, Any]
+    log: InteractionLog
+    lens: Lens
+    retriever: Retriever | None
+    kind: CandidateKind
+    order: CandidateOrder
+    table: pl.DataFrame | None
+    llm: Llm | None
+    ingestion: IngestionConfig
+    recommendation: RecommendationConfig
+    neighbours: ItemNeighboursConfig
+
+    @property
+    def name(self) -> str:
+        """The newest of its versions, which answers name."""
+        return max(self.versions.values(), default="unversioned")
+
+    @property
+    def bytes(self) -> int:
+        """Memory of its weights and its log's columns."""
+        modules = [self.lens, self.retriever, self.llm and self.llm.model.model]
+        weights = [weight for module in modules if module is not None for weight in module.state_dict().values()]
+        columns = sum(column.nbytes for column in vars(self.log.sequences).values())
+        return columns + sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+@dataclass
+class Ask:
+    """One request, as the models take it.
+
+    Attributes:
+        rank: whether items are to be recommended, or the given ones scored.
+        user: id of the user; None: a visitor with the history.
+        history: events of a visitor.
+        items: indices of the candidates, or of the items to score; None: candidates are to be found.
+        n: most items to recommend.
+        excluded: indices of items that are not to be recommended.
+        allowed: whether each item may be recommended, shape (items,); None: all may.
+        include_seen: whether items of the user's events may be.
+        explain: whether reasons are wanted.
+        model: which one has the last word.
+    """
+
+    rank: bool
+    user: str | None
+    history: tuple[Event, ...] = ()
+    items: np.ndarray | None = None
+    n: int = 0
+    excluded: np.ndarray = field(default_factory=lambda: np.array([], dtype=np.int64))
+    allowed: np.ndarray | None = None
+    include_seen: bool = False
+    explain: bool = False
+    model: ModelName = "lens"
+
+
+@dataclass
+class Answer:
+    """Items and scores, best first where they are ranked; the scores of a fallback are None."""
+
+    ask: Ask
+    now: "Snapshot"  # what it was computed by
+    user: int | None
+    items: np.ndarray
+    scores: np.ndarray | None = None
+    fallback: Fallback | None = None
+    because: list[dict[str, Any]] | None = None
+
+    @property
+    def pairs(self) -> pl.DataFrame:
+        """The user and each item, now."""
+        pairs = {"user_index": np.full(len(self.items), self.user, dtype=np.int32), "item_index": self.items}
+        return self.now.log.now(pl.DataFrame(pairs, PAIR))
+
+    def keep_best(self, by: np.ndarray, most: int) -> None:
+        """Keep the items that are best by some scores, of equals the earlier ones."""
+        order = np.argsort(-by, kind="stable")[:most]
+        self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
+
+
+class Snapshot:
+    """A champion beside the log of a moment; it never changes."""
+
+    def __init__(self, champion: Champion, live: LiveLog, before: "Snapshot | None" = None) -> None:
+        self.champion, self.live, self.current = champion, live, live.current()
+        log = self.current.log
+        if before is not None and before.log.users.height == log.users.height:
+            self.reader, self._lens = before.reader.beside(log), before._lens
+        else:
+            self._lens = with_unknown_users(champion.lens, log.users.height)
+            self.reader = LensReader(self._lens, log)
+
+    @property
+    def log(self) -> InteractionLog:
+        """The log as it is now."""
+        return self.current.log
+
+    @cached_property
+    def neighbours(self) -> ItemNeighbours:
+        """Neighbours by all events until now."""
+        return ItemNeighbours(self.log, self.champion.neighbours)
+
+    @cached_property
+    def source(self) -> Scorer | None:
+        """What finds candidates; None where they are listed."""
+        champion, kind = self.champion, self.champion.kind
+        if kind not in SOURCES:
+            return None
+        return source_scorers([kind], self.log, self.neighbours.score, champion.retriever)[kind]
+
+    @cached_property
+    def sets(self) -> CandidateSets:
+        """What each user may be recommended."""
+        champion, log = self.champion, self.log
+        sets, _ = candidate_sets(
+            log, champion.table, log.users.schema["user_id"], champion.kind, champion.recommendation
+        )
+        return sets
+
+    @cached_property
+    def popularity_rank(self) -> np.ndarray:
+        """Place of each item among all, most popular first, as far as they are candidates: shape (items,)."""
+        rank = np.full(self.log.items.height, self.log.items.height)
+        rank[self.sets.pool] = np.arange(len(self.sets.pool))
+        return rank
+
+    def listed(self, user: str | None) -> np.ndarray:
+        """Indices of the items that a user may be recommended, seen ones included, most popular first."""
+        if self.sets.given is None:
+            return self.sets.pool
+        [typed] = pl.Series([user]).cast(self.live.user_type, strict=False)
+        return self.sets.given.get(typed, self.sets.pool[:0])
+
+    def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
+        """Probabilities of a like by the lens, shape (pairs,)."""
+        return lens_scores({"logit": self.reader.logits(pairs)})
+
+    def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
+        """The same with a user whose events are not stored, and that user's index."""
+        log, visitor = self.live.with_visitor(self.log, history)
+        other = type(self).__new__(type(self))
+        other.champion, other.live, other._lens = self.champion, self.live, self._lens
+        other.current, other.reader = CurrentLog(log, self.current.users), self.reader.beside(log)
+        other.__dict__["neighbours"] = self.neighbours.beside(log.sequences)
+        return other, visitor
+
+    def gates_of(self, user: int) -> list[float] | None:
+        """How the gates mix for a user now; None where they read more than the user, or there are none."""
+        llm = self.champion.llm
+        if llm is None or llm.gate_input != "user" or not llm.model.has_gates:
+            return None
+        pair = self.log.now(pl.DataFrame({"user_index": [user], "item_index": [0]}, PAIR))
+        weights = llm.model.method.gate_weights(llm.model.model, self.reader.states(pair)["user"].to(llm.model.device))
+        return None if weights is None else _rounded(weights[0])
+
+    def alike(self, item: int, most: int) -> list[tuple[int, float]]:
+        """The items whose vectors are nearest to an item's, and their cosines; none without vectors."""
+        if self.log.item_embeddings is None:
+            return []
+        vectors = unit_vectors(self.log.item_embeddings)
+        cosines = vectors @ vectors[item]
+        cosines[item] = -1
+        best = np.argsort(-cosines, kind="stable")[:most]
+        return list(zip(best.tolist(), _rounded(cosines[best]), strict=True))
+
+    def learned_from(self, user: int) -> bool:
+        """Whether the lens has a vector of the user's own."""
+        return bool(self._lens.user.id_codes[user] != UNKNOWN_ID)
+
+
+def with_unknown_users(lens: Lens, users: int) -> Lens:
+    """A copy of a lens that knows so many users, the further ones as unknown ones without fields."""
+    grown, more = deepcopy(lens), users - lens.sizes.users
+    grown.user.id_codes = F.pad(lens.user.id_codes, (0, more), value=UNKNOWN_ID)
+    grown.user.field_codes = F.pad(lens.user.field_codes, (0, 0, 0, 0, 0, more))
+    grown.sizes = lens.sizes.model_copy(update={"users": users})
+    return grown
+
+
+def answer_by_lens(asks: Sequence[Ask], now: Snapshot) -> list[Answer]:
+    """Answers to requests by the lens; those that ask for the LLM are shortlisted for `answer_by_llm`."""
+    config, by_lens = now.champion.recommendation, now.champion.order == "lens"
+    answers = [_with_candidates(ask, now) for ask in asks]
+    open_ = [answer for answer in answers if answer.fallback is None]
+    if now.source is not None:
+        found = [answer for answer in open_ if answer.ask.rank and answer.ask.items is None]
+        for answer, nearness in zip(found, _scores(found, lambda now: now.source), strict=True):
+            answer.keep_best(nearness, max(config.retrieved, answer.ask.n))
+    for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
+        answer.scores = scores
+        if answer.ask.rank:
+            most = answer.ask.n
+            if answer.ask.model == "llm":
+                most = len(scores) if config.shortlist is None else max(config.shortlist, most)
+            is_ordered = not by_lens and answer.ask.items is None
+            answer.keep_best(np.zeros(len(scores)) if is_ordered else scores, most)
+        if answer.ask.explain and answer.ask.model == "lens":
+            answer.because = _reasons(answer)
+    return answers
+
+
+@torch.inference_mode()
+def answer_by_llm(answers: Sequence[Answer]) -> None:
+    """Score the shortlists of requests anew, all in one batch, and rank those that are to be ranked."""
+    llm = answers[0].now.champion.llm
+    assert llm is not None  # a request for an LLM that is not there was refused
+    tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
+    for place, answer in enumerate(answers):
+        asked = questions(answer.pairs.with_row_index("row", offset=row))
+        records = prompt_records(asked, answer.now.log, answer.now.log.histories(asked, llm.window))
+        prompts = llm.prompts.build(records).drop("row", "use", "label")
+        tables.append(pl.concat([asked, prompts, pl.DataFrame({"answer": [place] * asked.height})], how="horizontal"))
+        states.append(gate_inputs(states_of_questions(answer.now.reader.states(asked), asked), llm.gate_input))
+        row += asked.height
+    prompts = pl.concat(tables)
+    inputs = GateInputs(
+        torch.cat([each.rows for each in states]),
+        llm.gate_input,
+        torch.cat([each.values for each in states]),
+        torch.cat([each.lens_logits for each in states]),
+    )
+    groups = prompts.select(pl.struct("answer", "dropped_history").rank("dense")).to_series().to_numpy()
+    scores = score_candidates(llm.model, prompt_set(prompts, CANDIDATE, inputs), groups, llm.tokens_per_batch)
+    mixes = llm.model.method.gate_weights(llm.model.model, inputs.values.to(llm.model.device))
+    start = 0
+    for answer in answers:
+        rows = slice(start, start := start + len(answer.items))
+        if answer.ask.explain:
+            answer.because = _reasons(answer)
+            for reason, text, row in zip(
+                answer.because, prompts["prompt"][rows], range(rows.start, start), strict=True
+            ):
+                reason |= {"prompt": text, "gates": None if mixes is None else _rounded(mixes[row])}
+        answer.scores = scores[rows]
+        if answer.ask.rank:
+            answer.keep_best(answer.scores, answer.ask.n)
+
+
+def _with_candidates(ask: Ask, now: Snapshot) -> Answer:
+    """The items to score for a request, most popular ones first; for a user of whom nothing is known, the best of them.
+
+    A user who is to be scored but not known has no index.
+    """
+    if ask.user is None:
+        now, user = now.with_visitor(ask.history) if ask.history else (now, now.log.users.height - 1)
+    else:
+        user = now.current.users.get(ask.user)
+    if not ask.rank:
+        assert ask.items is not None
+        return Answer(ask, now, user, ask.items, fallback="unknown_user" if user is None else None)
+    seen = now.sets.seen(user)
+    items = now.listed(ask.user) if ask.items is None else ask.items
+    left_out = ask.excluded if ask.include_seen else np.concatenate([ask.excluded, seen])
+    items = items[~np.isin(items, left_out)]
+    if ask.allowed is not None:
+        items = items[ask.allowed[items]]
+    if not len(items):
+        return Answer(ask, now, user, items, fallback="no_candidates")
+    if not len(seen):
+        by_popularity = np.argsort(now.popularity_rank[items], kind="stable")[: ask.n]
+        return Answer(ask, now, user, items[by_popularity], fallback="unknown_user" if user is None else "no_events")
+    return Answer(ask, now, user, items)
+
+
+def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:
+    """Scores of each answer's items; answers of one snapshot are scored together."""
+    for now, together in groupby(answers, key=lambda answer: answer.now):
+        pairs = [answer.pairs for answer in together]
+        yield from np.split(scorer_of(now)(pl.concat(pairs)), np.cumsum([part.height for part in pairs])[:-1])
+
+
+def _reasons(answer: Answer) -> list[dict[str, Any]]:
+    """Why each item is recommended: the user's events that are nearest to it, and its rating statistics."""
+    now, pairs = answer.now, answer.pairs
+    statistics = now.reader.statistics(pairs).tolist()
+    history, weights = now.neighbours.latest(answer.user, pairs["history_end"][0])
+    history, first = np.unique(history[: now.champion.neighbours.events], return_index=True)
+    near = np.stack([now.neighbours.likeness(item)[answer.items] for item in history], axis=1) * weights[first]
+    reasons = []
+    for weight, values in zip(near, statistics, strict=True):
+        best = [place for place in np.argsort(-weight, kind="stable")[:REASONS] if weight[place] > 0]
+        nearest = [{"item": int(history[place]), "weight": round(float(weight[place]), 6)} for place in best]
+        reasons.append({"neighbours": nearest, "statistics": dict(zip(COLUMNS, _rounded(values), strict=False))})
+    return reasons
+
+
+def _rounded(values: Any) -> list[float]:
+    return [round(float(value), 6) for value in values]

@@ -1,0 +1,67 @@
+"""What is wrong with a request, as RFC 9457 has it."""
+
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from reclora_kedro.parameters import shown
+
+MOST_COMPARED = 1_000  # ids that an unknown one is compared with
+MOST_ERRORS = 10  # that are told of one request
+
+
+class ProblemError(Exception):
+    """Why a request is refused.
+
+    Args:
+        status: of HTTP.
+        kind: of problem, which the answer's ``type`` ends with.
+        title: the same for all problems of the kind.
+        detail: what was found, and what to do next.
+        members: further members of the answer, such as ``found`` and ``expected``.
+        headers: of the answer.
+    """
+
+    def __init__(
+        self, status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(detail)
+        self.headers = headers
+        self.body = {"type": f"urn:reclora:{kind}", "title": title, "status": status, "detail": detail} | members
+
+    def response(self) -> JSONResponse:
+        """The answer."""
+        return JSONResponse(self.body, self.body["status"], self.headers, "application/problem+json")
+
+
+def unknown(kind: str, found: str, known: Collection[str], status: int = 404) -> ProblemError:
+    """A problem of an id, or of a name, that is none of those that are known; it names those that are spelt alike."""
+    nearest = get_close_matches(found, islice(_alike(found, known), MOST_COMPARED), cutoff=0.5)
+    hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
+    detail = f"{kind.capitalize()} {shown(found)} is none of the {len(known)} that are known.{hint}"
+    return ProblemError(
+        status, f"unknown-{kind}", f"The {kind} is not known", detail, found=found[:200], nearest=nearest
+    )
+
+
+def _alike(found: str, known: Iterable[str]) -> Iterable[str]:
+    return (name for name in known if name[:1] == found[:1] or name[-1:] == found[-1:])
+
+
+def invalid_request(error: RequestValidationError) -> ProblemError:
+    """A problem of a body or of parameters that are not of the right shape."""
+    faults = [
+        {
+            "where": ".".join(map(str, fault["loc"])),
+            "found": shown(fault.get("input")),
+            "expected": fault["msg"].removeprefix("Value error, "),
+        }
+        for fault in error.errors()[:MOST_ERRORS]
+    ]
+    first = faults[0]
+    detail = f"{first['where']} is {first['found']}: {first['expected']}."
+    return ProblemError(422, "invalid-request", "The request is not of the right shape", detail, errors=faults)

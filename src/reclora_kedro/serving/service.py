@@ -1,0 +1,181 @@
+"""The service without HTTP: a champion, the journal, and the queues that requests wait in."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from threading import Lock
+from time import time
+from typing import Any, TypeVar
+
+from reclora_kedro.serving.batches import Batches
+from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.journal import Content, Event, Journal
+from reclora_kedro.serving.live_log import LiveLog
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.models import Answer, Ask, Champion, Snapshot, answer_by_lens, answer_by_llm
+
+logger = logging.getLogger(__name__)
+
+Look = Callable[[Snapshot], Any]
+"""A question about the log as it is now; it waits with the requests for the lens, as they share what they compute."""
+T = TypeVar("T")
+SPARE_MEMORY = 1.2  # times what a champion takes that have to be free for another one
+
+
+class ReloadRefusedError(RuntimeError):
+    """Another champion cannot take over; the old one stays."""
+
+
+class Service:
+    """A champion that answers, and what happened since it was made.
+
+    Args:
+        config: the settings.
+        load: loads the present champion.
+        metrics: takes what happens.
+
+    Raises:
+        JournalInUseError: another service has the folder.
+    """
+
+    def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
+        self.config, self.metrics, self._load = config, metrics, load
+        self._reloading, self._swapping = Lock(), Lock()
+        self.journal = Journal(config.folder, self._listen)
+        try:
+            self._take_over(load())
+        except BaseException:
+            self.journal.close()
+            raise
+        shared = {
+            "most_rows": config.rows_per_batch,
+            "most_waiting": config.max_waiting,
+            "deadline": config.deadline_ms / 1000,
+            "timeout": config.timeout_seconds,
+        }
+        self._fast: Batches[Ask | Look, Any] = Batches(
+            "lens", self._answer_fast, self._rows, observe=metrics.rows("lens"), **shared
+        )
+        self._slow: Batches[Answer, Answer] = Batches(
+            "llm", _answer_slow, lambda answer: len(answer.items), observe=metrics.rows("llm"), **shared
+        )
+        metrics.watch_queues({"lens": lambda: self._fast.waiting, "llm": lambda: self._slow.waiting})
+
+    @property
+    def champion(self) -> Champion:
+        """The one that answers."""
+        return self._snapshot.champion
+
+    @property
+    def live(self) -> LiveLog:
+        """The log that events are added to."""
+        return self._snapshot.live
+
+    async def look(self, look: Callable[[Snapshot], T]) -> T:
+        """Ask something about the log as it is now."""
+        return await self._fast.submit(look)
+
+    async def answer(self, ask: Ask) -> Answer:
+        """Answer a request.
+
+        Raises:
+            QueueFullError: too many requests wait.
+            RequestExpiredError: it waited too long.
+        """
+        answer = await self._fast.submit(ask)
+        if ask.model == "llm" and answer.fallback is None:
+            await self._slow.submit(answer)
+        return answer
+
+    def add(self, events: Sequence[Event], replace: bool) -> "Future[int]":
+        """Add events; the future has how many were added once they are durable and every later answer knows them."""
+        return self.journal.add(events, replace)
+
+    def reload(self) -> bool:
+        """Load the present champion and let it take over; whether it is another one.
+
+        Raises:
+            ReloadRefusedError: it cannot be loaded, or does not answer, or there is no memory for two.
+        """
+        with self._reloading:
+            old = self.champion
+            if (free := _free_memory()) < SPARE_MEMORY * old.bytes:
+                raise ReloadRefusedError(
+                    f"{free >> 20} MiB of memory are free, but two champions are needed side by side for a moment, "
+                    f"and this one takes {old.bytes >> 20} MiB. The old one goes on: free memory, or start anew."
+                )
+            try:
+                champion = self._load()
+                _probe(champion)
+            except Exception as error:
+                logger.exception("The champion cannot be loaded; the one before it goes on.")
+                raise ReloadRefusedError(f"The champion cannot be loaded: {error} The old one goes on.") from error
+            self._take_over(champion)
+            return dict(champion.versions) != dict(old.versions)
+
+    def close(self) -> None:
+        """Answer what waits, write what is to be written, and let go of the folder."""
+        self._fast.close()
+        self._slow.close()
+        self.journal.close()
+
+    def _take_over(self, champion: Champion) -> None:
+        """Let a champion answer from now on, with all that the journal holds; requests in flight end on the old one."""
+
+        def swap(content: Content) -> None:
+            snapshot = Snapshot(champion, LiveLog(champion.log, champion.ingestion, content))
+            with self._swapping:
+                self._snapshot = snapshot
+
+        self.journal.between_commits(swap).result()
+        self.since = time()
+        self.metrics.champion(champion.name)
+
+    def _listen(self, change: list[Event] | Content) -> None:
+        self.live.apply(change)
+
+    def _rows(self, request: Ask | Look) -> int:
+        if not isinstance(request, Ask):
+            return 0
+        return self.champion.recommendation.retrieved if request.items is None else len(request.items)
+
+    def _answer_fast(self, requests: Sequence[Ask | Look]) -> list[Any]:
+        snapshot = self._snapshot
+        if snapshot.live.current() is not snapshot.current:
+            newer = Snapshot(snapshot.champion, snapshot.live, snapshot)
+            with self._swapping:
+                if self._snapshot is snapshot:
+                    self._snapshot = newer
+            snapshot = newer
+        answers = iter(answer_by_lens([request for request in requests if isinstance(request, Ask)], snapshot))
+        return [next(answers) if isinstance(request, Ask) else _tried(request, snapshot) for request in requests]
+
+
+def _answer_slow(answers: Sequence[Answer]) -> Sequence[Answer]:
+    for champion in {id(answer.now.champion): answer.now.champion for answer in answers}.values():
+        answer_by_llm([answer for answer in answers if answer.now.champion is champion])
+    return answers
+
+
+def _tried(look: Look, snapshot: Snapshot) -> Any:
+    """What is found, or the error: others of its batch have nothing to do with it."""
+    try:
+        return look(snapshot)
+    except Exception as error:
+        return error
+
+
+def _probe(champion: Champion) -> None:
+    """Answer a request by each model."""
+    snapshot = Snapshot(champion, LiveLog(champion.log, champion.ingestion, Content([], {})))
+    ask = Ask(rank=True, user=str(champion.log.users["user_id"][0]), n=1)
+    answers = answer_by_lens([ask], snapshot)
+    if champion.llm and answers[0].fallback is None:
+        answer_by_llm(answers)
+
+
+def _free_memory() -> int:
+    """Bytes of memory that a process may still take."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024

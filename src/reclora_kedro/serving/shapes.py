@@ -1,0 +1,128 @@
+"""The bodies of requests, and of the answers to them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+
+from reclora_kedro.serving.models import Fallback, ModelName
+
+
+def _id(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Id = Annotated[str, BeforeValidator(_id), Field(min_length=1, max_length=200)]
+"""As the log has it; a whole number stands for its digits."""
+Time = AwareDatetime | Annotated[int, Field(gt=0, lt=2**40, strict=True)]
+"""RFC 3339 with an offset, or whole seconds since the epoch."""
+
+
+class Shape(BaseModel):
+    """A JSON object whose members are all known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PastEvent(Shape):
+    """An interaction of a user."""
+
+    item: Id
+    rating: FiniteFloat | None = Field(None, description="in logs with ratings")
+    clicked: bool | None = Field(None, description="in logs of what was shown")
+    time: Time | None = Field(None, description="now, if it is left out")
+
+
+class NewEvent(PastEvent):
+    """An interaction to remember."""
+
+    user: Id
+    event_id: Id | None = Field(None, description="by which a repeated event is known; a fresh one if it is left out")
+    request_id: Id | None = Field(None, description="of the recommendation that it came of")
+
+
+class Events(Shape):
+    """Interactions to remember, all or none."""
+
+    events: list[NewEvent] = Field(min_length=1)
+
+
+class OfOneUser(Shape):
+    """Whom a request is about: a user of the log, or anyone with a history, which is not stored."""
+
+    user: Id | None = None
+    history: list[PastEvent] | None = None
+    model: ModelName | None = Field(None, description="which one has the last word; the configured one if left out")
+    explain: bool = Field(False, description="whether to say why")
+    request_id: Id | None = Field(None, description="which the answer repeats; a fresh one if it is left out")
+
+    @model_validator(mode="after")
+    def _user_or_history(self) -> Self:
+        if (self.user is None) == (self.history is None):
+            raise ValueError("give either a user or a history")
+        return self
+
+
+class Recommend(OfOneUser):
+    """What to recommend to a user."""
+
+    n: int = Field(10, ge=1, description="most items")
+    candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; the service finds them")
+    exclude: list[Id] = Field([], description="items to leave out")
+    filter: dict[str, list[str]] = Field(
+        {}, description="by field of the items, values of which they have at least one"
+    )
+    include_seen: bool = Field(False, description="whether items that the user took already may be recommended")
+
+
+class RecommendMany(Shape):
+    """The same for many users at once."""
+
+    requests: list[Recommend] = Field(min_length=1)
+
+
+class Score(OfOneUser):
+    """Items to score for a user."""
+
+    items: list[Id] = Field(min_length=1)
+
+
+class ScoredItem(BaseModel):
+    """An item and how likely it is to be liked."""
+
+    item: str
+    title: str
+    score: float | None = Field(description="probability of a like; null in a fallback")
+    rank: int | None = None
+    because: dict[str, Any] | None = None
+
+
+class Answered(BaseModel):
+    """What every answer about a user has."""
+
+    user: str | None
+    model: ModelName
+    version: str
+    as_of: datetime
+    request_id: str
+
+
+class Recommendations(Answered):
+    """The best items of a user."""
+
+    items: list[ScoredItem]
+    fallback: Fallback | None
+
+
+class Scores(Answered):
+    """Scores of the given items, in their order."""
+
+    scores: list[ScoredItem]
+
+
+class Accepted(BaseModel):
+    """Events that will not be lost."""
+
+    accepted: int
+    duplicates: int
+    unknown_items: list[str]

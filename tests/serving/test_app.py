@@ -1,0 +1,186 @@
+"""What the routes promise: every event counts in the next answer, numbers are those of a run, faults are problems."""
+
+import json
+from contextlib import contextmanager
+from dataclasses import replace
+from time import time
+
+import numpy as np
+import polars as pl
+import pytest
+from starlette.testclient import TestClient
+
+from live_service import BEGIN, ITEMS, USERS, service_config, small_champion, small_log
+from reclora_kedro.recommend.candidates import shortlist_candidates
+from reclora_kedro.recommend.recommendations import recommend
+from reclora_kedro.recommend.sources import current_source
+from reclora_kedro.serving.app import create_app
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.service import Service
+
+
+@pytest.fixture(scope="module")
+def champion():
+    return small_champion()
+
+
+@contextmanager
+def serving(folder, champion, token=None, newest=lambda: None, **changes):
+    load = champion if callable(champion) else lambda: champion
+    service = Service(service_config(folder, **changes), load, Metrics())
+    with TestClient(create_app(service, token, newest)) as client:
+        client.service = service
+        yield client
+
+
+@pytest.fixture
+def client(tmp_path, champion):
+    with serving(tmp_path, champion) as client:
+        yield client
+
+
+def items_of(answer):
+    return [entry["item"] for entry in answer.json()["items"]]
+
+
+def offline(champion, user, n=10):
+    config = champion.recommendation.model_copy(update={"users": (user,), "top_n": n})
+    source = lambda log: current_source("neighbours", champion.neighbours, None, log)  # noqa: E731 - as the step has it
+    shortlist, _ = shortlist_candidates(
+        champion.lens, champion.log, None, config, champion.kind, champion.order, source
+    )
+    return recommend(shortlist, None, n)
+
+
+@pytest.mark.parametrize("order", ["lens", "candidates"])
+def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, order):
+    champion = replace(champion, order=order)
+    with serving(tmp_path, champion) as client:
+        body = {"requests": [{"user": user, "n": 3 + user} for user in range(5)]}
+        for user, answer in enumerate(client.post("/recommend", json=body).json()["answers"]):
+            expected = offline(champion, user, 3 + user)
+            assert [int(entry["item"]) for entry in answer["items"]] == expected["item_id"].to_list()
+            assert [entry["rank"] for entry in answer["items"]] == expected["rank"].to_list()
+            scores = [entry["score"] for entry in answer["items"]]
+            np.testing.assert_allclose(scores, expected["score"], atol=1e-6)
+            assert answer["fallback"] is None
+
+
+def test_an_event_counts_in_the_very_next_answer(client, champion):
+    before = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
+    taken = before["items"][0]["item"]
+    said = client.post("/events", json={"events": [{"user": 2, "item": taken, "rating": 5, "event_id": "a"}] * 2})
+    assert said.json() == {"accepted": 1, "duplicates": 1, "unknown_items": []}
+    after = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
+    assert taken not in {entry["item"] for entry in after["items"]}
+    assert after["as_of"] > before["as_of"]
+    user = client.get("/users/2").json()
+    assert (user["latest"][0]["item"], user["latest"][0]["liked"], user["events"]) == (taken, True, 15)
+    [reason] = [entry["because"] for entry in after["items"][:1]]
+    assert reason["statistics"]["user_ratings"] == pytest.approx(np.log(16), abs=1e-5)
+    assert taken in {near["item"] for entry in after["items"] for near in entry["because"]["neighbours"]}
+
+
+def test_a_new_user_is_known_from_the_first_event_on_and_so_after_a_restart(tmp_path, champion):
+    with serving(tmp_path, champion) as client:
+        popular = client.post("/recommend", json={"user": "new", "n": 2})
+        assert (popular.json()["fallback"], popular.json()["items"][0]["score"]) == ("unknown_user", None)
+        assert client.post("/events", json={"events": [{"user": "new", "item": "1", "rating": 5}]}).status_code == 422
+        client.post("/events", json={"events": [{"user": "900", "item": item, "rating": 5} for item in "123"]})
+    with serving(tmp_path, champion) as client:
+        answer = client.post("/recommend", json={"user": 900, "n": 2})
+        assert answer.json()["fallback"] is None
+        assert 0 < answer.json()["items"][0]["score"] < 1
+        assert client.get("/users/900").json()["lens_has_learned_from_user"] is False
+
+
+def test_a_history_is_answered_as_a_user_with_it_would_be_and_stores_nothing(client):
+    events = [{"item": item, "rating": 5 - place % 2, "time": BEGIN + 300 + place} for place, item in enumerate("4826")]
+    visitor = client.post("/recommend", json={"history": events, "n": 5})
+    client.post("/events", json={"events": [event | {"user": 77} for event in events]})
+    user = client.post("/recommend", json={"user": 77, "n": 5})
+    assert items_of(visitor) == items_of(user)
+    scored = [client.post("/score", json=whom | {"items": ["9", "11"]}) for whom in ({"user": 77}, {"history": events})]
+    np.testing.assert_allclose(*([entry["score"] for entry in each.json()["scores"]] for each in scored), atol=1e-6)
+    assert len(client.service.champion.log.users) == USERS
+
+
+def test_what_a_request_rules_out_is_not_recommended(client):
+    every = items_of(client.post("/recommend", json={"user": 1, "n": ITEMS}))
+    assert len(every) == 16
+    left = client.post("/recommend", json={"user": 1, "n": 4, "exclude": every[:3], "filter": {"genres": ["Drama"]}})
+    assert len(items_of(left)) == 4
+    assert not {*items_of(left)} & {*every[:3]}
+    assert all(int(item) % 3 < 2 for item in items_of(left))
+    chosen = client.post("/recommend", json={"user": 1, "candidates": every[5:8]})
+    assert {*items_of(chosen)} == {*every[5:8]}
+    none = client.post("/recommend", json={"user": 1, "candidates": every[:1], "exclude": every[:1]})
+    assert (none.json()["items"], none.json()["fallback"]) == ([], "no_candidates")
+    seen = client.post("/recommend", json={"user": 1, "n": ITEMS, "include_seen": True})
+    assert len(items_of(seen)) == ITEMS
+
+
+def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion):
+    with serving(tmp_path, champion) as client:
+        client.post("/events", json={"events": [{"user": 3, "item": 5, "rating": 4}]})
+        assert client.delete("/users/3/events").json()["deleted_from_journal"] == 1
+        assert client.post("/recommend", json={"user": 3}).json()["fallback"] == "no_events"
+    with serving(tmp_path, champion) as client:
+        assert client.get("/users/3").json()["latest"] == []
+
+
+def test_items_are_found_and_have_neighbours(client, champion):
+    found = client.get("/items", params={"q": "film 1", "limit": 3}).json()
+    assert (found["found"], len(found["items"])) == (11, 3)
+    near = client.get("/items/7/neighbours").json()
+    weights = [entry["weight"] for entry in near["by_users"]]
+    assert weights == sorted(weights, reverse=True)
+    assert len(near["by_text"]) == 10
+    assert client.get("/model").json()["versions"] == dict(champion.versions)
+
+
+def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, champion):
+    with serving(tmp_path, champion) as client:
+        said = client.post("/events", json={"events": [{"user": 1, "item": "new film", "rating": 5}]})
+        assert said.json() == {"accepted": 1, "duplicates": 0, "unknown_items": ["new film"]}
+        assert client.get("/users/1").json()["events"] == 14
+
+
+FUTURE = int(time()) + 86_400
+WRONG = [
+    ("POST", "/recommend", {"user": "1x", "candidates": ["1"], "n": 0}, 422, "n"),
+    ("POST", "/recommend", {"user": "1", "history": []}, 422, "either a user or a history"),
+    ("POST", "/recommend", {"user": "1", "candidates": ["229"]}, 404, "Did you mean 29"),
+    ("POST", "/recommend", {"user": "1", "filter": {"genre": ["Drama"]}}, 422, "Did you mean genres"),
+    ("POST", "/recommend", {"user": "1", "model": "llm"}, 422, "service.variant"),
+    ("POST", "/recommend", {"user": "1", "n": 5000}, 422, "at most 1,000"),
+    ("POST", "/score", {"user": "111", "items": ["1"]}, 404, "Did you mean 11"),
+    ("GET", "/users/111", None, 404, "Did you mean 11"),
+    ("GET", "/items/../../etc/passwd/neighbours", None, 404, "known"),
+    ("POST", "/events", {"events": [{"user": "1", "item": "1"}]}, 422, "a rating from 1 to 5"),
+    ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 9}]}, 422, "a rating from 1 to 5"),
+    ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 4, "time": FUTURE}]}, 422, "a time from"),
+    (
+        "POST",
+        "/events",
+        {"events": [{"user": "1", "item": "1", "rating": 4, "time": "2020-01-01T00:00:00"}]},
+        422,
+        "time",
+    ),
+    ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 4}] * 1001}, 422, "at most 1,000"),
+    ("POST", "/events", b'{"events": [{"user": "\xff"}]}', 400, "Byte 22"),
+    ("POST", "/events", b'{"events": [', 422, "body"),
+    ("POST", "/score", {"user": "1", "items": ["1"] * 300_000}, 413, "1,048,576 bytes"),
+    ("GET", "/nowhere", None, 404, "Route"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "words"), WRONG, ids=lambda value: str(value)[:40])
+def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, body, status, words):
+    content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = client.request(method, path, content=content, headers={"content-type": "application/json"})
+    problem = answer.json()
+    assert (answer.status_code, problem["status"]) == (status, status), problem
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert words in problem["detail"]
+    assert client.service.journal.between_commits(lambda content: content.events).result() == []

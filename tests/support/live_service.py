@@ -1,0 +1,89 @@
+"""A small champion, trained for a moment, and a service of it in this process."""
+
+import numpy as np
+import polars as pl
+import yaml
+
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.histories.splits import SplitConfig
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
+from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.models import Champion
+from projects import ROOT
+from reference_log import reference_log
+
+USERS, ITEMS, EVENTS_PER_USER = 12, 30, 14
+BEGIN = 1_000_000_000
+
+
+def block(step, name=None, **changes):
+    text = (ROOT / f"conf/base/parameters_{step}.yml").read_text("utf-8").replace("${globals:", "'${globals:")
+    values = yaml.safe_load(text.replace("seed}", "seed}'").replace("/01_raw/service", "'"))[name or step]
+    return values | {key: 0 for key in values if key == "seed"} | changes
+
+
+def small_tables():
+    random = np.random.default_rng(0)
+    interactions = pl.DataFrame(
+        {
+            "user_id": np.repeat(np.arange(USERS), EVENTS_PER_USER),
+            "item_id": np.concatenate([random.permutation(ITEMS)[:EVENTS_PER_USER] for _ in range(USERS)]),
+            "rating": random.integers(1, 6, USERS * EVENTS_PER_USER).astype(float),
+            "timestamp": BEGIN + random.permutation(USERS * EVENTS_PER_USER),
+        }
+    ).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
+    items = pl.DataFrame(
+        {
+            "item_id": range(ITEMS),
+            "title": [f"Film {i} (1990)" for i in range(ITEMS)],
+            "genres": [("Drama", "Comedy, Drama", "Horror")[i % 3] for i in range(ITEMS)],
+        }
+    )
+    users = pl.DataFrame({"user_id": range(USERS), "gender": ["F", "M"] * (USERS // 2)})
+    return interactions, items, users
+
+
+def small_log(interactions=None):
+    tables = small_tables()
+    split = SplitConfig(kind="global_time", train=0.6, validation=0.2)
+    log = reference_log(tables[0] if interactions is None else interactions, *tables[1:], min_history=1, split=split)
+    return log.with_embeddings(np.random.default_rng(1).normal(size=(ITEMS, 3)).astype(np.float32))
+
+
+def ingestion(**changes):
+    return IngestionConfig.model_validate(block("ingestion", **changes))
+
+
+def small_champion(log=None, **changes):
+    log = log or small_log()
+    retrieved = WindowConfig(kind="retrieved", k=5)
+    sizes = {"max_epochs": 1, "embedding_dim": 4, "hidden_dim": 8, "batch_size": 64, "field_min_count": 1}
+    settings = block("lens", **sizes, recent_length=6, long_history=retrieved, device="cpu")
+    lens, _ = fit_lens(log, LensConfig.model_validate(settings | {"batch_parts": 1}))
+    return Champion(
+        **{
+            "versions": {"log": "2026-01-01T00.00.00.000Z", "lens": "2026-01-01T00.00.00.000Z"},
+            "about": {},
+            "log": log,
+            "lens": lens,
+            "retriever": None,
+            "kind": "neighbours",
+            "order": "lens",
+            "table": None,
+            "llm": None,
+            "ingestion": ingestion(),
+            "recommendation": RecommendationConfig.model_validate(block("recommendation", candidates="neighbours")),
+            "neighbours": ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours")),
+        }
+        | changes
+    )
+
+
+def service_config(folder, **changes):
+    return ServiceConfig.model_validate(
+        block("service", **{"folder": folder, "allowed_hosts": ["testserver"]} | changes)
+    )
