@@ -10,13 +10,16 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray lock clean
+.PHONY: help run serve test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
 
 run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots and report
 	$(BIN)/kedro run
+
+serve: $(READY)  ## answers over HTTP with the champion, which knows every event at once
+	$(BIN)/kedro serve
 
 test: $(READY)  ## all tests, in a process per core
 	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
@@ -46,7 +49,7 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 	$(BIN)/python benchmarks/cluster.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra ray --extra s3 --universal --generate-hashes \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra mcp --extra ray --extra s3 --universal --generate-hashes \
 		--no-emit-index-url --no-header --quiet --output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays

@@ -1,10 +1,15 @@
-"""The project's changes to Kedro's commands."""
+"""The project's changes to Kedro's commands, and its own one: `kedro serve`."""
 
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import click
 from kedro.framework.cli.registry import registry as kedro_registry
+from kedro.framework.cli.utils import _split_params, env_option
 from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
+from kedro.utils import find_kedro_project
 
 
 @click.command("list")
@@ -19,5 +24,31 @@ def list_pipelines() -> None:
     click.echo(formatter.getvalue(), nl=False)
 
 
+@click.command("serve")
+@env_option
+@click.option("--params", type=click.UNPROCESSED, default="", callback=_split_params, help="As for kedro run.")
+def serve(env: str | None, params: dict[str, Any]) -> None:
+    """Answer over HTTP with the champion, see conf/base/parameters_service.yml."""
+    import uvicorn
+
+    from reclora_kedro.serving.app import create_app
+    from reclora_kedro.serving.journal import JournalInUseError
+    from reclora_kedro.serving.metrics import Metrics
+    from reclora_kedro.serving.service import Service
+    from reclora_kedro.serving_project import ServedProject
+
+    path = find_kedro_project(Path.cwd())
+    bootstrap_project(path)
+    project = ServedProject(path, env, params)
+    config = project.settings()
+    try:
+        service = Service(config, project.champion, Metrics())
+    except JournalInUseError as error:
+        raise click.ClickException(str(error)) from error
+    app = create_app(service, project.token(config), project.champion_name)
+    click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
+    uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=30)
+
+
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
-cli = click.Group("kedro", {"registry": registry})
+cli = click.Group("kedro", {"registry": registry, "serve": serve})

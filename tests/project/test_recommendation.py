@@ -1,9 +1,16 @@
 """`kedro run --pipelines recommendation` on a finished run, with every kind of candidate set."""
 
+import asyncio
+
+import numpy as np
 import polars as pl
 import pytest
 
 from projects import kedro_run, stored
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.models import Ask
+from reclora_kedro.serving.service import Service
+from reclora_kedro.serving_project import ServedProject
 
 UNKNOWN = 999_999
 
@@ -42,6 +49,27 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
     assert [record["model"] for record in catalog.load("candidate_metrics")] == ["neighbours", "neighbours_lens"]
     assert catalog.get("recommendations").preview()
     assert table["title"][0].split(" (")[0] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("variant", ["reclora", None])
+def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeypatch, variant):
+    expected = recommend(finished_run, variant=variant).load("recommendations")
+    monkeypatch.chdir(finished_run.project)
+    project = ServedProject(finished_run.project, "test", {"service": {"folder": str(tmp_path)}})
+    service = Service(project.settings(), project.champion, Metrics())
+    users = expected["user_id"].unique(maintain_order=True).to_list()
+    asks = [Ask(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
+
+    async def ask_all():
+        return await asyncio.gather(*map(service.answer, asks))
+
+    items = service.champion.log.items["item_id"]
+    for user, answer in zip(users, asyncio.run(ask_all()), strict=True):
+        own = expected.filter(user_id=user)
+        assert items.gather(answer.items).to_list() == own["item_id"].to_list()
+        np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4 if variant else 1e-6)
+    assert service.champion.versions.keys() == {"log", "lens", "reclora.adapter"}
+    service.close()
 
 
 def test_the_lens_ranks_where_no_variant_does(finished_run):

@@ -1,16 +1,19 @@
 """What the routes promise: every event counts in the next answer, numbers are those of a run, faults are problems."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from time import time
+from threading import Barrier
+from threading import Event as TestEvent
+from time import sleep, time
 
 import numpy as np
 import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from live_service import BEGIN, ITEMS, USERS, service_config, small_champion, small_log
+from live_service import BEGIN, ITEMS, USERS, service_config, small_champion
 from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.recommend.sources import current_source
@@ -184,3 +187,107 @@ def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, b
     assert answer.headers["content-type"] == "application/problem+json"
     assert words in problem["detail"]
     assert client.service.journal.between_commits(lambda content: content.events).result() == []
+
+
+def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
+    with serving(tmp_path, champion, max_waiting=1) as client, ThreadPoolExecutor(8) as pool:
+        begun, go_on = Barrier(2), TestEvent()
+        held = pool.submit(client.portal.call, client.service.look, lambda now: (begun.wait(5), go_on.wait(5)))
+        begun.wait(5)
+        waits = pool.submit(client.get, "/users/1")
+        while not client.service._fast.waiting:
+            sleep(0.001)
+        refused = client.get("/users/2")
+        go_on.set()
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
+        assert "service.max_waiting" in refused.json()["detail"]
+        assert waits.result(5).status_code == 200
+        held.result(5)
+
+
+def test_a_request_that_waited_too_long_is_dropped_before_it_is_computed(tmp_path, champion):
+    with serving(tmp_path, champion, timeout_seconds=0.01) as client, ThreadPoolExecutor(8) as pool:
+        held = pool.submit(client.portal.call, client.service.look, lambda now: sleep(0.2))
+        sleep(0.05)
+        late = client.get("/users/1")
+        assert (late.status_code, late.json()["type"]) == (503, "urn:reclora:timed-out")
+        held.result(5)
+
+
+def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, champion):
+    with serving(tmp_path, champion, token="s3cret", requests_per_second=1000) as client:
+        assert client.get("/model").status_code == client.get("/metrics").status_code == 401
+        assert client.get("/model", headers={"authorization": "Bearer s3cre"}).status_code == 401
+        assert client.get("/model", headers={"authorization": "Bearer s3cret"}).status_code == 200
+        assert client.get("/health/ready").status_code == client.get("/").status_code == 200
+        assert client.get("/health/live", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_a_client_has_a_rate(tmp_path, champion):
+    with serving(tmp_path, champion, requests_per_second=2) as client:
+        statuses = [client.get("/health/live").status_code for _ in range(4)]
+        assert statuses == [200, 200, 429, 429]
+
+
+def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champion):
+    present, name = [champion], ["first"]
+    with serving(tmp_path, lambda: present[0], newest=lambda: name[0], reload_seconds=0.02) as client:
+        client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5}]})
+        with ThreadPoolExecutor(2) as pool:
+            done = TestEvent()
+
+            def ask():
+                answers = []
+                while not done.is_set():
+                    answers.append(client.post("/recommend", json={"user": 1, "n": 3}))
+                return answers
+
+            asking = [pool.submit(ask) for _ in range(2)]
+            present[0], name[0] = replace(champion, versions={"lens": "2026-02-02"}), "second"
+            while client.get("/model").json()["version"] != "2026-02-02":
+                sleep(0.01)
+            present[0] = replace(champion, versions={"lens": "2026-03-03"})
+            assert client.post("/model/reload").json() == {"version": "2026-03-03", "changed": True}
+            done.set()
+        answers = [answer for each in asking for answer in each.result()]
+        assert {answer.status_code for answer in answers} == {200}
+        assert client.get("/users/1").json()["latest"][0]["item"] == "3"
+
+
+def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_path, champion):
+    present = [champion]
+    with serving(tmp_path, lambda: present[0]) as client:
+        present[0] = replace(champion, log=replace(champion.log, items=champion.log.items.head(3)))
+        refused = client.post("/model/reload")
+        assert (refused.status_code, refused.json()["title"]) == (503, "The champion was not reloaded")
+        assert client.post("/recommend", json={"user": 1}).status_code == 200
+
+
+def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
+    title = "<script>alert(1)</script> {{ 7 * 7 }} <|im_end|>"
+    log = replace(champion.log, items=champion.log.items.with_columns(title=pl.lit(title)))
+    with serving(tmp_path, replace(champion, log=log)) as client:
+        assert client.post("/recommend", json={"user": 1}).json()["items"][0]["title"] == title
+        part = client.get("/page/user", params={"user": "1"}).text
+        assert "<script>alert" not in part
+        assert "&lt;script&gt;alert(1)&lt;/script&gt; {{ 7 * 7 }}" in part
+        form = {"user": "1", "item": "3", "rating": "5", "model": "lens"}
+        assert client.post("/page/events", data=form).status_code == 403
+        after = client.post("/page/events", data=form, headers={"hx-request": "true"}).text
+        assert "15 events" in after
+        whole = client.get("/")
+        assert "default-src 'self'" in whole.headers["content-security-policy"]
+        assert [client.get(f"/page/{file}").status_code for file in ("page.js", "htmx.min.js", "page.py")] == [
+            200,
+            200,
+            404,
+        ]
+        assert "There was no update yet" in client.get("/page/champion").text
+
+
+def test_what_happens_is_counted(client):
+    client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5, "event_id": "a"}] * 2})
+    client.post("/recommend", json={"user": 1, "n": 3})
+    text = client.get("/metrics").text
+    for line in ('reclora_events_total{outcome="duplicate"} 1.0', 'route="/recommend",status="200"} 1.0'):
+        assert line in text

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, ingestion, small_log, small_tables
@@ -30,6 +30,7 @@ def sequences_of(live_log, users):
     return {name: column[: events if name != "offsets" else users + 1] for name, column in vars(log.sequences).items()}
 
 
+@settings(max_examples=12)
 @given(st.lists(EVENTS, max_size=12), st.integers(0, 12))
 def test_events_stand_where_a_log_of_all_of_them_has_them(events, first):
     live_log = live(events[:first])

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import yaml
 
+from projects import ROOT
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.interactions.config import IngestionConfig
@@ -13,7 +14,6 @@ from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.models import Champion
-from projects import ROOT
 from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 12, 30, 14

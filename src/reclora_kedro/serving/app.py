@@ -25,6 +25,7 @@ from reclora_kedro.serving.batches import QueueFullError, RequestExpiredError
 from reclora_kedro.serving.guard import Guard, too_many
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.models import Answer, Ask, Snapshot
+from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, invalid_request, unknown
 from reclora_kedro.serving.service import ReloadRefusedError, Service
 from reclora_kedro.serving.shapes import (
@@ -75,7 +76,9 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
     if service.config.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=service.config.allowed_origins, allow_headers=["*"])
     _add_problems(app, service)
-    _Routes(service).add_to(app)
+    routes = Routes(service)
+    routes.add_to(app)
+    Page(routes).add_to(app)
     return app
 
 
@@ -135,11 +138,11 @@ def _add_problems(app: FastAPI, service: Service) -> None:
         return ProblemError(503, "not-reloaded", "The champion was not reloaded", str(error)).response()
 
 
-class _Routes:
+class Routes:
     """What each route answers."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._config = service, service.config
+        self.service, self._config = service, service.config
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to an app."""
@@ -160,26 +163,27 @@ class _Routes:
     async def recommend(self, body: Recommend | RecommendMany) -> Response:
         """The best items of a user, or of many."""
         if isinstance(body, Recommend):
-            return JSONResponse(await self._recommended(body))
+            return JSONResponse(await self.recommended(body))
         _require_most("requests", len(body.requests), self._config.max_requests, "max_requests")
-        answers = await asyncio.gather(*map(self._recommended, body.requests))
+        answers = await asyncio.gather(*map(self.recommended, body.requests))
         return JSONResponse({"answers": answers})
 
-    async def _recommended(self, body: Recommend) -> Json:
+    async def recommended(self, body: Recommend) -> Json:
+        """The best items of a user."""
         _require_most("n", body.n, self._config.max_items, "max_items")
         items = None if body.candidates is None else self._item_indices("candidates", body.candidates)
-        known = self._service.live.items
+        known = self.service.live.items
         ask = self._ask(body, rank=True)
         ask.items, ask.n, ask.include_seen = items, body.n, body.include_seen
         ask.excluded = np.array([known[item] for item in body.exclude if item in known], dtype=np.int64)
         ask.allowed = self._allowed(body.filter)
-        return self._said(body, await self._service.answer(ask))
+        return self._said(body, await self.service.answer(ask))
 
     async def score(self, body: Score) -> Response:
         """How likely the user is to like each of the items."""
         ask = self._ask(body, rank=False)
         ask.items = self._item_indices("items", body.items)
-        answer = await self._service.answer(ask)
+        answer = await self.service.answer(ask)
         if answer.user is None:
             raise unknown("user", str(body.user), answer.now.current.users)
         said = self._said(body, answer)
@@ -189,13 +193,14 @@ class _Routes:
 
     async def add_events(self, body: Events) -> Response:
         """Add events, all or none; the answer means that they are durable and that the next answer knows them."""
-        return await self._add(body, replace=False)
+        return JSONResponse(await self.added(body, replace=False))
 
     async def replace_events(self, body: Events) -> Response:
         """The same; an event whose event_id is known replaces the earlier one."""
-        return await self._add(body, replace=True)
+        return JSONResponse(await self.added(body, replace=True))
 
-    async def _add(self, body: Events, replace: bool) -> Response:
+    async def added(self, body: Events, replace: bool) -> Json:
+        """What became of events."""
         _require_most("events", len(body.events), self._config.max_events, "max_events")
         events = [
             self._event(
@@ -203,12 +208,11 @@ class _Routes:
             )
             for place, event in enumerate(body.events)
         ]
-        added = await asyncio.wrap_future(self._service.add(events, replace))
-        self._service.metrics.events(added, len(events) - added)
-        items = self._service.live.items
+        added = await asyncio.wrap_future(self.service.add(events, replace))
+        self.service.metrics.events(added, len(events) - added)
+        items = self.service.live.items
         waiting = [event.item_id for event in events if event.item_id not in items]
-        said = {"accepted": added, "duplicates": len(events) - added, "unknown_items": list(dict.fromkeys(waiting))}
-        return JSONResponse(said)
+        return {"accepted": added, "duplicates": len(events) - added, "unknown_items": list(dict.fromkeys(waiting))}
 
     async def drop_events(self, user_id: str) -> Response:
         """Drop the user's events from the journal and from all answers; what was trained on them is another matter."""
@@ -218,13 +222,17 @@ class _Routes:
                 raise unknown("user", user_id, now.current.users)
             return True
 
-        await self._service.look(known)
-        deleted = await asyncio.wrap_future(self._service.journal.drop_user(user_id, int(time())))
+        await self.service.look(known)
+        deleted = await asyncio.wrap_future(self.service.journal.drop_user(user_id, int(time())))
         note = "Tables and trained weights still hold them until `kedro run --pipelines forget` has made new versions."
         return JSONResponse({"user": user_id, "deleted_from_journal": deleted, "note": note})
 
     async def user(self, user_id: str) -> Response:
         """A user's profile, latest events, and what the lens and the gates make of them."""
+        return JSONResponse(await self.described_user(user_id))
+
+    async def described_user(self, user_id: str) -> Json:
+        """The same as plain data."""
 
         def look(now: Snapshot) -> Json:
             if (user := now.current.users.get(user_id)) is None:
@@ -243,12 +251,16 @@ class _Routes:
             said = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
             return said | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
 
-        return JSONResponse(await self._service.look(look))
+        return await self.service.look(look)
 
     async def items(
         self, q: Annotated[str, Query(max_length=200)] = "", limit: Annotated[int, Query(ge=1)] = 20
     ) -> Response:
         """Items whose title has the text, or whose id it is."""
+        return JSONResponse(await self.found_items(q, limit))
+
+    async def found_items(self, q: str, limit: int) -> Json:
+        """The same as plain data."""
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
@@ -257,7 +269,7 @@ class _Routes:
             found = items.with_row_index("place").filter(title | (pl.col("item_id").cast(pl.String) == q))
             return {"items": [_item(items, place) for place in found["place"].head(limit)], "found": found.height}
 
-        return JSONResponse(await self._service.look(look))
+        return await self.service.look(look)
 
     async def item_neighbours(self, item_id: str, limit: Annotated[int, Query(ge=1)] = 10) -> Response:
         """Items that the same users took, and items whose texts are near, each with its weight."""
@@ -274,17 +286,21 @@ class _Routes:
             said["by_text"] = [_item(items, other) | {"cosine": near} for other, near in now.alike(item, limit)]
             return said
 
-        return JSONResponse(await self._service.look(look))
+        return JSONResponse(await self.service.look(look))
 
     async def model(self) -> Response:
         """The champion: its versions, how it did, what it reads."""
-        champion, columns = self._service.champion, self._service.champion.ingestion.interactions
+        return JSONResponse(self.described_model())
+
+    def described_model(self) -> Json:
+        """The same as plain data."""
+        champion, columns = self.service.champion, self.service.champion.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
         example = {"user": str(champion.log.users["user_id"][0]), "n": 5, "explain": True}
         said = {
             "version": champion.name,
             "versions": dict(champion.versions),
-            "since": _rfc3339(int(self._service.since)),
+            "since": _rfc3339(int(self.service.since)),
             "candidates": champion.kind,
             "order": champion.order,
             "model": self._config.model,
@@ -294,12 +310,12 @@ class _Routes:
             "an_event_has": reads,
             "example": {"POST /recommend": example},
         }
-        return JSONResponse(said | dict(champion.about))
+        return said | dict(champion.about)
 
     async def reload(self) -> Response:
         """Read the champion's alias again."""
-        changed = await asyncio.to_thread(self._service.reload)
-        return JSONResponse({"version": self._service.champion.name, "changed": changed})
+        changed = await asyncio.to_thread(self.service.reload)
+        return JSONResponse({"version": self.service.champion.name, "changed": changed})
 
     async def live(self) -> Response:
         """Whether the process answers."""
@@ -307,23 +323,23 @@ class _Routes:
 
     async def ready(self) -> Response:
         """Whether requests are answered in time."""
-        await self._service.look(lambda now: None)
-        return JSONResponse({"status": "ready", "version": self._service.champion.name})
+        await self.service.look(lambda now: None)
+        return JSONResponse({"status": "ready", "version": self.service.champion.name})
 
     async def metrics(self) -> Response:
         """Counts for Prometheus."""
-        return Response(self._service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     def _ask(self, body: OfOneUser, rank: bool) -> Ask:
         model = body.model or self._config.model
-        if model == "llm" and self._service.champion.llm is None:
+        if model == "llm" and self.service.champion.llm is None:
             detail = "The service has no LLM, as service.variant is null: ask the lens, or name a variant there."
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
         history = tuple(
             self._event(f"history.{place}", event, "", "") for place, event in enumerate(body.history or ())
         )
         _require_most("history", len(history), self._config.max_events, "max_events")
-        history = tuple(event for event in history if event.item_id in self._service.live.items)
+        history = tuple(event for event in history if event.item_id in self.service.live.items)
         return Ask(rank, body.user, history, explain=body.explain, model=model)
 
     def _said(self, body: OfOneUser, answer: Answer) -> Json:
@@ -353,7 +369,7 @@ class _Routes:
 
     def _item_indices(self, member: str, ids: list[str]) -> np.ndarray:
         _require_most(member, len(ids), self._config.max_items, "max_items")
-        known = self._service.live.items
+        known = self.service.live.items
         for item in ids:
             if item not in known:
                 raise unknown("item", item, known)
@@ -362,7 +378,7 @@ class _Routes:
     def _allowed(self, values: Mapping[str, list[str]]) -> np.ndarray | None:
         if not values:
             return None
-        items = self._service.champion.log.items
+        items = self.service.champion.log.items
         fields = field_names(items)
         conditions = []
         for field, wanted in values.items():
@@ -374,7 +390,7 @@ class _Routes:
         return items.select(pl.all_horizontal(conditions).fill_null(False)).to_series().to_numpy()
 
     def _user_id(self, user_id: str) -> str:
-        if self._service.live.user_type == pl.Int64 and not (user_id.lstrip("-").isdigit() and len(user_id) < 19):
+        if self.service.live.user_type == pl.Int64 and not (user_id.lstrip("-").isdigit() and len(user_id) < 19):
             detail = f"The user {user_id[:100]!r} is no whole number, as all users of the log are."
             raise ProblemError(422, "invalid-request", "The request is not of the right shape", detail)
         return user_id
@@ -385,7 +401,7 @@ class _Routes:
         Raises:
             ProblemError: it has no rating where the log has ratings, or it is in the future, or the like.
         """
-        ingestion, now = self._service.champion.ingestion, time()
+        ingestion, now = self.service.champion.ingestion, time()
         columns = ingestion.interactions
         rating: float | None = 1.0
         if columns.rating:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.histories.sequences import Sequences, levels_as_before, user_of_events
 from reclora_kedro.interactions.cleaning import liked
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.serving.journal import Content, Event
@@ -50,8 +50,8 @@ class LiveLog:
         self.items = {str(item): index for index, item in enumerate(champion_log.items["item_id"])}
         self.user_type = champion_log.users.schema["user_id"]
         rating, first = np.unique(champion_log.sequences.rating, return_index=True)
-        self._level_edges = (rating[1:].astype(float) + rating[:-1]) / 2  # a new rating has the level of the nearest
-        self._levels = champion_log.sequences.rating_level[first]
+        levels = champion_log.sequences.rating_level[first]
+        self._ratings = replace(champion_log.sequences, rating=rating, rating_level=levels)
         self._known = {str(user): index for index, user in enumerate(champion_log.users["user_id"])}
         self.apply(content)
 
@@ -118,7 +118,7 @@ class LiveLog:
         new = {
             "item_index": item,
             "rating": rating,
-            "rating_level": self._levels[np.searchsorted(self._level_edges, rating, side="right")],
+            "rating_level": levels_as_before(rating, self._ratings),
             "label": np.broadcast_to(label.to_series().to_numpy(), rating.shape),
             "timestamp": second,
         }

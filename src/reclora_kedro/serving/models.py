@@ -1,7 +1,6 @@
 """What the service answers with: a champion beside the log as it is now."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -10,7 +9,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import polars as pl
 import torch
-from torch.nn import functional as F
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.histories.log import InteractionLog
@@ -21,6 +19,7 @@ from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import StateKind
+from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -162,7 +161,7 @@ class Snapshot:
         if before is not None and before.log.users.height == log.users.height:
             self.reader, self._lens = before.reader.beside(log), before._lens
         else:
-            self._lens = with_unknown_users(champion.lens, log.users.height)
+            self._lens = grow_lens(champion.lens, log)
             self.reader = LensReader(self._lens, log)
 
     @property
@@ -241,15 +240,6 @@ class Snapshot:
     def learned_from(self, user: int) -> bool:
         """Whether the lens has a vector of the user's own."""
         return bool(self._lens.user.id_codes[user] != UNKNOWN_ID)
-
-
-def with_unknown_users(lens: Lens, users: int) -> Lens:
-    """A copy of a lens that knows so many users, the further ones as unknown ones without fields."""
-    grown, more = deepcopy(lens), users - lens.sizes.users
-    grown.user.id_codes = F.pad(lens.user.id_codes, (0, more), value=UNKNOWN_ID)
-    grown.user.field_codes = F.pad(lens.user.field_codes, (0, 0, 0, 0, 0, more))
-    grown.sizes = lens.sizes.model_copy(update={"users": users})
-    return grown
 
 
 def answer_by_lens(asks: Sequence[Ask], now: Snapshot) -> list[Answer]:

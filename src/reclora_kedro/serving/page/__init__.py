@@ -1,0 +1,122 @@
+"""The page for people: choose a user, see what is recommended and why, add an event and watch the list change.
+
+Its parts are HTML that htmx puts in their places. Templates escape all that comes from the data.
+"""
+
+from importlib.resources import files
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ValidationError
+
+from reclora_kedro.serving.problems import ProblemError
+from reclora_kedro.serving.service import Service
+from reclora_kedro.serving.shapes import Events, Recommend
+
+Json = dict[str, Any]
+STATIC = {"page.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+FOUND = 12  # items that a text finds
+
+
+class Answers(Protocol):
+    """What the page shows."""
+
+    service: Service
+
+    async def recommended(self, body: Recommend) -> Json:
+        """The best items of a user."""
+
+    async def added(self, body: Events, replace: bool) -> Json:
+        """What became of events."""
+
+    async def described_user(self, user_id: str) -> Json:
+        """A user's profile and latest events."""
+
+    async def found_items(self, q: str, limit: int) -> Json:
+        """Items whose title has a text."""
+
+    def described_model(self) -> Json:
+        """The champion."""
+
+
+class Page:
+    """The page, its parts and its files."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        loader = PackageLoader("reclora_kedro.serving.page", ".")
+        self._templates = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+
+    def add_to(self, app: FastAPI) -> None:
+        """Add its routes to an app."""
+        for path, route in {
+            "": self.whole,
+            "page/user": self.user,
+            "page/items": self.items,
+            "page/champion": self.champion,
+        }.items():
+            app.get(f"/{path}", response_model=None, include_in_schema=False)(route)
+        app.post("/page/events", response_model=None, include_in_schema=False)(self.add_event)
+        app.get("/page/{name}", response_model=None, include_in_schema=False)(self.file)
+
+    async def whole(self) -> Response:
+        """The page, without any data in it."""
+        return self._html("page.html.jinja", llm=self._answers.service.champion.llm is not None)
+
+    async def file(self, name: str) -> Response:
+        """A style sheet or a script."""
+        if name not in STATIC:
+            raise ProblemError(404, "unknown-route", "The route is not known", "There is no such file.")
+        content = files("reclora_kedro.serving.page").joinpath(name).read_bytes()
+        return Response(content, media_type=STATIC[name])
+
+    async def user(self, user: str, model: str = "lens") -> Response:
+        """A user's history and recommendations."""
+        return await self._shown(user, model, None)
+
+    async def items(self, q: str = "") -> Response:
+        """Items whose title has a text, to choose from."""
+        return self._html("items.html.jinja", **await self._answers.found_items(q, FOUND))
+
+    async def champion(self) -> Response:
+        """The champion, its decision, and the champions before it."""
+        return self._html("champion.html.jinja", model=self._answers.described_model())
+
+    async def add_event(self, request: Request) -> Response:
+        """Add an event of the form; then the user as after it."""
+        if "hx-request" not in request.headers:  # which a form on another page cannot send
+            raise ProblemError(403, "not-of-the-page", "Not a request of the page", "Use POST /events.")
+        form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
+        user, model = form.pop("user", ""), form.pop("model", "lens")
+        value: Json = {"user": user, "item": form.get("item", "")}
+        value |= {"rating": float(form["rating"])} if form.get("rating") else {}
+        value |= {"clicked": form["clicked"] == "true"} if form.get("clicked") else {}
+        try:
+            said = await self._answers.added(Events.model_validate({"events": [value]}), False)
+            note = f"The event of item {value['item']} counts from now on."
+            if said["unknown_items"]:
+                note = f"No table has the item {value['item']}: the event waits until one has."
+        except (ProblemError, ValidationError, ValueError) as error:
+            note = str(error)
+        return await self._shown(user, model, note)
+
+    async def _shown(self, user: str, model: str, note: str | None) -> Response:
+        try:
+            asked = Recommend.model_validate({"user": user, "n": 10, "explain": True, "model": model})
+            recommended = await self._answers.recommended(asked)
+            known = recommended["fallback"] != "unknown_user"
+            described = await self._answers.described_user(user) if known else None
+        except (ProblemError, ValidationError) as error:
+            return self._html("problem.html.jinja", problem=str(error))
+        columns = self._answers.service.champion.ingestion
+        return self._html(
+            "user.html.jinja", user=user, described=described, recommended=recommended, note=note, ingestion=columns
+        )
+
+    def _html(self, template: str, **content: Any) -> Response:
+        text = self._templates.get_template(template).render(**content)
+        return HTMLResponse(text, headers={"content-security-policy": POLICY})

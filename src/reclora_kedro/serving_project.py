@@ -1,0 +1,197 @@
+"""The Kedro side of the service: the champion and the settings of a project's environment."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.session import KedroSession
+from pydantic import ValidationError
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.files.storage import is_remote
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
+from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
+from reclora_kedro.parameters import wrong_values
+from reclora_kedro.recommend import candidates, choice
+from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.rivals import neighbours as item_neighbours
+from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
+from reclora_kedro.runs.catalog import AtomicCatalog, loaded_version
+from reclora_kedro.runs.champion import CHAMPION, champion_history
+from reclora_kedro.runs.failures import RunRefusedError, command
+from reclora_kedro.scoring.prompt_scores import ScoringConfig
+from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.models import Champion, Llm
+
+logger = logging.getLogger(__name__)
+
+HISTORY_SHOWN = 20  # champions
+
+
+class ServedProject:
+    """A project in an environment, whose champion is served.
+
+    Args:
+        path: of the project.
+        env: the environment; None: Kedro's default.
+        params: runtime parameters.
+    """
+
+    def __init__(self, path: Path, env: str | None, params: dict[str, Any]) -> None:
+        self._path, self._env, self._params = path, env, params
+
+    @contextmanager
+    def _context(self) -> Iterator[KedroContext]:
+        with KedroSession.create(self._path, env=self._env, runtime_params=self._params) as session:
+            yield session.load_context()
+
+    def settings(self) -> ServiceConfig:
+        """The block `service`.
+
+        Raises:
+            RunRefusedError: a value is none that it takes.
+        """
+        with self._context() as context:
+            block = dict(context.params["service"])
+        try:
+            config = ServiceConfig.model_validate(block)
+        except ValidationError as error:
+            faults = wrong_values(error, block, "service", [f"service.{name}" for name in block])
+            raise RunRefusedError("\n".join(["These parameters are refused.", *faults])) from error
+        if is_remote(str(block["folder"])):
+            raise RunRefusedError(
+                f"service.folder is {block['folder']}, but the journal needs a local folder, whose writes are durable: "
+                "name one."
+            )
+        return config.model_copy(update={"folder": self._path / config.folder})
+
+    def token(self, config: ServiceConfig) -> str | None:
+        """The token that requests have to bear.
+
+        Raises:
+            RunRefusedError: the variable that should hold it is not set.
+        """
+        if config.token_variable is None:
+            return None
+        if not (token := os.environ.get(config.token_variable)):
+            raise RunRefusedError(
+                f"service.token_variable names {config.token_variable}, but this environment variable is not set: set "
+                "it to the token, or the parameter to null."
+            )
+        return token
+
+    def champion_name(self) -> str | None:
+        """The version of the champion's alias; None where there is none."""
+        with self._context() as context:
+            dataset: Any = context.catalog.get(CHAMPION)
+            return loaded_version(dataset)
+
+    def champion(self) -> Champion:
+        """The versions that the champion names, or the newest ones where there is no champion, loaded.
+
+        Raises:
+            RunRefusedError: one of them is not there.
+        """
+        with self._context() as context:
+            catalog: Any = context.catalog
+            history = champion_history(catalog) if context.params["champion"] == "promoted" else []
+            return _Loading(catalog, context, history).champion()
+
+
+class _Loading:
+    """A champion on its way into memory."""
+
+    def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: list[dict[str, Any]]) -> None:
+        self._catalog, self._env, self._history = catalog, context.env, history
+        self._named = history[0]["versions"] if history else {}
+        self._params, self._versions = context.params, dict[str, str]()
+
+    def champion(self) -> Champion:
+        log, lens = self._load("log"), self._load("lens")
+        service = self._params["service"]
+        config = self._block("recommendation", RecommendationConfig)
+        neighbours = self._block("item_neighbours", ItemNeighboursConfig)
+        retriever, config = self._retriever(config)
+        compared: list[dict[str, Any]] = []
+        if config.validates:
+            in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
+            bootstrap = self._block("bootstrap", Bootstrap)
+            compared = choice.compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
+        kind, order = choice.chosen(compared, config)
+        given = self._catalog.load("recommendation_candidates") if kind == "table" else None
+        llm = None if service["variant"] is None else self._llm(service["variant"], lens, log)
+        about: dict[str, Any] = {"lens_metrics": self._newest("lens_metrics")}
+        if self._history:
+            about["decision"] = self._history[0]["decision"]
+            about["history"] = self._history[:HISTORY_SHOWN]
+        return Champion(
+            versions=self._versions,
+            about=about,
+            log=log,
+            lens=lens,
+            retriever=retriever,
+            kind=kind,
+            order=order,
+            table=None if given is None else candidates.candidate_table(given),
+            llm=llm,
+            ingestion=self._block("ingestion", IngestionConfig),
+            recommendation=config,
+            neighbours=neighbours,
+        )
+
+    def _retriever(self, config: RecommendationConfig) -> tuple[Any, RecommendationConfig]:
+        """The retriever, where it may find candidates; the choice is without it where none is stored."""
+        if not {"retriever", "fusion"} & {*config.sources}:
+            return None, config
+        if config.candidates == "validation" and loaded_version(self._catalog.get("retriever")) is None:
+            logger.warning(
+                "No retriever is stored, so that item neighbours find the candidates. To have it compete, run %s.",
+                command("--pipelines candidates", self._env),
+            )
+            return None, config.model_copy(update={"candidates": "neighbours"})
+        return self._load("retriever"), config
+
+    def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
+        """The base LLM with a variant's adapter."""
+        settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])
+        prompt, history = self._block("prompt", PromptConfig), self._block("history", HistoryConfig)
+        window = history.short[settings.history]
+        assert window is not None  # the variant's history is one of those that are there
+        base_llm, adapter = self._catalog.load("base_llm"), self._load(f"{variant}.adapter")
+        template = self._catalog.load(f"{prompt.template}.prompt_template")
+        reads = gate_inputs(lens_states(lens, log, log.samples.head(1)), settings.gate_input)
+        return Llm(
+            variant=variant,
+            model=answering_model(base_llm, prompt, adapter=adapter, gate_inputs=reads, blend=settings.blend),
+            prompts=PromptBuilder(base_llm.tokenizer, template, prompt, base_llm.context_tokens),
+            window=window,
+            gate_input=settings.gate_input,
+            tokens_per_batch=self._block("scoring", ScoringConfig).tokens_per_batch,
+        )
+
+    def _load(self, entry: str) -> Any:
+        version = self._named.get(entry) or loaded_version(self._catalog.get(entry))
+        if version is None:
+            raise RunRefusedError(
+                f"The service reads {entry}, of which no version is stored: make it with "
+                f"{command('', self._env)}, or set service.variant to null if an adapter is missing."
+            )
+        self._versions[entry] = version
+        return self._catalog.load(entry, version)
+
+    def _newest(self, entry: str) -> Any:
+        return self._catalog.load(entry) if loaded_version(self._catalog.get(entry)) else None
+
+    def _block(self, name: str, kind: Any) -> Any:
+        return kind.model_validate(self._params[name])

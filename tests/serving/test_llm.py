@@ -1,0 +1,86 @@
+"""The LLM behind the service answers as it does in a run, whoever shares its batch."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from live_service import block, service_config, small_champion
+from projects import ROOT
+from random_llama import with_random_adapter
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.lens.states import gate_inputs, lens_states
+from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
+from reclora_kedro.pipelines.questions import build_prompts
+from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
+from reclora_kedro.recommend.recommendations import recommend
+from reclora_kedro.recommend.sources import current_source
+from reclora_kedro.scoring.prompt_scores import score_prompts
+from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.models import Ask, Llm
+from reclora_kedro.serving.service import Service
+
+TEMPLATE = Path(ROOT / "conf/base/prompts/sections.jinja").read_text("utf-8")
+WINDOW = WindowConfig(kind="recent", k=4)
+
+
+@pytest.fixture
+def champion(tiny_llm):
+    champion = small_champion()
+    state = lens_states(champion.lens, champion.log, champion.log.samples.head(1))
+    settings = {
+        "num_meta_loras": 4,
+        "r": 4,
+        "lora_alpha": 8,
+        "gate_hidden_dim": 8,
+        "target_modules": ["q_proj", "v_proj"],
+    }
+    adapted = with_random_adapter(tiny_llm.model, 0.5, gate_dim=state["user"].shape[1], **settings)
+    prompt = PromptConfig.model_validate(block("finetuning", "prompt"))
+    model = answering_model(tiny_llm.with_model(adapted), prompt, blend="average")
+    builder = PromptBuilder(tiny_llm.tokenizer, TEMPLATE, prompt, tiny_llm.context_tokens)
+    return small_champion(llm=Llm("reclora", model, builder, WINDOW, "user", 4096))
+
+
+def offline(champion, users):
+    """What the recommendation step makes of the same."""
+    config = champion.recommendation.model_copy(update={"users": users})
+    make = lambda log: current_source("neighbours", champion.neighbours, None, log)  # noqa: E731 - as the step has it
+    shortlist, _ = shortlist_candidates(champion.lens, champion.log, None, config, "neighbours", "lens", make)
+    questions = candidate_questions(champion.log, shortlist)
+    history, prompt = (
+        champion.log.histories(questions, WINDOW),
+        PromptConfig.model_validate(block("finetuning", "prompt")),
+    )
+    prompts, _ = build_prompts(
+        champion.llm.model.llm, TEMPLATE, champion.log, questions, {"events": history}, prompt, "Unknown title"
+    )
+    inputs = gate_inputs(lens_states(champion.lens, champion.log, questions), "user")
+    scores = score_prompts(champion.llm.model, prompts, inputs, 4096)
+    return recommend(shortlist, prompts.with_columns(score=scores), config.top_n)
+
+
+def test_scores_are_those_of_a_run_and_all_users_share_a_batch(tmp_path, champion):
+    service = Service(service_config(tmp_path, deadline_ms=200), lambda: champion, Metrics())
+    users = (3, 0, 7, 5)
+
+    async def ask_all():
+        asks = [Ask(rank=True, user=str(user), n=10, model="llm", explain=True) for user in users]
+        return await asyncio.gather(*map(service.answer, asks))
+
+    answers = asyncio.run(ask_all())
+    expected = offline(champion, users)
+    for user, answer in zip(users, answers, strict=True):
+        own = expected.filter(user_id=user)
+        assert champion.log.items["item_id"].gather(answer.items).to_list() == own["item_id"].to_list()
+        np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4)
+    because = [answer.because[0] for answer in answers]
+    assert all(len(reason["gates"]) == 4 and "Film" in reason["prompt"] for reason in because)
+    assert len({tuple(reason["gates"]) for reason in because}) == len(users)
+    text = service.metrics.text().decode()
+    rows = sum(len(answer.items) for answer in answers)
+    assert 'reclora_batch_rows_count{queue="llm"} 1.0' in text
+    assert service.champion.recommendation.shortlist == 20 > 0 < rows
+    service.close()
