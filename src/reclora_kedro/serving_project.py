@@ -54,6 +54,7 @@ class ServedProject:
     @contextmanager
     def _context(self) -> Iterator[KedroContext]:
         with KedroSession.create(self._path, env=self._env, runtime_params=self._params) as session:
+            assert isinstance(session, KedroSession)
             yield session.load_context()
 
     def settings(self) -> ServiceConfig:

@@ -8,7 +8,8 @@ from threading import Thread
 from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
-Request, Result = TypeVar("Request"), TypeVar("Result")
+Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
 class QueueFullError(RuntimeError):

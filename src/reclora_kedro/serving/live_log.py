@@ -102,7 +102,7 @@ class LiveLog:
             spare = [None] * (log.users.height - known - len(new))
             ids = pl.concat([log.users["user_id"][:known], pl.Series([*new, *spare]).cast(self.user_type)])
             log = replace(log, users=log.users.with_columns(user_id=ids))
-            users = _Users(users.maps[0] | {user: known + place for place, user in enumerate(new)}, self._known)
+            users = _Users({**users.maps[0], **{user: known + place for place, user in enumerate(new)}}, self._known)
         rows = [(users[event.user_id], event) for event in events]
         return CurrentLog(replace(log, sequences=self._inserted(log.sequences, rows)), users)
 

@@ -93,7 +93,7 @@ class Champion:
     @property
     def bytes(self) -> int:
         """Memory of its weights and its log's columns."""
-        modules = [self.lens, self.retriever, self.llm and self.llm.model.model]
+        modules: list[Any] = [self.lens, self.retriever, None if self.llm is None else self.llm.model.model]
         weights = [weight for module in modules if module is not None for weight in module.state_dict().values()]
         columns = sum(column.nbytes for column in vars(self.log.sequences).values())
         return columns + sum(weight.numel() * weight.element_size() for weight in weights)
@@ -158,6 +158,8 @@ class Snapshot:
     def __init__(self, champion: Champion, live: LiveLog, before: "Snapshot | None" = None) -> None:
         self.champion, self.live, self.current = champion, live, live.current()
         log = self.current.log
+        self._lens: Lens
+        self.reader: LensReader
         if before is not None and before.log.users.height == log.users.height:
             self.reader, self._lens = before.reader.beside(log), before._lens
         else:
@@ -175,11 +177,9 @@ class Snapshot:
         return ItemNeighbours(self.log, self.champion.neighbours)
 
     @cached_property
-    def source(self) -> Scorer | None:
-        """What finds candidates; None where they are listed."""
+    def source(self) -> Scorer:
+        """What finds candidates, where they are not listed."""
         champion, kind = self.champion, self.champion.kind
-        if kind not in SOURCES:
-            return None
         return source_scorers([kind], self.log, self.neighbours.score, champion.retriever)[kind]
 
     @cached_property
@@ -247,7 +247,7 @@ def answer_by_lens(asks: Sequence[Ask], now: Snapshot) -> list[Answer]:
     config, by_lens = now.champion.recommendation, now.champion.order == "lens"
     answers = [_with_candidates(ask, now) for ask in asks]
     open_ = [answer for answer in answers if answer.fallback is None]
-    if now.source is not None:
+    if now.champion.kind in SOURCES:
         found = [answer for answer in open_ if answer.ask.rank and answer.ask.items is None]
         for answer, nearness in zip(found, _scores(found, lambda now: now.source), strict=True):
             answer.keep_best(nearness, max(config.retrieved, answer.ask.n))
@@ -306,6 +306,7 @@ def _with_candidates(ask: Ask, now: Snapshot) -> Answer:
 
     A user who is to be scored but not known has no index.
     """
+    user: int | None
     if ask.user is None:
         now, user = now.with_visitor(ask.history) if ask.history else (now, now.log.users.height - 1)
     else:
@@ -337,6 +338,7 @@ def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) 
 def _reasons(answer: Answer) -> list[dict[str, Any]]:
     """Why each item is recommended: the user's events that are nearest to it, and its rating statistics."""
     now, pairs = answer.now, answer.pairs
+    assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
     history, weights = now.neighbours.latest(answer.user, pairs["history_end"][0])
     history, first = np.unique(history[: now.champion.neighbours.events], return_index=True)

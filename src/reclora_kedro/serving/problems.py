@@ -30,12 +30,12 @@ class ProblemError(Exception):
         self, status: int, kind: str, title: str, detail: str, headers: dict[str, str] | None = None, **members: Any
     ) -> None:
         super().__init__(detail)
-        self.headers = headers
+        self.status, self.headers = status, headers
         self.body = {"type": f"urn:reclora:{kind}", "title": title, "status": status, "detail": detail} | members
 
     def response(self) -> JSONResponse:
         """The answer."""
-        return JSONResponse(self.body, self.body["status"], self.headers, "application/problem+json")
+        return JSONResponse(self.body, self.status, self.headers, "application/problem+json")
 
 
 def unknown(kind: str, found: str, known: Collection[str], status: int = 404) -> ProblemError:

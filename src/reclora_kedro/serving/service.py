@@ -48,7 +48,7 @@ class Service:
         except BaseException:
             self.journal.close()
             raise
-        shared = {
+        shared: dict[str, Any] = {
             "most_rows": config.rows_per_batch,
             "most_waiting": config.max_waiting,
             "deadline": config.deadline_ms / 1000,

@@ -3,6 +3,7 @@
 Its parts are HTML that htmx puts in their places. Templates escape all that comes from the data.
 """
 
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -53,15 +54,16 @@ class Page:
 
     def add_to(self, app: FastAPI) -> None:
         """Add its routes to an app."""
-        for path, route in {
-            "": self.whole,
-            "page/user": self.user,
-            "page/items": self.items,
-            "page/champion": self.champion,
-        }.items():
-            app.get(f"/{path}", response_model=None, include_in_schema=False)(route)
+        parts: dict[str, Callable[..., Any]] = {
+            "/": self.whole,
+            "/page/user": self.user,
+            "/page/items": self.items,
+            "/page/champion": self.champion,
+            "/page/{name}": self.file,
+        }
+        for path, route in parts.items():
+            app.get(path, response_model=None, include_in_schema=False)(route)
         app.post("/page/events", response_model=None, include_in_schema=False)(self.add_event)
-        app.get("/page/{name}", response_model=None, include_in_schema=False)(self.file)
 
     async def whole(self) -> Response:
         """The page, without any data in it."""
