@@ -132,7 +132,7 @@ def test_the_published_baselines_differ_in_history_and_meta_loras_alone():
 def test_every_parameter_is_used(project):
     context, whole = project
     used = {name.removeprefix("params:") for name in whole.datasets() if name.startswith("params:")}
-    used |= {"dry_run", "champion"}  # which the start of a run reads
+    used |= {"dry_run", "champion", "service"}  # which the start of a run reads, and the service
 
     def walk(block, path):
         if any(path == name or path.startswith(f"{name}.") for name in used):
