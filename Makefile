@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray lock clean
+.PHONY: help run serve test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray bench-serve lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -44,6 +44,9 @@ bench-lens: $(READY)  ## training speed of the lenses beside two libraries', and
 
 bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA and two other ways to train
 	$(BIN)/python benchmarks/llm.py
+
+bench-serve: $(READY)  ## answers per second of the live service by lens and by LLM, and PEFT's adapter per row beside it
+	$(BIN)/python benchmarks/serve.py
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
 	$(BIN)/python benchmarks/cluster.py

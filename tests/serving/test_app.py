@@ -291,3 +291,17 @@ def test_what_happens_is_counted(client):
     text = client.get("/metrics").text
     for line in ('reclora_events_total{outcome="duplicate"} 1.0', 'route="/recommend",status="200"} 1.0'):
         assert line in text
+
+
+def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
+    pytest.importorskip("mcp")
+    calls = [("add_event", {"user": "1", "item": "3", "rating": 5}), ("user", {"user": "1"}), ("user", {"user": "111"})]
+    headers = {"accept": "application/json, text/event-stream"}
+    answers = []
+    for name, arguments in calls:
+        params = {"name": name, "arguments": arguments}
+        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        answers.append(client.post("/mcp", json=body, headers=headers).json()["result"])
+    assert json.loads(answers[1]["content"][0]["text"])["latest"][0]["item"] == "3"
+    assert answers[2]["isError"]
+    assert "Did you mean 11" in answers[2]["content"][0]["text"]

@@ -39,6 +39,7 @@ from reclora_kedro.serving.shapes import (
     Score,
     Scores,
 )
+from reclora_kedro.serving.tools import add_tools
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         reload = asyncio.create_task(_reload_when_told(service, newest))
-        yield
+        async with tools:
+            yield
         reload.cancel()
         with suppress(asyncio.CancelledError):
             await reload
@@ -79,6 +81,7 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
     routes = Routes(service)
     routes.add_to(app)
     Page(routes).add_to(app)
+    tools = add_tools(app, routes)
     return app
 
 
@@ -181,6 +184,10 @@ class Routes:
 
     async def score(self, body: Score) -> Response:
         """How likely the user is to like each of the items."""
+        return JSONResponse(await self.scored(body))
+
+    async def scored(self, body: Score) -> Json:
+        """The same as plain data."""
         ask = self._ask(body, rank=False)
         ask.items = self._item_indices("items", body.items)
         answer = await self.service.answer(ask)
@@ -189,7 +196,7 @@ class Routes:
         said = self._said(body, answer)
         said["scores"] = [{name: value for name, value in item.items() if name != "rank"} for item in said.pop("items")]
         del said["fallback"]
-        return JSONResponse(said)
+        return said
 
     async def add_events(self, body: Events) -> Response:
         """Add events, all or none; the answer means that they are durable and that the next answer knows them."""

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.service import Service
-from reclora_kedro.serving.shapes import Events, Recommend
+from reclora_kedro.serving.shapes import Events, Recommend, Score
 
 Json = dict[str, Any]
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
@@ -24,12 +24,15 @@ FOUND = 12  # items that a text finds
 
 
 class Answers(Protocol):
-    """What the page shows."""
+    """What the page and the tools show."""
 
     service: Service
 
     async def recommended(self, body: Recommend) -> Json:
         """The best items of a user."""
+
+    async def scored(self, body: Score) -> Json:
+        """How likely the user is to like each of the items."""
 
     async def added(self, body: Events, replace: bool) -> Json:
         """What became of events."""

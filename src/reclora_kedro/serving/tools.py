@@ -1,0 +1,64 @@
+"""The same verbs as tools of the Model Context Protocol, at /mcp; its SDK comes with the extra `mcp`."""
+
+from contextlib import AbstractAsyncContextManager, nullcontext
+from importlib.util import find_spec
+from typing import Any
+
+from fastapi import FastAPI
+
+from reclora_kedro.serving.page import Answers
+from reclora_kedro.serving.shapes import Events, Recommend, Score
+
+Json = dict[str, Any]
+INSTRUCTIONS = "Recommendations of a trained recommender. Events that are added count in the next answer."
+
+
+def add_tools(app: FastAPI, answers: Answers) -> AbstractAsyncContextManager[Any]:
+    """Add the tools to an app, if the SDK is installed; what is returned has to be entered while the app answers."""
+    if find_spec("mcp") is None:
+        return nullcontext()
+    from mcp.server.transport_security import TransportSecuritySettings
+
+    server = tool_server(answers)
+    unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
+    tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
+    app.router.routes.extend(tools.routes)
+    return server.session_manager.run()
+
+
+def tool_server(answers: Answers) -> Any:
+    """The server of the tools."""
+    from mcp.server.mcpserver import MCPServer
+
+    server: Any = MCPServer("reclora", instructions=INSTRUCTIONS)
+
+    @server.tool()
+    async def recommend(
+        user: str, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
+    ) -> Json:
+        """The best items for a user, with reasons; `filter` names values by field of the items, such as genres."""
+        body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
+        return await answers.recommended(Recommend.model_validate(body))
+
+    @server.tool()
+    async def score(user: str, items: list[str], model: str | None = None) -> Json:
+        """How likely a user is to like each of the items, by id."""
+        return await answers.scored(Score.model_validate({"user": user, "items": items, "model": model}))
+
+    @server.tool()
+    async def add_event(user: str, item: str, rating: float | None = None, clicked: bool | None = None) -> Json:
+        """Remember that a user took an item; it counts in the next answer."""
+        event = {"user": user, "item": item, "rating": rating, "clicked": clicked}
+        return await answers.added(Events.model_validate({"events": [event]}), replace=False)
+
+    @server.tool()
+    async def user(user: str) -> Json:
+        """A user's profile and latest events."""
+        return await answers.described_user(user)
+
+    @server.tool()
+    async def items(q: str, limit: int = 20) -> Json:
+        """Items whose title has a text, with their ids."""
+        return await answers.found_items(q, limit)
+
+    return server
