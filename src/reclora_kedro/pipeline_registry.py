@@ -5,7 +5,7 @@ from kedro.pipeline import Pipeline
 
 from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders
 
-ON_REQUEST = {"candidates", "encoders", "export", "recommendation", "ranking", "study"}
+ON_REQUEST = {"candidates", "encoders", "export", "recommendation", "ranking", "study", "update", "rollback"}
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -64,12 +64,14 @@ def project():
 
 @pytest.fixture(scope="module")
 def entries():
-    return {
+    written = {
         name: entry
         for path in CATALOG_FILES
         if path.parent.name == "base"
         for name, entry in yaml.safe_load(path.read_text()).items()
     }
+    same = {name: entry.strip("${}") for name, entry in written.items() if isinstance(entry, str)}
+    return written | {name: written[other] for name, other in same.items()}
 
 
 def test_every_catalog_entry_is_used(project, entries):

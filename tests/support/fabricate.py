@@ -57,6 +57,26 @@ def fabricate_tables(users: int = 60, items: int = 40, seed: int = 0) -> dict[st
     }
 
 
+def fabricate_news(events: int = 150, seed: int = 1) -> dict[str, pl.DataFrame]:
+    """Raw tables of an update: later events of known users and items and of a new one each, one of them repeated."""
+    generator = np.random.default_rng(seed)
+    rows = [
+        (int(generator.integers(1, 63)), int(generator.integers(1, 43)), int(rating), 890_000_000 + 1_000 * place)
+        for place, rating in enumerate(generator.integers(1, 6, events))
+    ]
+    return {
+        "new_interactions": pl.DataFrame(
+            [*rows, rows[0], (62, 42, 5, 890_000_001)],
+            orient="row",
+            schema=dict.fromkeys(("user_id", "movie_id", "rating", "timestamp"), pl.Int64),
+        ),
+        "new_items": pl.DataFrame(
+            {"movie_id": [42], "movie_title": ["Drama Film 42 (1998)"]}
+            | {name: int(name == "Drama") for name in GENRES}
+        ),
+    }
+
+
 def fabricate_llm(folder: Path, words: tuple[str, ...] = ("Yes", "No")) -> None:
     """Save a two-layer random LLM, with a byte-level tokenizer that has single tokens for `words`."""
     import torch
@@ -101,7 +121,7 @@ def fabricate_llm(folder: Path, words: tuple[str, ...] = ("Yes", "No")) -> None:
 def fabricate(folder: Path = FOLDER) -> None:
     """Write the raw tables as CSV files and the LLM as a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, table in fabricate_tables().items():
+    for name, table in (fabricate_tables() | fabricate_news()).items():
         table.write_csv(folder / f"{name}.csv")
     fabricate_llm(folder / "llm")
 

@@ -157,6 +157,13 @@ def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame)
             )
 
 
+def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
+    """Whether a log has other events, items or users than an earlier one."""
+    columns = zip(vars(log.sequences).values(), vars(before.sequences).values(), strict=True)
+    same = all(np.array_equal(*pair) for pair in columns) and log.items.equals(before.items)
+    return not (same and log.users.equals(before.users))
+
+
 def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tuple[int, int]:
     """The seconds from which on samples validate, and test: shares of the rows later than a second, to the next moment.
 

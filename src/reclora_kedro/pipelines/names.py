@@ -140,7 +140,19 @@ def _names(step: str, block: str) -> tuple[str, ...]:
     # Names of models, steps and questions, and what nodes read beside variants, which these would be mistaken for.
     reranked = (source + RERANKED for source in SOURCES)
     models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *SOURCES, *reranked}
-    reserved = {*models, *STEPS, "learning", "test", "log", "prompts", "scores", "config", "test_questions"}
+    reserved = {
+        *models,
+        *STEPS,
+        "learning",
+        "test",
+        "log",
+        "prompts",
+        "scores",
+        "config",
+        "test_questions",
+        "champion",
+        "previous",
+    }
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""

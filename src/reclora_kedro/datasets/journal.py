@@ -1,0 +1,59 @@
+"""The service's journal, as a load-only dataset."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+import polars as pl
+from kedro.io import AbstractDataset, DatasetError
+
+from reclora_kedro.files.storage import is_remote
+
+SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
+
+
+class JournalDataset(AbstractDataset[NoReturn, pl.DataFrame]):
+    """Loads the events that the service has acknowledged, in that order, also while it runs; none where it has not run.
+
+    What it loads is user_id, item_id (text), rating (null: shown, not clicked) and timestamp (seconds since the epoch).
+    Each event has its place among the canonical interactions by user, item and second, so that an update which reads
+    the whole journal again takes nothing twice.
+
+    Args:
+        file: an SQLite file with the table `events`, local.
+        metadata: anything for plugins such as kedro-viz.
+    """
+
+    def __init__(self, *, file: str, metadata: dict[str, Any] | None = None) -> None:
+        self._file = file
+        self.metadata = metadata
+
+    def load(self) -> pl.DataFrame:
+        """The events.
+
+        Raises:
+            DatasetError: the file is no journal.
+        """
+        if is_remote(self._file) or not Path(self._file).exists():
+            return pl.DataFrame(schema=SCHEMA)
+        query = f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence"
+        try:
+            with closing(sqlite3.connect(f"{Path(self._file).absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                return pl.DataFrame(connection.execute(query).fetchall(), schema=SCHEMA, orient="row")
+        except sqlite3.Error as error:
+            raise DatasetError(
+                f"{self._file} is no journal of the service ({error}): an SQLite file with the table `events` is "
+                "expected. Point the catalog entry journal at it, or move the file away."
+            ) from error
+
+    def save(self, data: NoReturn) -> None:
+        """Nothing is saved here.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("The journal is written by the service alone.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"file": self._file}

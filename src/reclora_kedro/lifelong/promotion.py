@@ -1,0 +1,134 @@
+"""Champion and challenger on the newest events, which neither has learned from; and the way back."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+from rich.console import Group
+from rich.table import Table
+
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.scores import PairedScores
+from reclora_kedro.evaluation.significance import bootstrap_auc
+from reclora_kedro.evaluation.terminal import text_table
+from reclora_kedro.parameters import Block, NonNegative, Real
+
+Decision = dict[str, Any]
+
+LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
+
+
+class PromotionConfig(Block):
+    """When a challenger takes the champion's place."""
+
+    margin: NonNegative
+    level: Real = Field(gt=0, lt=0.5)
+
+
+def decide(
+    samples: pl.DataFrame, champion: np.ndarray, challenger: np.ndarray, config: PromotionConfig, bootstrap: Bootstrap
+) -> Decision:
+    """Whether the challenger takes the champion's place: if it is not worse beyond a margin (non-inferiority).
+
+    That is shown where the lower end of the one-sided interval of the difference of their AUCs, over draws of users, is
+    above minus the margin. Where it cannot be measured, or nothing was learned, the champion stays.
+
+    Args:
+        samples: user_index and label of the newest events, one or more rows or none.
+        champion: its scores of them, shape (rows,).
+        challenger: likewise.
+        config: margin, in AUC, and level of the test.
+        bootstrap: its draws; its confidence is not read.
+
+    Returns:
+        chosen (champion or challenger), reason, rows, likes, users; and where measured champion_auc, challenger_auc,
+        difference, lower_bound, margin and level, else null.
+    """
+    labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
+    counts = {"rows": len(labels), "likes": int(labels.sum()), "users": len(np.unique(users))}
+    figures = dict.fromkeys(("champion_auc", "challenger_auc", "difference", "lower_bound"))
+    limits = {"margin": config.margin, "level": config.level}
+    likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
+    if min(likers, dislikers) < LEAST_USERS:
+        reason = f"{likers} users have a like and {dislikers} a dislike among the newest rows: too few to measure"
+        return {"chosen": "champion", "reason": reason, **counts, **figures, **limits}
+    scores = np.stack([champion, challenger])
+    auc = bootstrap_auc(
+        PairedScores(("champion", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap
+    )
+    difference = auc.differences(np.array([1]), np.array([0]))
+    lower = float(difference.interval(1 - 2 * config.level)[0][0])
+    value = float(difference.value[0])
+    figures = {
+        "champion_auc": float(auc.value[0]),
+        "challenger_auc": float(auc.value[1]),
+        "difference": value,
+        "lower_bound": lower,
+    }
+    if np.array_equal(champion, challenger):
+        chosen, reason = "champion", "the challenger learned nothing that validation preferred"
+    elif lower > -config.margin:
+        chosen, reason = "challenger", f"its AUC is {value:+.4f}, at least {lower:+.4f}: not worse by {config.margin:g}"
+    else:
+        chosen, reason = "champion", f"the challenger's AUC is {value:+.4f}, and may be {lower:+.4f}"
+    return {"chosen": chosen, "reason": reason, **counts, **figures, **limits}
+
+
+def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The champion before the present one, as the next one; of several in a row, each goes one further back.
+
+    Args:
+        history: champions with version, versions, decision and made_by, the present one first.
+
+    Raises:
+        ValueError: there is none before.
+
+    Examples:
+        >>> history = [
+        ...     {"version": run, "versions": {"lens": run}, "decision": {}, "made_by": run} for run in "321"
+        ... ]
+        >>> once = rolled_back(history)
+        >>> twice = rolled_back([{"version": "4", **once}, *history])
+        >>> once["versions"], once["decision"], twice["versions"]
+        ({'lens': '2'}, {'chosen': 'rollback', 'to': '2', 'from': '3'}, {'lens': '1'})
+    """
+    if not history:
+        raise ValueError("There is no champion yet to roll back from: `kedro run --pipelines update` makes the first.")
+    present = history[0]
+    origin = present["decision"].get("to", present["version"])
+    earlier = [each for each in history if each["version"] < origin and each["versions"] != present["versions"]]
+    if not earlier:
+        raise ValueError(
+            f"The champion {present['version']} has none before it that names other versions: it stays. Its history "
+            f"has {len(history)} entries."
+        )
+    decision = {
+        "chosen": "rollback",
+        "to": earlier[0]["decision"].get("to", earlier[0]["version"]),
+        "from": present["version"],
+    }
+    return {"versions": earlier[0]["versions"], "decision": decision, "made_by": earlier[0]["made_by"]}
+
+
+def champion_table(champion: Mapping[str, Any]) -> Table:
+    """The versions that a champion names."""
+    records = [{"entry": entry, "version": version} for entry, version in champion["versions"].items()]
+    columns = {"entry": (str, "entry"), "version": (str, "version")}
+    return text_table(f"Champion: {champion['decision']['chosen']}", records, columns, {})
+
+
+def promotion_tables(decision: Decision, news: Sequence[Mapping[str, Any]]) -> Group:
+    """What an update found, and how champion and challenger did on the newest events."""
+    found = [record for record in news if record["rows"]]
+    added = text_table("What the update found", found, {"": (str, "check")}, {"rows": ("{:,}".format, "rows")})
+    models = [
+        {"model": model, "auc": decision[f"{model}_auc"], "chosen": "chosen" * (model == decision["chosen"])}
+        for model in ("champion", "challenger")
+    ]
+    title = f"{decision['rows']:,} newest rows of {decision['users']:,} users"
+    auc = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}
+    return Group(
+        added, text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, auc), decision["reason"]
+    )

@@ -1,0 +1,15 @@
+"""Nodes of the rollback pipeline."""
+
+from typing import Any
+
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.lifelong.promotion import champion_table, rolled_back
+
+Record = dict[str, Any]
+
+
+def roll_back(champion_history: list[Record]) -> Record:
+    """The champion before the present one."""
+    champion = rolled_back(champion_history)
+    show(champion_table(champion))
+    return champion

@@ -1,0 +1,150 @@
+"""Nodes of the update pipeline."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.histories import log_builder
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import Growth, LogInFiles
+from reclora_kedro.histories.splits import SplitShares
+from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.lens import growth
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import ContinuationConfig
+from reclora_kedro.lens.states import LensReader, lens_scores
+from reclora_kedro.lifelong import promotion, updates
+from reclora_kedro.lifelong.promotion import PromotionConfig
+from reclora_kedro.lifelong.updates import RawEntities
+from reclora_kedro.llm import item_vectors
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.sentence_encoder import SentenceEncoder
+from reclora_kedro.parameters import reads
+
+Arrays = dict[str, np.ndarray]
+Record = dict[str, Any]
+Records = list[Record]
+
+IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
+"""Entries whose versions a champion names."""
+
+
+def clean_new_events(
+    previous_interactions: pl.LazyFrame,
+    raw_new_interactions: Any,
+    journal: pl.DataFrame,
+    config: IngestionConfig,
+    engine: EngineConfig,
+) -> tuple[pl.DataFrame, Records]:
+    """New canonical interactions, of a raw table and of the service's journal, and the report on their cleaning."""
+    report = CleaningReport()
+    arguments = (raw_new_interactions, journal, previous_interactions, config, report, engine)
+    return updates.clean_new_events(*arguments), report.records()
+
+
+def append_tables(
+    previous_interactions: pl.LazyFrame,
+    previous_items: pl.DataFrame,
+    previous_users: pl.DataFrame,
+    new_interactions: pl.DataFrame,
+    raw_new_items: Any,
+    raw_new_item_texts: Any,
+    raw_new_users: Any,
+    config: IngestionConfig,
+) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, Records]:
+    """The canonical tables with what is new, and a report on that."""
+    report, raw = CleaningReport(), RawEntities(raw_new_items, raw_new_item_texts, raw_new_users)
+    interactions = updates.append_events(previous_interactions, new_interactions, config, report)
+    described = (config.items, config.item_texts)
+    items = updates.append_items(previous_items, new_interactions, raw, *described, report)
+    users = updates.append_users(previous_users, new_interactions, raw, config.users, report)
+    return interactions, items, users, report.records()
+
+
+def build_grown_log(
+    interactions: pl.LazyFrame,
+    items: pl.DataFrame,
+    users: pl.DataFrame,
+    champion_log: InteractionLog,
+    history: HistoryConfig,
+    split: SplitShares,
+    engine: EngineConfig,
+) -> tuple[InteractionLog | LogInFiles, Records]:
+    """The log of the grown tables: what the champion's log has trains, and later samples are split by time."""
+    updates.require_grown(champion_log, items, users)
+    before, report = champion_log.sequences, CleaningReport()
+    begins = updates.new_split(interactions, int(before.timestamp.max()), split)
+    log = log_builder.build_log(interactions, items, users, history, engine, report, Growth(before, *begins))
+    return log, report.records()
+
+
+@reads(history=["item_embedding"])
+def embed_new_items(
+    items: pl.DataFrame,
+    champion_item_embeddings: Arrays,
+    history: HistoryConfig,
+    engine: EngineConfig,
+    *inputs: LanguageModel | SentenceEncoder | InteractionLog,
+) -> Arrays:
+    """The champion's vectors of items, with those of new items below."""
+    config = history.item_embedding
+    encoders = dict(zip(config.with_input, inputs, strict=True))
+    return item_vectors.embed_new_items(describe_items(items), champion_item_embeddings, config, encoders, engine)
+
+
+def assemble_grown_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
+    """The log with the vectors of its items."""
+    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
+
+
+def grow_lens(champion_lens: Lens, log: InteractionLog) -> Lens:
+    """The champion's lens for the grown log: it has learned nothing yet."""
+    return growth.grow_lens(champion_lens, log)
+
+
+def continue_lens(
+    grown_lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig
+) -> tuple[Lens, pl.DataFrame]:
+    """The challenger, trained further on new samples, and its training log."""
+    return growth.continue_lens(grown_lens, log, config, engine)
+
+
+def promote(
+    grown_lens: Lens,
+    challenger_lens: Lens,
+    log: InteractionLog,
+    champion_log: InteractionLog,
+    config: PromotionConfig,
+    bootstrap: Bootstrap,
+) -> tuple[Lens, Record]:
+    """The lens that is in use from now on, and why it is."""
+    newest = log.samples[log.rows_in("test")]
+    lenses = {"champion": grown_lens, "challenger": challenger_lens}
+    scores = {name: lens_scores({"logit": LensReader(lens, log).logits(newest)}) for name, lens in lenses.items()}
+    decision = promotion.decide(newest, scores["champion"], scores["challenger"], config, bootstrap)
+    return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
+
+
+def name_champion(
+    promotion_report: Record,
+    versions_in_use: Callable[[Iterable[str]], dict[str, str]],
+    champion_history: Records,
+) -> Record:
+    """The versions that this update has left; where it had nothing new, the champion as it was."""
+    if not promotion_report["log_has_grown"]:
+        return {name: champion_history[0][name] for name in ("versions", "decision", "made_by")}
+    [run] = versions_in_use(["promotion_report"]).values()
+    return {"versions": versions_in_use(IN_USE), "decision": promotion_report, "made_by": run}
+
+
+def show_promotion(promotion_report: Record, update_report: Records) -> None:
+    """Print what was added and decided."""
+    show(promotion.promotion_tables(promotion_report, update_report))

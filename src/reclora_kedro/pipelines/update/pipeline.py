@@ -1,0 +1,102 @@
+"""The update pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.names import item_encoders
+from reclora_kedro.pipelines.update import nodes
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """From new raw tables, the newest canonical tables and the champion to the next champion."""
+    return Pipeline(
+        [
+            Node(
+                nodes.clean_new_events,
+                inputs=[
+                    "previous.interactions",
+                    "raw_new_interactions",
+                    "journal",
+                    "params:ingestion",
+                    "params:engine",
+                ],
+                outputs=["new_interactions", "new_interactions_report"],
+                name="clean_new_events",
+            ),
+            Node(
+                nodes.append_tables,
+                inputs=[
+                    "previous.interactions",
+                    "previous.items",
+                    "previous.users",
+                    "new_interactions",
+                    "raw_new_items",
+                    "raw_new_item_texts",
+                    "raw_new_users",
+                    "params:ingestion",
+                ],
+                outputs=["interactions", "items", "users", "update_report"],
+                name="append_tables",
+            ),
+            Node(
+                nodes.build_grown_log,
+                inputs=[
+                    "interactions",
+                    "items",
+                    "users",
+                    "champion.log",
+                    "params:history",
+                    "params:update.split",
+                    "params:engine",
+                ],
+                outputs=["log_without_embeddings", "history_report"],
+                name="build_grown_log",
+            ),
+            Node(
+                nodes.embed_new_items,
+                inputs=["items", "champion.item_embeddings", "params:history", "params:engine", *item_encoders()],
+                outputs="item_embeddings",
+                name="embed_new_items",
+                tags=["gpu"],
+            ),
+            Node(
+                nodes.assemble_grown_log,
+                inputs=["log_without_embeddings", "item_embeddings"],
+                outputs="log",
+                name="assemble_grown_log",
+            ),
+            Node(nodes.grow_lens, inputs=["champion.lens", "log"], outputs="grown_lens", name="grow_lens"),
+            Node(
+                nodes.continue_lens,
+                inputs=["grown_lens", "log", "params:update.lens", "params:engine"],
+                outputs=["challenger_lens", "lens_update_log"],
+                name="continue_lens",
+            ),
+            Node(
+                nodes.promote,
+                inputs=[
+                    "grown_lens",
+                    "challenger_lens",
+                    "log",
+                    "champion.log",
+                    "params:update.promotion",
+                    "params:bootstrap",
+                ],
+                outputs=["lens", "promotion_report"],
+                name="promote",
+            ),
+            Node(
+                nodes.name_champion,
+                inputs=["promotion_report", "versions_in_use", "champion_history"],
+                outputs="champion",
+                name="name_champion",
+            ),
+            Node(
+                nodes.show_promotion,
+                inputs=["promotion_report", "update_report"],
+                outputs=None,
+                name="show_promotion",
+            ),
+        ],
+        namespace="update",
+        prefix_datasets_with_namespace=False,
+    )

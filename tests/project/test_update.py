@@ -1,0 +1,60 @@
+"""Updates, promotion and rollback in a project with a finished run."""
+
+import pytest
+
+from projects import catalog_of, kedro_run
+from reclora_kedro.runs.champion import champion_history
+
+
+@pytest.fixture(scope="module")
+def updated(finished_run):
+    """The project after an update, and the tables before it."""
+    before = {name: finished_run.catalog.load(name) for name in ("items", "users", "lens", "item_embeddings")}
+    kedro_run(finished_run.project, pipeline_names=["update"])
+    return finished_run.project, before
+
+
+def test_an_update_leaves_one_whole_champion(updated):
+    project, before = updated
+    catalog = catalog_of(project)
+    present, first = champion_history(catalog)
+    assert first["decision"] == {"chosen": "newest"}
+    assert {*present["versions"].values()} == {present["made_by"]}
+    assert present["decision"]["chosen"] in ("champion", "challenger")
+    assert present["decision"]["rows"] > 20
+    for name in ("items", "users"):
+        table = catalog.load(name)
+        assert table.height > before[name].height
+        assert table.head(before[name].height).equals(before[name])
+    log = catalog.load("log")
+    assert (log.items.height, log.users.height) == (catalog.load("lens").sizes.items, catalog.load("lens").sizes.users)
+    assert "Drama Film 42 (1998)" in log.items["title"]
+    splits = dict(log.samples["split"].value_counts().iter_rows())
+    assert splits["validation"] > 20 < splits["test"]
+
+
+def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, caplog):
+    project, _ = updated
+    catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
+    assert catalog.load("recommendations")["user_id"].n_unique() == catalog.load("log").users.height
+    users = len(catalog.load("recommendations")["user_id"].unique())
+    kedro_run(project, pipeline_names=["rollback"])
+    present, _, first = champion_history(catalog_of(project))
+    assert present["versions"] == first["versions"]
+    catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
+    assert catalog.load("recommendations")["user_id"].n_unique() < users
+    with pytest.raises(ValueError, match="none before it"):
+        kedro_run(project, pipeline_names=["rollback"])
+
+
+def test_the_same_news_again_change_nothing(updated):
+    project, _ = updated
+    before = {name: catalog_of(project).load(name) for name in ("interactions", "items", "users", "log", "lens")}
+    kedro_run(project, pipeline_names=["update"])
+    kedro_run(project, pipeline_names=["update"])
+    catalog = catalog_of(project)
+    assert catalog.load("interactions").collect().equals(before["interactions"].collect())
+    for name in ("items", "users"):
+        assert catalog.load(name).equals(before[name])
+    present, before_it, *_ = champion_history(catalog)
+    assert present["versions"] == before_it["versions"]
