@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,13 @@ class ServedProject:
 
     def champion_name(self) -> str | None:
         """The version of the champion's alias; None where there is none."""
+        self._alias.release()  # which remembers what it found before
+        return loaded_version(self._alias)
+
+    @cached_property
+    def _alias(self) -> Any:
         with self._context() as context:
-            dataset: Any = context.catalog.get(CHAMPION)
-            return loaded_version(dataset)
+            return context.catalog.get(CHAMPION)
 
     def champion(self) -> Champion:
         """The versions that the champion names, or the newest ones where there is no champion, loaded.

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from reclora_kedro.serving.journal import FILE, Content, Event, Journal, JournalInUseError, read_journal
+from reclora_kedro.serving.journal import Content, Event, Journal, JournalInUseError
 
 KILLS = 20
 
 
 def event(number, **changes):
     return Event(**{"event_id": f"e{number}", "user_id": "7", "item_id": "50", "rating": 4.0, "timestamp": 9} | changes)
+
+
+def content_of(journal):
+    return journal.between_commits(lambda content: content).result()
 
 
 @pytest.fixture
@@ -33,13 +37,13 @@ def test_an_event_counts_once_and_a_later_one_replaces_it_where_that_is_asked(jo
     assert journal.add([event(1, rating=1.0)]).result() == 0
     assert heard == [[event(1), event(2)]]
     assert journal.add([event(1, rating=1.0)], replace=True).result() == 1
-    assert heard[-1] == read_journal(journal.file) == Content([event(2), event(1, rating=1.0)], {})
+    assert heard[-1] == content_of(journal) == Content([event(2), event(1, rating=1.0)], {})
 
 
 def test_a_dropped_user_is_in_no_file(journal, tmp_path):
     journal.add([event(1, user_id="the one who left"), event(2)]).result()
     assert journal.drop_user("the one who left", now=10).result() == 1
-    assert read_journal(journal.file) == Content([event(2)], {"the one who left": 10})
+    assert content_of(journal) == Content([event(2)], {"the one who left": 10})
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"e1" not in files
 
@@ -58,7 +62,7 @@ def test_what_cannot_be_written_is_told_and_nothing_of_it_stays(journal, heard):
     journal._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(sqlite3.OperationalError, match="full"):
         journal.add([event(number, item_id="x" * 200) for number in range(2, 400)]).result()
-    assert read_journal(journal.file).events == [event(1)]
+    assert content_of(journal).events == [event(1)]
     assert len(heard) == 1
 
 
@@ -72,7 +76,9 @@ def test_acknowledged_events_survive_every_kill_and_none_is_there_twice(tmp_path
                 acknowledged.add(int(line))
                 if len(acknowledged) >= 20 * (kill + 1):
                     process.kill()  # the rest of what it printed is acknowledged, too
-    stored = [int(event.event_id) for event in read_journal(tmp_path / FILE).events]
+    journal = Journal(tmp_path, print)
+    stored = [int(event.event_id) for event in content_of(journal).events]
+    journal.close()
     assert acknowledged <= {*stored}
     assert len(stored) == len({*stored})
     assert len(acknowledged) >= 20 * KILLS

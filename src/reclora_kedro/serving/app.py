@@ -18,6 +18,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import field_names
@@ -100,7 +101,7 @@ async def _reload_when_told(service: Service, newest: Callable[[], str | None]) 
                 present = name
                 told.clear()
                 await asyncio.to_thread(service.reload)
-        except (OSError, ValueError, ReloadRefusedError) as error:
+        except Exception as error:  # whatever is wrong with the new champion, the old one goes on
             logger.warning("%s", error)
 
 
@@ -115,9 +116,16 @@ def _add_problems(app: FastAPI, service: Service) -> None:
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return invalid_request(error).response()
 
-    @app.exception_handler(404)
-    async def no_route(request: Request, _: Exception) -> Response:
-        return unknown("route", request.url.path, [getattr(route, "path", "") for route in app.routes]).response()
+    @app.exception_handler(HTTPException)
+    async def refused_by_framework(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return unknown("route", request.url.path, [getattr(route, "path", "") for route in app.routes]).response()
+        return ProblemError(error.status_code, "refused", "The request is refused", f"{error.detail}.").response()
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, __: Exception) -> Response:
+        detail = "The service failed; its log says where. Nothing else is known of the request."
+        return ProblemError(500, "failed", "The service failed", detail).response()
 
     @app.exception_handler(QueueFullError)
     async def full(_: Request, __: Exception) -> Response:

@@ -135,7 +135,7 @@ class Journal:
                 except Empty:
                     break
             open_ = None not in jobs
-            work = [job for job in jobs if job is not None]
+            work = [job for job in jobs if job is not None and job[1].set_running_or_notify_cancel()]
             self._new, self._rewritten = [], False
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -155,15 +155,6 @@ class Journal:
                 continue
             for (_, future), result in zip(work, results, strict=True):
                 future.set_result(result)
-
-
-def read_journal(file: Path) -> Content:
-    """What a journal holds, whether a service writes to it or not."""
-    connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)
-    try:
-        return _content(connection)
-    finally:
-        connection.close()
 
 
 def _content(connection: sqlite3.Connection) -> Content:

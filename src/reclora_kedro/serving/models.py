@@ -341,8 +341,10 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
     history, weights = now.neighbours.latest(answer.user, pairs["history_end"][0])
-    history, first = np.unique(history[: now.champion.neighbours.events], return_index=True)
-    near = np.stack([now.neighbours.likeness(item)[answer.items] for item in history], axis=1) * weights[first]
+    history, first = np.unique(history, return_index=True)
+    near = np.zeros((len(answer.items), len(history)))
+    for place, item in enumerate(history.tolist()):
+        near[:, place] = weights[first[place]] * now.neighbours.likeness(item)[answer.items]
     reasons = []
     for weight, values in zip(near, statistics, strict=True):
         best = [place for place in np.argsort(-weight, kind="stable")[:REASONS] if weight[place] > 0]
