@@ -23,9 +23,16 @@ from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 
 
 class LensReader:
-    """A frozen lens, on `lens.config.device`, beside a log that it reads samples of."""
+    """A frozen lens, on `lens.config.device`, beside a log that it reads samples of.
 
-    def __init__(self, lens: Lens, log: InteractionLog) -> None:
+    Args:
+        lens: the lens.
+        log: the log.
+        tabulate: whether `logits` looks every item's vector up, however few items it is asked about.
+    """
+
+    def __init__(self, lens: Lens, log: InteractionLog, tabulate: bool = False) -> None:
+        self._tabulate = tabulate
         self._device = choose_device(lens.config.device)
         self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
 
@@ -57,7 +64,8 @@ class LensReader:
         """
         logits = torch.empty(samples.height)
         for places, batch in self._loader.batches_by_moment(samples, SCORING_BATCH_SIZE):
-            lens = self._lens_of_items if len(batch.user) < len(batch.item) else self._lens
+            looks_up = self._tabulate or len(batch.user) < len(batch.item)
+            lens = self._lens_of_items if looks_up else self._lens
             logits[places] = lens(batch.to(self._device)).cpu()
         return logits
 

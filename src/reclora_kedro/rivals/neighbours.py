@@ -125,7 +125,9 @@ class ItemNeighbours:
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
         """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
-        moments, moment = np.unique(pairs.select("user_index", "history_end").to_numpy(), axis=0, return_inverse=True)
+        keys = pairs["user_index"].to_numpy().astype(np.int64) << 32 | pairs["history_end"].to_numpy()
+        moments, first, moment = np.unique(keys, return_index=True, return_inverse=True)
+        moments = pairs.select("user_index", "history_end")[first].to_numpy()
         order = np.argsort(moment, kind="stable")
         self.nearest(np.concatenate([self.latest(user, end)[0] for user, end in moments] or [np.empty(0, int)]))
         scores, item = np.empty(pairs.height), pairs["item_index"].to_numpy()

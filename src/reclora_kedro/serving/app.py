@@ -25,6 +25,7 @@ from reclora_kedro.interactions.schema import field_names
 from reclora_kedro.serving.batches import QueueFullError, RequestExpiredError
 from reclora_kedro.serving.guard import Guard, too_many
 from reclora_kedro.serving.journal import Event
+from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Ask, Snapshot
 from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, invalid_request, unknown
@@ -256,7 +257,7 @@ class Routes:
             first, end = events.offsets[user : user + 2].tolist()
             shown = range(end - 1, max(first, end - EVENTS_SHOWN) - 1, -1)
             latest = [
-                _item(log.items, int(events.item_index[event]))
+                _item(now.live, int(events.item_index[event]))
                 | {"rating": float(events.rating[event]), "liked": bool(events.label[event])}
                 | {"time": _rfc3339(int(events.timestamp[event]))}
                 for event in shown
@@ -279,10 +280,10 @@ class Routes:
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
-            items = now.log.items
+            items, live = now.log.items, now.live
             title = pl.col("title").str.to_lowercase().str.contains(q.lower(), literal=True)
             found = items.with_row_index("place").filter(title | (pl.col("item_id").cast(pl.String) == q))
-            return {"items": [_item(items, place) for place in found["place"].head(limit)], "found": found.height}
+            return {"items": [_item(live, place) for place in found["place"].head(limit)], "found": found.height}
 
         return await self.service.look(look)
 
@@ -292,13 +293,13 @@ class Routes:
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
-            items = now.log.items
+            live = now.live
             [(near, weights)] = now.neighbours.nearest(np.array([item]))
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
-            said = _item(items, item)
-            said["by_users"] = [_item(items, other) | {"weight": weight_of[other]} for other in by_users.tolist()]
-            said["by_text"] = [_item(items, other) | {"cosine": near} for other, near in now.alike(item, limit)]
+            said = _item(live, item)
+            said["by_users"] = [_item(live, other) | {"weight": weight_of[other]} for other in by_users.tolist()]
+            said["by_text"] = [_item(live, other) | {"cosine": near} for other, near in now.alike(item, limit)]
             return said
 
         return JSONResponse(await self.service.look(look))
@@ -358,16 +359,16 @@ class Routes:
         return Ask(rank, body.user, history, explain=body.explain, model=model)
 
     def _said(self, body: OfOneUser, answer: Answer) -> Json:
-        items, now = answer.now.log.items, answer.now
+        now, live = answer.now, answer.now.live
         said = []
         for place, item in enumerate(answer.items.tolist()):
-            entry = _item(items, item) | {"score": None, "rank": place + 1}
+            entry = _item(live, item) | {"score": None, "rank": place + 1}
             if answer.scores is not None:
                 entry["score"] = float(answer.scores[place])
             if answer.because is not None:
                 entry["because"] = answer.because[place] | {
                     "neighbours": [
-                        _item(items, near["item"]) | {"weight": near["weight"]}
+                        _item(live, near["item"]) | {"weight": near["weight"]}
                         for near in answer.because[place]["neighbours"]
                     ]
                 }
@@ -456,8 +457,8 @@ def _require_most(member: str, count: int, most: int, parameter: str) -> None:
         raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=most)
 
 
-def _item(items: pl.DataFrame, index: int) -> Json:
-    return {"item": str(items["item_id"][index]), "title": items["title"][index]}
+def _item(live: LiveLog, index: int) -> Json:
+    return {"item": live.item_ids[index], "title": live.titles[index]}
 
 
 def _rfc3339(second: int) -> str:

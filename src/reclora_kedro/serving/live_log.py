@@ -47,7 +47,10 @@ class LiveLog:
 
     def __init__(self, champion_log: InteractionLog, config: IngestionConfig, content: Content) -> None:
         self._base, self._config, self._lock = champion_log, config, Lock()
-        self.items = {str(item): index for index, item in enumerate(champion_log.items["item_id"])}
+        self.item_ids, self.titles = (
+            champion_log.items[name].cast(pl.String).to_list() for name in ("item_id", "title")
+        )
+        self.items = {item: index for index, item in enumerate(self.item_ids)}
         self.user_type = champion_log.users.schema["user_id"]
         rating, first = np.unique(champion_log.sequences.rating, return_index=True)
         levels = champion_log.sequences.rating_level[first]

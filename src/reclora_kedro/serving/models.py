@@ -164,7 +164,7 @@ class Snapshot:
             self.reader, self._lens = before.reader.beside(log), before._lens
         else:
             self._lens = grow_lens(champion.lens, log)
-            self.reader = LensReader(self._lens, log)
+            self.reader = LensReader(self._lens, log, tabulate=True)
 
     @property
     def log(self) -> InteractionLog:
