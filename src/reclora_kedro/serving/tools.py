@@ -1,12 +1,16 @@
 """The same verbs as tools of the Model Context Protocol, at /mcp; its SDK comes with the extra `mcp`."""
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import wraps
 from importlib.util import find_spec
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from reclora_kedro.serving.page import Answers
+from reclora_kedro.serving.problems import ProblemError
 from reclora_kedro.serving.shapes import Events, Recommend, Score
 
 Json = dict[str, Any]
@@ -26,6 +30,20 @@ def add_tools(app: FastAPI, answers: Answers) -> AbstractAsyncContextManager[Any
     return server.session_manager.run()
 
 
+def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[Json]]:
+    """A tool that says what is wrong with a call; the SDK keeps the text of any other error to itself."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    @wraps(tool)
+    async def told(*arguments: Any, **named: Any) -> Json:
+        try:
+            return await tool(*arguments, **named)
+        except (ProblemError, ValidationError) as error:
+            raise ToolError(str(error)) from error
+
+    return told
+
+
 def tool_server(answers: Answers) -> Any:
     """The server of the tools."""
     from mcp.server.mcpserver import MCPServer
@@ -33,6 +51,7 @@ def tool_server(answers: Answers) -> Any:
     server: Any = MCPServer("reclora", instructions=INSTRUCTIONS)
 
     @server.tool()
+    @_refused_in_words
     async def recommend(
         user: str, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
     ) -> Json:
@@ -41,22 +60,26 @@ def tool_server(answers: Answers) -> Any:
         return await answers.recommended(Recommend.model_validate(body))
 
     @server.tool()
+    @_refused_in_words
     async def score(user: str, items: list[str], model: str | None = None) -> Json:
         """How likely a user is to like each of the items, by id."""
         return await answers.scored(Score.model_validate({"user": user, "items": items, "model": model}))
 
     @server.tool()
+    @_refused_in_words
     async def add_event(user: str, item: str, rating: float | None = None, clicked: bool | None = None) -> Json:
         """Remember that a user took an item; it counts in the next answer."""
         event = {"user": user, "item": item, "rating": rating, "clicked": clicked}
         return await answers.added(Events.model_validate({"events": [event]}), replace=False)
 
     @server.tool()
+    @_refused_in_words
     async def user(user: str) -> Json:
         """A user's profile and latest events."""
         return await answers.described_user(user)
 
     @server.tool()
+    @_refused_in_words
     async def items(q: str, limit: int = 20) -> Json:
         """Items whose title has a text, with their ids."""
         return await answers.found_items(q, limit)
