@@ -276,3 +276,12 @@ def test_the_preview_of_an_adapter_is_its_configuration(catalog):
 def test_the_preview_of_users_adapters_is_what_they_share(catalog):
     shown = json.loads(preview(catalog, "user_adapters"))
     assert (shown["adapters"], shown["peft_type"], shown["r"]) == (3, "LORA", 8)
+
+
+def test_users_loras_that_have_not_changed_are_not_written_again(tmp_path):
+    kind = "reclora_kedro.datasets.folders.UserAdaptersDataset"
+    entry, loras = {"type": kind, "filepath": str(tmp_path / "users"), "versioned": True}, some_users(1)
+    for version in "12":
+        AtomicCatalog.from_config({"users": entry}, save_version=version).save("users", loras)
+    one, two = sorted(tmp_path.glob("users/*/users/user_anna/adapter_model.safetensors"))
+    assert one.samefile(two)

@@ -1,17 +1,24 @@
 """Updates, promotion and rollback in a project with a finished run."""
 
+import signal
+
 import pytest
 
+from dying import update_and_die
+from forked import exit_code
 from projects import catalog_of, kedro_run
 from reclora_kedro.runs.champion import champion_history
 
 
 @pytest.fixture(scope="module")
 def updated(finished_run):
-    """The project after an update, and the tables before it."""
-    before = {name: finished_run.catalog.load(name) for name in ("items", "users", "lens", "item_embeddings")}
-    kedro_run(finished_run.project, pipeline_names=["update"])
-    return finished_run.project, before
+    """The project after an update that was killed in its promotion and typed again, and the tables before it."""
+    project, before = finished_run.project, {name: finished_run.catalog.load(name) for name in ("items", "users")}
+    assert exit_code(update_and_die, project, "promotion_report") == -signal.SIGKILL
+    [champion] = champion_history(catalog_of(project))
+    assert champion["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
+    kedro_run(project, pipeline_names=["update"])
+    return project, before
 
 
 def test_an_update_leaves_one_whole_champion(updated):
@@ -19,7 +26,8 @@ def test_an_update_leaves_one_whole_champion(updated):
     catalog = catalog_of(project)
     present, first = champion_history(catalog)
     assert first["decision"] == {"chosen": "newest"}
-    assert {*present["versions"].values()} == {present["made_by"]}
+    assert all(catalog.load(name, version) is not None for name, version in present["versions"].items())
+    assert present["versions"]["lens"] == present["made_by"]
     assert present["decision"]["chosen"] in ("champion", "challenger")
     assert present["decision"]["rows"] > 20
     for name in ("items", "users"):

@@ -10,6 +10,7 @@ from projects import kedro_run
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.runs import cells
+from reclora_kedro.runs.catalog import AtomicCatalog
 
 
 def dying_at(kill_at, function, *arguments, **named):
@@ -40,6 +41,19 @@ def score_and_die(project):
 
     CausalLMDataset.load = load_and_die
     kedro_run(project, pipeline_names=["scoring"], only_missing_outputs=True)
+
+
+def update_and_die(project, entry):
+    """Update, in a process that is killed before it saves an entry."""
+    save = AtomicCatalog.save
+
+    def save_or_die(catalog, name, data):
+        if name == entry:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(catalog, name, data)
+
+    AtomicCatalog.save = save_or_die
+    kedro_run(project, pipeline_names=["update"])
 
 
 class DyingStore(CheckpointStore):

@@ -34,8 +34,8 @@ class TrainedOn:
 class UserLoras(Protocol):
     """LoRAs of single users, ready to be written."""
 
-    def save(self, folder: Path) -> None:
-        """Write a folder per user, each a PEFT checkpoint of its own."""
+    def save(self, folder: Path, before: Path | None = None) -> None:
+        """Write a folder per user, each a PEFT checkpoint of its own; files that are as they were before are linked."""
 
     def table(self) -> list[dict[str, Any]]:
         """One record per user: user_id, folder, and whatever the method has to say of them."""

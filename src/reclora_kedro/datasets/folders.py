@@ -32,6 +32,9 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
     FILES: ClassVar[tuple[str, ...]]
     """Files that a whole folder holds."""
 
+    before: Path | None = None
+    """The folder of the version before the one that is saved, which the catalog gives; None where there is none."""
+
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
@@ -220,9 +223,16 @@ class PeftAdapterDataset(FolderDataset):
 
 
 class UserAdaptersDataset(FolderDataset):
-    """Saves :class:`reclora_kedro.adapters.base.UserLoras`, a subfolder per user; loads the folder."""
+    """Saves :class:`reclora_kedro.adapters.base.UserLoras`, a subfolder per user; loads the folder.
+
+    LoRAs that are as in the version before are not written again: they are hard links to it.
+    """
 
     FILES: ClassVar = ("README.md",)
+
+    def write(self, data: Any, folder: Path) -> None:
+        """Write the LoRAs that are not as they were."""
+        data.save(folder, self.before)
 
     def preview(self) -> JSONPreview:
         """How many there are, and the configuration that they share, for kedro-viz."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from fsspec.utils import get_protocol
 from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError
@@ -18,6 +18,13 @@ from reclora_kedro.runs.recipe import FILE, StoredVersion, read_version
 from reclora_kedro.runs.remote_versions import RemoteVersions
 
 ADDRESSES = ("filepath", "path", "source")  # keys of an entry that may say where its data lie
+
+
+@runtime_checkable
+class KnowsBefore(Protocol):
+    """A dataset that is told where the version before the one that it saves lies, if there is one."""
+
+    before: Path | None
 
 
 class AtomicCatalog(DataCatalog):
@@ -89,7 +96,9 @@ class AtomicCatalog(DataCatalog):
             config[ds_name]["filepath"] = str(draft.parent)
             # Load versions may be null: Kedro gives and takes them so, whatever its annotation of what it takes says.
             drafts = DataCatalog.from_config(config, credentials, load_versions, folder.name)  # type: ignore[arg-type]
-            self._drafts[ds_name] = drafts[ds_name]
+            self._drafts[ds_name] = drafted = drafts[ds_name]
+            if isinstance(drafted, KnowsBefore) and (before := loaded_folder(dataset)):
+                drafted.before = before / folder.parent.name
             try:
                 super().save(ds_name, data)
             except DatasetError as error:

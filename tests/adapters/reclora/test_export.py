@@ -164,6 +164,20 @@ def test_the_table_names_each_users_folder_and_how_its_gates_choose():
     assert one.table()[0]["gate_entropy"] is None
 
 
+def test_what_has_not_changed_since_the_export_before_is_a_link_to_it(tmp_path):
+    model, states = personalized(), torch.randn(3, GATE_DIM)
+    user_loras(model, states, USERS).save(tmp_path / "first")
+    states[1] += 1
+    user_loras(model, states, USERS).save(tmp_path / "second", before=tmp_path / "first")
+    user_loras(model, states, USERS).save(tmp_path / "third")
+    weights = "adapter_model.safetensors"
+    linked = [(tmp_path / "second" / name / weights).samefile(tmp_path / "first" / name / weights) for name in FOLDERS]
+    assert linked == [True, False, True]
+    for name in FOLDERS:
+        new, whole = (tmp_path / which / name / weights for which in ("second", "third"))
+        assert new.read_bytes() == whole.read_bytes()
+
+
 def test_weights_are_written_in_the_type_of_the_base_llm(tmp_path):
     model = with_random_adapter(random_llama(3).bfloat16(), 0.3, num_meta_loras=2, gate_dim=GATE_DIM, gate_input="user")
     user_loras(model, torch.randn(1, GATE_DIM), [1]).save(tmp_path)

@@ -78,17 +78,21 @@ class UserLoras:
             for user_id, folder, share in zip(self.user_ids, self.folders, entropy.tolist(), strict=True)
         ]
 
-    def save(self, folder: Path) -> None:
-        """Write a folder per user, each a PEFT checkpoint of its own, and a README.md beside them."""
-        config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True)
+    def save(self, folder: Path, before: Path | None = None) -> None:
+        """Write a folder per user, each a PEFT checkpoint of its own, and a README.md beside them.
+
+        Args:
+            folder: takes them.
+            before: a folder of an earlier export. A LoRA that is as it was there is not written, but a link to it.
+        """
+        config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True).encode()
         with Progress("export", len(self.user_ids), "users") as progress:
             for start in range(0, len(self.user_ids), USERS_AT_ONCE):
                 users = slice(start, start + USERS_AT_ONCE)
                 for name, content in zip(self.folders[users], self.files(users), strict=True):
-                    target = folder / name
-                    target.mkdir(parents=True)
-                    (target / "adapter_model.safetensors").write_bytes(content)
-                    (target / "adapter_config.json").write_text(config, encoding="utf-8")
+                    (folder / name).mkdir(parents=True)
+                    for file, data in (("adapter_model.safetensors", content), ("adapter_config.json", config)):
+                        _write(folder / name / file, data, before / name / file if before else None)
                     progress.update()
         (folder / "README.md").write_text(self.readme(), encoding="utf-8")
 
@@ -118,6 +122,14 @@ class UserLoras:
         if self.note:
             lines += ["", self.note]
         return "\n".join(lines) + "\n"
+
+
+def _write(file: Path, content: bytes, before: Path | None) -> None:
+    """Write a file, or make it a link to an earlier one with this content."""
+    if before and before.is_file() and before.read_bytes() == content:
+        file.hardlink_to(before)
+    else:
+        file.write_bytes(content)
 
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
