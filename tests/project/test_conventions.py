@@ -56,7 +56,10 @@ def identity(path):
 @pytest.fixture(scope="module")
 def project():
     bootstrap_project(ROOT)
-    with_llm = {"recommendation": {"variant": "reclora"}}  # it has nodes that the default lacks
+    with_llm = {
+        "recommendation": {"variant": "reclora"},
+        "update": {"variant": "reclora"},
+    }  # it has nodes that the default lacks
     with KedroSession.create(ROOT, runtime_params=with_llm) as session:
         context = session.load_context()
         yield context, sum(pipelines.values(), start=Pipeline([]))

@@ -17,7 +17,7 @@ def updated(finished_run):
     assert exit_code(update_and_die, project, "promotion_report") == -signal.SIGKILL
     [champion] = champion_history(catalog_of(project))
     assert champion["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
-    kedro_run(project, pipeline_names=["update"])
+    kedro_run(project, {"update": {"variant": "reclora"}}, pipeline_names=["update"])
     return project, before
 
 
@@ -39,6 +39,15 @@ def test_an_update_leaves_one_whole_champion(updated):
     assert "Drama Film 42 (1998)" in log.items["title"]
     splits = dict(log.samples["split"].value_counts().iter_rows())
     assert splits["validation"] > 20 < splits["test"]
+
+
+def test_an_adapter_goes_on_with_the_lens(updated):
+    project, _ = updated
+    catalog = catalog_of(project)
+    log, [present, _] = catalog.load("adapter_update_log"), champion_history(catalog)
+    assert log["safeguard"].unique(maintain_order=True).to_list() == ["start", "none", "replay", "proximal"]
+    assert present["decision"]["adapter"]["rows"] == catalog.load("update_questions").filter(use="test").height
+    assert present["versions"]["reclora.adapter"] == present["made_by"]
 
 
 def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, caplog):

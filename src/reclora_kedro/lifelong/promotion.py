@@ -43,17 +43,14 @@ def decide(
         bootstrap: its draws; its confidence is not read.
 
     Returns:
-        chosen (champion or challenger), reason, rows, likes, users; and where measured champion_auc, challenger_auc,
-        difference, lower_bound, margin and level, else null.
+        chosen (champion or challenger), reason, rows, likes, users; champion_auc, challenger_auc, difference,
+        lower_bound, margin and level, which are null where nothing could be measured.
     """
     labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
-    counts = {"rows": len(labels), "likes": int(labels.sum()), "users": len(np.unique(users))}
-    figures = dict.fromkeys(("champion_auc", "challenger_auc", "difference", "lower_bound"))
-    limits = {"margin": config.margin, "level": config.level}
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
     if min(likers, dislikers) < LEAST_USERS:
         reason = f"{likers} users have a like and {dislikers} a dislike among the newest rows: too few to measure"
-        return {"chosen": "champion", "reason": reason, **counts, **figures, **limits}
+        return undecided(samples, reason)
     scores = np.stack([champion, challenger])
     auc = bootstrap_auc(
         PairedScores(("champion", "challenger"), np.arange(len(labels)), users, labels, scores), bootstrap
@@ -73,7 +70,15 @@ def decide(
         chosen, reason = "challenger", f"its AUC is {value:+.4f}, at least {lower:+.4f}: not worse by {config.margin:g}"
     else:
         chosen, reason = "champion", f"the challenger's AUC is {value:+.4f}, and may be {lower:+.4f}"
-    return {"chosen": chosen, "reason": reason, **counts, **figures, **limits}
+    limits = {"margin": config.margin, "level": config.level}
+    return undecided(samples, reason) | {"chosen": chosen, **figures, **limits}
+
+
+def undecided(samples: pl.DataFrame, reason: str) -> Decision:
+    """The decision where nothing is measured: the champion stays, for a reason."""
+    counts = {"rows": samples.height, "likes": int(samples["label"].sum()), "users": samples["user_index"].n_unique()}
+    figures = dict.fromkeys(("champion_auc", "challenger_auc", "difference", "lower_bound", "margin", "level"))
+    return {"chosen": "champion", "reason": reason, **counts, **figures}
 
 
 def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -119,16 +124,18 @@ def champion_table(champion: Mapping[str, Any]) -> Table:
     return text_table(f"Champion: {champion['decision']['chosen']}", records, columns, {})
 
 
-def promotion_tables(decision: Decision, news: Sequence[Mapping[str, Any]]) -> Group:
-    """What an update found, and how champion and challenger did on the newest events."""
+def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
+    """What an update found."""
     found = [record for record in news if record["rows"]]
-    added = text_table("What the update found", found, {"": (str, "check")}, {"rows": ("{:,}".format, "rows")})
+    return text_table("What the update found", found, {"": (str, "check")}, {"rows": ("{:,}".format, "rows")})
+
+
+def promotion_table(of: str, decision: Decision) -> Group:
+    """How champion and challenger did on the newest events, and what was decided."""
     models = [
         {"model": model, "auc": decision[f"{model}_auc"], "chosen": "chosen" * (model == decision["chosen"])}
         for model in ("champion", "challenger")
     ]
-    title = f"{decision['rows']:,} newest rows of {decision['users']:,} users"
+    title = f"{of} on the {decision['rows']:,} newest rows, of {decision['users']:,} users"
     auc = {"AUC": (lambda value: "-" if value is None else f"{value:.4f}", "auc")}
-    return Group(
-        added, text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, auc), decision["reason"]
-    )
+    return Group(text_table(title, models, {"model": (str, "model"), "": (str, "chosen")}, auc), decision["reason"])

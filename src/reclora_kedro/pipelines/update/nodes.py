@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from peft import PeftModel
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories import log_builder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import describe_items
@@ -21,11 +25,13 @@ from reclora_kedro.lens import growth
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.lifelong import promotion, updates
+from reclora_kedro.lifelong import adapters, promotion, updates
 from reclora_kedro.lifelong.promotion import PromotionConfig
 from reclora_kedro.lifelong.updates import RawEntities
 from reclora_kedro.llm import item_vectors
+from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
 
@@ -133,18 +139,60 @@ def promote(
     return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
 
 
+@reads(history=["prompt_rows.test", "seed"])
+def draw_update_questions(
+    log: InteractionLog, grown_lens: Lens, history: HistoryConfig, config: AdapterContinuationConfig
+) -> pl.DataFrame:
+    """The samples that the adapter goes on learning from, those that choose its weights, and newest ones."""
+    since = grown_lens.sizes.trained_until
+    return adapters.update_questions(log.samples, since, config, history.prompt_rows.test, history.seed)
+
+
+def update_adapter(
+    base_llm: LanguageModel,
+    champion_adapter: str,
+    prompts: pl.DataFrame,
+    gate_inputs: GateInputs,
+    grown_lens: Lens,
+    prompt_config: PromptConfig,
+    variant: VariantConfig,
+    config: AdapterContinuationConfig,
+    promotion_config: PromotionConfig,
+    bootstrap: Bootstrap,
+    engine: EngineConfig,
+) -> tuple[pl.DataFrame, Record, PeftModel]:
+    """The training logs of the champion's adapter, the decision, and the adapter that is in use from now on."""
+    model = answering_model(
+        base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend
+    )
+    since, training = grown_lens.sizes.trained_until, variant.training
+    log, decision = adapters.update_adapter(
+        model, prompts, gate_inputs, since, config, training, promotion_config, bootstrap
+    )
+    return log, decision, model.model
+
+
 def name_champion(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     champion_history: Records,
+    variant: str | None,
+    adapter_promotion_report: Record | None = None,
 ) -> Record:
     """The versions that this update has left; where it had nothing new, the champion as it was."""
     if not promotion_report["log_has_grown"]:
         return {name: champion_history[0][name] for name in ("versions", "decision", "made_by")}
     [run] = versions_in_use(["promotion_report"]).values()
-    return {"versions": versions_in_use(IN_USE), "decision": promotion_report, "made_by": run}
+    entries = [*IN_USE, *([f"{variant}.adapter"] if variant else [])]
+    decision = promotion_report | ({"adapter": adapter_promotion_report} if variant else {})
+    return {"versions": versions_in_use(entries), "decision": decision, "made_by": run}
 
 
-def show_promotion(promotion_report: Record, update_report: Records) -> None:
-    """Print what was added and decided."""
-    show(promotion.promotion_tables(promotion_report, update_report))
+def show_update(
+    promotion_report: Record, update_report: Records, adapter_promotion_report: Record | None = None
+) -> None:
+    """Print what was found and decided."""
+    show(promotion.update_table(update_report))
+    show(promotion.promotion_table("Lens", promotion_report))
+    if adapter_promotion_report:
+        show(promotion.promotion_table("Adapter", adapter_promotion_report))

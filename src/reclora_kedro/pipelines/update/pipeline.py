@@ -2,13 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import item_encoders
+from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, variant_histories
+from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """From new raw tables, the newest canonical tables and the champion to the next champion."""
-    return Pipeline(
+    variant = optional_variant_of("update")
+    decided = ["adapter_promotion_report"] if variant else []
+    update = Pipeline(
         [
             Node(
                 nodes.clean_new_events,
@@ -86,17 +89,61 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.name_champion,
-                inputs=["promotion_report", "versions_in_use", "champion_history"],
+                inputs=["promotion_report", "versions_in_use", "champion_history", "params:update.variant", *decided],
                 outputs="champion",
                 name="name_champion",
             ),
             Node(
-                nodes.show_promotion,
-                inputs=["promotion_report", "update_report"],
+                nodes.show_update,
+                inputs=["promotion_report", "update_report", *decided],
                 outputs=None,
-                name="show_promotion",
+                name="show_update",
             ),
         ],
         namespace="update",
         prefix_datasets_with_namespace=False,
     )
+    return update + adapter_pipeline(variant) if variant else update
+
+
+def adapter_pipeline(variant: str) -> Pipeline:
+    """From the champion's adapter and the grown log to the adapter of the next champion."""
+    history, settings = variant_histories()[variant], f"params:finetuning.variants.{variant}"
+    continuation = Pipeline(
+        [
+            Node(
+                nodes.draw_update_questions,
+                inputs=["log", "grown_lens", "params:history", "params:update.adapter"],
+                outputs="update_questions",
+                name="draw_update_questions",
+            ),
+            Node(
+                compute_gate_inputs,
+                inputs=["lens", "log", "update_questions", settings, "params:engine"],
+                outputs="update.gate_inputs",
+                name="compute_gate_inputs",
+            ),
+            Node(
+                nodes.update_adapter,
+                inputs=[
+                    "base_llm",
+                    f"champion.{variant}.adapter",
+                    f"update.{history}.prompts",
+                    "update.gate_inputs",
+                    "grown_lens",
+                    "params:prompt",
+                    settings,
+                    "params:update.adapter",
+                    "params:update.promotion",
+                    "params:bootstrap",
+                    "params:engine",
+                ],
+                outputs=["adapter_update_log", "adapter_promotion_report", f"{variant}.adapter"],
+                name="update_adapter",
+                tags=["gpu"],
+            ),
+        ],
+        namespace="update",
+        prefix_datasets_with_namespace=False,
+    )
+    return continuation + prompts_pipeline("update", [history])
