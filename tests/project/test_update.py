@@ -50,7 +50,7 @@ def test_an_adapter_goes_on_with_the_lens(updated):
     assert present["versions"]["reclora.adapter"] == present["made_by"]
 
 
-def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, caplog):
+def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated):
     project, _ = updated
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
     assert catalog.load("recommendations")["user_id"].n_unique() == catalog.load("log").users.height
