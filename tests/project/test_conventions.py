@@ -18,7 +18,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import MemoryDataset
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node
 from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
@@ -53,6 +53,18 @@ def identity(path):
     return str(path.relative_to(CONF))
 
 
+class Whole(NamedTuple):
+    """The nodes of all pipelines, some of which make the same entries."""
+
+    nodes: set[Node]
+
+    def datasets(self):
+        return {name for node in self.nodes for name in (*node.inputs, *node.outputs)}
+
+    def all_outputs(self):
+        return {name for node in self.nodes for name in node.outputs}
+
+
 @pytest.fixture(scope="module")
 def project():
     bootstrap_project(ROOT)
@@ -62,7 +74,7 @@ def project():
     }  # it has nodes that the default lacks
     with KedroSession.create(ROOT, runtime_params=with_llm) as session:
         context = session.load_context()
-        yield context, sum(pipelines.values(), start=Pipeline([]))
+        yield context, Whole({node for pipeline in pipelines.values() for node in pipeline.nodes})
 
 
 @pytest.fixture(scope="module")

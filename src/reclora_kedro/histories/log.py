@@ -72,13 +72,18 @@ class InteractionLog:
         split = pl.when(left_out).then(pl.lit("none")).otherwise("split")
         return replace(self, samples=self.samples.with_columns(split=split))
 
+    @property
+    def last_second(self) -> int:
+        """The second of the last event."""
+        return int(self.sequences.timestamp.max())
+
     def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """Pairs of user_index and item_index with the moment after the log's end.
 
         That is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
         """
         end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
-        now = pl.lit(int(self.sequences.timestamp.max()) + 1)
+        now = pl.lit(self.last_second + 1)
         return pairs.with_columns(pl.Series("history_end", end, dtype=pl.Int64), timestamp=now.cast(pl.Int64))
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:

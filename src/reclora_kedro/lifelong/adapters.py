@@ -1,6 +1,5 @@
 """An adapter that goes on with its log: what it learns from, and whether what it learned is taken."""
 
-import numpy as np
 import polars as pl
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
@@ -22,7 +21,7 @@ def update_questions(
 
     Args:
         samples: of the grown log.
-        since: the second until which the models have learned.
+        since: the last second of the champion's log.
         config: how many it learns from.
         newest: how many of the test split, drawn uniformly; None: all.
         seed: of the draws.
@@ -48,7 +47,7 @@ def update_adapter(
         model: a base LLM with the champion's adapter.
         prompts: of `update_questions`.
         gate_inputs: of the same questions.
-        since: the second until which the models have learned.
+        since: the last second of the champion's log.
         config: see `continue_adapter`.
         training: likewise.
         promotion: see `decide`.
@@ -69,7 +68,7 @@ def update_adapter(
     model.model.eval()
     champion = model.scores(newest, training.tokens_per_batch, "champion")
     is_new = prompts.filter(use="few_shot")["timestamp"].to_numpy() > since
-    log = continue_adapter(model, few_shot, np.asarray(is_new), validation, config, training)
+    log = continue_adapter(model, few_shot, is_new, validation, config, training)
     challenger = model.scores(newest, training.tokens_per_batch, "challenger")
     decision = decide(test, champion, challenger, promotion, bootstrap)
     if decision["chosen"] == "champion":

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from peft import PeftModel
+from torch import Tensor
 
-from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
@@ -21,7 +21,8 @@ from reclora_kedro.histories.log_builder import Growth, LogInFiles
 from reclora_kedro.histories.splits import SplitShares
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.lens import growth
+from reclora_kedro.lens import growth as lens_growth
+from reclora_kedro.lens import states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.states import LensReader, lens_scores
@@ -86,9 +87,9 @@ def build_grown_log(
 ) -> tuple[InteractionLog | LogInFiles, Records]:
     """The log of the grown tables: what the champion's log has trains, and later samples are split by time."""
     updates.require_grown(champion_log, items, users)
-    before, report = champion_log.sequences, CleaningReport()
-    begins = updates.new_split(interactions, int(before.timestamp.max()), split)
-    log = log_builder.build_log(interactions, items, users, history, engine, report, Growth(before, *begins))
+    report, begins = CleaningReport(), updates.new_split(interactions, champion_log.last_second, split)
+    growth = Growth(champion_log.sequences, *begins)
+    log = log_builder.build_log(interactions, items, users, history, engine, report, growth)
     return log, report.records()
 
 
@@ -113,14 +114,14 @@ def assemble_grown_log(log_without_embeddings: InteractionLog, item_embeddings: 
 
 def grow_lens(champion_lens: Lens, log: InteractionLog) -> Lens:
     """The champion's lens for the grown log: it has learned nothing yet."""
-    return growth.grow_lens(champion_lens, log)
+    return lens_growth.grow_lens(champion_lens, log)
 
 
 def continue_lens(
     grown_lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig
 ) -> tuple[Lens, pl.DataFrame]:
     """The challenger, trained further on new samples, and its training log."""
-    return growth.continue_lens(grown_lens, log, config, engine)
+    return lens_growth.continue_lens(grown_lens, log, config, engine)
 
 
 def promote(
@@ -141,19 +142,26 @@ def promote(
 
 @reads(history=["prompt_rows.test", "seed"])
 def draw_update_questions(
-    log: InteractionLog, grown_lens: Lens, history: HistoryConfig, config: AdapterContinuationConfig
+    log: InteractionLog, champion_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
 ) -> pl.DataFrame:
     """The samples that the adapter goes on learning from, those that choose its weights, and newest ones."""
-    since = grown_lens.sizes.trained_until
-    return adapters.update_questions(log.samples, since, config, history.prompt_rows.test, history.seed)
+    newest = history.prompt_rows.test
+    return adapters.update_questions(log.samples, champion_log.last_second, config, newest, history.seed)
+
+
+def compute_update_states(
+    lens: Lens, log: InteractionLog, update_questions: pl.DataFrame, engine: EngineConfig
+) -> dict[str, Tensor]:
+    """States of these samples by the lens that is in use from now on."""
+    return states.lens_states(lens, log, update_questions, engine)
 
 
 def update_adapter(
     base_llm: LanguageModel,
     champion_adapter: str,
     prompts: pl.DataFrame,
-    gate_inputs: GateInputs,
-    grown_lens: Lens,
+    update_states: dict[str, Tensor],
+    champion_log: InteractionLog,
     prompt_config: PromptConfig,
     variant: VariantConfig,
     config: AdapterContinuationConfig,
@@ -162,13 +170,12 @@ def update_adapter(
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Record, PeftModel]:
     """The training logs of the champion's adapter, the decision, and the adapter that is in use from now on."""
+    read = states.gate_inputs(update_states, variant.gate_input)
     model = answering_model(
-        base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend
+        base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=read, blend=variant.blend
     )
-    since, training = grown_lens.sizes.trained_until, variant.training
-    log, decision = adapters.update_adapter(
-        model, prompts, gate_inputs, since, config, training, promotion_config, bootstrap
-    )
+    settings = (config, variant.training, promotion_config, bootstrap)
+    log, decision = adapters.update_adapter(model, prompts, read, champion_log.last_second, *settings)
     return log, decision, model.model
 
 

@@ -3,7 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, variant_histories
-from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
+from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 
 
@@ -113,15 +113,15 @@ def adapter_pipeline(variant: str) -> Pipeline:
         [
             Node(
                 nodes.draw_update_questions,
-                inputs=["log", "grown_lens", "params:history", "params:update.adapter"],
+                inputs=["log", "champion.log", "params:history", "params:update.adapter"],
                 outputs="update_questions",
                 name="draw_update_questions",
             ),
             Node(
-                compute_gate_inputs,
-                inputs=["lens", "log", "update_questions", settings, "params:engine"],
-                outputs="update.gate_inputs",
-                name="compute_gate_inputs",
+                nodes.compute_update_states,
+                inputs=["lens", "log", "update_questions", "params:engine"],
+                outputs="update_states",
+                name="compute_update_states",
             ),
             Node(
                 nodes.update_adapter,
@@ -129,8 +129,8 @@ def adapter_pipeline(variant: str) -> Pipeline:
                     "base_llm",
                     f"champion.{variant}.adapter",
                     f"update.{history}.prompts",
-                    "update.gate_inputs",
-                    "grown_lens",
+                    "update_states",
+                    "champion.log",
                     "params:prompt",
                     settings,
                     "params:update.adapter",
