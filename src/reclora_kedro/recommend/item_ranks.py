@@ -187,8 +187,11 @@ def _scores(model: str, scorer: Scorer, positives: pl.DataFrame, candidates: np.
     item = candidates[place, column]
     # Likes of one user and second see the same history: what they have in common is scored once.
     moment = positives.select(pl.struct(MOMENT).rank("dense")).to_series().to_numpy().astype(np.int64)
-    keys = moment[place] * (candidates.max() + 1) + item
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    first: slice | np.ndarray = slice(None)
+    inverse: slice | np.ndarray = slice(None)
+    if len(np.unique(moment)) < len(moment):
+        keys = moment[place] * (candidates.max() + 1) + item
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     pairs = positives.select(MOMENT)[place[first]].with_columns(item_index=pl.Series(item[first], dtype=pl.Int32))
     distinct_scores = scorer(pairs)
     if invalid := np.sum(~np.isfinite(distinct_scores)):

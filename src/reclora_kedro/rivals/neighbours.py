@@ -119,8 +119,8 @@ class ItemNeighbours:
         for (near, likeness), weight in zip(self.nearest(history), weights, strict=True):
             scores[near] += likeness * weight
         if self._vectors is not None:
-            alike = np.clip(self._vectors[history] @ self._vectors.T, 0, None) ** 3
-            scores += self._config.text_weight * (weights @ alike)
+            alike = np.maximum(self._vectors[history] @ self._vectors.T, 0)
+            scores += self._config.text_weight * (weights @ (alike * alike * alike))  # a power takes six times as long
         return scores
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
