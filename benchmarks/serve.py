@@ -114,7 +114,7 @@ def serve(environment: str, folder: Path, threads: int) -> None:
         "reload_seconds": None,
     }
     service = Service(ServiceConfig.model_validate(block), lambda: champion, Metrics())
-    found = {"rows": measure_rows(champion, service), "equal": measure_equality(champion)}
+    found = {"rows": measure_rows(champion), "equal": measure_equality(champion)}
     found["users"] = champion.log.users["user_id"].cast(pl.String).to_list()
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
 
@@ -131,7 +131,7 @@ def serve(environment: str, folder: Path, threads: int) -> None:
 
 
 @torch.inference_mode()
-def measure_rows(champion: Any, service: Any) -> dict[str, list[float]]:
+def measure_rows(champion: Any) -> dict[str, list[float]]:
     """Seconds of a batch of rows: of as many users, of one user, and by PEFT with an exported LoRA per row.
 
     The prompts are the same ones; what differs is whose they are.
@@ -148,7 +148,7 @@ def measure_rows(champion: Any, service: Any) -> dict[str, list[float]]:
 
     log, llm = champion.log, champion.llm
     users = np.argsort(-np.diff(log.sequences.offsets), kind="stable")[:ROWS].astype(np.int32)
-    pairs = pl.DataFrame({"user_index": users, "item_index": np.arange(len(users), dtype=np.int32)})
+    pairs = pl.DataFrame({"user_index": users, "item_index": np.arange(len(users), dtype=np.int32) % log.items.height})
     asked = questions(log.now(pairs.with_row_index("row")))
     prompts = llm.prompts.build(prompt_records(asked, log, log.histories(asked, llm.window)))
     inputs = gate_inputs(lens_states(champion.lens, log, asked), "user")
@@ -171,7 +171,7 @@ def measure_rows(champion: Any, service: Any) -> dict[str, list[float]]:
     batch = batches[OURS]
     mask = (torch.arange(batch.token_ids.shape[1], device=device) <= batch.last[:, None]).long()
     works[PEFT] = lambda: peft.eval()(batch.token_ids, attention_mask=mask, adapter_names=ids, logits_to_keep=1)
-    return {name: [seconds_of(work) for _ in range(4)][1:] for name, work in works.items()}
+    return {name: [seconds_of(work) for _ in range(3)][1:] for name, work in works.items()}
 
 
 def seconds_of(work: Callable[[], Any]) -> float:

@@ -169,6 +169,17 @@ def test_cluster(benchmarks, small_project, tmp_path):
         assert module.work(step, 40, epochs=1)(LOCAL).height
 
 
+def test_serve(benchmarks):
+    module = benchmarks.module("serve")
+    champion = module.build_champion("test")
+    found = {"rows": module.measure_rows(champion), "equal": module.measure_equality(champion)}
+    by_clients = [
+        {"model": "lens", "clients": clients, "p95, ms": 9.0, "requests/s": 100.0} for clients in module.CLIENTS
+    ]
+    reached = [row["reached"] for row in module.target_table(by_clients, by_clients, found)]
+    assert (len(reached), reached[:2], reached[-2:]) == (6, ["yes", "yes"], ["yes", "yes"])
+
+
 def test_faults(benchmarks):
     benchmarks.patch.setattr(benchmarks.module("faults"), "make_clean_runs", lambda folder: None)
     for name, table in (("bad_inputs", "BAD_INPUTS"), ("bad_parameters", "CASES")):
