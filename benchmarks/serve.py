@@ -204,7 +204,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     inputs = gate_inputs(lens_states(champion.lens, log, asked), "user")
     by_llm = score_prompts(llm.model, prompts, inputs, llm.tokens_per_batch).to_numpy()
     differences = {"lens": 0.0, "llm": 0.0}
-    snapshot = Snapshot(champion, LiveLog(log, champion.ingestion, Content([], {})))
+    snapshot = Snapshot.take(champion, LiveLog(log, champion.ingestion, Content([], {})))
     for user in users:
         rows = (shortlist["user_id"] == user).to_numpy()
         ask = Ask(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")

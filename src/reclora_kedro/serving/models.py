@@ -1,7 +1,7 @@
 """What the service answers with: a champion beside the log as it is now."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby
 from typing import Any, Literal, Self
@@ -152,29 +152,41 @@ class Answer:
         self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
 
 
+@dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A champion beside the log of a moment; it never changes."""
+    """A champion beside the log of a moment.
 
-    def __init__(self, champion: Champion, live: LiveLog, before: "Snapshot | None" = None) -> None:
-        self.champion, self.live, self.current = champion, live, live.current()
-        log = self.current.log
-        self._lens: Lens
-        self.reader: LensReader
-        if before is not None and before.log.users.height == log.users.height:
-            self.reader, self._lens = before.reader.beside(log), before._lens
+    Attributes:
+        champion: what answers.
+        live: where the log comes from.
+        current: the log, and its users by id.
+        lens: the champion's, grown with the log's users.
+        reader: of the lens, beside the log.
+        neighbours: of items, by all events until now.
+    """
+
+    champion: Champion
+    live: LiveLog
+    current: CurrentLog
+    lens: Lens
+    reader: LensReader
+    neighbours: ItemNeighbours
+
+    @classmethod
+    def take(cls, champion: Champion, live: LiveLog, before: Self | None = None) -> Self:
+        """The snapshot of now; it takes over what it can from the one before."""
+        current = live.current()
+        if before is not None and before.log.users.height == current.log.users.height:
+            lens, reader = before.lens, before.reader.beside(current.log)
         else:
-            self._lens = grow_lens(champion.lens, log)
-            self.reader = LensReader(self._lens, log, tabulate=True)
+            lens = grow_lens(champion.lens, current.log)
+            reader = LensReader(lens, current.log, tabulate=True)
+        return cls(champion, live, current, lens, reader, ItemNeighbours(current.log, champion.neighbours))
 
     @property
     def log(self) -> InteractionLog:
         """The log as it is now."""
         return self.current.log
-
-    @cached_property
-    def neighbours(self) -> ItemNeighbours:
-        """Neighbours by all events until now."""
-        return ItemNeighbours(self.log, self.champion.neighbours)
 
     @cached_property
     def source(self) -> Scorer:
@@ -212,10 +224,12 @@ class Snapshot:
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
         """The same with a user whose events are not stored, and that user's index."""
         log, visitor = self.live.with_visitor(self.log, history)
-        other = type(self).__new__(type(self))
-        other.champion, other.live, other._lens = self.champion, self.live, self._lens
-        other.current, other.reader = CurrentLog(log, self.current.users), self.reader.beside(log)
-        other.__dict__["neighbours"] = self.neighbours.beside(log.sequences)
+        other = replace(
+            self,
+            current=CurrentLog(log, self.current.users),
+            reader=self.reader.beside(log),
+            neighbours=self.neighbours.beside(log.sequences),
+        )
         return other, visitor
 
     def gates_of(self, user: int) -> list[float] | None:
@@ -239,7 +253,7 @@ class Snapshot:
 
     def learned_from(self, user: int) -> bool:
         """Whether the lens has a vector of the user's own."""
-        return bool(self._lens.user.id_codes[user] != UNKNOWN_ID)
+        return bool(self.lens.user.id_codes[user] != UNKNOWN_ID)
 
 
 def answer_by_lens(asks: Sequence[Ask], now: Snapshot) -> list[Answer]:

@@ -124,7 +124,7 @@ class Service:
         """Let a champion answer from now on, with all that the journal holds; requests in flight end on the old one."""
 
         def swap(content: Content) -> None:
-            snapshot = Snapshot(champion, LiveLog(champion.log, champion.ingestion, content))
+            snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, content))
             with self._swapping:
                 self._snapshot = snapshot
 
@@ -143,7 +143,7 @@ class Service:
     def _answer_fast(self, requests: Sequence[Ask | Look]) -> list[Any]:
         snapshot = self._snapshot
         if snapshot.live.current() is not snapshot.current:
-            newer = Snapshot(snapshot.champion, snapshot.live, snapshot)
+            newer = Snapshot.take(snapshot.champion, snapshot.live, snapshot)
             with self._swapping:
                 if self._snapshot is snapshot:
                     self._snapshot = newer
@@ -168,7 +168,7 @@ def _tried(look: Look, snapshot: Snapshot) -> Any:
 
 def _probe(champion: Champion) -> None:
     """Answer a request by each model."""
-    snapshot = Snapshot(champion, LiveLog(champion.log, champion.ingestion, Content([], {})))
+    snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, Content([], {})))
     ask = Ask(rank=True, user=str(champion.log.users["user_id"][0]), n=1)
     answers = answer_by_lens([ask], snapshot)
     if champion.llm and answers[0].fallback is None:
