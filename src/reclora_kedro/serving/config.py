@@ -1,9 +1,9 @@
 """Settings of the service."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reclora_kedro.parameters import Block, Count, CountOrZero, NonNegative, Positive
 from reclora_kedro.serving.models import ModelName
@@ -31,3 +31,11 @@ class ServiceConfig(Block):
     max_requests: Count
     requests_per_second: Positive | None
     clock_skew_seconds: NonNegative
+
+    @model_validator(mode="after")
+    def _an_llm_that_answers_is_loaded(self) -> Self:
+        if self.model == "llm" and self.variant is None:
+            raise ValueError(
+                "model is llm, but variant is null, so that no LLM is loaded: name one, or set model to lens"
+            )
+        return self

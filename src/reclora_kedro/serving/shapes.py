@@ -24,6 +24,10 @@ class Shape(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _example(**members: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [members]})
+
+
 class PastEvent(Shape):
     """An interaction of a user."""
 
@@ -44,6 +48,7 @@ class NewEvent(PastEvent):
 class Events(Shape):
     """Interactions to remember, all or none."""
 
+    model_config = _example(events=[{"user": "42", "item": "50", "rating": 4, "event_id": "click-1"}])
     events: list[NewEvent] = Field(min_length=1)
 
 
@@ -66,6 +71,7 @@ class OfOneUser(Shape):
 class Recommend(OfOneUser):
     """What to recommend to a user."""
 
+    model_config = _example(user="42", n=5, filter={"genres": ["Comedy", "Drama"]}, explain=True)
     n: int = Field(10, ge=1, description="most items")
     candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; the service finds them")
     exclude: list[Id] = Field([], description="items to leave out")
@@ -84,6 +90,7 @@ class RecommendMany(Shape):
 class Score(OfOneUser):
     """Items to score for a user."""
 
+    model_config = _example(user="42", items=["50", "172"])
     items: list[Id] = Field(min_length=1)
 
 
