@@ -1,12 +1,16 @@
 """What the routes promise: every event counts in the next answer, numbers are those of a run, faults are problems."""
 
+import asyncio
 import json
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Barrier
-from threading import Event as TestEvent
+from threading import Barrier, get_ident, main_thread
+from threading import Event as Signal
 from time import sleep, time
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -17,7 +21,7 @@ from live_service import BEGIN, ITEMS, USERS, service_config, small_champion
 from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.recommend.sources import current_source
-from reclora_kedro.serving.app import create_app
+from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
 
@@ -191,7 +195,7 @@ def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, b
 
 def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
     with serving(tmp_path, champion, max_waiting=1) as client, ThreadPoolExecutor(8) as pool:
-        begun, go_on = Barrier(2), TestEvent()
+        begun, go_on = Barrier(2), Signal()
         held = pool.submit(client.portal.call, client.service.look, lambda now: (begun.wait(5), go_on.wait(5)))
         begun.wait(5)
         waits = pool.submit(client.get, "/users/1")
@@ -234,7 +238,7 @@ def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champio
     with serving(tmp_path, lambda: present[0], newest=lambda: name[0], reload_seconds=0.02) as client:
         client.post("/events", json={"events": [{"user": 1, "item": "3", "rating": 5}]})
         with ThreadPoolExecutor(2) as pool:
-            done = TestEvent()
+            done = Signal()
 
             def ask():
                 answers = []
@@ -305,3 +309,21 @@ def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
     assert json.loads(answers[1]["content"][0]["text"])["latest"][0]["item"] == "3"
     assert answers[2]["isError"]
     assert "Did you mean 11" in answers[2]["content"][0]["text"]
+
+
+def test_sighup_has_the_champion_loaded_again():
+    reloads = []
+    service = SimpleNamespace(
+        config=SimpleNamespace(reload_seconds=None), reload=lambda: reloads.append(get_ident() != main_thread().ident)
+    )
+
+    async def signalled():
+        task = asyncio.create_task(_reload_when_told(service, lambda: None))
+        await asyncio.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGHUP)
+        while not reloads:
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(signalled())
+    assert reloads == [True]
