@@ -22,7 +22,7 @@ BEGIN = 1_000_000_000
 
 def block(step, name=None, **changes):
     text = (ROOT / f"conf/base/parameters_{step}.yml").read_text("utf-8").replace("${globals:", "'${globals:")
-    values = yaml.safe_load(text.replace("seed}", "seed}'").replace("/09_service", "'"))[name or step]
+    values = yaml.safe_load(text.replace("seed}", "seed}'").replace("/01_raw/service", "'"))[name or step]
     return values | {key: 0 for key in values if key == "seed"} | changes
 
 
