@@ -13,6 +13,7 @@ from reclora_kedro.serving.problems import ProblemError
 
 OPEN_PATHS = ("/", "/health/live", "/health/ready", "/page/page.css", "/page/page.js", "/page/htmx.min.js")
 """What is answered without a token: nothing of the data is in it."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 MOST_CLIENTS = 10_000  # whose rate is remembered
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -61,7 +62,8 @@ class Guard:
             await problem.response()(scope, receive, send_safely)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._metrics.request(route, scope["method"], status, perf_counter() - began)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._metrics.request(route, method, status, perf_counter() - began)
 
     def _require_allowed(self, scope: Scope) -> None:
         headers, config = Headers(scope=scope), self._config
