@@ -60,9 +60,8 @@ def build_champion(environment: str) -> Any:
     interactions, items, users, _ = build_canonical_tables(**raw, config=parameters["ingestion"], engine=LOCAL)
     log = build_log(interactions, items, users, history, LOCAL)
     assert isinstance(log, InteractionLog)
-    vectors, _ = principal_components(
-        tfidf_vectors(describe_items(items)), history.item_embedding.components, history.seed
-    )
+    words, _ = tfidf_vectors(describe_items(items))
+    vectors, _ = principal_components(words, history.item_embedding.components, history.seed)
     log = log.with_embeddings(vectors)
     lens, _ = fit_lens(log, parameters["lens"].model_copy(update={"max_epochs": 1}))
     base_llm, template = project.load("base_llm"), project.load(f"{prompt.template}.prompt_template")
