@@ -10,7 +10,8 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-ray bench-serve lock clean
+.PHONY: help run serve test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-ray \
+	bench-serve lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -47,6 +48,9 @@ bench-llm: $(READY)  ## speed and memory of the LLM engine beside PEFT's LoRA an
 
 bench-serve: $(READY)  ## answers per second of the live service by lens and by LLM, and PEFT's adapter per row beside it
 	$(BIN)/python benchmarks/serve.py
+
+bench-lifelong: $(READY)  ## what updates are worth: five blocks of time of three logs, four policies
+	$(BIN)/python benchmarks/lifelong.py
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
 	$(BIN)/python benchmarks/cluster.py

@@ -15,17 +15,18 @@ FOLDER = Path(__file__).parents[1] / "data" / "08_reporting" / "benchmarks"
 Records = Sequence[Mapping[str, Any]]
 
 
-def publish(name: str, tables: Mapping[str, Records], figure: go.Figure) -> None:
+def publish(name: str, tables: Mapping[str, Records], figure: go.Figure, digits: int = 2) -> None:
     """Print the tables, and keep them as JSON and Markdown with a plot, under data/08_reporting/benchmarks/.
 
     Args:
         name: of the benchmark and its files.
         tables: by title, one record per row.
         figure: the plot.
+        digits: of numbers in the printed tables, after the point.
     """
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     text = f"# {name}\n\n{machine}\n\n" + "\n\n".join(
-        f"## {title}\n\n{markdown(rows)}" for title, rows in tables.items()
+        f"## {title}\n\n{markdown(rows, digits)}" for title, rows in tables.items()
     )
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / f"{name}.json").write_text(json.dumps({"machine": machine, **tables}, indent=2))
@@ -34,7 +35,7 @@ def publish(name: str, tables: Mapping[str, Records], figure: go.Figure) -> None
     print(text, f"\nKept as {name}.json, .md and .html in {FOLDER}")
 
 
-def markdown(rows: Records) -> str:
+def markdown(rows: Records, digits: int = 2) -> str:
     """Records as a Markdown table.
 
     Examples:
@@ -45,6 +46,6 @@ def markdown(rows: Records) -> str:
     """
     with pl.Config(
         tbl_formatting="MARKDOWN", tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True, tbl_rows=-1,
-        tbl_cols=-1, fmt_str_lengths=100, tbl_width_chars=200, thousands_separator=",", float_precision=2,
+        tbl_cols=-1, fmt_str_lengths=100, tbl_width_chars=200, thousands_separator=",", float_precision=digits,
     ):  # fmt: skip
         return str(pl.DataFrame(rows, infer_schema_length=None))

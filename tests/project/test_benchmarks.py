@@ -125,6 +125,16 @@ def test_llm(benchmarks):
     assert all(float(row["largest difference of logits"]) < 1e-3 for row in tables["Agreement, in float32"])
 
 
+def test_lifelong(benchmarks):
+    benchmarks.patch.setitem(benchmarks.module("lifelong").LOGS, "fabricated", "test")
+    tables = benchmarks.tables("lifelong", "--logs", "fabricated", "--blocks", 2)
+    lengths = {"Targets": 4, "AUC per block": 2 * 4, "Differences": 6, "Segments": 4 * 4, "Updates": 4}
+    for title, length in lengths.items():
+        [table] = [rows for name, rows in tables.items() if name.startswith(title)]
+        assert len(table) <= length
+        assert table
+
+
 @pytest.fixture
 def small_project(benchmarks, tmp_path):
     """What a run on the fabricated data would leave for the benchmark of clusters, of random lens states."""
