@@ -134,13 +134,15 @@ def test_the_journal_counts_like_other_rows_and_gives_ids_as_text():
         ingested(raw_rows([(1, 1, 1, 1), (2, 1, 0, 1)]), CLICKS), CLICKS, journal=journal.filter(user_id="12")
     )
     assert clicks[0].row(-1) == (12, 90, None, 302, 0)
-    with pytest.raises(ValueError, match="None of the 1 new rows has a user_id of type Int64"):
+    with pytest.raises(ValueError, match="None of the 1 rows of journal has a user_id of type Int64"):
         updated(BEFORE, RATINGS, journal=journal.filter(user_id="x"))
 
 
 def test_rows_that_ingestion_refuses_are_refused():
-    with pytest.raises(ValueError, match="No interaction is left after cleaning"):
+    with pytest.raises(ValueError, match=r"No interaction is left after cleaning .* entry raw_new_interactions and"):
         updated(BEFORE, RATINGS, raw_rows([(1, 1, 9, 400)]))
+    with pytest.raises(ValueError, match="raw_new_items has no column 'name'"):
+        updated(BEFORE, RATINGS, raw_rows([(1, 1, 4, 400)]), items=pl.DataFrame({"i": [1], "title": ["A"]}))
 
 
 def test_new_samples_are_split_by_time_and_moments_stay_whole():

@@ -4,6 +4,8 @@ Rows of users and items never move: new ones follow in the order of their first 
 ingestion would leave of all raw rows together.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,7 +62,7 @@ def clean_new_events(
     sources = []
     if has_rows(raw_interactions):
         own = columns.model_copy(update={"click_history": None})
-        sources.append((raw_interactions, own))
+        sources.append(("raw_new_interactions", raw_interactions, own))
     if journal.height:
         kept = InteractionColumns(
             user_id="user_id",
@@ -70,20 +72,21 @@ def clean_new_events(
             timestamp="timestamp",
             timestamp_format="unix_seconds",
         )
-        sources.append((journal.with_columns(clicked=pl.col("rating").is_not_null()), kept))
+        sources.append(("journal", journal.with_columns(clicked=pl.col("rating").is_not_null()), kept))
     types = known.collect_schema()
     events = [types.to_frame()]
-    for raw, own in sources:
+    for name, raw, own in sources:
         settings = config.model_copy(update={"interactions": own, **unlimited})
-        cleaned = clean_interactions(raw, settings, report, engine).collect()
+        with _named("raw_interactions", name):
+            cleaned = clean_interactions(raw, settings, report, engine).collect()
         typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
         fitting = typed.drop_nulls(["user_id", "item_id"])
         report.record("ids of another type than the log's", cleaned.height - fitting.height)
         if fitting.is_empty():
             raise ValueError(
-                f"None of the {cleaned.height:,} new rows has a user_id of type {types['user_id']} and an item_id of "
-                f"type {types['item_id']}, as those of the log are; the first row has {cleaned.row(0)[:2]}. Give the "
-                "ids as the log has them."
+                f"None of the {cleaned.height:,} rows of {name} has a user_id of type {types['user_id']} and an "
+                f"item_id of type {types['item_id']}, as those of the log are; the first row has "
+                f"{cleaned.row(0)[:2]}. Give the ids as the log has them."
             )
         events.append(fitting)
     return distinct_rows(pl.concat(events), config, report)
@@ -192,6 +195,16 @@ def has_rows(raw: Any) -> bool:
     return raw is not None and len(raw) > 0
 
 
+@contextmanager
+def _named(table: str, name: str) -> Iterator[None]:
+    """Have errors about a table of ingestion call it by another name."""
+    try:
+        yield
+    except ValueError as error:
+        error.args = (str(error).replace(table, name),)
+        raise
+
+
 def _listed(
     raw: Any,
     kind: str,
@@ -203,7 +216,9 @@ def _listed(
     key = known.columns[0]
     if not has_rows(raw):
         return known.select(key).clear()
-    listed = listed_rows(raw, kind, columns, report)
+    table = f"raw_{kind.replace(' ', '_')}s"
+    with _named(table, table.replace("raw_", "raw_new_")):
+        listed = listed_rows(raw, kind, columns, report)
     listed = listed.with_columns(pl.col(key).cast(known.schema[key], strict=False)).drop_nulls(key)
     report.record(
         f"{kind} rows of known ids", listed.join(known, on=key, how="semi").height, "not read: known rows stay"
