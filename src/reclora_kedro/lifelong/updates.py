@@ -25,6 +25,7 @@ from reclora_kedro.interactions.config import (
     UserColumns,
 )
 from reclora_kedro.interactions.entities import listed_rows
+from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import EVENT_KEY
 
 
@@ -55,7 +56,7 @@ def clean_new_events(
         engine: what cleans a long table.
 
     Raises:
-        ValueError: rows that ingestion would refuse; or no row has ids of the log's types.
+        ValueError: rows of the raw table that ingestion would refuse; or none has ids of the log's types.
     """
     columns = config.interactions
     unlimited = {"k_core": 0, "max_share_of_one_id": 1}
@@ -63,7 +64,12 @@ def clean_new_events(
     if has_rows(raw_interactions):
         own = columns.model_copy(update={"click_history": None})
         sources.append(("raw_new_interactions", raw_interactions, own))
-    if journal.height:
+    sound = pl.col("timestamp").is_between(*believed_seconds(config.plausible_times))
+    if columns.rating:
+        sound &= pl.col("rating").is_between(config.rating_min, config.rating_max)
+    events_of_service = journal.filter(sound)
+    report.record("journal events without a plausible time or rating", journal.height - events_of_service.height)
+    if events_of_service.height:
         kept = InteractionColumns(
             user_id="user_id",
             item_id="item_id",
@@ -72,7 +78,8 @@ def clean_new_events(
             timestamp="timestamp",
             timestamp_format="unix_seconds",
         )
-        sources.append(("journal", journal.with_columns(clicked=pl.col("rating").is_not_null()), kept))
+        marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
+        sources.append(("journal", marked, kept))
     types = known.collect_schema()
     events = [types.to_frame()]
     for name, raw, own in sources:
@@ -82,7 +89,7 @@ def clean_new_events(
         typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
         fitting = typed.drop_nulls(["user_id", "item_id"])
         report.record("ids of another type than the log's", cleaned.height - fitting.height)
-        if fitting.is_empty():
+        if fitting.is_empty() and name != "journal":
             raise ValueError(
                 f"None of the {cleaned.height:,} rows of {name} has a user_id of type {types['user_id']} and an "
                 f"item_id of type {types['item_id']}, as those of the log are; the first row has "
