@@ -35,6 +35,9 @@ T = TypeVar("T")
 _RESOURCE = object()
 Resource = Annotated[T, _RESOURCE]
 """A field that says where and how something is computed, but does not change what: nothing is made again for it."""
+_PRIVATE = object()
+Private = Annotated[T, _PRIVATE]
+"""A field whose value no run may write down: recipes have its digest, and run manifests leave it out."""
 
 NAMED = ("history.short", "finetuning.variants")
 """Blocks of parameters whose entries have names of the user's choice."""
@@ -65,7 +68,7 @@ class Block(BaseModel):
 
 
 def deciding(value: Any) -> Any:
-    """Plain data of parameters, without the fields that change no results.
+    """Plain data of parameters, without the private fields and those that change no results.
 
     Examples:
         >>> class Scoring(Block):
@@ -76,12 +79,19 @@ def deciding(value: Any) -> Any:
     """
     if isinstance(value, Block):
         kinds = type(value).model_fields
-        return {name: deciding(getattr(value, name)) for name in vars(value) if _RESOURCE not in kinds[name].metadata}
+        left_out = private_fields(value) | {name for name in kinds if _RESOURCE in kinds[name].metadata}
+        return {name: deciding(getattr(value, name)) for name in vars(value) if name not in left_out}
     if isinstance(value, Mapping):
         return {str(name): deciding(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [deciding(each) for each in value]
     return to_jsonable_python(value, fallback=str)
+
+
+def private_fields(value: Any) -> set[str]:
+    """Names of the private fields of a block; none of anything else."""
+    kinds = type(value).model_fields if isinstance(value, Block) else {}
+    return {name for name in kinds if name in vars(value) and _PRIVATE in kinds[name].metadata}
 
 
 def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

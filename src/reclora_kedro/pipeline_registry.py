@@ -1,11 +1,17 @@
 """Pipelines of the project, found by Kedro in ``reclora_kedro.pipelines``."""
 
+from collections.abc import Collection
+from importlib import import_module
+
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders
+from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders, trained_again
 
-ON_REQUEST = {"candidates", "encoders", "export", "recommendation", "ranking", "study", "update", "rollback"}
+TRAINING = ("history", "encoders", "lens", "finetuning", "candidates")
+"""Pipelines that train weights, or make of a log what they are trained on."""
+
+ON_REQUEST = {"candidates", "encoders", "export", "forget", "ranking", "recommendation", "rollback", "study", "update"}
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -17,4 +23,13 @@ def register_pipelines() -> dict[str, Pipeline]:
     on_request = ON_REQUEST - ({"encoders"} if TUNED_ENCODER in item_encoders() else set())
     flow = [pipeline for name, pipeline in pipelines.items() if name not in on_request]
     pipelines["__default__"] = sum(flow, start=Pipeline([]))
+    if "forget" in pipelines and (weights := trained_again()):
+        pipelines["forget"] += training_of(weights, pipelines["forget"].all_outputs())
     return pipelines
+
+
+def training_of(weights: Collection[str], made: Collection[str]) -> Pipeline:
+    """All that trains weights, but for nodes whose outputs are made already."""
+    steps = (import_module(f"{__package__}.pipelines.{step}").create_pipeline() for step in TRAINING)
+    training = sum(steps, start=Pipeline([])).to_outputs(*weights)
+    return Pipeline([node for node in training.nodes if set(node.outputs).isdisjoint(made)])

@@ -10,6 +10,7 @@ from reclora_kedro.files.package_files import package_file
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
+from reclora_kedro.runs.archive import give_archive
 from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.champion import give_champion, name_first_champion, pin_versions
 from reclora_kedro.runs.hooks import RunHooks
@@ -31,6 +32,8 @@ from reclora_kedro.runs.unfinished import take_over
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
+# Training again, once users are forgotten, takes nodes of other steps in between.
+warnings.filterwarnings("ignore", message="Namespace 'forget' is interrupted")
 # PEFT 0.21 still asks transformers by the old name.
 warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
@@ -69,6 +72,7 @@ HOOKS = (
             give_cell_runner,
             name_first_champion,
             give_champion,
+            give_archive,
         ],
         explain=explain,
     ),

@@ -1,11 +1,12 @@
 """The service's journal as a catalog entry."""
 
 import sqlite3
+from contextlib import closing
 
 import pytest
 from kedro.io import DatasetError
 
-from reclora_kedro.datasets.journal import SCHEMA, JournalDataset
+from reclora_kedro.datasets.journal import SCHEMA, JournalDataset, JournalEraserDataset
 
 
 def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_path):
@@ -29,3 +30,24 @@ def test_what_is_no_journal_is_refused(tmp_path):
     (tmp_path / "journal.sqlite").write_text("events: none")
     with pytest.raises(DatasetError, match="is no journal of the service"):
         JournalDataset(file=str(tmp_path / "journal.sqlite")).load()
+
+
+TABLES = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE events (sequence INTEGER PRIMARY KEY, user_id TEXT, item_id TEXT);
+CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY);
+INSERT INTO events (user_id, item_id) VALUES ('someone', 'a'), ('forgotten', 'b'), ('forgotten', 'c');
+INSERT INTO dropped_users VALUES ('forgotten');
+"""
+
+
+def test_no_byte_of_a_user_is_left_while_the_service_runs(tmp_path):
+    file = tmp_path / "journal.sqlite"
+    erase = JournalEraserDataset(file=str(file)).load()
+    assert erase(["forgotten"]) == 0  # there is no journal yet
+    with closing(sqlite3.connect(file)) as service:
+        service.executescript(TABLES)
+        assert erase(["forgotten", 7]) == 2
+        assert service.execute("SELECT user_id FROM events").fetchall() == [("someone",)]
+        assert not any(b"forgotten" in path.read_bytes() for path in tmp_path.iterdir())
+        assert erase(["forgotten"]) == 0

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.parameters import Block, reads
+from reclora_kedro.parameters import Block, Private, reads
 from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.runs import failures, hooks
 from reclora_kedro.runs.catalog import AtomicCatalog
@@ -372,19 +372,30 @@ def test_the_parameters_of_a_manifest_are_those_that_nodes_read():
     class Prompt(Block):
         seed: int
         k: int = 3
+        users: Private[tuple[int, ...]] = (42,)
 
     @reads(prompt=["seed", "k"])
     def build(prompt: Prompt) -> int:
         return prompt.seed
 
-    parameters = {"prompt": {"seed": 1, "other": 2}, "lens": {"zoo": {"wide": {"a": 1}, "deep": {"b": 1}}, "c": 1}}
+    prompt = {"seed": 1, "other": 2, "users": [42]}
+    parameters = {"prompt": prompt, "lens": {"zoo": {"wide": {"a": 1}, "deep": {"b": 1}}, "c": 1}}
     read = [
         Node(build, "params:prompt", "prompts", name="build"),
         Node(lambda wide: 1, "params:lens.zoo.wide", "wide", name="wide"),
     ]
-    assert parameters_of(read, parameters) == {"prompt": {"seed": 1}, "lens": {"zoo": {"wide": {"a": 1}}}}
+    catalog = DataCatalog(
+        {
+            "params:prompt": MemoryDataset(Prompt(seed=1)),
+            "params:lens": MemoryDataset({}),
+            "params:lens.zoo.wide": MemoryDataset({}),
+        }
+    )
+    assert parameters_of(read, parameters, catalog) == {"prompt": {"seed": 1}, "lens": {"zoo": {"wide": {"a": 1}}}}
     read.append(Node(lambda lens: 1, "params:lens", "lens", name="all"))
-    assert parameters_of(read, parameters)["lens"] == parameters["lens"]
+    assert parameters_of(read, parameters, catalog)["lens"] == parameters["lens"]
+    read.append(Node(lambda prompt: 1, "params:prompt", "all_prompts", name="all_of_prompt"))
+    assert parameters_of(read, parameters, catalog)["prompt"] == {"seed": 1}
 
 
 class Terminal(StringIO):

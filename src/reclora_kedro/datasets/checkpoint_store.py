@@ -23,13 +23,14 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
         recipe_key: of the node's recipe: checkpoints that were made by another one are left alone.
     """
 
+    recipe_key = "by-hand"
+
     def __init__(
         self, *, filepath: str, credentials: dict[str, Any] | None = None, metadata: dict[str, Any] | None = None
     ) -> None:
         self._filepath = filepath
         self._credentials = credentials or {}
         self.metadata = metadata
-        self.recipe_key = "by-hand"
 
     def load(self) -> Any:
         """The folder as a :class:`reclora_kedro.distributed.checkpoints.CheckpointStore`."""

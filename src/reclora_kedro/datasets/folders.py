@@ -1,6 +1,7 @@
 """Versioned folders whose files belong together: the log, a lens, an adapter, the users' own LoRA checkpoints."""
 
 import json
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -208,12 +209,18 @@ class ItemEncoderDataset(FolderDataset):
 
 
 class PeftAdapterDataset(FolderDataset):
-    """Saves the active adapter of a PEFT model; loads the folder for ``PeftModel.from_pretrained(llm, folder)``."""
+    """Saves the active adapter of a PEFT model, or one that was saved before, by its folder.
+
+    It loads the folder, for ``PeftModel.from_pretrained(llm, folder)``.
+    """
 
     FILES: ClassVar = ("adapter_config.json", "adapter_model.safetensors")
 
     def write(self, data: Any, folder: Path) -> None:
         """Write the adapter; the base LLM is not copied."""
+        if isinstance(data, str):
+            shutil.copytree(data, folder, dirs_exist_ok=True)
+            return
         data.save_pretrained(folder)
         (folder / "README.md").unlink(missing_ok=True)
 

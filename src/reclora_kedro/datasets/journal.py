@@ -1,6 +1,7 @@
 """The service's journal, as a load-only dataset."""
 
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
@@ -57,3 +58,25 @@ class JournalDataset(AbstractDataset[NoReturn, pl.DataFrame]):
 
     def _describe(self) -> dict[str, Any]:
         return {"file": self._file}
+
+
+class JournalEraserDataset(JournalDataset):
+    """Loads a function that erases users from the journal, also while the service runs, and returns their events."""
+
+    def load(self) -> Any:
+        """The function, which takes the users' ids."""
+        return self.erase
+
+    def erase(self, users: Iterable[Any]) -> int:
+        """Delete all events of these users for good, and return how many there were."""
+        if is_remote(self._file) or not Path(self._file).exists():
+            return 0
+        with closing(sqlite3.connect(self._file, timeout=30, isolation_level=None)) as connection:
+            connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what is deleted
+            connection.execute("BEGIN IMMEDIATE")
+            ids = [(str(user),) for user in users]
+            connection.executemany("DELETE FROM dropped_users WHERE user_id = ?", ids)
+            events = connection.executemany("DELETE FROM events WHERE user_id = ?", ids).rowcount
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return events

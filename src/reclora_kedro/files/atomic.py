@@ -56,6 +56,19 @@ def atomic_file(file: Path, content: bytes) -> None:
         draft.replace(file)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder at once: whoever looks finds it whole or not at all, even after a kill.
+
+    What a kill leaves is a hidden folder beside it, which the next run removes as it does unfinished ones.
+
+    Raises:
+        OSError: it is not there, or may not be removed.
+    """
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as hidden:
+        folder.rename(Path(hidden, folder.name))
+        _sync(folder.parent)
+
+
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, is a full disk or a used-up quota."""
     codes = (errno.ENOSPC, errno.EDQUOT)

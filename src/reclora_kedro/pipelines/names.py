@@ -106,6 +106,11 @@ def optional_variant_of(step: str) -> str | None:
     return None if _parameters()[step]["variant"] is None else variant_of(step)
 
 
+def variants_in_use() -> list[str]:
+    """The variants whose adapters recommendation and update work with; there may be none."""
+    return sorted({variant for step in ("recommendation", "update") if (variant := optional_variant_of(step))})
+
+
 def models_that_rank() -> list[str]:
     """The catalog entries of the models that rank items besides the rivals: those that ``ranking`` has as true."""
     return [model for model in ("lens", "retriever") if _parameters()["ranking"][model]]
@@ -115,6 +120,19 @@ def retriever_read() -> tuple[str, ...]:
     """The catalog entry of the retriever, where ``recommendation.candidates`` lets it find items."""
     reads = _parameters()["recommendation"]["candidates"] in ("validation", "retriever", "fusion")
     return ("retriever",) if reads else ()
+
+
+def trained_again() -> tuple[str, ...]:
+    """The catalog entries with weights that are trained once users are forgotten, ``forget.retrain``: all, or none."""
+    if not _parameters()["forget"]["retrain"]:
+        return ()
+    tuned = [name for name in item_encoders() if name == TUNED_ENCODER]
+    return (
+        "lens",
+        *(f"{variant}.adapter" for variant in variant_histories()),
+        *retriever_read(),
+        *tuned,
+    )
 
 
 def _parameters() -> Mapping[str, Any]:

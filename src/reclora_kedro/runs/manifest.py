@@ -13,6 +13,7 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.files.digests import digest, sha256_of
 from reclora_kedro.files.storage import is_remote, states, storage_options
+from reclora_kedro.parameters import private_fields
 from reclora_kedro.runs.catalog import local_path
 from reclora_kedro.runs.plan import fields_read
 from reclora_kedro.runs.run import Run
@@ -34,7 +35,7 @@ def save_manifest(run: Run, seconds: float) -> None:
         "pipelines": run.params["pipeline_names"] or ["__default__"],
         "nodes": {node.name: round(taken, 1) for node, taken in run.seconds.items()},
         "seconds": round(seconds, 1),
-        "parameters": parameters_of(run.seconds, run.parameters),
+        "parameters": parameters_of(run.seconds, run.parameters, run.catalog),
         "mixed": run.mixed,
         "loaded": describe_entries(run.catalog, pipeline.inputs()),
         "saved": describe_entries(run.catalog, pipeline.all_outputs()),
@@ -46,17 +47,20 @@ def save_manifest(run: Run, seconds: float) -> None:
     run.catalog.save("run_manifest", manifest)
 
 
-def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that nodes read, as nested blocks.
+def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: DataCatalog) -> dict[str, Any]:
+    """The parameters that nodes read, as nested blocks, without private fields.
 
     Args:
         nodes: the nodes.
         parameters: nested blocks of all parameters.
+        catalog: loads them as the nodes read them.
     """
     paths: set[str] = set()
     for node in nodes:
         for name in filter(is_parameter, node.inputs):
             path, fields = name.removeprefix("params:"), fields_read(node, name)
+            if private := private_fields(block := catalog.load(name)):
+                fields = (set(vars(block)) if fields is None else set(fields)) - private
             paths.update([path] if fields is None else [f"{path}.{field}" for field in fields])
     if "parameters" in paths:
         return parameters

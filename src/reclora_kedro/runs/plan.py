@@ -13,7 +13,7 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.files.digests import digest
 from reclora_kedro.files.storage import BESIDES
-from reclora_kedro.parameters import deciding
+from reclora_kedro.parameters import deciding, private_fields
 from reclora_kedro.runs.catalog import AtomicCatalog, is_scratch
 from reclora_kedro.runs.champion import is_of_the_past
 from reclora_kedro.runs.code import code_digest
@@ -118,6 +118,8 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
 def read_by(node: Node, name: str, value: Any) -> Any:
     """What a node reads of a parameter: all that decides, or the fields that its function names in `reads`."""
     read, fields = deciding(value), fields_read(node, name)
+    if private := private_fields(value):
+        read |= {field: digest(getattr(value, field)) for field in private}
     return read if fields is None else {field: reduce(getitem, field.split("."), read) for field in fields}
 
 

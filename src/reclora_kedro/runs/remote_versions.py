@@ -124,19 +124,24 @@ class RemoteVersions:
                 storage.put([str(file) for file in files], objects)
                 storage.pipe_file(f"{path}/{MARKER}", b"")
         except BaseException:
-            with suppress(StorageError):  # the marker first: what is removed in part must not look whole
-                remove(f"{self.address}/{version}/{MARKER}", self.options)
-                remove(f"{self.address}/{version}", self.options)
+            with suppress(StorageError):
+                self.erase(version)
             raise
         self._newest = version
+
+    def erase(self, version: str) -> None:
+        """Remove a version, and its copy in this user's cache; the marker first, so that it is never read in part."""
+        remove(f"{self.address}/{version}/{MARKER}", self.options)
+        self._whole.discard(version)
+        remove(f"{self.address}/{version}", self.options)
+        shutil.rmtree(self.folder / version, ignore_errors=True)
 
     def _names(self) -> list[str]:
         """Names of all folders that may be versions, newest first."""
         return sorted(names_in(self.address, self.options), reverse=True)
 
     def _remove_leftovers(self) -> None:
-        whole = set(self.all())
-        for version in (name for name in self._names() if name not in whole):
+        for version in (name for name in self._names() if not self.has(name)):
             address = f"{self.address}/{version}"
             storage, path = open_storage(address, self.options)
             changes = [storage.modified(name) for name in storage.find(path)]

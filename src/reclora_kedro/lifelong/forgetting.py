@@ -1,0 +1,234 @@
+"""Forgetting users: tables, log, item vectors and lens without them, and which files still hold them."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
+from itertools import count
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+import torch
+from torch.nn import functional
+
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.files.digests import digest
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.log_builder import Growth, LogInFiles, build_log
+from reclora_kedro.histories.sequences import levels_as_before
+from reclora_kedro.histories.splits import SPLIT_NAMES
+from reclora_kedro.interactions.cleaning import k_core
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.growth import rearrange_lens
+from reclora_kedro.lens.layers import EntityEmbedding
+from reclora_kedro.parameters import Block, Private
+
+
+class ForgetConfig(Block):
+    """Whom to forget, and how thoroughly."""
+
+    users: Private[tuple[int | str, ...]]
+    erase: bool
+    retrain: bool
+
+
+class Tables(NamedTuple):
+    """The canonical tables."""
+
+    interactions: pl.LazyFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+
+
+def require_users(ids: Iterable[Any], stored: Collection[str], before: Collection[str] = ()) -> None:
+    """Refuse ids that are stored nowhere.
+
+    Args:
+        ids: of the users to forget.
+        stored: ids of all users that anything stored holds, as texts.
+        before: digests of ids that were forgotten before, and may be so again.
+
+    Raises:
+        ValueError: there are no ids, or one is unknown; names it, and those that are spelt most like it.
+
+    Examples:
+        >>> require_users(["ann"], {"anna", "bob"})
+        Traceback (most recent call last):
+        ...
+        ValueError: forget.users names 'ann', which no stored version holds. The nearest: 'anna', 'bob'. Correct the id.
+    """
+    if not (names := [str(each) for each in ids]):
+        raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
+    for name in names:
+        if name not in stored and digest(name) not in before:
+            nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
+            raise ValueError(
+                f"forget.users names {name!r}, which no stored version holds. The nearest: {nearest}. Correct the id."
+            )
+
+
+def of_users(ids: Iterable[Any]) -> pl.Expr:
+    """Whether a row's user_id is one of these, whole numbers and texts alike."""
+    return pl.col("user_id").cast(pl.String).is_in([str(each) for each in ids])
+
+
+def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig) -> Tables:
+    """The canonical tables as ingestion would make them of raw tables without these users.
+
+    Besides their rows, those go that are no longer in the k-core, if the log was one: what an update appended need not
+    be. So do items that no other row has and of which the table of items says nothing, neither a title nor a text.
+
+    Raises:
+        ValueError: nothing is left.
+    """
+    interactions = tables.interactions.filter(~of_users(ids))
+    if config.k_core > 1 and is_k_core(tables.interactions, config.k_core):
+        interactions = k_core(interactions, config.k_core)
+    users, logged, logged_before = (
+        table.select(pl.col(key).unique()).collect(engine="streaming")
+        for table, key in ((interactions, "user_id"), (interactions, "item_id"), (tables.interactions, "item_id"))
+    )
+    if users.is_empty():
+        raise ValueError("Without the users of forget.users, no interaction is left: there is nothing to recommend by.")
+    fields = [field.name for field in config.items.fields]
+    unsaid = (pl.col("title") == config.items.missing_title) & pl.all_horizontal(pl.col(fields).is_null(), True)
+    gone = (
+        tables.items.filter(unsaid).join(logged_before, on="item_id", how="semi").join(logged, on="item_id", how="anti")
+    )
+    return Tables(
+        interactions,
+        tables.items.join(gone, on="item_id", how="anti", maintain_order="left"),
+        tables.users.join(users, on="user_id", how="semi", maintain_order="left"),
+    )
+
+
+def is_k_core(interactions: pl.LazyFrame, k: int) -> bool:
+    """Whether every user and every item of a log has at least k rows."""
+    counts = (interactions.group_by(name).len().select(pl.col("len").min()) for name in ("user_id", "item_id"))
+    return all(least.collect(engine="streaming").item() >= k for least in counts)
+
+
+def forget_in_log(
+    tables: Tables, log: InteractionLog, config: HistoryConfig, engine: EngineConfig = LOCAL
+) -> InteractionLog | LogInFiles:
+    """The log of tables without some users; its split by time and its rating levels stay where they were.
+
+    Both were chosen by counting events of all users. What a model has learned from is so kept out of what it is tested
+    on, and a level is what the model takes it for.
+
+    Args:
+        tables: without the users.
+        log: with them.
+        config: settings of the step history.
+        engine: what the parts are shards for.
+
+    Raises:
+        ValueError: a split holds one class without the users.
+    """
+    if moments := split_moments(log):
+        return build_log(*tables, config, engine, growth=Growth(log.sequences, *moments))
+    built = build_log(*tables, config, engine)
+    levels = levels_as_before(built.sequences.rating, log.sequences)
+    return replace(built, sequences=replace(built.sequences, rating_level=levels))
+
+
+def split_moments(log: InteractionLog) -> tuple[int, int] | None:
+    """The seconds from which on samples validate and test in a log that is split by time; None if it is not.
+
+    Examples:
+        >>> from reclora_kedro.histories.sequences import Sequences
+        >>> samples = pl.DataFrame({"timestamp": [1, 2, 3, 4], "split": ["train", "validation", "validation", "test"]})
+        >>> log = InteractionLog(pl.DataFrame(), pl.DataFrame(), Sequences(*[np.zeros(0)] * 6), samples)
+        >>> split_moments(log), split_moments(replace(log, samples=samples.reverse().with_columns(samples["split"])))
+        ((2, 4), None)
+    """
+    end, begins = -1, []
+    for split in SPLIT_NAMES:
+        seconds = log.samples.filter(split=split)["timestamp"].to_numpy()
+        begins.append(int(seconds.min()) if len(seconds) else end + 1)
+        if begins[-1] <= end:
+            return None
+        end = int(seconds.max()) if len(seconds) else end
+    return begins[1], begins[2]
+
+
+def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
+    """Places of ids among those of an earlier table, shape (ids after,).
+
+    Raises:
+        MismatchError: an id was not there.
+
+    Examples:
+        >>> kept_rows(pl.Series("user_id", [3, 7, 9]), pl.Series("user_id", [3, 9]))
+        array([0, 2])
+    """
+    places = pl.DataFrame({"id": before, "place": np.arange(len(before))})
+    rows = pl.DataFrame({"id": after}).join(places, on="id", how="left", maintain_order="left")["place"]
+    if rows.null_count():
+        raise MismatchError(
+            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the champion knows: they "
+            "stem from different runs.",
+            "log",
+            "lens",
+        )
+    return rows.to_numpy()
+
+
+def keep_item_vectors(vectors: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series) -> dict[str, np.ndarray]:
+    """Item embeddings, and what they were made with, for some of the items that they are of.
+
+    Args:
+        vectors: `embeddings`, shape (items, d), and arrays that are no items'.
+        before: ids of the items.
+        after: ids of those that are left.
+
+    Raises:
+        MismatchError: these are other items.
+    """
+    if len(vectors["embeddings"]) != len(before):
+        raise MismatchError(
+            f"item_embeddings has {len(vectors['embeddings'])} rows, but there are {len(before)} items: they stem from "
+            "different runs.",
+            "item_embeddings",
+        )
+    return {**vectors, "embeddings": vectors["embeddings"][kept_rows(before, after)]}
+
+
+def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
+    """The frozen lens without some users: without the vectors of their ids, and of field values that they alone had.
+
+    No other weight changes. So logits of the others stay what they were to the last bit, wherever what they read of the
+    log does. That changes by rating statistics alone: those of an item, also of one in a history, count the events of
+    all users.
+
+    Args:
+        lens: the frozen lens.
+        before: the log that it reads.
+        after: the log without the users.
+
+    Raises:
+        MismatchError: the log without them has others.
+    """
+    users, items = (
+        torch.tensor(kept_rows(getattr(before, table)[key], getattr(after, table)[key]))
+        for table, key in (("users", "user_id"), ("items", "item_id"))
+    )
+    kept = rearrange_lens(lens, after, users, items)
+    fields = {
+        "user_fields": drop_unused_values(kept.user, kept.sizes.user_fields),
+        "item_fields": drop_unused_values(kept.item, kept.sizes.item_fields),
+    }
+    kept.sizes = kept.sizes.model_copy(update=fields)
+    return kept.freeze()
+
+
+def drop_unused_values(entity: EntityEmbedding, fields: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The values of fields that a user (item) still has; the vectors of the others go."""
+    used = functional.pad(entity.field_codes.flatten(), (1, 0)).unique()  # 0, for none, among them
+    entity.values = torch.nn.Embedding.from_pretrained(entity.values.weight[used])
+    entity.field_codes = torch.searchsorted(used, entity.field_codes)
+    codes, kept = count(1), set(used.tolist())
+    return {field: tuple(value for value in values if next(codes) in kept) for field, values in fields.items()}

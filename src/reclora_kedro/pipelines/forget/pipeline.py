@@ -1,0 +1,80 @@
+"""The forget pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.forget import nodes
+from reclora_kedro.pipelines.names import trained_again, variants_in_use
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """From what is in use to the same without some users, and what stored versions still hold of them.
+
+    With `forget.retrain`, weights are those that the registered pipelines train of the log that is left.
+    """
+    trained, adapters = trained_again(), [f"{variant}.adapter" for variant in variants_in_use()]
+    kept = [
+        Node(
+            nodes.keep_item_vectors,
+            inputs=["champion.item_embeddings", "previous.items", "log_without_embeddings"],
+            outputs=["item_embeddings", "log"],
+            name="keep_item_vectors",
+        ),
+        Node(
+            nodes.forget_in_lens,
+            inputs=["champion.lens", "champion.log", "log"],
+            outputs="lens",
+            name="forget_in_lens",
+        ),
+    ]
+    kept += [
+        Node(
+            nodes.keep_adapter, inputs=f"champion.{adapter}", outputs=adapter, name=f"keep_{adapter.replace('.', '_')}"
+        )
+        for adapter in adapters
+    ]
+    weights = trained or ("lens", *adapters)
+    return Pipeline(
+        [
+            Node(
+                nodes.forget_in_tables,
+                inputs=[
+                    "previous.interactions",
+                    "previous.items",
+                    "previous.users",
+                    "archive",
+                    "params:forget",
+                    "params:ingestion",
+                ],
+                outputs=["interactions", "items", "users"],
+                name="forget_in_tables",
+            ),
+            Node(
+                nodes.forget_in_log,
+                inputs=["interactions", "items", "users", "champion.log", "params:history", "params:engine"],
+                outputs="log_without_embeddings",
+                name="forget_in_log",
+            ),
+            *([] if trained else kept),
+            Node(
+                nodes.name_champion,
+                inputs={name: name for name in ("champion_history", "versions_in_use", *weights)}
+                | {"erase_from_journal": "journal_eraser", "forget": "params:forget"},
+                outputs="champion",
+                name="name_champion",
+            ),
+            Node(
+                nodes.find_remains,
+                inputs=["archive", "champion", "champion_history", "items", "params:forget"],
+                outputs="forget_report",
+                name="find_remains",
+            ),
+            Node(
+                nodes.erase_remains,
+                inputs=["archive", "champion", "forget_report", "params:forget"],
+                outputs=None,
+                name="erase_remains",
+            ),
+        ],
+        namespace="forget",
+        prefix_datasets_with_namespace=False,
+    )

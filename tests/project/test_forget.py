@@ -1,0 +1,61 @@
+"""A user is forgotten: in what is in use at once, in all that is stored on request, and in weights by training."""
+
+import json
+
+import polars as pl
+import pytest
+
+from projects import kedro_run, stored
+from reclora_kedro.files.digests import digest
+from reclora_kedro.lifelong.remains import Forgotten
+
+WITH_ROWS = {"interactions", "users", "log", "log_without_embeddings", "lens", "learning_questions", "test_questions"}
+WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "lens_scores"}
+WITHOUT_ROWS = {"items", "item_embeddings", "reclora.adapter", "metrics", "lens_training_log", "reclora.training_log"}
+
+
+def forget(project, user, **settings):
+    return kedro_run(project, {"forget": {"users": [user], **settings}}, pipeline_names=["forget"])
+
+
+def holding(project, user):
+    """Tables in which a user is."""
+    tables = [file for file in (project / "data/test").rglob("*.parquet") if file.is_file()]
+    named = [file for file in tables if "user_id" in pl.read_parquet_schema(file)]
+    return [file for file in named if user in pl.read_parquet(file)["user_id"].to_list()]
+
+
+def test_a_user_is_forgotten(finished_run):
+    project, before = finished_run.project, finished_run.catalog
+    users = before.load("users")["user_id"].to_list()
+    user = users[3]
+    files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
+    with pytest.raises(ValueError, match=r"names '77777', which no stored version holds. The nearest: '\d+'"):
+        forget(project, 77777)
+    assert {path: stored(project)[path] for path in files} == files
+    assert {path.name for path in stored(project).keys() - files.keys()} == {"champion.json"}  # of what is in use
+    files = stored(project)
+
+    after = forget(project, user)
+    assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
+    assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1
+    report, champion = after.load("forget_report"), after.load("champion")["versions"]
+    assert report["forgotten"] == [digest(str(user))]
+    rows = {each["entry"] for each in report["rows"]}
+    assert rows > WITH_ROWS
+    assert not rows & WITHOUT_ROWS
+    assert {each["entry"] for each in report["traces"]} == {"lens", "reclora.adapter", "shared_lora.adapter"}
+    assert report["rows"][-1]["entry"] in ("interactions", "users", "log", "log_without_embeddings")  # tables last
+    assert {champion[name] for name in ("log", "lens", "users")} == {after.stored("log").run}
+    new = {path: content for path, content in stored(project).items() if path not in files and path.suffix == ".json"}
+    forgotten = Forgotten(frozenset({str(user)}))
+    assert not [path for path, content in new.items() if forgotten.in_records(json.loads(content))]
+    assert after.load("run_manifest")["parameters"]["forget"] == {"erase": False, "retrain": False}
+
+    gone = forget(project, user, erase=True, retrain=True)
+    assert gone.load("forget_report")["rows"]
+    assert not holding(project, user)
+    assert kedro_run(project, pipeline_names=["recommendation"]).load("recommendations").height
+    again = forget(project, user)  # which is known by its digest alone
+    assert again.load("forget_report") == {"forgotten": [digest(str(user))], "rows": [], "traces": []}
+    assert again.load("interactions").collect().equals(after.load("interactions").collect())
