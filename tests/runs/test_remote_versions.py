@@ -34,7 +34,7 @@ MAKING = StoredVersion(Recipe("make", "code", {}, {}, {}), run="now")
 class Adapters:
     """A folder with a subfolder."""
 
-    def save(self, folder):
+    def save(self, folder, before):
         (folder / "README.md").write_text("adapters")
         (folder / "user-1").mkdir()
         (folder / "user-1/adapter_config.json").write_text('{"r": 2}')
