@@ -10,14 +10,17 @@ from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 
+from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.parameters import NAMED, parameter_paths
 from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.runs.check_parameters import FLAGS, refused_values
+from reclora_kedro.serving.config import ServiceConfig
 
 ROOT = Path(__file__).parents[2]
 
 NULLABLE = {  # of the numbers
     "ranking.users",
+    "service.reload_seconds",
     "retriever.validation_rows",
     "ranking.rows",
     "recommendation.shortlist",
@@ -37,11 +40,13 @@ REAL = {  # written as whole numbers
     "lens.statistics_delay",
     "recommendation.pool_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
+    *(f"service.{name}" for name in ("reload_seconds", "deadline_ms", "timeout_seconds", "clock_skew_seconds")),
 }
 FREE = {  # checked by whoever reads them, or as another one is
     "finetuning.variants.shared_lora",
     "prompt.chat_template_arguments",
     "study.grid",
+    "service.folder",
 }
 SHARES = {  # from 0 up to but without 1
     "bootstrap.confidence",
@@ -86,7 +91,7 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
         if path.startswith("_") or path in FREE:
             continue
         if isinstance(value, Mapping):
-            if path not in NAMED and path != "finetuning":
+            if path not in NAMED and path not in ("finetuning", "update"):  # these are read by their blocks
                 yield f"{path}.hidden_dims", 3, "is no parameter. The nearest one is"
                 yield path, [1], "dictionary"
             yield from wrong_values(value, f"{path}.")
@@ -121,12 +126,15 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
     return list(kinds.values())
 
 
+OTHERS = {"service": ServiceConfig, "update.adapter": AdapterContinuationConfig}  # which no node of conf/base reads
+
+
 def types_of_parameters() -> dict[str, type]:
-    """What the blocks must be, by path, of all pipelines that conf/base makes."""
+    """What the blocks must be, by path, of all pipelines that conf/base makes; and `OTHERS`."""
     bootstrap_project(ROOT)
     remember_parameters(PARAMETERS)  # another session's, of another environment, may have been opened before
     pipelines.set_requested(None)
-    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
+    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | OTHERS
 
 
 def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:

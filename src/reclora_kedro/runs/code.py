@@ -172,19 +172,23 @@ def _references(tree: ast.AST) -> tuple[set[str], set[str], set[Path]]:
 
 
 @cache
-def _files() -> dict[str, Path]:
-    """Files of the package that are no code, such as templates, by their names."""
-    return {file.name: file for file in sorted(SOURCES.rglob("*.*")) if file.suffix not in (".py", ".pyc")}
+def _files() -> dict[str, list[Path]]:
+    """Files of the package that are no code, such as templates, by their names; several may have one name."""
+    files: dict[str, list[Path]] = {}
+    for file in sorted(SOURCES.rglob("*.*")):
+        if file.suffix not in (".py", ".pyc"):
+            files.setdefault(file.name, []).append(file)
+    return files
 
 
 def _with_named_files(name: str) -> set[Path]:
-    """A file of the package, and those whose names its text has, at any depth, such as the page that one extends."""
-    names, files = [name], set[Path]()
-    while names:
-        if (file := _files()[names.pop()]) not in files:
+    """Files of a name, and those whose names their texts have, at any depth, such as the page that one extends."""
+    left, files = [*_files()[name]], set[Path]()
+    while left:
+        if (file := left.pop()) not in files:
             files.add(file)
             text = file.read_text(encoding="utf-8")
-            names += [other for other in _files() if other in text]
+            left += [each for other, named in _files().items() if other in text for each in named]
     return files
 
 
