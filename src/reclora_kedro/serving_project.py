@@ -133,7 +133,13 @@ class _Loading:
         if config.validates:
             in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
             bootstrap = self._block("bootstrap", Bootstrap)
-            compared = choice.compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
+            try:
+                compared = choice.compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
+            except (
+                ValueError
+            ) as error:  # after an update of few rows, the validation split may have no likes to choose by
+                logger.warning("%s Until then, item neighbours find candidates, and the lens orders them.", error)
+                config = config.model_copy(update={"candidates": "neighbours", "order": "lens"})
         kind, order = choice.chosen(compared, config)
         given = self._catalog.load("recommendation_candidates") if kind == "table" else None
         llm = None if service["variant"] is None else self._llm(service["variant"], lens, log)
