@@ -7,6 +7,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from threading import Barrier, get_ident, main_thread
 from threading import Event as Signal
 from time import sleep, time
@@ -52,7 +53,7 @@ def items_of(answer):
 
 def offline(champion, user, n=10):
     config = champion.recommendation.model_copy(update={"users": (user,), "top_n": n})
-    source = lambda log: current_source("neighbours", champion.neighbours, None, log)  # noqa: E731 - as the step has it
+    source = partial(current_source, "neighbours", champion.neighbours, None)
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
     )

@@ -1,6 +1,7 @@
 """The LLM behind the service answers as it does in a run, whoever shares its batch."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def champion(tiny_llm):
 def offline(champion, users):
     """What the recommendation step makes of the same."""
     config = champion.recommendation.model_copy(update={"users": users})
-    make = lambda log: current_source("neighbours", champion.neighbours, None, log)  # noqa: E731 - as the step has it
+    make = partial(current_source, "neighbours", champion.neighbours, None)
     shortlist, _ = shortlist_candidates(champion.lens, champion.log, None, config, "neighbours", "lens", make)
     questions = candidate_questions(champion.log, shortlist)
     history, prompt = (

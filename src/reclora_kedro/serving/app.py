@@ -90,7 +90,9 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
     """Reload the champion on SIGHUP, and when its name changes."""
     told, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
-    with suppress(NotImplementedError, RuntimeError, ValueError):  # no signals outside of the main thread
+    with suppress(
+        RuntimeError, ValueError
+    ):  # outside of the main thread there are no signals; POST /model/reload stays
         loop.add_signal_handler(signal.SIGHUP, told.set)
     present = await asyncio.to_thread(newest)
     while True:
