@@ -90,9 +90,7 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
     """Reload the champion on SIGHUP, and when its name changes."""
     told, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
-    with suppress(
-        RuntimeError, ValueError
-    ):  # outside of the main thread there are no signals; POST /model/reload stays
+    with suppress(RuntimeError, ValueError):  # outside of the main thread; POST /model/reload is left there
         loop.add_signal_handler(signal.SIGHUP, told.set)
     present = await asyncio.to_thread(newest)
     while True:
