@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
+from torch.optim import Optimizer
 
 from reclora_kedro.files.storage import is_remote, names_in, read, remove, write_whole
 
@@ -111,6 +112,31 @@ class CheckpointStore:
         """Names of a training's checkpoints, newest first."""
         names = names_in(f"{self.folder}/{training}", self.options)
         return sorted((name for name in names if name.startswith("step-")), reverse=True)
+
+
+def training_tensors(
+    weights: Mapping[str, Tensor], optimizer: Optimizer, **groups: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What a checkpoint holds of weights, their optimiser and further groups of tensors, each as ``group/name``."""
+    states = {f"optimizer.{name}": optimizer.state[tensor] for name, tensor in weights.items()}
+    every = {"weights": weights, **groups, **states}
+    return {f"{group}/{name}": tensor.detach() for group, named in every.items() for name, tensor in named.items()}
+
+
+@torch.no_grad()
+def restore_training(
+    checkpoint: Checkpoint, weights: Mapping[str, Tensor], optimizer: Optimizer
+) -> dict[str, dict[str, Tensor]]:
+    """Put weights and optimiser back to what :func:`training_tensors` took; return the further groups."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for path, tensor in checkpoint.tensors.items():
+        group, _, name = path.partition("/")
+        groups.setdefault(group, {})[name] = tensor
+    for name, tensor in groups.pop("weights").items():
+        weights[name].copy_(tensor)
+    states = {i: groups.pop(f"optimizer.{name}", {}) for i, name in enumerate(weights)}
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return groups
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:

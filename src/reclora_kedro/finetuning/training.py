@@ -14,7 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import seeded
-from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, random_states, restore_random_states
+from reclora_kedro.distributed.checkpoints import (
+    Checkpoint,
+    CheckpointStore,
+    random_states,
+    restore_random_states,
+    restore_training,
+    training_tensors,
+)
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
@@ -117,24 +124,16 @@ class TrainingRun:
                 f"{len(broken)} weights of the adapter are not finite after step {self.step} of {self.steps} (the "
                 f"first is {broken[0]}), and no checkpoint is made of them: lower finetuning's learning_rate."
             )
-        groups: dict[str, dict[str, Tensor]] = {"weights": self.weights, "averages": self.averages, "best": self.best}
-        groups |= {f"optimizer.{name}": self.optimizer.state[weights] for name, weights in self.weights.items()}
-        tensors = {f"{group}/{name}": t.detach() for group, named in groups.items() for name, t in named.items()}
+        tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.best)
         return tensors, {name: getattr(self, name) for name in VALUES}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to the state of a checkpoint of the same run."""
-        groups: dict[str, dict[str, Tensor]] = {}
-        for path, tensor in checkpoint.tensors.items():
-            group, _, name = path.partition("/")
-            groups.setdefault(group, {})[name] = tensor
-        assign(self.weights, groups["weights"])
+        groups = restore_training(checkpoint, self.weights, self.optimizer)
         self.averages, self.best = (
             {name: tensor.to(self.weights[name].device) for name, tensor in groups.get(group, {}).items()}
             for group in ("averages", "best")
         )
-        state = {i: groups[f"optimizer.{name}"] for i, name in enumerate(self.weights)}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         for name in VALUES:
             setattr(self, name, checkpoint.values[name])
 

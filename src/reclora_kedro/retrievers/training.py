@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, keep_freed_memory, seeded
-from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore
+from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, restore_training, training_tensors
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.histories.log import InteractionLog
@@ -206,23 +206,14 @@ class _Training:
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and values that `restore` takes."""
-        groups = {"weights": self.weights, "averages": self.averages, "best": self.best}
-        groups |= {f"optimizer.{name}": self.optimizer.state[weights] for name, weights in self.weights.items()}
-        return {f"{group}/{name}": t.detach() for group, named in groups.items() for name, t in named.items()}, {
-            "log": self.log
-        }
+        tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.best)
+        return tensors, {"log": self.log}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to the state of a checkpoint of the same training."""
-        groups: dict[str, dict[str, Tensor]] = {}
-        for path, tensor in checkpoint.tensors.items():
-            group, _, name = path.partition("/")
-            groups.setdefault(group, {})[name] = tensor
-        self.retriever.load_state_dict(groups["weights"], strict=False)
+        groups = restore_training(checkpoint, self.weights, self.optimizer)
         self.average.load_state_dict(groups["averages"], strict=False)
         self.best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}
-        state = {i: groups.get(f"optimizer.{name}", {}) for i, name in enumerate(self.weights)}
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         self.log = checkpoint.values["log"]
         if self.group.rank == 0:
             done = "has all its epochs" if self.ended else f"continues at epoch {len(self.log) + 1}"
