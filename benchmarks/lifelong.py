@@ -104,7 +104,8 @@ def blocks_of(tables: Tables, project: Project, blocks: int) -> Iterator[Interac
         known = tables.until(end)
         log = build_log(*known, history, growth=Growth(before.sequences, second_at(place), start))
         assert isinstance(log, InteractionLog)
-        vectors = embed_new_items(texts[: known.items.height], vectors, history.item_embedding, encoders, engine)
+        of_known, of_before = texts[: known.items.height], texts[: len(vectors["embeddings"])]
+        vectors = embed_new_items(of_known, of_before, vectors, history.item_embedding, encoders, engine)
         yield log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
@@ -130,9 +131,8 @@ def follow(tables: Tables, project: Project, blocks: int) -> tuple[pl.DataFrame,
         if policy == ANEW:
             lens, training_log = fit_lens(log, config)
             return lens, training_log.height
-        lens = grow_lens(lens, log)
         if policy != LENS:
-            return lens, 0
+            return grow_lens(lens, log), 0
         lens, training_log = continue_lens(lens, log, continuation)
         return lens, training_log.height - 1
 

@@ -61,10 +61,11 @@ def updated(tables, config, raw=None, journal=NO_JOURNAL, report=None, **entitie
     events, items, users = tables
     report, entities = report or CleaningReport(), RawEntities(**entities)
     new = clean_new_events(raw, journal, events.lazy(), config, report)
+    events = append_events(events.lazy(), new, config, report)
     grown = (
-        append_events(events.lazy(), new, config, report).collect(),
-        append_items(items, new, entities, config.items, None, report),
-        append_users(users, new, entities, config.users, report),
+        events.collect(),
+        append_items(items, events, entities, config.items, None, report),
+        append_users(users, events, entities, config.users, report),
     )
     for model, table in zip((Interactions, Items, Users), grown, strict=True):
         model.validate(table, lazy=True)
@@ -119,6 +120,24 @@ def test_late_repeated_and_changed_events_are_counted_and_new_ids_follow_as_they
     assert counted["late interactions"] == 1
     assert counted["interactions added"] == 2
     assert (counted["new items"], counted["new users"], counted["item rows of known ids"]) == (2, 2, 1)
+
+
+def test_what_was_unknown_is_filled_and_what_was_known_stays():
+    raw = raw_rows([(2, 7, 5, 100), (1, 8, 2, 200)])
+    named, aged = pl.DataFrame({"i": [8], "name": ["Eight"]}), pl.DataFrame({"u": [1], "age": [30]})
+    before, report = ingested(raw, RATINGS, named, aged), CleaningReport()
+    assert before[1].rows() == [(7, "Unknown title"), (8, "Eight")]
+    news = {
+        "items": pl.DataFrame({"i": [8, 7], "name": ["8", "Seven"]}),
+        "users": pl.DataFrame({"u": [1, 2], "age": [9, 9]}),
+    }
+    after = updated(before, RATINGS, report=report, **news)
+    assert after[1].rows() == [(7, "Seven"), (8, "Eight")]
+    assert after[2].rows() == [(1, "30"), (2, "9")]
+    counted = {row["check"]: (row["rows"], row["rule"]) for row in report.records()}
+    for kind in ("item", "user"):
+        assert counted[f"known {kind}s with values that were unknown"] == (1, "filled")
+    assert all(one.equals(two) for one, two in zip(after, updated(after, RATINGS, **news), strict=True))
 
 
 def test_the_journal_counts_like_other_rows_and_gives_ids_as_text():

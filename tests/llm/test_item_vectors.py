@@ -29,14 +29,17 @@ def read_by_letters(monkeypatch):
 def test_new_items_get_the_vectors_that_they_would_have_had_and_earlier_ones_keep_theirs(encoders):
     models, settings = dict.fromkeys(encoders), config(*encoders)
     before = embed_items(TEXTS, settings, models, seed=0)
-    after = embed_new_items([*TEXTS, TEXTS[2], TEXTS[5]], before, settings, models)
+    after = embed_new_items([*TEXTS, TEXTS[2], TEXTS[5]], TEXTS, before, settings, models)
     np.testing.assert_array_equal(after["embeddings"][: len(TEXTS)], before["embeddings"])
     np.testing.assert_allclose(after["embeddings"][len(TEXTS) :], before["embeddings"][[2, 5]], atol=1e-5)
     assert after["embeddings"].dtype == np.float32
-    assert embed_new_items(TEXTS, before, settings, models) is before
+    assert embed_new_items(TEXTS, TEXTS, before, settings, models) is before
+    renamed = embed_new_items([TEXTS[1], *TEXTS[1:]], TEXTS, before, settings, models)["embeddings"]
+    np.testing.assert_array_equal(renamed[1:], before["embeddings"][1:])
+    np.testing.assert_allclose(renamed[0], before["embeddings"][1], atol=1e-5)
 
 
 def test_other_encoders_than_those_of_the_vectors_are_refused():
     before = embed_items(TEXTS, config("tfidf"), {}, seed=0)
     with pytest.raises(MismatchError, match=r"encoders is base_llm, but item_embeddings has what tfidf needs"):
-        embed_new_items([*TEXTS, "new"], before, config("base_llm"), {"base_llm": None})
+        embed_new_items([*TEXTS, "new"], TEXTS, before, config("base_llm"), {"base_llm": None})

@@ -76,14 +76,14 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
 def continue_lens(
     lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig = LOCAL
 ) -> tuple[Lens, pl.DataFrame]:
-    """Train a lens further, on the training samples that are later than those that it learned from.
+    """Grow a lens, see `grow_lens`, and train it further on training samples later than those that it learned from.
 
     An epoch has all of the new samples, and old ones besides, drawn anew, so that the lens keeps what it knows. Users
-    and items get vectors of their own with their first training sample. The lens stays what it was if no epoch is
+    and items get vectors of their own with their first training sample. The grown lens stays what it was if no epoch is
     better by the validation AUC, and where there is nothing new to learn from, or nothing to validate on.
 
     Args:
-        lens: a lens for this log, see `grow_lens`.
+        lens: a lens for the log, or for one that it grew from.
         log: the log, with item embeddings where the lens reads them.
         config: how it learns.
         engine: what trains it.
@@ -93,9 +93,11 @@ def continue_lens(
         lens did not learn.
 
     Raises:
+        MismatchError: see `grow_lens`.
         ShardError: the workers failed.
         ValueError: there are more workers than parts of a batch.
     """
+    lens = grow_lens(lens, log)
     rows = log.samples.select("split", "label", is_new=pl.col("timestamp") > lens.sizes.trained_until)
     if (
         rows.filter(pl.col("is_new"), split="train").is_empty()

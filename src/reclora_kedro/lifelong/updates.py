@@ -1,7 +1,7 @@
 """Canonical tables that grow, and how the samples of the grown log are split.
 
-Rows of users and items never move: new ones follow in the order of their first events. The events are those that
-ingestion would leave of all raw rows together.
+Rows of users and items never move: new ones follow in the order of their first events. What is known of one stays, and
+what is not is filled. The events are those that ingestion would leave of all raw rows together.
 """
 
 from collections.abc import Iterator
@@ -124,29 +124,38 @@ def append_events(
 
 def append_items(
     known: pl.DataFrame,
-    new: pl.DataFrame,
+    interactions: pl.LazyFrame,
     raw: RawEntities,
     columns: ItemColumns,
     text_columns: ItemTextColumns | None,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """The canonical items with those of new interactions, then those that only a raw table names; known rows stay."""
+    """The canonical items with those of new interactions, then those that only a raw table names.
+
+    A known item gets a title if it has none, and values of fields that are empty.
+    """
     described = [_listed(raw.items, "item", known, columns, report)]
     if text_columns is not None:
         described.append(_listed(raw.item_texts, "item text", known, text_columns, report))
-    ids = pl.concat([new.select("item_id"), described[0].select("item_id")])
-    items = _appended(known, ids, described, "item", report)
-    untitled = items["title"].null_count()
+    has_title = pl.col("title") != columns.missing_title
+    known = known.with_columns(pl.when(has_title).then("title"))
+    logged = _unknown_ids(interactions, known)
+    items = _grown(known, pl.concat([logged, described[0].select("item_id")]), described, "item", report)
+    untitled = items["title"][known.height :].null_count()
     report.record("new items without a title", untitled, f"kept as {columns.missing_title!r}")
     return items.with_columns(pl.col("title").fill_null(columns.missing_title))
 
 
 def append_users(
-    known: pl.DataFrame, new: pl.DataFrame, raw: RawEntities, columns: UserColumns | None, report: CleaningReport
+    known: pl.DataFrame,
+    interactions: pl.LazyFrame,
+    raw: RawEntities,
+    columns: UserColumns | None,
+    report: CleaningReport,
 ) -> pl.DataFrame:
-    """The canonical users with those of new interactions; known rows stay."""
+    """The canonical users with those of new interactions; a known one gets values of fields that are empty."""
     described = [_listed(raw.users, "user", known, columns, report)] if columns is not None else []
-    return _appended(known, new.select("user_id"), described, "user", report)
+    return _grown(known, _unknown_ids(interactions, known), described, "user", report)
 
 
 def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame) -> None:
@@ -228,18 +237,30 @@ def _listed(
         listed = listed_rows(raw, kind, columns, report)
     listed = listed.with_columns(pl.col(key).cast(known.schema[key], strict=False)).drop_nulls(key)
     report.record(
-        f"{kind} rows of known ids", listed.join(known, on=key, how="semi").height, "not read: known rows stay"
+        f"{kind} rows of known ids", listed.join(known, on=key, how="semi").height, "read where nothing was known"
     )
     return listed
 
 
-def _appended(
+def _unknown_ids(interactions: pl.LazyFrame, known: pl.DataFrame) -> pl.DataFrame:
+    """The ids of a log that a table lacks, in the order of their first events."""
+    ids = known.select(pl.first())
+    unknown = interactions.select(ids.columns).join(ids.lazy(), on=ids.columns, how="anti", maintain_order="left")
+    return unknown.unique(maintain_order=True).collect()
+
+
+def _grown(
     known: pl.DataFrame, ids: pl.DataFrame, described: list[pl.DataFrame], kind: str, report: CleaningReport
 ) -> pl.DataFrame:
-    """Known rows, then one for each other id in the order of its first place, with what describes it."""
+    """Known rows, then one for each other id in the order of its first place; null where no table describes it."""
     key = known.columns[0]
     new = ids.unique(maintain_order=True).join(known, on=key, how="anti", maintain_order="left")
+    rows = pl.concat([known, new], how="diagonal")
     for table in described:
-        new = new.join(table, on=key, how="left", maintain_order="left")
+        fields = [name for name in table.columns[1:] if name in rows.columns]
+        joined = rows.join(table, on=key, how="left", maintain_order="left", suffix=" listed")
+        rows = joined.with_columns(pl.coalesce(name, f"{name} listed") for name in fields).select(rows.columns)
+    filled = rows.head(known.height).join(known, on=known.columns, how="anti", nulls_equal=True).height
+    report.record(f"known {kind}s with values that were unknown", filled, "filled")
     report.record(f"new {kind}s", new.height, "rows added behind the known ones")
-    return pl.concat([known, new], how="diagonal").select(known.columns)
+    return rows

@@ -1,6 +1,7 @@
 """Vectors of items from their descriptions: of all items at once, and later of new ones beside them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ def embed_items(
 
 def embed_new_items(
     texts: Sequence[str],
+    texts_before: Sequence[str],
     before: Arrays,
     config: ItemEmbeddingConfig,
     encoders: Mapping[str, Any],
@@ -70,8 +72,11 @@ def embed_new_items(
 ) -> Arrays:
     """The vectors of earlier items with those of new ones below; what `embed_items` returned, and returns.
 
+    An earlier item has another vector only if its text is another one.
+
     Args:
         texts: one description per item, the earlier ones first.
+        texts_before: those by which the earlier items got their vectors.
         before: the vectors of the earlier items.
         config: see `embed_items`, as are the other arguments.
         encoders: by name.
@@ -87,17 +92,21 @@ def embed_new_items(
             f"{', '.join(sorted(fitted)) or 'no encoder'} needs for new items: name the encoders that made them.",
             "item_embeddings",
         )
-    if not (new := texts[len(before["embeddings"]) :]):
+    others = [place for place, pair in enumerate(zip_longest(texts, texts_before)) if pair[0] != pair[1]]
+    if not others:
         return before
-    parts = []
-    for name, width in zip(config.encoders, before["encoder_widths"], strict=True):
-        if name == CO_OCCURRENCE:  # of an item without a training like
-            parts.append(np.zeros((len(new), width), dtype=np.float32))
+    new = [texts[place] for place in others]
+    vectors = np.zeros((len(texts), before["embeddings"].shape[1]), dtype=np.float32)
+    vectors[: len(texts_before)] = before["embeddings"]
+    parts = np.split(vectors[others], before["encoder_widths"].cumsum()[:-1], axis=1)
+    for place, name in enumerate(config.encoders):
+        if name == CO_OCCURRENCE:  # known before, or of an item without a training like
             continue
         if name == TFIDF:
             words = before["tfidf.words"].tobytes().decode().split("\n")
-            vectors, _ = tfidf_vectors(new, TfidfWords(words, before["tfidf.idf"]))
+            embedded, _ = tfidf_vectors(new, TfidfWords(words, before["tfidf.idf"]))
         else:
-            vectors = embed_texts(encoders[name], new, config.max_tokens, config.tokens_per_batch, engine)
-        parts.append(Projection(before[f"{name}.mean"], before[f"{name}.directions"])(vectors))
-    return before | {"embeddings": np.concatenate([before["embeddings"], side_by_side(parts)])}
+            embedded = embed_texts(encoders[name], new, config.max_tokens, config.tokens_per_batch, engine)
+        parts[place] = Projection(before[f"{name}.mean"], before[f"{name}.directions"])(embedded)
+    vectors[others] = side_by_side(parts)
+    return before | {"embeddings": vectors}

@@ -44,36 +44,33 @@ IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
 """Entries whose versions a champion names."""
 
 
-def clean_new_events(
+def append_interactions(
     previous_interactions: pl.LazyFrame,
     raw_new_interactions: Any,
     journal: pl.DataFrame,
     config: IngestionConfig,
     engine: EngineConfig,
-) -> tuple[pl.DataFrame, Records]:
-    """New canonical interactions, of a raw table and of the service's journal, and the report on their cleaning."""
+) -> tuple[pl.LazyFrame, Records]:
+    """The canonical interactions with those of a raw table and of the service's journal, and a report on these."""
     report = CleaningReport()
-    arguments = (raw_new_interactions, journal, previous_interactions, config, report, engine)
-    return updates.clean_new_events(*arguments), report.records()
+    new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, config, report, engine)
+    return updates.append_events(previous_interactions, new, config, report), report.records()
 
 
-def append_tables(
-    previous_interactions: pl.LazyFrame,
+def append_entities(
+    interactions: pl.LazyFrame,
     previous_items: pl.DataFrame,
     previous_users: pl.DataFrame,
-    new_interactions: pl.DataFrame,
     raw_new_items: Any,
     raw_new_item_texts: Any,
     raw_new_users: Any,
     config: IngestionConfig,
-) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, Records]:
-    """The canonical tables with what is new, and a report on that."""
+) -> tuple[pl.DataFrame, pl.DataFrame, Records]:
+    """The canonical items and users with new ones, and a report on what is new."""
     report, raw = CleaningReport(), RawEntities(raw_new_items, raw_new_item_texts, raw_new_users)
-    interactions = updates.append_events(previous_interactions, new_interactions, config, report)
-    described = (config.items, config.item_texts)
-    items = updates.append_items(previous_items, new_interactions, raw, *described, report)
-    users = updates.append_users(previous_users, new_interactions, raw, config.users, report)
-    return interactions, items, users, report.records()
+    items = updates.append_items(previous_items, interactions, raw, config.items, config.item_texts, report)
+    users = updates.append_users(previous_users, interactions, raw, config.users, report)
+    return items, users, report.records()
 
 
 def build_grown_log(
@@ -95,37 +92,30 @@ def build_grown_log(
 
 @reads(history=["item_embedding"])
 def embed_new_items(
-    items: pl.DataFrame,
+    log_without_embeddings: InteractionLog,
+    champion_log: InteractionLog,
     champion_item_embeddings: Arrays,
     history: HistoryConfig,
     engine: EngineConfig,
     *inputs: LanguageModel | SentenceEncoder | InteractionLog,
-) -> Arrays:
-    """The champion's vectors of items, with those of new items below."""
+) -> tuple[Arrays, InteractionLog]:
+    """The champion's vectors of items with those of items that are new or newly described, and the log with them."""
     config = history.item_embedding
     encoders = dict(zip(config.with_input, inputs, strict=True))
-    return item_vectors.embed_new_items(describe_items(items), champion_item_embeddings, config, encoders, engine)
-
-
-def assemble_grown_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
-    """The log with the vectors of its items."""
-    return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
-
-
-def grow_lens(champion_lens: Lens, log: InteractionLog) -> Lens:
-    """The champion's lens for the grown log: it has learned nothing yet."""
-    return lens_growth.grow_lens(champion_lens, log)
+    texts, texts_before = describe_items(log_without_embeddings.items), describe_items(champion_log.items)
+    vectors = item_vectors.embed_new_items(texts, texts_before, champion_item_embeddings, config, encoders, engine)
+    return vectors, log_without_embeddings.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
 def continue_lens(
-    grown_lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig
+    champion_lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig
 ) -> tuple[Lens, pl.DataFrame]:
-    """The challenger, trained further on new samples, and its training log."""
-    return lens_growth.continue_lens(grown_lens, log, config, engine)
+    """The challenger, which is the champion's lens trained further on new samples, and its training log."""
+    return lens_growth.continue_lens(champion_lens, log, config, engine)
 
 
 def promote(
-    grown_lens: Lens,
+    champion_lens: Lens,
     challenger_lens: Lens,
     log: InteractionLog,
     champion_log: InteractionLog,
@@ -134,7 +124,7 @@ def promote(
 ) -> tuple[Lens, Record]:
     """The lens that is in use from now on, and why it is."""
     newest = log.samples[log.rows_in("test")]
-    lenses = {"champion": grown_lens, "challenger": challenger_lens}
+    lenses = {"champion": lens_growth.grow_lens(champion_lens, log), "challenger": challenger_lens}
     scores = {name: lens_scores({"logit": LensReader(lens, log).logits(newest)}) for name, lens in lenses.items()}
     decision = promotion.decide(newest, scores["champion"], scores["challenger"], config, bootstrap)
     return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
@@ -196,10 +186,13 @@ def name_champion(
 
 
 def show_update(
-    promotion_report: Record, update_report: Records, adapter_promotion_report: Record | None = None
+    promotion_report: Record,
+    new_interactions_report: Records,
+    new_entities_report: Records,
+    adapter_promotion_report: Record | None = None,
 ) -> None:
     """Print what was found and decided."""
-    show(promotion.update_table(update_report))
+    show(promotion.update_table(new_interactions_report + new_entities_report))
     show(promotion.promotion_table("Lens", promotion_report))
     if adapter_promotion_report:
         show(promotion.promotion_table("Adapter", adapter_promotion_report))

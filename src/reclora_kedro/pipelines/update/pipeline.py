@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     update = Pipeline(
         [
             Node(
-                nodes.clean_new_events,
+                nodes.append_interactions,
                 inputs=[
                     "previous.interactions",
                     "raw_new_interactions",
@@ -22,23 +22,22 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "params:ingestion",
                     "params:engine",
                 ],
-                outputs=["new_interactions", "new_interactions_report"],
-                name="clean_new_events",
+                outputs=["interactions", "new_interactions_report"],
+                name="append_interactions",
             ),
             Node(
-                nodes.append_tables,
+                nodes.append_entities,
                 inputs=[
-                    "previous.interactions",
+                    "interactions",
                     "previous.items",
                     "previous.users",
-                    "new_interactions",
                     "raw_new_items",
                     "raw_new_item_texts",
                     "raw_new_users",
                     "params:ingestion",
                 ],
-                outputs=["interactions", "items", "users", "update_report"],
-                name="append_tables",
+                outputs=["items", "users", "new_entities_report"],
+                name="append_entities",
             ),
             Node(
                 nodes.build_grown_log,
@@ -56,28 +55,28 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.embed_new_items,
-                inputs=["items", "champion.item_embeddings", "params:history", "params:engine", *item_encoders()],
-                outputs="item_embeddings",
+                inputs=[
+                    "log_without_embeddings",
+                    "champion.log",
+                    "champion.item_embeddings",
+                    "params:history",
+                    "params:engine",
+                    *item_encoders(),
+                ],
+                outputs=["item_embeddings", "log"],
                 name="embed_new_items",
                 tags=["gpu"],
             ),
             Node(
-                nodes.assemble_grown_log,
-                inputs=["log_without_embeddings", "item_embeddings"],
-                outputs="log",
-                name="assemble_grown_log",
-            ),
-            Node(nodes.grow_lens, inputs=["champion.lens", "log"], outputs="grown_lens", name="grow_lens"),
-            Node(
                 nodes.continue_lens,
-                inputs=["grown_lens", "log", "params:update.lens", "params:engine"],
+                inputs=["champion.lens", "log", "params:update.lens", "params:engine"],
                 outputs=["challenger_lens", "lens_update_log"],
                 name="continue_lens",
             ),
             Node(
                 nodes.promote,
                 inputs=[
-                    "grown_lens",
+                    "champion.lens",
                     "challenger_lens",
                     "log",
                     "champion.log",
@@ -95,7 +94,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.show_update,
-                inputs=["promotion_report", "update_report", *decided],
+                inputs=["promotion_report", "new_interactions_report", "new_entities_report", *decided],
                 outputs=None,
                 name="show_update",
             ),
