@@ -37,7 +37,9 @@ def last_token_decides(count, seed):
 def test_a_variant_names_its_method():
     assert variant(method="scaling", target_modules=["o_proj"]).adapter == ScalingSettings(target_modules=["o_proj"])
     assert variant().adapter.method == "reclora"
-    with pytest.raises(ValueError, match=r"adapter\n.*method is 'ia3', but it should be one of reclora, scaling"):
+    with pytest.raises(
+        ValueError, match=r"adapter\n.*method is 'ia3', but it should be one of reclora, mtl_lora, scaling"
+    ):
         variant(method="ia3")
     with pytest.raises(ValueError, match=r"adapter\.num_meta_loras\n.*[Uu]nexpected"):
         variant(method="scaling", num_meta_loras=3)

@@ -71,7 +71,7 @@ def test_the_own_label_of_a_row_does_not_move_its_state(lens, log) -> None:
 
 def test_states_have_the_shapes_of_the_lens_and_every_fold_is_reported(lens, log) -> None:
     states, records = cross_fit(lens, log, FEW_SHOT, EPOCHS, FOLDS)
-    assert states.keys() == {*lens.state_kinds, "logit"}
+    assert states.keys() == {*lens.state_kinds, *lens.field_kinds, "logit"}
     for kind in lens.state_kinds:
         assert states[kind].shape == (len(FEW_SHOT), lens.state_dim(kind))
         assert states[kind].dtype == torch.float32

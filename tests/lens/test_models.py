@@ -116,7 +116,7 @@ def test_a_model_without_a_user_state_refuses_it_by_name(config: LensConfig, bat
     lens = OnlyItems().freeze()
     assert lens.state_kinds == ("target", "fields", "rating_statistics")
     assert lens(batch).shape == (BATCH,)
-    with pytest.raises(ValueError, match=r"has no state 'user': choose one of target, fields, rating_statistics, or"):
+    with pytest.raises(ValueError, match=r"has no state 'user': choose one of target, fields, rating_statistics, f"):
         lens.states(batch, "user")
 
 
@@ -274,3 +274,20 @@ def test_field_of_several_values_is_their_mean_and_no_value_is_zero(lens: Lens) 
     several, none = lens.item(torch.tensor([0, 1]))[:, 8:16]
     torch.testing.assert_close(several, lens.item.values.weight[[1, 3]].mean(0))
     assert torch.equal(none, torch.zeros(8))
+
+
+def test_the_values_of_a_field_are_told_apart(config: LensConfig, batch: LensBatch) -> None:
+    fields = {"age": ("old", "young"), "both": ("x",)}, {"genres": ("Crime", "Drama", "War"), "both": ("y", "z")}
+    user_fields, item_fields = fields
+    sizes = {"user_fields": user_fields, "user_width": 1, "item_fields": item_fields, "item_width": 2}
+    lens = build_lens(config, SIZES.model_copy(update=sizes)).freeze()
+    assert lens.field_kinds == ("field:genres", "field:both", "field:age")
+    lens.user.field_codes[:, 0, 0] = torch.arange(SIZES.users) % 3
+    lens.user.field_codes[:, 1, 0] = 3  # users' fields come before items' of the same name
+    lens.item.field_codes[:, 0] = torch.tensor([1, 3])
+    lens.item.field_codes[:, 1, 0] = 5
+    expected = torch.cat([torch.zeros(1, 2), torch.eye(2)])[batch.user % 3]
+    assert torch.equal(lens.states(batch, "field:age"), expected)
+    assert torch.equal(lens.states(batch, "field:genres"), torch.tensor([1.0, 0, 1]).expand(BATCH, 3))
+    assert torch.equal(lens.states(batch, "field:both"), torch.ones(BATCH, 1))
+    assert [lens.state_dim(kind) for kind in lens.field_kinds] == [3, 1, 2]

@@ -24,8 +24,8 @@ def test_states_and_scores_follow_the_order_of_the_rows(fitted, log) -> None:
     assert states["row"].dtype == torch.int64
     assert states["row"].tolist() == rows.tolist()
     assert scores.dtype == np.float64
-    assert states.keys() == {"row", "logit", *lens.state_kinds}
-    for kind in lens.state_kinds:
+    assert states.keys() == {"row", "logit", *lens.state_kinds, *lens.field_kinds}
+    for kind in lens.state_kinds + lens.field_kinds:
         assert states[kind].dtype == torch.float32
         assert states[kind].shape == (3, lens.state_dim(kind))
     for place, row in enumerate(rows):

@@ -73,7 +73,7 @@ def with_new_adapter(model, few_shot, seed=3, **settings):
 
 def adapter_weights(model):
     """The weights of a PEFT model's adapter by name."""
-    return {name: weights.detach() for name, weights in model.named_parameters() if "reclora" in name}
+    return {name: weights.detach() for name, weights in model.named_parameters() if "lora_" in name}
 
 
 def few_rows_training(folder, checkpoints=None, **settings):

@@ -55,6 +55,8 @@ class AdapterMethod:
     """Its `AdapterSettings`."""
     measures: ClassVar[tuple[str, ...]] = ()
     """Names of what it measures at each validation, columns of the training log, see :meth:`measure`."""
+    gate_input: ClassVar[str] = ""
+    """What the name of the gate input that its adapters read begins with."""
     exports_loras: ClassVar[bool] = False
     """Whether its adapters give a user a LoRA of their own, see :meth:`user_loras`."""
 

@@ -7,14 +7,14 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
-from reclora_kedro.adapters import reclora
+from reclora_kedro.adapters import mtl_lora, reclora
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.devices import seeded
 from reclora_kedro.errors import MismatchError
 
-METHODS: dict[str, AdapterMethod] = {module.METHOD.name: module.METHOD for module in (reclora,)}
+METHODS: dict[str, AdapterMethod] = {module.METHOD.name: module.METHOD for module in (reclora, mtl_lora)}
 """By the name that ``adapter.method`` takes; another method is another folder, and one more here."""
 
 DEFAULT = "reclora"
@@ -45,6 +45,20 @@ def method_of(model: Any) -> AdapterMethod:
 def require_settings(model: Any, settings: AdapterSettings) -> None:
     """Refuse settings that do not fit a base LLM, see `AdapterMethod.require`."""
     METHODS[settings.method].require(model, settings)
+
+
+def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
+    """Refuse a gate input that the gates of a method cannot read.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    expected = METHODS[settings.method].gate_input
+    if not gate_input.startswith(expected):
+        raise ValueError(
+            f"gate_input is {gate_input!r}, but adapters of the method {settings.method!r} read {expected}<name>, a "
+            "field of users or items whose values are the tasks: name one, such as field:genres"
+        )
 
 
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:

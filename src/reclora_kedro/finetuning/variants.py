@@ -1,8 +1,12 @@
 """A variant: one adapter to train and compare, and what its gates read."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from reclora_kedro.adapters import methods
 from reclora_kedro.finetuning.training import TrainingConfig
-from reclora_kedro.lens.config import StateKind
+from reclora_kedro.lens.config import GateInput
 from reclora_kedro.llm.answer_model import Blend
 from reclora_kedro.parameters import Block
 
@@ -11,7 +15,12 @@ class VariantConfig(Block):
     """One adapter to train and compare: what its prompts show, what its gates read, what it is, and how it learns."""
 
     history: str
-    gate_input: StateKind
+    gate_input: GateInput
     blend: Blend = "none"
     adapter: methods.Settings
     training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _gates_read_their_input(self) -> Self:
+        methods.require_gate_input(self.adapter, self.gate_input)
+        return self

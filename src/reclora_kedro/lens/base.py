@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reclora_kedro.histories.rating_statistics import COLUMNS
-from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes, StateKind
+from reclora_kedro.lens.config import FIELD, MOST_VALUES, STATE_KINDS, LensConfig, LensSizes
 from reclora_kedro.lens.layers import (
     SIMILARITIES,
     EntityEmbedding,
@@ -104,6 +104,8 @@ class Lens(nn.Module):
             self._state_dims["user"] = user_dim
         if self.config.rating_statistics:
             self._state_dims["rating_statistics"] = len(COLUMNS)
+        values = self.sizes.item_fields | self.sizes.user_fields
+        self._state_dims |= {FIELD + name: len(of) for name, of in values.items() if 0 < len(of) <= MOST_VALUES}
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([fields_dim] + [hidden_dim] * self.config.hidden_layers):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(self.config.dropout)]
@@ -179,12 +181,13 @@ class Lens(nn.Module):
         own, weights = zip(*(part for part in parts if len(part[0]) > 1), strict=True)
         return torch.addmm(of_user, torch.cat(own, dim=1), torch.cat(weights, dim=1).T)
 
-    def states(self, batch: LensBatch, kind: StateKind) -> Tensor:
+    def states(self, batch: LensBatch, kind: str) -> Tensor:
         """States of the samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).
 
         Those of kind `target` are exactly what the output layer is applied to, the last hidden layer for most models;
         `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors;
-        `rating_statistics`: those that the lens reads, standardised over the training samples.
+        `rating_statistics`: those that the lens reads, standardised over the training samples; `field:<name>`: 1 for
+        each value of this field that the user has, or the item where users have no such field, and 0 for the others.
 
         Raises:
             ValueError: the model has no such state.
@@ -194,15 +197,31 @@ class Lens(nn.Module):
             return self.user_state(batch)
         if kind == "rating_statistics":
             return self.statistics.standardise(batch.statistics)
+        if kind.startswith(FIELD):
+            return self._values_of_field(batch, kind.removeprefix(FIELD))
         fields = self.fields_state(batch)
         return fields if kind == "fields" else self.interact(fields)
 
+    def _values_of_field(self, batch: LensBatch, name: str) -> Tensor:
+        index, entity, fields = batch.item, self.item, self.sizes.item_fields
+        if name in self.sizes.user_fields:
+            index, entity, fields = batch.user.expand(len(batch.item)), self.user, self.sizes.user_fields
+        place = list(fields).index(name)
+        before = sum(len(values) for values in list(fields.values())[:place])
+        codes = (entity.field_codes[index, place] - before).clamp(min=0)  # from 1; 0 for none
+        return torch.zeros(len(index), 1 + len(fields[name]), device=index.device).scatter(1, codes, 1.0)[:, 1:]
+
     @property
-    def state_kinds(self) -> tuple[StateKind, ...]:
-        """The kinds of state that this model has."""
+    def state_kinds(self) -> tuple[str, ...]:
+        """The kinds of state that this model computes."""
         return tuple(kind for kind in STATE_KINDS if kind in self._state_dims)
 
-    def state_dim(self, kind: StateKind) -> int:
+    @property
+    def field_kinds(self) -> tuple[str, ...]:
+        """The kinds of state that are values of fields, as they stand in the tables."""
+        return tuple(kind for kind in self._state_dims if kind.startswith(FIELD))
+
+    def state_dim(self, kind: str) -> int:
         """Width of the states of a kind.
 
         Raises:
@@ -213,9 +232,9 @@ class Lens(nn.Module):
 
     def _require_state(self, kind: str) -> None:
         if kind not in self._state_dims:
+            kinds = ", ".join(self.state_kinds + self.field_kinds)
             raise ValueError(
-                f"the lens {self.config.model!r} has no state {kind!r}: choose one of {', '.join(self.state_kinds)}, "
-                "or another lens.model"
+                f"the lens {self.config.model!r} has no state {kind!r}: choose one of {kinds}, or another lens.model"
             )
 
     def freeze(self) -> Self:

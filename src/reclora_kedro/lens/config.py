@@ -1,8 +1,9 @@
 """Settings of the lens, and the sizes that a saved lens is rebuilt from."""
 
-from typing import Literal, Self, get_args
+from collections.abc import Collection
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
@@ -10,6 +11,31 @@ from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Re
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
+
+FIELD = "field:"
+"""Before the name of a field, the kind of state that says which of its values a sample has."""
+MOST_VALUES = 64
+"""Values of a field, at most, for which there is such a state: of more, they are no groups."""
+GateInput = StateKind | Annotated[str, Field(pattern=f"^{FIELD}.+$")]
+"""What gates may read."""
+
+
+def require_field(gate_input: str, fields: Collection[str]) -> None:
+    """Refuse a gate input that is a field which no table has.
+
+    Raises:
+        ValueError: it is one.
+
+    Examples:
+        >>> require_field("field:genre", ["genres"])
+        Traceback (most recent call last):
+        ...
+        ValueError: gate_input is 'field:genre', but users and items have the fields genres: name one of these.
+    """
+    if gate_input.startswith(FIELD) and gate_input.removeprefix(FIELD) not in fields:
+        raise ValueError(
+            f"gate_input is {gate_input!r}, but users and items have the fields {', '.join(fields)}: name one of these."
+        )
 
 
 class LensConfig(Block):

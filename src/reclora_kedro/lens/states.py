@@ -17,7 +17,7 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker,
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import first_of_moment
 from reclora_kedro.lens.base import Lens, LensBatch
-from reclora_kedro.lens.config import StateKind
+from reclora_kedro.lens.config import MOST_VALUES
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 
@@ -53,7 +53,8 @@ class LensReader:
         """
         lens, batches = self._lens, self._loader.batches(samples, SCORING_BATCH_SIZE)
         parts = [_describe(lens, batch.to(self._device)) for _, batch in batches]
-        nothing = {kind: torch.empty(0, lens.state_dim(kind)) for kind in lens.state_kinds} | {"logit": torch.empty(0)}
+        kinds = lens.state_kinds + lens.field_kinds
+        nothing = {kind: torch.empty(0, lens.state_dim(kind)) for kind in kinds} | {"logit": torch.empty(0)}
         return {kind: torch.cat([empty, *(part[kind] for part in parts)]) for kind, empty in nothing.items()}
 
     @torch.inference_mode()
@@ -113,7 +114,8 @@ def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
     fields = lens.states(batch, "fields")
     target = lens.interact(fields)
     states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
-    states |= {kind: lens.states(batch, kind) for kind in lens.state_kinds if kind not in states}
+    kinds = lens.state_kinds + lens.field_kinds
+    states |= {kind: lens.states(batch, kind) for kind in kinds if kind not in states}
     return {kind: state.cpu() for kind, state in states.items()}
 
 
@@ -127,7 +129,7 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
     return torch.cat([lens.states(batch.to(device), "user").cpu() for _, batch in batches])
 
 
-def gate_inputs(states: dict[str, Tensor], kind: StateKind) -> GateInputs:
+def gate_inputs(states: dict[str, Tensor], kind: str) -> GateInputs:
     """What gates read of samples, and the lens's logits of them, from what `lens_states` returns.
 
     Raises:
@@ -141,6 +143,7 @@ def gate_inputs(states: dict[str, Tensor], kind: StateKind) -> GateInputs:
         kinds = sorted(states.keys() - {"row", "logit"})
         raise ValueError(
             f"gate_input is {kind!r}, but the lens has the states {', '.join(kinds)}: change gate_input, lens.model or "
-            "lens.rating_statistics."
+            f"lens.rating_statistics. Fields have one if 1 to {MOST_VALUES} of their values are told apart, see "
+            "lens.field_min_count."
         )
     return GateInputs(states["row"], kind, states[kind], states["logit"])

@@ -39,6 +39,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Those that need the base LLM; when there is none, there is nothing else to say of it."""
     from reclora_kedro.adapters.methods import require_settings
+    from reclora_kedro.lens.config import require_field
     from reclora_kedro.llm import prompts
 
     inputs, outlined = pipeline.inputs(), []
@@ -51,11 +52,12 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         yield partial(prompts.prompt_format, llm.tokenizer, config)
         yield partial(prompts.require_context, config, llm.context_tokens)
         if (template := f"{config.template}.prompt_template") in inputs:
-            fields = configured_fields(catalog)
-            yield lambda: prompts.require_template(catalog.load(template), config, *fields)
+            yield lambda: prompts.require_template(catalog.load(template), config, *configured_fields(catalog))
+    fields = [name for table in configured_fields(catalog) for name in table]
     for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
         variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")
         yield partial(require_settings, llm.model, variant.adapter)
+        yield partial(require_field, variant.gate_input, fields)
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:

@@ -18,7 +18,7 @@ from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.config import StateKind
+from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
@@ -49,7 +49,7 @@ class Llm:
     model: AnswerModel
     prompts: PromptBuilder
     window: WindowConfig
-    gate_input: StateKind
+    gate_input: GateInput
     tokens_per_batch: int
 
 

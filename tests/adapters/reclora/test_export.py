@@ -93,7 +93,7 @@ def exported(tmp_path_factory):
     expected = {}
     for option, settings in OPTIONS.items():
         model = personalized(**settings)
-        model.standardize_inputs(states)
+        model.fit_gates(states)
         loras = user_loras(model, states, USERS)
         loras.save(root / option)
         for place, folder in enumerate(loras.folders):

@@ -10,9 +10,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils.hotswap import hotswap_adapter
 
 from random_llama import random_llama, with_random_adapter
-from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer, personalized_update
+from reclora_kedro.adapters.linear import AdaptedLinear, update
+from reclora_kedro.adapters.reclora import RecLoraConfig, RecLoraLayer
 from reclora_kedro.adapters.reclora.gates import GateBank, gate_entropy
-from reclora_kedro.adapters.reclora.layer import AdaptedLinear, mixed_factors
+from reclora_kedro.adapters.reclora.layer import mixed_factors
 
 GATE_DIM = 6
 
@@ -33,6 +34,10 @@ def inputs(batch=4, tokens=7, seed=2):
 def logits(model, ids, gate_inputs=None):
     with torch.no_grad():
         return model(input_ids=ids, attention_mask=torch.ones_like(ids), gate_inputs=gate_inputs).logits
+
+
+def personalized_update(x, A, B, weights, composition, scaling):
+    return update(x, *mixed_factors(A, B, weights, composition, scaling, x.dtype))
 
 
 def reference_update(x, A, B, weights, composition, scaling):
@@ -65,9 +70,9 @@ def test_update_equals_the_plain_reference(composition, N, shape):
     torch.manual_seed(N)
     x, A, B = torch.randn(shape), torch.randn(N, 3, 10), torch.randn(8, N, 3)
     weights = torch.softmax(torch.randn(shape[0], N), -1) if N > 1 else None
-    update = personalized_update(x, A, B, weights, composition, 2.0)
+    computed = personalized_update(x, A, B, weights, composition, 2.0)
     torch.testing.assert_close(
-        update.double(), reference_update(x, A, B, weights, composition, 2.0), atol=1e-4, rtol=1e-4
+        computed.double(), reference_update(x, A, B, weights, composition, 2.0), atol=1e-4, rtol=1e-4
     )
 
 
@@ -172,7 +177,7 @@ OPTIONS = [
 def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, options, adapter_name):
     ids, gate_inputs = inputs()
     model = personalized(**options)
-    model.standardize_inputs(7 + 3 * gate_inputs)
+    model.fit_gates(7 + 3 * gate_inputs)
     expected = logits(model, ids, gate_inputs)
     model.save_pretrained(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} >= {"adapter_config.json", "adapter_model.safetensors"}
@@ -303,17 +308,17 @@ def test_entropy_is_that_of_the_mean_sample():
 def test_standardised_inputs_lose_their_units_and_keep_their_length(gate_norm, length_matters):
     ids, gate_inputs = inputs()
     model = personalized(num_meta_loras=4, gate_norm=gate_norm)
-    model.standardize_inputs(gate_inputs)
+    model.fit_gates(gate_inputs)
     expected = logits(model, ids, gate_inputs)
     assert torch.allclose(logits(model, ids, 2 * gate_inputs), expected, atol=1e-5) != length_matters
-    model.standardize_inputs(7 + 3 * gate_inputs)
+    model.fit_gates(7 + 3 * gate_inputs)
     assert torch.allclose(logits(model, ids, 7 + 3 * gate_inputs), expected, atol=1e-5)
 
 
 def test_inputs_that_are_all_alike_can_be_standardised():
     ids, gate_inputs = inputs()
     model = personalized(num_meta_loras=4)
-    model.standardize_inputs(torch.ones_like(gate_inputs))
+    model.fit_gates(torch.ones_like(gate_inputs))
     assert logits(model, ids, gate_inputs).isfinite().all()
 
 

@@ -3,7 +3,7 @@
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 
 from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraType
-from reclora_kedro.adapters.reclora.layer import RecLoraLayer, personalized_update
+from reclora_kedro.adapters.reclora.layer import RecLoraLayer
 from reclora_kedro.adapters.reclora.method import RecLora
 from reclora_kedro.adapters.reclora.model import RecLoraModel
 
@@ -13,4 +13,4 @@ PEFT_TYPE_TO_PREFIX_MAPPING[RecLoraType.RECLORA] = RecLoraModel.prefix
 
 METHOD = RecLora()
 
-__all__ = ["METHOD", "RecLoraConfig", "RecLoraLayer", "RecLoraModel", "personalized_update"]
+__all__ = ["METHOD", "RecLoraConfig", "RecLoraLayer", "RecLoraModel"]

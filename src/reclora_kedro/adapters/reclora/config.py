@@ -1,18 +1,17 @@
 """Settings of the personalized LoRA: one list of fields for the parameters and for PEFT's ``adapter_config.json``."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from peft import PeftConfig
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
-from reclora_kedro.adapters.base import TrainedOn
+from reclora_kedro.adapters.tuner import LoraSettings, PersonalizedConfig
 from reclora_kedro.parameters import Count, Positive, Share
 
 
 @dataclass
-class RecLoraSettings:
+class RecLoraSettings(LoraSettings):
     """What may be set of a personalized LoRA (RecLoRA, arXiv 2408.03533, section 3.3).
 
     Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r); a gate turns a
@@ -25,12 +24,6 @@ class RecLoraSettings:
 
     method: Literal["reclora"] = "reclora"
     num_meta_loras: Count = 8
-    r: Count = 8
-    lora_alpha: Positive = 16
-    target_modules: Annotated[list[str] | set[str] | str, Field(min_length=1)] = field(
-        default_factory=lambda: ["q_proj", "v_proj"]
-    )
-    last_layers: Count | None = None
     composition: Literal["product_of_sums", "sum_of_products"] = "product_of_sums"
     gate_hidden_dim: Count = 60
     gate_dropout: Share = 0.1
@@ -42,11 +35,7 @@ class RecLoraSettings:
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k > self.num_meta_loras:
             raise ValueError(f"top_k is {self.top_k}; it must be at most num_meta_loras, {self.num_meta_loras}.")
-        if self.last_layers is not None and isinstance(self.target_modules, str) and self.target_modules != "auto":
-            raise ValueError(
-                f"last_layers is {self.last_layers}, but target_modules is a regular expression, which chooses layers "
-                "itself: set last_layers to null, or list target_modules by name."
-            )
+        super().__post_init__()
 
 
 class RecLoraType(StrEnum):
@@ -56,7 +45,7 @@ class RecLoraType(StrEnum):
 
 
 @dataclass
-class RecLoraConfig(RecLoraSettings, TrainedOn, PeftConfig):
+class RecLoraConfig(RecLoraSettings, PersonalizedConfig):
     """A personalized LoRA as PEFT knows it: the settings, and what it is made for.
 
     Raises:
@@ -71,30 +60,15 @@ class RecLoraConfig(RecLoraSettings, TrainedOn, PeftConfig):
         ValueError: gate_dim is None, but 8 meta-LoRAs are routed by gates: give the width of their inputs.
     """
 
-    exclude_modules: list[str] | set[str] | str | None = field(
-        default=None, metadata={"help": "layers to leave as they are, by name, or a regular expression of their paths"}
-    )
-    layers_to_transform: list[int] | None = field(
-        default=None, metadata={"help": "numbers of the transformer layers to adapt, from 0; None: all"}
-    )
-
     def __post_init__(self) -> None:
-        PeftConfig.__post_init__(self)
+        PersonalizedConfig.__post_init__(self)
         self.peft_type = RecLoraType.RECLORA
         SETTINGS.validate_python({entry.name: getattr(self, entry.name) for entry in fields(RecLoraSettings)})
-        for name in ("target_modules", "exclude_modules"):
-            if isinstance(getattr(self, name), list):
-                setattr(self, name, set(getattr(self, name)))
         if self.num_meta_loras > 1 and self.gate_dim is None:
             raise ValueError(
                 f"gate_dim is None, but {self.num_meta_loras} meta-LoRAs are routed by gates: give the width of their "
                 "inputs."
             )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The configuration, its sets as sorted lists: what is saved is the same in every process."""
-        values = super().to_dict()
-        return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
 
 
 SETTINGS = TypeAdapter(RecLoraSettings)

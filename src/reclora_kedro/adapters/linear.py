@@ -1,0 +1,186 @@
+"""One frozen linear layer with an update of its own for each sample: what personalized LoRAs have in common."""
+
+import math
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+
+class AdaptedLinear(torch.autograd.Function):
+    """A frozen linear layer and its update in one step, ``W x + b + up diag(alpha) down x``.
+
+    The update is added to the layer's own output, and its part of the input's gradient to the layer's, by the matrix
+    products themselves: nothing as large as the input or the output is written twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, alpha: Tensor | None
+    ) -> Tensor:
+        """The output, shape (batch, tokens, out), for ``x`` of shape (batch, tokens, in), see `update`."""
+        output = F.linear(x, weight, bias)
+        z = x @ down.mT
+        add_product(output, z if alpha is None else z * alpha[:, None], up.mT)
+        ctx.save_for_backward(x, weight, down, up, alpha, z)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the input, the two factors and alpha; the layer itself is frozen."""
+        x, weight, down, up, alpha, z = ctx.saved_tensors
+        z_gradient, alpha_gradient = gradient @ up, None
+        if alpha is not None:
+            alpha_gradient = (z_gradient * z).sum(dim=1)
+            z, z_gradient = z * alpha[:, None], z_gradient * alpha[:, None]
+        shared = down.dim() == 2
+        down_gradient, up_gradient = over_tokens(z_gradient, x, shared), over_tokens(gradient, z, shared)
+        x_gradient = None
+        if ctx.needs_input_grad[0]:
+            x_gradient = gradient @ weight
+            add_product(x_gradient, z_gradient, down)
+        return x_gradient, None, None, down_gradient, up_gradient, alpha_gradient
+
+
+def add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add ``left @ right`` in place; ``right`` is one matrix for all samples, or one for each."""
+    if right.dim() == 2:
+        target.flatten(0, 1).addmm_(left.flatten(0, 1), right)
+    else:
+        target.baddbmm_(left, right)
+
+
+def over_tokens(left: Tensor, right: Tensor, shared: bool) -> Tensor:
+    """``leftᵀ right`` over all tokens together where the matrix is shared, or over each sample's."""
+    return left.flatten(0, 1).mT @ right.flatten(0, 1) if shared else left.mT @ right
+
+
+def is_plain(linear: nn.Module, x: Tensor) -> bool:
+    """Whether a layer does no more than a frozen ``F.linear``: not quantised, hooked, autocast or trained."""
+    return (
+        type(linear) is nn.Linear
+        and not linear.weight.requires_grad
+        and (linear.bias is None or not linear.bias.requires_grad)
+        and not (linear._forward_hooks or linear._forward_pre_hooks or linear._backward_hooks)
+        and "forward" not in vars(linear)
+        and x.dtype == linear.weight.dtype
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+class PersonalizedLayer(nn.Module, BaseTunerLayer):
+    """A frozen linear layer with a personalized LoRA per adapter name; a method says what one holds.
+
+    Weights stay in float32 for the optimiser and are cast to the input's type where they meet it. ``gate_weights``,
+    shape (batch, parts) per adapter name, are set by :meth:`PersonalizedTuner.gate_context` around each forward pass.
+    """
+
+    other_param_names = ("configs",)
+
+    def __init__(self, base_layer: nn.Module, adapter_name: str, config: PeftConfig) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.configs: dict[str, Any] = {}
+        for name in self.adapter_layer_names:
+            setattr(self, name, nn.ParameterDict())
+        self.gate_weights: dict[str, Tensor] = {}
+        self._active_adapter = adapter_name
+        self.update_layer(adapter_name, config)
+
+    def fresh_weights(self, inputs: int, outputs: int, config: Any) -> dict[str, Tensor]:
+        """Weights of a new adapter by the names of ``adapter_layer_names``; its update must be zero."""
+        raise NotImplementedError
+
+    def factors(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Matrices of which a sample's update is ``up diag(alpha) down x``, from the weights and ``gate_weights``.
+
+        Returns:
+            ``down``, (rank, in) for all samples or (batch, rank, in), ``up``, (out, rank) or (batch, out, rank), and
+            ``alpha``, (batch, rank) or None.
+        """
+        raise NotImplementedError
+
+    def update_layer(self, adapter_name: str, config: Any) -> None:
+        """Add an adapter that leaves the layer unchanged."""
+        linear = self.get_base_layer()
+        inputs, outputs = (
+            linear.weight.shape if isinstance(linear, Conv1D) else (linear.in_features, linear.out_features)
+        )
+        self.configs[adapter_name] = config
+        device = next(linear.parameters()).device
+        for name, weights in self.fresh_weights(inputs, outputs, config).items():
+            getattr(self, name)[adapter_name] = nn.Parameter(weights.to(device))
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    def has(self, adapter_name: str) -> bool:
+        """Whether the layer holds weights of an adapter."""
+        return adapter_name in self.configs and adapter_name in getattr(self, self.adapter_layer_names[0])
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The base layer's output plus each active adapter's update, shape (batch, ..., out).
+
+        Raises:
+            ValueError: an active adapter needs gate inputs, and none were given.
+        """
+        names = [] if self.disable_adapters else [name for name in self.active_adapters if self.has(name)]
+        if len(names) == 1 and is_plain(self.base_layer, x):
+            tokens = x.reshape(len(x), -1, x.shape[-1])
+            factors = self.factors(names[0], x.dtype)
+            output = AdaptedLinear.apply(tokens, self.base_layer.weight, self.base_layer.bias, *factors)
+            return output.view(*x.shape[:-1], -1)
+        output = self.base_layer(x, *args, **kwargs)
+        for name in names:
+            output = output + update(x, *self.factors(name, x.dtype))
+        return output
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse what has no weights to be merged into.
+
+        Raises:
+            TypeError: always, as no single matrix is the update of all samples.
+        """
+        raise TypeError(
+            "A personalized LoRA cannot be merged into the base LLM: its update differs from sample to sample. Write "
+            "one user's LoRA with reclora_kedro.adapters.methods.user_loras, and merge that."
+        )
+
+    def _weights_of_gates(self, name: str) -> Tensor:
+        """What the gates of an adapter say of each sample of this forward pass, shape (batch, parts)."""
+        if name not in self.gate_weights:
+            raise ValueError(
+                f"The gates of the adapter {name!r} need inputs, but none were given: call the model with "
+                f"gate_inputs=h, h of shape (batch, {self.configs[name].gate_dim})."
+            )
+        return self.gate_weights[name]
+
+
+def update(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
+    """What a personalized LoRA adds to a layer's output, without ever forming a full matrix per sample.
+
+    Args:
+        x: layer input, shape (batch, ..., in).
+        down: see :meth:`PersonalizedLayer.factors`.
+        up: see there.
+        alpha: see there.
+
+    Returns:
+        The update, shape (batch, ..., out).
+    """
+    z = x.reshape(len(x), -1, x.shape[-1]) @ down.mT
+    if alpha is not None:
+        z = z * alpha[:, None]
+    return (z @ up.mT).view(*x.shape[:-1], -1)
+
+
+def kaiming(*shape: int) -> Tensor:
+    """Matrices drawn as PEFT draws the down projection of a LoRA, one by one; the last two axes are a matrix's."""
+    matrices = torch.empty(shape)
+    for matrix in matrices.view(-1, *shape[-2:]):
+        nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))
+    return matrices

@@ -1,0 +1,31 @@
+"""MTL-LoRA as one of the project's adapter methods."""
+
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from reclora_kedro.adapters.mtl_lora.config import MtlLoraConfig, MtlLoraSettings
+from reclora_kedro.adapters.tuner import PersonalizedMethod
+
+
+class MtlLora(PersonalizedMethod):
+    """A LoRA of many tasks, which are the values of a field, see `MtlLoraSettings`."""
+
+    name = "mtl_lora"
+    settings = MtlLoraSettings
+    config = MtlLoraConfig
+    gate_input = "field:"
+
+    def has_gates(self, config: MtlLoraConfig) -> bool:
+        """Whether there are several tasks."""
+        return config.tasks > 1
+
+    @torch.no_grad()
+    def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
+        """The weights of the up projections, shape (batch, N)."""
+        tuner, name = adapted.base_model, adapted.active_adapter
+        shares = tuner.gate_weights(gate_inputs)
+        if shares is None:
+            return None
+        layers = tuner.adapted_layers(name)
+        return shares[0] @ torch.stack([layer.weights_of_tasks(name) for layer in layers]).mean(dim=0)

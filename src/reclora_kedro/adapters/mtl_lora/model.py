@@ -1,0 +1,88 @@
+"""The algebra of MTL-LoRA, and its surgery."""
+
+import torch
+from torch import Tensor, nn
+
+from reclora_kedro.adapters.linear import PersonalizedLayer, kaiming
+from reclora_kedro.adapters.mtl_lora.config import MtlLoraConfig
+from reclora_kedro.adapters.tuner import PersonalizedTuner
+
+
+class TaskShares(nn.Module):
+    """From the values of a field that each sample has to the share of each task in it.
+
+    A sample of several tasks, such as a film of two genres, is their mean. What no few-shot row had, or a sample
+    without any task that one had, is what the few-shot rows are on average: no task is left to untrained weights.
+
+    Args:
+        tasks: number T of tasks.
+    """
+
+    prior: Tensor
+
+    def __init__(self, tasks: int) -> None:
+        super().__init__()
+        self.register_buffer("prior", torch.full((tasks,), 1 / tasks))
+
+    @torch.no_grad()
+    def fit(self, tasks: Tensor) -> None:
+        """Take the shares of the tasks in the few-shot rows, 0/1 of shape (rows, T)."""
+        tasks = tasks.to(self.prior)[tasks.any(dim=-1)]
+        if len(tasks):
+            self.prior.copy_((tasks / tasks.sum(dim=-1, keepdim=True)).mean(dim=0))
+
+    def forward(self, tasks: Tensor) -> Tensor:
+        """Shares that sum to one over the last axis, shape (1, batch, T), of 0/1 of shape (batch, T)."""
+        trained = tasks.to(self.prior) * (self.prior > 0)
+        count = trained.sum(dim=-1, keepdim=True)
+        return torch.where(count > 0, trained / count.clamp(min=1), self.prior)[None]
+
+
+class MtlLoraLayer(PersonalizedLayer):
+    """A frozen linear layer with shared projections, and a transformation and scores per task, per adapter name."""
+
+    adapter_layer_names = ("mtl_lora_A", "mtl_lora_B", "mtl_lora_transforms", "mtl_lora_scores")
+
+    def fresh_weights(self, inputs: int, outputs: int, config: MtlLoraConfig) -> dict[str, Tensor]:
+        """A and scores kaiming-uniform, B zero, and transformations that are the identity.
+
+        Shapes: A (r, in), B (out, N, r), transformations (T, r, r), scores (T, N).
+        """
+        T, N, r = config.tasks, config.num_up_projections, config.r
+        return {
+            "mtl_lora_A": kaiming(r, inputs),
+            "mtl_lora_B": torch.zeros(outputs, N, r),
+            "mtl_lora_transforms": torch.eye(r).repeat(T, 1, 1),
+            "mtl_lora_scores": kaiming(T, N),
+        }
+
+    def factors(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, None]:
+        """Λ A of shape (batch, r, in), and Σ_j softmax(w / temperature)_j B_j of shape (batch, out, r).
+
+        With one task there is one of each for all samples.
+        """
+        config, shares = self.configs[name], self.gate_weights.get(name)
+        if config.tasks > 1:
+            shares = self._weights_of_gates(name)
+        transforms, weights = self.mtl_lora_transforms[name], self.weights_of_tasks(name)
+        if shares is None:
+            transform, weight = transforms[0], weights[0]
+        else:
+            transform, weight = torch.einsum("bt,trs->brs", shares, transforms), shares @ weights
+        up = torch.einsum("...n,onr->...or", weight * (config.lora_alpha / config.r), self.mtl_lora_B[name])
+        return (transform @ self.mtl_lora_A[name]).to(dtype), up.to(dtype), None
+
+    def weights_of_tasks(self, name: str) -> Tensor:
+        """Each task's weights over the up projections, which sum to one: shape (T, N)."""
+        return torch.softmax(self.mtl_lora_scores[name] / self.configs[name].temperature, dim=-1)
+
+
+class MtlLoraModel(PersonalizedTuner):
+    """A base LLM with MTL-LoRA, made by ``peft.get_peft_model(llm, MtlLoraConfig(...))``."""
+
+    prefix = "mtl_lora_"
+    tuner_layer_cls = MtlLoraLayer
+
+    def new_gates(self, config: MtlLoraConfig, layers: int) -> TaskShares | None:
+        """The tasks of samples, the same for all layers; none where there is one task."""
+        return TaskShares(config.tasks) if config.tasks > 1 else None

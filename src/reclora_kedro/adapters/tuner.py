@@ -1,0 +1,253 @@
+"""A LoRA that differs from sample to sample as a PEFT method: settings, surgery and gates of all such methods."""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any, ClassVar
+
+from peft import PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTuner
+from pydantic import Field
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from reclora_kedro.adapters.base import AdapterMethod, TrainedOn
+from reclora_kedro.adapters.base_llm import attention_projections, require_target_modules
+from reclora_kedro.adapters.linear import PersonalizedLayer
+from reclora_kedro.parameters import Count, Positive
+
+
+@dataclass
+class LoraSettings:
+    """What may be set of any LoRA; conf/base says what each field does."""
+
+    r: Count = 8
+    lora_alpha: Positive = 16
+    target_modules: Annotated[list[str] | set[str] | str, Field(min_length=1)] = field(
+        default_factory=lambda: ["q_proj", "v_proj"]
+    )
+    last_layers: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.last_layers is not None and isinstance(self.target_modules, str) and self.target_modules != "auto":
+            raise ValueError(
+                f"last_layers is {self.last_layers}, but target_modules is a regular expression, which chooses layers "
+                "itself: set last_layers to null, or list target_modules by name."
+            )
+
+
+@dataclass
+class PersonalizedConfig(TrainedOn, PeftConfig):
+    """What PEFT keeps of an adapter beside its method's settings."""
+
+    exclude_modules: list[str] | set[str] | str | None = field(
+        default=None, metadata={"help": "layers to leave as they are, by name, or a regular expression of their paths"}
+    )
+    layers_to_transform: list[int] | None = field(
+        default=None, metadata={"help": "numbers of the transformer layers to adapt, from 0; None: all"}
+    )
+
+    def __post_init__(self) -> None:
+        PeftConfig.__post_init__(self)
+        for name in ("target_modules", "exclude_modules"):
+            if isinstance(getattr(self, name), list):
+                setattr(self, name, set(getattr(self, name)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration, its sets as sorted lists: what is saved is the same in every process."""
+        values = super().to_dict()
+        return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
+
+
+class PersonalizedTuner(BaseTuner):
+    """A base LLM with personalized LoRAs, made by ``peft.get_peft_model``.
+
+    Per adapter name it holds what no single layer owns: the gates, in ``<prefix>gates``.
+    """
+
+    uses_shared_state = True
+    tuner_layer_cls: ClassVar[type[PersonalizedLayer]]
+    target_module_mapping: ClassVar[dict[str, list[str]]] = {}
+
+    @abstractmethod
+    def new_gates(self, config: Any, layers: int) -> nn.Module | None:
+        """What turns gate inputs (batch, gate_dim) into the ``gate_weights`` of the layers; None without gates.
+
+        It returns shape (G, batch, parts), where G is the number of layers, or 1 for the same in all of them.
+        """
+
+    @property
+    def gates(self) -> nn.ModuleDict:
+        """The gates of the adapters that have any, by name."""
+        return getattr(self, f"{self.prefix}gates")
+
+    def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
+        setattr(self, f"{self.prefix}gates", nn.ModuleDict())
+
+    def inject_adapter(self, model: nn.Module, adapter_name: str, *args: Any, **kwargs: Any) -> None:
+        """Add an adapter: its layers, then its gates."""
+        config = self.peft_config[adapter_name]
+        if config.last_layers is not None:
+            count = model.config.get_text_config().num_hidden_layers
+            config.layers_to_transform = list(range(count))[-config.last_layers :]
+        kept = [(weights, weights.requires_grad) for weights in self.gates.parameters()]
+        super().inject_adapter(model, adapter_name, *args, **kwargs)
+        for weights, requires_grad in kept:
+            weights.requires_grad_(requires_grad)
+        layers = self.adapted_layers(adapter_name)
+        if (gates := self.new_gates(config, len(layers))) is not None:
+            first = getattr(layers[0], layers[0].adapter_layer_names[0])
+            self.gates[adapter_name] = gates.to(first[adapter_name].device)
+        trainable = adapter_name in self.active_adapters and not config.inference_mode
+        self._gates_require_grad(adapter_name, trainable)
+
+    def adapted_layers(self, adapter_name: str) -> list[Any]:
+        """The layers of an adapter, in the model's order, which is that of its gates."""
+        layers = (module for module in self.model.modules() if isinstance(module, self.tuner_layer_cls))
+        return [layer for layer in layers if layer.has(adapter_name)]
+
+    def _gates_require_grad(self, adapter_name: str, requires_grad: bool) -> None:
+        if adapter_name in self.gates:
+            self.gates[adapter_name].requires_grad_(requires_grad)
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
+        """Choose the active adapters; they become trainable unless ``inference_mode``, the others frozen."""
+        super().set_adapter(adapter_name, inference_mode)
+        for name in self.peft_config:
+            self._gates_require_grad(name, name in self.active_adapters and not inference_mode)
+
+    def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
+        """Train or freeze adapters by name."""
+        super().set_requires_grad(adapter_names, requires_grad)
+        for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
+            self._gates_require_grad(name, requires_grad)
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter for good."""
+        super().delete_adapter(adapter_name)
+        if adapter_name in self.gates:
+            del self.gates[adapter_name]
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        **_: Any,
+    ) -> None:
+        if isinstance(target, self.tuner_layer_cls):
+            target.update_layer(adapter_name, peft_config)
+            return
+        if not isinstance(target, nn.Linear | Conv1D):
+            raise TypeError(
+                f"The target module {target_name!r} is a {type(target).__name__}; personalized LoRA adapts linear "
+                "layers only. Change target_modules."
+            )
+        layer = self.tuner_layer_cls(target, adapter_name, peft_config)
+        if adapter_name not in self.active_adapters:
+            layer.requires_grad_(False)
+        self._replace_module(parent, target_name, layer, target)
+
+    def fit_gates(self, gate_inputs: Tensor) -> None:
+        """Let the active adapters' gates see the inputs of the samples to learn from, (samples, gate_dim).
+
+        Call it before training; what they keep of them is saved with the adapter.
+        """
+        for name in self.active_adapters:
+            if name in self.gates:
+                self.gates[name].fit(gate_inputs)
+
+    def gate_weights(self, gate_inputs: Tensor, adapter_name: str | None = None) -> Tensor | None:
+        """What an adapter's gates make of their inputs, see :meth:`new_gates`; None without gates.
+
+        Args:
+            gate_inputs: what the gates read, shape (batch, gate_dim).
+            adapter_name: the adapter; None is the active one.
+
+        Raises:
+            ValueError: the inputs' width is not the adapter's ``gate_dim``.
+        """
+        name = adapter_name or self.active_adapters[0]
+        if name not in self.gates:
+            return None
+        gate_dim = self.peft_config[name].gate_dim
+        if gate_inputs.shape[-1] != gate_dim:
+            raise ValueError(
+                f"The gates of the adapter {name!r} were made for inputs of width {gate_dim}, but got inputs of shape "
+                f"{tuple(gate_inputs.shape)}: give what it was trained with, {self.peft_config[name].gate_input}."
+            )
+        return self.gates[name](gate_inputs)
+
+    @contextmanager
+    def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:
+        """Personalize every forward pass inside: row i of a batch is adapted to row i of ``gate_inputs``.
+
+        The gates are computed here, once for all layers. A backward pass that computes activations again (gradient
+        checkpointing) belongs inside, too.
+
+        Args:
+            gate_inputs: what the gates read, shape (batch, gate_dim); None leaves the forward passes as they are.
+
+        Raises:
+            ValueError: the inputs' width is not the adapter's ``gate_dim``.
+        """
+        personalized = []
+        for name in self.active_adapters if gate_inputs is not None else ():
+            if (weights := self.gate_weights(gate_inputs, name)) is not None:
+                layers = self.adapted_layers(name)
+                for layer, layer_weights in zip(layers, weights.expand(len(layers), -1, -1).unbind(), strict=True):
+                    layer.gate_weights[name] = layer_weights
+                personalized += layers
+        try:
+            yield
+        finally:
+            for layer in personalized:
+                layer.gate_weights.clear()
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Refuse an adapter for each row, PEFT's ``adapter_names``, which nothing would read.
+
+        Raises:
+            ValueError: it is given.
+        """
+        if kwargs.get("adapter_names") is not None:
+            raise ValueError(
+                "adapter_names asks for an adapter of each row, but one personalized LoRA serves all rows of a batch: "
+                "choose it by set_adapter, and give the rows of each adapter a batch of their own."
+            )
+        yield
+
+    def forward(self, *args: Any, gate_inputs: Tensor | None = None, **kwargs: Any) -> Any:
+        """The base LLM's forward pass, personalized by ``gate_inputs``, shape (batch, gate_dim)."""
+        with self.gate_context(gate_inputs):
+            return self.model(*args, **kwargs)
+
+
+class PersonalizedMethod(AdapterMethod):
+    """A method whose tuner is a `PersonalizedTuner`."""
+
+    config: ClassVar[type[PersonalizedConfig]]
+    """Its PEFT configuration, which has the fields of its settings."""
+
+    def require(self, model: Any, settings: Any) -> None:
+        """Refuse target modules that are no linear layers in blocks of the base LLM."""
+        require_target_modules(model, settings.target_modules)
+
+    def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PersonalizedConfig:
+        """What PEFT makes a fresh adapter of; ``auto`` is the attention's own layers."""
+        values = asdict(settings) | asdict(trained_on)
+        if settings.target_modules == "auto":
+            values["target_modules"] = attention_projections(model)
+        return self.config(task_type="CAUSAL_LM", **values)
+
+    def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
+        """See `PersonalizedTuner.fit_gates`."""
+        adapted.base_model.fit_gates(gate_inputs)
+
+    def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
+        """See `PersonalizedTuner.gate_context`."""
+        return adapted.base_model.gate_context(gate_inputs)
