@@ -83,8 +83,9 @@ class InteractionLog:
         That is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
         """
         end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
-        now = pl.lit(self.last_second + 1)
-        return pairs.with_columns(pl.Series("history_end", end, dtype=pl.Int64), timestamp=now.cast(pl.Int64))
+        now = np.full(pairs.height, self.last_second + 1)
+        moment = {"history_end": end, "timestamp": now}
+        return pairs.hstack([pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items()])
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
         """Users by id, each once, in the order given; ids may be of any type, such as whole numbers for text.

@@ -187,7 +187,7 @@ class LensLoader:
         """Rating statistics of samples, float32, (n, 11); of width 0 where they are not read."""
         if self._statistics is None:
             return torch.empty(samples.height, 0)
-        return self._statistics.compute(samples).to_torch()
+        return torch.from_numpy(self._statistics.compute(samples).to_numpy(writable=True))
 
     def _history(self, events: np.ndarray) -> History:
         mask = events >= 0

@@ -1,6 +1,7 @@
 """Items by their neighbours among the events of a user: items that the same users took, and whose texts are alike."""
 
 from copy import copy
+from itertools import pairwise
 from typing import Annotated, Self
 
 import numpy as np
@@ -115,9 +116,11 @@ class ItemNeighbours:
     def scores(self, user: int, end: int) -> np.ndarray:
         """Score of every item for a user whose history ends before event `end`: shape (items,)."""
         history, weights = self.latest(user, end)
-        scores = np.zeros(self.items, dtype=np.float32)
-        for (near, likeness), weight in zip(self.nearest(history), weights, strict=True):
-            scores[near] += likeness * weight
+        if len(history) == 0:
+            return np.zeros(self.items, dtype=np.float32)
+        items, likeness = zip(*self.nearest(history), strict=True)
+        weight = np.repeat(weights, list(map(len, items))) * np.concatenate(likeness)
+        scores = np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
         if self._vectors is not None:
             alike = np.maximum(self._vectors[history] @ self._vectors.T, 0)
             scores += self._config.text_weight * (weights @ (alike * alike * alike))  # a power takes six times as long
@@ -125,12 +128,12 @@ class ItemNeighbours:
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
         """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
-        keys = pairs["user_index"].to_numpy().astype(np.int64) << 32 | pairs["history_end"].to_numpy()
-        moments, first, moment = np.unique(keys, return_index=True, return_inverse=True)
-        moments = pairs.select("user_index", "history_end")[first].to_numpy()
-        order = np.argsort(moment, kind="stable")
-        self.nearest(np.concatenate([self.latest(user, end)[0] for user, end in moments] or [np.empty(0, int)]))
-        scores, item = np.empty(pairs.height), pairs["item_index"].to_numpy()
-        for (user, end), rows in zip(moments, np.split(order, np.cumsum(np.bincount(moment))[:-1]), strict=True):
-            scores[rows] = self.scores(user, end)[item[rows]]
+        user, end, item = (pairs[name].to_numpy() for name in ("user_index", "history_end", "item_index"))
+        is_first = (np.diff(user, prepend=-1) != 0) | (np.diff(end, prepend=-1) != 0)  # of a moment
+        starts = np.flatnonzero(is_first)
+        histories = [self.latest(user[start], end[start])[0] for start in starts]
+        self.nearest(np.concatenate([np.empty(0, int), *histories]))
+        scores = np.empty(pairs.height)
+        for start, stop in pairwise([*starts, pairs.height]):
+            scores[start:stop] = self.scores(user[start], end[start])[item[start:stop]]
         return scores
