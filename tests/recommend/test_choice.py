@@ -87,6 +87,16 @@ def test_what_is_named_is_taken_and_candidates_that_no_source_finds_are_ordered_
     assert not config(candidates="fusion", order="lens").validates
 
 
-def test_likes_of_a_single_user_choose_nothing(log):
-    with pytest.raises(ValueError, match=r"but 1 user\(s\) have likes.*Raise recommendation\.validation_likes"):
-        choice.compare_candidates({"neighbours": same}, Oracle(log, 1), log, config(validation_likes=1), BOOTSTRAP)
+@pytest.mark.parametrize(
+    ("settings", "expected"), [({}, ("neighbours", "lens")), ({"order": "candidates"}, ("neighbours", "candidates"))]
+)
+def test_where_likes_of_a_single_user_would_choose_neighbours_and_lens_are_taken_and_that_is_said(
+    log, caplog, settings, expected
+):
+    settings = config(validation_likes=1, **settings)
+    assert choice.compare_candidates({"neighbours": same}, Oracle(log, 1), log, settings, BOOTSTRAP) == []
+    assert choice.chosen([], settings) == expected
+    assert (
+        f"1 user(s) have likes of new items in it, and 2 are needed: candidates are from {expected[0]}" in caplog.text
+    )
+    assert "Raise recommendation.validation_likes" in caplog.text

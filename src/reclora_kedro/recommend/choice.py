@@ -1,18 +1,42 @@
 """Where candidates come from and what puts them in order: by likes of the validation split, where nothing is named."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.config import RERANKED, CandidateKind, CandidateOrder, RecommendationConfig
 from reclora_kedro.recommend.item_ranks import draw_positives, rank_by, with_lens_reranked
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.rivals import neighbours as item_neighbours
 from reclora_kedro.rivals.base import Scorer
+from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 from reclora_kedro.rivals.popularity import Popularity
 
+logger = logging.getLogger(__name__)
+
 Records = list[dict[str, Any]]
+
+
+def choose(
+    lens: Lens,
+    log: InteractionLog,
+    retriever: Retriever | None,
+    config: RecommendationConfig,
+    neighbours: ItemNeighboursConfig,
+    bootstrap: Bootstrap,
+) -> tuple[CandidateKind, CandidateOrder, Records]:
+    """Where candidates come from, their order, and the comparison that chose them, empty where none did."""
+    compared: Records = []
+    if config.validates:
+        in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
+        compared = compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
+    return *chosen(compared, config), compared
 
 
 def compare_candidates(
@@ -32,17 +56,19 @@ def compare_candidates(
         bootstrap: of the intervals.
 
     Returns:
-        Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the rival is the best one.
-
-    Raises:
-        ValueError: the likes are of a single user.
+        Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the rival is the best one. None
+        where the likes are of fewer than two users, of which a warning tells.
     """
     likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
     if (users := likes["user_index"].n_unique()) < 2:
-        raise ValueError(
-            f"Likes of the validation split choose the candidates, but {users} user(s) have likes of new items in it; "
-            "expected at least 2. Raise recommendation.validation_likes, or name recommendation.candidates and order."
+        logger.warning(
+            "Likes of the validation split should choose, but %d user(s) have likes of new items in it, and 2 are "
+            "needed: candidates are from %s, in the order of %s. Raise recommendation.validation_likes, or name "
+            "recommendation.candidates and order.",
+            users,
+            *chosen([], config),
         )
+        return []
     ranks = rank_by(scorers, log, likes, most=max(config.retrieved, config.top_n), seed=config.seed)
     models = [] if config.order == "lens" else list(scorers)
     if config.order != "candidates":
@@ -53,15 +79,15 @@ def compare_candidates(
 
 
 def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKind, CandidateOrder]:
-    """Where candidates come from, and their order: those with the highest NDCG, or as named; else the lens orders.
+    """Where candidates come from, and their order: with the highest NDCG, or as named, or neighbours and the lens.
 
     Args:
-        compared: see `compare_candidates`; empty where likes of the validation split do not choose.
+        compared: see `compare_candidates`; empty where likes of the validation split do not, or cannot, choose.
         config: the settings.
     """
     if compared:
         best: str = compared[0]["rival"]
         source: Any = best.removesuffix(RERANKED)
         return source, "candidates" if best == source else "lens"
-    assert config.candidates != "validation"  # else they were compared
-    return config.candidates, "lens" if config.order == "validation" else config.order
+    kind = "neighbours" if config.candidates == "validation" else config.candidates
+    return kind, "lens" if config.order == "validation" else config.order

@@ -11,12 +11,10 @@ from reclora_kedro.evaluation.report import ranking_tables
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend import candidates, choice, recommendations
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import current_source, source_scorers
+from reclora_kedro.recommend.sources import current_source
 from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.rivals import neighbours as item_neighbours
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 
 Report = dict[str, Any]
@@ -35,11 +33,7 @@ def shortlist_candidates(
 ) -> tuple[pl.DataFrame, pl.DataFrame, Records, Report]:
     """Each user's best candidates, the questions about them, why it is these, and counts of users without any."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
-    compared: Records = []
-    if config.validates:
-        in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
-        compared = choice.compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
-    kind, order = choice.chosen(compared, config)
+    kind, order, compared = choice.choose(lens, log, retriever, config, neighbours, bootstrap)
     source = partial(current_source, kind, neighbours, retriever) if config.sources else None
     shortlist, report = candidates.shortlist_candidates(lens, log, table, config, kind, order, source, engine)
     return shortlist, candidates.candidate_questions(log, shortlist), compared, report
