@@ -1,22 +1,29 @@
-"""The live service under load: seconds per answer by lens and by LLM, many users, and PEFT's adapter per row.
+"""The live service under load: seconds per answer, many users, PEFT's adapter per row, memory, and kills.
 
     make bench-serve
     python benchmarks/serve.py --lens-requests 200 --llm-requests 4
+    python benchmarks/serve.py --mixed-minutes 30 --kills 20
 
 A lens of one epoch and an adapter of random weights, which changes no time, on the data and the base LLM of conf/base.
 The service runs in a process of its own; the clients are coroutines of this one, each of which keeps its connection
-and asks again as soon as it is answered.
+and asks again as soon as it is answered. The clients have one core and the service the others, if there are two.
 """
 
 import argparse
 import asyncio
 import json
+import os
+import pickle
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from functools import partial
+from itertools import count, cycle
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,15 +32,18 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 import torch
+from plotly.subplots import make_subplots
 from results import publish
 from running import open_project
 from torch import nn
 
 CANDIDATES = 20  # of a request
 CLIENTS = (1, 4, 16)
-USERS = (1, 100, 1000)
-ROWS = 64
-OURS, ONE_USER, PEFT = "our engine, 64 users", "our engine, one user", "PEFT, adapter_names, 64 users' exported LoRAs"
+USERS = (1, 100, 1000, 10_000)
+EVENTS = 20  # of each of these users
+LATER = 10**9  # added to the ids of the log's users, which are whole numbers in conf/base
+OURS, ONE_USER, PEFT = "RecLoRA, a user per row", "RecLoRA, one user", "PEFT's adapter_names, an exported LoRA per row"
+RELOAD_SECONDS = 10  # between reloads in mixed load
 
 
 def build_champion(environment: str) -> Any:
@@ -66,7 +76,7 @@ def build_champion(environment: str) -> Any:
     lens, _ = fit_lens(log, parameters["lens"].model_copy(update={"max_epochs": 1}))
     base_llm, template = project.load("base_llm"), project.load(f"{prompt.template}.prompt_template")
     adapter = parameters["finetuning"]["variants"]["reclora"].adapter
-    inputs = gate_inputs(lens_states(lens, log, log.samples.head(ROWS)), "user")
+    inputs = gate_inputs(lens_states(lens, log, log.samples.head(1)), "user")
     adapted = new_adapter(base_llm.model, adapter, inputs.to(base_llm.device), seed=0).eval()
     for name, weights in adapted.named_parameters():
         if "reclora_B" in name:
@@ -97,8 +107,11 @@ def build_champion(environment: str) -> Any:
     )
 
 
-def serve(environment: str, folder: Path, threads: int) -> None:
-    """Measure what needs no HTTP, write it to a folder, then answer on a free port until the process is ended."""
+def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
+    """Measure what needs no HTTP, write it to a folder, then answer on a free port until the process is ended.
+
+    A champion that the folder has from an earlier process answers at once.
+    """
     import uvicorn
 
     from reclora_kedro.serving.app import create_app
@@ -106,15 +119,23 @@ def serve(environment: str, folder: Path, threads: int) -> None:
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
 
-    torch.set_num_threads(threads)
-    champion = build_champion(environment)
-    block = dict(open_project(environment).parameters["service"]) | {
-        "folder": folder / "journal",
-        "reload_seconds": None,
-    }
-    service = Service(ServiceConfig.model_validate(block), lambda: champion, Metrics())
-    found = {"rows": measure_rows(champion), "equal": measure_equality(champion)}
-    found["users"] = champion.log.users["user_id"].cast(pl.String).to_list()
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    kept, found = folder / "champion.pickle", dict[str, Any]()
+    if kept.exists():
+        champion = pickle.loads(kept.read_bytes())
+    else:
+        champion = build_champion(environment)
+        found = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)}
+        found |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
+        kept.write_bytes(pickle.dumps(replace(champion, llm=None)))
+
+    def load() -> Any:
+        return replace(pickle.loads(kept.read_bytes()), llm=champion.llm)
+
+    block = dict(open_project(environment).parameters["service"])
+    block |= {"folder": folder / "journal", "reload_seconds": None, "timeout_seconds": 600}
+    service = Service(ServiceConfig.model_validate(block), load, Metrics())
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
 
     async def run() -> None:
@@ -129,8 +150,24 @@ def serve(environment: str, folder: Path, threads: int) -> None:
     asyncio.run(run())
 
 
+@contextmanager
+def running_service(environment: str, folder: Path, rows: int, cores: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The process of a service, and what it found."""
+    (folder / "found.json").unlink(missing_ok=True)
+    options = ["--env", environment, "--rows", str(rows), "--cores", *map(str, cores)]
+    with subprocess.Popen([sys.executable, __file__, "--serve", str(folder), *options]) as server:
+        try:
+            while not (folder / "found.json").exists():
+                if server.poll() is not None:
+                    sys.exit("the service ended before it answered")
+                time.sleep(0.1)
+            yield server.pid, json.loads((folder / "found.json").read_text())
+        finally:
+            server.terminate()
+
+
 @torch.inference_mode()
-def measure_rows(champion: Any) -> dict[str, list[float]]:
+def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
     """Seconds of a batch of rows: of as many users, of one user, and by PEFT with an exported LoRA per row.
 
     The prompts are the same ones; what differs is whose they are.
@@ -146,7 +183,7 @@ def measure_rows(champion: Any) -> dict[str, list[float]]:
     from reclora_kedro.llm.prompt_set import prompt_set
 
     log, llm = champion.log, champion.llm
-    users = np.argsort(-np.diff(log.sequences.offsets), kind="stable")[:ROWS].astype(np.int32)
+    users = np.argsort(-np.diff(log.sequences.offsets), kind="stable")[:rows].astype(np.int32)
     pairs = pl.DataFrame({"user_index": users, "item_index": np.arange(len(users), dtype=np.int32) % log.items.height})
     asked = questions(log.now(pairs.with_row_index("row")))
     prompts = llm.prompts.build(prompt_records(asked, log, log.histories(asked, llm.window)))
@@ -216,37 +253,54 @@ def measure_equality(champion: Any) -> dict[str, float]:
     return differences
 
 
-async def load(port: int, bodies: Sequence[bytes], clients: int) -> list[float]:
-    """Seconds of each request, asked by so many clients."""
-    waiting, seconds = iter(bodies), list[float]()
+class Client:
+    """A connection to the service that is kept."""
 
-    async def client() -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, port: int) -> AsyncIterator["Client"]:
+        """A client, until its connection is closed."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        for body in waiting:
-            start = time.perf_counter()
-            head = "POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-            head += f"content-length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            if not answer.startswith(b"HTTP/1.1 200"):
-                sys.exit(f"the service answered {answer.decode()}")
-            [length] = [line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-            await reader.readexactly(int(length.split(b":")[1]))
-            seconds.append(time.perf_counter() - start)
-        writer.close()
+        try:
+            yield cls(reader, writer)
+        finally:
+            writer.close()
 
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return seconds
+    async def post(self, path: str, body: Any) -> tuple[int, float]:
+        """Post JSON; the status of the answer, and the seconds until it was there as a whole."""
+        content, start = json.dumps(body).encode(), time.perf_counter()
+        head = f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        self._writer.write(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
+        answer = (await self._reader.readuntil(b"\r\n\r\n")).lower()
+        [length] = [line for line in answer.split(b"\r\n") if line.startswith(b"content-length:")]
+        await self._reader.readexactly(int(length.split(b":")[1]))
+        return int(answer[9:12]), time.perf_counter() - start
 
 
-def measure_load(port: int, users: Sequence[str], model: str, clients: int, requests: int) -> dict[str, Any]:
+async def ask_all(port: int, requests: Iterator[tuple[str, Any]], clients: int) -> list[tuple[int, float]]:
+    """Status and seconds of each request, by so many clients."""
+    answers = list[tuple[int, float]]()
+
+    async def ask() -> None:
+        async with Client.connected(port) as client:
+            for path, body in requests:
+                answers.append(await client.post(path, body))
+
+    await asyncio.gather(*(ask() for _ in range(clients)))
+    return answers
+
+
+def measure_load(port: int, users: Sequence[Any], model: str, clients: int, requests: int) -> dict[str, Any]:
     """One row of the tables: requests in turn of these users."""
-    bodies = [
-        json.dumps({"user": users[place % len(users)], "n": CANDIDATES, "model": model}).encode()
-        for place in range(requests)
-    ]
+    bodies = ({"user": users[place % len(users)], "n": CANDIDATES, "model": model} for place in range(requests))
     start = time.perf_counter()
-    seconds = np.array(asyncio.run(load(port, bodies, clients)))
+    answers = asyncio.run(ask_all(port, (("/recommend", body) for body in bodies), clients))
+    took, seconds = time.perf_counter() - start, np.array([seconds for _, seconds in answers])
+    if refused := sorted({status for status, _ in answers} - {200}):
+        sys.exit(f"the service answered {refused}")
     return {
         "model": model,
         "clients": clients,
@@ -254,12 +308,113 @@ def measure_load(port: int, users: Sequence[str], model: str, clients: int, requ
         "requests": requests,
         "p50, ms": 1e3 * float(np.quantile(seconds, 0.5)),
         "p95, ms": 1e3 * float(np.quantile(seconds, 0.95)),
-        "requests/s": requests / (time.perf_counter() - start),
+        "requests/s": requests / took,
+    }
+
+
+def add_users(port: int, items: Sequence[Any], users: int) -> list[int]:
+    """Add users of the same number of events over HTTP, and ask for each item's neighbours; the users' ids."""
+    random, now = np.random.default_rng(0), int(time.time())
+    ids = [LATER + user for user in range(users)]
+    events = [
+        {"user": user, "item": items[item], "rating": int(random.integers(1, 6)), "time": now - place}
+        for user in ids
+        for place, item in enumerate(random.choice(len(items), EVENTS, replace=False))
+    ]
+    bodies = (("/events", {"events": events[first : first + 1000]}) for first in range(0, len(events), 1000))
+    warm = (("/recommend", {"user": user}) for user in ids[:1000])
+    asyncio.run(ask_all(port, bodies, 1))
+    asyncio.run(ask_all(port, warm, max(CLIENTS)))
+    return ids
+
+
+def measure_mixed(port: int, pid: int, users: Sequence[Any], items: Sequence[Any], minutes: float) -> dict[str, Any]:
+    """Recommendations, scores, events, histories and reloads for some minutes: statuses, and memory by second."""
+    random, begin, memory = np.random.default_rng(1), time.monotonic(), list[tuple[float, float]]()
+    statuses, reload_at = list[int](), RELOAD_SECONDS
+
+    def requests() -> Iterator[tuple[str, Any]]:
+        for kind in cycle(("recommend", "explain", "events", "score", "history")):
+            if time.monotonic() > begin + 60 * minutes:
+                return
+            user, some = (
+                users[random.integers(len(users))],
+                [items[item] for item in random.integers(len(items), size=5)],
+            )
+            event = {"item": some[0], "rating": int(random.integers(1, 6))}
+            yield {
+                "recommend": ("/recommend", {"user": user}),
+                "explain": ("/recommend", {"user": user, "explain": True}),
+                "events": ("/events", {"events": [event | {"user": user}]}),
+                "score": ("/score", {"user": user, "items": some}),
+                "history": ("/recommend", {"history": [event]}),
+            }[kind]
+
+    async def watch() -> None:
+        nonlocal reload_at
+        async with Client.connected(port) as client:
+            while (passed := time.monotonic() - begin) < 60 * minutes:
+                status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+                memory.append((passed, int(status["VmRSS"].split()[0]) / 2**10))
+                if passed > reload_at:
+                    reload_at += RELOAD_SECONDS
+                    statuses.append((await client.post("/model/reload", {}))[0])
+                await asyncio.sleep(min(1, minutes))
+
+    async def work() -> None:
+        answers, _ = await asyncio.gather(ask_all(port, requests(), 4), watch())
+        statuses.extend(status for status, _ in answers)
+
+    asyncio.run(work())
+    return {"statuses": statuses, "memory": memory}
+
+
+def mixed_row(mixed: dict[str, Any]) -> dict[str, Any]:
+    """Errors, and memory by quarters: what grows in the first one is caches."""
+    quarters = [median(part) for part in np.array_split([mib for _, mib in mixed["memory"]], 4)]
+    errors = sum(status != 200 for status in mixed["statuses"])
+    by_quarter = {f"MiB, quarter {place + 1}": mib for place, mib in enumerate(quarters)}
+    return {"answers": len(mixed["statuses"]), "errors": errors, **by_quarter}
+
+
+async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[Any], most: int) -> set[str]:
+    """Have clients send events, and kill the service under them; the ids of those that it acknowledged."""
+    acknowledged = set[str]()
+
+    async def send(own: int) -> None:
+        async with Client.connected(port) as client:
+            for number in count():
+                event_id = f"{kill}.{own}.{number}"
+                event = {"user": LATER + own, "item": items[number % len(items)], "rating": 4, "event_id": event_id}
+                status, _ = await client.post("/events", {"events": [event] * 2})
+                assert status == 200
+                acknowledged.add(event_id)
+                if len(acknowledged) == most:
+                    os.kill(pid, 9)
+
+    ends = await asyncio.gather(*(send(own) for own in range(max(CLIENTS))), return_exceptions=True)
+    assert all(isinstance(end, OSError | asyncio.IncompleteReadError) for end in ends), ends
+    return acknowledged
+
+
+def measure_kills(service: Callable[[], Any], folder: Path, kills: int) -> dict[str, Any]:
+    """Kill services under load, each of which takes up the journal of the one before."""
+    acknowledged, items = set[str](), range(1, 50)
+    for kill in range(kills):
+        with service() as (pid, found):
+            acknowledged |= asyncio.run(send_events_and_kill(found["port"], pid, kill, items, 100 + 10 * kill))
+    with sqlite3.connect(folder / "journal/journal.sqlite") as journal:
+        stored = [event_id for (event_id,) in journal.execute("SELECT event_id FROM events WHERE event_id LIKE '%.%'")]
+    return {
+        "kills": kills,
+        "acknowledged": len(acknowledged),
+        "lost": len(acknowledged - {*stored}),
+        "stored twice": len(stored) - len({*stored}),
     }
 
 
 def target_table(
-    by_clients: list[dict[str, Any]], by_users: list[dict[str, Any]], found: dict[str, Any]
+    by_clients: list[dict[str, Any]], by_users: list[dict[str, Any]], found: dict[str, Any], mixed: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Each figure with its target."""
     seconds = {name: median(values) for name, values in found["rows"].items()}
@@ -268,10 +423,17 @@ def target_table(
     rows = [
         ("lens, p95 at 16 clients, ms", p95, "at most", 25),
         ("lens, most requests/s by number of users / least", max(rates) / min(rates), "at most", 1.1),
-        ("time of 64 rows, 64 users / one user", seconds[OURS] / seconds[ONE_USER], "at most", 1.2),
-        ("time of 64 rows, PEFT's adapter_names / ours", seconds[PEFT] / seconds[OURS], "at least", 5),
+        ("time of rows, a user per row / one user", seconds[OURS] / seconds[ONE_USER], "at most", 1.2),
+        ("time of rows, PEFT's adapter_names / ours", seconds[PEFT] / seconds[OURS], "at least", 5),
         ("largest difference from offline scores, lens", found["equal"]["lens"], "at most", 1e-6),
         ("largest difference from offline scores, LLM", found["equal"]["llm"], "at most", 1e-4),
+        ("errors in mixed load", mixed["errors"], "at most", 0),
+        (
+            "memory in mixed load, last quarter / second",
+            mixed["MiB, quarter 4"] / mixed["MiB, quarter 2"],
+            "at most",
+            1.05,
+        ),
     ]
     return [
         {
@@ -284,13 +446,20 @@ def target_table(
     ]
 
 
-def plot(by_clients: list[dict[str, Any]]) -> go.Figure:
-    """Requests per second by number of clients."""
-    figure = go.Figure()
+def plot(by_clients: list[dict[str, Any]], memory: list[tuple[float, float]]) -> go.Figure:
+    """Requests per second by number of clients, and memory in mixed load."""
+    figure = make_subplots(
+        rows=1, cols=2, subplot_titles=("Requests per second by clients", "Memory in mixed load, MiB")
+    )
     for model in ("lens", "llm"):
         part = [row for row in by_clients if row["model"] == model]
-        figure.add_bar(x=[str(row["clients"]) for row in part], y=[row["requests/s"] for row in part], name=model)
-    return figure.update_layout(xaxis_title="clients", yaxis_title="requests per second", yaxis_type="log")
+        rates = [row["requests/s"] for row in part]
+        figure.add_bar(x=[str(row["clients"]) for row in part], y=rates, name=model, row=1, col=1)
+    figure.add_scatter(
+        x=[second / 60 for second, _ in memory], y=[mib for _, mib in memory], showlegend=False, row=1, col=2
+    )
+    figure.update_yaxes(type="log", row=1, col=1).update_yaxes(rangemode="tozero", row=1, col=2)
+    return figure.update_xaxes(title="clients", row=1, col=1).update_xaxes(title="minutes", row=1, col=2)
 
 
 def main() -> None:
@@ -299,52 +468,51 @@ def main() -> None:
     parser.add_argument("--env", default="base", help="environment whose data and base LLM are used")
     parser.add_argument("--lens-requests", type=int, default=1000, help="of each measurement of the lens")
     parser.add_argument("--llm-requests", type=int, default=32, help="of each measurement of the LLM")
-    parser.add_argument("--threads", type=int, default=2, help="of the service")
+    parser.add_argument("--rows", type=int, default=64, help="of a batch, and users of these")
+    parser.add_argument("--users", type=int, default=max(USERS), help="most distinct users")
+    parser.add_argument("--mixed-minutes", type=float, default=1, help="of mixed load with reloads")
+    parser.add_argument("--kills", type=int, default=3, help="of the service under load")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.env, arguments.serve, arguments.threads)
+        serve(arguments.env, arguments.serve, arguments.rows, {*arguments.cores})
         return
+    first, *others = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {first})
+    cores = {*(others or [first])}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        command = [
-            sys.executable,
-            __file__,
-            "--serve",
-            name,
-            "--env",
-            arguments.env,
-            "--threads",
-            str(arguments.threads),
-        ]
-        with subprocess.Popen(command) as server:
-            try:
-                while not (folder / "found.json").exists():
-                    if server.poll() is not None:
-                        sys.exit("the service ended before it answered")
-                    time.sleep(0.1)
-                found = json.loads((folder / "found.json").read_text())
-                port, users = found["port"], found["users"]
-                measure_load(port, users, "lens", 1, min(100, arguments.lens_requests))
-                counts = {"lens": arguments.lens_requests, "llm": arguments.llm_requests}
-                by_clients = [
-                    measure_load(port, users, model, clients, count)
-                    for model, count in counts.items()
-                    for clients in CLIENTS
-                ]
-                by_users = [
-                    measure_load(port, users[:most], "lens", max(CLIENTS), arguments.lens_requests) for most in USERS
-                ]
-            finally:
-                server.terminate()
-    rows = [{"system": name, "seconds": median(values)} for name, values in found["rows"].items()]
+        service = partial(running_service, arguments.env, Path(name), arguments.rows, cores)
+        with service() as (pid, found):
+            port, users = found["port"], found["user"]
+            measure_load(port, users, "lens", 1, min(100, arguments.lens_requests))
+            counts = {"lens": arguments.lens_requests, "llm": arguments.llm_requests}
+            by_clients = [
+                measure_load(port, users, model, clients, requests)
+                for model, requests in counts.items()
+                for clients in CLIENTS
+            ]
+            added = add_users(port, found["item"], arguments.users)
+            by_users = [
+                measure_load(port, added[:most], "lens", max(CLIENTS), max(most, arguments.lens_requests))
+                for most in USERS
+                if most <= arguments.users
+            ]
+            mixed = measure_mixed(port, pid, users, found["item"], arguments.mixed_minutes)
+        killed = measure_kills(service, Path(name), arguments.kills)
+    row = mixed_row(mixed)
     tables = {
-        "Targets": target_table(by_clients, by_users, found),
+        "Targets": target_table(by_clients, by_users, found, row),
         "By number of clients": by_clients,
-        "By number of users": by_users,
-        f"{ROWS} rows of {ROWS} users": rows,
+        f"By number of users, of {EVENTS} events each": by_users,
+        f"One batch of {arguments.rows} rows": [
+            {"whose LoRA": name, "seconds": median(values)} for name, values in found["rows"].items()
+        ],
+        f"{arguments.mixed_minutes:g} minutes of mixed load, with a reload every {RELOAD_SECONDS} s": [row],
+        "Kills under load": [killed],
+        "Cores": [{"service": len(cores), "clients": 1, "shared": "no" if others else "yes"}],
     }
-    publish("serve", tables, plot(by_clients))
+    publish("serve", tables, plot(by_clients, mixed["memory"]))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 import torch
 
+from forked import FORKED
 from projects import ROOT, copy_project
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.log_builder import build_log
@@ -179,15 +180,45 @@ def test_cluster(benchmarks, small_project, tmp_path):
         assert module.work(step, 40, epochs=1)(LOCAL).height
 
 
+class ForkedService:
+    """Stands in for `subprocess.Popen` of a service."""
+
+    def __init__(self, command):
+        folder, cores = (
+            Path(command[command.index("--serve") + 1]),
+            set(map(int, command[command.index("--cores") + 1 :])),
+        )
+        serve = importlib.import_module("serve").serve
+        self._process = FORKED.Process(target=serve, args=("test", folder, 4, cores))
+        self._process.start()
+        self.pid, self.poll, self.terminate = self._process.pid, lambda: self._process.exitcode, self._process.terminate
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.join()
+
+
 def test_serve(benchmarks):
     module = benchmarks.module("serve")
-    champion = module.build_champion("test")
-    found = {"rows": module.measure_rows(champion), "equal": module.measure_equality(champion)}
-    by_clients = [
-        {"model": "lens", "clients": clients, "p95, ms": 9.0, "requests/s": 100.0} for clients in module.CLIENTS
-    ]
-    reached = [row["reached"] for row in module.target_table(by_clients, by_clients, found)]
-    assert (len(reached), reached[:2], reached[-2:]) == (6, ["yes", "yes"], ["yes", "yes"])
+    benchmarks.patch.setattr(module.subprocess, "Popen", ForkedService)
+    benchmarks.patch.setattr(module.os, "sched_setaffinity", lambda *_: None)
+    benchmarks.patch.setattr(module, "USERS", (1, 8))
+    sizes = {
+        "--lens-requests": 8,
+        "--llm-requests": 2,
+        "--rows": 4,
+        "--users": 8,
+        "--mixed-minutes": 0.01,
+        "--kills": 1,
+    }
+    tables = benchmarks.tables("serve", "--env", "test", *(word for pair in sizes.items() for word in pair))
+    assert [row["reached"] for row in tables["Targets"][4:7]] == ["yes"] * 3
+    assert len(tables["By number of clients"]) == 6
+    [killed] = tables["Kills under load"]
+    assert (killed["lost"], killed["stored twice"]) == (0, 0)
+    assert killed["acknowledged"] >= 100
 
 
 def test_faults(benchmarks):

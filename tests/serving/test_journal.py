@@ -1,15 +1,10 @@
-"""What is acknowledged is there, once, whatever befalls the process."""
+"""What is acknowledged is there, once; see `test_faults` for processes that are killed."""
 
 import sqlite3
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from reclora_kedro.serving.journal import Content, Event, Journal, JournalInUseError
-
-KILLS = 20
 
 
 def event(number, **changes):
@@ -64,21 +59,3 @@ def test_what_cannot_be_written_is_told_and_nothing_of_it_stays(journal, heard):
         journal.add([event(number, item_id="x" * 200) for number in range(2, 400)]).result()
     assert content_of(journal).events == [event(1)]
     assert len(heard) == 1
-
-
-@pytest.mark.slow
-def test_acknowledged_events_survive_every_kill_and_none_is_there_twice(tmp_path):
-    acknowledged, script = set[int](), Path(__file__).parents[1] / "support/journal_writer.py"
-    for kill in range(KILLS):
-        command = [sys.executable, script, tmp_path, str(kill * 1_000_000)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            for line in process.stdout:
-                acknowledged.add(int(line))
-                if len(acknowledged) >= 20 * (kill + 1):
-                    process.kill()  # the rest of what it printed is acknowledged, too
-    journal = Journal(tmp_path, print)
-    stored = [int(event.event_id) for event in content_of(journal).events]
-    journal.close()
-    assert acknowledged <= {*stored}
-    assert len(stored) == len({*stored})
-    assert len(acknowledged) >= 20 * KILLS

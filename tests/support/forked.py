@@ -17,6 +17,7 @@ FORKED.set_forkserver_preload(
             f"reclora_kedro.pipelines.{name}"
             for name in ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation", "export")
         ),
+        *("reclora_kedro.serving.app", "uvicorn", "mcp.server.mcpserver"),
     ]
 )
 fork_groups = partial(torch.multiprocessing.start_processes, start_method="forkserver")  # in place of `spawn`

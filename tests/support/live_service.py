@@ -1,7 +1,10 @@
-"""A small champion, trained for a moment, and a service of it in this process."""
+"""A small champion, trained for a moment, and a service of it."""
+
+import socket
 
 import numpy as np
 import polars as pl
+import uvicorn
 import yaml
 
 from projects import ROOT
@@ -12,8 +15,11 @@ from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
+from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Champion
+from reclora_kedro.serving.service import Service
 from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 12, 30, 14
@@ -87,3 +93,11 @@ def service_config(folder, **changes):
     return ServiceConfig.model_validate(
         block("service", **{"folder": folder, "allowed_hosts": ["testserver"]} | changes)
     )
+
+
+def serve(folder, champion, tell):
+    """Answer over HTTP until the process ends, on a port that `tell`, the end of a pipe, is told."""
+    service = Service(service_config(folder, allowed_hosts=["127.0.0.1"]), lambda: champion, Metrics())
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        tell.send(listening.getsockname()[1])
+        uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning")).run([listening])
