@@ -1,18 +1,25 @@
 """The LLM behind the service answers as it does in a run, whoever shares its batch."""
 
 import asyncio
+import json
+import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+import torch
 
 from live_service import block, service_config, small_champion
 from projects import ROOT
 from random_llama import with_random_adapter
+from reclora_kedro.histories.questions import CANDIDATE, questions
+from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.questions import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
@@ -85,3 +92,30 @@ def test_scores_are_those_of_a_run_and_all_users_share_a_batch(tmp_path, champio
     assert 'reclora_batch_rows_count{queue="llm"} 1.0' in text
     assert service.champion.recommendation.shortlist == 20 > 0 < rows
     service.close()
+
+
+def as_vllm_documents(model, request):
+    """Scores of `/generative_scoring`: the first label's share of the labels' probabilities after query and item."""
+    with torch.no_grad():
+        prompts = [torch.tensor([request["query"] + item]) for item in request["items"]]
+        labels = [model(prompt).logits[0, -1, request["label_token_ids"]] for prompt in prompts]
+    return [label.softmax(dim=0)[0].item() for label in labels]
+
+
+def test_the_request_of_the_guide_gives_our_scores_by_what_vllm_documents(tiny_llm):
+    log, prompt = small_champion().log, PromptConfig.model_validate(block("finetuning", "prompt"))
+    pairs = pl.DataFrame(
+        {"user_index": [3] * 5, "item_index": range(5)}, {"user_index": pl.Int32, "item_index": pl.Int32}
+    )
+    asked = questions(log.now(pairs.with_row_index("row")))
+    builder = PromptBuilder(tiny_llm.tokenizer, TEMPLATE, prompt, tiny_llm.context_tokens)
+    prompts = builder.build(prompt_records(asked, log, log.histories(asked, WINDOW)))
+    guide = Path(ROOT / "docs/guides/serve-loras.md").read_text("utf-8")
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "label_token_ids" in code]
+    values = {"base_llm": tiny_llm, "prompt_config": prompt, "token_ids": prompts["token_ids"].to_list()}
+    exec(code, values)
+    request = json.loads(json.dumps(values["request"]))
+    assert request.keys() == {"model", "query", "items", "label_token_ids", "apply_softmax"}
+    assert len(request["query"]) > 20 > 0 < min(map(len, request["items"]))
+    expected = answering_model(tiny_llm, prompt).scores(prompt_set(prompts, CANDIDATE), 4096, "scores")
+    np.testing.assert_allclose(as_vllm_documents(tiny_llm.model, request), expected, atol=1e-5)
