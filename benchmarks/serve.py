@@ -337,10 +337,8 @@ def measure_mixed(port: int, pid: int, users: Sequence[Any], items: Sequence[Any
         for kind in cycle(("recommend", "explain", "events", "score", "history")):
             if time.monotonic() > begin + 60 * minutes:
                 return
-            user, some = (
-                users[random.integers(len(users))],
-                [items[item] for item in random.integers(len(items), size=5)],
-            )
+            user = users[int(random.integers(len(users)))]
+            some = [items[item] for item in random.integers(len(items), size=5)]
             event = {"item": some[0], "rating": int(random.integers(1, 6))}
             yield {
                 "recommend": ("/recommend", {"user": user}),

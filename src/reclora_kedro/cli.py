@@ -45,7 +45,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
         service = Service(config, project.champion, Metrics())
     except JournalInUseError as error:
         raise click.ClickException(str(error)) from error
-    app = create_app(service, project.token(config), project.champion_name)
+    app = create_app(service, project.token(config), project.champion_name, project.roll_back)
     click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
     uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=30)
 

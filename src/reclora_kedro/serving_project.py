@@ -4,13 +4,13 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
-from kedro.framework.session import KedroSession
-from pydantic import ValidationError
+from kedro.framework.project import settings
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.files.storage import is_remote
@@ -19,14 +19,12 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.states import LensReader, gate_inputs, lens_states
+from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
-from reclora_kedro.parameters import wrong_values
+from reclora_kedro.pipelines.names import optional_variant_of
 from reclora_kedro.recommend import candidates, choice
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import source_scorers
-from reclora_kedro.rivals import neighbours as item_neighbours
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 from reclora_kedro.runs.catalog import AtomicCatalog, loaded_version
 from reclora_kedro.runs.champion import CHAMPION, champion_history
@@ -52,10 +50,12 @@ class ServedProject:
     def __init__(self, path: Path, env: str | None, params: dict[str, Any]) -> None:
         self._path, self._env, self._params = path, env, params
 
+    def _session(self) -> Any:
+        return settings.SESSION_CLASS.create(self._path, env=self._env, runtime_params=self._params)
+
     @contextmanager
     def _context(self) -> Iterator[KedroContext]:
-        with KedroSession.create(self._path, env=self._env, runtime_params=self._params) as session:
-            assert isinstance(session, KedroSession)
+        with self._session() as session:
             yield session.load_context()
 
     def settings(self) -> ServiceConfig:
@@ -65,12 +65,8 @@ class ServedProject:
             RunRefusedError: a value is none that it takes.
         """
         with self._context() as context:
-            block = dict(context.params["service"])
-        try:
-            config = ServiceConfig.model_validate(block)
-        except ValidationError as error:
-            faults = wrong_values(error, block, "service", [f"service.{name}" for name in block])
-            raise RunRefusedError("\n".join(["These parameters are refused.", *faults])) from error
+            block = context.params["service"]
+        config = ServiceConfig.model_validate(block)
         if is_remote(str(block["folder"])):
             raise RunRefusedError(
                 f"service.folder is {block['folder']}, but the journal needs a local folder, whose writes are durable: "
@@ -103,16 +99,27 @@ class ServedProject:
         with self._context() as context:
             return context.catalog.get(CHAMPION)
 
+    def roll_back(self) -> None:
+        """Name the champion before the present one, by a run of the pipeline `rollback`.
+
+        Raises:
+            ValueError: there is none before it.
+            RunRefusedError: another run is on its way, or the like.
+        """
+        with self._session() as session:
+            session.run(pipeline_names=["rollback"])
+
     def champion(self) -> Champion:
         """The versions that the champion names, or the newest ones where there is no champion, loaded.
 
         Raises:
             RunRefusedError: one of them is not there.
         """
+        alias = self.champion_name()
         with self._context() as context:
             catalog: Any = context.catalog
             history = champion_history(catalog) if context.params["champion"] == "promoted" else []
-            return _Loading(catalog, context, history).champion()
+            return replace(_Loading(catalog, context, history).champion(), alias=alias)
 
 
 class _Loading:
@@ -125,24 +132,13 @@ class _Loading:
 
     def champion(self) -> Champion:
         log, lens = self._load("log"), self._load("lens")
-        service = self._params["service"]
         config = self._block("recommendation", RecommendationConfig)
         neighbours = self._block("item_neighbours", ItemNeighboursConfig)
-        retriever, config = self._retriever(config)
-        compared: list[dict[str, Any]] = []
-        if config.validates:
-            in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
-            bootstrap = self._block("bootstrap", Bootstrap)
-            try:
-                compared = choice.compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
-            except (
-                ValueError
-            ) as error:  # after an update of few rows, the validation split may have no likes to choose by
-                logger.warning("%s Until then, item neighbours find candidates, and the lens orders them.", error)
-                config = config.model_copy(update={"candidates": "neighbours", "order": "lens"})
-        kind, order = choice.chosen(compared, config)
+        retriever, config = self._retriever(config, log)
+        kind, order, _ = choice.choose(lens, log, retriever, config, neighbours, self._block("bootstrap", Bootstrap))
         given = self._catalog.load("recommendation_candidates") if kind == "table" else None
-        llm = None if service["variant"] is None else self._llm(service["variant"], lens, log)
+        variant = optional_variant_of("service")
+        llm = None if variant is None else self._llm(variant, lens, log)
         about: dict[str, Any] = {"lens_metrics": self._newest("lens_metrics")}
         if self._history:
             about["decision"] = self._history[0]["decision"]
@@ -162,17 +158,22 @@ class _Loading:
             neighbours=neighbours,
         )
 
-    def _retriever(self, config: RecommendationConfig) -> tuple[Any, RecommendationConfig]:
-        """The retriever, where it may find candidates; the choice is without it where none is stored."""
+    def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> tuple[Any, RecommendationConfig]:
+        """The retriever, where it may find candidates; the choice is without it where none of this log is stored."""
         if not {"retriever", "fusion"} & {*config.sources}:
             return None, config
-        if config.candidates == "validation" and loaded_version(self._catalog.get("retriever")) is None:
-            logger.warning(
-                "No retriever is stored, so that item neighbours find the candidates. To have it compete, run %s.",
-                command("--pipelines candidates", self._env),
-            )
-            return None, config.model_copy(update={"candidates": "neighbours"})
-        return self._load("retriever"), config
+        is_named = config.candidates != "validation"
+        is_stored = loaded_version(self._catalog.get("retriever")) is not None
+        retriever = self._load("retriever") if is_named or is_stored else None
+        if is_named or (retriever and retriever.sizes.items == log.items.height):
+            return retriever, config
+        logger.warning(
+            "No retriever of the champion's log is stored, so that item neighbours find the candidates. To have it "
+            "compete, run %s.",
+            command("--pipelines candidates", self._env),
+        )
+        self._versions.pop("retriever", None)
+        return None, config.model_copy(update={"candidates": "neighbours"})
 
     def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
         """The base LLM with a variant's adapter."""

@@ -29,6 +29,7 @@ from reclora_kedro.runs.start import (
 )
 from reclora_kedro.runs.terminal import show_messages
 from reclora_kedro.runs.unfinished import take_over
+from reclora_kedro.serving.config import ServiceConfig
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
 warnings.filterwarnings("ignore", message="One or more dataset names contain '.' characters")
@@ -75,6 +76,7 @@ HOOKS = (
             give_archive,
         ],
         explain=explain,
+        blocks={"service": ServiceConfig},
     ),
 )
 

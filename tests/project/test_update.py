@@ -8,13 +8,15 @@ from dying import update_and_die
 from forked import exit_code
 from projects import catalog_of, kedro_run
 from reclora_kedro.runs.champion import champion_history
+from reclora_kedro.serving_project import ServedProject
 
 
 @pytest.fixture(scope="module")
 def updated(finished_run):
-    """The project after an update that was killed in its promotion and typed again, and the tables before it."""
+    """The project after an update that was killed before it named its champion and typed again; the tables before."""
     project, before = finished_run.project, {name: finished_run.catalog.load(name) for name in ("items", "users")}
-    assert exit_code(update_and_die, project, "promotion_report") == -signal.SIGKILL
+    second = 2  # the first champion that it saves is what it goes on from
+    assert exit_code(update_and_die, project, "champion", second) == -signal.SIGKILL
     [champion] = champion_history(catalog_of(project))
     assert champion["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
     kedro_run(project, {"update": {"variant": "reclora"}}, pipeline_names=["update"])
@@ -50,13 +52,16 @@ def test_an_adapter_goes_on_with_the_lens(updated):
     assert present["versions"]["reclora.adapter"] == present["made_by"]
 
 
-def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated):
+def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, monkeypatch):
     project, _ = updated
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
     assert catalog.load("recommendations")["user_id"].n_unique() == catalog.load("log").users.height
     users = len(catalog.load("recommendations")["user_id"].unique())
-    kedro_run(project, pipeline_names=["rollback"])
+    served = ServedProject(project, "test", {})
+    monkeypatch.chdir(project)
+    served.roll_back()  # as the service does, by the same pipeline
     present, _, first = champion_history(catalog_of(project))
+    assert served.champion_name() == present["version"]
     assert present["versions"] == first["versions"]
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
     assert catalog.load("recommendations")["user_id"].n_unique() < users

@@ -15,6 +15,7 @@ from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.runs.check_parameters import check_parameters, refused_values
 from reclora_kedro.runs.failures import RunRefusedError
+from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,8 @@ def refusal(tmp_path, monkeypatch):
         bootstrap_project(ROOT)  # Kedro then builds pipelines anew
         pipelines.set_requested(list(requested))
         try:
-            check_parameters(SimpleNamespace(config_loader=loader, env="mine"), configured_names.remember_parameters)
+            context = SimpleNamespace(config_loader=loader, env="mine")
+            check_parameters(context, configured_names.remember_parameters, {"service": ServiceConfig})
         except RunRefusedError as error:
             return str(error)
 
@@ -110,6 +112,7 @@ UNKNOWN = "no parameter. The nearest one is"
         ),
         ("history: {short: null}", None, ["- history.short names nothing"]),
         ("finetuning: {variants: {reclora: 3}}", None, ["- finetuning.variants.reclora.history is None"]),
+        ("service: {model: llm, variant: null}", None, ["- service: model is llm, but variant is null"]),
         ("ingestion: {k_core: .inf}", {"lens": {"dropout": 1}}, ["- ingestion.k_core is inf", "- lens.dropout is 1: "]),
         ("lenz: 1", {"ingestion": {"kcore": 1}}, ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} ingestion.k_core"]),
         ("export: {variant: foo}", None, ["- export.variant is 'foo', but finetuning.variants names shared_lora, re"]),

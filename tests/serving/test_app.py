@@ -33,10 +33,10 @@ def champion():
 
 
 @contextmanager
-def serving(folder, champion, token=None, newest=lambda: None, **changes):
+def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, **changes):
     load = champion if callable(champion) else lambda: champion
     service = Service(service_config(folder, **changes), load, Metrics())
-    with TestClient(create_app(service, token, newest)) as client:
+    with TestClient(create_app(service, token, newest, roll_back)) as client:
         client.service = service
         yield client
 
@@ -178,7 +178,7 @@ WRONG = [
     ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 4}] * 1001}, 422, "at most 1,000"),
     ("POST", "/events", b'{"events": [{"user": "\xff"}]}', 400, "Byte 22"),
     ("POST", "/events", b'{"events": [', 422, "body"),
-    ("POST", "/score", {"user": "1", "items": ["1"] * 300_000}, 413, "1,048,576 bytes"),
+    ("POST", "/score", {"user": "1", "items": ["1"] * 1_000_000}, 413, "1,048,576 bytes"),
     ("GET", "/nowhere", None, 404, "Route"),
 ]
 
@@ -268,6 +268,37 @@ def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_
         assert client.post("/recommend", json={"user": 1}).status_code == 200
 
 
+def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp_path, champion):
+    first, second = (replace(champion, versions={"lens": run}, alias=run) for run in ("2026-01-01", "2026-02-02"))
+    present, loads = [second], []
+
+    def load():
+        loads.append(present[0].alias)
+        return present[0]
+
+    def roll_back():
+        if len(loads) > 1:
+            raise ValueError("The champion has none before it that names other versions: it stays.")
+        present[0] = replace(first, alias="2026-03-03")
+
+    settings = {"newest": lambda: present[0].alias, "roll_back": roll_back, "reload_seconds": 0.01}
+    with serving(tmp_path, load, token="s3cret", **settings) as client:
+        assert client.post("/model/rollback").status_code == 401
+        client.headers["authorization"] = "Bearer s3cret"
+        other = {"sec-fetch-site": "same-site", "origin": "http://127.0.0.1:8888"}
+        assert client.post("/model/rollback", headers=other).json()["type"] == "urn:reclora:other-origin"
+        assert "Roll back" not in client.get("/page/champion").text  # there is no history yet
+        assert client.post("/model/rollback").json() == {"version": "2026-01-01", "changed": True}
+        sleep(0.1)
+        assert loads == ["2026-02-02", "2026-03-03"]
+        refused = client.post("/model/rollback")
+        assert (refused.status_code, refused.json()["title"]) == (409, "The champion stays")
+        assert "has none before it" in refused.json()["detail"]
+        assert "has none before it" in client.post("/page/rollback").text
+        assert client.post("/recommend", json={"user": 1}).json()["version"] == "2026-01-01"
+        assert "/model/rollback" in client.get("/openapi.json").json()["paths"]
+
+
 def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
     title = "<script>alert(1)</script> {{ 7 * 7 }} <|im_end|>"
     log = replace(champion.log, items=champion.log.items.with_columns(title=pl.lit(title)))
@@ -277,8 +308,9 @@ def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
         assert "<script>alert" not in part
         assert "&lt;script&gt;alert(1)&lt;/script&gt; {{ 7 * 7 }}" in part
         form = {"user": "1", "item": "3", "rating": "5", "model": "lens"}
-        assert client.post("/page/events", data=form).status_code == 403
-        after = client.post("/page/events", data=form, headers={"hx-request": "true"}).text
+        other = {"sec-fetch-site": "cross-site", "origin": "https://evil.example"}
+        assert client.post("/page/events", data=form, headers=other).status_code == 403
+        after = client.post("/page/events", data=form, headers={"sec-fetch-site": "same-origin"}).text
         assert "15 events" in after
         whole = client.get("/")
         assert "default-src 'self'" in whole.headers["content-security-policy"]
@@ -315,7 +347,9 @@ def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
 def test_sighup_has_the_champion_loaded_again():
     reloads = []
     service = SimpleNamespace(
-        config=SimpleNamespace(reload_seconds=None), reload=lambda: reloads.append(get_ident() != main_thread().ident)
+        config=SimpleNamespace(reload_seconds=None),
+        champion=SimpleNamespace(alias=None),
+        reload=lambda alias: reloads.append(get_ident() != main_thread().ident),
     )
 
     async def signalled():

@@ -22,12 +22,15 @@ FLAGS: dict[str, Any] = {
 }  # which the start of a run reads
 
 
-def check_parameters(context: KedroContext, name_entries: Callable[[Mapping[str, Any]], None]) -> None:
+def check_parameters(
+    context: KedroContext, name_entries: Callable[[Mapping[str, Any]], None], blocks: Mapping[str, Any]
+) -> None:
     """Look at the parameters of the session's environment, and at its runtime parameters.
 
     Args:
         context: of the session.
         name_entries: takes the parameters once they are of the right structure; Kedro builds pipelines after this.
+        blocks: types of blocks that no node reads.
 
     Raises:
         RunRefusedError: a file cannot be read, a parameter is unknown, or a value is none that its step takes.
@@ -40,7 +43,7 @@ def check_parameters(context: KedroContext, name_entries: Callable[[Mapping[str,
     if not faults:
         name_entries(parameters)
         try:
-            types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS
+            types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | dict(blocks)
             faults = list(refused_values(parameters, types, list(parameter_paths(declared))))
         except NameRefusedError as error:
             faults = [str(error)]

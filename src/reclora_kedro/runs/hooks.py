@@ -27,6 +27,7 @@ class RunHooks:
         start: functions of the run that are called one after the other before its first node. One that raises an error
             refuses the run.
         explain: says what is wrong with a raw file that an error names.
+        blocks: types of blocks of parameters that no node reads.
     """
 
     def __init__(
@@ -34,15 +35,16 @@ class RunHooks:
         name_entries: Callable[[Mapping[str, Any]], None],
         start: Sequence[Callable[[Run], None]],
         explain: Explain,
+        blocks: Mapping[str, Any],
     ) -> None:
-        self._name_entries, self._start, self._explain = name_entries, start, explain
+        self._name_entries, self._start, self._explain, self._blocks = name_entries, start, explain, blocks
         self._run: Run | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse wrong parameters; keep the context of the others."""
         self._began = time.time()
-        check_parameters(context, self._name_entries)
+        check_parameters(context, self._name_entries, self._blocks)
         self._context = context
 
     @hook_impl

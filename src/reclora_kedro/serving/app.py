@@ -51,13 +51,19 @@ TEXT_NEIGHBOURS = 10
 Json = dict[str, Any]
 
 
-def create_app(service: Service, token: str | None = None, newest: Callable[[], str | None] = lambda: None) -> FastAPI:
+def create_app(
+    service: Service,
+    token: str | None = None,
+    newest: Callable[[], str | None] = lambda: None,
+    roll_back: Callable[[], object] | None = None,
+) -> FastAPI:
     """The service over HTTP.
 
     Args:
         service: what answers; it is closed when the app shuts down.
         token: which requests have to bear; None: they need none.
-        newest: names the present champion, which is loaded when the name changes.
+        newest: gives the version of the champion's alias; the champion is loaded when that changes.
+        roll_back: names the champion before the present one; None: that is refused.
     """
 
     @asynccontextmanager
@@ -80,7 +86,7 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
     if service.config.allowed_origins:
         app.add_middleware(CORSMiddleware, allow_origins=service.config.allowed_origins, allow_headers=["*"])
     _add_problems(app, service)
-    routes = Routes(service)
+    routes = Routes(service, roll_back)
     routes.add_to(app)
     Page(routes).add_to(app)
     tools = add_tools(app, routes)
@@ -88,20 +94,21 @@ def create_app(service: Service, token: str | None = None, newest: Callable[[], 
 
 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
-    """Reload the champion on SIGHUP, and when its name changes."""
+    """Reload the champion on SIGHUP, and when another version of its alias is there."""
     told, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
+    tried: str | None = None
     with suppress(RuntimeError, ValueError):  # outside of the main thread; POST /model/reload is left there
         loop.add_signal_handler(signal.SIGHUP, told.set)
-    present = await asyncio.to_thread(newest)
     while True:
         with suppress(TimeoutError):
             await asyncio.wait_for(told.wait(), seconds)
         try:
-            name = await asyncio.to_thread(newest)
-            if told.is_set() or name != present:
-                present = name
+            alias = await asyncio.to_thread(newest)
+            if told.is_set() or alias not in (service.champion.alias, tried):
+                wanted = None if told.is_set() else alias
+                tried = alias
                 told.clear()
-                await asyncio.to_thread(service.reload)
+                await asyncio.to_thread(service.reload, wanted)
         except Exception as error:  # whatever is wrong with the new champion, the old one goes on
             logger.warning("%s", error)
 
@@ -153,8 +160,8 @@ def _add_problems(app: FastAPI, service: Service) -> None:
 class Routes:
     """What each route answers."""
 
-    def __init__(self, service: Service) -> None:
-        self.service, self._config = service, service.config
+    def __init__(self, service: Service, roll_back: Callable[[], object] | None) -> None:
+        self.service, self._config, self._roll_back = service, service.config, roll_back
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to an app."""
@@ -168,6 +175,7 @@ class Routes:
         app.get("/items/{item_id:path}/neighbours", response_model=None)(self.item_neighbours)
         app.get("/model", response_model=None)(self.model)
         app.post("/model/reload", response_model=None)(self.reload)
+        app.post("/model/rollback", response_model=None)(self.rollback)
         app.get("/health/live", response_model=None)(self.live)
         app.get("/health/ready", response_model=None)(self.ready)
         app.get("/metrics", response_model=None)(self.metrics)
@@ -330,8 +338,27 @@ class Routes:
 
     async def reload(self) -> Response:
         """Read the champion's alias again."""
+        return JSONResponse(await self.reloaded())
+
+    async def reloaded(self) -> Json:
+        """The same as plain data."""
         changed = await asyncio.to_thread(self.service.reload)
-        return JSONResponse({"version": self.service.champion.name, "changed": changed})
+        return {"version": self.service.champion.name, "changed": changed}
+
+    async def rollback(self) -> Response:
+        """Name the champion before this one, as `kedro run --pipelines rollback` does, and let it answer."""
+        return JSONResponse(await self.rolled_back())
+
+    async def rolled_back(self) -> Json:
+        """The same as plain data."""
+        try:
+            if self._roll_back is None:
+                raise ValueError("This service was given no project whose champion it could name.")
+            await asyncio.to_thread(self._roll_back)
+        except Exception as error:  # whatever is in the way, the champion stays
+            logger.warning("The champion was not rolled back: %s", error)
+            raise ProblemError(409, "not-rolled-back", "The champion stays", str(error)) from error
+        return await self.reloaded()
 
     async def live(self) -> Response:
         """Whether the process answers."""
@@ -377,7 +404,7 @@ class Routes:
             "user": body.user,
             "model": answer.ask.model,
             "version": now.champion.name,
-            "as_of": _rfc3339(int(now.log.sequences.timestamp.max())),
+            "as_of": _rfc3339(now.as_of),
             "request_id": body.request_id or uuid4().hex,
             "items": said,
             "fallback": answer.fallback,

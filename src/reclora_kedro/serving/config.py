@@ -1,12 +1,14 @@
 """Settings of the service."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from reclora_kedro.parameters import Block, Count, CountOrZero, NonNegative, Positive
-from reclora_kedro.serving.models import ModelName
+
+ModelName = Literal["lens", "llm"]
+"""What ranks."""
 
 
 class ServiceConfig(Block):

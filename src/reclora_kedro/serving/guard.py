@@ -13,6 +13,7 @@ from reclora_kedro.serving.problems import ProblemError
 
 OPEN_PATHS = ("/", "/health/live", "/health/ready", "/page/page.css", "/page/page.js", "/page/htmx.min.js")
 """What is answered without a token: nothing of the data is in it."""
+READING = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 MOST_CLIENTS = 10_000  # whose rate is remembered
 SAFE_HEADERS = {
@@ -75,6 +76,15 @@ class Guard:
                 "unknown-host",
                 "The service does not answer for this host",
                 f"The request is for {name[:100]!r}: add it to service.allowed_hosts if it is yours.",
+            )
+        origin = headers.get("origin", "none")
+        is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")  # as browsers say
+        if scope["method"] not in READING and not is_own and not {origin, "*"} & {*config.allowed_origins}:
+            raise ProblemError(
+                403,
+                "other-origin",
+                "Pages of other origins are refused",
+                f"A browser sent this for a page of {origin[:100]}: add it to service.allowed_origins if it is yours.",
             )
         if self._token is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
             scheme, _, token = headers.get("authorization", "").partition(" ")

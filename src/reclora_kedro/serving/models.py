@@ -32,10 +32,10 @@ from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.rivals.base import Scorer
 from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.scoring.shared_prefix import score_candidates
+from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog
 
-ModelName = Literal["lens", "llm"]
 Fallback = Literal["unknown_user", "no_events", "no_candidates"]
 PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
 REASONS = 3  # events of the user's that explain a recommendation
@@ -70,6 +70,7 @@ class Champion:
         ingestion: how events became the log.
         recommendation: how many candidates there are.
         neighbours: of items.
+        alias: version of the alias that named it, if there is one.
     """
 
     versions: Mapping[str, str]
@@ -84,6 +85,7 @@ class Champion:
     ingestion: IngestionConfig
     recommendation: RecommendationConfig
     neighbours: ItemNeighboursConfig
+    alias: str | None = None
 
     @property
     def name(self) -> str:
@@ -140,12 +142,6 @@ class Answer:
     fallback: Fallback | None = None
     because: list[dict[str, Any]] | None = None
 
-    @property
-    def pairs(self) -> pl.DataFrame:
-        """The user and each item, now."""
-        pairs = {"user_index": np.full(len(self.items), self.user, dtype=np.int32), "item_index": self.items}
-        return self.now.log.now(pl.DataFrame(pairs, PAIR))
-
     def keep_best(self, by: np.ndarray, most: int) -> None:
         """Keep the items that are best by some scores, of equals the earlier ones."""
         order = np.argsort(-by, kind="stable")[:most]
@@ -187,6 +183,11 @@ class Snapshot:
     def log(self) -> InteractionLog:
         """The log as it is now."""
         return self.current.log
+
+    @cached_property
+    def as_of(self) -> int:
+        """The second of the last event."""
+        return self.log.last_second
 
     @cached_property
     def source(self) -> Scorer:
@@ -285,7 +286,7 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
     assert llm is not None  # a request for an LLM that is not there was refused
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
     for place, answer in enumerate(answers):
-        asked = questions(answer.pairs.with_row_index("row", offset=row))
+        asked = questions(_pairs([answer]).with_row_index("row", offset=row))
         records = prompt_records(asked, answer.now.log, answer.now.log.histories(asked, llm.window))
         prompts = llm.prompts.build(records).drop("row", "use", "label")
         tables.append(pl.concat([asked, prompts, pl.DataFrame({"answer": [place] * asked.height})], how="horizontal"))
@@ -330,10 +331,11 @@ def _with_candidates(ask: Ask, now: Snapshot) -> Answer:
         return Answer(ask, now, user, ask.items, fallback="unknown_user" if user is None else None)
     seen = now.sets.seen(user)
     items = now.listed(ask.user) if ask.items is None else ask.items
-    left_out = ask.excluded if ask.include_seen else np.concatenate([ask.excluded, seen])
-    items = items[~np.isin(items, left_out)]
-    if ask.allowed is not None:
-        items = items[ask.allowed[items]]
+    allowed = np.ones(now.log.items.height, dtype=bool) if ask.allowed is None else ask.allowed.copy()
+    allowed[ask.excluded] = False
+    if not ask.include_seen:
+        allowed[seen] = False
+    items = items[allowed[items]]
     if not len(items):
         return Answer(ask, now, user, items, fallback="no_candidates")
     if not len(seen):
@@ -344,14 +346,23 @@ def _with_candidates(ask: Ask, now: Snapshot) -> Answer:
 
 def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:
     """Scores of each answer's items; answers of one snapshot are scored together."""
-    for now, together in groupby(answers, key=lambda answer: answer.now):
-        pairs = [answer.pairs for answer in together]
-        yield from np.split(scorer_of(now)(pl.concat(pairs)), np.cumsum([part.height for part in pairs])[:-1])
+    for now, group in groupby(answers, key=lambda answer: answer.now):
+        together = list(group)
+        ends = np.cumsum([len(answer.items) for answer in together])
+        yield from np.split(scorer_of(now)(_pairs(together)), ends[:-1])
+
+
+def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
+    """The user and each item of answers of one snapshot, now."""
+    users = np.array([answer.user for answer in answers], dtype=np.int32)
+    items = np.concatenate([answer.items for answer in answers], dtype=np.int32, casting="same_kind")
+    pairs = {"user_index": np.repeat(users, [len(answer.items) for answer in answers]), "item_index": items}
+    return answers[0].now.log.now(pl.DataFrame(pairs))
 
 
 def _reasons(answer: Answer) -> list[dict[str, Any]]:
     """Why each item is recommended: the user's events that are nearest to it, and its rating statistics."""
-    now, pairs = answer.now, answer.pairs
+    now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
     history, weights = now.neighbours.latest(answer.user, pairs["history_end"][0])

@@ -92,14 +92,19 @@ class Service:
         """Add events; the future has how many were added once they are durable and every later answer knows them."""
         return self.journal.add(events, replace)
 
-    def reload(self) -> bool:
+    def reload(self, alias: str | None = None) -> bool:
         """Load the present champion and let it take over; whether it is another one.
+
+        Args:
+            alias: version of its alias; the one that answers stays if that named it. None: it is loaded again.
 
         Raises:
             ReloadRefusedError: it cannot be loaded, or does not answer, or there is no memory for two.
         """
         with self._reloading:
             old = self.champion
+            if alias is not None and alias == old.alias:
+                return False
             if (free := _free_memory()) < SPARE_MEMORY * old.bytes:
                 raise ReloadRefusedError(
                     f"{free >> 20} MiB of memory are free, but two champions are needed side by side for a moment, "

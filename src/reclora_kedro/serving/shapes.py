@@ -5,7 +5,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 
-from reclora_kedro.serving.models import Fallback, ModelName
+from reclora_kedro.serving.config import ModelName
+from reclora_kedro.serving.models import Fallback
 
 
 def _id(value: Any) -> Any:

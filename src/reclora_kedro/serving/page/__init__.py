@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
 from reclora_kedro.serving.problems import ProblemError
-from reclora_kedro.serving.service import Service
+from reclora_kedro.serving.service import ReloadRefusedError, Service
 from reclora_kedro.serving.shapes import Events, Recommend, Score
 
 Json = dict[str, Any]
@@ -46,6 +46,9 @@ class Answers(Protocol):
     def described_model(self) -> Json:
         """The champion."""
 
+    async def rolled_back(self) -> Json:
+        """The champion before it, which answers from now on."""
+
 
 class Page:
     """The page, its parts and its files."""
@@ -67,6 +70,7 @@ class Page:
         for path, route in parts.items():
             app.get(path, response_model=None, include_in_schema=False)(route)
         app.post("/page/events", response_model=None, include_in_schema=False)(self.add_event)
+        app.post("/page/rollback", response_model=None, include_in_schema=False)(self.roll_back)
 
     async def whole(self) -> Response:
         """The page, without any data in it."""
@@ -89,12 +93,18 @@ class Page:
 
     async def champion(self) -> Response:
         """The champion, its decision, and the champions before it."""
-        return self._html("champion.html.jinja", model=self._answers.described_model())
+        return self._html("champion.html.jinja", model=self._answers.described_model(), note=None)
+
+    async def roll_back(self) -> Response:
+        """Let the champion before this one answer; then the champion as after it."""
+        try:
+            note = f"Rolled back: {(await self._answers.rolled_back())['version']} answers from now on."
+        except (ProblemError, ReloadRefusedError) as error:
+            note = str(error)
+        return self._html("champion.html.jinja", model=self._answers.described_model(), note=note)
 
     async def add_event(self, request: Request) -> Response:
         """Add an event of the form; then the user as after it."""
-        if "hx-request" not in request.headers:  # which a form on another page cannot send
-            raise ProblemError(403, "not-of-the-page", "Not a request of the page", "Use POST /events.")
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         user, model = form.pop("user", ""), form.pop("model", "lens")
         value: Json = {"user": user, "item": form.get("item", "")}
