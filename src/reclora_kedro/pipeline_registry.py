@@ -11,7 +11,18 @@ from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders, trained_
 TRAINING = ("history", "encoders", "lens", "finetuning", "candidates")
 """Pipelines that train weights, or make of a log what they are trained on."""
 
-ON_REQUEST = {"candidates", "encoders", "export", "forget", "ranking", "recommendation", "rollback", "study", "update"}
+ON_REQUEST = {
+    "base_model",
+    "candidates",
+    "encoders",
+    "export",
+    "forget",
+    "ranking",
+    "recommendation",
+    "rollback",
+    "study",
+    "update",
+}
 
 
 def register_pipelines() -> dict[str, Pipeline]:

@@ -12,6 +12,7 @@ from reclora_kedro.pipelines.encoders.nodes import show_encoder
 def session(monkeypatch):
     def remember(entries, base="sentence_encoder"):
         parameters = {"history": {"item_embedding": {"encoders": entries}}, "item_encoder": {"base": base}}
+        parameters["few_shot"] = {"selection": "uniform"}
         monkeypatch.setattr(names, "_of_the_session", parameters)
 
     return remember

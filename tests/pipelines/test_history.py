@@ -54,7 +54,9 @@ def catalog_of(tmp_path, monkeypatch):
     )
 
     def build(tables: dict[str, pl.DataFrame], history: HistoryConfig) -> DataCatalog:
-        monkeypatch.setattr(configured_names, "_of_the_session", {"history": history.model_dump()})
+        monkeypatch.setattr(
+            configured_names, "_of_the_session", {"history": history.model_dump(), "few_shot": {"selection": "uniform"}}
+        )
         text = "".join((CONF / f"catalog_{name}.yml").read_text() for name in ("history", "questions"))
         entries = yaml.safe_load(text.replace("${globals:data}", "data"))
         for entry in entries.values():

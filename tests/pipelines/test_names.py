@@ -1,6 +1,6 @@
 import pytest
 
-from reclora_kedro.pipelines import finetuning, scoring
+from reclora_kedro.pipelines import base_model, finetuning, scoring
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.names import (
     history_names,
@@ -18,10 +18,9 @@ def _forget(monkeypatch):
     monkeypatch.setattr(configured_names, "_of_the_session", None)
 
 
-def remember(variants, short=HISTORIES):
-    remember_parameters(
-        {"history": {"short": short}, "finetuning": {"variants": variants}, "prompt": {"template": "answers"}}
-    )
+def remember(variants, short=HISTORIES, **blocks):
+    known = {"history": {"short": short}, "finetuning": {"variants": variants}, "prompt": {"template": "answers"}}
+    remember_parameters(known | blocks)
 
 
 def inputs_of(pipeline):
@@ -60,8 +59,8 @@ def test_null_drops_a_name_of_conf_base():
         ),
         ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
-        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than boosted_trees"),
-        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than boosted_trees"),
+        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than base_model"),
+        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than base_model"),
         *(
             (
                 {name: {"history": "recent"}},
@@ -91,6 +90,19 @@ def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name()
         ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
     ):
         variant_of("export")
+
+
+def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
+    for steps, variant in ((["prune"], None), (["prune", "distill"], "tallrec")):
+        remember({"tallrec": {"history": "recent"}}, base_model={"steps": steps, "variant": variant})
+        pipeline = base_model.create_pipeline()
+        assert ("tallrec.adapter" in pipeline.inputs()) == ("distill" in steps)
+        assert ("learning.recent.prompts" if variant else "learning.retrieved.prompts") in pipeline.datasets()
+    remember({"tallrec": {"history": "recent"}}, base_model={"steps": ["distill"], "variant": None})
+    with pytest.raises(
+        ValueError, match=r"base_model\.variant is None, but finetuning\.variants names tallrec: choose"
+    ):
+        base_model.create_pipeline()
 
 
 @pytest.mark.parametrize(("variant", "expected"), [(None, None), ("tallrec", "tallrec")])

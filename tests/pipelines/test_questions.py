@@ -13,6 +13,7 @@ PARAMETERS = {
     "recommendation": {"variant": "reclora", "candidates": "neighbours"},
     "ranking": {"variant": "reclora", "lens": True, "retriever": False},
     "prompt": {"template": "answers"},
+    "few_shot": {"selection": "uniform"},
 }
 
 

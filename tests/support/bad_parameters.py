@@ -31,6 +31,7 @@ NULLABLE = {  # of the numbers
     "history.prompt_rows.validation",
     "history.prompt_rows.test",
     "finetuning.variants.reclora.adapter.last_layers",
+    *(f"base_model.{step}.recovery.lora_rank" for step in ("prune", "drop_layers")),
 }
 SIGNED = {"ingestion.rating_min", "ingestion.rating_max", "ingestion.label_threshold"}
 REAL = {  # written as whole numbers
@@ -53,6 +54,7 @@ SHARES = {  # from 0 up to but without 1
     "history.split.train",
     "history.split.validation",
     *(f"retriever.{name}" for name in ("dropout", "item_id_dropout", "average_decay")),
+    *(f"base_model.{name}" for name in ("quality.max_repetition", "corpus.held_out_items", "prune.ratio")),
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
     *(f"finetuning.variants.reclora.{name}" for name in ("adapter.gate_dropout", "training.warmup_ratio")),
 }
@@ -65,6 +67,7 @@ MORE = [
     ("history.split.train", 0.95, "leaves no rows to test"),
     ("ingestion.label_threshold", 9, "gives one class only"),
     ("ingestion.interactions.clicked", "click", "exclude one another"),
+    ("base_model.steps", ["quantise"], "'pretrain', 'prune', 'drop_layers' or 'distill'"),
     ("engine.kind", "spark", "'local' or 'ray'"),
     ("lens.batch_parts", 3, "does not divide batch_size 256"),
     ("lens.model", "sims", "choose one of autoint"),

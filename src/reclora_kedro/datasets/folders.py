@@ -208,6 +208,19 @@ class ItemEncoderDataset(FolderDataset):
         return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))
 
 
+class BaseLLMDataset(FolderDataset):
+    """Saves a :class:`reclora_kedro.llm.language_model.LanguageModel` as transformers does; loads the folder.
+
+    The folder may be the ``source`` of the catalog entry `base_llm`.
+    """
+
+    FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+
+    def preview(self) -> JSONPreview:
+        """The model's configuration, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))
+
+
 class PeftAdapterDataset(FolderDataset):
     """Saves the active adapter of a PEFT model, or one that was saved before, by its folder.
 

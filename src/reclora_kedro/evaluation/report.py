@@ -193,6 +193,22 @@ def encoder_table(training_log: Records) -> Table:
     return table
 
 
+def base_model_table(base_model_report: Records) -> Table:
+    """A base LLM as it came and after each step."""
+    return text_table(
+        "Base LLM",
+        base_model_report,
+        {"step": (str, "step")},
+        {
+            "parameters": (formats.count, "parameters"),
+            "seconds": ("{:.0f}".format, "seconds"),
+            "perplexity": ("{:.2f}".format, "perplexity"),
+            "AUC": (formats.metric, "auc"),
+            "ms per row": ("{:.1f}".format, "milliseconds_per_row"),
+        },
+    )
+
+
 def render_report(
     metrics: Records,
     comparisons: Records,

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block, Count
+from reclora_kedro.parameters import Block, Count, shown
 
 MOMENT = ("user_index", "history_end", "timestamp")
 """What tells apart the moments of users: questions of one moment differ in their item alone."""
@@ -64,6 +64,24 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
         )
         draws.append(draw)
     return pl.concat(draws)
+
+
+def draw_pool(
+    samples: pl.DataFrame, config: PromptRowsConfig, candidates_per_row: int, seed: int
+) -> tuple[pl.DataFrame, int]:
+    """Few-shot rows to choose from, several for each that is asked for or all that there are; and how many are asked.
+
+    Raises:
+        ValueError: the size is not in rows, or `draw_questions` refuses it.
+    """
+    if config.unit != "rows" or config.few_shot is None:
+        raise ValueError(
+            f"few_shot.selection is quality, which chooses rows, but history.prompt_rows has unit {config.unit} and "
+            f"few_shot {shown(config.few_shot)}: set unit to rows and few_shot to a number, or selection to uniform."
+        )
+    there = samples.filter(pl.col("split") == SPLITS["few_shot"]).height
+    pooled = max(config.few_shot, min(there, candidates_per_row * config.few_shot))
+    return draw_questions(samples, ("few_shot",), config.model_copy(update={"few_shot": pooled}), seed), config.few_shot
 
 
 def _drawn_together(rows: pl.DataFrame, unit: str) -> tuple[np.ndarray, np.ndarray]:

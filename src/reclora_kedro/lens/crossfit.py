@@ -31,8 +31,10 @@ MAP_PENALTIES = np.logspace(-3, 3, 7)  # of which the map takes the one with the
 
 
 class FewShotConfig(Block):
-    """What gates see of the lens while they learn."""
+    """Which rows the LLM learns from, and what gates see of the lens meanwhile."""
 
+    selection: Literal["uniform", "quality"] = "uniform"
+    candidates_per_row: Count = 2
     lens_states: Literal["in_sample", "cross_fitted"]
     folds: Annotated[Count, Field(ge=2)]
 

@@ -62,6 +62,11 @@ class LanguageModel:
         """The same tokenizer with another model, such as this one with an adapter."""
         return replace(self, model=model)
 
+    def save(self, folder: Path) -> None:
+        """Write the weights, as safetensors, and the tokenizer to an existing folder, as transformers loads them."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
     def loader(self, on_gpu: bool) -> "Callable[[], LanguageModel]":
         """What loads the same LLM in another process, from where it came from; to that one's GPU if this is on one."""
         device = "auto" if on_gpu and self.device.type != "cpu" else "cpu"

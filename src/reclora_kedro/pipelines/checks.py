@@ -53,6 +53,10 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         yield partial(prompts.require_context, config, llm.context_tokens)
         if (template := f"{config.template}.prompt_template") in inputs:
             yield lambda: prompts.require_template(catalog.load(template), config, *configured_fields(catalog))
+    if "params:base_model" in inputs:
+        from reclora_kedro.base_models.steps import require_steps
+
+        yield partial(require_steps, llm, catalog.load("params:base_model"))
     fields = [name for table in configured_fields(catalog) for name in table]
     for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
         variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")

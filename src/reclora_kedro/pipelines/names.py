@@ -58,6 +58,11 @@ def lens_training_rows() -> str:
     return _parameters()["lens"]["training_rows"]
 
 
+def few_shot_selection() -> str:
+    """How the rows that the LLM learns from are drawn, ``few_shot.selection``: uniform or quality."""
+    return _parameters()["few_shot"]["selection"]
+
+
 def prompt_template() -> str:
     """The catalog entry of the Jinja text that prompts are made with, by ``prompt.template``."""
     return f"{_parameters()['prompt']['template']}.prompt_template"
@@ -104,6 +109,16 @@ def variant_of(step: str) -> str:
 def optional_variant_of(step: str) -> str | None:
     """The variant that a step works with, or None where ``<step>.variant`` is null; see `variant_of`."""
     return None if _parameters()[step]["variant"] is None else variant_of(step)
+
+
+def teacher_of_base_model() -> str | None:
+    """The variant whose adapter teaches, ``base_model.variant``, where ``base_model.steps`` distill; else None.
+
+    Raises:
+        NameRefusedError: it is null there, or ``finetuning.variants`` does not name it.
+    """
+    steps = _parameters()["base_model"]["steps"]
+    return variant_of("base_model") if isinstance(steps, list | tuple) and "distill" in steps else None
 
 
 def variants_in_use() -> list[str]:

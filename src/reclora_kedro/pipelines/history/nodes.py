@@ -5,16 +5,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from reclora_kedro.base_models.config import BaseModelConfig
+from reclora_kedro.base_models.corpus import choose_few_shot
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
-from reclora_kedro.histories.questions import draw_questions
+from reclora_kedro.histories.questions import draw_pool, draw_questions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
 
@@ -47,6 +51,27 @@ def draw_learning_questions(log_without_embeddings: InteractionLog, history: His
     """The samples that the LLM is tuned on, and those that choose a checkpoint."""
     uses = ("few_shot", "validation")
     return draw_questions(log_without_embeddings.samples, uses, history.prompt_rows, history.seed)
+
+
+@reads(
+    history=["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"],
+    few_shot=["candidates_per_row"],
+    base_model=["quality", "corpus.events_per_text", "corpus.max_tokens", "tokens_per_batch", "seed"],
+    prompt=["positive_answer", "negative_answer"],
+)
+def choose_learning_questions(
+    log_without_embeddings: InteractionLog,
+    history: HistoryConfig,
+    base_llm: LanguageModel,
+    few_shot: FewShotConfig,
+    base_model: BaseModelConfig,
+    prompt: PromptConfig,
+) -> pl.DataFrame:
+    """The same where those that the LLM is tuned on are chosen by the quality of their texts."""
+    samples, rows = log_without_embeddings.samples, history.prompt_rows
+    pool, size = draw_pool(samples, rows, few_shot.candidates_per_row, history.seed)
+    chosen = choose_few_shot(base_llm, log_without_embeddings, pool, size, base_model, prompt)
+    return pl.concat([chosen, draw_questions(samples, ("validation",), rows, history.seed)])
 
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])

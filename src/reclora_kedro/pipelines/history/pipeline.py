@@ -3,11 +3,13 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.history import nodes
-from reclora_kedro.pipelines.names import item_encoders
+from reclora_kedro.pipelines.names import few_shot_selection, item_encoders
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """From the canonical tables to the log with vectors of its items, and the questions for the LLM."""
+    quality = ["base_llm", "params:few_shot", "params:base_model", "params:prompt"]
+    by_quality = quality if few_shot_selection() == "quality" else []
     return Pipeline(
         [
             Node(
@@ -23,10 +25,11 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="check_negatives",
             ),
             Node(
-                nodes.draw_learning_questions,
-                inputs=["log_without_embeddings", "params:history"],
+                nodes.choose_learning_questions if by_quality else nodes.draw_learning_questions,
+                inputs=["log_without_embeddings", "params:history", *by_quality],
                 outputs="learning_questions",
                 name="draw_learning_questions",
+                tags=["gpu"] if by_quality else [],
             ),
             Node(
                 nodes.draw_test_questions,

@@ -13,6 +13,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.parameters import reads
 
 
 def train_lens(
@@ -29,6 +30,7 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
     return [metrics.measure_lens(lens, log, bootstrap)]
 
 
+@reads(few_shot=["lens_states", "folds"])
 def compute_learning_states(
     lens: Lens,
     log: InteractionLog,

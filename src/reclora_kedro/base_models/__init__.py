@@ -1,0 +1,1 @@
+"""What may happen to a base LLM before adapters: continued pretraining, pruning, dropping of layers, distilling."""

@@ -1,0 +1,186 @@
+"""Pruning of a base LLM: heads and channels of every layer (LLM-Pruner), or whole layers (Shortened LLaMA)."""
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from reclora_kedro.base_models.config import DropLayersConfig, ImportanceConfig, PruneConfig
+from reclora_kedro.base_models.tuning import prompt_losses, set_gradients, trainable_copy, with_weights
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompts import PromptFormat
+
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+"""Those whose layers have the parts of `COUPLED`, and whose configuration says how many there are of each."""
+
+COUPLED = {
+    "num_key_value_heads": {"self_attn.q_proj": 0, "self_attn.k_proj": 0, "self_attn.v_proj": 0, "self_attn.o_proj": 1},
+    "intermediate_size": {"mlp.gate_proj": 0, "mlp.up_proj": 0, "mlp.down_proj": 1},
+}
+"""By the setting that counts a layer's groups, the layers' weights, and along which axis each is made of them.
+
+A group is what only works together: a key-value head with its query heads, and a channel of the MLP.
+"""
+
+LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.)")
+
+
+def require_prunable(model: Any) -> None:
+    """Refuse an LLM whose layers cannot be taken apart; the meta device will do.
+
+    Raises:
+        ValueError: its architecture is none of `ARCHITECTURES`, or its weights are quantised.
+    """
+    kind = model.config.get_text_config().model_type
+    if kind not in ARCHITECTURES:
+        raise ValueError(
+            f"base_model.steps prunes, drops layers of or distills the base LLM, which is a {kind}; expected one of "
+            f"{', '.join(ARCHITECTURES)}: choose another `source` of the catalog entry `base_llm`, or other steps."
+        )
+
+
+def importances(
+    llm: LanguageModel,
+    prompts: PromptSet,
+    answers: PromptFormat,
+    config: ImportanceConfig,
+    tokens_per_batch: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Importance of each weight: |w g|, how much the loss would change without it, to first order.
+
+    g is the gradient of the mean over calibration prompts of the loss of reading and answering them (LLM-Pruner,
+    arXiv 2305.11627, equation 5, without its second order); or the importance is drawn at random, as a control.
+
+    Returns:
+        By the weight's name, its shape.
+    """
+    if config.importance == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return {name: torch.rand(weight.shape, generator=generator) for name, weight in llm.model.named_parameters()}
+    trained = trainable_copy(llm)
+    named = dict(trained.model.named_parameters())
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(prompts.labels))[: config.calibration_prompts]
+    losses, budget = prompt_losses(prompts, answers), TokenBudget(tokens_per_batch)
+    set_gradients(trained, rows, prompts.lengths, losses, list(named.values()), budget)
+    return {name: (weight.detach() * weight.grad).abs() for name, weight in named.items()}
+
+
+def prune(
+    llm: LanguageModel, importance: Mapping[str, Tensor], config: PruneConfig
+) -> tuple[LanguageModel, dict[str, float]]:
+    """The LLM without the least important groups of every layer, and how many are left (LLM-Pruner, 2305.11627).
+
+    Every layer loses as many, since a configuration of transformers has one number for all layers; which ones is each
+    layer's own choice. At least one of each is left. The ratio 0 gives back the same weights.
+
+    Args:
+        llm: what is pruned.
+        importance: of its weights, see `importances`.
+        config: the share of the groups that goes, to the nearest whole number.
+    """
+    settings = llm.model.config.get_text_config()
+    state, changes = dict(llm.model.state_dict()), dict[str, Any]()
+    for setting, parts in COUPLED.items():
+        count = getattr(settings, setting)
+        changes[setting] = left = max(1, count - round(config.ratio * count))
+        for layer in range(settings.num_hidden_layers):
+            names = {f"model.layers.{layer}.{part}": axis for part, axis in parts.items()}
+            of_groups = sum(groups_of(importance[f"{name}.weight"], axis, count) for name, axis in names.items())
+            kept = torch.as_tensor(of_groups).topk(left).indices.sort().values
+            for name, axis in names.items():
+                for tensor in [f"{name}.weight", *([f"{name}.bias"] if axis == 0 and f"{name}.bias" in state else [])]:
+                    state[tensor] = without_groups(state[tensor], axis, count, kept)
+    queries = settings.num_attention_heads // settings.num_key_value_heads
+    head_dim = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    changes |= {"num_attention_heads": changes["num_key_value_heads"] * queries, "head_dim": head_dim}
+    account = {name: changes[name] for name in ("num_attention_heads", *COUPLED)}
+    return resized(llm, changes, state), account
+
+
+def groups_of(weight: Tensor, axis: int, count: int) -> Tensor:
+    """Sum over each group of a weight that is made of groups along an axis, shape (count,)."""
+    return weight.movedim(axis, 0).reshape(count, -1).sum(1)
+
+
+def without_groups(weight: Tensor, axis: int, count: int, kept: Tensor) -> Tensor:
+    """A weight or a bias with some of its groups alone, in their order."""
+    return weight.unflatten(axis, (count, -1)).index_select(axis, kept.to(weight.device)).flatten(axis, axis + 1)
+
+
+def drop_layers(
+    llm: LanguageModel, importance: Mapping[str, Tensor], config: DropLayersConfig
+) -> tuple[LanguageModel, dict[str, float]]:
+    """The LLM without its least important layers (Shortened LLaMA, arXiv 2402.02834), and how many are left.
+
+    A layer's importance is the sum over its weights. The first and last layers are spared, as the paper does.
+
+    Args:
+        llm: what layers are dropped of.
+        importance: of its weights, see `importances`.
+        config: how many go, and how many at either end may not.
+
+    Raises:
+        ValueError: fewer layers may go than are to go.
+    """
+    count = llm.model.config.get_text_config().num_hidden_layers
+    require_droppable(llm, config)
+    of_layers = np.zeros(count)
+    for name, values in importance.items():
+        if place := LAYER.search(name):
+            of_layers[int(place[0])] += values.double().sum().item()
+    may_go = np.arange(count)[config.spare_first : count - config.spare_last]
+    gone = may_go[np.argsort(of_layers[may_go], kind="stable")[: config.layers]]
+    kept = np.setdiff1d(np.arange(count), gone)
+    return with_layers(llm, kept), {"num_hidden_layers": len(kept)}
+
+
+def require_droppable(llm: LanguageModel, config: DropLayersConfig) -> None:
+    """Refuse to drop more layers than there are between those that are spared.
+
+    Raises:
+        ValueError: that is asked for.
+    """
+    count = llm.model.config.get_text_config().num_hidden_layers
+    if config.layers > (may_go := max(0, count - config.spare_first - config.spare_last)):
+        raise ValueError(
+            f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "
+            f"are not spared by spare_first, {config.spare_first}, and spare_last, {config.spare_last}: lower these."
+        )
+
+
+def with_layers(llm: LanguageModel, kept: Sequence[int] | np.ndarray) -> LanguageModel:
+    """The LLM with some of its layers alone, by number, in this order."""
+    settings = llm.model.config.get_text_config()
+    number = {int(old): new for new, old in enumerate(kept)}
+    of_layers = {
+        name: [values[place] for place in number]
+        for name, values in settings.to_dict().items()
+        if isinstance(values, list) and len(values) == settings.num_hidden_layers
+    }
+    state = {}
+    for name, tensor in llm.model.state_dict().items():
+        place = LAYER.search(name)
+        if place is None or int(place[0]) in number:
+            state[LAYER.sub(lambda found: str(number[int(found[0])]), name)] = tensor
+    return resized(llm, {"num_hidden_layers": len(number), **of_layers}, state)
+
+
+def resized(llm: LanguageModel, changes: Mapping[str, Any], state: Mapping[str, Tensor]) -> LanguageModel:
+    """A model of the same architecture with other settings and these weights."""
+    config = copy.deepcopy(llm.model.config)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    model = AutoModelForCausalLM.from_config(config, dtype=llm.model.dtype, attn_implementation="sdpa")
+    model.load_state_dict(state)
+    if llm.model.config._attn_implementation != model.config._attn_implementation:
+        model.set_attn_implementation(llm.model.config._attn_implementation)
+    return with_weights(llm, model.requires_grad_(False).eval().to(llm.device))

@@ -1,0 +1,179 @@
+"""The steps that turn a base LLM into a prepared one, and what is measured before and after each."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from reclora_kedro.base_models import distilling, pruning
+from reclora_kedro.base_models.config import BaseModelConfig, ImportanceConfig, TuningConfig
+from reclora_kedro.base_models.corpus import Corpus, choose_by_quality, clean
+from reclora_kedro.base_models.tuning import losses_of_texts, prompt_losses, text_losses, tune
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompts import PromptFormat, plain_ids
+
+AS_IT_CAME = "as it came"
+"""The step of a report before any was taken."""
+
+Account = dict[str, float]
+"""Numbers that a step tells of itself, by name."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What steps learn from and are measured by.
+
+    Attributes:
+        corpus: texts of the training split.
+        few_shot: prompts of the training split, to calibrate, recover and distill by.
+        validation: prompts of the validation split.
+        answers: tokens of the two answers.
+        teacher: gives the base LLM with a trained adapter, once; it may change the base LLM in place.
+    """
+
+    corpus: Corpus
+    few_shot: PromptSet
+    validation: PromptSet
+    answers: PromptFormat
+    teacher: Callable[[], AnswerModel] | None = None
+
+
+def prepare(
+    llm: LanguageModel, material: Material, config: BaseModelConfig
+) -> tuple[LanguageModel, list[dict[str, Any]]]:
+    """The LLM after the steps of the configuration, one after the other, and a report.
+
+    Args:
+        llm: the base LLM; a teacher may leave its adapter in it.
+        material: what steps learn from and are measured by.
+        config: which steps, and their settings.
+
+    Returns:
+        The prepared LLM, and a record of the LLM as it came and one after each step, see `measure`.
+
+    Raises:
+        ValueError: the LLM or the settings are not fit for a step, see `require_steps`.
+        FloatingPointError, MemoryError: see `tune`.
+    """
+    if getattr(llm.model, "is_quantized", False):
+        raise ValueError(
+            f"{llm.name!r} has quantised weights, which no step of base_model.steps can change: set `quantization` of "
+            "the catalog entry `base_llm` to null."
+        )
+    require_steps(llm, config)
+    report = [measure(llm, material, config) | {"step": AS_IT_CAME, "seconds": 0.0, "account": {}}]
+    for step in config.steps:
+        start = time.perf_counter()
+        llm, account = STEPS[step](llm, material, config)
+        seconds = time.perf_counter() - start
+        report.append(measure(llm, material, config) | {"step": step, "seconds": seconds, "account": account})
+    return llm, report
+
+
+def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
+    """Refuse an LLM, of which the meta device will do, or settings that are not fit for the steps.
+
+    Raises:
+        ValueError: layers of the LLM cannot be taken apart, or there are too few of them.
+    """
+    if set(config.steps) != {"pretrain"}:
+        pruning.require_prunable(llm.model)
+    if "drop_layers" in config.steps:
+        pruning.require_droppable(llm, config.drop_layers)
+    if "distill" in config.steps:
+        distilling.require_layers(llm, config.distill)
+
+
+def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> dict[str, Any]:
+    """What the LLM is and does: parameters, perplexity, auc and milliseconds_per_row.
+
+    The perplexity is of a token of held-out descriptions of items; AUC and milliseconds are of Yes or No to the
+    validation prompts, without an adapter.
+    """
+    token_ids = plain_ids(llm.tokenizer, [clean(text) for text in material.corpus.held_out])
+    token_ids = [ids[: config.corpus.max_tokens] for ids in token_ids]
+    predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
+    losses = losses_of_texts(llm, token_ids, config.tokens_per_batch)
+    auc, milliseconds = answering(AnswerModel(llm, material.answers), material.validation, config.tokens_per_batch)
+    return {
+        "parameters": sum(weight.numel() for weight in llm.model.parameters()),
+        "perplexity": math.exp(min(100, (losses * predicted).sum() / max(1, predicted.sum()))),
+        "auc": auc,
+        "milliseconds_per_row": milliseconds,
+    }
+
+
+def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[float, float]:
+    """AUC of a model's answers to prompts, and how many milliseconds each took."""
+    start = time.perf_counter()
+    logits = model.all_llm_logits(prompts, tokens_per_batch, "measure")
+    seconds = time.perf_counter() - start
+    return float(roc_auc_score(prompts.labels, logits)), 1000 * seconds / len(logits)
+
+
+def pretrain(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+    """Continued pretraining on texts that are chosen by their quality, or uniformly (Ziya2, arXiv 2311.03301)."""
+    corpus, told, tokens = config.corpus, material.corpus.texts, config.tokens_per_batch
+    drawn = np.random.default_rng(config.seed).permutation(len(told))[: corpus.max_texts * corpus.candidates_per_text]
+    texts, counts = [told[place] for place in drawn], {"told": len(told)}
+    if corpus.selection == "quality":
+        places, stages = choose_by_quality(llm, texts, config.quality, corpus.max_tokens, tokens)
+        texts, counts = [texts[place] for place in sorted(places)], counts | stages
+    cleaned = [clean(text) for text in texts[: corpus.max_texts]]
+    token_ids = [ids[: corpus.max_tokens] for ids in plain_ids(llm.tokenizer, cleaned)]
+    lengths = np.array([len(ids) for ids in token_ids])
+    counts |= {"texts": len(token_ids), "tokens": int(lengths.sum())}
+    llm, account = tune(llm, lengths, text_losses(token_ids), config.pretrain, tokens, config.seed)
+    return llm, counts | account
+
+
+def prune(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+    """Pruning of heads and channels, and a recovery, see `pruning.prune`."""
+    smaller, account = pruning.prune(llm, _importances(llm, material, config.prune, config), config.prune)
+    return _recover(smaller, account, material, config.prune.recovery, config)
+
+
+def drop_layers(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+    """Dropping of layers, and a recovery, see `pruning.drop_layers`."""
+    importance = _importances(llm, material, config.drop_layers, config)
+    smaller, account = pruning.drop_layers(llm, importance, config.drop_layers)
+    return _recover(smaller, account, material, config.drop_layers.recovery, config)
+
+
+def _importances(
+    llm: LanguageModel, material: Material, own: ImportanceConfig, config: BaseModelConfig
+) -> dict[str, Tensor]:
+    """Importance of the LLM's weights by the settings of a step of its own."""
+    prompts, tokens = material.few_shot, config.tokens_per_batch
+    return pruning.importances(llm, prompts, material.answers, own, tokens, config.seed)
+
+
+def _recover(
+    llm: LanguageModel, account: Account, material: Material, own: TuningConfig, config: BaseModelConfig
+) -> tuple[LanguageModel, Account]:
+    """Tune a smaller LLM to read and answer prompts of the training split; its account goes on."""
+    losses, lengths = prompt_losses(material.few_shot, material.answers), material.few_shot.lengths
+    llm, tuned = tune(llm, lengths, losses, own, config.tokens_per_batch, config.seed)
+    return llm, account | tuned
+
+
+def distill(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+    """Distilling of the teacher into the first layers, see `distilling.distill`; the teacher is measured, too."""
+    assert material.teacher is not None
+    student = distilling.first_layers(llm, config.distill)  # before the teacher's adapter is put on the same weights
+    teacher = material.teacher()
+    tokens = config.tokens_per_batch
+    student, account = distilling.distill(student, teacher, material.few_shot, config.distill, tokens, config.seed)
+    auc, milliseconds = answering(teacher, material.validation, tokens)
+    return student, account | {"teacher_auc": auc, "teacher_milliseconds_per_row": milliseconds}
+
+
+STEPS = {"pretrain": pretrain, "prune": prune, "drop_layers": drop_layers, "distill": distill}
+"""By the name that ``base_model.steps`` takes."""

@@ -1,0 +1,74 @@
+"""Nodes of the base model step."""
+
+from functools import partial
+from typing import Any
+
+import polars as pl
+from torch import Tensor
+
+from reclora_kedro.base_models import steps
+from reclora_kedro.base_models.config import BaseModelConfig
+from reclora_kedro.base_models.corpus import tell_corpus
+from reclora_kedro.evaluation.report import base_model_table
+from reclora_kedro.evaluation.terminal import show
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.states import gate_inputs
+from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompts import PromptConfig, prompt_format
+
+Records = list[dict[str, Any]]
+
+
+def prepare_llm(
+    base_llm: LanguageModel,
+    log_without_embeddings: InteractionLog,
+    prompts: pl.DataFrame,
+    config: BaseModelConfig,
+    prompt_config: PromptConfig,
+) -> tuple[LanguageModel, Records]:
+    """The base LLM after the steps of the configuration, none of which needs a teacher; and a report."""
+    return steps.prepare(base_llm, _material(base_llm, log_without_embeddings, prompts, config, prompt_config), config)
+
+
+def prepare_llm_with_teacher(
+    base_llm: LanguageModel,
+    log_without_embeddings: InteractionLog,
+    prompts: pl.DataFrame,
+    config: BaseModelConfig,
+    prompt_config: PromptConfig,
+    learning_states: dict[str, Tensor],
+    adapter: str,
+    variant: VariantConfig,
+) -> tuple[LanguageModel, Records]:
+    """The same where the base LLM with a variant's adapter teaches."""
+    read = gate_inputs(learning_states, variant.gate_input)
+    teacher = partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read)
+    material = _material(
+        base_llm, log_without_embeddings, prompts, config, prompt_config, gate_inputs=read, teacher=teacher
+    )
+    return steps.prepare(base_llm, material, config)
+
+
+def _material(
+    base_llm: LanguageModel,
+    log: InteractionLog,
+    prompts: pl.DataFrame,
+    config: BaseModelConfig,
+    prompt_config: PromptConfig,
+    *,
+    gate_inputs: Any = None,
+    teacher: Any = None,
+) -> steps.Material:
+    few_shot, validation = (prompt_set(prompts, use, gate_inputs) for use in ("few_shot", "validation"))
+    corpus = tell_corpus(log, config.corpus, prompt_config, config.seed)
+    return steps.Material(
+        corpus, few_shot, validation, prompt_format(base_llm.tokenizer, prompt_config), teacher=teacher
+    )
+
+
+def show_base_model(base_model_report: Records) -> None:
+    """Print what each step did."""
+    show(base_model_table(base_model_report))

@@ -1,0 +1,36 @@
+"""The base model pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from reclora_kedro.pipelines.base_model import nodes
+from reclora_kedro.pipelines.names import history_names, teacher_of_base_model, variant_histories
+from reclora_kedro.pipelines.questions import prompts_pipeline
+
+
+def create_pipeline(**kwargs: object) -> Pipeline:
+    """From the base LLM to the prepared one, by the steps of ``base_model.steps``; a variant's adapter may teach."""
+    teacher = teacher_of_base_model()
+    history = variant_histories()[teacher] if teacher else history_names()[0]
+    read = ["learning_states", f"{teacher}.adapter", f"params:finetuning.variants.{teacher}"] if teacher else []
+    steps = Pipeline(
+        [
+            Node(
+                nodes.prepare_llm_with_teacher if teacher else nodes.prepare_llm,
+                inputs=[
+                    "base_llm",
+                    "log_without_embeddings",
+                    f"learning.{history}.prompts",
+                    "params:base_model",
+                    "params:prompt",
+                    *read,
+                ],
+                outputs=["prepared_llm", "base_model_report"],
+                name="prepare_llm",
+                tags=["gpu"],
+            ),
+            Node(nodes.show_base_model, "base_model_report", outputs=None, name="show_base_model"),
+        ],
+        namespace="base_model",
+        prefix_datasets_with_namespace=False,
+    )
+    return prompts_pipeline("learning", history_names()) + steps

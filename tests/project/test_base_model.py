@@ -1,0 +1,44 @@
+"""`kedro run --pipelines base_model` after a finished run, by all of its steps."""
+
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from projects import kedro_run
+from reclora_kedro.llm.language_model import load_language_model
+from reclora_kedro.pipelines.base_model.nodes import show_base_model
+from reclora_kedro.runs.failures import RunRefusedError
+
+
+def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_is_run(finished_run):
+    steps = {"base_model": {"steps": ["drop_layers"], "drop_layers": {"layers": 7}}}
+    with pytest.raises(RunRefusedError, match=r"drop_layers\.layers is 7, but of 2 layers of the base LLM only 1"):
+        kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
+
+
+def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration(finished_run, capsys):
+    steps = {"base_model": {"steps": ["pretrain", "prune", "distill", "pretrain"]}}
+    catalog = kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
+    report = catalog.load("base_model_report")
+    assert [record["step"] for record in report] == ["as it came", "pretrain", "prune", "distill", "pretrain"]
+    assert all(record["milliseconds_per_row"] > 0 and 0 < record["auc"] < 1 for record in report)
+    came, pretrained, pruned, distilled, again = report
+    assert pretrained["perplexity"] < came["perplexity"] < math.inf
+    assert came["parameters"] == pretrained["parameters"] > pruned["parameters"] > distilled["parameters"]
+    assert distilled["parameters"] == again["parameters"]
+    assert pretrained["account"]["told"] > pretrained["account"]["texts"] == 20
+    assert {"teacher_auc", "teacher_milliseconds_per_row"} < distilled["account"].keys()
+    folder = finished_run.project / catalog.load("prepared_llm")
+    loaded, ours = AutoModelForCausalLM.from_pretrained(folder), load_language_model(str(folder), device="cpu")
+    ids = torch.tensor([AutoTokenizer.from_pretrained(folder)("Drama Film 7: Yes")["input_ids"]])
+    torch.testing.assert_close(loaded(input_ids=ids).logits, ours.model(input_ids=ids).logits)
+    assert (loaded.config.num_hidden_layers, loaded.config.num_key_value_heads) == (1, 1)
+    show_base_model(report)
+    assert "distill" in capsys.readouterr().out
+    configured = finished_run.project / "conf/test/catalog.yml"
+    configured.write_text(configured.read_text().replace("data/01_raw/fabricated/llm", str(folder)))
+    of_new_llm = {"allow_mixed": True}  # the log's items are embedded by the former
+    catalog = kedro_run(finished_run.project, of_new_llm, pipeline_names=["finetuning"])
+    assert catalog.load("base_llm").model.config.num_hidden_layers == 1

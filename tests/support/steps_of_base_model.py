@@ -1,0 +1,61 @@
+"""Settings of a tiny preparation of a base LLM, and LLMs and prompts for it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from random_llama import random_llama
+from reclora_kedro.base_models.config import (
+    BaseModelConfig,
+    CorpusConfig,
+    DistillConfig,
+    DropLayersConfig,
+    PruneConfig,
+    QualityConfig,
+    TuningConfig,
+)
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompts import PromptFormat
+
+ANSWERS = PromptFormat(start=[], before="", after="", positive=40, negative=41)
+TOKENS = 100
+
+
+def tuning(**settings):
+    return TuningConfig(**{"lora_rank": None, "epochs": 1, "batch_size": 4, "learning_rate": 1e-2} | settings)
+
+
+def importance(**settings):
+    return {"importance": "taylor", "calibration_prompts": 6, "recovery": tuning(epochs=0)} | settings
+
+
+def config(**blocks):
+    settings = {
+        "steps": ["pretrain"], "variant": "shared_lora", "tokens_per_batch": TOKENS, "seed": 0,
+        "quality": QualityConfig(min_words=1, max_repetition=0.9, drop_perplexing=0.0, max_similarity=0.8),
+        "corpus": CorpusConfig(
+            selection="quality", events_per_text=3, held_out_items=0.3, max_texts=99, candidates_per_text=2,
+            max_tokens=40,
+        ),
+        "pretrain": tuning(),
+        "prune": PruneConfig(ratio=0.5, **importance()),
+        "drop_layers": DropLayersConfig(layers=2, spare_first=1, spare_last=1, **importance()),
+        "distill": DistillConfig(
+            layers=2, blocks=2, cosine_weight=1.0, distance_weight=0.1, block_answer_weight=0.5,
+            tuning=tuning(epochs=2),
+        ),
+    }  # fmt: skip
+    return BaseModelConfig(**settings | blocks)
+
+
+def random_llm(tiny_llm, layers=6):
+    """A random LLM in float64 with 64 tokens."""
+    return replace(tiny_llm, model=random_llama(layers).double().requires_grad_(False))
+
+
+def some_prompts(count=12, most=9):
+    """Prompts of a few random tokens, whose last one tells the label."""
+    random = np.random.default_rng(0)
+    labels = np.arange(count) % 2
+    token_ids = [[*random.integers(3, 40, random.integers(2, most)).tolist(), 50 + int(label)] for label in labels]
+    return PromptSet(np.arange(count), token_ids, labels)
