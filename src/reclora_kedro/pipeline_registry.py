@@ -6,7 +6,7 @@ from importlib import import_module
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders, trained_again
+from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders, lens_retrieves, trained_again
 
 TRAINING = ("history", "encoders", "lens", "finetuning", "candidates")
 """Pipelines that train weights, or make of a log what they are trained on."""
@@ -28,10 +28,11 @@ ON_REQUEST = {
 def register_pipelines() -> dict[str, Pipeline]:
     """Every pipeline by its folder's name; ``__default__`` is the whole flow from raw files to the report.
 
-    An item encoder is tuned in it where items are embedded by one.
+    An item encoder is tuned in it where items are embedded by one, and a retriever trained where the lens reads one.
     """
     pipelines = find_pipelines(raise_errors=True)
-    on_request = ON_REQUEST - ({"encoders"} if TUNED_ENCODER in item_encoders() else set())
+    needed = {"encoders": TUNED_ENCODER in item_encoders(), "candidates": lens_retrieves()}
+    on_request = ON_REQUEST - {step for step, is_needed in needed.items() if is_needed}
     flow = [pipeline for name, pipeline in pipelines.items() if name not in on_request]
     pipelines["__default__"] = sum(flow, start=Pipeline([]))
     if "forget" in pipelines and (weights := trained_again()):

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from random_logs import ITEMS, USERS
-from reclora_kedro.histories.co_occurrences import co_occurrence_vectors
+from reclora_kedro.histories.co_occurrences import COMPONENTS, co_occurrence_vectors, cross_fitted_vectors
 from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.histories.splits import SplitConfig
@@ -63,3 +63,26 @@ def test_a_log_in_which_one_item_is_liked_is_refused(log):
     one = replace(log, sequences=replace(log.sequences, item_index=np.zeros_like(log.sequences.item_index)))
     with pytest.raises(ValueError, match=r"4 users like 1 items .* name another encoder"):
         co_occurrence_vectors(one, 2, seed=7)
+    parts = np.array([0, 0, 0, 1])[: USERS.height]
+    with pytest.raises(
+        ValueError, match=r"of 1 users in other parts than one, 1 users .* lens\.co_occurrence_folds to 0"
+    ):
+        cross_fitted_vectors(log, parts, seed=7)
+
+
+def test_events_of_a_user_change_no_vector_that_this_user_reads(log):
+    parts, owner = np.arange(USERS.height) % 2, user_of_events(log.sequences.offsets)
+    changed = np.where(parts[owner] == 1, (log.sequences.item_index + owner) % ITEMS.height, log.sequences.item_index)
+    before, after = (
+        cross_fitted_vectors(replace(log, sequences=replace(log.sequences, item_index=items)), parts, seed=7)
+        for items in (log.sequences.item_index, changed)
+    )
+    assert before.shape == (2, ITEMS.height, COMPONENTS)
+    assert [np.array_equal(*each) for each in zip(before, after, strict=True)] == [False, True]
+
+
+def test_one_part_reads_everybodys_likes(log):
+    [vectors] = cross_fitted_vectors(log, np.zeros(USERS.height, dtype=np.int64), seed=7)
+    expected = unit_vectors(co_occurrence_vectors(log, COMPONENTS, seed=7))
+    np.testing.assert_array_equal(vectors[:, : expected.shape[1]], expected.astype(np.float32))
+    assert not vectors[:, expected.shape[1] :].any()

@@ -1,4 +1,4 @@
-"""Lenses as files."""
+"""Lenses as files, and the cosines that they read."""
 
 import json
 
@@ -7,8 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from reclora_kedro.histories.co_occurrences import COMPONENTS, co_occurrence_vectors
 from reclora_kedro.lens.base import load_lens
+from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.lens.training import _fresh_lens
 
 
 def test_a_saved_lens_scores_identically(fitted, log, tmp_path) -> None:
@@ -43,3 +46,36 @@ def test_weights_of_another_lens_are_refused(fitted, tmp_path) -> None:
     save_file(weights, tmp_path / "lens.safetensors")
     with pytest.raises(RuntimeError, match=r"output\.weight"):
         load_lens(tmp_path)
+
+
+@pytest.fixture
+def batch_of(log):
+    """The training samples as a batch for a lens."""
+    return lambda lens: next(LensLoader(log, lens).batches(log.samples.filter(split="train"), 10_000))[1]
+
+
+@pytest.mark.parametrize("model", ["din", "sim"])
+def test_one_fold_compares_by_all_likes_as_the_encoder_of_items_does(log, config, batch_of, model) -> None:
+    vectors = co_occurrence_vectors(log, COMPONENTS, seed=config.seed)
+    by_encoder = _fresh_lens(
+        log.with_embeddings(vectors), config.model_copy(update={"model": model, "co_occurrence_folds": 0})
+    )
+    one = _fresh_lens(log, config.model_copy(update={"model": model, "item_text": False, "co_occurrence_folds": 1}))
+    batch = batch_of(one)
+    torch.testing.assert_close(one.eval().cosines(batch), by_encoder.eval().cosines(batch))
+
+
+def test_who_liked_a_target_is_hidden_with_its_id_while_a_lens_learns(log, config, batch_of) -> None:
+    lens = _fresh_lens(log, config.model_copy(update={"item_id_dropout": 0.5, "item_text_dropout": 0.0}))
+    batch = batch_of(lens)
+    shown = lens.eval().cosines(batch)
+    vectors = lens.item(batch.item)
+    lens.train().hide_items()
+    hidden = lens.item.hidden[batch.item]
+    assert 0 < hidden.sum() < len(hidden)
+    shown[hidden, 4:] = 0  # behind those of the texts
+    assert torch.equal(lens.cosines(batch), shown)
+    ids = slice(config.embedding_dim)
+    unknown = lens.item.ids.weight[0]
+    assert torch.equal(lens.item(batch.item)[~hidden], vectors[~hidden])
+    assert torch.equal(lens.item(batch.item)[hidden, ids], unknown.expand(int(hidden.sum()), -1))

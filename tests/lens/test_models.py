@@ -37,6 +37,7 @@ def lens(request: pytest.FixtureRequest, config: LensConfig) -> Lens:
         entity.id_codes.copy_(torch.arange(count))
         entity.field_codes.random_(0, values + 1)
     lens.item.texts.copy_(functional.normalize(torch.randn(SIZES.items, SIZES.item_text_width), dim=1))
+    lens.co_occurrences.copy_(functional.normalize(torch.randn(lens.co_occurrences.shape), dim=2))
     return lens.freeze()
 
 
@@ -177,6 +178,7 @@ def test_user_state_is_free_of_the_target(lens: Lens, batch: LensBatch) -> None:
 def test_an_unknown_item_is_told_by_its_text(lens: Lens, batch: LensBatch) -> None:
     lens.item.id_codes.fill_(UNKNOWN_ID)
     lens.item.field_codes.fill_(0)
+    lens.co_occurrences.fill_(0)
     before = lens(batch)
     lens.item.texts.copy_(lens.item.texts.roll(1, dims=0))
     assert (lens(batch) != before).all()
@@ -189,12 +191,12 @@ def test_similarities_are_the_products_of_target_and_history_by_encoder_in_four_
     lens: Lens, batch: LensBatch
 ) -> None:
     histories = [batch.recent_history, batch.long_history] if lens.reads_long_history else [batch.recent_history]
-    found = lens.text_similarities(batch)
-    assert found.shape == (BATCH, len(SIMILARITIES) * len(histories) * 2)
-    for row in range(BATCH):
-        expected = []
-        for past, texts in product(histories, lens.item.texts.split([2, 4], dim=1)):
-            cosines = [float(texts[batch.item[row]] @ texts[item]) for item in past.item[row, past.mask[row]]]
+    found = lens.cosines(batch)
+    assert found.shape == (BATCH, len(SIMILARITIES) * len(histories) * 3)
+    for row, user in enumerate(batch.user.tolist()):
+        expected, encoders = [], (*lens.item.texts.split([2, 4], dim=1), lens.co_occurrences[user % 3])
+        for past, vectors in product(histories, encoders):
+            cosines = [float(vectors[batch.item[row]] @ vectors[item]) for item in past.item[row, past.mask[row]]]
             top = sorted(cosines, reverse=True)[:3]
             means = [sum(part) / len(part) for part in (cosines, top, cosines[-5:]) if cosines]
             summary = [top[0], *means] if cosines else [0.0] * 4
@@ -204,9 +206,9 @@ def test_similarities_are_the_products_of_target_and_history_by_encoder_in_four_
 
 @pytest.mark.parametrize("model", [model for model in LENSES if model != "hllm"])
 def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: LensBatch, model: str) -> None:
-    without = config.model_copy(update={"model": model, "item_text": False})
+    without = config.model_copy(update={"model": model, "item_text": False, "co_occurrence_folds": 0})
     lens = build_lens(without, SIZES.model_copy(update={"item_text_widths": ()})).freeze()
-    assert not [name for name in lens.state_dict() if "text" in name]
+    assert not [name for name in lens.state_dict() if "text" in name or "co_occurrences" in name]
     assert lens.similarities.output_dim == 0
     assert lens(batch).shape == (BATCH,)
     assert lens.states(batch, "fields").shape == (BATCH, lens.state_dim("fields"))

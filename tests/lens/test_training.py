@@ -41,7 +41,7 @@ def test_statistics_are_standardised_over_the_training_samples(fitted, log) -> N
 def test_similarities_are_standardised_over_the_training_samples(fitted, log) -> None:
     lens, _ = fitted
     batches = LensLoader(log, lens).batches(log.samples.filter(pl.col("split") == "train"), 64)
-    numbers = lens.similarities.standardise(torch.cat([lens.text_similarities(batch) for _, batch in batches]))
+    numbers = lens.similarities.standardise(torch.cat([lens.cosines(batch) for _, batch in batches]))
     torch.testing.assert_close(numbers.mean(dim=0), torch.zeros(numbers.shape[1]), atol=1e-4, rtol=0)
     torch.testing.assert_close(numbers.std(dim=0, correction=0), torch.ones(numbers.shape[1]), atol=1e-3, rtol=0)
 

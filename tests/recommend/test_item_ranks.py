@@ -21,6 +21,7 @@ from reclora_kedro.recommend.item_ranks import (
     rank_positives,
 )
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
+from reclora_kedro.recommend.sources import fused, once
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 from reclora_kedro.rivals.popularity import Popularity
 
@@ -242,6 +243,14 @@ def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
     seen = []
     ranks_by(lambda pairs: seen.append(pairs) or np.zeros(pairs.height), log)
     assert not pl.concat(seen).is_duplicated().any()
+
+
+def test_what_a_fusion_reads_is_scored_once(log):
+    seen = []
+    source = once(lambda pairs: seen.append(pairs) or np.arange(pairs.height, dtype=float))
+    ranks = rank_by({"neighbours": source, "fusion": fused(source)}, log, positives(log), 4, 0)
+    assert not pl.concat(seen).is_duplicated().any()
+    assert ranks.filter(model="fusion").drop("model").equals(ranks.filter(model="neighbours").drop("model"))
 
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])

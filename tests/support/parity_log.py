@@ -83,6 +83,7 @@ def config() -> LensConfig:
         statistics_delay=0,
         item_text=True,
         item_text_dropout=0.2,
+        co_occurrence_folds=3,
         embedding_dim=8,
         attention_dim=8,
         hidden_dim=16,

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reclora_kedro.histories.co_occurrences import COMPONENTS
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens.config import FIELD, MOST_VALUES, STATE_KINDS, LensConfig, LensSizes
 from reclora_kedro.lens.layers import (
@@ -70,6 +71,8 @@ class Lens(nn.Module):
     """
 
     reads_long_history: ClassVar[bool] = False
+    co_occurrences: Tensor
+    user_folds: Tensor
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__()
@@ -85,8 +88,11 @@ class Lens(nn.Module):
             self.rating = embedding_table(sizes.rating_levels, dim)
             self.event_dim += dim
         self.statistics = NumericFields(len(COLUMNS) if config.rating_statistics else 0, dim)
-        histories = 1 + self.reads_long_history
-        self.similarities = NumericFields(len(SIMILARITIES) * histories * len(sizes.item_text_widths), dim)
+        if folds := config.co_occurrence_folds:
+            self.register_buffer("co_occurrences", torch.zeros(folds, sizes.items, COMPONENTS))
+            self.register_buffer("user_folds", torch.arange(sizes.users) % folds)
+        histories, encoders = 1 + self.reads_long_history, len(sizes.item_text_widths) + (folds > 0)
+        self.similarities = NumericFields(len(SIMILARITIES) * histories * encoders, dim)
         self.numeric_dim = self.statistics.output_dim + self.similarities.output_dim
         # Widths of the user state and the fields state as they are here, for `build_head`.
         self.user_dim = self.user.output_dim + self.event_dim
@@ -124,24 +130,39 @@ class Lens(nn.Module):
     def numeric_fields(self, batch: LensBatch) -> list[tuple[NumericFields, Tensor]]:
         """The rating statistics, and how alike target and history are: their layers and numbers, (batch, count)."""
         numbers = [(self.statistics, batch.statistics)]
-        return [*numbers, (self.similarities, self.text_similarities(batch))] if self.config.item_text else numbers
+        return [*numbers, (self.similarities, self.cosines(batch))] if self.similarities.output_dim else numbers
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """Every field's vector, concatenated: (batch, fields_dim)."""
         return beside(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
 
-    def text_similarities(self, batch: LensBatch) -> Tensor:
-        """`SIMILARITIES` of the texts of the target and of each history, by each encoder: (batch, 4 or a multiple)."""
+    def cosines(self, batch: LensBatch) -> Tensor:
+        """`SIMILARITIES` of the target and each history: by each encoder of their texts, then by who liked them.
+
+        The latter by the likes of the users in other folds than the sample's; they are zero for a target that is hidden
+        while training, as they are for an item that nobody has liked yet. Each fold has vectors in a space of its own:
+        weights are learned of their cosines alone, never of their components.
+
+        Returns:
+            Shape (batch, 4 or a multiple).
+        """
         recent, long = batch.recent_history, batch.long_history
-        parts = self._similarities(batch.item, recent)
+        parts = self._cosines(batch, recent)
         if self.reads_long_history:
-            parts += parts if long is recent else self._similarities(batch.item, long)
+            parts += parts if long is recent else self._cosines(batch, long)
         return torch.cat(parts, dim=-1)
 
-    def _similarities(self, target: Tensor, history: History) -> list[Tensor]:
+    def _cosines(self, batch: LensBatch, history: History) -> list[Tensor]:
         # One encoder after the other: all of their vectors of a batch's events may not fit in a cache.
-        by_encoder = self.item.texts.split(self.sizes.item_text_widths, dim=1)
-        return [summarise(products(texts[history.item], texts[target]), history.mask) for texts in by_encoder]
+        by_encoder = self.item.texts.split(self.sizes.item_text_widths, dim=1) if self.config.item_text else ()
+        parts = [summarise(products(texts[history.item], texts[batch.item]), history.mask) for texts in by_encoder]
+        if self.config.co_occurrence_folds:
+            vectors, first = self.co_occurrences.flatten(0, 1), self.user_folds[batch.user] * self.sizes.items
+            liked = products(vectors[first.unsqueeze(1) + history.item], vectors[first + batch.item])
+            if self.training and self.item.hidden is not None:
+                liked = liked.masked_fill(self.item.hidden[batch.item].unsqueeze(1), 0.0)
+            parts.append(summarise(liked, history.mask))
+        return parts
 
     def interact(self, fields: Tensor) -> Tensor:
         """From the fields state to what the output layer is applied to: (batch, target state's width)."""
@@ -165,9 +186,15 @@ class Lens(nn.Module):
 
     def forward(self, batch: LensBatch) -> Tensor:
         """Logits of a like, shape (batch,)."""
+        self.hide_items()
         if len(batch.user) < len(batch.item) and type(self).interact is Lens.interact:
             return self.output(self.mlp[1:](self._first_layer(batch))).squeeze(-1)
         return self.output(self.states(batch, "target")).squeeze(-1)
+
+    def hide_items(self) -> None:
+        """While training, draw the items of which neither id nor who liked them is shown until the next draw."""
+        if self.training and self.config.co_occurrence_folds:
+            self.item.hide_ids()
 
     def _first_layer(self, batch: LensBatch) -> Tensor:
         """The MLP's first layer as a sum over the fields, (batch, hidden_dim): what samples share is computed once."""

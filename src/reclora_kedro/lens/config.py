@@ -10,6 +10,7 @@ from reclora_kedro.lens import LENSES
 from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Resource, Seed, Share
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
+MOST_FOLDS = 10  # a lens holds vectors of all items for each fold
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
 
 FIELD = "field:"
@@ -43,12 +44,14 @@ class LensConfig(Block):
 
     model: str
     training_rows: Literal["all", "few_shot"]
+    retrieved_negatives: Annotated[int, Field(ge=0)] = 0
     recent_length: Count
     long_history: WindowConfig
     rating_statistics: bool
     statistics_delay: NonNegative | Literal["frozen"]
     item_text: bool
     item_text_dropout: Share
+    co_occurrence_folds: Annotated[int, Field(ge=0, le=MOST_FOLDS)] = 0
     embedding_dim: Count
     attention_dim: Count
     hidden_dim: Count

@@ -6,6 +6,7 @@ from functools import partial
 import polars as pl
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
@@ -62,6 +63,9 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
     of_users, of_items = encode_fields(log.users, sizes.user_fields), encode_fields(log.items, sizes.item_fields)
     lens.user.rearrange(users, of_users)
     lens.item.rearrange(items, of_items, item_texts(log) if lens.config.item_text else None)
+    if lens.config.co_occurrence_folds:
+        lens.user_folds = lens.user_folds[users].masked_fill(users < 0, 0)  # nobody's vectors know a new user's likes
+        lens.co_occurrences = functional.pad(lens.co_occurrences, (0, 0, 1, 0))[:, 1 + items]
     lens.sizes = sizes.model_copy(
         update={
             "users": len(users),

@@ -63,7 +63,12 @@ class EntityEmbedding(nn.Module):
             nn.init.normal_(self.of_text.weight, std=INITIAL_EMBEDDING_STD)
             self.output_dim += embedding_dim
         self.text_width, self.text_dropout = text_width, text_dropout
+        self.hidden: Tensor | None = None
         self.table: Tensor | None = None
+
+    def hide_ids(self) -> None:
+        """Draw the ids that are shown as unknown, wherever they occur, until the next draw: `hidden`, bool (count,)."""
+        self.hidden = torch.rand(self.id_codes.shape, device=self.id_codes.device) < self.id_dropout
 
     def tabulate(self) -> None:
         """Compute the vectors of all users (items) now; later ones are looked up, so that none may change any more."""
@@ -99,7 +104,10 @@ class EntityEmbedding(nn.Module):
             return functional.embedding(index, self.table)
         id_codes = self.id_codes[index]
         if self.training:
-            hidden = torch.rand(id_codes.shape, device=id_codes.device) < self.id_dropout
+            if self.hidden is None:
+                hidden = torch.rand(id_codes.shape, device=id_codes.device) < self.id_dropout
+            else:
+                hidden = self.hidden[index]
             id_codes = id_codes.masked_fill(hidden, UNKNOWN_ID)
         parts = [self.ids(id_codes)]
         if self.field_codes.shape[1]:
@@ -138,11 +146,6 @@ class NumericFields(nn.Module):
         self.mean.copy_(numbers.mean(dim=0))
         spread = numbers.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
-
-    def copy_scales(self, other: "NumericFields") -> None:
-        """Standardise as another one does."""
-        self.mean.copy_(other.mean)
-        self.scale.copy_(other.scale)
 
     def standardise(self, numbers: Tensor) -> Tensor:
         """The numbers by the scales of those that were fitted, (batch, count)."""

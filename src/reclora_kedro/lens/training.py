@@ -17,6 +17,7 @@ from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.errors import require_both_classes
+from reclora_kedro.histories.co_occurrences import cross_fitted_vectors
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
@@ -95,14 +96,9 @@ def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: in
     device = choose_device(lens.config.device)
     with seeded(lens.config.seed, device):
         fresh = build_lens(lens.config, lens.sizes)
-        for new, old, index in ((fresh.user, lens.user, "user_index"), (fresh.item, lens.item, "item_index")):
-            seen = seen_in(kept[index], len(old.id_codes))
-            new.id_codes.copy_(old.id_codes.cpu().where(seen, UNKNOWN_ID))
-            new.field_codes.copy_(old.field_codes)
-        if lens.config.item_text:
-            fresh.item.texts.copy_(lens.item.texts)
-        fresh.statistics.copy_scales(lens.statistics)
-        fresh.similarities.copy_scales(lens.similarities)
+        fresh.load_state_dict(dict(lens.named_buffers()), strict=False)
+        for entity, index in ((fresh.user, "user_index"), (fresh.item, "item_index")):
+            entity.id_codes[~seen_in(kept[index], len(entity.id_codes))] = UNKNOWN_ID
         training = LensTraining(fresh, log, lens.config.learning_rate)
         with Progress("lens without a fold", epochs * kept.height, "rows") as progress:
             for _ in range(epochs):
@@ -144,8 +140,13 @@ def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
         entity.field_codes.copy_(codes)
     if config.item_text:
         lens.item.texts.copy_(texts)
+    if config.co_occurrence_folds:
+        vectors = cross_fitted_vectors(log, lens.user_folds.numpy(), config.seed)
+        lens.co_occurrences.copy_(torch.from_numpy(vectors))
+    if lens.similarities.output_dim:
+        lens.eval()
         batches = LensLoader(log, lens).batches(train, SCORING_BATCH_SIZE)
-        lens.similarities.fit(torch.cat([lens.text_similarities(batch) for _, batch in batches]))
+        lens.similarities.fit(torch.cat([lens.cosines(batch) for _, batch in batches]))
     return lens
 
 

@@ -58,6 +58,11 @@ def lens_training_rows() -> str:
     return _parameters()["lens"]["training_rows"]
 
 
+def lens_retrieves() -> bool:
+    """Whether the lens learns from negatives of the retriever, by ``lens.retrieved_negatives``."""
+    return bool(_parameters()["lens"]["retrieved_negatives"])
+
+
 def few_shot_selection() -> str:
     """How the rows that the LLM learns from are drawn, ``few_shot.selection``: uniform or quality."""
     return _parameters()["few_shot"]["selection"]

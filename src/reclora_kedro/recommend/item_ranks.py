@@ -117,8 +117,10 @@ def rank_by(
     with Progress("rank", positives.height, "rows") as progress:
         for block in blocks:
             candidates = candidate_items(log, block, seed, sampled)
+            pairs, inverse = _distinct_pairs(block, candidates)
             for model, scorer in scorers.items():
-                scores = _scores(model, scorer, block, candidates)
+                scores = np.full(candidates.shape, -np.inf)
+                scores[candidates != NO_ITEM] = _scores(model, scorer, pairs)[inverse]
                 parts[model].append(_ranks(model, block, candidates, scores, most))
             if block is blocks[0]:
                 _log_estimate(positives.height, int((candidates != NO_ITEM).sum()), perf_counter() - started)
@@ -181,8 +183,8 @@ def _past_items(log: InteractionLog, user: int, end: int) -> np.ndarray:
     return log.sequences.item_index[log.sequences.offsets[user] : end]
 
 
-def _scores(model: str, scorer: Scorer, positives: pl.DataFrame, candidates: np.ndarray) -> np.ndarray:
-    """Scores of the candidates, minus infinity where there is none: float64, shape (likes, width)."""
+def _distinct_pairs(positives: pl.DataFrame, candidates: np.ndarray) -> tuple[pl.DataFrame, slice | np.ndarray]:
+    """The candidates of all likes as pairs for a scorer, each once, and which pair each candidate is."""
     place, column = np.nonzero(candidates != NO_ITEM)
     item = candidates[place, column]
     # Likes of one user and second see the same history: what they have in common is scored once.
@@ -193,11 +195,13 @@ def _scores(model: str, scorer: Scorer, positives: pl.DataFrame, candidates: np.
         keys = moment[place] * (candidates.max() + 1) + item
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     pairs = positives.select(MOMENT)[place[first]].with_columns(item_index=pl.Series(item[first], dtype=pl.Int32))
-    distinct_scores = scorer(pairs)
-    if invalid := np.sum(~np.isfinite(distinct_scores)):
-        raise ValueError(f"{model}: {invalid} of {len(distinct_scores)} scores are no numbers; train it again.")
-    scores = np.full(candidates.shape, -np.inf)
-    scores[place, column] = distinct_scores[inverse]
+    return pairs, inverse
+
+
+def _scores(model: str, scorer: Scorer, pairs: pl.DataFrame) -> np.ndarray:
+    scores = scorer(pairs)
+    if invalid := np.sum(~np.isfinite(scores)):
+        raise ValueError(f"{model}: {invalid} of {len(scores)} scores are no numbers; train it again.")
     return scores
 
 

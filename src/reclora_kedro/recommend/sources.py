@@ -25,8 +25,8 @@ def source_scorers(
     """The scorer of each of `SOURCES` that is named; a retriever may be absent where none of them needs it."""
     scorers: dict[str, Scorer] = {"neighbours": neighbours}
     if retriever is not None:
-        found = RetrieverReader(retriever, log).scorer
-        scorers |= {"retriever": found, "fusion": fused(neighbours, found)}
+        neighbours, found = once(neighbours), once(RetrieverReader(retriever, log).scorer)
+        scorers = {"neighbours": neighbours, "retriever": found, "fusion": fused(neighbours, found)}
     return {source: scorers[source] for source in sources}
 
 
@@ -35,6 +35,20 @@ def current_source(
 ) -> Scorer:
     """The scorer of a source whose neighbours are by all events of the log, not those of the training split alone."""
     return source_scorers([source], log, ItemNeighbours(log, neighbours).score, retriever)[source]
+
+
+def once(scorer: Scorer) -> Scorer:
+    """The scorer, which scores a table of pairs once when asked about the very same one several times in a row."""
+    last: tuple[pl.DataFrame, np.ndarray] | None = None
+
+    def score(pairs: pl.DataFrame) -> np.ndarray:
+        nonlocal last
+        scored = last  # threads of a service may ask at once
+        if scored is None or scored[0] is not pairs:
+            last = scored = pairs, scorer(pairs)
+        return scored[1]
+
+    return score
 
 
 def fused(*scorers: Scorer) -> Scorer:

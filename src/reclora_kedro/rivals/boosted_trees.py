@@ -5,6 +5,7 @@ import polars as pl
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from reclora_kedro.devices import seeded
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
@@ -13,8 +14,8 @@ from reclora_kedro.lens.training import SCORING_BATCH_SIZE
 from reclora_kedro.rivals.base import score_table
 
 NOTE = (
-    "boosted trees of counts and rates of earlier events and, where the lens reads texts, of how alike those of the "
-    "target and the history are, without ids, trained on all training rows"
+    "boosted trees of counts and rates of earlier events and, where the lens reads them, of how alike the target and "
+    "the history are by texts and by who liked them, without ids, trained on all training rows"
 )
 STYLE = Style("#E69F00", "x", "longdashdot")
 SETTINGS = {
@@ -32,12 +33,14 @@ SETTINGS = {
 def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.DataFrame:
     """Probabilities of a like from trees that learn from all training samples; validation samples tell when to stop.
 
-    Of the lens, they read how much its statistics know of the log, its `Lens.text_similarities`, and the seed.
+    Of the lens, they read how much its statistics know of the log, its `Lens.cosines`, and the seed; while they learn,
+    who liked an item is hidden at the rate of its ids, as it is while the lens learns.
     """
     labels = log.samples["label"].to_numpy()
     train, validation = log.rows_in("train"), log.rows_in("validation")
-    parts = (log.samples[train], log.samples[validation], test_questions)
-    inputs, unseen, scored = (_numbers(log, part, lens) for part in parts)
+    with seeded(lens.config.seed, torch.device("cpu")):
+        inputs = _numbers(log, log.samples[train], lens.train())
+    unseen, scored = (_numbers(log, part, lens.eval()) for part in (log.samples[validation], test_questions))
     trees = HistGradientBoostingClassifier(random_state=lens.config.seed, **SETTINGS)
     trees.fit(inputs, labels[train], X_val=unseen, y_val=labels[validation])
     return score_table(test_questions, trees.predict_proba(scored)[:, 1])
@@ -45,10 +48,12 @@ def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.
 
 @torch.inference_mode()
 def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarray:
-    """Rating statistics of samples and, of a lens with texts, their similarities: (n, 11 or more)."""
+    """Rating statistics of samples and, of a lens that reads them, cosines: (n, 11 or more)."""
     statistics = known_statistics(log, lens).compute(samples).to_numpy()
-    if not lens.config.item_text:
+    if not lens.similarities.output_dim:
         return statistics
-    batches = LensLoader(log, lens).batches(samples, SCORING_BATCH_SIZE)
-    similarities = [lens.text_similarities(batch).numpy() for _, batch in batches]
-    return np.hstack([statistics, np.concatenate(similarities)])
+    cosines = []
+    for _, batch in LensLoader(log, lens).batches(samples, SCORING_BATCH_SIZE):
+        lens.hide_items()
+        cosines.append(lens.cosines(batch).numpy())
+    return np.hstack([statistics, np.concatenate(cosines)])

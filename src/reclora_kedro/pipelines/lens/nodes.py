@@ -14,15 +14,24 @@ from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.parameters import reads
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.negatives import with_retrieved_negatives
 
 
 def train_lens(
-    log: InteractionLog, config: LensConfig, engine: EngineConfig, learning_questions: pl.DataFrame | None = None
+    log: InteractionLog,
+    config: LensConfig,
+    engine: EngineConfig,
+    learning_questions: pl.DataFrame | None = None,
+    retriever: Retriever | None = None,
 ) -> tuple[Lens, pl.DataFrame]:
-    """The trained lens and its training log; with questions, it learns from the few-shot ones among them alone."""
+    """The trained lens and its training log.
+
+    With questions, it learns from the few-shot ones among them alone; with a retriever, from negatives that this finds.
+    """
     if learning_questions is not None:
         log = log.with_training_rows(learning_questions.filter(use="few_shot")["row"].to_numpy())
-    return fit_lens(log, config, engine)
+    return fit_lens(_learned(log, config, retriever), config, engine)
 
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -38,9 +47,18 @@ def compute_learning_states(
     lens_training_log: pl.DataFrame,
     few_shot: FewShotConfig,
     engine: EngineConfig,
+    retriever: Retriever | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """States of the rows that the LLM learns from, and how sure the lens is of the few-shot ones."""
+    log = _learned(log, lens.config, retriever)
     return crossfit.learning_states(lens, log, learning_questions, lens_training_log, few_shot, engine)
+
+
+def _learned(log: InteractionLog, config: LensConfig, retriever: Retriever | None) -> InteractionLog:
+    """The log with the samples that the lens learns from."""
+    if retriever is None:
+        return log
+    return with_retrieved_negatives(log, retriever, config.retrieved_negatives, config.seed)
 
 
 def compute_test_states(

@@ -3,18 +3,19 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.lens import nodes
-from reclora_kedro.pipelines.names import lens_training_rows
+from reclora_kedro.pipelines.names import lens_retrieves, lens_training_rows
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """From the log to the lens, its states of the rows that the LLM sees, and its scores of the test rows."""
     # A lens of all rows does not read which of them the LLM sees: a study with other ones need not train it again.
-    few_shot = ["learning_questions"] if lens_training_rows() == "few_shot" else []
+    few_shot = {"learning_questions": "learning_questions"} if lens_training_rows() == "few_shot" else {}
+    retriever = {"retriever": "retriever"} if lens_retrieves() else {}
     return Pipeline(
         [
             Node(
                 nodes.train_lens,
-                inputs=["log", "params:lens", "params:engine", *few_shot],
+                inputs={"log": "log", "config": "params:lens", "engine": "params:engine", **few_shot, **retriever},
                 outputs=["lens", "lens_training_log"],
                 name="train_lens",
             ),
@@ -32,7 +33,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.compute_learning_states,
-                inputs=["lens", "log", "learning_questions", "lens_training_log", "params:few_shot", "params:engine"],
+                inputs={
+                    **{name: name for name in ("lens", "log", "learning_questions", "lens_training_log")},
+                    "few_shot": "params:few_shot",
+                    "engine": "params:engine",
+                    **retriever,
+                },
                 outputs=["learning_states", "few_shot_lens_report"],
                 name="compute_learning_states",
             ),

@@ -1,0 +1,53 @@
+"""Negatives that are hard to tell from likes: items that a retriever finds at the moment of each like."""
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import torch
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.reader import RetrieverReader
+
+
+@torch.inference_mode()
+def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: int, seed: int) -> InteractionLog:
+    """The log, whose drawn negatives that train and validate are drawn anew, of what a retriever finds.
+
+    Each is one of the items that the retriever scores highest by the history that the negative shares with its like, at
+    random, but for those that the user takes until the split ends; if these are all, it stays as it was. Samples of
+    what users rated stay, and so do test samples.
+
+    Args:
+        log: the log that the retriever was trained on.
+        retriever: a frozen retriever; it learned from the events of the training split alone.
+        first: how many of the items with the highest scores are drawn from.
+        seed: of the draw.
+
+    Raises:
+        ValueError: no negative was drawn.
+    """
+    sequences, random = log.sequences, np.random.default_rng(seed)
+    own_item = pl.Series(sequences.item_index).gather(log.samples["event"])
+    end = pl.col("event").max().over("user_index", "split") + 1
+    learned = pl.col("split").is_in(["train", "validation"])
+    drawn = log.samples.with_columns(end=end).filter(learned, pl.col("item_index") != own_item, label=0)
+    if drawn.is_empty():
+        raise ValueError(
+            f"lens.retrieved_negatives is {first}, but history drew no negatives that could be drawn anew: set "
+            "history.negatives.kind to matched or uniform, or lens.retrieved_negatives to 0."
+        )
+    items, numbers = log.samples["item_index"].to_numpy(writable=True), drawn["row"].to_numpy()
+    starts, ends = sequences.offsets[drawn["user_index"].to_numpy()], drawn["end"].to_numpy()
+    for rows, scores in RetrieverReader(retriever, log).blocks(drawn):
+        counts = ends[rows] - starts[rows]
+        event = np.arange(counts.sum()) + np.repeat(starts[rows] - counts.cumsum() + counts, counts)
+        taken = np.repeat(np.arange(len(counts)), counts), sequences.item_index[event]
+        scores[tuple(map(torch.from_numpy, taken))] = -torch.inf
+        best = scores.topk(min(first, scores.shape[1]))
+        left = best.values.isfinite().sum(dim=1).cpu().numpy()
+        place = (random.random(len(left)) * left).astype(np.int64)
+        chosen = best.indices.cpu().numpy()[np.arange(len(left)), place]
+        items[numbers[rows]] = np.where(left > 0, chosen, items[numbers[rows]])
+    return replace(log, samples=log.samples.with_columns(item_index=pl.Series(items)))
