@@ -16,6 +16,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
+from reclora_kedro.pipelines import candidates
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.lens import create_pipeline
 from reference_log import reference_log
@@ -135,3 +136,15 @@ def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatal
         logits.append(catalog.load("test_states")["logit"])
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
+
+
+def test_a_retriever_is_trained_before_a_lens_that_learns_from_what_it_finds(monkeypatch) -> None:
+    parameters = {"lens": {"training_rows": "all", "retrieved_negatives": 50}}
+    monkeypatch.setattr(configured_names, "_of_the_session", parameters)
+    flow = candidates.create_pipeline() + create_pipeline()
+    order = [node.name for node in flow.nodes]
+    assert order.index("candidates.train_retriever") < order.index("lens.train_lens")
+    monkeypatch.setattr(
+        configured_names, "_of_the_session", {"lens": {"training_rows": "all", "retrieved_negatives": 0}}
+    )
+    assert "retriever" not in create_pipeline().inputs()

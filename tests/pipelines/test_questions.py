@@ -8,7 +8,7 @@ from reclora_kedro.pipelines.history.nodes import draw_learning_questions, draw_
 
 PARAMETERS = {
     "history": {"short": {"recent": {"kind": "recent", "k": 5}}, "item_embedding": {"encoders": ["tfidf"]}},
-    "lens": {"training_rows": "all"},
+    "lens": {"training_rows": "all", "retrieved_negatives": 0},
     "finetuning": {"variants": {"reclora": {"history": "recent"}}},
     "recommendation": {"variant": "reclora", "candidates": "neighbours"},
     "ranking": {"variant": "reclora", "lens": True, "retriever": False},
