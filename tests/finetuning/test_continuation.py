@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
 from reclora_kedro.finetuning import continuation
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continue_adapter
-from reclora_kedro.finetuning.training import copy_of, proximal_term, train_adapter
+from reclora_kedro.finetuning.training import assign, copy_of, proximal_term, train_adapter
 
 FEW_SHOT, VALIDATION = gates_decide(96), gates_decide(64, seed=1)
 IS_NEW = np.arange(96) % 3 > 0
@@ -82,8 +82,43 @@ def test_the_best_safeguard_is_kept_and_each_starts_from_the_adapter(adapted, mo
     assert not any(weight.requires_grad for weight in adapted.model.parameters())
 
 
-def test_an_adapter_that_nothing_betters_stays(adapted):
+def test_a_short_term_lora_is_the_mean_of_what_was_and_what_new_rows_taught(adapted, monkeypatch):
+    start, trainings = copy_of(adapter_weights(adapted.model)), []
+
+    def learn(*arguments, **held):
+        trainings.append(train_adapter(*arguments, **held))
+        return trainings[-1]
+
+    def auc():
+        return roc_auc_score(VALIDATION.labels, adapted.scores(VALIDATION, 400, ""))
+
+    monkeypatch.setattr(continuation, "fine_tune", learn)
+    both = continue_adapter(adapted, FEW_SHOT, IS_NEW, VALIDATION, config("none", "short_term"), TRAINING)
+    assert len(trainings) == 1  # what `none` has learned is not learned again
+    assign(adapter_weights(adapted.model), start)
+    log = continue_adapter(adapted, FEW_SHOT, IS_NEW, VALIDATION, config("short_term"), TRAINING)
+    assert log["validation_auc"][1] > log["validation_auc"][0]
+    left = copy_of(adapter_weights(adapted.model))
+
+    adapted.model.set_adapter("default")
+    assign(adapter_weights(adapted.model), start)
+    alone, training = FEW_SHOT.take(np.flatnonzero(IS_NEW)), TRAINING.model_copy(update={"learning_rate": 2e-2})
+    train_adapter(adapted, alone, VALIDATION, training)
+    learned = copy_of(adapter_weights(adapted.model))
+    mean = {name: np.mean([start[name], learned[name]], axis=0) for name in start}
+    for name, weights in mean.items():
+        np.testing.assert_allclose(left[name], weights, rtol=1e-6, atol=1e-8)
+    assign(adapter_weights(adapted.model), left)
+    assert [log["validation_auc"][-1], both["validation_auc"][-1]] == pytest.approx([auc()] * 2, abs=1e-9)
+
+
+def test_an_adapter_that_nothing_betters_stays(adapted, monkeypatch):
     start = copy_of(adapter_weights(adapted.model))
     log = continue_adapter(adapted, FEW_SHOT, IS_NEW, VALIDATION, config("none", learning_rate=1e-9), TRAINING)
     assert log["validation_auc"].arg_max() == 0
+    assert all(torch.equal(value, start[name]) for name, value in adapter_weights(adapted.model).items())
+
+    monkeypatch.setattr(continuation, "fine_tune", lambda *_, **__: log[:1])
+    untaught = continue_adapter(adapted, FEW_SHOT, IS_NEW, VALIDATION, config("short_term"), TRAINING)
+    assert untaught["validation_auc"].to_list() == [log["validation_auc"][0]] * 2
     assert all(torch.equal(value, start[name]) for name, value in adapter_weights(adapted.model).items())

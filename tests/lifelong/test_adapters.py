@@ -13,21 +13,20 @@ from reclora_kedro.lifelong import adapters
 from reclora_kedro.lifelong.adapters import update_adapter, update_questions
 from reclora_kedro.lifelong.promotion import PromotionConfig, undecided
 
-USES = {"few_shot": 96, "validation": 64, "test": 60}
+USES = {"few_shot": 64, "replay": 32, "validation": 64, "test": 60}
 CONFIG = AdapterContinuationConfig(
     few_shot=64, replay=0.5, validation=64, learning_rate=2e-2, safeguard=("none",), proximal_weight=1.0
 )
 
 
 def learned_rows():
-    """Prompts of all uses, of which a third of the few-shot rows is old, and their gate inputs."""
+    """Prompts of all uses, and their gate inputs."""
     prompts = gates_decide(sum(USES.values()))
     table = {
         "row": prompts.rows,
         "use": np.repeat([*USES], [*USES.values()]),
         "label": prompts.labels,
         "token_ids": prompts.token_ids,
-        "timestamp": prompts.rows % 3,
         "user_index": prompts.rows % 20,
     }
     return pl.DataFrame(table), prompts.gate_inputs
@@ -42,13 +41,13 @@ def test_the_weights_that_stay_are_those_that_were_chosen(tiny_model, monkeypatc
     start = copy_of(adapter_weights(model.model))
     prompts, gate_inputs = learned_rows()
     settings = (PromotionConfig(margin=0.01, level=0.05), Bootstrap(confidence=0.9, samples=100, seed=0))
-    log, decision = update_adapter(model, prompts, gate_inputs, 0, CONFIG, training, *settings)
+    log, decision = update_adapter(model, prompts, gate_inputs, CONFIG, training, *settings)
     assert decision["rows"] == USES["test"]
     assert log["rows"].max() == 4 * 64  # the new ones, in each epoch
     same = [torch.equal(weights, start[name]) for name, weights in adapter_weights(model.model).items()]
     assert all(same) == (chosen == "champion")
     few = prompts.filter(pl.col("use") != "validation")
-    log, decision = update_adapter(model, few, gate_inputs, 0, CONFIG, training, *settings)
+    log, decision = update_adapter(model, few, gate_inputs, CONFIG, training, *settings)
     assert (log.height, decision["chosen"]) == (0, "champion")
 
 

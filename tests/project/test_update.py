@@ -47,7 +47,13 @@ def test_an_adapter_goes_on_with_the_lens(updated):
     project, _ = updated
     catalog = catalog_of(project)
     log, [present, _] = catalog.load("adapter_update_log"), champion_history(catalog)
-    assert log["safeguard"].unique(maintain_order=True).to_list() == ["start", "none", "replay", "proximal"]
+    assert log["safeguard"].unique(maintain_order=True).to_list() == [
+        "start",
+        "none",
+        "replay",
+        "proximal",
+        "short_term",
+    ]
     assert present["decision"]["adapter"]["rows"] == catalog.load("update_questions").filter(use="test").height
     assert present["versions"]["reclora.adapter"] == present["made_by"]
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 from sklearn.metrics import roc_auc_score
+from torch import Tensor
 
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
@@ -25,15 +26,15 @@ class AdapterContinuationConfig(Block):
     replay: Share
     validation: Count
     learning_rate: LearningRate
-    safeguard: Annotated[tuple[Literal["none", "replay", "proximal"], ...], Field(min_length=1)]
+    safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1)]
     proximal_weight: NonNegative
 
 
 def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
     """The questions that an adapter goes on learning from, drawn uniformly, and those that choose its weights.
 
-    Of the use few_shot are new training samples, later than the second `since`, and old ones, which replay shows
-    besides. There are as many as asked for, or as the splits have.
+    Of the use few_shot are training samples later than the second `since`, and of the use replay old ones. There are as
+    many as asked for, or as the splits have.
 
     Examples:
         >>> columns = ("user_index", "item_index", "history_end", "timestamp")
@@ -42,7 +43,7 @@ def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConf
         ... )
         >>> config = AdapterContinuationConfig.model_construct(few_shot=3, replay=0.25, validation=9)
         >>> draw_rows(samples, 3, config, seed=0).select("row", "use").rows()
-        [(3, 'few_shot'), (4, 'few_shot'), (5, 'few_shot'), (6, 'few_shot'), (7, 'validation'), (8, 'validation')]
+        [(4, 'few_shot'), (5, 'few_shot'), (6, 'few_shot'), (3, 'replay'), (7, 'validation'), (8, 'validation')]
     """
     random = np.random.default_rng(seed)
     is_new = pl.col("timestamp") > since
@@ -52,7 +53,7 @@ def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConf
     sizes["old"] = round(sizes["new"] * config.replay / (1 - config.replay))
     parts = (
         (new, "few_shot", sizes["new"]),
-        (train.filter(~is_new), "few_shot", sizes["old"]),
+        (train.filter(~is_new), "replay", sizes["old"]),
         (samples.filter(split="validation"), "validation", config.validation),
     )
     drawn = [questions(part[random.permutation(part.height)[:size]], use) for part, use, size in parts]
@@ -71,7 +72,10 @@ def continue_adapter(
 
     Each safeguard starts from the adapter as it is, which stays if none makes it better. With `none` it learns from the
     new rows alone, with `replay` from old ones, too, and with `proximal` from the new rows while `proximal_term` holds
-    its weights where they were (PESO).
+    its weights where they were (PESO). With `short_term`, what `none` makes of it is a short-term LoRA, and the weights
+    are the mean of its own and the long-term LoRA's, the adapter as it was (LSAT by task arithmetic: Shi et al. 2023,
+    arXiv 2312.15599). There, the short-term LoRA has a start of its own; here it starts from the long-term one, since a
+    mean of weights does what both do only where these are near each other.
 
     Args:
         model: a base LLM with a trained adapter; it may be frozen.
@@ -83,28 +87,43 @@ def continue_adapter(
 
     Returns:
         The training logs, see `train_adapter`, one after the other, with a first column `safeguard`; the first row is
-        the adapter as it was.
+        the adapter as it was, and that of `short_term` the mean.
 
     Raises:
         FloatingPointError, MemoryError, OSError, ShardError, RuntimeError, ValueError: see `fine_tune`.
     """
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
-    start = best = copy_of(weights)
-    model.model.eval()
-    scores = model.scores(validation, training.tokens_per_batch, "validate")
-    best_auc = float(roc_auc_score(validation.labels, scores))
-    logs = [pl.DataFrame({"safeguard": START, "rows": 0, "validation_auc": best_auc, "seconds": 0.0})]
     training = training.model_copy(update={"learning_rate": config.learning_rate})
+    new = few_shot.take(np.flatnonzero(is_new))
+    start = best = copy_of(weights)
+    logs = [_validated(model, validation, training, START)]
+    best_auc = logs[0]["validation_auc"].item()
+    learned: dict[str, dict[str, Tensor]] = {}
     for safeguard in config.safeguard:
         assign(weights, start)
-        rows = few_shot if safeguard == "replay" else few_shot.take(np.flatnonzero(is_new))
-        held = config.proximal_weight if safeguard == "proximal" else 0.0
-        log = fine_tune(model, rows, validation, training, proximal_weight=held)
-        logs.append(log.select(pl.lit(safeguard).alias("safeguard"), pl.all()))
+        if safeguard != "short_term" or "none" not in learned:
+            held = config.proximal_weight if safeguard == "proximal" else 0.0
+            rows = few_shot if safeguard == "replay" else new
+            log = fine_tune(model, rows, validation, training, proximal_weight=held)
+            learned[safeguard] = copy_of(weights)
+        if safeguard == "short_term":
+            [short_term] = [learned[name] for name in ("none", "short_term") if name in learned]
+            assign(weights, {name: (value + short_term[name]) / 2 for name, value in start.items()})
+            log = _validated(model, validation, training, safeguard)
+        logs.append(log.with_columns(safeguard=pl.lit(safeguard)))
         auc = log["validation_auc"].fill_null(0).to_numpy().max()
         if auc > best_auc:
             best_auc, best = auc, copy_of(weights)
     assign(weights, best)
     model.model.requires_grad_(False).eval()
     return pl.concat(logs, how="diagonal").select("safeguard", *LOG_SCHEMA, pl.exclude("safeguard", *LOG_SCHEMA))
+
+
+def _validated(model: AnswerModel, validation: PromptSet, training: TrainingConfig, safeguard: str) -> pl.DataFrame:
+    """The row of a training log about a model as it is."""
+    model.model.eval()
+    scores = model.scores(validation, training.tokens_per_batch, "validate")
+    auc = float(roc_auc_score(validation.labels, scores))
+    row = {"safeguard": safeguard, "rows": 0, "validation_auc": auc, "seconds": 0.0}
+    return pl.DataFrame([row], schema={"safeguard": pl.String, **LOG_SCHEMA, "seconds": pl.Float64})

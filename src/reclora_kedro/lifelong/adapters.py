@@ -35,7 +35,6 @@ def update_adapter(
     model: AnswerModel,
     prompts: pl.DataFrame,
     gate_inputs: GateInputs,
-    since: int,
     config: AdapterContinuationConfig,
     training: TrainingConfig,
     promotion: PromotionConfig,
@@ -47,7 +46,6 @@ def update_adapter(
         model: a base LLM with the champion's adapter.
         prompts: of `update_questions`.
         gate_inputs: of the same questions.
-        since: the last second of the champion's log.
         config: see `continue_adapter`.
         training: likewise.
         promotion: see `decide`.
@@ -64,10 +62,11 @@ def update_adapter(
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
     start = copy_of(weights)
-    few_shot, validation, newest = (prompt_set(prompts, use, gate_inputs) for use in USES)
+    learned = prompts.with_columns(pl.col("use").replace("replay", "few_shot"))
+    few_shot, validation, newest = (prompt_set(learned, use, gate_inputs) for use in USES)
+    is_new = prompts.filter(learned["use"] == "few_shot")["use"].to_numpy() == "few_shot"
     model.model.eval()
     champion = model.scores(newest, training.tokens_per_batch, "champion")
-    is_new = prompts.filter(use="few_shot")["timestamp"].to_numpy() > since
     log = continue_adapter(model, few_shot, is_new, validation, config, training)
     challenger = model.scores(newest, training.tokens_per_batch, "challenger")
     decision = decide(test, champion, challenger, promotion, bootstrap)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 from peft import PeftModel
-from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
@@ -22,7 +22,6 @@ from reclora_kedro.histories.splits import SplitShares
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens import growth as lens_growth
-from reclora_kedro.lens import states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.states import LensReader, lens_scores
@@ -139,19 +138,11 @@ def draw_update_questions(
     return adapters.update_questions(log.samples, champion_log.last_second, config, newest, history.seed)
 
 
-def compute_update_states(
-    lens: Lens, log: InteractionLog, update_questions: pl.DataFrame, engine: EngineConfig
-) -> dict[str, Tensor]:
-    """States of these samples by the lens that is in use from now on."""
-    return states.lens_states(lens, log, update_questions, engine)
-
-
 def update_adapter(
     base_llm: LanguageModel,
     champion_adapter: str,
     prompts: pl.DataFrame,
-    update_states: dict[str, Tensor],
-    champion_log: InteractionLog,
+    gate_inputs: GateInputs,
     prompt_config: PromptConfig,
     variant: VariantConfig,
     config: AdapterContinuationConfig,
@@ -160,12 +151,11 @@ def update_adapter(
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Record, PeftModel]:
     """The training logs of the champion's adapter, the decision, and the adapter that is in use from now on."""
-    read = states.gate_inputs(update_states, variant.gate_input)
     model = answering_model(
-        base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=read, blend=variant.blend
+        base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend
     )
     settings = (config, variant.training, promotion_config, bootstrap)
-    log, decision = adapters.update_adapter(model, prompts, read, champion_log.last_second, *settings)
+    log, decision = adapters.update_adapter(model, prompts, gate_inputs, *settings)
     return log, decision, model.model
 
 

@@ -3,7 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, variant_histories
-from reclora_kedro.pipelines.questions import prompts_pipeline
+from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 
 
@@ -117,10 +117,10 @@ def adapter_pipeline(variant: str) -> Pipeline:
                 name="draw_update_questions",
             ),
             Node(
-                nodes.compute_update_states,
-                inputs=["lens", "log", "update_questions", "params:engine"],
-                outputs="update_states",
-                name="compute_update_states",
+                compute_gate_inputs,
+                inputs=["lens", "log", "update_questions", settings, "params:engine"],
+                outputs="update.gate_inputs",
+                name="compute_gate_inputs",
             ),
             Node(
                 nodes.update_adapter,
@@ -128,8 +128,7 @@ def adapter_pipeline(variant: str) -> Pipeline:
                     "base_llm",
                     f"champion.{variant}.adapter",
                     f"update.{history}.prompts",
-                    "update_states",
-                    "champion.log",
+                    "update.gate_inputs",
                     "params:prompt",
                     settings,
                     "params:update.adapter",
