@@ -1,15 +1,16 @@
 """Pruning of tiny random LLMs, beside references in float64."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from reclora_kedro.base_models.config import DropLayersConfig, PruneConfig
 from reclora_kedro.base_models.corpus import Corpus
-from reclora_kedro.base_models.pruning import drop_layers, importances, prune, require_prunable
+from reclora_kedro.base_models.pruning import ARCHITECTURES, drop_layers, importances, prune, require_prunable
 from reclora_kedro.base_models.steps import Material
 from reclora_kedro.base_models.steps import prune as prune_and_recover
 from steps_of_base_model import ANSWERS, TOKENS, config, importance, random_llm, some_prompts, tuning
@@ -68,6 +69,30 @@ def test_a_pruned_llm_is_the_full_one_with_its_least_important_groups_at_zero(ti
     torch.testing.assert_close(logits(pruned.model), logits(zeroed), rtol=1e-11, atol=1e-12)
     assert account == {"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24}
     assert (logits(pruned.model) - logits(llm.model)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_each_architecture_loses_the_groups_and_layers_that_matter_least(tiny_llm, kind):
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 5, "vocab_size": 64}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **sizes, num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval().requires_grad_(False)
+    weights = {name: torch.ones(weight.shape) for name, weight in model.named_parameters()}
+    zeroed = copy.deepcopy(model)
+    for layer in range(5):
+        path = f"model.layers.{layer}"
+        output, down = weights[f"{path}.self_attn.o_proj.weight"], weights[f"{path}.mlp.down_proj.weight"]
+        output[:, : output.shape[1] // 2] = 0
+        down[:, 1::2] = 0
+        for name, importance_of in ((f"{path}.self_attn.o_proj", output), (f"{path}.mlp.down_proj", down)):
+            zeroed.get_submodule(name).weight *= importance_of
+    llm = replace(tiny_llm, model=model)
+    pruned, _ = prune(llm, weights, PruneConfig(ratio=0.5, **importance()))
+    torch.testing.assert_close(logits(pruned.model), logits(zeroed), rtol=1e-11, atol=1e-12)
+    weights |= {name: values * 0.5 for name, values in weights.items() if ".2." in name}
+    dropped, _ = drop_layers(llm, weights, DropLayersConfig(layers=1, spare_first=0, spare_last=0, **importance()))
+    del model.model.layers[2]
+    torch.testing.assert_close(logits(dropped.model), logits(model), rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("choice", ["taylor", "random"])

@@ -36,7 +36,7 @@ def require_prunable(model: Any) -> None:
     """Refuse an LLM whose layers cannot be taken apart; the meta device will do.
 
     Raises:
-        ValueError: its architecture is none of `ARCHITECTURES`, or its weights are quantised.
+        ValueError: its architecture is none of `ARCHITECTURES`.
     """
     kind = model.config.get_text_config().model_type
     if kind not in ARCHITECTURES:
