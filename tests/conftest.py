@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from copy import deepcopy
+import sys
 from io import StringIO
 
 import pytest
@@ -24,8 +24,8 @@ settings.load_profile("reproducible")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _parsed_once():
-    """Every session of Kedro reads conf/, which takes half a second: a file of the same text is parsed once."""
+def _quick_sessions():
+    """Each session of Kedro parses conf/, and for each parameter looks for ibis, which is not there: once will do."""
     parse, parsed = OmegaConf.load, {}
 
     def load(file):
@@ -33,11 +33,12 @@ def _parsed_once():
             return parse(file)
         text = file.getvalue()
         if text not in parsed:
-            parsed[text] = parse(file)
-        return deepcopy(parsed[text])
+            parsed[text] = pickle.dumps(parse(file))
+        return pickle.loads(parsed[text])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", load)
+        patch.setitem(sys.modules, "ibis", None)
         yield
 
 
