@@ -17,6 +17,7 @@ ON_REQUEST = {
     "encoders",
     "export",
     "forget",
+    "merging",
     "ranking",
     "recommendation",
     "rollback",

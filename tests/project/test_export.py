@@ -81,3 +81,28 @@ def test_users_are_named_or_counted(project, users, most_active):
 
 def test_the_default_run_exports_nothing(finished_run):
     assert not finished_run.outputs & {"user_states", "user_adapters", "exported_adapters"}
+
+
+def test_users_loras_become_one_that_serves_new_users_and_is_scored_as_a_variant(project):
+    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3})
+    kedro_run(project, pipeline_names=["export"])
+    file = project / "conf/test/parameters_merging.yml"
+    file.write_text(json.dumps({"merging": {"users": 2, "prompts": 5, "iterations": 2, "rank": 4, "test_rows": 40}}))
+    catalog = kedro_run(project, pipeline_names=["merging"])
+    folder = Path(catalog.load("merged_loras"))
+    merged = {"iteris", "linear", "svd", "ties", "dare"}
+    assert {path.name for path in folder.iterdir()} == {*merged, "README.md"}
+    report = catalog.load("merging_report")
+    assert {*merged, "lens", "untrained", "shared_lora", "reclora"} <= {record["model"] for record in report}
+    assert len({record["rows"] for record in report}) == 1
+    trained = set(catalog.load("log").samples.filter(split="train")["user_index"])
+    assert not trained & set(catalog.load("merging_scores")["user"])
+    assert catalog.load("merging_log")["iteration"].to_list() == [0, 1, 2]
+
+    variants = json.loads((project / "conf/test/parameters_export.yml").read_text())["finetuning"]["variants"]
+    variant = variants["reclora_user"] | {"adapter": {"num_meta_loras": 1}, "blend": "none"}
+    file.write_text(json.dumps({"merging": {"users": 2}, "finetuning": {"variants": {"merged": variant}}}))
+    scored = kedro_run(project, pipeline_names=["scoring"], node_names=["merged.score_adapter"]).load("merged.scores")
+    chosen = catalog.load("merging_scores").filter(model="iteris").join(scored, on="row")
+    assert chosen.height == 40
+    assert (chosen["score"] - chosen["score_right"]).abs().max() < 1e-5

@@ -1,8 +1,10 @@
 """The registry of adapter methods, and what is the same for all: settings, fresh and saved adapters, users' LoRAs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from peft import PeftConfig, PeftModel, get_peft_model
 from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
@@ -11,8 +13,10 @@ from reclora_kedro.adapters import mtl_lora, reclora
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.adapters.lora import Lora, user_folder
 from reclora_kedro.devices import seeded
 from reclora_kedro.errors import MismatchError
+from reclora_kedro.files.scratch import scratch_folder
 
 METHODS: dict[str, AdapterMethod] = {module.METHOD.name: module.METHOD for module in (reclora, mtl_lora)}
 """By the name that ``adapter.method`` takes; another method is another folder, and one more here."""
@@ -115,6 +119,33 @@ def restore_adapter(model: Any, folder: str, *, trainable: bool = False) -> Peft
 def saved_config(folder: str) -> Any:
     """The PEFT configuration of a saved adapter, which says its method and what it was trained on."""
     return PeftConfig.from_pretrained(folder)
+
+
+def lora_of(model: Any, folder: str) -> Lora:
+    """The one LoRA that a saved adapter is, for all users alike; the base LLM is left bare.
+
+    Raises:
+        MismatchError: the adapter is of another base LLM.
+        ValueError: it is no LoRA, or differs from sample to sample.
+    """
+    config = saved_config(folder)
+    if METHODS[config.method].has_gates(config):
+        raise ValueError(
+            f"The adapter in {folder} differs from sample to sample, so it is not one LoRA: name a variant with "
+            "num_meta_loras 1, or take the LoRAs of users, which `kedro run --pipelines export` writes."
+        )
+    adapted = load_adapter(model, folder)
+    try:
+        with scratch_folder() as scratch:
+            user_loras(adapted, torch.empty(1, 0), ["all"]).save(Path(scratch))
+            return Lora.load(Path(scratch, user_folder("all")))
+    finally:
+        adapted.unload()
+
+
+def adapter_of(model: Any, lora: Lora) -> PeftModel:
+    """The base LLM with an adapter of the method RecLoRA that is an ordinary LoRA, in eval mode."""
+    return reclora.METHOD.shared_adapter(model, lora)
 
 
 def require_one_lora_per_user(config: Any) -> None:

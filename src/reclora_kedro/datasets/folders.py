@@ -243,7 +243,7 @@ class PeftAdapterDataset(FolderDataset):
 
 
 class UserAdaptersDataset(FolderDataset):
-    """Saves :class:`reclora_kedro.adapters.base.UserLoras`, a subfolder per user; loads the folder.
+    """Saves LoRAs, such as :class:`reclora_kedro.adapters.base.UserLoras`, a subfolder each; loads the folder.
 
     LoRAs that are as in the version before are not written again: they are hard links to it.
     """

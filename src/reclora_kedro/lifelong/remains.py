@@ -10,7 +10,16 @@ from typing import Any, Protocol, Self
 
 import polars as pl
 
-TRAINED = ("*lens", "item_embeddings", "retriever", "tuned_item_encoder", "prepared_llm", "*.adapter", "user_adapters")
+TRAINED = (
+    "*lens",
+    "item_embeddings",
+    "retriever",
+    "tuned_item_encoder",
+    "prepared_llm",
+    "*.adapter",
+    "user_adapters",
+    "merged_loras",
+)
 """Entries with trained weights, which keep what training left there."""
 WITHOUT_ROWS = ("retriever", "tuned_item_encoder", "prepared_llm", "*.adapter", "*_log", "*_report", "champion")
 """Entries that are made of rows of users, but hold sums over them alone, unless they name one."""

@@ -58,8 +58,9 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
 
         yield partial(require_steps, llm, catalog.load("params:base_model"))
     fields = [name for table in configured_fields(catalog) for name in table]
-    for adapter in sorted(name for name in pipeline.all_outputs() if name.endswith(".adapter")):
-        variant = catalog.load(f"params:finetuning.variants.{adapter.removesuffix('.adapter')}")
+    variants = (name.removesuffix(".adapter") for name in pipeline.all_outputs() if name.endswith(".adapter"))
+    for name in sorted({f"params:finetuning.variants.{variant}" for variant in variants} & inputs):  # not merged ones
+        variant = catalog.load(name)
         yield partial(require_settings, llm.model, variant.adapter)
         yield partial(require_field, variant.gate_input, fields)
 

@@ -126,6 +126,33 @@ def teacher_of_base_model() -> str | None:
     return variant_of("base_model") if isinstance(steps, list | tuple) and "distill" in steps else None
 
 
+def merged_variants() -> tuple[str, ...]:
+    """The variants whose LoRAs are merged, ``merging.variants``; none where users' are.
+
+    Raises:
+        NameRefusedError: one is none of ``finetuning.variants``, or they show different histories.
+    """
+    named, histories = _parameters()["merging"]["variants"], variant_histories()
+    variants = tuple(named) if isinstance(named, list | tuple) else ()
+    if unknown := [variant for variant in variants if variant not in histories]:
+        raise NameRefusedError(
+            f"merging.variants names {', '.join(map(repr, unknown))}, but finetuning.variants names "
+            f"{', '.join(histories)}: choose of these."
+        )
+    if len({histories[variant] for variant in variants}) > 1:
+        raise NameRefusedError(
+            f"merging.variants names {', '.join(variants)}, whose prompts show different histories, "
+            f"{', '.join(histories[variant] for variant in variants)}: merge variants of one history."
+        )
+    return variants
+
+
+def merging_history() -> str:
+    """The short history that the prompts of merged LoRAs show."""
+    variants = merged_variants()
+    return variant_histories()[variants[0] if variants else variant_of("export")]
+
+
 def variants_in_use() -> list[str]:
     """The variants whose adapters recommendation and update work with; there may be none."""
     return sorted({variant for step in ("recommendation", "update") if (variant := optional_variant_of(step))})

@@ -6,20 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import save
 from torch import Tensor
 
+from reclora_kedro.adapters.base_llm import describe_base_llm
+from reclora_kedro.adapters.lora import BEFORE, Lora, user_folder
 from reclora_kedro.adapters.reclora.config import RecLoraConfig
 from reclora_kedro.adapters.reclora.layer import RecLoraLayer
-from reclora_kedro.files.digests import digest
 from reclora_kedro.progress import Progress
 
 USERS_AT_ONCE = 32  # users whose LoRAs stand in memory at once
-LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
+COMMON = ("r", "lora_alpha", "target_modules", "exclude_modules", "layers_to_transform")  # to PEFT's LoRA and ours
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,8 @@ class UserLoras:
 
     @property
     def folders(self) -> list[str]:
-        """A name for each user's folder: the id, percent-encoded where it must be, and cut where it is too long."""
-        names = (f"user_{quote(str(user_id), safe='')}" for user_id in self.user_ids)
-        return [name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}" for name in names]
+        """Names of the users' folders, see `user_folder`."""
+        return [user_folder(user_id) for user_id in self.user_ids]
 
     @torch.no_grad()
     def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
@@ -157,6 +156,22 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
     if weights is None:
         weights = torch.ones(1, len(user_ids), 1)
     return UserLoras(user_ids, layers, weights.expand(len(layers), -1, -1), name, config, adapted.dtype, note)
+
+
+def shared_adapter(model: Any, lora: Lora) -> PeftModel:
+    """The base LLM with an adapter of one meta-LoRA, which is an ordinary LoRA, in eval mode."""
+    config = RecLoraConfig(
+        task_type="CAUSAL_LM",
+        num_meta_loras=1,
+        base_llm=describe_base_llm(model),
+        **{name: getattr(lora.config, name) for name in COMMON},
+    )
+    adapted = get_peft_model(model, config)
+    tensors: dict[str, Tensor] = {}
+    for path, (A, B) in lora.factors.items():
+        tensors |= {f"{BEFORE}{path}.reclora_A": A[None], f"{BEFORE}{path}.reclora_B": B[:, None]}
+    set_peft_model_state_dict(adapted, tensors)
+    return adapted.requires_grad_(False).eval()
 
 
 def lora_config(config: RecLoraConfig) -> LoraConfig:

@@ -1,0 +1,104 @@
+"""Ordinary LoRAs, as PEFT keeps them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import torch
+from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.files.digests import digest
+
+LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
+BEFORE = "base_model.model."  # the path of a layer in PEFT's names of tensors
+
+
+def user_folder(user_id: Any) -> str:
+    """Name of the folder of a user's LoRA: the id, percent-encoded where it must be, and cut where it is too long."""
+    name = f"user_{quote(str(user_id), safe='')}"
+    return name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """A LoRA outside any model.
+
+    Attributes:
+        config: its PEFT configuration.
+        factors: by the path of a layer in the base LLM, A of shape (r, in) and B of shape (out, r).
+    """
+
+    config: LoraConfig
+    factors: dict[str, tuple[Tensor, Tensor]]
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """The LoRA in a folder that PEFT wrote."""
+        return cls.from_tensors(LoraConfig.from_pretrained(folder), load_file(folder / "adapter_model.safetensors"))
+
+    @classmethod
+    def from_tensors(cls, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Self:
+        """The LoRA of which PEFT has tensors by these names, such as ``base_model.model.….q_proj.lora_A.weight``."""
+        paths = [name.removeprefix(BEFORE).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
+        parts = {path: [tensors[f"{BEFORE}{path}.lora_{name}.weight"].cpu() for name in "AB"] for path in paths}
+        return cls(config, {path: (A, B) for path, (A, B) in parts.items()})
+
+    @classmethod
+    def from_updates(cls, config: LoraConfig, updates: Mapping[str, Tensor], rank: int) -> Self:
+        """The LoRA of a rank that is nearest to updates of layers, each (out, in), by their singular values.
+
+        Args:
+            config: of a LoRA on the same layers.
+            updates: by the path of a layer.
+            rank: of the LoRA; layers that are smaller have zeros beside their factors.
+        """
+        factors = {}
+        for path, update in updates.items():
+            U, values, V = torch.linalg.svd(update.double(), full_matrices=False)
+            root = values[:rank].sqrt()
+            A, B = (root[:, None] * V[:rank]).float(), (U[:, :rank] * root).float()
+            missing = rank - len(root)
+            factors[path] = functional.pad(A, (0, 0, 0, missing)), functional.pad(B, (0, missing))
+        return cls(replace(config, r=rank, lora_alpha=rank), factors)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The factors by PEFT's names."""
+        return {
+            f"{BEFORE}{path}.lora_{name}.weight": factor.contiguous()
+            for path, pair in self.factors.items()
+            for name, factor in zip("AB", pair, strict=True)
+        }
+
+    def updates(self) -> dict[str, Tensor]:
+        """What it adds to each layer's weights: by path, float32, shape (out, in)."""
+        scaling = self.config.lora_alpha / self.config.r
+        return {path: scaling * B.float() @ A.float() for path, (A, B) in self.factors.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write a folder for ``PeftModel.from_pretrained``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.save_pretrained(folder)
+        save_file(self.tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+
+
+def load_user_loras(folder: Path, user_ids: list[Any]) -> dict[str, Lora]:
+    """The exported LoRAs of some users, by the names of their folders.
+
+    Raises:
+        MismatchError: a user has none there.
+    """
+    names = {user_id: user_folder(user_id) for user_id in user_ids}
+    if missing := [str(user_id) for user_id, name in names.items() if not (folder / name).is_dir()]:
+        raise MismatchError(
+            f"{folder} has no LoRA of the users {', '.join(missing)}: run --pipelines export with the `export` that "
+            "merging reads.",
+            "user_adapters",
+        )
+    return {name: Lora.load(folder / name) for name in names.values()}

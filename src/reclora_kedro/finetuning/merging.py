@@ -1,0 +1,347 @@
+"""Several LoRAs become one: by what it does to the inputs that it meets itself (IterIS), and by PEFT's own ways."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.utils.integrations import dequantize_module_weight
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
+
+from reclora_kedro.adapters.lora import Lora
+from reclora_kedro.devices import seeded
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import questions
+from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
+from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.parameters import Block, Count, CountOrZero, NonNegative, Positive, Seed
+from reclora_kedro.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+ITERIS = "iteris"
+RIVALS = {"linear": ("linear", 2), "svd": ("svd", 1), "ties": ("ties_svd", 0), "dare": ("dare_linear_svd", 1)}
+"""PEFT's ways of merging: what ``add_weighted_adapter`` calls each, and the power of 1/K that weighs each of K LoRAs.
+
+Where all are the same, they give it back: ``linear`` has the root of a weight in either factor's sum, and TIES takes
+the mean itself.
+"""
+
+Inputs = dict[str, Tensor]
+"""By the path of a layer, what it reads of the tokens of a batch, (tokens, in)."""
+
+
+class MergingConfig(Block):
+    """Which LoRAs become one, and how."""
+
+    variants: Annotated[tuple[str, ...], Field(min_length=2)] | None
+    users: Annotated[Count, Field(ge=2)]
+    prompts: Count
+    iterations: CountOrZero
+    tolerance: NonNegative
+    ridge: Positive = Field(le=1)
+    rank: Count | None
+    density: Positive = Field(le=1)
+    method: Literal["iteris", "linear", "svd", "ties", "dare"]
+    test_rows: Count | None
+    seed: Seed
+
+
+def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: MergingConfig) -> pl.DataFrame:
+    """Questions whose prompts the layers are looked at with: training samples, drawn uniformly.
+
+    Args:
+        log: the log.
+        users: indices of the users whose LoRAs are merged, each of whom has as many; None draws from all users.
+        config: how many there are, at most.
+
+    Raises:
+        ValueError: a user has no training sample.
+    """
+    train, random = log.samples.filter(split="train"), np.random.default_rng(config.seed)
+    pools = [train]
+    if users is not None:
+        pools = [train.filter(user_index=int(user)) for user in users]
+        if without := [int(user) for user, pool in zip(users, pools, strict=True) if pool.is_empty()]:
+            raise ValueError(
+                f"The users {', '.join(map(str, log.users['user_id'][without]))} have LoRAs to merge, but no training "
+                "sample to calibrate with: export LoRAs of users who have one, see export.users."
+            )
+    return pl.concat(questions(pool[random.permutation(pool.height)[: config.prompts]], "few_shot") for pool in pools)
+
+
+@dataclass(frozen=True)
+class MergedLoras:
+    """LoRAs by the way they were merged."""
+
+    loras: dict[str, Lora]
+
+    def save(self, folder: Path, before: Path | None = None) -> None:
+        """Write a folder per LoRA, each for stock PEFT, and a README.md beside them."""
+        for name, lora in self.loras.items():
+            lora.save(folder / name)
+        ways = ", ".join(self.loras)
+        (folder / "README.md").write_text(f"# One LoRA out of several, merged in {len(self.loras)} ways: {ways}\n")
+
+
+def merge_loras(
+    llm: LanguageModel,
+    loras: Mapping[str, Lora],
+    prompts: Mapping[str, PromptSet],
+    config: MergingConfig,
+    tokens_per_batch: int,
+) -> tuple[MergedLoras, pl.DataFrame]:
+    """One LoRA by `iterate` and by each of `RIVALS`; the base LLM is left bare.
+
+    Args:
+        llm: the base LLM.
+        loras: what to merge, by name.
+        prompts: of each LoRA, those that it is for.
+        config: how.
+        tokens_per_batch: most tokens in a forward pass, padding included.
+
+    Returns:
+        The LoRAs, and the log of `iterate`.
+
+    Raises:
+        ValueError: the LoRAs are of different ranks, or on different layers.
+    """
+    (of_first, first), *others = loras.items()
+    for name, lora in others:
+        if lora.config.r != first.config.r or lora.factors.keys() != first.factors.keys():
+            raise ValueError(
+                f"The LoRA {name} has rank {lora.config.r} on {len(lora.factors)} layers, but the first one has rank "
+                f"{first.config.r} on {len(first.factors)}: merge LoRAs of one rank on the same layers."
+            )
+    rank = config.rank or first.config.r
+    adapted = get_peft_model(llm.model, first.config, of_first)
+    for name, lora in others:
+        adapted.add_adapter(name, lora.config)
+    for name, lora in loras.items():
+        set_peft_model_state_dict(adapted, lora.tensors, name)
+    adapted.requires_grad_(False).eval()
+    try:
+        updates = {name: lora.updates() for name, lora in loras.items()}
+        merged, log = iterate(llm.with_model(adapted), updates, prompts, config, tokens_per_batch)
+        ways = {ITERIS: Lora.from_updates(first.config, merged, rank)}
+        for name, (way, power) in RIVALS.items():
+            weight = len(loras) ** -power
+            with seeded(config.seed, llm.device):
+                adapted.add_weighted_adapter(
+                    list(loras), [weight] * len(loras), name, way, rank, svd_full_matrices=False, density=config.density
+                )
+            tensors = get_peft_model_state_dict(adapted, adapter_name=name)
+            ways[name] = Lora.from_tensors(adapted.peft_config[name], tensors)
+    finally:
+        adapted.unload()
+    return MergedLoras(ways), log
+
+
+@torch.inference_mode()
+def iterate(
+    llm: LanguageModel,
+    updates: Mapping[str, Mapping[str, Tensor]],
+    prompts: Mapping[str, PromptSet],
+    config: MergingConfig,
+    tokens_per_batch: int,
+) -> tuple[dict[str, Tensor], pl.DataFrame]:
+    """The update of each layer that comes nearest to what every LoRA makes of its own prompts (IterIS).
+
+    Chen et al. 2024, arXiv 2411.15231: a layer's W* is the least-squares solution of `LayerEquations`, in which X~ are
+    the inputs that the layer meets in the merged model, so that solving and running the model alternate. In iteration
+    0 they are each LoRA's own inputs. A LoRA's error counts as a share of what its layer puts out.
+
+    Args:
+        llm: a PEFT model with LoRA layers, which are not used themselves.
+        updates: of each LoRA, what it adds to layers' weights, by path, (out, in).
+        prompts: of each LoRA.
+        config: iterations, tolerance and ridge.
+        tokens_per_batch: most tokens in a forward pass.
+
+    Returns:
+        The update by path, float32, (out, in); and a log with iteration, change (of all updates, as a share of their
+        norm; null for the first) and seconds.
+    """
+    tuner, budget = llm.model.base_model, TokenBudget(tokens_per_batch)
+    paths = list(next(iter(updates.values())))
+    layers = {path: tuner.model.get_submodule(path).get_base_layer() for path in paths}
+    base = {path: weights_of(layer).double() for path, layer in layers.items()}
+    weights: dict[tuple[str, str], float] = {}
+    merged: dict[str, Tensor] | None = None
+    records, start = [], time.perf_counter()
+    with llm.model.disable_adapter(), Progress("merge", config.iterations + 1, "iterations") as progress:
+        for iteration in range(config.iterations + 1):
+            equations = {path: LayerEquations(base[path]) for path in paths}
+            for name, own in updates.items():
+                for path, (cross, gram) in moments(llm, layers, own, merged, prompts[name], budget).items():
+                    update = own[path].to(gram)
+                    if merged is None:
+                        W = base[path] + update
+                        weights[name, path] = 1 / torch.einsum("oi,ij,oj->", W, gram, W).item()
+                    equations[path].add(update, cross, gram, weights[name, path], config.ridge)
+            before, merged = merged, {path: equations[path].solve().float() for path in paths}
+            change = None if before is None else relative_change(before, merged)
+            seconds = time.perf_counter() - start
+            records.append({"iteration": iteration, "change": change, "seconds": seconds})
+            progress.update(1)
+            if change is not None and change <= config.tolerance:
+                break
+    logger.info("Merged %d LoRAs in %d iterations", len(updates), len(records))
+    assert merged is not None
+    return merged, pl.DataFrame(records, {"iteration": pl.Int64, "change": pl.Float64, "seconds": pl.Float64})
+
+
+class LayerEquations:
+    """The normal equations of one layer: least Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²).
+
+    Their solution is ``W* = [Σ c_i W_i (X_iᵀ X~_i + ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹``, with ridge_i a
+    share of the norm of X~_iᵀ X~_i (IterIS, arXiv 2411.15231).
+
+    Args:
+        base: weights of the layer without any LoRA, float64, (out, in).
+    """
+
+    def __init__(self, base: Tensor) -> None:
+        self._base = base
+        self._left, self._right = torch.zeros_like(base), base.new_zeros(base.shape[1], base.shape[1])
+
+    def add(self, update: Tensor, cross: Tensor, gram: Tensor, weight: float, ridge: float) -> None:
+        """Add a LoRA.
+
+        Args:
+            update: W_i less the layer's own weights, (out, in).
+            cross: X_iᵀ X~_i, (in, in).
+            gram: X~_iᵀ X~_i, (in, in).
+            weight: c_i.
+            ridge: as a share of the norm of ``gram``.
+        """
+        added = ridge * gram.norm() * torch.eye(len(gram)).to(gram)
+        # Solved for what is added to the layer's weights, which is small beside them.
+        self._left += weight * ((self._base + update) @ (cross + added) - self._base @ (gram + added))
+        self._right += weight * (gram + added)
+
+    def solve(self) -> Tensor:
+        """W* less the layer's own weights, (out, in)."""
+        return torch.linalg.solve(self._right, self._left.mT).mT
+
+
+def moments(
+    llm: LanguageModel,
+    layers: Mapping[str, nn.Module],
+    own: Mapping[str, Tensor],
+    merged: Mapping[str, Tensor] | None,
+    prompts: PromptSet,
+    budget: TokenBudget,
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (in, in).
+
+    Args:
+        llm: the LLM, its adapters disabled.
+        layers: the layers by path.
+        own: the LoRA's updates.
+        merged: updates of the merged model; None: the inputs are the LoRA's own.
+        prompts: the prompts.
+        budget: of a forward pass.
+    """
+
+    def inputs_of(rows: np.ndarray) -> tuple[Inputs, Inputs]:
+        batch = prompts.batch(rows, llm.device)
+        inputs = layer_inputs(llm, layers, own, batch)
+        return inputs, inputs if merged is None else layer_inputs(llm, layers, merged, batch)
+
+    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    for _, (inputs, met) in budget.run(np.arange(len(prompts.labels)), prompts.lengths, inputs_of):
+        products: dict[tuple[int, int], Tensor] = {}  # layers that read the same have the same
+        for path in layers:
+            pair = []
+            for x in (inputs[path], met[path]):
+                key = id(x), id(met[path])
+                if key not in products:
+                    products[key] = (x.float().mT @ met[path].float()).double()
+                pair.append(products[key])
+            so_far = sums.get(path)
+            sums[path] = (pair[0], pair[1]) if so_far is None else (so_far[0] + pair[0], so_far[1] + pair[1])
+    return sums
+
+
+def layer_inputs(
+    llm: LanguageModel, layers: Mapping[str, nn.Module], updates: Mapping[str, Tensor], batch: PromptBatch
+) -> Inputs:
+    """What each layer reads of a batch's tokens where these updates are added to the layers, padding left out."""
+    seen: dict[str, Tensor] = {}
+
+    def adding(path: str) -> Any:
+        update = updates[path].to(llm.device)
+
+        def add(_: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            seen[path] = arguments[0]
+            return output + functional.linear(arguments[0], update.to(arguments[0]))
+
+        return add
+
+    hooks = [layer.register_forward_hook(adding(path)) for path, layer in layers.items()]
+    try:
+        llm.last_hidden_states(batch.token_ids)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    real = torch.arange(batch.token_ids.shape[1], device=batch.last.device) <= batch.last[:, None]
+    tokens = {id(x): x[real] for x in seen.values()}
+    return {path: tokens[id(x)] for path, x in seen.items()}
+
+
+def weights_of(layer: nn.Module) -> Tensor:
+    """Weights of a linear layer, quantised or not: (out, in)."""
+    weights = dequantize_module_weight(layer).detach()
+    return weights.mT if isinstance(layer, Conv1D) else weights
+
+
+def relative_change(before: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> float:
+    """Norm of what changed, as a share of the norm of what is."""
+    changed = sum((now[path] - before[path]).square().sum().item() for path in now)
+    whole = sum(update.square().sum().item() for update in now.values())
+    return (changed / whole) ** 0.5 if whole else 0.0
+
+
+def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
+    """Test prompts of users who have no training sample, drawn uniformly, at most ``test_rows``.
+
+    Raises:
+        ValueError: there are none.
+    """
+    known = log.samples.filter(split="train").select("user_index").unique()
+    new = prompts.filter(use="test").join(known, on="user_index", how="anti")
+    if new.is_empty():
+        raise ValueError(
+            "Merged LoRAs are scored on test rows of users without training rows, but the test prompts have none: "
+            "split the log by time (history.split.kind: global_time), or draw more rows (history.prompt_rows.test)."
+        )
+    order = np.random.default_rng(config.seed).permutation(new.height)
+    return new[np.sort(order[: config.test_rows])]
+
+
+def score_loras(
+    llm: LanguageModel, folder: Path, prompts: pl.DataFrame, prompt_config: PromptConfig, tokens_per_batch: int
+) -> pl.DataFrame:
+    """Scores of test prompts by each LoRA in a folder: row, user, label, model (the LoRA's name) and score."""
+    test, rows = prompt_set(prompts, "test"), prompts.select("row", "label", user="user_index")
+    tables = []
+    for path in sorted(part for part in folder.iterdir() if part.is_dir()):
+        adapted = PeftModel.from_pretrained(llm.model, path).eval()
+        model = answering_model(llm.with_model(adapted), prompt_config)
+        scores = pl.Series("score", model.scores(test, tokens_per_batch, f"score {path.name}"))
+        tables.append(rows.select("row", "user", "label", pl.lit(path.name).alias("model"), scores))
+        adapted.unload()
+    return pl.concat(tables)

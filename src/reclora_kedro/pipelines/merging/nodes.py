@@ -1,0 +1,83 @@
+"""Nodes of the merging pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from peft import PeftModel
+
+from reclora_kedro.adapters.export import ExportConfig
+from reclora_kedro.adapters.lora import Lora, load_user_loras
+from reclora_kedro.adapters.methods import adapter_of, lora_of
+from reclora_kedro.evaluation import metrics, significance
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.scores import align_scores
+from reclora_kedro.finetuning import merging
+from reclora_kedro.finetuning.merging import MergedLoras, MergingConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
+from reclora_kedro.llm.prompts import PromptConfig
+
+Records = list[dict[str, Any]]
+Merged = tuple[MergedLoras, pl.DataFrame, PeftModel]
+
+
+def draw_calibration(log: InteractionLog, config: MergingConfig, export: ExportConfig | None = None) -> pl.DataFrame:
+    """The questions that layers are looked at with: of each user whose LoRA is merged, or of all users."""
+    users = None if export is None else log.choose_users(export.users, export.most_active)[: config.users]
+    return merging.draw_calibration(log, users, config)
+
+
+def merge_variants(
+    base_llm: LanguageModel, prompts: pl.DataFrame, config: MergingConfig, tokens_per_batch: int, **adapters: str
+) -> Merged:
+    """One LoRA out of several variants' by each way, how IterIS came to it, and the chosen one as an adapter."""
+    loras = {variant: lora_of(base_llm.model, folder) for variant, folder in adapters.items()}
+    return _merge(base_llm, loras, dict.fromkeys(loras, prompt_set(prompts, "few_shot")), config, tokens_per_batch)
+
+
+def merge_users(
+    base_llm: LanguageModel,
+    prompts: pl.DataFrame,
+    log: InteractionLog,
+    user_adapters: str,
+    export: ExportConfig,
+    config: MergingConfig,
+    tokens_per_batch: int,
+) -> Merged:
+    """The same out of users' exported LoRAs."""
+    index = log.choose_users(export.users, export.most_active)[: config.users]
+    loras = load_user_loras(Path(user_adapters), log.users["user_id"][index].to_list())
+    of_users = (prompt_set(prompts.filter(user_index=int(user)), "few_shot") for user in index)
+    return _merge(base_llm, loras, dict(zip(loras, of_users, strict=True)), config, tokens_per_batch)
+
+
+def _merge(
+    base_llm: LanguageModel,
+    loras: dict[str, Lora],
+    prompts: dict[str, PromptSet],
+    config: MergingConfig,
+    tokens_per_batch: int,
+) -> Merged:
+    merged, log = merging.merge_loras(base_llm, loras, prompts, config, tokens_per_batch)
+    return merged, log, adapter_of(base_llm.model, merged.loras[config.method])
+
+
+def score_merged(
+    base_llm: LanguageModel,
+    merged_loras: str,
+    prompts: pl.DataFrame,
+    log: InteractionLog,
+    scores: pl.DataFrame,
+    config: MergingConfig,
+    prompt_config: PromptConfig,
+    tokens_per_batch: int,
+    bootstrap: Bootstrap,
+) -> tuple[pl.DataFrame, Records]:
+    """Scores of each merged LoRA, and of the run's other models, on test rows of users without training rows."""
+    rows = merging.new_user_rows(prompts, log, config)
+    merged = merging.score_loras(base_llm, Path(merged_loras), rows, prompt_config, tokens_per_batch)
+    table = pl.concat([merged, scores.join(rows.select("row"), on="row", how="semi")], how="vertical_relaxed")
+    paired = align_scores(table)
+    return table, metrics.compute_metrics(paired, significance.bootstrap_auc(paired, bootstrap), bootstrap)

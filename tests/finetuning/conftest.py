@@ -1,0 +1,3 @@
+from parity_log import log
+
+__all__ = ["log"]
