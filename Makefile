@@ -51,6 +51,7 @@ bench-serve: $(READY)  ## answers per second of the live service by lens and by 
 
 bench-lifelong: $(READY)  ## what updates are worth: five blocks of time of three logs, four policies
 	$(BIN)/python benchmarks/lifelong.py
+	$(BIN)/python benchmarks/lifelong_adapter.py
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
 	$(BIN)/python benchmarks/cluster.py

@@ -165,28 +165,32 @@ def follow(tables: Tables, project: Project, blocks: int) -> tuple[pl.DataFrame,
     return pl.concat(parts), costs
 
 
-def measure(name: str, project: Project, blocks: int) -> dict[str, list[dict[str, Any]]]:
-    """AUC per block and over all of them, differences, segments and costs on one log."""
-    bootstrap: Bootstrap = project.parameters["bootstrap"]
-    tables = read_tables(project)
-    scores, costs = follow(tables, project, blocks)
-    by_block = []
+def auc_by_block(scores: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """AUC of every policy on each block, with its interval."""
+    records = []
     for (block, start), part in scores.partition_by("block", "start", as_dict=True, maintain_order=True).items():
         auc = bootstrap_auc(align_scores(part), bootstrap)
         low, high = auc.estimate().interval(bootstrap.confidence)
         for place, model in enumerate(auc.models):
-            by_block.append(
+            records.append(
                 {
-                    "log": name,
                     "block": block,
                     "from": str(pl.select(pl.from_epoch(pl.lit(start))).item().date()),
-                    "rows": part.height // len(POLICIES),
+                    "rows": part.height // len(auc.models),
                     "policy": model,
                     "auc": auc.value[place],
                     "low": low[place],
                     "high": high[place],
                 }
             )
+    return records
+
+
+def measure(name: str, project: Project, blocks: int) -> dict[str, list[dict[str, Any]]]:
+    """AUC per block and over all of them, differences, segments and costs on one log."""
+    bootstrap: Bootstrap = project.parameters["bootstrap"]
+    tables = read_tables(project)
+    scores, costs = follow(tables, project, blocks)
     updated = align_scores(scores.filter(pl.col("block") > 1))
     chosen = scores.filter(pl.col("block") > 1, model=FROZEN).sort("row")
     segmentations = [
@@ -195,7 +199,7 @@ def measure(name: str, project: Project, blocks: int) -> dict[str, list[dict[str
     ]
     differences = compare_models(bootstrap_auc(updated, bootstrap), bootstrap.confidence)
     return {
-        "AUC per block": by_block,
+        "AUC per block": [{"log": name, **record} for record in auc_by_block(scores, bootstrap)],
         "Differences, blocks after the first": [{"log": name, **record} for record in differences],
         "Segments, blocks after the first": [
             {"log": name, **record} for record in compute_segments(updated, segmentations)
@@ -234,13 +238,13 @@ def draw(by_block: list[dict[str, Any]]) -> go.Figure:
     frame = pl.DataFrame(by_block)
     names = frame["log"].unique(maintain_order=True).to_list()
     figure = make_subplots(cols=len(names), subplot_titles=names, horizontal_spacing=0.06)
-    colours = dict(zip(POLICIES, ("#757B85", "#2A9D8F", "#E76F51", "#264653"), strict=True))
+    colours = ("#757B85", "#2A9D8F", "#E76F51", "#264653", "#E9C46A", "#457B9D", "#9B5DE5")
     for col, name in enumerate(names, start=1):
-        for policy in POLICIES:
+        for policy, colour in zip(frame["policy"].unique(maintain_order=True), colours, strict=False):
             part = frame.filter(log=name, policy=policy)
             figure.add_scatter(
                 x=part["from"], y=part["auc"], name=policy, legendgroup=policy, showlegend=col == 1,
-                line_color=colours[policy], row=1, col=col,
+                line_color=colour, row=1, col=col,
             )  # fmt: skip
     figure.update_yaxes(title_text="AUC", col=1).update_xaxes(title_text="first day of the block")
     return figure.update_layout(template=TEMPLATE, legend_y=1.1)

@@ -136,6 +136,15 @@ def test_lifelong(benchmarks):
         assert table
 
 
+def test_lifelong_adapter(benchmarks):
+    benchmarks.patch.setitem(benchmarks.module("lifelong").LOGS, "fabricated", "test")
+    sizes = ("--few-shot", 8, "--new", 8, "--validation", 40, "--scored", 60, "--blocks", 2)
+    tables = benchmarks.tables("lifelong_adapter", "--log", "fabricated", *sizes)
+    policies = ["as it was", "lens", "adapter, none", *(f"both, {each}" for each in ("none", "replay", "proximal"))]
+    assert [row["policy"] for row in tables["AUC per block"]] == [*policies, "both, short_term"]
+    assert {row["safeguard"] for row in tables["Updates of the adapter"]} > {"start", "none", "short_term"}
+
+
 @pytest.fixture
 def small_project(benchmarks, tmp_path):
     """What a run on the fabricated data would leave for the benchmark of clusters, of random lens states."""

@@ -1,5 +1,6 @@
 """An adapter goes on learning from few new rows, with safeguards against forgetting what it knows."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import numpy as np
@@ -70,12 +71,38 @@ def continue_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter further in place, by each safeguard, and leave it at the best validation AUC.
 
-    Each safeguard starts from the adapter as it is, which stays if none makes it better. With `none` it learns from the
-    new rows alone, with `replay` from old ones, too, and with `proximal` from the new rows while `proximal_term` holds
-    its weights where they were (PESO). With `short_term`, what `none` makes of it is a short-term LoRA, and the weights
-    are the mean of its own and the long-term LoRA's, the adapter as it was (LSAT by task arithmetic: Shi et al. 2023,
-    arXiv 2312.15599). There, the short-term LoRA has a start of its own; here it starts from the long-term one, since a
-    mean of weights does what both do only where these are near each other.
+    The adapter stays as it is if no safeguard makes it better. For arguments and errors see `continuations`.
+
+    Returns:
+        The training logs, one after the other.
+    """
+    logs: list[pl.DataFrame] = []
+    best: dict[str, Tensor] = {}
+    best_auc = -1.0
+    for log in continuations(model, few_shot, is_new, validation, config, training):
+        logs.append(log)
+        if (auc := log["validation_auc"].fill_null(0).to_numpy().max()) > best_auc:
+            best_auc, best = auc, copy_of(trained_weights(model))
+    assign(trained_weights(model), best)
+    model.model.requires_grad_(False).eval()
+    return pl.concat(logs, how="diagonal").select("safeguard", *LOG_SCHEMA, pl.exclude("safeguard", *LOG_SCHEMA))
+
+
+def continuations(
+    model: AnswerModel,
+    few_shot: PromptSet,
+    is_new: np.ndarray,
+    validation: PromptSet,
+    config: AdapterContinuationConfig,
+    training: TrainingConfig,
+) -> Iterator[pl.DataFrame]:
+    """The adapter as it is, and what each safeguard makes of it: while one is looked at, the model has its weights.
+
+    With `none` it learns from the new rows alone, with `replay` from old ones, too, and with `proximal` from the new
+    rows while `proximal_term` holds its weights where they were (PESO). With `short_term`, what `none` makes of it is a
+    short-term LoRA, and the weights are the mean of its own and the long-term LoRA's, the adapter as it was (LSAT by
+    task arithmetic: Shi et al. 2023, arXiv 2312.15599). There, the short-term LoRA has a start of its own; here it
+    starts from the long-term one, since a mean of weights does what both do only where these are near each other.
 
     Args:
         model: a base LLM with a trained adapter; it may be frozen.
@@ -85,20 +112,18 @@ def continue_adapter(
         config: the safeguards that are tried, and their settings.
         training: settings of the adapter's training; its learning rate is that of the continuation.
 
-    Returns:
-        The training logs, see `train_adapter`, one after the other, with a first column `safeguard`; the first row is
-        the adapter as it was, and that of `short_term` the mean.
+    Yields:
+        The training log of each, see `train_adapter`, with a first column `safeguard`; of the adapter as it was, and of
+        `short_term`, a row on its validation.
 
     Raises:
         FloatingPointError, MemoryError, OSError, ShardError, RuntimeError, ValueError: see `fine_tune`.
     """
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
-    weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
+    weights = trained_weights(model)
     training = training.model_copy(update={"learning_rate": config.learning_rate})
-    new = few_shot.take(np.flatnonzero(is_new))
-    start = best = copy_of(weights)
-    logs = [_validated(model, validation, training, START)]
-    best_auc = logs[0]["validation_auc"].item()
+    new, start = few_shot.take(np.flatnonzero(is_new)), copy_of(weights)
+    yield _validated(model, validation, training, START)
     learned: dict[str, dict[str, Tensor]] = {}
     for safeguard in config.safeguard:
         assign(weights, start)
@@ -111,13 +136,12 @@ def continue_adapter(
             [short_term] = [learned[name] for name in ("none", "short_term") if name in learned]
             assign(weights, {name: (value + short_term[name]) / 2 for name, value in start.items()})
             log = _validated(model, validation, training, safeguard)
-        logs.append(log.with_columns(safeguard=pl.lit(safeguard)))
-        auc = log["validation_auc"].fill_null(0).to_numpy().max()
-        if auc > best_auc:
-            best_auc, best = auc, copy_of(weights)
-    assign(weights, best)
-    model.model.requires_grad_(False).eval()
-    return pl.concat(logs, how="diagonal").select("safeguard", *LOG_SCHEMA, pl.exclude("safeguard", *LOG_SCHEMA))
+        yield log.select(pl.lit(safeguard).alias("safeguard"), pl.exclude("safeguard"))
+
+
+def trained_weights(model: AnswerModel) -> dict[str, Tensor]:
+    """The weights of a model's adapter that train, by name."""
+    return {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
 
 
 def _validated(model: AnswerModel, validation: PromptSet, training: TrainingConfig, safeguard: str) -> pl.DataFrame:

@@ -1,15 +1,21 @@
 """An adapter that goes on with its log: what it learns from, and whether what it learned is taken."""
 
+import numpy as np
 import polars as pl
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.finetuning.continuation import AdapterContinuationConfig, continue_adapter, draw_rows
+from reclora_kedro.finetuning.continuation import (
+    AdapterContinuationConfig,
+    continue_adapter,
+    draw_rows,
+    trained_weights,
+)
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.lifelong.promotion import Decision, PromotionConfig, decide, undecided
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 
 USES = ("few_shot", "validation", "test")
 
@@ -29,6 +35,13 @@ def update_questions(
     test = samples.filter(split="test")
     drawn = test.sample(min(newest or test.height, test.height), seed=seed).sort("row")
     return pl.concat([draw_rows(samples, since, config, seed), questions(drawn, "test")])
+
+
+def learned_rows(prompts: pl.DataFrame, gate_inputs: GateInputs) -> tuple[PromptSet, np.ndarray, PromptSet]:
+    """Of prompts of `update_questions`: those to learn from, which of them are new, and those to validate on."""
+    learned = prompts.filter(pl.col("use").is_in(["few_shot", "replay"]))
+    few_shot = prompt_set(learned.with_columns(use=pl.lit("few_shot")), "few_shot", gate_inputs)
+    return few_shot, (learned["use"] == "few_shot").to_numpy(), prompt_set(prompts, "validation", gate_inputs)
 
 
 def update_adapter(
@@ -60,11 +73,10 @@ def update_adapter(
         log = pl.DataFrame(schema={"safeguard": pl.String, **LOG_SCHEMA})
         return log, undecided(test, "there are no new rows to learn from, or too few to validate on")
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
-    weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
+    weights = trained_weights(model)
     start = copy_of(weights)
-    learned = prompts.with_columns(pl.col("use").replace("replay", "few_shot"))
-    few_shot, validation, newest = (prompt_set(learned, use, gate_inputs) for use in USES)
-    is_new = prompts.filter(learned["use"] == "few_shot")["use"].to_numpy() == "few_shot"
+    few_shot, is_new, validation = learned_rows(prompts, gate_inputs)
+    newest = prompt_set(prompts, "test", gate_inputs)
     model.model.eval()
     champion = model.scores(newest, training.tokens_per_batch, "champion")
     log = continue_adapter(model, few_shot, is_new, validation, config, training)
