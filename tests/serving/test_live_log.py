@@ -1,5 +1,7 @@
 """The log with the journal's events in their places is the log that would have been built of all of them."""
 
+from functools import cache
+
 import numpy as np
 import polars as pl
 import pytest
@@ -20,8 +22,11 @@ EVENTS = st.builds(
 )
 
 
+champion_log = cache(small_log)
+
+
 def live(events=(), dropped=None):
-    return LiveLog(small_log(), ingestion(), Content([*events], dropped or {}))
+    return LiveLog(champion_log(), ingestion(), Content([*events], dropped or {}))
 
 
 def sequences_of(live_log, users):
