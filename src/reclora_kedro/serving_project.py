@@ -99,8 +99,8 @@ class ServedProject:
         with self._context() as context:
             return context.catalog.get(CHAMPION)
 
-    def roll_back(self) -> None:
-        """Name the champion before the present one, by a run of the pipeline `rollback`.
+    def roll_back(self) -> str | None:
+        """Name the champion before the present one, by a run of the pipeline `rollback`; the version of the alias.
 
         Raises:
             ValueError: there is none before it.
@@ -108,6 +108,7 @@ class ServedProject:
         """
         with self._session() as session:
             session.run(pipeline_names=["rollback"])
+        return self.champion_name()
 
     def champion(self) -> Champion:
         """The versions that the champion names, or the newest ones where there is no champion, loaded.

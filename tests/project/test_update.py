@@ -65,9 +65,9 @@ def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, 
     users = len(catalog.load("recommendations")["user_id"].unique())
     served = ServedProject(project, "test", {})
     monkeypatch.chdir(project)
-    served.roll_back()  # as the service does, by the same pipeline
+    alias = served.roll_back()  # as the service does, by the same pipeline
     present, _, first = champion_history(catalog_of(project))
-    assert served.champion_name() == present["version"]
+    assert alias == present["version"]
     assert present["versions"] == first["versions"]
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
     assert catalog.load("recommendations")["user_id"].n_unique() < users

@@ -280,6 +280,8 @@ def test_a_rollback_has_the_champion_before_answer_at_once_and_loads_it_once(tmp
         if len(loads) > 1:
             raise ValueError("The champion has none before it that names other versions: it stays.")
         present[0] = replace(first, alias="2026-03-03")
+        sleep(0.1)  # the alias has moved
+        return "2026-03-03"
 
     settings = {"newest": lambda: present[0].alias, "roll_back": roll_back, "reload_seconds": 0.01}
     with serving(tmp_path, load, token="s3cret", **settings) as client:

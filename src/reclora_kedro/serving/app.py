@@ -55,7 +55,7 @@ def create_app(
     service: Service,
     token: str | None = None,
     newest: Callable[[], str | None] = lambda: None,
-    roll_back: Callable[[], object] | None = None,
+    roll_back: Callable[[], str | None] | None = None,
 ) -> FastAPI:
     """The service over HTTP.
 
@@ -63,7 +63,7 @@ def create_app(
         service: what answers; it is closed when the app shuts down.
         token: which requests have to bear; None: they need none.
         newest: gives the version of the champion's alias; the champion is loaded when that changes.
-        roll_back: names the champion before the present one; None: that is refused.
+        roll_back: names the champion before the present one, and gives the version of the alias; None: it is refused.
     """
 
     @asynccontextmanager
@@ -160,7 +160,7 @@ def _add_problems(app: FastAPI, service: Service) -> None:
 class Routes:
     """What each route answers."""
 
-    def __init__(self, service: Service, roll_back: Callable[[], object] | None) -> None:
+    def __init__(self, service: Service, roll_back: Callable[[], str | None] | None) -> None:
         self.service, self._config, self._roll_back = service, service.config, roll_back
 
     def add_to(self, app: FastAPI) -> None:
@@ -338,12 +338,8 @@ class Routes:
 
     async def reload(self) -> Response:
         """Read the champion's alias again."""
-        return JSONResponse(await self.reloaded())
-
-    async def reloaded(self) -> Json:
-        """The same as plain data."""
         changed = await asyncio.to_thread(self.service.reload)
-        return {"version": self.service.champion.name, "changed": changed}
+        return JSONResponse({"version": self.service.champion.name, "changed": changed})
 
     async def rollback(self) -> Response:
         """Name the champion before this one, as `kedro run --pipelines rollback` does, and let it answer."""
@@ -351,14 +347,16 @@ class Routes:
 
     async def rolled_back(self) -> Json:
         """The same as plain data."""
+        before = self.service.champion.versions
         try:
             if self._roll_back is None:
                 raise ValueError("This service was given no project whose champion it could name.")
-            await asyncio.to_thread(self._roll_back)
+            alias = await asyncio.to_thread(self._roll_back)
         except Exception as error:  # whatever is in the way, the champion stays
             logger.warning("The champion was not rolled back: %s", error)
             raise ProblemError(409, "not-rolled-back", "The champion stays", str(error)) from error
-        return await self.reloaded()
+        await asyncio.to_thread(self.service.reload, alias)  # unless it has been already, as the alias has moved
+        return {"version": self.service.champion.name, "changed": self.service.champion.versions != before}
 
     async def live(self) -> Response:
         """Whether the process answers."""
