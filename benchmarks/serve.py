@@ -236,7 +236,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     shortlist, _ = shortlist_candidates(champion.lens, log, None, config, "neighbours", "lens", make)
     asked = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(asked, log, log.histories(asked, llm.window)))
-    prompts = pl.concat([asked, prompts.drop("row", "use", "label")], how="horizontal")
+    prompts = asked.hstack(prompts.drop("row", "use", "label"))
     inputs = gate_inputs(lens_states(champion.lens, log, asked), "user")
     by_llm = score_prompts(llm.model, prompts, inputs, llm.tokens_per_batch).to_numpy()
     differences = {"lens": 0.0, "llm": 0.0}

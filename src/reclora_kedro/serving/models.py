@@ -289,7 +289,7 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
         asked = questions(_pairs([answer]).with_row_index("row", offset=row))
         records = prompt_records(asked, answer.now.log, answer.now.log.histories(asked, llm.window))
         prompts = llm.prompts.build(records).drop("row", "use", "label")
-        tables.append(pl.concat([asked, prompts, pl.DataFrame({"answer": [place] * asked.height})], how="horizontal"))
+        tables.append(asked.hstack(prompts).with_columns(answer=pl.lit(place)))
         states.append(gate_inputs(states_of_questions(answer.now.reader.states(asked), asked), llm.gate_input))
         row += asked.height
     prompts = pl.concat(tables)
