@@ -15,11 +15,12 @@ from reclora_kedro.serving_project import ServedProject
 def updated(finished_run):
     """The project after an update that was killed before it named its champion and typed again; the tables before."""
     project, before = finished_run.project, {name: finished_run.catalog.load(name) for name in ("items", "users")}
+    kedro_run(project, pipeline_names=["candidates"])
     second = 2  # the first champion that it saves is what it goes on from
     assert exit_code(update_and_die, project, "champion", second) == -signal.SIGKILL
     [champion] = champion_history(catalog_of(project))
     assert champion["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
-    kedro_run(project, {"update": {"variant": "reclora"}}, pipeline_names=["update"])
+    kedro_run(project, {"update": {"variant": "reclora", "retriever": True}}, pipeline_names=["update"])
     return project, before
 
 
@@ -60,7 +61,9 @@ def test_an_adapter_goes_on_with_the_lens(updated):
 
 def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, monkeypatch):
     project, _ = updated
-    catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
+    found = {"recommendation": {"variant": None, "candidates": "fusion"}}
+    catalog = kedro_run(project, found, pipeline_names=["recommendation"])
+    assert catalog.load("retriever").sizes.items == catalog.load("log").items.height
     assert catalog.load("recommendations")["user_id"].n_unique() == catalog.load("log").users.height
     users = len(catalog.load("recommendations")["user_id"].unique())
     served = ServedProject(project, "test", {})

@@ -9,6 +9,7 @@ import torch
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.retrievers import reader
+from reclora_kedro.retrievers.base import grow_retriever
 from reclora_kedro.retrievers.reader import LAST, RetrieverReader
 from reclora_kedro.retrievers.training import fit_retriever
 
@@ -58,6 +59,22 @@ def test_a_new_item_is_scored_by_its_text_or_comes_last(log, config):
     assert np.isfinite(scores).all()
     assert (scores[:, new] == LAST).all()
     assert (scores[:, 0] > LAST).all()  # known by its id
+
+
+@pytest.mark.parametrize("item_text", [True, False])
+def test_a_grown_retriever_scores_what_it_knew_to_the_last_bit(log, config, item_text):
+    retriever, _ = fit_retriever(log, config.model_copy(update={"max_epochs": 1, "item_text": item_text}))
+    new = log.items.height
+    texts = np.concatenate([log.item_embeddings, log.item_embeddings[:2]])
+    items = pl.concat([log.items, log.items.head(2).with_columns(item_id=pl.Series([100, 101], dtype=pl.Int64))])
+    grown_log = replace(log, items=items).with_embeddings(texts)
+    moments = log.samples.filter(split="test")
+    before = RetrieverReader(retriever, log).scores(moments)
+    after = RetrieverReader(grow_retriever(retriever, grown_log), grown_log).scores(moments)
+    np.testing.assert_array_equal(after[:, :new], before)
+    assert ((after[:, new:] > LAST) == item_text).all()
+    with pytest.raises(MismatchError, match=f"The log has {new - 1} items, but the retriever knows {new}, and none"):
+        grow_retriever(retriever, replace(log, items=log.items.head(new - 1)))
 
 
 def test_a_log_of_other_items_is_refused(fitted, log):

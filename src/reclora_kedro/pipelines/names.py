@@ -169,6 +169,11 @@ def retriever_read() -> tuple[str, ...]:
     return ("retriever",) if reads else ()
 
 
+def updated_retriever() -> tuple[str, ...]:
+    """The catalog entry of the retriever, where an update takes it along, ``update.retriever``."""
+    return ("retriever",) if _parameters()["update"]["retriever"] else ()
+
+
 def trained_again() -> tuple[str, ...]:
     """The catalog entries with weights that are trained once users are forgotten, ``forget.retrain``: all, or none."""
     if not _parameters()["forget"]["retrain"]:

@@ -1,6 +1,8 @@
 """The retriever interface: what every next-item model offers, how it is built, saved and loaded."""
 
+import copy
 import json
+import logging
 from abc import ABC, abstractmethod
 from importlib import import_module
 from pathlib import Path
@@ -9,11 +11,15 @@ from typing import Self
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
+from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, embedding_table
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
+
+logger = logging.getLogger(__name__)
 
 
 class Retriever(nn.Module, ABC):
@@ -93,6 +99,36 @@ def fresh_retriever(log: InteractionLog, training_items: Tensor, config: Retriev
     if config.item_text:
         retriever.texts.copy_(texts)
     return retriever
+
+
+def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
+    """A frozen retriever for a log with more items, which follow those that it knows; scores of these stay the same.
+
+    It finds new ones by their texts, if it reads any, and puts them last otherwise.
+
+    Raises:
+        MismatchError: the log has fewer items.
+    """
+    known, items = retriever.sizes.items, log.items.height
+    if items < known:
+        raise MismatchError(
+            f"The log has {items} items, but the retriever knows {known}, and none of them may go: give it a log that "
+            "grew from its own.",
+            "log",
+            "retriever",
+        )
+    if items > known:
+        finds = "finds" if retriever.config.item_text else "does not find"
+        learns = "`kedro run --pipelines candidates` trains it on all."
+        logger.info("%d of %d items are new to the retriever, which %s them. %s", items - known, items, finds, learns)
+    grown = copy.deepcopy(retriever)
+    grown.sizes = retriever.sizes.model_copy(update={"items": items})
+    grown.events = functional.pad(retriever.events, (0, items - known))
+    if retriever.config.item_ids:
+        grown.ids = nn.Embedding.from_pretrained(functional.pad(retriever.ids.weight, (0, 0, 0, items - known)))
+    if retriever.config.item_text:
+        grown.texts = item_texts(log)
+    return grown.freeze()
 
 
 def load_retriever(folder: Path) -> Retriever:

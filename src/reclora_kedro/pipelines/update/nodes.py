@@ -34,13 +34,15 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
+from reclora_kedro.retrievers import base as retrievers
+from reclora_kedro.retrievers.base import Retriever
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
 Records = list[Record]
 
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
-"""Entries whose versions a champion names."""
+"""Entries, besides other weights, whose versions a champion names."""
 
 
 def append_interactions(
@@ -159,20 +161,24 @@ def update_adapter(
     return log, decision, model.model
 
 
+def grow_retriever(champion_retriever: Retriever, log: InteractionLog) -> Retriever:
+    """The champion's retriever for the grown log."""
+    return retrievers.grow_retriever(champion_retriever, log)
+
+
 def name_champion(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     champion_history: Records,
-    variant: str | None,
     adapter_promotion_report: Record | None = None,
+    **weights: Any,
 ) -> Record:
     """The versions that this update has left; where it had nothing new, the champion as it was."""
     if not promotion_report["log_has_grown"]:
         return {name: champion_history[0][name] for name in ("versions", "decision", "made_by")}
     [run] = versions_in_use(["promotion_report"]).values()
-    entries = [*IN_USE, *([f"{variant}.adapter"] if variant else [])]
-    decision = promotion_report | ({"adapter": adapter_promotion_report} if variant else {})
-    return {"versions": versions_in_use(entries), "decision": decision, "made_by": run}
+    decision = promotion_report | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
+    return {"versions": versions_in_use([*IN_USE, *weights]), "decision": decision, "made_by": run}
 
 
 def show_update(

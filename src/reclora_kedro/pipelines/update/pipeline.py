@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, variant_histories
+from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, updated_retriever, variant_histories
 from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 
@@ -11,6 +11,11 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     """From new raw tables, the newest canonical tables and the champion to the next champion."""
     variant = optional_variant_of("update")
     decided = ["adapter_promotion_report"] if variant else []
+    weights = [*([f"{variant}.adapter"] if variant else []), *updated_retriever()]
+    retrievers = [
+        Node(nodes.grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
+        for name in updated_retriever()
+    ]
     update = Pipeline(
         [
             Node(
@@ -86,9 +91,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 outputs=["lens", "promotion_report"],
                 name="promote",
             ),
+            *retrievers,
             Node(
                 nodes.name_champion,
-                inputs=["promotion_report", "versions_in_use", "champion_history", "params:update.variant", *decided],
+                inputs={
+                    name: name
+                    for name in ("promotion_report", "versions_in_use", "champion_history", *decided, *weights)
+                },
                 outputs="champion",
                 name="name_champion",
             ),
