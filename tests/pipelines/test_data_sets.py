@@ -229,6 +229,34 @@ def test_movietweetings(project):
     assert catalog.load("users").rows() == [(1,), (2,)]
 
 
+def test_two_domains(project):
+    folder = project / "data/01_raw/movietweetings"
+    write(folder / "ratings.dat", ["1::0120735::10::1363245118", "2::2592910::0::1362901837"])
+    write(folder / "movies.dat", ["0120735::Lock, Stock and Two Smoking Barrels (1998)::Comedy|Crime"])
+    interactions, items, users = canonical_tables(run_ingestion(ROOT / "conf", "two-domains"))
+    domain = pl.col("user_id").str.split("-").list.first()
+    assert dict(interactions.group_by(domain).len().rows()) == {"movielens": 100_000, "movietweetings": 2}
+    assert dict(interactions.group_by(domain).agg(pl.col("label").sum()).rows()) == {
+        "movielens": 55_375, "movietweetings": 1
+    }  # fmt: skip
+    assert dict(items.filter(pl.col("domain").is_not_null()).group_by("domain").len().rows()) == {
+        "movielens": 1_682, "movietweetings": 1
+    }  # fmt: skip
+    assert items.filter(item_id="movietweetings-0120735").rows() == [
+        (
+            "movietweetings-0120735",
+            "Lock, Stock and Two Smoking Barrels (1998)",
+            "movietweetings",
+            "Comedy, Crime",
+            None,
+        )
+    ]
+    assert items.filter(item_id="movielens-1").select("title", "movielens_genres").rows() == [
+        ("Toy Story (1995)", "Animation, Children's, Comedy")
+    ]
+    assert users.height == 943 + 2
+
+
 @pytest.mark.skipif(not MOVIETWEETINGS_100K.exists(), reason=f"MovieTweetings is not at {MOVIETWEETINGS_100K}")
 def test_the_real_movietweetings(project):
     # Counted in the files by hand, with awk and sort.

@@ -219,6 +219,8 @@ def _names(step: str, block: str) -> tuple[str, ...]:
         "prompts",
         "scores",
         "config",
+        "base_llm",
+        "tokens_per_batch",
         "test_questions",
         "champion",
         "previous",

@@ -172,8 +172,11 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(map(str, options.values())))
-@pytest.mark.parametrize("adapter_name", ["default", "another"])
+@pytest.mark.parametrize(
+    ("options", "adapter_name"),
+    zip(OPTIONS, itertools.cycle(["default", "another", "another"]), strict=False),
+    ids=lambda part: "-".join(map(str, part.values())) if isinstance(part, dict) else part,
+)
 def test_saved_and_loaded_adapter_gives_identical_logits(tmp_path, options, adapter_name):
     ids, gate_inputs = inputs()
     model = personalized(**options)
