@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
 from reclora_kedro.finetuning import continuation
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continue_adapter
+from reclora_kedro.finetuning.objectives import clicks
 from reclora_kedro.finetuning.training import assign, copy_of, proximal_term, train_adapter
 
 FEW_SHOT, VALIDATION = gates_decide(96), gates_decide(64, seed=1)
@@ -30,7 +31,7 @@ def config(*safeguards, learning_rate=2e-2, proximal_weight=1.0):
 @pytest.fixture
 def adapted(tiny_model):
     model = with_new_adapter(tiny_model, FEW_SHOT)
-    train_adapter(model, gates_decide(32, seed=2), VALIDATION, TRAINING)
+    train_adapter(model, clicks(gates_decide(32, seed=2)), VALIDATION, TRAINING)
     model.model.requires_grad_(False)
     return model
 
@@ -54,7 +55,7 @@ def test_the_proximal_term_holds_an_adapter_by_its_weight(adapted):
         for name, weight in weights.items():
             weight.data.copy_(start[name])
         held = {} if proximal_weight is None else {"proximal_weight": proximal_weight}
-        train_adapter(adapted, FEW_SHOT, VALIDATION, TRAINING, **held)
+        train_adapter(adapted, clicks(FEW_SHOT), VALIDATION, TRAINING, **held)
         moved.append(copy_of(weights))
     plain, none, strong = moved
     assert all(torch.equal(plain[name], none[name]) for name in plain)

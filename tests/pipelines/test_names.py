@@ -38,6 +38,28 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
         assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()
 
 
+def held_against(*references, kind="preference"):
+    return {"history": "recent", "training": {"objective": {"kind": kind, "references": list(references)}}}
+
+
+def test_a_variant_that_is_held_against_another_reads_what_it_says():
+    remember({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", "untrained")})
+    pipeline = finetuning.create_pipeline()
+    assert inputs_of(pipeline.filter(node_names=["dpo.train_adapter"]))["dpo"] >= {"tallrec.few_shot_logits"}
+    [scored] = [node for node in pipeline.nodes if node.outputs == ["tallrec.few_shot_logits"]]
+    assert {"tallrec.adapter", "learning.retrieved.prompts"} < {*scored.inputs}
+    remember({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", kind="click")})
+    assert "tallrec.few_shot_logits" not in finetuning.create_pipeline().all_outputs()
+
+
+@pytest.mark.parametrize("reference", ["dpo", "tallrek", 3])
+def test_a_reference_that_is_no_other_variant_is_refused_by_name(reference):
+    remember({"tallrec": {"history": "retrieved"}, "dpo": held_against("untrained", reference)})
+    message = rf"variants\.dpo\.training\.objective\.references names {reference!r}, but .* untrained, lens, tallrec\."
+    with pytest.raises(ValueError, match=message):
+        finetuning.create_pipeline()
+
+
 def test_the_untrained_llm_sees_the_first_history():
     remember({"tallrec": {"history": "recent"}})
     [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "scoring.score_untrained"]

@@ -65,12 +65,16 @@ class Whole(NamedTuple):
         return {name for node in self.nodes for name in node.outputs}
 
 
+HELD_AGAINST_ANOTHER = {"kind": "preference", "references": ["shared_lora", "lens"]}
+
+
 @pytest.fixture(scope="module")
 def project():
     bootstrap_project(ROOT)
     with_llm = {
         "recommendation": {"variant": "reclora"},
         "update": {"variant": "reclora"},
+        "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},
     }  # it has nodes that the default lacks
     with KedroSession.create(ROOT, runtime_params=with_llm) as session:
         context = session.load_context()

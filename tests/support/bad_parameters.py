@@ -41,6 +41,7 @@ REAL = {  # written as whole numbers
     "lens.statistics_delay",
     "recommendation.pool_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
+    *(f"finetuning.variants.reclora.training.objective.{name}" for name in ("beta", "max_days_apart")),
     *(f"service.{name}" for name in ("reload_seconds", "deadline_ms", "timeout_seconds", "clock_skew_seconds")),
 }
 FREE = {  # checked by whoever reads them, or as another one is
@@ -81,6 +82,9 @@ MORE = [
     ("finetuning.variants.reclora.adapter.num_meta_loras", 0, "greater than"),
     ("finetuning.variants.reclora.training.learning_rate", 2, "less than or equal to 1"),
     ("finetuning.variants.reclora.training.swa_ratio", 1.5, "less than or equal to 1"),
+    ("finetuning.variants.reclora.training.objective.kind", "clicks", "'click' or 'preference'"),
+    ("finetuning.variants.reclora.training.objective.references", [], "at least 1 item"),
+    ("finetuning.variants.reclora.training.objective.references", ["lens", "lens"], "names lens twice"),
     ("finetuning.variants.reclora.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
 ]
 

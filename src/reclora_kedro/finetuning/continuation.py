@@ -9,6 +9,7 @@ from pydantic import Field
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from reclora_kedro.finetuning.objectives import clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
 from reclora_kedro.histories.questions import questions
@@ -130,7 +131,7 @@ def continuations(
         if safeguard != "short_term" or "none" not in learned:
             held = config.proximal_weight if safeguard == "proximal" else 0.0
             rows = few_shot if safeguard == "replay" else new
-            log = fine_tune(model, rows, validation, training, proximal_weight=held)
+            log = fine_tune(model, clicks(rows), validation, training, proximal_weight=held)
             learned[safeguard] = copy_of(weights)
         if safeguard == "short_term":
             [short_term] = [learned[name] for name in ("none", "short_term") if name in learned]

@@ -10,6 +10,7 @@ from safetensors.torch import load
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import train_together
 from reclora_kedro.distributed.group import train_in_processes
+from reclora_kedro.finetuning.objectives import Examples
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel, PackedModel
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -17,7 +18,7 @@ from reclora_kedro.llm.prompt_set import PromptSet
 
 def fine_tune(
     model: AnswerModel,
-    few_shot: PromptSet,
+    examples: Examples,
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None = None,
@@ -35,8 +36,8 @@ def fine_tune(
         ValueError: there are fewer GPUs than processes.
     """
     if not model.engine.spreads and config.processes == 1:
-        return train_adapter(model, few_shot, validation, config, checkpoints, proximal_weight=proximal_weight)
-    train = partial(_train_packed, model.packed(), few_shot, validation, config, checkpoints, proximal_weight)
+        return train_adapter(model, examples, validation, config, checkpoints, proximal_weight=proximal_weight)
+    train = partial(_train_packed, model.packed(), examples, validation, config, checkpoints, proximal_weight)
     if model.engine.spreads:
         weights, log = train_together(train, model.engine, "fine-tuning")
     else:
@@ -56,7 +57,7 @@ def fine_tune(
 
 def _train_packed(
     packed: PackedModel,
-    few_shot: PromptSet,
+    examples: Examples,
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None,
@@ -64,5 +65,5 @@ def _train_packed(
 ) -> tuple[bytes, pl.DataFrame]:
     """What each process of a group does; return the trained adapter's weights and the log."""
     model = packed.load(trainable=True)
-    log = train_adapter(model, few_shot, validation, config, checkpoints, proximal_weight=proximal_weight)
+    log = train_adapter(model, examples, validation, config, checkpoints, proximal_weight=proximal_weight)
     return model.packed().adapter["adapter_model.safetensors"], log

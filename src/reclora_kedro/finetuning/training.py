@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +24,7 @@ from reclora_kedro.distributed.checkpoints import (
     training_tensors,
 )
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -57,6 +59,7 @@ class TrainingConfig(Block):
     tokens_per_batch: Resource[Count]
     gradient_checkpointing: Resource[bool]
     processes: Resource[Count]
+    objective: ObjectiveConfig
     seed: Seed
 
 
@@ -143,7 +146,7 @@ VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
 
 def train_adapter(
     model: AnswerModel,
-    few_shot: PromptSet,
+    examples: Examples,
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None = None,
@@ -152,7 +155,7 @@ def train_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
-    The loss is the two-way cross entropy of the answers. Each step's rows are split into forward passes within the
+    The loss is that of the examples. Each step's rows are split into forward passes within the
     token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
     averaged, which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv
     1803.05407): from there on, it is the average that is validated and kept.
@@ -165,10 +168,10 @@ def train_adapter(
 
     Args:
         model: a base LLM with a trainable adapter.
-        few_shot: rows to learn from.
+        examples: rows to learn from, one by one or two by two.
         validation: rows to choose the weights by.
         config: training settings; ``processes`` is not read here, see
-            :func:`reclora_kedro.finetuning.processes.fine_tune`.
+            :func:`reclora_kedro.finetuning.processes.fine_tune`, nor is ``objective``, which made the examples.
         checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
         proximal_weight: of `proximal_term` beside the loss; it draws the weights to those that the run starts from.
 
@@ -184,7 +187,7 @@ def train_adapter(
     """
     group = Group()
     main = group.rank == 0
-    plan = planned_steps(few_shot.lengths, config)
+    plan = planned_steps(examples, config)
     run = TrainingRun(model.model, config, len(plan))
     anchor = copy_of(run.weights)
     with seeded(config.seed + group.rank, model.device):
@@ -194,27 +197,28 @@ def train_adapter(
             model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
         budget = TokenBudget(config.tokens_per_batch)
         start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
-        total = sum(map(len, plan))
+        total = sum(map(len, plan)) * examples.prompts_each
         with Progress("fine-tune", total, "rows", done=run.rows, shown=main) as progress:
             while not run.ended:
-                rows = plan[run.step]
-                losses = set_gradients(model, few_shot, rows, list(run.weights.values()), budget, group)
+                chosen = plan[run.step]
+                rows = examples.prompts.rows[examples.places(chosen)]
+                losses = set_gradients(model, examples, chosen, list(run.weights.values()), budget, group)
                 if proximal_weight:
                     add_gradients(proximal_weight * proximal_term(run.weights, anchor), list(run.weights.values()))
                 norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
-                check_finite(losses, norm, few_shot.rows[rows], run)
+                check_finite(losses, norm, rows, run)
                 entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
-                entry["learning_rate"] = run.take_step(len(rows))
-                if run.due(config.rows_per_validation, len(rows)):
+                entry["learning_rate"] = run.take_step(rows.size)
+                if run.due(config.rows_per_validation, rows.size):
                     entry |= validate(model, validation, run, group)
                 entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
                 run.log.append(entry)
-                if checkpoints and run.due(config.rows_per_checkpoint, len(rows)):
+                if checkpoints and run.due(config.rows_per_checkpoint, rows.size):
                     tensors, values = run.checkpoint()
                     tensors |= random_states_of_all(group, model.device)
                     if main:
                         checkpoints.save(run.step, tensors, values)
-                progress.update(len(rows))
+                progress.update(rows.size)
                 progress.show(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
         assign(run.weights, run.best)
         model.model.eval()
@@ -222,11 +226,12 @@ def train_adapter(
     return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured)
 
 
-def planned_steps(lengths: np.ndarray, config: TrainingConfig) -> list[np.ndarray]:
-    """Row numbers of every step of a run, in an order that the seed alone decides."""
+def planned_steps(examples: Examples, config: TrainingConfig) -> list[np.ndarray]:
+    """Numbers of the examples of every step of a run, in an order that the seed alone decides."""
     generator = np.random.default_rng(config.seed)
-    epochs = [shuffled_batches(lengths, config.batch_size, generator) for _ in range(config.epochs)]
-    return [rows for epoch in epochs for rows in epoch]
+    size = max(1, config.batch_size // examples.prompts_each)
+    epochs = [shuffled_batches(examples.lengths, size, generator) for _ in range(config.epochs)]
+    return [chosen for epoch in epochs for chosen in epoch]
 
 
 def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
@@ -252,31 +257,31 @@ def assign(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
 
 def set_gradients(
     model: AnswerModel,
-    prompts: PromptSet,
-    rows: np.ndarray,
+    examples: Examples,
+    chosen: np.ndarray,
     weights: list[Tensor],
     budget: TokenBudget,
     group: Group,
 ) -> Tensor:
-    """Give the weights the gradient of the mean loss over ``rows``, whichever process computes which row.
+    """Give the weights the gradient of the mean loss over ``chosen``, whichever process computes which example.
 
     The gradient of a forward pass is added when the whole of it is there, so that one which exceeds the GPU's memory
     leaves nothing of itself.
 
     Returns:
-        Loss of each row, shape (rows,).
+        Loss of each of these examples, shape (chosen,).
     """
     model.model.train()
-    losses = torch.zeros(len(rows), device=model.device)
+    losses = torch.zeros(len(chosen), device=model.device)
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
 
     def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
-        batch, labels = prompts.batch(rows[part], model.device), torch.from_numpy(prompts.labels[rows[part]])
-        return model.losses_and_gradients(batch, labels, weights, len(rows))
+        losses_of = partial(examples.losses, examples=chosen[part])
+        return model.losses_and_gradients(examples.batch(chosen[part], model.device), losses_of, weights, len(chosen))
 
-    share = np.arange(group.rank, len(rows), group.size)
-    for part, (each, gradients) in budget.run(share, prompts.lengths[rows], forward_and_backward):
+    share = np.arange(group.rank, len(chosen), group.size)
+    for part, (each, gradients) in budget.run(share, examples.lengths[chosen], forward_and_backward):
         losses[torch.from_numpy(part)] = each
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad += gradient
@@ -315,13 +320,13 @@ def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRu
     """Stop before a step that would break the weights.
 
     Raises:
-        FloatingPointError: a row's loss, or the gradient's norm, is not finite; the message names the rows.
+        FloatingPointError: an example's loss, or the gradient's norm, is not finite; the message names its rows.
     """
     broken = ~losses.isfinite().cpu().numpy()
     if not broken.any() and norm.isfinite():
         return
     what = f"loss is {losses[torch.from_numpy(broken)][0]}" if broken.any() else f"gradient's norm is {norm}"
-    named = rows[broken] if broken.any() else rows
+    named = (rows[broken] if broken.any() else rows).ravel()
     more = f" and {len(named) - 20} more" if len(named) > 20 else ""
     raise FloatingPointError(
         f"The training {what} at step {run.step + 1} of {run.steps}, in row {', '.join(map(str, named[:20]))}{more} of "

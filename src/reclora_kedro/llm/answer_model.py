@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from torch.nn import functional as F
 
 from reclora_kedro.adapters.base import AdapterMethod
 from reclora_kedro.adapters.gate_inputs import GateInputs
@@ -122,24 +121,23 @@ class AnswerModel:
         return (llm_logits + gate_inputs.lens_logits) / 2
 
     def losses_and_gradients(
-        self, batch: PromptBatch, labels: Tensor, weights: list[Tensor], rows: int
+        self, batch: PromptBatch, losses_of: Callable[[Tensor], Tensor], weights: list[Tensor], count: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Cross entropy of each answer by the LLM alone, and the gradients of its sum over ``rows``.
+        """Losses of the LLM's own logits, and the gradients of their sum over ``count``.
 
         Args:
             batch: the prompts.
-            labels: 1 for a like, shape (batch,).
+            losses_of: losses of examples, shape (n,), by the logits of the prompts, shape (batch,).
             weights: what to differentiate by.
-            rows: what the sum is divided by, such as the rows of a whole step.
+            count: what the sum is divided by, such as the examples of a whole step.
 
         Returns:
-            Losses, shape (batch,), and a gradient per weight.
+            Losses, shape (n,), and a gradient per weight.
         """
         # Layers that are computed again in the backward pass need gates, too.
         with self.gate_context(batch.gate_inputs):
-            logits = self.llm_logits(replace(batch, gate_inputs=None))
-            losses = F.binary_cross_entropy_with_logits(logits, labels.to(logits), reduction="none")
-            return losses.detach(), torch.autograd.grad(losses.sum() / rows, weights, materialize_grads=True)
+            losses = losses_of(self.llm_logits(replace(batch, gate_inputs=None)))
+            return losses.detach(), torch.autograd.grad(losses.sum() / count, weights, materialize_grads=True)
 
     def scores(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:
         """Probability of a like for each prompt, float64 array of shape (prompts,); see `all_llm_logits`."""

@@ -21,6 +21,8 @@ from reclora_kedro.rivals import registry as rivals
 
 STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
+CLICK, UNTRAINED, LENS = "click", "untrained", "lens"
+"""The objective that is held against nothing, and the references of the others that are no variants."""
 TUNED_ENCODER = "tuned_item_encoder"
 """The catalog entry that the encoders step makes, and that ``history.item_embedding.encoders`` may name."""
 
@@ -95,6 +97,27 @@ def variant_histories() -> dict[str, str]:
             )
         chosen[variant] = history
     return chosen
+
+
+def reference_variants() -> dict[str, tuple[str, ...]]:
+    """The other variants that each variant's preferences are held against, by variant.
+
+    Raises:
+        NameRefusedError: a reference is neither untrained nor lens nor another variant.
+    """
+    variants, references = variant_histories(), dict[str, tuple[str, ...]]()
+    for variant in variants:
+        objective = _block(_block(_parameters()["finetuning"]["variants"][variant], "training"), "objective")
+        named = objective.get("references") if objective.get("kind", CLICK) != CLICK else None
+        references[variant] = tuple(name for name in named or () if name not in (UNTRAINED, LENS))
+        others = {*variants} - {variant}
+        for name in references[variant]:
+            if not isinstance(name, str) or name not in others:
+                raise NameRefusedError(
+                    f"finetuning.variants.{variant}.training.objective.references names {name!r}, but a reference is "
+                    f"one of {', '.join([UNTRAINED, LENS, *sorted(others)])}."
+                )
+    return references
 
 
 def variant_of(step: str) -> str:
@@ -193,6 +216,12 @@ def _parameters() -> Mapping[str, Any]:
         return _of_the_session
     conf = Path(__file__).parents[3] / "conf"
     return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]
+
+
+def _block(parameters: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A block in another one; an empty one where it is left out, or is none, which whoever reads it refuses."""
+    block = parameters.get(name)
+    return block if isinstance(block, Mapping) else {}
 
 
 def _names(step: str, block: str) -> tuple[str, ...]:

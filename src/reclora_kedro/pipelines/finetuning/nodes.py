@@ -7,6 +7,7 @@ from torch import Tensor
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.finetuning.objectives import examples_of
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.lens.states import gate_inputs
@@ -24,11 +25,30 @@ def train_adapter(
     prompt_config: PromptConfig,
     variant: VariantConfig,
     engine: EngineConfig,
+    *reference_logits: pl.DataFrame,
 ) -> tuple[pl.DataFrame, PeftModel]:
     """The variant's training log, and its adapter at its best validation AUC."""
-    read = gate_inputs(states, variant.gate_input)
+    read, training = gate_inputs(states, variant.gate_input), variant.training
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     assert few_shot.gate_inputs is not None
-    adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, variant.training.seed)
+    adapter = new_adapter(base_llm.model, variant.adapter, few_shot.gate_inputs, training.seed)
     model = answering_model(base_llm.with_model(adapter), prompt_config, engine, blend=variant.blend)
-    return fine_tune(model, few_shot, validation, variant.training, checkpoints), adapter
+    rows, budget = prompts.filter(use="few_shot"), training.tokens_per_batch
+    examples = examples_of(model, few_shot, rows, training.objective, budget, reference_logits)
+    return fine_tune(model, examples, validation, training, checkpoints), adapter
+
+
+def score_few_shot(
+    base_llm: LanguageModel,
+    prompts: pl.DataFrame,
+    states: dict[str, Tensor],
+    adapter: str,
+    prompt_config: PromptConfig,
+    variant: VariantConfig,
+    engine: EngineConfig,
+) -> pl.DataFrame:
+    """The variant's own logits of the few-shot rows, without the lens's."""
+    few_shot = prompt_set(prompts, "few_shot", gate_inputs(states, variant.gate_input))
+    model = answering_model(base_llm, prompt_config, engine, adapter=adapter, gate_inputs=few_shot.gate_inputs)
+    logits = model.all_llm_logits(few_shot, variant.training.tokens_per_batch, "score few-shot rows")
+    return pl.DataFrame({"row": few_shot.rows, "logit": logits})

@@ -1,43 +1,67 @@
 """The finetuning pipeline."""
 
+from collections.abc import Sequence
+from itertools import chain
+
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.finetuning import nodes
-from reclora_kedro.pipelines.names import history_names, variant_histories
+from reclora_kedro.pipelines.names import history_names, reference_variants, variant_histories
 from reclora_kedro.pipelines.questions import prompts_pipeline
+
+PARAMETERS = ("params:prompt", "params:variant", "params:engine")
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """Prompts of the rows that the LLM learns from, then the same training for every variant in its own namespace."""
-    prompts = prompts_pipeline("learning", history_names())
-    return sum((train_pipeline(variant, history) for variant, history in variant_histories().items()), start=prompts)
+    histories, references = variant_histories(), reference_variants()
+    parts = [train_pipeline(variant, histories[variant], references[variant]) for variant in histories]
+    parts += [reference_pipeline(name, histories[name]) for name in sorted({*chain(*references.values())})]
+    return sum(parts, start=prompts_pipeline("learning", history_names()))
 
 
-def train_pipeline(variant: str, history: str) -> Pipeline:
-    """The training of one variant on the prompts of its history."""
+def train_pipeline(variant: str, history: str, references: Sequence[str]) -> Pipeline:
+    """The training of one variant on the prompts of its history, held against the logits of other variants."""
+    logits = [f"{name}.few_shot_logits" for name in references]
+    return _of_variant(
+        variant,
+        history,
+        Node(
+            nodes.train_adapter,
+            inputs=["base_llm", "prompts", "learning_states", "checkpoints", *PARAMETERS, *logits],
+            outputs=["training_log", "adapter"],  # the adapter last: checkpoints are removed when it is saved
+            name="train_adapter",
+            tags=["gpu"],
+        ),
+        *logits,
+    )
+
+
+def reference_pipeline(variant: str, history: str) -> Pipeline:
+    """What a trained variant says of the few-shot rows, for others that are held against it."""
+    return _of_variant(
+        variant,
+        history,
+        Node(
+            nodes.score_few_shot,
+            inputs=["base_llm", "prompts", "learning_states", "adapter", *PARAMETERS],
+            outputs="few_shot_logits",
+            name="score_few_shot",
+            tags=["gpu"],
+        ),
+    )
+
+
+def _of_variant(variant: str, history: str, node: Node, *others: str) -> Pipeline:
+    """A node in a variant's namespace, beside what it shares with others."""
     return Pipeline(
-        [
-            Node(
-                nodes.train_adapter,
-                inputs=[
-                    "base_llm",
-                    "prompts",
-                    "learning_states",
-                    "checkpoints",
-                    "params:prompt",
-                    "params:variant",
-                    "params:engine",
-                ],
-                outputs=["training_log", "adapter"],  # the adapter last: checkpoints are removed when it is saved
-                name="train_adapter",
-                tags=["gpu"],
-            )
-        ],
+        [node],
         namespace=variant,
         inputs={
             "base_llm": "base_llm",
             "prompts": f"learning.{history}.prompts",
             "learning_states": "learning_states",
+            **{name: name for name in others},
         },
         parameters={
             "params:prompt": "params:prompt",
