@@ -104,7 +104,7 @@ def test_a_short_term_lora_is_the_mean_of_what_was_and_what_new_rows_taught(adap
     adapted.model.set_adapter("default")
     assign(adapter_weights(adapted.model), start)
     alone, training = FEW_SHOT.take(np.flatnonzero(IS_NEW)), TRAINING.model_copy(update={"learning_rate": 2e-2})
-    train_adapter(adapted, alone, VALIDATION, training)
+    train_adapter(adapted, clicks(alone), VALIDATION, training)
     learned = copy_of(adapter_weights(adapted.model))
     mean = {name: np.mean([start[name], learned[name]], axis=0) for name in start}
     for name, weights in mean.items():

@@ -17,17 +17,15 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning.objectives import (
     Examples,
     ObjectiveConfig,
-    clicks,
     examples_of,
     joint_margins,
     pair_rows,
-    preferences,
 )
 from reclora_kedro.finetuning.training import set_gradients, train_adapter
 from reclora_kedro.llm.batching import TokenBudget
 
 MARGINS = st.floats(-20, 20)
-PREFERENCE = ObjectiveConfig(kind="preference")
+PREFERENCE = ObjectiveConfig(kind="preference", references=("lens",))
 
 
 def rows_of(prompts, users=4):
@@ -43,9 +41,9 @@ def rows_of(prompts, users=4):
     )
 
 
-def paired(prompts):
-    """Preferences of the prompts beside references that know nothing."""
-    return preferences(prompts, rows_of(prompts), PREFERENCE, [np.zeros(len(prompts.rows))])
+def paired(model, prompts):
+    """Preferences of the prompts beside a lens that knows nothing."""
+    return examples_of(model, prompts, rows_of(prompts), PREFERENCE, 400)
 
 
 def example_losses(margins, references, beta, labels=None):
@@ -147,9 +145,9 @@ def test_rows_of_one_user_are_paired_with_the_nearest_of_the_other_kind(rows, da
 
 def test_pairs_teach_what_only_the_gates_know_and_splitting_a_step_keeps_its_gradient(tiny_model):
     few_shot = gates_decide(96)
-    examples = paired(few_shot)
     routed = {"composition": "sum_of_products", "target_modules": ["o_proj", "down_proj"], "gate_dropout": 0.0}
     adapted = with_new_adapter(tiny_model, few_shot, **routed)
+    examples = paired(adapted, few_shot)
     log = train_adapter(adapted, examples, few_shot, training_config(epochs=8))
     assert log["rows"].to_list()[:2] == [16, 32]  # of eight pairs each
     assert log["train_loss"][-8:].mean() < log["train_loss"][:8].mean() - 0.1
@@ -178,7 +176,7 @@ def test_preferences_go_on_from_a_checkpoint(tiny_llm_folder, tmp_path):
         for store in stores:
             model = with_new_adapter(load_model(tiny_llm_folder), few_shot)
             try:
-                train_adapter(model, paired(few_shot), validation, config, store)
+                train_adapter(model, paired(model, few_shot), validation, config, store)
             except KeyboardInterrupt:
                 continue
         trained.append(adapter_weights(model.model))
@@ -188,7 +186,8 @@ def test_preferences_go_on_from_a_checkpoint(tiny_llm_folder, tmp_path):
 def test_examples_are_held_against_the_references_in_their_order(tiny_model):
     few_shot = gates_decide(24)
     few_shot.gate_inputs.lens_logits.copy_(torch.arange(24.0))
-    adapted, questions = with_new_adapter(tiny_model, few_shot), rows_of(few_shot)
+    alone, questions = tiny_model.all_llm_logits(few_shot, 400, ""), rows_of(few_shot)
+    adapted = with_new_adapter(tiny_model, few_shot)
     other = pl.DataFrame({"row": few_shot.rows, "logit": np.arange(24.0) * -2})
 
     def margins(*references, logits=()):
@@ -197,19 +196,17 @@ def test_examples_are_held_against_the_references_in_their_order(tiny_model):
 
     pairs = pair_rows(questions, 30)
     lens = np.subtract(*pairs.T.astype(float))
-    untrained = np.subtract(*tiny_model.all_llm_logits(few_shot, 400, "")[pairs].T)
     np.testing.assert_array_equal(margins("lens"), lens)
-    np.testing.assert_allclose(margins("untrained"), untrained, atol=1e-6)
+    np.testing.assert_allclose(margins("untrained"), np.subtract(*alone[pairs].T), atol=1e-6)
     np.testing.assert_array_equal(margins("other", logits=[other]), -2 * lens)
     joint = joint_margins(-2 * lens, lens, clip=0.1)
     np.testing.assert_array_equal(margins("other", "lens", logits=[other]), joint)
-    with pytest.raises(MismatchError, match="The reference other was scored on other few-shot rows"):
+    with pytest.raises(MismatchError, match=r"The reference other has no logit of \d+ few-shot rows, the first is \d"):
         margins("other", logits=[other.head(5)])
 
 
-def test_few_shot_rows_without_a_pair_are_refused():
+def test_few_shot_rows_without_a_pair_are_refused(tiny_model):
     few_shot = gates_decide(8)
-    questions = rows_of(few_shot, users=8)
     with pytest.raises(ValueError, match=r"within 30 days, but the 8 few-shot rows of 8 users have none: raise"):
-        preferences(few_shot, questions, PREFERENCE, [np.zeros(8)])
-    assert clicks(few_shot).prompts_each == 1
+        examples_of(tiny_model, few_shot, rows_of(few_shot, users=8), PREFERENCE, 400)
+    assert examples_of(tiny_model, few_shot, rows_of(few_shot), ObjectiveConfig(), 400).prompts_each == 1

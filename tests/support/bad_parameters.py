@@ -32,6 +32,7 @@ NULLABLE = {  # of the numbers
     "history.prompt_rows.test",
     "finetuning.variants.reclora.adapter.last_layers",
     *(f"base_model.{step}.recovery.lora_rank" for step in ("prune", "drop_layers")),
+    "finetuning.variants.reclora.training.privacy.max_epsilon",
 }
 SIGNED = {"ingestion.rating_min", "ingestion.rating_max", "ingestion.label_threshold"}
 REAL = {  # written as whole numbers
@@ -41,7 +42,6 @@ REAL = {  # written as whole numbers
     "lens.statistics_delay",
     "recommendation.pool_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
-    *(f"finetuning.variants.reclora.training.objective.{name}" for name in ("beta", "max_days_apart")),
     *(f"service.{name}" for name in ("reload_seconds", "deadline_ms", "timeout_seconds", "clock_skew_seconds")),
 }
 FREE = {  # checked by whoever reads them, or as another one is
@@ -85,6 +85,7 @@ MORE = [
     ("finetuning.variants.reclora.training.objective.kind", "clicks", "'click' or 'preference'"),
     ("finetuning.variants.reclora.training.objective.references", [], "at least 1 item"),
     ("finetuning.variants.reclora.training.objective.references", ["lens", "lens"], "names lens twice"),
+    ("finetuning.variants.reclora.training.privacy.delta", 1.0, "less than 1"),
     ("finetuning.variants.reclora.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
 ]
 

@@ -42,6 +42,7 @@ def training_config(**settings):
             "gradient_checkpointing": False,
             "processes": 1,
             "objective": {},
+            "privacy": {},
             "seed": 3,
             **settings,
         }

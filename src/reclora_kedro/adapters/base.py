@@ -74,6 +74,10 @@ class AdapterMethod:
     def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
         """Let a fresh adapter see the gate inputs of the samples to learn from, shape (samples, gate_dim)."""
 
+    def keeps_statistics(self, settings: Any) -> bool:
+        """Whether `prepare` leaves statistics of the samples in an adapter with these settings."""
+        return False
+
     def has_gates(self, config: Any) -> bool:
         """Whether an adapter of this PEFT configuration reads gate inputs."""
         return False

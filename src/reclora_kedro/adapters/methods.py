@@ -65,6 +65,11 @@ def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
         )
 
 
+def keeps_statistics(settings: AdapterSettings) -> bool:
+    """Whether an adapter with these settings holds statistics of the samples, see `AdapterMethod.keeps_statistics`."""
+    return METHODS[settings.method].keeps_statistics(settings)
+
+
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
     """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
 

@@ -118,8 +118,14 @@ def continuations(
         `short_term`, a row on its validation.
 
     Raises:
-        FloatingPointError, MemoryError, OSError, ShardError, RuntimeError, ValueError: see `fine_tune`.
+        FloatingPointError, MemoryError, OSError, ShardError, RuntimeError: see `fine_tune`.
+        ValueError: likewise; or the adapter was trained with privacy, which nothing would account for here.
     """
+    if training.is_private:
+        raise ValueError(
+            "This adapter was trained with training.privacy, and an update would learn from users' rows without noise: "
+            "let update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
+        )
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = trained_weights(model)
     training = training.model_copy(update={"learning_rate": config.learning_rate})

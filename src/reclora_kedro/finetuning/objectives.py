@@ -54,12 +54,14 @@ class Examples:
         labels: in [0, 1], shape (examples,).
         references: margins of the reference, shape (examples,); 0 for clicks.
         beta: weight of the margins.
+        users: whose each example is, shape (examples,); None where nothing asks.
     """
 
     prompts: PromptSet
     labels: np.ndarray
     references: np.ndarray
     beta: float = 1.0
+    users: np.ndarray | None = None
 
     @property
     def prompts_each(self) -> int:
@@ -87,9 +89,9 @@ class Examples:
         return F.binary_cross_entropy_with_logits(self.beta * (margins - references), labels, reduction="none")
 
 
-def clicks(prompts: PromptSet) -> Examples:
-    """Each prompt with its own label."""
-    return Examples(prompts, prompts.labels, np.zeros(len(prompts.labels)))
+def clicks(prompts: PromptSet, users: np.ndarray | None = None) -> Examples:
+    """Each prompt with its own label, and its user, shape (prompts,)."""
+    return Examples(prompts, prompts.labels, np.zeros(len(prompts.labels)), users=users)
 
 
 def examples_of(
@@ -98,9 +100,9 @@ def examples_of(
     questions: pl.DataFrame,
     config: ObjectiveConfig,
     tokens_per_batch: int,
-    reference_logits: Sequence[pl.DataFrame],
+    reference_logits: Sequence[pl.DataFrame] = (),
 ) -> Examples:
-    """What the objective makes of the few-shot rows: clicks, or pairs that are held against the references.
+    """What the objective makes of the few-shot rows: clicks, or the pairs of `pair_rows` beside the references.
 
     Args:
         model: a base LLM with a fresh adapter, which does not change what it says.
@@ -111,39 +113,12 @@ def examples_of(
         reference_logits: row and logit of each reference that is another variant, in the order of the references.
 
     Raises:
-        MismatchError: the logits of a reference are of other rows.
+        MismatchError: a reference has no logit of a row.
         ValueError: no two rows make a pair.
     """
+    users = questions["user_index"].to_numpy()
     if config.kind == "click":
-        return clicks(few_shot)
-    of_variants = iter(reference_logits)
-
-    def logits_of(reference: str) -> np.ndarray:
-        if reference == UNTRAINED:
-            model.model.eval()
-            return model.all_llm_logits(few_shot, tokens_per_batch, "score untrained")
-        if reference == LENS:
-            assert few_shot.gate_inputs is not None
-            return few_shot.gate_inputs.lens_logits.double().numpy()
-        scored = next(of_variants)
-        if not np.array_equal(scored["row"], few_shot.rows):
-            raise MismatchError(
-                f"The reference {reference} was scored on other few-shot rows than this variant learns from.",
-                f"{reference}.few_shot_logits",
-            )
-        return scored["logit"].to_numpy()
-
-    return preferences(few_shot, questions, config, [logits_of(name) for name in config.references])
-
-
-def preferences(
-    few_shot: PromptSet, questions: pl.DataFrame, config: ObjectiveConfig, logits: Sequence[np.ndarray]
-) -> Examples:
-    """The pairs of the few-shot rows, see `pair_rows`, held against the references by their logits, each (rows,).
-
-    Raises:
-        ValueError: no two rows make a pair.
-    """
+        return clicks(few_shot, users)
     pairs = pair_rows(questions, config.max_days_apart)
     if not len(pairs):
         raise ValueError(
@@ -151,10 +126,34 @@ def preferences(
             f"but the {questions.height} few-shot rows of {questions['user_index'].n_unique()} users have none: raise "
             "training.objective.max_days_apart, or draw more of them by history.prompt_rows.few_shot."
         )
-    margins = [each[pairs[:, 0]] - each[pairs[:, 1]] for each in logits]
     logger.info("%d pairs of %d few-shot rows", len(pairs), questions.height)
+    prompts, of_variants = few_shot.take(pairs.ravel()), iter(reference_logits)
+    model.model.eval()
+
+    def margins_of(reference: str) -> np.ndarray:
+        if reference == UNTRAINED:
+            logits = model.all_llm_logits(prompts, tokens_per_batch, "score untrained")
+        elif reference == LENS:
+            assert prompts.gate_inputs is not None
+            logits = prompts.gate_inputs.lens_logits.double().numpy()
+        else:
+            logits = _logits_of_rows(next(of_variants), prompts.rows, reference)
+        return logits[::2] - logits[1::2]
+
+    margins = [margins_of(reference) for reference in config.references]
     joint = margins[0] if len(margins) == 1 else joint_margins(*margins, clip=config.reference_clip)
-    return Examples(few_shot.take(pairs.ravel()), np.ones(len(pairs)), joint, config.beta)
+    return Examples(prompts, np.ones(len(pairs)), joint, config.beta, users[pairs[:, 0]])
+
+
+def _logits_of_rows(scored: pl.DataFrame, rows: np.ndarray, reference: str) -> np.ndarray:
+    logits = dict(scored.select("row", "logit").iter_rows())
+    if missing := [row for row in rows.tolist() if row not in logits]:
+        raise MismatchError(
+            f"The reference {reference} has no logit of {len(missing)} few-shot rows, the first is {missing[0]}: its "
+            "logits stem from a different run.",
+            f"{reference}.few_shot_logits",
+        )
+    return np.array([logits[row] for row in rows.tolist()])
 
 
 def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:

@@ -4,12 +4,12 @@ import logging
 import math
 import time
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import polars as pl
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
@@ -25,6 +25,7 @@ from reclora_kedro.distributed.checkpoints import (
 )
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
+from reclora_kedro.finetuning.privacy import PrivacyConfig, private_rounds
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -60,7 +61,22 @@ class TrainingConfig(Block):
     gradient_checkpointing: Resource[bool]
     processes: Resource[Count]
     objective: ObjectiveConfig
+    privacy: PrivacyConfig
     seed: Seed
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the adapter learns from users' gradients in noise."""
+        return self.privacy.kind != "none"
+
+    @model_validator(mode="after")
+    def _check_privacy(self) -> Self:
+        if self.is_private and self.patience is not None:
+            raise ValueError(
+                f"patience is {self.patience}, but with privacy no validation may end the training, as validation rows "
+                "are of the same users: set patience to null, or privacy.kind to none"
+            )
+        return self
 
 
 class TrainingRun:
@@ -110,9 +126,12 @@ class TrainingRun:
         return rate
 
     def keep_if_best(self, auc: float) -> None:
-        """Keep the weights as they are if they are better than any validated before."""
+        """Keep the weights as they are if they are better than any validated before; private ones always.
+
+        Validation rows are of the same users: a choice by them would tell of these without any noise.
+        """
         self.validations_since_best += 1
-        if auc > self.best_auc:
+        if auc > self.best_auc or self.config.is_private:
             self.best_auc, self.best, self.validations_since_best = auc, copy_of(self.weights), 0
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -155,6 +174,9 @@ def train_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
+    With privacy, see :class:`~reclora_kedro.finetuning.privacy.PrivateRounds`, each step is a round, the randomness is
+    not that of the seed, and the last weights are kept.
+
     The loss is that of the examples. Each step's rows are split into forward passes within the
     token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
     averaged, which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv
@@ -177,8 +199,8 @@ def train_adapter(
 
     Returns:
         Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
-        and what the adapter's method measures, such as gate_entropy (null between validations), seconds (of training
-        until then).
+        and what the adapter's method measures, such as gate_entropy (null between validations), with privacy epsilon
+        (spent until then; null where there is no noise) and delta, seconds (of training until then).
 
     Raises:
         FloatingPointError: the loss, its gradient or a weight is not finite.
@@ -187,7 +209,11 @@ def train_adapter(
     """
     group = Group()
     main = group.rank == 0
-    plan = planned_steps(examples, config)
+    private = None
+    if config.is_private:
+        assert examples.users is not None
+        private = private_rounds(examples.users, config.epochs, config.privacy, group)
+    plan = private.examples if private else planned_steps(examples, config)
     run = TrainingRun(model.model, config, len(plan))
     anchor = copy_of(run.weights)
     with seeded(config.seed + group.rank, model.device):
@@ -202,15 +228,23 @@ def train_adapter(
             while not run.ended:
                 chosen = plan[run.step]
                 rows = examples.prompts.rows[examples.places(chosen)]
-                losses = set_gradients(model, examples, chosen, list(run.weights.values()), budget, group)
+                gradients_of = partial(
+                    set_gradients, model, examples, weights=list(run.weights.values()), budget=budget
+                )
+                if private:
+                    losses = private.set_gradients(chosen, list(run.weights.values()), gradients_of, group)
+                else:
+                    losses = gradients_of(chosen, group=group)
                 if proximal_weight:
                     add_gradients(proximal_weight * proximal_term(run.weights, anchor), list(run.weights.values()))
                 norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
                 check_finite(losses, norm, rows, run)
-                entry: dict[str, float | None] = {"train_loss": losses.double().mean().item()}
+                entry: dict[str, float | None] = {"train_loss": losses.double().mean().item() if len(losses) else None}
                 entry["learning_rate"] = run.take_step(rows.size)
                 if run.due(config.rows_per_validation, rows.size):
                     entry |= validate(model, validation, run, group)
+                if private:
+                    entry |= private.spent(run.step)
                 entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
                 run.log.append(entry)
                 if checkpoints and run.due(config.rows_per_checkpoint, rows.size):
@@ -222,7 +256,8 @@ def train_adapter(
                 progress.show(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
         assign(run.weights, run.best)
         model.model.eval()
-    measured = dict.fromkeys([*model.method.measures, "seconds"], pl.Float64)
+    spent = ["epsilon", "delta"] if private else []
+    measured = dict.fromkeys([*model.method.measures, *spent, "seconds"], pl.Float64)
     return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured)
 
 
@@ -261,9 +296,9 @@ def set_gradients(
     chosen: np.ndarray,
     weights: list[Tensor],
     budget: TokenBudget,
-    group: Group,
+    group: Group | None = None,
 ) -> Tensor:
-    """Give the weights the gradient of the mean loss over ``chosen``, whichever process computes which example.
+    """Give the weights the gradient of the mean loss over ``chosen``, whichever process of a group computes which.
 
     The gradient of a forward pass is added when the whole of it is there, so that one which exceeds the GPU's memory
     leaves nothing of itself.
@@ -280,11 +315,13 @@ def set_gradients(
         losses_of = partial(examples.losses, examples=chosen[part])
         return model.losses_and_gradients(examples.batch(chosen[part], model.device), losses_of, weights, len(chosen))
 
-    share = np.arange(group.rank, len(chosen), group.size)
+    share = np.arange(len(chosen)) if group is None else np.arange(group.rank, len(chosen), group.size)
     for part, (each, gradients) in budget.run(share, examples.lengths[chosen], forward_and_backward):
         losses[torch.from_numpy(part)] = each
         for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad += gradient
+    if group is None:
+        return losses
     group.sum_gradients(weights)
     return group.sum(losses)
 

@@ -39,6 +39,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Those that need the base LLM; when there is none, there is nothing else to say of it."""
     from reclora_kedro.adapters.methods import require_settings
+    from reclora_kedro.finetuning.privacy import require_accountant
     from reclora_kedro.lens.config import require_field
     from reclora_kedro.llm import prompts
 
@@ -63,6 +64,7 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         variant = catalog.load(name)
         yield partial(require_settings, llm.model, variant.adapter)
         yield partial(require_field, variant.gate_input, fields)
+        yield partial(require_accountant, variant.training.privacy)
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:

@@ -20,6 +20,10 @@ class MtlLora(PersonalizedMethod):
         """Whether there are several tasks."""
         return config.tasks > 1
 
+    def keeps_statistics(self, settings: MtlLoraSettings) -> bool:
+        """Always: how frequent tasks are among the samples."""
+        return True
+
     @torch.no_grad()
     def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
         """The weights of the up projections, shape (batch, N)."""

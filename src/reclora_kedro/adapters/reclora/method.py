@@ -22,6 +22,10 @@ class RecLora(PersonalizedMethod):
     measures = ("gate_entropy",)
     exports_loras = True
 
+    def keeps_statistics(self, settings: RecLoraSettings) -> bool:
+        """Whether gates standardise their inputs."""
+        return settings.num_meta_loras > 1 and settings.gate_norm == "standard"
+
     def has_gates(self, config: RecLoraConfig) -> bool:
         """Whether there are several meta-LoRAs to route."""
         return config.num_meta_loras > 1

@@ -1,0 +1,166 @@
+"""DP-LoRA: the adapter learns from sampled users, whose gradients are clipped and hidden in noise."""
+
+import logging
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from reclora_kedro.distributed.group import Group
+from reclora_kedro.parameters import Block, Count, NonNegative, Positive
+
+logger = logging.getLogger(__name__)
+
+
+class PrivacyConfig(Block):
+    """How little an adapter may say of any single user."""
+
+    kind: Literal["none", "dp_lora"] = "none"
+    max_epsilon: Positive | None = 8.0
+    delta: Annotated[Positive, Field(lt=1)] = 1.0e-3
+    noise_multiplier: NonNegative = 1.0
+    clipping_norm: Positive = 1.0
+    users_per_round: Count = 64
+
+
+@dataclass(frozen=True)
+class PrivateRounds:
+    """The rounds of a private training (DP-LoRA, Liu et al. 2023, arXiv 2312.17493; McMahan et al. 2018).
+
+    In each, every user takes part by the same chance. Users' gradients, each of the mean loss over their examples, are
+    clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier C.
+
+    Attributes:
+        examples: numbers of the examples of the users of each round.
+        epsilons: what the adapter has told of any user, at `config.delta`, after each round, shape (rounds,).
+        users: of every example, shape (examples,).
+        users_each: that a round is expected to have.
+        config: settings.
+        random: source of the noise, the same in every process of a group.
+    """
+
+    examples: list[np.ndarray]
+    epsilons: np.ndarray
+    users: np.ndarray
+    users_each: int
+    config: PrivacyConfig
+    random: torch.Generator
+
+    def set_gradients(
+        self, chosen: np.ndarray, weights: list[Tensor], gradients_of: Callable[[np.ndarray], Tensor], group: Group
+    ) -> Tensor:
+        """Give the weights the noisy mean of the clipped gradients of the users of a round.
+
+        Args:
+            chosen: numbers of the round's examples.
+            weights: what is trained.
+            gradients_of: gives the weights the gradient of the mean loss over some of the examples, and returns their
+                losses, on the device of the weights.
+            group: the processes that share the users.
+
+        Returns:
+            Loss of each of the examples, shape (chosen,).
+        """
+        losses = torch.zeros(len(chosen), device=weights[0].device)
+        sums = [torch.zeros_like(weight) for weight in weights]
+        for user in np.unique(self.users[chosen])[group.rank :: group.size]:
+            own = np.flatnonzero(self.users[chosen] == user)
+            losses[torch.from_numpy(own)] = gradients_of(chosen[own])
+            torch.nn.utils.clip_grad_norm_(weights, self.config.clipping_norm)
+            for total, weight in zip(sums, weights, strict=True):
+                total += weight.grad
+        for total, weight in zip(sums, weights, strict=True):
+            weight.grad = total
+        group.sum_gradients(weights)
+        for weight in weights:
+            noise = torch.randn(weight.shape, generator=self.random).to(weight)
+            weight.grad += self.config.noise_multiplier * self.config.clipping_norm * noise
+            weight.grad /= self.users_each
+        return group.sum(losses)
+
+    def spent(self, rounds: int) -> dict[str, float | None]:
+        """Epsilon and delta after so many rounds; an infinite epsilon as None."""
+        epsilon = float(self.epsilons[rounds - 1])
+        return {"epsilon": epsilon if np.isfinite(epsilon) else None, "delta": self.config.delta}
+
+
+def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
+    """The rounds of a private training: as many as show each user `epochs` times, or as `max_epsilon` allows.
+
+    Users and noise are drawn from the randomness of the operating system, never from a seed: whoever knows the noise
+    can subtract it.
+
+    Args:
+        users: of every example, shape (examples,).
+        epochs: times that each user is expected to take part.
+        config: settings.
+        group: the processes that train, which get the same rounds.
+
+    Raises:
+        ValueError: the first round alone would pass `max_epsilon`.
+    """
+    everyone = np.unique(users)
+    users_each = min(config.users_per_round, len(everyone))
+    rate = users_each / len(everyone)
+    rounds = max(1, round(epochs / rate))
+    epsilons = epsilons_after(rounds, rate, config)
+    within = rounds if config.max_epsilon is None else int(np.searchsorted(epsilons, config.max_epsilon, "right"))
+    if not within:
+        raise ValueError(
+            f"The first round with {users_each} of {len(everyone)} users would spend an epsilon of {epsilons[0]:.3g} "
+            f"at delta {config.delta:g}, but training.privacy.max_epsilon is {config.max_epsilon:g}: raise "
+            f"noise_multiplier, which is {config.noise_multiplier:g}, or lower users_per_round."
+        )
+    if within < rounds and group.rank == 0:
+        logger.warning(
+            "Training ends after %d of %d rounds, before epsilon passes training.privacy.max_epsilon, %g. Raise "
+            "noise_multiplier, which is %g, or lower users_per_round, for more rounds.",
+            within,
+            rounds,
+            config.max_epsilon,
+            config.noise_multiplier,
+        )
+    secret = group.sum(torch.tensor(secrets.randbits(62) if group.rank == 0 else 0))
+    random = np.random.default_rng(int(secret))
+    taking_part = (everyone[random.random(len(everyone)) < rate] for _ in range(within))
+    examples = [np.flatnonzero(np.isin(users, names)) for names in taking_part]
+    noise = torch.Generator().manual_seed(int(random.integers(2**62)))
+    return PrivateRounds(examples, epsilons[:within], users, users_each, config, noise)
+
+
+def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarray:
+    """Epsilon at `delta` after each round by Opacus's accountant of Rényi divergences (Mironov 2017), shape (rounds,).
+
+    Args:
+        rounds: their number.
+        rate: chance of each user to take part in a round.
+        config: settings.
+    """
+    if not config.noise_multiplier:
+        return np.full(rounds, np.inf)
+    from opacus.accountants import RDPAccountant
+    from opacus.accountants.analysis.rdp import compute_rdp, get_privacy_spent
+
+    orders = RDPAccountant.DEFAULT_ALPHAS
+    divergence = compute_rdp(q=rate, noise_multiplier=config.noise_multiplier, steps=1, orders=orders)
+    counts = range(1, rounds + 1)
+    return np.array([get_privacy_spent(orders=orders, rdp=divergence * n, delta=config.delta)[0] for n in counts])
+
+
+def require_accountant(config: PrivacyConfig) -> None:
+    """Refuse privacy that nothing can account for.
+
+    Raises:
+        ImportError: Opacus is not installed.
+    """
+    if config.kind != "none" and find_spec("opacus") is None:
+        raise ImportError(
+            "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
+            "'.[privacy]'`, or set training.privacy.kind to none."
+        )
