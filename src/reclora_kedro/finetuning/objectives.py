@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
-from reclora_kedro.parameters import Block, NonNegative, Positive
+from reclora_kedro.parameters import Block, Count, NonNegative, Positive
 
 UNTRAINED, LENS = "untrained", "lens"
 """References that need no other variant: the LLM as it came, and the lens."""
@@ -28,11 +28,13 @@ logger = logging.getLogger(__name__)
 class ObjectiveConfig(Block):
     """What an adapter learns, and what it is held against."""
 
-    kind: Literal["click", "preference"] = "click"
+    kind: Literal["click", "preference", "self_generated"] = "click"
     references: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = (UNTRAINED,)
     reference_clip: NonNegative = 0.1
     beta: Positive = 1.0
     max_days_apart: NonNegative = 30.0
+    rounds: Count = 2
+    extrapolation: NonNegative = 0.3
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:

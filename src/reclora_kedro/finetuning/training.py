@@ -76,6 +76,11 @@ class TrainingConfig(Block):
                 f"patience is {self.patience}, but with privacy no validation may end the training, as validation rows "
                 "are of the same users: set patience to null, or privacy.kind to none"
             )
+        if self.is_private and self.objective.kind == "self_generated":
+            raise ValueError(
+                "objective.kind is self_generated, whose rounds would each spend the whole of privacy.max_epsilon: set "
+                "it to preference or click, or privacy.kind to none"
+            )
         return self
 
 

@@ -4,7 +4,7 @@ Whatever is scored is a table of questions: the rows that the LLM learns from an
 shortlist, the candidates of a like. It has the columns
 
 - row (UInt32): number of the sample or, where the pair is none, its place in the list that it is from;
-- use (String): few_shot, validation, test, or `CANDIDATE`;
+- use (String): few_shot, validation, test, `UNLABELLED` or `CANDIDATE`;
 - label (Int8): 1 for a like, null where nobody knows;
 - user_index, item_index (Int32), history_end and timestamp (Int64), see `log_builder.build_log`.
 """
@@ -16,12 +16,14 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block, Count, shown
+from reclora_kedro.parameters import Block, Count, CountOrZero, shown
 
 MOMENT = ("user_index", "history_end", "timestamp")
 """What tells apart the moments of users: questions of one moment differ in their item alone."""
 CANDIDATE = "candidate"
 """Use of a question whose answer nobody knows yet, or is not told."""
+UNLABELLED = "unlabelled"
+"""Use of questions two by two that an adapter labels itself, see `unlabelled.draw_unlabelled`."""
 SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 """The split that the samples of a use are drawn from."""
 
@@ -33,6 +35,7 @@ class PromptRowsConfig(Block):
     few_shot: Count | None
     validation: Count | None
     test: Count | None
+    unlabelled: CountOrZero = 0
 
 
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:

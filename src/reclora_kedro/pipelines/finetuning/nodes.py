@@ -9,7 +9,9 @@ from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.objectives import examples_of
 from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.self_labelling import fine_tune_in_rounds
 from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.questions import UNLABELLED
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
@@ -35,6 +37,9 @@ def train_adapter(
     model = answering_model(base_llm.with_model(adapter), prompt_config, engine, blend=variant.blend)
     rows, budget = prompts.filter(use="few_shot"), training.tokens_per_batch
     examples = examples_of(model, few_shot, rows, training.objective, budget, reference_logits)
+    if training.objective.kind == "self_generated":
+        unlabelled = prompt_set(prompts, UNLABELLED, read)
+        return fine_tune_in_rounds(model, examples, unlabelled, validation, training, checkpoints), adapter
     return fine_tune(model, examples, validation, training, checkpoints), adapter
 
 

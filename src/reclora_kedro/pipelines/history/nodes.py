@@ -14,6 +14,7 @@ from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.histories.questions import draw_pool, draw_questions
+from reclora_kedro.histories.unlabelled import draw_unlabelled
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.llm import item_vectors
@@ -46,15 +47,19 @@ def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConf
     return negatives_check.check_negatives(log_without_embeddings, history.seed) if drawn else []
 
 
-@reads(history=["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"])
+LEARNING = [f"prompt_rows.{name}" for name in ("unit", "few_shot", "validation", "unlabelled")]
+
+
+@reads(history=[*LEARNING, "seed"])
 def draw_learning_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
-    """The samples that the LLM is tuned on, and those that choose a checkpoint."""
-    uses = ("few_shot", "validation")
-    return draw_questions(log_without_embeddings.samples, uses, history.prompt_rows, history.seed)
+    """The samples that the LLM is tuned on, those that choose a checkpoint, and pairs that it labels itself."""
+    uses, rows = ("few_shot", "validation"), history.prompt_rows
+    drawn = draw_questions(log_without_embeddings.samples, uses, rows, history.seed)
+    return pl.concat([drawn, draw_unlabelled(log_without_embeddings, rows.unlabelled, history.seed)])
 
 
 @reads(
-    history=["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"],
+    history=[*LEARNING, "seed"],
     few_shot=["candidates_per_row"],
     base_model=["quality", "corpus.events_per_text", "corpus.max_tokens", "tokens_per_batch", "seed"],
     prompt=["positive_answer", "negative_answer"],
@@ -71,7 +76,8 @@ def choose_learning_questions(
     samples, rows = log_without_embeddings.samples, history.prompt_rows
     pool, size = draw_pool(samples, rows, few_shot.candidates_per_row, history.seed)
     chosen = choose_few_shot(base_llm, log_without_embeddings, pool, size, base_model, prompt)
-    return pl.concat([chosen, draw_questions(samples, ("validation",), rows, history.seed)])
+    validation = draw_questions(samples, ("validation",), rows, history.seed)
+    return pl.concat([chosen, validation, draw_unlabelled(log_without_embeddings, rows.unlabelled, history.seed)])
 
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])

@@ -1,0 +1,50 @@
+"""Pairs of items that a user had not taken at a moment: what they think of them, nobody knows then."""
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import UNLABELLED, questions
+from reclora_kedro.histories.taken_items import TakenItems
+
+NEIGHBOURS = 500  # training samples before and after a moment, whose items are drawn
+DRAWS = 20  # for each moment, of which the first two that fit are taken
+
+
+def draw_unlabelled(log: InteractionLog, pairs: int, seed: int) -> pl.DataFrame:
+    """Questions two by two: a moment of the training split, and two items that others took near it.
+
+    The label is what the training split says of the user and the item from then on; null where it says nothing. Row
+    numbers go on behind those of the samples. A moment whose user has taken nearly all of the items is left out.
+
+    Raises:
+        ValueError: the training split has fewer samples than pairs are asked for.
+    """
+    train = log.samples.filter(split="train")
+    if pairs > train.height:
+        raise ValueError(
+            f"history.prompt_rows.unlabelled asks for {pairs} pairs, but the train split has {train.height} samples: "
+            "ask for at most that many."
+        )
+    if not pairs:
+        return questions(log.samples.clear(), UNLABELLED)
+    random = np.random.default_rng([seed, len(UNLABELLED)])
+    places = np.sort(random.permutation(train.height)[:pairs])
+    near = places[:, None] + random.integers(-NEIGHBOURS, NEIGHBOURS + 1, (pairs, DRAWS))
+    items = train["item_index"].to_numpy()[near.clip(0, train.height - 1)]
+    ends, users = (train[name].to_numpy()[places].repeat(DRAWS) for name in ("history_end", "user_index"))
+    fits = ~TakenItems.from_sequences(log.sequences).until(ends, users, items.ravel()).reshape(items.shape)
+    moments = np.arange(pairs)
+    first = fits.argmax(axis=1)
+    fits &= items != items[moments, first, None]
+    second = fits.argmax(axis=1)
+    drawn = np.flatnonzero(fits[moments, second])
+    chosen = items[drawn[:, None], np.stack([first, second], axis=1)[drawn]].ravel()
+    asked = train.select("user_index", "history_end", "timestamp")[places[drawn].repeat(2)].with_columns(
+        row=log.samples.height + pl.int_range(len(chosen), dtype=pl.UInt32), item_index=pl.Series(chosen)
+    )
+    later = train.select("user_index", "item_index", "label", at="timestamp").unique(
+        ["user_index", "item_index"], keep="last", maintain_order=True
+    )
+    told = asked.join(later, on=["user_index", "item_index"], how="left", maintain_order="left")
+    return questions(told.with_columns(label=pl.when(pl.col("at") >= pl.col("timestamp")).then("label")), UNLABELLED)
