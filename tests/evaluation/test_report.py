@@ -3,6 +3,7 @@ import re
 import plotly.graph_objects as go
 import pytest
 
+from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.evaluation.report import ranking_tables, render_report, results_tables, summarise
 from terminal import printed
 
@@ -30,7 +31,6 @@ COMPARISONS = [
         "auc_difference": 0.05, "low": 0.03, "high": 0.07, "p_value": 1e-6, "p_adjusted": 3e-6,
     },
 ]  # fmt: skip
-DASH = "\N{EN DASH}"
 TESTS = "cluster bootstrap over 300 users, Holm over 3 pairs"
 AUCS = {("item", "cold"): [None] * 3, ("item", "warm"): [0.7612, 0.7213, 0.7714], ("user", "new"): [0.5, 0.6, 0.55]}
 SEGMENTS = [
@@ -59,12 +59,21 @@ NEGATIVES = [
     {"number": "the item's earlier events", "split": "train", "rows": 4321, "auc": 0.5123, "warning": None},
     {"number": "the item's earlier events", "split": "test", "rows": 432, "auc": 0.6007, "warning": TELLS},
 ]
+TRAINING = [
+    dict.fromkeys(("epsilon", "delta", "decided", "confirmed"))
+    | {"model": "shared_lora", "rows": 512, "validation_auc": 0.71, "seconds": 81.4},
+    {
+        "model": "private", "rows": 96, "validation_auc": 0.6, "seconds": 9.0,
+        "epsilon": 1.875, "delta": 1e-5, "decided": 41.0, "confirmed": 0.625,
+    },
+]  # fmt: skip
 TABLES = {
     "attribution": ATTRIBUTION,
     "segments": SEGMENTS,
     "ingestion_report": INGESTION,
     "history_report": [{"check": "train samples", "rows": 2345, "rule": "rows kept"}],
     "negatives_report": NEGATIVES,
+    "training_report": TRAINING,
 }
 NOTES = {"lens": "a <stand-in>", "absent": "no model of these metrics"}
 FIGURES = {name: go.Figure(layout_title_text=f"Title of {name}") for name in ("auc", "roc", "calibration", "training")}
@@ -185,6 +194,13 @@ def test_numbers_that_tell_drawn_negatives_from_likes_are_red():
     assert "What tells drawn negatives" not in without
 
 
+def test_what_a_training_spent_and_what_the_log_confirms_are_said():
+    page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
+    cells = re.findall(r"<td[^>]*>(.*)</td>", page[page.index("Training of the adapters") :])
+    assert cells[:8] == ["shared_lora", "512", "0.710", "81", *[DASH] * 4]
+    assert cells[8:16] == ["private", "96", "0.600", "9", "1.875", "1e-05", "41", "0.625"]
+
+
 def test_data_is_escaped():
     hostile = "<script>alert('hi')</script>"
     metrics = [record | {"model": record["model"].replace("lens", hostile)} for record in METRICS]
@@ -197,6 +213,7 @@ def test_data_is_escaped():
     tables |= {
         "history_report": ingestion,
         "negatives_report": [NEGATIVES[1] | {"number": hostile, "warning": hostile}],
+        "training_report": [TRAINING[0] | {"model": hostile}],
     }
     page = render_report(metrics, comparisons, tables, figures, {})
     assert hostile not in page

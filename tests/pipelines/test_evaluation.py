@@ -12,6 +12,7 @@ from kedro.runner import SequentialRunner
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.finetuning.training import training_report
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.pipelines.evaluation import create_pipeline
 from reclora_kedro.pipelines.names import variant_histories
@@ -69,6 +70,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
         "history_report": [{"check": "train samples", "rows": 30, "rule": "rows kept"}],
         "negatives_report": [],
+        "training_report": training_report(shared_lora=training_log),
         "params:allow_mixed": True,
         "params:bootstrap": Bootstrap(confidence=0.95, samples=200, seed=0),
     }

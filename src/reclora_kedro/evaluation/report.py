@@ -223,8 +223,8 @@ def render_report(
         metrics: records as `compute_metrics` returns them.
         comparisons: records as `compare_models` returns them.
         tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does;
-            "ingestion_report" and "history_report", records of check, rows and rule; and "negatives_report", of number,
-            split, rows, auc and warning.
+            "ingestion_report" and "history_report", records of check, rows and rule; "negatives_report", of number,
+            split, rows, auc and warning; and "training_report", of what `training_report` says of each adapter.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
         notes: what each rival is, by its name.
         allow_mixed: whether what the page shows may stem from different runs; the page then warns of it.
@@ -244,6 +244,7 @@ def render_report(
         + unread_prompts(tables["attribution"]),
         segmentations=_segments_by_model(tables["segments"]),
         **{name: tables[name] for name in ("ingestion_report", "history_report", "negatives_report")},
+        training_report=tables["training_report"],
         confidence=metrics[0]["confidence"],
         least_users=LEAST_USERS,
     )

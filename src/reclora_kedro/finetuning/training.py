@@ -266,6 +266,27 @@ def train_adapter(
     return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured)
 
 
+def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
+    """One record per training: model, rows seen, validation_auc (the best), seconds, and what else its log ends with.
+
+    That is epsilon and delta of a private training; decided and confirmed of the last round of self-labelled pairs.
+
+    Examples:
+        >>> log = pl.DataFrame({"rows": [8, 16], "validation_auc": [None, 0.7], "seconds": [1, 2], "epsilon": [1, 1.5]})
+        >>> [record] = training_report(reclora=log)
+        >>> record["rows"], record["validation_auc"], record["epsilon"], record["confirmed"]
+        (16, 0.7, 1.5, None)
+    """
+    return [
+        {"model": model, "rows": log["rows"][-1], "validation_auc": log["validation_auc"].max()}
+        | {
+            name: log[name][-1] if name in log.columns else None
+            for name in ("seconds", "epsilon", "delta", "decided", "confirmed")
+        }
+        for model, log in training_logs.items()
+    ]
+
+
 def planned_steps(examples: Examples, config: TrainingConfig) -> list[np.ndarray]:
     """Numbers of the examples of every step of a run, in an order that the seed alone decides."""
     generator = np.random.default_rng(config.seed)

@@ -39,6 +39,11 @@ def save_manifest(run: Run, seconds: float) -> None:
         "mixed": run.mixed,
         "loaded": describe_entries(run.catalog, pipeline.inputs()),
         "saved": describe_entries(run.catalog, pipeline.all_outputs()),
+        "reports": {
+            name: run.catalog.load(name)
+            for name in sorted(pipeline.all_outputs())
+            if (getattr(run.catalog.get(name), "metadata", None) or {}).get("run_manifest")
+        },
         "git_revision": git_revision(run.project),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",

@@ -53,6 +53,7 @@ def write_report(
     ingestion_report: Records,
     history_report: Records,
     negatives_report: Records,
+    training_report: Records,
     allow_mixed: bool,
     **figures: go.Figure,
 ) -> str:
@@ -63,6 +64,7 @@ def write_report(
         "ingestion_report": ingestion_report,
         "history_report": history_report,
         "negatives_report": negatives_report,
+        "training_report": training_report,
     }
     return report.render_report(metrics, comparisons, tables, figures, rivals.attributes("NOTE"), allow_mixed)
 

@@ -35,7 +35,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.write_report,
                 results
-                | {name: name for name in ("segments", "ingestion_report", "history_report", "negatives_report")}
+                | {name: name for name in ("segments", "ingestion_report", "history_report")}
+                | {name: name for name in ("negatives_report", "training_report")}
                 | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
                 | {"allow_mixed": "params:allow_mixed"},
                 "evaluation_report",

@@ -5,6 +5,7 @@ from itertools import chain
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.finetuning import training
 from reclora_kedro.pipelines.finetuning import nodes
 from reclora_kedro.pipelines.names import history_names, reference_variants, variant_histories
 from reclora_kedro.pipelines.questions import prompts_pipeline
@@ -17,6 +18,13 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     histories, references = variant_histories(), reference_variants()
     parts = [train_pipeline(variant, histories[variant], references[variant]) for variant in histories]
     parts += [reference_pipeline(name, histories[name]) for name in sorted({*chain(*references.values())})]
+    report = Node(
+        training.training_report,
+        {variant: f"{variant}.training_log" for variant in histories},
+        "training_report",
+        name="report_training",
+    )
+    parts.append(Pipeline([report], namespace="finetuning", prefix_datasets_with_namespace=False))
     return sum(parts, start=prompts_pipeline("learning", history_names()))
 
 
