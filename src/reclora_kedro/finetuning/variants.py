@@ -29,7 +29,7 @@ class VariantConfig(Block):
     def _check_privacy(self) -> Self:
         if self.training.is_private and methods.keeps_statistics(self.adapter):
             raise ValueError(
-                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot rows "
-                "besides: take the method reclora, and set adapter.gate_norm to layer or adapter.num_meta_loras to 1"
+                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
+                "rows besides: take the method reclora, and set adapter.gate_norm to layer or adapter.num_meta_loras to 1"
             )
         return self
