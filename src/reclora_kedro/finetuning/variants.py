@@ -30,6 +30,6 @@ class VariantConfig(Block):
         if self.training.is_private and methods.keeps_statistics(self.adapter):
             raise ValueError(
                 "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
-                "rows besides: take the method reclora, and set adapter.gate_norm to layer or adapter.num_meta_loras to 1"
+                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
             )
         return self
