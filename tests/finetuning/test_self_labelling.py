@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning import self_labelling
-from reclora_kedro.finetuning.objectives import Examples
+from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
 from reclora_kedro.finetuning.privacy import PrivacyConfig
-from reclora_kedro.finetuning.self_labelling import fine_tune_in_rounds, self_labels
+from reclora_kedro.finetuning.self_labelling import fine_tune_in_rounds, require_unlabelled, self_labels
 
 MARGINS = st.floats(-9, 9)
 
@@ -77,6 +77,12 @@ def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path, monkeypa
     assert {path.name for path in tmp_path.iterdir()} == {"round-0", "round-1"}
     weights, *_ = rounds(tiny_llm_folder, later, CheckpointStore(tmp_path, "rounds"))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
+
+
+def test_fewer_pairs_than_rounds_are_refused():
+    require_unlabelled(ObjectiveConfig(), 0)
+    with pytest.raises(ValueError, match=r"in 2 rounds, but there are 1 unlabelled pairs: raise history\.prompt_rows"):
+        require_unlabelled(ObjectiveConfig(kind="self_generated"), 1)
 
 
 def test_rounds_are_not_private():

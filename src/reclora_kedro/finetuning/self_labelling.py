@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.objectives import Examples
+from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import TrainingConfig, assign, copy_of
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -49,8 +49,10 @@ def fine_tune_in_rounds(
         adapter labelled so).
 
     Raises:
-        FloatingPointError, MemoryError, OSError, ShardError, RuntimeError, ValueError: see `fine_tune`.
+        FloatingPointError, MemoryError, OSError, ShardError, RuntimeError: see `fine_tune`.
+        ValueError: likewise; or there are fewer unlabelled pairs than rounds.
     """
+    require_unlabelled(config.objective, len(unlabelled.labels) // 2)
     weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
     pairs = np.arange(len(unlabelled.labels)).reshape(-1, 2)
     shares = np.array_split(np.arange(len(pairs)), config.objective.rounds)
@@ -88,6 +90,19 @@ def fine_tune_in_rounds(
             best_auc, best = auc, copy_of(weights)
     assign(weights, best)
     return pl.concat(logs)
+
+
+def require_unlabelled(objective: ObjectiveConfig, pairs: int) -> None:
+    """Refuse an objective that is self-generated from fewer unlabelled pairs than it has rounds.
+
+    Raises:
+        ValueError: it is.
+    """
+    if objective.kind == "self_generated" and pairs < objective.rounds:
+        raise ValueError(
+            f"training.objective is self_generated, in {objective.rounds} rounds, but there are {pairs} unlabelled "
+            "pairs: raise history.prompt_rows.unlabelled to at least one pair per round."
+        )
 
 
 def self_labels(now: np.ndarray, before: np.ndarray, untrained: np.ndarray, extrapolation: float) -> np.ndarray:
