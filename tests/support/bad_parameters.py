@@ -82,7 +82,7 @@ MORE = [
     ("finetuning.variants.reclora.adapter.num_meta_loras", 0, "greater than"),
     ("finetuning.variants.reclora.training.learning_rate", 2, "less than or equal to 1"),
     ("finetuning.variants.reclora.training.swa_ratio", 1.5, "less than or equal to 1"),
-    ("finetuning.variants.reclora.training.objective.kind", "clicks", "'click' or 'preference'"),
+    ("finetuning.variants.reclora.training.objective.kind", "clicks", "'preference' or 'self_generated'"),
     ("finetuning.variants.reclora.training.objective.references", [], "at least 1 item"),
     ("finetuning.variants.reclora.training.objective.references", ["lens", "lens"], "names lens twice"),
     ("finetuning.variants.reclora.training.privacy.delta", 1.0, "less than 1"),
