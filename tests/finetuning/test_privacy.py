@@ -50,7 +50,7 @@ def test_training_ends_before_the_next_round_would_pass_the_greatest_epsilon(cap
     ahead = epsilons_after(len(rounds.examples) + 1, 0.25, config)
     assert ahead[-2] == rounds.epsilons[-1] <= 4.0 < ahead[-1]
     assert f"Training ends after {len(rounds.examples)} of 200 rounds" in caplog.text
-    with pytest.raises(ValueError, match=r"16 of 16 users would spend an epsilon of .* max_epsilon is 0\.1: raise"):
+    with pytest.raises(ValueError, match=r"16 of 16 users would spend an epsilon of .*max_epsilon is 0\.1: raise"):
         private_rounds(USERS, 1, private(max_epsilon=0.1), Group())
     with pytest.raises(ValueError, match=r"an epsilon of inf at delta 0\.001, but .* is 8: raise noise_multiplier"):
         private_rounds(USERS, 1, private(noise_multiplier=0.0), Group())
