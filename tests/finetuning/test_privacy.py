@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import logsumexp
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_kedro.distributed.group import Group
@@ -139,7 +140,7 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
     before = {name: weights.clone() for name, weights in adapter_weights(model.model).items()}
     settings = {"kind": "dp_lora", "users_per_round": 4, "noise_multiplier": 1.5, "max_epsilon": 6.0}
     config = training_config(epochs=2, privacy=settings, rows_per_validation=16)
-    note = torch.optim.optimizer.register_optimizer_step_post_hook(
+    note = register_optimizer_step_post_hook(
         lambda optimizer, *_: seen.append([weight.detach().clone() for weight in optimizer.param_groups[0]["params"]])
     )
     log = train_adapter(model, clicks(few_shot, USERS), validation, config)
@@ -167,5 +168,5 @@ def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch)
     require_accountant(private())
     monkeypatch.setattr(privacy, "find_spec", lambda _: None)
     require_accountant(PrivacyConfig())
-    with pytest.raises(ImportError, match=r"needs Opacus, .* pip install -e '\.\[privacy\]'"):
+    with pytest.raises(ImportError, match=r"needs Opacus, .*pip install -e '\.\[privacy\]'"):
         require_accountant(private())
