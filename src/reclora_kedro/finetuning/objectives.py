@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -173,9 +173,12 @@ def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:
         for label, name in ((1, "liked"), (0, "other"))
     )
     tolerance = int(max_days * SECONDS_PER_DAY)
-    nearest = {"on": "timestamp", "by": "user_index", "strategy": "nearest", "tolerance": tolerance}
-    joined = [near.join_asof(far, check_sortedness=False, **nearest) for near, far in ((liked, other), (other, liked))]
-    pairs = pl.concat([each.select("liked", "other") for each in joined]).drop_nulls().unique().sort("liked", "other")
+
+    def joined(near: pl.DataFrame, far: pl.DataFrame) -> pl.DataFrame:
+        options: Any = {"on": "timestamp", "by": "user_index", "strategy": "nearest", "check_sortedness": False}
+        return near.join_asof(far, tolerance=tolerance, **options).select("liked", "other")
+
+    pairs = pl.concat([joined(liked, other), joined(other, liked)]).drop_nulls().unique().sort("liked", "other")
     return pairs.to_numpy()
 
 
