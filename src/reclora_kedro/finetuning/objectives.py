@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -142,8 +142,8 @@ def examples_of(
             logits = _logits_of_rows(next(of_variants), prompts.rows, reference)
         return logits[::2] - logits[1::2]
 
-    margins = [margins_of(reference) for reference in config.references]
-    joint = margins[0] if len(margins) == 1 else joint_margins(*margins, clip=config.reference_clip)
+    first, *second = (margins_of(reference) for reference in config.references)
+    joint = joint_margins(first, second[0], config.reference_clip) if second else first
     return Examples(prompts, np.ones(len(pairs)), joint, config.beta, users[pairs[:, 0]])
 
 
@@ -175,8 +175,9 @@ def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:
     tolerance = int(max_days * SECONDS_PER_DAY)
 
     def joined(near: pl.DataFrame, far: pl.DataFrame) -> pl.DataFrame:
-        options: Any = {"on": "timestamp", "by": "user_index", "strategy": "nearest", "check_sortedness": False}
-        return near.join_asof(far, tolerance=tolerance, **options).select("liked", "other")
+        return near.join_asof(
+            far, on="timestamp", by="user_index", strategy="nearest", tolerance=tolerance, check_sortedness=False
+        ).select("liked", "other")
 
     pairs = pl.concat([joined(liked, other), joined(other, liked)]).drop_nulls().unique().sort("liked", "other")
     return pairs.to_numpy()
