@@ -179,11 +179,7 @@ def train_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
-    With privacy, see :class:`~reclora_kedro.finetuning.privacy.PrivateRounds`, each step is a round, the randomness is
-    not that of the seed, and the last weights are kept.
-
-    The loss is that of the examples. Each step's rows are split into forward passes within the
-    token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
+    The loss is that of the examples. Each step's are split into forward passes within the token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
     averaged, which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv
     1803.05407): from there on, it is the average that is validated and kept.
 
@@ -192,6 +188,9 @@ def train_adapter(
 
     A run that was interrupted resumes from its last checkpoint, and on a CPU ends with the very same weights as a run
     that was not.
+
+    With privacy, see :class:`~reclora_kedro.finetuning.privacy.PrivateRounds`, each step is a round, whose randomness is
+    not that of the seed, and the last weights are kept.
 
     Args:
         model: a base LLM with a trainable adapter.
@@ -226,26 +225,24 @@ def train_adapter(
             resume(saved, run, model.device, group)
         if config.gradient_checkpointing:
             model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        budget = TokenBudget(config.tokens_per_batch)
+        weights, budget = list(run.weights.values()), TokenBudget(config.tokens_per_batch)
+        gradients_of = partial(set_gradients, model, examples, weights=weights, budget=budget)
         start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
         total = sum(map(len, plan)) * examples.prompts_each
         with Progress("fine-tune", total, "rows", done=run.rows, shown=main) as progress:
             while not run.ended:
                 chosen = plan[run.step]
                 rows = examples.prompts.rows[examples.places(chosen)]
-                gradients_of = partial(
-                    set_gradients, model, examples, weights=list(run.weights.values()), budget=budget
-                )
                 if private:
-                    losses = private.set_gradients(chosen, list(run.weights.values()), gradients_of, group)
+                    losses = private.set_gradients(chosen, weights, gradients_of, group)
                 else:
                     losses = gradients_of(chosen, group=group)
                 if proximal_weight:
-                    add_gradients(proximal_weight * proximal_term(run.weights, anchor), list(run.weights.values()))
-                norm = torch.nn.utils.clip_grad_norm_(run.weights.values(), config.max_grad_norm)
+                    add_gradients(proximal_weight * proximal_term(run.weights, anchor), weights)
+                norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
                 check_finite(losses, norm, rows, run)
-                entry: dict[str, float | None] = {"train_loss": losses.double().mean().item() if len(losses) else None}
-                entry["learning_rate"] = run.take_step(rows.size)
+                loss = losses.double().mean().item() if len(losses) else None  # a round may be of no user
+                entry: dict[str, float | None] = {"train_loss": loss, "learning_rate": run.take_step(rows.size)}
                 if run.due(config.rows_per_validation, rows.size):
                     entry |= validate(model, validation, run, group)
                 if private:
@@ -258,7 +255,8 @@ def train_adapter(
                     if main:
                         checkpoints.save(run.step, tensors, values)
                 progress.update(rows.size)
-                progress.show(loss=f"{entry['train_loss']:.3f}", best_auc=f"{run.best_auc:.4f}" if run.best else "-")
+                shown = "-" if loss is None else f"{loss:.3f}"
+                progress.show(loss=shown, best_auc=f"{run.best_auc:.4f}" if run.best else "-")
         assign(run.weights, run.best)
         model.model.eval()
     spent = ["epsilon", "delta"] if private else []
