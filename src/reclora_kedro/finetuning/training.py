@@ -179,9 +179,10 @@ def train_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
-    The loss is that of the examples. Each step's are split into forward passes within the token budget; AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are
-    averaged, which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv
-    1803.05407): from there on, it is the average that is validated and kept.
+    The loss is that of the examples. Each step's are split into forward passes within the token budget; AdamW follows a
+    schedule laid out for exactly the steps that run. Over the last steps the weights are averaged, which evens out the
+    noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407): from there on, it is the
+    average that is validated and kept.
 
     In a group of processes, each takes its share of every step's rows and of the validation; gradients are summed over
     the processes, so that the weights stay the same in all.
@@ -189,7 +190,7 @@ def train_adapter(
     A run that was interrupted resumes from its last checkpoint, and on a CPU ends with the very same weights as a run
     that was not.
 
-    With privacy, see :class:`~reclora_kedro.finetuning.privacy.PrivateRounds`, each step is a round, whose randomness is
+    With privacy, see :class:`~reclora_kedro.finetuning.privacy.PrivateRounds`, each step is a round, its randomness is
     not that of the seed, and the last weights are kept.
 
     Args:
