@@ -25,7 +25,7 @@ from reclora_kedro.finetuning.training import set_gradients, train_adapter
 from reclora_kedro.llm.batching import TokenBudget
 
 MARGINS = st.floats(-20, 20)
-PREFERENCE = ObjectiveConfig(kind="preference", references=("lens",))
+PREFERENCE = ObjectiveConfig(kind="preference", references=["lens"])
 
 
 def rows_of(prompts, users=4):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
@@ -29,7 +29,7 @@ class ObjectiveConfig(Block):
     """What an adapter learns, and what it is held against."""
 
     kind: Literal["click", "preference", "self_generated"] = "click"
-    references: Annotated[tuple[str, ...], Field(min_length=1, max_length=2)] = (UNTRAINED,)
+    references: list[str] = Field(default_factory=lambda: [UNTRAINED], min_length=1, max_length=2)
     reference_clip: NonNegative = 0.1
     beta: Positive = 1.0
     max_days_apart: NonNegative = 30.0
