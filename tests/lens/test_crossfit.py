@@ -99,7 +99,7 @@ def test_overconfidence_on_random_labels_goes(log, config) -> None:
     lens = refit_lens(first, log, NOTHING, 10)
     few_shot = log.rows_in("train")
     in_sample = lens_states(lens, log, log.samples[few_shot])
-    fitted, _ = cross_fit(lens, log, few_shot, 10, 4)
+    fitted, _ = cross_fit(lens, log, few_shot, 10, 2)
     assert auc(log, few_shot, in_sample["logit"]) > 0.75
     assert auc(log, few_shot, fitted["logit"]) == pytest.approx(0.5, abs=0.1)
 
