@@ -8,12 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
-from few_rows import random_prompts
+from few_rows import random_prompts, with_adapter
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning import merging
 from reclora_kedro.finetuning.merging import MergingConfig, merge_loras
+from reclora_kedro.pipelines.merging.nodes import merge_variants
 
 
 def config(**settings):
@@ -119,6 +120,23 @@ def test_merged_loras_are_stock_loras_and_adapters_of_the_project(task, tmp_path
     again = lora_of(llm.model, str(tmp_path / "adapter")).updates()
     for path, update in merged.loras["iteris"].updates().items():
         torch.testing.assert_close(again[path], update, atol=1e-6, rtol=1e-5)
+
+
+def test_variants_of_one_lora_each_are_merged_and_one_with_gates_is_refused(tiny_model, tmp_path):
+    folders = {}
+    for name, adapted in (("a", adapter_of(tiny_model.llm.model, random_lora(tiny_model.llm, 0))), ("gated", None)):
+        adapted = adapted or with_adapter(tiny_model).model
+        adapted.save_pretrained(tmp_path / name)
+        folders[name] = str(tmp_path / name)
+        adapted.unload()
+    asked = random_prompts(6)
+    prompts = pl.DataFrame({"row": asked.rows, "use": "few_shot", "label": asked.labels, "token_ids": asked.token_ids})
+    _, log, adapted = merge_variants(tiny_model.llm, prompts, config(), 200, a=folders["a"], b=folders["a"])
+    assert adapted.active_peft_config.num_meta_loras == 1
+    assert log["change"][-1] < 1e-3
+    adapted.unload()
+    with pytest.raises(ValueError, match=r"gated differs from sample to sample, so it is not one LoRA"):
+        merge_variants(tiny_model.llm, prompts, config(), 200, a=folders["a"], b=folders["gated"])
 
 
 def test_an_svd_of_a_full_rank_is_the_update_itself_and_a_lower_one_the_nearest():

@@ -4,6 +4,8 @@ from reclora_kedro.pipelines import base_model, finetuning, scoring
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.names import (
     history_names,
+    merged_variants,
+    merging_history,
     optional_variant_of,
     remember_parameters,
     variant_histories,
@@ -81,8 +83,8 @@ def test_null_drops_a_name_of_conf_base():
         ),
         ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
-        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than base_model"),
-        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than base_model"),
+        ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than base_llm"),
+        ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than base_llm"),
         *(
             (
                 {name: {"history": "recent"}},
@@ -125,6 +127,26 @@ def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
         ValueError, match=r"base_model\.variant is None, but finetuning\.variants names tallrec: choose"
     ):
         base_model.create_pipeline()
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (["tallrec", "lora"], r"merging\.variants names 'lora', but finetuning\.variants names tallrec, rella: choose"),
+        (
+            ["tallrec", "tallrec"],
+            r"merging\.variants is tallrec, tallrec: name each once, and not merged, which it makes",
+        ),
+        (["tallrec", "rella"], r"different histories, recent, retrieved: merge variants of one history"),
+    ],
+)
+def test_variants_that_cannot_be_merged_are_refused_by_name(variants, message):
+    trained = {"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}}
+    remember(trained, merging={"variants": variants})
+    with pytest.raises(ValueError, match=message):
+        merging_history()
+    remember(trained, merging={"variants": None}, export={"variant": "rella"})
+    assert (merged_variants(), merging_history()) == ((), "retrieved")
 
 
 @pytest.mark.parametrize(("variant", "expected"), [(None, None), ("tallrec", "tallrec")])

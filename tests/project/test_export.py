@@ -87,7 +87,7 @@ def test_users_loras_become_one_that_serves_new_users_and_is_scored_as_a_variant
     configure(project, {"variant": "reclora_user", "users": None, "most_active": 3})
     kedro_run(project, pipeline_names=["export"])
     file = project / "conf/test/parameters_merging.yml"
-    file.write_text(json.dumps({"merging": {"users": 2, "prompts": 5, "iterations": 2, "rank": 4, "test_rows": 40}}))
+    file.write_text(json.dumps({"merging": {"users": 2, "prompts": 5, "iterations": 2, "rank": 8, "test_rows": 40}}))
     catalog = kedro_run(project, pipeline_names=["merging"])
     folder = Path(catalog.load("merged_loras"))
     merged = {"iteris", "linear", "svd", "ties", "dare"}

@@ -73,11 +73,11 @@ def _change_of_auc(record: Mapping[str, Any]) -> str:
     return f"{verb} {formats.metric(change)} AUC ({formats.interval(*interval)})"
 
 
-def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Models by metrics, every paired difference, and what the models read."""
-    first, permuted = metrics[0], attribution[0]["rows"] if attribution else 0
+def models_table(metrics: Records) -> Table:
+    """Models by metrics."""
+    first = metrics[0]
     interval = f"{formats.level(first['confidence'])} interval"
-    models = text_table(
+    return text_table(
         f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
         metrics,
         {"model": (str, "model")},
@@ -89,6 +89,12 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
             "accuracy": (formats.metric, "accuracy"),
         },
     )
+
+
+def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
+    """Models by metrics, every paired difference, and what the models read."""
+    permuted = attribution[0]["rows"] if attribution else 0
+    interval = f"{formats.level(metrics[0]['confidence'])} interval"
     pairs = text_table(
         f"AUC differences ({describe_tests(metrics, comparisons)})",
         comparisons,
@@ -108,7 +114,8 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
     )
     for row, record in zip(inputs.rows, attribution, strict=True):
         row.style = "red" if unread_prompts([record]) else None
-    return Group(models, pairs, inputs, *(Text(line, style="bold red") for line in unread_prompts(attribution)))
+    unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
+    return Group(models_table(metrics), pairs, inputs, *unread)
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:

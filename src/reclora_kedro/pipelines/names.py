@@ -153,10 +153,15 @@ def merged_variants() -> tuple[str, ...]:
     """The variants whose LoRAs are merged, ``merging.variants``; none where users' are.
 
     Raises:
-        NameRefusedError: one is none of ``finetuning.variants``, or they show different histories.
+        NameRefusedError: one is named twice, is made by merging or is none of ``finetuning.variants``, or they show
+            different histories.
     """
-    named, histories = _parameters()["merging"]["variants"], variant_histories()
-    variants = tuple(named) if isinstance(named, list | tuple) else ()
+    given, histories = _parameters()["merging"]["variants"], variant_histories()
+    variants = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
+    if len({*variants, "merged"}) <= len(variants):
+        raise NameRefusedError(
+            f"merging.variants is {', '.join(variants)}: name each once, and not merged, which it makes."
+        )
     if unknown := [variant for variant in variants if variant not in histories]:
         raise NameRefusedError(
             f"merging.variants names {', '.join(map(repr, unknown))}, but finetuning.variants names "

@@ -9,9 +9,10 @@ from peft import PeftModel
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
-from reclora_kedro.evaluation import metrics, significance
+from reclora_kedro.evaluation import metrics, report, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning import merging
 from reclora_kedro.finetuning.merging import MergedLoras, MergingConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -81,3 +82,8 @@ def score_merged(
     table = pl.concat([merged, scores.join(rows.select("row"), on="row", how="semi")], how="vertical_relaxed")
     paired = align_scores(table)
     return table, metrics.compute_metrics(paired, significance.bootstrap_auc(paired, bootstrap), bootstrap)
+
+
+def show_merging(merging_report: Records) -> None:
+    """Print the models' metrics."""
+    show(report.models_table(merging_report))

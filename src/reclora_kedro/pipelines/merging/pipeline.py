@@ -50,6 +50,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="score_merged",
                 tags=["gpu"],
             ),
+            Node(nodes.show_merging, inputs="merging_report", outputs=None, name="show_merging"),
         ],
         namespace="merging",
         prefix_datasets_with_namespace=False,
