@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from dying import DyingStore, TellingStore
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives import Examples, clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.llm.answer_model import AnswerModel
 
@@ -58,6 +58,22 @@ def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
     newest = max((tmp_path / "two").glob("*/step-*"))
     assert load_file(newest)["random/torch"].shape[0] == 2  # of both processes
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_groups")
+def test_two_processes_share_pairs_and_their_users(tiny_llm_folder):
+    few_shot, trained = gates_decide(32), []
+    pairs = Examples(few_shot, np.ones(16), np.zeros(16), users=np.arange(16) // 3)
+    everyone = {"kind": "dp_lora", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
+    for processes in (1, 2):
+        model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
+        config = training_config(epochs=3, processes=processes, privacy=everyone | {"clipping_norm": 0.01})
+        log = fine_tune(model, pairs, gates_decide(24, seed=1), config)
+        trained.append(adapter_weights(model.model))
+        assert log["rows"].to_list() == [32, 64, 96]
+    for name, weights in trained[0].items():
+        torch.testing.assert_close(trained[1][name], weights, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
