@@ -34,7 +34,7 @@ import polars as pl
 import torch
 from plotly.subplots import make_subplots
 from results import publish
-from running import open_project
+from running import Project, open_project
 from torch import nn
 
 CANDIDATES = 20  # of a request
@@ -47,8 +47,8 @@ OURS, ONE_USER, PEFT = "RecLoRA, a user per row", "RecLoRA, one user", "PEFT's a
 RELOAD_SECONDS = 10  # between reloads in mixed load
 
 
-def build_champion(environment: str) -> Any:
-    """A champion of the environment's data, without a run."""
+def build_champion(project: Project) -> Any:
+    """A champion of a project's data, without a run."""
     from reclora_kedro.adapters.methods import new_adapter
     from reclora_kedro.distributed.engine import LOCAL
     from reclora_kedro.histories.item_text import describe_items, principal_components, tfidf_vectors
@@ -65,7 +65,6 @@ def build_champion(environment: str) -> Any:
     from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
     from reclora_kedro.serving.models import Champion, Llm
 
-    project = open_project(environment)
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
     raw = {f"raw_{table}": project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")}
     interactions, items, users, _ = build_canonical_tables(**raw, config=parameters["ingestion"], engine=LOCAL)
@@ -124,17 +123,17 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
     torch.set_num_threads(len(cores))
     kept, found = folder / "champion.pickle", dict[str, Any]()
     if kept.exists():
-        champion = pickle.loads(kept.read_bytes())
+        champion, block = pickle.loads(kept.read_bytes())
     else:
-        champion = build_champion(environment)
+        project = open_project(environment)
+        champion, block = build_champion(project), dict(project.parameters["service"])
         found = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)}
         found |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
-        kept.write_bytes(pickle.dumps(replace(champion, llm=None)))
+        kept.write_bytes(pickle.dumps((replace(champion, llm=None), block)))
 
     def load() -> Any:
-        return replace(pickle.loads(kept.read_bytes()), llm=champion.llm)
+        return replace(pickle.loads(kept.read_bytes())[0], llm=champion.llm)
 
-    block = dict(open_project(environment).parameters["service"])
     block |= {"folder": folder / "journal", "reload_seconds": None, "timeout_seconds": 600}
     service = Service(ServiceConfig.model_validate(block), load, Metrics())
     server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
