@@ -139,7 +139,7 @@ def build_prompts(
     records = prompt_records(questions, log, short_history["events"])
     prompting.require_titles(records, unknown_title, config)
     prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
-    prompts = pl.concat([questions, prompts.drop("row", "use", "label")], how="horizontal")
+    prompts = questions.hstack(prompts.drop("row", "use", "label"))
     return prompts, prompting.prompt_report(prompts)
 
 
