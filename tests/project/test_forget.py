@@ -1,13 +1,18 @@
 """A user is forgotten: in what is in use at once, in all that is stored on request, and in weights by training."""
 
 import json
+import signal
 
 import polars as pl
 import pytest
 
-from projects import kedro_run, stored
+from dying import forget_and_die
+from forked import exit_code
+from projects import catalog_of, kedro_run, stored
 from reclora_kedro.files.digests import digest
 from reclora_kedro.lifelong.remains import Forgotten
+from reclora_kedro.runs.archive import Archive
+from reclora_kedro.runs.runner import CELLS
 
 WITH_ROWS = {"interactions", "users", "log", "log_without_embeddings", "lens", "learning_questions", "test_questions"}
 WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "lens_scores"}
@@ -52,8 +57,15 @@ def test_a_user_is_forgotten(finished_run):
     assert not [path for path, content in new.items() if forgotten.in_records(json.loads(content))]
     assert after.load("run_manifest")["parameters"]["forget"] == {"erase": False, "retrain": False}
 
+    assert exit_code(forget_and_die, project, user, 9) == -signal.SIGKILL
+    half_erased = list(project.glob("data/test/**/.unfinished*/*"))
+    assert half_erased
+    assert holding(project, user)
+    versions = Archive(catalog_of(project), project / "data/test" / CELLS).versions()
+    assert all(version.stored.is_intact for version in versions if version.stored)
     gone = forget(project, user, erase=True, retrain=True)
     assert gone.load("forget_report")["rows"]
+    assert not any(folder.exists() for folder in half_erased)
     assert not holding(project, user)
     assert kedro_run(project, pipeline_names=["recommendation"]).load("recommendations").height
     again = forget(project, user)  # which is known by its digest alone

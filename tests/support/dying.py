@@ -4,11 +4,14 @@ import logging
 import os
 import signal
 from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from killing import install
 from projects import kedro_run
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.files.atomic import UNFINISHED
 from reclora_kedro.runs import cells
 from reclora_kedro.runs.catalog import AtomicCatalog
 
@@ -54,6 +57,23 @@ def update_and_die(project, entry, nth=1):
 
     AtomicCatalog.save = save_or_die
     kedro_run(project, pipeline_names=["update"])
+
+
+def forget_and_die(project, user, number):
+    """Forget a user, in a process that is killed while the version with this number is only half erased."""
+    left, clean_up = count(1), TemporaryDirectory.cleanup
+
+    def clean_up_or_die(folder):
+        hidden = Path(folder.name)
+        files = [file for file in hidden.rglob("*") if file.is_file()] if hidden.name.startswith(UNFINISHED) else []
+        if files and next(left) == number:
+            files[0].unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        clean_up(folder)
+
+    TemporaryDirectory.cleanup = clean_up_or_die
+    settings = {"forget": {"users": [user], "erase": True}}
+    kedro_run(project, settings, pipeline_names=["forget"], only_missing_outputs=True)
 
 
 class DyingStore(CheckpointStore):

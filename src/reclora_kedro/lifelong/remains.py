@@ -118,7 +118,8 @@ class Remains:
     """What is left of forgotten users.
 
     Attributes:
-        rows: versions that hold rows or ids of theirs, or what was computed of these; tables come last.
+        rows: versions that hold rows or ids of theirs, or what was computed of these; tables come last, and of these
+            interactions, which alone tell whose an item was.
         traces: versions with weights that were trained on rows of theirs, as far as anything can tell.
     """
 
@@ -160,7 +161,7 @@ def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
         if found and version.version is not None:
             names[version.content] = any(found)
     rows = [version for version in versions if _holds_rows(version, forgotten, names)]
-    rows.sort(key=lambda version: version.content in names)
+    rows.sort(key=lambda version: (version.content in names, version.entry == "interactions"))
     earlier = {version.content: version for version in versions if version.version is not None}
     kept = (version for version in versions if _is_one_of(version, TRAINED) and version not in rows)
     return Remains(rows, [version for version in kept if _was_made_of_rows(version, names, earlier)])
