@@ -39,7 +39,7 @@ _PRIVATE = object()
 Private = Annotated[T, _PRIVATE]
 """A field whose value no run may write down: recipes have its digest, and run manifests leave it out."""
 
-NAMED = ("history.short", "finetuning.variants")
+NAMED = ("history.short", "finetuning.variants", "black_box.hints")
 """Blocks of parameters whose entries have names of the user's choice."""
 
 

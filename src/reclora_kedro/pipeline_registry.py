@@ -13,6 +13,7 @@ TRAINING = ("history", "encoders", "lens", "finetuning", "candidates")
 
 ON_REQUEST = {
     "base_model",
+    "black_box",
     "candidates",
     "encoders",
     "export",

@@ -8,10 +8,17 @@ import polars as pl
 from sklearn.metrics import log_loss
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.scores import PairedScores
-from reclora_kedro.evaluation.significance import AucBootstrap
+from reclora_kedro.evaluation.scores import PairedScores, align_scores
+from reclora_kedro.evaluation.significance import AucBootstrap, bootstrap_auc, compare_models
 
 LEAST_USERS = 20  # with both likes and dislikes: a GAUC of fewer is noise
+
+
+def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Metrics of every model, and the paired AUC difference of every pair, from the same draws of users."""
+    paired = align_scores(scores)
+    auc = bootstrap_auc(paired, bootstrap)
+    return compute_metrics(paired, auc, bootstrap), compare_models(auc, bootstrap.confidence)
 
 
 def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def models_table(metrics: Records) -> Table:
 
 
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Models by metrics, every paired difference, and what the models read."""
+    """Models by metrics, every paired difference, and what the models read, where that is known."""
     permuted = attribution[0]["rows"] if attribution else 0
     interval = f"{formats.level(metrics[0]['confidence'])} interval"
     pairs = text_table(
@@ -115,7 +115,7 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
     for row, record in zip(inputs.rows, attribution, strict=True):
         row.style = "red" if unread_prompts([record]) else None
     unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
-    return Group(models_table(metrics), pairs, inputs, *unread)
+    return Group(models_table(metrics), pairs, *([inputs] if attribution else []), *unread)
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
@@ -159,6 +159,31 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
         tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *columns)))
     rivals = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in rivals))
+
+
+def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
+    """The trials of the search for hints, what each model's answers took, and the results."""
+    options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
+    costs = {
+        "requests": (formats.count, "requests"),
+        "calls": (formats.count, "calls"),
+        "retries": (formats.count, "retries"),
+        "by text": (formats.count, "by_text"),
+        "unreadable": (formats.count, "unreadable"),
+        "tokens": ("{:,} + {:,}".format, "prompt_tokens", "completion_tokens"),
+        "price": ("{:.4f}".format, "price"),
+    }
+    best = max(trials, key=itemgetter("auc"))
+    searched = text_table(
+        f"Hints on validation rows: those of trial {best['trial']} are taken",
+        trials,
+        {"trial": (str, "trial")} | {name: (str, name) for name in options},
+        {"AUC": (formats.metric, "auc"), **costs},
+    )
+    answered = text_table(
+        "Answers on test rows; calls are those that were not kept from before", usage, {"model": (str, "model")}, costs
+    )
+    return Group(searched, answered, results_tables(metrics, comparisons, []))
 
 
 def retriever_table(training_log: Records) -> Table:

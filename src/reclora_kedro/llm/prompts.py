@@ -1,13 +1,13 @@
 """Prompts: a record of user, history and target item becomes text, and the text becomes tokens."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
@@ -20,6 +20,13 @@ YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")
 """The year in brackets that ends a film's title."""
 
 OTHER_CHAT_TEMPLATE = "Set prompt.chat_template to false, or choose another base LLM."
+OVER_TOKENS = (
+    "The prompt of row {row} has {length} tokens without any history, over the budget of {budget} with what a chat "
+    "template adds: raise prompt.max_tokens, or lower prompt.max_characters."
+)
+UNFIT = (TemplateError, TypeError, ArithmeticError, LookupError)
+"""Errors of a template that fits a record badly, such as the sum of a text and a number."""
+Encoded = TypeVar("Encoded", bound=Sized)
 
 
 class PromptConfig(Block):
@@ -251,54 +258,67 @@ def require_context(config: PromptConfig, context_tokens: int) -> None:
 
 
 def fit_budget(
-    encode: Callable[[list[str]], list[list[int]]],
+    encode: Callable[[list[str]], list[Encoded]],
     records: Sequence[Record],
     render: Callable[[Record, int], str],
     budget: int,
-) -> tuple[list[str], list[list[int]], list[int]]:
-    """Texts and token ids of prompts within the budget, and how many of its oldest history items each leaves out.
+    over_budget: str = OVER_TOKENS,
+) -> tuple[list[str], list[Encoded], list[int]]:
+    """Texts and encodings of prompts within the budget, and how many of its oldest history items each leaves out.
 
     The fewest that must go are found by bisection, all prompts at once: long histories take few rounds.
+
+    Args:
+        encode: what is counted of texts, such as their token ids.
+        records: see `build_prompts`.
+        render: text of a record without some of its oldest history items.
+        budget: the longest encoding.
+        over_budget: an error's text, with places for row, length and budget.
 
     Raises:
         ValueError: a prompt without any history exceeds the budget.
     """
     texts = [render(record, 0) for record in records]
-    token_ids = encode(texts)
-    too_few = {i: 0 for i, ids in enumerate(token_ids) if len(ids) > budget}
+    encoded = encode(texts)
+    too_few = {i: 0 for i, each in enumerate(encoded) if len(each) > budget}
     enough = {i: len(records[i]["history"]) for i in too_few}
     tried = dict(enough)
     while tried:
         shorter = [render(records[i], left_out) for i, left_out in tried.items()]
-        for (i, left_out), text, ids in zip(tried.items(), shorter, encode(shorter), strict=True):
-            if len(ids) <= budget:
-                enough[i], texts[i], token_ids[i] = left_out, text, ids
+        for (i, left_out), text, each in zip(tried.items(), shorter, encode(shorter), strict=True):
+            if len(each) <= budget:
+                enough[i], texts[i], encoded[i] = left_out, text, each
             elif left_out < enough[i]:
                 too_few[i] = left_out
             else:
-                raise ValueError(
-                    f"The prompt of row {records[i]['row']} has {len(ids)} tokens without any history, over the budget "
-                    f"of {budget} with what a chat template adds: raise prompt.max_tokens, or lower "
-                    "prompt.max_characters."
-                )
+                raise ValueError(over_budget.format(row=records[i]["row"], length=len(each), budget=budget))
         tried = {i: (too_few[i] + enough[i]) // 2 for i in tried if enough[i] - too_few[i] > 1}
-    return texts, token_ids, [enough.get(i, 0) for i in range(len(records))]
+    return texts, encoded, [enough.get(i, 0) for i in range(len(records))]
+
+
+def compile_template(template: str, name: str = "prompt") -> Template:
+    """A Jinja template in a sandbox, where a name that is not given is an error.
+
+    Beside Jinja's own filters, it has `without_year`.
+
+    Raises:
+        ValueError: it is not valid Jinja.
+    """
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["without_year"] = without_year
+    try:
+        return environment.from_string(template)
+    except TemplateError as error:
+        raise ValueError(f"The {name} template is not valid Jinja: {str(error).rstrip('.')}.") from error
 
 
 def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
     """Function of a record and a number of oldest history items to leave out, to the prompt's text.
 
-    Beside Jinja's own filters, a template has `without_year`.
-
     Raises:
         ValueError: the template is not valid Jinja, or reads a name that records don't have.
     """
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["without_year"] = without_year
-    try:
-        compiled = environment.from_string(template)
-    except TemplateError as error:
-        raise ValueError(f"The prompt template is not valid Jinja: {str(error).rstrip('.')}.") from error
+    compiled = compile_template(template)
 
     def render(record: Record, left_out: int) -> str:
         try:
@@ -307,7 +327,7 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
                 history=[shown(item, config) for item in record["history"][left_out:]],
                 target=shown(record["target"], config),
             )
-        except (TemplateError, TypeError, ArithmeticError, LookupError) as error:  # such as a sum of text and number
+        except UNFIT as error:
             raise ValueError(
                 f"The prompt template failed on row {record['row']}: {error}. It may read user, history (each with "
                 "title, liked, rating and the item's text fields) and target (title and text fields); this row has "
@@ -362,10 +382,7 @@ def require_template(
         ...
         ValueError: The prompt template failed on row (made up): 'dict object' has no attribute 'genre'. ...
     """
-    item = {"title": "Title (2000)"} | {name: f"some {name}" for name in item_fields}
-    past = item | {"rating": 5, "liked": True}
-    user = {name: f"some {name}" for name in user_fields}
-    record = {"row": "(made up)", "user": user, "history": [past, past | {"liked": False}], "target": item}
+    record = made_up_record(item_fields, user_fields)
     render = template_renderer(template, config)
     for left_out in (0, 2):
         if not render(record, left_out):
@@ -373,6 +390,14 @@ def require_template(
                 f"The prompt template makes an empty text of a made-up record with {2 - left_out} events in its "
                 "history: correct the file that prompt.template names, so that it writes {{ target.title }}."
             )
+
+
+def made_up_record(item_fields: Sequence[str], user_fields: Sequence[str]) -> Record:
+    """A record in which every field has a value, with two events in its history."""
+    item = {"title": "Title (2000)"} | {name: f"some {name}" for name in item_fields}
+    past = item | {"rating": 5, "liked": True}
+    user = {name: f"some {name}" for name in user_fields}
+    return {"row": "(made up)", "user": user, "history": [past, past | {"liked": False}], "target": item}
 
 
 def shown(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
             yield partial(connect, engine)
         for block in trained if engine.spreads else []:
             yield partial(engine.require_parts, catalog.load(f"params:{block}").batch_parts, block)
+    if "black_box_llm" in inputs:
+        yield from checks_of_black_box(catalog)
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
@@ -69,6 +71,24 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         if "params:history" in inputs:
             unlabelled = catalog.load("params:history").prompt_rows.unlabelled
             yield partial(require_unlabelled, variant.training.objective, unlabelled)
+
+
+def checks_of_black_box(catalog: DataCatalog) -> Iterator[Callable[[], object]]:
+    """The templates of messages, then one small call, which may cost something."""
+    from reclora_kedro.llm.prompts import require_template
+    from reclora_kedro.scoring.black_box import require_hints
+    from reclora_kedro.scoring.hints import MessageWriter
+
+    config, prompt, fields = catalog.load("params:black_box"), catalog.load("params:prompt"), configured_fields(catalog)
+
+    def require_messages() -> None:
+        template = catalog.load(f"{config.template}.prompt_template")
+        require_template(template, prompt, *fields)
+        hints = {name: load() for name, load in catalog.load("hint_templates").items()}
+        require_hints(MessageWriter(template, hints, prompt, config.max_characters), config, *fields)
+
+    yield require_messages
+    yield catalog.load("black_box_llm").require
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:

@@ -70,9 +70,9 @@ def few_shot_selection() -> str:
     return _parameters()["few_shot"]["selection"]
 
 
-def prompt_template() -> str:
-    """The catalog entry of the Jinja text that prompts are made with, by ``prompt.template``."""
-    return f"{_parameters()['prompt']['template']}.prompt_template"
+def prompt_template(block: str = "prompt") -> str:
+    """The catalog entry of the Jinja text that prompts are made with, by ``prompt.template`` or another block's."""
+    return f"{_parameters()[block]['template']}.prompt_template"
 
 
 def variant_histories() -> dict[str, str]:

@@ -17,7 +17,7 @@ from reclora_kedro.files.storage import BESIDES, StorageError, is_remote, storag
 from reclora_kedro.runs.recipe import FILE, StoredVersion, read_version
 from reclora_kedro.runs.remote_versions import RemoteVersions
 
-ADDRESSES = ("filepath", "path", "source")  # keys of an entry that may say where its data lie
+ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
 
 
 @runtime_checkable
@@ -37,7 +37,8 @@ class AtomicCatalog(DataCatalog):
     Versions in an object storage are uploaded from such drafts and fetched to the user's cache, see
     :class:`reclora_kedro.runs.remote_versions.RemoteVersions`. The entry's dataset reads that copy, and need not know
     of it.
-    An entry without credentials takes those with the name of its protocol, such as `s3`, if there are any.
+    An entry without credentials takes those with its own name, or with that of its protocol, such as `s3`, if there are
+    any.
 
     A version that a node saves takes along what it was made of. Whoever loads it later gets the files that were saved:
     a version with other files is refused.
@@ -62,7 +63,7 @@ class AtomicCatalog(DataCatalog):
         cls, catalog: dict[str, dict[str, Any]] | None, credentials: Any = None, *args: Any, **kwargs: Any
     ) -> DataCatalog:
         """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`."""
-        entries = {name: with_credentials(entry, credentials or {}) for name, entry in (catalog or {}).items()}
+        entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
         return super().from_config(entries, credentials, *args, **kwargs)
 
     def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
@@ -254,11 +255,13 @@ def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
     return config.get("dataset", {})
 
 
-def with_credentials(entry: Any, credentials: Mapping[str, Any]) -> Any:
-    """A catalog entry with the credentials of its protocol, if it has none and there are any."""
-    addresses = [entry[key] for key in ADDRESSES if is_remote(entry.get(key))] if isinstance(entry, Mapping) else []
-    protocol = get_protocol(addresses[0]) if addresses else None
-    return {"credentials": protocol} | dict(entry) if protocol in credentials else entry
+def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> Any:
+    """A catalog entry with the credentials of its name or of its protocol, if it has none and there are any."""
+    if not isinstance(entry, Mapping):
+        return entry
+    protocols = [get_protocol(entry[key]) for key in ADDRESSES if is_remote(entry.get(key))]
+    given = next((block for block in (name, *protocols) if block in credentials), None)
+    return {"credentials": given} | dict(entry) if given else entry
 
 
 def reading_copies(entry: Mapping[str, Any]) -> dict[str, Any]:

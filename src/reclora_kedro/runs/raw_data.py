@@ -40,9 +40,9 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
 def place_of_entry(entry: Mapping[str, Any]) -> str | None:
     """Where a catalog entry says that its data lie, wherever the project and its packages do.
 
-    None for models, which have a `source`: these are settings, and no data set.
+    None for models, which have a `source` or a `base_url`: these are settings, and no data set.
     """
-    if "source" in entry:
+    if not {"source", "base_url"}.isdisjoint(entry):
         return None
     addresses = list(_addresses_in(entry))
     return ", ".join(addresses) or json.dumps({key: entry[key] for key in entry if key not in UNREAD}, default=str)

@@ -5,21 +5,13 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
-from reclora_kedro.evaluation import figures, metrics, report, segments, significance
-from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation import figures, report, segments
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.rivals import registry as rivals
 
 Records = list[dict[str, Any]]
-
-
-def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[Records, Records]:
-    """Metrics of every model, and the paired AUC difference of every pair, from the same draws of users."""
-    paired = align_scores(scores)
-    auc = significance.bootstrap_auc(paired, bootstrap)
-    return metrics.compute_metrics(paired, auc, bootstrap), significance.compare_models(auc, bootstrap.confidence)
 
 
 def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:

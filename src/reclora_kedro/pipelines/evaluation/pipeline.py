@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.evaluation import attribution, figures
+from reclora_kedro.evaluation import attribution, figures, metrics
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import variant_histories
 
@@ -16,7 +16,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.evaluate_models,
+                metrics.evaluate_models,
                 ["scores", "params:bootstrap"],
                 ["metrics", "comparisons"],
                 name="evaluate_models",

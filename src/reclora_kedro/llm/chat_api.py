@@ -1,0 +1,233 @@
+"""An LLM that only an OpenAI-compatible API reaches: its Yes or No to messages."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from math import exp, log
+from typing import Any
+
+import numpy as np
+
+from reclora_kedro.distributed.finished import FinishedShards
+from reclora_kedro.files.digests import digest
+from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.progress import Progress
+
+LOGPROBS, TEXT, NOTHING = 0, 1, 2
+"""What an answer was read from."""
+TEXT_LOGIT = log(0.9 / 0.1)
+"""Logit of an answer that only its text tells: an API without log-probabilities says nothing of how sure it is."""
+MAX_UNREADABLE = 0.1
+"""Share of the answers that may be neither of the two words; each of them has the logit 0."""
+MARKERS = " \n\u0120\u2581"
+"""White space, and what tokens of BPE and SentencePiece have in its place."""
+TRIES_OF_CHECK = 2
+LEAST = 1e-9  # probability: APIs round theirs
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a black box answered to some messages, and what that took.
+
+    Attributes:
+        logits: of the positive answer against the negative one, shape (messages,).
+        read_from: LOGPROBS, TEXT or NOTHING, shape (messages,).
+        usage: of the distinct messages: requests; calls, those of them that were not kept from before; retries;
+            by_text and unreadable answers; prompt_tokens and completion_tokens, as the API counts them.
+    """
+
+    logits: np.ndarray
+    read_from: np.ndarray
+    usage: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ChatApi:
+    """A model of an OpenAI-compatible API, called concurrently.
+
+    Attributes:
+        base_url: of the API, such as ``https://api.openai.com/v1``.
+        model: the model's name there.
+        arguments: what each request says besides model and messages.
+        concurrency: calls at once.
+        timeout_seconds: of a call.
+        max_retries: of a call that failed for a reason that may pass, after a growing pause.
+        api_key: None for an API that asks for none.
+    """
+
+    base_url: str
+    model: str
+    arguments: Mapping[str, Any]
+    concurrency: int
+    timeout_seconds: float
+    max_retries: int
+    api_key: str | None = field(default=None, repr=False)
+
+    def require(self) -> None:
+        """Make one small call, so that an API which cannot be used is known before a run begins.
+
+        Raises:
+            ImportError: the openai client is not installed.
+            OSError, ValueError, RuntimeError: see `ask`.
+        """
+        client = self._client().with_options(max_retries=min(self.max_retries, TRIES_OF_CHECK))
+        self._complete(client, [{"role": "user", "content": "Answer Yes or No."}])
+
+    def ask(self, texts: Sequence[str], config: PromptConfig, kept: FinishedShards, step: str) -> Answers:
+        """Answers to texts, each the message of a user in a chat of its own; equal texts are asked once.
+
+        Args:
+            texts: the messages.
+            config: the two answers, and the message of the system; an empty one is left out.
+            kept: answers to earlier requests, by their content: these are not asked again, and new ones are added.
+            step: what the step is called while it runs.
+
+        Raises:
+            OSError: the API cannot be reached, or refuses the key; or an answer cannot be kept.
+            ValueError: it refuses the model or the request, or more than `MAX_UNREADABLE` of the answers are neither of
+                the two words.
+            RuntimeError: it goes on failing after the retries. What it had answered is kept.
+        """
+        distinct, calls, unread = list(dict.fromkeys(texts)), list[int](), list[str]()
+        system = [{"role": "system", "content": config.system_message}] if config.system_message else []
+        chats = [[*system, {"role": "user", "content": text}] for text in distinct]
+
+        def answer(client: Any, place: int) -> np.ndarray:
+            choice, usage, retries = self._complete(client, chats[place])
+            logit, read_from = read_answer(choice, config.positive_answer, config.negative_answer)
+            if read_from == NOTHING:
+                unread.append(choice.message.content or "")
+            tokens = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+            return np.array([logit, read_from, *tokens, retries])
+
+        def call(places: Sequence[int]) -> Iterator[np.ndarray]:
+            calls.extend(places)
+            if not places:
+                return
+            with (
+                self._client() as client,
+                ThreadPoolExecutor(self.concurrency) as pool,
+                Progress(step, len(places), "calls") as progress,
+            ):
+                for first in range(0, len(places), self.concurrency):  # what a failure loses is one such batch
+                    for result in pool.map(partial(answer, client), places[first : first + self.concurrency]):
+                        yield result
+                        progress.update()
+
+        words = (config.positive_answer, config.negative_answer)
+        names = [digest([self.base_url, self.model, self.arguments, words, chat]) for chat in chats]
+        by_text = {distinct[place]: result for place, result in kept.go_on(names, call)}
+        table = np.array(list(by_text.values())).reshape(len(distinct), 5)
+        unreadable = int((table[:, 1] == NOTHING).sum())
+        if unreadable > MAX_UNREADABLE * len(distinct):
+            example = f"{words[1]}, such as {unread[0][:80]!r}" if unread else words[1]
+            raise ValueError(
+                f"{unreadable} of {len(distinct)} answers of {self.model} are neither {words[0]} nor {example}. "
+                "Have the prompt's template ask for one of these words, or raise max_tokens among the `arguments` of "
+                "black_box_llm for a model that thinks first."
+            )
+        usage = {
+            "requests": len(distinct),
+            "calls": len(calls),
+            "retries": int(table[:, 4].sum()),
+            "by_text": int((table[:, 1] == TEXT).sum()),
+            "unreadable": unreadable,
+            "prompt_tokens": int(table[:, 2].sum()),
+            "completion_tokens": int(table[:, 3].sum()),
+        }
+        rows = np.array([by_text[text] for text in texts]).reshape(len(texts), 5)
+        return Answers(rows[:, 0], rows[:, 1].astype(int), usage)
+
+    def _client(self) -> Any:
+        try:
+            from openai import OpenAI
+        except ImportError as error:
+            raise ImportError("A black box is called by the openai client: pip install -e '.[black-box]'.") from error
+        return OpenAI(
+            base_url=self.base_url,
+            api_key=self.api_key or "none",
+            timeout=self.timeout_seconds,
+            max_retries=self.max_retries,
+        )
+
+    def _complete(self, client: Any, messages: list[dict[str, str]]) -> tuple[Any, Any, int]:
+        """The first choice, the usage or None, and the number of retries.
+
+        What the openai client raises is replaced, not chained: it may quote the key.
+        """
+        from openai import APIConnectionError, APIStatusError, OpenAIError
+
+        try:
+            response = client.chat.completions.with_raw_response.create(
+                model=self.model, messages=messages, extra_body=dict(self.arguments)
+            )
+            completion = response.parse()
+            return completion.choices[0], completion.usage, response.retries_taken
+        except APIConnectionError as error:
+            cause = f"{error} {error.__cause__ or ''}".strip().rstrip(".")
+            raise ConnectionError(
+                f"{self.base_url} cannot be reached: {cause}. See that base_url of the catalog entry black_box_llm is "
+                "right and that the server runs; a slow one needs a higher timeout_seconds or a lower concurrency."
+            ) from None
+        except APIStatusError as error:
+            raise self._refusal(error.status_code, str(error)) from None
+        except (OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"{self.base_url} answers, but not as an OpenAI-compatible API does ({type(error).__name__}): correct "
+                "base_url of the catalog entry black_box_llm, which mostly ends in /v1."
+            ) from None
+
+    def _refusal(self, status: int, said: str) -> Exception:
+        said = said.replace(self.api_key, "(the key)") if self.api_key else said
+        if status in (401, 403):
+            given = "the key is refused" if self.api_key else "no key is given"
+            return PermissionError(
+                f"{self.base_url} answers {status}: {given}. Write `black_box_llm: {{api_key: ...}}` to credentials.yml"
+                " in conf/local or the run's environment, where ${oc.env:OPENAI_API_KEY} stands for a variable."
+            )
+        if status in (408, 409, 429) or status >= 500:
+            return RuntimeError(
+                f"{self.base_url} still answers {status} after {self.max_retries} retries: {said}. Earlier answers are "
+                "kept: type the same command again, with a lower concurrency or a higher max_retries of black_box_llm."
+            )
+        return ValueError(
+            f"{self.base_url} refuses a request to the model {self.model!r}: {said}. Correct `model` or `arguments` of "
+            "the catalog entry black_box_llm; an API without log-probabilities takes no `logprobs` and `top_logprobs`."
+        )
+
+
+def read_answer(choice: Any, positive: str, negative: str) -> tuple[float, int]:
+    """The logit of the positive answer against the negative one, and what it was read from.
+
+    The probability of a word is that of all forms of it among the most likely first tokens. A word that is not among
+    them is at most as likely as the last of these, and as all that they leave: the lesser of both is taken.
+
+    Args:
+        choice: of a chat completion.
+        positive: the positive answer; case does not count.
+        negative: the negative answer.
+
+    Examples:
+        >>> from types import SimpleNamespace as Reply
+        >>> message = Reply(content="no, rather not")
+        >>> logit, read_from = read_answer(Reply(logprobs=None, message=message), "Yes", "No")
+        >>> round(logit, 3), read_from == TEXT
+        (-2.197, True)
+        >>> first = Reply(top_logprobs=[Reply(token=" Yes", logprob=log(0.6)), Reply(token="No", logprob=log(0.2))])
+        >>> logit, read_from = read_answer(Reply(logprobs=Reply(content=[first]), message=message), "Yes", "No")
+        >>> round(exp(logit), 3), read_from == LOGPROBS
+        (3.0, True)
+    """
+    words = positive.casefold(), negative.casefold()
+    top = choice.logprobs.content[0].top_logprobs if choice.logprobs and choice.logprobs.content else []
+    tokens = [(each.token.strip(MARKERS).casefold(), exp(each.logprob)) for each in top]
+    yes, no = (sum(share for token, share in tokens if token == word) for word in words)
+    if yes or no:
+        shares = [share for _, share in tokens]
+        rest = max(min(*shares, 1 - sum(shares)), LEAST)
+        return log(yes or rest) - log(no or rest), LOGPROBS
+    said = re.match(r"\W*(\w+)", choice.message.content or "")
+    word = said[1].casefold() if said else ""
+    return (TEXT_LOGIT if word == words[0] else -TEXT_LOGIT, TEXT) if word in words else (0.0, NOTHING)

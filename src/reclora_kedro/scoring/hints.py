@@ -1,0 +1,157 @@
+"""Hints of what a lens and the log know of a question, and messages that hold them (BLADE, arXiv 2403.18365).
+
+There, a small language model of a domain writes what a general LLM should know of a question. Here the small model is
+the lens: its verdict, the nearest items of the user's history and rating statistics become text by a template.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.distributed.engine import LOCAL, EngineConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.features import known_statistics
+from reclora_kedro.lens.states import lens_scores, lens_states
+from reclora_kedro.llm.prompts import (
+    UNFIT,
+    PromptConfig,
+    Record,
+    compile_template,
+    fit_budget,
+    shown,
+    template_renderer,
+)
+
+Options = Mapping[str, Any]
+"""What the search chooses: ``template``, and values that templates read by other names."""
+COUNTS = ("item_ratings", "user_ratings")
+PLAIN = str.maketrans("<>[]", "\u2039\u203a()")
+"""Characters that special tokens of chats are written with, such as <|im_end|> and [INST], and what stands for them."""
+OVER_CHARACTERS = (
+    "The message of row {row} has {length} characters without any history, over the budget of {budget}: raise "
+    "black_box.max_characters, or lower black_box.nearest or prompt.max_characters."
+)
+
+
+def hinted_records(
+    lens: Lens,
+    log: InteractionLog,
+    questions: pl.DataFrame,
+    history: WindowConfig,
+    nearest: int,
+    engine: EngineConfig = LOCAL,
+) -> list[Record]:
+    """What a prompt may say of each question, see `prompt_records`, and under ``hint`` what a hint may say.
+
+    A hint has verdict (the lens's probability of a like); liked and disliked, the user's earlier events of either kind
+    whose items are nearest to the target, the nearest first; and statistics, by the names of
+    `reclora_kedro.histories.rating_statistics.COLUMNS`, but for numbers of ratings, which are no logarithms.
+
+    Args:
+        lens: the lens.
+        log: the log.
+        questions: see `reclora_kedro.histories.questions`.
+        history: the events that prompts show.
+        nearest: most events of either kind.
+        engine: what the lens runs on.
+    """
+    verdicts = lens_scores(lens_states(lens, log, questions, engine))
+    statistics = known_statistics(log, lens).compute(questions)
+    statistics = statistics.with_columns((pl.col(COUNTS).exp() - 1).round().cast(pl.Int64))
+    liked, disliked = (
+        [record["history"] for record in prompt_records(questions, log, nearest_events(questions, log, label, nearest))]
+        for label in (1, 0)
+    )
+    hints = zip(verdicts.tolist(), liked, disliked, statistics.to_dicts(), strict=True)
+    records = prompt_records(questions, log, log.histories(questions, history))
+    names = ("verdict", "liked", "disliked", "statistics")
+    return [record | {"hint": dict(zip(names, hint, strict=True))} for record, hint in zip(records, hints, strict=True)]
+
+
+def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, most: int) -> np.ndarray:
+    """Of each question's history, the events of a label whose items are nearest to the target by their embeddings.
+
+    Returns:
+        Flat event indices, shape (questions, most), the nearest first and of equals the latest; padded with -1.
+    """
+    assert log.item_embeddings is not None  # the log of the catalog has them
+    vectors, sequences = unit_vectors(log.item_embeddings), log.sequences
+    events = np.full((questions.height, most), -1)
+    asked = questions.select("user_index", "history_end", "item_index").iter_rows()
+    for place, (user, end, item) in enumerate(asked):
+        past = np.arange(sequences.offsets[user], end)[::-1]
+        past = past[sequences.label[past] == label]
+        likeness = vectors[sequences.item_index[past]] @ vectors[item]
+        near = past[np.argsort(-likeness.round(6), kind="stable")[:most]]
+        events[place, : len(near)] = near
+    return events
+
+
+class MessageWriter:
+    """Writes the messages of records, within a budget of characters: how an API counts tokens is not known.
+
+    Texts of items and users are data: no template in them is followed, and characters of special tokens are replaced.
+
+    Args:
+        prompt_template: Jinja text of a question without a hint, see `reclora_kedro.llm.prompts.build_prompts`.
+        hint_templates: by name, Jinja texts of whole messages; they read prompt (the question's text), target, verdict,
+            liked, disliked and statistics, see `hinted_records`, and the options.
+        prompt: which fields are hidden, and how long a text may be.
+        max_characters: of a message; over it, the oldest history goes first, never the hint.
+
+    Raises:
+        ValueError: a template is not valid Jinja.
+    """
+
+    def __init__(
+        self, prompt_template: str, hint_templates: Mapping[str, str], prompt: PromptConfig, max_characters: int
+    ) -> None:
+        self._prompt, self._max_characters = prompt, max_characters
+        self._question = template_renderer(prompt_template, prompt)
+        self.hint_templates = {name: compile_template(text, f"{name} hint") for name, text in hint_templates.items()}
+
+    def write(self, records: Sequence[Record], options: Options | None) -> list[str]:
+        """The message of each record, with a hint by these options, or without one.
+
+        Raises:
+            ValueError: a template reads what records and options don't have; a message without any history exceeds the
+                budget.
+        """
+        render = partial(self._render, options)
+        texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
+        return texts
+
+    def _render(self, options: Options | None, record: Record, left_out: int) -> str:
+        question = self._question(record, left_out)
+        if options is None:
+            return question
+        hint = record["hint"]
+        shown_events = {kind: [shown(item, self._prompt) for item in hint[kind]] for kind in ("liked", "disliked")}
+        given = {"prompt": question, "target": shown(record["target"], self._prompt)} | hint | shown_events
+        try:
+            return self.hint_templates[options["template"]].render(given | options).strip()
+        except UNFIT as error:
+            raise ValueError(
+                f"The hint template {options['template']} failed on row {record['row']}: {error}. It may read "
+                f"{', '.join(given)} and what black_box.hints names."
+            ) from error
+
+
+def plain(value: Any) -> Any:
+    """Plain data in whose texts no special token of a chat is left.
+
+    Examples:
+        >>> plain({"title": "Heat<|im_end|>", "genres": ["[INST]"], "rating": 4})
+        {'title': 'Heat‹|im_end|›', 'genres': ['(INST)'], 'rating': 4}
+    """
+    if isinstance(value, str):
+        return value.translate(PLAIN)
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,155 @@
+"""The search for hints within its budget, and the answers to test rows."""
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from live_service import block
+from reclora_kedro.errors import MismatchError
+from reclora_kedro.llm.chat_api import LOGPROBS, Answers
+from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.scoring.black_box import (
+    BlackBoxConfig,
+    answer_questions,
+    draw_rows,
+    require_hints,
+    scores_beside,
+    search_hints,
+)
+from reclora_kedro.scoring.hints import MessageWriter
+
+PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
+HINTS = {"silent": "{{ prompt }}", "loud": "{{ prompt }} {{ verdict if honest else 1 - verdict }}"}
+ROWS = 40
+
+
+def config(**changes):
+    small = {"hints": {"template": ["silent", "loud"], "honest": [True, False]}, "search": {"rows": 9, "calls": 1000}}
+    return BlackBoxConfig.model_validate(block("black_box", **small) | changes)
+
+
+def records(use="validation"):
+    generator = np.random.default_rng(0)
+    verdicts = generator.random(ROWS)
+    return [
+        {"row": row, "use": use, "label": int(verdict + generator.normal() / 4 > 0.5), "user": {}, "history": []}
+        | {"target": {"title": f"Film {row}"}, "hint": {"verdict": verdict, "liked": [], "disliked": []}}
+        | {"shown": row}
+        for row, verdict in enumerate(verdicts.tolist())
+    ]
+
+
+class BlackBox:
+    """Believes a number that ends a message, and guesses otherwise; what it was asked is kept."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, messages, step):
+        self.asked.append(messages)
+        shares = [float(last) if "." in (last := text.split()[-1]) else 0.5 for text in messages]
+        usage = dict.fromkeys(("calls", "retries", "by_text", "unreadable"), 0)
+        usage |= {"requests": len(set(messages)), "prompt_tokens": 2_000_000, "completion_tokens": 500_000}
+        logits = np.log(shares) - np.log1p(-np.array(shares))
+        return Answers(logits, np.full(len(messages), LOGPROBS), usage)
+
+
+def writer():
+    return MessageWriter("{{ target.title }}", HINTS, PROMPT, 1000)
+
+
+def test_the_search_finds_the_hint_that_helps_most():
+    rows = records()
+    best, trials = search_hints(BlackBox(), rows, writer(), config())
+    assert best == {"template": "loud", "honest": True}
+    expected = roc_auc_score([row["label"] for row in rows], [row["hint"]["verdict"] for row in rows])
+    assert max(trial["auc"] for trial in trials) == pytest.approx(expected)
+    assert [trial["trial"] for trial in trials] == list(range(1, len(trials) + 1))
+    assert len(trials) == 4
+
+
+def test_a_search_asks_no_more_than_its_calls_and_takes_the_same_way_again():
+    search = {"rows": 9, "calls": 2 * ROWS}
+    first, again = BlackBox(), BlackBox()
+    trials = search_hints(first, records(), writer(), config(search=search))
+    assert len({text for messages in first.asked for text in messages}) <= 2 * ROWS
+    assert search_hints(again, records(), writer(), config(search=search)) == trials
+    assert again.asked == first.asked
+    with pytest.raises(ValueError, match=r"search\.calls is 39, less than one trial takes with 40 rows: raise it"):
+        search_hints(BlackBox(), records(), writer(), config(search={"rows": 9, "calls": ROWS - 1}))
+
+
+def test_with_hints_it_ranks_as_the_lens_and_without_them_or_with_those_of_others_it_does_not():
+    rows, black_box = records("test"), BlackBox()
+    price = {"prompt": 0.5, "completion": 2.0}
+    scores, usage = answer_questions(
+        black_box, rows, writer(), {"template": "loud", "honest": True}, config(price=price)
+    )
+    verdicts = [row["hint"]["verdict"] for row in rows]
+    by_model = {name: table for (name,), table in scores.partition_by("model", as_dict=True).items()}
+    assert np.allclose(by_model["black_box"]["score"], verdicts)
+    assert by_model["black_box_without_hints"]["score"].unique().to_list() == [0.5]
+    shuffled = by_model["black_box_shuffled_verdict"]["score"].to_list()
+    assert np.allclose(sorted(shuffled), sorted(verdicts))
+    assert not np.isclose(shuffled, verdicts).any()
+    assert [row["hint"]["verdict"] for row in rows] == verdicts  # the records are as they were
+    assert [record["price"] for record in usage] == [2.0] * 3
+    assert black_box.asked[1][0] == "Film 0"
+    assert by_model["black_box"]["message"][3].startswith("Film 3 0.")
+
+
+def test_models_that_are_not_named_cost_nothing():
+    black_box = BlackBox()
+    scores, usage = answer_questions(
+        black_box, records("test"), writer(), {"template": "silent"}, config(models=["black_box_without_hints"])
+    )
+    assert len(black_box.asked) == len(usage) == 1
+    assert scores["model"].unique().to_list() == ["black_box_without_hints"]
+
+
+@pytest.mark.parametrize(
+    ("hints", "message"),
+    [
+        ({"template": ["silent", "laud"], "honest": [True]}, "names 'laud', but conf/base/hints has loud, silent"),
+        ({"template": ["loud"]}, "hint template loud failed on row .* 'honest' is undefined"),
+    ],
+)
+def test_templates_are_tried_before_anything_is_asked(hints, message):
+    require_hints(writer(), config(), ["genres"], ["age"])
+    with pytest.raises(ValueError, match=message):
+        require_hints(writer(), config(hints=hints), ["genres"], ["age"])
+
+
+def test_hints_without_a_template_are_refused():
+    with pytest.raises(ValueError, match="hints names no template"):
+        config(hints={"template": None, "honest": [True]})
+
+
+def test_rows_are_drawn_in_their_order_and_more_keep_those_of_fewer():
+    rows = pl.DataFrame({"row": range(50), "label": [0, 1] * 25})
+    few, more = draw_rows(rows, 10, "rows", 0)["row"], draw_rows(rows, 20, "rows", 0)["row"]
+    assert set(few) < set(more)
+    assert more.is_sorted()
+    assert draw_rows(rows, None, "rows", 0).equals(rows)
+    with pytest.raises(ValueError, match=r"black_box\.search\.rows asks for 51 rows, but there are 50"):
+        draw_rows(rows, 51, "search.rows", 0)
+    with pytest.raises(ValueError, match="expected at least 1 liked and 1 disliked"):
+        draw_rows(rows, 1, "rows", 0)
+
+
+def test_other_models_stand_beside_it_on_its_rows_alone():
+    questions = pl.DataFrame({"row": [1, 2, 3], "user_index": [0, 0, 1], "label": [0, 1, 1]})
+    own = pl.DataFrame({"row": [3, 1], "model": ["black_box"] * 2, "score": [0.2, 0.3]})
+    scores = pl.DataFrame({"row": [1, 2, 3], "model": ["lens"] * 3, "score": [0.5, 0.6, 0.7]})
+    together = scores_beside(own, scores, questions, ["lens"])
+    assert together.select("row", "user", "label", "model", "score").rows() == [
+        (1, 0, 0, "black_box", 0.3),
+        (3, 1, 1, "black_box", 0.2),
+        (1, 0, 0, "lens", 0.5),
+        (3, 1, 1, "lens", 0.7),
+    ]
+    with pytest.raises(ValueError, match=r"beside names 'untrained', but scores has lens"):
+        scores_beside(own, scores, questions, ["untrained"])
+    with pytest.raises(MismatchError, match="lens has no score for 1 of 2 test rows"):
+        scores_beside(own, scores.head(2), questions, ["lens"])

@@ -1,0 +1,116 @@
+"""What hints say, and messages with them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from live_service import block, small_champion
+from reclora_kedro.histories.questions import questions as as_questions
+from reclora_kedro.histories.rating_statistics import RatingStatistics
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.lens.states import LensReader
+from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.scoring.hints import MessageWriter, hinted_records, nearest_events
+
+PROMPT = PromptConfig.model_validate(block("finetuning", "prompt") | {"template": "mine"})
+QUESTION = "{% for item in history %}{{ item.title }}; {% endfor %}{{ target.title }}?"
+
+
+@pytest.fixture(scope="module")
+def champion():
+    return small_champion()
+
+
+@pytest.fixture(scope="module")
+def asked(champion):
+    return as_questions(champion.log.samples.filter(split="test"), "test")
+
+
+@pytest.fixture(scope="module")
+def records(champion, asked):
+    return hinted_records(champion.lens, champion.log, asked, WindowConfig(kind="recent", k=4), 3)
+
+
+def test_nearest_events_are_those_of_plain_loops(champion, asked):
+    log = champion.log
+    vectors = [vector / np.sqrt((vector**2).sum()) for vector in log.item_embeddings.astype(np.float64)]
+    for label in (0, 1):
+        events = nearest_events(asked, log, label, 3)
+        for question, found in zip(asked.iter_rows(named=True), events, strict=True):
+            past = range(log.sequences.offsets[question["user_index"]], question["history_end"])
+            likeness = {
+                event: sum(vectors[log.sequences.item_index[event]] * vectors[question["item_index"]])
+                for event in past
+                if log.sequences.label[event] == label
+            }
+            expected = sorted(likeness, key=likeness.get, reverse=True)[:3]
+            assert found.tolist() == expected + [-1] * (3 - len(expected))
+
+
+def test_a_hint_is_what_lens_and_log_say_before_the_question(champion, asked, records):
+    log, hints = champion.log, [record["hint"] for record in records]
+    logits = LensReader(champion.lens, log).states(asked)["logit"].double().numpy()
+    assert np.allclose([hint["verdict"] for hint in hints], 1 / (1 + np.exp(-logits)))
+    like_rates = RatingStatistics(log).compute(asked)["item_like_rate"].to_list()
+    assert np.allclose([hint["statistics"]["item_like_rate"] for hint in hints], like_rates)
+    for question, hint in zip(asked.iter_rows(named=True), hints, strict=True):
+        start = log.sequences.offsets[question["user_index"]]
+        assert hint["statistics"]["user_ratings"] == question["history_end"] - start
+        earlier = log.sequences.timestamp < question["timestamp"]
+        of_item = log.sequences.item_index == question["item_index"]
+        assert hint["statistics"]["item_ratings"] == (earlier & of_item).sum()
+        assert all(item["liked"] for item in hint["liked"])
+        assert not any(item["liked"] for item in hint["disliked"])
+        past = log.sequences.item_index[start : question["history_end"]]
+        titles = set(log.items["title"].gather(past))
+        assert {item["title"] for kind in ("liked", "disliked") for item in hint[kind]} <= titles
+    assert json.loads(json.dumps(records)) == records  # as they are stored
+
+
+def writer(hint="{{ prompt }}", question=QUESTION, most=10_000):
+    return MessageWriter(question, {"mine": hint}, PROMPT, most)
+
+
+def test_a_hint_that_says_nothing_leaves_the_message_as_it_is(records):
+    assert writer().write(records, {"template": "mine"}) == writer().write(records, None)
+
+
+def test_a_template_reads_the_hint_and_the_options(records):
+    text = "{{ prompt }} {{ '%.3f' | format(verdict) }} {{ liked[:near] | length }} {{ statistics.item_ratings }}"
+    [message] = writer(text).write(records[:1], {"template": "mine", "near": 1})
+    hint = records[0]["hint"]
+    expected = f"{hint['verdict']:.3f} {min(1, len(hint['liked']))} {hint['statistics']['item_ratings']}"
+    assert message == f"{writer().write(records[:1], None)[0]} {expected}"
+
+
+def test_titles_are_data_in_messages(records):
+    nasty = "{{ 7 * 7 }} {% if %} <|im_end|> </s> [INST] {target.title}"
+    item = {"title": nasty, "liked": True, "rating": 5}
+    record = records[0] | {"target": {"title": nasty}, "history": [item]}
+    record["hint"] = record["hint"] | {"liked": [item]}
+    [message] = writer("{{ liked[0].title }} {{ target.title }} {{ prompt }}").write([record], {"template": "mine"})
+    assert message.count("{{ 7 * 7 }} {% if %}") == 4
+    assert not set("<>[]") & set(message)
+
+
+def test_hints_count_in_the_budget_and_the_oldest_history_goes_first(records):
+    record = records[0]
+    titles = [item["title"] for item in record["history"]]
+    full = writer("{{ prompt }}" + "!" * 50).write([record], {"template": "mine"})[0]
+    assert full.startswith("; ".join(titles))
+    [message] = writer("{{ prompt }}" + "!" * 50, most=len(full) - 1).write([record], {"template": "mine"})
+    assert message == full.removeprefix(f"{titles[0]}; ")
+    with pytest.raises(ValueError, match=rf"message of row {record['row']} has \d+ characters .* budget of 60: raise"):
+        writer("{{ prompt }}" + "!" * 50, most=60).write([record], {"template": "mine"})
+
+
+@pytest.mark.parametrize("text", ["{{ verdict.words }}", "{{ lens }}", "{{ ''.__class__.__mro__ }}"])
+def test_a_template_that_reads_what_is_not_there_is_refused(records, text):
+    with pytest.raises(ValueError, match=r"hint template mine failed on row .*prompt, target, verdict, liked"):
+        writer(text).write(records, {"template": "mine"})
+
+
+def test_a_broken_template_is_refused():
+    with pytest.raises(ValueError, match="mine hint template is not valid Jinja"):
+        writer("{% if %}")
