@@ -34,7 +34,8 @@ def black_box(project, address, nodes=None, **changes):
 
 
 def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_run, capsys, caplog):
-    caplog.set_level(logging.DEBUG)
+    for name in ("openai", "httpx2", "reclora_kedro"):
+        caplog.set_level(logging.DEBUG, name)
     with scripted_chat(believes_hints) as (address, requests):
         catalog = black_box(finished_run.project, address, price={"prompt": 1.0, "completion": 2.0})
         asked = len(requests)

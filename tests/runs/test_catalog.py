@@ -207,6 +207,13 @@ class Vault(JSONDataset):
         super().save(data)
 
 
+def test_an_entry_takes_the_credentials_of_its_name():
+    entry = {"type": f"{__name__}.Vault", "filepath": "x"}
+    entries = {"vault": entry, "other": entry | {"credentials": "mine"}}
+    catalog = AtomicCatalog.from_config(entries, {"vault": {"key": "secret"}, "mine": {"key": "own"}})
+    assert [catalog.get(name).credentials["key"] for name in entries] == ["secret", "own"]
+
+
 def test_the_credentials_of_an_entry_are_kept(sessions):
     entry = {"type": f"{__name__}.Vault", "filepath": str(sessions.folder / "vault.json"), "versioned": True}
     catalog = AtomicCatalog.from_config({"vault": entry | {"credentials": "mine"}}, {"mine": {"key": "secret"}})

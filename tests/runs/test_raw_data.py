@@ -104,7 +104,12 @@ def test_what_no_digest_tells_counts_as_changed_in_each_process(load):
 
 @pytest.mark.parametrize(
     "entry",
-    [{"source": "org/model"}, {"filepath": "https://example.org/log.csv"}, {"type": "MemoryDataset", "data": [1]}],
+    [
+        {"source": "org/model"},
+        {"base_url": "https://api.example.org/v1"},
+        {"filepath": "https://example.org/log.csv"},
+        {"type": "MemoryDataset", "data": [1]},
+    ],
 )
 def test_what_is_known_by_its_address_is_not_loaded(entry):
     def load():
@@ -124,4 +129,4 @@ def test_a_place_is_the_same_wherever_the_project_lies(tmp_path, monkeypatch):
     assert places == {"data/log.csv", "log/items.csv"}
     assert place_of_entry({"dataset": {"filepath": "s3://bucket/log.csv"}}) == "s3://bucket/log.csv"
     assert place_of_entry({"table_name": "log"}) != place_of_entry({"table_name": "items"})
-    assert place_of_entry({"source": "org/model"}) is None
+    assert place_of_entry({"source": "org/model"}) is place_of_entry({"base_url": "https://api.example.org/v1"}) is None

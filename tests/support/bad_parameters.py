@@ -19,6 +19,8 @@ from reclora_kedro.serving.config import ServiceConfig
 ROOT = Path(__file__).parents[2]
 
 NULLABLE = {  # of the numbers
+    "black_box.rows",
+    "black_box.search.rows",
     "ranking.users",
     "service.reload_seconds",
     "retriever.validation_rows",
