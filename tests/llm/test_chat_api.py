@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reclora_kedro.distributed.finished import FinishedShards
-from reclora_kedro.llm.chat_api import LOGPROBS, NOTHING, TEXT, TEXT_LOGIT, ChatApi, read_answer
+from reclora_kedro.llm.chat_api import LOGPROBS, NOTHING, TEXT_LOGIT, ChatApi, read_answer
 from scripted_chat import ARGUMENTS, completion, scripted_chat
 
 WORDS = SimpleNamespace(positive_answer="Yes", negative_answer="No", system_message="")
@@ -135,7 +135,7 @@ def test_without_log_probabilities_the_text_tells_and_other_words_say_nothing(tm
     with scripted_chat(lambda request, _: (200, completion(said[request["messages"][0]["content"]]))) as (address, _):
         answers = ask(address, list(said), tmp_path)
         assert answers.logits[:3].tolist() == [TEXT_LOGIT, -TEXT_LOGIT, 0]
-        assert answers.read_from[:4].tolist() == [TEXT, TEXT, NOTHING, TEXT]
+        assert np.all(answers.logits[3:] == TEXT_LOGIT)
         assert (answers.usage["by_text"], answers.usage["unreadable"]) == (11, 1)
         with pytest.raises(ValueError, match=r"1 of 2 answers of m are neither Yes nor No\. .*template"):
             ask(address, ["a", "c"], tmp_path)

@@ -40,7 +40,7 @@ def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_
         catalog = black_box(finished_run.project, address, price={"prompt": 1.0, "completion": 2.0})
         asked = len(requests)
         assert {request["key"] for request in requests} == {f"Bearer {KEY}"}
-        black_box(finished_run.project, address, ["black_box.search_hints"])
+        black_box(finished_run.project, address, ["black_box.ask"])
         assert len(requests) == asked + 1  # the call that tries the API
     metrics = {record["model"]: record for record in catalog.load("black_box_metrics")}
     assert list(metrics) == ["black_box", "black_box_without_hints", "black_box_shuffled_verdict", "lens", "untrained"]
@@ -48,10 +48,9 @@ def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_
     assert metrics["black_box"]["auc"] == pytest.approx(metrics["lens"]["auc"], abs=0.05)
     assert metrics["black_box_without_hints"]["auc"] == 0.5
     assert abs(metrics["black_box_shuffled_verdict"]["auc"] - 0.5) < metrics["black_box"]["auc"] - 0.5
-    trials, hint = catalog.load("black_box_trials"), catalog.load("black_box_hint")
+    trials = catalog.load("black_box_trials")
     assert sum(trial["requests"] for trial in trials) <= 60
-    assert hint["template"] in ("verdict", "report")
-    assert max(trials, key=lambda trial: trial["auc"]).items() >= hint.items()
+    assert max(trials, key=lambda trial: trial["auc"])["template"] in ("verdict", "report")
     [first, *_] = catalog.load("black_box_usage")
     assert first["price"] == pytest.approx((7 * 1.0 + 1 * 2.0) * first["requests"] / 1e6)
     shown = " ".join(capsys.readouterr().out.split())

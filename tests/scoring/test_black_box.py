@@ -7,15 +7,17 @@ from sklearn.metrics import roc_auc_score
 
 from live_service import block
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.llm.chat_api import LOGPROBS, Answers
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.llm.chat_api import Answers
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.scoring.black_box import (
     BlackBoxConfig,
-    answer_questions,
-    draw_rows,
+    ask,
+    draw_questions,
     require_hints,
     scores_beside,
     search_hints,
+    window_of,
 )
 from reclora_kedro.scoring.hints import MessageWriter
 
@@ -52,7 +54,7 @@ class BlackBox:
         usage = dict.fromkeys(("calls", "retries", "by_text", "unreadable"), 0)
         usage |= {"requests": len(set(messages)), "prompt_tokens": 2_000_000, "completion_tokens": 500_000}
         logits = np.log(shares) - np.log1p(-np.array(shares))
-        return Answers(logits, np.full(len(messages), LOGPROBS), usage)
+        return Answers(logits, usage)
 
 
 def writer():
@@ -61,10 +63,11 @@ def writer():
 
 def test_the_search_finds_the_hint_that_helps_most():
     rows = records()
-    best, trials = search_hints(BlackBox(), rows, writer(), config())
-    assert best == {"template": "loud", "honest": True}
+    trials = search_hints(BlackBox(), rows, writer(), config())
+    best = max(trials, key=lambda trial: trial["auc"])
+    assert (best["template"], best["honest"]) == ("loud", True)
     expected = roc_auc_score([row["label"] for row in rows], [row["hint"]["verdict"] for row in rows])
-    assert max(trial["auc"] for trial in trials) == pytest.approx(expected)
+    assert best["auc"] == pytest.approx(expected)
     assert [trial["trial"] for trial in trials] == list(range(1, len(trials) + 1))
     assert len(trials) == 4
 
@@ -83,9 +86,7 @@ def test_a_search_asks_no_more_than_its_calls_and_takes_the_same_way_again():
 def test_with_hints_it_ranks_as_the_lens_and_without_them_or_with_those_of_others_it_does_not():
     rows, black_box = records("test"), BlackBox()
     price = {"prompt": 0.5, "completion": 2.0}
-    scores, usage = answer_questions(
-        black_box, rows, writer(), {"template": "loud", "honest": True}, config(price=price)
-    )
+    trials, scores, usage = ask(black_box, [*records(), *rows], writer(), config(price=price))
     verdicts = [row["hint"]["verdict"] for row in rows]
     by_model = {name: table for (name,), table in scores.partition_by("model", as_dict=True).items()}
     assert np.allclose(by_model["black_box"]["score"], verdicts)
@@ -95,16 +96,15 @@ def test_with_hints_it_ranks_as_the_lens_and_without_them_or_with_those_of_other
     assert not np.isclose(shuffled, verdicts).any()
     assert [row["hint"]["verdict"] for row in rows] == verdicts  # the records are as they were
     assert [record["price"] for record in usage] == [2.0] * 3
-    assert black_box.asked[1][0] == "Film 0"
+    assert black_box.asked[len(trials) + 1][0] == "Film 0"
     assert by_model["black_box"]["message"][3].startswith("Film 3 0.")
 
 
 def test_models_that_are_not_named_cost_nothing():
     black_box = BlackBox()
-    scores, usage = answer_questions(
-        black_box, records("test"), writer(), {"template": "silent"}, config(models=["black_box_without_hints"])
-    )
-    assert len(black_box.asked) == len(usage) == 1
+    rows = [*records(), *records("test")]
+    trials, scores, usage = ask(black_box, rows, writer(), config(models=["black_box_without_hints"]))
+    assert len(black_box.asked) == len(trials) + len(usage) == len(trials) + 1
     assert scores["model"].unique().to_list() == ["black_box_without_hints"]
 
 
@@ -127,15 +127,28 @@ def test_hints_without_a_template_are_refused():
 
 
 def test_rows_are_drawn_in_their_order_and_more_keep_those_of_fewer():
-    rows = pl.DataFrame({"row": range(50), "label": [0, 1] * 25})
-    few, more = draw_rows(rows, 10, "rows", 0)["row"], draw_rows(rows, 20, "rows", 0)["row"]
+    rows = pl.DataFrame({"row": range(50), "label": [0, 1] * 25, "use": ["validation"] * 40 + ["few_shot"] * 10})
+    test = rows.with_columns(use=pl.lit("test"))
+
+    def drawn(searched, scored):
+        return draw_questions(rows, test, config(search={"rows": searched, "calls": 9}, rows=scored))
+
+    few, more = drawn(10, 20).filter(use="test")["row"], drawn(10, 30).filter(use="test")["row"]
     assert set(few) < set(more)
     assert more.is_sorted()
-    assert draw_rows(rows, None, "rows", 0).equals(rows)
-    with pytest.raises(ValueError, match=r"black_box\.search\.rows asks for 51 rows, but there are 50"):
-        draw_rows(rows, 51, "search.rows", 0)
-    with pytest.raises(ValueError, match="expected at least 1 liked and 1 disliked"):
-        draw_rows(rows, 1, "rows", 0)
+    assert drawn(None, None).rows() == [*rows.head(40).rows(), *test.rows()]
+    with pytest.raises(ValueError, match=r"black_box\.search\.rows asks for 41 rows, but there are 40"):
+        drawn(41, 10)
+    with pytest.raises(ValueError, match=r"black_box\.rows: .* expected at least 1 liked and 1 disliked"):
+        drawn(10, 1)
+
+
+def test_a_history_that_is_not_there_is_refused():
+    short = {"recent": {"kind": "recent", "k": 3}}
+    history = HistoryConfig.model_validate(block("history") | {"short": short})
+    assert window_of(history, config()).k == 3
+    with pytest.raises(ValueError, match=r"black_box\.history is 'old', but history\.short names recent: choose"):
+        window_of(history, config(history="old"))
 
 
 def test_other_models_stand_beside_it_on_its_rows_alone():

@@ -33,13 +33,11 @@ class Answers:
 
     Attributes:
         logits: of the positive answer against the negative one, shape (messages,).
-        read_from: LOGPROBS, TEXT or NOTHING, shape (messages,).
         usage: of the distinct messages: requests; calls, those of them that were not kept from before; retries;
             by_text and unreadable answers; prompt_tokens and completion_tokens, as the API counts them.
     """
 
     logits: np.ndarray
-    read_from: np.ndarray
     usage: dict[str, int]
 
 
@@ -137,8 +135,7 @@ class ChatApi:
             "prompt_tokens": int(table[:, 2].sum()),
             "completion_tokens": int(table[:, 3].sum()),
         }
-        rows = np.array([by_text[text] for text in texts]).reshape(len(texts), 5)
-        return Answers(rows[:, 0], rows[:, 1].astype(int), usage)
+        return Answers(np.array([by_text[text][0] for text in texts]), usage)
 
     def _client(self) -> Any:
         try:

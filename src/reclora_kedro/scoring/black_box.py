@@ -13,13 +13,15 @@ from sklearn.metrics import roc_auc_score
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
+from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.rating_statistics import COLUMNS
+from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.llm.chat_api import Answers
 from reclora_kedro.llm.prompts import Record, made_up_record
 from reclora_kedro.parameters import Block, Count, NonNegative, Seed
 from reclora_kedro.scoring.hints import COUNTS, MessageWriter, Options
 
-Ask = Callable[[Sequence[str], str], Answers]
+AskApi = Callable[[Sequence[str], str], Answers]
 """From messages, and what the step is called, to their answers."""
 BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_verdict"]
 """With the hints that were found; without any; with these hints, but the verdict of another row: the null control."""
@@ -69,26 +71,40 @@ class BlackBoxConfig(Block):
         return self
 
 
-def draw_rows(questions: pl.DataFrame, rows: int | None, name: str, seed: int) -> pl.DataFrame:
-    """Questions, drawn uniformly, in their order; a larger number of rows keeps those of a smaller one.
-
-    Args:
-        questions: to draw from.
-        rows: how many; None for all.
-        name: the parameter that says so, for messages.
-        seed: of the draw.
+def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxConfig) -> pl.DataFrame:
+    """Validation questions and test questions, drawn uniformly; more rows keep those of fewer.
 
     Raises:
-        ValueError: there are fewer, or all that were drawn have one label.
+        ValueError: there are fewer than the settings ask for, or all that were drawn have one label.
     """
-    if rows is not None and rows > questions.height:
+    drawn = []
+    for questions, name, rows in (
+        (learning.filter(use="validation"), "search.rows", config.search.rows),
+        (test, "rows", config.rows),
+    ):
+        if rows is not None and rows > questions.height:
+            raise ValueError(
+                f"black_box.{name} asks for {rows} rows, but there are {questions.height}: ask for at most that many, "
+                "or raise history.prompt_rows."
+            )
+        order = np.random.default_rng(config.seed).permutation(questions.height)
+        drawn.append(part := questions[np.sort(order[:rows])])
+        require_both_classes(int(part["label"].sum()), part.height, f"the draw of black_box.{name}", "Draw more rows.")
+    return pl.concat(drawn)
+
+
+def window_of(history: HistoryConfig, config: BlackBoxConfig) -> WindowConfig:
+    """The history that questions show.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if (window := history.short.get(config.history)) is None:
+        names = ", ".join(name for name, each in history.short.items() if each)
         raise ValueError(
-            f"black_box.{name} asks for {rows} rows, but there are {questions.height}: ask for at most that many, or "
-            "raise history.prompt_rows."
+            f"black_box.history is {config.history!r}, but history.short names {names}: choose one of these."
         )
-    drawn = questions[np.sort(np.random.default_rng(seed).permutation(questions.height)[:rows])]
-    require_both_classes(int(drawn["label"].sum()), drawn.height, f"the draw of black_box.{name}", "Draw more rows.")
-    return drawn
+    return window
 
 
 def require_hints(
@@ -112,22 +128,53 @@ def require_hints(
             writer.write([record | {"hint": hint}], dict(zip(config.choices, values, strict=True)))
 
 
+def ask(
+    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
+) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
+    """Search hints on the validation rows, then answer the test rows by each of the models.
+
+    Args:
+        ask_api: asks the black box.
+        records: of both kinds of rows, see `hinted_records`.
+        writer: writes messages.
+        config: options, budget, models and prices.
+
+    Returns:
+        The trials, see `search_hints`; a frame with row, model, score (probability of a like) and message; and a record
+        per model: model, and what `cost` says.
+    """
+    validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
+    trials = search_hints(ask_api, validation, writer, config)
+    best = max(trials, key=lambda trial: trial["auc"])
+    options = {name: best[name] for name in config.choices}
+    drawn, others = permuted_rows(len(test), None, config.seed)
+    shuffled = list(test)
+    for place, other in zip(drawn, others, strict=True):
+        hint = test[place]["hint"] | {"verdict": test[other]["hint"]["verdict"]}
+        shuffled[place] = test[place] | {"hint": hint}
+    said: dict[str, tuple[Sequence[Record], Options | None]] = {
+        "black_box": (test, options),
+        "black_box_without_hints": (test, None),
+        "black_box_shuffled_verdict": (shuffled, options),
+    }
+    tables, usage = [], []
+    for model in config.models:
+        messages = writer.write(*said[model])
+        answers = ask_api(messages, model)
+        usage.append({"model": model, **cost(answers, config.price)})
+        rows = pl.DataFrame({"row": [record["row"] for record in test]}, schema={"row": pl.UInt32})
+        scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
+        tables.append(rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages)))
+    return trials, pl.concat(tables), usage
+
+
 def search_hints(
-    ask: Ask, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The options of the hints with the best AUC on validation rows, within a budget of calls.
+    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
+) -> list[dict[str, Any]]:
+    """Trials of options of hints on validation rows, within a budget of calls: the options, auc, and what `cost` says.
 
     Optuna's tree-structured Parzen estimator (Bergstra et al., 2011) suggests options from those before. The budget
     counts distinct messages, kept answers among them, so that a search that is repeated takes the same way.
-
-    Args:
-        ask: asks the black box.
-        records: of the validation rows, see `hinted_records`.
-        writer: writes messages.
-        config: options and budget.
-
-    Returns:
-        The best options, of equals the first; and a record per trial: the options, auc, and what `cost` says.
 
     Raises:
         ImportError: Optuna is not installed.
@@ -140,65 +187,25 @@ def search_hints(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=RANDOM_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    labels, asked, trials = [record["label"] for record in records], set[str](), list[dict[str, Any]]()
-    aucs, combinations = dict[tuple[Any, ...], float](), prod(map(len, config.choices.values()))
-    for _ in range(SUGGESTIONS * combinations):
-        trial = study.ask()
-        options = {name: trial.suggest_categorical(name, values) for name, values in config.choices.items()}
-        if (values := tuple(options.values())) in aucs:  # suggested again: nothing new, and nothing to pay
-            study.tell(trial, aucs[values])
-            continue
-        messages = writer.write(records, options)
-        if len(asked.union(messages)) > config.search.calls:
-            break
-        asked.update(messages)
-        answers = ask(messages, "search hints")
-        aucs[values] = auc = float(roc_auc_score(labels, answers.logits))
-        study.tell(trial, auc)
-        trials.append({"trial": len(trials) + 1, **options, "auc": auc, **cost(answers, config.price)})
+    labels, asked, trials = [record["label"] for record in records], set[str](), dict[tuple[Any, ...], dict[str, Any]]()
+    for _ in range(SUGGESTIONS * prod(map(len, config.choices.values()))):
+        suggested = study.ask()
+        options = {name: suggested.suggest_categorical(name, values) for name, values in config.choices.items()}
+        if (values := tuple(options.values())) not in trials:  # else it is suggested again
+            messages = writer.write(records, options)
+            if len(asked.union(messages)) > config.search.calls:
+                break
+            asked.update(messages)
+            answers = ask_api(messages, "search hints")
+            auc = float(roc_auc_score(labels, answers.logits))
+            trials[values] = {"trial": len(trials) + 1, **options, "auc": auc, **cost(answers, config.price)}
+        study.tell(suggested, trials[values]["auc"])
     if not trials:
         raise ValueError(
             f"black_box.search.calls is {config.search.calls}, less than one trial takes with {len(records)} rows: "
             "raise it, or lower black_box.search.rows."
         )
-    best = max(trials, key=lambda trial: trial["auc"])
-    return {name: best[name] for name in config.choices}, trials
-
-
-def answer_questions(
-    ask: Ask, records: Sequence[Record], writer: MessageWriter, options: Options, config: BlackBoxConfig
-) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """Scores of test rows by each of the models, and what they cost.
-
-    Returns:
-        Frame with row, model, score (probability of a like), read_from (see `Answers`) and message; and a record per
-        model: model, and what `cost` says.
-    """
-    drawn, others = permuted_rows(len(records), None, config.seed)
-    shuffled = list(records)
-    for place, other in zip(drawn, others, strict=True):
-        shuffled[place] = records[place] | {
-            "hint": records[place]["hint"] | {"verdict": records[other]["hint"]["verdict"]}
-        }
-    said: dict[str, tuple[Sequence[Record], Options | None]] = {
-        "black_box": (records, options),
-        "black_box_without_hints": (records, None),
-        "black_box_shuffled_verdict": (shuffled, options),
-    }
-    tables, usage = [], []
-    for model in config.models:
-        messages = writer.write(*said[model])
-        answers = ask(messages, model)
-        usage.append({"model": model, **cost(answers, config.price)})
-        columns = {
-            "row": pl.Series([record["row"] for record in records], dtype=pl.UInt32),
-            "model": pl.repeat(model, len(records), eager=True),
-            "score": 1 / (1 + np.exp(-answers.logits)),
-            "read_from": answers.read_from,
-            "message": messages,
-        }
-        tables.append(pl.DataFrame(columns))
-    return pl.concat(tables), usage
+    return list(trials.values())
 
 
 def scores_beside(

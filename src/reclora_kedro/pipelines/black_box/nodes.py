@@ -21,90 +21,37 @@ from reclora_kedro.scoring.black_box import BlackBoxConfig
 from reclora_kedro.scoring.hints import MessageWriter, hinted_records
 
 Records = list[dict[str, Any]]
-Texts = Mapping[str, Callable[[], str]]
 
 
-@reads(config=["search.rows", "rows", "seed"])
-def draw_questions(
-    learning_questions: pl.DataFrame, test_questions: pl.DataFrame, config: BlackBoxConfig
-) -> pl.DataFrame:
-    """The validation rows that hints are searched on, and the test rows."""
-    validation = learning_questions.filter(use="validation")
-    return pl.concat(
-        [
-            black_box.draw_rows(validation, config.search.rows, "search.rows", config.seed),
-            black_box.draw_rows(test_questions, config.rows, "rows", config.seed),
-        ]
-    )
-
-
-@reads(history=["short"], config=["history", "nearest"])
+@reads(history=["short"], config=["search.rows", "rows", "history", "nearest", "seed"])
 def describe_questions(
     lens: Lens,
     log: InteractionLog,
-    questions: pl.DataFrame,
+    learning_questions: pl.DataFrame,
+    test_questions: pl.DataFrame,
     history: HistoryConfig,
     config: BlackBoxConfig,
     engine: EngineConfig,
 ) -> Records:
-    """What messages may say of each question.
-
-    Raises:
-        ValueError: there is no history of that name.
-    """
-    window = history.short.get(config.history)
-    if window is None:
-        raise ValueError(
-            f"black_box.history is {config.history!r}, but history.short names "
-            f"{', '.join(name for name, each in history.short.items() if each)}: choose one of these."
-        )
-    return hinted_records(lens, log, questions, window, config.nearest, engine)
+    """What messages may say of the validation rows that hints are searched on, and of the test rows."""
+    questions = black_box.draw_questions(learning_questions, test_questions, config)
+    return hinted_records(lens, log, questions, black_box.window_of(history, config), config.nearest, engine)
 
 
-@reads(config=["max_characters", "hints", "search", "price", "seed"])
-def search_hints(
+@reads(config=["max_characters", "hints", "search.calls", "models", "price", "seed"])
+def ask(
     llm: ChatApi,
     kept: FinishedShards,
     records: Records,
     prompt_template: str,
-    hint_templates: Texts,
+    hint_templates: Mapping[str, Callable[[], str]],
     config: BlackBoxConfig,
     prompt: PromptConfig,
-) -> tuple[dict[str, Any], Records]:
-    """The best options of the hints, and all that were tried."""
-    validation = [record for record in records if record["use"] == "validation"]
-    writer = message_writer(prompt_template, hint_templates, prompt, config)
-    return black_box.search_hints(asking(llm, kept, prompt), validation, writer, config)
-
-
-@reads(config=["max_characters", "models", "price", "seed"])
-def answer_questions(
-    llm: ChatApi,
-    kept: FinishedShards,
-    records: Records,
-    prompt_template: str,
-    hint_templates: Texts,
-    hint: dict[str, Any],
-    config: BlackBoxConfig,
-    prompt: PromptConfig,
-) -> tuple[pl.DataFrame, Records]:
-    """Scores of the test rows, and what they cost."""
-    test = [record for record in records if record["use"] == "test"]
-    writer = message_writer(prompt_template, hint_templates, prompt, config)
-    return black_box.answer_questions(asking(llm, kept, prompt), test, writer, hint, config)
-
-
-def asking(llm: ChatApi, kept: FinishedShards, prompt: PromptConfig) -> black_box.Ask:
-    """A function that asks the black box what was not answered before."""
-    return lambda messages, step: llm.ask(messages, prompt, kept, step)
-
-
-def message_writer(
-    prompt_template: str, hint_templates: Texts, prompt: PromptConfig, config: BlackBoxConfig
-) -> MessageWriter:
-    """The writer of messages by these templates."""
-    texts = {name: load() for name, load in hint_templates.items()}
-    return MessageWriter(prompt_template, texts, prompt, config.max_characters)
+) -> tuple[Records, pl.DataFrame, Records]:
+    """The trials of the search for hints; scores of the test rows with the best one; and what these cost."""
+    hints = {name: load() for name, load in hint_templates.items()}
+    writer = MessageWriter(prompt_template, hints, prompt, config.max_characters)
+    return black_box.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
 
 @reads(config=["beside"])
@@ -116,9 +63,8 @@ def evaluate(
     bootstrap: Bootstrap,
 ) -> tuple[Records, Records]:
     """The black box beside models of the scoring step, on the rows that it answered, by their evaluation."""
-    return metrics.evaluate_models(
-        black_box.scores_beside(black_box_scores, scores, test_questions, config.beside), bootstrap
-    )
+    together = black_box.scores_beside(black_box_scores, scores, test_questions, config.beside)
+    return metrics.evaluate_models(together, bootstrap)
 
 
 def show_results(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> None:
