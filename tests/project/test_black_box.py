@@ -36,11 +36,12 @@ def black_box(project, address, nodes=None, **changes):
 def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_run, capsys, caplog):
     for name in ("openai", "httpx2", "reclora_kedro"):
         caplog.set_level(logging.DEBUG, name)
+    price = {"prompt": 1.0, "completion": 2.0}
     with scripted_chat(believes_hints) as (address, requests):
-        catalog = black_box(finished_run.project, address, price={"prompt": 1.0, "completion": 2.0})
+        catalog = black_box(finished_run.project, address, price=price)
         asked = len(requests)
         assert {request["key"] for request in requests} == {f"Bearer {KEY}"}
-        black_box(finished_run.project, address, ["black_box.ask"])
+        black_box(finished_run.project, address, ["black_box.ask"], price=price)
         assert len(requests) == asked + 1  # the call that tries the API
     metrics = {record["model"]: record for record in catalog.load("black_box_metrics")}
     assert list(metrics) == ["black_box", "black_box_without_hints", "black_box_shuffled_verdict", "lens", "untrained"]
