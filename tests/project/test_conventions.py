@@ -73,7 +73,7 @@ def project():
     bootstrap_project(ROOT)
     with_llm = {
         "recommendation": {"variant": "reclora"},
-        "update": {"variant": "reclora"},
+        "update": {"variant": "reclora", "retriever": True},
         "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},
     }  # it has nodes that the default lacks
     with KedroSession.create(ROOT, runtime_params=with_llm) as session:
