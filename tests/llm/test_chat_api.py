@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import time
 from types import SimpleNamespace
 
@@ -101,6 +102,12 @@ def test_a_call_that_takes_too_long_is_an_error(tmp_path):
 def test_an_address_where_nobody_answers_is_refused():
     with pytest.raises(ConnectionError, match=r"http://127.0.0.1:9/v1 cannot be reached.*base_url"):
         api("http://127.0.0.1:9/v1", max_retries=0).require()
+
+
+def test_without_the_client_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ImportError, match=r"black-box"):
+        api("http://127.0.0.1:9/v1").require()
 
 
 def test_an_address_of_a_page_is_refused():

@@ -45,12 +45,12 @@ def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_
         assert len(requests) == asked + 1  # the call that tries the API
     metrics = {record["model"]: record for record in catalog.load("black_box_metrics")}
     assert list(metrics) == ["black_box", "black_box_without_hints", "black_box_shuffled_verdict", "lens", "untrained"]
-    assert {record["rows"] for record in metrics.values()} == {40}
+    assert {record["rows"] for record in metrics.values()} == {30}
     assert metrics["black_box"]["auc"] == pytest.approx(metrics["lens"]["auc"], abs=0.05)
     assert metrics["black_box_without_hints"]["auc"] == 0.5
     assert abs(metrics["black_box_shuffled_verdict"]["auc"] - 0.5) < metrics["black_box"]["auc"] - 0.5
     trials = catalog.load("black_box_trials")
-    assert sum(trial["requests"] for trial in trials) <= 60
+    assert sum(trial["requests"] for trial in trials) <= 36
     assert max(trials, key=lambda trial: trial["auc"])["template"] in ("verdict", "report")
     [first, *_] = catalog.load("black_box_usage")
     assert first["price"] == pytest.approx((7 * 1.0 + 1 * 2.0) * first["requests"] / 1e6)
@@ -66,7 +66,6 @@ def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_
     ("changes", "answer", "pattern"),
     [
         ({}, (401, {"error": {"message": "who are you"}}), "answers 401: the key is refused"),
-        ({}, (404, {"error": {"message": "no such model"}}), "refuses a request to the model 'default'.*no such model"),
         ({"hints": {"template": ["verdicts"]}}, (200, completion()), "names 'verdicts', but conf/base/hints has"),
         ({"template": "answer"}, (200, completion()), "answer.prompt_template|answer.jinja"),
     ],
