@@ -110,8 +110,6 @@ class Lens(nn.Module):
             self._state_dims["user"] = user_dim
         if self.config.rating_statistics:
             self._state_dims["rating_statistics"] = len(COLUMNS)
-        values = self.sizes.item_fields | self.sizes.user_fields
-        self._state_dims |= {FIELD + name: len(of) for name, of in values.items() if 0 < len(of) <= MOST_VALUES}
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([fields_dim] + [hidden_dim] * self.config.hidden_layers):
             layers += [nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(self.config.dropout)]
@@ -246,7 +244,12 @@ class Lens(nn.Module):
     @property
     def field_kinds(self) -> tuple[str, ...]:
         """The kinds of state that are values of fields, as they stand in the tables."""
-        return tuple(kind for kind in self._state_dims if kind.startswith(FIELD))
+        return tuple(self._field_dims)
+
+    @property
+    def _field_dims(self) -> dict[str, int]:
+        values = self.sizes.item_fields | self.sizes.user_fields
+        return {FIELD + name: len(of) for name, of in values.items() if 0 < len(of) <= MOST_VALUES}
 
     def state_dim(self, kind: str) -> int:
         """Width of the states of a kind.
@@ -255,11 +258,11 @@ class Lens(nn.Module):
             ValueError: the model has no such state.
         """
         self._require_state(kind)
-        return self._state_dims[kind]
+        return self._field_dims[kind] if kind.startswith(FIELD) else self._state_dims[kind]
 
     def _require_state(self, kind: str) -> None:
-        if kind not in self._state_dims:
-            kinds = ", ".join(self.state_kinds + self.field_kinds)
+        if kind not in (known := self.state_kinds + self.field_kinds):
+            kinds = ", ".join(known)
             raise ValueError(
                 f"the lens {self.config.model!r} has no state {kind!r}: choose one of {kinds}, or another lens.model"
             )
