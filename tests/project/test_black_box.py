@@ -23,26 +23,23 @@ def believes_hints(request, _):
     return 200, completion(shares={"Yes": share, "No": 1 - share})
 
 
-def black_box(project, address, nodes=None, **changes):
-    """The catalog after a run with this API, of some nodes or all."""
+def black_box(project, address, **changes):
+    """The catalog after a run with this API."""
     entry = yaml.safe_load((ROOT / "conf/base/catalog_black_box.yml").read_text())["black_box_llm"]
     entry |= {"base_url": address, "max_retries": 1}
     (project / "conf/test/catalog_black_box.yml").write_text(yaml.safe_dump({"black_box_llm": entry}))
     (project / "conf/test/credentials.yml").write_text(yaml.safe_dump({"black_box_llm": {"api_key": KEY}}))
-    changes = {"black_box": changes} if changes else None
-    return kedro_run(project, changes, pipeline_names=["black_box"], node_names=nodes)
+    return kedro_run(project, {"black_box": changes} if changes else None, pipeline_names=["black_box"])
 
 
-def test_an_llm_that_believes_hints_ranks_as_the_lens_and_is_paid_once(finished_run, capsys, caplog):
+def test_an_llm_that_believes_hints_ranks_as_the_lens_and_its_answers_are_kept(finished_run, capsys, caplog):
     for name in ("openai", "httpx2", "reclora_kedro"):
         caplog.set_level(logging.DEBUG, name)
-    price = {"prompt": 1.0, "completion": 2.0}
     with scripted_chat(believes_hints) as (address, requests):
-        catalog = black_box(finished_run.project, address, price=price)
-        asked = len(requests)
-        assert {request["key"] for request in requests} == {f"Bearer {KEY}"}
-        black_box(finished_run.project, address, ["black_box.ask"], price=price)
-        assert len(requests) == asked + 1  # the call that tries the API
+        catalog = black_box(finished_run.project, address, price={"prompt": 1.0, "completion": 2.0})
+    assert {request["key"] for request in requests} == {f"Bearer {KEY}"}
+    answers = finished_run.project / "data/test/07_model_output/black_box/answers"
+    assert len([path for path in answers.rglob("*") if path.is_file()]) == len(requests) - 1  # which tried the API
     metrics = {record["model"]: record for record in catalog.load("black_box_metrics")}
     assert list(metrics) == ["black_box", "black_box_without_hints", "black_box_shuffled_verdict", "lens", "untrained"]
     assert {record["rows"] for record in metrics.values()} == {30}
