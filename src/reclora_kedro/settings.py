@@ -76,7 +76,7 @@ HOOKS = (
             give_archive,
         ],
         explain=explain,
-        blocks={"service": ServiceConfig},
+        blocks={"service": ServiceConfig, "update.retriever": bool},
     ),
 )
 

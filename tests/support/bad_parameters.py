@@ -136,7 +136,8 @@ def one_of_each_kind(cases: Iterable[Case]) -> list[Case]:
     return list(kinds.values())
 
 
-OTHERS = {"service": ServiceConfig, "update.adapter": AdapterContinuationConfig}  # which no node of conf/base reads
+# Which no node of conf/base reads.
+OTHERS = {"service": ServiceConfig, "update.retriever": bool, "update.adapter": AdapterContinuationConfig}
 
 
 def types_of_parameters() -> dict[str, type]:
