@@ -170,6 +170,8 @@ def name_champion(
     promotion_report: Record,
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     champion_history: Records,
+    variant: str | None,
+    retriever: bool,
     adapter_promotion_report: Record | None = None,
     **weights: Any,
 ) -> Record:
@@ -177,8 +179,9 @@ def name_champion(
     if not promotion_report["log_has_grown"]:
         return {name: champion_history[0][name] for name in ("versions", "decision", "made_by")}
     [run] = versions_in_use(["promotion_report"]).values()
+    entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]
     decision = promotion_report | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
-    return {"versions": versions_in_use([*IN_USE, *weights]), "decision": decision, "made_by": run}
+    return {"versions": versions_in_use(entries), "decision": decision, "made_by": run}
 
 
 def show_update(

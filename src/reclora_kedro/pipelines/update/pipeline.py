@@ -11,7 +11,6 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     """From new raw tables, the newest canonical tables and the champion to the next champion."""
     variant = optional_variant_of("update")
     decided = ["adapter_promotion_report"] if variant else []
-    weights = [*([f"{variant}.adapter"] if variant else []), *updated_retriever()]
     retrievers = [
         Node(nodes.grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
         for name in updated_retriever()
@@ -94,10 +93,9 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             *retrievers,
             Node(
                 nodes.name_champion,
-                inputs={
-                    name: name
-                    for name in ("promotion_report", "versions_in_use", "champion_history", *decided, *weights)
-                },
+                inputs={"variant": "params:update.variant", "retriever": "params:update.retriever"}
+                | {name: name for name in ("promotion_report", "versions_in_use", "champion_history", *decided)}
+                | {f"grown_{name}": name for name in updated_retriever()},
                 outputs="champion",
                 name="name_champion",
             ),
