@@ -15,7 +15,7 @@ TRAINING = VARIANTS["reclora"]["training"]
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gate_input": "feedback"}, "gate_input\n.*'target', 'user', 'fields' or 'rating_statistics'"),
+        ({"gate_input": "feedback"}, r"gate_input.*\n.*'target', 'user', 'fields' or 'rating_statistics'"),
         ({"blend": "prior"}, "blend\n.*'none' or 'average'"),
         ({"adapter": {"num_loras": 2}}, r"adapter\.num_loras\n.*[Uu]nexpected"),
         ({"adapter": {"top_k": 9}}, "adapter\n.*top_k is 9; it must be at most num_meta_loras, 8"),
