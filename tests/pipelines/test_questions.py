@@ -33,7 +33,13 @@ def test_test_rows_have_no_part_in_an_adapter():
     assert "history.draw_learning_questions" in what_makes("reclora.adapter")
     assert not [name for name in what_makes("reclora.adapter") if "test" in name]
     assert draw_learning_questions.reads == {
-        "history": ["prompt_rows.unit", "prompt_rows.few_shot", "prompt_rows.validation", "seed"]
+        "history": [
+            "prompt_rows.unit",
+            "prompt_rows.few_shot",
+            "prompt_rows.validation",
+            "prompt_rows.unlabelled",
+            "seed",
+        ]
     }
 
 

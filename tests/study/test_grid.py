@@ -139,7 +139,7 @@ def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
     there = parameters(ENVIRONMENTS.get(grid, "base"))
     cells = plan_cells(load_grids(grid, FILES), [0], there)
     found = [merge(there, cell.parameters(there)) for cell in cells]
-    assert len(found) == len({f"{cell.seed} {values}" for cell, values in zip(cells, found, strict=True)}) > 1
+    assert len(found) == len({f"{cell.seed} {values}" for cell, values in zip(cells, found, strict=True)})
     for parameters_of_cell in found:
         short = HistoryConfig(**parameters_of_cell["history"]).short
         variants = [VariantConfig(**one) for one in parameters_of_cell["finetuning"]["variants"].values() if one]

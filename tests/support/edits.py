@@ -18,7 +18,14 @@ SETTINGS = (
     {"bootstrap.confidence": 0.9},
 )
 # Entries that tell how long something took, or are drawn from one that does.
-TIMED = ("run_manifest", "training_log", "training_figure", "evaluation_report", "few_shot_lens_report")
+TIMED = (
+    "run_manifest",
+    "training_log",
+    "training_figure",
+    "evaluation_report",
+    "few_shot_lens_report",
+    "training_report",
+)
 
 
 def nested(settings):

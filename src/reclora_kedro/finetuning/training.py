@@ -271,10 +271,10 @@ def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
     That is epsilon and delta of a private training; decided and confirmed of the last round of self-labelled pairs.
 
     Examples:
-        >>> log = pl.DataFrame({"rows": [8, 16], "validation_auc": [None, 0.7], "seconds": [1, 2], "epsilon": [1, 1.5]})
+        >>> log = pl.DataFrame({"rows": [4, 8], "validation_auc": [0.6, 0.7], "seconds": [1, 2], "epsilon": [0.9, 1.5]})
         >>> [record] = training_report(reclora=log)
         >>> record["rows"], record["validation_auc"], record["epsilon"], record["confirmed"]
-        (16, 0.7, 1.5, None)
+        (8, 0.7, 1.5, None)
     """
     return [
         {"model": model, "rows": log["rows"][-1], "validation_auc": log["validation_auc"].max()}

@@ -85,7 +85,7 @@ class InteractionLog:
         end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
         now = np.full(pairs.height, self.last_second + 1)
         moment = {"history_end": end, "timestamp": now}
-        return pairs.hstack([pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items()])
+        return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
         """Users by id, each once, in the order given; ids may be of any type, such as whole numbers for text.
