@@ -360,14 +360,14 @@ def measure_mixed(port: int, pid: int, users: Sequence[Any], items: Sequence[Any
 
     async def watch() -> None:
         nonlocal reload_at
-        async with Client.connected(port) as client:
-            while (passed := time.monotonic() - begin) < 60 * minutes:
-                status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-                memory.append((passed, int(status["VmRSS"].split()[0]) / 2**10))
-                if passed > reload_at:
-                    reload_at += RELOAD_SECONDS
+        while (passed := time.monotonic() - begin) < 60 * minutes:
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            memory.append((passed, int(status["VmRSS"].split()[0]) / 2**10))
+            if passed > reload_at:
+                reload_at += RELOAD_SECONDS
+                async with Client.connected(port) as client:  # the service closes one that is idle for five seconds
                     statuses.append((await client.post("/model/reload", {}))[0])
-                await asyncio.sleep(min(1, minutes))
+            await asyncio.sleep(min(1, minutes))
 
     async def work() -> None:
         answers, _ = await asyncio.gather(ask_all(port, requests(), 4), watch())
