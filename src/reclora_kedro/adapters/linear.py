@@ -1,6 +1,7 @@
 """One frozen linear layer with an update of its own for each sample: what personalized LoRAs have in common."""
 
 import math
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -93,10 +94,11 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         self._active_adapter = adapter_name
         self.update_layer(adapter_name, config)
 
+    @abstractmethod
     def fresh_weights(self, inputs: int, outputs: int, config: Any) -> dict[str, Tensor]:
         """Weights of a new adapter by the names of ``adapter_layer_names``; its update must be zero."""
-        raise NotImplementedError
 
+    @abstractmethod
     def factors(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
         """Matrices of which a sample's update is ``up diag(alpha) down x``, from the weights and ``gate_weights``.
 
@@ -104,7 +106,6 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
             ``down``, (rank, in) for all samples or (batch, rank, in), ``up``, (out, rank) or (batch, out, rank), and
             ``alpha``, (batch, rank) or None.
         """
-        raise NotImplementedError
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
         """Add an adapter that leaves the layer unchanged."""
