@@ -85,7 +85,7 @@ def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: L
     assert learning["row"].tolist() == LEARNING
     assert learning.keys() == states.keys()
     assert catalog.load("lens_training_log").height == 1
-    [measured] = catalog.load("lens_metrics")
+    measured, *_ = catalog.load("lens_metrics")
     assert (measured["model"], measured["confidence"]) == ("lens", 0.9)
     [report] = catalog.load("few_shot_lens_report")
     assert report["rows"] == 4

@@ -13,7 +13,11 @@ class Style(NamedTuple):
 
 
 # Colours of Okabe & Ito, which stay apart under the common colour vision deficiencies.
-FIXED_STYLES = {"lens": Style("#0072B2", "circle", "solid"), "untrained": Style("#7F7F7F", "square", "dot")}
+FIXED_STYLES = {
+    "lens": Style("#0072B2", "circle", "solid"),
+    "similarity": Style("#B8860B", "hexagon", "dash"),
+    "untrained": Style("#7F7F7F", "square", "dot"),
+}
 VARIANT_STYLES = (
     Style("#009E73", "diamond", "dash"),
     Style("#D55E00", "triangle-up", "solid"),
@@ -23,7 +27,7 @@ VARIANT_STYLES = (
 
 
 def model_styles(models: Iterable[str], rivals: Mapping[str, Style]) -> dict[str, Style]:
-    """The style of each model: lens, untrained LLM and rivals have their own, variants follow in their order.
+    """The style of each model: all but variants have their own, and these follow in their order.
 
     Examples:
         >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"], {})

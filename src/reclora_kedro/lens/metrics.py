@@ -3,31 +3,71 @@
 from typing import Any
 
 import numpy as np
+import polars as pl
 from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import grouped_auc
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import recent_events, unit_vectors
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 
+ROWS_AT_ONCE = 4096  # rows whose histories' vectors are in memory at once
 
-def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> dict[str, Any]:
-    """What a frozen lens reaches on all samples of the test split.
+
+def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """What a frozen lens reaches on all test samples and, if it reads items' embeddings, what these reach alone.
 
     Returns:
-        A record with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` but for the interval of the AUC,
-        which is made for the rows that all models score; auc_cold, the AUC on items without a training event, None
-        where these have one class; and weights, the number of trained ones.
+        A record of the ``lens``, with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` but for the
+        interval of the AUC, which is made for the rows that all models score; auc_cold, the AUC on items without a
+        training event, None where these have one class; and weights, the number of trained ones. Then one of
+        ``similarity``, see `similarity_to_recent_items`, without log_loss and accuracy, as it is no probability.
     """
     samples = log.samples[log.rows_in("test")]
-    users, labels = samples["user_index"].to_numpy(), samples["label"].to_numpy() == 1
+    labels = samples["label"].to_numpy() == 1
     scores = lens_scores({"logit": LensReader(lens, log).logits(samples)})
+    measured = _ranking_metrics(log, samples, scores, bootstrap)
+    records = [
+        {"model": "lens"}
+        | measured
+        | {
+            "log_loss": float(log_loss(labels, scores)),
+            "accuracy": float(np.mean((scores >= 0.5) == labels)),
+            "weights": sum(weight.numel() for weight in lens.parameters()),
+        }
+    ]
+    if lens.config.item_text:
+        similarity = similarity_to_recent_items(log, samples, lens.config.recent_length)
+        records.append({"model": "similarity"} | _ranking_metrics(log, samples, similarity, bootstrap))
+    return records
+
+
+def similarity_to_recent_items(log: InteractionLog, samples: pl.DataFrame, events: int) -> np.ndarray:
+    """The mean cosine of each sample's item with those of the user's last events, 0 without any: float64, (n,)."""
+    assert log.item_embeddings is not None
+    directions = unit_vectors(log.item_embeddings)
+    similarity = np.empty(samples.height)
+    for first in range(0, samples.height, ROWS_AT_ONCE):
+        part = samples[first : first + ROWS_AT_ONCE]
+        history = recent_events(part, log.sequences, events)
+        shown = history >= 0
+        past = directions[log.sequences.item_index[np.where(shown, history, 0)]]
+        cosines = np.einsum("nkd,nd->nk", past, directions[part["item_index"].to_numpy()])
+        mean = np.where(shown, cosines, 0).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+        similarity[first : first + part.height] = mean
+    return similarity
+
+
+def _ranking_metrics(
+    log: InteractionLog, samples: pl.DataFrame, scores: np.ndarray, bootstrap: Bootstrap
+) -> dict[str, Any]:
+    users, labels = samples["user_index"].to_numpy(), samples["label"].to_numpy() == 1
     trained = log.sequences.item_index[log.samples[log.rows_in("train")]["event"].drop_nulls().to_numpy()]
     cold = ~np.isin(samples["item_index"].to_numpy(), trained)
     [gauc] = grouped_auc(users, labels, scores[None], bootstrap)
     return {
-        "model": "lens",
         "rows": len(labels),
         "positives": int(labels.sum()),
         "users": len(np.unique(users)),
@@ -35,7 +75,4 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> dict[
         "auc_cold": float(roc_auc_score(labels[cold], scores[cold])) if len(np.unique(labels[cold])) == 2 else None,
         "confidence": bootstrap.confidence,
         **gauc,
-        "log_loss": float(log_loss(labels, scores)),
-        "accuracy": float(np.mean((scores >= 0.5) == labels)),
-        "weights": sum(weight.numel() for weight in lens.parameters()),
     }

@@ -35,8 +35,8 @@ def train_lens(
 
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """What the lens reaches on the whole test split."""
-    return [metrics.measure_lens(lens, log, bootstrap)]
+    """What the lens reaches on the whole test split, and the likeness of items alone."""
+    return metrics.measure_lens(lens, log, bootstrap)
 
 
 @reads(few_shot=["lens_states", "folds"])
