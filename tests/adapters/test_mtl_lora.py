@@ -72,6 +72,28 @@ def test_one_task_and_one_up_projection_are_pefts_own_lora():
     torch.testing.assert_close(logits(ours, ids), expected, atol=1e-6, rtol=1e-5)
 
 
+def test_separate_tasks_are_a_lora_each():
+    """A row of a task is answered, and teaches, as if the LoRA of its task were alone."""
+    ids, tasks = inputs()
+    all_tasks = with_random_weights(separate=True)
+    alone = with_random_weights(tasks=1, num_up_projections=1)
+    logits_of_all = all_tasks(input_ids=ids, gate_inputs=tasks).logits
+    logits_of_all.square().sum().backward()
+    for task in tasks.argmax(-1).unique().tolist():
+        for one, own in zip(alone.adapted_layers("default"), all_tasks.adapted_layers("default"), strict=True):
+            one.mtl_lora_transforms["default"].data[0] = torch.eye(3)
+            one.mtl_lora_A["default"].data = own.mtl_lora_A["default"].data[task].clone()
+            one.mtl_lora_B["default"].data = own.mtl_lora_B["default"].data[:, [task]].clone()
+        alone.zero_grad()
+        rows = tasks[:, task] == 1
+        expected = alone(input_ids=ids[rows]).logits
+        torch.testing.assert_close(logits_of_all[rows], expected, atol=1e-5, rtol=1e-4)
+        expected.square().sum().backward()
+        for one, own in zip(alone.adapted_layers("default"), all_tasks.adapted_layers("default"), strict=True):
+            gradient = own.mtl_lora_A["default"].grad[task]
+            torch.testing.assert_close(gradient, one.mtl_lora_A["default"].grad, atol=1e-3, rtol=1e-3)
+
+
 def test_a_fresh_adapter_changes_nothing_and_gradients_reach_all_of_a_used_one():
     ids, tasks = inputs()
     fresh = get_peft_model(random_llama(2), MtlLoraConfig(task_type="CAUSAL_LM", gate_dim=TASKS)).eval()

@@ -46,9 +46,12 @@ class MtlLoraLayer(PersonalizedLayer):
     def fresh_weights(self, inputs: int, outputs: int, config: MtlLoraConfig) -> dict[str, Tensor]:
         """A and scores kaiming-uniform, B zero, and transformations that are the identity.
 
-        Shapes: A (r, in), B (out, N, r), transformations (T, r, r), scores (T, N).
+        Shapes: A (r, in), B (out, N, r), transformations (T, r, r), scores (T, N); of separate LoRAs, A (T, r, in) and
+        B (out, T, r).
         """
         T, N, r = config.tasks, config.num_up_projections, config.r
+        if config.separate:
+            return {"mtl_lora_A": kaiming(T * r, inputs).view(T, r, inputs), "mtl_lora_B": torch.zeros(outputs, T, r)}
         return {
             "mtl_lora_A": kaiming(r, inputs),
             "mtl_lora_B": torch.zeros(outputs, N, r),
@@ -59,22 +62,28 @@ class MtlLoraLayer(PersonalizedLayer):
     def factors(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, None]:
         """Λ A of shape (batch, r, in), and Σ_j softmax(w / temperature)_j B_j of shape (batch, out, r).
 
-        With one task there is one of each for all samples.
+        A sample of several tasks has the mean of each. With one task there is one of each for all samples.
         """
         config, shares = self.configs[name], self.gate_weights.get(name)
         if config.tasks > 1:
             shares = self._weights_of_gates(name)
-        transforms, weights = self.mtl_lora_transforms[name], self.weights_of_tasks(name)
+        down = self.mtl_lora_A[name]
+        if not config.separate:
+            down = self.mtl_lora_transforms[name] @ down
+        weight = self.weights_of_tasks(name)
         if shares is None:
-            transform, weight = transforms[0], weights[0]
+            down, weight = down[0], weight[0]
         else:
-            transform, weight = torch.einsum("bt,trs->brs", shares, transforms), shares @ weights
+            down, weight = torch.einsum("bt,tri->bri", shares, down), shares @ weight
         up = torch.einsum("...n,onr->...or", weight * (config.lora_alpha / config.r), self.mtl_lora_B[name])
-        return (transform @ self.mtl_lora_A[name]).to(dtype), up.to(dtype), None
+        return down.to(dtype), up.to(dtype), None
 
     def weights_of_tasks(self, name: str) -> Tensor:
-        """Each task's weights over the up projections, which sum to one: shape (T, N)."""
-        return torch.softmax(self.mtl_lora_scores[name] / self.configs[name].temperature, dim=-1)
+        """Each task's weights over the up projections, which sum to one: shape (T, N), or (T, T) of separate LoRAs."""
+        config = self.configs[name]
+        if config.separate:
+            return torch.eye(config.tasks, device=self.mtl_lora_B[name].device)
+        return torch.softmax(self.mtl_lora_scores[name] / config.temperature, dim=-1)
 
 
 class MtlLoraModel(PersonalizedTuner):
