@@ -49,6 +49,7 @@ def refusal(
     template="{{ target.title }}:",
     device="cpu",
     adapter=None,
+    training=None,
     **prompt,
 ):
     """Why a run with a base LLM and these settings is refused; None if it is not."""
@@ -58,8 +59,10 @@ def refusal(
         "params:ingestion": BASE["ingestion"],
         "params:lens": SimpleNamespace(device=device),
         "params:finetuning.variants.reclora": VariantConfig(
-            **variant | {"adapter": variant["adapter"] | (adapter or {})}
+            **variant
+            | {"adapter": variant["adapter"] | (adapter or {}), "training": variant["training"] | (training or {})}
         ),
+        "params:update.adapter": None,
     }
     catalog = DataCatalog({name: MemoryDataset(value, copy_mode="assign") for name, value in parameters.items()})
     catalog["base_llm"] = CausalLMDataset(source=str(folder), device="cpu", dtype="float32")
@@ -91,6 +94,15 @@ def test_all_that_would_fail_is_named_at_once(tiny_llm_folder):
         "adapter.target_modules names lm_head",
     ):
         assert words in said
+
+
+def test_an_update_of_an_adapter_that_was_trained_with_privacy_is_refused(tiny_llm_folder):
+    settings = {"training": {"privacy": {"kind": "dp_lora"}, "patience": None}, "adapter": {"gate_norm": "layer"}}
+    assert refusal(tiny_llm_folder, **settings) is None
+    inputs = ["base_llm", "champion.reclora.adapter", "params:finetuning.variants.reclora", "params:update.adapter"]
+    update = Pipeline([Node(lambda *_: 1, inputs, "reclora.adapter", name="update_adapter")])
+    assert refusal(tiny_llm_folder, update) is None
+    assert "let update.variant name another variant" in refusal(tiny_llm_folder, update, **settings)
 
 
 def test_a_base_llm_without_weights_is_refused(tiny_llm_folder, tmp_path):

@@ -8,79 +8,133 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, ingestion, small_log, small_tables
+from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, block, ingestion, small_log, small_tables
+from reclora_kedro.histories import sequences
+from reclora_kedro.histories.rating_statistics import RatingStatistics
+from reclora_kedro.histories.sequences import places_of
+from reclora_kedro.recommend.candidates import popularity
+from reclora_kedro.rivals import neighbours
+from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.serving import live_sequences
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
 
-EVENTS = st.builds(
-    Event,
-    st.uuids().map(str),
-    st.integers(0, USERS - 1).map(str),
-    st.integers(0, ITEMS - 1).map(str),
-    st.integers(1, 5).map(float),
-    st.integers(BEGIN, BEGIN + USERS * EVENTS_PER_USER + 20),
+KEY = ["user_id", "item_id", "timestamp"]
+TAKEN = [tuple(row) for row in small_tables()[0].select(KEY).iter_rows()]
+LAST = BEGIN + USERS * EVENTS_PER_USER + 20
+PLACES = st.one_of(
+    st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1), st.integers(BEGIN, LAST)),
+    st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(LAST, LAST + 1)),
+    st.sampled_from(TAKEN),
 )
-
+BATCHES = st.lists(
+    st.lists(st.builds(lambda place, rating: (*place, float(rating)), PLACES, st.integers(1, 5)), max_size=6),
+    max_size=4,
+)
+PAIRS = pl.DataFrame({"user_index": np.repeat(np.arange(USERS), ITEMS), "item_index": np.tile(np.arange(ITEMS), USERS)})
+NEAREST = ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours", events=8, nearest=5))
 
 champion_log = cache(small_log)
 
 
-def live(events=(), dropped=None):
-    return LiveLog(champion_log(), ingestion(), Content([*events], dropped or {}))
+def live(events=(), dropped=None, **changes):
+    return LiveLog(champion_log(), ingestion(**changes), Content([*events], dropped or {}))
 
 
-def sequences_of(live_log, users):
-    log = live_log.current().log
-    events = log.sequences.offsets[users]
-    return {name: column[: events if name != "offsets" else users + 1] for name, column in vars(log.sequences).items()}
+def as_events(rows):
+    return [
+        Event(str(place), str(user), str(item), rating, second)
+        for place, (user, item, second, rating) in enumerate(rows)
+    ]
 
 
-@settings(max_examples=12)
-@given(st.lists(EVENTS, max_size=12), st.integers(0, 12))
-def test_events_stand_where_a_log_of_all_of_them_has_them(events, first):
-    live_log = live(events[:first])
-    live_log.current()
-    live_log.apply(events[first:])
-    interactions = small_tables()[0]
-    if events:
-        rows = {
-            "user_id": [int(event.user_id) for event in events],
-            "item_id": [int(event.item_id) for event in events],
-            "rating": [event.rating for event in events],
-            "timestamp": [event.timestamp for event in events],
-        }
-        new = pl.DataFrame(rows).with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
-        key = ["user_id", "item_id", "timestamp"]
-        interactions = pl.concat([interactions, new]).sort(*key, -pl.col("rating")).unique(key, keep="first")
-    expected = small_log(interactions).sequences
-    for name, column in sequences_of(live_log, USERS).items():
-        np.testing.assert_array_equal(column, getattr(expected, name), err_msg=name)
+def rebuilt(rows, duplicates="highest_rating"):
+    """The log of the champion's tables and further rows by plain loops."""
+    schema = dict.fromkeys(KEY, pl.Int64) | {"rating": pl.Float64}
+    new = pl.DataFrame(rows, schema, orient="row").with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
+    best = pl.col("rating") if duplicates == "lowest_rating" else -pl.col("rating")
+    every = pl.concat([small_tables()[0], new.select(small_tables()[0].columns)])
+    return small_log(every.sort(*KEY, best).unique(KEY, keep="first"))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    BATCHES,
+    st.sampled_from(["highest_rating", "lowest_rating"]),
+    st.sampled_from([{}, {"delay": 9.5}, {"until": BEGIN + 99}]),
+)
+def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(batches, duplicates, known):
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name, value in (
+            (sequences, "LEAST_RATIO", 3),
+            (neighbours, "MOST_CHANGES", 6),
+            (live_sequences, "SPARE_EVENTS", 1),
+        ):
+            patch.setattr(module, name, value)
+        live_log = live(duplicates=duplicates)
+        log = live_log.current().log
+        statistics, near = RatingStatistics(log, **known, scale=(1, 5)), ItemNeighbours(log, NEAREST)
+        for batch in batches:
+            near.nearest(np.arange(0, ITEMS, 2))
+            live_log.apply(as_events(batch))
+            current = live_log.current()
+            log = current.log
+            statistics, near = statistics.beside(log), near.beside(log.sequences, current.changed)
+    expected = rebuilt([row for batch in batches for row in batch], duplicates)
+    events = places_of(log.sequences.starts, log.sequences.ends)
+    for name in live_sequences.COLUMNS:
+        np.testing.assert_array_equal(getattr(log.sequences, name)[events], getattr(expected.sequences, name), name)
+    np.testing.assert_array_equal(
+        (log.sequences.ends - log.sequences.starts)[:USERS], np.diff(expected.sequences.offsets)
+    )
+    now = expected.now(PAIRS)
+    assert log.now(PAIRS)["timestamp"].equals(now["timestamp"])
+    assert statistics.compute(log.now(PAIRS)).equals(RatingStatistics(expected, **known, scale=(1, 5)).compute(now))
+    for found, wanted in zip(
+        near.nearest(np.arange(ITEMS)), ItemNeighbours(expected, NEAREST).nearest(np.arange(ITEMS)), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+    for days in (1, 50 / 86_400):
+        np.testing.assert_array_equal(*(popularity(each.sequences, ITEMS, days) for each in (log, expected)))
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(PLACES, min_size=1, max_size=20))
+def test_a_visitors_events_count_as_those_of_a_new_user(places):
+    rows = [(777, item, second, 5.0 - item % 3) for _, item, second in places]
+    live_log, stored = live(), live(as_events(rows))
+    log, visitor = live_log.with_visitor(live_log.current().log, as_events(rows))
+    values = []
+    for each, user in ((log, visitor), (stored.current().log, USERS)):
+        pairs = pl.DataFrame({"user_index": [user] * ITEMS, "item_index": np.arange(ITEMS)})
+        values.append(RatingStatistics(each).compute(each.now(pairs)))
+    assert values[0].equals(values[1])
 
 
 def test_new_users_are_appended_and_known_indices_stay():
     live_log = live([Event(str(n), str(100 + n), "3", 5.0, BEGIN) for n in range(300)])
     live_log.apply([Event("again", "100", "4", 5.0, BEGIN + 1), Event("waits", "100", "unknown", 5.0, BEGIN)])
-    log, users = live_log.current()
+    log, users, _, _ = live_log.current()
     assert [users[str(user)] for user in range(USERS)] == list(range(USERS))
     assert users["100"] == USERS
     assert log.users["user_id"][users["399"]] == 399
-    assert np.diff(log.sequences.offsets)[users["100"]] == 2
+    assert (log.sequences.ends - log.sequences.starts)[users["100"]] == 2
     assert len(users) == USERS + 300 < log.users.height
 
 
 def test_dropped_users_have_no_events_until_then():
     event = Event("later", "3", "5", 4.0, BEGIN + 500)
-    log, users = live([event], {"3": BEGIN + 400}).current()
-    first, end = log.sequences.offsets[users["3"] : users["3"] + 2]
-    assert log.sequences.timestamp[first:end].tolist() == [BEGIN + 500]
-    assert log.sequences.offsets[USERS] == (USERS - 1) * EVENTS_PER_USER + 1
+    log, users, _, _ = live([event], {"3": BEGIN + 400}).current()
+    starts, ends = log.sequences.starts, log.sequences.ends
+    assert log.sequences.timestamp[starts[users["3"]] : ends[users["3"]]].tolist() == [BEGIN + 500]
+    assert (ends - starts).sum() == (USERS - 1) * EVENTS_PER_USER + 1
 
 
 @pytest.mark.parametrize("history", [0, 3])
 def test_a_visitor_leaves_nothing_behind(history):
     live_log = live()
-    log, _ = live_log.current()
+    log = live_log.current().log
     events = [Event("", "", str(item), 5.0, BEGIN) for item in range(history)]
     visited, visitor = live_log.with_visitor(log, events)
-    assert np.diff(visited.sequences.offsets)[visitor] == history
+    assert (visited.sequences.ends - visited.sequences.starts)[visitor] == history
     assert live_log.current().log is log

@@ -119,13 +119,9 @@ def continuations(
 
     Raises:
         FloatingPointError, MemoryError, OSError, ShardError, RuntimeError: see `fine_tune`.
-        ValueError: likewise; or the adapter was trained with privacy, which nothing would account for here.
+        ValueError: likewise, or see `require_not_private`.
     """
-    if training.is_private:
-        raise ValueError(
-            "This adapter was trained with training.privacy, and an update would learn from users' rows without noise: "
-            "let update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
-        )
+    require_not_private(training)
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = trained_weights(model)
     training = training.model_copy(update={"learning_rate": config.learning_rate})
@@ -144,6 +140,19 @@ def continuations(
             assign(weights, {name: (value + short_term[name]) / 2 for name, value in start.items()})
             log = _validated(model, validation, training, safeguard)
         yield log.select(pl.lit(safeguard).alias("safeguard"), pl.exclude("safeguard"))
+
+
+def require_not_private(training: TrainingConfig) -> None:
+    """Refuse to go on with an adapter that was trained with privacy, as nothing would account for that.
+
+    Raises:
+        ValueError: it was.
+    """
+    if training.is_private:
+        raise ValueError(
+            "This adapter was trained with training.privacy, and an update would learn from users' rows without noise: "
+            "let update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
+        )
 
 
 def trained_weights(model: AnswerModel) -> dict[str, Tensor]:

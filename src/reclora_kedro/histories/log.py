@@ -75,14 +75,14 @@ class InteractionLog:
     @property
     def last_second(self) -> int:
         """The second of the last event."""
-        return int(self.sequences.timestamp.max())
+        return self.sequences.last_second
 
     def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """Pairs of user_index and item_index with the moment after the log's end.
 
         That is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
         """
-        end = self.sequences.offsets[1:][pairs["user_index"].to_numpy()]
+        end = self.sequences.ends[pairs["user_index"].to_numpy()]
         now = np.full(pairs.height, self.last_second + 1)
         moment = {"history_end": end, "timestamp": now}
         return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())

@@ -1,5 +1,6 @@
 """Statistics of the log at a sample's moment: how its item was rated so far, and how its user rates."""
 
+from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Self
 
@@ -9,7 +10,7 @@ from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer, normalize
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, TimeLog, user_of_events
+from reclora_kedro.histories.sequences import ItemEvents, Sequences, first_not_before, places_of
 from reclora_kedro.interactions.schema import category_names
 
 COLUMNS = {
@@ -30,7 +31,12 @@ COLUMNS = {
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
 UNIT = 2.0**-32  # of sums: finer than what float32 tells apart, and 2**31 events do not overflow 64 bits
+LIKES, RATINGS = 0, 1  # what is summed of the parts of the events
+NEVER = np.iinfo(np.int64).min
 CELLS_AT_ONCE = 2**20  # pairs of event and field value whose three running sums are held at once: 24 MiB
+
+Ranges = Sequence[tuple[np.ndarray, np.ndarray]]
+"""Of each part of the events, the places in the order of its log where those of items begin and end."""
 
 
 class RatingStatistics:
@@ -50,28 +56,33 @@ class RatingStatistics:
         until: int | None = None,
         scale: tuple[float, float] | None = None,
     ) -> None:
-        self._delay, self._until, self._scale = delay, until, scale
+        self._delay, self._until = delay, until
+        self._scale = scale or (log.sequences.rating.min(), log.sequences.rating.max())
         self._fields = _field_values(log.items)
+        self._sums: dict[ItemEvents, tuple[_Sums, _Sums]] = {}
         self._read(log.sequences)
 
     def beside(self, log: InteractionLog) -> Self:
-        """The same of another log of the same items."""
+        """The same of another log of the same items; parts of the events that both have are not summed anew."""
         statistics = copy(self)
         statistics._read(log.sequences)
         return statistics
 
     def _read(self, sequences: Sequences) -> None:
-        low, high = self._scale or (sequences.rating.min(), sequences.rating.max())
-        ratings = ((sequences.rating - low) / max(high - low, 1)).clip(0, 1)
-        self._offsets, self._item_index = sequences.offsets, sequences.item_index
-        self._log = TimeLog(sequences.item_index, sequences.timestamp)
-        delayed = self._delay > 0 or self._until is not None
-        self._user_log = TimeLog(user_of_events(sequences.offsets), sequences.timestamp) if delayed else None
-        self._item_likes, self._item_ratings = (_Sums(part[self._log.order]) for part in (sequences.label, ratings))
-        seen = self._log.ranges_before_own_second()
-        leniency = sequences.label - self._item_likes.rate(*seen)
-        self._leniencies = np.stack([leniency, ratings - self._item_ratings.rate(*seen)], axis=1)
-        self._user_likes, self._leniency = _Sums(sequences.label), _Sums(leniency)
+        summed, self._events = self._sums, sequences
+        self._sums = {part: summed.get(part) or self._sums_of(part) for part in sequences.by_item()}
+        only, *others = self._sums
+        self._leniencies: np.ndarray | None = None
+        if not others and only.item_index is sequences.item_index:  # all in one go, as these are the flat events
+            self._leniencies = self._leniencies_of(slice(None), [only.log.ranges_before_own_second()])
+
+    def _sums_of(self, part: ItemEvents) -> tuple["_Sums", "_Sums"]:
+        likes, ratings = (_Sums(values[part.log.order]) for values in (part.label, self._scaled(part.rating)))
+        return likes, ratings
+
+    def _scaled(self, ratings: np.ndarray) -> np.ndarray:
+        low, high = self._scale
+        return ((ratings - low) / max(high - low, 1)).clip(0, 1)
 
     def compute(self, samples: pl.DataFrame) -> pl.DataFrame:
         """What the log says at each sample's moment about its user and its item; nothing later is read.
@@ -97,75 +108,111 @@ class RatingStatistics:
             >>> RatingStatistics(log).compute(now)["item_like_rate"].to_numpy().round(2)
             array([0.7 , 0.38], dtype=float32)
         """
-        samples = self._moved_back(samples)
-        first, last = self._log.range_before(samples["item_index"].to_numpy(), samples["timestamp"].to_numpy())
-        end = samples["history_end"].to_numpy()
-        start = self._offsets[samples["user_index"].to_numpy()]
-        recent = np.maximum(start, end - RECENT)
-        columns = (
-            self._item_likes.rate(first, last),
-            self._item_ratings.rate(first, last),
-            self._item_likes.rate(np.maximum(first, last - RECENT), last),
-            np.log1p(last - first),
-            self._user_likes.rate(start, end),
-            self._user_likes.rate(recent, end),
-            np.log1p(end - start),
-            self._leniency.between(start, end) / (end - start + PRIOR),
-            self._leniency.between(recent, end) / (end - recent + PRIOR),
-            *self._leniencies_to_such_items(samples).T,
+        user, item, end, moment = (
+            samples[name].to_numpy() for name in ("user_index", "item_index", "history_end", "timestamp")
         )
+        start = self._events.starts[user]
+        if self._delay > 0 or self._until is not None:
+            moment = np.ceil(moment - self._delay).astype(np.int64)
+            if self._until is not None:
+                moment = np.minimum(moment, self._until + 1)
+            end = first_not_before(moment, self._events.timestamp, start, end)
+        columns = (*self._of_items(item, moment), *self._of_users(user, start, end, item).T)
         return pl.DataFrame({name: column.astype(np.float32) for name, column in zip(COLUMNS, columns, strict=True)})
 
-    def _moved_back(self, samples: pl.DataFrame) -> pl.DataFrame:
-        """The samples, moved back to the moment until which events are known."""
-        if self._user_log is None:
-            return samples
-        moment = np.ceil(samples["timestamp"].to_numpy() - self._delay).astype(np.int64)
-        if self._until is not None:
-            moment = np.minimum(moment, self._until + 1)
-        _, end = self._user_log.range_before(samples["user_index"].to_numpy(), moment)
-        return samples.with_columns(timestamp=moment, history_end=np.minimum(samples["history_end"].to_numpy(), end))
+    def _of_items(self, item: np.ndarray, moment: np.ndarray) -> Iterator[np.ndarray]:
+        """The columns that tell of items, each of shape (rows,)."""
+        ranges = [part.log.range_before(item, moment) for part in self._sums]
+        yield self._item_rate(LIKES, ranges)
+        yield self._item_rate(RATINGS, ranges)
+        yield self._item_rate(LIKES, self._latest(ranges))
+        yield np.log1p(_lengths(ranges))
 
-    def _leniencies_to_such_items(self, samples: pl.DataFrame) -> np.ndarray:
-        """Both leniencies over each history, weighted by likeness to the target: (rows, 2).
+    def _of_users(self, user: np.ndarray, start: np.ndarray, end: np.ndarray, item: np.ndarray) -> np.ndarray:
+        """The columns that tell of users whose histories these are: (rows, 7).
 
         The cosine of two items is a sum over the field values that both have. A sum over a history is then one over the
         target's values, of running sums over the user's events: the length of a history costs nothing.
         """
-        means = np.zeros((samples.height, 2))
-        if self._fields.nnz == 0:
-            return means
-        targets = self._fields[samples["item_index"].to_numpy()]
-        start, end = self._offsets[samples["user_index"].to_numpy()], samples["history_end"].to_numpy()
-        for rows in _blocks_of_users(start, end, CELLS_AT_ONCE // targets.shape[1]):
-            events, shift = _events_of(start[rows], end[rows])
-            past = self._fields[self._item_index[events]].toarray()
-            weights = np.column_stack([np.ones(len(events)), self._leniencies[events]])
-            sums = _sums_over_values(
-                past[:, :, None] * weights[:, None], targets[rows], start[rows] + shift, end[rows] + shift
+        columns, targets = np.empty((len(user), 7)), self._fields[item]
+        for rows in _blocks_of_users(user, end - start, CELLS_AT_ONCE // targets.shape[1]):
+            events, first = _events_of(user[rows], start[rows], end[rows])
+            last = first + (end - start)[rows]
+            recent = np.maximum(first, last - RECENT)
+            leniencies = self._leniencies_at(events)
+            likes, leniency = _Sums(self._events.label[events]), _Sums(leniencies[:, 0])
+            past = self._fields[self._events.item_index[events]].toarray()
+            weights = np.column_stack([np.ones(len(events)), leniencies])
+            weight, *such = _sums_over_values(past[:, :, None] * weights[:, None], targets[rows], first, last).T
+            columns[rows] = np.column_stack(
+                [
+                    _rate(likes.between(first, last), last - first),
+                    _rate(likes.between(recent, last), last - recent),
+                    np.log1p(last - first),
+                    leniency.between(first, last) * UNIT / (last - first + PRIOR),
+                    leniency.between(recent, last) * UNIT / (last - recent + PRIOR),
+                    *(sums / (weight + PRIOR) for sums in such),
+                ]
             )
-            means[rows] = sums[:, 1:] / (sums[:, :1] + PRIOR)
-        return means
+        return columns
+
+    def _leniencies_at(self, events: np.ndarray) -> np.ndarray:
+        if self._leniencies is not None:
+            return self._leniencies[events]
+        item, second = self._events.item_index[events], self._events.timestamp[events]
+        return self._leniencies_of(events, [part.log.range_before(item, second) for part in self._sums])
+
+    def _leniencies_of(self, events: np.ndarray | slice, earlier: Ranges) -> np.ndarray:
+        """Likes and ratings of flat events, less what is the rate of those of their items earlier: (events, 2)."""
+        own = self._events.label[events], self._scaled(self._events.rating[events])
+        return np.stack([values - self._item_rate(kind, earlier) for kind, values in enumerate(own)], axis=1)
+
+    def _item_rate(self, kind: int, ranges: Ranges) -> np.ndarray:
+        """Rate of likes, or mean rating, over ranges of the parts together."""
+        sums = [part[kind].between(*among) for part, among in zip(self._sums.values(), ranges, strict=True)]
+        return _rate(np.sum(sums, axis=0), _lengths(ranges))
+
+    def _latest(self, ranges: Ranges) -> Ranges:
+        """The last ten events of these ranges of the parts together."""
+        if len(ranges) == 1:
+            [(first, last)] = ranges
+            return [(np.maximum(first, last - RECENT), last)]
+        moments = []
+        for part, (first, last) in zip(self._sums, ranges, strict=True):
+            places = last[:, None] - np.arange(1, RECENT + 1)
+            inside = places >= first[:, None]
+            moments.append(np.where(inside, part.moments(np.where(inside, places, 0)), NEVER))
+        tenth = np.partition(np.concatenate(moments, axis=1), -RECENT, axis=1)[:, [-RECENT]]
+        counts = [((moment >= tenth) & (moment > NEVER)).sum(axis=1) for moment in moments]
+        return [(last - count, last) for count, (_, last) in zip(counts, ranges, strict=True)]
 
 
-def _blocks_of_users(start: np.ndarray, end: np.ndarray, events: int) -> list[np.ndarray]:
+def _lengths(ranges: Ranges) -> np.ndarray:
+    return np.sum([last - first for first, last in ranges], axis=0)
+
+
+def _rate(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean of values whose sums are in `UNIT`, drawn towards one half."""
+    return (sums * UNIT + PRIOR / 2) / (counts + PRIOR)
+
+
+def _blocks_of_users(user: np.ndarray, lengths: np.ndarray, events: int) -> list[np.ndarray]:
     """Rows in blocks of whole users, whose histories hold about so many events together."""
-    by_user = np.argsort(start, kind="stable")
-    users, first = np.unique(start[by_user], return_index=True)
-    if len(users) == 0:
+    by_user = np.argsort(user, kind="stable")
+    _, first = np.unique(user[by_user], return_index=True)
+    if len(first) == 0:
         return []
-    block = np.cumsum(np.maximum.reduceat(end[by_user], first) - users) // max(1, events)
+    block = np.cumsum(np.maximum.reduceat(lengths[by_user], first)) // max(1, events)
     return np.split(by_user, first[1:][np.diff(block) > 0])
 
 
-def _events_of(start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The flat events of these histories, each user's once, and what takes a row's flat events to their places."""
-    users, user_of_row = np.unique(start, return_inverse=True)
-    last = users.copy()
-    np.maximum.at(last, user_of_row, end)
-    place = np.concatenate([[0], np.cumsum(last - users)])
-    events = np.arange(place[-1]) + np.repeat(users - place[:-1], last - users)
-    return events, (place[:-1] - users)[user_of_row]
+def _events_of(user: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The flat events of these histories, each user's once, and the places where each row's begin among them."""
+    _, row, user_of_row = np.unique(user, return_index=True, return_inverse=True)
+    starts = start[row]
+    ends = starts.copy()
+    np.maximum.at(ends, user_of_row, end)
+    return places_of(starts, ends), np.append(0, np.cumsum(ends - starts))[user_of_row]
 
 
 def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -187,18 +234,14 @@ def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.nda
 
 
 class _Sums:
-    """Sums of runs of values between -1 and 1, in whole units: rounding depends on no value outside the run."""
+    """Sums of runs of values between -1 and 1, in whole `UNIT`: rounding depends on no value outside the run."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._sums = np.concatenate([[0], np.cumsum(np.rint(values / UNIT).astype(np.int64))])
 
     def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
         """Sum of `values[start:end]` for each pair of places."""
-        return (self._sums[end] - self._sums[start]) * UNIT
-
-    def rate(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Mean of `values[start:end]`, drawn towards one half."""
-        return (self.between(start, end) + PRIOR / 2) / (end - start + PRIOR)
+        return self._sums[end] - self._sums[start]
 
 
 def _field_values(items: pl.DataFrame) -> sparse.csr_array:

@@ -51,7 +51,7 @@ def assemble_history(
 def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.ndarray:
     """The user's last k events before each sample: int32, see `assemble_history`."""
     end = samples["history_end"].to_numpy().astype(np.int32)
-    start = np.maximum(sequences.offsets[samples["user_index"].to_numpy()], end - k).astype(np.int32)
+    start = np.maximum(sequences.starts[samples["user_index"].to_numpy()], end - k).astype(np.int32)
     events = start[:, None] + np.arange(max(1, (end - start).max(initial=0)), dtype=np.int32)
     np.putmask(events, events >= end[:, None], -1)
     return events
@@ -65,14 +65,14 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     """
     history = recent_events(samples, sequences, k)
     users, target, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
-    longer = np.flatnonzero(end - sequences.offsets[users] > k)  # of the others, there is nothing to choose
+    longer = np.flatnonzero(end - sequences.starts[users] > k)  # of the others, there is nothing to choose
     if len(longer) == 0:
         return history
     directions = unit_vectors(item_embeddings)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
     with _thread_pools().limit(limits=1, user_api="blas"):
-        for user, places in blocks_of_one_user(users[longer], sequences.offsets, CELLS_PER_BLOCK):
-            rows, start = longer[places], sequences.offsets[user]
+        for user, places in blocks_of_one_user(users[longer], sequences, CELLS_PER_BLOCK):
+            rows, start = longer[places], sequences.starts[user]
             past_items = sequences.item_index[start : end[rows].max()]
             history[rows] = start + _top_positions(
                 directions[target[rows]] @ directions[past_items].T, end[rows] - start, k
@@ -93,14 +93,14 @@ def unit_vectors(embeddings: np.ndarray) -> np.ndarray:
     return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
 
 
-def blocks_of_one_user(user_index: np.ndarray, offsets: np.ndarray, cells: int) -> Iterator[tuple[int, np.ndarray]]:
+def blocks_of_one_user(user_index: np.ndarray, sequences: Sequences, cells: int) -> Iterator[tuple[int, np.ndarray]]:
     """Users with their rows in time order, cut so that rows times events of the user are at most so many cells."""
     if len(user_index) == 0:
         return
     by_user = np.argsort(user_index, kind="stable")
     users, first = np.unique(user_index[by_user], return_index=True)
     for user, rows in zip(users, np.split(by_user, first[1:]), strict=True):
-        step = max(1, cells // int(offsets[user + 1] - offsets[user]))
+        step = max(1, cells // int(sequences.ends[user] - sequences.starts[user]))
         for begin in range(0, len(rows), step):
             yield user, rows[begin : begin + step]
 

@@ -1,7 +1,8 @@
 """Each user's events stored once as flat arrays, and the levels of their ratings."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from functools import cached_property
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ from reclora_kedro.parameters import Block, Count, Positive
 Ties = Literal["strict", "order"]
 ROWS_AT_ONCE = 2**22  # whose levels are looked up together
 MOST_LEVELS = 256  # a level is stored as 8 bits
+LEAST_RATIO = 32  # of the sizes of parts of the events: with few, parts are many; with many, merging takes long
 
 
 class RatingStep(Block):
@@ -29,8 +31,8 @@ RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
 class Sequences:
     """The events of all users, grouped by user, in (timestamp, item) order within a user.
 
-    The events of user `u` are `offsets[u]:offsets[u + 1]`; a position in these arrays is a *flat event index*. All but
-    the offsets, (users + 1,), have the shape (events,).
+    The events of user `u` are `offsets[u]:offsets[u + 1]`, that is `starts[u]:ends[u]`; a position in these arrays is a
+    *flat event index*. All but the offsets, (users + 1,), have the shape (events,).
     """
 
     offsets: np.ndarray  # int64
@@ -39,6 +41,30 @@ class Sequences:
     rating_level: np.ndarray  # uint8: see `rating_levels`
     label: np.ndarray  # int8: 1 = liked
     timestamp: np.ndarray  # int64: seconds since the epoch
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where the events of each user begin: shape (users,)."""
+        return self.offsets[:-1]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where they end."""
+        return self.offsets[1:]
+
+    @property
+    def last_second(self) -> int:
+        """The second of the last event."""
+        return int(self.timestamp.max())
+
+    def by_item(self) -> "tuple[ItemEvents, ...]":
+        """The same events by item and time, each in one of the parts."""
+        user = user_of_events(self.offsets)
+        return (ItemEvents(user, self.item_index, self.timestamp, self.label, self.rating),)
+
+    def counts_after(self, second: float, items: int) -> np.ndarray:
+        """Events of each item that are later than a second: shape (items,)."""
+        return np.bincount(self.item_index[self.timestamp > second], minlength=items)
 
 
 def user_of_events(offsets: np.ndarray) -> np.ndarray:
@@ -49,6 +75,32 @@ def user_of_events(offsets: np.ndarray) -> np.ndarray:
         array([0, 0, 1], dtype=int32)
     """
     return np.repeat(np.arange(len(offsets) - 1, dtype=np.int32), np.diff(offsets))
+
+
+def places_of(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The flat event indices of runs of events, one run after the other.
+
+    Examples:
+        >>> places_of(np.array([4, 0]), np.array([6, 3]))
+        array([4, 5, 0, 1, 2])
+    """
+    lengths = ends - starts
+    return np.arange(lengths.sum()) + np.repeat(ends - lengths.cumsum(), lengths)
+
+
+def first_not_before(second: np.ndarray, timestamp: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The first event of each run that is in a second or later, or its end; seconds do not fall within a run.
+
+    Examples:
+        >>> first_not_before(np.array([5, 9]), np.array([1, 5, 7, 4, 8]), np.array([0, 3]), np.array([3, 5]))
+        array([1, 5])
+    """
+    low, high = starts.copy(), ends.copy()
+    while len(open_ := np.flatnonzero(low < high)):
+        middle = (low[open_] + high[open_]) // 2
+        is_before = timestamp[middle] < second[open_]
+        low[open_[is_before]], high[open_[~is_before]] = middle[is_before] + 1, middle[~is_before]
+    return low
 
 
 class TimeLog:
@@ -79,6 +131,57 @@ class TimeLog:
 
     def _key(self, index: np.ndarray, timestamp: np.ndarray) -> np.ndarray:
         return index.astype(np.int64) * self._seconds + np.clip(timestamp - self._first, 0, self._seconds - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class ItemEvents:
+    """Some events, in the order of their users, and the order of their items and times. All arrays: shape (events,)."""
+
+    user: np.ndarray
+    item_index: np.ndarray
+    timestamp: np.ndarray
+    label: np.ndarray
+    rating: np.ndarray
+
+    @cached_property
+    def log(self) -> TimeLog:
+        """The events by item and time; of one second in the order of their users."""
+        return TimeLog(self.item_index, self.timestamp)
+
+    def moments(self, places: np.ndarray) -> np.ndarray:
+        """What sorts events of one item, from places in the order of `log`: second and user as one number, int64."""
+        rows = self.log.order[places]
+        return self.timestamp[rows] << 31 | self.user[rows]
+
+    def with_(self, others: Self) -> Self:
+        """These and other events."""
+        pairs = zip(self._columns, others._columns, strict=True)
+        columns = [np.concatenate(pair) for pair in pairs]
+        order = np.argsort(columns[0], kind="stable")
+        return type(self)(*(column[order] for column in columns))
+
+    def without(self, user: np.ndarray, item_index: np.ndarray, timestamp: np.ndarray) -> Self:
+        """These but for some events, which may be among them."""
+        starts, ends = (self.log.range_before(item_index, timestamp + later)[1] for later in (0, 1))
+        rows = self.log.order[places_of(starts, ends)]
+        rows = rows[self.user[rows] == np.repeat(user, ends - starts)]
+        return type(self)(*(np.delete(column, rows) for column in self._columns)) if len(rows) else self
+
+    @property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        return self.user, self.item_index, self.timestamp, self.label, self.rating
+
+
+def with_part(parts: tuple[ItemEvents, ...], new: ItemEvents) -> tuple[ItemEvents, ...]:
+    """Parts of the events with further events, each part many times as large as the next one.
+
+    What is counted over all of the events is the sum over the parts, and an event is sorted into larger ones few times:
+    the logarithmic method of Bentley and Saxe, Decomposable searching problems (1980).
+    """
+    parts = (*parts, new)
+    while len(parts) > 1 and LEAST_RATIO * len(parts[-1].user) >= len(parts[-2].user):
+        parts = (*parts[:-2], parts[-2].with_(parts[-1]))
+    return parts
 
 
 def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: RatingLevels) -> np.ndarray:

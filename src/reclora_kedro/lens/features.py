@@ -161,7 +161,7 @@ class LensLoader:
         """As many samples as `WINDOW_EVENTS` allows at a time: places, users, items, long histories, statistics."""
         window = self._long_history
         longest = max(self._recent_length, window.k if window else 0)
-        longest = min(longest, int(np.diff(self._log.sequences.offsets).max()))
+        longest = min(longest, int((self._log.sequences.ends - self._log.sequences.starts).max()))
         for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
             chunk = samples[places]
             long = self._log.histories(chunk, window) if window else np.full((len(places), 1), -1)

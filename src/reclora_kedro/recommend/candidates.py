@@ -47,13 +47,12 @@ class CandidateSets:
         """Item indices of a user's events."""
         if user_index is None:
             return self.sequences.item_index[:0]
-        return self.sequences.item_index[slice(*self.sequences.offsets[user_index : user_index + 2])]
+        return self.sequences.item_index[self.sequences.starts[user_index] : self.sequences.ends[user_index]]
 
 
 def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
     """Events of each item in the last days of the log, shape (items,)."""
-    recent = sequences.timestamp > sequences.timestamp.max() - days * SECONDS_PER_DAY
-    return np.bincount(sequences.item_index[recent], minlength=items)
+    return sequences.counts_after(sequences.last_second - days * SECONDS_PER_DAY, items)
 
 
 def candidate_table(table: Any) -> pl.DataFrame:

@@ -6,18 +6,21 @@ from typing import Annotated, Self
 
 import numpy as np
 import polars as pl
-import scipy.sparse
 from pydantic import Field
+from scipy.sparse import csr_array
 
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.histories.sequences import Sequences, places_of
 from reclora_kedro.parameters import Block, Count, NonNegative, Real
 from reclora_kedro.rivals.base import Scorer
 
 NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
 STYLE = Style("#17777B", "star-diamond", "dot")
-PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
+PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once, or kept
+MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
+Row = tuple[np.ndarray, np.ndarray]
+"""Items, ascending, and a number of each."""
 
 
 class ItemNeighboursConfig(Block):
@@ -53,33 +56,64 @@ class ItemNeighbours:
     """
 
     def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, usable: np.ndarray | None = None) -> None:
-        self._config, self._events = config, log.sequences
-        offsets, item = self._events.offsets, self._events.item_index
-        user = user_of_events(offsets).astype(np.int64)
-        counted = np.flatnonzero(np.ones(len(item), dtype=bool) if usable is None else usable)
-        after = np.searchsorted(user[counted], user[counted], side="right") - 1 - np.arange(len(counted))
-        counted = counted[after < config.events]
-        self.items = log.items.height
-        shape = (len(offsets) - 1, self.items)
-        pairs = np.divmod(np.unique(user[counted] * shape[1] + item[counted]), shape[1])  # each user and item once
-        self._taken = scipy.sparse.csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=shape)
-        self._taken_by_item = self._taken.T.tocsr()
-        self._scale = np.maximum(self._taken.sum(axis=0), 1) ** -config.popularity_power
-        self._nearest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._config, self._events, self.items = config, log.sequences, log.items.height
+        self._taken = self._taken_by(np.arange(len(self._events.starts)), usable)
+        self._takers = self._taken.T.tocsr()
+        self._changes = csr_array(self._taken.shape, dtype=np.float32)  # since then
+        self._scale = self._scale_of(self._taken)
+        self._shared: dict[int, Row] = {}  # users of each item and others
+        self._kept = 0  # numbers of these
+        self._nearest: dict[int, Row] = {}
         self._vectors = None
         if config.text_weight:
             assert log.item_embeddings is not None  # the caller reads them where the text has a weight
             vectors = log.item_embeddings.astype(np.float32)
             self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
-    def beside(self, sequences: Sequences) -> Self:
-        """The same for histories of other sequences, whose users are counted by none of their events."""
+    def beside(self, sequences: Sequences, changed: np.ndarray | None = None) -> Self:
+        """The same for histories of other sequences, whose users are counted as before.
+
+        Args:
+            sequences: of the same users and items.
+            changed: users, by index and ascending, who are counted by their events in these sequences; None: nobody.
+        """
         neighbours = copy(self)
         neighbours._events = sequences
+        if changed is not None:
+            neighbours._recount(self._taken_by(changed), neighbours._taken_by(changed))
         return neighbours
 
-    def nearest(self, items: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The items nearest to each of some items, ascending, and the first term of each: two arrays per item."""
+    def _taken_by(self, users: np.ndarray, usable: np.ndarray | None = None) -> csr_array:
+        """Whether each item is among the latest events of some users: float32, (all users, items)."""
+        starts, ends = self._events.starts, self._events.ends
+        event, user = places_of(starts[users], ends[users]), np.repeat(users, (ends - starts)[users])
+        if usable is not None:
+            event, user = event[usable[event]], user[usable[event]]
+        after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
+        pairs = (user * self.items + self._events.item_index[event])[after < self._config.events]
+        pairs = np.divmod(np.unique(pairs), self.items)  # each user and item once
+        return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(starts), self.items))
+
+    def _recount(self, before: csr_array, now: csr_array) -> None:
+        """Count some users by what they take now."""
+        self._changes = self._changes + (now - before)
+        if self._changes.nnz > MOST_CHANGES:
+            self._taken, self._changes = self._taken + self._changes, csr_array(now.shape, dtype=np.float32)
+            self._takers = self._taken.T.tocsr()
+        self._scale = self._scale_of(self._taken, self._changes)
+        self._shared, self._nearest = self._shared.copy(), {}
+        more = (now.T @ now - before.T @ before).tocsr()
+        for item in np.flatnonzero(np.diff(more.indptr)).tolist():
+            if item in self._shared:
+                self._shared[item] = _sum(self._shared[item], _row(more, item))
+
+    def _scale_of(self, *taken: csr_array) -> np.ndarray:
+        """What counts are multiplied by for each of two items, shape (items,)."""
+        users = sum(part.sum(axis=0) for part in taken)
+        return np.maximum(users, 1) ** -self._config.popularity_power
+
+    def nearest(self, items: np.ndarray) -> list[Row]:
+        """The items nearest to each of some items, ascending, and the first term of each."""
         missing = np.array(sorted({*items.tolist()} - self._nearest.keys()), dtype=np.int64)
         step = max(1, PAIRS_AT_ONCE // self.items)
         for rows in np.split(missing, range(step, len(missing), step)) if len(missing) else ():
@@ -88,19 +122,32 @@ class ItemNeighbours:
 
     def _find_nearest(self, items: np.ndarray) -> None:
         """Find the items nearest to some items; of equals the first ones."""
-        shared = (self._taken_by_item[items] @ self._taken).tocoo()
-        weight = shared.data * self._scale[items[shared.row]] * self._scale[shared.col]
-        near = pl.DataFrame({"row": shared.row, "column": shared.col, "weight": weight})
-        rank = pl.col("weight").rank("ordinal", descending=True).over("row")
-        near = near.filter(items[shared.row] != shared.col).filter(rank <= self._config.nearest)
-        row, column, weight = (part.to_numpy() for part in near.sort("row", "column"))
-        ends = np.searchsorted(row, np.arange(1, len(items)))
-        parts = zip(np.split(column, ends), np.split(weight.astype(np.float32), ends), strict=True)
-        self._nearest.update(zip(items.tolist(), parts, strict=True))
+        most, counted = (
+            self._config.nearest,
+            {item: self._shared[item] for item in items.tolist() if item in self._shared},
+        )
+        uncounted = np.array([item for item in items.tolist() if item not in counted], dtype=np.int64)
+        if len(uncounted):
+            takers = self._takers[uncounted] + self._changes.T.tocsr()[uncounted]
+            shared = takers @ self._taken + takers @ self._changes
+            shared.sort_indices()
+            rows = {item: _row(shared, place) for place, item in enumerate(uncounted.tolist())}
+            counted |= rows
+            if self._kept + shared.nnz <= PAIRS_AT_ONCE:
+                self._kept += shared.nnz
+                self._shared |= rows
+        for item, (others, users) in counted.items():
+            weight = users * self._scale[item] * self._scale[others]
+            weight[others == item] = 0
+            least = np.partition(weight, -most)[-most] if len(weight) > most else 0
+            near = weight > least
+            if least > 0:
+                near[np.flatnonzero(weight == least)[: most - near.sum()]] = True
+            self._nearest[item] = others[near], weight[near]
 
     def latest(self, user: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Items of the user's events before event `end`, the latest first, and what each event weighs."""
-        start = max(self._events.offsets[user], end - self._config.events)
+        start = max(self._events.starts[user], end - self._config.events)
         history = self._events.item_index[start:end][::-1]
         return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
 
@@ -137,3 +184,22 @@ class ItemNeighbours:
         for start, stop in pairwise([*starts, pairs.height]):
             scores[start:stop] = self.scores(user[start], end[start])[item[start:stop]]
         return scores
+
+
+def _row(matrix: csr_array, row: int) -> Row:
+    among = slice(*matrix.indptr[row : row + 2])
+    return matrix.indices[among], matrix.data[among]
+
+
+def _sum(row: Row, other: Row) -> Row:
+    (items, numbers), (others, more) = row, other
+    place = np.searchsorted(items, others)
+    held = place < len(items)
+    held[held] = items[place[held]] == others[held]
+    if held.all():
+        numbers = numbers.copy()
+    else:
+        items, numbers = np.insert(items, place[~held], others[~held]), np.insert(numbers, place[~held], 0)
+        place = np.searchsorted(items, others)
+    numbers[place] += more
+    return items, numbers

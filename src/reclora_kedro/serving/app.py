@@ -262,7 +262,7 @@ class Routes:
             if (user := now.current.users.get(user_id)) is None:
                 raise unknown("user", user_id, now.current.users)
             log, events = now.log, now.log.sequences
-            first, end = events.offsets[user : user + 2].tolist()
+            first, end = int(events.starts[user]), int(events.ends[user])
             shown = range(end - 1, max(first, end - EVENTS_SHOWN) - 1, -1)
             latest = [
                 _item(now.live, int(events.item_index[event]))

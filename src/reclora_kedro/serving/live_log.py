@@ -14,8 +14,10 @@ from reclora_kedro.histories.sequences import Sequences, levels_as_before, user_
 from reclora_kedro.interactions.cleaning import liked
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.live_sequences import LiveSequences
 
-SPARE_USERS = 256  # rows of users to come, which are added at once: what the log is read by has to grow with it
+SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
+NOBODY = np.array([], dtype=np.int64)
 
 
 class _Users(ChainMap[str, int]):
@@ -26,10 +28,19 @@ class _Users(ChainMap[str, int]):
 
 
 class CurrentLog(NamedTuple):
-    """A log without samples, whose users end with rows without an id, for users to come."""
+    """A log without samples, whose users end with rows without an id, for users to come.
+
+    Attributes:
+        log: with `LiveSequences`.
+        users: indices by id.
+        before: the log that this one was made of, unless it was made anew.
+        changed: indices of the users whose events are others than there.
+    """
 
     log: InteractionLog
     users: _Users
+    before: InteractionLog | None
+    changed: np.ndarray
 
 
 class LiveLog:
@@ -62,7 +73,8 @@ class LiveLog:
         """Add events of the journal, or begin anew with all that it holds."""
         with self._lock:
             if isinstance(change, Content):
-                self._current = CurrentLog(self._without_dropped(change.dropped), _Users({}, self._known))
+                log = self._without_dropped(change.dropped)
+                self._current = CurrentLog(log, _Users({}, self._known), None, NOBODY)
                 self._pending = [*change.events]
             else:
                 self._pending += change
@@ -71,14 +83,19 @@ class LiveLog:
         """The log with all that has been added; the same object until more is."""
         with self._lock:
             if self._pending:
-                self._current = self._with_events(*self._current, self._pending)
+                self._current = self._with_events(self._current.log, self._current.users, self._pending)
                 self._pending = []
+            elif (sequences := _live(log := self._current.log)).is_full:  # of events of visitors
+                roomy = replace(log, sequences=LiveSequences.from_sequences(sequences))
+                self._current = CurrentLog(roomy, self._current.users, log, NOBODY)
             return self._current
 
     def with_visitor(self, log: InteractionLog, history: Sequence[Event]) -> tuple[InteractionLog, int]:
         """A log with the events of a user who is not to be stored, and that user's index."""
         visitor = log.users.height - 1  # at least one row is always spare
-        return replace(log, sequences=self._inserted(log.sequences, [(visitor, event) for event in history])), visitor
+        with self._lock:
+            sequences, _ = self._inserted(_live(log), [(visitor, event) for event in history])
+        return replace(log, sequences=sequences), visitor
 
     def _without_dropped(self, dropped: dict[str, int]) -> InteractionLog:
         """The champion's log without samples and dropped events, with rows for users to come."""
@@ -92,72 +109,51 @@ class LiveLog:
             events = {name: column[kept] for name, column in vars(sequences).items() if name != "offsets"}
             counts = np.bincount(user[kept], minlength=log.users.height)
             log = replace(log, sequences=Sequences(np.concatenate([[0], counts.cumsum()]), **events))
+        log = replace(log, sequences=LiveSequences.from_sequences(log.sequences))
         return _with_rows_of_users(log, SPARE_USERS)
 
-    def _with_events(self, log: InteractionLog, users: _Users, events: Sequence[Event]) -> CurrentLog:
+    def _with_events(self, before: InteractionLog, users: _Users, events: Sequence[Event]) -> CurrentLog:
         """The log with further events; what was shown and not clicked is none."""
+        log = before
         events = [event for event in events if event.rating is not None and event.item_id in self.items]
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:
             known = len(users)
             if known + len(new) >= log.users.height:
-                log = _with_rows_of_users(log, len(new) + SPARE_USERS)
+                log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, known // 8))
             spare = [None] * (log.users.height - known - len(new))
             ids = pl.concat([log.users["user_id"][:known], pl.Series([*new, *spare]).cast(self.user_type)])
             log = replace(log, users=log.users.with_columns(user_id=ids))
             users = _Users({**users.maps[0], **{user: known + place for place, user in enumerate(new)}}, self._known)
-        rows = [(users[event.user_id], event) for event in events]
-        return CurrentLog(replace(log, sequences=self._inserted(log.sequences, rows)), users)
+        sequences, changed = self._inserted(_live(log), [(users[event.user_id], event) for event in events])
+        return CurrentLog(replace(log, sequences=sequences), users, before, changed)
 
-    def _inserted(self, sequences: Sequences, rows: Sequence[tuple[int, Event]]) -> Sequences:
-        """Sequences with the events of users, by index, in their places by time and item."""
-        if not rows:
-            return sequences
+    def _inserted(
+        self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]
+    ) -> tuple[LiveSequences, np.ndarray]:
+        """Sequences with the events of users, by index, and who these users are."""
         user = np.array([user for user, _ in rows], dtype=np.int64)
-        item = np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32)
-        second = np.array([event.timestamp for _, event in rows], dtype=np.int64)
+        if not rows:
+            return sequences, user
         rating = np.array([event.rating for _, event in rows], dtype=np.float32)
         label = pl.DataFrame({"rating": rating.astype(float)}).select(liked(self._config)[0].cast(pl.Int8))
-        new = {
-            "item_index": item,
+        columns = {
+            "item_index": np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32),
             "rating": rating,
             "rating_level": levels_as_before(rating, self._ratings),
             "label": np.broadcast_to(label.to_series().to_numpy(), rating.shape),
-            "timestamp": second,
+            "timestamp": np.array([event.timestamp for _, event in rows], dtype=np.int64),
         }
-        sign = (
-            -1 if self._config.duplicates == "highest_rating" else 1
-        )  # of two equal events, the better one sorts first
-        columns = {name: getattr(sequences, name).copy() for name in new}
-        places, kept, last = list[int](), list[int](), None
-        for row in np.lexsort((sign * rating, item, second, user)).tolist():
-            key = user[row], second[row], item[row]
-            if key == last:
-                continue
-            last = key
-            place, is_there = _place(sequences, *key)
-            if not is_there:
-                places.append(place)
-                kept.append(row)
-            elif sign * rating[row] < sign * columns["rating"][place]:
-                for name, column in columns.items():
-                    column[place] = new[name][row]
-        counts = np.bincount(user[kept], minlength=len(sequences.offsets) - 1)
-        offsets = sequences.offsets + np.concatenate([[0], counts.cumsum()])
-        return Sequences(offsets, **{name: np.insert(columns[name], places, new[name][kept]) for name in columns})
+        best = 1 if self._config.duplicates == "highest_rating" else -1
+        return sequences.with_events(user, columns, best), np.unique(user)
 
 
-def _place(sequences: Sequences, user: int, second: int, item: int) -> tuple[int, bool]:
-    """Where an event belongs among the flat ones, and whether it is there."""
-    first, end = sequences.offsets[user : user + 2]
-    seconds = sequences.timestamp[first:end]
-    low, high = first + np.searchsorted(seconds, second), first + np.searchsorted(seconds, second, side="right")
-    place = low + np.searchsorted(sequences.item_index[low:high], item)
-    return int(place), bool(place < high and sequences.item_index[place] == item)
+def _live(log: InteractionLog) -> LiveSequences:
+    assert isinstance(log.sequences, LiveSequences)  # as those of any log that has been made here
+    return log.sequences
 
 
 def _with_rows_of_users(log: InteractionLog, rows: int) -> InteractionLog:
     """The log with further users of whom nothing is known, not even an id."""
     nobody = pl.DataFrame({name: [None] * rows for name in log.users.columns}, log.users.schema)
-    offsets = np.pad(log.sequences.offsets, (0, rows), mode="edge")
-    return replace(log, users=pl.concat([log.users, nobody]), sequences=replace(log.sequences, offsets=offsets))
+    return replace(log, users=pl.concat([log.users, nobody]), sequences=_live(log).with_users(rows))

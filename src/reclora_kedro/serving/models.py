@@ -169,15 +169,22 @@ class Snapshot:
     neighbours: ItemNeighbours
 
     @classmethod
-    def take(cls, champion: Champion, live: LiveLog, before: Self | None = None) -> Self:
-        """The snapshot of now; it takes over what it can from the one before."""
+    def take(cls, champion: Champion, live: LiveLog) -> Self:
+        """The snapshot of now."""
         current = live.current()
-        if before is not None and before.log.users.height == current.log.users.height:
-            lens, reader = before.lens, before.reader.beside(current.log)
-        else:
-            lens = grow_lens(champion.lens, current.log)
-            reader = LensReader(lens, current.log, tabulate=True)
+        lens = grow_lens(champion.lens, current.log)
+        reader = LensReader(lens, current.log, tabulate=True)
         return cls(champion, live, current, lens, reader, ItemNeighbours(current.log, champion.neighbours))
+
+    def brought_up_to_date(self) -> Self:
+        """The snapshot of now, made of this one, which is the latest; this one if nothing has been added."""
+        current = self.live.current()
+        if current is self.current:
+            return self
+        if current.before is not self.log or current.log.users.height > self.log.users.height:
+            return self.take(self.champion, self.live)
+        neighbours = self.neighbours.beside(current.log.sequences, current.changed)
+        return replace(self, current=current, reader=self.reader.beside(current.log), neighbours=neighbours)
 
     @property
     def log(self) -> InteractionLog:
@@ -227,7 +234,7 @@ class Snapshot:
         log, visitor = self.live.with_visitor(self.log, history)
         other = replace(
             self,
-            current=CurrentLog(log, self.current.users),
+            current=self.current._replace(log=log),
             reader=self.reader.beside(log),
             neighbours=self.neighbours.beside(log.sequences),
         )

@@ -146,13 +146,11 @@ class Service:
         return self.champion.recommendation.retrieved if request.items is None else len(request.items)
 
     def _answer_fast(self, requests: Sequence[Ask | Look]) -> list[Any]:
-        snapshot = self._snapshot
-        if snapshot.live.current() is not snapshot.current:
-            newer = Snapshot.take(snapshot.champion, snapshot.live, snapshot)
-            with self._swapping:
-                if self._snapshot is snapshot:
-                    self._snapshot = newer
-            snapshot = newer
+        before = self._snapshot
+        snapshot = before.brought_up_to_date()
+        with self._swapping:
+            if self._snapshot is before:
+                self._snapshot = snapshot
         answers = iter(answer_by_lens([request for request in requests if isinstance(request, Ask)], snapshot))
         return [next(answers) if isinstance(request, Ask) else _tried(request, snapshot) for request in requests]
 

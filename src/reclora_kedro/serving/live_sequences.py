@@ -1,0 +1,125 @@
+"""Sequences that take further events without being copied."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+
+from reclora_kedro.histories.sequences import ItemEvents, Sequences, places_of, with_part
+
+COLUMNS = ("item_index", "rating", "rating_level", "label", "timestamp")
+SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than there are
+
+
+class _Room:
+    """How many rows of columns are taken."""
+
+    def __init__(self, taken: int) -> None:
+        self.taken = taken
+
+
+@dataclass(frozen=True, eq=False)
+class LiveSequences(Sequences):
+    """Sequences whose users' events stand in any order, in columns with room behind them; they have no offsets.
+
+    All events of a user who has a further one are written anew, behind the others. What has been written stays, so that
+    earlier sequences with the same columns remain what they are.
+    """
+
+    runs: np.ndarray  # int64, (2, users): where the events of each user begin and end
+    newest: int  # second of the last event
+    parts: tuple[ItemEvents, ...]
+    room: _Room
+
+    @classmethod
+    def from_sequences(cls, sequences: Sequences, least_room: int = 0) -> Self:
+        """The same events, one user after another, and room for a quarter more, or for so many if that is less."""
+        lengths = sequences.ends - sequences.starts
+        events, ends = places_of(sequences.starts, sequences.ends), lengths.cumsum()
+        columns = {}
+        for name in COLUMNS:
+            column = getattr(sequences, name)
+            columns[name] = np.zeros(len(events) + max(len(events) // 4 + SPARE_EVENTS, least_room), column.dtype)
+            columns[name][: len(events)] = column[events]
+        return cls(
+            offsets=np.empty(0, dtype=np.int64),
+            **columns,
+            runs=np.stack([ends - lengths, ends]),
+            newest=sequences.last_second if len(events) else 0,
+            parts=sequences.by_item(),
+            room=_Room(len(events)),
+        )
+
+    @property
+    def starts(self) -> np.ndarray:
+        """Where the events of each user begin: shape (users,)."""
+        return self.runs[0]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where they end."""
+        return self.runs[1]
+
+    @property
+    def last_second(self) -> int:
+        """The second of the last event."""
+        return self.newest
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it is time to make room."""
+        return len(self.label) - self.room.taken < SPARE_EVENTS // 2
+
+    def by_item(self) -> tuple[ItemEvents, ...]:
+        """The same events by item and time, each in one of the parts."""
+        return self.parts
+
+    def counts_after(self, second: float, items: int) -> np.ndarray:
+        """Events of each item that are later than a second: shape (items,)."""
+        item, counts = np.arange(items), np.zeros(items, dtype=np.int64)
+        begin, end = np.full(items, int(second // 1) + 1), np.full(items, self.newest + 1)
+        for part in self.parts:
+            counts += part.log.range_before(item, end)[1] - part.log.range_before(item, begin)[1]
+        return counts
+
+    def with_users(self, users: int) -> Self:
+        """The same with further users, without events."""
+        return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))
+
+    def with_events(self, user: np.ndarray, columns: Mapping[str, np.ndarray], best: int) -> Self:
+        """The same with further events; of one user, item and second one stays.
+
+        Args:
+            user: of each event.
+            columns: `COLUMNS` of each event.
+            best: the one of the highest rating: 1; of the lowest: -1.
+        """
+        users = np.unique(user)
+        starts, ends = self.starts[users], self.ends[users]
+        old, count = places_of(starts, ends), len(user)
+        if self.room.taken + len(old) + count > len(self.label):
+            return self.from_sequences(self, len(old) + count).with_events(user, columns, best)
+        owner = np.append(np.repeat(users, ends - starts), user)
+        events = {name: np.append(getattr(self, name)[old], columns[name]) for name in COLUMNS}
+        item, second = events["item_index"], events["timestamp"]
+        order = np.lexsort((-best * events["rating"], item, second, owner))
+        differ = [key[order][1:] != key[order][:-1] for key in (owner, second, item)]
+        first = np.append(True, np.any(differ, axis=0))
+        kept, gone = order[first], order[~first]
+        gone, new = gone[gone < len(old)], kept[kept >= len(old)]
+        parts = self.parts
+        if len(gone):
+            parts = tuple(part.without(owner[gone], item[gone], second[gone]) for part in parts)
+        if len(new):
+            new_events = (owner, item, second, events["label"], events["rating"])
+            parts = with_part(parts, ItemEvents(*(column[new] for column in new_events)))
+        place = self.room.taken
+        self.room.taken += len(kept)
+        for name, column in events.items():
+            getattr(self, name)[place : place + len(kept)] = column[kept]
+        lengths = np.bincount(np.searchsorted(users, owner[kept]))
+        runs = self.runs.copy()
+        runs[1, users] = place + lengths.cumsum()
+        runs[0, users] = runs[1, users] - lengths
+        return replace(self, runs=runs, newest=max(self.newest, int(second[kept].max())), parts=parts)
