@@ -35,6 +35,13 @@ def test_a_catalogue_at_one_moment_is_one_pass(fitted, log, monkeypatch):
     assert passes == [1]
 
 
+def test_beside_another_log_it_reads_the_histories_there(fitted, log):
+    other = replace(log, sequences=replace(log.sequences, item_index=log.sequences.item_index[::-1].copy()))
+    moments = log.samples.filter(split="test")
+    scores = RetrieverReader(fitted[0], log).beside(other).scores(moments)
+    np.testing.assert_array_equal(scores, RetrieverReader(fitted[0], other).scores(moments))
+
+
 def test_users_without_events_get_what_is_popular(fitted, log):
     reads = RetrieverReader(fitted[0], log)
     moments = pl.DataFrame({"user_index": [3, 3], "history_end": log.sequences.offsets[3] + [0, 5], "timestamp": 9})

@@ -23,7 +23,10 @@ from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.recommend.sources import current_source
 from reclora_kedro.serving.app import _reload_when_told, create_app
+from reclora_kedro.serving.journal import Content, Event
+from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
+from reclora_kedro.serving.models import Snapshot
 from reclora_kedro.serving.service import Service
 
 
@@ -126,6 +129,30 @@ def test_what_a_request_rules_out_is_not_recommended(client):
     assert (none.json()["items"], none.json()["fallback"]) == ([], "no_candidates")
     seen = client.post("/recommend", json={"user": 1, "n": ITEMS, "include_seen": True})
     assert len(items_of(seen)) == ITEMS
+
+
+def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
+    live = LiveLog(champion.log, champion.ingestion, Content([], {}))
+    now = Snapshot.take(champion, live)
+    one = Event("a", "2", "7", 5.0, BEGIN + 999)
+    changes = (
+        [one],
+        [Event("late", "4", "7", 1.0, BEGIN + 9), Event("better", "2", "7", 4.0, BEGIN + 999)],
+        [Event(f"new {user}", str(user), str(user % ITEMS), 3.0, BEGIN + user) for user in range(500, 800)],
+        Content([one], {"3": BEGIN + 10_000}),
+        [Event("b", "3", "8", 2.0, BEGIN + 20_000)],
+    )
+    pairs = pl.DataFrame({"user_index": np.repeat(range(5), ITEMS), "item_index": np.tile(range(ITEMS), 5)})
+    for change in changes:
+        live.apply(change)
+        before, now = now, now.brought_up_to_date()
+        anew = Snapshot.take(champion, live)
+        asked = now.log.now(pairs)
+        assert now.current is anew.current is not before.current
+        assert now.brought_up_to_date() is now
+        for found, expected in ((now.lens_scores, anew.lens_scores), (now.source, anew.source)):
+            np.testing.assert_array_equal(found(asked), expected(asked))
+        np.testing.assert_array_equal(now.popularity_rank, anew.popularity_rank)
 
 
 def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion):

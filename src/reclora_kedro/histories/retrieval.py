@@ -68,15 +68,13 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
     longer = np.flatnonzero(end - sequences.starts[users] > k)  # of the others, there is nothing to choose
     if len(longer) == 0:
         return history
-    directions = unit_vectors(item_embeddings)
     # Products this small take a fraction of the time on one thread: two wait for each other on a busy machine.
     with _thread_pools().limit(limits=1, user_api="blas"):
         for user, places in blocks_of_one_user(users[longer], sequences, CELLS_PER_BLOCK):
             rows, start = longer[places], sequences.starts[user]
             past_items = sequences.item_index[start : end[rows].max()]
-            history[rows] = start + _top_positions(
-                directions[target[rows]] @ directions[past_items].T, end[rows] - start, k
-            )
+            targets, past = unit_vectors(item_embeddings[target[rows]]), unit_vectors(item_embeddings[past_items])
+            history[rows] = start + _top_positions(targets @ past.T, end[rows] - start, k)
     return history
 
 

@@ -112,12 +112,16 @@ class TimeLog:
         keys = self._key(index, timestamp)
         self.order = np.argsort(keys, kind="stable")
         self._keys = keys[self.order]
+        self._offsets = np.append(0, np.bincount(index).cumsum())
+
+    def range_of(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in `order` the events of the items begin and end."""
+        first, last = (self._offsets[np.minimum(each, len(self._offsets) - 1)] for each in (index, index + 1))
+        return first, last
 
     def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
-        beginning = np.full(len(index), self._first)
-        first, last = (np.searchsorted(self._keys, self._key(index, moment)) for moment in (beginning, timestamp))
-        return first, last
+        return self.range_of(index)[0], np.searchsorted(self._keys, self._key(index, timestamp))
 
     def ranges_before_own_second(self) -> tuple[np.ndarray, np.ndarray]:
         """What `range_before` returns for the events themselves, in less time."""

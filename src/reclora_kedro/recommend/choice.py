@@ -13,6 +13,7 @@ from reclora_kedro.recommend.item_ranks import draw_positives, rank_by, with_len
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.rivals import neighbours as item_neighbours
 from reclora_kedro.rivals.base import Scorer
 from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
@@ -34,7 +35,8 @@ def choose(
     """Where candidates come from, their order, and the comparison that chose them, empty where none did."""
     compared: Records = []
     if config.validates:
-        in_training = source_scorers(config.sources, log, item_neighbours.scorer(log, neighbours), retriever)
+        reader = None if retriever is None else RetrieverReader(retriever, log)
+        in_training = source_scorers(config.sources, item_neighbours.scorer(log, neighbours), reader)
         compared = compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
     return *chosen(compared, config), compared
 

@@ -18,6 +18,7 @@ from reclora_kedro.recommend.config import RERANKED, SOURCES, RankingConfig
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.rivals.base import Scorer
 
@@ -57,8 +58,8 @@ def rank_positives(
     scorers: dict[str, Scorer] = {
         name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
     }
-    sources = ("neighbours",) if retriever is None else SOURCES
-    scorers |= source_scorers(sources, log, scorers["neighbours"], retriever)
+    sources, found = ("neighbours",) if retriever is None else SOURCES, retriever and RetrieverReader(retriever, log)
+    scorers |= source_scorers(sources, scorers["neighbours"], found)
     if lens is not None:
         reader = LensReader(lens, log)
         scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()

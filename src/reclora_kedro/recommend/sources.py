@@ -19,13 +19,11 @@ NOTES = {
 FUSION_CONSTANT = 60  # as Cormack, Clarke and Büttcher have it
 
 
-def source_scorers(
-    sources: Iterable[str], log: InteractionLog, neighbours: Scorer, retriever: Retriever | None
-) -> dict[str, Scorer]:
+def source_scorers(sources: Iterable[str], neighbours: Scorer, retriever: RetrieverReader | None) -> dict[str, Scorer]:
     """The scorer of each of `SOURCES` that is named; a retriever may be absent where none of them needs it."""
     scorers: dict[str, Scorer] = {"neighbours": neighbours}
     if retriever is not None:
-        neighbours, found = once(neighbours), once(RetrieverReader(retriever, log).scorer)
+        neighbours, found = once(neighbours), once(retriever.scorer)
         scorers = {"neighbours": neighbours, "retriever": found, "fusion": fused(neighbours, found)}
     return {source: scorers[source] for source in sources}
 
@@ -34,7 +32,8 @@ def current_source(
     source: str, neighbours: ItemNeighboursConfig, retriever: Retriever | None, log: InteractionLog
 ) -> Scorer:
     """The scorer of a source whose neighbours are by all events of the log, not those of the training split alone."""
-    return source_scorers([source], log, ItemNeighbours(log, neighbours).score, retriever)[source]
+    reader = None if retriever is None else RetrieverReader(retriever, log)
+    return source_scorers([source], ItemNeighbours(log, neighbours).score, reader)[source]
 
 
 def once(scorer: Scorer) -> Scorer:

@@ -1,6 +1,8 @@
 """What a retriever says of moments of users: scores of the whole catalogue, and of pairs."""
 
 from collections.abc import Iterator
+from copy import copy
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -38,6 +40,12 @@ class RetrieverReader:
         self._retriever, self._events = retriever.to(self._device).eval(), log.sequences
         self._vectors = retriever.item_vectors(torch.arange(retriever.sizes.items, device=self._device))
         self._unknown = ~retriever.scored
+
+    def beside(self, log: InteractionLog) -> Self:
+        """The same retriever beside another log of the same items."""
+        reader = copy(self)
+        reader._events = log.sequences
+        return reader
 
     def scores(self, moments: pl.DataFrame) -> np.ndarray:
         """Scores of all items at moments with the columns of `MOMENT`: float32, shape (n, items).

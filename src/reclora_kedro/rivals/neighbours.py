@@ -17,7 +17,8 @@ from reclora_kedro.rivals.base import Scorer
 
 NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
 STYLE = Style("#17777B", "star-diamond", "dot")
-PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once, or kept
+PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
+PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
 MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
 Row = tuple[np.ndarray, np.ndarray]
 """Items, ascending, and a number of each."""
@@ -60,7 +61,7 @@ class ItemNeighbours:
         self._taken = self._taken_by(np.arange(len(self._events.starts)), usable)
         self._takers = self._taken.T.tocsr()
         self._changes = csr_array(self._taken.shape, dtype=np.float32)  # since then
-        self._scale = self._scale_of(self._taken)
+        self._users = self._taken.sum(axis=0)
         self._shared: dict[int, Row] = {}  # users of each item and others
         self._kept = 0  # numbers of these
         self._nearest: dict[int, Row] = {}
@@ -96,21 +97,16 @@ class ItemNeighbours:
 
     def _recount(self, before: csr_array, now: csr_array) -> None:
         """Count some users by what they take now."""
-        self._changes = self._changes + (now - before)
+        change = now - before
+        self._changes, self._users = self._changes + change, self._users + change.sum(axis=0)
         if self._changes.nnz > MOST_CHANGES:
             self._taken, self._changes = self._taken + self._changes, csr_array(now.shape, dtype=np.float32)
             self._takers = self._taken.T.tocsr()
-        self._scale = self._scale_of(self._taken, self._changes)
         self._shared, self._nearest = self._shared.copy(), {}
         more = (now.T @ now - before.T @ before).tocsr()
         for item in np.flatnonzero(np.diff(more.indptr)).tolist():
             if item in self._shared:
                 self._shared[item] = _sum(self._shared[item], _row(more, item))
-
-    def _scale_of(self, *taken: csr_array) -> np.ndarray:
-        """What counts are multiplied by for each of two items, shape (items,)."""
-        users = sum(part.sum(axis=0) for part in taken)
-        return np.maximum(users, 1) ** -self._config.popularity_power
 
     def nearest(self, items: np.ndarray) -> list[Row]:
         """The items nearest to each of some items, ascending, and the first term of each."""
@@ -122,10 +118,7 @@ class ItemNeighbours:
 
     def _find_nearest(self, items: np.ndarray) -> None:
         """Find the items nearest to some items; of equals the first ones."""
-        most, counted = (
-            self._config.nearest,
-            {item: self._shared[item] for item in items.tolist() if item in self._shared},
-        )
+        counted = {item: self._shared[item] for item in items.tolist() if item in self._shared}
         uncounted = np.array([item for item in items.tolist() if item not in counted], dtype=np.int64)
         if len(uncounted):
             takers = self._takers[uncounted] + self._changes.T.tocsr()[uncounted]
@@ -133,11 +126,12 @@ class ItemNeighbours:
             shared.sort_indices()
             rows = {item: _row(shared, place) for place, item in enumerate(uncounted.tolist())}
             counted |= rows
-            if self._kept + shared.nnz <= PAIRS_AT_ONCE:
+            if self._kept + shared.nnz <= PAIRS_KEPT:
                 self._kept += shared.nnz
                 self._shared |= rows
+        scale, most = np.maximum(self._users, 1) ** -self._config.popularity_power, self._config.nearest
         for item, (others, users) in counted.items():
-            weight = users * self._scale[item] * self._scale[others]
+            weight = users * scale[item] * scale[others]
             weight[others == item] = 0
             least = np.partition(weight, -most)[-most] if len(weight) > most else 0
             near = weight > least

@@ -77,11 +77,9 @@ class LiveSequences(Sequences):
 
     def counts_after(self, second: float, items: int) -> np.ndarray:
         """Events of each item that are later than a second: shape (items,)."""
-        item, counts = np.arange(items), np.zeros(items, dtype=np.int64)
-        begin, end = np.full(items, int(second // 1) + 1), np.full(items, self.newest + 1)
-        for part in self.parts:
-            counts += part.log.range_before(item, end)[1] - part.log.range_before(item, begin)[1]
-        return counts
+        item, begin = np.arange(items), np.full(items, int(second // 1) + 1)
+        ranges = [(part.log.range_before(item, begin)[1], part.log.range_of(item)[1]) for part in self.parts]
+        return np.sum([end - start for start, end in ranges], axis=0)
 
     def with_users(self, users: int) -> Self:
         """The same with further users, without events."""

@@ -29,6 +29,7 @@ from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
+from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.rivals.base import Scorer
 from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.scoring.shared_prefix import score_candidates
@@ -159,6 +160,7 @@ class Snapshot:
         lens: the champion's, grown with the log's users.
         reader: of the lens, beside the log.
         neighbours: of items, by all events until now.
+        retriever: the champion's, beside the log.
     """
 
     champion: Champion
@@ -167,14 +169,19 @@ class Snapshot:
     lens: Lens
     reader: LensReader
     neighbours: ItemNeighbours
+    retriever: RetrieverReader | None
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:
         """The snapshot of now."""
         current = live.current()
         lens = grow_lens(champion.lens, current.log)
-        reader = LensReader(lens, current.log, tabulate=True)
-        return cls(champion, live, current, lens, reader, ItemNeighbours(current.log, champion.neighbours))
+        reader, neighbours = (
+            LensReader(lens, current.log, tabulate=True),
+            ItemNeighbours(current.log, champion.neighbours),
+        )
+        retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
+        return cls(champion, live, current, lens, reader, neighbours, retriever)
 
     def brought_up_to_date(self) -> Self:
         """The snapshot of now, made of this one, which is the latest; this one if nothing has been added."""
@@ -183,8 +190,18 @@ class Snapshot:
             return self
         if current.before is not self.log or current.log.users.height > self.log.users.height:
             return self.take(self.champion, self.live)
-        neighbours = self.neighbours.beside(current.log.sequences, current.changed)
-        return replace(self, current=current, reader=self.reader.beside(current.log), neighbours=neighbours)
+        return self._beside(current, current.changed)
+
+    def _beside(self, current: CurrentLog, changed: np.ndarray | None = None) -> Self:
+        """The same beside another log of the same users; those who have changed are counted by their events there."""
+        log = current.log
+        return replace(
+            self,
+            current=current,
+            reader=self.reader.beside(log),
+            neighbours=self.neighbours.beside(log.sequences, changed),
+            retriever=self.retriever and self.retriever.beside(log),
+        )
 
     @property
     def log(self) -> InteractionLog:
@@ -199,8 +216,8 @@ class Snapshot:
     @cached_property
     def source(self) -> Scorer:
         """What finds candidates, where they are not listed."""
-        champion, kind = self.champion, self.champion.kind
-        return source_scorers([kind], self.log, self.neighbours.score, champion.retriever)[kind]
+        kind = self.champion.kind
+        return source_scorers([kind], self.neighbours.score, self.retriever)[kind]
 
     @cached_property
     def sets(self) -> CandidateSets:
@@ -232,13 +249,7 @@ class Snapshot:
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
         """The same with a user whose events are not stored, and that user's index."""
         log, visitor = self.live.with_visitor(self.log, history)
-        other = replace(
-            self,
-            current=self.current._replace(log=log),
-            reader=self.reader.beside(log),
-            neighbours=self.neighbours.beside(log.sequences),
-        )
-        return other, visitor
+        return self._beside(self.current._replace(log=log)), visitor
 
     def gates_of(self, user: int) -> list[float] | None:
         """How the gates mix for a user now; None where they read more than the user, or there are none."""
