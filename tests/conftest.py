@@ -1,12 +1,18 @@
 """What several tests share: the tiny random LLM, and an object storage."""
 
+import gc
 import os
 import pickle
 import sys
+from functools import cache
 from io import StringIO
+from pathlib import Path
 
+import parse
 import pytest
 from hypothesis import settings
+from kedro.config import OmegaConfigLoader
+from kedro.io import catalog_config_resolver
 from omegaconf import OmegaConf
 from ray import cloudpickle
 
@@ -18,26 +24,62 @@ from reclora_kedro.distributed.engine import LOCAL
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 
+# What tests import stays, and looking through all of it for garbage takes half a second: seldom, and not at first.
+gc.disable()
+gc.set_threshold(10_000, 20, 50)
+
+
+def pytest_collection_finish():
+    """Leave what there is by now out of garbage collection."""
+    gc.freeze()
+    gc.enable()
+
+
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
-settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=20)
 settings.load_profile("reproducible")
+
+
+REUSED = ("catalog", "globals", "parameters")  # not credentials, which environment variables decide
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _quick_sessions():
-    """Each session of Kedro parses conf/, and for each parameter looks for ibis, which is not there: once will do."""
-    parse, parsed = OmegaConf.load, {}
+    """Sessions of Kedro do once what they would do anew each time.
+
+    They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there.
+    """
+    parse_file, resolve = OmegaConf.load, OmegaConfigLoader.__getitem__
+    parsed, resolved = {}, {}
+
+    def once(results, state, make):
+        if state not in results:
+            results[state] = pickle.dumps(make())
+        return pickle.loads(results[state])
 
     def load(file):
         if not isinstance(file, StringIO):
-            return parse(file)
-        text = file.getvalue()
-        if text not in parsed:
-            parsed[text] = pickle.dumps(parse(file))
-        return pickle.loads(parsed[text])
+            return parse_file(file)
+        return once(parsed, file.getvalue(), lambda: parse_file(file))
 
+    def get(loader, key):
+        if key in loader.data or key not in REUSED or not Path(loader.conf_source).is_dir():
+            return resolve(loader, key)
+        environments = (loader.base_env, loader.env or loader.default_run_env)
+        files = [
+            (file.name, str(file.parent.relative_to(loader.conf_source)), file.read_bytes())
+            for environment in environments
+            for file in sorted(Path(loader.conf_source, environment).rglob("*.yml"))
+        ]
+        given = str(loader.runtime_params) if key == "parameters" else None
+        state = (key, environments, str(loader.merge_strategy), given, *files)
+        return once(resolved, state, lambda: resolve(loader, key))
+
+    compiled = cache(parse.compile)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OmegaConf, "load", load)
+        patch.setattr(OmegaConfigLoader, "__getitem__", get)
+        patch.setattr(catalog_config_resolver, "parse", lambda pattern, name: compiled(pattern).parse(name))
         patch.setitem(sys.modules, "ibis", None)
         yield
 

@@ -4,7 +4,6 @@ import gzip
 import logging
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from io import StringIO
@@ -23,6 +22,7 @@ from kedro_datasets.polars import CSVDataset, EagerPolarsDataset
 from kedro_viz.integrations.kedro.hooks_utils import is_sequential_runner
 from tqdm import tqdm
 
+from forked import FORKED
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.parameters import Block, Private, reads
@@ -304,19 +304,19 @@ def test_the_lock_is_for_its_user_alone(tmp_path):
 
 def test_a_killed_run_leaves_no_lock(tmp_path):
     code = (
-        "import time; from pathlib import Path;"
-        "from starting import start; from reclora_kedro.runs.lock import lock_data;"
-        f"run = start(Path({str(tmp_path)!r}), pipeline_names=['lens']); lock_data(run);"
-        "print('locked', flush=True); time.sleep(600)"
+        "import time; from starting import start; from reclora_kedro.runs.lock import lock_data;"
+        "run = start(path, pipeline_names=['lens']); lock_data(run); locked.send(True); time.sleep(600)"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert "locked\n" in process.stdout  # reads up to that line; Kedro logs before it
-            with pytest.raises(RunRefusedError, match=f"process {process.pid}, .* pipelines lens"):
-                lock_data(start(tmp_path))
-        finally:
-            process.send_signal(signal.SIGKILL)
+    waiting, locked = FORKED.Pipe(duplex=False)
+    process = FORKED.Process(target=exec, args=(code, {"path": tmp_path, "locked": locked}))
+    process.start()
+    try:
+        assert waiting.recv()
+        with pytest.raises(RunRefusedError, match=f"process {process.pid}, .* pipelines lens"):
+            lock_data(start(tmp_path))
+    finally:
+        process.kill()
+        process.join()
     lock_data(start(tmp_path))
 
 

@@ -1,14 +1,12 @@
 """Users' LoRAs, as stock PEFT loads them, against the personalized adapter that they come from."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from forked import exit_code
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.methods import user_loras
@@ -23,10 +21,16 @@ STOCK_PEFT = """
 import sys, torch
 from pathlib import Path
 from peft import PeftModel
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-root = Path(sys.argv[1])
+for ours in [name for name in sys.modules if name.partition(".")[0] == "reclora_kedro"]:
+    del sys.modules[ours]
+sys.modules["reclora_kedro"] = None  # cannot be imported any more
+for registered in (PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING):
+    for method in [name for name, kind in registered.items() if kind.__module__.startswith("reclora_kedro")]:
+        del registered[method]
 ids = load_file(root / "ids.safetensors")["ids"]
 logits = {}
 for folder in sorted(path.parent for path in root.glob("*/*/adapter_config.json")):
@@ -36,18 +40,16 @@ for folder in sorted(path.parent for path in root.glob("*/*/adapter_config.json"
         logits[name] = model(ids).logits
         logits[name + "/merged"] = model.merge_and_unload()(ids).logits
 save_file(logits, root / "logits.safetensors")
-assert "reclora_kedro" not in sys.modules
 """
 SAVE = """
-import sys, torch
-from pathlib import Path
+import os, torch
 from random_llama import random_llama, with_random_adapter
 from reclora_kedro.adapters.methods import user_loras
+assert hash("seed") != seed or "PYTHONHASHSEED" in os.environ
 names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 settings = {"num_meta_loras": 2, "r": 2, "gate_dim": 3, "gate_input": "user"}
 settings |= {"target_modules": names, "exclude_modules": ["lm_head", "norm"]}
 adapted = with_random_adapter(random_llama(2), 0.1, **settings)
-folder = Path(sys.argv[2])
 adapted.save_pretrained(folder / "adapter")
 user_loras(adapted, torch.eye(3), ["ann", "bob", "cid"]).save(folder / "users")
 """
@@ -99,21 +101,15 @@ def exported(tmp_path_factory):
         for place, folder in enumerate(loras.folders):
             with torch.no_grad():
                 expected[f"{option}/{folder}"] = model(input_ids=ids, gate_inputs=states[[place, place]]).logits
-    # The process saves adapters, too, with another seed of hashes than this one.
-    code = f"{STOCK_PEFT}\nsys.path[:0] = {sys.path}\n{SAVE}"
-    seed = str(int(os.environ.get("PYTHONHASHSEED", "0").replace("random", "0")) + 1)
-    environment = {"PATH": "", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": seed}
-    command = [sys.executable, "-c", code, str(root), str(root / "there")]
-    subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert exit_code(exec, SAVE + STOCK_PEFT, {"root": root, "folder": root / "saved/there", "seed": hash("seed")}) == 0
     return root, expected, load_file(root / "logits.safetensors")
 
 
-def test_saved_adapters_are_the_same_to_the_last_byte_whatever_the_seed_of_hashes_is(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["save", "", str(tmp_path)])
-    exec(SAVE, {})
+def test_saved_adapters_are_the_same_to_the_last_byte_whatever_the_seed_of_hashes_is(exported, tmp_path):
+    exec(SAVE, {"folder": tmp_path, "seed": None})
     first, second = (
         {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        for folder in (tmp_path, exported[0] / "there")
+        for folder in (tmp_path, exported[0] / "saved/there")
     )
     assert len(first) >= 3 + 2 * 3
     assert first.keys() == second.keys()
