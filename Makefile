@@ -22,6 +22,10 @@ run: $(READY)  ## ratings to recommender: the whole pipeline, its table, plots a
 serve: $(READY)  ## answers over HTTP with the champion, which knows every event at once
 	$(BIN)/kedro serve
 
+# Processes that test side by side share the cores: threads of each that wait for one another would take them all.
+test: export OMP_NUM_THREADS := 1
+test: export POLARS_MAX_THREADS := 1
+test: export RAYON_NUM_THREADS := 1
 test: $(READY)  ## all tests, in a process per core
 	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 

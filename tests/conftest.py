@@ -1,28 +1,17 @@
-"""What several tests share: the tiny random LLM, and an object storage."""
+"""What several tests share: the tiny random LLM, and an object storage.
+
+What takes long to import is imported where it is used: the process that hands out the files needs none of it.
+"""
 
 import gc
-import os
 import pickle
 import sys
 from functools import cache
 from io import StringIO
 from pathlib import Path
 
-import parse
 import pytest
 from hypothesis import settings
-from kedro.config import OmegaConfigLoader
-from kedro.io import catalog_config_resolver
-from omegaconf import OmegaConf
-from ray import cloudpickle
-
-from fabricate import fabricate_llm
-from object_storage import Bucket, serve
-from reclora_kedro.distributed.engine import LOCAL
-
-# Processes that test side by side share the cores: threads of each that wait for one another would take them all.
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
 
 # What tests import stays, and looking through all of it for garbage takes half a second: seldom, and not at first.
 gc.disable()
@@ -49,6 +38,11 @@ def _quick_sessions():
 
     They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there.
     """
+    import parse
+    from kedro.config import OmegaConfigLoader
+    from kedro.io import catalog_config_resolver
+    from omegaconf import OmegaConf
+
     parse_file, resolve = OmegaConf.load, OmegaConfigLoader.__getitem__
     parsed, resolved = {}, {}
 
@@ -92,6 +86,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def tiny_llm_folder(tmp_path_factory):
     """Folder with a two-layer random LLM and its tokenizer."""
+    from fabricate import fabricate_llm
+
     folder = tmp_path_factory.mktemp("llm")
     fabricate_llm(folder)
     return folder
@@ -114,6 +110,9 @@ def tiny_llm(tiny_model):
 @pytest.fixture
 def workers_here(monkeypatch):
     """Gives an engine whose workers' part is done here, with all that goes to them and comes back pickled."""
+    from ray import cloudpickle
+
+    from reclora_kedro.distributed.engine import LOCAL
 
     def here(work, shards, engine, step):
         work = pickle.loads(cloudpickle.dumps(work))
@@ -137,6 +136,8 @@ def forked_groups(monkeypatch):
 @pytest.fixture(scope="session")
 def storage_endpoint():
     """Address of an object storage on this machine that speaks S3."""
+    from object_storage import serve
+
     with serve() as endpoint:
         yield endpoint
 
@@ -144,5 +145,7 @@ def storage_endpoint():
 @pytest.fixture
 def bucket(storage_endpoint, tmp_path_factory, monkeypatch):
     """A fresh bucket, and a cache of its own for copies of what lies there."""
+    from object_storage import Bucket
+
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return Bucket(storage_endpoint)
