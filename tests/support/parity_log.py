@@ -96,7 +96,7 @@ def config() -> LensConfig:
         weight_decay=0.0,
         batch_size=32,
         batch_parts=1,
-        max_epochs=15,
+        max_epochs=8,
         patience=5,
         seed=0,
         device="cpu",
