@@ -130,6 +130,23 @@ def test_dropped_users_have_no_events_until_then():
     assert (ends - starts).sum() == (USERS - 1) * EVENTS_PER_USER + 1
 
 
+def test_visitors_take_room_and_more_is_made_in_time(monkeypatch):
+    monkeypatch.setattr(live_sequences, "SPARE_EVENTS", 20)
+    live_log = live()
+    first, visits = live_log.current(), 0
+    while live_log.current() is first:
+        live_log.with_visitor(first.log, [Event("", "", str(item), 5.0, BEGIN) for item in range(5)])
+        visits += 1
+    roomy, taken, (before, after) = (
+        live_log.current(),
+        first.log.sequences.room.taken,
+        (first.log, live_log.current().log),
+    )
+    assert (visits, roomy.before is before, len(roomy.changed)) == (11, True, 0)
+    assert taken - visits * 5 == after.sequences.room.taken == USERS * EVENTS_PER_USER
+    np.testing.assert_array_equal(after.sequences.runs[:, :USERS], before.sequences.runs[:, :USERS])
+
+
 @pytest.mark.parametrize("history", [0, 3])
 def test_a_visitor_leaves_nothing_behind(history):
     live_log = live()

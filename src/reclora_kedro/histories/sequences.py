@@ -108,7 +108,8 @@ class TimeLog:
 
     def __init__(self, index: np.ndarray, timestamp: np.ndarray) -> None:
         self._first = timestamp.min(initial=np.iinfo(np.int64).max)  # without any event, all that follows holds too
-        self._seconds = np.int64(timestamp.max(initial=self._first) - self._first + 2)
+        self._last = timestamp.max(initial=self._first)
+        self._seconds = np.int64(self._last - self._first + 2)
         keys = self._key(index, timestamp)
         self.order = np.argsort(keys, kind="stable")
         self._keys = keys[self.order]
@@ -121,7 +122,10 @@ class TimeLog:
 
     def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
-        return self.range_of(index)[0], np.searchsorted(self._keys, self._key(index, timestamp))
+        first, end = self.range_of(index)
+        if (timestamp > self._last).all():  # which needs no search
+            return first, end
+        return first, np.searchsorted(self._keys, self._key(index, timestamp))
 
     def ranges_before_own_second(self) -> tuple[np.ndarray, np.ndarray]:
         """What `range_before` returns for the events themselves, in less time."""

@@ -29,12 +29,12 @@ class LiveSequences(Sequences):
 
     runs: np.ndarray  # int64, (2, users): where the events of each user begin and end
     newest: int  # second of the last event
-    parts: tuple[ItemEvents, ...]
-    room: _Room
+    parts: tuple[ItemEvents, ...]  # see `by_item`
+    room: _Room  # of the columns, whichever sequences take of it
 
     @classmethod
     def from_sequences(cls, sequences: Sequences, least_room: int = 0) -> Self:
-        """The same events, one user after another, and room for a quarter more, or for so many if that is less."""
+        """The same events, one user after another, and room for a quarter more, at least for so many."""
         lengths = sequences.ends - sequences.starts
         events, ends = places_of(sequences.starts, sequences.ends), lengths.cumsum()
         columns = {}
