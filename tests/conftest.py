@@ -66,7 +66,8 @@ def _quick_sessions():
             for file in sorted(Path(loader.conf_source, environment).rglob("*.yml"))
         ]
         given = str(loader.runtime_params) if key == "parameters" else None
-        state = (key, environments, str(loader.merge_strategy), given, *files)
+        set_globals = str(loader.data.get("globals"))  # by a cell of a study
+        state = (key, environments, str(loader.merge_strategy), given, set_globals, *files)
         return once(resolved, state, lambda: resolve(loader, key))
 
     compiled = cache(parse.compile)
