@@ -164,21 +164,21 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
 def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
     """The trials of the search for hints, what each model's answers took, and the results."""
     options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
+    taken = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}
     costs = {
-        "requests": (formats.count, "requests"),
-        "calls": (formats.count, "calls"),
+        "calls": ("{:,} of {:,}".format, "calls", "requests"),
         "retries": (formats.count, "retries"),
         "by text": (formats.count, "by_text"),
-        "unreadable": (formats.count, "unreadable"),
+        "unread": (formats.count, "unreadable"),
         "tokens": ("{:,} + {:,}".format, "prompt_tokens", "completion_tokens"),
-        "price": ("{:.4f}".format, "price"),
+        "price": ("{:.2f}".format, "price"),
     }
     best = max(trials, key=itemgetter("auc"))
     searched = text_table(
         f"Hints on validation rows: those of trial {best['trial']} are taken",
         trials,
         {"trial": (str, "trial")} | {name: (str, name) for name in options},
-        {"AUC": (formats.metric, "auc"), **costs},
+        {"AUC": (formats.metric, "auc"), **taken},
     )
     answered = text_table(
         "Answers on test rows; calls are those that were not kept from before", usage, {"model": (str, "model")}, costs
