@@ -58,7 +58,8 @@ def require_users(ids: Iterable[Any], stored: Collection[str], before: Collectio
         >>> require_users(["ann"], {"anna", "bob"})
         Traceback (most recent call last):
         ...
-        ValueError: forget.users names 'ann', which no stored version holds. The nearest: 'anna', 'bob'. Correct the id.
+        ValueError: forget.users names 'ann', which no stored version holds. The nearest: 'anna', 'bob'. Correct the id,
+        or drop events that only the live service has: DELETE /users/ann/events.
     """
     if not (names := [str(each) for each in ids]):
         raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
@@ -66,7 +67,8 @@ def require_users(ids: Iterable[Any], stored: Collection[str], before: Collectio
         if name not in stored and digest(name) not in before:
             nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
             raise ValueError(
-                f"forget.users names {name!r}, which no stored version holds. The nearest: {nearest}. Correct the id."
+                f"forget.users names {name!r}, which no stored version holds. The nearest: {nearest}. Correct the id,\n"
+                f"or drop events that only the live service has: DELETE /users/{name}/events."
             )
 
 
