@@ -25,7 +25,7 @@ def pytest_collection_finish():
 
 
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
-settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("reproducible")
 
 

@@ -5,6 +5,7 @@ import pickle
 import signal
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_a_worker_without_a_place_gets_that_of_one_that_is_done(engine, tmp_path
 
 @pytest.mark.slow
 def test_a_shard_that_ends_every_worker_ends_the_step(engine, monkeypatch):
-    monkeypatch.setattr("reclora_kedro.distributed.engine.MAX_FAILURES", 0)
+    monkeypatch.setattr("reclora_kedro.distributed.engine.MAX_FAILURES", 1)
 
     def work(number):
         if number == 2:
@@ -149,7 +150,13 @@ def test_a_shard_that_ends_every_worker_ends_the_step(engine, monkeypatch):
 @pytest.mark.slow
 def test_a_shard_that_fails_is_named_with_its_cause(engine):
     with pytest.raises(ShardError, match=r"halves, shard 3 of 4 failed: ZeroDivisionError: division by zero"):
-        list(map_shards(OncePerWorker(lambda: lambda number: 1 / number), [2, 1, 0, 4], engine, "halves"))
+        list(map_shards(lambda number: 1 / number, [2, 1, 0, 4], engine, "halves"))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_made_fails_with_its_cause(engine):
+    with pytest.raises(ShardError, match=r"halves, shard 1 of 2 failed: KeyError: 'no model'"):
+        list(map_shards(OncePerWorker(partial({}.__getitem__, "no model")), [2, 1], engine, "halves"))
 
 
 @pytest.mark.slow
@@ -160,9 +167,10 @@ def test_a_cluster_that_does_not_do_is_refused(engine):
         connect(engine.model_copy(update={"gpus_per_worker": 0.5}))
 
 
-def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path):
+@pytest.mark.parametrize("negatives", ["none", "matched"])
+def test_a_log_is_cleaned_and_built_on_workers_as_here(engine, tmp_path, negatives):
     raw, raw_items, ingestion, history = long_log()
-    history = HistoryConfig(**history.model_dump() | {"negatives": {"kind": "matched", "per_positive": 1}})
+    history = HistoryConfig(**history.model_dump() | {"negatives": {"kind": negatives, "per_positive": 1}})
     raw.write_parquet(tmp_path / "raw.parquet")
     logs = []
     for where in (LOCAL, engine.model_copy(update={"rows_per_part": 150, "scratch": str(tmp_path)})):

@@ -2,6 +2,9 @@
 
 import shutil
 import sqlite3
+import subprocess
+import sys
+import textwrap
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -310,3 +313,16 @@ def test_parameter_typo_stops_before_any_node(project: Path, typo: dict[str, Any
     with pytest.raises(ParameterValidationError, match=f"'ingestion'[^$]*{named}"):
         ingest(parameters=typo)
     assert not Path("data").exists()
+
+
+def test_ingestion_loads_no_deep_learning() -> None:
+    code = """
+        import sys
+        from kedro.validation.core import ValidatorSpec, resolve_validator
+        from reclora_kedro.pipelines.ingestion import create_pipeline
+        create_pipeline()
+        resolve_validator(ValidatorSpec("reclora_kedro.interactions.schema.Interactions"))
+        print(*({"torch", "transformers", "peft", "sklearn", "plotly"} & set(sys.modules)))
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == ""

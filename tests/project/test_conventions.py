@@ -253,17 +253,13 @@ def test_every_node_stands_in_a_namespace(project):
 
 
 @pytest.mark.parametrize("environment", ["base", *ENVIRONMENTS])
-def test_every_environment_resolves_with_the_layers_of_conf_base(environment, entries):
+def test_every_environment_resolves_and_kedro_viz_can_sort_its_layers(environment):
     bootstrap_project(ROOT)
     with KedroSession.create(ROOT, env=environment) as session:
         context = session.load_context()
         assert context.params
         catalog = context.catalog
         assert all(name in catalog for name in pipelines["__default__"].datasets() if "params:" not in name)
-        for name, entry in context.config_loader["catalog"].items():
-            assert entry["metadata"] | entries.get(name, entry)["metadata"] == entry["metadata"], name
-        if environment != "base":
-            return
         shown = DataAccessManager()
         populate_data(shown, catalog, dict(pipelines), {})
         layers = {name: shown.get_sorted_layers_for_registered_pipeline(name) for name in pipelines}
@@ -271,24 +267,13 @@ def test_every_environment_resolves_with_the_layers_of_conf_base(environment, en
     assert layers["__default__"] == [layer for layer in LAYER_FOLDERS if layer in layers["__default__"]]
 
 
-def test_a_run_that_needs_no_deep_learning_loads_none():
-    code = f"""
-import sys
-from pathlib import Path
-from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog, MemoryDataset
-from kedro.validation.core import ValidatorSpec, resolve_validator
-bootstrap_project(Path({str(ROOT)!r}))
-from kedro.framework.project import pipelines
-pipelines.set_requested(["ingestion"])
-assert pipelines["ingestion"].nodes
-resolve_validator(ValidatorSpec("reclora_kedro.interactions.schema.Interactions"))
-from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.pipelines.checks import checks
-for check in checks(pipelines["ingestion"], DataCatalog({{"params:engine": MemoryDataset(LOCAL)}})):
-    check()
-print([name for name in ("torch", "transformers", "peft", "sklearn", "plotly") if name in sys.modules])
-"""
+def test_the_ingestion_pipeline_never_loads_torch():
+    code = (
+        "import sys; from pathlib import Path; from kedro.framework.startup import bootstrap_project;"
+        f"bootstrap_project(Path({str(ROOT)!r}));"
+        "from kedro.framework.project import pipelines; pipelines.set_requested(['ingestion']);"
+        "assert pipelines['ingestion'].nodes; print([m for m in ('torch', 'transformers', 'peft') if m in sys.modules])"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert shown.stdout.strip().splitlines()[-1] == "[]"
 

@@ -195,8 +195,13 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(pri
 @pytest.mark.parametrize(
     ("parameters", "pattern"),
     [
-        ({"finetuning.variants.reclora.adapter.rang": 4}, "rang"),
+        ({"history.min_histry": 3}, "min_histry"),
+        ({"finetuning.variants.reclora.training.epoch": 3}, "epoch"),
         ({"prompt.positive_answer": "Certainly"}, "Certainly"),
+        ({"finetuning.variants.reclora.gate_input": "item"}, "gate_input"),
+        ({"finetuning.variants.reclora.adapter.rang": 4}, "rang"),
+        ({"finetuning.variants.reclora.adapter.top_k": 9}, "top_k is 9; it must be at most num_meta_loras, 8"),
+        ({"finetuning.variants.reclora.history": "latest"}, r"reclora\.history is 'latest'"),
         ({"prompt.template": "other"}, r"other\.prompt_template: no file .*Beside it: answers\.jinja, "),
     ],
 )

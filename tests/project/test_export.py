@@ -72,6 +72,13 @@ def test_gates_that_read_the_target_are_refused_before_anything_is_written(proje
     assert sorted((project / "data/test").glob("0*/**/*")) == before
 
 
+@pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 3), ([], None)])
+def test_users_are_named_or_counted(project, users, most_active):
+    configure(project, {"variant": "reclora_user", "users": users, "most_active": most_active})
+    with pytest.raises(Exception, match=r"export.users is .* and export.most_active is"):
+        kedro_run(project, pipeline_names=["export"])
+
+
 def test_the_default_run_exports_nothing(finished_run):
     assert not finished_run.outputs & {"user_states", "user_adapters", "exported_adapters"}
 

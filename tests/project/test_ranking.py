@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from projects import kedro_run
+from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
 RIVALS = ["popularity", "neighbours", "lens", "neighbours_lens"]
@@ -58,6 +58,21 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
     assert {record["candidates"] for record in records} == {10}
     samples = catalog.load("log").samples
     assert records[0]["rows"] == samples.filter(split="test", label=1).height
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"variant": "recolra"}, r"ranking\.variant is 'recolra', but finetuning\.variants names .*reclora"),
+        ({"candidates": "some"}, "candidates"),
+        ({"cutoffs": [10, 10]}, "cutoffs"),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
+    before = stored(finished_run.project)
+    with pytest.raises(Exception, match=pattern):
+        rank(finished_run, **changes)
+    assert stored(finished_run.project) == before
 
 
 def test_without_a_lens_the_rivals_rank_and_are_compared_with_the_one_that_is_named(finished_run):

@@ -53,8 +53,7 @@ def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, ca
 
 @pytest.mark.parametrize("variant", ["reclora", None])
 def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeypatch, variant):
-    some = finished_run.catalog.load("users")["user_id"].head(12).to_list()
-    expected = recommend(finished_run, variant=variant, users=some).load("recommendations")
+    expected = recommend(finished_run, variant=variant).load("recommendations")
     monkeypatch.chdir(finished_run.project)
     project = ServedProject(finished_run.project, "test", {"service": {"folder": str(tmp_path)}})
     service = Service(project.settings(), project.champion, Metrics())
@@ -137,8 +136,18 @@ def test_an_id_of_another_type_is_an_unknown_user(finished_run):
     assert fallback == {"nobody": True, "7": False}
 
 
-def test_an_empty_table_of_candidates_is_refused_before_anything_is_written(finished_run):
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"variant": "recolra"}, r"recommendation\.variant is 'recolra', but finetuning\.variants names .*reclora"),
+        ({"users": []}, "users"),
+        ({"shortlist": 3}, "shortlist keeps 3 candidates of each user, but top_n recommends 10"),
+        ({"candidates": "table"}, "recommendation_candidates holds nothing"),
+        ({"candidates": "all"}, "candidates"),
+    ],
+)
+def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
     before = stored(finished_run.project)
-    with pytest.raises(Exception, match="recommendation_candidates holds nothing"):
-        recommend(finished_run, candidates="table")
+    with pytest.raises(Exception, match=pattern):
+        recommend(finished_run, **changes)
     assert stored(finished_run.project) == before

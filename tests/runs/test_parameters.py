@@ -87,9 +87,8 @@ UNKNOWN = "no parameter. The nearest one is"
     [
         (
             "{histroy: {min_history: 3}, lens: {hiden_dim: 3}}",
-            {"lenz": {"hidden_dim": 3}, "ingestion": {"kcore": 1}},
+            {"lenz": {"hidden_dim": 3}},
             [
-                f"- ingestion.kcore is {UNKNOWN} ingestion.k_core.",
                 f"- histroy is {UNKNOWN} history.",
                 f"- lenz is {UNKNOWN} lens.",
                 f"- lens.hiden_dim is {UNKNOWN} lens.hidden_dim.",
@@ -104,19 +103,18 @@ UNKNOWN = "no parameter. The nearest one is"
             ],
         ),
         (
-            "{history: {negatives: null, item_embedding: null}, ingestion: {k_core: .inf}, "
-            "service: {model: llm, variant: null}}",
-            {"lens": {"dropout": 1}},
+            "history: {negatives: null, item_embedding: null}",
+            None,
             [
                 "- history.negatives is null: input should be a valid dictionary",
                 "- history.item_embedding is null: input should be",
-                "- ingestion.k_core is inf",
-                "- lens.dropout is 1: ",
-                "- service: model is llm, but variant is null",
             ],
         ),
         ("history: {short: null}", None, ["- history.short names nothing"]),
         ("finetuning: {variants: {reclora: 3}}", None, ["- finetuning.variants.reclora.history is None"]),
+        ("service: {model: llm, variant: null}", None, ["- service: model is llm, but variant is null"]),
+        ("ingestion: {k_core: .inf}", {"lens": {"dropout": 1}}, ["- ingestion.k_core is inf", "- lens.dropout is 1: "]),
+        ("lenz: 1", {"ingestion": {"kcore": 1}}, ["- lenz is no", f"- ingestion.kcore is {UNKNOWN} ingestion.k_core"]),
         ("export: {variant: foo}", None, ["- export.variant is 'foo', but finetuning.variants names shared_lora, re"]),
         ("export: {variant: [a]}", None, ["- export.variant is ['a'], but finetuning.variants names"]),
         (

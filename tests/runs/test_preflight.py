@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -119,6 +121,18 @@ def test_code_that_comes_with_a_base_llm_is_never_run(tiny_llm_folder, tmp_path)
     said = refusal(folder)
     assert "which this project never runs" in said
     assert not trace.exists()
+
+
+def test_a_run_that_needs_no_llm_loads_none():
+    code = (
+        "import sys; from kedro.io import DataCatalog; from kedro.pipeline import Node, Pipeline;"
+        "from reclora_kedro.pipelines.checks import checks;"
+        "assert not list(checks("
+        " Pipeline([Node(lambda log: 1, 'raw_interactions', 'interactions', name='n')]), DataCatalog()));"
+        "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert shown.stdout.strip().splitlines()[-1] == "[]"
 
 
 def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):

@@ -176,10 +176,8 @@ class Snapshot:
         """The snapshot of now."""
         current = live.current()
         lens = grow_lens(champion.lens, current.log)
-        reader, neighbours = (
-            LensReader(lens, current.log, tabulate=True),
-            ItemNeighbours(current.log, champion.neighbours),
-        )
+        reader = LensReader(lens, current.log, tabulate=True)
+        neighbours = ItemNeighbours(current.log, champion.neighbours)
         retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
         return cls(champion, live, current, lens, reader, neighbours, retriever)
 
