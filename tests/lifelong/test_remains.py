@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 import pytest
 
-from reclora_kedro.lifelong.remains import Forgotten, champions_of, find_remains, stored_users
+from reclora_kedro.lifelong.remains import Forgotten, champions_of, find_remains, remains_table, stored_users
+from terminal import printed
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,25 @@ def test_champions_that_name_what_is_erased(stored):
     history = [{"version": "3", "versions": {"log": "2"}}, {"version": "2", "versions": {"log": "1", "lens": "1"}}]
     champions = [replace(stored[-1], version=version) for version in "321"]
     assert champions_of(history, stored[3:4], [*stored[:-1], *champions]) == [champions[1]]
+
+
+@pytest.mark.parametrize(
+    ("erase", "retrain", "outcome"),
+    [
+        (False, False, "All are kept: forget.erase=true erases those with rows; with forget.retrain=true weights are"),
+        (False, True, "All are kept: forget.erase=true erases those with rows, and weights with traces."),
+        (True, False, "Versions with rows are erased; weights stay."),
+        (True, True, "Versions with rows are erased, and weights with traces, too."),
+    ],
+)
+def test_what_is_left_is_counted_by_entry(erase, retrain, outcome):
+    report = {"rows": [{"entry": "log"}, {"entry": "users"}, {"entry": "log"}], "traces": [{"entry": "lens"}]}
+    table = printed(remains_table(report, erase=erase, retrain=retrain), width=140)
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    assert cells == [["lens", "", "1"], ["log", "2", ""], ["users", "1", ""]]
+    assert outcome in table
+    nothing = printed(remains_table({"rows": [], "traces": []}, erase=erase, retrain=retrain))
+    assert nothing == "No stored version knows the users.\n"
 
 
 def test_files_that_name_a_user(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import polars as pl
+from rich.console import Group
+
+from reclora_kedro.evaluation.terminal import text_table
 
 TRAINED = (
     "*lens",
@@ -185,6 +189,25 @@ def champions_of(
 def described(version: Version) -> dict[str, str | None]:
     """What a version is, and where it lies."""
     return {"entry": version.entry, "version": version.version, "address": version.address}
+
+
+def remains_table(report: Mapping[str, Sequence[Mapping[str, Any]]], *, erase: bool, retrain: bool) -> Group:
+    """How many stored versions of each entry a report found, and what becomes of them by the settings of forgetting."""
+    counts = {kind: Counter(each["entry"] for each in report[kind]) for kind in ("rows", "traces")}
+    records = [
+        {"entry": entry} | {kind: counts[kind][entry] or "" for kind in counts}
+        for entry in sorted({*counts["rows"], *counts["traces"]})
+    ]
+    if erase:
+        outcome = "Versions with rows are erased" + (
+            ", and weights with traces, too." if retrain else "; weights stay."
+        )
+    else:
+        outcome = "All are kept: forget.erase=true erases those with rows"
+        outcome += ", and weights with traces." if retrain else "; with forget.retrain=true weights are trained again."
+    numbers = {"with rows of the users": (str, "rows"), "weights with traces": (str, "traces")}
+    table = text_table("Stored versions that know the users", records, {"entry": (str, "entry")}, numbers)
+    return Group(table, outcome) if records else Group("No stored version knows the users.")
 
 
 def _holds_rows(version: Version, forgotten: Forgotten, names: Mapping[str, bool]) -> bool:

@@ -1,7 +1,5 @@
 """Nodes of the forget pipeline."""
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -9,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.files.digests import digest
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -18,8 +17,6 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lifelong import forgetting, remains
 from reclora_kedro.lifelong.forgetting import ForgetConfig, Tables
 from reclora_kedro.lifelong.remains import Archive, Forgotten
-
-logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 TABLES = ("interactions", "items", "users", "log", "item_embeddings")
@@ -97,12 +94,6 @@ def find_remains(
     left = remains.find_remains(versions, Forgotten.of(forget.users, versions, items["item_id"]))
     erased = [*left.rows, *(left.traces if forget.retrain else [])]
     old = remains.champions_of(champion_history, erased, versions)
-    for versions_left, text in (
-        ([*old, *left.rows], "Stored versions that hold rows of them, which `forget.erase=true` erases: %s."),
-        (left.traces, "Stored weights that were trained on these, and are kept by `forget.retrain=false`: %s."),
-    ):
-        counts = Counter(version.entry for version in versions_left)
-        logger.info(text, ", ".join(f"{entry} ({number})" for entry, number in sorted(counts.items())) or "none")
     return {
         "forgotten": sorted(digest(str(user)) for user in forget.users),
         "rows": [remains.described(version) for version in (*old, *left.rows)],
@@ -117,3 +108,8 @@ def erase_remains(
     left = [*forget_report["rows"], *(forget_report["traces"] if forget.retrain else [])]
     if forget.erase:
         archive.erase([each["address"] for each in left], champion["versions"])
+
+
+def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:
+    """Print which entries' versions still know the users, and what becomes of them."""
+    show(remains.remains_table(forget_report, erase=forget.erase, retrain=forget.retrain))

@@ -74,6 +74,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 outputs=None,
                 name="erase_remains",
             ),
+            Node(nodes.show_remains, inputs=["forget_report", "params:forget"], outputs=None, name="show_remains"),
         ],
         namespace="forget",
         prefix_datasets_with_namespace=False,
