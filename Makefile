@@ -27,7 +27,7 @@ test: export OMP_NUM_THREADS := 1
 test: export POLARS_MAX_THREADS := 1
 test: export RAYON_NUM_THREADS := 1
 test: $(READY)  ## all tests, in a process per core
-	$(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff format --check
