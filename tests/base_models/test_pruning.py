@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from reclora_kedro.base_models.config import DropLayersConfig, PruneConfig
 from reclora_kedro.base_models.corpus import Corpus
 from reclora_kedro.base_models.pruning import ARCHITECTURES, drop_layers, importances, prune, require_prunable
-from reclora_kedro.base_models.steps import Material
+from reclora_kedro.base_models.steps import Material, require_steps
 from reclora_kedro.base_models.steps import prune as prune_and_recover
 from steps_of_base_model import ANSWERS, TOKENS, config, importance, random_llm, some_prompts, tuning
 
@@ -120,6 +120,16 @@ def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm):
     assert account == {"num_hidden_layers": 4}
     with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 are not spared by spare_first, 2"):
         drop_layers(llm, {}, DropLayersConfig(layers=4, spare_first=2, spare_last=1, **importance()))
+
+
+def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm):
+    llm = random_llm(tiny_llm)  # of six layers: each dropping takes two, and spares one at either end
+    require_steps(llm, config(steps=["drop_layers", "drop_layers", "distill", "distill"]))
+    with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 are not spared"):
+        require_steps(llm, config(steps=["distill", "drop_layers"]))
+    free = DropLayersConfig(layers=5, spare_first=0, spare_last=0, **importance())
+    with pytest.raises(ValueError, match=r"distill\.layers is 2 .* at most the 1 layers"):
+        require_steps(llm, config(steps=["drop_layers", "distill"], drop_layers=free))
 
 
 def test_a_pruned_llm_recovers_and_is_an_ordinary_folder_of_transformers(tiny_llm, tmp_path):

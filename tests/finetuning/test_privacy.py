@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from peft import get_peft_model_state_dict
 from scipy.special import logsumexp
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -90,6 +91,15 @@ def clipped_sum(adapted, chosen, group=None, **settings):
 
     losses = rounds.set_gradients(chosen, weights, gradients_of, group or Group())
     return losses, torch.cat([weight.grad.flatten() for weight in weights]) * rounds.users_each
+
+
+def test_an_adapter_that_may_be_private_begins_with_nothing_of_the_samples(tiny_model):
+    fresh = []
+    for seed in (0, 1):
+        adapted = with_new_adapter(tiny_model, gates_decide(48, seed=seed), gate_norm="layer").model
+        fresh.append(get_peft_model_state_dict(adapted))
+        adapted.unload()
+    assert all(torch.equal(weights, fresh[1][name]) for name, weights in fresh[0].items())
 
 
 def test_one_users_rows_move_the_sum_by_no_more_than_the_bound(adapted):

@@ -104,6 +104,13 @@ def test_an_address_where_nobody_answers_is_refused():
         api("http://127.0.0.1:9/v1", max_retries=0).require()
 
 
+def test_the_check_before_a_run_tells_how_often_it_tried():
+    with scripted_chat(lambda *_: (503, {"error": {"message": "busy"}})) as (address, requests):
+        with pytest.raises(RuntimeError, match=r"still answers 503 after 2 retries"):
+            api(address, max_retries=6).require()
+        assert len(requests) == 3
+
+
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"black-box"):

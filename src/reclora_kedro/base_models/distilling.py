@@ -26,17 +26,16 @@ def first_layers(llm: LanguageModel, config: DistillConfig) -> LanguageModel:
     Raises:
         ValueError: the LLM has fewer layers, or there are more blocks than layers.
     """
-    require_layers(llm, config)
+    require_layers(llm.model.config.get_text_config().num_hidden_layers, config)
     return with_layers(llm, range(config.layers))
 
 
-def require_layers(llm: LanguageModel, config: DistillConfig) -> None:
-    """Refuse a student that the LLM has too few layers for, or that has fewer layers than blocks.
+def require_layers(count: int, config: DistillConfig) -> None:
+    """Refuse a student that an LLM of so many layers has too few for, or that has fewer layers than blocks.
 
     Raises:
         ValueError: it is such a one.
     """
-    count = llm.model.config.get_text_config().num_hidden_layers
     if not config.blocks <= config.layers <= count:
         raise ValueError(
             f"base_model.distill.layers is {config.layers} and base_model.distill.blocks is {config.blocks}, but a "

@@ -132,7 +132,7 @@ def drop_layers(
         ValueError: fewer layers may go than are to go.
     """
     count = llm.model.config.get_text_config().num_hidden_layers
-    require_droppable(llm, config)
+    require_droppable(count, config)
     of_layers = np.zeros(count)
     for name, values in importance.items():
         if place := LAYER.search(name):
@@ -143,13 +143,12 @@ def drop_layers(
     return with_layers(llm, kept), {"num_hidden_layers": len(kept)}
 
 
-def require_droppable(llm: LanguageModel, config: DropLayersConfig) -> None:
-    """Refuse to drop more layers than there are between those that are spared.
+def require_droppable(count: int, config: DropLayersConfig) -> None:
+    """Refuse to drop more of so many layers than there are between those that are spared.
 
     Raises:
         ValueError: that is asked for.
     """
-    count = llm.model.config.get_text_config().num_hidden_layers
     if config.layers > (may_go := max(0, count - config.spare_first - config.spare_last)):
         raise ValueError(
             f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "

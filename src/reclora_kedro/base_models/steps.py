@@ -81,14 +81,18 @@ def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
     """Refuse an LLM, of which the meta device will do, or settings that are not fit for the steps.
 
     Raises:
-        ValueError: layers of the LLM cannot be taken apart, or there are too few of them.
+        ValueError: layers of the LLM cannot be taken apart, or there are too few of them when a step's turn comes.
     """
     if set(config.steps) != {"pretrain"}:
         pruning.require_prunable(llm.model)
-    if "drop_layers" in config.steps:
-        pruning.require_droppable(llm, config.drop_layers)
-    if "distill" in config.steps:
-        distilling.require_layers(llm, config.distill)
+    layers = llm.model.config.get_text_config().num_hidden_layers
+    for step in config.steps:
+        if step == "drop_layers":
+            pruning.require_droppable(layers, config.drop_layers)
+            layers -= config.drop_layers.layers
+        elif step == "distill":
+            distilling.require_layers(layers, config.distill)
+            layers = config.distill.layers
 
 
 def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import exp, log
 from typing import Any
@@ -23,7 +23,7 @@ MAX_UNREADABLE = 0.1
 """Share of the answers that may be neither of the two words; each of them has the logit 0."""
 MARKERS = " \n\u0120\u2581"
 """White space, and what tokens of BPE and SentencePiece have in its place."""
-TRIES_OF_CHECK = 2
+RETRIES_OF_CHECK = 2
 LEAST = 1e-9  # probability: APIs round theirs
 
 
@@ -70,8 +70,8 @@ class ChatApi:
             ImportError: the openai client is not installed.
             OSError, ValueError, RuntimeError: see `ask`.
         """
-        client = self._client().with_options(max_retries=min(self.max_retries, TRIES_OF_CHECK))
-        self._complete(client, [{"role": "user", "content": "Answer Yes or No."}])
+        check = replace(self, max_retries=min(self.max_retries, RETRIES_OF_CHECK))
+        check._complete(check._client(), [{"role": "user", "content": "Answer Yes or No."}])
 
     def ask(self, texts: Sequence[str], config: PromptConfig, kept: FinishedShards, step: str) -> Answers:
         """Answers to texts, each the message of a user in a chat of its own; equal texts are asked once.

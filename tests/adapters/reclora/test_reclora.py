@@ -1,6 +1,8 @@
 """The personalized LoRA against plain float64 references, PEFT's own LoRA, and the invariances it must keep."""
 
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -316,6 +318,16 @@ def test_standardised_inputs_lose_their_units_and_keep_their_length(gate_norm, l
     assert torch.allclose(logits(model, ids, 2 * gate_inputs), expected, atol=1e-5) != length_matters
     model.fit_gates(7 + 3 * gate_inputs)
     assert torch.allclose(logits(model, ids, 7 + 3 * gate_inputs), expected, atol=1e-5)
+
+
+def test_the_code_of_the_guide_trains_saves_and_loads_without_kedro(tmp_path):
+    guide = (Path(__file__).parents[3] / "docs/guides/swap-models.md").read_text("utf-8")
+    [code] = [code for code in re.findall(r"```python\n(.*?)```", guide, re.DOTALL) if "RecLoraConfig" in code]
+    ids, values = torch.tensor([[3, 4]]), {"llm": random_llama(2), "folder": tmp_path, "H": torch.randn(9, 128)}
+    values |= {"h": values["H"][:1], "ids": ids}
+    exec(code.replace("input_ids=..., attention_mask=...", "input_ids=ids"), values)
+    gates = values["model"].base_model.gates["default"]
+    torch.testing.assert_close(gates.center, values["H"].mean(0))
 
 
 def test_inputs_that_are_all_alike_can_be_standardised():

@@ -45,8 +45,10 @@ class GateBank(nn.Module):
 
         A lens's last hidden layer varies almost along one line, the one its logit reads. A scale of its own for each
         unit, or a LayerNorm of each input, would blow up the little variation beside that line and drop the input's
-        length.
+        length. A LayerNorm reads nothing of other inputs, so that nothing of these is kept for it.
         """
+        if self.config.gate_norm == "layer":
+            return
         self.center.copy_(gate_inputs.mean(dim=0))
         spread = (gate_inputs.to(self.center) - self.center).square().mean().sqrt()
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
