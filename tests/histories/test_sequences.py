@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from random_logs import ITEMS, USERS
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.histories.sequences import RatingStep, rating_levels, with_indices
+from reclora_kedro.histories.sequences import RatingStep, Sequences, levels_as_before, rating_levels, with_indices
 
 
 @given(
@@ -18,6 +18,16 @@ def test_ratings_on_a_grid_of_the_step_have_a_level_each(steps, step, kind):
     ratings = (np.array(steps) * step).astype(kind)
     levels = rating_levels(ratings, ratings, RatingStep(step=step))
     assert (levels.astype(int) == np.array(steps) - min(steps)).all()
+
+
+@pytest.mark.parametrize("levels", [4, RatingStep(step=1)])
+def test_levels_stay_where_no_rating_has_the_lowest_one(levels):
+    ratings = np.array([1, 1, 1, 1, 2, 4, 5], dtype=np.float32)  # most are the lowest, so that two quantiles are one
+    of_ratings = rating_levels(ratings, np.append(ratings, np.float32(0) if levels != 4 else []), levels)
+    assert of_ratings.min() == 1
+    before = Sequences(*[ratings] * 2, ratings, of_ratings, *[ratings] * 2)
+    np.testing.assert_array_equal(levels_as_before(ratings, before), of_ratings)
+    assert levels_as_before(np.array([0.0, 9.0]), before).tolist() == [1, of_ratings[-1]]
 
 
 def test_too_fine_a_step_is_refused():

@@ -238,8 +238,9 @@ def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
     """
     order = np.argsort(before.rating, kind="stable")
     ratings, levels = before.rating[order].astype(float), before.rating_level[order]
-    first = np.searchsorted(levels, np.arange(1, levels.max(initial=0) + 1))
-    return np.searchsorted((ratings[first - 1] + ratings[first]) / 2, rating, side="right").astype(np.uint8)
+    levels, first = np.unique(levels, return_index=True)  # any of which may be missing, the lowest too
+    edges = (ratings[first[1:] - 1] + ratings[first[1:]]) / 2
+    return levels[np.searchsorted(edges, rating, side="right")].astype(np.uint8)
 
 
 def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
