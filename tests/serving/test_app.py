@@ -19,6 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from live_service import BEGIN, ITEMS, USERS, service_config, small_champion
+from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.recommend.sources import current_source
@@ -48,6 +49,17 @@ def serving(folder, champion, token=None, newest=lambda: None, roll_back=None, *
 def client(tmp_path, champion):
     with serving(tmp_path, champion) as client:
         yield client
+
+
+@contextmanager
+def standing_still(client):
+    """A pool of threads to ask from while the service answers nothing, and what has it go on."""
+    with ThreadPoolExecutor(8) as pool:
+        begun, go_on = Barrier(2), Signal()
+        held = pool.submit(client.portal.call, client.service.look, lambda now: (begun.wait(5), go_on.wait(5)))
+        begun.wait(5)
+        yield pool, go_on
+        held.result(5)
 
 
 def items_of(answer):
@@ -171,6 +183,8 @@ def test_items_are_found_and_have_neighbours(client, champion):
     weights = [entry["weight"] for entry in near["by_users"]]
     assert weights == sorted(weights, reverse=True)
     assert len(near["by_text"]) == 10
+    every = client.get("/items/7/neighbours", params={"limit": 1000}).json()["by_text"]
+    assert {entry["item"] for entry in every} == {str(item) for item in range(ITEMS)} - {"7"}
     assert client.get("/model").json()["versions"] == dict(champion.versions)
 
 
@@ -179,11 +193,16 @@ def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, cha
         said = client.post("/events", json={"events": [{"user": 1, "item": "new film", "rating": 5}]})
         assert said.json() == {"accepted": 1, "duplicates": 0, "unknown_items": ["new film"]}
         assert client.get("/users/1").json()["events"] == 14
+        client.post("/events", json={"events": [{"user": 900, "item": "new film", "rating": 5}]})
+        assert client.delete("/users/900/events").json()["deleted_from_journal"] == 1
+        assert client.delete("/users/900/events").status_code == 404
+        content = client.service.journal.between_commits(lambda content: content).result()
+        assert ([event.user_id for event in content.events], list(content.dropped)) == (["1"], ["900"])
 
 
 FUTURE = int(time()) + 86_400
 WRONG = [
-    ("POST", "/recommend", {"user": "1x", "candidates": ["1"], "n": 0}, 422, "n"),
+    ("POST", "/recommend", {"user": "1x", "candidates": ["1"], "n": 0}, 422, "body.n is 0: "),
     ("POST", "/recommend", {"user": "1", "history": []}, 422, "either a user or a history"),
     ("POST", "/recommend", {"user": "1", "candidates": ["229"]}, 404, "Did you mean 29"),
     ("POST", "/recommend", {"user": "1", "filter": {"genre": ["Drama"]}}, 422, "Did you mean genres"),
@@ -194,6 +213,13 @@ WRONG = [
     ("GET", "/items/../../etc/passwd/neighbours", None, 404, "known"),
     ("POST", "/events", {"events": [{"user": "1", "item": "1"}]}, 422, "a rating from 1 to 5"),
     ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 9}]}, 422, "a rating from 1 to 5"),
+    ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": True}]}, 422, "valid number"),
+    ("POST", "/events", {"events": [{"user": "--5", "item": "1", "rating": 4}]}, 422, "a whole number"),
+    ("POST", "/events", {"events": [{"user": "007", "item": "1", "rating": 4}]}, 422, "a whole number"),
+    ("POST", "/events", {"events": [{"user": "1", "item": "\ud800", "rating": 4}]}, 422, "surrogates not allowed"),
+    ("POST", "/recommend", {"user": "1", "filter": {"genres": ["\ud800"]}}, 422, "surrogates not allowed"),
+    ("POST", "/recommend", {"user": "1", "\ud800": 1}, 422, "unicode string"),
+    ("POST", "/recommend", {"requests": [{"user": "1", "n": 0}]}, 422, "body.requests.0.n is 0: "),
     ("POST", "/events", {"events": [{"user": "1", "item": "1", "rating": 4, "time": FUTURE}]}, 422, "a time from"),
     (
         "POST",
@@ -222,19 +248,16 @@ def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, b
 
 
 def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
-    with serving(tmp_path, champion, max_waiting=1) as client, ThreadPoolExecutor(8) as pool:
-        begun, go_on = Barrier(2), Signal()
-        held = pool.submit(client.portal.call, client.service.look, lambda now: (begun.wait(5), go_on.wait(5)))
-        begun.wait(5)
+    with serving(tmp_path, champion, max_waiting=1) as client, standing_still(client) as (pool, go_on):
         waits = pool.submit(client.get, "/users/1")
         while not client.service._fast.waiting:
             sleep(0.001)
-        refused = client.get("/users/2")
+        refused, ready = client.get("/users/2"), client.get("/health/ready")
         go_on.set()
+        assert (ready.status_code, ready.json()["type"]) == (503, "urn:reclora:not-ready")
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
         assert "service.max_waiting" in refused.json()["detail"]
         assert waits.result(5).status_code == 200
-        held.result(5)
 
 
 def test_a_request_that_waited_too_long_is_dropped_before_it_is_computed(tmp_path, champion):
@@ -247,7 +270,11 @@ def test_a_request_that_waited_too_long_is_dropped_before_it_is_computed(tmp_pat
 
 
 def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, champion):
-    with serving(tmp_path, champion, token="s3cret", requests_per_second=1000) as client:
+    shop = {"origin": "https://shop.example", "access-control-request-method": "PUT"}
+    settings = {"requests_per_second": 1000, "allowed_origins": [shop["origin"]]}
+    with serving(tmp_path, champion, token="s3cret", **settings) as client:
+        assert client.options("/events", headers=shop).status_code == 200
+        assert client.options("/events", headers=shop | {"origin": "https://evil.example"}).status_code == 400
         assert client.get("/model").status_code == client.get("/metrics").status_code == 401
         assert client.get("/model", headers={"authorization": "Bearer s3cre"}).status_code == 401
         assert client.get("/model", headers={"authorization": "Bearer s3cret"}).status_code == 200
@@ -284,6 +311,33 @@ def test_another_champion_takes_over_without_a_dropped_request(tmp_path, champio
         answers = [answer for each in asking for answer in each.result()]
         assert {answer.status_code for answer in answers} == {200}
         assert client.get("/users/1").json()["latest"][0]["item"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "grows", "status"),
+    [
+        ("/recommend", {"user": 1, "filter": {"genres": ["Drama"]}}, True, 200),
+        ("/recommend", {"user": 1, "candidates": [str(ITEMS), "3"]}, False, 404),
+        ("/score", {"user": 1, "items": ["3", str(ITEMS)]}, False, 404),
+    ],
+)
+def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
+    tmp_path, champion, path, body, grows, status
+):
+    log = champion.log
+    new = log.items.head(1).with_columns(item_id=pl.lit(ITEMS, pl.Int64))
+    log = replace(log, items=pl.concat([log.items, new])).with_embeddings(log.item_embeddings[[*range(ITEMS), 0]])
+    present = [champion, replace(champion, log=log, lens=grow_lens(champion.lens, log))]
+    if not grows:
+        present.reverse()
+    with serving(tmp_path, lambda: present[0]) as client, standing_still(client) as (pool, go_on):
+        waiting = [pool.submit(client.post, path, json=body), pool.submit(client.get, "/users/2")]
+        while client.service._fast.waiting < 2:
+            sleep(0.001)
+        present.reverse()
+        assert client.post("/model/reload").status_code == 200
+        go_on.set()
+        assert [answer.result(5).status_code for answer in waiting] == [status, 200]
 
 
 def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_path, champion):
@@ -341,6 +395,7 @@ def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
         assert client.post("/page/events", data=form, headers=other).status_code == 403
         after = client.post("/page/events", data=form, headers={"sec-fetch-site": "same-origin"}).text
         assert "15 events" in after
+        assert "could not convert" in client.post("/page/events", data=form | {"rating": "many"}).text
         whole = client.get("/")
         assert "default-src 'self'" in whole.headers["content-security-policy"]
         assert [client.get(f"/page/{file}").status_code for file in ("page.js", "htmx.min.js", "page.py")] == [
@@ -374,17 +429,24 @@ def test_the_same_verbs_are_tools_of_the_model_context_protocol(client):
 
 
 def test_sighup_has_the_champion_loaded_again():
-    reloads = []
+    reloads, looks = [], []
     service = SimpleNamespace(
         config=SimpleNamespace(reload_seconds=None),
         champion=SimpleNamespace(alias=None),
         reload=lambda alias: reloads.append(get_ident() != main_thread().ident),
     )
 
+    def newest():
+        looks.append(len(looks))
+        if len(looks) == 1:
+            raise OSError("the storage cannot be reached")
+
     async def signalled():
-        task = asyncio.create_task(_reload_when_told(service, lambda: None))
-        await asyncio.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGHUP)
+        task = asyncio.create_task(_reload_when_told(service, newest))
+        for told in range(2):
+            await asyncio.sleep(0.05)
+            assert len(looks) == told  # and not again and again
+            os.kill(os.getpid(), signal.SIGHUP)
         while not reloads:
             await asyncio.sleep(0.01)
         task.cancel()

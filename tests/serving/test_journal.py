@@ -37,7 +37,7 @@ def test_an_event_counts_once_and_a_later_one_replaces_it_where_that_is_asked(jo
 
 def test_a_dropped_user_is_in_no_file(journal, tmp_path):
     journal.add([event(1, user_id="the one who left"), event(2)]).result()
-    assert journal.drop_user("the one who left", now=10).result() == 1
+    assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
     assert content_of(journal) == Content([event(2)], {"the one who left": 10})
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"e1" not in files

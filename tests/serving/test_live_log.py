@@ -114,6 +114,7 @@ def test_a_visitors_events_count_as_those_of_a_new_user(places):
 def test_new_users_are_appended_and_known_indices_stay():
     live_log = live([Event(str(n), str(100 + n), "3", 5.0, BEGIN) for n in range(300)])
     live_log.apply([Event("again", "100", "4", 5.0, BEGIN + 1), Event("waits", "100", "unknown", 5.0, BEGIN)])
+    live_log.apply([Event(user, user, "4", 5.0, BEGIN) for user in ("ann", "--5", "²", "007")])  # of another log
     log, users, _, _ = live_log.current()
     assert [users[str(user)] for user in range(USERS)] == list(range(USERS))
     assert users["100"] == USERS

@@ -76,7 +76,7 @@ def test_scores_are_those_of_a_run_and_all_users_share_a_batch(tmp_path, champio
 
     async def ask_all():
         asks = [Ask(rank=True, user=str(user), n=10, model="llm", explain=True) for user in users]
-        return await asyncio.gather(*map(service.answer, asks))
+        return await asyncio.gather(*(service.answer(lambda now, ask=ask: ask, 30) for ask in asks))
 
     answers = asyncio.run(ask_all())
     expected = offline(champion, users)

@@ -22,6 +22,7 @@ class RequestExpiredError(RuntimeError):
 
 class _Waiting(NamedTuple):
     request: Any
+    rows: int
     future: "Future[Any]"
     expires: float
 
@@ -32,7 +33,6 @@ class Batches(Generic[Request, Result]):
     Args:
         name: of the queue, for its thread.
         answer: from the requests of a batch to their results; an error among these is that of its request alone.
-        rows: how many rows of a batch a request is.
         most_rows: in a batch, unless a single request has more.
         most_waiting: requests.
         deadline: seconds that the first request of a batch waits for others.
@@ -44,7 +44,6 @@ class Batches(Generic[Request, Result]):
         self,
         name: str,
         answer: Callable[[Sequence[Request]], Sequence[Result]],
-        rows: Callable[[Request], int],
         *,
         most_rows: int,
         most_waiting: int,
@@ -52,7 +51,7 @@ class Batches(Generic[Request, Result]):
         timeout: float,
         observe: Callable[[int], object],
     ) -> None:
-        self._answer, self._rows, self._observe = answer, rows, observe
+        self._answer, self._observe = answer, observe
         self._most_rows, self._deadline, self._timeout = most_rows, deadline, timeout
         self._queue: Queue[_Waiting | None] = Queue(most_waiting)
         self._thread = Thread(target=self._work, name=name, daemon=True)
@@ -63,8 +62,8 @@ class Batches(Generic[Request, Result]):
         """Requests that wait."""
         return self._queue.qsize()
 
-    async def submit(self, request: Request) -> Result:
-        """The result of a request.
+    async def submit(self, request: Request, rows: int) -> Result:
+        """The result of a request, which is so many rows of a batch.
 
         Raises:
             QueueFullError: too many wait already.
@@ -72,7 +71,7 @@ class Batches(Generic[Request, Result]):
         """
         future: Future[Result] = Future()
         try:
-            self._queue.put_nowait(_Waiting(request, future, monotonic() + self._timeout))
+            self._queue.put_nowait(_Waiting(request, rows, future, monotonic() + self._timeout))
         except Full:
             raise QueueFullError from None
         return await asyncio.wrap_future(future)
@@ -85,7 +84,7 @@ class Batches(Generic[Request, Result]):
     def _work(self) -> None:
         held: _Waiting | None = None
         while (first := held or self._queue.get()) is not None:
-            batch, rows, held, until = [first], self._rows(first.request), None, monotonic() + self._deadline
+            batch, rows, held, until = [first], first.rows, None, monotonic() + self._deadline
             while rows < self._most_rows:
                 try:
                     more = self._queue.get(timeout=max(0, until - monotonic()))
@@ -94,7 +93,7 @@ class Batches(Generic[Request, Result]):
                 if more is None:
                     self._queue.put(None)
                     break
-                rows += self._rows(more.request)
+                rows += more.rows
                 if rows > self._most_rows:
                     held = more
                     break
@@ -108,7 +107,7 @@ class Batches(Generic[Request, Result]):
         batch = [each for each in batch if each.expires >= now]
         if not batch:
             return
-        self._observe(sum(self._rows(each.request) for each in batch))
+        self._observe(sum(each.rows for each in batch))
         try:
             results = self._answer([each.request for each in batch])
         except Exception as error:  # those who wait have to learn of it, whatever it is; the thread goes on

@@ -99,13 +99,18 @@ class Journal:
 
         return self._submit(insert)
 
-    def drop_user(self, user_id: str, now: int) -> "Future[int]":
-        """Delete a user's events, and remember that the user has none until now, in seconds; how many were deleted."""
+    def drop_user(self, user_id: str, now: int, is_known: bool) -> "Future[int]":
+        """Delete a user's events, and remember that the user has none until now, in seconds; how many were deleted.
+
+        Of a user who is not known, and has no events here, nothing is remembered.
+        """
 
         def delete(connection: sqlite3.Connection) -> int:
-            connection.execute("INSERT OR REPLACE INTO dropped_users VALUES (?, ?)", (user_id, now))
-            self._rewritten = True
-            return _deleted(connection, "user_id", user_id)
+            deleted = _deleted(connection, "user_id", user_id)
+            if deleted or is_known:
+                connection.execute("INSERT OR REPLACE INTO dropped_users VALUES (?, ?)", (user_id, now))
+                self._rewritten = True
+            return deleted
 
         return self._submit(delete)
 

@@ -1,5 +1,6 @@
 """The log as it is now: a champion's log with the events of the journal in their places."""
 
+import re
 from collections import ChainMap
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_sequences import LiveSequences
 
 SPARE_USERS = 256  # least rows of users to come that are added at once: what the log is read by has to grow with it
+WHOLE_NUMBER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 NOBODY = np.array([], dtype=np.int64)
 
 
@@ -79,6 +81,10 @@ class LiveLog:
             else:
                 self._pending += change
 
+    def takes(self, user_id: str) -> bool:
+        """Whether an id may be a user's: a whole number, as it is usually written, where those of the log are."""
+        return self.user_type != pl.Int64 or WHOLE_NUMBER.fullmatch(user_id) is not None
+
     def current(self) -> CurrentLog:
         """The log with all that has been added; the same object until more is."""
         with self._lock:
@@ -113,9 +119,13 @@ class LiveLog:
         return _with_rows_of_users(log, SPARE_USERS)
 
     def _with_events(self, before: InteractionLog, users: _Users, events: Sequence[Event]) -> CurrentLog:
-        """The log with further events; what was shown and not clicked is none."""
+        """The log with further events; what was shown and not clicked is none, nor what has ids of another log."""
         log = before
-        events = [event for event in events if event.rating is not None and event.item_id in self.items]
+        events = [
+            event
+            for event in events
+            if event.rating is not None and event.item_id in self.items and self.takes(event.user_id)
+        ]
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:
             known = len(users)

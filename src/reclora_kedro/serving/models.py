@@ -264,8 +264,8 @@ class Snapshot:
             return []
         vectors = unit_vectors(self.log.item_embeddings)
         cosines = vectors @ vectors[item]
-        cosines[item] = -1
-        best = np.argsort(-cosines, kind="stable")[:most]
+        order = np.argsort(-cosines, kind="stable")
+        best = order[order != item][:most]
         return list(zip(best.tolist(), _rounded(cosines[best]), strict=True))
 
     def learned_from(self, user: int) -> bool:

@@ -1,12 +1,13 @@
 """What is wrong with a request, as RFC 9457 has it."""
 
+import json
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
+from fastapi import Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 
 from reclora_kedro.parameters import shown
 
@@ -33,9 +34,10 @@ class ProblemError(Exception):
         self.status, self.headers = status, headers
         self.body = {"type": f"urn:reclora:{kind}", "title": title, "status": status, "detail": detail} | members
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Response:
         """The answer."""
-        return JSONResponse(self.body, self.status, self.headers, "application/problem+json")
+        text = json.dumps(self.body)  # in ASCII, whatever was found
+        return Response(text, self.status, self.headers, "application/problem+json")
 
 
 def unknown(kind: str, found: str, known: Collection[str], status: int = 404) -> ProblemError:
@@ -56,7 +58,7 @@ def invalid_request(error: RequestValidationError) -> ProblemError:
     """A problem of a body or of parameters that are not of the right shape."""
     faults = [
         {
-            "where": ".".join(map(str, fault["loc"])),
+            "where": ".".join(str(key) for key in fault["loc"] if not str(key).startswith("(")),
             "found": shown(fault.get("input")),
             "expected": fault["msg"].removeprefix("Value error, "),
         }

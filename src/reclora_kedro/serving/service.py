@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from threading import Lock
 from time import time
@@ -18,7 +17,7 @@ from reclora_kedro.serving.models import Answer, Ask, Champion, Snapshot, answer
 logger = logging.getLogger(__name__)
 
 Look = Callable[[Snapshot], Any]
-"""A question about the log as it is now; it waits with the requests for the lens, as they share what they compute."""
+"""A question about the log as it is now, or what makes an `Ask` beside it, which is answered; they wait together."""
 T = TypeVar("T")
 SPARE_MEMORY = 1.2  # times what a champion takes that have to be free for another one
 
@@ -54,12 +53,8 @@ class Service:
             "deadline": config.deadline_ms / 1000,
             "timeout": config.timeout_seconds,
         }
-        self._fast: Batches[Ask | Look, Any] = Batches(
-            "lens", self._answer_fast, self._rows, observe=metrics.rows("lens"), **shared
-        )
-        self._slow: Batches[Answer, Answer] = Batches(
-            "llm", _answer_slow, lambda answer: len(answer.items), observe=metrics.rows("llm"), **shared
-        )
+        self._fast: Batches[Look, Any] = Batches("lens", self._answer_fast, observe=metrics.rows("lens"), **shared)
+        self._slow: Batches[Answer, Answer] = Batches("llm", _answer_slow, observe=metrics.rows("llm"), **shared)
         metrics.watch_queues({"lens": lambda: self._fast.waiting, "llm": lambda: self._slow.waiting})
 
     @property
@@ -74,23 +69,23 @@ class Service:
 
     async def look(self, look: Callable[[Snapshot], T]) -> T:
         """Ask something about the log as it is now."""
-        return await self._fast.submit(look)
+        return await self._fast.submit(look, 0)
 
-    async def answer(self, ask: Ask) -> Answer:
-        """Answer a request.
+    async def answer(self, ask: Callable[[Snapshot], Ask], rows: int) -> Answer:
+        """Answer a request, which is made beside the log as it is now.
+
+        Args:
+            ask: makes it.
+            rows: about how many items the lens scores for it.
 
         Raises:
             QueueFullError: too many requests wait.
             RequestExpiredError: it waited too long.
         """
-        answer = await self._fast.submit(ask)
-        if ask.model == "llm" and answer.fallback is None:
-            await self._slow.submit(answer)
+        answer: Answer = await self._fast.submit(ask, rows)
+        if answer.ask.model == "llm" and answer.fallback is None:
+            await self._slow.submit(answer, len(answer.items))
         return answer
-
-    def add(self, events: Sequence[Event], replace: bool) -> "Future[int]":
-        """Add events; the future has how many were added once they are durable and every later answer knows them."""
-        return self.journal.add(events, replace)
 
     def reload(self, alias: str | None = None) -> bool:
         """Load the present champion and let it take over; whether it is another one.
@@ -140,19 +135,15 @@ class Service:
     def _listen(self, change: list[Event] | Content) -> None:
         self.live.apply(change)
 
-    def _rows(self, request: Ask | Look) -> int:
-        if not isinstance(request, Ask):
-            return 0
-        return self.champion.recommendation.retrieved if request.items is None else len(request.items)
-
-    def _answer_fast(self, requests: Sequence[Ask | Look]) -> list[Any]:
+    def _answer_fast(self, requests: Sequence[Look]) -> list[Any]:
         before = self._snapshot
         snapshot = before.brought_up_to_date()
         with self._swapping:
             if self._snapshot is before:
                 self._snapshot = snapshot
-        answers = iter(answer_by_lens([request for request in requests if isinstance(request, Ask)], snapshot))
-        return [next(answers) if isinstance(request, Ask) else _tried(request, snapshot) for request in requests]
+        results = [_tried(request, snapshot) for request in requests]
+        answers = iter(answer_by_lens([result for result in results if isinstance(result, Ask)], snapshot))
+        return [next(answers) if isinstance(result, Ask) else result for result in results]
 
 
 def _answer_slow(answers: Sequence[Answer]) -> Sequence[Answer]:

@@ -3,13 +3,25 @@
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Tag,
+    model_validator,
+)
 
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.models import Fallback
 
 
 def _id(value: Any) -> Any:
+    if isinstance(value, str):
+        value.encode()  # half of a surrogate pair has no UTF-8
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
@@ -33,8 +45,8 @@ class PastEvent(Shape):
     """An interaction of a user."""
 
     item: Id
-    rating: FiniteFloat | None = Field(None, description="in logs with ratings")
-    clicked: bool | None = Field(None, description="in logs of what was shown")
+    rating: FiniteFloat | None = Field(None, strict=True, description="in logs with ratings")
+    clicked: bool | None = Field(None, strict=True, description="in logs of what was shown")
     time: Time | None = Field(None, description="now, if it is left out")
 
 
@@ -76,9 +88,7 @@ class Recommend(OfOneUser):
     n: int = Field(10, ge=1, description="most items")
     candidates: list[Id] | None = Field(None, min_length=1, description="items to choose from; the service finds them")
     exclude: list[Id] = Field([], description="items to leave out")
-    filter: dict[str, list[str]] = Field(
-        {}, description="by field of the items, values of which they have at least one"
-    )
+    filter: dict[Id, list[Id]] = Field({}, description="by field of the items, values of which they have at least one")
     include_seen: bool = Field(False, description="whether items that the user took already may be recommended")
 
 
@@ -86,6 +96,13 @@ class RecommendMany(Shape):
     """The same for many users at once."""
 
     requests: list[Recommend] = Field(min_length=1)
+
+
+RecommendBody = Annotated[
+    Annotated[Recommend, Tag("(one)")] | Annotated[RecommendMany, Tag("(many)")],
+    Discriminator(lambda body: "(many)" if isinstance(body, dict) and "requests" in body else "(one)"),
+]
+"""A body is held against one shape alone, so that what is wrong with it is told of that one."""
 
 
 class Score(OfOneUser):

@@ -9,21 +9,20 @@ from typing import Any
 from fastapi import FastAPI
 from pydantic import ValidationError
 
-from reclora_kedro.serving.page import Answers
 from reclora_kedro.serving.problems import ProblemError
+from reclora_kedro.serving.routes import Json, Routes
 from reclora_kedro.serving.shapes import Events, Recommend, Score
 
-Json = dict[str, Any]
 INSTRUCTIONS = "Recommendations of a trained recommender. Events that are added count in the next answer."
 
 
-def add_tools(app: FastAPI, answers: Answers) -> AbstractAsyncContextManager[Any]:
+def add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]:
     """Add the tools to an app, if the SDK is installed; what is returned has to be entered while the app answers."""
     if find_spec("mcp") is None:
         return nullcontext()
     from mcp.server.transport_security import TransportSecuritySettings
 
-    server = tool_server(answers)
+    server = tool_server(routes)
     unguarded = TransportSecuritySettings(enable_dns_rebinding_protection=False)  # the app's own guard sees to hosts
     tools = server.streamable_http_app(stateless_http=True, json_response=True, transport_security=unguarded)
     app.router.routes.extend(tools.routes)
@@ -44,7 +43,7 @@ def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awa
     return told
 
 
-def tool_server(answers: Answers) -> Any:
+def tool_server(routes: Routes) -> Any:
     """The server of the tools."""
     from mcp.server.mcpserver import MCPServer
 
@@ -57,31 +56,31 @@ def tool_server(answers: Answers) -> Any:
     ) -> Json:
         """The best items for a user, with reasons; `filter` names values by field of the items, such as genres."""
         body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
-        return await answers.recommended(Recommend.model_validate(body))
+        return await routes.recommend(Recommend.model_validate(body))
 
     @server.tool()
     @_refused_in_words
     async def score(user: str, items: list[str], model: str | None = None) -> Json:
         """How likely a user is to like each of the items, by id."""
-        return await answers.scored(Score.model_validate({"user": user, "items": items, "model": model}))
+        return await routes.score(Score.model_validate({"user": user, "items": items, "model": model}))
 
     @server.tool()
     @_refused_in_words
     async def add_event(user: str, item: str, rating: float | None = None, clicked: bool | None = None) -> Json:
         """Remember that a user took an item; it counts in the next answer."""
         event = {"user": user, "item": item, "rating": rating, "clicked": clicked}
-        return await answers.added(Events.model_validate({"events": [event]}), replace=False)
+        return await routes.add_events(Events.model_validate({"events": [event]}))
 
     @server.tool()
     @_refused_in_words
     async def user(user: str) -> Json:
         """A user's profile and latest events."""
-        return await answers.described_user(user)
+        return await routes.user(user)
 
     @server.tool()
     @_refused_in_words
     async def items(q: str, limit: int = 20) -> Json:
         """Items whose title has a text, with their ids."""
-        return await answers.found_items(q, limit)
+        return await routes.items(q, limit)
 
     return server

@@ -5,7 +5,7 @@ Its parts are HTML that htmx puts in their places. Templates escape all that com
 
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, Request, Response
@@ -14,47 +14,20 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
 from reclora_kedro.serving.problems import ProblemError
-from reclora_kedro.serving.service import ReloadRefusedError, Service
-from reclora_kedro.serving.shapes import Events, Recommend, Score
+from reclora_kedro.serving.routes import Json, Routes
+from reclora_kedro.serving.service import ReloadRefusedError
+from reclora_kedro.serving.shapes import Events, Recommend
 
-Json = dict[str, Any]
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 FOUND = 12  # items that a text finds
 
 
-class Answers(Protocol):
-    """What the page and the tools show."""
-
-    service: Service
-
-    async def recommended(self, body: Recommend) -> Json:
-        """The best items of a user."""
-
-    async def scored(self, body: Score) -> Json:
-        """How likely the user is to like each of the items."""
-
-    async def added(self, body: Events, replace: bool) -> Json:
-        """What became of events."""
-
-    async def described_user(self, user_id: str) -> Json:
-        """A user's profile and latest events."""
-
-    async def found_items(self, q: str, limit: int) -> Json:
-        """Items whose title has a text."""
-
-    def described_model(self) -> Json:
-        """The champion."""
-
-    async def rolled_back(self) -> Json:
-        """The champion before it, which answers from now on."""
-
-
 class Page:
     """The page, its parts and its files."""
 
-    def __init__(self, answers: Answers) -> None:
-        self._answers = answers
+    def __init__(self, routes: Routes) -> None:
+        self._routes = routes
         loader = PackageLoader("reclora_kedro.serving.page", ".")
         self._templates = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
 
@@ -74,7 +47,7 @@ class Page:
 
     async def whole(self) -> Response:
         """The page, without any data in it."""
-        return self._html("page.html.jinja", llm=self._answers.service.champion.llm is not None)
+        return self._html("page.html.jinja", llm=self._routes.service.champion.llm is not None)
 
     async def file(self, name: str) -> Response:
         """A style sheet or a script."""
@@ -89,29 +62,29 @@ class Page:
 
     async def items(self, q: str = "") -> Response:
         """Items whose title has a text, to choose from."""
-        return self._html("items.html.jinja", **await self._answers.found_items(q, FOUND))
+        return self._html("items.html.jinja", **await self._routes.items(q, FOUND))
 
     async def champion(self) -> Response:
         """The champion, its decision, and the champions before it."""
-        return self._html("champion.html.jinja", model=self._answers.described_model(), note=None)
+        return self._html("champion.html.jinja", model=await self._routes.model(), note=None)
 
     async def roll_back(self) -> Response:
         """Let the champion before this one answer; then the champion as after it."""
         try:
-            note = f"Rolled back: {(await self._answers.rolled_back())['version']} answers from now on."
+            note = f"Rolled back: {(await self._routes.rollback())['version']} answers from now on."
         except (ProblemError, ReloadRefusedError) as error:
             note = str(error)
-        return self._html("champion.html.jinja", model=self._answers.described_model(), note=note)
+        return self._html("champion.html.jinja", model=await self._routes.model(), note=note)
 
     async def add_event(self, request: Request) -> Response:
         """Add an event of the form; then the user as after it."""
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         user, model = form.pop("user", ""), form.pop("model", "lens")
         value: Json = {"user": user, "item": form.get("item", "")}
-        value |= {"rating": float(form["rating"])} if form.get("rating") else {}
-        value |= {"clicked": form["clicked"] == "true"} if form.get("clicked") else {}
         try:
-            said = await self._answers.added(Events.model_validate({"events": [value]}), False)
+            value |= {"rating": float(form["rating"])} if form.get("rating") else {}
+            value |= {"clicked": form["clicked"] == "true"} if form.get("clicked") else {}
+            said = await self._routes.add_events(Events.model_validate({"events": [value]}))
             note = f"The event of item {value['item']} counts from now on."
             if said["unknown_items"]:
                 note = f"No table has the item {value['item']}: the event waits until one has."
@@ -122,12 +95,12 @@ class Page:
     async def _shown(self, user: str, model: str, note: str | None) -> Response:
         try:
             asked = Recommend.model_validate({"user": user, "n": 10, "explain": True, "model": model})
-            recommended = await self._answers.recommended(asked)
+            recommended = await self._routes.recommend(asked)
             known = recommended["fallback"] != "unknown_user"
-            described = await self._answers.described_user(user) if known else None
+            described = await self._routes.user(user) if known else None
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
-        columns = self._answers.service.champion.ingestion
+        columns = self._routes.service.champion.ingestion
         return self._html(
             "user.html.jinja", user=user, described=described, recommended=recommended, note=note, ingestion=columns
         )
