@@ -1,4 +1,4 @@
-"""Evaluation: what the stored scores and training logs say, as metrics, figures and a report."""
+"""Evaluation: metrics, figures and a report of the stored scores and training logs."""
 
 from reclora_kedro.pipelines.evaluation.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Forgetting users, on request: everything without them, where they still are, and on request that gone, too."""
+"""Forgetting, on request: everything in use without some users, and which stored versions still hold them."""
 
 from reclora_kedro.pipelines.forget.pipeline import create_pipeline
 

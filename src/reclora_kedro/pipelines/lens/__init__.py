@@ -1,4 +1,4 @@
-"""The lens: a CTR model on ids, trained on all training rows and frozen, and what it says of the prompts' rows."""
+"""The lens: a CTR model, trained on all training rows and frozen, and its states and scores of the prompts' rows."""
 
 from reclora_kedro.pipelines.lens.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Study, on request: a grid of settings over the default flow, as one table, figures and a report."""
+"""Study, on request: the default flow for each setting of a grid, as one table, figures and a report."""
 
 from reclora_kedro.pipelines.study.pipeline import create_pipeline
 

@@ -1,4 +1,4 @@
-"""Update, on request: new interactions in; tables, log and lens go on; the next champion is named."""
+"""Update, on request: tables take in new interactions, models go on learning, and the next champion is named."""
 
 from reclora_kedro.pipelines.update.pipeline import create_pipeline
 
