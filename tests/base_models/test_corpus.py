@@ -8,16 +8,18 @@ import polars as pl
 import pytest
 
 from reclora_kedro.base_models.corpus import (
+    Corpus,
     choose_by_quality,
     choose_few_shot,
     tell_corpus,
     tell_histories,
     tell_samples,
 )
+from reclora_kedro.base_models.steps import Material, pretrain
 from reclora_kedro.base_models.tuning import losses_of_texts
 from reclora_kedro.histories.questions import PromptRowsConfig, draw_pool
 from reclora_kedro.histories.sequences import user_of_events
-from steps_of_base_model import TOKENS, config
+from steps_of_base_model import TOKENS, config, some_prompts
 
 ANSWERS = SimpleNamespace(positive_answer="Yes", negative_answer="No")
 QUALITY = config().quality
@@ -70,6 +72,15 @@ def test_each_stage_leaves_what_is_good_enough_the_least_perplexing_first(tiny_l
     least, counts = choose_by_quality(tiny_llm, texts, half, 40, TOKENS)
     assert counts["not_perplexing"] == 3
     assert set(least) <= set(np.argsort(np.where([not text for text in texts], np.inf, perplexing))[:3].tolist())
+
+
+def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm):
+    rules = config(quality=QUALITY.model_copy(update={"min_words": 99}))
+    material = Material(Corpus(["a film", "a boat"], []), some_prompts(), some_prompts(), None)
+    with pytest.raises(
+        ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: loosen base_model"
+    ):
+        pretrain(tiny_llm, material, rules)
 
 
 def test_few_shot_rows_are_drawn_from_those_of_the_pool_that_are_good_enough(log, tiny_llm):

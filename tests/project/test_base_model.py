@@ -19,12 +19,13 @@ def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_i
 
 
 def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration(finished_run, capsys):
-    steps = {"base_model": {"steps": ["pretrain", "prune", "distill", "pretrain"]}}
+    steps = {"base_model": {"steps": ["pretrain", "prune", "distill", "pretrain", "distill"]}}
     catalog = kedro_run(finished_run.project, steps, pipeline_names=["base_model"])
     report = catalog.load("base_model_report")
-    assert [record["step"] for record in report] == ["as it came", "pretrain", "prune", "distill", "pretrain"]
+    assert [record["step"] for record in report] == ["as it came", *steps["base_model"]["steps"]]
     assert all(record["milliseconds_per_row"] > 0 and 0 < record["auc"] < 1 for record in report)
-    came, pretrained, pruned, distilled, again = report
+    came, pretrained, pruned, distilled, again, twice = report
+    assert twice["account"]["teacher_auc"] == distilled["account"]["teacher_auc"]
     assert pretrained["perplexity"] < came["perplexity"] < math.inf
     assert came["parameters"] == pretrained["parameters"] > pruned["parameters"] > distilled["parameters"]
     assert distilled["parameters"] == again["parameters"]

@@ -76,12 +76,12 @@ def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int
 
 def tell_events(log: InteractionLog, events: np.ndarray, prompt: PromptConfig) -> list[str]:
     """A line per event: the item's title, and the answer of a prompt whether it was liked."""
-    answers = prompt.negative_answer, prompt.positive_answer
-    titles = log.items["title"].gather(log.sequences.item_index[events])
-    return [
-        f"{without_year(title)}: {answers[label]}"
-        for title, label in zip(titles, log.sequences.label[events], strict=True)
-    ]
+    return _tell(log, log.sequences.item_index[events], log.sequences.label[events], prompt)
+
+
+def _tell(log: InteractionLog, items: np.ndarray, labels: np.ndarray, prompt: PromptConfig) -> list[str]:
+    answers, titles = (prompt.negative_answer, prompt.positive_answer), log.items["title"].gather(items)
+    return [f"{without_year(title)}: {answers[label]}" for title, label in zip(titles, labels, strict=True)]
 
 
 def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt: PromptConfig) -> list[str]:
@@ -89,12 +89,9 @@ def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt
     histories = log.histories(samples, WindowConfig(kind="recent", k=events))
     seen = np.unique(histories[histories >= 0])
     lines = dict(zip(seen.tolist(), tell_events(log, seen, prompt), strict=True))
-    answers = prompt.negative_answer, prompt.positive_answer
-    titles = log.items["title"].gather(samples["item_index"])
-    return [
-        "\n".join([*(lines[event] for event in past if event >= 0), f"{without_year(title)}: {answers[label]}"])
-        for past, title, label in zip(histories.tolist(), titles, samples["label"], strict=True)
-    ]
+    asked = _tell(log, samples["item_index"].to_numpy(), samples["label"].to_numpy(), prompt)
+    pasts = ([lines[event] for event in past if event >= 0] for past in histories.tolist())
+    return ["\n".join([*past, last]) for past, last in zip(pasts, asked, strict=True)]
 
 
 def clean(text: str) -> str:
@@ -133,7 +130,7 @@ def choose_by_quality(
     first = {text: place for place, text in reversed(list(enumerate(cleaned))) if text}
     places = np.array(sorted(first.values()), dtype=np.int64)
     counts["cleaned"] = len(places)
-    token_ids = [ids[:max_tokens] for ids in plain_ids(llm.tokenizer, [cleaned[place] for place in places])]
+    token_ids = plain_ids(llm.tokenizer, [cleaned[place] for place in places], max_tokens)
     perplexing = losses_of_texts(llm, token_ids, tokens_per_batch)
     kept = np.argsort(perplexing, kind="stable")[: len(places) - int(config.drop_perplexing * len(places))]
     places = places[kept]

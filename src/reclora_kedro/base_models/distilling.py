@@ -1,7 +1,6 @@
 """Distilling of an LLM with an adapter into the first layers of an LLM (SLMRec, arXiv 2405.17890)."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,14 @@ def block_states(llm: LanguageModel, batch: PromptBatch, blocks: int) -> Tensor:
     decoder = llm.model.get_decoder()
     layers = [decoder.layers[last] for last in block_ends(len(decoder.layers), blocks)]
     rows = torch.arange(len(batch.last), device=batch.last.device)
-    with _outputs_of(layers) as outputs:
+    outputs: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: Any, output: Any) -> None:
+        outputs.append(output[0] if isinstance(output, tuple) else output)
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(layer.register_forward_hook(keep))
         decoder(input_ids=batch.token_ids, use_cache=False)
     return torch.stack([states[rows, batch.last] for states in outputs], dim=1)
 
@@ -146,19 +152,3 @@ def answers_of_blocks(llm: LanguageModel, states: Tensor, answers: PromptFormat)
     normed = llm.model.get_decoder().norm(states)
     logits = llm.token_logits(normed.flatten(0, 1), [answers.positive, answers.negative])
     return (logits[:, 0] - logits[:, 1]).view(states.shape[:2])
-
-
-@contextmanager
-def _outputs_of(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What these layers return in a forward pass inside, in their order."""
-    outputs: list[Tensor] = []
-
-    def keep(_: nn.Module, inputs: Any, output: Any) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-
-    hooks = [layer.register_forward_hook(keep) for layer in layers]
-    try:
-        yield outputs
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 
 from reclora_kedro.base_models import distilling, pruning
-from reclora_kedro.base_models.config import BaseModelConfig, ImportanceConfig, TuningConfig
+from reclora_kedro.base_models.config import BaseModelConfig, ImportanceConfig
 from reclora_kedro.base_models.corpus import Corpus, choose_by_quality, clean
 from reclora_kedro.base_models.tuning import losses_of_texts, prompt_losses, text_losses, tune
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -35,7 +34,7 @@ class Material:
         few_shot: prompts of the training split, to calibrate, recover and distill by.
         validation: prompts of the validation split.
         answers: tokens of the two answers.
-        teacher: gives the base LLM with a trained adapter, once; it may change the base LLM in place.
+        teacher: gives the base LLM with a trained adapter, the same each time; the first may change the LLM in place.
     """
 
     corpus: Corpus
@@ -101,8 +100,8 @@ def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> 
     The perplexity is of a token of held-out descriptions of items; AUC and milliseconds are of Yes or No to the
     validation prompts, without an adapter.
     """
-    token_ids = plain_ids(llm.tokenizer, [clean(text) for text in material.corpus.held_out])
-    token_ids = [ids[: config.corpus.max_tokens] for ids in token_ids]
+    held_out = [clean(text) for text in material.corpus.held_out]
+    token_ids = plain_ids(llm.tokenizer, held_out, config.corpus.max_tokens)
     predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
     losses = losses_of_texts(llm, token_ids, config.tokens_per_batch)
     auc, milliseconds = answering(AnswerModel(llm, material.answers), material.validation, config.tokens_per_batch)
@@ -123,15 +122,21 @@ def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> 
 
 
 def pretrain(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
-    """Continued pretraining on texts that are chosen by their quality, or uniformly (Ziya2, arXiv 2311.03301)."""
+    """Continued pretraining on texts that are chosen by their quality, or uniformly (Ziya2, arXiv 2311.03301).
+
+    Raises:
+        ValueError: no text is good enough.
+    """
     corpus, told, tokens = config.corpus, material.corpus.texts, config.tokens_per_batch
     drawn = np.random.default_rng(config.seed).permutation(len(told))[: corpus.max_texts * corpus.candidates_per_text]
     texts, counts = [told[place] for place in drawn], {"told": len(told)}
     if corpus.selection == "quality":
         places, stages = choose_by_quality(llm, texts, config.quality, corpus.max_tokens, tokens)
         texts, counts = [texts[place] for place in sorted(places)], counts | stages
+        if not texts:
+            raise ValueError(f"No text to pretrain on is good enough, {stages}: loosen base_model.quality.")
     cleaned = [clean(text) for text in texts[: corpus.max_texts]]
-    token_ids = [ids[: corpus.max_tokens] for ids in plain_ids(llm.tokenizer, cleaned)]
+    token_ids = plain_ids(llm.tokenizer, cleaned, corpus.max_tokens)
     lengths = np.array([len(ids) for ids in token_ids])
     counts |= {"texts": len(token_ids), "tokens": int(lengths.sum())}
     llm, account = tune(llm, lengths, text_losses(token_ids), config.pretrain, tokens, config.seed)
@@ -140,32 +145,28 @@ def pretrain(llm: LanguageModel, material: Material, config: BaseModelConfig) ->
 
 def prune(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
     """Pruning of heads and channels, and a recovery, see `pruning.prune`."""
-    smaller, account = pruning.prune(llm, _importances(llm, material, config.prune, config), config.prune)
-    return _recover(smaller, account, material, config.prune.recovery, config)
+    return _shrink(pruning.prune, llm, material, config.prune, config)
 
 
 def drop_layers(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
     """Dropping of layers, and a recovery, see `pruning.drop_layers`."""
-    importance = _importances(llm, material, config.drop_layers, config)
-    smaller, account = pruning.drop_layers(llm, importance, config.drop_layers)
-    return _recover(smaller, account, material, config.drop_layers.recovery, config)
+    return _shrink(pruning.drop_layers, llm, material, config.drop_layers, config)
 
 
-def _importances(
-    llm: LanguageModel, material: Material, own: ImportanceConfig, config: BaseModelConfig
-) -> dict[str, Tensor]:
-    """Importance of the LLM's weights by the settings of a step of its own."""
-    prompts, tokens = material.few_shot, config.tokens_per_batch
-    return pruning.importances(llm, prompts, material.answers, own, tokens, config.seed)
-
-
-def _recover(
-    llm: LanguageModel, account: Account, material: Material, own: TuningConfig, config: BaseModelConfig
+def _shrink(
+    cut: Callable[..., tuple[LanguageModel, Account]],
+    llm: LanguageModel,
+    material: Material,
+    own: ImportanceConfig,
+    config: BaseModelConfig,
 ) -> tuple[LanguageModel, Account]:
-    """Tune a smaller LLM to read and answer prompts of the training split; its account goes on."""
-    losses, lengths = prompt_losses(material.few_shot, material.answers), material.few_shot.lengths
-    llm, tuned = tune(llm, lengths, losses, own, config.tokens_per_batch, config.seed)
-    return llm, account | tuned
+    """Cut away what matters least, then tune what is left to read and answer prompts of the training split."""
+    prompts, answers, tokens = material.few_shot, material.answers, config.tokens_per_batch
+    importance = pruning.importances(llm, prompts, answers, own, tokens, config.seed)
+    smaller, account = cut(llm, importance, own)
+    losses = prompt_losses(prompts, answers)
+    smaller, tuned = tune(smaller, prompts.lengths, losses, own.recovery, tokens, config.seed)
+    return smaller, account | tuned
 
 
 def distill(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.llm.batching import TokenBudget, pad_right
 from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import plain_ids
 from reclora_kedro.progress import Progress
 
 
@@ -38,8 +39,7 @@ class MeanOfLLM:
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
         """Token ids without special tokens."""
-        encoded = self._llm.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        return [ids[:max_tokens] for ids in encoded]
+        return plain_ids(self._llm.tokenizer, texts, max_tokens)
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
         """Means of the last hidden states."""

@@ -71,11 +71,8 @@ class FrozenLayers:
                 with torch.inference_mode(False):  # what is remembered while scoring serves a training, too
                     self._states[batch] = inputs[0].detach().to("cpu", copy=True)
 
-        hook = layer.register_forward_pre_hook(remember)
-        try:
+        with layer.register_forward_pre_hook(remember):
             yield
-        finally:
-            hook.remove()
 
 
 def _is_adapted(layer: nn.Module) -> bool:

@@ -153,9 +153,10 @@ def adds_bos(tokenizer: Any) -> bool:
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
-def plain_ids(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    """Token ids of texts that are data: a special token written in them is read as plain characters."""
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
+def plain_ids(tokenizer: Any, texts: list[str], most: int | None = None) -> list[list[int]]:
+    """First token ids of texts that are data: a special token written in them is read as plain characters."""
+    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
+    return [ids[:most] for ids in encoded]
 
 
 class PromptBuilder:

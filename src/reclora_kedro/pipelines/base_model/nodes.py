@@ -1,6 +1,6 @@
 """Nodes of the base model step."""
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import polars as pl
@@ -28,45 +28,17 @@ def prepare_llm(
     prompts: pl.DataFrame,
     config: BaseModelConfig,
     prompt_config: PromptConfig,
+    learning_states: dict[str, Tensor] | None = None,
+    adapter: str | None = None,
+    variant: VariantConfig | None = None,
 ) -> tuple[LanguageModel, Records]:
-    """The base LLM after the steps of the configuration, none of which needs a teacher; and a report."""
-    return steps.prepare(base_llm, _material(base_llm, log_without_embeddings, prompts, config, prompt_config), config)
-
-
-def prepare_llm_with_teacher(
-    base_llm: LanguageModel,
-    log_without_embeddings: InteractionLog,
-    prompts: pl.DataFrame,
-    config: BaseModelConfig,
-    prompt_config: PromptConfig,
-    learning_states: dict[str, Tensor],
-    adapter: str,
-    variant: VariantConfig,
-) -> tuple[LanguageModel, Records]:
-    """The same where the base LLM with a variant's adapter teaches."""
-    read = gate_inputs(learning_states, variant.gate_input)
-    teacher = partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read)
-    material = _material(
-        base_llm, log_without_embeddings, prompts, config, prompt_config, gate_inputs=read, teacher=teacher
-    )
-    return steps.prepare(base_llm, material, config)
-
-
-def _material(
-    base_llm: LanguageModel,
-    log: InteractionLog,
-    prompts: pl.DataFrame,
-    config: BaseModelConfig,
-    prompt_config: PromptConfig,
-    *,
-    gate_inputs: Any = None,
-    teacher: Any = None,
-) -> steps.Material:
-    few_shot, validation = (prompt_set(prompts, use, gate_inputs) for use in ("few_shot", "validation"))
-    corpus = tell_corpus(log, config.corpus, prompt_config, config.seed)
-    return steps.Material(
-        corpus, few_shot, validation, prompt_format(base_llm.tokenizer, prompt_config), teacher=teacher
-    )
+    """The base LLM after its steps, and a report of them; where one distills, a variant's adapter teaches."""
+    read = gate_inputs(learning_states, variant.gate_input) if learning_states and variant else None
+    few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
+    corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed)
+    answers = prompt_format(base_llm.tokenizer, prompt_config)
+    teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
+    return steps.prepare(base_llm, steps.Material(corpus, few_shot, validation, answers, teacher), config)
 
 
 def show_base_model(base_model_report: Records) -> None:
