@@ -99,6 +99,17 @@ def test_a_lora_merged_with_itself_is_itself(task):
     assert log["change"][1] < 1e-3
 
 
+def test_names_of_loras_are_not_mistaken_for_ways_of_merging_or_parts_of_the_model(task):
+    llm, loras, prompts = task
+    updates = []
+    for names in (["ann", "bob"], ["svd", "model"]):
+        renamed = (dict(zip(names, each.values(), strict=True)) for each in (loras, prompts))
+        merged, _ = merge_loras(llm, *renamed, config(iterations=0), 200)
+        updates.append({way: lora.updates() for way, lora in merged.loras.items()})
+    for way, of_layers in updates[0].items():
+        assert all(torch.equal(update, updates[1][way][path]) for path, update in of_layers.items())
+
+
 def test_merged_loras_are_stock_loras_and_adapters_of_the_project(task, tmp_path):
     llm, loras, prompts = task
     merged, _ = merge_loras(llm, loras, prompts, config(iterations=1), 200)
@@ -160,6 +171,8 @@ def test_what_does_not_fit_together_is_refused(task, log, tmp_path):
     drawn = merging.draw_calibration(log, users[:2], config(prompts=4))
     assert drawn["use"].unique().to_list() == ["few_shot"]
     assert drawn.group_by("user_index").len()["len"].to_list() == [4, 4]
+    with pytest.raises(ValueError, match=r"export names one user, but merging takes two LoRAs or more"):
+        merging.draw_calibration(log, users[:1], config())
     untrained = replace(log, samples=log.samples.with_columns(split=pl.lit("test")))
     with pytest.raises(ValueError, match=r"have LoRAs to merge, but no training sample"):
         merging.draw_calibration(untrained, users[:2], config())

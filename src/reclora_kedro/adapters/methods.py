@@ -14,6 +14,7 @@ from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedO
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.lora import Lora, user_folder
+from reclora_kedro.adapters.reclora.export import adapter_of as adapter_of  # for whoever knows no method by name
 from reclora_kedro.devices import seeded
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.files.scratch import scratch_folder
@@ -146,11 +147,6 @@ def lora_of(model: Any, folder: str) -> Lora:
             return Lora.load(Path(scratch, user_folder("all")))
     finally:
         adapted.unload()
-
-
-def adapter_of(model: Any, lora: Lora) -> PeftModel:
-    """The base LLM with an adapter of the method RecLoRA that is an ordinary LoRA, in eval mode."""
-    return reclora.METHOD.shared_adapter(model, lora)
 
 
 def require_one_lora_per_user(config: Any) -> None:

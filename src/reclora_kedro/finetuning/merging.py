@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,9 +40,6 @@ Where all are the same, they give it back: ``linear`` has the root of a weight i
 the mean itself.
 """
 
-Inputs = dict[str, Tensor]
-"""By the path of a layer, what it reads of the tokens of a batch, (tokens, in)."""
-
 
 class MergingConfig(Block):
     """Which LoRAs become one, and how."""
@@ -68,11 +66,13 @@ def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: Merg
         config: how many there are, at most.
 
     Raises:
-        ValueError: a user has no training sample.
+        ValueError: there is one user alone, or a user has no training sample.
     """
     train, random = log.samples.filter(split="train"), np.random.default_rng(config.seed)
     pools = [train]
     if users is not None:
+        if len(users) < 2:
+            raise ValueError("export names one user, but merging takes two LoRAs or more: name more users there.")
         pools = [train.filter(user_index=int(user)) for user in users]
         if without := [int(user) for user, pool in zip(users, pools, strict=True) if pool.is_empty()]:
             raise ValueError(
@@ -118,19 +118,22 @@ def merge_loras(
     Raises:
         ValueError: the LoRAs are of different ranks, or on different layers.
     """
-    (of_first, first), *others = loras.items()
-    for name, lora in others:
+    first = next(iter(loras.values()))
+    for name, lora in loras.items():
         if lora.config.r != first.config.r or lora.factors.keys() != first.factors.keys():
             raise ValueError(
                 f"The LoRA {name} has rank {lora.config.r} on {len(lora.factors)} layers, but the first one has rank "
                 f"{first.config.r} on {len(first.factors)}: merge LoRAs of one rank on the same layers."
             )
     rank = config.rank or first.config.r
-    adapted = get_peft_model(llm.model, first.config, of_first)
-    for name, lora in others:
-        adapted.add_adapter(name, lora.config)
-    for name, lora in loras.items():
-        set_peft_model_state_dict(adapted, lora.tensors, name)
+    adapted = get_peft_model(llm.model, first.config, "part_0")
+    parts = {
+        f"part_{number}": lora for number, lora in enumerate(loras.values())
+    }  # their names may be the model's, too
+    for part, lora in parts.items():
+        if part != "part_0":
+            adapted.add_adapter(part, lora.config)
+        set_peft_model_state_dict(adapted, lora.tensors, part)
     adapted.requires_grad_(False).eval()
     try:
         updates = {name: lora.updates() for name, lora in loras.items()}
@@ -140,7 +143,7 @@ def merge_loras(
             weight = len(loras) ** -power
             with seeded(config.seed, llm.device):
                 adapted.add_weighted_adapter(
-                    list(loras), [weight] * len(loras), name, way, rank, svd_full_matrices=False, density=config.density
+                    list(parts), [weight] * len(parts), name, way, rank, svd_full_matrices=False, density=config.density
                 )
             tensors = get_peft_model_state_dict(adapted, adapter_name=name)
             ways[name] = Lora.from_tensors(adapted.peft_config[name], tensors)
@@ -244,8 +247,8 @@ def moments(
     merged: Mapping[str, Tensor] | None,
     prompts: PromptSet,
     budget: TokenBudget,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (in, in).
+) -> dict[str, Tensor]:
+    """X_iᵀ X~_i and X~_iᵀ X~_i of each layer over the prompts of one LoRA, float64, (2, in, in).
 
     Args:
         llm: the LLM, its adapters disabled.
@@ -256,12 +259,12 @@ def moments(
         budget: of a forward pass.
     """
 
-    def inputs_of(rows: np.ndarray) -> tuple[Inputs, Inputs]:
+    def inputs_of(rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         batch = prompts.batch(rows, llm.device)
         inputs = layer_inputs(llm, layers, own, batch)
         return inputs, inputs if merged is None else layer_inputs(llm, layers, merged, batch)
 
-    sums: dict[str, tuple[Tensor, Tensor]] = {}
+    sums: dict[str, Tensor] = {}
     for _, (inputs, met) in budget.run(np.arange(len(prompts.labels)), prompts.lengths, inputs_of):
         products: dict[tuple[int, int], Tensor] = {}  # layers that read the same have the same
         for path in layers:
@@ -271,15 +274,14 @@ def moments(
                 if key not in products:
                     products[key] = (x.float().mT @ met[path].float()).double()
                 pair.append(products[key])
-            so_far = sums.get(path)
-            sums[path] = (pair[0], pair[1]) if so_far is None else (so_far[0] + pair[0], so_far[1] + pair[1])
+            sums[path] = sums.get(path, 0) + torch.stack(pair)
     return sums
 
 
 def layer_inputs(
     llm: LanguageModel, layers: Mapping[str, nn.Module], updates: Mapping[str, Tensor], batch: PromptBatch
-) -> Inputs:
-    """What each layer reads of a batch's tokens where these updates are added to the layers, padding left out."""
+) -> dict[str, Tensor]:
+    """What each layer reads of a batch's tokens, (tokens, in), with these updates added to the layers; no padding."""
     seen: dict[str, Tensor] = {}
 
     def adding(path: str) -> Any:
@@ -291,12 +293,10 @@ def layer_inputs(
 
         return add
 
-    hooks = [layer.register_forward_hook(adding(path)) for path, layer in layers.items()]
-    try:
+    with ExitStack() as hooks:
+        for path, layer in layers.items():
+            hooks.enter_context(layer.register_forward_hook(adding(path)))
         llm.last_hidden_states(batch.token_ids)
-    finally:
-        for hook in hooks:
-            hook.remove()
     real = torch.arange(batch.token_ids.shape[1], device=batch.last.device) <= batch.last[:, None]
     tokens = {id(x): x[real] for x in seen.values()}
     return {path: tokens[id(x)] for path, x in seen.items()}

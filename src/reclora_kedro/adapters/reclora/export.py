@@ -158,8 +158,8 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
     return UserLoras(user_ids, layers, weights.expand(len(layers), -1, -1), name, config, adapted.dtype, note)
 
 
-def shared_adapter(model: Any, lora: Lora) -> PeftModel:
-    """The base LLM with an adapter of one meta-LoRA, which is an ordinary LoRA, in eval mode."""
+def adapter_of(model: Any, lora: Lora) -> PeftModel:
+    """The base LLM with an adapter of the method RecLoRA that is an ordinary LoRA, in eval mode."""
     config = RecLoraConfig(
         task_type="CAUSAL_LM",
         num_meta_loras=1,

@@ -6,9 +6,8 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.adapters.reclora.config import RecLoraConfig, RecLoraSettings
-from reclora_kedro.adapters.reclora.export import UserLoras, shared_adapter, user_loras
+from reclora_kedro.adapters.reclora.export import UserLoras, user_loras
 from reclora_kedro.adapters.reclora.gates import gate_entropy
 from reclora_kedro.adapters.tuner import PersonalizedMethod
 
@@ -45,7 +44,3 @@ class RecLora(PersonalizedMethod):
     def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
         """See `export.user_loras`."""
         return user_loras(adapted, user_states, user_ids, note)
-
-    def shared_adapter(self, model: Any, lora: Lora) -> PeftModel:
-        """See `export.shared_adapter`."""
-        return shared_adapter(model, lora)

@@ -43,14 +43,13 @@ def merge_users(
     prompts: pl.DataFrame,
     log: InteractionLog,
     user_adapters: str,
-    export: ExportConfig,
     config: MergingConfig,
     tokens_per_batch: int,
 ) -> Merged:
-    """The same out of users' exported LoRAs."""
-    index = log.choose_users(export.users, export.most_active)[: config.users]
-    loras = load_user_loras(Path(user_adapters), log.users["user_id"][index].to_list())
-    of_users = (prompt_set(prompts.filter(user_index=int(user)), "few_shot") for user in index)
+    """The same out of the exported LoRAs of the users whose prompts these are."""
+    index = prompts["user_index"].unique(maintain_order=True)
+    loras = load_user_loras(Path(user_adapters), log.users["user_id"].gather(index).to_list())
+    of_users = (prompt_set(prompts.filter(user_index=user), "few_shot") for user in index)
     return _merge(base_llm, loras, dict(zip(loras, of_users, strict=True)), config, tokens_per_batch)
 
 

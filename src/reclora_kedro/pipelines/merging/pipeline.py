@@ -16,13 +16,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         "config": "params:merging",
         "tokens_per_batch": "params:scoring.tokens_per_batch",
     }
-    users = {} if variants else {"export": "params:export"}
-    of_users = {"user_adapters": "user_adapters", "log": "log", **users}
+    of_users = {"user_adapters": "user_adapters", "log": "log"}
     steps = Pipeline(
         [
             Node(
                 nodes.draw_calibration,
-                inputs={"log": "log", "config": "params:merging", **users},
+                inputs=["log", "params:merging", *([] if variants else ["params:export"])],
                 outputs="merging_questions",
                 name="draw_calibration",
             ),
