@@ -54,6 +54,10 @@ def test_training_ends_before_the_next_round_would_pass_the_greatest_epsilon(cap
     assert f"Training ends after {len(rounds.examples)} of 200 rounds" in caplog.text
     with pytest.raises(ValueError, match=r"16 of 16 users would spend an epsilon of .*max_epsilon is 0\.1: raise"):
         private_rounds(USERS, 1, private(max_epsilon=0.1), Group())
+    with pytest.raises(
+        ValueError, match=r"delta is 0\.0625, but the few-shot rows are of 16 users: set it below 1 / 16"
+    ):
+        private_rounds(USERS, 1, private(delta=1 / 16), Group())
     with pytest.raises(ValueError, match=r"an epsilon of inf at delta 0\.001, but .* is 8: raise noise_multiplier"):
         private_rounds(USERS, 1, private(noise_multiplier=0.0), Group())
 

@@ -127,16 +127,16 @@ def continuations(
     training = training.model_copy(update={"learning_rate": config.learning_rate})
     new, start = few_shot.take(np.flatnonzero(is_new)), copy_of(weights)
     yield _validated(model, validation, training, START)
-    learned: dict[str, dict[str, Tensor]] = {}
+    short_term: dict[str, Tensor] = {}
     for safeguard in config.safeguard:
         assign(weights, start)
-        if safeguard != "short_term" or "none" not in learned:
+        if safeguard != "short_term" or not short_term:
             held = config.proximal_weight if safeguard == "proximal" else 0.0
             rows = few_shot if safeguard == "replay" else new
             log = fine_tune(model, clicks(rows), validation, training, proximal_weight=held)
-            learned[safeguard] = copy_of(weights)
+            if safeguard in ("none", "short_term"):
+                short_term = copy_of(weights)
         if safeguard == "short_term":
-            [short_term] = [learned[name] for name in ("none", "short_term") if name in learned]
             assign(weights, {name: (value + short_term[name]) / 2 for name, value in start.items()})
             log = _validated(model, validation, training, safeguard)
         yield log.select(pl.lit(safeguard).alias("safeguard"), pl.exclude("safeguard"))

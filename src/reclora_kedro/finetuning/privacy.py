@@ -103,9 +103,14 @@ def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group:
         group: the processes that train, which get the same rounds.
 
     Raises:
-        ValueError: the first round alone would pass `max_epsilon`.
+        ValueError: `delta` is not below 1 / users, or the first round alone would pass `max_epsilon`.
     """
     everyone = np.unique(users)
+    if config.delta * len(everyone) >= 1:
+        raise ValueError(
+            f"training.privacy.delta is {config.delta:g}, but the few-shot rows are of {len(everyone)} users: set it "
+            f"below 1 / {len(everyone)}, as it is the chance that more is told of a user than epsilon allows."
+        )
     users_each = min(config.users_per_round, len(everyone))
     rate = users_each / len(everyone)
     rounds = max(1, round(epochs / rate))
