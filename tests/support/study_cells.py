@@ -34,6 +34,7 @@ def cell_run(auc, gauc=0.6):
     of = {"lens": 0.75, "reclora": auc}
     measured = MEASURED | {"gauc": gauc}
     pair = {"model_a": "reclora", "model_b": "lens", "auc_difference": auc - 0.75, "low": -1, "high": 1}
+    of_rows = pl.DataFrame({"row": range(50)})
     left = {
         "metrics": [{"model": m, "auc": a, "auc_low": a - 0.1, "auc_high": a + 0.1} | measured for m, a in of.items()],
         "comparisons": [pair | {"p_value": 0.2, "p_adjusted": 0.2}],
@@ -41,8 +42,8 @@ def cell_run(auc, gauc=0.6):
         "lens_training_log": pl.DataFrame({"validation_auc": [None, None]}, schema={"validation_auc": pl.Float64}),
         "reclora.training_log": pl.DataFrame({"validation_auc": [None, auc - 0.02, auc - 0.01]}),
         "lens_scores": pl.DataFrame({"row": range(200)}),
-        "reclora.scores": pl.DataFrame({"row": range(50)}),
-        "reclora.permuted_scores": pl.DataFrame({"row": range(50)}),
+        "reclora.scores": of_rows,
+        "reclora.permuted_scores": pl.DataFrame({"input": ["prompt", "gate inputs"]}).join(of_rows, how="cross"),
     }
     return finished(f"{auc}", REACHED["metrics"], left)
 

@@ -58,7 +58,7 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     Returns:
         validation_auc (the best one while it was trained, None where it is not validated), train_seconds (of the node
         that trains it, None where it is not trained by itself), score_seconds (of the node that scores with it, loading
-        included), scored_rows (those with permuted inputs included) and ms_per_row.
+        included), scored_rows (once more where gate inputs were permuted) and ms_per_row.
     """
     model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
     trained, scored = (
@@ -66,9 +66,10 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
         for what in ("training_log", "scores")
     )
     [scoring] = [node for node in cell.flow.nodes if (scored or "lens_metrics") in node.outputs]
-    tables = [name for name in scoring.outputs if name.endswith("scores")]
     seconds = max(stored(name).seconds for name in scoring.outputs)
-    rows = sum(load(name).height for name in tables) if scored else record["rows"]
+    rows = load(scored).height if scored else record["rows"]
+    if (permuted := f"{model}.permuted_scores") in scoring.outputs:
+        rows += load(permuted).filter(input="gate inputs").height  # other permuted inputs need no pass of their own
     return {
         "validation_auc": load(trained)["validation_auc"].max() if trained else None,
         "train_seconds": stored(trained).seconds if trained else None,
