@@ -192,8 +192,7 @@ def connect(engine: EngineConfig) -> Any:
     """
     if find_spec("ray") is None:
         raise ImportError(
-            "engine.kind is 'ray', but Ray is not installed: pip install 'reclora-kedro[ray]', or set engine.kind to "
-            "local."
+            "engine.kind is 'ray', but Ray is not installed: pip install -e '.[ray]', or set engine.kind to local."
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
