@@ -126,6 +126,13 @@ def test_hints_without_a_template_are_refused():
         config(hints={"template": None, "honest": [True]})
 
 
+def test_an_option_of_hints_has_no_name_of_what_trials_and_templates_have():
+    trials = search_hints(BlackBox(), records(), writer(), config())
+    for name in {*trials[0], *records()[0]["hint"]} - {"template", "honest"}:
+        with pytest.raises(ValueError, match=f"hints names {name}, which means something else"):
+            config(hints={"template": ["loud"], name: [1, 2]})
+
+
 def test_rows_are_drawn_in_their_order_and_more_keep_those_of_fewer():
     rows = pl.DataFrame({"row": range(50), "label": [0, 1] * 25, "use": ["validation"] * 40 + ["few_shot"] * 10})
     test = rows.with_columns(use=pl.lit("test"))

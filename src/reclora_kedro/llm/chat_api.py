@@ -15,6 +15,8 @@ from reclora_kedro.files.digests import digest
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.progress import Progress
 
+USAGE = ("requests", "calls", "retries", "by_text", "unreadable", "prompt_tokens", "completion_tokens")
+"""Names of what answers took, see `Answers`."""
 LOGPROBS, TEXT, NOTHING = 0, 1, 2
 """What an answer was read from."""
 TEXT_LOGIT = log(0.9 / 0.1)
@@ -126,16 +128,9 @@ class ChatApi:
                 "Have the prompt's template ask for one of these words, or raise max_tokens among the `arguments` of "
                 "black_box_llm for a model that thinks first."
             )
-        usage = {
-            "requests": len(distinct),
-            "calls": len(calls),
-            "retries": int(table[:, 4].sum()),
-            "by_text": int((table[:, 1] == TEXT).sum()),
-            "unreadable": unreadable,
-            "prompt_tokens": int(table[:, 2].sum()),
-            "completion_tokens": int(table[:, 3].sum()),
-        }
-        return Answers(np.array([by_text[text][0] for text in texts]), usage)
+        *tokens, retries = table[:, 2:].sum(axis=0).astype(int).tolist()
+        counts = (len(distinct), len(calls), retries, int((table[:, 1] == TEXT).sum()), unreadable, *tokens)
+        return Answers(np.array([by_text[text][0] for text in texts]), dict(zip(USAGE, counts, strict=True)))
 
     def _client(self) -> Any:
         try:

@@ -16,7 +16,7 @@ from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.llm.chat_api import Answers
+from reclora_kedro.llm.chat_api import USAGE, Answers
 from reclora_kedro.llm.prompts import Record, made_up_record
 from reclora_kedro.parameters import Block, Count, NonNegative, Seed
 from reclora_kedro.scoring.hints import COUNTS, MessageWriter, Options
@@ -26,6 +26,8 @@ AskApi = Callable[[Sequence[str], str], Answers]
 BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_verdict"]
 """With the hints that were found; without any; with these hints, but the verdict of another row: the null control."""
 TOKENS_PER_PRICE = 1_000_000
+TAKEN = {"trial", "auc", "model", "price", *USAGE, "prompt", "target", "verdict", "liked", "disliked", "statistics"}
+"""Names that mean something else in a trial or in a template of a hint."""
 RANDOM_TRIALS = 4  # before those that earlier ones suggest
 SUGGESTIONS = 5  # most, for each combination of options: some come more than once
 
@@ -68,6 +70,8 @@ class BlackBoxConfig(Block):
     def _hints_name_templates(self) -> Self:
         if "template" not in self.choices:
             raise ValueError("hints names no template: list files of conf/base/hints under hints.template")
+        if taken := self.choices.keys() & TAKEN:
+            raise ValueError(f"hints names {min(taken)}, which means something else in trials and templates: rename it")
         return self
 
 
