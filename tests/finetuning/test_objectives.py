@@ -201,7 +201,9 @@ def test_examples_are_held_against_the_references_in_their_order(tiny_model):
     np.testing.assert_array_equal(margins("other", logits=[other]), -2 * lens)
     joint = joint_margins(-2 * lens, lens, clip=0.1)
     np.testing.assert_array_equal(margins("other", "lens", logits=[other]), joint)
-    with pytest.raises(MismatchError, match=r"The reference other has no logit of \d+ few-shot rows, the first is \d"):
+    with pytest.raises(
+        MismatchError, match=r"The reference other has no logit for \d+ of 2\d few-shot rows \(the first is row \d"
+    ):
         margins("other", logits=[other.head(5)])
 
 

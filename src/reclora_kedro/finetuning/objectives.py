@@ -13,7 +13,7 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional as F
 
-from reclora_kedro.errors import MismatchError
+from reclora_kedro.evaluation.scores import join_all
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.parameters import Block, Count, NonNegative, Positive
@@ -148,14 +148,9 @@ def examples_of(
 
 
 def _logits_of_rows(scored: pl.DataFrame, rows: np.ndarray, reference: str) -> np.ndarray:
-    logits = dict(scored.select("row", "logit").iter_rows())
-    if missing := [row for row in rows.tolist() if row not in logits]:
-        raise MismatchError(
-            f"The reference {reference} has no logit of {len(missing)} few-shot rows, the first is {missing[0]}: its "
-            "logits stem from a different run.",
-            f"{reference}.few_shot_logits",
-        )
-    return np.array([logits[row] for row in rows.tolist()])
+    asked = pl.DataFrame({"row": rows}, schema={"row": scored.schema["row"]})
+    refusal = f"The reference {reference} has no logit for {{}} few-shot rows {{}}: its logits are of a different run."
+    return join_all(asked, scored, ["row"], refusal, f"{reference}.few_shot_logits")["logit"].to_numpy()
 
 
 def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:

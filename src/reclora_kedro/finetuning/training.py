@@ -239,7 +239,7 @@ def train_adapter(
                 else:
                     losses = gradients_of(chosen, group=group)
                 if proximal_weight:
-                    add_gradients(proximal_weight * proximal_term(run.weights, anchor), weights)
+                    (proximal_weight * proximal_term(run.weights, anchor)).backward()
                 norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
                 check_finite(losses, norm, rows, run)
                 loss = losses.double().mean().item() if len(losses) else None  # a round may be of no user
@@ -370,12 +370,6 @@ def proximal_term(weights: dict[str, Tensor], anchor: dict[str, Tensor]) -> Tens
         for name, now in weights.items()
     ]
     return torch.stack(divergences).sum()
-
-
-def add_gradients(value: Tensor, weights: list[Tensor]) -> None:
-    """Add the gradients of a value to those that the weights have."""
-    for weight, gradient in zip(weights, torch.autograd.grad(value, weights), strict=True):
-        weight.grad += gradient
 
 
 def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:
