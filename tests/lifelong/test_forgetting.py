@@ -26,6 +26,7 @@ from reclora_kedro.lifelong.forgetting import (
     forget_in_lens,
     forget_in_log,
     forget_in_tables,
+    keep_item_vectors,
     kept_rows,
     require_users,
     split_moments,
@@ -174,9 +175,36 @@ def test_the_lens_scores_the_others_as_before(log, config, tmp_path, statistics)
     assert torch.equal(lens_states(load_lens(tmp_path), left, left.samples)["logit"], after["logit"])
 
 
-def test_rows_of_another_log_are_refused():
-    with pytest.raises(MismatchError, match="1 values of user_id are none of the 2 that the champion knows"):
-        kept_rows(pl.Series("user_id", [1, 2]), pl.Series("user_id", [2, 3]))
+@pytest.mark.parametrize(("ids", "unknown"), [([3, 2], 1), ([2, 3, 1], 1), ([3, 4], 2)])
+def test_rows_of_another_log_are_refused(ids, unknown):
+    with pytest.raises(MismatchError, match=f"{unknown} values of user_id are none of the 2 that the champion knows"):
+        kept_rows(pl.Series("user_id", [1, 2]), pl.Series("user_id", ids))
+
+
+def test_users_and_items_that_came_after_the_lens_are_unknown_to_it(log, config):
+    """As after a rollback: tables stay, and the lens is the one before."""
+    lens = _fresh_lens(log, config).freeze()
+    left, _ = without(log, 7)
+    users = pl.concat([left.users, left.users.head(1).with_columns(user_id=pl.lit(999, left.users["user_id"].dtype))])
+    offsets = np.append(left.sequences.offsets, left.sequences.offsets[-1])
+    grown = replace(left, users=users, sequences=replace(left.sequences, offsets=offsets))
+    kept, known = (forget_in_lens(lens, log, each) for each in (grown, left))
+    assert kept.sizes.users == known.sizes.users + 1
+    rows = [lens_states(*each, left.samples)["logit"] for each in ((kept, grown), (known, left))]
+    assert torch.equal(*rows)
+
+
+def test_vectors_by_other_projections_than_the_lens_reads_are_refused():
+    vectors = {"embeddings": np.eye(3), "tfidf.idf": np.ones(2)}
+    champion = {"embeddings": np.eye(2), "tfidf.idf": np.ones(2)}
+    ids, left = pl.Series("item_id", [1, 2, 3]), pl.Series("item_id", [1, 3])
+    kept = keep_item_vectors(vectors, champion, ids, left)
+    assert np.array_equal(kept["embeddings"], np.eye(3)[[0, 2]])
+    for other in ({"tfidf.idf": np.zeros(2)}, {"tfidf.mean": np.ones(2)}):
+        with pytest.raises(MismatchError, match="not made by the projections of the champion's"):
+            keep_item_vectors(vectors, champion | other, ids, left)
+    with pytest.raises(MismatchError, match="has 3 rows, but there are 2 items"):
+        keep_item_vectors(vectors, champion, ids.head(2), left.head(1))
 
 
 @pytest.mark.parametrize(

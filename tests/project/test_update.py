@@ -89,3 +89,23 @@ def test_the_same_news_again_change_nothing(updated):
         assert catalog.load(name).equals(before[name])
     present, before_it, *_ = champion_history(catalog)
     assert present["versions"] == before_it["versions"]
+
+
+def test_a_user_is_forgotten_where_a_rollback_took_the_lens_back(updated):
+    project, before = updated
+    users = catalog_of(project).load("users")["user_id"]
+    while (
+        catalog_of(project).load("champion")["versions"]["users"]
+        == catalog_of(project).get("users").resolve_load_version()
+    ):
+        kedro_run(project, pipeline_names=["rollback"])
+    forgotten = users[0]
+    catalog = kedro_run(project, {"forget": {"users": [forgotten]}}, pipeline_names=["forget"])
+    assert (
+        catalog.load("lens").sizes.users
+        == catalog.load("log").users.height
+        == len(users) - 1
+        > before["users"].height - 1
+    )
+    catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])
+    assert set(catalog.load("recommendations")["user_id"]) == set(users) - {forgotten}

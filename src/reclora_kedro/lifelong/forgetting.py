@@ -158,53 +158,67 @@ def split_moments(log: InteractionLog) -> tuple[int, int] | None:
 
 
 def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
-    """Places of ids among those of an earlier table, shape (ids after,).
+    """Places of ids among those of an earlier table, shape (ids after,); -1 for new ones, which follow those.
 
     Raises:
-        MismatchError: an id was not there.
+        MismatchError: no id was there, or one that was follows one that was not.
 
     Examples:
-        >>> kept_rows(pl.Series("user_id", [3, 7, 9]), pl.Series("user_id", [3, 9]))
-        array([0, 2])
+        >>> kept_rows(pl.Series("user_id", [3, 7, 9]), pl.Series("user_id", [3, 9, 5]))
+        array([ 0,  2, -1])
     """
     places = pl.DataFrame({"id": before, "place": np.arange(len(before))})
     rows = pl.DataFrame({"id": after}).join(places, on="id", how="left", maintain_order="left")["place"]
-    if rows.null_count():
+    if rows.head(len(rows) - rows.null_count()).null_count() or rows.null_count() == len(rows):
         raise MismatchError(
-            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the champion knows: they "
-            "stem from different runs.",
+            f"{rows.null_count()} values of {after.name} are none of the {len(before)} that the champion knows, and do "
+            "not follow them: they stem from different runs.",
             "log",
             "lens",
         )
-    return rows.to_numpy()
+    return rows.fill_null(-1).to_numpy()
 
 
-def keep_item_vectors(vectors: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series) -> dict[str, np.ndarray]:
+def keep_item_vectors(
+    vectors: Mapping[str, np.ndarray], champion: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series
+) -> dict[str, np.ndarray]:
     """Item embeddings, and what they were made with, for some of the items that they are of.
 
     Args:
         vectors: `embeddings`, shape (items, d), and arrays that are no items'.
+        champion: those that the lens reads, which may be of fewer items.
         before: ids of the items.
         after: ids of those that are left.
 
     Raises:
-        MismatchError: these are other items.
+        MismatchError: these are other items, or their vectors were made with something else than the champion's.
     """
-    if len(vectors["embeddings"]) != len(before):
+    rows = kept_rows(before, after)
+    if len(vectors["embeddings"]) != len(before) or rows.min() < 0:
         raise MismatchError(
             f"item_embeddings has {len(vectors['embeddings'])} rows, but there are {len(before)} items: they stem from "
             "different runs.",
             "item_embeddings",
         )
-    return {**vectors, "embeddings": vectors["embeddings"][kept_rows(before, after)]}
+    made_with, read_with = (dict(each, embeddings=None) for each in (vectors, champion))
+    if made_with.keys() != read_with.keys() or any(
+        not np.array_equal(made_with[name], read_with[name]) for name in made_with
+    ):
+        raise MismatchError(
+            "The newest item_embeddings were not made by the projections of the champion's, so that its lens cannot "
+            "read them: run `kedro run --pipelines update` before, which makes them so.",
+            "item_embeddings",
+            "lens",
+        )
+    return {**vectors, "embeddings": vectors["embeddings"][rows]}
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
     """The frozen lens without some users: without the vectors of their ids, and of field values that they alone had.
 
-    No other weight changes. So logits of the others stay what they were to the last bit, wherever what they read of the
-    log does. That changes by rating statistics alone: those of an item, also of one in a history, count the events of
-    all users.
+    Users and items that came later than the lens, as they do after a rollback, are the unknown id. No other weight
+    changes. So logits of the others stay what they were to the last bit, wherever what they read of the log does. That
+    changes by rating statistics alone: those of an item, also of one in a history, count the events of all users.
 
     Args:
         lens: the frozen lens.
@@ -212,7 +226,7 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
         after: the log without the users.
 
     Raises:
-        MismatchError: the log without them has others.
+        MismatchError: see `kept_rows`.
     """
     users, items = (
         torch.tensor(kept_rows(getattr(before, table)[key], getattr(after, table)[key]))

@@ -50,11 +50,12 @@ def forget_in_log(
 
 
 def keep_item_vectors(
-    item_embeddings: Arrays, items: pl.DataFrame, log_without_embeddings: InteractionLog
+    item_embeddings: Arrays, champion_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
 ) -> tuple[Arrays, InteractionLog]:
     """The vectors of the items that are left, and the log with them."""
-    vectors = forgetting.keep_item_vectors(item_embeddings, items["item_id"], log_without_embeddings.items["item_id"])
-    return vectors, log_without_embeddings.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
+    ids = items["item_id"], left.items["item_id"]
+    vectors = forgetting.keep_item_vectors(item_embeddings, champion_item_embeddings, *ids)
+    return vectors, left.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, log: InteractionLog) -> Lens:

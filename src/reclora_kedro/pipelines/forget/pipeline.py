@@ -15,7 +15,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     kept = [
         Node(
             nodes.keep_item_vectors,
-            inputs=["champion.item_embeddings", "previous.items", "log_without_embeddings"],
+            inputs=[
+                "previous.item_embeddings",
+                "champion.item_embeddings",
+                "previous.items",
+                "log_without_embeddings",
+            ],
             outputs=["item_embeddings", "log"],
             name="keep_item_vectors",
         ),
