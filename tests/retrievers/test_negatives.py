@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cycle_log import changed
+from cycle_log import catalogue_scores, changed
 from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.splits import SPLIT_NAMES
 from reclora_kedro.retrievers.negatives import with_retrieved_negatives
@@ -39,7 +39,7 @@ def test_each_is_found_first_at_its_moment_and_taken_in_no_earlier_split(drawn, 
     assert after.filter(kept).equals(before.filter(kept))
     assert set(SPLIT_NAMES) == set(after["split"])
     negatives, places = after.filter(~kept), set()
-    scores = RetrieverReader(retriever, drawn).scores(negatives)
+    scores = catalogue_scores(RetrieverReader(retriever, drawn), negatives)
     for (user, item, split), of_items in zip(
         negatives.select("user_index", "item_index", "split").iter_rows(), scores, strict=True
     ):

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 
+from cycle_log import catalogue_scores
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.retrievers import reader
 from reclora_kedro.retrievers.base import grow_retriever
@@ -19,7 +20,7 @@ def test_scores_of_pairs_are_those_of_the_whole_catalogue(fitted, log, monkeypat
     monkeypatch.setattr(reader, "SCORES_AT_ONCE", at_once)
     reads = RetrieverReader(fitted[0], log)
     moments = log.samples.filter(split="test").select("user_index", "history_end", "timestamp")
-    scores = reads.scores(moments)
+    scores = catalogue_scores(reads, moments)
     assert scores.dtype == np.float32
     pairs = moments.join(pl.DataFrame({"item_index": np.arange(log.items.height, dtype=np.int32)}), how="cross")
     np.testing.assert_allclose(reads.scorer(pairs).reshape(scores.shape), scores, rtol=1e-5, atol=1e-5)
@@ -38,15 +39,15 @@ def test_a_catalogue_at_one_moment_is_one_pass(fitted, log, monkeypatch):
 def test_beside_another_log_it_reads_the_histories_there(fitted, log):
     other = replace(log, sequences=replace(log.sequences, item_index=log.sequences.item_index[::-1].copy()))
     moments = log.samples.filter(split="test")
-    scores = RetrieverReader(fitted[0], log).beside(other).scores(moments)
-    np.testing.assert_array_equal(scores, RetrieverReader(fitted[0], other).scores(moments))
+    scores = catalogue_scores(RetrieverReader(fitted[0], log).beside(other), moments)
+    np.testing.assert_array_equal(scores, catalogue_scores(RetrieverReader(fitted[0], other), moments))
 
 
 def test_users_without_events_get_what_is_popular(fitted, log):
     reads = RetrieverReader(fitted[0], log)
     moments = pl.DataFrame({"user_index": [3, 3], "history_end": log.sequences.offsets[3] + [0, 5], "timestamp": 9})
     counts = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
-    without, of_user = reads.scores(moments).tolist()
+    without, of_user = catalogue_scores(reads, moments).tolist()
     assert without == counts.tolist()
     assert of_user != without
 
@@ -54,15 +55,17 @@ def test_users_without_events_get_what_is_popular(fitted, log):
 def test_a_new_item_is_scored_by_its_text_or_comes_last(log, config):
     new, once = log.items.height - 1, config.model_copy(update={"max_epochs": 1})
     moments = log.samples.filter(split="test")
-    with_text = RetrieverReader(fit_retriever(log, once)[0], log).scores(moments)
+    with_text = catalogue_scores(RetrieverReader(fit_retriever(log, once)[0], log), moments)
     assert (with_text[:, new] > LAST).all()
-    by_ids = RetrieverReader(fit_retriever(log, once.model_copy(update={"item_text": False}))[0], log).scores(moments)
+    by_ids = catalogue_scores(
+        RetrieverReader(fit_retriever(log, once.model_copy(update={"item_text": False}))[0], log), moments
+    )
     assert (by_ids[:, new] == LAST).all()
     assert (by_ids[:, :new] > LAST).all()
     embeddings = log.item_embeddings.copy()
     embeddings[[0, new]] = 0
     untold = log.with_embeddings(embeddings)
-    scores = RetrieverReader(fit_retriever(untold, once)[0], untold).scores(moments)
+    scores = catalogue_scores(RetrieverReader(fit_retriever(untold, once)[0], untold), moments)
     assert np.isfinite(scores).all()
     assert (scores[:, new] == LAST).all()
     assert (scores[:, 0] > LAST).all()  # known by its id
@@ -76,8 +79,8 @@ def test_a_grown_retriever_scores_what_it_knew_to_the_last_bit(log, config, item
     items = pl.concat([log.items, log.items.head(2).with_columns(item_id=pl.Series([100, 101], dtype=pl.Int64))])
     grown_log = replace(log, items=items).with_embeddings(texts)
     moments = log.samples.filter(split="test")
-    before = RetrieverReader(retriever, log).scores(moments)
-    after = RetrieverReader(grow_retriever(retriever, grown_log), grown_log).scores(moments)
+    before = catalogue_scores(RetrieverReader(retriever, log), moments)
+    after = catalogue_scores(RetrieverReader(grow_retriever(retriever, grown_log), grown_log), moments)
     np.testing.assert_array_equal(after[:, :new], before)
     assert ((after[:, new:] > LAST) == item_text).all()
     with pytest.raises(MismatchError, match=f"The log has {new - 1} items, but the retriever knows {new}, and none"):
@@ -91,4 +94,4 @@ def test_a_log_of_other_items_is_refused(fitted, log):
 
 def test_reading_leaves_no_gradients(fitted, log):
     assert not any(weights.requires_grad for weights in fitted[0].parameters())
-    assert torch.from_numpy(RetrieverReader(fitted[0], log).scores(log.samples.head(3))).isfinite().all()
+    assert torch.from_numpy(catalogue_scores(RetrieverReader(fitted[0], log), log.samples.head(3))).isfinite().all()

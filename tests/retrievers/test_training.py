@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from cycle_log import changed, cycle_log
+from cycle_log import catalogue_scores, changed, cycle_log
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.group import train_in_processes
@@ -18,7 +18,7 @@ from reclora_kedro.retrievers.training import _fit, fit_retriever
 
 def hits(retriever, log, k=3):
     likes = log.samples.filter(split="test")
-    scores = RetrieverReader(retriever, log).scores(likes)
+    scores = catalogue_scores(RetrieverReader(retriever, log), likes)
     own = np.take_along_axis(scores, likes["item_index"].to_numpy()[:, None].astype(int), axis=1)
     return ((scores > own).sum(axis=1) < k).mean()
 
@@ -104,5 +104,7 @@ def test_two_processes_train_the_retriever_that_one_trains(log, config):
     expected, expected_log = fit_retriever(log, config)
     retriever, training_log = train_in_processes(partial(_fit, log, config), 2, "The retriever's training")
     assert training_log[-1]["loss"] == pytest.approx(expected_log[-1]["loss"], rel=1e-4)
-    scores, expected_scores = (RetrieverReader(each, log).scores(log.samples) for each in (retriever, expected))
+    scores, expected_scores = (
+        catalogue_scores(RetrieverReader(each, log), log.samples) for each in (retriever, expected)
+    )
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-2, atol=1e-2)

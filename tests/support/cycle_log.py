@@ -32,6 +32,11 @@ def cycle_log(kind="global_time", interactions=None):
     return log.with_embeddings(np.hstack([np.cos(angle), np.sin(angle)]))
 
 
+def catalogue_scores(reader, moments):
+    """Scores of all items at moments by a `RetrieverReader`, (moments, items)."""
+    return np.concatenate([block.cpu().numpy() for _, block in reader.blocks(moments)])
+
+
 def changed(log, **columns):
     """The log with other columns of its sequences."""
     return replace(log, sequences=replace(log.sequences, **columns))

@@ -7,6 +7,7 @@ import polars as pl
 import torch
 
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import places_of
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -42,8 +43,7 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
     starts, ends = sequences.offsets[drawn["user_index"].to_numpy()], drawn["end"].to_numpy()
     for rows, scores in RetrieverReader(retriever, log).blocks(drawn):
         counts = ends[rows] - starts[rows]
-        event = np.arange(counts.sum()) + np.repeat(starts[rows] - counts.cumsum() + counts, counts)
-        taken = np.repeat(np.arange(len(counts)), counts), sequences.item_index[event]
+        taken = np.repeat(np.arange(len(counts)), counts), sequences.item_index[places_of(starts[rows], ends[rows])]
         scores[tuple(map(torch.from_numpy, taken))] = -torch.inf
         best = scores.topk(min(first, scores.shape[1]))
         left = best.values.isfinite().sum(dim=1).cpu().numpy()

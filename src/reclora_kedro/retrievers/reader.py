@@ -47,17 +47,6 @@ class RetrieverReader:
         reader._events = log.sequences
         return reader
 
-    def scores(self, moments: pl.DataFrame) -> np.ndarray:
-        """Scores of all items at moments with the columns of `MOMENT`: float32, shape (n, items).
-
-        A user without events gets the popularity of the training split; items of which the
-        retriever knows nothing come last.
-        """
-        scores = np.empty((moments.height, len(self._vectors)), dtype=np.float32)
-        for rows, block in self.blocks(moments):
-            scores[rows] = block.cpu().numpy()
-        return scores
-
     def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
         """Scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); a `rivals.base.Scorer`.
 
@@ -75,7 +64,14 @@ class RetrieverReader:
 
     @torch.inference_mode()
     def blocks(self, moments: pl.DataFrame) -> Iterator[tuple[slice, Tensor]]:
-        """What `scores` returns, as tensors on the device, some moments at a time, with their places."""
+        """Scores of all items at moments with the columns of `MOMENT`, some at a time, with the places of these.
+
+        A user without events gets the popularity of the training split; items of which the retriever knows nothing come
+        last.
+
+        Returns:
+            Places among the moments, and float32 on the device, shape (places, items).
+        """
         step = max(1, SCORES_AT_ONCE // len(self._vectors))
         for start in range(0, moments.height, step):
             rows = slice(start, min(start + step, moments.height))

@@ -2,11 +2,9 @@
 
 from typing import Any
 
-import plotly.graph_objects as go
-
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.retrievers.base import Retriever
@@ -22,11 +20,6 @@ def train_retriever(
     """The retriever's training log, and the retriever in its best epoch."""
     retriever, training_log = fit_retriever(log, config, engine, checkpoints)
     return training_log, retriever
-
-
-def plot_retriever(training_log: Records) -> go.Figure:
-    """Loss, hit rate and NDCG by epoch."""
-    return figures.plot_retriever(training_log)
 
 
 def show_retriever(training_log: Records) -> None:

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.evaluation.figures import plot_retriever
 from reclora_kedro.pipelines.candidates import nodes
 
 
@@ -16,7 +17,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="train_retriever",
             ),
             Node(
-                nodes.plot_retriever,
+                plot_retriever,
                 inputs="retriever_training_log",
                 outputs="retriever_curve",
                 name="plot_retriever",

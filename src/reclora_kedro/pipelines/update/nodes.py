@@ -21,9 +21,8 @@ from reclora_kedro.histories.log_builder import Growth, LogInFiles
 from reclora_kedro.histories.splits import SplitShares
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.lens import growth as lens_growth
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.config import ContinuationConfig
+from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.lifelong import adapters, promotion, updates
 from reclora_kedro.lifelong.promotion import PromotionConfig
@@ -34,8 +33,6 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 from reclora_kedro.parameters import reads
-from reclora_kedro.retrievers import base as retrievers
-from reclora_kedro.retrievers.base import Retriever
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
@@ -108,13 +105,6 @@ def embed_new_items(
     return vectors, log_without_embeddings.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
-def continue_lens(
-    champion_lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig
-) -> tuple[Lens, pl.DataFrame]:
-    """The challenger, which is the champion's lens trained further on new samples, and its training log."""
-    return lens_growth.continue_lens(champion_lens, log, config, engine)
-
-
 def promote(
     champion_lens: Lens,
     challenger_lens: Lens,
@@ -125,7 +115,7 @@ def promote(
 ) -> tuple[Lens, Record]:
     """The lens that is in use from now on, and why it is."""
     newest = log.samples[log.rows_in("test")]
-    lenses = {"champion": lens_growth.grow_lens(champion_lens, log), "challenger": challenger_lens}
+    lenses = {"champion": grow_lens(champion_lens, log), "challenger": challenger_lens}
     scores = {name: lens_scores({"logit": LensReader(lens, log).logits(newest)}) for name, lens in lenses.items()}
     decision = promotion.decide(newest, scores["champion"], scores["challenger"], config, bootstrap)
     return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
@@ -159,11 +149,6 @@ def update_adapter(
     settings = (config, variant.training, promotion_config, bootstrap)
     log, decision = adapters.update_adapter(model, prompts, gate_inputs, *settings)
     return log, decision, model.model
-
-
-def grow_retriever(champion_retriever: Retriever, log: InteractionLog) -> Retriever:
-    """The champion's retriever for the grown log."""
-    return retrievers.grow_retriever(champion_retriever, log)
 
 
 def name_champion(

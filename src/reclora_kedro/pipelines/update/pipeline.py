@@ -2,9 +2,11 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.lens.growth import continue_lens
 from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, updated_retriever, variant_histories
 from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
+from reclora_kedro.retrievers.base import grow_retriever
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
@@ -12,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     variant = optional_variant_of("update")
     decided = ["adapter_promotion_report"] if variant else []
     retrievers = [
-        Node(nodes.grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
+        Node(grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
         for name in updated_retriever()
     ]
     update = Pipeline(
@@ -72,7 +74,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
-                nodes.continue_lens,
+                continue_lens,
                 inputs=["champion.lens", "log", "params:update.lens", "params:engine"],
                 outputs=["challenger_lens", "lens_update_log"],
                 name="continue_lens",
