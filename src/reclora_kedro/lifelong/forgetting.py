@@ -200,9 +200,9 @@ def keep_item_vectors(
             "different runs.",
             "item_embeddings",
         )
-    made_with, read_with = (dict(each, embeddings=None) for each in (vectors, champion))
-    if made_with.keys() != read_with.keys() or any(
-        not np.array_equal(made_with[name], read_with[name]) for name in made_with
+    made_with = vectors.keys() - {"embeddings"}
+    if vectors.keys() != champion.keys() or not all(
+        np.array_equal(vectors[name], champion[name]) for name in made_with
     ):
         raise MismatchError(
             "The newest item_embeddings were not made by the projections of the champion's, so that its lens cannot "
