@@ -70,6 +70,8 @@ MORE = [
     ("history.split.train", 0.95, "leaves no rows to test"),
     ("ingestion.label_threshold", 9, "gives one class only"),
     ("ingestion.interactions.clicked", "click", "exclude one another"),
+    ("item_encoder.batch_size", 1, "greater than or equal to 2"),
+    ("item_encoder.validation_pairs", 1, "greater than or equal to 2"),
     ("base_model.steps", ["quantise"], "'pretrain', 'prune', 'drop_layers' or 'distill'"),
     ("engine.kind", "spark", "'local' or 'ray'"),
     ("lens.batch_parts", 3, "does not divide batch_size 256"),

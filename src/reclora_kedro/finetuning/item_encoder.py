@@ -3,7 +3,7 @@
 import logging
 import time
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -35,11 +35,11 @@ class EncoderTuningConfig(Block):
     lora_rank: Count | None
     window: Count
     temperature: Positive
-    batch_size: Count = Field(ge=2)
+    batch_size: Annotated[Count, Field(ge=2)]
     max_steps: Count
     learning_rate: LearningRate
     weight_decay: NonNegative
-    validation_pairs: Count
+    validation_pairs: Annotated[Count, Field(ge=2)]
     steps_per_validation: Count
     patience: Count
     seed: Seed
