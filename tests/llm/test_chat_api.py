@@ -111,6 +111,15 @@ def test_the_check_before_a_run_tells_how_often_it_tried():
         assert len(requests) == 3
 
 
+@pytest.mark.parametrize(("name", "value"), [("concurrency", 0), ("timeout_seconds", 0), ("max_retries", -1)])
+def test_calls_that_cannot_be_made_are_refused_when_the_api_is_loaded(name, value):
+    with pytest.raises(ValueError, match=rf"ChatApi\n{name}\n.*greater than"):
+        api("http://127.0.0.1:9/v1", **{name: value})
+    with pytest.raises(ValueError, match="api_key") as raised:
+        api("http://127.0.0.1:9/v1", api_key=1234567)  # as YAML reads digits
+    assert "1234567" not in str(raised.value)
+
+
 def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ImportError, match=r"black-box"):

@@ -162,7 +162,7 @@ def iterate(
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
     """The update of each layer that comes nearest to what every LoRA makes of its own prompts (IterIS).
 
-    Chen et al. 2024, arXiv 2411.15231: a layer's W* is the least-squares solution of `LayerEquations`, in which X~ are
+    Chen et al. 2024, arXiv 2411.15231: a layer's W* solves the sum of the LoRAs' `normal_equations`, in which X~ are
     the inputs that the layer meets in the merged model, so that solving and running the model alternate. In iteration
     0 they are each LoRA's own inputs. A LoRA's error counts as a share of what its layer puts out.
 
@@ -178,23 +178,23 @@ def iterate(
         norm; null for the first) and seconds.
     """
     tuner, budget = llm.model.base_model, TokenBudget(tokens_per_batch)
-    paths = list(next(iter(updates.values())))
-    layers = {path: tuner.model.get_submodule(path).get_base_layer() for path in paths}
+    layers = {path: tuner.model.get_submodule(path).get_base_layer() for path in next(iter(updates.values()))}
     base = {path: weights_of(layer).double() for path, layer in layers.items()}
     weights: dict[tuple[str, str], float] = {}
     merged: dict[str, Tensor] | None = None
     records, start = [], time.perf_counter()
     with llm.model.disable_adapter(), Progress("merge", config.iterations + 1, "iterations") as progress:
         for iteration in range(config.iterations + 1):
-            equations = {path: LayerEquations(base[path]) for path in paths}
+            equations: dict[str, Tensor] = {}
             for name, own in updates.items():
                 for path, (cross, gram) in moments(llm, layers, own, merged, prompts[name], budget).items():
                     update = own[path].to(gram)
                     if merged is None:
                         W = base[path] + update
                         weights[name, path] = 1 / torch.einsum("oi,ij,oj->", W, gram, W).item()
-                    equations[path].add(update, cross, gram, weights[name, path], config.ridge)
-            before, merged = merged, {path: equations[path].solve().float() for path in paths}
+                    terms = weights[name, path] * normal_equations(base[path], update, cross, gram, config.ridge)
+                    equations[path] = equations.get(path, 0) + terms
+            before, merged = merged, {path: solve(equations[path]) for path in layers}
             change = None if before is None else relative_change(before, merged)
             seconds = time.perf_counter() - start
             records.append({"iteration": iteration, "change": change, "seconds": seconds})
@@ -206,38 +206,28 @@ def iterate(
     return merged, pl.DataFrame(records, {"iteration": pl.Int64, "change": pl.Float64, "seconds": pl.Float64})
 
 
-class LayerEquations:
-    """The normal equations of one layer: least Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²).
+def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor, ridge: float) -> Tensor:
+    """What one LoRA adds to both sides of the normal equations of a layer, below one another: (out + in, in).
 
-    Their solution is ``W* = [Σ c_i W_i (X_iᵀ X~_i + ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹``, with ridge_i a
-    share of the norm of X~_iᵀ X~_i (IterIS, arXiv 2411.15231).
+    They are of the least Σ_i c_i (‖W_i X_i − W* X~_i‖² + ridge_i ‖W_i − W*‖²), whose solution is
+    ``W* = [Σ c_i W_i (X_iᵀ X~_i + ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹`` (IterIS, arXiv 2411.15231).
 
     Args:
         base: weights of the layer without any LoRA, float64, (out, in).
+        update: W_i less these, (out, in).
+        cross: X_iᵀ X~_i, (in, in).
+        gram: X~_iᵀ X~_i, (in, in).
+        ridge: ridge_i as a share of the norm of ``gram``.
     """
+    added = ridge * gram.norm() * torch.eye(len(gram)).to(gram)
+    # Solved for what is added to the layer's weights, which is small beside them.
+    return torch.cat([(base + update) @ (cross + added) - base @ (gram + added), gram + added])
 
-    def __init__(self, base: Tensor) -> None:
-        self._base = base
-        self._left, self._right = torch.zeros_like(base), base.new_zeros(base.shape[1], base.shape[1])
 
-    def add(self, update: Tensor, cross: Tensor, gram: Tensor, weight: float, ridge: float) -> None:
-        """Add a LoRA.
-
-        Args:
-            update: W_i less the layer's own weights, (out, in).
-            cross: X_iᵀ X~_i, (in, in).
-            gram: X~_iᵀ X~_i, (in, in).
-            weight: c_i.
-            ridge: as a share of the norm of ``gram``.
-        """
-        added = ridge * gram.norm() * torch.eye(len(gram)).to(gram)
-        # Solved for what is added to the layer's weights, which is small beside them.
-        self._left += weight * ((self._base + update) @ (cross + added) - self._base @ (gram + added))
-        self._right += weight * (gram + added)
-
-    def solve(self) -> Tensor:
-        """W* less the layer's own weights, (out, in)."""
-        return torch.linalg.solve(self._right, self._left.mT).mT
+def solve(equations: Tensor) -> Tensor:
+    """W* less the layer's own weights, float32, (out, in), by the sum of `normal_equations`."""
+    left, right = equations.split([len(equations) - equations.shape[1], equations.shape[1]])
+    return torch.linalg.solve(right, left.mT).mT.float()
 
 
 def moments(

@@ -9,10 +9,13 @@ from math import exp, log
 from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass as checked_dataclass
 
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.files.digests import digest
 from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.parameters import Count, CountOrZero, Positive
 from reclora_kedro.progress import Progress
 
 USAGE = ("requests", "calls", "retries", "by_text", "unreadable", "prompt_tokens", "completion_tokens")
@@ -43,7 +46,7 @@ class Answers:
     usage: dict[str, int]
 
 
-@dataclass(frozen=True)
+@checked_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))  # which may be the key
 class ChatApi:
     """A model of an OpenAI-compatible API, called concurrently.
 
@@ -60,9 +63,9 @@ class ChatApi:
     base_url: str
     model: str
     arguments: Mapping[str, Any]
-    concurrency: int
-    timeout_seconds: float
-    max_retries: int
+    concurrency: Count
+    timeout_seconds: Positive
+    max_retries: CountOrZero
     api_key: str | None = field(default=None, repr=False)
 
     def require(self) -> None:
