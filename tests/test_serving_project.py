@@ -22,3 +22,12 @@ def test_a_retriever_of_another_log_or_none_leaves_candidates_to_neighbours(capl
     assert chosen.candidates == ("validation" if fits else "neighbours")
     assert loading._versions == ({"retriever": "2026"} if fits else {})
     assert ("`kedro run --env mine --pipelines candidates`" in caplog.text) == (not fits)
+
+
+@pytest.mark.parametrize(("version", "shown"), [("2026", {"auc": 0.7}), ("2025", None), (None, None)])
+def test_metrics_of_another_lens_are_not_said_to_be_the_champions(monkeypatch, version, shown):
+    catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry: {"auc": 0.7})
+    monkeypatch.setattr(serving_project, "loaded_version", {"lens_metrics": version}.get)
+    loading = serving_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
+    loading._versions["lens"] = "2026"
+    assert loading._lens_metrics() == shown

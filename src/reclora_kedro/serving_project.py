@@ -140,7 +140,7 @@ class _Loading:
         given = self._catalog.load("recommendation_candidates") if kind == "table" else None
         variant = optional_variant_of("service")
         llm = None if variant is None else self._llm(variant, lens, log)
-        about: dict[str, Any] = {"lens_metrics": self._newest("lens_metrics")}
+        about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:
             about["decision"] = self._history[0]["decision"]
             about["history"] = self._history[:HISTORY_SHOWN]
@@ -204,8 +204,10 @@ class _Loading:
         self._versions[entry] = version
         return self._catalog.load(entry, version)
 
-    def _newest(self, entry: str) -> Any:
-        return self._catalog.load(entry) if loaded_version(self._catalog.get(entry)) else None
+    def _lens_metrics(self) -> Any:
+        """Those of the run that made the lens in use; None where it comes of an update, which compares instead."""
+        is_of_lens = loaded_version(self._catalog.get("lens_metrics")) == self._versions["lens"]
+        return self._catalog.load("lens_metrics") if is_of_lens else None
 
     def _block(self, name: str, kind: Any) -> Any:
         return kind.model_validate(self._params[name])
