@@ -198,6 +198,11 @@ class TestShortlist:
         assert shortlist.filter("fallback")["user_id"].to_list() == [9]
         assert report == {"users": 3, "fallbacks": 1, "empty_candidate_sets": 0, "unknown_items": 1}
 
+    def test_rows_of_users_who_can_be_none_of_the_log_are_nobodys_candidates(self, log):
+        table = pl.DataFrame({"user_id": ["4", "x"], "item_id": [0, 1]})
+        sets, _ = candidate_sets(log, table, log.users.schema["user_id"], "table", config())
+        assert [*sets.given] == [4]
+
     def test_reports_users_without_candidates(self, lens, log):
         table = pl.DataFrame({"user_id": [4], "item_id": [0]})
         shortlist, report = shortlist_candidates(

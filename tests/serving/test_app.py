@@ -340,6 +340,20 @@ def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
         assert [answer.result(5).status_code for answer in waiting] == [status, 200]
 
 
+def test_events_are_taken_while_another_champion_gets_ready(tmp_path, champion, monkeypatch):
+    with serving(tmp_path, champion) as client, ThreadPoolExecutor(1) as pool:
+        take, event = Snapshot.take, {"user": 1, "item": "3", "rating": 5}
+
+        def take_meanwhile(*arguments):
+            snapshot = take(*arguments)
+            assert pool.submit(client.post, "/events", json={"events": [event]}).result(2).status_code == 200
+            return snapshot
+
+        monkeypatch.setattr(Snapshot, "take", staticmethod(take_meanwhile))
+        assert client.post("/model/reload").status_code == 200
+        assert client.get("/users/1").json()["latest"][0]["item"] == "3"
+
+
 def test_a_champion_that_does_not_answer_is_refused_and_the_old_one_goes_on(tmp_path, champion):
     present = [champion]
     with serving(tmp_path, lambda: present[0]) as client:

@@ -131,6 +131,11 @@ def test_dropped_users_have_no_events_until_then():
     assert (ends - starts).sum() == (USERS - 1) * EVENTS_PER_USER + 1
 
 
+def test_a_rating_is_a_like_where_ingestion_takes_it_for_one():
+    log, users, _, _ = live([Event("a", "1", "3", 3.3, LAST + 9)], label_threshold=3.3).current()
+    assert log.sequences.label[log.sequences.ends[users["1"]] - 1] == 1
+
+
 def test_visitors_take_room_and_more_is_made_in_time(monkeypatch):
     monkeypatch.setattr(live_sequences, "SPARE_EVENTS", 20)
     live_log = live()

@@ -197,7 +197,7 @@ def candidate_sets(
         return CandidateSets(log.sequences, pool), 0
     table = table.with_columns(
         pl.col("user_id").cast(user_type, strict=False), pl.col("item_id").cast(items.schema["item_id"], strict=False)
-    )
+    ).drop_nulls("user_id")
     in_log = pl.DataFrame({"item_id": items["item_id"].gather(pool), "item_index": pool})
     pairs = in_log.join(table.unique(), on="item_id", maintain_order="left")
     given = {user: np.array(part) for user, part in pairs.group_by("user_id").agg("item_index").iter_rows()}

@@ -145,8 +145,9 @@ class LiveLog:
         user = np.array([user for user, _ in rows], dtype=np.int64)
         if not rows:
             return sequences, user
-        rating = np.array([event.rating for _, event in rows], dtype=np.float32)
-        label = pl.DataFrame({"rating": rating.astype(float)}).select(liked(self._config)[0].cast(pl.Int8))
+        exact = pl.DataFrame({"rating": [event.rating for _, event in rows]})  # as ingestion compares it
+        rating = exact["rating"].to_numpy().astype(np.float32)
+        label = exact.select(liked(self._config)[0].cast(pl.Int8))
         columns = {
             "item_index": np.array([self.items[event.item_id] for _, event in rows], dtype=np.int32),
             "rating": rating,

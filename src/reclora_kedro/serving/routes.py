@@ -134,7 +134,7 @@ class Routes:
             shown = range(end - 1, max(first, end - EVENTS_SHOWN) - 1, -1)
             latest = [
                 _item(now.live, int(events.item_index[event]))
-                | {"rating": float(events.rating[event]), "liked": bool(events.label[event])}
+                | {"rating": round(float(events.rating[event]), 6), "liked": bool(events.label[event])}
                 | {"time": _rfc3339(int(events.timestamp[event]))}
                 for event in shown
             ]

@@ -107,11 +107,10 @@ class Service:
                 )
             try:
                 champion = self._load()
-                _probe(champion)
+                self._take_over(champion, _probe)
             except Exception as error:
                 logger.exception("The champion cannot be loaded; the one before it goes on.")
                 raise ReloadRefusedError(f"The champion cannot be loaded: {error} The old one goes on.") from error
-            self._take_over(champion)
             return dict(champion.versions) != dict(old.versions)
 
     def close(self) -> None:
@@ -120,11 +119,20 @@ class Service:
         self._slow.close()
         self.journal.close()
 
-    def _take_over(self, champion: Champion) -> None:
-        """Let a champion answer from now on, with all that the journal holds; requests in flight end on the old one."""
+    def _take_over(self, champion: Champion, probe: Callable[[Snapshot], None] = lambda _: None) -> None:
+        """Let a champion that passes a probe answer from now on, with all that the journal holds.
+
+        Requests in flight end on the old one. Events are taken all the while: those that come while the champion's
+        snapshot is made are added to it.
+        """
+        before = self.journal.between_commits(lambda content: content).result()
+        snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before))
+        probe(snapshot)
 
         def swap(content: Content) -> None:
-            snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, content))
+            known = len(before.events)
+            adds_only = content.dropped == before.dropped and content.events[:known] == before.events
+            snapshot.live.apply(content.events[known:] if adds_only else content)
             with self._swapping:
                 self._snapshot = snapshot
 
@@ -160,12 +168,10 @@ def _tried(look: Look, snapshot: Snapshot) -> Any:
         return error
 
 
-def _probe(champion: Champion) -> None:
+def _probe(snapshot: Snapshot) -> None:
     """Answer a request by each model."""
-    snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, Content([], {})))
-    ask = Ask(rank=True, user=str(champion.log.users["user_id"][0]), n=1)
-    answers = answer_by_lens([ask], snapshot)
-    if champion.llm and answers[0].fallback is None:
+    answers = answer_by_lens([Ask(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
+    if snapshot.champion.llm and answers[0].fallback is None:
         answer_by_llm(answers)
 
 
