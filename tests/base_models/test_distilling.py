@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from few_rows import random_prompts, with_adapter
 from reclora_kedro.base_models.distilling import (
@@ -16,6 +17,7 @@ from reclora_kedro.base_models.distilling import (
     first_layers,
     teacher_states,
 )
+from reclora_kedro.base_models.steps import answering
 from reclora_kedro.llm.answer_model import AnswerModel
 from steps_of_base_model import ANSWERS, TOKENS, config, random_llm, some_prompts, tuning
 
@@ -67,6 +69,17 @@ def test_the_first_layers_learn_from_a_teacher_whose_gates_read(tiny_model):
     other = replace(prompts, gate_inputs=prompts.gate_inputs.take([*range(1, 16), 0]))
     states = teacher_states(teacher, prompts, 1, TOKENS)
     assert not torch.allclose(states, teacher_states(teacher, other, 1, TOKENS), atol=1e-3)
+
+
+def test_no_answer_is_measured_with_what_others_left_remembered(tiny_model):
+    prompts, calls = random_prompts(12), []
+    adapted = with_adapter(tiny_model, last_layers=1)
+    logits = adapted.all_llm_logits(prompts, TOKENS, "")  # of which the layer below is remembered
+    adapted.model.get_decoder().layers[0].register_forward_hook(lambda *_: calls.append(1))
+    assert np.array_equal(adapted.all_llm_logits(prompts, TOKENS, ""), logits)
+    assert not calls
+    assert answering(adapted, prompts, TOKENS)[0] == roc_auc_score(prompts.labels, logits)
+    assert calls
 
 
 def test_a_student_of_too_many_or_too_few_layers_is_refused(tiny_llm):

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from reclora_kedro.base_models import distilling, pruning
 from reclora_kedro.base_models.config import BaseModelConfig, ImportanceConfig
 from reclora_kedro.base_models.corpus import Corpus, choose_by_quality, clean
-from reclora_kedro.base_models.tuning import losses_of_texts, prompt_losses, text_losses, tune
+from reclora_kedro.base_models.tuning import losses_of_texts, prompt_losses, text_losses, tune, with_weights
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -114,7 +114,8 @@ def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> 
 
 
 def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[float, float]:
-    """AUC of a model's answers to prompts, and how many milliseconds each took."""
+    """AUC of a model's answers to prompts, and how many milliseconds each took, with no layer's states remembered."""
+    model = replace(model, llm=with_weights(model.llm, model.model))
     start = time.perf_counter()
     logits = model.all_llm_logits(prompts, tokens_per_batch, "measure")
     seconds = time.perf_counter() - start

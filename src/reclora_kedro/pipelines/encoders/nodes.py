@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import plotly.graph_objects as go
-
-from reclora_kedro.evaluation import figures, report
+from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, tune_encoder
 from reclora_kedro.histories.config import HistoryConfig
@@ -27,11 +25,6 @@ def tune_item_encoder(
     """The encoder tuned on pairs of items that users liked near one another in the training split, and its log."""
     pairs = text_pairs(log_without_embeddings, config.window)
     return tune_encoder(encoder, pairs, config, history.item_embedding.max_tokens)
-
-
-def plot_encoder(training_log: Records) -> go.Figure:
-    """Losses and accuracy by step."""
-    return figures.plot_encoder(training_log)
 
 
 def show_encoder(training_log: Records) -> None:
