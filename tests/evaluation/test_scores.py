@@ -74,7 +74,7 @@ QUESTIONS = pl.DataFrame({"row": [5, 2, 9], "use": ["test"] * 3, "label": [1, 0,
 def test_scores_are_collected_model_by_model_in_the_order_of_the_test_rows():
     lens = pl.DataFrame({"row": [1, 2, 5, 9], "score": [0.1, 0.2, 0.5, 0.9]})
     reclora = pl.DataFrame({"row": [9, 5, 2], "label": [0, 0, 0], "score": [0.8, 0.4, 0.3]})
-    assert collect_scores({"reclora": reclora, "lens": lens}, QUESTIONS).rows() == [
+    assert collect_scores(QUESTIONS, reclora=reclora, lens=lens).rows() == [
         (5, 4, 1, "reclora", 0.4),
         (2, 6, 0, "reclora", 0.3),
         (9, 7, 1, "reclora", 0.8),
@@ -89,5 +89,5 @@ def test_a_model_that_did_not_score_every_test_row_is_refused():
     tables = {"lens": scored, "reclora": scored.filter(pl.col("row") == 2)}
     message = r"reclora has no score for 2 of 3 test rows \(the first is row 5\): .* another run's"
     with pytest.raises(MismatchError, match=message) as refusal:
-        collect_scores(tables, QUESTIONS)
+        collect_scores(QUESTIONS, **tables)
     assert "reclora.scores" in refusal.value.entries

@@ -84,6 +84,11 @@ def test_null_drops_a_name_of_conf_base():
         ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
         ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than base_llm"),
+        (
+            {"bootstrap": {"history": "recent"}},
+            r"finetuning\.variants names 'bootstrap'\. A name .* other than base_llm",
+        ),
+        ({"svd": {"history": "recent"}}, r"finetuning\.variants names 'svd'\. A name .* other than base_llm"),
         ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than base_llm"),
         *(
             (

@@ -25,10 +25,10 @@ from kedro_viz.server import populate_data
 from bad_parameters import types_of_parameters
 from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
+from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.parameters import Block
 from reclora_kedro.pipelines.evaluation.nodes import write_report
 from reclora_kedro.pipelines.questions import build_prompts
-from reclora_kedro.pipelines.scoring.nodes import collect_scores
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

@@ -30,12 +30,12 @@ class PairedScores:
     scores: npt.NDArray[np.float64]
 
 
-def collect_scores(tables: dict[str, pl.DataFrame], questions: pl.DataFrame) -> pl.DataFrame:
+def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
     """The scores of every model on the same test rows, in one long table.
 
     Args:
+        test_questions: row, user_index and label of the test rows.
         tables: by model name, a table with row and score; other rows than the test's are left out.
-        questions: row, user_index and label of the test rows.
 
     Returns:
         Frame with row, user (the user's index in the log), label, model and score, models in the order given.
@@ -43,7 +43,7 @@ def collect_scores(tables: dict[str, pl.DataFrame], questions: pl.DataFrame) -> 
     Raises:
         MismatchError: a model has no score for a test row.
     """
-    test_rows, parts = questions.select("row", "label", user="user_index"), []
+    test_rows, parts = test_questions.select("row", "label", user="user_index"), []
     for model, table in tables.items():
         refusal = f"{model} has no score for {{}} test rows {{}}: its scores are of another run's test rows."
         scored = table.select("row", "score")

@@ -241,24 +241,13 @@ def _names(step: str, block: str) -> tuple[str, ...]:
         raise NameRefusedError(
             f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
         )
-    # Names of models, steps and questions, and what nodes read beside variants, which these would be mistaken for.
+    # Names of models, ways of merging, steps and questions, and what nodes read beside variants, which these would be
+    # mistaken for.
     reranked = (source + RERANKED for source in SOURCES)
     models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *SOURCES, *reranked}
-    reserved = {
-        *models,
-        *STEPS,
-        "learning",
-        "test",
-        "log",
-        "prompts",
-        "scores",
-        "config",
-        "base_llm",
-        "tokens_per_batch",
-        "test_questions",
-        "champion",
-        "previous",
-    }
+    merged, questions = "iteris linear svd ties dare", "learning test champion previous"
+    read = "log prompts scores config base_llm tokens_per_batch test_questions bootstrap"
+    reserved = {*models, *STEPS, *f"{merged} {questions} {read}".split()}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""

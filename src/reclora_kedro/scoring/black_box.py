@@ -226,7 +226,7 @@ def scores_beside(
         raise ValueError(f"black_box.beside names {unknown[0]!r}, but scores has {', '.join(scored)}: choose of these.")
     own = black_box_scores.partition_by("model", as_dict=True, maintain_order=True)
     tables = {str(name): table for (name,), table in own.items()} | {model: scored[model] for model in models}
-    return collect_scores(tables, questions.filter(pl.col("row").is_in(black_box_scores["row"].implode())))
+    return collect_scores(questions.filter(pl.col("row").is_in(black_box_scores["row"].implode())), **tables)
 
 
 def cost(answers: Answers, price: PriceConfig) -> dict[str, float]:

@@ -5,7 +5,6 @@ from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
-from reclora_kedro.evaluation import scores
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -68,8 +67,3 @@ def score_adapter(
     logits = model.all_llm_logits(test, config.tokens_per_batch, "score")
     scored = score_table(test, model.probabilities(logits, test))
     return scored, permuted_scores(model, test, logits, config)
-
-
-def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
-    """Scores of all models on the same test rows, with their users."""
-    return scores.collect_scores(tables, test_questions)

@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.pipelines.names import history_names, variant_histories
 from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.scoring import nodes
@@ -44,7 +45,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 name="permute_lens_inputs",
             ),
             Node(
-                nodes.collect_scores,
+                collect_scores,
                 inputs={"test_questions": "test_questions"}
                 | {name: f"{name}_scores" for name in others}
                 | {variant: f"{variant}.scores" for variant in histories},
