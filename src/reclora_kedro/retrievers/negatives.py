@@ -7,7 +7,6 @@ import polars as pl
 import torch
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import places_of
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -29,8 +28,8 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
     Raises:
         ValueError: no negative was drawn.
     """
-    sequences, random = log.sequences, np.random.default_rng(seed)
-    own_item = pl.Series(sequences.item_index).gather(log.samples["event"])
+    random = np.random.default_rng(seed)
+    own_item = pl.Series(log.sequences.item_index).gather(log.samples["event"])
     end = pl.col("event").max().over("user_index", "split") + 1
     learned = pl.col("split").is_in(["train", "validation"])
     drawn = log.samples.with_columns(end=end).filter(learned, pl.col("item_index") != own_item, label=0)
@@ -40,11 +39,7 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
             "history.negatives.kind to matched or uniform, or lens.retrieved_negatives to 0."
         )
     items, numbers = log.samples["item_index"].to_numpy(writable=True), drawn["row"].to_numpy()
-    starts, ends = sequences.offsets[drawn["user_index"].to_numpy()], drawn["end"].to_numpy()
-    for rows, scores in RetrieverReader(retriever, log).blocks(drawn):
-        counts = ends[rows] - starts[rows]
-        taken = np.repeat(np.arange(len(counts)), counts), sequences.item_index[places_of(starts[rows], ends[rows])]
-        scores[tuple(map(torch.from_numpy, taken))] = -torch.inf
+    for rows, scores in RetrieverReader(retriever, log).blocks(drawn, drawn["end"].to_numpy()):
         best = scores.topk(min(first, scores.shape[1]))
         left = best.values.isfinite().sum(dim=1).cpu().numpy()
         place = (random.random(len(left)) * left).astype(np.int64)

@@ -13,6 +13,7 @@ from reclora_kedro.devices import choose_device
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import recent_events
+from reclora_kedro.histories.sequences import places_of
 from reclora_kedro.lens.layers import last_event
 from reclora_kedro.retrievers.base import Retriever
 
@@ -63,11 +64,15 @@ class RetrieverReader:
         return scores
 
     @torch.inference_mode()
-    def blocks(self, moments: pl.DataFrame) -> Iterator[tuple[slice, Tensor]]:
-        """Scores of all items at moments with the columns of `MOMENT`, some at a time, with the places of these.
+    def blocks(self, moments: pl.DataFrame, until: np.ndarray | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Scores of all items, some moments at a time, with the places of these.
 
         A user without events gets the popularity of the training split; items of which the retriever knows nothing come
         last.
+
+        Args:
+            moments: with the columns of `MOMENT`.
+            until: of each, the flat event before which the user's items score minus infinity; None: all have scores.
 
         Returns:
             Places among the moments, and float32 on the device, shape (places, items).
@@ -81,4 +86,8 @@ class RetrieverReader:
             scores = last_event(self._retriever(self._vectors[items]), mask) @ self._vectors.T
             scores.masked_fill_(self._unknown, LAST)
             scores[~mask.any(dim=1)] = self._retriever.events.float()
+            if until is not None:
+                starts, ends = self._events.starts[moments["user_index"][rows].to_numpy()], until[rows]
+                row, event = np.repeat(np.arange(len(ends)), ends - starts), places_of(starts, ends)
+                scores[torch.from_numpy(row), torch.from_numpy(self._events.item_index[event])] = -torch.inf
             yield rows, scores

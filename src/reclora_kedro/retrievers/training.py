@@ -190,15 +190,12 @@ class _Training:
     def _validate(self) -> tuple[float, float]:
         """Hit rate and NDCG of the validation likes; of equal scores, all others come first."""
         mine = np.array_split(np.arange(self.likes.height), self.group.size)[self.group.rank]
-        likes, sequences = self.likes[mine], self.interactions.sequences
-        start, end = sequences.offsets[likes["user_index"].to_numpy()], likes["history_end"].to_numpy()
+        likes = self.likes[mine]
         target = torch.from_numpy(likes["item_index"].to_numpy().astype(np.int64)).to(self.device)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for rows, scores in RetrieverReader(self.average, self.interactions).blocks(likes):
-            own = scores.gather(1, target[rows, None])
-            for place, (first, last) in enumerate(zip(start[rows], end[rows], strict=True)):
-                scores[place, torch.from_numpy(sequences.item_index[first:last]).to(self.device)] = -torch.inf
-            rank = (scores >= own).sum(dim=1)
+        reader = RetrieverReader(self.average, self.interactions)
+        for rows, scores in reader.blocks(likes, likes["history_end"].to_numpy()):
+            rank = (scores >= scores.gather(1, target[rows, None])).sum(dim=1)
             hit = (rank <= CUTOFF).double()
             sums += torch.stack([hit.sum(), (hit / torch.log2(1 + rank)).sum()])
         hit_rate, ndcg = (self.group.sum(sums) / self.likes.height).tolist()

@@ -13,7 +13,6 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.lens.base import Lens
 from reclora_kedro.lifelong import forgetting, remains
 from reclora_kedro.lifelong.forgetting import ForgetConfig, Tables
 from reclora_kedro.lifelong.remains import Archive, Forgotten
@@ -56,11 +55,6 @@ def keep_item_vectors(
     ids = items["item_id"], left.items["item_id"]
     vectors = forgetting.keep_item_vectors(item_embeddings, champion_item_embeddings, *ids)
     return vectors, left.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
-
-
-def forget_in_lens(lens: Lens, before: InteractionLog, log: InteractionLog) -> Lens:
-    """The lens without the vectors of the users."""
-    return forgetting.forget_in_lens(lens, before, log)
 
 
 def keep_adapter(adapter: str) -> str:

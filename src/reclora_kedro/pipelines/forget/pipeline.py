@@ -2,6 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.lifelong.forgetting import forget_in_lens
 from reclora_kedro.pipelines.forget import nodes
 from reclora_kedro.pipelines.names import trained_again, variants_in_use
 
@@ -25,7 +26,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             name="keep_item_vectors",
         ),
         Node(
-            nodes.forget_in_lens,
+            forget_in_lens,
             inputs=["champion.lens", "champion.log", "log"],
             outputs="lens",
             name="forget_in_lens",
