@@ -45,6 +45,12 @@ def test_an_input_that_changes_nothing_loses_nothing(scores):
     assert (record["fall"], record["low"], record["high"]) == (0, 0, 0)
 
 
+def test_too_few_rows_to_permute_are_refused_by_the_setting_that_draws_them(scores):
+    few = permuted(scores, "knowing", np.arange(2), np.array([1, 0]))
+    with pytest.raises(ValueError, match=r"expected at least 2 of each, .* raise .*scoring\.permuted_rows"):
+        attribute(scores, BOOTSTRAP, knowing=few)
+
+
 def test_every_row_gets_the_input_of_another_one_and_gives_its_own_once():
     rows, others = permuted_rows(50, None, seed=3)
     assert sorted(rows) == sorted(others) == list(range(50))

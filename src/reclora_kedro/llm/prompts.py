@@ -156,7 +156,7 @@ def adds_bos(tokenizer: Any) -> bool:
 def plain_ids(tokenizer: Any, texts: list[str], most: int | None = None) -> list[list[int]]:
     """First token ids of texts that are data: a special token written in them is read as plain characters."""
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
-    return [ids[:most] for ids in encoded]
+    return encoded if most is None else [ids[:most] for ids in encoded]
 
 
 class PromptBuilder:
