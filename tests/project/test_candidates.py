@@ -2,6 +2,7 @@
 
 import pytest
 
+from cycle_log import catalogue_scores
 from projects import kedro_run, stored
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -32,7 +33,8 @@ def test_a_retriever_is_trained_shown_and_loaded(finished_run, capsys):
     assert [record["epoch"] for record in training_log] == [1, 2]
     assert len(catalog.load("retriever_curve").data) == 3
     assert "Retriever, validation likes: epoch" in capsys.readouterr().out
-    scores = RetrieverReader(catalog.load("retriever"), log).scores(log.samples.filter(split="test"))
+    reader = RetrieverReader(catalog.load("retriever"), log)
+    scores = catalogue_scores(reader, log.samples.filter(split="test"))
     assert scores.shape[1] == log.items.height
     assert not (finished_run.project / "data/test/06_models/retriever_checkpoints").exists()
     assert catalog.get("retriever_training_log").preview()

@@ -61,7 +61,7 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
     asks = [Ask(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
 
     async def ask_all():
-        return await asyncio.gather(*map(service.answer, asks))
+        return await asyncio.gather(*(service.answer(lambda now, ask=ask: ask, 20) for ask in asks))
 
     items = service.champion.log.items["item_id"]
     for user, answer in zip(users, asyncio.run(ask_all()), strict=True):

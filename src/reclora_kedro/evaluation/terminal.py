@@ -17,7 +17,7 @@ def text_table(title: str, records: Iterable[Mapping[str, Any]], texts: Columns,
         >>> [column.header for column in table.columns], table.row_count
         (['who', 'age'], 1)
     """
-    table = Table(title=title, min_width=min(len(title), 80))
+    table = Table(title=title)
     for heading in texts:
         table.add_column(heading, overflow="fold")
     for heading in numbers:
