@@ -4,11 +4,13 @@ What takes long to import is imported where it is used: the process that hands o
 """
 
 import gc
+import inspect
 import pickle
 import sys
-from functools import cache
+from functools import cache, partial
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
@@ -36,9 +38,12 @@ REUSED = ("catalog", "globals", "parameters")  # not credentials, which environm
 def _quick_sessions():
     """Sessions of Kedro do once what they would do anew each time.
 
-    They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there.
+    They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there; and read
+    the source code around each frame of the stack, to know which file called.
     """
     import parse
+    from dynaconf.loaders import py_loader
+    from dynaconf.utils import files as dynaconf_files
     from kedro.config import OmegaConfigLoader
     from kedro.io import catalog_config_resolver
     from omegaconf import OmegaConf
@@ -76,6 +81,8 @@ def _quick_sessions():
         patch.setattr(OmegaConfigLoader, "__getitem__", get)
         patch.setattr(catalog_config_resolver, "parse", lambda pattern, name: compiled(pattern).parse(name))
         patch.setitem(sys.modules, "ibis", None)
+        for module in (py_loader, dynaconf_files):
+            patch.setattr(module, "inspect", SimpleNamespace(stack=partial(inspect.stack, 0)))
         yield
 
 
