@@ -4,10 +4,9 @@ What takes long to import is imported where it is used: the process that hands o
 """
 
 import gc
-import inspect
 import pickle
 import sys
-from functools import cache, partial
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,8 +37,8 @@ REUSED = ("catalog", "globals", "parameters")  # not credentials, which environm
 def _quick_sessions():
     """Sessions of Kedro do once what they would do anew each time.
 
-    They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there; and read
-    the source code around each frame of the stack, to know which file called.
+    They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there. Nor do
+    they read the source code around each frame of the stack to know which file called.
     """
     import parse
     from dynaconf.loaders import py_loader
@@ -47,6 +46,12 @@ def _quick_sessions():
     from kedro.config import OmegaConfigLoader
     from kedro.io import catalog_config_resolver
     from omegaconf import OmegaConf
+
+    def callers():
+        frames = [sys._getframe(1)]
+        while frames[-1].f_back:
+            frames.append(frames[-1].f_back)
+        return [SimpleNamespace(filename=frame.f_code.co_filename) for frame in frames]
 
     parse_file, resolve = OmegaConf.load, OmegaConfigLoader.__getitem__
     parsed, resolved = {}, {}
@@ -82,7 +87,7 @@ def _quick_sessions():
         patch.setattr(catalog_config_resolver, "parse", lambda pattern, name: compiled(pattern).parse(name))
         patch.setitem(sys.modules, "ibis", None)
         for module in (py_loader, dynaconf_files):
-            patch.setattr(module, "inspect", SimpleNamespace(stack=partial(inspect.stack, 0)))
+            patch.setattr(module, "inspect", SimpleNamespace(stack=callers))
         yield
 
 
