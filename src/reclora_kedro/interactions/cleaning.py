@@ -302,8 +302,9 @@ def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningRe
     """One row per event or impression, in the canonical order; a null rating is of what was not clicked."""
     has_impressions = config.interactions.has_impressions
     kept = "highest_rating" if has_impressions else config.duplicates
-    descending = [False, False, False, kept == "highest_rating"]
-    ordered = log.sort(*EVENT_KEY, "rating", descending=descending, nulls_last=True, maintain_order=True)
+    by, descending = (*EVENT_KEY, "rating"), [False, False, False, kept == "highest_rating"]
+    nulls_last = [False, False, False, True]  # keys have none, and polars sorts seven times as fast so
+    ordered = log.sort(by, descending=descending, nulls_last=nulls_last, maintain_order=True)
     distinct = ordered.filter(comes_after_previous(EVENT_KEY))
     survivor = f"the one with the {kept.replace('_', ' ')}" if config.interactions.rating else "one"
     survivor = "a click, if any" if has_impressions else survivor
