@@ -26,8 +26,8 @@ serve: $(READY)  ## answers over HTTP with the champion, which knows every event
 test: export OMP_NUM_THREADS := 1
 test: export POLARS_MAX_THREADS := 1
 test: export RAYON_NUM_THREADS := 1
-test: $(READY)  ## all tests, in a process per core and one more, as a fifth of the time they wait for processes of their own
-	$(BIN)/pytest --numprocesses $$(($$(nproc) + 1)) --maxprocesses 9 --dist loadfile --no-loadscope-reorder
+test: $(READY)  ## all tests, in a process per core
+	$(BIN)/pytest --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff format --check
