@@ -32,7 +32,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     import uvicorn
 
     from reclora_kedro.serving.app import create_app
-    from reclora_kedro.serving.journal import JournalInUseError
+    from reclora_kedro.serving.journal import JournalError
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
     from reclora_kedro.serving_project import ServedProject
@@ -43,7 +43,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     config = project.settings()
     try:
         service = Service(config, project.champion, Metrics())
-    except JournalInUseError as error:
+    except JournalError as error:
         raise click.ClickException(str(error)) from error
     app = create_app(service, project.token(config), project.champion_name, project.roll_back)
     click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")

@@ -28,8 +28,10 @@ def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_
 
 def test_what_is_no_journal_is_refused(tmp_path):
     (tmp_path / "journal.sqlite").write_text("events: none")
-    with pytest.raises(DatasetError, match="is no journal of the service"):
+    with pytest.raises(DatasetError, match="cannot be used as the service's journal"):
         JournalDataset(file=str(tmp_path / "journal.sqlite")).load()
+    with pytest.raises(DatasetError, match="cannot be used as the service's journal"):
+        JournalEraserDataset(file=str(tmp_path / "journal.sqlite")).load()([7])
 
 
 TABLES = """

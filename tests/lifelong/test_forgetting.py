@@ -196,10 +196,10 @@ def test_users_and_items_that_came_after_the_lens_are_unknown_to_it(log, config)
 
 def test_vectors_by_other_projections_than_the_lens_reads_are_refused():
     vectors = {"embeddings": np.eye(3), "tfidf.idf": np.ones(2)}
-    champion = {"embeddings": np.eye(2), "tfidf.idf": np.ones(2)}
+    champion = {"embeddings": 2 * np.eye(3)[:2], "tfidf.idf": np.ones(2)}
     ids, left = pl.Series("item_id", [1, 2, 3]), pl.Series("item_id", [1, 3])
     kept = keep_item_vectors(vectors, champion, ids, left)
-    assert np.array_equal(kept["embeddings"], np.eye(3)[[0, 2]])
+    assert np.array_equal(kept["embeddings"], [[2, 0, 0], [0, 0, 1]])  # the first one's as the champion's lens reads it
     for other in ({"tfidf.idf": np.zeros(2)}, {"tfidf.mean": np.ones(2)}):
         with pytest.raises(MismatchError, match="not made by the projections of the champion's"):
             keep_item_vectors(vectors, champion | other, ids, left)

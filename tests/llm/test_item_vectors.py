@@ -39,7 +39,10 @@ def test_new_items_get_the_vectors_that_they_would_have_had_and_earlier_ones_kee
     np.testing.assert_allclose(renamed[0], before["embeddings"][1], atol=1e-5)
 
 
-def test_other_encoders_than_those_of_the_vectors_are_refused():
-    before = embed_items(TEXTS, config("tfidf"), {}, seed=0)
-    with pytest.raises(MismatchError, match=r"encoders is base_llm, but item_embeddings has what tfidf needs"):
-        embed_new_items([*TEXTS, "new"], TEXTS, before, config("base_llm"), {"base_llm": None})
+@pytest.mark.parametrize("other", [("base_llm",), ("base_llm", "tfidf"), ("tfidf", "base_llm", "co_occurrence")])
+def test_other_encoders_than_those_of_the_vectors_or_in_another_order_are_refused(other):
+    models = {"base_llm": None}
+    before = embed_items(TEXTS, config("tfidf", "base_llm"), models, seed=0)
+    expected = f"encoders is {', '.join(other)}, but item_embeddings was made by tfidf, base_llm: name these, in this"
+    with pytest.raises(MismatchError, match=expected):
+        embed_new_items([*TEXTS, "new"], TEXTS, before, config(*other), models)

@@ -4,7 +4,7 @@ import sqlite3
 
 import pytest
 
-from reclora_kedro.serving.journal import Content, Event, Journal, JournalInUseError
+from reclora_kedro.serving.journal import FILE, Content, Event, Journal, JournalError
 
 
 def event(number, **changes):
@@ -45,10 +45,19 @@ def test_a_dropped_user_is_in_no_file(journal, tmp_path):
 
 def test_two_services_do_not_share_a_folder(tmp_path):
     first = Journal(tmp_path, print)
-    with pytest.raises(JournalInUseError, match=r"Another service keeps its journal in .*service\.folder"):
+    with pytest.raises(JournalError, match=r"Another service keeps its journal in .*service\.folder"):
         Journal(tmp_path, print)
     first.close()
     Journal(tmp_path, print).close()
+
+
+def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path):
+    file = tmp_path / FILE
+    file.write_text("notes of somebody" * 100)
+    for _ in range(2):  # the folder is free again
+        with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used as a journal .*Move it away"):
+            Journal(tmp_path, print)
+    assert file.read_text() == "notes of somebody" * 100
 
 
 def test_what_cannot_be_written_is_told_and_nothing_of_it_stays(journal, heard):

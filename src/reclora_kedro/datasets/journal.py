@@ -1,8 +1,8 @@
 """The service's journal, as a load-only dataset."""
 
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,14 +38,19 @@ class JournalDataset(AbstractDataset[NoReturn, pl.DataFrame]):
         """
         if is_remote(self._file) or not Path(self._file).exists():
             return pl.DataFrame(schema=SCHEMA)
-        query = f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence"
+        with self._connected(f"{Path(self._file).absolute().as_uri()}?mode=ro", uri=True) as connection:
+            events = connection.execute(f"SELECT {', '.join(SCHEMA)} FROM events ORDER BY sequence").fetchall()
+        return pl.DataFrame(events, schema=SCHEMA, orient="row")
+
+    @contextmanager
+    def _connected(self, database: str, **settings: Any) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(f"{Path(self._file).absolute().as_uri()}?mode=ro", uri=True)) as connection:
-                return pl.DataFrame(connection.execute(query).fetchall(), schema=SCHEMA, orient="row")
+            with closing(sqlite3.connect(database, **settings)) as connection:
+                yield connection
         except sqlite3.Error as error:
             raise DatasetError(
-                f"{self._file} is no journal of the service ({error}): an SQLite file with the table `events` is "
-                "expected. Point the catalog entry journal at it, or move the file away."
+                f"{self._file} cannot be used as the service's journal ({error}): an SQLite file with the table "
+                "`events` is expected. Point the catalog entry journal at it, or move the file away."
             ) from error
 
     def save(self, data: NoReturn) -> None:
@@ -68,10 +73,14 @@ class JournalEraserDataset(JournalDataset):
         return self.erase
 
     def erase(self, users: Iterable[Any]) -> int:
-        """Delete all events of these users for good, and return how many there were."""
+        """Delete all events of these users for good, and return how many there were.
+
+        Raises:
+            DatasetError: the file is no journal, or something else has locked it for 30 seconds.
+        """
         if is_remote(self._file) or not Path(self._file).exists():
             return 0
-        with closing(sqlite3.connect(self._file, timeout=30, isolation_level=None)) as connection:
+        with self._connected(self._file, timeout=30, isolation_level=None) as connection:
             connection.execute("PRAGMA secure_delete = ON")  # zeros in place of what is deleted
             connection.execute("BEGIN IMMEDIATE")
             ids = [(str(user),) for user in users]

@@ -184,9 +184,11 @@ def keep_item_vectors(
 ) -> dict[str, np.ndarray]:
     """Item embeddings, and what they were made with, for some of the items that they are of.
 
+    An item that the champion knows keeps the vector that its lens reads.
+
     Args:
         vectors: `embeddings`, shape (items, d), and arrays that are no items'.
-        champion: those that the lens reads, which may be of fewer items.
+        champion: those that the lens reads, which may be of the first items alone.
         before: ids of the items.
         after: ids of those that are left.
 
@@ -210,7 +212,8 @@ def keep_item_vectors(
             "item_embeddings",
             "lens",
         )
-    return {**vectors, "embeddings": vectors["embeddings"][rows]}
+    later = vectors["embeddings"][len(champion["embeddings"]) :]
+    return {**vectors, "embeddings": np.concatenate([champion["embeddings"], later])[rows]}
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:

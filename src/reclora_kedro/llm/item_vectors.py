@@ -40,9 +40,9 @@ def embed_items(
         engine: what the texts are read on.
 
     Returns:
-        embeddings (items, d), encoder_widths (how many of the d columns are each encoder's), and of each encoder of
-        texts `<encoder>.mean` and `<encoder>.directions`, see `Projection`; of TF-IDF `tfidf.words` (UTF-8, a line per
-        word) and `tfidf.idf`, too.
+        embeddings (items, d), encoders (their names in UTF-8, a line each), encoder_widths (how many of the d columns
+        are each one's), and of each encoder of texts `<encoder>.mean` and `<encoder>.directions`, see `Projection`; of
+        TF-IDF `tfidf.words` (UTF-8, a line per word) and `tfidf.idf`, too.
     """
     parts, fitted = [], Arrays()
     for name in config.encoders:
@@ -51,7 +51,7 @@ def embed_items(
             continue
         if name == TFIDF:
             vectors, words = tfidf_vectors(texts)
-            fitted["tfidf.words"] = np.frombuffer("\n".join(words.words).encode(), dtype=np.uint8)
+            fitted["tfidf.words"] = _encode(words.words)
             fitted["tfidf.idf"] = words.idf
         else:
             vectors = embed_texts(encoders[name], texts, config.max_tokens, config.tokens_per_batch, engine)
@@ -59,7 +59,8 @@ def embed_items(
         fitted |= {f"{name}.{field}": value for field, value in projection._asdict().items()}
         parts.append(part)
     widths = np.array([part.shape[1] for part in parts])
-    return {"embeddings": side_by_side(parts), "encoder_widths": widths, **fitted}
+    names = _encode(config.encoders)
+    return {"embeddings": side_by_side(parts), "encoders": names, "encoder_widths": widths, **fitted}
 
 
 def embed_new_items(
@@ -85,11 +86,11 @@ def embed_new_items(
     Raises:
         MismatchError: the vectors are not by these encoders.
     """
-    fitted = [name.removesuffix(".mean") for name in before if name.endswith(".mean")]
-    if {*fitted} != {*config.encoders} - {CO_OCCURRENCE} or len(before["encoder_widths"]) != len(config.encoders):
+    made_by = _decode(before["encoders"])
+    if made_by != [*config.encoders]:
         raise MismatchError(
-            f"history.item_embedding.encoders is {', '.join(config.encoders)}, but item_embeddings has what "
-            f"{', '.join(sorted(fitted)) or 'no encoder'} needs for new items: name the encoders that made them.",
+            f"history.item_embedding.encoders is {', '.join(config.encoders)}, but item_embeddings was made by "
+            f"{', '.join(made_by)}: name these, in this order.",
             "item_embeddings",
         )
     others = [place for place, pair in enumerate(zip_longest(texts, texts_before)) if pair[0] != pair[1]]
@@ -103,10 +104,17 @@ def embed_new_items(
         if name == CO_OCCURRENCE:  # known before, or of an item without a training like
             continue
         if name == TFIDF:
-            words = before["tfidf.words"].tobytes().decode().split("\n")
-            embedded, _ = tfidf_vectors(new, TfidfWords(words, before["tfidf.idf"]))
+            embedded, _ = tfidf_vectors(new, TfidfWords(_decode(before["tfidf.words"]), before["tfidf.idf"]))
         else:
             embedded = embed_texts(encoders[name], new, config.max_tokens, config.tokens_per_batch, engine)
         parts[place] = Projection(before[f"{name}.mean"], before[f"{name}.directions"])(embedded)
     vectors[others] = side_by_side(parts)
     return before | {"embeddings": vectors}
+
+
+def _encode(lines: Sequence[str]) -> np.ndarray:
+    return np.frombuffer("\n".join(lines).encode(), dtype=np.uint8)
+
+
+def _decode(lines: np.ndarray) -> list[str]:
+    return lines.tobytes().decode().split("\n")

@@ -48,8 +48,8 @@ class Content(NamedTuple):
     dropped: dict[str, int]  # by user, the second until which all their events are dropped
 
 
-class JournalInUseError(RuntimeError):
-    """Another service has the folder."""
+class JournalError(RuntimeError):
+    """Another service has the folder, or the file in it is no journal."""
 
 
 class Journal:
@@ -61,7 +61,7 @@ class Journal:
             the journal's whole content where a commit changed or dropped earlier events.
 
     Raises:
-        JournalInUseError: another service uses the folder.
+        JournalError: another service uses the folder, or its file is no journal.
     """
 
     def __init__(self, folder: Path, listen: Callable[[list[Event] | Content], None]) -> None:
@@ -70,9 +70,17 @@ class Journal:
         self._lock = _lock(folder / LOCK)
         self._waiting: SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future] | None] = SimpleQueue()
         self._connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False, timeout=30)
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.executescript(TABLES)
+        try:
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+                self._connection.execute(f"PRAGMA {pragma}")
+            self._connection.executescript(TABLES)
+        except sqlite3.Error as error:
+            self._connection.close()
+            self._lock.close()
+            raise JournalError(
+                f"{self.file} cannot be used as a journal ({error}): an SQLite file that the service has made is "
+                "expected, or none. Move it away, or name another folder in service.folder."
+            ) from error
         self._new: list[Event] = []
         self._rewritten = False
         self._thread = Thread(target=self._write, name="journal", daemon=True)
@@ -179,7 +187,7 @@ def _lock(file: Path) -> Any:
     except BlockingIOError:
         with lock:
             holder = lock.read()
-        raise JournalInUseError(
+        raise JournalError(
             f"Another service keeps its journal in {file.parent}: process {holder or 'unknown'}. Stop that one, or "
             "give this one a folder of its own, which service.folder names."
         ) from None

@@ -35,7 +35,7 @@ class Service:
         metrics: takes what happens.
 
     Raises:
-        JournalInUseError: another service has the folder.
+        JournalError: another service has the folder, or its file is no journal.
     """
 
     def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
