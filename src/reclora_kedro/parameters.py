@@ -157,6 +157,72 @@ def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator
             yield from parameter_paths(value, f"{parent}{name}.")
 
 
+def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A block with changes, which may be blocks within it; one with another ``method`` is taken as it is.
+
+    Examples:
+        >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
+        >>> merge(variant, {"adapter": {"r": 4}})
+        {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
+        >>> merge(variant, {"adapter": {"method": "mtl_lora", "r": 4}})
+        {'history': 'retrieved', 'adapter': {'method': 'mtl_lora', 'r': 4}}
+    """
+    merged = dict(block)
+    for name, value in changes.items():
+        own = merged.get(name)
+        within = isinstance(own, Mapping) and isinstance(value, Mapping)
+        same = within and value.get("method", own.get("method")) == own.get("method")
+        merged[name] = merge(own, value) if same else value
+    return merged
+
+
+def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
+    """What a parameter is: a value as it is, but for ``{like: name, ...}``, which is a copy of another entry, changed.
+
+    Args:
+        value: of the parameter.
+        path: its path.
+        entries: the block that it is in, or will be, with the other entry.
+
+    Raises:
+        ValueError: there is no such other entry, or nothing of it is left.
+
+    Examples:
+        >>> copied({"like": "recent", "k": 5}, "history.short.latest", {"recent": {"kind": "recent", "k": 10}})
+        {'kind': 'recent', 'k': 5}
+    """
+    if not isinstance(value, Mapping) or "like" not in value:
+        return value
+    parent, _, name = path.rpartition(".")
+    like, changes = value["like"], {key: of_key for key, of_key in value.items() if key != "like"}
+    others = {other: entry for other, entry in entries.items() if other != name and isinstance(entry, Mapping)}
+    if like not in others:
+        raise ValueError(f"{path} is like {like!r}, but {parent} has {', '.join(others) or 'no other entry'}")
+    copy = merge(copied(others[like], f"{parent}.{like}", others), changes)
+    if copy == changes:
+        raise ValueError(f"{path} is like {like!r}, but has values of its own for all of it: give it another name")
+    return copy
+
+
+def with_copies(parameters: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
+    """Nested blocks of parameters where the entries of `NAMED` blocks are `copied`.
+
+    Raises:
+        ValueError: see `copied`.
+
+    Examples:
+        >>> with_copies({"history": {"short": {"recent": {"kind": "recent", "k": 9}, "last": {"like": "recent"}}}})
+        {'history': {'short': {'recent': {'kind': 'recent', 'k': 9}, 'last': {'kind': 'recent', 'k': 9}}}}
+    """
+    paths = {name: f"{parent}.{name}" if parent else str(name) for name in parameters}
+    if parent in NAMED:
+        return {name: copied(value, paths[name], parameters) for name, value in parameters.items()}
+    return {
+        name: with_copies(value, paths[name]) if isinstance(value, Mapping) else value
+        for name, value in parameters.items()
+    }
+
+
 def nearest_path(path: str, paths: Collection[str]) -> str:
     """The known path that is spelt most like a path.
 

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.parameters import merge
+from reclora_kedro.runs.session import CachingConfigLoader
 from reclora_kedro.study.config import GridConfig, StudyConfig
-from reclora_kedro.study.grid import Cell, load_grids, merge, plan_cells
+from reclora_kedro.study.grid import Cell, load_grids, plan_cells
 
 CONF = Path(__file__).parents[2] / "conf"
 THERE = {
@@ -126,7 +127,7 @@ def test_an_axis_has_a_name_of_its_own(axis):
 
 def parameters(env="base"):
     soft = {"parameters": "soft"}
-    return OmegaConfigLoader(str(CONF), base_env="base", default_run_env=env, merge_strategy=soft)["parameters"]
+    return CachingConfigLoader(str(CONF), base_env="base", default_run_env=env, merge_strategy=soft)["parameters"]
 
 
 ENVIRONMENTS = {"paper_settings": "baselines"}

@@ -10,6 +10,7 @@ from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol
 from kedro.runner import AbstractRunner, SequentialRunner
 
+from reclora_kedro.parameters import with_copies
 from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.run import data_folder
@@ -18,12 +19,16 @@ from reclora_kedro.runs.unfinished import was_unfinished
 
 
 class CachingConfigLoader(OmegaConfigLoader):
-    """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times."""
+    """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times.
+
+    Entries of parameters that are like others are copies of these, see `reclora_kedro.parameters.copied`.
+    """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """The configuration of a kind, such as ``parameters``; a copy, which may be changed."""
         if key not in self:
-            self[key] = super().__getitem__(key)
+            found = super().__getitem__(key)
+            self[key] = with_copies(found) if key == "parameters" else found
         return deepcopy(super().__getitem__(key))
 
 

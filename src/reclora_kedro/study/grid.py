@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reclora_kedro.parameters import NAMED, nearest_path, parameter_paths, wrong_values
+from reclora_kedro.parameters import NAMED, copied, merge, nearest_path, parameter_paths, wrong_values
 from reclora_kedro.study.config import REACHED, GridConfig, Settings
 
 
@@ -64,12 +64,7 @@ class Cell:
             block, entries = nested, declared
             for parent in parents:
                 block, entries = block.setdefault(parent, {}), entries[parent]
-            if isinstance(value, Mapping) and "like" in value:
-                like, changes = value["like"], {key: of_key for key, of_key in value.items() if key != "like"}
-                if not isinstance(entries.get(like), Mapping):
-                    raise ValueError(f"{path} is like {like!r}, but {'.'.join(parents)} has {', '.join(entries)}.")
-                value = merge(entries[like], changes)
-            block[name] = value
+            block[name] = copied(value, path, entries)
         return nested
 
 
@@ -81,20 +76,6 @@ def describe(place: Mapping[str, str]) -> str:
         'rows 128, rank 8'
     """
     return ", ".join(f"{axis} {setting}" for axis, setting in place.items())
-
-
-def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A block with changes, which may be blocks within it.
-
-    Examples:
-        >>> merge({"history": "retrieved", "adapter": {"r": 8, "lora_alpha": 16}}, {"adapter": {"r": 4}})
-        {'history': 'retrieved', 'adapter': {'r': 4, 'lora_alpha': 16}}
-    """
-    merged = dict(block)
-    for name, value in changes.items():
-        own = merged.get(name)
-        merged[name] = merge(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]]) -> dict[str, GridConfig]:
