@@ -170,9 +170,11 @@ def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     merged = dict(block)
     for name, value in changes.items():
         own = merged.get(name)
-        within = isinstance(own, Mapping) and isinstance(value, Mapping)
-        same = within and value.get("method", own.get("method")) == own.get("method")
-        merged[name] = merge(own, value) if same else value
+        if isinstance(own, Mapping) and isinstance(value, Mapping):
+            own_method = own.get("method")
+            merged[name] = merge(own, value) if value.get("method", own_method) == own_method else value
+        else:
+            merged[name] = value
     return merged
 
 
