@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.pipelines import candidates
 from reclora_kedro.pipelines import names as configured_names
-from reclora_kedro.pipelines.lens import create_pipeline
+from reclora_kedro.pipelines.lens import create_pipeline, nodes
 from reference_log import reference_log
 
 LEARNING, TEST = [7, 9, 12, 20, 45], [50, 60]
@@ -136,6 +137,27 @@ def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatal
         logits.append(catalog.load("test_states")["logit"])
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
+
+
+@pytest.mark.parametrize(("training_rows", "expected"), [("few_shot", LEARNING[:-1]), ("all", [*range(40)])])
+def test_cross_fitted_lenses_learn_from_the_samples_of_the_lens(
+    catalog: DataCatalog, settings: LensConfig, monkeypatch, training_rows, expected
+) -> None:
+    def draw(log, _, first, seed):  # as a retriever does, it draws for the training rows that there are
+        item = pl.Series(np.random.default_rng(seed).integers(first, size=len(log.rows_in("train"))))
+        items = log.samples["item_index"].scatter(log.rows_in("train"), item)
+        return replace(log, samples=log.samples.with_columns(items))
+
+    monkeypatch.setattr(nodes, "with_retrieved_negatives", draw)
+    monkeypatch.setattr(nodes, "fit_lens", lambda log, *_: log)
+    monkeypatch.setattr(nodes.crossfit, "learning_states", lambda _, log, *__: log)
+    config = settings.model_copy(update={"training_rows": training_rows, "retrieved_negatives": 5})
+    log, questions = catalog.load("log"), catalog.load("learning_questions")
+    lens, few_shot = SimpleNamespace(config=config), catalog.load("params:few_shot")
+    learned = nodes.train_lens(log, config, LOCAL, questions, retriever=lens)
+    again = nodes.compute_learning_states(lens, log, questions, pl.DataFrame(), few_shot, LOCAL, retriever=lens)
+    assert learned.samples.equals(again.samples)
+    assert learned.rows_in("train").tolist() == expected
 
 
 def test_a_retriever_is_trained_before_a_lens_that_learns_from_what_it_finds(monkeypatch) -> None:

@@ -49,7 +49,8 @@ def learning_states(
 ) -> tuple[dict[str, Tensor], Records]:
     """States of few-shot and validation rows, those of the former as gates learn from them: its own, or cross-fitted.
 
-    The log and the training log are those that the lens was trained on and left. The engine computes its own states.
+    The log holds the samples that the lens learned from, and the training log is what it left. The engine computes its
+    own states.
 
     Returns:
         Row, states by kind and ``logit``, in the order of the questions; and a report. Its first record is of all
@@ -58,10 +59,11 @@ def learning_states(
     """
     states = lens_states(lens, log, questions, engine)
     places = np.flatnonzero(questions["use"] == "few_shot")
-    rows, labels = questions["row"].to_numpy()[places], questions["label"].to_numpy()[places]
+    few_shot = questions[places]
+    labels = few_shot["label"].to_numpy()
     summary = {
         "fold": "all",
-        "rows": len(rows),
+        "rows": few_shot.height,
         "in_sample_auc": float(roc_auc_score(labels, states["logit"][places])),
         "cross_fitted_auc": None,
         "validation_auc": training_log["validation_auc"].max(),
@@ -69,7 +71,7 @@ def learning_states(
     if config.lens_states == "in_sample":
         return states, [summary]
     best_epoch = int(training_log["validation_auc"].arg_max() or 0) + 1
-    fitted, folds = cross_fit(lens, log, rows, best_epoch, config.folds)
+    fitted, folds = cross_fit(lens, log, few_shot, best_epoch, config.folds)
     summary["cross_fitted_auc"] = float(roc_auc_score(labels, fitted["logit"]))
     for kind, state in fitted.items():
         states[kind][places] = state
@@ -77,19 +79,20 @@ def learning_states(
 
 
 def cross_fit(
-    lens: Lens, log: InteractionLog, few_shot: np.ndarray, epochs: int, folds: int
+    lens: Lens, log: InteractionLog, few_shot: pl.DataFrame, epochs: int, folds: int
 ) -> tuple[dict[str, Tensor], Records]:
-    """States and logits of the few-shot samples, each from a lens trained as `lens` was, but without its fold's.
+    """States and logits of the few-shot questions, each from a lens trained as `lens` was, but without its fold's rows.
 
     Folds are drawn by the lens's seed, whatever the labels. A fold's lens has hidden units of its own, so its states
     are brought into the space of `lens` by `align_states`, on validation samples, which neither lens learned from.
 
     Args:
         lens: the trained lens.
-        log: the log of all training samples.
-        few_shot: row numbers of training samples, shape (n,).
+        log: the log with the training samples that `lens` learned from.
+        few_shot: n questions that are rows of these; those of drawn negatives may ask about another item than the lens
+            learned from, see `with_retrieved_negatives`.
         epochs: passes over the training samples.
-        folds: parts of the few-shot samples, at most n.
+        folds: parts of the few-shot questions, at most n.
 
     Returns:
         Float32 states by kind, shape (n, state_dim(kind)), and `logit`, shape (n,), which stays the fold's lens's own;
@@ -98,32 +101,29 @@ def cross_fit(
         was not fitted on.
 
     Raises:
-        ValueError: there are more folds than few-shot samples.
+        ValueError: there are more folds than few-shot questions.
     """
     if folds > len(few_shot):
         raise ValueError(
             f"few_shot.folds is {folds}, but there are {len(few_shot)} few-shot rows: lower it to at most that, or "
             "raise history.prompt_rows.few_shot"
         )
-    if lens.config.training_rows == "few_shot":
-        log = log.with_training_rows(few_shot)
     fold_of = np.random.default_rng(lens.config.seed).permutation(len(few_shot)) % folds
     validation = log.rows_in("validation")
-    unseen = validation[np.linspace(0, len(validation) - 1, min(len(validation), MAP_ROWS)).astype(int)]
-    unseen_labels = log.samples["label"].to_numpy()[unseen]
-    target = lens_states(lens, log, log.samples[unseen])
+    unseen = log.samples[validation[np.linspace(0, len(validation) - 1, min(len(validation), MAP_ROWS)).astype(int)]]
+    target = lens_states(lens, log, unseen)
     states = {kind: torch.empty(len(few_shot), *state.shape[1:]) for kind, state in target.items() if kind != "row"}
     records: Records = []
     for fold in range(folds):
         inside = np.flatnonzero(fold_of == fold)
-        other = refit_lens(lens, log, few_shot[inside], epochs)
-        unseen_states, source = (lens_states(other, log, log.samples[rows]) for rows in (few_shot[inside], unseen))
+        other = refit_lens(lens, log, few_shot["row"].to_numpy()[inside], epochs)
+        unseen_states, source = (lens_states(other, log, asked) for asked in (few_shot[inside], unseen))
         fits = {}
         for kind in lens.state_kinds:
             unseen_states[kind], fits[f"{kind}_r2"] = align_states(unseen_states[kind], source[kind], target[kind])
         for name, state in states.items():
             state[inside] = unseen_states[name]
-        auc = float(roc_auc_score(unseen_labels, source["logit"]))
+        auc = float(roc_auc_score(unseen["label"], source["logit"]))
         records.append({"fold": str(fold + 1), "rows": len(inside), "validation_auc": auc, **fits})
     return states, records
 

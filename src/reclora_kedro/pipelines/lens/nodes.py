@@ -27,11 +27,10 @@ def train_lens(
 ) -> tuple[Lens, pl.DataFrame]:
     """The trained lens and its training log.
 
-    With questions, it learns from the few-shot ones among them alone; with a retriever, from negatives that this finds.
+    It may learn from the few-shot rows alone, which then are in the questions; with a retriever, from negatives that
+    this finds.
     """
-    if learning_questions is not None:
-        log = log.with_training_rows(learning_questions.filter(use="few_shot")["row"].to_numpy())
-    return fit_lens(_learned(log, config, retriever), config, engine)
+    return fit_lens(_learned(log, config, learning_questions, retriever), config, engine)
 
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -50,12 +49,17 @@ def compute_learning_states(
     retriever: Retriever | None = None,
 ) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """States of the rows that the LLM learns from, and how sure the lens is of the few-shot ones."""
-    log = _learned(log, lens.config, retriever)
+    log = _learned(log, lens.config, learning_questions, retriever)
     return crossfit.learning_states(lens, log, learning_questions, lens_training_log, few_shot, engine)
 
 
-def _learned(log: InteractionLog, config: LensConfig, retriever: Retriever | None) -> InteractionLog:
+def _learned(
+    log: InteractionLog, config: LensConfig, learning_questions: pl.DataFrame | None, retriever: Retriever | None
+) -> InteractionLog:
     """The log with the samples that the lens learns from."""
+    if config.training_rows == "few_shot":
+        assert learning_questions is not None  # the pipeline gives them
+        log = log.with_training_rows(learning_questions.filter(use="few_shot")["row"].to_numpy())
     if retriever is None:
         return log
     return with_retrieved_negatives(log, retriever, config.retrieved_negatives, config.seed)
