@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.lens import LENSES
-from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
+from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens, require_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
 from reclora_kedro.lens.layers import SIMILARITIES, UNKNOWN_ID
 
@@ -214,9 +214,17 @@ def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: Le
     assert lens.states(batch, "fields").shape == (BATCH, lens.state_dim("fields"))
 
 
-def test_hllm_reads_texts_or_nothing(config: LensConfig) -> None:
-    with pytest.raises(ValueError, match=r"hllm reads items by their texts alone: set lens\.item_text to true"):
-        build_lens(config.model_copy(update={"model": "hllm", "item_text": False}), SIZES)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "hllm", "item_text": False}, r"hllm reads .* by their texts alone: set lens\.item_text to true"),
+        ({"model": "autoint", "embedding_dim": 9}, r"lens\.embedding_dim is 9, .* to a multiple of 2"),
+    ],
+)
+def test_what_no_lens_can_be_built_with_is_refused_without_a_log(config: LensConfig, changes, message) -> None:
+    require_lens(config.model_copy(update=changes | {"item_text": True, "embedding_dim": 8}))
+    with pytest.raises(ValueError, match=message):
+        require_lens(config.model_copy(update=changes))
 
 
 def test_hllm_reads_no_item_ids(config: LensConfig, batch: LensBatch) -> None:

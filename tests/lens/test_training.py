@@ -120,6 +120,11 @@ def test_training_stops_when_validation_does_not_improve(log, config) -> None:
     assert training_log.height == training_log["validation_auc"].arg_max() + 1 + 2
 
 
+def test_a_lens_that_diverges_is_refused_with_what_to_lower(log, config) -> None:
+    with pytest.raises(FloatingPointError, match=r"validation logits are not finite: .* or lens\.weight_decay"):
+        fit_lens(log, config.model_copy(update={"weight_decay": 5000.0}))
+
+
 def test_a_trained_lens_is_frozen(fitted) -> None:
     lens, _ = fitted
     assert not any(module.training for module in lens.modules())

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from kedro.config import OmegaConfigLoader
@@ -47,7 +46,7 @@ def refusal(
     folder,
     pipeline=FINETUNING,
     template="{{ target.title }}:",
-    device="cpu",
+    lens=None,
     adapter=None,
     training=None,
     **prompt,
@@ -57,7 +56,7 @@ def refusal(
     parameters = {
         "params:prompt": PromptConfig(**BASE["prompt"] | {"template": "mine"} | prompt),
         "params:ingestion": BASE["ingestion"],
-        "params:lens": SimpleNamespace(device=device),
+        "params:lens": LensConfig(**BASE["lens"] | {"device": "cpu", "seed": 0} | (lens or {})),
         "params:finetuning.variants.reclora": VariantConfig(
             **variant
             | {"adapter": variant["adapter"] | (adapter or {}), "training": variant["training"] | (training or {})}
@@ -81,13 +80,14 @@ def test_all_that_would_fail_is_named_at_once(tiny_llm_folder):
     said = refusal(
         tiny_llm_folder,
         template="{{ target.genre }}",
-        device="gpu",
+        lens={"device": "gpu", "model": "hllm"},
         adapter={"target_modules": ["lm_head"]},
         positive_answer="Absolutely",
         max_tokens=5_000,
     )
     assert said.startswith("This run would fail. Nothing was written.\n- device is 'gpu', but")
     for words in (
+        "set lens.item_text to true",
         "prompt.positive_answer 'Absolutely' and",
         "prompt.max_tokens is 5000, but the base LLM's context is 1024 tokens",
         "no attribute 'genre'",

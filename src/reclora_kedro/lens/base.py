@@ -286,6 +286,27 @@ def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
     return model(config, sizes)
 
 
+def require_lens(config: LensConfig) -> None:
+    """Refuse settings that the lens `config.model` cannot be built with, whatever the log is.
+
+    Raises:
+        ValueError: they are such.
+    """
+    sizes = LensSizes(
+        users=1,
+        user_fields={},
+        user_width=1,
+        items=1,
+        item_fields={},
+        item_width=1,
+        item_text_widths=(1,) if config.item_text else (),
+        rating_levels=1,
+        rating_range=(0, 1),
+        trained_until=0,
+    )
+    build_lens(config, sizes)
+
+
 def load_lens(folder: Path) -> Lens:
     """The frozen lens that `Lens.save` wrote; its scores are the same to the last bit.
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Resource, Seed, Share
+from reclora_kedro.parameters import Block, Count, CountOrZero, LearningRate, NonNegative, Resource, Seed, Share
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
 MOST_FOLDS = 10  # a lens holds vectors of all items for each fold
@@ -44,14 +44,14 @@ class LensConfig(Block):
 
     model: str
     training_rows: Literal["all", "few_shot"]
-    retrieved_negatives: Annotated[int, Field(ge=0)] = 0
+    retrieved_negatives: CountOrZero = 0
     recent_length: Count
     long_history: WindowConfig
     rating_statistics: bool
     statistics_delay: NonNegative | Literal["frozen"]
     item_text: bool
     item_text_dropout: Share
-    co_occurrence_folds: Annotated[int, Field(ge=0, le=MOST_FOLDS)] = 0
+    co_occurrence_folds: Annotated[CountOrZero, Field(le=MOST_FOLDS)] = 0
     embedding_dim: Count
     attention_dim: Count
     hidden_dim: Count

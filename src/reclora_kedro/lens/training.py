@@ -51,6 +51,7 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
         The frozen lens on the CPU, and its training log with one row per epoch.
 
     Raises:
+        FloatingPointError: training diverged.
         ShardError: the workers failed.
         ValueError: the training or validation split holds one class, or there are more workers than parts.
     """
@@ -245,12 +246,21 @@ class LensTraining:
 
     @torch.inference_mode()
     def validate(self, rows: np.ndarray) -> tuple[float, float]:
-        """AUC and log loss of these samples."""
+        """AUC and log loss of these samples.
+
+        Raises:
+            FloatingPointError: a logit is not finite.
+        """
         self.lens.eval()
         mine = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
         logits = torch.zeros(len(rows), device=self.device)
         for places, batch in self.loader.batches(self.samples[rows[mine]], SCORING_BATCH_SIZE):
             logits[torch.from_numpy(mine[places])] = self.lens(batch.to(self.device))
         logits = self.group.sum(logits).cpu()
+        if broken := int((~logits.isfinite()).sum()):
+            raise FloatingPointError(
+                f"{broken} of the lens's {len(rows)} validation logits are not finite: it has diverged. Lower "
+                "lens.learning_rate or lens.weight_decay."
+            )
         loss = functional.binary_cross_entropy_with_logits(logits, self.labels[rows]).item()
         return float(roc_auc_score(self.labels[rows], logits)), loss

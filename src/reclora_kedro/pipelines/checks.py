@@ -22,6 +22,10 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         from reclora_kedro.devices import choose_device
 
         yield partial(choose_device, catalog.load(f"params:{block}").device)
+    if "lens" in trained:
+        from reclora_kedro.lens.base import require_lens
+
+        yield partial(require_lens, catalog.load("params:lens"))
     if "params:engine" in inputs:
         from reclora_kedro.distributed.engine import connect
 

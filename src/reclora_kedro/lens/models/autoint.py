@@ -10,9 +10,18 @@ HEADS = 2
 
 
 class AutoInt(Lens):
-    """One layer of multi-head self-attention over the fields, and an MLP; the history enters as its mean."""
+    """One layer of multi-head self-attention over the fields, and an MLP; the history enters as its mean.
+
+    Raises:
+        ValueError: the heads cannot share the width of an embedding.
+    """
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
+        if config.embedding_dim % HEADS:
+            raise ValueError(
+                f"lens.embedding_dim is {config.embedding_dim}, which the {HEADS} heads of the lens autoint cannot "
+                f"share: set it to a multiple of {HEADS}."
+            )
         super().__init__(config, sizes)
         self.attention = nn.MultiheadAttention(config.embedding_dim, HEADS, bias=False, batch_first=True)
         self.residual = nn.Linear(config.embedding_dim, config.embedding_dim, bias=False)
