@@ -7,16 +7,17 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.segments import Segmentation, compute_segments, segment_rows
 
-# Users 0 and 1 have training rows, user 2 has none; item 3 occurs in no training row, item 4 only as a drawn negative.
+# Users 0 and 1 have training rows, user 2 has none; item 3 occurs in no training row, item 4 only as a drawn negative
+# and in an impression without a click.
 OFFSETS, EVENT_ITEMS = np.array([0, 4, 8, 11]), np.array([0, 1, 0, 3, 0, 0, 1, 2, 3, 0, 4])
 SAMPLES = pl.DataFrame(
     {
-        "row": [0, 1, 2, 3, 4, 5, 6, 7, 8],
-        "user_index": [0, 0, 0, 1, 1, 1, 0, 2, 2],
-        "item_index": [0, 1, 4, 0, 0, 2, 3, 0, 4],
-        "event": [0, 1, 1, 4, 5, 7, 3, 9, 10],
-        "history_end": [0, 1, 1, 4, 5, 7, 3, 9, 10],
-        "split": ["train"] * 5 + ["test"] * 4,
+        "row": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],
+        "user_index": [0, 0, 0, 1, 1, 1, 0, 2, 2, 1],
+        "item_index": [0, 1, 4, 0, 0, 2, 3, 0, 4, 4],
+        "event": [0, 1, 1, 4, 5, 7, 3, 9, 10, None],
+        "history_end": [0, 1, 1, 4, 5, 7, 3, 9, 10, 6],
+        "split": ["train"] * 5 + ["test"] * 4 + ["train"],
     },
     schema_overrides={"row": pl.UInt32, "user_index": pl.Int32, "item_index": pl.Int32},
 )

@@ -37,7 +37,8 @@ def segment_rows(
 
     Args:
         paired: scores of the test rows.
-        samples: the log's samples: row, user_index, item_index, split, event (the flat event index) and history_end.
+        samples: the log's samples: row, user_index, item_index, split, event (the flat event index, or null) and
+            history_end.
         offsets: where each user's events begin, shape (users + 1,).
         event_items: item index of each event, shape (events,).
 
@@ -54,8 +55,9 @@ def segment_rows(
     )
     training = samples.filter(pl.col("split") == "train")
     users, items = rows["user_index"].to_numpy(), rows["item_index"].to_numpy()
-    # Drawn negatives share their positive's event, whose item alone was taken.
-    trained = np.bincount(event_items[training["event"].unique().to_numpy()], minlength=items.max() + 1)[items]
+    # Drawn negatives share their positive's event, whose item alone was taken; an impression without a click has none.
+    events = training["event"].drop_nulls().unique().to_numpy()
+    trained = np.bincount(event_items[events], minlength=items.max() + 1)[items]
     has_training_rows = np.isin(users, training["user_index"].unique().to_numpy())
     lengths = rows["history_end"].to_numpy() - offsets[users]
     return [
