@@ -62,6 +62,22 @@ def test_a_reference_that_is_no_other_variant_is_refused_by_name(reference):
         finetuning.create_pipeline()
 
 
+@pytest.mark.parametrize(
+    ("variants", "circle"),
+    [
+        ({"dpo": held_against("kto"), "kto": held_against("dpo")}, "(dpo names kto, kto names dpo|kto .*, dpo .*)"),
+        (
+            {"a": held_against("b"), "b": held_against("lens", "c"), "c": held_against("a"), "d": held_against("a")},
+            "(a names b, b names c, c names a|b .*, c .*, a .*|c .*, a .*, b .*)",
+        ),
+    ],
+)
+def test_references_in_a_circle_are_refused_by_their_names(variants, circle):
+    remember(variants)
+    with pytest.raises(ValueError, match=rf"objective\.references go in a circle: {circle}\. A reference is trained"):
+        finetuning.create_pipeline()
+
+
 def test_the_untrained_llm_sees_the_first_history():
     remember({"tallrec": {"history": "recent"}})
     [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "scoring.score_untrained"]

@@ -7,6 +7,9 @@ module.
 
 import re
 from collections.abc import Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -103,7 +106,7 @@ def reference_variants() -> dict[str, tuple[str, ...]]:
     """The other variants that each variant's preferences are held against, by variant.
 
     Raises:
-        NameRefusedError: a reference is neither untrained nor lens nor another variant.
+        NameRefusedError: a reference is neither untrained nor lens nor another variant, or references go in a circle.
     """
     variants, references = variant_histories(), dict[str, tuple[str, ...]]()
     for variant in variants:
@@ -117,6 +120,14 @@ def reference_variants() -> dict[str, tuple[str, ...]]:
                     f"finetuning.variants.{variant}.training.objective.references names {name!r}, but a reference is "
                     f"one of {', '.join([UNTRAINED, LENS, *sorted(others)])}."
                 )
+    try:
+        TopologicalSorter(references).prepare()
+    except CycleError as error:
+        named = (f"{variant} names {reference}" for variant, reference in pairwise(reversed(error.args[1])))
+        raise NameRefusedError(
+            f"finetuning.variants.*.training.objective.references go in a circle: {', '.join(named)}. A reference is "
+            "trained before what is held against it: take one of these names out."
+        ) from error
     return references
 
 
@@ -217,8 +228,11 @@ def trained_again() -> tuple[str, ...]:
 
 def _parameters() -> Mapping[str, Any]:
     """Those of the session's environment, or of conf/base where no session was opened."""
-    if _of_the_session is not None:
-        return _of_the_session
+    return _of_conf_base() if _of_the_session is None else _of_the_session
+
+
+@cache
+def _of_conf_base() -> Mapping[str, Any]:
     conf = Path(__file__).parents[3] / "conf"
     return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]
 

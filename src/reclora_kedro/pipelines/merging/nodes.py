@@ -24,9 +24,14 @@ Records = list[dict[str, Any]]
 Merged = tuple[MergedLoras, pl.DataFrame, PeftModel]
 
 
-def draw_calibration(log: InteractionLog, config: MergingConfig, export: ExportConfig | None = None) -> pl.DataFrame:
-    """The questions that layers are looked at with: of each user whose LoRA is merged, or of all users."""
-    users = None if export is None else log.choose_users(export.users, export.most_active)[: config.users]
+def draw_calibration(log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
+    """The questions that layers are looked at with, of all users."""
+    return merging.draw_calibration(log, None, config)
+
+
+def draw_calibration_of_users(log: InteractionLog, config: MergingConfig, export: ExportConfig) -> pl.DataFrame:
+    """The same of each user whose LoRA is merged."""
+    users = log.choose_users(export.users, export.most_active)[: config.users]
     return merging.draw_calibration(log, users, config)
 
 

@@ -20,7 +20,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     steps = Pipeline(
         [
             Node(
-                nodes.draw_calibration,
+                nodes.draw_calibration if variants else nodes.draw_calibration_of_users,
                 inputs=["log", "params:merging", *([] if variants else ["params:export"])],
                 outputs="merging_questions",
                 name="draw_calibration",
