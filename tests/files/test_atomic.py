@@ -69,19 +69,19 @@ ATOMIC_FOLDER = "with atomic_folder(target) as draft: (draft / 'file').write_byt
     [(ATOMIC_FILE, "synced:1", False), (ATOMIC_FILE, "moved:1", True), (ATOMIC_FOLDER, "never:0", False)],
     ids=["file", "file that was moved", "folder"],
 )
-def test_what_a_kill_leaves_goes_with_the_next_save(tmp_path, caplog, save, kill_at, is_there):
+def test_what_a_kill_leaves_goes_with_the_next_folder(tmp_path, caplog, save, kill_at, is_there):
     target = tmp_path / "run/step-2"
     atomic_file(tmp_path / "run/step-1", b"old")
     code = f"from reclora_kedro.files.atomic import *\ntarget = Path({str(target)!r})\n{save}"
     environment = killing_environment(tmp_path / "killing", kill_at)
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
     assert [name[:12] for name in names(target.parent)] == [".unfinished-", "step-1", *["step-2"][: int(is_there)]]
-    with caplog.at_level(logging.WARNING):
-        atomic_file(tmp_path / "run/step-3", b"new")
-    expected = {"step-1": b"old", "step-3": b"new"} | ({"step-2": b"new" * 99} if is_there else {})
+    with caplog.at_level(logging.INFO):
+        write(tmp_path / "run/step-3")
+    expected = {"step-1": b"old", "step-3/deep/file": b"new"} | ({"step-2": b"new" * 99} if is_there else {})
     assert files(target.parent) == expected
-    assert names(target.parent) == sorted(expected)
-    assert "an earlier run ended while it saved there" in caplog.text
+    assert names(target.parent) == ["step-1", *["step-2"][: int(is_there)], "step-3"]
+    assert "its process ended while it wrote there" in caplog.text
 
 
 def test_of_two_processes_the_first_one_makes_a_shared_folder(tmp_path):

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from reclora_kedro.files import digests
+from reclora_kedro.files.atomic import atomic_folder
 from reclora_kedro.files.digests import digest, digest_of_files
 from reclora_kedro.parameters import Block
 
@@ -56,10 +57,10 @@ def test_a_large_file_is_read_again_only_once_it_has_changed(tmp_path, monkeypat
         digests._digest_of_file.cache_clear()  # as in another run
         digest_of_files(file)
     assert len(reads) == 2  # a change that keeps size and time goes unnoticed, as is said
-    (tmp_path / "cache/reclora-kedro/digests.json").write_text("torn")
+    (tmp_path / "cache/reclora-kedro/digests/files.json").write_text("torn")
     digests._digest_of_file.cache_clear()
     assert digest_of_files(file) == digest([(".", hashed(file))])
-    assert json.loads((tmp_path / "cache/reclora-kedro/digests.json").read_text()).keys() == {str(file)}
+    assert json.loads((tmp_path / "cache/reclora-kedro/digests/files.json").read_text()).keys() == {str(file)}
 
 
 @pytest.mark.parametrize("content", ["[]", '{"/a": 3}', '{"/a": [1, 2]}', "{", "null"])
@@ -68,6 +69,21 @@ def test_a_damaged_memory_of_digests_is_made_again(tmp_path, monkeypatch, conten
     monkeypatch.setattr(digests, "LARGE", 1)
     digests._digest_of_file.cache_clear()
     (tmp_path / "weights").write_bytes(b"ab")
-    (digests.private_cache() / "digests.json").write_text(content)
+    remembered = digests.private_cache() / "digests/files.json"
+    remembered.parent.mkdir()
+    remembered.write_text(content)
     assert digest_of_files(tmp_path / "weights")
-    assert str(tmp_path / "weights") in (digests.private_cache() / "digests.json").read_text()
+    assert str(tmp_path / "weights") in remembered.read_text()
+
+
+def test_what_other_processes_write_to_the_cache_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(digests, "LARGE", 1)
+    (tmp_path / "weights").write_bytes(b"abc")
+    for folder in ("llm", "digests/more"):  # beside what is remembered, too
+        with atomic_folder(digests.private_cache() / folder, shared=True) as draft:
+            (draft / "weights").write_text("half")
+            digests._digest_of_file.cache_clear()
+            os.utime(tmp_path / "weights", (1, len(folder)))
+            digest_of_files(tmp_path / "weights")
+        assert (digests.private_cache() / folder / "weights").exists()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reclora_kedro.files.scratch import remove_abandoned, scratch_folder
+from reclora_kedro.files.scratch import OWN, remove_abandoned, scratch_folder
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
@@ -31,5 +31,6 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
 def test_folders_of_others_are_left_alone(tmp_path):
     for name in ("reclora-elsewhere-1-x", "reclora-kedro", "other"):
         (tmp_path / name).mkdir()
+    (tmp_path / f"{OWN}99999999-x").symlink_to("gone")  # as a folder is that its owner removes now
     remove_abandoned(str(tmp_path))
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4

@@ -47,9 +47,11 @@ class FinishedShards:
         Raises:
             OSError: a result cannot be written.
         """
-        missing, files = [], names_in(self.folder, self.options)
+        missing, files = [], dict[str, list[str]]()
+        for file in names_in(self.folder, self.options):
+            files.setdefault(file.rpartition("-")[0], []).append(file)
         for place, name in enumerate(names):
-            if (result := self._find(name, files)) is None:
+            if (result := self._find(name, files.get(name, ()))) is None:
                 missing.append(place)
             else:
                 yield place, result
@@ -59,12 +61,11 @@ class FinishedShards:
             yield place, result
 
     def _find(self, name: str, files: Sequence[str]) -> np.ndarray | None:
-        """The result of a shard among these files; None if there is none, or if it is torn."""
+        """The result of a shard in one of its files; None if there is none, or if they are torn."""
         for file in files:
-            if file.startswith(f"{name}-"):
-                content = read(f"{self.folder}/{file}", self.options)
-                if file == f"{name}-{_digest(content)}.safetensors":
-                    return load(content)["result"]
+            content = read(f"{self.folder}/{file}", self.options)
+            if file == f"{name}-{_digest(content)}.safetensors":
+                return load(content)["result"]
         return None
 
 

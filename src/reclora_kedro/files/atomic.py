@@ -1,15 +1,13 @@
 """Folders and files that appear on the disk whole or not at all."""
 
 import errno
-import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-logger = logging.getLogger(__name__)
+from reclora_kedro.files.scratch import own_folder, remove_abandoned
 
 UNFINISHED = ".unfinished-"
 
@@ -17,6 +15,8 @@ UNFINISHED = ".unfinished-"
 @contextmanager
 def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give a draft to write to, and move it to ``folder`` once it is complete.
+
+    What killed processes of this machine left beside it is removed.
 
     Args:
         folder: where the draft goes; it must not exist. The path of the draft ends in the same two names.
@@ -26,13 +26,15 @@ def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
         OSError: the draft cannot be written or moved. Nothing of it is left; a note says so if the disk is full.
 
     Examples:
-        >>> with tempfile.TemporaryDirectory() as parent:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as parent:
         ...     with atomic_folder(Path(parent, "adapter")) as draft:
         ...         _ = (draft / "config.json").write_text("{}")
         ...     [str(path.relative_to(parent)) for path in Path(parent).rglob("*")]
         ['adapter', 'adapter/config.json']
     """
-    with _draft_of(folder, shared) as draft:
+    remove_abandoned(folder.parent, UNFINISHED)
+    with _draft_of(folder) as draft:
         draft.mkdir()
         yield draft
         for path in (draft, *draft.rglob("*")):
@@ -64,7 +66,7 @@ def remove_folder(folder: Path) -> None:
     Raises:
         OSError: it is not there, or may not be removed.
     """
-    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder.parent) as hidden:
+    with own_folder(folder.parent, UNFINISHED) as hidden:
         folder.rename(Path(hidden, folder.name))
         _sync(folder.parent)
 
@@ -81,14 +83,11 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 
 @contextmanager
-def _draft_of(target: Path, shared: bool = False) -> Iterator[Path]:
+def _draft_of(target: Path) -> Iterator[Path]:
     """Path for a draft, in a hidden folder beside the target that is removed at the end, whatever happens."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in [] if shared else target.parent.glob(f"{UNFINISHED}*"):
-            logger.warning("Removing %s: an earlier run ended while it saved there.", leftover)
-            shutil.rmtree(leftover)
-        with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=target.parent) as hidden:
+        with own_folder(target.parent, UNFINISHED) as hidden:
             # So deep that no draft is taken for a version of a file, which are found as "parent/*/name".
             draft = Path(hidden, "draft", target.parent.name, target.name)
             draft.parent.mkdir(parents=True)

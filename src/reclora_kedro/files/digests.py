@@ -76,7 +76,7 @@ def sha256_of(file: Path) -> str:
 def _digest_of_file(file: Path, size: int, modified: int) -> str:
     if size < LARGE:
         return sha256_of(file)
-    cache = private_cache() / "digests.json"
+    cache = private_cache() / "digests/files.json"
     try:
         remembered = REMEMBERED.validate_json(cache.read_bytes())
     except (OSError, ValueError):  # it is not there, or damaged
