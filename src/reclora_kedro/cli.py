@@ -1,5 +1,6 @@
 """The project's changes to Kedro's commands, and its own one: `kedro serve`."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     from reclora_kedro.serving_project import ServedProject
 
     path = find_kedro_project(Path.cwd())
+    os.chdir(path)  # relative addresses are those of the project
     bootstrap_project(path)
     project = ServedProject(path, env, params)
     config = project.settings()

@@ -73,13 +73,14 @@ def test_all_versions_of_all_entries_are_listed_and_erased_one_by_one(data):
 
 
 def test_what_cells_of_studies_left_is_listed(data, tmp_path):
-    cell = tmp_path / "study/key/users/users.parquet/7"
-    cell.mkdir(parents=True)
+    cell, gone = tmp_path / "study/key/users/users.parquet/7", tmp_path / "study/key/gone/gone.json/7"
+    for folder in (cell, gone):  # the latter of an entry that the catalog has no longer
+        folder.mkdir(parents=True)
     left = tmp_path / "study/key/reclora.checkpoints/checkpoints/step"
     left.mkdir(parents=True)
     of_cells = {Path(each.address) for each in archive(data, tmp_path / "study").versions()}
-    assert {cell, left.parent} <= of_cells
-    assert len(of_cells) == len(ALL) + 2
+    assert {cell, gone, left.parent} <= of_cells
+    assert len(of_cells) == len(ALL) + 3
 
 
 def test_versions_in_an_object_storage(tmp_path, monkeypatch):

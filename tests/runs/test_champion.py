@@ -1,9 +1,11 @@
 """Which versions a run reads once an update has named some of them the champion."""
 
 import json
+import shutil
 
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.runs import failures
@@ -11,6 +13,7 @@ from reclora_kedro.runs.catalog import AtomicCatalog
 from reclora_kedro.runs.champion import champion_history, give_champion, name_first_champion, pin_versions
 from reclora_kedro.runs.plan import mixed_origins
 from reclora_kedro.runs.runner import IncrementalRunner
+from reclora_kedro.runs.start import remedy
 from starting import start
 
 TRAIN = Pipeline(
@@ -108,6 +111,27 @@ def test_some_pipelines_read_the_champion_by_the_entries_own_names(project):
     assert read("recommendation") == read("candidates", "recommendation") == [1, 2]
     assert read("evaluation") == read("recommendation", champion="newest") == [9]
     assert read("recommendation", load_versions={"log": "3"}) == [9]
+
+
+def test_a_damaged_champion_hinders_those_that_read_it_alone(project):
+    finished(project, TRAIN, "1")
+    finished(project, UPDATE, "2")
+    version = project / "champion.json/2"
+    (version / "champion.json").write_text("{}")
+    begun(project, READ, "3", names=["evaluation"])
+    with pytest.raises(DatasetError, match=rf"champion in {version} .* Remove that folder, so that the version before"):
+        begun(project, READ, "3", names=["recommendation"])
+    shutil.rmtree(version)
+    assert begun(project, READ, "3", names=["recommendation"]).catalog.load("log") == [1, 2]
+
+
+def test_what_the_champion_does_not_name_is_not_said_to_be_mended_by_a_run(project):
+    finished(project, TRAIN, "1")
+    finished(project, UPDATE, "2")
+    said = remedy(begun(project, READ, "3", names=["recommendation"]))
+    assert said.startswith("Of lens, log, the champion names the versions")
+    assert "--only-missing-outputs" not in said
+    assert "--only-missing-outputs" in remedy(begun(project, READ, "3", names=["evaluation"]))
 
 
 def test_what_an_update_leaves_is_of_one_origin(project):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reclora_kedro import lens as lens_package
+from reclora_kedro import parameters
 from reclora_kedro.datasets import folders
 from reclora_kedro.evaluation import page, report
 from reclora_kedro.histories.config import HistoryConfig
@@ -93,6 +94,12 @@ def test_the_code_of_a_dataset_counts_with_that_of_its_base(changed_code):
     assert code_digest(folders.PeftAdapterDataset) == adapter
     changed_code(folders.__file__, "folder.mkdir(parents=True, exist_ok=True)", "folder.mkdir(parents=True)")
     assert code_digest(folders.PeftAdapterDataset) != adapter
+
+
+def test_of_a_function_within_another_one_the_module_counts(changed_code):
+    before = code_digest(parameters.reads())
+    changed_code(parameters.__file__, "bound = signature.bind(", "bound = signature.bind_partial(")
+    assert code_digest(parameters.reads()) != before
 
 
 def test_what_is_not_the_project_s_is_known_by_its_name():

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from forked import FORKED
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.errors import MismatchError
-from reclora_kedro.parameters import Block, Private, reads
+from reclora_kedro.parameters import Block, NameRefusedError, Private, reads
 from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.runs import failures, hooks
 from reclora_kedro.runs.catalog import AtomicCatalog
@@ -119,6 +119,16 @@ def test_artefacts_that_do_not_fit_come_with_the_command_that_makes_them_again(r
 
 def test_a_mismatch_that_no_pipeline_can_mend_gets_no_command(registered):
     assert notes_on(MismatchError("found 2, expected 9", "log", "beddings")) == []
+
+
+def test_a_wrong_name_of_another_step_does_not_hide_an_error(monkeypatch):
+    class Refusing(Pipelines):
+        def items(self):
+            raise NameRefusedError("export.variant is 'other'.")
+
+    monkeypatch.setattr(failures, "pipelines", Refusing())
+    [note] = notes_on(MismatchError("found 2, expected 9", "lens"))
+    assert note.endswith("when this is right: export.variant is 'other'.")
 
 
 def test_a_full_disk_comes_with_the_ways_to_go_on():
@@ -263,6 +273,15 @@ def test_a_run_may_follow_another_one(tmp_path, end):
     else:
         hooks = hooks_of(tmp_path, Pipeline([]), catalog, [lock_data])
         hooks.after_pipeline_run() if end == "success" else hooks.on_pipeline_error(ValueError("no"))
+    lock_data(start(tmp_path))
+
+
+def test_an_error_of_the_start_shows_no_stack_trace_and_leaves_no_lock(tmp_path):
+    def load(run):
+        raise DatasetError("The files of champion were changed.")
+
+    with click.Context(click.Command("run")), pytest.raises(RunRefusedError, match=r"The files of champion were"):
+        hooks_of(tmp_path, Pipeline([]), AtomicCatalog(), [lock_data, load])
     lock_data(start(tmp_path))
 
 

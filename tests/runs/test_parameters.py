@@ -5,9 +5,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
+from kedro.validation import type_extractor
 from omegaconf import OmegaConf
 
 from bad_parameters import MORE, PARAMETERS, is_helpful, one_of_each_kind, refusals, types_of_parameters, wrong_values
@@ -15,6 +15,7 @@ from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.runs.check_parameters import check_parameters, refused_values
 from reclora_kedro.runs.failures import RunRefusedError
+from reclora_kedro.runs.session import CachingConfigLoader
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -23,8 +24,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def types():
-    """What the blocks must be, by path, of all pipelines."""
-    return types_of_parameters()
+    """What the blocks must be, by path, of all pipelines; Kedro would warn of a block that two nodes want different."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type_extractor.logger, "warning", lambda *said: pytest.fail(str(said)))
+        return types_of_parameters()
 
 
 def test_the_parameters_of_conf_base_are_welcome(types):
@@ -51,7 +54,7 @@ def refusal(tmp_path, monkeypatch):
     def refuse(file="", runtime_params=None, requested=("ingestion",)):
         (tmp_path / "conf/mine").mkdir(exist_ok=True)
         (tmp_path / "conf/mine/parameters.yml").write_text(file)
-        loader = OmegaConfigLoader(
+        loader = CachingConfigLoader(
             str(tmp_path / "conf"), env="mine", runtime_params=runtime_params, **CONFIG_LOADER_ARGS
         )
         bootstrap_project(ROOT)  # Kedro then builds pipelines anew

@@ -1,8 +1,15 @@
-"""What sessions of the project know of its configuration."""
+"""What sessions of the project know of its configuration, and what they refuse before a run begins."""
+
+from pathlib import Path
 
 import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 
-from reclora_kedro.runs.session import CachingConfigLoader
+from reclora_kedro.runs.failures import RunRefusedError
+from reclora_kedro.runs.session import CachingConfigLoader, ResumingSession
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_files_are_read_once_and_a_callers_changes_are_its_own(tmp_path):
@@ -57,5 +64,42 @@ def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
 )
 def test_a_copy_of_nothing_is_refused(tmp_path, entries, message):
     (tmp_path / "parameters.yml").write_text(f"finetuning: {{variants: {entries}}}")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(RunRefusedError, match=message):
         CachingConfigLoader(str(tmp_path), base_env="", default_run_env="")["parameters"]
+
+
+@pytest.mark.parametrize("kind", ["globals", "catalog", "credentials"])
+def test_a_file_of_any_kind_that_is_no_yaml_is_refused_by_its_place(tmp_path, kind):
+    file = tmp_path / f"base/{kind}.yml"
+    file.parent.mkdir()
+    file.write_text("data: data\nlog: {type: a")
+    with pytest.raises(RunRefusedError, match=rf"{file}: expected .* in line 2, column \d+\. Correct the file"):
+        CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")[kind]
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments", "words"),
+    [
+        ("nowhere", {}, r"conf/nowhere\. Correct --env\. Nothing was written"),
+        ("test", {"pipeline_names": ["lenz"]}, r"lenz is no pipeline\. The nearest one is lens\."),
+        ("test", {"pipeline_names": ["ingestion"], "from_nodes": ["a"]}, r"nodes named \['a'\]\. Nothing was written"),
+        (
+            "test",
+            {"pipeline_names": ["ingestion"], "load_versions": {"itms": "1"}},
+            r"itms.* not found in the catalog\. N",
+        ),
+    ],
+    ids=["environment", "pipeline", "node", "entry"],
+)
+def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words):
+    bootstrap_project(ROOT)
+    with pytest.raises(RunRefusedError, match=words):
+        ResumingSession.create(ROOT, env=env).run(**arguments)
+
+
+def test_relative_addresses_are_those_of_the_project(tmp_path, monkeypatch):
+    bootstrap_project(ROOT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(KedroSession, "run", lambda self, **arguments: Path.cwd())
+    assert ResumingSession.create(ROOT, env="test").run() == ROOT
+    assert Path.cwd() == tmp_path

@@ -136,10 +136,11 @@ class Archive:
         listed = [each for pattern in self._entries for each in self._versions_of(pattern)]
         for folder in sorted(self._cells.glob("[!.]*/[!.]*/[!.]*/[!.]*/")):
             name = folder.parents[1].name
-            pattern = next(pattern for pattern in self._entries if parse(pattern, name))
-            stored = None if is_scratch(self._entries[pattern]) else read_version(folder)
+            # The catalog may have the entry no longer.
+            entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
+            stored = None if entry and is_scratch(entry) else read_version(folder)
             address = str(folder if stored else folder.parent)
-            listed.append(ArchivedVersion(name, layer_of(self._entries[pattern]), address, {}, stored))
+            listed.append(ArchivedVersion(name, layer_of(entry), address, {}, stored))
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
 
     def _versions_of(self, pattern: str) -> Iterator[ArchivedVersion]:

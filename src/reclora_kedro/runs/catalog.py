@@ -157,8 +157,8 @@ class AtomicCatalog(DataCatalog):
         if folder and folder.is_dir() and not read_version(folder).is_intact:
             raise DatasetError(
                 f"The files of {ds_name} in {folder} are not those that were saved there: something changed them. They "
-                "were not read. Make them again with `kedro run --only-missing-outputs`, name another version "
-                f"with --load-versions, or, if the change is meant, remove {folder / FILE}."
+                "were not read. Remove that folder, so that the version before is read or a run makes another one, "
+                f"name a version with --load-versions, or, if the change is meant, remove {folder / FILE}."
             )
         return super().load(ds_name, version)
 

@@ -7,7 +7,7 @@ themselves. What is made so is no longer of one origin with what these came from
 """
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from reclora_kedro.runs.catalog import AtomicCatalog, loaded_version
@@ -40,9 +40,14 @@ def entry_of(name: str) -> str:
 
 def champion_history(catalog: AtomicCatalog) -> list[dict[str, Any]]:
     """All champions, the present one first, each with its own `version`; empty before the first update."""
+    return [*_champions(catalog)]
+
+
+def _champions(catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
+    """The same, loaded one by one."""
     dataset: Any = catalog.get(CHAMPION) if CHAMPION in catalog else None
     versions = sorted(dataset.list_versions(full_path=False), reverse=True) if dataset else []
-    return [{"version": version, **catalog.load(CHAMPION, version)} for version in versions]
+    yield from ({"version": version, **catalog.load(CHAMPION, version)} for version in versions)
 
 
 def pin_versions(readers: Collection[str], run: Run) -> None:
@@ -55,11 +60,14 @@ def pin_versions(readers: Collection[str], run: Run) -> None:
         readers: pipelines that read what the champion names, and not the newest version, under the entry's own name.
         run: the run.
     """
-    current = champion_history(run.catalog)[:1] if run.parameters["champion"] == "promoted" else []
-    versions = current[0]["versions"] if current else {}
     reads_champion = not set(readers).isdisjoint(run.params["pipeline_names"] or [])
+    names = sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys())
+    if not reads_champion and not any(map(is_of_the_past, names)):
+        return
+    current = next(_champions(run.catalog), None) if run.parameters["champion"] == "promoted" else None
+    versions = current["versions"] if current else {}
     pinned: dict[str, str] = {}
-    for name in sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys()):
+    for name in names:
         newest = loaded_version(run.catalog.get(name))
         if is_of_the_past(name):
             version = newest if name.startswith(f"{PREVIOUS}.") else versions.get(entry_of(name), newest)
@@ -68,11 +76,13 @@ def pin_versions(readers: Collection[str], run: Run) -> None:
         if version:
             pinned[name] = version
     run.catalog.stand_in(pinned)
-    if chosen := [name for name in pinned if not name.startswith(f"{PREVIOUS}.")] if current else []:
+    run.promoted = [name for name in pinned if not is_of_the_past(name)]
+    chosen = [name for name in pinned if not name.startswith(f"{PREVIOUS}.")]
+    if current and chosen:
         logger.info(
             "Reads %s of the champion %s. The newest versions: `--params champion=newest`.",
             ", ".join(chosen),
-            current[0]["version"],
+            current["version"],
         )
 
 
@@ -85,8 +95,8 @@ def name_first_champion(run: Run) -> None:
     if not any(name.startswith(f"{CHAMPION}.") for name in past):
         return
     versions = {entry_of(name): version for name in past if (version := loaded_version(run.catalog.get(name)))}
-    history, newest = champion_history(run.catalog), max(versions.values())
-    if history and (run.parameters["champion"] == "promoted" or history[0]["version"] >= newest):
+    present, newest = next(_champions(run.catalog), None), max(versions.values())
+    if present and (run.parameters["champion"] == "promoted" or present["version"] >= newest):
         return
     record = {"versions": dict(sorted(versions.items())), "decision": {"chosen": "newest"}, "made_by": newest}
     entry = run.catalog.config_resolver.resolve_pattern(CHAMPION)

@@ -9,7 +9,6 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
 from kedro.validation.type_extractor import TypeExtractor
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from reclora_kedro.parameters import NameRefusedError, misplaced, parameter_paths, wrong_values
@@ -34,11 +33,11 @@ def check_parameters(
         blocks: types of blocks that no node reads.
 
     Raises:
-        RunRefusedError: a file cannot be read, a parameter is unknown, or a value is none that its step takes.
+        RunRefusedError: a parameter is unknown, or a value is none that its step takes.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
-    parameters = read(loader)
+    parameters = loader["parameters"]
     declared = structure_of(Path(loader.conf_source) / loader.base_env) or parameters  # conf may be an archive
     faults = list(misplaced(parameters, declared))
     if not faults:
@@ -55,25 +54,6 @@ def check_parameters(
             "conf/base/parameters_*.yml say what each parameter means."
         )
         raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
-
-
-def read(loader: OmegaConfigLoader) -> dict[str, Any]:
-    """The parameters.
-
-    Raises:
-        RunRefusedError: a file is not valid YAML, two files of an environment have the same key, or a value refers to
-            one that is not there.
-    """
-    try:
-        return loader["parameters"]
-    except yaml.YAMLError as error:
-        file = str(error).partition(", unable to read")[0]  # what follows counts lines from 0
-        mark = getattr(error.__cause__, "problem_mark", None)
-        place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error.__cause__, "problem", None) or error.__cause__
-        raise RunRefusedError(f"{file}: {problem}{place}. Correct the file. Nothing was written.") from error
-    except (OmegaConfBaseException, ValueError) as error:
-        raise RunRefusedError(f"The parameters cannot be read: {error}. Nothing was written.") from error
 
 
 def structure_of(folder: Path) -> dict[str, Any]:

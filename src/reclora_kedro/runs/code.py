@@ -77,7 +77,12 @@ def _with_members(code: "_Code", values: Collection[str]) -> "_Code":
 
 
 def _code_of(module: "_Module", name: str) -> _Code:
-    """The code behind a name of a module: its definition and, recursively, what that names."""
+    """The code behind a name of a module: its definition and, recursively, what that names.
+
+    That of a function within another one, or without a name, is the whole module.
+    """
+    if name not in module.definitions:
+        return _code_behind(module.name)
     code, imported, names, seen = _Code(), set[str](), [name], set[str]()
     while names:
         name = names.pop()
@@ -110,6 +115,7 @@ def _code_behind(start: str) -> _Code:
 
 @dataclass(frozen=True)
 class _Module:
+    name: str
     tree: ast.Module
     definitions: Mapping[str, list[ast.stmt]]
     """Statements that give a name its value, by the name."""
@@ -134,7 +140,7 @@ class _Module:
             else:
                 for defined in _defined_names(statement):
                     definitions.setdefault(defined, []).append(statement)
-        return _Module(tree, definitions, imports)
+        return _Module(name, tree, definitions, imports)
 
 
 def _defined_names(statement: ast.stmt) -> Iterator[str]:
@@ -163,7 +169,7 @@ def _references(tree: ast.AST) -> tuple[set[str], set[str], set[Path]]:
     for part in ast.walk(tree):
         if isinstance(part, ast.Import | ast.ImportFrom):
             modules.update(module for _, module in _imported_names(part))
-        elif isinstance(part, ast.JoinedStr) and isinstance(start := part.values[0], ast.Constant):
+        elif isinstance(part, ast.JoinedStr) and part.values and isinstance(start := part.values[0], ast.Constant):
             if str(start.value).startswith(f"{PACKAGE}."):
                 families.add(str(start.value))
         elif isinstance(part, ast.Constant) and part.value in _files():

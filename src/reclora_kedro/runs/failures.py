@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from traceback import walk_tb
 from typing import IO, Any
 
 import click
@@ -13,6 +14,7 @@ from kedro.io import DatasetError
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.files.atomic import is_full_disk
+from reclora_kedro.parameters import NameRefusedError
 from reclora_kedro.runs.catalog import configuration, is_versioned, local_path, location
 from reclora_kedro.runs.champion import is_of_the_past
 from reclora_kedro.runs.run import Run
@@ -52,11 +54,13 @@ def is_refusal(error: Exception) -> bool:
     """Whether the project's own code raised an error, with a message for people, or a dataset did."""
     if isinstance(error, DatasetError):
         return True
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    own = trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] == PACKAGE
-    return own and isinstance(error, REFUSALS)
+    return modules_of(error)[-1].partition(".")[0] == PACKAGE and isinstance(error, REFUSALS)
+
+
+def modules_of(error: Exception) -> list[str]:
+    """The modules that an error came through; the one that raised it is the last."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return [str(frame.f_globals.get("__name__")) for frame in frames] or [""]
 
 
 def notes_on_files(error: Exception, run: Run, explain: Explain) -> Iterator[str]:
@@ -93,10 +97,15 @@ def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[st
         env: environment of the run.
     """
     pipelines.set_requested(None)  # all of them, to see which ones make the entries
+    try:
+        every = pipelines.items()
+    except NameRefusedError as error:  # of a step that the run has nothing to do with
+        yield f"Which command makes them will be said here when this is right: {error}"
+        return
     makers = {
         name: step
         for name in names
-        for step, pipeline in pipelines.items()
+        for step, pipeline in every
         if step != "__default__" and not any(map(is_of_the_past, pipeline.inputs()))  # which make new versions of old
         if any(f".{output}".endswith(f".{name}") for output in pipeline.all_outputs())
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.runs.catalog import AtomicCatalog
@@ -56,7 +57,10 @@ class RunHooks:
         try:
             for step in self._start:
                 step(self._run)
-        except BaseException:  # no hook is called when another one refuses the run
+        except (DatasetError, ValueError, OSError) as error:  # no hook is called when another one refuses the run
+            self.on_pipeline_error(error)
+            raise
+        except BaseException:
             self._run.held.close()
             raise
 

@@ -105,8 +105,8 @@ class RemoteVersions:
             if stored.recipe is not None and stored.content != content_of(draft):
                 raise StorageError(
                     f"The files in {address} are not those that were saved there: something changed them. They were "
-                    "not read. Remove that folder and make it again with `kedro run --only-missing-outputs`, or name "
-                    "another version with --load-versions."
+                    "not read. Remove that folder, so that the version before is read or a run makes another one, or "
+                    "name a version with --load-versions."
                 )
 
     def upload(self, draft: Path, version: str) -> None:

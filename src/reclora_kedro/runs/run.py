@@ -24,6 +24,7 @@ class Run:
         pipeline: the nodes that were asked for.
         catalog: where their data lie.
         to_run: the nodes that run: all, or with `--only-missing-outputs` those whose outputs don't fit.
+        promoted: entries that it reads in the versions that the champion names.
         mixed: sentences about entries that the run reads, and that do not fit together.
         seconds: of each node that has ended.
         held: what the run holds until it ends, such as its lock.
@@ -34,6 +35,7 @@ class Run:
     pipeline: Pipeline
     catalog: AtomicCatalog
     to_run: Pipeline = field(init=False)
+    promoted: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
     seconds: dict[Node, float] = field(default_factory=dict)
     held: ExitStack = field(default_factory=ExitStack)

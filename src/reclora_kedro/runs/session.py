@@ -1,17 +1,23 @@
 """Sessions of the project, and what they know of it."""
 
+from contextlib import chdir
 from copy import deepcopy
 from functools import cached_property
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from kedro.config import AbstractConfigLoader, OmegaConfigLoader
+import yaml
+from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
 from kedro.framework.session import KedroSession
-from kedro.io import CatalogProtocol
+from kedro.io import CatalogProtocol, DatasetNotFoundError
 from kedro.runner import AbstractRunner, SequentialRunner
+from omegaconf.errors import OmegaConfBaseException
 
-from reclora_kedro.parameters import with_copies
+from reclora_kedro.parameters import nearest_path, with_copies
 from reclora_kedro.runs.catalog import AtomicCatalog
+from reclora_kedro.runs.failures import PACKAGE, RunRefusedError, modules_of
 from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.run import data_folder
 from reclora_kedro.runs.runner import CELLS, IncrementalRunner
@@ -25,10 +31,28 @@ class CachingConfigLoader(OmegaConfigLoader):
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """The configuration of a kind, such as ``parameters``; a copy, which may be changed."""
+        """The configuration of a kind, such as ``parameters``; a copy, which may be changed.
+
+        Raises:
+            RunRefusedError: there is no such environment, a file is not valid YAML, two files of an environment have
+                the same key, or a value refers to one that is not there.
+        """
         if key not in self:
-            found = super().__getitem__(key)
-            self[key] = with_copies(found) if key == "parameters" else found
+            try:
+                found = super().__getitem__(key)
+                self[key] = with_copies(found) if key == "parameters" else found
+            except MissingConfigException as error:
+                if key == "credentials":  # which there need not be
+                    raise
+                raise RunRefusedError(f"{error}. Correct --env. Nothing was written.") from error
+            except yaml.YAMLError as error:
+                file = str(error).partition(", unable to read")[0]  # what follows counts lines from 0
+                mark = getattr(error.__cause__, "problem_mark", None)
+                place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+                problem = getattr(error.__cause__, "problem", None) or error.__cause__
+                raise RunRefusedError(f"{file}: {problem}{place}. Correct the file. Nothing was written.") from error
+            except (OmegaConfBaseException, ValueError) as error:
+                raise RunRefusedError(f"The {key} cannot be read: {error}. Nothing was written.") from error
         return deepcopy(super().__getitem__(key))
 
 
@@ -55,7 +79,15 @@ class ResumingSession(KedroSession):
         """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``.
 
         What is named SequentialRunner, or not named, is this project's runner. Kedro itself names all arguments.
+        Relative addresses are those of the project, wherever the command is typed.
+
+        Raises:
+            RunRefusedError: there is no such pipeline, node or entry.
         """
+        steps = [step.name for step in iter_modules(import_module(f"{PACKAGE}.pipelines").__path__) if step.ispkg]
+        for name in kwargs.get("pipeline_names") or ():
+            if name not in ("__default__", *steps):
+                raise RunRefusedError(f"{name} is no pipeline. The nearest one is {nearest_path(name, steps)}.")
         data = data_folder(self._get_config_loader(), self._project_path)
         if was_unfinished(data, kwargs | {"env": self.store.get("env")}):
             kwargs["only_missing_outputs"] = True
@@ -63,4 +95,11 @@ class ResumingSession(KedroSession):
             runner = IncrementalRunner(
                 getattr(runner, "_is_async", False), git_revision(self._project_path), data / CELLS
             )
-        return super().run(runner=runner, **kwargs)
+        try:
+            with chdir(self._project_path):
+                return super().run(runner=runner, **kwargs)
+        except (ValueError, DatasetNotFoundError) as error:
+            modules = modules_of(error)
+            if modules[-1].startswith("kedro.") and "kedro.runner.runner" not in modules:
+                raise RunRefusedError(f"{str(error).rstrip('.')}. Nothing was written.") from error
+            raise

@@ -78,10 +78,7 @@ def require_past_versions(run: Run) -> None:
     Raises:
         RunRefusedError: there are some, as of a clock that was ahead.
     """
-    now, named = (
-        run.params["run_id"],
-        run.params["load_versions"] or {},
-    )  # what is saved has the run's id as its version
+    now, named = run.params["run_id"], run.params["load_versions"] or {}  # the id is the version of what it saves
     ahead = []
     for name in sorted((run.pipeline.datasets() | {"run_manifest"}) - named.keys()):
         dataset = run.catalog.get(name)
@@ -144,6 +141,11 @@ def remedy(run: Run) -> str:
     """How to make again what does not fit together; never the command that was refused for it."""
     if run.params.get("load_versions"):
         return "Leave out --load-versions, or name versions that were made of one another"
+    if run.promoted:
+        return (
+            f"Of {', '.join(run.promoted)}, the champion names the versions; the others are the newest. Have an update "
+            "take these along; or make all of them of one log, and read the newest with `--params champion=newest`"
+        )
     if not run.params["only_missing_outputs"] or any(run.params.get(choice) for choice in CHOICES):
         return f"Make again what no longer fits, with {command('--only-missing-outputs', run.env)}"
     return f"Make all of it again, with {command('', run.env)}"
