@@ -73,6 +73,11 @@ def test_a_model_has_one_color_in_every_figure(paired, metrics, training_logs):
     assert len(set(styles.values())) == len(MODELS)
 
 
+def test_many_variants_are_told_apart():
+    variants = [f"variant_{number}" for number in range(16)]
+    assert len(set(model_styles(["lens", *variants], {}).values())) == 17
+
+
 def test_titles_say_what_is_seen(paired, metrics, training_logs):
     assert plot_auc(metrics, {}).layout.title.text.startswith("lens has the highest AUC: 1.000")
     assert plot_auc(metrics, {}).layout.xaxis.title.text.startswith("AUC and 95% interval")

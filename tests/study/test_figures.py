@@ -28,6 +28,8 @@ def test_one_seed_has_no_bars():
     figure = plot_axes(tabulate(CELLS[::2], RUNS[::2], None))
     assert figure.layout.title.text == "AUC by setting (one seed)"
     assert all(trace.error_y.array is None for trace in figure.data)
+    several = "AUC by setting (means of 1 or 2 seeds and their 95% intervals)"
+    assert plot_axes(TWO_GRIDS).layout.title.text == several
 
 
 def test_a_panel_per_axis_of_each_grid_and_each_model_once_in_the_legend():

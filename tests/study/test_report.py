@@ -47,6 +47,9 @@ def test_one_seed_has_no_interval():
     page = render(ONE_SEED, rank="Rank")
     assert "interval</th>" not in page
     assert "Of one seed, 7" in page
+    beside = tabulate([*CELLS, Cell("rows", {"n": "64"}, 5, {})], [*RUNS, cell_run(0.6)], None)
+    seeds = re.findall(r"Means of the seeds 1, 7;|Of one seed, \d+", render(beside, rank="Rank", rows="Rows"))
+    assert seeds == ["Means of the seeds 1, 7;", "Of one seed, 5"]
     assert "rank: AUC on test rows, one seed" in " ".join(printed(study_tables(ONE_SEED)).split())
 
 

@@ -81,6 +81,7 @@ MORE = [
     ("recommendation.shortlist", 5, "top_n recommends 10"),
     ("recommendation.users", [], "at least 1 item"),
     ("study.seeds", [-1], "study.seeds[0] is -1"),
+    ("study.models", [], "at least 1 item"),
     ("finetuning.variants.reclora.adapter.top_k", 9, "at most num_meta_loras, 8"),
     ("finetuning.variants.reclora.adapter.target_modules", [], "at least 1 item"),
     ("finetuning.variants.reclora.adapter.num_meta_loras", 0, "greater than"),

@@ -1,5 +1,6 @@
 """A LoRA that differs from sample to sample as a PEFT method: settings, surgery and gates of all such methods."""
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -30,7 +31,16 @@ class LoraSettings:
     last_layers: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.last_layers is not None and isinstance(self.target_modules, str) and self.target_modules != "auto":
+        if not isinstance(self.target_modules, str) or self.target_modules == "auto":
+            return
+        try:
+            re.compile(self.target_modules)
+        except re.error as error:
+            raise ValueError(
+                f"target_modules is {self.target_modules!r}, a text, but no regular expression of layers' paths "
+                f"({error}): correct it, such as .*q_proj, or list names."
+            ) from error
+        if self.last_layers is not None:
             raise ValueError(
                 f"last_layers is {self.last_layers}, but target_modules is a regular expression, which chooses layers "
                 "itself: set last_layers to null, or list target_modules by name."

@@ -27,7 +27,7 @@ VARIANT_STYLES = (
 
 
 def model_styles(models: Iterable[str], rivals: Mapping[str, Style]) -> dict[str, Style]:
-    """The style of each model: all but variants have their own, and these follow in their order.
+    """The style of each model: all but variants have their own, and these follow in their order, sixteen in all.
 
     Examples:
         >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"], {})
@@ -36,4 +36,12 @@ def model_styles(models: Iterable[str], rivals: Mapping[str, Style]) -> dict[str
     """
     models, fixed = list(models), {**FIXED_STYLES, **rivals}
     variants = [model for model in models if model not in fixed]
-    return {model: fixed.get(model) or VARIANT_STYLES[variants.index(model) % len(VARIANT_STYLES)] for model in models}
+    own = {model: _style_of_variant(number) for number, model in enumerate(variants)}
+    return {model: fixed.get(model) or own[model] for model in models}
+
+
+def _style_of_variant(number: int) -> Style:
+    """Colours come again after four variants, each time with another marker and dash."""
+    count = len(VARIANT_STYLES)
+    color, (_, symbol, dash) = VARIANT_STYLES[number % count].color, VARIANT_STYLES[(number + number // count) % count]
+    return Style(color, symbol, dash)

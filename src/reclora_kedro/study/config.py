@@ -1,7 +1,7 @@
 """Settings of a study."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
@@ -51,5 +51,5 @@ class StudyConfig(Block):
 
     grid: str | list[str] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)
-    models: list[str] | None
+    models: Annotated[list[str], Field(min_length=1)] | None
     workers: Count

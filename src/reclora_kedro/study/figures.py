@@ -10,7 +10,7 @@ from reclora_kedro.evaluation.figures import TEMPLATE, error_bars
 from reclora_kedro.evaluation.styles import Style, model_styles
 from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.study.grid import describe
-from reclora_kedro.study.results import Records, axes_of, by_model, grids_of, summarise
+from reclora_kedro.study.results import Records, axes_of, by_model, grids_of, seeds_of, summarise
 
 PANEL_HEIGHT = 360  # pixels
 
@@ -46,12 +46,9 @@ def plot_axes(results: Records) -> go.Figure:
                 col=1,
             )
             drawn.add(model)
-    seeds = len({record["seed"] for record in results})
-    over = (
-        f"means of {seeds} seeds and their {formats.level(results[0]['confidence'])} intervals"
-        if seeds > 1
-        else "one seed"
-    )
+    counts = sorted({len(seeds_of(results, grid)) for grid in grids_of(results)})
+    seeds, level = " or ".join(map(str, counts)), formats.level(results[0]["confidence"])
+    over = "one seed" if counts == [1] else f"means of {seeds} seeds and their {level} intervals"
     figure.update_xaxes(type="category")
     figure.update_yaxes(title="AUC")
     height = 170 + PANEL_HEIGHT * len(panels)

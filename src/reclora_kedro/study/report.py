@@ -10,7 +10,7 @@ from rich.table import Table
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.page import render_page
 from reclora_kedro.study.grid import describe
-from reclora_kedro.study.results import Records, by_model, grids_of, summarise
+from reclora_kedro.study.results import Records, by_model, grids_of, seeds_of, summarise
 
 
 def best_settings(results: Records) -> list[str]:
@@ -64,7 +64,9 @@ def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[s
         "study.html.jinja",
         figures,
         sentences=best_settings(results),
-        grids=[{"title": titles[grid], "summaries": summarise(results, grid)} for grid in grids_of(results)],
-        seeds=sorted({record["seed"] for record in results}),
+        grids=[
+            {"title": titles[grid], "summaries": summarise(results, grid), "seeds": seeds_of(results, grid)}
+            for grid in grids_of(results)
+        ],
         confidence=results[0]["confidence"],
     )

@@ -127,6 +127,11 @@ def grids_of(results: Records) -> list[str]:
     return list(dict.fromkeys(record["grid"] for record in results))
 
 
+def seeds_of(results: Records, grid: str) -> list[int]:
+    """The seeds of a grid's cells, from the table of results."""
+    return sorted({record["seed"] for record in results if record["grid"] == grid})
+
+
 def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) -> list[Record]:
     """The models' means over the seeds at every place of a grid, place by place.
 

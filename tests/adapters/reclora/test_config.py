@@ -51,6 +51,10 @@ def test_what_is_written_is_read_again(tmp_path):
             {"last_layers": 1, "target_modules": ".*q_proj"},
             "last_layers is 1, but target_modules is a regular expression",
         ),
+        (
+            {"target_modules": "*q_proj"},
+            r"target_modules is '\*q_proj', .* no regular expression .*\(nothing to repeat",
+        ),
         ({"composition": "sum"}, "composition\n.*'product_of_sums' or 'sum_of_products'.*'sum'"),
         ({"gate_hidden_dim": 0}, "gate_hidden_dim\n.*greater than"),
         ({"gate_dropout": 1.0}, "gate_dropout\n.*less than 1"),
