@@ -163,13 +163,12 @@ def test_fresh_adapter_leaves_the_base_model_bit_identical(composition):
 
 
 OPTIONS = [
-    dict(zip(("composition", "num_meta_loras", "gate_scope", "gate_norm", "top_k"), values, strict=True))
-    for values in itertools.product(
+    dict(zip(("composition", "gate_scope", "gate_norm"), values, strict=True)) | {"num_meta_loras": N, "top_k": top_k}
+    for *values, (N, top_k) in itertools.product(
         ("product_of_sums", "sum_of_products"),
-        (1, 4),
         ("per_projection", "shared"),
         ("standard", "layer"),
-        (None, 1),
+        ((1, None), (4, None), (4, 2)),
     )
 ]
 
@@ -258,9 +257,9 @@ def test_dropout_inside_the_gates_is_live_in_training_alone():
     assert not torch.equal(bank(gate_inputs), bank(gate_inputs))
 
 
-@given(N=st.integers(1, 6), data=st.data(), seed=st.integers(0, 99))
+@given(N=st.integers(2, 6), data=st.data(), seed=st.integers(0, 99))
 def test_top_k_keeps_the_greatest_weights_and_renormalises_them(N, data, seed):
-    k = data.draw(st.integers(1, N))
+    k = data.draw(st.integers(2, N))
     soft = bank_of(num_meta_loras=N, seed=seed)
     sparse = bank_of(num_meta_loras=N, seed=seed, top_k=k)
     gate_inputs = torch.randn(7, GATE_DIM)
@@ -298,8 +297,8 @@ def test_gate_entropy_tells_average_from_choice():
     _, gate_inputs = inputs()
     averaging = personalized(num_meta_loras=4, temperature=1e7).gate_weights(gate_inputs)
     torch.testing.assert_close(gate_entropy(averaging), torch.ones(4), atol=1e-5, rtol=0)
-    choosing = personalized(num_meta_loras=4, top_k=1).gate_weights(gate_inputs)
-    assert gate_entropy(choosing).tolist() == [0.0] * 4
+    choosing = personalized(num_meta_loras=4, temperature=1e-7).gate_weights(gate_inputs)
+    assert gate_entropy(choosing).tolist() == pytest.approx([0.0] * 4)
     assert personalized(num_meta_loras=1).gate_weights(gate_inputs) is None
 
 

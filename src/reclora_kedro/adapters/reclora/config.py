@@ -35,6 +35,11 @@ class RecLoraSettings(LoraSettings):
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k > self.num_meta_loras:
             raise ValueError(f"top_k is {self.top_k}; it must be at most num_meta_loras, {self.num_meta_loras}.")
+        if self.top_k == 1 < self.num_meta_loras:
+            raise ValueError(
+                "top_k is 1, and the weight of one meta-LoRA alone is 1 whatever the gates say, so that they never "
+                "learn: set it to 2 or more, or num_meta_loras to 1."
+            )
         super().__post_init__()
 
 
