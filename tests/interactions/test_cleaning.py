@@ -380,7 +380,9 @@ class TestUsers:
             "`separator` and `values` want a `column`",
         ),
         ({"items": {**SETTINGS["items"], "fields": [{"name": "title", "column": "x"}]}}, "'title'"),
+        ({"items": {**SETTINGS["items"], "fields": [{"name": "rating", "column": "x"}]}}, "'rating'"),
         ({"users": {"user_id": "u", "fields": [{"name": "user_id", "column": "u"}]}}, "'user_id'"),
+        ({"users": {"user_id": "u", "fields": [{"name": "title", "column": "u"}]}}, "'title'"),
     ],
 )
 def test_config_refuses(changes: dict, named: str) -> None:

@@ -1,6 +1,7 @@
 """Columns of raw tables in their canonical types."""
 
 from datetime import date, datetime
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -10,7 +11,7 @@ from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 
 
 def raw(**columns: list) -> RawColumns:
-    return RawColumns(pl.DataFrame(columns), "raw_interactions")
+    return RawColumns(as_polars(pl.DataFrame(columns), "raw_interactions"), "raw_interactions")
 
 
 def seconds(values: list, time_format: str) -> list:
@@ -20,6 +21,27 @@ def seconds(values: list, time_format: str) -> list:
 def test_pandas_gaps_become_nulls() -> None:
     frame = as_polars(pd.DataFrame({"user": [1.0, None], "title": ["a", None]}), "raw_users")
     assert frame.rows() == [(1.0, "a"), (None, None)]
+
+
+@pytest.mark.parametrize(
+    ("table", "found"),
+    [
+        (None, "raw_items holds nothing, but a table is expected: point the catalog entry raw_items"),
+        ([{"id": 1}], "raw_items holds a list, but a table"),
+        (pd.DataFrame([[1, 2, 3]], columns=["id", "name", "id"]), "raw_items has the column 'id' twice"),
+    ],
+)
+def test_what_is_no_table_is_refused(table: Any, found: str) -> None:
+    with pytest.raises(ValueError, match=found):
+        as_polars(table, "raw_items")
+
+
+def test_values_to_drop_are_compared_as_what_they_are() -> None:
+    assert raw(d=["a ", "b", None]).holds("d", ["a", 7], "p").to_list() == [True, False, False]
+    assert raw(d=[0.5, 1.0]).holds("d", ["1"], "p").to_list() == [False, True]
+    for values, value in (([0, 1], 0.5), (["True", "x"], True), ([["a"]], "a")):
+        with pytest.raises(ValueError, match=r"Column 'd' of raw_interactions.*row 1 holds.*Change `p`"):
+            raw(d=values).holds("d", [value], "p")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +91,8 @@ def test_lists() -> None:
     values = [["a ", "", "b\nc"], [], None, [None]]
     assert raw(t=values).lists("t", "p", None).to_list() == [["a", "b c"], [], None, []]
     assert raw(t=[[1, 2]]).lists("t", "p", None).to_list() == [["1", "2"]]
+    pairs = pl.Series([["a", "b"], None], dtype=pl.Array(pl.String, 2))
+    assert raw(t=pairs).lists("t", "p", None).to_list() == [["a", "b"], None]
     for unfit in (["a"], [[["a"]]], [1]):
         with pytest.raises(ValueError, match=r"'t' of raw_interactions.*lists of texts, or text with a `separator`"):
             raw(t=unfit).lists("t", "p", None)
@@ -88,9 +112,13 @@ def test_texts() -> None:
     assert raw(t=[" a ", "", None]).texts("t", "p").to_list() == ["a", None, None]
     assert raw(t=[24.0, float("nan")]).texts("t", "p").to_list() == ["24", None]
     assert raw(t=[0.5]).texts("t", "p").to_list() == ["0.5"]
+    assert raw(t=[1e20]).texts("t", "p").to_list() == ["1e+20"]
+    assert raw(t=[datetime(2001, 9, 9), None]).texts("t", "p").to_list() == ["2001-09-09", None]
     assert raw(t=["a\r\nb\u2028c", "\x00", "👩‍🚀"]).texts("t", "p").to_list() == ["a b c", None, "👩‍🚀"]
     with pytest.raises(ValueError, match="one value per row"):
         raw(t=[["a", "b"]]).texts("t", "p")
+    with pytest.raises(ValueError, match=r"Binary \(row 1 holds b'\\xff'\), but it must hold texts"):
+        raw(t=[b"\xff"]).texts("t", "p")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +131,7 @@ def test_texts() -> None:
         (["2001-09-09 03:46:40+0200"], "%Y-%m-%d %H:%M:%S%z", [1_000_000_000]),
         (["Sat Sep 08 18:46:40 -0700 2001"], "%a %b %d %H:%M:%S %z %Y", [1_000_000_000]),
         (["2001-09-09"], "%Y-%m-%d", [999_993_600]),
+        (pl.Series(["2001-09-09"], dtype=pl.Categorical), "%Y-%m-%d", [999_993_600]),
         ([datetime(2001, 9, 9, 1, 46, 40)], "unix_seconds", [1_000_000_000]),
         ([date(2001, 9, 9)], "unix_seconds", [999_993_600]),
     ],

@@ -123,7 +123,8 @@ class _Chunk(NamedTuple):
     ) -> RawColumns:
         """The rows once lists are taken apart and unwanted ones dropped, which the report counts."""
         report = report or CleaningReport()
-        raw = RawColumns(raw_log.slice(self.first, self.rows).collect(), "raw_interactions", self.first)
+        rows, name = raw_log.slice(self.first, self.rows), "raw_interactions"
+        raw = RawColumns(as_polars(rows, name), name, self.first)
         if columns.explode:
             report.record("rows of lists", raw.frame.height, "taken apart, a row for each of their elements")
             raw = raw.exploded(columns.explode, f"{BLOCK}.explode")

@@ -36,6 +36,11 @@ class ClickHistory(Block):
 Values = list[bool | int | float | str]
 """Values of a raw column."""
 
+FIXED_NAMES = {"user_id", "item_id", "title"}
+"""What no text field may be called: none of these is read as one, see `schema.field_names`."""
+NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
+"""Those, and what prompts tell of an item in a history beside its fields."""
+
 
 class InteractionColumns(Block):
     """Where raw_interactions keeps each canonical column."""
@@ -119,7 +124,7 @@ class ItemColumns(Block):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        _require_distinct_names(self.fields, taken={"item_id", "title"})
+        _require_distinct_names(self.fields, taken=NAMES_OF_ITEMS)
         return self
 
 
@@ -138,7 +143,7 @@ class UserColumns(Block):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        _require_distinct_names(self.fields, taken={"user_id"})
+        _require_distinct_names(self.fields, taken=FIXED_NAMES)
         return self
 
 
@@ -170,7 +175,7 @@ class IngestionConfig(Block):
     @model_validator(mode="after")
     def _names_of_both_item_tables(self) -> Self:
         if self.item_texts is not None:
-            _require_distinct_names([*self.items.fields, *self.item_texts.fields], taken={"item_id", "title"})
+            _require_distinct_names([*self.items.fields, *self.item_texts.fields], taken=NAMES_OF_ITEMS)
         return self
 
 

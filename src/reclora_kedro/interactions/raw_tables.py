@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
+import pandas as pd
 import polars as pl
+from polars import selectors
 from pyarrow import ArrowException
 
 UNIX_UNITS = {
@@ -30,18 +32,35 @@ LARGEST_EXACT_FLOAT = 2**53
 def as_polars(table: Any, name: str) -> pl.DataFrame:
     """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame; messages call it by its name.
 
+    Categories become text, and lists of one length lists like any other.
+
     Raises:
-        ValueError: a column of a pandas frame holds values that no single type has, or the frame's index is most likely
-            the first field of rows that have more fields than the header.
+        ValueError: it is no frame, two columns of a pandas frame have one name, a column of it holds values that no
+            single type has, or its index is most likely the first field of rows that have more fields than the header.
 
     Examples:
         >>> as_polars(pl.LazyFrame({"rating": [4, 5]}), "raw_interactions").height
         2
     """
-    if isinstance(table, pl.DataFrame):
-        return table
     if isinstance(table, pl.LazyFrame):
-        return table.collect()
+        table = table.collect()
+    elif not isinstance(table, pl.DataFrame):
+        table = _from_pandas(table, name)
+    return table.with_columns(
+        selectors.by_dtype(pl.Categorical, pl.Enum).cast(pl.String), selectors.array().arr.to_list()
+    )
+
+
+def _from_pandas(table: Any, name: str) -> pl.DataFrame:
+    if not isinstance(table, pd.DataFrame):
+        kind = "nothing" if table is None else f"a {type(table).__name__}"
+        raise ValueError(
+            f"{name} holds {kind}, but a table is expected: point the catalog entry {name} at one, by a dataset of "
+            "polars or pandas."
+        )
+    if not table.columns.is_unique:
+        twice = table.columns[table.columns.duplicated()][0]
+        raise ValueError(f"{name} has the column {twice!r} twice. Name each column once in the file or the query.")
     if table.index.name is None and table.index.nlevels == 1 and not table.index.is_unique:
         raise ValueError(
             f"{name} has an index whose values repeat, the first of them {table.index[0]!r}. Where rows hold more "
@@ -119,10 +138,16 @@ Set `ingestion.interactions.item_id` to one of them.
     def holds(self, name: str, values: Sequence[bool | float | str], parameter: str) -> pl.Series:
         """Whether each row of a column holds one of some values; the blanks around a text do not count."""
         column = self._column(name, parameter)
+        if column.dtype.is_nested():
+            self._refuse(column, parameter, "it must hold one value per row")
         wanted = pl.Series(values, dtype=column.dtype, strict=False)
-        if wanted.null_count():
-            value = values[int(wanted.is_null().arg_true()[0])]
-            self._refuse(column, parameter, f"it is to be compared with {value!r}")
+        unfit = wanted.is_null()
+        if column.dtype.is_integer():  # which would take 0.5 for 0
+            unfit |= pl.Series(values, dtype=pl.Float64, strict=False) % 1 != 0
+        elif column.dtype == pl.String:  # "true" or "True"?
+            unfit |= pl.Series([isinstance(value, bool) for value in values], dtype=pl.Boolean)
+        if unfit.any():
+            self._refuse(column, parameter, f"it is to be compared with {values[unfit.arg_true()[0]]!r}")
         return (_stripped(column) if column.dtype == pl.String else column).is_in(wanted.implode()).fill_null(False)
 
     def where(self, kept: pl.Series) -> "RawColumns":
@@ -137,7 +162,7 @@ Set `ingestion.interactions.item_id` to one of them.
     def ids(self, name: str, parameter: str) -> pl.Series:
         """Ids as ``Int64`` or ``String``; whole floats, pandas' way of having gaps, become integers."""
         column = self._column(name, parameter)
-        if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        if column.dtype == pl.String:
             return _stripped(column)
         whole, exact = "ids are whole numbers or text", "whole numbers this large are exact only as integers or text"
         if column.dtype.is_float():
@@ -164,11 +189,17 @@ Set `ingestion.interactions.item_id` to one of them.
         return self._numeric(name, parameter, "an indicator is 0 or 1").cast(pl.Boolean).fill_null(False)
 
     def texts(self, name: str, parameter: str) -> pl.Series:
-        """Text as ``String``, one stripped line; an empty one counts as missing, and a whole float loses its ``.0``."""
+        """Text as ``String``, one stripped line; an empty one counts as missing.
+
+        Where all are whole floats, or midnights, they lose their ``.0``, or the time.
+        """
         column = self._column(name, parameter)
         if column.dtype.is_nested():
             self._refuse(column, parameter, "it must hold one value per row; one of lists takes no `separator`")
-        text = (column.cast(pl.Int64) if _is_whole(column) else column).cast(pl.String)
+        try:
+            text = _short(column).cast(pl.String)
+        except pl.exceptions.PolarsError:
+            self._refuse(column, parameter, "it must hold texts, numbers, dates or times")
         return _stripped(text.str.replace_all(BREAKS, " "))
 
     def holds_lists(self, name: str) -> bool:
@@ -271,5 +302,9 @@ def _stripped(column: pl.Series) -> pl.Series:
     return text.set(text == "", None)
 
 
-def _is_whole(column: pl.Series) -> bool:
-    return column.dtype.is_float() and bool((column % 1 == 0).all())
+def _short(column: pl.Series) -> pl.Series:
+    """Integers for floats that are whole, dates for times that are midnights."""
+    if column.dtype.is_float() and ((column % 1 == 0) & (column.abs() < 2**63)).all():
+        return column.cast(pl.Int64)
+    is_dates = column.dtype == pl.Datetime and (column.dt.truncate("1d") == column).all()
+    return column.dt.date() if is_dates else column
