@@ -1,5 +1,7 @@
 """Statistics of earlier ratings against a plain count, and their blindness to what comes later."""
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
@@ -154,6 +156,26 @@ def test_blocks_change_nothing(monkeypatch):
     whole = statistics_of(log)
     monkeypatch.setattr("reclora_kedro.histories.rating_statistics.CELLS_AT_ONCE", 50)
     np.testing.assert_allclose(statistics_of(log), whole, rtol=1e-6)
+
+
+def test_many_values_of_a_field_take_no_more_memory():
+    user, items = np.zeros(2_000, dtype=int), np.arange(2_000)
+    interactions = {"user_id": user, "item_id": items, "rating": 5.0, "timestamp": 1_000 + items, "label": 1}
+    brands = pl.DataFrame({"item_id": items, "title": "A", "brand": [f"brand {item // 2}" for item in items]})
+    log = log_of(pl.DataFrame(interactions).cast({"label": pl.Int8}), brands)
+    tracemalloc.start()
+    found = statistics_of(log)["leniency_to_such_items"].to_numpy()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found, np.where(log.samples["item_index"] % 2, 0.5 / 4, 0), rtol=1e-6)
+    assert most < 2_000 * 1_000 * 8  # bytes of a number per event and brand
+
+
+def test_ratings_on_a_short_scale_are_between_0_and_1():
+    short, long = (
+        statistics_of(log_of(random_interactions(9).with_columns(pl.col("rating") * step))) for step in (0.1, 1)
+    )
+    np.testing.assert_allclose(short, long, rtol=1e-5, atol=1e-6)
 
 
 def test_no_samples_have_no_statistics():

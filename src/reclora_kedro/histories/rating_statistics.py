@@ -33,7 +33,8 @@ RECENT = 10  # ratings
 UNIT = 2.0**-32  # of sums: finer than what float32 tells apart, and 2**31 events do not overflow 64 bits
 LIKES, RATINGS = 0, 1  # what is summed of the parts of the events
 NEVER = np.iinfo(np.int64).min
-CELLS_AT_ONCE = 2**20  # pairs of event and field value whose three running sums are held at once: 24 MiB
+CELLS_AT_ONCE = 2**20  # pairs of event and field value of the users whose histories are read together
+MANY_VALUES = 64  # of fields: beyond it no fewer users are read together, as an event has few of the values
 
 Ranges = Sequence[tuple[np.ndarray, np.ndarray]]
 """Of each part of the events, the places in the order of its log where those of items begin and end."""
@@ -82,7 +83,7 @@ class RatingStatistics:
 
     def _scaled(self, ratings: np.ndarray) -> np.ndarray:
         low, high = self._scale
-        return ((ratings - low) / max(high - low, 1)).clip(0, 1)
+        return ((ratings - low) / ((high - low) or 1)).clip(0, 1)
 
     def compute(self, samples: pl.DataFrame) -> pl.DataFrame:
         """What the log says at each sample's moment about its user and its item; nothing later is read.
@@ -135,15 +136,15 @@ class RatingStatistics:
         target's values, of running sums over the user's events: the length of a history costs nothing.
         """
         columns, targets = np.empty((len(user), 7)), self._fields[item]
-        for rows in _blocks_of_users(user, end - start, CELLS_AT_ONCE // targets.shape[1]):
+        for rows in _blocks_of_users(user, end - start, CELLS_AT_ONCE // min(targets.shape[1], MANY_VALUES)):
             events, first = _events_of(user[rows], start[rows], end[rows])
             last = first + (end - start)[rows]
             recent = np.maximum(first, last - RECENT)
             leniencies = self._leniencies_at(events)
             likes, leniency = _Sums(self._events.label[events]), _Sums(leniencies[:, 0])
-            past = self._fields[self._events.item_index[events]].toarray()
+            past = self._fields[self._events.item_index[events]]
             weights = np.column_stack([np.ones(len(events)), leniencies])
-            weight, *such = _sums_over_values(past[:, :, None] * weights[:, None], targets[rows], first, last).T
+            weight, *such = _sums_over_values(past, weights, targets[rows], first, last).T
             columns[rows] = np.column_stack(
                 [
                     _rate(likes.between(first, last), last - first),
@@ -215,11 +216,16 @@ def _events_of(user: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np
     return places_of(starts, ends), np.append(0, np.cumsum(ends - starts))[user_of_row]
 
 
-def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """For each target the sums over its values, and over the events `start:end`, of value times `past`.
+def _sums_over_values(
+    past: sparse.csr_array, weights: np.ndarray, targets: sparse.csr_array, start: np.ndarray, end: np.ndarray
+) -> np.ndarray:
+    """For each target the sums over its values, and over the events `start:end`, of value times `past` times weight.
+
+    Time and memory are in the number of values that items have, not in that of all values.
 
     Args:
-        past: shape (events, values, sums).
+        past: shape (events, values).
+        weights: shape (events, sums).
         targets: shape (targets, values).
         start: of the events of each target.
         end: of these.
@@ -227,9 +233,18 @@ def _sums_over_values(past: np.ndarray, targets: sparse.csr_array, start: np.nda
     Returns:
         Shape (targets, sums).
     """
-    running = np.concatenate([np.zeros((1, *past.shape[1:])), np.cumsum(past, axis=0)])
-    row, value = np.repeat(np.arange(len(start)), np.diff(targets.indptr)), targets.indices
-    terms = targets.data[:, None] * (running[end[row], value] - running[start[row], value])
+    event, row = (np.repeat(np.arange(each.shape[0]), np.diff(each.indptr)) for each in (past, targets))
+    keys = past.indices.astype(np.int64) * len(weights) + event
+    order = np.argsort(keys)  # by value, then by time
+    running = np.zeros((len(order) + 1, weights.shape[1]))  # sums of a value's events; at the end that of none
+    np.multiply(past.data[order, None], weights[event[order]], out=running[:-1])
+    value, keys = targets.indices.astype(np.int64) * len(weights), keys[order]
+    opens = np.flatnonzero(np.diff(past.indices[order])) + 1
+    for of_value in map(slice, [0, *opens.tolist()], [*opens.tolist(), len(order)]):
+        np.add.accumulate(running[of_value], axis=0, out=running[of_value])
+    first, *ends = (np.searchsorted(keys, value + place) for place in (0, end[row], start[row]))
+    until_end, until_start = (running[np.where(place > first, place - 1, -1)] for place in ends)
+    terms = targets.data[:, None] * (until_end - until_start)
     return np.stack([np.bincount(row, column, minlength=len(start)) for column in terms.T], axis=1)
 
 
