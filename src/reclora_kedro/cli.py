@@ -1,16 +1,39 @@
 """The project's changes to Kedro's commands, and its own one: `kedro serve`."""
 
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
+from kedro.framework.cli.project import run
 from kedro.framework.cli.registry import registry as kedro_registry
-from kedro.framework.cli.utils import _split_params, env_option
+from kedro.framework.cli.utils import env_option
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
+
+
+def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> Any:
+    """The parameters behind ``--params`` as nested blocks; unlike Kedro's, lists may have several values.
+
+    Examples:
+        >>> split_params(None, None, "lens.seed=7, history.encoders=[tfidf,co_occurrence], names={a: 1, b: 2}")
+        {'lens': {'seed': 7}, 'history': {'encoders': ['tfidf', 'co_occurrence']}, 'names': {'a': 1, 'b': 2}}
+    """
+    if isinstance(value, dict):  # of the file behind --config
+        return value
+    items = [item.strip() for item in re.split(r",(?![^\[\]{}]*[\]}])", value) if item.strip()]
+    for item in items:
+        if not re.match(r"[^=]*[^=\s]\s*=", item):
+            context.fail(f"--params has {item!r}: expected a parameter's path and its value, such as lens.seed=7.")
+    return OmegaConf.to_container(OmegaConf.from_dotlist([re.sub(r"\s*=", "=", item, count=1) for item in items]))
+
+
+[params_option] = [option for option in run.params if option.name == "params"]
+params_option.callback = split_params
 
 
 @click.command("list")
@@ -27,7 +50,7 @@ def list_pipelines() -> None:
 
 @click.command("serve")
 @env_option
-@click.option("--params", type=click.UNPROCESSED, default="", callback=_split_params, help="As for kedro run.")
+@click.option("--params", type=click.UNPROCESSED, default="", callback=split_params, help="As for kedro run.")
 def serve(env: str | None, params: dict[str, Any]) -> None:
     """Answer over HTTP with the champion, see conf/base/parameters_service.yml."""
     import uvicorn
