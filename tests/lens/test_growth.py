@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
@@ -105,6 +106,16 @@ def test_a_lens_learns_from_new_rows(logs, trained) -> None:
     assert have_equal_weights(same.state_dict(), lens.state_dict())
     assert nothing.is_empty()
     assert nothing.schema == training_log.schema
+
+
+def test_frozen_statistics_are_those_that_it_was_validated_with(logs, config) -> None:
+    old, log = logs
+    frozen = config.model_copy(update={"statistics_delay": "frozen", "max_epochs": 1, "learning_rate": 1e-3})
+    lens, training_log = continue_lens(fit_lens(old, frozen)[0], log, CONTINUATION)
+    assert training_log["validation_auc"].arg_max() > 0
+    validation = log.samples.filter(split="validation")
+    auc = roc_auc_score(validation["label"], lens_states(lens, log, validation)["logit"])
+    assert auc == pytest.approx(training_log["validation_auc"].max(), abs=1e-6)
 
 
 def test_new_rows_are_all_learned_and_old_ones_at_their_share(logs, trained, monkeypatch) -> None:

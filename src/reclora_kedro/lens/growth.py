@@ -121,6 +121,8 @@ def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tu
     new, old = train[is_new], train[~is_new]
     with seeded(lens.config.seed, choose_device(lens.config.device)):
         learner = copy.deepcopy(lens).requires_grad_(True)
+        # Frozen statistics are then those of new rows' own moments, as they were of old ones when the lens was fitted.
+        learner.sizes = lens.sizes.model_copy(update={"trained_until": int(seconds.max())})
         for entity, index in ((learner.user, "user_index"), (learner.item, "item_index")):
             entity.learn_ids(seen_in(log.samples[index].gather(train), len(entity.id_codes)))
         replayed = min(len(old), round(len(new) * config.replay / (1 - config.replay)))
@@ -128,7 +130,6 @@ def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tu
         training_log = training.run(new, config.max_epochs, config.patience, old, replayed, keep_start=True)
     if training_log["validation_auc"].arg_max() == 0:
         return lens, training_log
-    learner.sizes = lens.sizes.model_copy(update={"trained_until": int(seconds.max())})
     return learner.cpu().freeze(), training_log
 
 
