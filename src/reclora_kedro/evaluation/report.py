@@ -166,11 +166,11 @@ def black_box_tables(metrics: Records, comparisons: Records, trials: Records, us
     options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
     taken = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}
     costs = {
-        "calls": ("{:,} of {:,}".format, "calls", "requests"),
+        "calls": ("{:,}\nof {:,}".format, "calls", "requests"),
         "retries": (formats.count, "retries"),
         "by text": (formats.count, "by_text"),
         "unread": (formats.count, "unreadable"),
-        "tokens": ("{:,} + {:,}".format, "prompt_tokens", "completion_tokens"),
+        "tokens": ("{:,}\n+ {:,}".format, "prompt_tokens", "completion_tokens"),
         "price": ("{:.2f}".format, "price"),
     }
     best = max(trials, key=itemgetter("auc"))

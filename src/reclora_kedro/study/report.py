@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from operator import itemgetter
+from typing import Any
 
 import plotly.graph_objects as go
 from rich.console import Group
@@ -9,6 +10,7 @@ from rich.table import Table
 
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.page import render_page
+from reclora_kedro.evaluation.terminal import text_table
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import Records, by_model, grids_of, seeds_of, summarise
 
@@ -30,25 +32,23 @@ def best_settings(results: Records) -> list[str]:
 
 def study_tables(results: Records) -> Group:
     """AUC of every model in every cell, a table per grid."""
-    tables = []
-    for grid in grids_of(results):
-        summaries = summarise(results, grid)
-        cells: dict[tuple[str, ...], dict[str, str]] = {}
-        for summary in summaries:
-            auc = formats.estimate(summary["auc"], summary["auc_low"], summary["auc_high"])
-            cells.setdefault(tuple(summary["place"].values()), {})[summary["model"]] = auc
-        seeds, level = summaries[0]["seeds"], formats.level(results[0]["confidence"])
-        over = f"mean of {seeds} seeds and {level} interval" if seeds > 1 else "one seed"
-        table = Table(title=f"{grid}: AUC on test rows, {over}")
-        for axis in summaries[0]["place"]:
-            table.add_column(axis, overflow="fold")
-        models = list(by_model(summaries))
-        for model in models:
-            table.add_column(model.replace("_", "_\N{ZERO WIDTH SPACE}"), overflow="fold", justify="right")
-        for settings, aucs in cells.items():
-            table.add_row(*settings, *(aucs.get(model, formats.DASH) for model in models))
-        tables.append(table)
-    return Group(*tables)
+    return Group(*(_table_of(results, grid) for grid in grids_of(results)))
+
+
+def _table_of(results: Records, grid: str) -> Table:
+    summaries = summarise(results, grid)
+    seeds, interval = summaries[0]["seeds"], f"{formats.level(results[0]['confidence'])} interval"
+    over = f"mean of {seeds} seeds" if seeds > 1 else "one seed"
+    places = {axis: (str, axis) for axis in summaries[0]["place"]}
+    numbers: dict[str, tuple[Any, ...]] = {"AUC": (formats.metric, "auc")}
+    if seeds > 1:
+        numbers[interval] = (formats.interval, "auc_low", "auc_high")
+    return text_table(
+        f"{grid}: AUC on test rows, {over}",
+        [summary | summary["place"] for summary in summaries],
+        places | {"model": (str, "model")},
+        numbers | {"validation AUC": (formats.metric, "validation_auc")},
+    )
 
 
 def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[str, go.Figure]) -> str:
