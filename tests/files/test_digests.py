@@ -74,6 +74,9 @@ def test_a_damaged_memory_of_digests_is_made_again(tmp_path, monkeypatch, conten
     remembered.write_text(content)
     assert digest_of_files(tmp_path / "weights")
     assert str(tmp_path / "weights") in remembered.read_text()
+    (tmp_path / "weights").rename(tmp_path / "moved")
+    digest_of_files(tmp_path / "moved")
+    assert json.loads(remembered.read_text()).keys() == {str(tmp_path / "moved")}  # of what is gone, nothing is kept
 
 
 def test_what_other_processes_write_to_the_cache_is_left_alone(tmp_path, monkeypatch):

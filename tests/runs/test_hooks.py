@@ -175,12 +175,14 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
         catalog.save(name, [1])
     catalog["memory"] = MemoryDataset([1])
     catalog["glob"] = CSVDataset(filepath=str(tmp_path / "*.csv"))
-    pipeline = Pipeline([Node(lambda *inputs: None, sorted(catalog), None, name="read")])
+    read = [*sorted(catalog), "bert"]
+    pipeline = Pipeline([Node(lambda *inputs: None, read, None, name="read")])
     run = start(pipeline=pipeline, catalog=catalog, env="test")
     with pytest.raises(RunRefusedError) as refusal:
         require_inputs(run)
     assert str(refusal.value).splitlines() == [
         "What this run reads is not there. Nothing was written.",
+        "- bert: no such entry of the catalog, and no such parameter",
         f"- item_embeddings: no version in {tmp_path / 'item_embeddings'}",
         f"- raw: no file {tmp_path / 'raw'}; it is raw data, and its catalog file in conf/ says where to get and put it"
         ". Beside it: recommender.lens, samples",

@@ -32,6 +32,8 @@ def test_a_changed_parameter_is_named_with_both_values(project):
     }
     project.parameters["lens"] = {"factor": 2, "depth": None}
     assert project.reasons()["train"] == ["lens.depth (not there) -> None", "lens.seed 1 -> (not there)"]
+    project.parameters["lens"] = {"factor": 2, "seed": "1"}  # such as the id of a user
+    assert project.reasons()["train"] == ["lens.seed 1 -> '1'"]
 
 
 def test_a_parameter_of_the_last_node_costs_the_last_node(project):

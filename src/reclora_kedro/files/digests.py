@@ -40,13 +40,9 @@ def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
         path: the file or folder.
         leave_out: names of files in the folder that do not count.
     """
-    parts = []
-    for file in files_in(path) if path.is_dir() else [path]:
-        if file.name not in leave_out:
-            status = file.stat()
-            content = _digest_of_file(file.resolve(), status.st_size, status.st_mtime_ns)
-            parts.append((str(file.relative_to(path)), content))
-    return digest(parts)
+    files = files_in(path) if path.is_dir() else [path]
+    counted = [file for file in files if file.name not in leave_out]
+    return digest([(str(file.relative_to(path)), remembered_sha256(file)) for file in counted])
 
 
 def private_cache() -> Path:
@@ -72,6 +68,12 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def remembered_sha256(file: Path) -> str:
+    """The same, but a file is read once as long as its size and its time of change stay."""
+    status = file.stat()
+    return _digest_of_file(file.resolve(), status.st_size, status.st_mtime_ns)
+
+
 @cache
 def _digest_of_file(file: Path, size: int, modified: int) -> str:
     if size < LARGE:
@@ -82,6 +84,7 @@ def _digest_of_file(file: Path, size: int, modified: int) -> str:
     except (OSError, ValueError):  # it is not there, or damaged
         remembered = {}
     if remembered.get(str(file), ())[:2] != (size, modified):
+        remembered = {path: known for path, known in remembered.items() if Path(path).exists()}
         remembered[str(file)] = (size, modified, sha256_of(file))
         atomic_file(cache, json.dumps(remembered, indent=1).encode())
     return remembered[str(file)][2]

@@ -18,7 +18,7 @@ from kedro.config import OmegaConfigLoader
 
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.item_text import TFIDF
-from reclora_kedro.parameters import NameRefusedError
+from reclora_kedro.parameters import NameRefusedError, with_copies
 from reclora_kedro.recommend.config import RERANKED, SOURCES
 from reclora_kedro.rivals import registry as rivals
 
@@ -234,7 +234,7 @@ def _parameters() -> Mapping[str, Any]:
 @cache
 def _of_conf_base() -> Mapping[str, Any]:
     conf = Path(__file__).parents[3] / "conf"
-    return OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"]
+    return with_copies(OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"])
 
 
 def _block(parameters: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from kedro.io import AbstractVersionedDataset, DataCatalog
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.files.digests import digest, sha256_of
+from reclora_kedro.files.digests import digest, remembered_sha256
 from reclora_kedro.files.storage import is_remote, states, storage_options
 from reclora_kedro.parameters import private_fields
 from reclora_kedro.runs.catalog import local_path
@@ -89,7 +89,7 @@ def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
         if isinstance(dataset, AbstractVersionedDataset) and (loaded := dataset.resolve_load_version()):
             described[name] = f"version {loaded}"
         elif file is not None and file.is_file():
-            described[name] = f"sha256 {sha256_of(file)}"
+            described[name] = f"sha256 {remembered_sha256(file)}"
         elif isinstance(dataset, AbstractVersionedDataset) and is_remote(entry.get("filepath")):
             described[name] = f"state {digest(states(entry['filepath'], storage_options(entry)))}"
     return described

@@ -191,7 +191,7 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
         yield "the project's code that it runs was changed"
     before, after = (dict(flat(recipe.parameters)) for recipe in (stored, now))
     for path in sorted(before.keys() | after.keys()):
-        old, new = (str(values[path]) if path in values else "(not there)" for values in (before, after))
+        old, new = (repr(values[path]) if path in values else "(not there)" for values in (before, after))
         if old != new:
             yield f"{path} {old} -> {new}"
     for name, content in now.inputs.items():

@@ -167,6 +167,8 @@ def require_inputs(run: Run) -> None:
 
 def absence(dataset: Any) -> str | None:
     """Which file or version of a dataset is not there, and where it should be; None if there is nothing amiss."""
+    if dataset is None:
+        return "no such entry of the catalog, and no such parameter"
     path, remote = location(dataset), remote_versions(dataset)
     if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
         return None
