@@ -15,6 +15,9 @@ from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning import merging
 from reclora_kedro.finetuning.merging import MergingConfig, merge_loras
 from reclora_kedro.pipelines.merging.nodes import merge_variants
+from reclora_kedro.scoring.prompt_scores import ScoringConfig
+
+SCORING = ScoringConfig(tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)
 
 
 def config(**settings):
@@ -142,12 +145,12 @@ def test_variants_of_one_lora_each_are_merged_and_one_with_gates_is_refused(tiny
         adapted.unload()
     asked = random_prompts(6)
     prompts = pl.DataFrame({"row": asked.rows, "use": "few_shot", "label": asked.labels, "token_ids": asked.token_ids})
-    _, log, adapted = merge_variants(tiny_model.llm, prompts, config(), 200, a=folders["a"], b=folders["a"])
+    _, log, adapted = merge_variants(tiny_model.llm, prompts, config(), SCORING, a=folders["a"], b=folders["a"])
     assert adapted.active_peft_config.num_meta_loras == 1
     assert log["change"][-1] < 1e-3
     adapted.unload()
     with pytest.raises(ValueError, match=r"gated differs from sample to sample, so it is not one LoRA"):
-        merge_variants(tiny_model.llm, prompts, config(), 200, a=folders["a"], b=folders["gated"])
+        merge_variants(tiny_model.llm, prompts, config(), SCORING, a=folders["a"], b=folders["gated"])
 
 
 def test_an_svd_of_a_full_rank_is_the_update_itself_and_a_lower_one_the_nearest():

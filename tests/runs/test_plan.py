@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kedro.io import MemoryDataset
+from kedro.pipeline import Node
 
+from reclora_kedro.parameters import Block, Resource, reads
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.plan import foreign_origins, mixed_origins, plan
+from reclora_kedro.runs.plan import foreign_origins, mixed_origins, plan, read_by
 from reclora_kedro.runs.recipe import FILE
 from small_flow import FLOW, OUTPUTS, Project
 
@@ -39,6 +41,22 @@ def test_a_changed_parameter_is_named_with_both_values(project):
 def test_a_parameter_of_the_last_node_costs_the_last_node(project):
     project.parameters["evaluation"]["level"] = 0.95
     assert project.run() == ["evaluate"]
+
+
+class Scoring(Block):
+    seed: int
+    tokens_per_batch: Resource[int]
+
+
+@reads(scoring=["tokens_per_batch"])
+def merge(log: list, scoring: Scoring, **adapters: str) -> list:
+    return [scoring.tokens_per_batch]
+
+
+def test_of_what_a_node_reads_settings_that_decide_nothing_are_left_out():
+    node = Node(merge, {"log": "log", "scoring": "params:scoring", "one": "one.adapter"}, "merged")
+    assert read_by(node, "params:scoring", Scoring(seed=1, tokens_per_batch=9)) == {}
+    assert node.func([], Scoring(seed=1, tokens_per_batch=9), one="folder") == [9]
 
 
 def test_a_changed_raw_file_is_found(project):

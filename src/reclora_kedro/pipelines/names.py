@@ -260,7 +260,7 @@ def _names(step: str, block: str) -> tuple[str, ...]:
     reranked = (source + RERANKED for source in SOURCES)
     models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *SOURCES, *reranked}
     merged, questions = "iteris linear svd ties dare", "learning test champion previous"
-    read = "log prompts scores config base_llm tokens_per_batch test_questions bootstrap"
+    read = "log prompts scores config base_llm test_questions bootstrap"
     reserved = {*models, *STEPS, *f"{merged} {questions} {read}".split()}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:

@@ -150,6 +150,7 @@ def compute_gate_inputs(
     return states.gate_inputs(states.lens_states(lens, log, questions, engine), variant.gate_input)
 
 
+@reads(config=["tokens_per_batch"])
 def score_questions(
     base_llm: LanguageModel,
     adapter: str,

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import reduce
 from operator import getitem
@@ -116,17 +117,23 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
 
 
 def read_by(node: Node, name: str, value: Any) -> Any:
-    """What a node reads of a parameter: all that decides, or the fields that its function names in `reads`."""
+    """What a node reads of a parameter: all that decides, or those fields of it that its function names in `reads`."""
     read, fields = deciding(value), fields_read(node, name)
     if private := private_fields(value):
         read |= {field: digest(getattr(value, field)) for field in private}
-    return read if fields is None else {field: reduce(getitem, field.split("."), read) for field in fields}
+    if fields is None:
+        return read
+    chosen: dict[str, Any] = {}
+    for field in fields:
+        with suppress(KeyError):  # of one that decides nothing
+            chosen[field] = reduce(getitem, field.split("."), read)
+    return chosen
 
 
 def fields_read(node: Node, name: str) -> Collection[str] | None:
     """The fields of a parameter that a node's function names in `reads`; None where it reads all of it."""
     for argument, fields in getattr(node.func, "reads", {}).items():
-        if inspect.signature(node.func).bind(*node.inputs).arguments.get(argument) == name:
+        if dict(zip(inspect.signature(node.func).parameters, node.inputs, strict=False)).get(argument) == name:
             return fields
     return None
 

@@ -27,6 +27,7 @@ Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]
 
 
+@reads(history=["seed", "min_history", "ties", "rating_levels", "split", "negatives", "prompt_rows.unit"])
 def build_log(
     interactions: pl.DataFrame | pl.LazyFrame,
     items: pl.DataFrame,

@@ -19,6 +19,8 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.parameters import reads
+from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 Records = list[dict[str, Any]]
 Merged = tuple[MergedLoras, pl.DataFrame, PeftModel]
@@ -35,27 +37,29 @@ def draw_calibration_of_users(log: InteractionLog, config: MergingConfig, export
     return merging.draw_calibration(log, users, config)
 
 
+@reads(scoring=["tokens_per_batch"])
 def merge_variants(
-    base_llm: LanguageModel, prompts: pl.DataFrame, config: MergingConfig, tokens_per_batch: int, **adapters: str
+    base_llm: LanguageModel, prompts: pl.DataFrame, config: MergingConfig, scoring: ScoringConfig, **adapters: str
 ) -> Merged:
     """One LoRA out of several variants' by each way, how IterIS came to it, and the chosen one as an adapter."""
     loras = {variant: lora_of(base_llm.model, folder) for variant, folder in adapters.items()}
-    return _merge(base_llm, loras, dict.fromkeys(loras, prompt_set(prompts, "few_shot")), config, tokens_per_batch)
+    return _merge(base_llm, loras, dict.fromkeys(loras, prompt_set(prompts, "few_shot")), config, scoring)
 
 
+@reads(scoring=["tokens_per_batch"])
 def merge_users(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
     log: InteractionLog,
     user_adapters: str,
     config: MergingConfig,
-    tokens_per_batch: int,
+    scoring: ScoringConfig,
 ) -> Merged:
     """The same out of the exported LoRAs of the users whose prompts these are."""
     index = prompts["user_index"].unique(maintain_order=True)
     loras = load_user_loras(Path(user_adapters), log.users["user_id"].gather(index).to_list())
     of_users = (prompt_set(prompts.filter(user_index=user), "few_shot") for user in index)
-    return _merge(base_llm, loras, dict(zip(loras, of_users, strict=True)), config, tokens_per_batch)
+    return _merge(base_llm, loras, dict(zip(loras, of_users, strict=True)), config, scoring)
 
 
 def _merge(
@@ -63,12 +67,13 @@ def _merge(
     loras: dict[str, Lora],
     prompts: dict[str, PromptSet],
     config: MergingConfig,
-    tokens_per_batch: int,
+    scoring: ScoringConfig,
 ) -> Merged:
-    merged, log = merging.merge_loras(base_llm, loras, prompts, config, tokens_per_batch)
+    merged, log = merging.merge_loras(base_llm, loras, prompts, config, scoring.tokens_per_batch)
     return merged, log, adapter_of(base_llm.model, merged.loras[config.method])
 
 
+@reads(scoring=["tokens_per_batch"])
 def score_merged(
     base_llm: LanguageModel,
     merged_loras: str,
@@ -77,12 +82,12 @@ def score_merged(
     scores: pl.DataFrame,
     config: MergingConfig,
     prompt_config: PromptConfig,
-    tokens_per_batch: int,
+    scoring: ScoringConfig,
     bootstrap: Bootstrap,
 ) -> tuple[pl.DataFrame, Records]:
     """Scores of each merged LoRA, and of the run's other models, on test rows of users without training rows."""
     rows = merging.new_user_rows(prompts, log, config)
-    merged = merging.score_loras(base_llm, Path(merged_loras), rows, prompt_config, tokens_per_batch)
+    merged = merging.score_loras(base_llm, Path(merged_loras), rows, prompt_config, scoring.tokens_per_batch)
     table = pl.concat([merged, scores.join(rows.select("row"), on="row", how="semi")], how="vertical_relaxed")
     paired = align_scores(table)
     return table, metrics.compute_metrics(paired, significance.bootstrap_auc(paired, bootstrap), bootstrap)

@@ -14,7 +14,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         "base_llm": "base_llm",
         "prompts": f"merging.{history}.prompts",
         "config": "params:merging",
-        "tokens_per_batch": "params:scoring.tokens_per_batch",
+        "scoring": "params:scoring",
     }
     of_users = {"user_adapters": "user_adapters", "log": "log"}
     steps = Pipeline(
@@ -42,7 +42,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "scores",
                     "params:merging",
                     "params:prompt",
-                    "params:scoring.tokens_per_batch",
+                    "params:scoring",
                     "params:bootstrap",
                 ],
                 outputs=["merging_scores", "merging_report"],

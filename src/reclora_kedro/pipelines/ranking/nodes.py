@@ -10,6 +10,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.parameters import reads
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
@@ -22,6 +23,7 @@ from reclora_kedro.rivals.popularity import Popularity
 Records = list[dict[str, Any]]
 
 
+@reads(config=["users", "rows", "candidates", "sampled", "shortlist", "cutoffs", "seed"])
 def rank_items(
     log: InteractionLog,
     config: RankingConfig,

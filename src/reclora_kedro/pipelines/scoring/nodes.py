@@ -15,10 +15,12 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.parameters import reads
 from reclora_kedro.scoring.permutation import permuted_scores
 from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
 
 
+@reads(config=["tokens_per_batch"])
 def score_untrained(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
