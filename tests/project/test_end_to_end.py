@@ -174,8 +174,8 @@ def test_the_published_baselines_and_another_variant_are_a_few_lines_of_yaml(pri
     project = shutil.copytree(pristine_run, tmp_path / "project")
     baselines = yaml.safe_load((project / "conf/baselines/parameters.yml").read_text())
     variants = baselines["finetuning"]["variants"]
-    adapter = variants["reclora"]["adapter"] | {"composition": "sum_of_products"}
-    variants["reclora_user"] = variants["reclora"] | {"gate_input": "user", "adapter": adapter}
+    changes = {"gate_input": "user", "adapter": {"composition": "sum_of_products"}}
+    variants["reclora_user"] = {"like": "reclora", **changes}
     path = project / "conf/test/parameters.yml"
     test = yaml.safe_load(path.read_text())
     test["history"]["short"] = baselines["history"]["short"]

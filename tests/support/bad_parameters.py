@@ -144,9 +144,12 @@ OTHERS = {"service": ServiceConfig, "update.retriever": bool, "update.adapter": 
 
 
 def types_of_parameters() -> dict[str, type]:
-    """What the blocks must be, by path, of all pipelines that conf/base makes; and `OTHERS`."""
+    """What the blocks must be, by path, of all pipelines that conf/base makes, with a teacher; and `OTHERS`."""
     bootstrap_project(ROOT)
-    remember_parameters(PARAMETERS)  # another session's, of another environment, may have been opened before
+    # Those of another session, of another environment, may be remembered.
+    remember_parameters(
+        PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}}
+    )
     pipelines.set_requested(None)
     return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | OTHERS
 

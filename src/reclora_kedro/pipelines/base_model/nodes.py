@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.base_models import steps
 from reclora_kedro.base_models.config import BaseModelConfig
 from reclora_kedro.base_models.corpus import tell_corpus
@@ -28,17 +29,30 @@ def prepare_llm(
     prompts: pl.DataFrame,
     config: BaseModelConfig,
     prompt_config: PromptConfig,
-    learning_states: dict[str, Tensor] | None = None,
     adapter: str | None = None,
-    variant: VariantConfig | None = None,
+    read: GateInputs | None = None,
 ) -> tuple[LanguageModel, Records]:
-    """The base LLM after its steps, and a report of them; where one distills, a variant's adapter teaches."""
-    read = gate_inputs(learning_states, variant.gate_input) if learning_states and variant else None
+    """The base LLM after its steps, and a report of them; where one distills, an adapter that reads this teaches."""
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed)
     answers = prompt_format(base_llm.tokenizer, prompt_config)
     teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
     return steps.prepare(base_llm, steps.Material(corpus, few_shot, validation, answers, teacher), config)
+
+
+def distill_llm(
+    base_llm: LanguageModel,
+    log_without_embeddings: InteractionLog,
+    prompts: pl.DataFrame,
+    config: BaseModelConfig,
+    prompt_config: PromptConfig,
+    learning_states: dict[str, Tensor],
+    adapter: str,
+    variant: VariantConfig,
+) -> tuple[LanguageModel, Records]:
+    """The same where a variant's adapter teaches."""
+    read = gate_inputs(learning_states, variant.gate_input)
+    return prepare_llm(base_llm, log_without_embeddings, prompts, config, prompt_config, adapter, read)
 
 
 def show_base_model(base_model_report: Records) -> None:
