@@ -1,11 +1,15 @@
-"""Scratch folders of processes that were killed."""
+"""Processes that were killed, their scratch folders and their children."""
 
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from reclora_kedro.files import lifetime
 from reclora_kedro.files.scratch import OWN, remove_abandoned, scratch_folder
 
 
@@ -26,6 +30,16 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
         assert [str(path) for path in tmp_path.iterdir()] == [own]
         assert f"-{os.getpid()}-" in own
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_process_whose_parent_died_while_it_started_ends(monkeypatch, lives):
+    ended = []
+    monkeypatch.setattr(lifetime.ctypes, "CDLL", lambda name: SimpleNamespace(prctl=lambda *_: 0))
+    monkeypatch.setattr(lifetime, "parent_process", lambda: SimpleNamespace(is_alive=lambda: lives))
+    monkeypatch.setattr(signal, "raise_signal", ended.append)
+    lifetime.end_with_parent()
+    assert ended == [signal.SIGTERM] * (not lives)
 
 
 def test_folders_of_others_are_left_alone(tmp_path):

@@ -3,13 +3,16 @@
 import ctypes
 import os
 import signal
+from multiprocessing import parent_process
 
 PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 def end_with_parent() -> None:
-    """Have Linux end the calling process when its parent dies, however that happens (man 2 prctl)."""
+    """Have Linux end the calling process when its parent dies, however that happens (man 2 prctl), or has died."""
     ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    if (parent := parent_process()) and not parent.is_alive():
+        signal.raise_signal(signal.SIGTERM)
 
 
 def is_alive(process: int) -> bool:
