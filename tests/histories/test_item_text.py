@@ -51,6 +51,12 @@ def test_components_lie_in_row_order_as_safetensors_needs_them():
     assert reduced.flags.c_contiguous
 
 
+@pytest.mark.parametrize("texts", [["Unknown title"] * 5, ["A Film"], ["Film", "..."]])
+def test_texts_that_tell_no_items_apart_are_refused(texts):
+    with pytest.raises(ValueError, match=rf"The {len(texts)} items' descriptions, such as '{texts[0]}', have too few"):
+        tfidf_vectors(texts)
+
+
 def test_tfidf_vectors_have_length_one_and_know_rare_words_from_common_ones():
     vectors, _ = tfidf_vectors(["film red", "film blue", "film red sea", ""])
     similarity = (vectors @ vectors.T).toarray()

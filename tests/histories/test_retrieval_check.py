@@ -56,12 +56,14 @@ def test_vectors_that_know_the_genre_beat_chance_and_others_do_not(log) -> None:
         assert blind["lift"] == pytest.approx(1, abs=0.5)
 
 
-def test_nothing_after_the_last_training_row_is_read(log) -> None:
-    half = log.samples.with_columns(
-        split=pl.when(pl.col("timestamp") < 200).then(pl.lit("train")).otherwise(pl.lit("test"))
-    )
+@pytest.mark.parametrize(
+    "trains", [pl.col("timestamp") < 200, pl.col("event") < pl.col("event").max().over("user_index") - 4]
+)
+def test_nothing_after_the_last_training_row_is_read(log, trains) -> None:
+    half = log.samples.with_columns(split=pl.when(trains).then(pl.lit("train")).otherwise(pl.lit("test")))
     log = replace(log, samples=half).with_embeddings(genre_vectors(0.5))
-    later = log.sequences.timestamp >= 200
+    later = ~log.training_events()
+    assert later[half.filter(split="test")["event"]].all()
     items = np.where(later, 0, log.sequences.item_index)
     changed = replace(log, sequences=replace(log.sequences, item_index=items))
     assert check_retrieval(log, seed=0) == check_retrieval(changed, seed=0)

@@ -59,7 +59,7 @@ def tfidf_vectors(texts: Sequence[str], known: TfidfWords | None = None) -> tupl
         known: the words of earlier texts, which alone count, by their frequencies there; None: those of these texts.
 
     Raises:
-        ValueError: no text has a word.
+        ValueError: no text has a word, or all have the same ones.
 
     Examples:
         >>> vectors, known = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
@@ -83,6 +83,11 @@ def tfidf_vectors(texts: Sequence[str], known: TfidfWords | None = None) -> tupl
             f"None of the {len(texts)} items' descriptions has a word for TF-IDF: name another encoder in "
             "history.item_embedding.encoders, or give items a title."
         ) from error
+    if min(vectors.shape) < 2 or (vectors.max(axis=0) != vectors.min(axis=0)).nnz == 0:
+        raise ValueError(
+            f"The {len(texts)} items' descriptions, such as {texts[0]!r}, have too few different words for TF-IDF to "
+            "tell items apart: name another encoder in history.item_embedding.encoders, or give items texts."
+        )
     return vectors, TfidfWords(words.get_feature_names_out().tolist(), words.idf_)
 
 

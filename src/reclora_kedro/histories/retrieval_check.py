@@ -102,8 +102,7 @@ def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Gene
 def _liked_next(vectors: np.ndarray, log: InteractionLog, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Whether the item liked after each training like is near it, and whether that of another pair is."""
     sequences = log.sequences
-    until = int(log.samples["timestamp"].to_numpy()[log.rows_in("train")].max())
-    liked = np.flatnonzero((sequences.timestamp <= until) & (sequences.label == 1))
+    liked = np.flatnonzero(log.training_events() & (sequences.label == 1))
     item, user = sequences.item_index[liked], user_of_events(sequences.offsets)[liked]
     pairs = np.flatnonzero((user[1:] == user[:-1]) & (item[1:] != item[:-1]))
     items = np.unique(item)
