@@ -80,6 +80,18 @@ def test_a_table_without_its_columns_is_refused_by_name():
         candidate_table(pl.DataFrame({"user_id": [1], "movie": [2]}))
 
 
+def test_ids_of_a_table_are_read_as_those_of_raw_tables():
+    users = pl.Series(["20", " 10", None], dtype=pl.Categorical)
+    assert candidate_table(pl.DataFrame({"user_id": users, "item_id": [1.0, 2.0, 3.0]})).rows() == [
+        ("20", 1),
+        ("10", 2),
+    ]
+    with pytest.raises(ValueError, match=r"'item_id' of recommendation_candidates.*row 1 holds 1.5.*whole numbers"):
+        candidate_table(pl.DataFrame({"user_id": [1], "item_id": [1.5]}))
+    with pytest.raises(ValueError, match="recommendation_candidates has no row"):
+        candidate_table(pl.DataFrame({"user_id": [], "item_id": []}))
+
+
 def test_a_table_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="recommendation_candidates holds nothing: point it at a table"):
         candidate_table(None)

@@ -15,7 +15,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.questions import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions
-from reclora_kedro.recommend.recommendations import recommend
+from reclora_kedro.recommend.recommendations import OTHER_ORDER, recommend, recommendation_tables
 from reclora_kedro.scoring import shared_prefix as candidates
 from reclora_kedro.scoring.prompt_scores import score_prompts
 
@@ -156,6 +156,13 @@ def test_pairs_of_a_fallback_are_passed_by_and_keep_their_order(model_of, prompt
     assert fallback["shown_history"].to_list() == [[]] * 4
     everyone = rank(model, shortlist, *prompts_and_inputs(shortlist), top_n=4, tokens_per_batch=400)
     assert ranked.filter(~pl.col("fallback")).equals(everyone.filter(pl.col("user_id") != 3))
+
+
+def test_the_table_says_where_the_score_does_not_decide_the_rank(shortlist):
+    falling = pl.int_range(pl.len(), 0, -1).over("user_id") / 100
+    for scores, is_told in ((falling, False), (-falling, True)):
+        shown = recommendation_tables(recommend(shortlist.with_columns(lens_score=scores), None, top_n=3), {"users": 5})
+        assert (OTHER_ORDER in shown.renderables) is is_told
 
 
 def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortlist):

@@ -12,7 +12,7 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker,
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.interactions.raw_tables import as_polars
+from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.progress import Progress
@@ -56,10 +56,10 @@ def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
 
 
 def candidate_table(table: Any) -> pl.DataFrame:
-    """The catalog's `recommendation_candidates` as polars, for `candidates: table`.
+    """The ids of the catalog's `recommendation_candidates`, for `candidates: table`.
 
     Raises:
-        ValueError: there is none, or it lacks a column.
+        ValueError: there is none, or it lacks a column, or rows, or holds what can be no id.
     """
     if table is None:
         raise ValueError(
@@ -67,13 +67,15 @@ def candidate_table(table: Any) -> pl.DataFrame:
             "point it at a table with the columns user_id and item_id."
         )
     frame = as_polars(table, "recommendation_candidates")
-    missing = [column for column in ("user_id", "item_id") if column not in frame.columns]
+    names = ("user_id", "item_id")
+    missing = [column for column in names if column not in frame.columns]
     if missing:
         raise ValueError(
             f"recommendation_candidates lacks {' and '.join(missing)}; its columns are {', '.join(frame.columns)}: "
             "name them user_id and item_id."
         )
-    return frame.select("user_id", "item_id").drop_nulls()
+    raw = RawColumns(frame, "recommendation_candidates")
+    return pl.DataFrame([raw.ids(name, "recommendation.candidates").alias(name) for name in names]).drop_nulls()
 
 
 def best_of_each_user(pairs: pl.DataFrame, score: str | None, most: int | None) -> pl.DataFrame:

@@ -9,6 +9,10 @@ from rich.table import Table
 from reclora_kedro.recommend.candidates import best_of_each_user
 
 USERS_ON_TERMINAL = 3
+OTHER_ORDER = (
+    "The rank is by where the candidates come from (recommendation.order: candidates). The score is the lens's "
+    "probability of a like, which does not decide."
+)
 
 
 def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) -> pl.DataFrame:
@@ -21,8 +25,9 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
         top_n: most items of each user.
 
     Returns:
-        Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback),
-        shown_history (titles that the prompt showed, oldest first) and fallback, users in the order of the shortlist.
+        Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback; it need
+        not fall with the rank where the shortlist's order decides), shown_history (titles that the prompt showed,
+        oldest first) and fallback, users in the order of the shortlist.
 
     Examples:
         >>> shortlist = pl.DataFrame(
@@ -56,4 +61,5 @@ def recommendation_tables(recommendations: pl.DataFrame, report: dict[str, Any])
             table.add_row(str(rank), title, "-" if score is None else f"{score:.3f}")
         tables.append(table)
     counts = ", ".join(f"{name.replace('_', ' ')}: {value:,}" for name, value in report.items())
-    return Group(*tables, counts)
+    rises = recommendations.select((pl.col("score").diff().over("user_id") > 0).any()).item()
+    return Group(*tables, *([OTHER_ORDER] if rises else []), counts)
