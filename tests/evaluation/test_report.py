@@ -139,7 +139,9 @@ def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
 
 def test_a_run_that_permutes_nothing_reports_the_rest():
     assert "0.740 to 0.780" in printed(results_tables(METRICS, COMPARISONS, []))
-    assert "0.740 to 0.780" in render_report(METRICS, COMPARISONS, TABLES | {"attribution": []}, FIGURES, NOTES)
+    page = render_report(METRICS, COMPARISONS, TABLES | {"attribution": []}, FIGURES, NOTES)
+    assert "0.740 to 0.780" in page
+    assert "What does each model read?" not in page
 
 
 def test_the_report_says_what_each_rival_is():

@@ -6,8 +6,10 @@ import numpy as np
 import polars as pl
 import torch
 
+from reclora_kedro.lens import permutation
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.permutation import permuted_scores
+from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.lens.training import fit_lens
 
 ROWS = np.array([40, 3, 77, 200])
@@ -24,6 +26,13 @@ def test_one_input_is_that_of_the_sample_before(fitted, log) -> None:
     assert items["row"].to_list() == ROWS.tolist()
     assert items["label"].to_list() == log.samples["label"].gather(ROWS).to_list()
     np.testing.assert_allclose(items["score"], expected, atol=1e-6)
+
+
+def test_no_question_keeps_its_own_input_behind_whole_batches(fitted, log, monkeypatch) -> None:
+    lens, _ = fitted
+    monkeypatch.setattr(permutation, "SCORING_BATCH_SIZE", 3)
+    found = permuted_scores(lens, log, log.samples[ROWS], ["user"])["score"].to_numpy()
+    assert (np.abs(found - lens_scores(lens_states(lens, log, log.samples[ROWS]))) > 1e-6).all()
 
 
 def test_inputs_that_are_not_asked_for_are_not_permuted(fitted, log) -> None:

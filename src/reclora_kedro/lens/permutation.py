@@ -1,5 +1,6 @@
 """What the lens reads of its inputs: its scores when one of them is another row's."""
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -26,7 +27,9 @@ INPUTS = {
 def permuted_scores(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, inputs: Collection[str] = tuple(INPUTS)
 ) -> pl.DataFrame:
-    """Scores of labelled questions, in random order, when one input after the other is that of the question before.
+    """Scores of labelled questions, in random order, when one input after the other is another question's.
+
+    It is that of the question before in the same batch; batches are of about the same size, so that none has one alone.
 
     Args:
         lens: the lens.
@@ -43,7 +46,9 @@ def permuted_scores(
     if not lens.config.rating_statistics:
         read = [name for name in read if name != "rating statistics"]
     parts = [questions.select("row", "label", input=pl.lit(""), score=pl.lit(0.0)).clear()]
-    for places, batch in LensLoader(log, lens).batches(questions, SCORING_BATCH_SIZE):
+    count = questions.height
+    size = math.ceil(count / max(1, math.ceil(count / SCORING_BATCH_SIZE))) or 1
+    for places, batch in LensLoader(log, lens).batches(questions, size):
         batch, chosen = batch.to(device), questions[places].select("row", "label")
         for name in read:
             other = {part: _roll(getattr(batch, part)) for part in INPUTS[name]}
