@@ -5,9 +5,9 @@
 
 Each side is a project folder per scenario, with fabricated data, in which one thread runs pipelines with the
 parameters of conf/test and a few more. Then all that is stored is compared part by part: columns, tensors and values of
-JSON. A part is sought under its entry's present name (`RENAMED`), else wherever the same content lies; of a table that
-is stored in pieces now (`IN_PIECES`), row by row. What is not compared is listed with its reason (`LEFT_OUT`). The exit
-code is 0 if nothing differs, else 1. It takes about ten minutes; with `--keep`, the former side is run once.
+JSON, under the entry's name or wherever the same content lies. What is not compared is listed with its reason
+(`LEFT_OUT`). The exit code is 0 if nothing differs, else 1. It takes about ten minutes; with `--keep`, the former side
+is run once.
 """
 
 import argparse
@@ -30,32 +30,14 @@ from results import markdown
 from running import ROOT
 from safetensors.numpy import load_file
 
-Block = dict[str, Any]
+from reclora_kedro.parameters import merge
+
 Part = tuple[str, str]
 """Name of an entry, and of a column, tensor or value in it."""
 
 FILES = ("src", "conf", "tests", "pyproject.toml", ".telemetry")  # of a project folder
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
 
-NEW_NAMES: dict[str, str] = {  # of parameters, by what the former revision called them
-    "evaluation.bootstrap_samples": "bootstrap.samples",
-    "ranking.bootstrap.samples": "bootstrap.samples",
-}
-RENAMED: dict[str, str] = {  # patterns of entries, by what the former revision called them
-    f"{former}_{what}": f"{now}/recent/{what}"
-    for former, now in (("candidate", "recommendation"), ("reranking", "ranking"))
-    for what in ("prompts.parquet", "histories.safetensors")
-}
-IN_PIECES: dict[str, tuple[str, ...]] = {  # by the former entry, the entries that hold its rows now
-    "prompt_rows.parquet": ("learning/questions.parquet", "test/questions.parquet"),
-    "lens_states.safetensors": ("learning/states.safetensors", "test/states.safetensors"),
-    "few_shot_states.safetensors": ("learning/states.safetensors",),
-    **{
-        f"{history}/prompts.parquet": tuple(f"{name}/{history}/prompts.parquet" for name in ("learning", "test"))
-        for history in ("recent", "retrieved")
-    },
-}
-STUDENT = "an interval, which is Student's now, no longer of quantiles"
 LEFT_OUT = {  # patterns of entry:part, and why
     "run_manifest.json:*": "names the run's times, versions and packages",
     "*:seconds": "a measured time",
@@ -64,13 +46,6 @@ LEFT_OUT = {  # patterns of entry:part, and why
     "*:ms_per_row": "a measured time",
     "*:digest": "a digest of code and parameters",
     "*:revision": "the revision",
-    **dict.fromkeys(("ranking_metrics.json:*_low", "ranking_metrics.json:*_high", "ranking_figure.json:*"), STUDENT),
-    "*gate_inputs.safetensors:*": "a state of the lens, which is compared as such",
-    "*/short_history.safetensors:*": "of two tables now, whose prompts are compared",
-    "*/prompt_report.json:*": "of two tables now, whose prompts are compared",
-    "lens_scores.parquet:*": "of the test rows alone now, whose scores are compared",
-    "*/adapter_config.json:lens_in_score": "`blend`, of the variant now",
-    "ranking_metrics.json:p_value": "made of the same estimates, but rounded otherwise in the sixteenth digit",
     "*.html:*": "a page made of what is compared",
     "*.md:*": "a text for people",
 }
@@ -90,22 +65,27 @@ class Scenario(NamedTuple):
     catalog: Mapping[str, Any] = MappingProxyType({})
 
 
-FEW_DRAWS = {"evaluation": {"bootstrap_samples": 100}, "ranking": {"bootstrap": {"samples": 100}}}
+FEW_DRAWS = {"bootstrap": {"samples": 100}}
 VARIANTS = {  # two more, which read other states and set what the others leave as it is
-    "reclora_user": {"gate_input": "user", "lens_in_score": "average"},
+    "reclora_user": {"like": "reclora", "gate_input": "user", "blend": "average"},
     "reclora_fields": {
+        "like": "reclora",
         "gate_input": "fields",
-        "composition": "product_of_sums",
-        "gate_scope": "shared",
-        "gate_norm": "layer",
-        "last_layers": None,
-        "top_k": 2,
-        "schedule": "cosine",
-        "rows_per_validation": 16,
-        "batch_size": 4,
-        "warmup_ratio": 0.2,
-        "max_grad_norm": 0.5,
-        "swa_ratio": 0.25,
+        "adapter": {
+            "composition": "product_of_sums",
+            "gate_scope": "shared",
+            "gate_norm": "layer",
+            "last_layers": None,
+            "top_k": 2,
+        },
+        "training": {
+            "schedule": "cosine",
+            "rows_per_validation": 16,
+            "batch_size": 4,
+            "warmup_ratio": 0.2,
+            "max_grad_norm": 0.5,
+            "swa_ratio": 0.25,
+        },
     },
 }
 LIKES = {
@@ -137,7 +117,11 @@ SCENARIOS = {
             ("--pipelines", "ranking"),
             ("--pipelines", "export", "--params", "export.variant=reclora_user,export.users=null,export.most_active=3"),
         ),
-        {"variants": VARIANTS, "history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}}, **FEW_DRAWS},
+        {
+            "finetuning": {"variants": VARIANTS},
+            "history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}},
+            **FEW_DRAWS,
+        },
     ),
     "cross_fitted": Scenario((("--params", "few_shot.lens_states=cross_fitted,few_shot.folds=2"),), FEW_DRAWS),
     "study": Scenario((("--pipelines", "study"),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
@@ -201,10 +185,10 @@ def run_side(name: str, folder: Path, revision: str | None) -> Path:
     for kind, changes in (("parameters", scenario.parameters), ("catalog", scenario.catalog)):
         file = folder / f"conf/test/{kind}.yml"
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        file.write_text(yaml.safe_dump(merge(content, spelt(folder, changes, revision))), encoding="utf-8")
+        file.write_text(yaml.safe_dump(merge(content, changes)), encoding="utf-8")
     for run in scenario.runs:
         print(f"{folder.parent.name} {name}: kedro run {' '.join(run)}", file=sys.stderr, flush=True)
-        python(folder, "-m", "kedro", "run", "--env", "test", *(run if revision else map(renamed, run)))
+        python(folder, "-m", "kedro", "run", "--env", "test", *run)
     finished.touch()
     return folder
 
@@ -233,57 +217,6 @@ def write_impressions(folder: Path) -> None:
         for number in range(400)
     ]
     pl.DataFrame(rows).write_csv(folder / "impressions.tsv", separator="\t")
-
-
-def spelt(project: Path, changes: Mapping[str, Any], revision: str | None) -> Block:
-    """Changes of parameters in the spelling of a side; `variants` are told in full, made of the variant reclora."""
-    changes = dict(changes)
-    if variants := changes.pop("variants", None):
-        base = yaml.safe_load((project / "conf/base/parameters_finetuning.yml").read_text())["finetuning"]["variants"]
-        changes["finetuning"] = {"variants": {name: variant(base["reclora"], own) for name, own in variants.items()}}
-    if revision is None:
-        changes = in_new_names(changes)
-    return changes
-
-
-def variant(base: Block, settings: Block) -> Block:
-    """A variant like another one, with settings of its own, each of which goes where the other one has it."""
-    made = json.loads(json.dumps(base))
-    for name, value in settings.items():
-        name = "blend" if name not in made["adapter"] and name == "lens_in_score" else name
-        block = next((made[part] for part in ("adapter", "training") if name in made[part]), made)
-        block[name] = value
-    return made
-
-
-def in_new_names(block: Block, path: str = "") -> Block:
-    """Nested parameters with the present names of `NEW_NAMES`, which may lie in another block."""
-    new: Block = {}
-    for name, value in block.items():
-        own = f"{path}{name}"
-        if isinstance(value, Mapping) and own not in NEW_NAMES and value:
-            new = merge(new, in_new_names(dict(value), f"{own}."))
-        else:
-            for part in reversed(NEW_NAMES.get(own, own).split(".")):
-                value = {part: value}
-            new = merge(new, value)
-    return new
-
-
-def renamed(argument: str) -> str:
-    """An argument of a run with the present names of parameters."""
-    for old, new in NEW_NAMES.items():
-        argument = argument.replace(f"{old}=", f"{new}=")
-    return argument
-
-
-def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> Block:
-    """A block with changes, which may be blocks within it."""
-    merged = dict(block)
-    for name, value in changes.items():
-        own = merged.get(name)
-        merged[name] = merge(own, value) if isinstance(own, Mapping) and isinstance(value, Mapping) else value
-    return merged
 
 
 def stored(project: Path) -> dict[Part, list[str]]:
@@ -332,13 +265,10 @@ def compare(before: dict[Part, list[str]], after: dict[Part, list[str]]) -> tupl
             aside[name] = reason
             continue
         compared += 1
-        now = after.get((RENAMED.get(entry, entry), part))
+        now = after.get((entry, part))
         if contents == now or everywhere.issuperset(contents):
             continue
-        if pieces := next((pieces for pattern, pieces in IN_PIECES.items() if fnmatch(entry, pattern)), None):
-            if fault := fault_of_pieces(before, after, entry, part, pieces):
-                different.append(f"{name}: {fault}")
-        elif now is None:
+        if now is None:
             different.append(f"{name} is no longer stored, nor is its content elsewhere")
         else:
             was, new = next((pair for pair in zip(contents, now, strict=False) if pair[0] != pair[1]), ("", ""))
@@ -347,23 +277,6 @@ def compare(before: dict[Part, list[str]], after: dict[Part, list[str]]) -> tupl
             versions = f", {len(contents)} versions are now {len(now)}" if len(contents) != len(now) else ""
             different.append(f"{name}{versions}: ...{was[around]}... is now ...{new[around]}...")
     return compared, different, aside
-
-
-def fault_of_pieces(
-    before: dict[Part, list[str]], after: dict[Part, list[str]], entry: str, part: str, pieces: tuple[str, ...]
-) -> str | None:
-    """What is wrong with the rows of a table, in each of its versions, that lie in several ones now."""
-    pieces = tuple(entry.rpartition("/")[0] + "/" + piece if piece.startswith("/") else piece for piece in pieces)
-    for version, (rows, values) in enumerate(zip(before[entry, "row"], before[entry, part], strict=True)):
-        now: dict[Any, Any] = {}
-        for piece in pieces:
-            if (piece, part) in after:
-                of_piece = (json.loads(after[piece, name][version]) for name in ("row", part))
-                now |= dict(zip(*of_piece, strict=True))
-        for row, value in zip(json.loads(rows), json.loads(values), strict=True):
-            if row not in now or now[row] != value:
-                return f"row {row} was {value!s:.80} and is now {now.get(row, 'not there')!s:.80}"
-    return None
 
 
 if __name__ == "__main__":
