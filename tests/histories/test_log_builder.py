@@ -382,6 +382,11 @@ class TestBuildOfImpressions:
         with pytest.raises(ValueError, match=refusal):
             build_log(*impressions(), HistoryConfig(**self.config.model_dump() | changes))
 
+    def test_a_log_of_one_second_is_told_what_it_needs(self):
+        log, items, users = impressions()
+        with pytest.raises(ValueError, match=r"at most 0\): the log needs users with events in more than one second"):
+            build_log(log.filter(pl.col("timestamp") == 280), items, users, self.config)
+
     def test_positives_after_a_starting_history_get_drawn_negatives(self):
         log, items, users = impressions()
         config = HistoryConfig(**self.config.model_dump() | {"negatives": {"kind": "matched", "per_positive": 1}})

@@ -59,6 +59,11 @@ def test_no_later_event_changes_one_of_the_training_split(drawn, retriever):
     assert not one.filter(split="validation").equals(two.filter(split="validation"))
 
 
-def test_a_log_without_drawn_negatives_is_refused(log, retriever):
-    with pytest.raises(ValueError, match=r"lens\.retrieved_negatives is 5, .* set history\.negatives\.kind to matched"):
-        with_retrieved_negatives(log, retriever, 5, seed=0)
+def test_a_log_without_drawn_negatives_is_refused(log, drawn, retriever):
+    by_item = drawn.samples.drop("row").sort("timestamp", "user_index", "item_index").with_row_index("row")
+    impressions = replace(drawn, samples=by_item)
+    for other in (log, impressions):
+        with pytest.raises(
+            ValueError, match=r"lens\.retrieved_negatives is 5, .* set history\.negatives\.kind to matched"
+        ):
+            with_retrieved_negatives(other, retriever, 5, seed=0)

@@ -264,7 +264,12 @@ def _count_what_is_before(
     if not samples:
         raise ValueError(
             f"history.min_history is {min_history}, but none of the {labelled} interactions has a history of that many "
-            f"events of its user (at most {most}): lower it"
+            f"events of its user (at most {most}): "
+            + (
+                "lower it"
+                if most
+                else "the log needs users with events in more than one second, or history.ties: order"
+            )
         )
     report.record("interactions", labelled, "rows in")
     report.record(f"interactions with fewer than {min_history} events in their history", labelled - samples, NO_SAMPLES)

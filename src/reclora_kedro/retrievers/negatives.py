@@ -26,17 +26,19 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
         seed: of the draw.
 
     Raises:
-        ValueError: no negative was drawn.
+        ValueError: no negative was drawn, or those of the log are impressions that were not clicked.
     """
     random = np.random.default_rng(seed)
     own_item = pl.Series(log.sequences.item_index).gather(log.samples["event"])
     end = pl.col("event").max().over("user_index", "split") + 1
     learned = pl.col("split").is_in(["train", "validation"])
-    drawn = log.samples.with_columns(end=end).filter(learned, pl.col("item_index") != own_item, label=0)
-    if drawn.is_empty():
+    behind_own = pl.col("event") == pl.col("event").shift()  # impressions come in the order of their items
+    drawn = log.samples.with_columns(end=end, behind_own=behind_own)
+    drawn = drawn.filter(learned, pl.col("item_index") != own_item, label=0)
+    if drawn.is_empty() or not drawn["behind_own"].all():
         raise ValueError(
             f"lens.retrieved_negatives is {first}, but history drew no negatives that could be drawn anew: set "
-            "history.negatives.kind to matched or uniform, or lens.retrieved_negatives to 0."
+            "history.negatives.kind to matched or uniform or, for a log of impressions, lens.retrieved_negatives to 0."
         )
     items, numbers = log.samples["item_index"].to_numpy(writable=True), drawn["row"].to_numpy()
     for rows, scores in RetrieverReader(retriever, log).blocks(drawn, drawn["end"].to_numpy()):
