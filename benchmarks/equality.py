@@ -105,7 +105,7 @@ SHOWN = {
         },
         "users": None,
     },
-    "history": {"min_history": 2},
+    "history": {"min_history": 2, "prompt_rows": {"unit": "likes"}},
 }
 SCENARIOS = {
     "flow": Scenario(

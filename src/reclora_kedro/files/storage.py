@@ -15,8 +15,9 @@ from typing import Any
 import fsspec
 from fsspec.utils import get_protocol
 
-from reclora_kedro.files.atomic import atomic_file, atomic_folder
+from reclora_kedro.files.atomic import UNFINISHED, atomic_file, atomic_folder
 from reclora_kedro.files.digests import digest, digest_of_files, private_cache
+from reclora_kedro.files.scratch import remove_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -141,9 +142,13 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
 def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
     """Names of the objects, or files, and folders in a folder; none if it is not there.
 
+    What killed processes of this machine were writing to a local one is removed.
+
     Raises:
         StorageError: it cannot be listed.
     """
+    if not is_remote(folder):
+        remove_abandoned(folder, UNFINISHED)
     storage, path = open_storage(folder, options)
     with explained(folder):
         try:
