@@ -14,7 +14,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.optim import Optimizer
 
-from reclora_kedro.files.storage import is_remote, names_in, read, remove, write_whole
+from reclora_kedro.files.storage import is_remote, names_in, read, remove, remove_drafts, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ class CheckpointStore:
 
         Torn files are passed over, and those of other trainings left alone; the log says so.
         """
+        remove_drafts(f"{self.folder}/{self.training}")
         names = self._names(self.training)
         for name in names:
             file = f"{self.folder}/{self.training}/{name}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from reclora_kedro.files.storage import is_remote, names_in, read, write_whole
+from reclora_kedro.files.storage import is_remote, names_in, read, remove_drafts, write_whole
 
 
 class FinishedShards:
@@ -47,6 +47,7 @@ class FinishedShards:
         Raises:
             OSError: a result cannot be written.
         """
+        remove_drafts(self.folder)
         missing, files = [], dict[str, list[str]]()
         for file in names_in(self.folder, self.options):
             files.setdefault(file.rpartition("-")[0], []).append(file)

@@ -142,13 +142,9 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
 def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
     """Names of the objects, or files, and folders in a folder; none if it is not there.
 
-    What killed processes of this machine were writing to a local one is removed.
-
     Raises:
         StorageError: it cannot be listed.
     """
-    if not is_remote(folder):
-        remove_abandoned(folder, UNFINISHED)
     storage, path = open_storage(folder, options)
     with explained(folder):
         try:
@@ -156,6 +152,12 @@ def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
         except FileNotFoundError:
             return []
     return [name.rpartition("/")[2] for name in paths if name != path]
+
+
+def remove_drafts(folder: str) -> None:
+    """Remove what killed processes of this machine were writing to a folder by `write_whole`."""
+    if not is_remote(folder):
+        remove_abandoned(folder, UNFINISHED)
 
 
 def exists(address: str, options: Mapping[str, Any]) -> bool:

@@ -208,9 +208,8 @@ def _scores(model: str, scorer: Scorer, pairs: pl.DataFrame) -> np.ndarray:
 
 def _ranks(model: str, positives: pl.DataFrame, candidates: np.ndarray, scores: np.ndarray, most: int) -> pl.DataFrame:
     own = scores[candidates == positives["item_index"].to_numpy()[:, None]][:, None]
-    top = pl.Series(np.take_along_axis(candidates, greatest(scores, most), axis=1).astype(np.int32)).cast(
-        pl.List(pl.Int32)
-    )
+    best = np.take_along_axis(candidates, greatest(scores, most), axis=1)
+    top = pl.Series(best.astype(np.int32)).cast(pl.List(pl.Int32))
     return positives.select(
         pl.lit(model).alias("model"),
         "row",
