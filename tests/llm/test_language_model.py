@@ -101,7 +101,7 @@ def write_gguf(llm, file):
     writer.close()
 
 
-def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tiny_llm, tmp_path, monkeypatch):
+def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tiny_llm, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     write_gguf(tiny_llm, tmp_path / "tiny.gguf")
     first = load_language_model(str(tmp_path / "tiny.gguf"), dtype="float32", device="cpu")
@@ -109,6 +109,7 @@ def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tiny_llm
     written = folder.stat().st_mtime_ns
     second = load_language_model(str(tmp_path / "tiny.gguf"), dtype="float32", device="cpu")
     assert folder.stat().st_mtime_ns == written
+    assert "%|" not in capfd.readouterr().err  # a bar
     text = "A user liked: Drama Film 7 (1990). Yes or No?<|im_end|>"
     assert first.tokenizer(text)["input_ids"] == tiny_llm.tokenizer(text)["input_ids"]
     for name, weights in tiny_llm.model.state_dict().items():

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from projects import kedro_run
@@ -24,6 +25,12 @@ def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration
     report = catalog.load("base_model_report")
     assert [record["step"] for record in report] == ["as it came", *steps["base_model"]["steps"]]
     assert all(record["milliseconds_per_row"] > 0 and 0 < record["auc"] < 1 for record in report)
+    assert all(record["auc_low"] <= record["auc"] <= record["auc_high"] for record in report)
+    assert [record["auc_difference"] for record in report[1:]] == [
+        pytest.approx(record["auc"] - report[0]["auc"]) for record in report[1:]
+    ]
+    scores = catalog.load("base_model_scores").filter(model="as it came")
+    assert report[0]["auc"] == pytest.approx(roc_auc_score(scores["label"], scores["score"]))
     came, pretrained, pruned, distilled, again, twice = report
     assert twice["account"]["teacher_auc"] == distilled["account"]["teacher_auc"]
     assert pretrained["perplexity"] < came["perplexity"] < math.inf

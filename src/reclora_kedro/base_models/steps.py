@@ -7,12 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import polars as pl
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.base_models import distilling, pruning
 from reclora_kedro.base_models.config import BaseModelConfig, ImportanceConfig
 from reclora_kedro.base_models.corpus import Corpus, choose_by_quality, clean
 from reclora_kedro.base_models.tuning import losses_of_texts, prompt_losses, text_losses, tune, with_weights
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.scores import align_scores
+from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -23,6 +28,8 @@ AS_IT_CAME = "as it came"
 
 Account = dict[str, float]
 """Numbers that a step tells of itself, by name."""
+
+Records = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,8 @@ class Material:
 
 def prepare(
     llm: LanguageModel, material: Material, config: BaseModelConfig
-) -> tuple[LanguageModel, list[dict[str, Any]]]:
-    """The LLM after the steps of the configuration, one after the other, and a report.
+) -> tuple[LanguageModel, Records, pl.DataFrame]:
+    """The LLM after the steps of the configuration, one after the other, and what was measured.
 
     Args:
         llm: the base LLM; a teacher may leave its adapter in it.
@@ -55,7 +62,8 @@ def prepare(
         config: which steps, and their settings.
 
     Returns:
-        The prepared LLM, and a record of the LLM as it came and one after each step, see `measure`.
+        The prepared LLM; a record of the LLM as it came and one after each step, see `measure`; and how each of these
+        scores the validation prompts: row, model (the step's place and name) and score (probability of a like).
 
     Raises:
         ValueError: the LLM or the settings are not fit for a step, see `require_steps`.
@@ -67,13 +75,55 @@ def prepare(
             "the catalog entry `base_llm` to null."
         )
     require_steps(llm, config)
-    report = [measure(llm, material, config) | {"step": AS_IT_CAME, "seconds": 0.0, "account": {}}]
-    for step in config.steps:
+    measured, logits = measure(llm, material, config)
+    records, scores = [measured | {"step": AS_IT_CAME, "seconds": 0.0, "account": {}}], {AS_IT_CAME: expit(logits)}
+    for place, step in enumerate(config.steps, start=1):
         start = time.perf_counter()
         llm, account = STEPS[step](llm, material, config)
         seconds = time.perf_counter() - start
-        report.append(measure(llm, material, config) | {"step": step, "seconds": seconds, "account": account})
-    return llm, report
+        measured, logits = measure(llm, material, config)
+        records.append(measured | {"step": step, "seconds": seconds, "account": account})
+        scores[f"{place}. {step}"] = expit(logits)
+    rows = material.validation.rows
+    return (
+        llm,
+        records,
+        pl.concat(
+            pl.DataFrame({"row": rows, "score": of_step}).with_columns(model=pl.lit(name))
+            for name, of_step in scores.items()
+        ),
+    )
+
+
+def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
+    """The records of `prepare` with AUCs.
+
+    Args:
+        measured: a record of the LLM as it came and one after each step.
+        scores: of the validation prompts by these, in their order: row, user, label, model, score.
+        bootstrap: of the intervals.
+
+    Returns:
+        Each record with auc, auc_low, auc_high, confidence and, after a step, auc_difference, difference_low and
+        difference_high: less the AUC of the LLM as it came, on the same draws of users.
+
+    Raises:
+        ValueError: fewer than two users have a like, or fewer than two a dislike.
+    """
+    aucs = bootstrap_auc(align_scores(scores), bootstrap)
+    estimate, later = aucs.estimate(), np.arange(1, len(measured))
+    difference = aucs.differences(later, np.zeros_like(later))
+    low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
+    intervals = {"auc": estimate.value, "auc_low": low, "auc_high": high}
+    beside = dict(zip(("difference_low", "difference_high"), difference.interval(bootstrap.confidence), strict=True))
+    beside = {"auc_difference": difference.value, **beside}
+    return [
+        record
+        | {name: float(values[place]) for name, values in intervals.items()}
+        | {name: float(values[place - 1]) if place else None for name, values in beside.items()}
+        | {"confidence": bootstrap.confidence}
+        for place, record in enumerate(measured)
+    ]
 
 
 def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
@@ -94,32 +144,33 @@ def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
             layers = config.distill.layers
 
 
-def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> dict[str, Any]:
-    """What the LLM is and does: parameters, perplexity, auc and milliseconds_per_row.
+def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[dict[str, Any], np.ndarray]:
+    """What the LLM is and does: parameters, perplexity and milliseconds_per_row; and its logits of a like, (prompts,).
 
-    The perplexity is of a token of held-out descriptions of items; AUC and milliseconds are of Yes or No to the
+    The perplexity is of a token of held-out descriptions of items; milliseconds and logits are of Yes or No to the
     validation prompts, without an adapter.
     """
     held_out = [clean(text) for text in material.corpus.held_out]
     token_ids = plain_ids(llm.tokenizer, held_out, config.corpus.max_tokens)
     predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
     losses = losses_of_texts(llm, token_ids, config.tokens_per_batch)
-    auc, milliseconds = answering(AnswerModel(llm, material.answers), material.validation, config.tokens_per_batch)
-    return {
+    model, prompts = AnswerModel(llm, material.answers), material.validation
+    logits, milliseconds = answering(model, prompts, config.tokens_per_batch)
+    measured = {
         "parameters": sum(weight.numel() for weight in llm.model.parameters()),
         "perplexity": math.exp(min(100, (losses * predicted).sum() / max(1, predicted.sum()))),
-        "auc": auc,
         "milliseconds_per_row": milliseconds,
     }
+    return measured, logits
 
 
-def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[float, float]:
-    """AUC of a model's answers to prompts, and how many milliseconds each took, with no layer's states remembered."""
+def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[np.ndarray, float]:
+    """Logits of a like by prompts, and how many milliseconds each took, with no layer's states remembered."""
     model = replace(model, llm=with_weights(model.llm, model.model))
     start = time.perf_counter()
     logits = model.all_llm_logits(prompts, tokens_per_batch, "measure")
     seconds = time.perf_counter() - start
-    return float(roc_auc_score(prompts.labels, logits)), 1000 * seconds / len(logits)
+    return logits, 1000 * seconds / len(logits)
 
 
 def pretrain(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
@@ -177,7 +228,8 @@ def distill(llm: LanguageModel, material: Material, config: BaseModelConfig) -> 
     teacher = material.teacher()
     tokens = config.tokens_per_batch
     student, account = distilling.distill(student, teacher, material.few_shot, config.distill, tokens, config.seed)
-    auc, milliseconds = answering(teacher, material.validation, tokens)
+    logits, milliseconds = answering(teacher, material.validation, tokens)
+    auc = float(roc_auc_score(material.validation.labels, logits))
     return student, account | {"teacher_auc": auc, "teacher_milliseconds_per_row": milliseconds}
 
 

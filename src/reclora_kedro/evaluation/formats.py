@@ -7,6 +7,8 @@ Examples:
     ('0.740 to 0.780', '–', '-0.003 to +0.005')
     >>> estimate(0.76, 0.74, 0.78), estimate(0.76, None, None)
     ('0.760\n0.740-0.780', '0.760')
+    >>> signed_estimate(0.01, -0.003, 0.023), signed_estimate(None, None, None)
+    ('+0.010\n-0.003 to +0.023', '–')
     >>> p_value(0.0421), p_value(0.00004), pair("reclora", "lens")
     ('0.042', '< 0.001', 'reclora - lens')
 """
@@ -42,6 +44,11 @@ def signed_interval(low: float, high: float) -> str:
 def estimate(value: float, low: float | None, high: float | None) -> str:
     """A value above its interval, for a narrow column."""
     return metric(value) if low is None else f"{value:.3f}\n{low:.3f}-{high:.3f}"
+
+
+def signed_estimate(value: float | None, low: float, high: float) -> str:
+    """A difference above its interval, for a narrow column."""
+    return DASH if value is None else f"{difference(value)}\n{signed_interval(low, high)}"
 
 
 def level(confidence: float) -> str:

@@ -1,11 +1,13 @@
 """GGUF files, dequantised once and kept in a cache of the user's own."""
 
 import fcntl
+import io
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -89,9 +91,11 @@ def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
         (Path(alone) / file.name).symlink_to(file.absolute())
         tokenizer = load_pretrained(AutoTokenizer, alone, gguf_file=file.name)
         quantization = GgufConfig(dequantize=True)
-        model = load_pretrained(
-            AutoModelForCausalLM, alone, dtype=dtype, quantization_config=quantization, gguf_file=file.name
-        )
+        # Transformers draws a bar here that it does not leave out off a terminal, as it does its others.
+        with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+            model = load_pretrained(
+                AutoModelForCausalLM, alone, dtype=dtype, quantization_config=quantization, gguf_file=file.name
+            )
     # Transformers marks a model from GGUF as not serialisable; its state in a fresh model of the same config is.
     config = type(model.config).from_dict({**model.config.to_dict(), "quantization_config": None})
     del config.quantization_config

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device, choose_dtype, keep_freed_memory
 from reclora_kedro.llm import attention
@@ -122,8 +121,6 @@ def load_language_model(
         ValueError: ``dtype`` names no torch type, ``quantization`` is not a known one or not for this device, the
             architecture is not supported, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
-    if not sys.stderr.isatty():
-        disable_progress_bar()
     target, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
     # Quantised weights are made where they will stay.

@@ -1,17 +1,21 @@
 """How anything of transformers is loaded: as data alone, whatever lies beside it."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
+from transformers.utils.logging import disable_progress_bar
 
 OTHER_SOURCE = "Change `source` of the catalog entry"
 
 
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     """Return ``kind.from_pretrained(source, ...)`` of one of transformers' own classes, as safetensors.
+
+    Transformers draws no bars off a terminal from then on.
 
     Args:
         kind: one of transformers' Auto classes.
@@ -23,6 +27,8 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
         ValueError: it needs code of its own or of the hub, its weights are no safetensors, or an adapter lies beside
             them; nothing of that was run or read.
     """
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     version = {"revision": arguments["revision"]} if "revision" in arguments else {}
     require_base_model_alone(source, **version)
     if hasattr(kind, "from_config") and "gguf_file" not in arguments:  # the Auto classes of models

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 from transformers.utils import cached_file
-from transformers.utils.logging import disable_progress_bar
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
@@ -116,8 +114,6 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
         ValueError: it pools in another way than by the mean or the first token, or
             :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
-    if not sys.stderr.isatty():
-        disable_progress_bar()
     folder = str(Path(source).parent) if Path(source).is_file() else source
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:

@@ -10,7 +10,8 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.base_models import steps
 from reclora_kedro.base_models.config import BaseModelConfig
 from reclora_kedro.base_models.corpus import tell_corpus
-from reclora_kedro.evaluation.report import base_model_table
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.report import base_model_tables
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -31,13 +32,19 @@ def prepare_llm(
     prompt_config: PromptConfig,
     adapter: str | None = None,
     read: GateInputs | None = None,
-) -> tuple[LanguageModel, Records]:
-    """The base LLM after its steps, and a report of them; where one distills, an adapter that reads this teaches."""
+) -> tuple[LanguageModel, Records, pl.DataFrame]:
+    """The base LLM after its steps, what was measured before and after each, and how it scores the validation prompts.
+
+    Where a step distills, an adapter that reads this teaches.
+    """
     few_shot, validation = (prompt_set(prompts, use, read) for use in ("few_shot", "validation"))
     corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed)
     answers = prompt_format(base_llm.tokenizer, prompt_config)
     teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
-    return steps.prepare(base_llm, steps.Material(corpus, few_shot, validation, answers, teacher), config)
+    material = steps.Material(corpus, few_shot, validation, answers, teacher)
+    llm, measured, scores = steps.prepare(base_llm, material, config)
+    of_rows = prompts.select("row", "label", user="user_index")
+    return llm, measured, scores.join(of_rows, on="row", maintain_order="left")
 
 
 def distill_llm(
@@ -49,12 +56,17 @@ def distill_llm(
     learning_states: dict[str, Tensor],
     adapter: str,
     variant: VariantConfig,
-) -> tuple[LanguageModel, Records]:
+) -> tuple[LanguageModel, Records, pl.DataFrame]:
     """The same where a variant's adapter teaches."""
     read = gate_inputs(learning_states, variant.gate_input)
     return prepare_llm(base_llm, log_without_embeddings, prompts, config, prompt_config, adapter, read)
 
 
+def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
+    """What was measured before and after each step, with AUCs and their intervals."""
+    return steps.report(base_model_steps, base_model_scores, bootstrap)
+
+
 def show_base_model(base_model_report: Records) -> None:
     """Print what each step did."""
-    show(base_model_table(base_model_report))
+    show(base_model_tables(base_model_report))
