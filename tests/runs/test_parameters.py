@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from bad_parameters import MORE, PARAMETERS, is_helpful, one_of_each_kind, refusals, types_of_parameters, wrong_values
 from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.pipelines import names as configured_names
-from reclora_kedro.runs.check_parameters import check_parameters, refused_values
+from reclora_kedro.runs.check_parameters import check_catalog, check_parameters, refused_values
 from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.runs.session import CachingConfigLoader
 from reclora_kedro.serving.config import ServiceConfig
@@ -51,9 +51,10 @@ def refusal(tmp_path, monkeypatch):
     monkeypatch.setattr(configured_names, "_of_the_session", None)
     shutil.copytree(ROOT / "conf/base", tmp_path / "conf/base")
 
-    def refuse(file="", runtime_params=None, requested=("ingestion",)):
+    def refuse(file="", runtime_params=None, requested=("ingestion",), catalog=""):
         (tmp_path / "conf/mine").mkdir(exist_ok=True)
         (tmp_path / "conf/mine/parameters.yml").write_text(file)
+        (tmp_path / "conf/mine/catalog.yml").write_text(catalog)
         loader = CachingConfigLoader(
             str(tmp_path / "conf"), env="mine", runtime_params=runtime_params, **CONFIG_LOADER_ARGS
         )
@@ -62,6 +63,7 @@ def refusal(tmp_path, monkeypatch):
         try:
             context = SimpleNamespace(config_loader=loader, env="mine")
             check_parameters(context, configured_names.remember_parameters, {"service": ServiceConfig})
+            check_catalog(context)
         except RunRefusedError as error:
             return str(error)
 
@@ -140,6 +142,15 @@ def test_all_that_is_wrong_is_named_at_once_with_what_to_do(refusal, file, runti
     assert all(f"\n{line}" in said for line in lines), said
     assert said.count("\n- ") >= len(lines)
     assert "Correct them in conf/mine/ or conf/base/, or behind --params." in said
+
+
+def test_a_misspelt_entry_of_the_catalog_is_refused(refusal):
+    assert refusal(catalog="raw_interaction: {type: a}\nraw_items: {type: b}\nraw_itemz: {type: c}").splitlines() == [
+        "These entries of the catalog are misspelt. Nothing was written.",
+        "- raw_interaction: nothing reads it. The nearest name is raw_interactions.",
+        "Correct them in conf/mine/, or take them out.",
+    ]
+    assert refusal(catalog="raw_interactions: {type: a}\n_shared: {type: b}\nmy_encoder: {type: c}") is None
 
 
 def test_a_file_that_is_no_yaml_is_named_with_the_place_of_the_fault(refusal, tmp_path):

@@ -1,6 +1,7 @@
-"""Parameters are sound before pipelines are built from them."""
+"""Parameters are sound before pipelines are built from them, and no entry of a catalog is misspelt."""
 
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -38,7 +39,7 @@ def check_parameters(
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
     parameters = loader["parameters"]
-    declared = structure_of(Path(loader.conf_source) / loader.base_env) or parameters  # conf may be an archive
+    declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
     faults = list(misplaced(parameters, declared))
     if not faults:
         name_entries(parameters)
@@ -56,12 +57,34 @@ def check_parameters(
         raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
 
 
-def structure_of(folder: Path) -> dict[str, Any]:
-    """The parameters of a folder as they are written: a second loader of Kedro's would take the globals of the first.
+def check_catalog(context: KedroContext) -> None:
+    """Look for misspelt entries in the catalog of the session's environment; Kedro would read others in their place.
 
-    conf/base has every parameter.
+    Raises:
+        RunRefusedError: an entry that nothing reads has almost the name of one of conf/base.
     """
-    files = sorted(path for path in folder.rglob("parameters*.yml") if path.is_file())
+    loader = context.config_loader
+    assert isinstance(loader, OmegaConfigLoader)
+    env = context.env or loader.default_run_env
+    base, own = (written_in(loader, folder, "catalog") for folder in (loader.base_env, env))
+    read = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
+    meant = {
+        name: get_close_matches(name, base.keys() - own.keys(), n=1, cutoff=0.8)
+        for name in sorted(own.keys() - base.keys() - read)
+    }
+    faults = [f"- {name}: nothing reads it. The nearest name is {near[0]}." for name, near in meant.items() if near]
+    if faults:
+        lines = ["These entries of the catalog are misspelt. Nothing was written.", *faults]
+        raise RunRefusedError("\n".join([*lines, f"Correct them in conf/{env}/, or take them out."]))
+
+
+def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]:
+    """What an environment's files of a kind say, as it is written, with the blocks of all of them side by side.
+
+    A second loader of Kedro's would take the globals of the first.
+    """
+    folder = Path(loader.conf_source) / env
+    files = sorted(path for path in folder.rglob(f"{kind}*.yml") if path.is_file())
     texts = (path.read_text("utf-8") for path in files)
     return {name: block for text in texts for name, block in (yaml.load(text, SAFE_LOADER) or {}).items()}
 
