@@ -66,6 +66,7 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
         ({"variant": "recolra"}, r"ranking\.variant is 'recolra', but finetuning\.variants names .*reclora"),
         ({"candidates": "some"}, "candidates"),
         ({"cutoffs": [10, 10]}, "cutoffs"),
+        ({"lens": False, "rival": "lens"}, r"rival is 'lens', but the models that rank are popularity, neighbours"),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
@@ -79,7 +80,3 @@ def test_without_a_lens_the_rivals_rank_and_are_compared_with_the_one_that_is_na
     catalog = rank(finished_run, variant=None, lens=False, rival="popularity")
     records = catalog.load("ranking_metrics")
     assert {(record["model"], record["rival"]) for record in records} == {(model, "popularity") for model in RIVALS[:2]}
-    with pytest.raises(
-        Exception, match=r"ranking\.rival is 'lens', but the models that rank are popularity, neighbours"
-    ):
-        rank(finished_run, variant=None, lens=False, rival="lens")

@@ -5,6 +5,7 @@ from typing import Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.parameters import Block, Count, Positive, Seed
+from reclora_kedro.rivals import registry as rivals
 
 Source = Literal["neighbours", "retriever", "fusion"]
 """What finds items in the catalogue."""
@@ -71,6 +72,19 @@ class RankingConfig(Block):
     rival: str | None
     among_first: tuple[Count, ...]
     seed: Seed
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """What ranks besides the variant."""
+        sources = SOURCES if self.retriever else ()
+        orders = ("lens", *(source + RERANKED for source in sources or SOURCES[:1])) if self.lens else ()
+        return tuple(dict.fromkeys((*rivals.RANKED, *sources, *orders)))
+
+    @model_validator(mode="after")
+    def _rival_ranks(self) -> Self:
+        if self.rival not in (None, *self.models):
+            raise ValueError(f"rival is {self.rival!r}, but the models that rank are {', '.join(self.models)}")
+        return self
 
     @field_validator("cutoffs")
     @classmethod

@@ -49,17 +49,10 @@ def compute_ranking_metrics(
     item_ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
 ) -> Records:
-    """Metrics of every model at every cutoff, and its NDCG beside that of the rival.
-
-    Raises:
-        ValueError: the rival is none of the models.
-    """
-    models = item_ranks["model"].unique(maintain_order=True).to_list()
-    if config.rival not in (None, *models):
-        raise ValueError(f"ranking.rival is {config.rival!r}, but the models that rank are {', '.join(models)}.")
+    """Metrics of every model at every cutoff, and its NDCG beside that of the rival."""
     return ranking_metrics.compute_ranking_metrics(
         pl.concat([item_ranks, *of_variant]),
-        models if config.rival is None else [config.rival],
+        config.models if config.rival is None else [config.rival],
         Popularity(log).information(),
         config.cutoffs,
         bootstrap,
