@@ -1,14 +1,12 @@
 """A load-only dataset: the base LLM, whatever it comes from."""
 
 from dataclasses import replace
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
-
-from reclora_kedro.files.storage import local_copy
+from reclora_kedro.datasets.pretrained import PretrainedDataset
 
 
-class CausalLMDataset(AbstractDataset[NoReturn, Any]):
+class CausalLMDataset(PretrainedDataset):
     """Loads a base LLM and its tokenizer, frozen and in eval mode.
 
     Swapping the backbone is one line of YAML:
@@ -34,9 +32,6 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         metadata: anything for plugins such as kedro-viz.
     """
 
-    RESOURCES: ClassVar = ("device",)
-    """Arguments that say where it is computed, but change no results."""
-
     def __init__(
         self,
         *,
@@ -48,16 +43,15 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._arguments: dict[str, Any] = {
+        arguments = {
             "source": source,
             "revision": revision,
             "dtype": dtype,
             "device": device,
             "quantization": quantization,
         }
-        self._credentials = credentials or {}
+        super().__init__(arguments, credentials, metadata)
         self._frozen: Any = None  # what all that is loaded here remembers of the same frozen layers
-        self.metadata = metadata
 
     def load(self) -> Any:
         """The base LLM as a :class:`reclora_kedro.llm.language_model.LanguageModel`."""
@@ -72,17 +66,3 @@ class CausalLMDataset(AbstractDataset[NoReturn, Any]):
         from reclora_kedro.llm.language_model import outline_language_model
 
         return outline_language_model(**self._at_hand())
-
-    def _at_hand(self) -> dict[str, Any]:
-        return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
-
-    def save(self, data: NoReturn) -> None:
-        """Base LLMs are never written.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError("base_llm is read only: adapters are what the project trains and saves.")
-
-    def _describe(self) -> dict[str, Any]:
-        return self._arguments

@@ -1,13 +1,11 @@
 """A load-only dataset: a sentence encoder, which turns items' descriptions into vectors."""
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any
 
-from kedro.io import AbstractDataset, DatasetError
-
-from reclora_kedro.files.storage import local_copy
+from reclora_kedro.datasets.pretrained import PretrainedDataset
 
 
-class SentenceEncoderDataset(AbstractDataset[NoReturn, Any]):
+class SentenceEncoderDataset(PretrainedDataset):
     """Loads a sentence encoder and its tokenizer, frozen and in eval mode.
 
     ```yaml
@@ -27,9 +25,6 @@ class SentenceEncoderDataset(AbstractDataset[NoReturn, Any]):
         metadata: anything for plugins such as kedro-viz.
     """
 
-    RESOURCES: ClassVar = ("device",)
-    """Arguments that say where it is computed, but change no results."""
-
     def __init__(
         self,
         *,
@@ -39,26 +34,10 @@ class SentenceEncoderDataset(AbstractDataset[NoReturn, Any]):
         credentials: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._arguments: dict[str, Any] = {"source": source, "revision": revision, "device": device}
-        self._credentials = credentials or {}
-        self.metadata = metadata
+        super().__init__({"source": source, "revision": revision, "device": device}, credentials, metadata)
 
     def load(self) -> Any:
         """The encoder as a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`."""
         from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
         return load_sentence_encoder(**self._at_hand())
-
-    def _at_hand(self) -> dict[str, Any]:
-        return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
-
-    def save(self, data: NoReturn) -> None:
-        """Encoders are never written.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError("A sentence encoder is read only: nothing here trains one.")
-
-    def _describe(self) -> dict[str, Any]:
-        return self._arguments
