@@ -126,7 +126,8 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
             }
             return function(*bound.args, **bound.kwargs)
 
-        narrowed.reads = fields  # type: ignore[attr-defined]  # functions take any attribute
+        # Functions take any attribute. Kedro puts inputs that are named in the order of this signature.
+        narrowed.reads, narrowed.__signature__ = fields, signature  # type: ignore[attr-defined]
         return narrowed
 
     return decorate

@@ -14,7 +14,7 @@ from reclora_kedro.adapters.methods import adapter_of, lora_of
 from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning import merging
 from reclora_kedro.finetuning.merging import MergingConfig, merge_loras
-from reclora_kedro.pipelines.merging.nodes import merge_variants
+from reclora_kedro.pipelines.merging.nodes import choose_merged, merge_variants
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 SCORING = ScoringConfig(tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)
@@ -145,7 +145,9 @@ def test_variants_of_one_lora_each_are_merged_and_one_with_gates_is_refused(tiny
         adapted.unload()
     asked = random_prompts(6)
     prompts = pl.DataFrame({"row": asked.rows, "use": "few_shot", "label": asked.labels, "token_ids": asked.token_ids})
-    _, log, adapted = merge_variants(tiny_model.llm, prompts, config(), SCORING, a=folders["a"], b=folders["a"])
+    merged, log = merge_variants(tiny_model.llm, prompts, config(), SCORING, a=folders["a"], b=folders["a"])
+    merged.save(tmp_path / "merged")
+    adapted = choose_merged(tiny_model.llm, str(tmp_path / "merged"), config())
     assert adapted.active_peft_config.num_meta_loras == 1
     assert log["change"][-1] < 1e-3
     adapted.unload()

@@ -98,6 +98,11 @@ def test_users_loras_become_one_that_serves_new_users_and_is_scored_as_a_variant
     trained = set(catalog.load("log").samples.filter(split="train")["user_index"])
     assert not trained & set(catalog.load("merging_scores")["user"])
     assert catalog.load("merging_log")["iteration"].to_list() == [0, 1, 2]
+    by_svd = {"merging": {"method": "svd"}}
+    again = kedro_run(project, by_svd, pipeline_names=["merging"], only_missing_outputs=True)
+    ran = again.load("run_manifest")["nodes"]
+    assert [node for node in ran if "merge" in node] == ["merging.choose_merged"]  # nothing is merged anew
+    kedro_run(project, pipeline_names=["merging"], only_missing_outputs=True)
 
     variants = json.loads((project / "conf/test/parameters_export.yml").read_text())["finetuning"]["variants"]
     variant = variants["reclora_user"] | {"adapter": {"num_meta_loras": 1}, "blend": "none"}

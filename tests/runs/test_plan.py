@@ -54,8 +54,10 @@ def merge(log: list, scoring: Scoring, **adapters: str) -> list:
 
 
 def test_of_what_a_node_reads_settings_that_decide_nothing_are_left_out():
-    node = Node(merge, {"log": "log", "scoring": "params:scoring", "one": "one.adapter"}, "merged")
-    assert read_by(node, "params:scoring", Scoring(seed=1, tokens_per_batch=9)) == {}
+    inputs = {"log": "log", "scoring": "params:scoring", "one": "one.adapter"}
+    for named in (inputs, dict(reversed(inputs.items()))):
+        node = Node(merge, named, "merged")
+        assert read_by(node, "params:scoring", Scoring(seed=1, tokens_per_batch=9)) == {}
     assert node.func([], Scoring(seed=1, tokens_per_batch=9), one="folder") == [9]
 
 

@@ -17,36 +17,40 @@ from reclora_kedro.finetuning import merging
 from reclora_kedro.finetuning.merging import MergedLoras, MergingConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
+from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.parameters import reads
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 Records = list[dict[str, Any]]
-Merged = tuple[MergedLoras, pl.DataFrame, PeftModel]
+
+MERGING = ("iterations", "tolerance", "ridge", "rank", "density", "seed")
 
 
+@reads(config=["prompts", "seed"])
 def draw_calibration(log: InteractionLog, config: MergingConfig) -> pl.DataFrame:
     """The questions that layers are looked at with, of all users."""
     return merging.draw_calibration(log, None, config)
 
 
+@reads(config=["users", "prompts", "seed"])
 def draw_calibration_of_users(log: InteractionLog, config: MergingConfig, export: ExportConfig) -> pl.DataFrame:
     """The same of each user whose LoRA is merged."""
     users = log.choose_users(export.users, export.most_active)[: config.users]
     return merging.draw_calibration(log, users, config)
 
 
-@reads(scoring=["tokens_per_batch"])
+@reads(config=MERGING, scoring=["tokens_per_batch"])
 def merge_variants(
     base_llm: LanguageModel, prompts: pl.DataFrame, config: MergingConfig, scoring: ScoringConfig, **adapters: str
-) -> Merged:
-    """One LoRA out of several variants' by each way, how IterIS came to it, and the chosen one as an adapter."""
+) -> tuple[MergedLoras, pl.DataFrame]:
+    """One LoRA out of several variants' by each way, and how IterIS came to it."""
     loras = {variant: lora_of(base_llm.model, folder) for variant, folder in adapters.items()}
-    return _merge(base_llm, loras, dict.fromkeys(loras, prompt_set(prompts, "few_shot")), config, scoring)
+    calibration = dict.fromkeys(loras, prompt_set(prompts, "few_shot"))
+    return merging.merge_loras(base_llm, loras, calibration, config, scoring.tokens_per_batch)
 
 
-@reads(scoring=["tokens_per_batch"])
+@reads(config=MERGING, scoring=["tokens_per_batch"])
 def merge_users(
     base_llm: LanguageModel,
     prompts: pl.DataFrame,
@@ -54,26 +58,22 @@ def merge_users(
     user_adapters: str,
     config: MergingConfig,
     scoring: ScoringConfig,
-) -> Merged:
+) -> tuple[MergedLoras, pl.DataFrame]:
     """The same out of the exported LoRAs of the users whose prompts these are."""
     index = prompts["user_index"].unique(maintain_order=True)
     loras = load_user_loras(Path(user_adapters), log.users["user_id"].gather(index).to_list())
     of_users = (prompt_set(prompts.filter(user_index=user), "few_shot") for user in index)
-    return _merge(base_llm, loras, dict(zip(loras, of_users, strict=True)), config, scoring)
+    calibration = dict(zip(loras, of_users, strict=True))
+    return merging.merge_loras(base_llm, loras, calibration, config, scoring.tokens_per_batch)
 
 
-def _merge(
-    base_llm: LanguageModel,
-    loras: dict[str, Lora],
-    prompts: dict[str, PromptSet],
-    config: MergingConfig,
-    scoring: ScoringConfig,
-) -> Merged:
-    merged, log = merging.merge_loras(base_llm, loras, prompts, config, scoring.tokens_per_batch)
-    return merged, log, adapter_of(base_llm.model, merged.loras[config.method])
+@reads(config=["method"])
+def choose_merged(base_llm: LanguageModel, merged_loras: str, config: MergingConfig) -> PeftModel:
+    """The LoRA that was merged in the chosen way, as an adapter."""
+    return adapter_of(base_llm.model, Lora.load(Path(merged_loras, config.method)))
 
 
-@reads(scoring=["tokens_per_batch"])
+@reads(config=["test_rows", "seed"], scoring=["tokens_per_batch"])
 def score_merged(
     base_llm: LanguageModel,
     merged_loras: str,

@@ -28,8 +28,15 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             Node(
                 nodes.merge_variants if variants else nodes.merge_users,
                 inputs=shared | ({variant: f"{variant}.adapter" for variant in variants} or of_users),
-                outputs=["merged_loras", "merging_log", "merged.adapter"],
+                outputs=["merged_loras", "merging_log"],
                 name="merge_loras",
+                tags=["gpu"],
+            ),
+            Node(
+                nodes.choose_merged,
+                inputs=["base_llm", "merged_loras", "params:merging"],
+                outputs="merged.adapter",
+                name="choose_merged",
                 tags=["gpu"],
             ),
             Node(
