@@ -70,7 +70,7 @@ HOOKS = (
             partial(try_out, raw_file_checks),
             partial(try_out, checks),
             take_over,
-            give_cell_runner,
+            partial(give_cell_runner, checks),
             name_first_champion,
             give_champion,
             give_archive,

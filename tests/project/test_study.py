@@ -11,6 +11,7 @@ from dying import begin_and_die
 from forked import FORKED
 from notebooks import shown_by
 from projects import ROOT, copy_project, kedro_run, stored
+from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.runs import cells
 from reclora_kedro.runs.cells import CellRunner, check_cell, open_cell, run_cell
 from reclora_kedro.runs.runner import CELLS
@@ -105,7 +106,7 @@ def in_this_process(studied, monkeypatch):
     bootstrap_project(project)
     with KedroSession.create(project, env="test", runtime_params=BRIEF) as session:
         parameters = session.load_context().config_loader["parameters"]
-    return CellRunner(project, project / "data/test", str(project / "conf"), "test", BRIEF, parameters, None)
+    return CellRunner(project, project / "data/test", str(project / "conf"), "test", BRIEF, parameters, None, checks)
 
 
 def test_the_same_cell_runs_no_node(studied, in_this_process):
@@ -145,6 +146,12 @@ def test_a_variant_of_a_cell_alone_is_a_copy_with_changes(in_this_process):
     assert variants == {"reclora", "other"}
     other, reclora = (catalog.load(f"params:finetuning.variants.{name}") for name in ("other", "reclora"))
     assert (other.gate_input, other.adapter.r, other.training) == ("user", 4, reclora.training)
+
+
+def test_a_cell_whose_nodes_would_fail_is_refused_before_any_is_run(in_this_process):
+    cell = Cell("wrong", {"layers": "x"}, 42, {"finetuning.variants.reclora.adapter.target_modules": ["x_proj"]})
+    with pytest.raises(RuntimeError, match=r"The cell wrong: layers x, seed 42 cannot be run, so none was:.*x_proj"):
+        check_cell(in_this_process, cell)
 
 
 def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process):

@@ -23,6 +23,7 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.framework.project import pipelines, settings
 from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog
 from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
 from kedro.runner.task import Task
@@ -34,6 +35,9 @@ from reclora_kedro.runs.runner import CELLS, IncrementalRunner
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
+
+Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
+"""Gives functions that raise an error where a node of the pipeline would."""
 
 
 class Cell(Protocol):
@@ -82,6 +86,7 @@ class CellRunner:
         runtime_params: what `--params` says.
         parameters: nested blocks of all parameters of the session.
         revision: git revision of the project.
+        checks: of nodes, before any cell is run.
     """
 
     project: Path
@@ -91,12 +96,13 @@ class CellRunner:
     runtime_params: Mapping[str, Any]
     parameters: Mapping[str, Any]
     revision: str | None
+    checks: Checks
 
     def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
         """Run what no earlier cell and no run has left.
 
         Args:
-            cells: the cells; the parameters of all are checked before the first one is run.
+            cells: the cells; the parameters of all, and what their nodes need, are checked before the first one is run.
             result: gives what is wanted of a `FinishedCell`, in the process that has run it.
             workers: processes that run cells; they share the machine's cores and its GPU.
 
@@ -135,13 +141,15 @@ def begin(project: Path, workers: int) -> None:
 
 
 def check_cell(runner: CellRunner, cell: Cell) -> None:
-    """Refuse a cell whose parameters are refused.
+    """Refuse a cell whose parameters are refused, or whose nodes would fail.
 
     Raises:
-        RuntimeError: they are.
+        RuntimeError: they are, or would.
     """
     try:
-        open_cell(runner, cell)
+        flow, catalog = open_cell(runner, cell)
+        for check in runner.checks(flow, catalog):
+            check()
     except Exception as error:
         raise RuntimeError(f"The cell {cell} cannot be run, so none was: {error}") from error
 

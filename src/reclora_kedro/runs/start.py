@@ -1,13 +1,12 @@
 """The steps of a run's start, in the order of the list in `settings.py`: each refuses the run or prepares it."""
 
 import logging
-from collections.abc import Callable, Iterator
 from glob import has_magic
 from pathlib import Path
 from typing import Any
 
 import click
-from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io import AbstractVersionedDataset
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from rich.console import Console
@@ -16,7 +15,7 @@ from rich.text import Text
 
 from reclora_kedro.files.storage import StorageError, is_remote, require_bucket, storage_options
 from reclora_kedro.runs.catalog import ADDRESSES, is_versioned, loaded_version, location, remote_versions
-from reclora_kedro.runs.cells import CellRunner
+from reclora_kedro.runs.cells import CellRunner, Checks
 from reclora_kedro.runs.champion import entry_of
 from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
@@ -26,9 +25,6 @@ from reclora_kedro.runs.runner import IncrementalRunner
 from reclora_kedro.runs.unfinished import CHOICES
 
 logger = logging.getLogger(__name__)
-
-Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
-"""Gives functions that raise an error where a node of the pipeline would."""
 
 
 def require_default_runner(run: Run) -> None:
@@ -207,8 +203,13 @@ def try_out(checks: Checks, run: Run) -> None:
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
 
 
-def give_cell_runner(run: Run) -> None:
-    """Fill the entry `cell_runner` where a node reads it: nodes know neither the project nor the environment."""
+def give_cell_runner(checks: Checks, run: Run) -> None:
+    """Fill the entry `cell_runner` where a node reads it: nodes know neither the project nor the environment.
+
+    Args:
+        checks: those of the nodes that cells run.
+        run: the run.
+    """
     if "cell_runner" not in run.pipeline.inputs():
         return
     loader = run.context.config_loader
@@ -220,5 +221,6 @@ def give_cell_runner(run: Run) -> None:
         runtime_params=loader.runtime_params or {},
         parameters=run.parameters,
         revision=git_revision(run.project),
+        checks=checks,
     )
     run.catalog.save("cell_runner", runner)
