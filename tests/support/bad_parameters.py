@@ -72,6 +72,7 @@ MORE = [
     ("ingestion.interactions.clicked", "click", "exclude one another"),
     ("item_encoder.batch_size", 1, "greater than or equal to 2"),
     ("item_encoder.validation_pairs", 1, "greater than or equal to 2"),
+    ("black_box.models", ["black_box", "black_box"], "name each once"),
     ("base_model.steps", ["quantise"], "'pretrain', 'prune', 'drop_layers' or 'distill'"),
     ("engine.kind", "spark", "'local' or 'ray'"),
     ("lens.batch_parts", 3, "does not divide batch_size 256"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.errors import require_both_classes
@@ -65,6 +65,13 @@ class BlackBoxConfig(Block):
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """What the search chooses among, by name."""
         return {name: values for name, values in self.hints.items() if values is not None}
+
+    @field_validator("models", "beside")
+    @classmethod
+    def _each_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(models)) < len(models):
+            raise ValueError(f"models are {', '.join(models)}: name each once")
+        return models
 
     @model_validator(mode="after")
     def _hints_name_templates(self) -> Self:
