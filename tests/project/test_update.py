@@ -1,13 +1,15 @@
 """Updates, promotion and rollback in a project with a finished run."""
 
+import shutil
 import signal
 
 import pytest
 
 from dying import update_and_die
 from forked import exit_code
-from projects import catalog_of, kedro_run
+from projects import catalog_of, copy_project, kedro_run
 from reclora_kedro.runs.champion import champion_history
+from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.serving_project import ServedProject
 
 
@@ -89,6 +91,26 @@ def test_the_same_news_again_change_nothing(updated):
         assert catalog.load(name).equals(before[name])
     present, before_it, *_ = champion_history(catalog)
     assert present["versions"] == before_it["versions"]
+
+
+def test_new_items_are_read_by_the_encoder_that_read_the_champions(tmp_path):
+    """Not by one that was tuned since: vectors of two encoders do not compare."""
+    project = copy_project(tmp_path)
+    tuned = {"history": {"item_embedding": {"encoders": ["tuned_item_encoder"]}}, "update": {"variant": None}}
+    first = newest_encoder(kedro_run(project, tuned, to_outputs=["lens"]))
+    kedro_run(project, tuned, pipeline_names=["update"])
+    assert newest_encoder(kedro_run(project, {"item_encoder": {"layers": None}}, pipeline_names=["encoders"])) != first
+    catalog = kedro_run(project, tuned, pipeline_names=["update"])
+    assert {record["versions"]["tuned_item_encoder"] for record in champion_history(catalog)} == {first}
+    read = catalog.stored("item_embeddings").recipe.inputs["champion.tuned_item_encoder"]
+    assert read != catalog.stored("tuned_item_encoder").content  # the newest
+    shutil.rmtree(project / "data/test/06_models/champion.json")
+    with pytest.raises(RunRefusedError, match=r"has changed in between.*tuned_item_encoder with"):
+        kedro_run(project, tuned, pipeline_names=["update"])  # the first champion would be of two encoders
+
+
+def newest_encoder(catalog):
+    return catalog.get("tuned_item_encoder").resolve_load_version()
 
 
 def test_a_user_is_forgotten_where_a_rollback_took_the_lens_back(updated):

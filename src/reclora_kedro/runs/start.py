@@ -16,7 +16,7 @@ from rich.text import Text
 from reclora_kedro.files.storage import StorageError, is_remote, require_bucket, storage_options
 from reclora_kedro.runs.catalog import ADDRESSES, is_versioned, loaded_version, location, remote_versions
 from reclora_kedro.runs.cells import CellRunner, Checks
-from reclora_kedro.runs.champion import entry_of
+from reclora_kedro.runs.champion import CHAMPION, champion_history, entry_of
 from reclora_kedro.runs.failures import RunRefusedError, command, how_to_make
 from reclora_kedro.runs.manifest import git_revision
 from reclora_kedro.runs.plan import Step, foreign_origins, mixed_origins, plan
@@ -120,10 +120,15 @@ def plan_table(steps: list[Step]) -> Table:
 def require_one_origin(run: Run) -> None:
     """Refuse a run that reads results of different origin, unless the parameter `allow_mixed` says otherwise.
 
+    What an update goes on from becomes the champion where there is none, and is of one origin, too. Later champions are
+    not: an update names those versions that it made together.
+
     Raises:
         RunRefusedError: what it would read comes from different states of the same thing.
     """
     inputs = run.to_run.inputs()
+    if not champion_history(run.catalog):
+        inputs |= {entry_of(name) for name in inputs if name.startswith(f"{CHAMPION}.")}
     run.mixed = mixed_origins(inputs, run.catalog) + foreign_origins(inputs, run.catalog)
     if run.mixed and not run.parameters["allow_mixed"]:
         lines = "\n".join(f"- {sentence}" for sentence in run.mixed)

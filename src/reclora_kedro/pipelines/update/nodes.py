@@ -40,6 +40,8 @@ Records = list[Record]
 
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
 """Entries, besides other weights, whose versions a champion names."""
+KEPT = ("tuned_item_encoder",)
+"""Entries whose versions the next champion names, too, as an update does not make them."""
 
 
 def append_interactions(
@@ -161,12 +163,14 @@ def name_champion(
     **weights: Any,
 ) -> Record:
     """The versions that this update has left; where it had nothing new, the champion as it was."""
+    before = champion_history[0]
     if not promotion_report["log_has_grown"]:
-        return {name: champion_history[0][name] for name in ("versions", "decision", "made_by")}
+        return {name: before[name] for name in ("versions", "decision", "made_by")}
     [run] = versions_in_use(["promotion_report"]).values()
+    kept = {name: before["versions"][name] for name in KEPT if name in before["versions"]}
     entries = [*IN_USE, *([f"{variant}.adapter"] if variant else []), *(["retriever"] if retriever else [])]
     decision = promotion_report | ({"adapter": adapter_promotion_report} if adapter_promotion_report else {})
-    return {"versions": versions_in_use(entries), "decision": decision, "made_by": run}
+    return {"versions": kept | versions_in_use(entries), "decision": decision, "made_by": run}
 
 
 def show_update(

@@ -3,7 +3,13 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.lens.growth import continue_lens
-from reclora_kedro.pipelines.names import item_encoders, optional_variant_of, updated_retriever, variant_histories
+from reclora_kedro.pipelines.names import (
+    TUNED_ENCODER,
+    item_encoders,
+    optional_variant_of,
+    updated_retriever,
+    variant_histories,
+)
 from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 from reclora_kedro.retrievers.base import grow_retriever
@@ -13,6 +19,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
     """From new raw tables, the newest canonical tables and the champion to the next champion."""
     variant = optional_variant_of("update")
     decided = ["adapter_promotion_report"] if variant else []
+    # New items are read by what read those that the lens knows, however often the encoder was tuned since.
+    encoders = [f"champion.{name}" if name == TUNED_ENCODER else name for name in item_encoders()]
     retrievers = [
         Node(grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
         for name in updated_retriever()
@@ -67,7 +75,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "champion.item_embeddings",
                     "params:history",
                     "params:engine",
-                    *item_encoders(),
+                    *encoders,
                 ],
                 outputs=["item_embeddings", "log"],
                 name="embed_new_items",
