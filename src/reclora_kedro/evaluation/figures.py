@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 from sklearn.metrics import roc_curve
 
 from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.metrics import validation_auc
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.styles import VARIANT_STYLES, Style, model_styles
 
@@ -184,14 +185,13 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
         ValueError: a log has no validation AUC at all.
     """
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=("Loss (thin: training)", "Validation AUC"))
-    best = []
+    aucs = []
     for (model, log), style in zip(training_logs.items(), model_styles(training_logs, {}).values(), strict=True):
-        validated = log["validation_auc"].drop_nulls()
-        if validated.is_empty():
+        if (kept := validation_auc(log)) is None:
             raise ValueError(
                 f"training log of {model!r}: no validation AUC in {log.height} row(s). Train that model again."
             )
-        best.append(f"{model} {max(validated):.3f}")
+        aucs.append(f"{model} {kept:.3f}")
         thin = {"mode": "lines", "line": {"color": style.color, "width": 1}, "opacity": 0.55}
         thick = {
             "mode": "lines+markers",
@@ -218,7 +218,7 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
             )
     figure.update_xaxes(title="Training rows seen (log scale)", type="log", dtick=1)
     figure.update_yaxes(title="Log loss (nats per row)", col=1)
-    title = "Best validation AUC: " + ", ".join(best)
+    title = "Validation AUC: " + ", ".join(aucs)
     return figure.update_layout(template=TEMPLATE, title_text=title, legend_y=1.1, margin_t=110)
 
 

@@ -57,6 +57,22 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
     ]
 
 
+def validation_auc(training_log: pl.DataFrame) -> float | None:
+    """AUC on validation rows of the weights that a training kept: the best, or of a private one the last; None without.
+
+    Args:
+        training_log: with validation_auc, null where nothing was validated, and of a private training epsilon.
+
+    Examples:
+        >>> log = pl.DataFrame({"validation_auc": [0.7, 0.6, None]})
+        >>> validation_auc(log), validation_auc(log.with_columns(epsilon=1.5))
+        (0.7, 0.6)
+    """
+    aucs = training_log["validation_auc"].drop_nulls().to_list()
+    kept = aucs[-1:] if "epsilon" in training_log.columns else aucs
+    return max(kept, default=None)
+
+
 def grouped_auc(
     users: npt.NDArray[np.integer],
     labels: npt.NDArray[np.bool_],

@@ -24,6 +24,7 @@ from reclora_kedro.distributed.checkpoints import (
     training_tensors,
 )
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.evaluation.metrics import validation_auc
 from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
 from reclora_kedro.finetuning.privacy import PrivacyConfig, private_rounds
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -266,7 +267,7 @@ def train_adapter(
 
 
 def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
-    """One record per training: model, rows seen, validation_auc (the best), seconds, and what else its log ends with.
+    """One record per training: model, rows seen, validation_auc (of what was kept), seconds, and its last other values.
 
     That is epsilon and delta of a private training; decided and confirmed of the last round of self-labelled pairs.
 
@@ -277,7 +278,7 @@ def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
         (8, 0.7, 1.5, None)
     """
     return [
-        {"model": model, "rows": log["rows"][-1], "validation_auc": log["validation_auc"].max()}
+        {"model": model, "rows": log["rows"][-1], "validation_auc": validation_auc(log)}
         | {
             name: log[name][-1] if name in log.columns else None
             for name in ("seconds", "epsilon", "delta", "decided", "confirmed")

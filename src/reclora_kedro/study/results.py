@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from reclora_kedro.evaluation.bootstrap import Estimate
+from reclora_kedro.evaluation.metrics import validation_auc
 from reclora_kedro.study.config import COLUMNS, METRICS
 from reclora_kedro.study.grid import Cell
 
@@ -56,7 +57,7 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     Where the flow ends at the lens, its metrics are made from scores that are not kept.
 
     Returns:
-        validation_auc (the best one while it was trained, None where it is not validated), train_seconds (of the node
+        validation_auc (of the weights that were kept, None where it is not validated), train_seconds (of the node
         that trains it, None where it is not trained by itself), score_seconds (of the node that scores with it, loading
         included), scored_rows (once more where gate inputs were permuted) and ms_per_row.
     """
@@ -71,7 +72,7 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     if (permuted := f"{model}.permuted_scores") in scoring.outputs:
         rows += load(permuted).filter(input="gate inputs").height  # other permuted inputs need no pass of their own
     return {
-        "validation_auc": load(trained)["validation_auc"].max() if trained else None,
+        "validation_auc": validation_auc(load(trained)) if trained else None,
         "train_seconds": stored(trained).seconds if trained else None,
         "score_seconds": seconds,
         "scored_rows": rows,
