@@ -166,8 +166,8 @@ def require_one_lora_per_user(config: Any) -> None:
         )
     if method.has_gates(config) and config.gate_input != "user":
         raise ValueError(
-            f"The gates of this adapter read {config.gate_input!r}, which depends on the target item, "
-            "so a user's LoRA differs from item to item and cannot be exported. Set `gate_input: user` in its variant "
+            f"The gates of this adapter read {config.gate_input!r}, and not the lens's state of the user alone, "
+            "so a user has no single LoRA that could be exported. Set `gate_input: user` in its variant "
             "under finetuning.variants and train it, or let export.variant name a variant that has it."
         )
 
