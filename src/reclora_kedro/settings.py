@@ -19,6 +19,7 @@ from reclora_kedro.runs.session import AtomicContext, CachingConfigLoader, Resum
 from reclora_kedro.runs.start import (
     choose_nodes,
     give_cell_runner,
+    require_datasets,
     require_default_runner,
     require_inputs,
     require_one_origin,
@@ -59,6 +60,7 @@ HOOKS = (
         start=[
             show_messages,
             require_default_runner,
+            require_datasets,
             require_storage,
             require_past_versions,
             partial(pin_versions, CHAMPION_READERS),

@@ -1,5 +1,6 @@
 """What sessions of the project know of its configuration, and what they refuse before a run begins."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,27 @@ def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words
     bootstrap_project(ROOT)
     with pytest.raises(RunRefusedError, match=words):
         ResumingSession.create(ROOT, env=env).run(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("null", r"raw_users is null, but an entry is a block with a `type`\. A table that is not there is"),
+        ("{filepath: users.csv}", r"'raw_users': 'type' is missing"),
+        ("{type: pandas.CSVDatset, filepath: users.csv}", r"- raw_users: Dataset 'CSVDatset' not found in 'pandas'"),
+        ("{type: pandas.CSVDataset, filepath: users.csv, argz: 1}", r"- raw_users: .*unexpected .* argument 'argz'"),
+        ("{type: pandas.CSVDataset, filepath: users.csv, credentials: mine}", r"credentials 'mine'"),
+    ],
+    ids=["null", "no type", "another type", "another argument", "no credentials"],
+)
+def test_an_entry_that_is_none_is_refused_without_a_stack_trace(tmp_path, entry, words):
+    shutil.copytree(ROOT / "conf/base", tmp_path / "base")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/globals.yml").write_text(f"data: {tmp_path}")
+    (tmp_path / "mine/catalog.yml").write_text(f"raw_users: {entry}")
+    bootstrap_project(ROOT)
+    with pytest.raises(RunRefusedError, match=rf"{words}(.|\n)*"):
+        ResumingSession.create(ROOT, env="mine", conf_source=str(tmp_path)).run(pipeline_names=["ingestion"])
 
 
 def test_relative_addresses_are_those_of_the_project(tmp_path, monkeypatch):

@@ -62,7 +62,18 @@ class AtomicCatalog(DataCatalog):
     def from_config(
         cls, catalog: dict[str, dict[str, Any]] | None, credentials: Any = None, *args: Any, **kwargs: Any
     ) -> DataCatalog:
-        """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`."""
+        """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`.
+
+        Raises:
+            DatasetError: an entry is no block with a type, or names credentials that are not there.
+        """
+        for name, entry in (catalog or {}).items():
+            if not isinstance(entry, Mapping):
+                said = "null" if entry is None else repr(entry)
+                raise DatasetError(
+                    f"The catalog entry {name} is {said}, but an entry is a block with "
+                    "a `type`. A table that is not there is `{type: MemoryDataset, data: null}`"
+                )
         entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
         return super().from_config(entries, credentials, *args, **kwargs)
 

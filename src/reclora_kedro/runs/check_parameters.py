@@ -61,10 +61,12 @@ def check_catalog(context: KedroContext) -> None:
     """Look for misspelt entries in the catalog of the session's environment; Kedro would read others in their place.
 
     Raises:
-        RunRefusedError: an entry that nothing reads has almost the name of one of conf/base.
+        RunRefusedError: an entry that nothing reads has almost the name of one of conf/base; or the catalog cannot be
+            read.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
+    loader["catalog"]  # says what is wrong with a file that is no YAML
     env = context.env or loader.default_run_env
     base, own = (written_in(loader, folder, "catalog") for folder in (loader.base_env, env))
     read = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))

@@ -11,7 +11,7 @@ import yaml
 from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
 from kedro.framework.session import KedroSession
-from kedro.io import CatalogProtocol, DatasetNotFoundError
+from kedro.io import CatalogProtocol, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
 from omegaconf.errors import OmegaConfBaseException
 
@@ -82,7 +82,7 @@ class ResumingSession(KedroSession):
         Relative addresses are those of the project, wherever the command is typed.
 
         Raises:
-            RunRefusedError: there is no such pipeline, node or entry.
+            RunRefusedError: there is no such pipeline, node or entry, or an entry is not as it should be.
         """
         steps = [step.name for step in iter_modules(import_module(f"{PACKAGE}.pipelines").__path__) if step.ispkg]
         for name in kwargs.get("pipeline_names") or ():
@@ -98,8 +98,10 @@ class ResumingSession(KedroSession):
         try:
             with chdir(self._project_path):
                 return super().run(runner=runner, **kwargs)
-        except (ValueError, DatasetNotFoundError) as error:
+        except (ValueError, KeyError, DatasetError) as error:
             modules = modules_of(error)
-            if modules[-1].startswith("kedro.") and "kedro.runner.runner" not in modules:
-                raise RunRefusedError(f"{str(error).rstrip('.')}. Nothing was written.") from error
+            of_kedro = modules[-1].startswith("kedro.") or modules[-1] == AtomicCatalog.__module__
+            if of_kedro and "kedro.runner.runner" not in modules:
+                said = " ".join(str(error.args[0]).split())
+                raise RunRefusedError(f"{said.rstrip('.')}. Nothing was written.") from error
             raise

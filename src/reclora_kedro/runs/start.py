@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from kedro.io import AbstractVersionedDataset
-from kedro.io.core import VersionNotFoundError
+from kedro.io import AbstractVersionedDataset, DatasetError
+from kedro.io.core import VersionNotFoundError, is_parameter
 from kedro.pipeline import Pipeline
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +43,26 @@ def require_default_runner(run: Run) -> None:
             "calls the hooks: leave out --runner, and in Python take a session of `settings.SESSION_CLASS`. To "
             "train on several GPUs, or in several processes, set "
             "`processes` in the `training` block of a variant."
+        )
+
+
+def require_datasets(run: Run) -> None:
+    """Make the dataset of each entry that the run reads or leaves.
+
+    Raises:
+        RunRefusedError: an entry names no type of datasets, or arguments that its type does not take.
+    """
+    faults = []
+    for name in sorted(name for name in run.pipeline.datasets() if not is_parameter(name)):
+        try:
+            run.catalog.get(name)
+        except DatasetError as error:
+            lines = str(error).strip().removeprefix(f"An exception occurred when parsing config for dataset '{name}':")
+            faults.append(f"- {name}: {' '.join(lines.split())}")
+    if faults:
+        heading = "These entries of the catalog cannot be used. Nothing was written."
+        raise RunRefusedError(
+            "\n".join([heading, *faults, f"Correct them in conf/{run.env or 'base'}/ or conf/base/."])
         )
 
 
