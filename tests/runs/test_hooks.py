@@ -34,7 +34,7 @@ from reclora_kedro.runs.hooks import RunHooks
 from reclora_kedro.runs.lock import lock_data
 from reclora_kedro.runs.manifest import describe_entries, parameters_of
 from reclora_kedro.runs.runner import IncrementalRunner
-from reclora_kedro.runs.start import require_default_runner, require_inputs, require_past_versions
+from reclora_kedro.runs.start import require_datasets, require_default_runner, require_inputs, require_past_versions
 from reclora_kedro.runs.terminal import show_messages
 from starting import RUN_PARAMS, start
 
@@ -175,14 +175,13 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
         catalog.save(name, [1])
     catalog["memory"] = MemoryDataset([1])
     catalog["glob"] = CSVDataset(filepath=str(tmp_path / "*.csv"))
-    read = [*sorted(catalog), "bert"]
+    read = sorted(catalog)
     pipeline = Pipeline([Node(lambda *inputs: None, read, None, name="read")])
     run = start(pipeline=pipeline, catalog=catalog, env="test")
     with pytest.raises(RunRefusedError) as refusal:
         require_inputs(run)
     assert str(refusal.value).splitlines() == [
         "What this run reads is not there. Nothing was written.",
-        "- bert: no such entry of the catalog, and no such parameter",
         f"- item_embeddings: no version in {tmp_path / 'item_embeddings'}",
         f"- raw: no file {tmp_path / 'raw'}; it is raw data, and its catalog file in conf/ says where to get and put it"
         ". Beside it: recommender.lens, samples",
@@ -191,6 +190,14 @@ def test_inputs_that_are_not_there_are_refused_with_the_command_that_makes_them(
     ]
     run.to_run = Pipeline([])
     require_inputs(run)
+
+
+def test_inputs_that_no_entry_and_no_parameter_gives_are_refused_by_name():
+    catalog = AtomicCatalog.from_config({"log": {"type": "MemoryDataset", "data": 1}})
+    pipeline = Pipeline([Node(lambda *inputs: None, ["log", "bert"], "kept_in_memory", name="read")])
+    with pytest.raises(RunRefusedError, match=r"- bert: no such entry of the catalog, and no such parameter\nCorrect"):
+        require_datasets(start(pipeline=pipeline, catalog=catalog))
+    require_datasets(start(pipeline=Pipeline([Node(lambda log: 1, "log", "kept_in_memory")]), catalog=catalog))
 
 
 def test_a_version_of_the_future_is_refused_unless_another_one_is_named(tmp_path):

@@ -144,6 +144,11 @@ def test_all_that_is_wrong_is_named_at_once_with_what_to_do(refusal, file, runti
     assert "Correct them in conf/mine/ or conf/base/, or behind --params." in said
 
 
+def test_an_encoder_that_is_made_of_the_vectors_is_refused(refusal):
+    file = "history: {item_embedding: {encoders: [lens]}}"
+    assert "so that nodes go in a circle: " in refusal(file, requested=("update",))
+
+
 def test_a_misspelt_entry_of_the_catalog_is_refused(refusal):
     assert refusal(catalog="raw_interaction: {type: a}\nraw_items: {type: b}\nraw_itemz: {type: c}").splitlines() == [
         "These entries of the catalog are misspelt. Nothing was written.",

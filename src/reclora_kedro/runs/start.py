@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 from kedro.io import AbstractVersionedDataset, DatasetError
-from kedro.io.core import VersionNotFoundError, is_parameter
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from rich.console import Console
 from rich.table import Table
@@ -50,12 +50,13 @@ def require_datasets(run: Run) -> None:
     """Make the dataset of each entry that the run reads or leaves.
 
     Raises:
-        RunRefusedError: an entry names no type of datasets, or arguments that its type does not take.
+        RunRefusedError: an entry is not there, names no type of datasets, or arguments that its type does not take.
     """
     faults = []
-    for name in sorted(name for name in run.pipeline.datasets() if not is_parameter(name)):
+    for name in sorted(run.pipeline.datasets() | run.pipeline.inputs()):
         try:
-            run.catalog.get(name)
+            if run.catalog.get(name) is None and name in run.pipeline.inputs():
+                faults.append(f"- {name}: no such entry of the catalog, and no such parameter")
         except DatasetError as error:
             lines = str(error).strip().removeprefix(f"An exception occurred when parsing config for dataset '{name}':")
             faults.append(f"- {name}: {' '.join(lines.split())}")
@@ -188,8 +189,6 @@ def require_inputs(run: Run) -> None:
 
 def absence(dataset: Any) -> str | None:
     """Which file or version of a dataset is not there, and where it should be; None if there is nothing amiss."""
-    if dataset is None:
-        return "no such entry of the catalog, and no such parameter"
     path, remote = location(dataset), remote_versions(dataset)
     if not isinstance(dataset, AbstractVersionedDataset) or has_magic(path):
         return None
