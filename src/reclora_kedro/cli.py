@@ -32,6 +32,20 @@ def split_params(context: click.Context, option: click.Parameter, value: str | d
     return OmegaConf.to_container(OmegaConf.from_dotlist([re.sub(r"\s*=", "=", item, count=1) for item in items]))
 
 
+[load_versions_option] = [option for option in run.params if option.name == "load_versions"]
+versions_of_kedro: Any = load_versions_option.callback
+
+
+def split_load_versions(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """The versions behind ``--load-versions`` by entry, as Kedro gives them; it says nothing of what is no version."""
+    for item in value.split(",") if isinstance(value, str) and value else []:
+        if not re.fullmatch(r"[^:]+:[^:]+", item.strip()):
+            said = "expected an entry and its version, such as lens:2026-01-31T09.30.00.000Z."
+            context.fail(f"--load-versions has {item!r}: {said}")
+    return versions_of_kedro(context, option, value)
+
+
+load_versions_option.callback = split_load_versions
 [params_option] = [option for option in run.params if option.name == "params"]
 params_option.callback = split_params
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from bad_parameters import MORE, PARAMETERS, is_helpful, one_of_each_kind, refusals, types_of_parameters, wrong_values
 from reclora_kedro.parameters import parameter_paths
 from reclora_kedro.pipelines import names as configured_names
-from reclora_kedro.runs.check_parameters import check_catalog, check_parameters, refused_values
+from reclora_kedro.runs.check_parameters import check_names, check_parameters, refused_values
 from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.runs.session import CachingConfigLoader
 from reclora_kedro.serving.config import ServiceConfig
@@ -51,10 +51,12 @@ def refusal(tmp_path, monkeypatch):
     monkeypatch.setattr(configured_names, "_of_the_session", None)
     shutil.copytree(ROOT / "conf/base", tmp_path / "conf/base")
 
-    def refuse(file="", runtime_params=None, requested=("ingestion",), catalog=""):
+    def refuse(file="", runtime_params=None, requested=("ingestion",), catalog="", shared=None):
         (tmp_path / "conf/mine").mkdir(exist_ok=True)
         (tmp_path / "conf/mine/parameters.yml").write_text(file)
         (tmp_path / "conf/mine/catalog.yml").write_text(catalog)
+        if shared is not None:
+            (tmp_path / "conf/mine/globals.yml").write_text(shared)
         loader = CachingConfigLoader(
             str(tmp_path / "conf"), env="mine", runtime_params=runtime_params, **CONFIG_LOADER_ARGS
         )
@@ -63,7 +65,7 @@ def refusal(tmp_path, monkeypatch):
         try:
             context = SimpleNamespace(config_loader=loader, env="mine")
             check_parameters(context, configured_names.remember_parameters, {"service": ServiceConfig})
-            check_catalog(context)
+            check_names(context)
         except RunRefusedError as error:
             return str(error)
 
@@ -149,13 +151,15 @@ def test_an_encoder_that_is_made_of_the_vectors_is_refused(refusal):
     assert "so that nodes go in a circle: " in refusal(file, requested=("update",))
 
 
-def test_a_misspelt_entry_of_the_catalog_is_refused(refusal):
+def test_a_misspelt_name_of_an_environment_is_refused(refusal):
     assert refusal(catalog="raw_interaction: {type: a}\nraw_items: {type: b}\nraw_itemz: {type: c}").splitlines() == [
-        "These entries of the catalog are misspelt. Nothing was written.",
-        "- raw_interaction: nothing reads it. The nearest name is raw_interactions.",
+        "These names are misspelt. Nothing was written.",
+        "- raw_interaction (catalog*.yml): nothing reads it. The nearest name is raw_interactions.",
         "Correct them in conf/mine/, or take them out.",
     ]
     assert refusal(catalog="raw_interactions: {type: a}\n_shared: {type: b}\nmy_encoder: {type: c}") is None
+    assert "- dta (globals*.yml): nothing reads it. The nearest name is data." in refusal(shared="dta: data/mine")
+    assert refusal(shared="data: data/mine\nraw_folder: data/01_raw/mine") is None
 
 
 def test_a_file_that_is_no_yaml_is_named_with_the_place_of_the_fault(refusal, tmp_path):

@@ -78,6 +78,13 @@ def test_a_file_of_any_kind_that_is_no_yaml_is_refused_by_its_place(tmp_path, ki
         CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")[kind]
 
 
+def test_data_that_lie_nowhere_are_refused(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/globals.yml").write_text("data: null")
+    with pytest.raises(RunRefusedError, match=r"The globals have None as `data`; expected the folder"):
+        CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")["globals"]
+
+
 @pytest.mark.parametrize(
     ("env", "arguments", "words"),
     [
@@ -89,8 +96,13 @@ def test_a_file_of_any_kind_that_is_no_yaml_is_refused_by_its_place(tmp_path, ki
             {"pipeline_names": ["ingestion"], "load_versions": {"itms": "1"}},
             r"itms.* not found in the catalog\. N",
         ),
+        (
+            "test",
+            {"pipeline_names": ["ingestion"], "load_versions": {"items": "1"}},
+            r"--load-versions names items, which this run makes itself",
+        ),
     ],
-    ids=["environment", "pipeline", "node", "entry"],
+    ids=["environment", "pipeline", "node", "entry", "version"],
 )
 def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words):
     bootstrap_project(ROOT)

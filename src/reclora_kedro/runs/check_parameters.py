@@ -1,4 +1,4 @@
-"""Parameters are sound before pipelines are built from them, and no entry of a catalog is misspelt."""
+"""Parameters are sound before pipelines are built from them, and no name of an environment is misspelt."""
 
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
@@ -57,26 +57,24 @@ def check_parameters(
         raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
 
 
-def check_catalog(context: KedroContext) -> None:
-    """Look for misspelt entries in the catalog of the session's environment; Kedro would read others in their place.
+def check_names(context: KedroContext) -> None:
+    """Look for misspelt globals and catalog entries of the session's environment: others are read in their place.
 
     Raises:
-        RunRefusedError: an entry that nothing reads has almost the name of one of conf/base; or the catalog cannot be
-            read.
+        RunRefusedError: one that nothing reads has almost the name of one of conf/base; or a file cannot be read.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
-    loader["catalog"]  # says what is wrong with a file that is no YAML
-    env = context.env or loader.default_run_env
-    base, own = (written_in(loader, folder, "catalog") for folder in (loader.base_env, env))
+    env, faults = context.env or loader.default_run_env, []
     read = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
-    meant = {
-        name: get_close_matches(name, base.keys() - own.keys(), n=1, cutoff=0.8)
-        for name in sorted(own.keys() - base.keys() - read)
-    }
-    faults = [f"- {name}: nothing reads it. The nearest name is {near[0]}." for name, near in meant.items() if near]
+    for kind in ("globals", "catalog"):
+        loader[kind]  # says what is wrong with a file that is no YAML
+        base, own = (written_in(loader, folder, kind) for folder in (loader.base_env, env))
+        for name in sorted(own.keys() - base.keys() - read):
+            near = get_close_matches(name, base.keys() - own.keys(), n=1, cutoff=0.8)
+            faults += [f"- {name} ({kind}*.yml): nothing reads it. The nearest name is {each}." for each in near]
     if faults:
-        lines = ["These entries of the catalog are misspelt. Nothing was written.", *faults]
+        lines = ["These names are misspelt. Nothing was written.", *faults]
         raise RunRefusedError("\n".join([*lines, f"Correct them in conf/{env}/, or take them out."]))
 
 

@@ -11,7 +11,7 @@ from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.check_parameters import check_catalog, check_parameters
+from reclora_kedro.runs.check_parameters import check_names, check_parameters
 from reclora_kedro.runs.failures import Explain, explain_failure
 from reclora_kedro.runs.manifest import save_manifest
 from reclora_kedro.runs.run import Run
@@ -43,10 +43,10 @@ class RunHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse wrong parameters and misspelt entries; keep the context of the others."""
+        """Refuse wrong parameters and misspelt names; keep the context of the others."""
         self._began = time.time()
         check_parameters(context, self._name_entries, self._blocks)
-        check_catalog(context)
+        check_names(context)
         self._context = context
 
     @hook_impl

@@ -35,7 +35,7 @@ class CachingConfigLoader(OmegaConfigLoader):
 
         Raises:
             RunRefusedError: there is no such environment, a file is not valid YAML, two files of an environment have
-                the same key, or a value refers to one that is not there.
+                the same key, a value refers to one that is not there, or the globals name no folder for data.
         """
         if key not in self:
             try:
@@ -53,6 +53,11 @@ class CachingConfigLoader(OmegaConfigLoader):
                 raise RunRefusedError(f"{file}: {problem}{place}. Correct the file. Nothing was written.") from error
             except (OmegaConfBaseException, ValueError) as error:
                 raise RunRefusedError(f"The {key} cannot be read: {error}. Nothing was written.") from error
+            if key == "globals" and not (isinstance(data := found.get("data", "data"), str) and data):
+                raise RunRefusedError(
+                    f"The globals have {data!r} as `data`; expected the folder of all that runs leave, such as "
+                    "data/mine. Correct globals.yml. Nothing was written."
+                )
         return deepcopy(super().__getitem__(key))
 
 

@@ -177,8 +177,14 @@ def require_inputs(run: Run) -> None:
     """Refuse a run whose inputs are not there: raw files, and versions that an earlier pipeline makes.
 
     Raises:
-        RunRefusedError: one is missing. It says where it comes from.
+        RunRefusedError: one is missing, or a version is named of what the run itself makes. It says where that comes
+            from.
     """
+    if made := sorted((run.params["load_versions"] or {}).keys() & run.to_run.all_outputs()):
+        raise RunRefusedError(
+            f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out "
+            "there, or name pipelines or nodes that read it alone."
+        )
     absences = {name: absence(run.catalog.get(name)) for name in sorted(run.to_run.inputs())}
     missing = {name: text for name, text in absences.items() if text}
     if missing:
