@@ -158,6 +158,8 @@ def test_a_misspelt_name_of_an_environment_is_refused(refusal):
         "Correct them in conf/mine/, or take them out.",
     ]
     assert refusal(catalog="raw_interactions: {type: a}\n_shared: {type: b}\nmy_encoder: {type: c}") is None
+    other = "base_llm2: {type: a}\nsentence_encoders: {type: b}\nmy_base_llm: {type: c}"
+    assert refusal("history: {item_embedding: {encoders: [sentence_encoders]}}", catalog=other) is None
     assert "- dta (globals*.yml): nothing reads it. The nearest name is data." in refusal(shared="dta: data/mine")
     assert refusal(shared="data: data/mine\nraw_folder: data/01_raw/mine") is None
 

@@ -1,5 +1,6 @@
 """Parameters are sound before pipelines are built from them, and no name of an environment is misspelt."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -60,18 +61,24 @@ def check_parameters(
 def check_names(context: KedroContext) -> None:
     """Look for misspelt globals and catalog entries of the session's environment: others are read in their place.
 
+    Names that differ by more than a slip, by a number at their end, or that parameters name, are none.
+
     Raises:
         RunRefusedError: one that nothing reads has almost the name of one of conf/base; or a file cannot be read.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
     env, faults = context.env or loader.default_run_env, []
+    named = json.dumps(loader["parameters"], default=str)
     read = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
     for kind in ("globals", "catalog"):
         loader[kind]  # says what is wrong with a file that is no YAML
         base, own = (written_in(loader, folder, kind) for folder in (loader.base_env, env))
         for name in sorted(own.keys() - base.keys() - read):
-            near = get_close_matches(name, base.keys() - own.keys(), n=1, cutoff=0.8)
+            alike = [each for each in base.keys() - own.keys() if abs(len(each) - len(name)) <= 1]
+            if f'"{name}"' in named or name.rstrip("0123456789") in alike:
+                continue
+            near = get_close_matches(name, alike, n=1, cutoff=0.8)
             faults += [f"- {name} ({kind}*.yml): nothing reads it. The nearest name is {each}." for each in near]
     if faults:
         lines = ["These names are misspelt. Nothing was written.", *faults]
