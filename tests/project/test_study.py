@@ -14,6 +14,7 @@ from projects import ROOT, copy_project, kedro_run, stored
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.runs import cells
 from reclora_kedro.runs.cells import CellRunner, check_cell, open_cell, run_cell
+from reclora_kedro.runs.failures import is_refusal
 from reclora_kedro.runs.runner import CELLS
 from reclora_kedro.study.config import REACHED
 from reclora_kedro.study.grid import Cell
@@ -156,5 +157,8 @@ def test_a_cell_whose_nodes_would_fail_is_refused_before_any_is_run(in_this_proc
 
 def test_a_wrong_cell_is_refused_by_its_name_and_parameter(in_this_process):
     cell = Cell("wrong", {"rank": "0"}, 42, {"finetuning.variants.reclora.adapter.r": 0})
-    with pytest.raises(RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so none was:(.|\n)*\br\b"):
-        check_cell(in_this_process, cell)
+    with pytest.raises(
+        RuntimeError, match=r"The cell wrong: rank 0, seed 42 cannot be run, so none was:(.|\n)*\br\b"
+    ) as error:
+        in_this_process.run([cell], str, workers=1)
+    assert is_refusal(error.value)  # which `kedro run` prints without a stack trace

@@ -125,6 +125,8 @@ class CellRunner:
                     "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "
                     "of memory: lower study.workers. What had been finished is kept, and the same command goes on."
                 ) from error
+            except RuntimeError as error:  # of a process; raised here, it is the project's own, without a stack trace
+                raise RuntimeError(str(error)) from error
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
