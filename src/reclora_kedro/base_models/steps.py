@@ -84,15 +84,11 @@ def prepare(
         measured, logits = measure(llm, material, config)
         records.append(measured | {"step": step, "seconds": seconds, "account": account})
         scores[f"{place}. {step}"] = expit(logits)
-    rows = material.validation.rows
-    return (
-        llm,
-        records,
-        pl.concat(
-            pl.DataFrame({"row": rows, "score": of_step}).with_columns(model=pl.lit(name))
-            for name, of_step in scores.items()
-        ),
-    )
+    tables = [
+        pl.DataFrame({"row": material.validation.rows, "score": of_step}).with_columns(model=pl.lit(name))
+        for name, of_step in scores.items()
+    ]
+    return llm, records, pl.concat(tables)
 
 
 def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
