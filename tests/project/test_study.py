@@ -116,6 +116,10 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
     run, _ = run_cell(in_this_process, cell, lambda finished: finished)
     assert run.nodes_run == 0 < len(run.flow.nodes)
     assert result_of(run).models[0]["digest"] == catalog.load("study_results")[0]["digest"]
+    scored = {record["model"]: record["scored_rows"] for record in result_of(run).models}
+    rows, crossed = (run.catalog.load(f"reclora.{name}") for name in ("scores", "permuted_scores"))
+    assert scored["shared_lora"] == rows.height
+    assert scored["reclora"] == rows.height + crossed.filter(input="prompt").height
     assert traces(in_this_process.project) == finished
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from reclora_kedro.adapters.methods import METHODS
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import validation_auc
 from reclora_kedro.study.config import COLUMNS, METRICS
@@ -59,7 +60,7 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     Returns:
         validation_auc (of the weights that were kept, None where it is not validated), train_seconds (of the node
         that trains it, None where it is not trained by itself), score_seconds (of the node that scores with it, loading
-        included), scored_rows (once more where gate inputs were permuted) and ms_per_row.
+        included), scored_rows (once more where prompts or gate inputs of gates were permuted) and ms_per_row.
     """
     model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
     trained, scored = (
@@ -70,7 +71,9 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     seconds = max(stored(name).seconds for name in scoring.outputs)
     rows = load(scored).height if scored else record["rows"]
     if (permuted := f"{model}.permuted_scores") in scoring.outputs:
-        rows += load(permuted).filter(input="gate inputs").height  # other permuted inputs need no pass of their own
+        adapter = load(f"params:finetuning.variants.{model}").adapter
+        if METHODS[adapter.method].has_gates(adapter):  # one pass serves prompts and gate inputs of other rows
+            rows += max(load(permuted).filter(input=crossed).height for crossed in ("prompt", "gate inputs"))
     return {
         "validation_auc": validation_auc(load(trained)) if trained else None,
         "train_seconds": stored(trained).seconds if trained else None,
