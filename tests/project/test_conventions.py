@@ -72,6 +72,7 @@ HELD_AGAINST_ANOTHER = {"kind": "preference", "references": ["shared_lora", "len
 def project():
     bootstrap_project(ROOT)
     with_llm = {
+        "history": {"item_embedding": {"encoders": ["sentence_encoder", "tuned_item_encoder"]}},
         "recommendation": {"variant": "reclora"},
         "update": {"variant": "reclora", "retriever": True},
         "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},

@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
+from reclora_kedro.cli import load_versions_option, split_load_versions
 from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.runs.session import CachingConfigLoader, ResumingSession
 
@@ -108,6 +110,14 @@ def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words
     bootstrap_project(ROOT)
     with pytest.raises(RunRefusedError, match=words):
         ResumingSession.create(ROOT, env=env).run(**arguments)
+
+
+def test_versions_are_given_by_entry():
+    context, option = click.Context(click.Command("run")), load_versions_option
+    assert split_load_versions(context, option, "lens:2026-01-31T09.30.00.000Z") == {"lens": "2026-01-31T09.30.00.000Z"}
+    assert split_load_versions(context, option, "") == {}
+    with pytest.raises(click.UsageError, match=r"--load-versions has 'lens': expected an entry and its version"):
+        split_load_versions(context, option, "items:1,lens")
 
 
 @pytest.mark.parametrize(
