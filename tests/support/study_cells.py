@@ -11,6 +11,7 @@ from reclora_kedro.study.results import result_of
 AUC = {("4", "7"): 0.70, ("4", "1"): 0.72, ("16", "7"): 0.74, ("16", "1"): 0.80}
 SECONDS = {"lens_training_log": 9.0, "lens_scores": 1.0, "reclora.training_log": 20.0, "reclora.scores": 4.0}
 GAUC = {"gauc": 0.6, "gauc_low": 0.5, "gauc_high": 0.7, "gauc_users": 25}
+WITH_GATES = SimpleNamespace(method="reclora", num_meta_loras=8)
 MEASURED = {"rows": 50, "positives": 30, "users": 29, **GAUC, "log_loss": 0.6, "accuracy": 0.7}
 
 
@@ -42,6 +43,7 @@ def cell_run(auc, gauc=0.6):
         "lens_training_log": pl.DataFrame({"validation_auc": [None, None]}, schema={"validation_auc": pl.Float64}),
         "reclora.training_log": pl.DataFrame({"validation_auc": [None, auc - 0.02, auc - 0.01]}),
         "lens_scores": pl.DataFrame({"row": range(200)}),
+        "params:finetuning.variants.reclora": SimpleNamespace(adapter=WITH_GATES),
         "reclora.scores": of_rows,
         "reclora.permuted_scores": pl.DataFrame({"input": ["prompt", "gate inputs"]}).join(of_rows, how="cross"),
     }
