@@ -12,6 +12,7 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.parameters import merge
+from reclora_kedro.pipelines import names
 from reclora_kedro.runs.session import CachingConfigLoader
 from reclora_kedro.study.config import GridConfig, StudyConfig
 from reclora_kedro.study.grid import Cell, load_grids, plan_cells
@@ -136,7 +137,7 @@ FILES = {path.stem: partial(lambda path: yaml.safe_load(path.read_text()), path)
 
 
 @pytest.mark.parametrize("grid", sorted(FILES))
-def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
+def test_every_shipped_grid_has_parameters_that_the_steps_take(grid, monkeypatch):
     there = parameters(ENVIRONMENTS.get(grid, "base"))
     cells = plan_cells(load_grids(grid, FILES), [0], there)
     found = [merge(there, cell.parameters(there)) for cell in cells]
@@ -147,6 +148,10 @@ def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
         assert all(short[variant.history] for variant in variants)
         PromptConfig(**parameters_of_cell["prompt"])
         LensConfig(**parameters_of_cell["lens"])
+        monkeypatch.setattr(names, "_of_the_session", parameters_of_cell)
+        names.reference_variants()
+        for step in ("ranking", "recommendation", "update", "export"):  # a cell's pipelines are built with these
+            names.optional_variant_of(step)
 
 
 @pytest.mark.parametrize(("env", "grid", "cells"), [("base", "first_look", 2), ("baselines", "paper_settings", 2)])
