@@ -25,6 +25,11 @@ def pytest_collection_finish():
     gc.enable()
 
 
+def pytest_unconfigure():
+    """Let all of it be collected at the end: bindings of Triton's would list what is left."""
+    gc.unfreeze()
+
+
 # Machines differ in speed, and a test's verdict must not: no deadline, and the same examples every time.
 settings.register_profile("reproducible", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("reproducible")
