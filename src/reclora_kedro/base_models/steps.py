@@ -16,8 +16,7 @@ from reclora_kedro.base_models.config import BaseModelConfig, ImportanceConfig
 from reclora_kedro.base_models.corpus import Corpus, choose_by_quality, clean
 from reclora_kedro.base_models.tuning import losses_of_texts, prompt_losses, text_losses, tune, with_weights
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.scores import align_scores
-from reclora_kedro.evaluation.significance import bootstrap_auc
+from reclora_kedro.evaluation.metrics import evaluate_models
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
@@ -106,19 +105,15 @@ def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Rec
     Raises:
         ValueError: fewer than two users have a like, or fewer than two a dislike.
     """
-    aucs = bootstrap_auc(align_scores(scores), bootstrap)
-    estimate, later = aucs.estimate(), np.arange(1, len(measured))
-    difference = aucs.differences(later, np.zeros_like(later))
-    low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
-    intervals = {"auc": estimate.value, "auc_low": low, "auc_high": high}
-    beside = dict(zip(("difference_low", "difference_high"), difference.interval(bootstrap.confidence), strict=True))
-    beside = {"auc_difference": difference.value, **beside}
+    metrics, pairs = evaluate_models(scores, bootstrap)
+    since = {pair["model_a"]: pair for pair in pairs if pair["model_b"] == AS_IT_CAME}
     return [
         record
-        | {name: float(values[place]) for name, values in intervals.items()}
-        | {name: float(values[place - 1]) if place else None for name, values in beside.items()}
-        | {"confidence": bootstrap.confidence}
-        for place, record in enumerate(measured)
+        | {name: of_step[name] for name in ("auc", "auc_low", "auc_high", "confidence")}
+        | {"auc_difference": changed.get("auc_difference")}
+        | {f"difference_{end}": changed.get(end) for end in ("low", "high")}
+        for record, of_step in zip(measured, metrics, strict=True)
+        for changed in [since.get(of_step["model"], {})]
     ]
 
 
