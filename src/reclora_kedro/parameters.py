@@ -126,8 +126,8 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
             }
             return function(*bound.args, **bound.kwargs)
 
-        # Functions take any attribute. Kedro puts inputs that are named in the order of this signature.
-        narrowed.reads, narrowed.__signature__ = fields, signature  # type: ignore[attr-defined]
+        narrowed.reads = fields  # type: ignore[attr-defined]  # functions take any attribute
+        narrowed.__signature__ = signature  # type: ignore[attr-defined]  # likewise; Kedro orders named inputs by it
         return narrowed
 
     return decorate

@@ -148,8 +148,9 @@ def require_one_origin(run: Run) -> None:
         RunRefusedError: what it would read comes from different states of the same thing.
     """
     inputs = run.to_run.inputs()
-    if not champion_history(run.catalog):
-        inputs |= {entry_of(name) for name in inputs if name.startswith(f"{CHAMPION}.")}
+    goes_on_from = {entry_of(name) for name in inputs if name.startswith(f"{CHAMPION}.")}
+    if goes_on_from and not champion_history(run.catalog):
+        inputs |= goes_on_from
     run.mixed = mixed_origins(inputs, run.catalog) + foreign_origins(inputs, run.catalog)
     if run.mixed and not run.parameters["allow_mixed"]:
         lines = "\n".join(f"- {sentence}" for sentence in run.mixed)
