@@ -73,7 +73,8 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     if (permuted := f"{model}.permuted_scores") in scoring.outputs:
         adapter = load(f"params:finetuning.variants.{model}").adapter
         if METHODS[adapter.method].has_gates(adapter):  # one pass serves prompts and gate inputs of other rows
-            rows += max(load(permuted).filter(input=crossed).height for crossed in ("prompt", "gate inputs"))
+            crossed = load(permuted)["input"]
+            rows += max((crossed == name).sum() for name in ("prompt", "gate inputs"))
     return {
         "validation_auc": validation_auc(load(trained)) if trained else None,
         "train_seconds": stored(trained).seconds if trained else None,
