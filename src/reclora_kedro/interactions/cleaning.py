@@ -305,7 +305,8 @@ def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningRe
     kept = "highest_rating" if has_impressions else config.duplicates
     by, descending = (*EVENT_KEY, "rating"), [False, False, False, kept == "highest_rating"]
     nulls_last = [False, False, False, True]  # keys have none, and polars sorts seven times as fast so
-    ordered = log.sort(by, descending=descending, nulls_last=nulls_last, maintain_order=True)
+    has_other_columns = log.width > len(by)  # without, rows that tie are the same
+    ordered = log.sort(by, descending=descending, nulls_last=nulls_last, maintain_order=has_other_columns)
     distinct = ordered.filter(comes_after_previous(EVENT_KEY))
     survivor = f"the one with the {kept.replace('_', ' ')}" if config.interactions.rating else "one"
     survivor = "a click, if any" if has_impressions else survivor
