@@ -3,6 +3,7 @@
 import copy
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -10,7 +11,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from reclora_kedro.base_models.config import DropLayersConfig, PruneConfig
 from reclora_kedro.base_models.corpus import Corpus
-from reclora_kedro.base_models.pruning import ARCHITECTURES, drop_layers, importances, prune, require_prunable
+from reclora_kedro.base_models.pruning import (
+    ARCHITECTURES,
+    drop_layers,
+    importances,
+    layer_importances,
+    prune,
+    require_prunable,
+)
 from reclora_kedro.base_models.steps import Material, require_steps
 from reclora_kedro.base_models.steps import prune as prune_and_recover
 from steps_of_base_model import ANSWERS, TOKENS, config, importance, random_llm, some_prompts, tuning
@@ -22,14 +30,21 @@ def logits(model):
     return model(input_ids=IDS, use_cache=False).logits
 
 
-def gradients(model, prompts):
-    """Of the mean loss of reading and answering each prompt, prompt by prompt and without padding."""
-    model = copy.deepcopy(model).requires_grad_(True)
+def loss(model, prompts):
+    """The mean loss of reading and answering each prompt, prompt by prompt and without padding."""
+    total = torch.zeros((), dtype=torch.float64)
     for ids, label in zip(prompts.token_ids, prompts.labels, strict=True):
         scores = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0].double()
         read = functional.cross_entropy(scores[:-1], torch.tensor(ids[1:]))
         answered = functional.cross_entropy(scores[-1, [ANSWERS.negative, ANSWERS.positive]], torch.tensor(int(label)))
-        ((read + answered) / len(prompts.labels)).backward()
+        total = total + (read + answered) / len(prompts.labels)
+    return total
+
+
+def gradients(model, prompts):
+    """Of that loss."""
+    model = copy.deepcopy(model).requires_grad_(True)
+    loss(model, prompts).backward()
     return {name: weight.grad for name, weight in model.named_parameters()}
 
 
@@ -89,8 +104,8 @@ def test_each_architecture_loses_the_groups_and_layers_that_matter_least(tiny_ll
     llm = replace(tiny_llm, model=model)
     pruned, _ = prune(llm, weights, PruneConfig(ratio=0.5, **importance()))
     torch.testing.assert_close(logits(pruned.model), logits(zeroed), rtol=1e-11, atol=1e-12)
-    weights |= {name: values * 0.5 for name, values in weights.items() if ".2." in name}
-    dropped, _ = drop_layers(llm, weights, DropLayersConfig(layers=1, spare_first=0, spare_last=0, **importance()))
+    settings = DropLayersConfig(layers=1, spare_first=0, spare_last=0, **importance())
+    dropped, _ = drop_layers(llm, np.array([1, 1, 0.5, 1, 1]), settings)
     del model.model.layers[2]
     torch.testing.assert_close(logits(dropped.model), logits(model), rtol=1e-11, atol=1e-12)
 
@@ -100,26 +115,40 @@ def test_nothing_is_pruned_or_dropped_at_zero(tiny_llm, choice):
     heads = PruneConfig(ratio=0, **importance(importance=choice))
     layers = DropLayersConfig(layers=0, spare_first=1, spare_last=1, **importance(importance=choice))
     weights = importances(tiny_llm, some_prompts(), ANSWERS, heads, TOKENS, seed=0)
-    for pruned in (prune(tiny_llm, weights, heads)[0], drop_layers(tiny_llm, weights, layers)[0]):
+    of_layers = layer_importances(tiny_llm, some_prompts(), ANSWERS, layers, TOKENS, seed=0)
+    for pruned in (prune(tiny_llm, weights, heads)[0], drop_layers(tiny_llm, of_layers, layers)[0]):
         assert pruned.model.config.to_diff_dict() == tiny_llm.model.config.to_diff_dict()
         assert torch.equal(logits(pruned.model), logits(tiny_llm.model))
+
+
+def without_layers(model, gone):
+    """A copy without some layers."""
+    other = copy.deepcopy(model)
+    other.model.layers = torch.nn.ModuleList(layer for i, layer in enumerate(other.model.layers) if i not in gone)
+    return other
 
 
 def test_the_least_important_layers_go_and_none_that_is_spared(tiny_llm):
     llm, prompts = random_llm(tiny_llm), some_prompts(6)
     settings = DropLayersConfig(layers=2, spare_first=2, spare_last=1, **importance())
-    dropped, account = drop_layers(llm, importances(llm, prompts, ANSWERS, settings, TOKENS, seed=0), settings)
+    dropped, account = drop_layers(llm, layer_importances(llm, prompts, ANSWERS, settings, TOKENS, seed=0), settings)
     taylor = {
         name: (llm.model.get_parameter(name) * g).abs().sum() for name, g in gradients(llm.model, prompts).items()
     }
     of_layers = [sum(value for name, value in taylor.items() if f".{layer}." in name) for layer in range(6)]
     gone = sorted(range(2, 5), key=of_layers.__getitem__)[:2]
-    other = copy.deepcopy(llm.model)
-    other.model.layers = torch.nn.ModuleList(layer for i, layer in enumerate(other.model.layers) if i not in gone)
-    torch.testing.assert_close(logits(dropped.model), logits(other), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(logits(dropped.model), logits(without_layers(llm.model, gone)), rtol=1e-11, atol=1e-12)
     assert account == {"num_hidden_layers": 4}
     with pytest.raises(ValueError, match=r"layers is 4, but of 6 layers .* only 3 are not spared by spare_first, 2"):
-        drop_layers(llm, {}, DropLayersConfig(layers=4, spare_first=2, spare_last=1, **importance()))
+        drop_layers(llm, np.zeros(6), DropLayersConfig(layers=4, spare_first=2, spare_last=1, **importance()))
+
+
+def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm):
+    llm, prompts = random_llm(tiny_llm), some_prompts(6)
+    settings = DropLayersConfig(layers=2, spare_first=2, spare_last=1, **importance(importance="loss"))
+    of_layers = layer_importances(llm, prompts, ANSWERS, settings, TOKENS, seed=0)
+    losses = [loss(without_layers(llm.model, [layer]), prompts).item() if 2 <= layer < 5 else 0 for layer in range(6)]
+    np.testing.assert_allclose(of_layers, losses, rtol=1e-6)  # logits are float32 there
 
 
 def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm):

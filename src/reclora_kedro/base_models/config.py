@@ -41,7 +41,7 @@ class TuningConfig(Block):
 class ImportanceConfig(Block):
     """How the importance of weights is measured, and how an LLM recovers from the loss of those that matter least."""
 
-    importance: Literal["taylor", "random"]
+    importance: Literal["loss", "taylor", "random"]
     calibration_prompts: Count
     recovery: TuningConfig
 
@@ -49,6 +49,7 @@ class ImportanceConfig(Block):
 class PruneConfig(ImportanceConfig):
     """Which share of the heads and channels of every layer goes."""
 
+    importance: Literal["taylor", "random"]
     ratio: Share
 
 

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.progress import Progress
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 """Those whose layers have the parts of `COUPLED`, and whose configuration says how many there are of each."""
@@ -67,11 +69,49 @@ def importances(
         return {name: torch.rand(weight.shape, generator=generator) for name, weight in llm.model.named_parameters()}
     trained = trainable_copy(llm)
     named = dict(trained.model.named_parameters())
-    random = np.random.default_rng(seed)
-    rows = random.permutation(len(prompts.labels))[: config.calibration_prompts]
-    losses, budget = prompt_losses(prompts, answers), TokenBudget(tokens_per_batch)
+    rows, losses = calibration_rows(prompts, config, seed), prompt_losses(prompts, answers)
+    budget = TokenBudget(tokens_per_batch)
     set_gradients(trained, rows, prompts.lengths, losses, list(named.values()), budget)
     return {name: (weight.detach() * weight.grad).abs() for name, weight in named.items()}
+
+
+def layer_importances(
+    llm: LanguageModel,
+    prompts: PromptSet,
+    answers: PromptFormat,
+    config: DropLayersConfig,
+    tokens_per_batch: int,
+    seed: int,
+) -> np.ndarray:
+    """Importance of each layer: the loss without it, or the sum over its weights; see `importances`.
+
+    The loss is the mean over calibration prompts of reading and answering them (Shortened LLaMA, arXiv 2402.02834,
+    whose two criteria are perplexity and Taylor).
+
+    Returns:
+        Shape (layers,); 0 for a layer that is spared, where it is the loss.
+    """
+    count = llm.model.config.get_text_config().num_hidden_layers
+    of_layers = np.zeros(count)
+    if config.importance != "loss":
+        for name, values in importances(llm, prompts, answers, config, tokens_per_batch, seed).items():
+            if place := LAYER.search(name):
+                of_layers[int(place[0])] += values.double().sum().item()
+        return of_layers
+    rows, losses = calibration_rows(prompts, config, seed), prompt_losses(prompts, answers)
+    may_go = droppable(count, config)
+    with torch.inference_mode(), Progress("leave out layers", len(may_go), "layers") as progress:
+        for layer in may_go:
+            without = with_layers(llm, np.delete(np.arange(count), layer))
+            batches = TokenBudget(tokens_per_batch).run(rows, prompts.lengths, partial(losses, without))
+            of_layers[layer] = sum(loss.double().sum().item() for _, loss in batches) / len(rows)
+            progress.update()
+    return of_layers
+
+
+def calibration_rows(prompts: PromptSet, config: ImportanceConfig, seed: int) -> np.ndarray:
+    """The rows whose loss tells what matters."""
+    return np.random.default_rng(seed).permutation(len(prompts.labels))[: config.calibration_prompts]
 
 
 def prune(
@@ -117,15 +157,15 @@ def without_groups(weight: Tensor, axis: int, count: int, kept: Tensor) -> Tenso
 
 
 def drop_layers(
-    llm: LanguageModel, importance: Mapping[str, Tensor], config: DropLayersConfig
+    llm: LanguageModel, importance: np.ndarray, config: DropLayersConfig
 ) -> tuple[LanguageModel, dict[str, float]]:
     """The LLM without its least important layers (Shortened LLaMA, arXiv 2402.02834), and how many are left.
 
-    A layer's importance is the sum over its weights. The first and last layers are spared, as the paper does.
+    The first and last layers are spared, as the paper does.
 
     Args:
         llm: what layers are dropped of.
-        importance: of its weights, see `importances`.
+        importance: of its layers, see `layer_importances`.
         config: how many go, and how many at either end may not.
 
     Raises:
@@ -133,14 +173,15 @@ def drop_layers(
     """
     count = llm.model.config.get_text_config().num_hidden_layers
     require_droppable(count, config)
-    of_layers = np.zeros(count)
-    for name, values in importance.items():
-        if place := LAYER.search(name):
-            of_layers[int(place[0])] += values.double().sum().item()
-    may_go = np.arange(count)[config.spare_first : count - config.spare_last]
-    gone = may_go[np.argsort(of_layers[may_go], kind="stable")[: config.layers]]
+    may_go = droppable(count, config)
+    gone = may_go[np.argsort(importance[may_go], kind="stable")[: config.layers]]
     kept = np.setdiff1d(np.arange(count), gone)
     return with_layers(llm, kept), {"num_hidden_layers": len(kept)}
+
+
+def droppable(count: int, config: DropLayersConfig) -> np.ndarray:
+    """Which of so many layers are not spared."""
+    return np.arange(config.spare_first, max(config.spare_first, count - config.spare_last))
 
 
 def require_droppable(count: int, config: DropLayersConfig) -> None:
@@ -149,7 +190,7 @@ def require_droppable(count: int, config: DropLayersConfig) -> None:
     Raises:
         ValueError: that is asked for.
     """
-    if config.layers > (may_go := max(0, count - config.spare_first - config.spare_last)):
+    if config.layers > (may_go := len(droppable(count, config))):
         raise ValueError(
             f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "
             f"are not spared by spare_first, {config.spare_first}, and spare_last, {config.spare_last}: lower these."

@@ -188,15 +188,16 @@ def pretrain(llm: LanguageModel, material: Material, config: BaseModelConfig) ->
 
 def prune(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
     """Pruning of heads and channels, and a recovery, see `pruning.prune`."""
-    return _shrink(pruning.prune, llm, material, config.prune, config)
+    return _shrink(pruning.importances, pruning.prune, llm, material, config.prune, config)
 
 
 def drop_layers(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
     """Dropping of layers, and a recovery, see `pruning.drop_layers`."""
-    return _shrink(pruning.drop_layers, llm, material, config.drop_layers, config)
+    return _shrink(pruning.layer_importances, pruning.drop_layers, llm, material, config.drop_layers, config)
 
 
 def _shrink(
+    weigh: Callable[..., Any],
     cut: Callable[..., tuple[LanguageModel, Account]],
     llm: LanguageModel,
     material: Material,
@@ -205,7 +206,7 @@ def _shrink(
 ) -> tuple[LanguageModel, Account]:
     """Cut away what matters least, then tune what is left to read and answer prompts of the training split."""
     prompts, answers, tokens = material.few_shot, material.answers, config.tokens_per_batch
-    importance = pruning.importances(llm, prompts, answers, own, tokens, config.seed)
+    importance = weigh(llm, prompts, answers, own, tokens, config.seed)
     smaller, account = cut(llm, importance, own)
     losses = prompt_losses(prompts, answers)
     smaller, tuned = tune(smaller, prompts.lengths, losses, own.recovery, tokens, config.seed)
