@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from reclora_kedro.errors import MismatchError
 from reclora_kedro.evaluation.attribution import attribute, permuted_rows
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 
@@ -49,6 +50,14 @@ def test_too_few_rows_to_permute_are_refused_by_the_setting_that_draws_them(scor
     few = permuted(scores, "knowing", np.arange(2), np.array([1, 0]))
     with pytest.raises(ValueError, match=r"expected at least 2 of each, .* raise .*scoring\.permuted_rows"):
         attribute(scores, BOOTSTRAP, knowing=few)
+
+
+def test_permuted_scores_of_other_runs_are_refused(scores):
+    few = permuted(scores, "knowing", np.arange(9), np.arange(9))
+    with pytest.raises(MismatchError, match=r"scores are of knowing, guessing, but there are permuted ones of other"):
+        attribute(scores, BOOTSTRAP, other=few)
+    with pytest.raises(MismatchError, match=r"scores lack a row that knowing scored with a permuted input"):
+        attribute(scores, BOOTSTRAP, knowing=few.with_columns(pl.col("row") + ROWS))
 
 
 def test_every_row_gets_the_input_of_another_one_and_gives_its_own_once():

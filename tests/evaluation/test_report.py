@@ -115,6 +115,7 @@ def test_the_tables_fit_a_plain_stream(width: int):
         assert expected in text
     assert TESTS in " ".join(text.split())
     assert UNREAD in " ".join(text.split())
+    assert "Highest AUC: reclora, 0.770; not shown to be below it: lens." in text
 
 
 def test_what_a_black_box_cost_fits_80_columns():

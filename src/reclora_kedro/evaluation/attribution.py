@@ -39,7 +39,7 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
         and confidence. An input whose interval holds 0 is not shown to be read.
 
     Raises:
-        MismatchError: a permuted row is none of the scores'.
+        MismatchError: a permuted model or row is none of the scores'.
     """
     records, aligned = [], align_scores(scores)
     for model, table in permuted.items():
@@ -55,12 +55,17 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
 
 def _beside(aligned: PairedScores, model: str, permuted: pl.DataFrame) -> PairedScores:
     """The model's own scores and those with a permuted input, on the rows that were permuted."""
+    entries = "scores", f"{model}.permuted_scores"
+    if model not in aligned.models:
+        raise MismatchError(
+            f"scores are of {', '.join(aligned.models)}, but there are permuted ones of {model}, too: they stem from "
+            "runs of different variants.",
+            *entries,
+        )
     place = np.searchsorted(aligned.rows, permuted["row"].to_numpy()).clip(max=len(aligned.rows) - 1)
     if (aligned.rows[place] != permuted["row"].to_numpy()).any():
         raise MismatchError(
-            f"scores lack a row that {model} scored with a permuted input: they stem from different runs.",
-            "scores",
-            f"{model}.permuted_scores",
+            f"scores lack a row that {model} scored with a permuted input: they stem from different runs.", *entries
         )
     own = aligned.scores[aligned.models.index(model)][place]
     scores = np.stack([own, permuted["score"].to_numpy()])

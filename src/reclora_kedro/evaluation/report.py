@@ -39,6 +39,21 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
     return [*sentences, f"Chance means another draw of test users ({describe_tests(metrics, comparisons)})."]
 
 
+def headline(metrics: Records, comparisons: Records) -> str:
+    """The model of the highest AUC, and those that chance may have put below it.
+
+    Examples:
+        >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
+        >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_adjusted": 0.3}])
+        'Highest AUC: lens, 0.780; not shown to be below it: trees.'
+    """
+    best = max(metrics, key=itemgetter("auc"))
+    pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_adjusted"]) for pair in comparisons]
+    near = [other for (other, *rest), p_value in pairs if not rest and p_value >= 1 - best["confidence"]]
+    others = f"; not shown to be below it: {', '.join(near)}" if near else ""
+    return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}."
+
+
 def describe_tests(metrics: Records, comparisons: Records) -> str:
     """How intervals and p-values were made.
 
@@ -92,7 +107,7 @@ def models_table(metrics: Records) -> Table:
 
 
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Models by metrics, every paired difference, and what the models read, where that is known."""
+    """Models by metrics, every paired difference, what the models read, where that is known, and the best one."""
     permuted = attribution[0]["rows"] if attribution else 0
     interval = f"{formats.level(metrics[0]['confidence'])} interval"
     pairs = text_table(
@@ -115,7 +130,8 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
     for row, record in zip(inputs.rows, attribution, strict=True):
         row.style = "red" if unread_prompts([record]) else None
     unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
-    return Group(models_table(metrics), pairs, *([inputs] if attribution else []), *unread)
+    best = Text(headline(metrics, comparisons), style="bold")
+    return Group(models_table(metrics), pairs, *([inputs] if attribution else []), *unread, best)
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
