@@ -146,9 +146,9 @@ def measure(step: str, workers: int, rows: int) -> dict[str, Any]:
     if workers:
         list(map_shards(abs, [1], where, "start"))
     started = time.perf_counter()
-    found = call(where)
+    table = call(where)
     seconds = time.perf_counter() - started
-    trained = found["seconds"].max() if "seconds" in found.columns else None
+    trained = table["seconds"].max() if "seconds" in table.columns else None
     return {"seconds": seconds, "of which training": trained, "start of Ray": started - start}
 
 
@@ -258,11 +258,11 @@ def _count_on_cluster(steps: Sequence[str], trials: int, rows: int) -> list[dict
                 timer.start()
                 start = time.perf_counter()
                 try:
-                    found = call(where).drop("seconds", strict=False)
+                    result = call(where).drop("seconds", strict=False)
                     if fault == "none":
                         seconds = time.perf_counter() - start
-                        expected = found if expected.is_empty() else expected
-                    same = np.allclose(found, expected, rtol=0, atol=TOLERANCE)
+                        expected = result if expected.is_empty() else expected
+                    same = np.allclose(result, expected, rtol=0, atol=TOLERANCE)
                     missed = "" if fault in struck or fault == "none" else ", as the step had ended before the fault"
                     outcomes[f"the same result{missed}" if same else "another result"] += 1
                 except Exception as error:
@@ -313,8 +313,8 @@ def main() -> None:
         return
     if arguments.score:
         where = engine(2).model_copy(update={"rows_per_shard": RESUMED_SHARD})
-        found = scoring(open_project(), arguments.rows, FinishedShards(arguments.score, "scoring"))(where)
-        print(json.dumps(found["logit"].to_list()))
+        scores = scoring(open_project(), arguments.rows, FinishedShards(arguments.score, "scoring"))(where)
+        print(json.dumps(scores["logit"].to_list()))
         return
     tables = compare(arguments.rows, arguments.repetitions) if arguments.repetitions else {}
     if arguments.faults:

@@ -107,13 +107,13 @@ def measure(size: int) -> list[dict[str, Any]]:
     chosen = samples[np.sort(random.choice(samples.height, min(RETRIEVED_ROWS, samples.height), replace=False))]
     for k in (60, 10):
         window = WindowConfig(kind="retrieved", k=k)
-        found = watch.time(f"retrieval, K = {k}", chosen.height, log.histories, chosen, window)
+        retrieved = watch.time(f"retrieval, K = {k}", chosen.height, log.histories, chosen, window)
     few = chosen.sample(LOOP_ROWS, seed=0)
     neighbours = sort_neighbours(few["item_index"].to_numpy(), embeddings)  # the loop's preparation, not timed
     loop = watch.time("retrieval, K = 10, plain loop", LOOP_ROWS, loop_over_rows, few, log.sequences, neighbours, 10)
     del neighbours
     place = np.searchsorted(chosen["row"].to_numpy(), few["row"].to_numpy())
-    assert np.array_equal(loop, found[place]), "the retriever and the plain loop disagree"
+    assert np.array_equal(loop, retrieved[place]), "the retriever and the plain loop disagree"
     rows = min(LENS_ROWS, samples.height // 2)
     watch.time("lens epoch (sim, K = 30)", rows, lens_epoch, log, rows)
     return watch.records
@@ -167,13 +167,13 @@ def loop_over_rows(samples: pl.DataFrame, sequences: Sequences, neighbours: dict
     for row, sample in enumerate(samples.iter_rows(named=True)):
         start, end = sequences.offsets[sample["user_index"]], sample["history_end"]
         seen = sequences.item_index[start:end].tolist()
-        found: list[int] = []
+        places: list[int] = []
         for item in neighbours[sample["item_index"]]:
             if item in seen:
-                found.append(start + seen.index(item))
-                if len(found) == k:
+                places.append(start + seen.index(item))
+                if len(places) == k:
                     break
-        history[row, : len(found)] = sorted(found)
+        history[row, : len(places)] = sorted(places)
     return history
 
 

@@ -101,10 +101,10 @@ def blocks_of(tables: Tables, project: Project, blocks: int) -> Iterator[Interac
     texts = describe_items(tables.items)
     vectors = embed_items(texts[: first.items.height], history.item_embedding, encoders, history.seed, engine)
     for (start, end), place in zip(pairwise(starts), validation, strict=True):
-        known = tables.until(end)
-        log = build_log(*known, history, growth=Growth(before.sequences, second_at(place), start))
+        tables_until = tables.until(end)
+        log = build_log(*tables_until, history, growth=Growth(before.sequences, second_at(place), start))
         assert isinstance(log, InteractionLog)
-        of_known, of_before = texts[: known.items.height], texts[: len(vectors["embeddings"])]
+        of_known, of_before = texts[: tables_until.items.height], texts[: len(vectors["embeddings"])]
         vectors = embed_new_items(of_known, of_before, vectors, history.item_embedding, encoders, engine)
         yield log.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
@@ -151,14 +151,14 @@ def follow(tables: Tables, project: Project, blocks: int) -> tuple[pl.DataFrame,
                 lenses[policy], epochs = update(lens, policy, log)
                 seconds = time.perf_counter() - began
                 costs.append({"block": block, "policy": policy, "seconds": seconds, "epochs": epochs})
-        known = lenses[FROZEN]
+        frozen = lenses[FROZEN]
         new = {
             f"new_{entity}": (codes == UNKNOWN_ID).numpy()[samples[f"{entity}_index"]]
-            for entity, codes in (("user", known.user.id_codes), ("item", known.item.id_codes))
+            for entity, codes in (("user", frozen.user.id_codes), ("item", frozen.item.id_codes))
         }
         for policy, lens in lenses.items():
-            asked = as_of(begun, log, samples) if policy == FROZEN else samples
-            scores = lens_scores({"logit": LensReader(lens, log).logits(asked)})
+            seen_by_lens = as_of(begun, log, samples) if policy == FROZEN else samples
+            scores = lens_scores({"logit": LensReader(lens, log).logits(seen_by_lens)})
             table = samples.select(pl.int_range(rows, rows + pl.len()).alias("row"), "label", user="user_index")
             parts.append(table.with_columns(block=block, start=start, model=pl.lit(policy), score=scores, **new))
         rows += samples.height

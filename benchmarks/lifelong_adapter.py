@@ -115,8 +115,8 @@ class FollowedAdapter:
     def score(self, log: InteractionLog, lens: Lens, prompts: pl.DataFrame, block: int, policy: str) -> None:
         """Keep the model's scores of a block's rows."""
         rows = prompts.filter(use="test")
-        asked = prompt_set(rows, "test", compute_gate_inputs(lens, log, rows, self.variant, LOCAL))
-        scores = self.model.scores(asked, self.parameters["scoring"].tokens_per_batch, policy)
+        questions = prompt_set(rows, "test", compute_gate_inputs(lens, log, rows, self.variant, LOCAL))
+        scores = self.model.scores(questions, self.parameters["scoring"].tokens_per_batch, policy)
         table = rows.select(
             "label",
             row=pl.int_range(pl.len()) + block * rows.height,

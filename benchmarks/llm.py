@@ -416,10 +416,12 @@ def operators(work: Callable[[], object], model: Any) -> list[dict[str, Any]]:
 
     on_gpu = model.device.type == "cuda"
     work()
-    with profile(activities=list(ProfilerActivity) if on_gpu else [ProfilerActivity.CPU], record_shapes=True) as found:
+    with profile(
+        activities=list(ProfilerActivity) if on_gpu else [ProfilerActivity.CPU], record_shapes=True
+    ) as profiled:
         work()
     costs: dict[str, list[float]] = {}
-    for event in found.key_averages(group_by_input_shape=True):
+    for event in profiled.key_averages(group_by_input_shape=True):
         name = event.key.removeprefix("aten::")
         if name in ("mm", "bmm", "addmm", "addmm_", "baddbmm", "baddbmm_"):
             name += " " + " · ".join("x".join(map(str, shape)) for shape in event.input_shapes[-5:] if len(shape) > 1)

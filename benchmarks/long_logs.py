@@ -123,8 +123,8 @@ def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
             run([sys.executable, __file__, "--make", str(size), "--raw", str(raw)], threads=2)
             for system in (*SYSTEMS, DRAWN, PEER):
                 with TemporaryDirectory(dir=place) as folder:
-                    found = run(command(raw, folder, system), threads=1 if system == ONE else 2)
-                seconds = found["seconds"]
+                    measured = run(command(raw, folder, system), threads=1 if system == ONE else 2)
+                seconds = measured["seconds"]
                 work = sum(each for step, each in seconds.items() if step != "start of Ray")
                 records.append(
                     {
@@ -133,9 +133,9 @@ def measure_all(sizes: list[int]) -> list[dict[str, Any]]:
                         **{step: seconds.get(step) for step in (*STEPS, "start of Ray")},
                         "seconds": work,
                         "µs per row": 1e6 * work / size,
-                        "peak GiB": found["peak GiB"],
-                        "samples": found["samples"],
-                        "digest": found.get("rows"),
+                        "peak GiB": measured["peak GiB"],
+                        "samples": measured["samples"],
+                        "digest": measured.get("rows"),
                     }
                 )
                 tqdm.write(f"{size:,} rows, {system}: {work:.0f} s", file=sys.stderr)

@@ -121,14 +121,14 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
 
     os.sched_setaffinity(0, cores)
     torch.set_num_threads(len(cores))
-    kept, found = folder / "champion.pickle", dict[str, Any]()
+    kept, told = folder / "champion.pickle", dict[str, Any]()
     if kept.exists():
         champion, block = pickle.loads(kept.read_bytes())
     else:
         project = open_project(environment)
         champion, block = build_champion(project), dict(project.parameters["service"])
-        found = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)}
-        found |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
+        told = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)}
+        told |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
         kept.write_bytes(pickle.dumps((replace(champion, llm=None), block)))
 
     def load() -> Any:
@@ -142,8 +142,8 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
         serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
-        found["port"] = server.servers[0].sockets[0].getsockname()[1]
-        (folder / "found.tmp").write_text(json.dumps(found))
+        told["port"] = server.servers[0].sockets[0].getsockname()[1]
+        (folder / "found.tmp").write_text(json.dumps(told))
         (folder / "found.tmp").rename(folder / "found.json")
         await serving
 
@@ -185,9 +185,9 @@ def measure_rows(champion: Any, rows: int) -> dict[str, list[float]]:
     log, llm = champion.log, champion.llm
     users = np.argsort(-np.diff(log.sequences.offsets), kind="stable")[:rows].astype(np.int32)
     pairs = pl.DataFrame({"user_index": users, "item_index": np.arange(len(users), dtype=np.int32) % log.items.height})
-    asked = questions(log.now(pairs.with_row_index("row")))
-    prompts = llm.prompts.build(prompt_records(asked, log, log.histories(asked, llm.window)))
-    inputs = gate_inputs(lens_states(champion.lens, log, asked), "user")
+    scored = questions(log.now(pairs.with_row_index("row")))
+    prompts = llm.prompts.build(prompt_records(scored, log, log.histories(scored, llm.window)))
+    inputs = gate_inputs(lens_states(champion.lens, log, scored), "user")
     of_one = GateInputs(
         inputs.rows, "user", inputs.values[:1].expand_as(inputs.values).contiguous(), inputs.lens_logits
     )
@@ -234,10 +234,10 @@ def measure_equality(champion: Any) -> dict[str, float]:
     config = champion.recommendation.model_copy(update={"users": tuple(users), "top_n": CANDIDATES})
     make = partial(current_source, "neighbours", champion.neighbours, None)
     shortlist, _ = shortlist_candidates(champion.lens, log, None, config, "neighbours", "lens", make)
-    asked = candidate_questions(log, shortlist)
-    prompts = llm.prompts.build(prompt_records(asked, log, log.histories(asked, llm.window)))
-    prompts = asked.hstack(prompts.drop("row", "use", "label"))
-    inputs = gate_inputs(lens_states(champion.lens, log, asked), "user")
+    shortlisted = candidate_questions(log, shortlist)
+    prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))
+    prompts = shortlisted.hstack(prompts.drop("row", "use", "label"))
+    inputs = gate_inputs(lens_states(champion.lens, log, shortlisted), "user")
     by_llm = score_prompts(llm.model, prompts, inputs, llm.tokens_per_batch).to_numpy()
     differences = {"lens": 0.0, "llm": 0.0}
     snapshot = Snapshot.take(champion, LiveLog(log, champion.ingestion, Content([], {})))
@@ -409,8 +409,8 @@ def measure_kills(service: Callable[[], Any], folder: Path, kills: int) -> dict[
     """Kill services under load, each of which takes up the journal of the one before."""
     acknowledged, items = set[str](), range(1, 50)
     for kill in range(kills):
-        with service() as (pid, found):
-            acknowledged |= asyncio.run(send_events_and_kill(found["port"], pid, kill, items, 100 + 10 * kill))
+        with service() as (pid, told):
+            acknowledged |= asyncio.run(send_events_and_kill(told["port"], pid, kill, items, 100 + 10 * kill))
     with sqlite3.connect(folder / "journal/journal.sqlite") as journal:
         stored = [event_id for (event_id,) in journal.execute("SELECT event_id FROM events WHERE event_id LIKE '%.%'")]
     return {
@@ -422,10 +422,10 @@ def measure_kills(service: Callable[[], Any], folder: Path, kills: int) -> dict[
 
 
 def target_table(
-    by_clients: list[dict[str, Any]], by_users: list[dict[str, Any]], found: dict[str, Any], mixed: dict[str, Any]
+    by_clients: list[dict[str, Any]], by_users: list[dict[str, Any]], told: dict[str, Any], mixed: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Each figure with its target."""
-    seconds = {name: median(values) for name, values in found["rows"].items()}
+    seconds = {name: median(values) for name, values in told["rows"].items()}
     p95 = next(row["p95, ms"] for row in by_clients if row["model"] == "lens" and row["clients"] == max(CLIENTS))
     rates = [row["requests/s"] for row in by_users]
     rows = [
@@ -433,8 +433,8 @@ def target_table(
         ("lens, most requests/s by number of users / least", max(rates) / min(rates), "at most", 1.1),
         ("time of rows, a user per row / one user", seconds[OURS] / seconds[ONE_USER], "at most", 1.2),
         ("time of rows, PEFT's adapter_names / ours", seconds[PEFT] / seconds[OURS], "at least", 5),
-        ("largest difference from offline scores, lens", found["equal"]["lens"], "at most", 1e-6),
-        ("largest difference from offline scores, LLM", found["equal"]["llm"], "at most", 1e-4),
+        ("largest difference from offline scores, lens", told["equal"]["lens"], "at most", 1e-6),
+        ("largest difference from offline scores, LLM", told["equal"]["llm"], "at most", 1e-4),
         ("errors in mixed load", mixed["errors"], "at most", 0),
         (
             "memory in mixed load, last quarter / second",
@@ -491,8 +491,8 @@ def main() -> None:
     cores = {*(others or [first])}
     with tempfile.TemporaryDirectory() as name:
         service = partial(running_service, arguments.env, Path(name), arguments.rows, cores)
-        with service() as (pid, found):
-            port, users = found["port"], found["user"]
+        with service() as (pid, told):
+            port, users = told["port"], told["user"]
             measure_load(port, users, "lens", 1, min(100, arguments.lens_requests))
             counts = {"lens": arguments.lens_requests, "llm": arguments.llm_requests}
             by_clients = [
@@ -500,16 +500,16 @@ def main() -> None:
                 for model, requests in counts.items()
                 for clients in CLIENTS
             ]
-            mixed = measure_mixed(port, pid, users, found["item"], arguments.mixed_minutes)
-            by_users = measure_users(port, found["item"], arguments.users, arguments.lens_requests)
+            mixed = measure_mixed(port, pid, users, told["item"], arguments.mixed_minutes)
+            by_users = measure_users(port, told["item"], arguments.users, arguments.lens_requests)
         killed = measure_kills(service, Path(name), arguments.kills)
     row = mixed_row(mixed)
     tables = {
-        "Targets": target_table(by_clients, by_users, found, row),
+        "Targets": target_table(by_clients, by_users, told, row),
         "By number of clients": by_clients,
         f"By number of users, of {EVENTS} events each": by_users,
         f"One batch of {arguments.rows} rows": [
-            {"whose LoRA": name, "seconds": median(values)} for name, values in found["rows"].items()
+            {"whose LoRA": name, "seconds": median(values)} for name, values in told["rows"].items()
         ],
         f"{arguments.mixed_minutes:g} minutes of mixed load, with a reload every {RELOAD_SECONDS} s": [row],
         "Kills under load": [killed],

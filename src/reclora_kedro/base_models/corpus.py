@@ -89,9 +89,9 @@ def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt
     histories = log.histories(samples, WindowConfig(kind="recent", k=events))
     seen = np.unique(histories[histories >= 0])
     lines = dict(zip(seen.tolist(), tell_events(log, seen, prompt), strict=True))
-    asked = _tell(log, samples["item_index"].to_numpy(), samples["label"].to_numpy(), prompt)
+    endings = _tell(log, samples["item_index"].to_numpy(), samples["label"].to_numpy(), prompt)
     pasts = ([lines[event] for event in past if event >= 0] for past in histories.tolist())
-    return ["\n".join([*past, last]) for past, last in zip(pasts, asked, strict=True)]
+    return ["\n".join([*past, last]) for past, last in zip(pasts, endings, strict=True)]
 
 
 def clean(text: str) -> str:

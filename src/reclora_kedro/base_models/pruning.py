@@ -210,7 +210,7 @@ def with_layers(llm: LanguageModel, kept: Sequence[int] | np.ndarray) -> Languag
     for name, tensor in llm.model.state_dict().items():
         place = LAYER.search(name)
         if place is None or int(place[0]) in number:
-            state[LAYER.sub(lambda found: str(number[int(found[0])]), name)] = tensor
+            state[LAYER.sub(lambda match: str(number[int(match[0])]), name)] = tensor
     return resized(llm, {"num_hidden_layers": len(number), **of_layers}, state)
 
 

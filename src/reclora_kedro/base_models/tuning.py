@@ -159,13 +159,13 @@ def prompt_losses(prompts: PromptSet, answers: PromptFormat) -> Losses:
 @torch.inference_mode()
 def losses_of_texts(llm: LanguageModel, token_ids: list[list[int]], tokens_per_batch: int) -> np.ndarray:
     """The loss of reading each text, float64, shape (texts,), see `reading_losses`."""
-    found, lengths = np.zeros(len(token_ids)), np.array([len(ids) for ids in token_ids])
+    of_texts, lengths = np.zeros(len(token_ids)), np.array([len(ids) for ids in token_ids])
     losses = text_losses(token_ids)
     with Progress("read texts", len(token_ids), "texts") as progress:
         batches = TokenBudget(tokens_per_batch).run(
             np.flatnonzero(lengths), lengths, lambda rows: losses(llm, rows).double().cpu().numpy()
         )
         for rows, values in batches:
-            found[rows] = values
+            of_texts[rows] = values
             progress.update(len(rows))
-    return found
+    return of_texts

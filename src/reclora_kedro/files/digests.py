@@ -84,7 +84,7 @@ def _digest_of_file(file: Path, size: int, modified: int) -> str:
     except (OSError, ValueError):  # it is not there, or damaged
         remembered = {}
     if remembered.get(str(file), ())[:2] != (size, modified):
-        remembered = {path: known for path, known in remembered.items() if Path(path).exists()}
+        remembered = {path: entry for path, entry in remembered.items() if Path(path).exists()}
         remembered[str(file)] = (size, modified, sha256_of(file))
         atomic_file(cache, json.dumps(remembered, indent=1).encode())
     return remembered[str(file)][2]

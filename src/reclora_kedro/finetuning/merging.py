@@ -311,8 +311,8 @@ def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingCon
     Raises:
         ValueError: there are none.
     """
-    known = log.samples.filter(split="train").select("user_index").unique()
-    new = prompts.filter(use="test").join(known, on="user_index", how="anti")
+    trained = log.samples.filter(split="train").select("user_index").unique()
+    new = prompts.filter(use="test").join(trained, on="user_index", how="anti")
     if new.is_empty():
         raise ValueError(
             "Merged LoRAs are scored on test rows of users without training rows, but the test prompts have none: "

@@ -148,9 +148,9 @@ def examples_of(
 
 
 def _logits_of_rows(scored: pl.DataFrame, rows: np.ndarray, reference: str) -> np.ndarray:
-    asked = pl.DataFrame({"row": rows}, schema={"row": scored.schema["row"]})
+    wanted = pl.DataFrame({"row": rows}, schema={"row": scored.schema["row"]})
     refusal = f"The reference {reference} has no logit for {{}} few-shot rows {{}}: its logits are of a different run."
-    return join_all(asked, scored, ["row"], refusal, f"{reference}.few_shot_logits")["logit"].to_numpy()
+    return join_all(wanted, scored, ["row"], refusal, f"{reference}.few_shot_logits")["logit"].to_numpy()
 
 
 def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:

@@ -59,8 +59,8 @@ def fine_tune_in_rounds(
 
     def margins(chosen: np.ndarray) -> np.ndarray:
         model.model.eval()
-        asked = unlabelled.take(pairs[chosen].ravel())
-        logits = model.all_llm_logits(asked, config.tokens_per_batch, "score unlabelled pairs")
+        prompts = unlabelled.take(pairs[chosen].ravel())
+        logits = model.all_llm_logits(prompts, config.tokens_per_batch, "score unlabelled pairs")
         values = np.full(len(pairs), np.nan)
         values[chosen] = logits[::2] - logits[1::2]
         return values

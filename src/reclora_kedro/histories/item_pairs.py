@@ -51,8 +51,8 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
         both = np.stack([text[earlier], text[later]], axis=1)
         pairs["training"].append(both[near & trains[later]])
         pairs["validation"].append(both[near & ~trains[later]])
-    found = {split: np.concatenate(parts) for split, parts in pairs.items()}
-    for split, parts in found.items():
+    joined = {split: np.concatenate(parts) for split, parts in pairs.items()}
+    for split, parts in joined.items():
         if not len(parts):
             raise ValueError(
                 f"The {split} split holds no pair of items to tune an encoder on: {len(np.unique(user))} users like "
@@ -60,4 +60,4 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
                 "other (item_encoder.window), the earlier one in the training split. Raise the window, change "
                 "history.split, or embed items by an encoder as it comes (history.item_embedding.encoders)."
             )
-    return TextPairs(list(places), **found)
+    return TextPairs(list(places), **joined)

@@ -51,31 +51,31 @@ class TfidfWords(NamedTuple):
     idf: np.ndarray
 
 
-def tfidf_vectors(texts: Sequence[str], known: TfidfWords | None = None) -> tuple[sparse.csr_array, TfidfWords]:
+def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) -> tuple[sparse.csr_array, TfidfWords]:
     """TF-IDF weights of the texts' words, one row of length one per text, of length zero where it has no word.
 
     Args:
         texts: one description per item.
-        known: the words of earlier texts, which alone count, by their frequencies there; None: those of these texts.
+        vocabulary: the words of earlier texts, which alone count, by their frequencies there; None: these texts'.
 
     Raises:
         ValueError: no text has a word, or all have the same ones.
 
     Examples:
-        >>> vectors, known = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
+        >>> vectors, words = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
         >>> (vectors @ vectors.T).toarray().round(2)
         array([[1.  , 0.29, 0.  ],
                [0.29, 1.  , 0.  ],
                [0.  , 0.  , 1.  ]])
-        >>> (tfidf_vectors(["Nail Varnish"], known)[0] @ vectors.T).toarray().round(2)
+        >>> (tfidf_vectors(["Nail Varnish"], words)[0] @ vectors.T).toarray().round(2)
         array([[0.47, 0.61, 0.  ]])
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", vocabulary=known and known.words)
-    if known:
-        words.idf_ = known.idf
-        return sparse.csr_array(words.transform(texts)), known
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", vocabulary=vocabulary and vocabulary.words)
+    if vocabulary:
+        words.idf_ = vocabulary.idf
+        return sparse.csr_array(words.transform(texts)), vocabulary
     try:
         vectors = sparse.csr_array(words.fit_transform(texts))
     except ValueError as error:

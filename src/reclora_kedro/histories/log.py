@@ -62,9 +62,9 @@ class InteractionLog:
         end = self.sequences.offsets[1:].copy()
         np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
         before = np.arange(len(self.sequences.timestamp)) < end[user_of_events(self.sequences.offsets)]
-        known = before & (self.sequences.timestamp <= (trains["timestamp"].max() or 0))
-        known[trains["event"].drop_nulls().to_numpy()] = True
-        return known
+        is_training = before & (self.sequences.timestamp <= (trains["timestamp"].max() or 0))
+        is_training[trains["event"].drop_nulls().to_numpy()] = True
+        return is_training
 
     def with_training_rows(self, rows: np.ndarray) -> Self:
         """The same log with these training samples alone, by row number; others of the split are in none."""

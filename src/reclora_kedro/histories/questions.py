@@ -82,8 +82,8 @@ def draw_pool(
             f"few_shot.selection is quality, which chooses rows, but history.prompt_rows has unit {config.unit} and "
             f"few_shot {shown(config.few_shot)}: set unit to rows and few_shot to a number, or selection to uniform."
         )
-    there = samples.filter(pl.col("split") == SPLITS["few_shot"]).height
-    pooled = max(config.few_shot, min(there, candidates_per_row * config.few_shot))
+    available = samples.filter(pl.col("split") == SPLITS["few_shot"]).height
+    pooled = max(config.few_shot, min(available, candidates_per_row * config.few_shot))
     return draw_questions(samples, ("few_shot",), config.model_copy(update={"few_shot": pooled}), seed), config.few_shot
 
 

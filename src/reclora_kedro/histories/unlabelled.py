@@ -40,11 +40,11 @@ def draw_unlabelled(log: InteractionLog, pairs: int, seed: int) -> pl.DataFrame:
     second = fits.argmax(axis=1)
     drawn = np.flatnonzero(fits[moments, second])
     chosen = items[drawn[:, None], np.stack([first, second], axis=1)[drawn]].ravel()
-    asked = train.select("user_index", "history_end", "timestamp")[places[drawn].repeat(2)].with_columns(
+    drawn_rows = train.select("user_index", "history_end", "timestamp")[places[drawn].repeat(2)].with_columns(
         row=log.samples.height + pl.int_range(len(chosen), dtype=pl.UInt32), item_index=pl.Series(chosen)
     )
     later = train.select("user_index", "item_index", "label", at="timestamp").unique(
         ["user_index", "item_index"], keep="last", maintain_order=True
     )
-    told = asked.join(later, on=["user_index", "item_index"], how="left", maintain_order="left")
+    told = drawn_rows.join(later, on=["user_index", "item_index"], how="left", maintain_order="left")
     return questions(told.with_columns(label=pl.when(pl.col("at") >= pl.col("timestamp")).then("label")), UNLABELLED)

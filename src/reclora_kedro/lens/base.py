@@ -261,8 +261,8 @@ class Lens(nn.Module):
         return self._field_dims[kind] if kind.startswith(FIELD) else self._state_dims[kind]
 
     def _require_state(self, kind: str) -> None:
-        if kind not in (known := self.state_kinds + self.field_kinds):
-            kinds = ", ".join(known)
+        if kind not in (possible := self.state_kinds + self.field_kinds):
+            kinds = ", ".join(possible)
             raise ValueError(
                 f"the lens {self.config.model!r} has no state {kind!r}: choose one of {kinds}, or another lens.model"
             )

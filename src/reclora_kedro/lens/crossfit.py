@@ -117,7 +117,7 @@ def cross_fit(
     for fold in range(folds):
         inside = np.flatnonzero(fold_of == fold)
         other = refit_lens(lens, log, few_shot["row"].to_numpy()[inside], epochs)
-        unseen_states, source = (lens_states(other, log, asked) for asked in (few_shot[inside], unseen))
+        unseen_states, source = (lens_states(other, log, of_fold) for of_fold in (few_shot[inside], unseen))
         fits = {}
         for kind in lens.state_kinds:
             unseen_states[kind], fits[f"{kind}_r2"] = align_states(unseen_states[kind], source[kind], target[kind])

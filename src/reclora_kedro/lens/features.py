@@ -56,9 +56,11 @@ def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Ten
     if missing := coded.keys() - category_names(table):
         message = f"The lens reads the fields {', '.join(sorted(missing))}, which a table of the log lacks."
         raise MismatchError(message, "log", "lens")
-    known = [(place, field, value) for place, (field, values) in enumerate(coded.items()) for value in values]
+    values_of_fields = [
+        (place, field, value) for place, (field, values) in enumerate(coded.items()) for value in values
+    ]
     schema = {"field_place": pl.Int64, "field": pl.String, "value": pl.String}
-    codes = pl.DataFrame(known, schema, orient="row").with_columns(code=pl.int_range(1, pl.len() + 1))
+    codes = pl.DataFrame(values_of_fields, schema, orient="row").with_columns(code=pl.int_range(1, pl.len() + 1))
     entries = (
         _field_values(table, list(coded))
         .join(codes, on=["field", "value"])

@@ -83,8 +83,8 @@ class EntityEmbedding(nn.Module):
             field_codes: of all of them, (count, fields, width).
             texts: of all of them, (count, text_width), where texts are read.
         """
-        known = (source >= 0) & (self.id_codes[source] != UNKNOWN_ID)
-        self.id_codes = torch.arange(1, 1 + len(source)).masked_fill(~known, UNKNOWN_ID)
+        has_id = (source >= 0) & (self.id_codes[source] != UNKNOWN_ID)
+        self.id_codes = torch.arange(1, 1 + len(source)).masked_fill(~has_id, UNKNOWN_ID)
         self.field_codes = field_codes
         rows = functional.pad(1 + source, (1, 0), value=UNKNOWN_ID)  # a new one's is the unknown one's, too
         self.ids = nn.Embedding.from_pretrained(self.ids.weight[rows])

@@ -126,9 +126,9 @@ def champion_table(champion: Mapping[str, Any]) -> Table:
 
 def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
     """What an update found."""
-    found = [record for record in news if record["rows"]]
+    changes = [record for record in news if record["rows"]]
     texts = {"": (str, "check"), "what became of them": (str, "rule")}
-    return text_table("What the update found", found, texts, {"rows": ("{:,}".format, "rows")})
+    return text_table("What the update found", changes, texts, {"rows": ("{:,}".format, "rows")})
 
 
 def promotion_table(of: str, decision: Decision) -> Group:

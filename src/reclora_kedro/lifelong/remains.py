@@ -161,9 +161,9 @@ def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
     """
     names: dict[str, bool] = {}  # by the content of a version with ids, whether it names them
     for version in versions:
-        found = [each for file in version.files(".parquet") if (each := forgotten.in_table(file)) is not None]
-        if found and version.version is not None:
-            names[version.content] = any(found)
+        named = [each for file in version.files(".parquet") if (each := forgotten.in_table(file)) is not None]
+        if named and version.version is not None:
+            names[version.content] = any(named)
     rows = [version for version in versions if _holds_rows(version, forgotten, names)]
     rows.sort(key=lambda version: (version.content in names, version.entry == "interactions"))
     earlier = {version.content: version for version in versions if version.version is not None}

@@ -40,7 +40,7 @@ class RawEntities(NamedTuple):
 def clean_new_events(
     raw_interactions: Any,
     journal: pl.DataFrame,
-    known: pl.LazyFrame,
+    log: pl.LazyFrame,
     config: IngestionConfig,
     report: CleaningReport,
     engine: EngineConfig = LOCAL,
@@ -50,7 +50,7 @@ def clean_new_events(
     Args:
         raw_interactions: a frame as ingestion reads it; None, or without rows, for none.
         journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
-        known: the canonical interactions so far, whose types of ids count.
+        log: the canonical interactions so far, whose types of ids count.
         config: settings of ingestion.
         report: takes the account of the cleaning.
         engine: what cleans a long table.
@@ -80,7 +80,7 @@ def clean_new_events(
         )
         marked = events_of_service.with_columns(clicked=pl.col("rating").is_not_null())
         sources.append(("journal", marked, kept))
-    types = known.collect_schema()
+    types = log.collect_schema()
     events = [types.to_frame()]
     for name, raw, own in sources:
         settings = config.model_copy(update={"interactions": own, **unlimited})
@@ -100,7 +100,7 @@ def clean_new_events(
 
 
 def append_events(
-    known: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
+    log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
 ) -> pl.LazyFrame:
     """The canonical interactions with new ones: late events take their place in time, repeated ones count once.
 
@@ -109,9 +109,9 @@ def append_events(
     """
     report.record("new interactions", new.height, "rows in")
     if new.is_empty():
-        return known
-    first, last = new["timestamp"][0], known.select(pl.col("timestamp").max()).collect().item() or 0
-    later = known.filter(pl.col("timestamp") >= first).collect()
+        return log
+    first, last = new["timestamp"][0], log.select(pl.col("timestamp").max()).collect().item() or 0
+    later = log.filter(pl.col("timestamp") >= first).collect()
     merged = distinct_rows(pl.concat([later, new]), config, CleaningReport())
     added = merged.join(later, on=EVENT_KEY, how="anti")
     changed = merged.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True).height - added.height
@@ -119,11 +119,11 @@ def append_events(
     report.record("known interactions with another rating", changed, "the rating that ingestion keeps is taken")
     report.record("late interactions", added.filter(pl.col("timestamp") < last).height, "kept in their place in time")
     report.record("interactions added", added.height, "rows kept")
-    return pl.concat([known.filter(pl.col("timestamp") < first), merged.lazy()])
+    return pl.concat([log.filter(pl.col("timestamp") < first), merged.lazy()])
 
 
 def append_items(
-    known: pl.DataFrame,
+    former: pl.DataFrame,
     interactions: pl.LazyFrame,
     raw: RawEntities,
     columns: ItemColumns,
@@ -134,28 +134,28 @@ def append_items(
 
     A known item gets a title if it has none, and values of fields that are empty.
     """
-    described = [_listed(raw.items, "item", known, columns, report)]
+    described = [_listed(raw.items, "item", former, columns, report)]
     if text_columns is not None:
-        described.append(_listed(raw.item_texts, "item text", known, text_columns, report))
+        described.append(_listed(raw.item_texts, "item text", former, text_columns, report))
     has_title = pl.col("title") != columns.missing_title
-    known = known.with_columns(pl.when(has_title).then("title"))
-    logged = _unknown_ids(interactions, known)
-    items = _grown(known, pl.concat([logged, described[0].select("item_id")]), described, "item", report)
-    untitled = items["title"][known.height :].null_count()
+    former = former.with_columns(pl.when(has_title).then("title"))
+    logged = _unknown_ids(interactions, former)
+    items = _grown(former, pl.concat([logged, described[0].select("item_id")]), described, "item", report)
+    untitled = items["title"][former.height :].null_count()
     report.record("new items without a title", untitled, f"kept as {columns.missing_title!r}")
     return items.with_columns(pl.col("title").fill_null(columns.missing_title))
 
 
 def append_users(
-    known: pl.DataFrame,
+    former: pl.DataFrame,
     interactions: pl.LazyFrame,
     raw: RawEntities,
     columns: UserColumns | None,
     report: CleaningReport,
 ) -> pl.DataFrame:
     """The canonical users with those of new interactions; a known one gets values of fields that are empty."""
-    described = [_listed(raw.users, "user", known, columns, report)] if columns is not None else []
-    return _grown(known, _unknown_ids(interactions, known), described, "user", report)
+    described = [_listed(raw.users, "user", former, columns, report)] if columns is not None else []
+    return _grown(former, _unknown_ids(interactions, former), described, "user", report)
 
 
 def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame) -> None:
@@ -224,43 +224,43 @@ def _named(table: str, name: str) -> Iterator[None]:
 def _listed(
     raw: Any,
     kind: str,
-    known: pl.DataFrame,
+    former: pl.DataFrame,
     columns: ItemColumns | ItemTextColumns | UserColumns,
     report: CleaningReport,
 ) -> pl.DataFrame:
     """The rows of a raw table with ids of the known type; none where there is no table."""
-    key = known.columns[0]
+    key = former.columns[0]
     if not has_rows(raw):
-        return known.select(key).clear()
+        return former.select(key).clear()
     table = f"raw_{kind.replace(' ', '_')}s"
     with _named(table, table.replace("raw_", "raw_new_")):
         listed = listed_rows(raw, kind, columns, report)
-    listed = listed.with_columns(pl.col(key).cast(known.schema[key], strict=False)).drop_nulls(key)
+    listed = listed.with_columns(pl.col(key).cast(former.schema[key], strict=False)).drop_nulls(key)
     report.record(
-        f"{kind} rows of known ids", listed.join(known, on=key, how="semi").height, "read where nothing was known"
+        f"{kind} rows of known ids", listed.join(former, on=key, how="semi").height, "read where nothing was known"
     )
     return listed
 
 
-def _unknown_ids(interactions: pl.LazyFrame, known: pl.DataFrame) -> pl.DataFrame:
+def _unknown_ids(interactions: pl.LazyFrame, former: pl.DataFrame) -> pl.DataFrame:
     """The ids of a log that a table lacks, in the order of their first events."""
-    ids = known.select(pl.first())
+    ids = former.select(pl.first())
     unknown = interactions.select(ids.columns).join(ids.lazy(), on=ids.columns, how="anti", maintain_order="left")
     return unknown.unique(maintain_order=True).collect()
 
 
 def _grown(
-    known: pl.DataFrame, ids: pl.DataFrame, described: list[pl.DataFrame], kind: str, report: CleaningReport
+    former: pl.DataFrame, ids: pl.DataFrame, described: list[pl.DataFrame], kind: str, report: CleaningReport
 ) -> pl.DataFrame:
     """Known rows, then one for each other id in the order of its first place; null where no table describes it."""
-    key = known.columns[0]
-    new = ids.unique(maintain_order=True).join(known, on=key, how="anti", maintain_order="left")
-    rows = pl.concat([known, new], how="diagonal")
+    key = former.columns[0]
+    new = ids.unique(maintain_order=True).join(former, on=key, how="anti", maintain_order="left")
+    rows = pl.concat([former, new], how="diagonal")
     for table in described:
         fields = [name for name in table.columns[1:] if name in rows.columns]
         joined = rows.join(table, on=key, how="left", maintain_order="left", suffix=" listed")
         rows = joined.with_columns(pl.coalesce(name, f"{name} listed") for name in fields).select(rows.columns)
-    filled = rows.head(known.height).join(known, on=known.columns, how="anti", nulls_equal=True).height
+    filled = rows.head(former.height).join(former, on=former.columns, how="anti", nulls_equal=True).height
     report.record(f"known {kind}s with values that were unknown", filled, "filled")
     report.record(f"new {kind}s", new.height, "rows added behind the known ones")
     return rows

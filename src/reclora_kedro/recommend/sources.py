@@ -23,8 +23,8 @@ def source_scorers(sources: Iterable[str], neighbours: Scorer, retriever: Retrie
     """The scorer of each of `SOURCES` that is named; a retriever may be absent where none of them needs it."""
     scorers: dict[str, Scorer] = {"neighbours": neighbours}
     if retriever is not None:
-        neighbours, found = once(neighbours), once(retriever.scorer)
-        scorers = {"neighbours": neighbours, "retriever": found, "fusion": fused(neighbours, found)}
+        neighbours, retrieved = once(neighbours), once(retriever.scorer)
+        scorers = {"neighbours": neighbours, "retriever": retrieved, "fusion": fused(neighbours, retrieved)}
     return {source: scorers[source] for source in sources}
 
 

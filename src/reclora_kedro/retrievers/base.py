@@ -109,23 +109,23 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
     Raises:
         MismatchError: the log has fewer items.
     """
-    known, items = retriever.sizes.items, log.items.height
-    if items < known:
+    trained, items = retriever.sizes.items, log.items.height
+    if items < trained:
         raise MismatchError(
-            f"The log has {items} items, but the retriever knows {known}, and none of them may go: give it a log that "
-            "grew from its own.",
+            f"The log has {items} items, but the retriever knows {trained}, and none of them may go: give it a log "
+            "that grew from its own.",
             "log",
             "retriever",
         )
-    if items > known:
+    if items > trained:
         finds = "finds" if retriever.config.item_text else "does not find"
         learns = "`kedro run --pipelines candidates` trains it on all."
-        logger.info("%d of %d items are new to the retriever, which %s them. %s", items - known, items, finds, learns)
+        logger.info("%d of %d items are new to the retriever, which %s them. %s", items - trained, items, finds, learns)
     grown = copy.deepcopy(retriever)
     grown.sizes = retriever.sizes.model_copy(update={"items": items})
-    grown.events = functional.pad(retriever.events, (0, items - known))
+    grown.events = functional.pad(retriever.events, (0, items - trained))
     if retriever.config.item_ids:
-        grown.ids = nn.Embedding.from_pretrained(functional.pad(retriever.ids.weight, (0, 0, 0, items - known)))
+        grown.ids = nn.Embedding.from_pretrained(functional.pad(retriever.ids.weight, (0, 0, 0, items - trained)))
     if retriever.config.item_text:
         grown.texts = item_texts(log)
     return grown.freeze()

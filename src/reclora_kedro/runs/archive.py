@@ -201,8 +201,8 @@ def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, 
     if "{" not in address:
         return [{}]
     storage, path = open_storage(address, options)
-    found = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
-    return [each.named for each in found if each]
+    parsed = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
+    return [each.named for each in parsed if each]
 
 
 def is_scratch(entry: Mapping[str, Any]) -> bool:

@@ -39,8 +39,8 @@ class CachingConfigLoader(OmegaConfigLoader):
         """
         if key not in self:
             try:
-                found = super().__getitem__(key)
-                self[key] = with_copies(found) if key == "parameters" else found
+                settings = super().__getitem__(key)
+                self[key] = with_copies(settings) if key == "parameters" else settings
             except MissingConfigException as error:
                 if key == "credentials":  # which there need not be
                     raise
@@ -53,7 +53,7 @@ class CachingConfigLoader(OmegaConfigLoader):
                 raise RunRefusedError(f"{file}: {problem}{place}. Correct the file. Nothing was written.") from error
             except (OmegaConfBaseException, ValueError) as error:
                 raise RunRefusedError(f"The {key} cannot be read: {error}. Nothing was written.") from error
-            if key == "globals" and not (isinstance(data := found.get("data", "data"), str) and data):
+            if key == "globals" and not (isinstance(data := settings.get("data", "data"), str) and data):
                 raise RunRefusedError(
                     f"The globals have {data!r} as `data`; expected the folder of all that runs leave, such as "
                     "data/mine. Correct globals.yml. Nothing was written."

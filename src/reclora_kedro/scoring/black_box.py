@@ -198,15 +198,15 @@ def search_hints(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=RANDOM_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    labels, asked, trials = [record["label"] for record in records], set[str](), dict[tuple[Any, ...], dict[str, Any]]()
+    labels, tried, trials = [record["label"] for record in records], set[str](), dict[tuple[Any, ...], dict[str, Any]]()
     for _ in range(SUGGESTIONS * prod(map(len, config.choices.values()))):
         suggested = study.ask()
         options = {name: suggested.suggest_categorical(name, values) for name, values in config.choices.items()}
         if (values := tuple(options.values())) not in trials:  # else it is suggested again
             messages = writer.write(records, options)
-            if len(asked.union(messages)) > config.search.calls:
+            if len(tried.union(messages)) > config.search.calls:
                 break
-            asked.update(messages)
+            tried.update(messages)
             answers = ask_api(messages, "search hints")
             auc = float(roc_auc_score(labels, answers.logits))
             trials[values] = {"trial": len(trials) + 1, **options, "auc": auc, **cost(answers, config.price)}

@@ -83,8 +83,8 @@ def nearest_events(questions: pl.DataFrame, log: InteractionLog, label: int, mos
     assert log.item_embeddings is not None  # the log of the catalog has them
     vectors, sequences = unit_vectors(log.item_embeddings), log.sequences
     events = np.full((questions.height, most), -1)
-    asked = questions.select("user_index", "history_end", "item_index").iter_rows()
-    for place, (user, end, item) in enumerate(asked):
+    rows = questions.select("user_index", "history_end", "item_index").iter_rows()
+    for place, (user, end, item) in enumerate(rows):
         past = np.arange(sequences.offsets[user], end)[::-1]
         past = past[sequences.label[past] == label]
         likeness = vectors[sequences.item_index[past]] @ vectors[item]

@@ -128,13 +128,13 @@ class LiveLog:
         ]
         new = [user for user in dict.fromkeys(event.user_id for event in events) if user not in users]
         if new:
-            known = len(users)
-            if known + len(new) >= log.users.height:
-                log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, known // 8))
-            spare = [None] * (log.users.height - known - len(new))
-            ids = pl.concat([log.users["user_id"][:known], pl.Series([*new, *spare]).cast(self.user_type)])
+            taken = len(users)
+            if taken + len(new) >= log.users.height:
+                log = _with_rows_of_users(log, len(new) + max(SPARE_USERS, taken // 8))
+            spare = [None] * (log.users.height - taken - len(new))
+            ids = pl.concat([log.users["user_id"][:taken], pl.Series([*new, *spare]).cast(self.user_type)])
             log = replace(log, users=log.users.with_columns(user_id=ids))
-            users = _Users({**users.maps[0], **{user: known + place for place, user in enumerate(new)}}, self._known)
+            users = _Users({**users.maps[0], **{user: taken + place for place, user in enumerate(new)}}, self._known)
         sequences, changed = self._inserted(_live(log), [(users[event.user_id], event) for event in events])
         return CurrentLog(replace(log, sequences=sequences), users, before, changed)
 

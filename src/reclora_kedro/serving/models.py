@@ -279,8 +279,8 @@ def answer_by_lens(asks: Sequence[Ask], now: Snapshot) -> list[Answer]:
     answers = [_with_candidates(ask, now) for ask in asks]
     open_ = [answer for answer in answers if answer.fallback is None]
     if now.champion.kind in SOURCES:
-        found = [answer for answer in open_ if answer.ask.rank and answer.ask.items is None]
-        for answer, nearness in zip(found, _scores(found, lambda now: now.source), strict=True):
+        ranked = [answer for answer in open_ if answer.ask.rank and answer.ask.items is None]
+        for answer, nearness in zip(ranked, _scores(ranked, lambda now: now.source), strict=True):
             answer.keep_best(nearness, max(config.retrieved, answer.ask.n))
     for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
         answer.scores = scores
@@ -302,12 +302,12 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
     assert llm is not None  # a request for an LLM that is not there was refused
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
     for place, answer in enumerate(answers):
-        asked = questions(_pairs([answer]).with_row_index("row", offset=row))
-        records = prompt_records(asked, answer.now.log, answer.now.log.histories(asked, llm.window))
+        to_score = questions(_pairs([answer]).with_row_index("row", offset=row))
+        records = prompt_records(to_score, answer.now.log, answer.now.log.histories(to_score, llm.window))
         prompts = llm.prompts.build(records).drop("row", "use", "label")
-        tables.append(asked.hstack(prompts).with_columns(answer=pl.lit(place)))
-        states.append(gate_inputs(states_of_questions(answer.now.reader.states(asked), asked), llm.gate_input))
-        row += asked.height
+        tables.append(to_score.hstack(prompts).with_columns(answer=pl.lit(place)))
+        states.append(gate_inputs(states_of_questions(answer.now.reader.states(to_score), to_score), llm.gate_input))
+        row += to_score.height
     prompts = pl.concat(tables)
     inputs = GateInputs(
         torch.cat([each.rows for each in states]),

@@ -40,18 +40,18 @@ class ProblemError(Exception):
         return Response(text, self.status, self.headers, "application/problem+json")
 
 
-def unknown(kind: str, found: str, known: Collection[str], status: int = 404) -> ProblemError:
+def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> ProblemError:
     """A problem of an id, or of a name, that is none of those that are known; it names those that are spelt alike."""
-    nearest = get_close_matches(found, islice(_alike(found, known), MOST_COMPARED), cutoff=0.5)
+    nearest = get_close_matches(name, islice(_alike(name, names), MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
-    detail = f"{kind.capitalize()} {shown(found)} is none of the {len(known)} that are known.{hint}"
+    detail = f"{kind.capitalize()} {shown(name)} is none of the {len(names)} that are known.{hint}"
     return ProblemError(
-        status, f"unknown-{kind}", f"The {kind} is not known", detail, found=found[:200], nearest=nearest
+        status, f"unknown-{kind}", f"The {kind} is not known", detail, found=name[:200], nearest=nearest
     )
 
 
-def _alike(found: str, known: Iterable[str]) -> Iterable[str]:
-    return (name for name in known if name[:1] == found[:1] or name[-1:] == found[-1:])
+def _alike(spelling: str, names: Iterable[str]) -> Iterable[str]:
+    return (name for name in names if name[:1] == spelling[:1] or name[-1:] == spelling[-1:])
 
 
 def invalid_request(error: RequestValidationError) -> ProblemError:

@@ -84,12 +84,12 @@ class Routes:
             _require_most(member, count, self._config.max_items, "max_items")
 
         def ask(now: Snapshot) -> Ask:
-            known = now.live.items
-            asked = self._ask(body, now, body.candidates)
-            asked.rank, asked.n, asked.include_seen = True, body.n, body.include_seen
-            asked.excluded = np.array([known[item] for item in body.exclude if item in known], dtype=np.int64)
-            asked.allowed = _allowed(now.log.items, body.filter)
-            return asked
+            indices = now.live.items
+            request = self._ask(body, now, body.candidates)
+            request.rank, request.n, request.include_seen = True, body.n, body.include_seen
+            request.excluded = np.array([indices[item] for item in body.exclude if item in indices], dtype=np.int64)
+            request.allowed = _allowed(now.log.items, body.filter)
+            return request
 
         rows = len(body.candidates or ()) or self.service.champion.recommendation.retrieved
         return _said(body, await self.service.answer(ask, rows))
@@ -154,8 +154,8 @@ class Routes:
         def look(now: Snapshot) -> Json:
             items, live = now.log.items, now.live
             title = pl.col("title").str.to_lowercase().str.contains(q.lower(), literal=True)
-            found = items.with_row_index("place").filter(title | (pl.col("item_id").cast(pl.String) == q))
-            return {"items": [_item(live, place) for place in found["place"].head(limit)], "found": found.height}
+            matches = items.with_row_index("place").filter(title | (pl.col("item_id").cast(pl.String) == q))
+            return {"items": [_item(live, place) for place in matches["place"].head(limit)], "found": matches.height}
 
         return await self.service.look(look)
 
@@ -323,11 +323,11 @@ def _said(body: OfOneUser, answer: Answer) -> Json:
     }
 
 
-def _item_indices(known: Mapping[str, int], ids: Sequence[str]) -> np.ndarray:
+def _item_indices(indices: Mapping[str, int], ids: Sequence[str]) -> np.ndarray:
     for item in ids:
-        if item not in known:
-            raise unknown("item", item, known)
-    return np.array([known[item] for item in dict.fromkeys(ids)], dtype=np.int32)
+        if item not in indices:
+            raise unknown("item", item, indices)
+    return np.array([indices[item] for item in dict.fromkeys(ids)], dtype=np.int32)
 
 
 def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray | None:
@@ -344,10 +344,10 @@ def _allowed(items: pl.DataFrame, values: Mapping[str, list[str]]) -> np.ndarray
     return items.select(pl.all_horizontal(conditions).fill_null(False)).to_series().to_numpy()
 
 
-def _wrong(where: str, found: Any, expected: str) -> ProblemError:
-    detail = f"{where} is {found}: expected is {expected}. Nothing of the request was stored."
+def _wrong(where: str, value: Any, expected: str) -> ProblemError:
+    detail = f"{where} is {value}: expected is {expected}. Nothing of the request was stored."
     title = "The request is not of the right shape"
-    return ProblemError(422, "invalid-request", title, detail, where=where, found=found, expected=expected)
+    return ProblemError(422, "invalid-request", title, detail, where=where, found=value, expected=expected)
 
 
 def _require_most(member: str, count: int, most: int, parameter: str) -> None:

@@ -130,9 +130,9 @@ class Service:
         probe(snapshot)
 
         def swap(content: Content) -> None:
-            known = len(before.events)
-            adds_only = content.dropped == before.dropped and content.events[:known] == before.events
-            snapshot.live.apply(content.events[known:] if adds_only else content)
+            applied = len(before.events)
+            adds_only = content.dropped == before.dropped and content.events[:applied] == before.events
+            snapshot.live.apply(content.events[applied:] if adds_only else content)
             with self._swapping:
                 self._snapshot = snapshot
 

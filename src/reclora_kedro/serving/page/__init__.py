@@ -94,10 +94,10 @@ class Page:
 
     async def _shown(self, user: str, model: str, note: str | None) -> Response:
         try:
-            asked = Recommend.model_validate({"user": user, "n": 10, "explain": True, "model": model})
-            recommended = await self._routes.recommend(asked)
-            known = recommended["fallback"] != "unknown_user"
-            described = await self._routes.user(user) if known else None
+            request = Recommend.model_validate({"user": user, "n": 10, "explain": True, "model": model})
+            recommended = await self._routes.recommend(request)
+            is_known = recommended["fallback"] != "unknown_user"
+            described = await self._routes.user(user) if is_known else None
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
         columns = self._routes.service.champion.ingestion
