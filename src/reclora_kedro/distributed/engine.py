@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -50,6 +50,10 @@ class EngineConfig(Block):
     def uses_gpus(self) -> bool:
         """Whether its workers have GPUs."""
         return self.gpus_per_worker > 0
+
+    def here(self) -> Self:
+        """The same, but in this process: for a step whose rows are in its memory already."""
+        return self.model_copy(update={"kind": "local"})
 
     def require_scratch(self) -> None:
         """Refuse a scratch folder that is not there.

@@ -122,6 +122,7 @@ def build_log(
     nulls = pl.col("rating", "label").null_count()
     rows, not_clicked, unlabelled = interactions.select(pl.len(), nulls).collect().row(0)
     in_memory = rows <= engine.rows_per_part
+    engine = engine.here() if in_memory else engine
     impressions = not_clicked + unlabelled > 0
     if impressions:
         _require_settings_for_impressions(not_clicked, config)

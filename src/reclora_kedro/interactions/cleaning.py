@@ -83,6 +83,7 @@ def clean_interactions(
     size = max(rows, 1) if in_memory else engine.rows_per_part
     chunks = [_Chunk(first, min(size, rows - first)) for first in range(0, max(rows, 1), size)]
     if in_memory:
+        engine = engine.here()
         raw_log, folder, bounds, scratch = raw_log.collect().lazy(), None, np.array([]), None
     else:
         folder = scratch_folder(engine.scratch)
