@@ -58,11 +58,8 @@ def rank_positives(
     scorers: dict[str, Scorer] = {
         name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
     }
-    sources, retriever_reader = (
-        ("neighbours",) if retriever is None else SOURCES,
-        retriever and RetrieverReader(retriever, log),
-    )
-    scorers |= source_scorers(sources, scorers["neighbours"], retriever_reader)
+    sources = ("neighbours",) if retriever is None else SOURCES
+    scorers |= source_scorers(sources, scorers["neighbours"], retriever and RetrieverReader(retriever, log))
     if lens is not None:
         reader = LensReader(lens, log)
         scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
