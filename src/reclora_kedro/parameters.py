@@ -126,8 +126,7 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
             }
             return function(*bound.args, **bound.kwargs)
 
-        narrowed.reads = fields  # type: ignore[attr-defined]  # functions take any attribute
-        narrowed.__signature__ = signature  # type: ignore[attr-defined]  # likewise; Kedro orders named inputs by it
+        vars(narrowed).update(reads=fields, __signature__=signature)  # by which Kedro orders named inputs
         return narrowed
 
     return decorate
