@@ -2,18 +2,26 @@
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from reclora_kedro.base_models.config import DropLayersConfig, ImportanceConfig, PruneConfig
-from reclora_kedro.base_models.tuning import prompt_losses, set_gradients, trainable_copy, with_weights
+from reclora_kedro.base_models.tuning import (
+    prompt_losses,
+    reading_and_answering_losses,
+    set_gradients,
+    trainable_copy,
+    with_weights,
+)
 from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.frozen_layers import layers_replaced
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
@@ -98,15 +106,47 @@ def layer_importances(
             if place := LAYER.search(name):
                 of_layers[int(place[0])] += values.double().sum().item()
         return of_layers
-    rows, losses = calibration_rows(prompts, config, seed), prompt_losses(prompts, answers)
-    may_go = droppable(count, config)
-    with torch.inference_mode(), Progress("leave out layers", len(may_go), "layers") as progress:
-        for layer in may_go:
-            without = with_layers(llm, np.delete(np.arange(count), layer))
-            batches = TokenBudget(tokens_per_batch).run(rows, prompts.lengths, partial(losses, without))
-            of_layers[layer] = sum(loss.double().sum().item() for _, loss in batches) / len(rows)
-            progress.update()
+    rows, may_go = calibration_rows(prompts, config, seed), droppable(count, config)
+    with torch.inference_mode(), Progress("leave out layers", len(may_go) * len(rows), "prompts") as progress:
+
+        def losses(part: np.ndarray) -> np.ndarray:
+            batch, labels, of_part = prompts.batch(part, llm.device), prompts.labels[part], np.zeros(count)
+            for layer, logits in logits_without(llm, batch.token_ids, may_go):
+                of_part[layer] = reading_and_answering_losses(logits, batch, labels, answers).double().sum().item()
+                progress.update(len(part))
+            return of_part
+
+        for _, of_part in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, losses):
+            of_layers += of_part / len(rows)
     return of_layers
+
+
+def logits_without(llm: LanguageModel, token_ids: Tensor, layers: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    """Each of some layers, with the logits of the LLM without it, shape (batch, tokens, vocabulary).
+
+    What comes before a layer is the same with and without it, so it is computed once for all.
+    """
+    decoder, states = llm.model.get_decoder(), dict[int, Tensor]()
+
+    def keep(layer: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        states[layer] = inputs[0]
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(decoder.layers[layer].register_forward_pre_hook(partial(keep, layer)))
+        decoder(input_ids=token_ids, use_cache=False)
+    for layer, before in states.items():
+        with layers_replaced(decoder, [*[Skipped()] * (layer + 1), *decoder.layers[layer + 1 :]]):
+            logits = llm.model(inputs_embeds=before, use_cache=False).logits
+        yield layer, logits
+
+
+class Skipped(nn.Module):
+    """Stands in for a layer that does nothing, so that those behind it keep their places."""
+
+    def forward(self, hidden_states: Tensor, **_: Any) -> Tensor:
+        """Give back the states as they are."""
+        return hidden_states
 
 
 def calibration_rows(prompts: PromptSet, config: ImportanceConfig, seed: int) -> np.ndarray:

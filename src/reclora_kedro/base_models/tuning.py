@@ -16,7 +16,7 @@ from reclora_kedro.devices import seeded
 from reclora_kedro.llm.batching import TokenBudget, pad_right, shuffled_batches
 from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.llm.prompts import PromptFormat
 from reclora_kedro.progress import Progress
 
@@ -126,7 +126,8 @@ def reading_losses(logits: Tensor, token_ids: Tensor, last: Tensor) -> Tensor:
     Returns:
         Shape (batch,).
     """
-    each = functional.cross_entropy(logits[:, :-1].transpose(1, 2), token_ids[:, 1:], reduction="none")
+    following = token_ids.roll(-1, dims=1)  # behind the last token, that of no text
+    each = functional.cross_entropy(logits.flatten(0, 1), following.flatten(), reduction="none").view_as(token_ids)
     real = torch.arange(each.shape[1], device=each.device) < last[:, None]
     return (each * real).sum(1) / last.clamp(min=1)
 
@@ -142,18 +143,35 @@ def text_losses(token_ids: list[list[int]]) -> Losses:
 
 
 def prompt_losses(prompts: PromptSet, answers: PromptFormat) -> Losses:
-    """The loss of reading prompts, see `reading_losses`, and that of answering them, two-way cross entropy, added."""
-    labels = torch.from_numpy(np.asarray(prompts.labels, dtype=np.float32))
+    """The loss of prompts, see `reading_and_answering_losses`."""
 
     def losses(llm: LanguageModel, rows: np.ndarray) -> Tensor:
         batch = prompts.batch(rows, llm.device)
-        logits = llm.model(input_ids=batch.token_ids, use_cache=False).logits.float()
-        end = logits[torch.arange(len(rows), device=llm.device), batch.last]
-        answer = end[:, answers.positive] - end[:, answers.negative]
-        wrong = functional.binary_cross_entropy_with_logits(answer, labels[rows].to(answer.device), reduction="none")
-        return reading_losses(logits, batch.token_ids, batch.last) + wrong
+        logits = llm.model(input_ids=batch.token_ids, use_cache=False).logits
+        return reading_and_answering_losses(logits, batch, prompts.labels[rows], answers)
 
     return losses
+
+
+def reading_and_answering_losses(
+    logits: Tensor, batch: PromptBatch, labels: np.ndarray, answers: PromptFormat
+) -> Tensor:
+    """The loss of reading prompts, see `reading_losses`, and that of answering them, two-way cross entropy, added.
+
+    Args:
+        logits: shape (batch, tokens, vocabulary).
+        batch: the prompts.
+        labels: 1 for a like, shape (batch,).
+        answers: tokens of the two answers.
+
+    Returns:
+        Shape (batch,).
+    """
+    logits = logits.float()
+    end = logits[torch.arange(len(logits), device=logits.device), batch.last]
+    answer, likes = end[:, answers.positive] - end[:, answers.negative], torch.from_numpy(np.float32(labels))
+    wrong = functional.binary_cross_entropy_with_logits(answer, likes.to(answer.device), reduction="none")
+    return reading_losses(logits, batch.token_ids, batch.last) + wrong
 
 
 @torch.inference_mode()

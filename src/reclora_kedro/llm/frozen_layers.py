@@ -1,6 +1,6 @@
 """The layers of a base LLM below an adapter: what they make of a batch is the same for all models on that LLM."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,7 +44,7 @@ class FrozenLayers:
             return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
         batch = token_ids.shape, token_ids.cpu().numpy().tobytes()
         if (states := self._states.get(batch)) is not None:
-            with _without(decoder, first):
+            with layers_replaced(decoder, decoder.layers[first:]):
                 return decoder(inputs_embeds=states.to(token_ids.device), use_cache=False).last_hidden_state
         with self._remembering(decoder.layers[first], batch):
             return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
@@ -80,11 +80,11 @@ def _is_adapted(layer: nn.Module) -> bool:
 
 
 @contextmanager
-def _without(decoder: Any, first: int) -> Iterator[None]:
-    """Forward passes inside begin at this layer, with states in place of embeddings."""
-    layers = decoder.layers
-    decoder.layers = nn.ModuleList(layers[first:])
+def layers_replaced(decoder: Any, layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Forward passes inside go through these layers alone; states may take the place of embeddings."""
+    own = decoder.layers
+    decoder.layers = nn.ModuleList(layers)
     try:
         yield
     finally:
-        decoder.layers = layers
+        decoder.layers = own
