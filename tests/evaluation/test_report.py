@@ -61,9 +61,9 @@ NEGATIVES = [
 ]
 TRAINING = [
     dict.fromkeys(("epsilon", "delta", "decided", "confirmed"))
-    | {"model": "shared_lora", "rows": 512, "validation_auc": 0.71, "seconds": 81.4},
+    | {"model": "shared_lora", "rows": 512, "validation_auc": 0.71, "weights": 276480, "seconds": 81.4},
     {
-        "model": "private", "rows": 96, "validation_auc": 0.6, "seconds": 9.0,
+        "model": "private", "rows": 96, "validation_auc": 0.6, "weights": 36864, "seconds": 9.0,
         "epsilon": 1.875, "delta": 1e-5, "decided": 41.0, "confirmed": 0.625,
     },
 ]  # fmt: skip
@@ -209,8 +209,8 @@ def test_numbers_that_tell_drawn_negatives_from_likes_are_red():
 def test_what_a_training_spent_and_what_the_log_confirms_are_said():
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     cells = re.findall(r"<td[^>]*>(.*)</td>", page[page.index("Training of the adapters") :])
-    assert cells[:8] == ["shared_lora", "512", "0.710", "81", *[DASH] * 4]
-    assert cells[8:16] == ["private", "96", "0.600", "9", "1.875", "1e-05", "41", "0.625"]
+    assert cells[:9] == ["shared_lora", "276,480", "512", "0.710", "81", *[DASH] * 4]
+    assert cells[9:18] == ["private", "36,864", "96", "0.600", "9", "1.875", "1e-05", "41", "0.625"]
 
 
 def test_data_is_escaped():

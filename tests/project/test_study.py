@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
+from safetensors.torch import load_file
 
 from dying import begin_and_die
 from forked import FORKED
@@ -120,6 +122,9 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
     rows, crossed = (run.catalog.load(f"reclora.{name}") for name in ("scores", "permuted_scores"))
     assert scored["shared_lora"] == rows.height
     assert scored["reclora"] == rows.height + crossed.filter(input="prompt").height
+    trained = {record["model"]: record["weights"] for record in result_of(run).models}
+    tensors = load_file(Path(run.catalog.load("shared_lora.adapter")) / "adapter_model.safetensors")
+    assert trained["shared_lora"] == sum(tensor.numel() for tensor in tensors.values()) < trained["reclora"]
     assert traces(in_this_process.project) == finished
 
 

@@ -206,7 +206,8 @@ def train_adapter(
     Returns:
         Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
         and what the adapter's method measures, such as gate_entropy (null between validations), with privacy epsilon
-        (spent until then; null where there is no noise) and delta, seconds (of training until then).
+        (spent until then; null where there is no noise) and delta, seconds (of training until then) and weights (how
+        many are trained).
 
     Raises:
         FloatingPointError: the loss, its gradient or a weight is not finite.
@@ -263,13 +264,15 @@ def train_adapter(
         model.model.eval()
     spent = ["epsilon", "delta"] if private else []
     measured = dict.fromkeys([*model.method.measures, *spent, "seconds"], pl.Float64)
-    return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured)
+    trained = sum(weight.numel() for weight in weights)
+    return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured).with_columns(weights=pl.lit(trained, pl.Int64))
 
 
 def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
-    """One record per training: model, rows seen, validation_auc (of what was kept), seconds, and its last other values.
+    """One record per training: model, rows seen, validation_auc (of what was kept), and its last other values.
 
-    That is epsilon and delta of a private training; decided and confirmed of the last round of self-labelled pairs.
+    These are weights (how many are trained), seconds, epsilon and delta of a private training, decided and confirmed of
+    the last round of self-labelled pairs.
 
     Examples:
         >>> log = pl.DataFrame({"rows": [4, 8], "validation_auc": [0.6, 0.7], "seconds": [1, 2], "epsilon": [0.9, 1.5]})
@@ -281,7 +284,7 @@ def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
         {"model": model, "rows": log["rows"][-1], "validation_auc": validation_auc(log)}
         | {
             name: log[name][-1] if name in log.columns else None
-            for name in ("seconds", "epsilon", "delta", "decided", "confirmed")
+            for name in ("weights", "seconds", "epsilon", "delta", "decided", "confirmed")
         }
         for model, log in training_logs.items()
     ]

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import polars as pl
 
 from reclora_kedro.adapters.methods import METHODS
 from reclora_kedro.evaluation.bootstrap import Estimate
@@ -44,7 +45,7 @@ def result_of(cell: FinishedCell) -> CellResult:
         {"model": record["model"]}
         | {name: record.get(name) for name in METRICS}
         | {"confidence": cell.catalog.load("params:bootstrap.confidence")}  # which a lens measured alone has not
-        | {"auc_lost_without_prompt": lost.get(record["model"]), "weights": record.get("weights")}
+        | {"auc_lost_without_prompt": lost.get(record["model"])}
         | cost_of(record, cell)
         | made
         for record in metrics
@@ -58,9 +59,10 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     Where the flow ends at the lens, its metrics are made from scores that are not kept.
 
     Returns:
-        validation_auc (of the weights that were kept, None where it is not validated), train_seconds (of the node
-        that trains it, None where it is not trained by itself), score_seconds (of the node that scores with it, loading
-        included), scored_rows (once more where prompts or gate inputs of gates were permuted) and ms_per_row.
+        weights (how many are trained, None where that is not told), validation_auc (of those that were kept, None
+        where it is not validated), train_seconds (of the node that trains it, None where it is not trained by itself),
+        score_seconds (of the node that scores with it, loading included), scored_rows (once more where prompts or gate
+        inputs of gates were permuted) and ms_per_row.
     """
     model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
     trained, scored = (
@@ -75,8 +77,10 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
         if METHODS[adapter.method].has_gates(adapter):  # one pass serves prompts and gate inputs of other rows
             crossed = load(permuted)["input"]
             rows += max((crossed == name).sum() for name in ("prompt", "gate inputs"))
+    log = load(trained) if trained else pl.DataFrame()
     return {
-        "validation_auc": validation_auc(load(trained)) if trained else None,
+        "weights": log["weights"][-1] if "weights" in log.columns else record.get("weights"),
+        "validation_auc": validation_auc(log) if trained else None,
         "train_seconds": stored(trained).seconds if trained else None,
         "score_seconds": seconds,
         "scored_rows": rows,
