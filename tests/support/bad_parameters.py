@@ -69,6 +69,7 @@ MORE = [
     ("history.rating_levels", 1, "greater than or equal to 2"),
     ("history.split.train", 0.95, "leaves no rows to test"),
     ("ingestion.label_threshold", 9, "gives one class only"),
+    ("ingestion.interactions.timestamp", None, "a column must say when"),
     ("ingestion.interactions.clicked", "click", "exclude one another"),
     ("item_encoder.batch_size", 1, "greater than or equal to 2"),
     ("item_encoder.validation_pairs", 1, "greater than or equal to 2"),

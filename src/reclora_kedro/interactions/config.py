@@ -2,9 +2,9 @@
 
 from collections import Counter
 from datetime import date
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from reclora_kedro.parameters import Block, CountOrZero, Real
 
@@ -61,6 +61,16 @@ class InteractionColumns(Block):
     def has_impressions(self) -> bool:
         """Whether the log says what was shown and not clicked."""
         return self.clicked is not None or self.impressions is not None
+
+    @field_validator("timestamp", mode="before")
+    @classmethod
+    def _in_some_order(cls, column: Any) -> Any:
+        if column is None:
+            raise ValueError(
+                "histories are in the order of time, so a column must say when: where the data has none, the number of "
+                "the row may stand in for it, see 'Without times' in docs/guides/swap-data.md"
+            )
+        return column
 
     @model_validator(mode="after")
     def _one_kind_of_log(self) -> Self:
