@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from live_service import block, small_champion
+from projects import ROOT
 from reclora_kedro.histories.questions import questions as as_questions
 from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
@@ -82,6 +83,23 @@ def test_a_template_reads_the_hint_and_the_options(records):
     hint = records[0]["hint"]
     expected = f"{hint['verdict']:.3f} {min(1, len(hint['liked']))} {hint['statistics']['item_ratings']}"
     assert message == f"{writer().write(records[:1], None)[0]} {expected}"
+
+
+def test_the_shipped_hint_about_purchases_says_who_bought_what(records):
+    question, hint = ((ROOT / f"conf/base/{kind}/bought.jinja").read_text() for kind in ("prompts", "hints"))
+    bought = [{"title": f"Soap {place}", "liked": True, "rating": None} for place in range(3)]
+    known = {"verdict": 0.25, "liked": bought, "disliked": [], "statistics": {"item_ratings": 7}}
+    record = records[0] | {"target": {"title": "Shampoo"}, "history": bought[:1], "hint": known}
+    [message] = writer(hint, question).write([record], {"template": "mine", "neighbours": 2, "certainty": True})
+    assert message.splitlines() == [
+        "7 users bought Shampoo.",
+        "Most like it, this user bought: Soap 0; Soap 1.",
+        "The user bought: Soap 0",
+        "New item: Shampoo",
+        "",
+        "Will the user buy it, too? Answer Yes or No.",
+        "Hint: a recommender that knows all users expects the answer No, with 75% certainty.",
+    ]
 
 
 def test_titles_are_data_in_messages(records):
