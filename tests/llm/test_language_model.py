@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from reclora_kedro.llm import language_model
-from reclora_kedro.llm.language_model import load_language_model, quantization_config
+from reclora_kedro.llm.language_model import load_language_model, outline_language_model, quantization_config
 
 
 def test_a_base_llm_is_frozen_and_in_eval_mode(tiny_llm):
@@ -31,6 +31,18 @@ def test_a_missing_base_llm_is_refused_by_name(source, message, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match=f"(?s){message}"):
         load_language_model(source)
+
+
+@pytest.mark.parametrize("load", [load_language_model, outline_language_model])
+def test_a_folder_of_versions_is_refused_with_the_newest_one(tiny_llm, tmp_path, load):
+    for version in ("2026-11-01", "2026-11-02"):
+        (folder := tmp_path / version / "prepared_llm").mkdir(parents=True)
+        tiny_llm.save(folder)
+    with pytest.raises(FileNotFoundError, match=r"no config.json, but 2026-11-01, 2026-11-02\. .*11-02/prepared_llm\."):
+        load(str(tmp_path))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"(?s)prepared_llm has no tokenizer\.json, .* `base_llm`"):
+        load(str(folder))
 
 
 def test_a_folder_with_pickled_weights_only_is_refused(tiny_llm, tmp_path):

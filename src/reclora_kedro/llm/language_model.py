@@ -167,8 +167,8 @@ def outline_language_model(
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
-        require_safetensors(folder, **version)
         tokenizer = load_pretrained(AutoTokenizer, folder, **version)
+        require_safetensors(folder, **version)
         config = load_pretrained(AutoConfig, folder, **version)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)

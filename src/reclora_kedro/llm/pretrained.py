@@ -23,13 +23,15 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
         arguments: further ones of ``from_pretrained``; with ``gguf_file``, weights are read from that file.
 
     Raises:
-        OSError: there is no such folder or hub id, or it lacks a file, or one is no valid JSON.
+        OSError: there is no such folder or hub id, or it lacks a file, or one is no valid JSON; see `require_config`.
         ValueError: it needs code of its own or of the hub, its weights are no safetensors, or an adapter lies beside
             them; nothing of that was run or read.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
     version = {"revision": arguments["revision"]} if "revision" in arguments else {}
+    if "gguf_file" not in arguments:
+        require_config(source)
     require_base_model_alone(source, **version)
     if hasattr(kind, "from_config") and "gguf_file" not in arguments:  # the Auto classes of models
         require_safetensors(source, **version)
@@ -37,6 +39,11 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     try:
         return kind.from_pretrained(source, trust_remote_code=False, **arguments)
     except ValueError as error:
+        if "backend tokenizer" in str(error):
+            raise FileNotFoundError(
+                f"{source} has no tokenizer.json, nor another tokenizer that transformers reads here: save one beside "
+                "config.json, or install what the other one needs, sentencepiece or tiktoken."
+            ) from error
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(
@@ -44,6 +51,21 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
             f"tokenizer_config.json), which this project never runs. {OTHER_SOURCE} to a model "
             "that transformers itself has a class for."
         ) from None
+
+
+def require_config(source: str) -> None:
+    """Refuse a local folder that holds no model, such as one of versions of a model.
+
+    Raises:
+        FileNotFoundError: there is no config.json in it.
+    """
+    folder = Path(source)
+    if not folder.is_dir() or (folder / CONFIG_NAME).is_file():
+        return
+    within = sorted(path.parent for path in folder.glob(f"*/*/{CONFIG_NAME}"))
+    present = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
+    newest = f" The newest of the versions in it is {within[-1]}." if within else ""
+    raise FileNotFoundError(f"{source} has no {CONFIG_NAME}, but {present}.{newest}")
 
 
 def require_base_model_alone(source: str, **version: str) -> None:
