@@ -55,7 +55,7 @@ def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
     np.testing.assert_allclose(model.scores(validation, 400, ""), untrained, atol=1e-6)  # fresh, it changes nothing
     checkpoints = CheckpointStore(tmp_path / "checkpoints", "this one")
     log = train_adapter(model, clicks(few_shot), validation, settings.training, checkpoints)
-    assert log.columns[-2:] == ["largest_scale", "seconds"]
+    assert log.columns[-3:] == ["largest_scale", "seconds", "weights"]
     assert log["largest_scale"].drop_nulls().min() > 1
     assert log["train_loss"][-4:].mean() < log["train_loss"][:4].mean()
     assert not model.has_gates
