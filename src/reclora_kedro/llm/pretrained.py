@@ -30,10 +30,11 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
     if not sys.stderr.isatty():
         disable_progress_bar()
     version = {"revision": arguments["revision"]} if "revision" in arguments else {}
-    if "gguf_file" not in arguments:
+    is_gguf = "gguf_file" in arguments
+    if not is_gguf:
         require_config(source)
     require_base_model_alone(source, **version)
-    if hasattr(kind, "from_config") and "gguf_file" not in arguments:  # the Auto classes of models
+    if hasattr(kind, "from_config") and not is_gguf:  # the Auto classes of models
         require_safetensors(source, **version)
         arguments["use_safetensors"] = True
     try:
