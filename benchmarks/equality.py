@@ -30,7 +30,7 @@ from results import markdown
 from running import ROOT
 from safetensors.numpy import load_file
 
-from reclora_kedro.parameters import merge
+from kedro_provenance.parameters import merge
 
 Part = tuple[str, str]
 """Name of an entry, and of a column, tensor or value in it."""

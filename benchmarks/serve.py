@@ -50,6 +50,7 @@ RELOAD_SECONDS = 10  # between reloads in mixed load
 def build_champion(project: Project) -> Any:
     """A champion of a project's data, without a run."""
     from reclora_kedro.adapters.methods import new_adapter
+    from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
     from reclora_kedro.distributed.engine import LOCAL
     from reclora_kedro.histories.item_text import describe_items, principal_components, tfidf_vectors
     from reclora_kedro.histories.log import InteractionLog
@@ -62,7 +63,6 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.llm.prompts import PromptBuilder
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
     from reclora_kedro.recommend.config import RecommendationConfig
-    from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
     from reclora_kedro.serving.models import Champion, Llm
 
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
@@ -228,7 +228,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     from reclora_kedro.scoring.prompt_scores import score_prompts
     from reclora_kedro.serving.journal import Content
     from reclora_kedro.serving.live_log import LiveLog
-    from reclora_kedro.serving.models import Ask, Snapshot, answer_by_lens, answer_by_llm
+    from reclora_kedro.serving.models import Request, Snapshot, answer_by_lens, answer_by_llm
 
     log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
     config = champion.recommendation.model_copy(update={"users": tuple(users), "top_n": CANDIDATES})
@@ -243,7 +243,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
     snapshot = Snapshot.take(champion, LiveLog(log, champion.ingestion, Content([], {})))
     for user in users:
         rows = (shortlist["user_id"] == user).to_numpy()
-        ask = Ask(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")
+        ask = Request(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")
         [answer] = answer_by_lens([ask], snapshot)
         differences["lens"] = max(
             differences["lens"], float(np.abs(answer.scores - shortlist["lens_score"].to_numpy()[rows]).max())

@@ -68,9 +68,9 @@ def _times(random: np.random.Generator, user: np.ndarray, users: int) -> np.ndar
     """Sittings of some dozens of ratings, seconds apart, with weeks between them; `user` is sorted."""
     start = np.searchsorted(user, np.arange(users))
     place = np.arange(len(user)) - start[user]
-    arrival = random.integers(FIRST_SECOND, LAST_SECOND, size=users)
+    arbaseline = random.integers(FIRST_SECOND, LAST_SECOND, size=users)
     pauses = np.where(place % ROWS_PER_SITTING == 0, random.exponential(SESSION_PAUSE, len(user)), 0)
     elapsed = np.cumsum(pauses + random.integers(2, 30, size=len(user)))
     elapsed -= elapsed[start[user]]
-    span = (LAST_SECOND - arrival)[user]
-    return arrival[user] + np.minimum(elapsed, span).astype(np.int64)
+    span = (LAST_SECOND - arbaseline)[user]
+    return arbaseline[user] + np.minimum(elapsed, span).astype(np.int64)

@@ -1,6 +1,7 @@
 import pytest
 
-from reclora_kedro.errors import MismatchError, require_both_classes
+from kedro_provenance.errors import MismatchError
+from reclora_kedro.errors import require_both_classes
 
 
 def test_a_mismatch_says_what_was_found_and_names_what_to_make_again():

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from reclora_kedro.parameters import Block
+from kedro_provenance.parameters import Block
 
 
 class Inner(Block):

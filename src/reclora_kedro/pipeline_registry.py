@@ -7,7 +7,7 @@ from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 from kedro.pipeline.pipeline import CircularDependencyError
 
-from reclora_kedro.parameters import NameRefusedError
+from kedro_provenance.parameters import NameRefusedError
 from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders, lens_retrieves, trained_again
 
 TRAINING = ("history", "encoders", "lens", "finetuning", "candidates")

@@ -12,8 +12,12 @@ from typing import Any
 from kedro.framework.context import KedroContext
 from kedro.framework.project import settings
 
+from kedro_provenance.catalog import AtomicCatalog, loaded_version
+from kedro_provenance.champion import CHAMPION, champion_history
+from kedro_provenance.failures import RunRefusedError, command
+from kedro_provenance.files.storage import is_remote
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.files.storage import is_remote
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -25,10 +29,6 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.names import optional_variant_of
 from reclora_kedro.recommend import candidates, choice
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
-from reclora_kedro.runs.catalog import AtomicCatalog, loaded_version
-from reclora_kedro.runs.champion import CHAMPION, champion_history
-from reclora_kedro.runs.failures import RunRefusedError, command
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.models import Champion, Llm

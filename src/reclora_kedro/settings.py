@@ -6,17 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.files.package_files import package_file
-from reclora_kedro.pipelines.checks import checks
-from reclora_kedro.pipelines.names import remember_parameters
-from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
-from reclora_kedro.runs.archive import give_archive
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.champion import give_champion, name_first_champion, pin_versions
-from reclora_kedro.runs.hooks import RunHooks
-from reclora_kedro.runs.lock import lock_data
-from reclora_kedro.runs.session import AtomicContext, CachingConfigLoader, ResumingSession
-from reclora_kedro.runs.start import (
+from kedro_provenance.archive import give_archive
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.champion import give_champion, name_first_champion, pin_versions
+from kedro_provenance.files.package_files import package_file
+from kedro_provenance.hooks import RunHooks
+from kedro_provenance.lock import lock_data
+from kedro_provenance.session import AtomicContext, CachingConfigLoader, ResumingSession
+from kedro_provenance.start import (
     choose_nodes,
     give_cell_runner,
     require_datasets,
@@ -28,8 +25,12 @@ from reclora_kedro.runs.start import (
     show_plan,
     try_out,
 )
-from reclora_kedro.runs.terminal import show_messages
-from reclora_kedro.runs.unfinished import take_over
+from kedro_provenance.terminal import show_messages
+from kedro_provenance.unfinished import take_over
+from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
+from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.pipelines.names import remember_parameters
+from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
 from reclora_kedro.serving.config import ServiceConfig
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
@@ -86,6 +87,7 @@ CONFIG_LOADER_CLASS = CachingConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
+    "named_blocks": BLOCKS_OF_NAMED_ENTRIES,
     "default_run_env": "local",
     # An environment that overrides one key of a parameter block keeps the block's other keys.
     "merge_strategy": {"parameters": "soft"},

@@ -16,11 +16,11 @@ from transformers import (
 )
 
 from few_rows import adapter_weights, gate_inputs_of
+from kedro_provenance.errors import MismatchError
 from random_llama import random_llama
 from reclora_kedro.adapters.base_llm import describe_base_llm
 from reclora_kedro.adapters.methods import load_adapter, new_adapter
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.language_model import LanguageModel, load_language_model
 
 

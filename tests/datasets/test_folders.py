@@ -14,6 +14,7 @@ from kedro.io import DataCatalog, DatasetError
 from safetensors.torch import load_file
 
 from few_rows import adapter_weights
+from kedro_provenance.catalog import AtomicCatalog
 from random_encoder import save_random_encoder
 from random_llama import random_llama, with_random_adapter
 from random_logs import log_of
@@ -24,7 +25,6 @@ from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 from reclora_kedro.retrievers.base import build_retriever
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
-from reclora_kedro.runs.catalog import AtomicCatalog
 
 TYPES = {
     "log": "reclora_kedro.datasets.folders.InteractionLogDataset",

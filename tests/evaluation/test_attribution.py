@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.attribution import attribute, permuted_rows
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 

@@ -145,7 +145,7 @@ def test_a_run_that_permutes_nothing_reports_the_rest():
     assert "What does each model read?" not in page
 
 
-def test_the_report_says_what_each_rival_is():
+def test_the_report_says_what_each_baseline_is():
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert "<em>lens</em>: a &lt;stand-in&gt;." in page
     assert "absent" not in page
@@ -249,7 +249,7 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
         "among_500": 0.4444,
     }
     pair = {
-        "rival": "neighbours_lens", "p_adjusted": 0.0714,
+        "baseline": "neighbours_lens", "p_adjusted": 0.0714,
         "ndcg_difference": 0.0123, "ndcg_difference_low": -0.001, "ndcg_difference_high": 0.0256,
     }  # fmt: skip
     records = [

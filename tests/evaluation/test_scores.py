@@ -1,7 +1,7 @@
 import polars as pl
 import pytest
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.scores import align_scores, collect_scores
 
 ROWS, LABELS = [0, 1, 2, 3], [1, 0, 1, 0]

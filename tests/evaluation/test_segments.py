@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.segments import Segmentation, compute_segments, segment_rows
 

@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 
 from few_rows import random_prompts, with_adapter
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning import merging
 from reclora_kedro.finetuning.merging import MergingConfig, merge_loras
 from reclora_kedro.pipelines.merging.nodes import choose_merged, merge_variants

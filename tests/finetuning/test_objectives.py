@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.finetuning.objectives import (
     Examples,
     ObjectiveConfig,

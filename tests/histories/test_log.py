@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from kedro_provenance.errors import MismatchError
 from random_logs import ITEMS, USERS, interaction_tables, log_of, logs
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from kedro_provenance.errors import MismatchError
 from random_logs import ITEMS, USERS, interaction_tables, log_of, with_impressions
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import build_log

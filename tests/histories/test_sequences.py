@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kedro_provenance.errors import MismatchError
 from random_logs import ITEMS, USERS
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.sequences import RatingStep, Sequences, levels_as_before, rating_levels, with_indices
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import features

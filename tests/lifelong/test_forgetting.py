@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from cleaned_tables import SETTINGS, clean_interactions, describe_items, describe_users
+from kedro_provenance.errors import MismatchError
 from parity_log import _one_thread, config, log
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log_builder import Growth, build_log
 from reclora_kedro.histories.rating_statistics import RatingStatistics

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cleaned_tables import SETTINGS
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.splits import SplitShares
 from reclora_kedro.interactions.cleaning import clean_interactions
 from reclora_kedro.interactions.cleaning_report import CleaningReport

@@ -6,9 +6,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from few_rows import GATE_DIM, PROMPT_FORMAT, random_prompts, with_adapter
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.finished import FinishedShards
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.answer_model import AnswerModel, answering_model
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.prompt_set import PromptBatch

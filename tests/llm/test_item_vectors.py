@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.item_vectors import embed_items, embed_new_items

@@ -2,8 +2,8 @@ import polars as pl
 import pytest
 import torch
 
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.prompt_set import prompt_set
 
 PROMPTS = pl.DataFrame(

@@ -4,10 +4,10 @@ import polars as pl
 import pytest
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.failures import RunRefusedError, explain_failure
+from kedro_provenance.start import try_out
 from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.failures import RunRefusedError, explain_failure
-from reclora_kedro.runs.start import try_out
 from starting import start
 
 TABLE = pl.DataFrame({"user_id": [1], "rating": [0.5]})

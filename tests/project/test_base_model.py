@@ -7,10 +7,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run
 from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.pipelines.base_model.nodes import show_base_model
-from reclora_kedro.runs.failures import RunRefusedError
 
 
 def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_is_run(finished_run):

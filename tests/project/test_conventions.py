@@ -23,10 +23,10 @@ from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
 from bad_parameters import types_of_parameters
+from kedro_provenance.parameters import Block
 from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
-from reclora_kedro.parameters import Block
 from reclora_kedro.pipelines.evaluation.nodes import write_report
 from reclora_kedro.pipelines.questions import build_prompts
 

@@ -8,8 +8,8 @@ from functools import cache
 import pytest
 
 from edits import SETTINGS, Sequence, nested, results
+from kedro_provenance.catalog import AtomicCatalog
 from projects import copy_project, kedro_run
-from reclora_kedro.runs.catalog import AtomicCatalog
 
 LAST_SETTINGS = SETTINGS[:2]  # so that few clean runs are needed to compare with
 

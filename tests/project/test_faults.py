@@ -18,9 +18,9 @@ from polars.testing import assert_frame_equal
 
 from dying import score_and_die
 from forked import exit_code
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run, stored
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.failures import RunRefusedError
 
 # A dataset that kills its own process, as a user, a scheduler or the kernel might.
 DYING_TABLE = '''

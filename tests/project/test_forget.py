@@ -8,11 +8,11 @@ import pytest
 
 from dying import forget_and_die
 from forked import exit_code
+from kedro_provenance.archive import Archive
+from kedro_provenance.files.digests import digest
+from kedro_provenance.runner import CELLS
 from projects import catalog_of, kedro_run, stored
-from reclora_kedro.files.digests import digest
 from reclora_kedro.lifelong.remains import Forgotten
-from reclora_kedro.runs.archive import Archive
-from reclora_kedro.runs.runner import CELLS
 
 WITH_ROWS = {"interactions", "users", "log", "log_without_embeddings", "lens", "learning_questions", "test_questions"}
 WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "lens_scores"}

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from kedro.framework.project import pipelines
 
+from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.files.digests import private_cache
+from kedro_provenance.plan import plan
 from projects import kedro_run
 from reclora_kedro.distributed import checkpoints
-from reclora_kedro.files.digests import private_cache
-from reclora_kedro.runs.failures import RunRefusedError
-from reclora_kedro.runs.plan import plan
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
-RIVALS = ["popularity", "neighbours", "lens", "neighbours_lens"]
+BASELINES = ["popularity", "neighbours", "lens", "neighbours_lens"]
 
 
 def rank(finished_run, **changes):
@@ -18,7 +18,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
     catalog = rank(finished_run)
     ranks, reranked = catalog.load("item_ranks"), catalog.load("reranked_item_ranks")
     samples = catalog.load("log").samples
-    assert ranks["model"].unique(maintain_order=True).to_list() == RIVALS
+    assert ranks["model"].unique(maintain_order=True).to_list() == BASELINES
     assert reranked["model"].unique().to_list() == ["reclora"]
     assert reranked.schema == ranks.schema
     first_stage = ranks.filter(model="neighbours")
@@ -32,17 +32,17 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
         assert sorted(one) == sorted(other)
     records = catalog.load("ranking_metrics")
     assert [(record["model"], record["k"]) for record in records] == [
-        (model, k) for model in (*RIVALS, "reclora") for k in (5, 10)
+        (model, k) for model in (*BASELINES, "reclora") for k in (5, 10)
     ]
     for record in records:
         assert record["rows"] == first_stage.height == 30
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
     assert len(catalog.load("ranking_figure").data) == 10
-    assert [line.name for line in catalog.load("hit_rate_figure").data] == [*RIVALS, "reclora"]
+    assert [line.name for line in catalog.load("hit_rate_figure").data] == [*BASELINES, "reclora"]
     assert catalog.get("ranking_metrics").preview()
-    assert all((record["ndcg_difference"] is None) == (record["model"] == record["rival"]) for record in records)
-    assert {record["rival"] for record in records} <= set(RIVALS)
+    assert all((record["ndcg_difference"] is None) == (record["model"] == record["baseline"]) for record in records)
+    assert {record["baseline"] for record in records} <= set(BASELINES)
     shown = " ".join(capsys.readouterr().out.split())
     assert "30 likes of" in shown
     assert "HR@10" in shown
@@ -54,7 +54,7 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
     nodes = catalog.load("run_manifest")["nodes"]
     assert not any("rerank" in name for name in nodes)
     records = catalog.load("ranking_metrics")
-    assert [record["model"] for record in records] == RIVALS
+    assert [record["model"] for record in records] == BASELINES
     assert {record["candidates"] for record in records} == {10}
     samples = catalog.load("log").samples
     assert records[0]["rows"] == samples.filter(split="test", label=1).height
@@ -66,7 +66,10 @@ def test_without_a_variant_no_llm_is_needed(finished_run):
         ({"variant": "recolra"}, r"ranking\.variant is 'recolra', but finetuning\.variants names .*reclora"),
         ({"candidates": "some"}, "candidates"),
         ({"cutoffs": [10, 10]}, "cutoffs"),
-        ({"lens": False, "rival": "lens"}, r"rival is 'lens', but the models that rank are popularity, neighbours"),
+        (
+            {"lens": False, "baseline": "lens"},
+            r"baseline is 'lens', but the models that rank are popularity, neighbours",
+        ),
     ],
 )
 def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, pattern):
@@ -76,7 +79,9 @@ def test_a_mistake_is_refused_before_anything_is_written(finished_run, changes, 
     assert stored(finished_run.project) == before
 
 
-def test_without_a_lens_the_rivals_rank_and_are_compared_with_the_one_that_is_named(finished_run):
-    catalog = rank(finished_run, variant=None, lens=False, rival="popularity")
+def test_without_a_lens_the_baselines_rank_and_are_compared_with_the_one_that_is_named(finished_run):
+    catalog = rank(finished_run, variant=None, lens=False, baseline="popularity")
     records = catalog.load("ranking_metrics")
-    assert {(record["model"], record["rival"]) for record in records} == {(model, "popularity") for model in RIVALS[:2]}
+    assert {(record["model"], record["baseline"]) for record in records} == {
+        (model, "popularity") for model in BASELINES[:2]
+    }

@@ -8,7 +8,7 @@ import pytest
 
 from projects import kedro_run, stored
 from reclora_kedro.serving.metrics import Metrics
-from reclora_kedro.serving.models import Ask
+from reclora_kedro.serving.models import Request
 from reclora_kedro.serving.service import Service
 from reclora_kedro.serving_project import ServedProject
 
@@ -58,7 +58,7 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
     project = ServedProject(finished_run.project, "test", {"service": {"folder": str(tmp_path)}})
     service = Service(project.settings(), project.champion, Metrics())
     users = expected["user_id"].unique(maintain_order=True).to_list()
-    asks = [Ask(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
+    asks = [Request(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
 
     async def ask_all():
         return await asyncio.gather(*(service.answer(lambda now, ask=ask: ask, 20) for ask in asks))

@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 from dying import begin_and_die
 from forked import FORKED
+from kedro_provenance import cells
+from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
+from kedro_provenance.failures import is_refusal
+from kedro_provenance.runner import CELLS
 from notebooks import shown_by
 from projects import ROOT, copy_project, kedro_run, stored
 from reclora_kedro.pipelines.checks import checks
-from reclora_kedro.runs import cells
-from reclora_kedro.runs.cells import CellRunner, check_cell, open_cell, run_cell
-from reclora_kedro.runs.failures import is_refusal
-from reclora_kedro.runs.runner import CELLS
 from reclora_kedro.study.config import REACHED
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import result_of, tabulate
@@ -103,7 +103,7 @@ def test_the_notebook_reads_a_study_without_running_anything(studied):
 
 @pytest.fixture
 def in_this_process(studied, monkeypatch):
-    """What runs cells of the study, where functions of `reclora_kedro.runs.cells` are called in this process."""
+    """What runs cells of the study, where functions of `kedro_provenance.cells` are called in this process."""
     project, *_ = studied
     monkeypatch.chdir(project)
     bootstrap_project(project)

@@ -7,9 +7,9 @@ import pytest
 
 from dying import update_and_die
 from forked import exit_code
+from kedro_provenance.champion import champion_history
+from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_project, kedro_run
-from reclora_kedro.runs.champion import champion_history
-from reclora_kedro.runs.failures import RunRefusedError
 from reclora_kedro.serving_project import ServedProject
 
 

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from kedro_provenance.errors import MismatchError
 from random_logs import interaction_tables, log_of
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommend import candidates
 from reclora_kedro.recommend.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.recommend.sources import current_source
-from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 SETTINGS = {
     "variant": "reclora",

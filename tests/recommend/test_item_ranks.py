@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from random_logs import interaction_tables, log_of
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommend import item_ranks
@@ -22,8 +24,6 @@ from reclora_kedro.recommend.item_ranks import (
 )
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommend.sources import fused, once
-from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
-from reclora_kedro.rivals.popularity import Popularity
 
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 SETTINGS = {
@@ -36,7 +36,7 @@ SETTINGS = {
     "shortlist": 4,
     "lens": True,
     "retriever": False,
-    "rival": None,
+    "baseline": None,
     "among_first": (2,),
     "seed": 0,
 }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 from reclora_kedro.recommend.ranking_metrics import (
     compute_ranking_metrics,
@@ -18,7 +18,7 @@ from reclora_kedro.recommend.ranking_metrics import (
 ITEMS = 12
 DIFFERENCE = ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value", "p_adjusted")
 BOOTSTRAP = Bootstrap(confidence=0.9, samples=200, seed=0)
-RIVALS = ["lens"]
+BASELINES = ["lens"]
 INFORMATION = np.arange(ITEMS, dtype=float)
 
 
@@ -39,14 +39,14 @@ def ranks_of(better, ties=None, users=None, model="lens", top_items=None):
 
 
 def test_whoever_ranks_every_target_first_has_metrics_of_one():
-    [record] = compute_ranking_metrics(ranks_of([0, 0, 0]), RIVALS, INFORMATION, (3,), BOOTSTRAP)
+    [record] = compute_ranking_metrics(ranks_of([0, 0, 0]), BASELINES, INFORMATION, (3,), BOOTSTRAP)
     for name in ("hit_rate", "ndcg", "mrr"):
         assert record[name] == record[f"{name}_low"] == record[f"{name}_high"] == 1
 
 
 @given(st.integers(1, ITEMS))
 def test_whoever_scores_all_the_same_gains_what_chance_does(k):
-    [record] = compute_ranking_metrics(ranks_of([0, 0], [ITEMS - 1] * 2), RIVALS, INFORMATION, (k,), BOOTSTRAP)
+    [record] = compute_ranking_metrics(ranks_of([0, 0], [ITEMS - 1] * 2), BASELINES, INFORMATION, (k,), BOOTSTRAP)
     ranks = np.arange(1, ITEMS + 1)
     assert record["hit_rate"] == pytest.approx(k / ITEMS)
     assert record["ndcg"] == pytest.approx(np.sum(1 / np.log2(1 + ranks[:k])) / ITEMS)
@@ -79,13 +79,13 @@ def test_ties_gain_the_mean_over_all_orders(scores, target):
 
 def test_every_user_counts_the_same_however_many_rows_they_have():
     ranks = ranks_of([0, 0, 0, 9], users=[7, 7, 7, 8])
-    [record] = compute_ranking_metrics(ranks, RIVALS, INFORMATION, (1,), BOOTSTRAP)
+    [record] = compute_ranking_metrics(ranks, BASELINES, INFORMATION, (1,), BOOTSTRAP)
     assert (record["hit_rate"], record["users"], record["rows"]) == (0.5, 2, 4)
 
 
 def test_coverage_and_novelty_are_of_the_first_k_items():
     ranks = ranks_of([0, 0], top_items=[[0, 1, 2], [1, 5, 9]])
-    first, second = compute_ranking_metrics(ranks, RIVALS, INFORMATION, (1, 2), BOOTSTRAP)
+    first, second = compute_ranking_metrics(ranks, BASELINES, INFORMATION, (1, 2), BOOTSTRAP)
     assert first["coverage"] == 2 / ITEMS
     assert first["novelty"] == np.mean([0, 1])
     assert second["coverage"] == 3 / ITEMS
@@ -97,26 +97,26 @@ def test_intervals_are_of_whole_users_and_the_same_for_every_model():
     users = np.repeat(np.arange(20), 5)
     better = np.repeat(random.integers(0, ITEMS, 20), 5)
     one_row_each, five_rows_each = (
-        compute_ranking_metrics(ranks_of(better[::step], users=users[::step]), RIVALS, INFORMATION, (4,), BOOTSTRAP)
+        compute_ranking_metrics(ranks_of(better[::step], users=users[::step]), BASELINES, INFORMATION, (4,), BOOTSTRAP)
         for step in (5, 1)
     )
     for end in ("hit_rate_low", "hit_rate_high"):
         assert one_row_each[0][end] == pytest.approx(five_rows_each[0][end])
     again = pl.concat([ranks_of(better), ranks_of(better, model="reclora")])
-    lens, reclora = compute_ranking_metrics(again, RIVALS, INFORMATION, (4,), BOOTSTRAP)
+    lens, reclora = compute_ranking_metrics(again, BASELINES, INFORMATION, (4,), BOOTSTRAP)
     own = {name: value for name, value in reclora.items() if name not in DIFFERENCE}
     assert {name: value for name, value in lens.items() if name not in DIFFERENCE} | {"model": "reclora"} == own
     assert [reclora[name] for name in DIFFERENCE] == [0, 0, 0, 1, 1]
     assert lens["ndcg_low"] < lens["ndcg"] < lens["ndcg_high"]
 
 
-def test_every_model_is_compared_with_the_best_rival_on_the_same_users():
+def test_every_model_is_compared_with_the_best_baseline_on_the_same_users():
     random = np.random.default_rng(2)
     better = random.integers(0, ITEMS - 1, 200)
     models = {"popularity": better + 1, "lens": better, "reclora": np.maximum(better - 1, 0), "tallrec": better}
     ranks = pl.concat([ranks_of(places, model=model) for model, places in models.items()])
     records = compute_ranking_metrics(ranks, ["popularity", "lens"], INFORMATION, (3, 5), BOOTSTRAP)
-    assert {record["rival"] for record in records} == {"lens"}
+    assert {record["baseline"] for record in records} == {"lens"}
     of_model = {(record["model"], record["k"]): record for record in records}
     assert [of_model["lens", 3][name] for name in DIFFERENCE] == [None] * 5
     for k in (3, 5):
@@ -135,13 +135,13 @@ def test_every_model_is_compared_with_the_best_rival_on_the_same_users():
 def test_ranks_of_other_rows_are_refused():
     mixed = pl.concat([ranks_of([0, 1]), ranks_of([0], model="reclora")])
     with pytest.raises(MismatchError, match="reclora ranked 1 rows and lens 2") as refused:
-        compute_ranking_metrics(mixed, RIVALS, INFORMATION, (1,), BOOTSTRAP)
+        compute_ranking_metrics(mixed, BASELINES, INFORMATION, (1,), BOOTSTRAP)
     assert refused.value.entries == ("item_ranks", "reranked_item_ranks")
 
 
 def test_likes_of_one_user_have_no_intervals():
     with pytest.raises(ValueError, match=r"all ranked likes are of one user; .* Raise ranking\.users or ranking\.rows"):
-        compute_ranking_metrics(ranks_of([0, 1], users=[7, 7]), RIVALS, INFORMATION, (1,), BOOTSTRAP)
+        compute_ranking_metrics(ranks_of([0, 1], users=[7, 7]), BASELINES, INFORMATION, (1,), BOOTSTRAP)
 
 
 def test_the_curve_of_a_model_has_its_hit_rate_at_every_length():

@@ -15,7 +15,7 @@ CONFIG = RankingConfig(
     shortlist=3,
     lens=True,
     retriever=False,
-    rival=None,
+    baseline=None,
     among_first=(),
     seed=0,
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cycle_log import catalogue_scores
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.retrievers import reader
 from reclora_kedro.retrievers.base import grow_retriever
 from reclora_kedro.retrievers.reader import LAST, RetrieverReader

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from kedro_provenance.errors import MismatchError
 from live_service import block
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.llm.chat_api import Answers
 from reclora_kedro.llm.prompts import PromptConfig

@@ -27,7 +27,7 @@ from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.recommend.sources import current_source
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics
-from reclora_kedro.serving.models import Ask, Llm
+from reclora_kedro.serving.models import Llm, Request
 from reclora_kedro.serving.service import Service
 
 TEMPLATE = Path(ROOT / "conf/base/prompts/sections.jinja").read_text("utf-8")
@@ -75,7 +75,7 @@ def test_scores_are_those_of_a_run_and_all_users_share_a_batch(tmp_path, champio
     users = (3, 0, 7, 5)
 
     async def ask_all():
-        asks = [Ask(rank=True, user=str(user), n=10, model="llm", explain=True) for user in users]
+        asks = [Request(rank=True, user=str(user), n=10, model="llm", explain=True) for user in users]
         return await asyncio.gather(*(service.answer(lambda now, ask=ask: ask, 30) for ask in asks))
 
     answers = asyncio.run(ask_all())

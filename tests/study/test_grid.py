@@ -7,13 +7,13 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from kedro_provenance.parameters import merge
+from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import merge
 from reclora_kedro.pipelines import names
-from reclora_kedro.runs.session import CachingConfigLoader
 from reclora_kedro.study.config import GridConfig, StudyConfig
 from reclora_kedro.study.grid import Cell, load_grids, plan_cells
 

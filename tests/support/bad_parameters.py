@@ -10,10 +10,11 @@ from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 
+from kedro_provenance.check_parameters import FLAGS, refused_values
+from kedro_provenance.parameters import parameter_paths
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
-from reclora_kedro.parameters import NAMED, parameter_paths
+from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.names import remember_parameters
-from reclora_kedro.runs.check_parameters import FLAGS, refused_values
 from reclora_kedro.serving.config import ServiceConfig
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,10 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
         if path.startswith("_") or path in FREE:
             continue
         if isinstance(value, Mapping):
-            if path not in NAMED and path not in ("finetuning", "update"):  # these are read by their blocks
+            if path not in BLOCKS_OF_NAMED_ENTRIES and path not in (
+                "finetuning",
+                "update",
+            ):  # these are read by their blocks
                 yield f"{path}.hidden_dims", 3, "is no parameter. The nearest one is"
                 yield path, [1], "dictionary"
             yield from wrong_values(value, f"{path}.")

@@ -7,13 +7,13 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from kedro_provenance import cells
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.files.atomic import UNFINISHED
 from killing import install
 from projects import kedro_run
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.files.atomic import UNFINISHED
-from reclora_kedro.runs import cells
-from reclora_kedro.runs.catalog import AtomicCatalog
 
 
 def dying_at(kill_at, function, *arguments, **named):

@@ -8,7 +8,7 @@ import json
 import random
 import shutil
 
-from reclora_kedro.runs.recipe import FILE
+from kedro_provenance.recipe import FILE
 
 SETTINGS = (
     {},

@@ -9,14 +9,14 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation import ParameterValidator
 
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.failures import explain_failure
+from kedro_provenance.lock import lock_data
+from kedro_provenance.start import require_inputs
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
 from reclora_kedro.pipelines.raw_files import explain
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.failures import explain_failure
-from reclora_kedro.runs.lock import lock_data
-from reclora_kedro.runs.start import require_inputs
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from starting import start
 

@@ -8,13 +8,13 @@ import uvicorn
 import yaml
 
 from projects import ROOT
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 from reclora_kedro.serving.app import create_app
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics

@@ -9,7 +9,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from fabricate import fabricate
-from reclora_kedro.runs.runner import CELLS, IncrementalRunner
+from kedro_provenance.runner import CELLS, IncrementalRunner
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ from kedro.framework.hooks import hook_impl
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.runs.catalog import AtomicCatalog
-from reclora_kedro.runs.plan import plan
-from reclora_kedro.runs.runner import IncrementalRunner
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.plan import plan
+from kedro_provenance.runner import IncrementalRunner
 
 sessions = count(1)
 resumed = []  # of each training, the checkpoints that it went on from

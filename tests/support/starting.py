@@ -7,7 +7,7 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.runs.run import Run
+from kedro_provenance.run import Run
 
 RUN_PARAMS = {
     "run_id": "2026-01-01T00.00.00.000Z",

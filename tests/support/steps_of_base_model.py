@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from random_llama import random_llama
-from reclora_kedro.base_models.config import (
+from reclora_extras.base_models.config import (
     BaseModelConfig,
     CorpusConfig,
     DistillConfig,

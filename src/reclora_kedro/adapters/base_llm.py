@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 
 ATTENTION_PROJECTIONS = (
     ("q_proj", "v_proj"),

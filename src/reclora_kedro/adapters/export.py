@@ -4,7 +4,8 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from reclora_kedro.parameters import Block, Count
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import Count
 
 
 class ExportConfig(Block):

@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from reclora_kedro.errors import MismatchError
-from reclora_kedro.files.digests import digest
+from kedro_provenance.errors import MismatchError
+from kedro_provenance.files.digests import digest
 
 LONGEST_NAME = 200  # of a folder, in characters: file systems take 255 bytes
 BEFORE = "base_model.model."  # the path of a layer in PEFT's names of tensors

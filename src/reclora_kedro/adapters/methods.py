@@ -9,6 +9,8 @@ from peft import PeftConfig, PeftModel, get_peft_model
 from pydantic import PlainValidator, TypeAdapter
 from torch import Tensor
 
+from kedro_provenance.errors import MismatchError
+from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.adapters import mtl_lora, reclora
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
@@ -16,8 +18,6 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.lora import Lora, user_folder
 from reclora_kedro.adapters.reclora.export import adapter_of as adapter_of  # for whoever knows no method by name
 from reclora_kedro.devices import seeded
-from reclora_kedro.errors import MismatchError
-from reclora_kedro.files.scratch import scratch_folder
 
 METHODS: dict[str, AdapterMethod] = {module.METHOD.name: module.METHOD for module in (reclora, mtl_lora)}
 """By the name that ``adapter.method`` takes; another method is another folder, and one more here."""

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from reclora_kedro.files.storage import remove
+from kedro_provenance.files.storage import remove
 
 
 class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
@@ -12,7 +12,7 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
 
     It is an input, and has no versions: what one session left there, the next one must find. The runner tells by what
     recipe the node works, and clears the folder once the node's outputs are saved, see
-    :class:`reclora_kedro.runs.runner.IncrementalRunner`.
+    :class:`kedro_provenance.runner.IncrementalRunner`.
 
     Args:
         filepath: folder of the checkpoints, local or in an object storage such as ``s3://bucket/folder``.

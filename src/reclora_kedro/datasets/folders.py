@@ -10,7 +10,7 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro_datasets._typing import JSONPreview, TablePreview
 from safetensors import SafetensorError, safe_open
 
-from reclora_kedro.files.storage import is_remote
+from kedro_provenance.files.storage import is_remote
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
@@ -18,7 +18,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
 
     Data are saved by their own ``save(folder)`` and loaded as the folder's path, unless a subclass says otherwise.
 
-    The catalog saves it whole, see :class:`reclora_kedro.runs.catalog.AtomicCatalog`; a version whose files are missing
+    The catalog saves it whole, see :class:`kedro_provenance.catalog.AtomicCatalog`; a version whose files are missing
     or cut short does not exist, and is refused by name when it is asked for.
 
     Args:

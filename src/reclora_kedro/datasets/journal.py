@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import polars as pl
 from kedro.io import AbstractDataset, DatasetError
 
-from reclora_kedro.files.storage import is_remote
+from kedro_provenance.files.storage import is_remote
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from reclora_kedro.files.storage import local_copy
+from kedro_provenance.files.storage import local_copy
 
 
 class PretrainedDataset(AbstractDataset[NoReturn, Any]):

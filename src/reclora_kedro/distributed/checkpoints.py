@@ -14,7 +14,7 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 from torch.optim import Optimizer
 
-from reclora_kedro.files.storage import is_remote, names_in, read, remove, remove_drafts, write_whole
+from kedro_provenance.files.storage import is_remote, names_in, read, remove, remove_drafts, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class CheckpointStore:
         folder: where checkpoints lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
         training: what the training is known by, the same for one that would end the same, such as the key of its
             recipe. Each has a subfolder.
-        options: an object storage's, see :mod:`reclora_kedro.files.storage`.
+        options: an object storage's, see :mod:`kedro_provenance.files.storage`.
 
     Examples:
         >>> import tempfile

@@ -17,7 +17,8 @@ from typing import Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
-from reclora_kedro.parameters import MOST, Block, Count, NonNegative, Positive, Resource
+from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive
 from reclora_kedro.progress import Progress
 
 S = TypeVar("S")
@@ -95,8 +96,8 @@ LOCAL = EngineConfig(
     workers=1,
     cpus_per_worker=1,
     gpus_per_worker=0,
-    rows_per_shard=MOST,
-    rows_per_part=MOST,
+    rows_per_shard=MAX_INT32,
+    rows_per_part=MAX_INT32,
     scratch=None,
 )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from reclora_kedro.files.storage import is_remote, names_in, read, remove_drafts, write_whole
+from kedro_provenance.files.storage import is_remote, names_in, read, remove_drafts, write_whole
 
 
 class FinishedShards:
@@ -19,7 +19,7 @@ class FinishedShards:
     Args:
         folder: where results lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
         work: what the results are made by and of, such as the key of a node's recipe. Each has a subfolder.
-        options: an object storage's, see :mod:`reclora_kedro.files.storage`.
+        options: an object storage's, see :mod:`kedro_provenance.files.storage`.
 
     Examples:
         >>> import tempfile

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, multiprocessing
 
+from kedro_provenance.files.lifetime import end_with_parent
+from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.devices import keep_freed_memory
-from reclora_kedro.files.lifetime import end_with_parent
-from reclora_kedro.files.scratch import scratch_folder
 
 R = TypeVar("R")
 

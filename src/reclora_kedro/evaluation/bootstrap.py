@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy.stats import t as student_t
 
-from reclora_kedro.parameters import Block, Count, Real, Seed
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import Count, Real, Seed
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Figures of the evaluation, all in one style.
 
 Backgrounds are transparent and inks are mid-greys: the figures stand on light and on dark pages. Figures that show
-rivals take their styles, by name.
+baselines take their styles, by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,10 +44,10 @@ LINE_PER_MODEL = {"autorange": "reversed", "showgrid": False, "automargin": True
 ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
 
 
-def plot_auc(metrics: Records, rivals: Styles) -> go.Figure:
+def plot_auc(metrics: Records, baselines: Styles) -> go.Figure:
     """Dot plot of every model's AUC with its interval."""
     best = max(metrics, key=itemgetter("auc"))
-    styles = model_styles((record["model"] for record in metrics), rivals)
+    styles = model_styles((record["model"] for record in metrics), baselines)
     figure = go.Figure([_dot("auc", record, styles[record["model"]]) for record in metrics])
     figure.update_yaxes(LINE_PER_MODEL)
     return figure.update_layout(
@@ -60,12 +60,12 @@ def plot_auc(metrics: Records, rivals: Styles) -> go.Figure:
     )
 
 
-def plot_ranking(metrics: Records, rivals: Styles) -> go.Figure:
+def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
     k = metrics[0]["k"]
     shown = [record for record in metrics if record["k"] == k]
     best = max(shown, key=itemgetter("ndcg"))
-    styles = model_styles((record["model"] for record in shown), rivals)
+    styles = model_styles((record["model"] for record in shown), baselines)
     titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
     for record in shown:
@@ -81,10 +81,10 @@ def plot_ranking(metrics: Records, rivals: Styles) -> go.Figure:
     )
 
 
-def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], rivals: Styles) -> go.Figure:
+def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
     """Hit rate of every model by the length of its list, see `recommend.ranking_metrics.hit_rate_curves`."""
     figure = go.Figure()
-    for (model, style), (lengths, shares) in zip(model_styles(curves, rivals).items(), curves.values(), strict=True):
+    for (model, style), (lengths, shares) in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
         figure.add_scatter(
             x=lengths,
             y=shares,
@@ -100,7 +100,7 @@ def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], rivals
     )
 
 
-def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
+def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
     """ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
     curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]
     read = [float(np.interp(ROC_READING, fpr, tpr)) for fpr, tpr in curves]
@@ -112,7 +112,7 @@ def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
         diagonal="chance",
     )
     figure.update_yaxes(range=[0, 1.005])
-    for (model, style), (fpr, tpr) in zip(model_styles(paired.models, rivals).items(), curves, strict=True):
+    for (model, style), (fpr, tpr) in zip(model_styles(paired.models, baselines).items(), curves, strict=True):
         kept = np.unique(np.searchsorted(fpr + tpr, np.linspace(0, 2, ROC_POINTS)).clip(max=len(fpr) - 1))
         figure.add_scatter(
             x=fpr[kept],
@@ -125,7 +125,7 @@ def plot_roc(paired: PairedScores, rivals: Styles) -> go.Figure:
     return figure
 
 
-def plot_calibration(paired: PairedScores, rivals: Styles) -> go.Figure:
+def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
     """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin.
 
     The legend has the expected calibration error: the mean distance from the diagonal, weighted by rows.
@@ -142,7 +142,7 @@ def plot_calibration(paired: PairedScores, rivals: Styles) -> go.Figure:
         "Likes among the rows of the bin (share)",
         diagonal="perfect calibration",
     )
-    for (model, style), table, gap in zip(model_styles(paired.models, rivals).items(), tables, gaps, strict=True):
+    for (model, style), table, gap in zip(model_styles(paired.models, baselines).items(), tables, gaps, strict=True):
         figure.add_scatter(
             x=table["mean_score"].to_list(),
             y=table["share_of_likes"].to_list(),

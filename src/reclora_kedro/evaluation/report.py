@@ -135,15 +135,15 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
-    """Models by ranking metrics: a table per cutoff, one of the whole order, and each model's NDCG less its rival's.
+    """Models by ranking metrics: a table per cutoff, one of the whole order, and each model's NDCG less its baseline's.
 
     Args:
         metrics: records as `compute_ranking_metrics` returns them.
-        notes: what each rival is, by its name.
+        notes: what each baseline is, by its name.
     """
     first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
     likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
-    tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["rival"]])
+    tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["baseline"]])
     by_cutoff = {k: [record for record in metrics if record["k"] == k] for k in {record["k"]: 0 for record in metrics}}
 
     def estimate(name: str) -> tuple[Any, ...]:
@@ -169,12 +169,12 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
         text_table("The whole order, and the likes among its first items", by_cutoff[first["k"]], model, whole)
     )
     for k, records in by_cutoff.items():
-        rival, columns = records[0]["rival"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
-        others = [record for record in records if record["model"] != rival]
-        title = f"NDCG@{k} less that of {rival} ({tests})"
+        baseline, columns = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
+        others = [record for record in records if record["model"] != baseline]
+        title = f"NDCG@{k} less that of {baseline} ({tests})"
         tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *columns)))
-    rivals = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
-    return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in rivals))
+    baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
+    return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
 
 
 def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
@@ -280,7 +280,7 @@ def render_report(
             "ingestion_report" and "history_report", records of check, rows and rule; "negatives_report", of number,
             split, rows, auc and warning; and "training_report", of what `training_report` says of each adapter.
         figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
-        notes: what each rival is, by its name.
+        notes: what each baseline is, by its name.
         allow_mixed: whether what the page shows may stem from different runs; the page then warns of it.
     """
     return render_page(

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from reclora_kedro.errors import MismatchError, require_both_classes
+from kedro_provenance.errors import MismatchError
+from reclora_kedro.errors import require_both_classes
 
 COLUMNS = ("row", "user", "label", "model", "score")
 

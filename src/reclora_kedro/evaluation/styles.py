@@ -26,7 +26,7 @@ VARIANT_STYLES = (
 )
 
 
-def model_styles(models: Iterable[str], rivals: Mapping[str, Style]) -> dict[str, Style]:
+def model_styles(models: Iterable[str], baselines: Mapping[str, Style]) -> dict[str, Style]:
     """The style of each model: all but variants have their own, and these follow in their order, sixteen in all.
 
     Examples:
@@ -34,7 +34,7 @@ def model_styles(models: Iterable[str], rivals: Mapping[str, Style]) -> dict[str
         >>> with_all["reclora"] == model_styles(["lens", "shared_lora", "reclora"], {})["reclora"]
         True
     """
-    models, fixed = list(models), {**FIXED_STYLES, **rivals}
+    models, fixed = list(models), {**FIXED_STYLES, **baselines}
     variants = [model for model in models if model not in fixed]
     own = {model: _style_of_variant(number) for number, model in enumerate(variants)}
     return {model: fixed.get(model) or own[model] for model in models}

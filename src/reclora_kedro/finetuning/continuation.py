@@ -9,13 +9,14 @@ from pydantic import Field
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.finetuning.objectives import clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Share
+from reclora_kedro.parameters import Count, LearningRate, NonNegative, Share
 
 START = "start"
 """In a log of `continue_adapter`, the adapter as it was."""

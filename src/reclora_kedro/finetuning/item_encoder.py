@@ -12,13 +12,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.devices import seeded
 from reclora_kedro.finetuning.training import assign, copy_of
 from reclora_kedro.histories.item_pairs import TextPairs
 from reclora_kedro.llm.batching import pad_right
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder, lower_layers
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Seed
+from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed
 from reclora_kedro.progress import Progress
 
 LENGTH_GROUPS = 8

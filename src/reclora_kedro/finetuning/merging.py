@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.adapters.lora import Lora
 from reclora_kedro.devices import seeded
 from reclora_kedro.histories.log import InteractionLog
@@ -27,13 +28,13 @@ from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import Block, Count, CountOrZero, NonNegative, Positive, Seed
+from reclora_kedro.parameters import Count, CountOrZero, NonNegative, Positive, Seed
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
 
 ITERIS = "iteris"
-RIVALS = {"linear": ("linear", 2), "svd": ("svd", 1), "ties": ("ties_svd", 0), "dare": ("dare_linear_svd", 1)}
+BASELINES = {"linear": ("linear", 2), "svd": ("svd", 1), "ties": ("ties_svd", 0), "dare": ("dare_linear_svd", 1)}
 """PEFT's ways of merging: what ``add_weighted_adapter`` calls each, and the power of 1/K that weighs each of K LoRAs.
 
 Where all are the same, they give it back: ``linear`` has the root of a weight in either factor's sum, and TIES takes
@@ -103,7 +104,7 @@ def merge_loras(
     config: MergingConfig,
     tokens_per_batch: int,
 ) -> tuple[MergedLoras, pl.DataFrame]:
-    """One LoRA by `iterate` and by each of `RIVALS`; the base LLM is left bare.
+    """One LoRA by `iterate` and by each of `BASELINES`; the base LLM is left bare.
 
     Args:
         llm: the base LLM.
@@ -139,7 +140,7 @@ def merge_loras(
         updates = {name: lora.updates() for name, lora in loras.items()}
         merged, log = iterate(llm.with_model(adapted), updates, prompts, config, tokens_per_batch)
         ways = {ITERIS: Lora.from_updates(first.config, merged, rank)}
-        for name, (way, power) in RIVALS.items():
+        for name, (way, power) in BASELINES.items():
             weight = len(loras) ** -power
             with seeded(config.seed, llm.device):
                 adapted.add_weighted_adapter(

@@ -13,10 +13,11 @@ from scipy.special import expit
 from torch import Tensor
 from torch.nn import functional as F
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.scores import join_all
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
-from reclora_kedro.parameters import Block, Count, NonNegative, Positive
+from reclora_kedro.parameters import Count, NonNegative, Positive
 
 UNTRAINED, LENS = "untrained", "lens"
 """References that need no other variant: the LLM as it came, and the lens."""

@@ -12,8 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.parameters import Block, Count, NonNegative, Positive
+from reclora_kedro.parameters import Count, NonNegative, Positive
 
 logger = logging.getLogger(__name__)
 

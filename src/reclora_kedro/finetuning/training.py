@@ -14,6 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
+from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.devices import seeded
 from reclora_kedro.distributed.checkpoints import (
     Checkpoint,
@@ -30,7 +31,7 @@ from reclora_kedro.finetuning.privacy import PrivacyConfig, private_rounds
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Positive, Resource, Seed, Share
+from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed, Share
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)

@@ -4,11 +4,11 @@ from typing import Self
 
 from pydantic import model_validator
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.adapters import methods
 from reclora_kedro.finetuning.training import TrainingConfig
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.llm.answer_model import Blend
-from reclora_kedro.parameters import Block
 
 
 class VariantConfig(Block):

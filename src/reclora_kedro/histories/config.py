@@ -1,12 +1,13 @@
 """Settings of the history step."""
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.questions import PromptRowsConfig
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import RatingLevels, Ties
 from reclora_kedro.histories.splits import SplitConfig
-from reclora_kedro.parameters import Block, Count, Seed
+from reclora_kedro.parameters import Count, Seed
 
 
 class HistoryConfig(Block):

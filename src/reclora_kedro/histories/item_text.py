@@ -8,9 +8,10 @@ import polars as pl
 from pydantic import Field
 from scipy import sparse
 
+from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.interactions.schema import field_names
-from reclora_kedro.parameters import Block, Count, Resource
+from reclora_kedro.parameters import Count
 
 TFIDF = "tfidf"
 """The encoder that needs no model: TF-IDF weights of the words of all descriptions."""

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from safetensors.numpy import load_file, save_file
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
 from reclora_kedro.histories.sequences import Sequences, user_of_events
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
-from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog, numbered, samples_file, save_tables
 from reclora_kedro.histories.negatives import Pool, draw_negatives, first_events, warn_of_left_out
@@ -298,10 +298,10 @@ def _count(tables: _Tables, span: _Span) -> _Counts:
     )
     users = with_indices(users, user=tables.users).sort("user_index")
     rows = users.select(pl.int_range(pl.len()).alias("owner"), "rows").explode("rows").unnest("rows")
-    opens_user = _opens(rows["owner"].to_numpy())
+    opens_user = _run_starts(rows["owner"].to_numpy())
     earlier = _count_since(opens_user, rows["is_event"].to_numpy())
     if config.ties == "strict":
-        earlier = earlier[_first_rows(opens_user | _opens(rows["timestamp"].to_numpy()))]
+        earlier = earlier[_first_rows(opens_user | _run_starts(rows["timestamp"].to_numpy()))]
     is_early = rows["may_be_sample"].to_numpy() & (earlier < config.min_history)
     return _Counts(
         users["user_index"].to_numpy(),
@@ -331,8 +331,8 @@ def _with_events(rows: pl.DataFrame, before: np.ndarray, offsets: np.ndarray, ta
     """A part's rows with their flat event index, where their history ends, and whether they are events and samples."""
     by_user = _stable_order(rows["user_index"].to_numpy())  # in order of time and item within a user
     user = rows["user_index"].to_numpy()[by_user]
-    opens_user = _opens(user)
-    moment = _first_rows(opens_user | _opens(rows["timestamp"].to_numpy()[by_user]))  # of the same user and second
+    opens_user = _run_starts(user)
+    moment = _first_rows(opens_user | _run_starts(rows["timestamp"].to_numpy()[by_user]))  # of the same user and second
     is_event = rows["rating"].is_not_null().to_numpy()[by_user]
     begins = _for_rows(offsets[user[opens_user]], opens_user)
     earlier = _for_rows(before.astype(np.int32), opens_user) + _count_since(opens_user, is_event)
@@ -379,7 +379,7 @@ def _stable_order(index: np.ndarray) -> np.ndarray:
     return np.sort(index.astype(np.int64) << 32 | np.arange(len(index))) & (2**32 - 1)
 
 
-def _opens(column: np.ndarray) -> np.ndarray:
+def _run_starts(column: np.ndarray) -> np.ndarray:
     """Which rows differ from the one before."""
     opens = np.ones(len(column), dtype=bool)
     np.not_equal(column[1:], column[:-1], out=opens[1:])
@@ -426,7 +426,7 @@ def _draw_for_parts(
     taken_first = np.empty(offsets[-1], dtype=bool)
     for first, last in pairwise(edges.tolist()):
         pairs, places = sorted_pairs(offsets, sequences.item_index, first, last)
-        taken_first[offsets[pairs >> 32] + places] = _opens(pairs)
+        taken_first[offsets[pairs >> 32] + places] = _run_starts(pairs)
         _append(scratch, pairs=pairs, places=places)
     ends = _file_pools(sequences, samples, taken_first, config, scratch)
     del taken_first

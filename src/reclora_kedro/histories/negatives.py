@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import polars as pl
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.histories.taken_items import TakenItems
-from reclora_kedro.parameters import Block, Count
+from reclora_kedro.parameters import Count
 
 NEIGHBOURS = 20  # next likes whose items `matched` draws; twice as many after each draw that does not fit
 NO_TIME = np.iinfo(np.int64).max  # later than every event

@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
+from kedro_provenance.parameters import Block, shown
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block, Count, CountOrZero, shown
+from reclora_kedro.parameters import Count, CountOrZero
 
 MOMENT = ("user_index", "history_end", "timestamp")
 """What tells apart the moments of users: questions of one moment differ in their item alone."""

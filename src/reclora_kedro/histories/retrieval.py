@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from threadpoolctl import ThreadpoolController
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.histories.sequences import Sequences
-from reclora_kedro.parameters import Block, Count
+from reclora_kedro.parameters import Count
 
 CELLS_PER_BLOCK = 2**18  # similarities held at once: 2 MiB, so that the passes over them stay in a core's cache
 SIMILARITY_STEPS = 2**30  # see _top_positions

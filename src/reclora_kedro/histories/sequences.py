@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from reclora_kedro.errors import MismatchError
-from reclora_kedro.parameters import Block, Count, Positive
+from kedro_provenance.errors import MismatchError
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import Count, Positive
 
 Ties = Literal["strict", "order"]
 ROWS_AT_ONCE = 2**22  # whose levels are looked up together
@@ -161,7 +162,7 @@ class ItemEvents:
         rows = self.log.order[places]
         return self.timestamp[rows] << 31 | self.user[rows]
 
-    def with_(self, others: Self) -> Self:
+    def joined_with(self, others: Self) -> Self:
         """These and other events."""
         pairs = zip(self._columns, others._columns, strict=True)
         columns = [np.concatenate(pair) for pair in pairs]
@@ -188,7 +189,7 @@ def with_part(parts: tuple[ItemEvents, ...], new: ItemEvents) -> tuple[ItemEvent
     """
     parts = (*parts, new)
     while len(parts) > 1 and LEAST_RATIO * len(parts[-1].user) >= len(parts[-2].user):
-        parts = (*parts[:-2], parts[-2].with_(parts[-1]))
+        parts = (*parts[:-2], parts[-2].joined_with(parts[-1]))
     return parts
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 from pydantic import Field, model_validator
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Block, Share
+from reclora_kedro.parameters import Share
 
 SPLIT_NAMES = ("train", "validation", "test")
 """In the order of time."""

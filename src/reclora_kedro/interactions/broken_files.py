@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from reclora_kedro.files.paths import files_in
+from kedro_provenance.files.paths import files_in
 
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 

@@ -14,8 +14,8 @@ from weakref import finalize
 import numpy as np
 import polars as pl
 
+from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
-from reclora_kedro.files.scratch import scratch_folder
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig, InteractionColumns
 from reclora_kedro.interactions.impressions import expand_impressions, starting_histories

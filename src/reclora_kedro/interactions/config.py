@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from reclora_kedro.parameters import Block, CountOrZero, Real
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import CountOrZero, Real
 
 
 class ImpressionList(Block):

@@ -5,9 +5,10 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens import LENSES
-from reclora_kedro.parameters import Block, Count, CountOrZero, LearningRate, NonNegative, Resource, Seed, Share
+from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
 MOST_FOLDS = 10  # a lens holds vectors of all items for each fold

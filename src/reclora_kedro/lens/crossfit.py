@@ -17,12 +17,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.lens.training import refit_lens
-from reclora_kedro.parameters import Block, Count
+from reclora_kedro.parameters import Count
 
 Records = list[dict[str, Any]]
 

@@ -11,7 +11,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.rating_statistics import RatingStatistics

@@ -11,9 +11,10 @@ import polars as pl
 import torch
 from torch.nn import functional
 
+from kedro_provenance.errors import MismatchError
+from kedro_provenance.files.digests import digest
+from kedro_provenance.parameters import Block, Private
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.errors import MismatchError
-from reclora_kedro.files.digests import digest
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import Growth, LogInFiles, build_log
@@ -24,7 +25,6 @@ from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import rearrange_lens
 from reclora_kedro.lens.layers import EntityEmbedding
-from reclora_kedro.parameters import Block, Private
 
 
 class ForgetConfig(Block):

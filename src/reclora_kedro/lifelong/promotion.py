@@ -9,11 +9,12 @@ from pydantic import Field
 from rich.console import Group
 from rich.table import Table
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.evaluation.terminal import text_table
-from reclora_kedro.parameters import Block, NonNegative, Real
+from reclora_kedro.parameters import NonNegative, Real
 
 Decision = dict[str, Any]
 

@@ -14,8 +14,8 @@ from tempfile import TemporaryDirectory
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from reclora_kedro.files.atomic import UNFINISHED, atomic_folder
-from reclora_kedro.files.digests import private_cache, sha256_of
+from kedro_provenance.files.atomic import UNFINISHED, atomic_folder
+from kedro_provenance.files.digests import private_cache, sha256_of
 from reclora_kedro.llm.pretrained import load_pretrained
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE, co_occurrence_vectors
 from reclora_kedro.histories.item_text import (
     TFIDF,

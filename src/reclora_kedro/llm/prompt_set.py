@@ -9,8 +9,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.llm.batching import pad_right
 
 

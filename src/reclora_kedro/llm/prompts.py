@@ -11,8 +11,9 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import Field
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.llm.bounded import call_bounded
-from reclora_kedro.parameters import Block, Count, Real
+from reclora_kedro.parameters import Count, Real
 
 Record = dict[str, Any]
 
@@ -24,7 +25,7 @@ OVER_TOKENS = (
     "The prompt of row {row} has {length} tokens without any history, over the budget of {budget} with what a chat "
     "template adds: raise prompt.max_tokens, or lower prompt.max_characters."
 )
-UNFIT = (TemplateError, TypeError, ArithmeticError, LookupError)
+TEMPLATE_ERRORS = (TemplateError, TypeError, ArithmeticError, LookupError)
 """Errors of a template that fits a record badly, such as the sum of a text and a number."""
 Encoded = TypeVar("Encoded", bound=Sized)
 
@@ -328,7 +329,7 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
                 history=[shown(item, config) for item in record["history"][left_out:]],
                 target=shown(record["target"], config),
             )
-        except UNFIT as error:
+        except TEMPLATE_ERRORS as error:
             raise ValueError(
                 f"The prompt template failed on row {record['row']}: {error}. It may read user, history (each with "
                 "title, liked, rating and the item's text fields) and target (title and text fields); this row has "

@@ -63,7 +63,7 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         if (template := f"{config.template}.prompt_template") in inputs:
             yield lambda: prompts.require_template(catalog.load(template), config, *configured_fields(catalog))
     if "params:base_model" in inputs:
-        from reclora_kedro.base_models.steps import require_steps
+        from reclora_extras.base_models.steps import require_steps
 
         yield partial(require_steps, llm, catalog.load("params:base_model"))
     fields = [name for table in configured_fields(catalog) for name in table]

@@ -16,11 +16,12 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
+from kedro_provenance.parameters import NameRefusedError, with_copies
+from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.item_text import TFIDF
-from reclora_kedro.parameters import NameRefusedError, with_copies
+from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.recommend.config import RERANKED, SOURCES
-from reclora_kedro.rivals import registry as rivals
 
 STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
@@ -198,7 +199,7 @@ def variants_in_use() -> list[str]:
 
 
 def models_that_rank() -> list[str]:
-    """The catalog entries of the models that rank items besides the rivals: those that ``ranking`` has as true."""
+    """The catalog entries of the models that rank items besides the baselines: those that ``ranking`` has as true."""
     return [model for model in ("lens", "retriever") if _parameters()["ranking"][model]]
 
 
@@ -234,7 +235,9 @@ def _parameters() -> Mapping[str, Any]:
 @cache
 def _of_conf_base() -> Mapping[str, Any]:
     conf = Path(__file__).parents[3] / "conf"
-    return with_copies(OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"])
+    return with_copies(
+        OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"], BLOCKS_OF_NAMED_ENTRIES
+    )
 
 
 def _block(parameters: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -258,7 +261,7 @@ def _names(step: str, block: str) -> tuple[str, ...]:
     # Names of models, ways of merging, steps and questions, and what nodes read beside variants, which these would be
     # mistaken for.
     reranked = (source + RERANKED for source in SOURCES)
-    models = {"lens", "untrained", *rivals.SCORED, *rivals.RANKED, *SOURCES, *reranked}
+    models = {"lens", "untrained", *baselines.SCORED, *baselines.RANKED, *SOURCES, *reranked}
     merged, questions = "iteris linear svd ties dare", "learning test champion previous"
     read = "log prompts scores config base_llm test_questions bootstrap"
     reserved = {*models, *STEPS, *f"{merged} {questions} {read}".split()}

@@ -12,6 +12,7 @@ import polars as pl
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
@@ -24,7 +25,6 @@ from reclora_kedro.llm import prompts as prompting
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import reads
 from reclora_kedro.pipelines.names import prompt_template
 from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_prompts
 

@@ -11,7 +11,7 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
-from reclora_kedro.files.paths import paths_at
+from kedro_provenance.files.paths import paths_at
 from reclora_kedro.interactions.broken_files import empty_part, fault_of_file, fault_of_part, parts_at
 from reclora_kedro.interactions.broken_lines import (
     LONGEST_QUOTE,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import questions
@@ -17,7 +18,6 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.rivals.base import Scorer
 
 SECONDS_PER_DAY = 86_400
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar

@@ -4,6 +4,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from reclora_kedro.baselines import neighbours as item_neighbours
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
@@ -14,10 +18,6 @@ from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
-from reclora_kedro.rivals import neighbours as item_neighbours
-from reclora_kedro.rivals.base import Scorer
-from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
-from reclora_kedro.rivals.popularity import Popularity
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def compare_candidates(
         bootstrap: of the intervals.
 
     Returns:
-        Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the rival is the best one. None
+        Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the baseline is the best one. None
         where the likes are of fewer than two users, of which a warning tells.
     """
     likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
@@ -88,7 +88,7 @@ def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKi
         config: the settings.
     """
     if compared:
-        best: str = compared[0]["rival"]
+        best: str = compared[0]["baseline"]
         source: Any = best.removesuffix(RERANKED)
         return source, "candidates" if best == source else "lens"
     kind = "neighbours" if config.candidates == "validation" else config.candidates

@@ -4,8 +4,9 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from reclora_kedro.parameters import Block, Count, Positive, Seed
-from reclora_kedro.rivals import registry as rivals
+from kedro_provenance.parameters import Block
+from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.parameters import Count, Positive, Seed
 
 Source = Literal["neighbours", "retriever", "fusion"]
 """What finds items in the catalogue."""
@@ -69,7 +70,7 @@ class RankingConfig(Block):
     shortlist: Count
     lens: bool
     retriever: bool
-    rival: str | None
+    baseline: str | None
     among_first: tuple[Count, ...]
     seed: Seed
 
@@ -78,12 +79,12 @@ class RankingConfig(Block):
         """What ranks besides the variant."""
         sources = SOURCES if self.retriever else ()
         orders = ("lens", *(source + RERANKED for source in sources or SOURCES[:1])) if self.lens else ()
-        return tuple(dict.fromkeys((*rivals.RANKED, *sources, *orders)))
+        return tuple(dict.fromkeys((*baselines.RANKED, *sources, *orders)))
 
     @model_validator(mode="after")
-    def _rival_ranks(self) -> Self:
-        if self.rival not in (None, *self.models):
-            raise ValueError(f"rival is {self.rival!r}, but the models that rank are {', '.join(self.models)}")
+    def _baseline_ranks(self) -> Self:
+        if self.baseline not in (None, *self.models):
+            raise ValueError(f"baseline is {self.baseline!r}, but the models that rank are {', '.join(self.models)}")
         return self
 
     @field_validator("cutoffs")

@@ -7,20 +7,20 @@ from time import perf_counter
 import numpy as np
 import polars as pl
 
+from kedro_provenance.parameters import Block
+from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.taken_items import TakenItems
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.parameters import Block
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import RERANKED, SOURCES, RankingConfig
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
-from reclora_kedro.rivals import registry as rivals
-from reclora_kedro.rivals.base import Scorer
 
 PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
 NO_ITEM = -1
@@ -33,15 +33,15 @@ def rank_positives(
     lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> pl.DataFrame:
-    """Where the rivals that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
+    """Where the baselines that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
 
     Retriever and neighbours rank together, too, as ``fusion``. The lens ranks all candidates, as ``lens``, and the
     shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
-        log: the log, with item embeddings where a rival reads them.
+        log: the log, with item embeddings where a baseline reads them.
         config: which likes, and which candidates.
-        settings: of the rivals that have some, by name.
+        settings: of the baselines that have some, by name.
         lens: a frozen lens, if there is one.
         retriever: a frozen retriever, if there is one.
 
@@ -56,7 +56,8 @@ def rank_positives(
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
     scorers: dict[str, Scorer] = {
-        name: rivals.load(name).scorer(log, *([settings[name]] if name in settings else [])) for name in rivals.RANKED
+        name: baselines.load(name).scorer(log, *([settings[name]] if name in settings else []))
+        for name in baselines.RANKED
     }
     sources = ("neighbours",) if retriever is None else SOURCES
     scorers |= source_scorers(sources, scorers["neighbours"], retriever and RetrieverReader(retriever, log))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.evaluation.bootstrap import Bootstrap, holm
 
 Floats = npt.NDArray[np.float64]
@@ -18,7 +18,7 @@ HIGHEST = np.array([1, 1, 1, np.inf])  # of these
 
 def compute_ranking_metrics(
     item_ranks: pl.DataFrame,
-    rivals: Sequence[str],
+    baselines: Sequence[str],
     information: Floats,
     cutoffs: tuple[int, ...],
     bootstrap: Bootstrap,
@@ -26,13 +26,13 @@ def compute_ranking_metrics(
 ) -> list[dict[str, Any]]:
     """Metrics of every model at every cutoff, means of the users' means, with intervals over users, cut at 0 and 1.
 
-    Besides, the NDCG of every model is compared with that of the best rival at the same cutoff, on the same draws of
+    Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
     users.
 
     Args:
         item_ranks: one line per row and model: row, user_index, model, better, ties, candidates and top_items, see
             `rank_positives`; the same rows for all models.
-        rivals: the models among them of which the one with the highest NDCG is compared with all others.
+        baselines: the models among them of which the one with the highest NDCG is compared with all others.
         information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
         cutoffs: lengths k of the lists.
         bootstrap: of the intervals.
@@ -42,9 +42,9 @@ def compute_ranking_metrics(
         Records of model, k, users, rows, candidates (mean number per row) and confidence; hit_rate and ndcg of the
         first k, mrr (mean reciprocal rank among all candidates, the same for every k) and novelty (mean information of
         the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the
-        first k of any row); among_… (hit rates of the further lengths, means of rows); rival (the best one) and, None
-        for the rival itself, ndcg_difference (the model's less the rival's), its ends, p_value (two-sided, of this
-        pair alone) and p_adjusted (for all pairs, see `holm`).
+        first k of any row); among_… (hit rates of the further lengths, means of rows); baseline (the best one) and,
+        None for the baseline itself, ndcg_difference (the model's less the baseline's), its ends, p_value (two-sided,
+        of this pair alone) and p_adjusted (for all pairs, see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
@@ -68,7 +68,7 @@ def compute_ranking_metrics(
             record |= {f"among_{n}": expected_gain(better, ties, ranks_from_1 <= n).mean() for n in among_first}
             shown = ranks["top_items"].list.head(k).explode().n_unique()
             records.append(record | {"coverage": shown / len(information)})
-    differences = compare_with_rival(ndcg, rivals, bootstrap)
+    differences = compare_with_baseline(ndcg, baselines, bootstrap)
     return [record | differences[record["model"], record["k"]] for record in records]
 
 
@@ -126,18 +126,18 @@ def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.
     return curves
 
 
-def compare_with_rival(
-    user_means: dict[tuple[str, int], Floats], rivals: Sequence[str], bootstrap: Bootstrap
+def compare_with_baseline(
+    user_means: dict[tuple[str, int], Floats], baselines: Sequence[str], bootstrap: Bootstrap
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """Paired differences of every model to the best rival at the same cutoff, as `compute_ranking_metrics` has them.
+    """Paired differences of every model to the best baseline at the same cutoff, as `compute_ranking_metrics` has them.
 
     Args:
         user_means: by model and cutoff, the NDCG of each user, shape (users,); the same users for all of them, at least
             two.
-        rivals: names of models.
+        baselines: names of models.
         bootstrap: of intervals and p-values; the same users are drawn for both models.
     """
-    best = {k: max(rivals, key=lambda model: user_means[model, k].mean()) for _, k in user_means}
+    best = {k: max(baselines, key=lambda model: user_means[model, k].mean()) for _, k in user_means}
     compared = {}
     for (model, k), means in user_means.items():
         record = dict.fromkeys(("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value"))
@@ -145,7 +145,7 @@ def compare_with_rival(
             gain = bootstrap.means((means - user_means[best[k], k])[:, None])
             values = (gain.value, *gain.interval(bootstrap.confidence), gain.p_value())
             record = dict(zip(record, (value.item() for value in values), strict=True))
-        compared[model, k] = {"rival": best[k], **record, "p_adjusted": None}
+        compared[model, k] = {"baseline": best[k], **record, "p_adjusted": None}
     pairs = [record for record in compared.values() if record["p_value"] is not None]
     for record, p_adjusted in zip(pairs, holm(np.array([record["p_value"] for record in pairs])), strict=True):
         record["p_adjusted"] = float(p_adjusted)

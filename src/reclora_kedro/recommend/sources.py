@@ -5,12 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
-from reclora_kedro.rivals.base import Scorer
-from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 
 NOTES = {
     "retriever": "a next-item model that was trained over the whole catalogue",

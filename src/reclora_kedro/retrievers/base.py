@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.errors import MismatchError
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, embedding_table

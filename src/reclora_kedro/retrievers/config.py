@@ -4,7 +4,8 @@ from typing import Self
 
 from pydantic import field_validator, model_validator
 
-from reclora_kedro.parameters import Block, Count, LearningRate, NonNegative, Resource, Seed, Share
+from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.parameters import Count, LearningRate, NonNegative, Seed, Share
 from reclora_kedro.retrievers import RETRIEVERS
 
 

@@ -9,8 +9,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from kedro_provenance.errors import MismatchError
 from reclora_kedro.devices import choose_device
-from reclora_kedro.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.histories.sequences import places_of
@@ -49,7 +49,7 @@ class RetrieverReader:
         return reader
 
     def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); a `rivals.base.Scorer`.
+        """Scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); a `baselines.base.Scorer`.
 
         Each moment is read once, however many pairs it has.
         """

@@ -10,6 +10,7 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 from sklearn.metrics import roc_auc_score
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
@@ -18,7 +19,7 @@ from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.llm.chat_api import USAGE, Answers
 from reclora_kedro.llm.prompts import Record, made_up_record
-from reclora_kedro.parameters import Block, Count, NonNegative, Seed
+from reclora_kedro.parameters import Count, NonNegative, Seed
 from reclora_kedro.scoring.hints import COUNTS, MessageWriter, Options
 
 AskApi = Callable[[Sequence[str], str], Answers]

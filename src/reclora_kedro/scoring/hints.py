@@ -19,7 +19,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.features import known_statistics
 from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.llm.prompts import (
-    UNFIT,
+    TEMPLATE_ERRORS,
     PromptConfig,
     Record,
     compile_template,
@@ -136,7 +136,7 @@ class MessageWriter:
         given = {"prompt": question, "target": shown(record["target"], self._prompt)} | hint | shown_events
         try:
             return self.hint_templates[options["template"]].render(given | options).strip()
-        except UNFIT as error:
+        except TEMPLATE_ERRORS as error:
             raise ValueError(
                 f"The hint template {options['template']} failed on row {record['row']}: {error}. It may read "
                 f"{', '.join(given)} and what black_box.hints names."

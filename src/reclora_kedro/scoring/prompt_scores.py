@@ -6,11 +6,12 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
+from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.histories.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
-from reclora_kedro.parameters import Block, Count, Resource, Seed
+from reclora_kedro.parameters import Count, Seed
 from reclora_kedro.progress import Progress
 from reclora_kedro.scoring.shared_prefix import score_candidates
 

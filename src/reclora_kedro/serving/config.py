@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from reclora_kedro.parameters import Block, Count, CountOrZero, NonNegative, Positive
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import Count, CountOrZero, NonNegative, Positive
 
 ModelName = Literal["lens", "llm"]
 """What ranks."""

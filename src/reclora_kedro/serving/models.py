@@ -11,6 +11,8 @@ import polars as pl
 import torch
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions
 from reclora_kedro.histories.rating_statistics import COLUMNS
@@ -30,8 +32,6 @@ from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrde
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
-from reclora_kedro.rivals.base import Scorer
-from reclora_kedro.rivals.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.scoring.shared_prefix import score_candidates
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
@@ -103,7 +103,7 @@ class Champion:
 
 
 @dataclass
-class Ask:
+class Request:
     """One request, as the models take it.
 
     Attributes:
@@ -135,7 +135,7 @@ class Ask:
 class Answer:
     """Items and scores, best first where they are ranked; the scores of a fallback are None."""
 
-    ask: Ask
+    ask: Request
     now: "Snapshot"  # what it was computed by
     user: int | None
     items: np.ndarray
@@ -273,7 +273,7 @@ class Snapshot:
         return bool(self.lens.user.id_codes[user] != UNKNOWN_ID)
 
 
-def answer_by_lens(asks: Sequence[Ask], now: Snapshot) -> list[Answer]:
+def answer_by_lens(asks: Sequence[Request], now: Snapshot) -> list[Answer]:
     """Answers to requests by the lens; those that ask for the LLM are shortlisted for `answer_by_llm`."""
     config, by_lens = now.champion.recommendation, now.champion.order == "lens"
     answers = [_with_candidates(ask, now) for ask in asks]
@@ -332,7 +332,7 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
             answer.keep_best(answer.scores, answer.ask.n)
 
 
-def _with_candidates(ask: Ask, now: Snapshot) -> Answer:
+def _with_candidates(ask: Request, now: Snapshot) -> Answer:
     """The items to score for a request, most popular ones first; for a user of whom nothing is known, the best of them.
 
     A user who is to be scored but not known has no index.

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from reclora_kedro.parameters import shown
+from kedro_provenance.parameters import shown
 
 MOST_COMPARED = 1_000  # ids that an unknown one is compared with
 MOST_ERRORS = 10  # that are told of one request

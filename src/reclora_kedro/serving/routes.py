@@ -14,13 +14,13 @@ import polars as pl
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse
 
+from kedro_provenance.parameters import shown
 from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import field_names
-from reclora_kedro.parameters import shown
 from reclora_kedro.serving.batches import QueueFullError
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import LiveLog
-from reclora_kedro.serving.models import Answer, Ask, Snapshot
+from reclora_kedro.serving.models import Answer, Request, Snapshot
 from reclora_kedro.serving.problems import ProblemError, unknown
 from reclora_kedro.serving.service import Service
 from reclora_kedro.serving.shapes import (
@@ -83,7 +83,7 @@ class Routes:
         for member, count in (("n", body.n), ("candidates", len(body.candidates or ()))):
             _require_most(member, count, self._config.max_items, "max_items")
 
-        def ask(now: Snapshot) -> Ask:
+        def ask(now: Snapshot) -> Request:
             indices = now.live.items
             request = self._ask(body, now, body.candidates)
             request.rank, request.n, request.include_seen = True, body.n, body.include_seen
@@ -244,7 +244,7 @@ class Routes:
         waiting = [row.item_id for row in rows if row.item_id not in items]
         return {"accepted": added, "duplicates": len(rows) - added, "unknown_items": list(dict.fromkeys(waiting))}
 
-    def _ask(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Ask:
+    def _ask(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Request:
         """What both kinds of requests ask for."""
         model = body.model or self._config.model
         if model == "llm" and now.champion.llm is None:
@@ -255,7 +255,7 @@ class Routes:
         events = (self._event(f"history.{place}", event, "", "") for place, event in enumerate(given))
         history = tuple(event for event in events if event.item_id in now.live.items)
         indices = None if items is None else _item_indices(now.live.items, items)
-        return Ask(False, body.user, history, items=indices, explain=body.explain, model=model)
+        return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
         """An event as the journal has it.

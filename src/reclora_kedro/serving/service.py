@@ -12,12 +12,12 @@ from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.journal import Content, Event, Journal
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
-from reclora_kedro.serving.models import Answer, Ask, Champion, Snapshot, answer_by_lens, answer_by_llm
+from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
 
 logger = logging.getLogger(__name__)
 
 Look = Callable[[Snapshot], Any]
-"""A question about the log as it is now, or what makes an `Ask` beside it, which is answered; they wait together."""
+"""A question about the log as it is now, or what makes a `Request` beside it, which is answered; they wait together."""
 T = TypeVar("T")
 SPARE_MEMORY = 1.2  # times what a champion takes that have to be free for another one
 
@@ -71,7 +71,7 @@ class Service:
         """Ask something about the log as it is now."""
         return await self._fast.submit(look, 0)
 
-    async def answer(self, ask: Callable[[Snapshot], Ask], rows: int) -> Answer:
+    async def answer(self, ask: Callable[[Snapshot], Request], rows: int) -> Answer:
         """Answer a request, which is made beside the log as it is now.
 
         Args:
@@ -150,8 +150,8 @@ class Service:
             if self._snapshot is before:
                 self._snapshot = snapshot
         results = [_tried(request, snapshot) for request in requests]
-        answers = iter(answer_by_lens([result for result in results if isinstance(result, Ask)], snapshot))
-        return [next(answers) if isinstance(result, Ask) else result for result in results]
+        answers = iter(answer_by_lens([result for result in results if isinstance(result, Request)], snapshot))
+        return [next(answers) if isinstance(result, Request) else result for result in results]
 
 
 def _answer_slow(answers: Sequence[Answer]) -> Sequence[Answer]:
@@ -170,7 +170,7 @@ def _tried(look: Look, snapshot: Snapshot) -> Any:
 
 def _probe(snapshot: Snapshot) -> None:
     """Answer a request by each model."""
-    answers = answer_by_lens([Ask(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
+    answers = answer_by_lens([Request(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
     if snapshot.champion.llm and answers[0].fallback is None:
         answer_by_llm(answers)
 

@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator
 
-from reclora_kedro.parameters import Block, Count, Seed
+from kedro_provenance.parameters import Block
+from reclora_kedro.parameters import Count, Seed
 
 Settings = Mapping[str, Any]  # values by the dotted paths of parameters
 

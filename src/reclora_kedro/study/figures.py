@@ -5,10 +5,10 @@ from operator import itemgetter
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import TEMPLATE, error_bars
 from reclora_kedro.evaluation.styles import Style, model_styles
-from reclora_kedro.rivals import registry as rivals
 from reclora_kedro.study.grid import describe
 from reclora_kedro.study.results import Records, axes_of, by_model, grids_of, seeds_of, summarise
 
@@ -91,4 +91,4 @@ def plot_frontier(results: Records) -> go.Figure:
 
 
 def _styles(results: Records) -> dict[str, Style]:
-    return model_styles(dict.fromkeys(record["model"] for record in results), rivals.attributes("STYLE"))
+    return model_styles(dict.fromkeys(record["model"] for record in results), baselines.attributes("STYLE"))

@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from reclora_kedro.parameters import NAMED, copied, merge, nearest_path, parameter_paths, wrong_values
+from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, wrong_values
+from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.study.config import REACHED, GridConfig, Settings
 
 
@@ -131,7 +132,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     for cell in cells:
         for path in cell.settings:
             parent = path.rpartition(".")[0]
-            if path not in paths and not (parent in NAMED and parent in paths):
+            if path not in paths and not (parent in BLOCKS_OF_NAMED_ENTRIES and parent in paths):
                 raise ValueError(
                     f"Grid {cell.grid} sets {path}, which is no parameter. The nearest one is "
                     f"{nearest_path(path, paths)}."

@@ -20,7 +20,7 @@ AVERAGED = ("auc", "auc_cold", "gauc", "gauc_users", "log_loss", "validation_auc
 
 
 class FinishedCell(Protocol):
-    """A cell whose nodes have all been run, see `reclora_kedro.runs.cells.FinishedCell`."""
+    """A cell whose nodes have all been run, see `kedro_provenance.cells.FinishedCell`."""
 
     outputs: Sequence[str]
     flow: Any

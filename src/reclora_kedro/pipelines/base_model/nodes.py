@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from reclora_extras.base_models import steps
+from reclora_extras.base_models.config import BaseModelConfig
+from reclora_extras.base_models.corpus import tell_corpus
 from reclora_kedro.adapters.gate_inputs import GateInputs
-from reclora_kedro.base_models import steps
-from reclora_kedro.base_models.config import BaseModelConfig
-from reclora_kedro.base_models.corpus import tell_corpus
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.report import base_model_tables
 from reclora_kedro.evaluation.terminal import show

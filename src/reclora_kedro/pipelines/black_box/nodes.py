@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
 from reclora_kedro.evaluation import metrics, report
@@ -15,7 +16,6 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.llm.chat_api import ChatApi
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import reads
 from reclora_kedro.scoring import black_box
 from reclora_kedro.scoring.black_box import BlackBoxConfig
 from reclora_kedro.scoring.hints import MessageWriter, hinted_records

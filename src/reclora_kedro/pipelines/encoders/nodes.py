@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.evaluation import report
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.item_encoder import EncoderTuningConfig, tune_encoder
@@ -10,7 +11,6 @@ from reclora_kedro.histories.item_pairs import text_pairs
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
-from reclora_kedro.parameters import reads
 
 Records = list[dict[str, Any]]
 

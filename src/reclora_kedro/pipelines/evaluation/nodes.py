@@ -5,11 +5,11 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
+from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.evaluation import figures, report, segments
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.rivals import registry as rivals
 
 Records = list[dict[str, Any]]
 
@@ -24,17 +24,17 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
 
 def plot_auc(metrics: Records) -> go.Figure:
     """AUC of every model with its interval."""
-    return figures.plot_auc(metrics, rivals.attributes("STYLE"))
+    return figures.plot_auc(metrics, baselines.attributes("STYLE"))
 
 
 def plot_roc(scores: pl.DataFrame) -> go.Figure:
     """ROC curve of every model."""
-    return figures.plot_roc(align_scores(scores), rivals.attributes("STYLE"))
+    return figures.plot_roc(align_scores(scores), baselines.attributes("STYLE"))
 
 
 def plot_calibration(scores: pl.DataFrame) -> go.Figure:
     """Share of likes against mean score, in quantile bins."""
-    return figures.plot_calibration(align_scores(scores), rivals.attributes("STYLE"))
+    return figures.plot_calibration(align_scores(scores), baselines.attributes("STYLE"))
 
 
 def write_report(
@@ -58,7 +58,7 @@ def write_report(
         "negatives_report": negatives_report,
         "training_report": training_report,
     }
-    return report.render_report(metrics, comparisons, tables, figures, rivals.attributes("NOTE"), allow_mixed)
+    return report.render_report(metrics, comparisons, tables, figures, baselines.attributes("NOTE"), allow_mixed)
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from kedro_provenance.files.digests import digest
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.terminal import show
-from reclora_kedro.files.digests import digest
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from reclora_kedro.base_models.config import BaseModelConfig
-from reclora_kedro.base_models.corpus import choose_few_shot
+from kedro_provenance.parameters import reads
+from reclora_extras.base_models.config import BaseModelConfig
+from reclora_extras.base_models.corpus import choose_few_shot
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
@@ -21,7 +22,6 @@ from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
-from reclora_kedro.parameters import reads
 
 Arrays = dict[str, np.ndarray]
 Records = list[dict[str, Any]]

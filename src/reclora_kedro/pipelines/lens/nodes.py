@@ -5,6 +5,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
@@ -13,7 +14,6 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.lens.training import fit_lens
-from reclora_kedro.parameters import reads
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.negatives import with_retrieved_negatives
 

@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 from peft import PeftModel
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
@@ -19,7 +20,6 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.parameters import reads
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 Records = list[dict[str, Any]]

@@ -5,20 +5,20 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
+from kedro_provenance.parameters import reads
+from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.parameters import reads
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.sources import NOTES
 from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.rivals import registry as rivals
-from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
-from reclora_kedro.rivals.popularity import Popularity
 
 Records = list[dict[str, Any]]
 
@@ -49,10 +49,10 @@ def compute_ranking_metrics(
     item_ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
 ) -> Records:
-    """Metrics of every model at every cutoff, and its NDCG beside that of the rival."""
+    """Metrics of every model at every cutoff, and its NDCG beside that of the baseline."""
     return ranking_metrics.compute_ranking_metrics(
         pl.concat([item_ranks, *of_variant]),
-        config.models if config.rival is None else [config.rival],
+        config.models if config.baseline is None else [config.baseline],
         Popularity(log).information(),
         config.cutoffs,
         bootstrap,
@@ -62,14 +62,14 @@ def compute_ranking_metrics(
 
 def plot_ranking(metrics: Records) -> go.Figure:
     """Hit rate and NDCG of every model with their intervals."""
-    return figures.plot_ranking(metrics, rivals.attributes("STYLE"))
+    return figures.plot_ranking(metrics, baselines.attributes("STYLE"))
 
 
 def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
     """Hit rate of every model by the length of its list."""
-    return figures.plot_hit_rates(ranking_metrics.hit_rate_curves(pl.concat(item_ranks)), rivals.attributes("STYLE"))
+    return figures.plot_hit_rates(ranking_metrics.hit_rate_curves(pl.concat(item_ranks)), baselines.attributes("STYLE"))
 
 
 def show_ranking(metrics: Records) -> None:
     """Print the metrics."""
-    show(report.ranking_tables(metrics, rivals.attributes("NOTE") | NOTES))
+    show(report.ranking_tables(metrics, baselines.attributes("NOTE") | NOTES))

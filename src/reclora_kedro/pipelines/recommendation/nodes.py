@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.report import ranking_tables
@@ -15,7 +16,6 @@ from reclora_kedro.recommend import candidates, choice, recommendations
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.recommend.sources import current_source
 from reclora_kedro.retrievers.base import Retriever
-from reclora_kedro.rivals.neighbours import ItemNeighboursConfig
 
 Report = dict[str, Any]
 Records = list[dict[str, Any]]

@@ -2,17 +2,17 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.pipelines.names import history_names, variant_histories
 from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.scoring import nodes
-from reclora_kedro.rivals import registry as rivals
 
 
 def create_pipeline(**kwargs: object) -> Pipeline:
-    """The test rows by every variant, by the untrained LLM (first history), and by rivals that are no LLM."""
+    """The test rows by every variant, by the untrained LLM (first history), and by baselines that are no LLM."""
     histories, prompts = variant_histories(), prompts_pipeline("test", history_names())
-    others, read_untrained = ("lens", *rivals.SCORED, "untrained"), f"test.{history_names()[0]}.prompts"
+    others, read_untrained = ("lens", *baselines.SCORED, "untrained"), f"test.{history_names()[0]}.prompts"
     shared = Pipeline(
         [
             Node(
@@ -31,12 +31,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             *(
                 Node(
-                    rivals.load(name).scores,
-                    inputs=rivals.inputs(name, read_untrained),
+                    baselines.load(name).scores,
+                    inputs=baselines.inputs(name, read_untrained),
                     outputs=f"{name}_scores",
                     name=f"score_{name}",
                 )
-                for name in rivals.SCORED
+                for name in baselines.SCORED
             ),
             Node(
                 nodes.permute_lens_inputs,

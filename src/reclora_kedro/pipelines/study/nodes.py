@@ -5,8 +5,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from kedro_provenance.cells import CellRunner
 from reclora_kedro.evaluation.terminal import show
-from reclora_kedro.runs.cells import CellRunner
 from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
 from reclora_kedro.study.grid import load_grids, plan_cells

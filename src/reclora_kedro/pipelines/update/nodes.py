@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from peft import PeftModel
 
+from kedro_provenance.parameters import reads
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -32,7 +33,6 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
-from reclora_kedro.parameters import reads
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]

@@ -1,0 +1,221 @@
+"""All that is stored of a catalog, whichever run left it: to be listed, looked into and erased."""
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from kedro.io.core import parse_dataset_definition
+from parse import parse
+
+from kedro_provenance.catalog import ADDRESSES, AtomicCatalog
+from kedro_provenance.champion import is_of_the_past
+from kedro_provenance.files.atomic import remove_folder
+from kedro_provenance.files.storage import download, is_remote, names_in, open_storage, remove, storage_options
+from kedro_provenance.recipe import Ancestor, StoredVersion, read_version
+from kedro_provenance.remote_versions import RemoteVersions
+from kedro_provenance.run import Run
+from kedro_provenance.runner import CELLS
+
+
+@dataclass(frozen=True)
+class ArchivedVersion:
+    """A version of an entry, or what an interrupted node left.
+
+    Attributes:
+        entry: name of the entry; of a variant that is no longer configured, too.
+        layer: where kedro-viz shows it.
+        address: of its folder.
+        options: of its storage.
+        stored: what it was made of; None for what an interrupted node left.
+    """
+
+    entry: str
+    layer: str
+    address: str
+    options: Mapping[str, Any]
+    stored: StoredVersion | None
+
+    @property
+    def version(self) -> str | None:
+        """Its name; None for what an interrupted node left."""
+        return self.stored.version if self.stored else None
+
+    @property
+    def content(self) -> str:
+        """Digest of its files; empty for what an interrupted node left."""
+        return self.stored.content if self.stored else ""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What the node that made it read of the parameters, as far as anything says so."""
+        return self.stored.recipe.parameters if self.stored and self.stored.recipe else {}
+
+    def comes_from(
+        self, contents: Collection[str], earlier: Mapping[str, "ArchivedVersion"] | None = None
+    ) -> tuple[set[str], set[str]] | None:
+        """What it was made of, as far up as the first of some contents on each way; None if nothing says so.
+
+        Args:
+            contents: digests of contents at which a way up ends.
+            earlier: versions by their contents, through which ways go on where something was made of an earlier version
+                of itself; None: such inputs are passed over.
+
+        Returns:
+            Those of the contents that it was made of; and the names of entries where other ways end, such as raw data.
+        """
+        if self.stored is None or self.stored.recipe is None:
+            return None
+        ways: dict[str, list[Ancestor]] = {}
+        for each in (*self.stored.lineage, self.stored.ancestor(self.entry)):
+            ways.setdefault(each.content, []).append(each)
+        left, seen, met, ends = [(self.entry, self.content)], set[str](), set[str](), set[str]()
+        while left:
+            name, content = left.pop()
+            if content in seen or (earlier is None and is_of_the_past(name)):
+                continue
+            seen.add(content)
+            if content in contents:
+                met.add(content)
+                continue
+            if earlier and is_of_the_past(name) and content in earlier and (stored := earlier[content].stored):
+                for each in (*stored.lineage, stored.ancestor(name)):
+                    ways.setdefault(each.content, []).append(each)
+            inputs = [each for way in ways.get(content, []) for each in (way.inputs or {}).items()]
+            left += inputs
+            if not inputs:
+                ends.add(name)
+        return met, ends
+
+    def files(self, suffix: str) -> Iterator[Path]:
+        """Its files whose names end so, one by one; of an object storage, copies that last until the next one."""
+        if not is_remote(self.address):
+            yield from sorted(Path(self.address).rglob(f"*{suffix}"))
+            return
+        storage, path = open_storage(self.address, self.options)
+        for name in sorted(storage.find(path)):
+            if name.endswith(suffix):
+                with TemporaryDirectory() as folder:
+                    rest = name.removeprefix(path).lstrip("/")
+                    download(self.address, self.options, [rest], Path(folder))
+                    yield Path(folder, rest)
+
+    def erase(self) -> None:
+        """Remove it, whole.
+
+        Raises:
+            OSError: it cannot be removed.
+        """
+        if self.stored is None:
+            remove(self.address, self.options)
+        elif is_remote(self.address):
+            address, _, version = self.address.rpartition("/")
+            RemoteVersions(address, self.options).erase(version)
+        else:
+            remove_folder(Path(self.address))
+
+
+class Archive:
+    """What runs have left under the addresses of a catalog's entries, and in the cells of studies.
+
+    Args:
+        catalog: the catalog; also of entries that it has by a pattern, whatever their names were.
+        cells: folder of what the cells of studies left.
+    """
+
+    def __init__(self, catalog: AtomicCatalog, cells: Path) -> None:
+        resolver, self._cells = catalog.config_resolver, cells
+        names = [name for name in (*resolver.config, *resolver.list_patterns()) if not is_of_the_past(name)]
+        self._entries = {name: resolver.resolve_pattern(name) for name in names}
+
+    def versions(self) -> list[ArchivedVersion]:
+        """All versions, and what interrupted nodes left."""
+        listed = [each for pattern in self._entries for each in self._versions_of(pattern)]
+        for folder in sorted(self._cells.glob("[!.]*/[!.]*/[!.]*/[!.]*/")):
+            name = folder.parents[1].name
+            # The catalog may have the entry no longer.
+            entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
+            stored = None if entry and is_scratch(entry) else read_version(folder)
+            address = str(folder if stored else folder.parent)
+            listed.append(ArchivedVersion(name, layer_of(entry), address, {}, stored))
+        return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
+
+    def _versions_of(self, pattern: str) -> Iterator[ArchivedVersion]:
+        entry = self._entries[pattern]
+        address, options, layer = entry.get("filepath"), storage_options(entry), layer_of(entry)
+        if not address or not (entry.get("versioned") or is_scratch(entry)):
+            return
+        for names in placeholders_at(address, options):
+            place, name = address.format_map(names), pattern.format_map(names)
+            versions = sorted(version for version in names_in(place, options) if not version.startswith("."))
+            if entry.get("versioned"):
+                for version in versions:
+                    remote = is_remote(address)
+                    stored = (
+                        RemoteVersions(place, options).stored(version) if remote else read_version(Path(place, version))
+                    )
+                    yield ArchivedVersion(name, layer, f"{place}/{version}", options, stored)
+            elif versions:
+                yield ArchivedVersion(name, layer, place, options, None)
+
+    def erase(self, addresses: Sequence[str], champion: Mapping[str, str]) -> None:
+        """Remove versions one by one, in this order, if nothing stands in the way of any.
+
+        Args:
+            addresses: of the versions; one that is gone is passed over.
+            champion: versions that are in use, by entry.
+
+        Raises:
+            ValueError: a version is needed. None is removed.
+            OSError: one cannot be removed.
+        """
+        listed = {each.address: each for each in self.versions()}
+        erased = [listed[address] for address in addresses if address in listed]
+        if obstacles := [*self._obstacles(erased, champion)]:
+            lines = "\n".join(f"- {obstacle}" for obstacle in obstacles)
+            raise ValueError(f"Not all of what should be erased can be. Nothing was erased.\n{lines}")
+        for each in erased:
+            each.erase()
+
+    def _obstacles(self, erased: Sequence[ArchivedVersion], champion: Mapping[str, str]) -> Iterator[str]:
+        """Why versions cannot be erased: what would break, or the system would not allow."""
+        for each in erased:
+            if champion.get(each.entry, "") == each.version:
+                yield f"{each.entry} {each.version} is in use: the champion names it."
+            if not is_remote(each.address) and not os.access(Path(each.address).parent, os.W_OK):
+                yield f"{each.address} cannot be removed: this user may not write to the folder that it lies in."
+        folders = {Path(each.address).resolve(): each for each in erased if each.stored and not is_remote(each.address)}
+        for name, entry in self._entries.items():
+            paths = [str(entry[key]) for key in ADDRESSES if key in entry]
+            for path in paths if not entry.get("versioned") else []:
+                for folder, each in folders.items():
+                    if Path(path).resolve().is_relative_to(folder):
+                        yield f"The catalog entry {name} reads {path}, which is {each.entry} {each.version}."
+
+
+def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, str]]:
+    """What the names in braces stand for in an address, at each place that is there; a plain address is one place."""
+    if "{" not in address:
+        return [{}]
+    storage, path = open_storage(address, options)
+    parsed = (parse(path, place.rstrip("/")) for place in sorted(storage.glob(re.sub(r"\{\w+\}", "*", path))))
+    return [each.named for each in parsed if each]
+
+
+def is_scratch(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry gives a node what it left when it was interrupted, as `kedro_provenance.catalog` has it."""
+    return not entry.get("versioned") and hasattr(parse_dataset_definition({"type": entry["type"]})[0], "recipe_key")
+
+
+def layer_of(entry: Mapping[str, Any]) -> str:
+    """The layer in which kedro-viz shows an entry."""
+    return entry.get("metadata", {}).get("kedro-viz", {}).get("layer", "")
+
+
+def give_archive(run: Run) -> None:
+    """Fill the entry `archive` where a node reads it: nodes know no versions."""
+    if "archive" in run.pipeline.inputs():
+        run.catalog.save("archive", Archive(run.catalog, run.data / CELLS))

@@ -1,0 +1,375 @@
+"""The catalog of a run, and what its entries' configuration says."""
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol, runtime_checkable
+
+from fsspec.utils import get_protocol
+from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError
+from kedro.io.core import VersionNotFoundError, get_protocol_and_path, parse_dataset_definition
+
+from kedro_provenance.files.atomic import atomic_folder
+from kedro_provenance.files.storage import OPEN_ARGS, StorageError, is_remote, storage_options
+from kedro_provenance.recipe import FILE, StoredVersion, read_version
+from kedro_provenance.remote_versions import RemoteVersions
+
+ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
+
+
+@runtime_checkable
+class HasPreviousVersion(Protocol):
+    """A dataset that is told where the version before the one that it saves lies, if there is one."""
+
+    before: Path | None
+
+
+class AtomicCatalog(DataCatalog):
+    """Catalog that saves each version of files whole or not at all, and loads what was saved or nothing.
+
+    While an entry saves, a dataset of the same configuration takes its place that writes to a draft; the complete
+    version then moves in among the others. A kill, a full disk or an error leaves no half version, and earlier
+    versions are never touched. Entries in memory or without versions are saved as Kedro does.
+
+    Versions in an object storage are uploaded from such drafts and fetched to the user's cache, see
+    :class:`kedro_provenance.remote_versions.RemoteVersions`. The entry's dataset reads that copy, and need not know
+    of it.
+    An entry without credentials takes those with its own name, or with that of its protocol, such as `s3`, if there are
+    any.
+
+    A version that a node saves takes along what it was made of. Whoever loads it later gets the files that were saved:
+    a version with other files is refused.
+
+    Attributes:
+        making: by the name of an entry, what its next version is made of.
+        raw_digests: of the contents of entries that no node made, as far as they have been looked at.
+        begun: when the node that makes it began, on the clock of `time.perf_counter`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._drafts: dict[str, AbstractDataset] = {}
+        self.making: dict[str, StoredVersion] = {}
+        self.begun = time.perf_counter()
+        self.raw_digests: dict[str, str] = {}
+        self._stored: dict[str, StoredVersion | None] = {}
+        self._pinned: dict[str, AbstractDataset] = {}
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def from_config(
+        cls, catalog: dict[str, dict[str, Any]] | None, credentials: Any = None, *args: Any, **kwargs: Any
+    ) -> DataCatalog:
+        """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`.
+
+        Raises:
+            DatasetError: an entry is no block with a type, or names credentials that are not there.
+        """
+        for name, entry in (catalog or {}).items():
+            if not isinstance(entry, Mapping):
+                said = "null" if entry is None else repr(entry)
+                raise DatasetError(
+                    f"The catalog entry {name} is {said}, but an entry is a block with "
+                    "a `type`. A table that is not there is `{type: MemoryDataset, data: null}`"
+                )
+        entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
+        return super().from_config(entries, credentials, *args, **kwargs)
+
+    def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
+        self._validate_dataset_config(ds_name, ds_config)
+        if ds_config.get("versioned") and is_remote(ds_config.get("filepath")):
+            ds_config = reading_copies(ds_config)
+        super()._add_from_config(ds_name, ds_config)
+
+    def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
+        """The dataset of an entry, see :meth:`kedro.io.DataCatalog.get`; the one that stands in for it, if any."""
+        return self._pinned.get(key) or super().get(key, *args, **kwargs)
+
+    def __getitem__(self, ds_name: str) -> AbstractDataset:
+        return self._drafts[ds_name] if ds_name in self._drafts else super().__getitem__(ds_name)
+
+    def save(self, ds_name: str, data: Any) -> None:
+        """Validate data and save them to an entry.
+
+        Raises:
+            DatasetNotFoundError: there is no such entry.
+            DatasetError: the dataset cannot save the data, or its version is there already.
+            OSError: the version does not fit on the disk, or cannot be moved into its place.
+        """
+        dataset = self[ds_name]
+        folder = version_folder(dataset)
+        if folder is None or folder.exists() or folder.parent.is_file():  # Kedro refuses the latter two, and says why
+            super().save(ds_name, data)
+            return
+        config, credentials, load_versions, _ = AtomicCatalog({ds_name: dataset}).to_config()
+        with self._new_version(ds_name, folder) as draft:
+            config[ds_name]["filepath"] = str(draft.parent)
+            # Load versions may be null: Kedro gives and takes them so, whatever its annotation of what it takes says.
+            drafts = DataCatalog.from_config(config, credentials, load_versions, folder.name)  # type: ignore[arg-type]
+            self._drafts[ds_name] = drafted = drafts[ds_name]
+            if isinstance(drafted, HasPreviousVersion) and (before := loaded_folder(dataset)):
+                drafted.before = before / folder.parent.name
+            try:
+                super().save(ds_name, data)
+            except DatasetError as error:
+                raise DatasetError(str(error).replace(str(draft.parent), location(dataset))) from error.__cause__
+            finally:
+                del self._drafts[ds_name]
+
+    def take(self, made: Mapping[str, StoredVersion]) -> None:
+        """Save copies of versions that were made before, by the names of their entries, as new ones.
+
+        Raises:
+            DatasetError: an object storage cannot be used.
+            OSError: a version does not fit on the disk.
+        """
+        for ds_name, stored in made.items():
+            folder = version_folder(self[ds_name])
+            assert folder
+            assert stored.folder
+            self.making[ds_name] = replace(self.making[ds_name], seconds=stored.seconds, revision=stored.revision)
+            with self._new_version(ds_name, folder) as draft:
+                shutil.copytree(stored.folder, draft, dirs_exist_ok=True, ignore=shutil.ignore_patterns(FILE))
+
+    @contextmanager
+    def _new_version(self, ds_name: str, folder: Path) -> Iterator[Path]:
+        """Give a draft of the version in a folder, and save it with what it was made of once it is complete."""
+        dataset = self.get(ds_name)
+        remote = remote_versions(dataset)
+        with atomic_folder(folder, shared=remote is not None) as draft:
+            yield draft
+            if making := self.making.pop(ds_name, None):
+                replace(making, seconds=making.seconds or time.perf_counter() - self.begun).write(draft)
+            if remote:
+                try:
+                    remote.upload(draft, folder.name)
+                except StorageError as error:
+                    raise DatasetError(f"{ds_name}: {error}") from error
+        assert dataset
+        dataset.release()  # it may remember which versions there were
+        self._stored.pop(ds_name, None)
+
+    def load(self, ds_name: str, version: str | None = None) -> Any:
+        """Load an entry.
+
+        Raises:
+            DatasetNotFoundError: there is no such entry.
+            DatasetError: the dataset cannot load the data, or their files are not those that were saved.
+        """
+        dataset = self.get(ds_name)
+        if (remote := remote_versions(dataset)) and (named := version or loaded_version(dataset)):
+            try:
+                remote.fetch(named)
+            except StorageError as error:
+                raise DatasetError(f"{ds_name}: {error}") from error
+        folder = loaded_folder(dataset, version)
+        if folder and folder.is_dir() and not read_version(folder).is_intact:
+            raise DatasetError(
+                f"The files of {ds_name} in {folder} are not those that were saved there: something changed them. They "
+                "were not read. Remove that folder, so that the version before is read or a run makes another one, "
+                f"name a version with --load-versions, or, if the change is meant, remove {folder / FILE}."
+            )
+        return super().load(ds_name, version)
+
+    def stored(self, ds_name: str) -> StoredVersion | None:
+        """The version that would be loaded, looked at once; None if it is not there, or the entry keeps none."""
+        if ds_name not in self._stored:
+            dataset, stored = self.get(ds_name), None
+            if remote := remote_versions(dataset):
+                version = loaded_version(dataset)
+                stored = remote.stored(version) if version and remote.has(version) else None
+            elif (folder := loaded_folder(dataset)) and folder.is_dir():
+                stored = read_version(folder)
+            self._stored[ds_name] = stored
+        return self._stored[ds_name]
+
+    def made_before(self, names: Sequence[str], key: str, cells: Path | None = None) -> dict[str, StoredVersion] | None:
+        """Intact versions of all outputs of a node that one run made by a recipe, by name; None if there are none.
+
+        Args:
+            names: the outputs.
+            key: of the recipe.
+            cells: folder of what cells made, which is looked at, too.
+        """
+        versions = [
+            {stored.run: stored for stored in self._versions(name, key, cells) if stored.is_intact} for name in names
+        ]
+        runs = [run for run in versions[0] if all(run in of_name for of_name in versions)]
+        return {name: of_name[runs[0]] for name, of_name in zip(names, versions, strict=True)} if runs else None
+
+    def _versions(self, ds_name: str, key: str, cells: Path | None) -> Iterator[StoredVersion]:
+        """Versions of an entry that were made by a recipe, the newest first, and then those of cells."""
+        dataset = self.get(ds_name)
+        remote, path = remote_versions(dataset), local_path(dataset)
+        files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
+        files += (cells / key / ds_name).glob(f"[!.]*/[!.]*/{FILE}") if cells else []
+        yield from (stored for file in files if made_by(key, stored := read_version(file.parent)))
+        if remote:
+            for version in remote.all():
+                if made_by(key, remote.stored(version)):
+                    remote.fetch(version)
+                    yield replace(remote.stored(version), folder=remote.folder / version)
+
+    def pin(self, versions: Mapping[str, str]) -> None:
+        """Load these versions, by the names of their entries, in place of the newest ones."""
+        for ds_name, version in versions.items():
+            entry = self.config_resolver.resolve_pattern(ds_name)
+            self._replace(ds_name, entry, load_versions={ds_name: version})
+
+    def move(self, ds_name: str, folder: Path) -> None:
+        """Load and save an entry in a local folder of its own from now on.
+
+        Raises:
+            ValueError: it is not stored in a file.
+        """
+        entry = self.config_resolver.resolve_pattern(ds_name)
+        if "filepath" not in entry:
+            raise ValueError(
+                f"The catalog entry {ds_name} has no filepath, so a study cannot keep what its node leaves."
+            )
+        self._replace(ds_name, at_local_path(entry, folder / Path(entry["filepath"]).name))
+
+    def _replace(self, ds_name: str, entry: dict[str, Any], **versions: Any) -> None:
+        self._pinned[ds_name] = type(self).from_config({ds_name: entry}, **versions)[ds_name]
+        self._stored.pop(ds_name, None)
+
+    def to_config(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, str | None], str | None]:
+        """Return what ``from_config`` takes to make this catalog again."""
+        config, credentials, load_versions, save_version = super().to_config()
+        for entry in config.values():  # Kedro 1.7 nests the arguments of a class that inherits its __init__
+            entry.pop("args", None)
+            entry.update(entry.pop("kwargs", {}))
+            if entry.pop("version", None):
+                entry["versioned"] = True
+        return config, credentials, load_versions, save_version
+
+
+def made_by(key: str, stored: StoredVersion) -> bool:
+    """Whether a version was made by the recipe of a key."""
+    return stored.recipe is not None and stored.recipe.key == key
+
+
+def is_scratch(dataset: AbstractDataset | None) -> bool:
+    """Whether a dataset gives a node what it left when it was interrupted, such as checkpoints.
+
+    Such a dataset takes the key of the node's recipe as its attribute `recipe_key` before it is loaded, and has a
+    method `clear` that removes all that is left.
+    """
+    return hasattr(dataset, "recipe_key")
+
+
+def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
+    """Configuration of a dataset, as a catalog file would give it; empty for data in memory."""
+    config, *_ = AtomicCatalog({"dataset": dataset} if dataset else {}).to_config()
+    return config.get("dataset", {})
+
+
+def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> Any:
+    """A catalog entry with the credentials of its name or of its protocol, if it has none and there are any."""
+    if not isinstance(entry, Mapping):
+        return entry
+    protocols = [get_protocol(entry[key]) for key in ADDRESSES if is_remote(entry.get(key))]
+    given = next((block for block in (name, *protocols) if block in credentials), None)
+    return {"credentials": given} | dict(entry) if given else entry
+
+
+def reading_copies(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of an entry whose versions lie in an object storage, for their copies in the user's cache."""
+    versions = RemoteVersions(entry["filepath"], storage_options(entry))
+    kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
+    return at_local_path(entry, versions.folder) | {"type": reading(versions, kind)}
+
+
+def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration of an entry with a local file or folder in place of its own one."""
+    moved = {**entry, "filepath": str(path)}
+    if is_remote(entry["filepath"]):
+        moved.pop("credentials", None)
+        if fs_args := moved.pop("fs_args", None):
+            moved["fs_args"] = {key: value for key, value in fs_args.items() if key in OPEN_ARGS}
+    return moved
+
+
+def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[AbstractDataset]:
+    """A type of datasets that finds its versions in an object storage, and fetches what it is about to read."""
+
+    # mypy takes no base class that is known only when the code runs; here it is the type that the entry names.
+    class Reading(kind):  # type: ignore[misc, valid-type]
+        remote_versions = versions
+
+        def exists(self) -> bool:
+            version = loaded_version(self)
+            return version is not None and versions.has(version)
+
+        def _get_versions(self) -> list[str]:
+            return [str(self._get_versioned_path(version)) for version in versions.all()]
+
+        def _fetch_latest_load_version(self) -> str:
+            if (newest := versions.newest()) is None:
+                raise VersionNotFoundError(f"Did not find any versions in {versions.address}")
+            return newest
+
+        def _get_load_path(self) -> PurePosixPath:
+            path = super()._get_load_path()
+            versions.fetch(path.parent.name)
+            return path
+
+        def _get_save_path(self) -> PurePosixPath:
+            super()._get_save_path()  # which refuses a version that is there
+            raise DatasetError(
+                f"What lies in {versions.address} is saved through the catalog: `catalog.save(name, data)`."
+            )
+
+    Reading.__name__, Reading.__qualname__, Reading.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    return Reading
+
+
+def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
+    """The versions of a dataset in an object storage; None if it has none there."""
+    return getattr(dataset, "remote_versions", None)
+
+
+def location(dataset: AbstractDataset | None) -> str:
+    """Where a dataset's data lie, as its catalog entry says."""
+    remote = remote_versions(dataset)
+    return remote.address if remote else str(configuration(dataset).get("filepath"))
+
+
+def local_path(dataset: AbstractDataset | None) -> Path | None:
+    """The local file or folder that a dataset's configuration names, if it names one."""
+    config = configuration(dataset)
+    protocol, path = get_protocol_and_path(config.get("filepath") or config.get("source") or "")
+    return Path(path) if path and protocol == "file" else None
+
+
+def is_versioned(dataset: Any) -> bool:
+    """Whether a dataset keeps versions: its path is a folder of these."""
+    return isinstance(dataset, AbstractVersionedDataset) and dataset.resolve_save_version() is not None
+
+
+def version_folder(dataset: AbstractDataset) -> Path | None:
+    """Folder of the version that a dataset will save; None if it keeps no versions in local files."""
+    version = dataset.resolve_save_version() if isinstance(dataset, AbstractVersionedDataset) else None
+    path = local_path(dataset)
+    return path / version if path and version else None
+
+
+def loaded_version(dataset: AbstractDataset | None) -> str | None:
+    """The version that a dataset loads; None if there is none, or if it keeps no versions."""
+    try:
+        return dataset.resolve_load_version() if isinstance(dataset, AbstractVersionedDataset) else None
+    except VersionNotFoundError:
+        return None
+
+
+def loaded_folder(dataset: AbstractDataset | None, version: str | None = None) -> Path | None:
+    """Folder of the version that a dataset loads, the newest one if none is named.
+
+    None if there is none, or if the dataset keeps no versions in local files.
+    """
+    if remote_versions(dataset):
+        return None
+    path, version = local_path(dataset), version or loaded_version(dataset)
+    return path / version if path and version else None

@@ -1,0 +1,239 @@
+"""Runs of pipelines with parameters of their own, which share what they have in common: the cells of a study.
+
+Each cell has a configuration, pipelines and a catalog of its own, which its parameters shape. Kedro keeps these once
+per process, so cells run in processes apart from the session that wants them; each process runs one cell after another.
+What a node leaves lies in a folder with the key of its recipe, so that no run of the project takes it for its newest
+version; what runs of the project have left by the same recipe is taken as it is.
+"""
+
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from kedro.config import OmegaConfigLoader
+from kedro.framework import project
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
+from kedro.framework.project import pipelines, settings
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog
+from kedro.io.core import generate_timestamp
+from kedro.pipeline import Pipeline
+from kedro.runner.task import Task
+
+from kedro_provenance.catalog import AtomicCatalog, is_scratch
+from kedro_provenance.files.lifetime import end_with_parent
+from kedro_provenance.plan import recipe_of
+from kedro_provenance.runner import CELLS, IncrementalRunner
+
+logger = logging.getLogger(__name__)
+R = TypeVar("R")
+
+Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
+"""Gives functions that raise an error where a node of the pipeline would."""
+
+
+class Cell(Protocol):
+    """A run with parameters of its own; its text says which one."""
+
+    @property
+    def outputs(self) -> Sequence[str]:
+        """What the default flow is run for."""
+
+    @property
+    def globals(self) -> Mapping[str, Any]:
+        """Values that parameters take as ``${globals:name}``."""
+
+    def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
+        """Nested blocks of its runtime parameters, from all the parameters given, and the session's runtime ones."""
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A cell whose nodes have all been run, by it or before.
+
+    Attributes:
+        outputs: what it was run for.
+        flow: its nodes.
+        catalog: loads what they left, and says what that was made of.
+        nodes_run: how many of them this cell ran.
+        seconds: how long that took.
+    """
+
+    outputs: Sequence[str]
+    flow: Pipeline
+    catalog: AtomicCatalog
+    nodes_run: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellRunner:
+    """Runs cells in the project, the environment and the runtime parameters of a session.
+
+    Attributes:
+        project: folder of the project.
+        data: folder of what its environment's runs leave.
+        conf_source: folder of its configuration.
+        env: environment; None: the default one.
+        runtime_params: what `--params` says.
+        parameters: nested blocks of all parameters of the session.
+        revision: git revision of the project.
+        checks: of nodes, before any cell is run.
+    """
+
+    project: Path
+    data: Path
+    conf_source: str
+    env: str | None
+    runtime_params: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    revision: str | None
+    checks: Checks
+
+    def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
+        """Run what no earlier cell and no run has left.
+
+        Args:
+            cells: the cells; the parameters of all, and what their nodes need, are checked before the first one is run.
+            result: gives what is wanted of a `FinishedCell`, in the process that has run it.
+            workers: processes that run cells; they share the machine's cores and its GPU.
+
+        Raises:
+            RuntimeError: a cell failed. What has been finished is kept, and the same command goes on with it.
+        """
+        workers = min(workers, len(cells))
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=begin, initargs=(self.project, workers))
+        with pool:
+            try:
+                for checked in [pool.submit(check_cell, self, cell) for cell in cells]:
+                    checked.result()
+                running = {pool.submit(run_cell, self, cell, result): cell for cell in cells}
+                for number, future in enumerate(as_completed(running), start=1):
+                    _, said = future.result()
+                    logger.info("Cell %d of %d: %s. %s", number, len(cells), running[future], said)
+                return [future.result()[0] for future in running]
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    "A process that ran cells died. If it printed no reason above, it was killed, most likely for want "
+                    "of memory: lower study.workers. What had been finished is kept, and the same command goes on."
+                ) from error
+            except RuntimeError as error:  # of a process; raised here, it is the project's own, without a stack trace
+                raise RuntimeError(str(error)) from error
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+
+def begin(project: Path, workers: int) -> None:
+    """What each process does first: end with the session, find the project, and take its share of the cores."""
+    import torch
+
+    end_with_parent()
+    os.chdir(project)
+    bootstrap_project(project)
+    if workers > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+def check_cell(runner: CellRunner, cell: Cell) -> None:
+    """Refuse a cell whose parameters are refused, or whose nodes would fail.
+
+    Raises:
+        RuntimeError: they are, or would.
+    """
+    try:
+        flow, catalog = open_cell(runner, cell)
+        for check in runner.checks(flow, catalog):
+            check()
+    except Exception as error:
+        raise RuntimeError(f"The cell {cell} cannot be run, so none was: {error}") from error
+
+
+def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tuple[R, str]:
+    """Run those nodes of a cell that have not been run by the same recipe; what is wanted of it, and a sentence.
+
+    Raises:
+        RuntimeError: one of them failed.
+    """
+    start = time.perf_counter()
+    try:
+        flow, catalog = open_cell(runner, cell)
+        nodes = NodeRunner(runner.data / CELLS, runner.revision)
+        nodes.run(flow, catalog, run_id=generate_timestamp(), only_missing_outputs=True)
+        finished = FinishedCell(cell.outputs, flow, catalog, nodes.nodes_run, time.perf_counter() - start)
+        return result(finished), f"{finished.seconds:.0f} s, {nodes.nodes_run} of {len(flow.nodes)} nodes run."
+    except Exception as error:
+        raise RuntimeError(
+            f"The cell {cell} failed: {error}\nWhat had been finished is kept, and the same command goes on with it."
+        ) from error
+
+
+def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, AtomicCatalog]:
+    """The default flow up to the outputs, and the catalog, for the parameters of a cell."""
+    given = configuration_of(runner, runner.runtime_params, cell)["parameters"]
+    loader = configuration_of(runner, cell.runtime_params(given, runner.runtime_params), cell)
+    bootstrap_project(runner.project)  # Kedro then builds the pipelines again, of these parameters
+    hook_manager = _create_hook_manager()
+    _register_hooks(hook_manager, settings.HOOKS)
+    context = settings.CONTEXT_CLASS(
+        package_name=project.PACKAGE_NAME,
+        project_path=runner.project,
+        config_loader=loader,
+        env=runner.env,
+        hook_manager=hook_manager,
+        runtime_params=loader.runtime_params,
+    )
+    hook_manager.hook.after_context_created(context=context)
+    return pipelines["__default__"].to_outputs(*cell.outputs), context._get_catalog(settings.DATA_CATALOG_CLASS)
+
+
+def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell: Cell) -> OmegaConfigLoader:
+    """The project's configuration with runtime parameters, and the cell's globals."""
+    loader = settings.CONFIG_LOADER_CLASS(
+        runner.conf_source, env=runner.env, runtime_params=dict(runtime_params), **settings.CONFIG_LOADER_ARGS
+    )
+    loader["globals"] = {**loader["globals"], **cell.globals}
+    return loader
+
+
+class NodeRunner(IncrementalRunner):
+    """Runs the nodes of a cell, unless they have been run by the same recipe.
+
+    Args:
+        folder: where what they leave lies, in a folder per recipe.
+        revision: git revision of the code.
+    """
+
+    def __init__(self, folder: Path, revision: str | None) -> None:
+        super().__init__(revision=revision)
+        self.folder = folder
+
+    def run_or_keep(self, task: Task, catalog: AtomicCatalog) -> None:
+        """Take what a run of the project left; or else have the node leave it in its folder, or find it there."""
+        node, recipe = task.node, recipe_of(task.node, catalog)
+        if made := self.made_before(node, catalog, recipe):
+            catalog.pin({name: stored.version for name, stored in made.items()})
+            return
+        place = self.folder / recipe.key
+        for name in (*node.outputs, *node.inputs):
+            if name in node.outputs or is_scratch(catalog.get(name)):
+                catalog.move(name, place / name)
+        with one_at_a_time(place):
+            super().run_or_keep(task, catalog)
+
+
+@contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Have one process at a time work in a folder. The kernel drops the lock of a process that dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,119 @@
+"""What a user needs to know when a run is refused or fails, and the command to type next."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from traceback import walk_tb
+from typing import IO, Any
+
+import click
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.project import pipelines
+from kedro.io import DatasetError
+
+from kedro_provenance.catalog import configuration, is_versioned, local_path, location
+from kedro_provenance.champion import is_of_the_past
+from kedro_provenance.errors import MismatchError
+from kedro_provenance.files.atomic import is_full_disk
+from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.project import PACKAGES
+from kedro_provenance.run import Run
+
+logger = logging.getLogger(__name__)
+
+REFUSALS = (ValueError, OSError, RuntimeError, ImportError, ArithmeticError)
+"""Errors with a message for people, where the project's own code raises them."""
+
+Explain = Callable[[Exception, str, Path, dict[str, Any]], str | None]
+"""Says what is wrong with a raw file, given an error, the name of the catalog entry, the file and the configuration."""
+
+
+class RunRefusedError(KedroCliError):
+    """A run cannot begin, and nothing was written; or it failed, for a reason that its message says."""
+
+    def show(self, file: IO | None = None) -> None:
+        """Print the message without a stack trace; `kedro run` calls this."""
+        print(f"Error: {self.message}", file=file or sys.stderr)
+
+
+def explain_failure(error: Exception, run: Run, explain: Explain) -> None:
+    """Add notes to an error of a run: the node that failed knows neither files nor the pipelines that make entries.
+
+    Raises:
+        RunRefusedError: for `kedro run`, if the error says by itself what to do: its stack trace goes to the log.
+    """
+    for note in (*notes_on_files(error, run, explain), *next_steps(error, run.env)):
+        error.add_note(note)
+    if click.get_current_context(silent=True) and is_refusal(error):
+        logger.debug("The run failed.", exc_info=error)
+        raise RunRefusedError("\n".join([str(error), *getattr(error, "__notes__", [])])) from error
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the project's own code raised an error, with a message for people, or a dataset did."""
+    if isinstance(error, DatasetError):
+        return True
+    return modules_of(error)[-1].partition(".")[0] in PACKAGES and isinstance(error, REFUSALS)
+
+
+def modules_of(error: Exception) -> list[str]:
+    """The modules that an error came through; the one that raised it is the last."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return [str(frame.f_globals.get("__name__")) for frame in frames] or [""]
+
+
+def notes_on_files(error: Exception, run: Run, explain: Explain) -> Iterator[str]:
+    """Which files the raw entries are that an error names, and what is wrong with them."""
+    message = str(error)
+    for name in sorted(run.pipeline.inputs()):
+        dataset = run.catalog.get(name)
+        file = local_path(dataset)
+        if file is None or is_versioned(dataset):
+            continue
+        if name in message and str(file) not in message and file.exists():
+            yield f"The catalog entry {name} is the file {location(dataset)}."
+        if fault := explain(error, name, file, configuration(dataset)):
+            yield fault
+
+
+def next_steps(error: Exception, env: str | None) -> Iterator[str]:
+    """What to do about an error whose remedy is a command."""
+    if isinstance(error, MismatchError):
+        yield from how_to_make(error.entries, "again", env)
+    elif is_full_disk(error):
+        yield (
+            "Free some space, then go on with the --from-nodes named above, or with "
+            f"{command('--only-missing-outputs', env)} if no earlier run left these outputs."
+        )
+
+
+def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[str]:
+    """The command that makes catalog entries; a name may lack the entry's namespace.
+
+    Args:
+        names: the entries; those that no pipeline makes are passed over.
+        when: "first" or "again".
+        env: environment of the run.
+    """
+    pipelines.set_requested(None)  # all of them, to see which ones make the entries
+    try:
+        every = pipelines.items()
+    except NameRefusedError as error:  # of a step that the run has nothing to do with
+        yield f"Which command makes them will be said here when this is right: {error}"
+        return
+    makers = {
+        name: step
+        for name in names
+        for step, pipeline in every
+        if step != "__default__" and not any(map(is_of_the_past, pipeline.inputs()))  # which make new versions of old
+        if any(f".{output}".endswith(f".{name}") for output in pipeline.all_outputs())
+    }
+    if makers:
+        steps = ",".join(sorted(set(makers.values())))
+        yield f"Make these {when} with {command(f'--pipelines {steps}', env)}: {', '.join(makers)}."
+
+
+def command(options: str, env: str | None) -> str:
+    """A command to type, for the environment of the run."""
+    return f"`{' '.join(['kedro run', *([f'--env {env}'] if env else []), options]).rstrip()}`"

@@ -1,0 +1,112 @@
+"""Folders and files that appear on the disk whole or not at all."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kedro_provenance.files.scratch import own_folder, remove_abandoned
+
+UNFINISHED = ".unfinished-"
+
+
+@contextmanager
+def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Give a draft to write to, and move it to ``folder`` once it is complete.
+
+    What killed processes of this machine left beside it is removed.
+
+    Args:
+        folder: where the draft goes; it must not exist. The path of the draft ends in the same two names.
+        shared: whether other processes may make the same folder at the same time; the first one's stays.
+
+    Raises:
+        OSError: the draft cannot be written or moved. Nothing of it is left; a note says so if the disk is full.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as parent:
+        ...     with atomic_folder(Path(parent, "adapter")) as draft:
+        ...         _ = (draft / "config.json").write_text("{}")
+        ...     [str(path.relative_to(parent)) for path in Path(parent).rglob("*")]
+        ['adapter', 'adapter/config.json']
+    """
+    remove_abandoned(folder.parent, UNFINISHED)
+    with _draft_of(folder) as draft:
+        draft.mkdir()
+        yield draft
+        for path in (draft, *draft.rglob("*")):
+            _sync(path)  # only now do some file systems find out that they are full
+        try:
+            draft.rename(folder)
+        except OSError:
+            if not (shared and folder.is_dir()):
+                raise
+
+
+def atomic_file(file: Path, content: bytes) -> None:
+    """Write a file, or replace it.
+
+    Raises:
+        OSError: the file cannot be written. What was there is untouched; a note says so if the disk is full.
+    """
+    with _draft_of(file) as draft:
+        draft.write_bytes(content)
+        _sync(draft)
+        draft.replace(file)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder at once: whoever looks finds it whole or not at all, even after a kill.
+
+    What a kill leaves is a hidden folder beside it, which the next run removes as it does unfinished ones.
+
+    Raises:
+        OSError: it is not there, or may not be removed.
+    """
+    with own_folder(folder.parent, UNFINISHED) as hidden:
+        folder.rename(Path(hidden, folder.name))
+        _sync(folder.parent)
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is a full disk or a used-up quota."""
+    codes = (errno.ENOSPC, errno.EDQUOT)
+    while error is not None:
+        # Libraries in Rust, such as safetensors, give the number in their text alone.
+        if getattr(error, "errno", None) in codes or any(f"(os error {code})" in str(error) for code in codes):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def _draft_of(target: Path) -> Iterator[Path]:
+    """Path for a draft, in a hidden folder beside the target that is removed at the end, whatever happens."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with own_folder(target.parent, UNFINISHED) as hidden:
+            # So deep that no draft is taken for a version of a file, which are found as "parent/*/name".
+            draft = Path(hidden, "draft", target.parent.name, target.name)
+            draft.parent.mkdir(parents=True)
+            yield draft
+        _sync(target.parent)
+    except Exception as error:
+        if is_full_disk(error):
+            disk = next(folder for folder in target.parents if folder.exists())
+            error.add_note(
+                f"The disk is full: {target} needs more than the {shutil.disk_usage(disk).free / 2**20:,.1f} MiB that "
+                "are free there. Nothing half written was left, and earlier versions are untouched."
+            )
+        raise
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold a file or the list of files in a folder, even if the power fails now."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

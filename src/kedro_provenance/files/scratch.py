@@ -1,0 +1,49 @@
+"""Scratch folders, which go with the process that made them: if it was killed, by the next one that looks there."""
+
+import logging
+import os
+import re
+import shutil
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from kedro_provenance.files.lifetime import is_alive
+
+logger = logging.getLogger(__name__)
+
+OWN = f"reclora-{socket.gethostname()}-"
+
+
+def scratch_folder(parent: str | None = None) -> tempfile.TemporaryDirectory:
+    """A folder that is removed with the object, or at the end of a block that is begun with it.
+
+    What killed processes of this machine left beside it is removed.
+
+    Args:
+        parent: where it lies; None for the system's folder of temporary files.
+
+    Examples:
+        >>> with scratch_folder() as folder:
+        ...     Path(folder).is_dir()
+        True
+    """
+    remove_abandoned(parent)
+    return own_folder(parent)
+
+
+def own_folder(parent: str | Path | None = None, prefix: str = "") -> tempfile.TemporaryDirectory:
+    """The same, but nothing is removed; its name has the prefix, the machine and the process."""
+    return tempfile.TemporaryDirectory(prefix=f"{prefix}{OWN}{os.getpid()}-", dir=parent)
+
+
+def remove_abandoned(parent: str | Path | None = None, prefix: str = "") -> None:
+    """Remove what is left of `own_folder` of this user's processes on this machine that have died."""
+    for folder in Path(parent or tempfile.gettempdir()).glob(f"{prefix}{OWN}*"):
+        process = re.match(r"\d+", folder.name.removeprefix(prefix + OWN))
+        if process and not is_alive(int(process.group())):
+            with suppress(FileNotFoundError):  # another process removes it, too
+                if folder.stat().st_uid == os.geteuid():
+                    logger.info("Removing %s: its process ended while it wrote there.", folder)
+                    shutil.rmtree(folder, ignore_errors=True)

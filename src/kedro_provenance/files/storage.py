@@ -1,0 +1,266 @@
+"""Object storage, such as S3, Google Cloud Storage or Azure Blob Storage, through fsspec: addresses and local copies.
+
+Options are what fsspec's filesystem of a protocol takes, such as keys or an endpoint; without them it finds them in
+the environment.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import has_magic
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.utils import get_protocol
+
+from kedro_provenance.files.atomic import UNFINISHED, atomic_file, atomic_folder
+from kedro_provenance.files.digests import digest, digest_of_files, private_cache
+from kedro_provenance.files.scratch import remove_abandoned
+
+logger = logging.getLogger(__name__)
+
+LOCAL = ("file", "local", "http", "https")  # web pages are known by their address alone
+STATES = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "created")  # what tells an object from its successor
+DIGEST = ".digest"  # file beside the copies of objects
+OPEN_ARGS = ("open_args_load", "open_args_save")  # of a dataset's `fs_args`, what is not for the filesystem
+
+
+class StorageError(OSError):
+    """An object storage cannot be used as it should."""
+
+
+def is_remote(address: Any) -> bool:
+    """Whether something is the address of an object or of a folder in an object storage.
+
+    Examples:
+        >>> [is_remote(value) for value in ("s3://bucket/folder", "data/log", "file:///data/log", "sqlite:///log.db")]
+        [True, False, False, False]
+    """
+    is_url = isinstance(address, str) and "://" in address and get_protocol(address) in fsspec.available_protocols()
+    return is_url and get_protocol(address) not in LOCAL
+
+
+def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a catalog entry gives: its credentials, and those among its `fs_args`."""
+    fs_args = {key: value for key, value in (entry.get("fs_args") or {}).items() if key not in OPEN_ARGS}
+    return {**(entry.get("credentials") or {}), **fs_args}
+
+
+@contextmanager
+def explained(address: str) -> Iterator[None]:
+    """Say of any error of a storage where it was, what was wrong and what to do.
+
+    Raises:
+        StorageError: there was an error.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:
+        cause = " ".join(f"{error}".split()) or type(error).__name__
+        raise StorageError(f"{address} cannot be used: {cause.rstrip('.')}. {remedy(error, address)}") from error
+
+
+def remedy(error: Exception, address: str) -> str:
+    """What to do about an error of a storage."""
+    protocol = get_protocol(address)
+    if isinstance(error, ImportError):
+        what = f"pip install -e '.[{protocol}]'" if protocol == "s3" else "fsspec's package for it"
+        return f"Install what reads {protocol}:// with {what}."
+    if isinstance(error, FileNotFoundError):
+        return "Make it, or correct the address."
+    if isinstance(error, PermissionError) or "credentials" in str(error).lower():
+        return (
+            f"Give credentials that may list, read and write there, in the block `{protocol}` of credentials.yml in "
+            "the run's environment or in environment variables."
+        )
+    return (
+        f"See that the storage is up and can be reached from here, and that `client_kwargs: {{endpoint_url: ...}}` in "
+        f"the block `{protocol}` of credentials.yml is right if it has an endpoint of its own."
+    )
+
+
+def open_storage(address: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The filesystem of an address, and the path there.
+
+    Raises:
+        StorageError: the package for its protocol is not installed, or the options are refused.
+    """
+    with explained(address):
+        # Listings are not remembered: other machines write there, too.
+        options = {"use_listings_cache": False, **options} if is_remote(address) else {}
+        storage = fsspec.filesystem(get_protocol(address), **options)
+        return storage, storage._strip_protocol(address).rstrip("/")
+
+
+def require_bucket(address: str, options: Mapping[str, Any]) -> None:
+    """Refuse a storage that cannot be reached or listed, or has no such bucket; the address need not exist in it.
+
+    Raises:
+        StorageError: that is so.
+    """
+    storage, path = open_storage(address, options)
+    with explained(address):
+        try:
+            storage.ls(path)
+        except FileNotFoundError:
+            bucket = path.strip("/").partition("/")[0]
+            try:
+                storage.info(bucket)
+            except FileNotFoundError:
+                raise FileNotFoundError(f"there is no bucket {bucket}") from None
+            except PermissionError:  # where only the folder may be listed, it may
+                pass
+
+
+def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Size and state of each object at an address, by what its path adds to that; nothing is there: no objects.
+
+    Args:
+        address: of one object, of a folder, or a pattern of objects.
+        options: the storage's.
+
+    Raises:
+        StorageError: the storage cannot be listed.
+    """
+    storage, path = open_storage(address, options)
+    with explained(address):
+        files = storage.glob(path, detail=True) if has_magic(path) else storage.find(path, detail=True)
+    return {
+        name.removeprefix(path).lstrip("/"): [
+            info["size"],
+            next((str(info[key]) for key in STATES if info.get(key)), None),
+        ]
+        for name, info in sorted(files.items())
+        if info["type"] == "file" and not name.endswith("/")
+    }
+
+
+def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
+    """Names of the objects, or files, and folders in a folder; none if it is not there.
+
+    Raises:
+        StorageError: it cannot be listed.
+    """
+    storage, path = open_storage(folder, options)
+    with explained(folder):
+        try:
+            paths = [name.rstrip("/") for name in storage.ls(path, detail=False)]
+        except FileNotFoundError:
+            return []
+    return [name.rpartition("/")[2] for name in paths if name != path]
+
+
+def remove_drafts(folder: str) -> None:
+    """Remove what killed processes of this machine were writing to a folder by `write_whole`."""
+    if not is_remote(folder):
+        remove_abandoned(folder, UNFINISHED)
+
+
+def exists(address: str, options: Mapping[str, Any]) -> bool:
+    """Whether there is an object or a folder at an address.
+
+    Raises:
+        StorageError: the storage cannot be asked.
+    """
+    storage, path = open_storage(address, options)
+    with explained(address):
+        try:
+            storage.info(path)
+        except FileNotFoundError:
+            return False
+    return True
+
+
+def read(address: str, options: Mapping[str, Any]) -> bytes:
+    """Content of an object, or of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it cannot be read.
+    """
+    storage, path = open_storage(address, options)
+    with explained(address):
+        try:
+            return storage.cat_file(path)
+        except FileNotFoundError as error:
+            missing = error
+    raise missing
+
+
+def write_whole(address: str, content: bytes, options: Mapping[str, Any]) -> None:
+    """Write an object, or a file, or replace it: nobody ever sees a part of it.
+
+    Raises:
+        OSError: it cannot be written. What was there is untouched.
+    """
+    if not is_remote(address):
+        return atomic_file(Path(address), content)
+    storage, path = open_storage(address, options)
+    with explained(address):
+        storage.pipe_file(path, content)
+
+
+def download(address: str, options: Mapping[str, Any], names: list[str], folder: Path) -> None:
+    """Copy the objects of a folder by their names in it.
+
+    Raises:
+        StorageError: one cannot be read, or its name would lead out of the local folder.
+    """
+    storage, path = open_storage(address, options)
+    files = [folder / name for name in names]
+    for name, file in zip(names, files, strict=True):
+        if ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
+            raise StorageError(f"{address} holds an object named {name!r}, which leads out of it. Nothing was read.")
+        file.parent.mkdir(parents=True, exist_ok=True)
+    with explained(address):
+        storage.get([f"{path}/{name}" for name in names], [str(file) for file in files])
+
+
+def local_copy(address: str, options: Mapping[str, Any]) -> str:
+    """Path of a copy of a folder, or of one object, in the user's cache; it is fetched where their states are new.
+
+    A digest of the files lies beside them: a copy that is damaged is fetched again. What does not lie in an object
+    storage is returned as it is.
+
+    Raises:
+        StorageError: there is nothing, or it cannot be read.
+        OSError: the copy cannot be written.
+    """
+    if not is_remote(address):
+        return address
+    files = states(address, options)
+    if not files:
+        with explained(address):
+            raise FileNotFoundError("there is no such object or folder")
+    parent, _, name = address.rstrip("/").rpartition("/")
+    names = [f"{name}/{rest}".rstrip("/") for rest in files]
+    folder = private_cache() / "objects" / digest([address, files])
+    if folder.is_dir() and not _is_whole_copy(folder):
+        logger.warning("%s is damaged, its files are not what was fetched: it is fetched again.", folder)
+        shutil.rmtree(folder)
+    if not folder.is_dir():
+        with atomic_folder(folder, shared=True) as draft:
+            download(parent, options, names, draft)
+            (draft / DIGEST).write_text(digest_of_files(draft), encoding="utf-8")
+    return str(folder / name)
+
+
+def _is_whole_copy(folder: Path) -> bool:
+    """Whether the files of a local copy are those that were fetched."""
+    file = folder / DIGEST
+    return file.is_file() and file.read_text(encoding="utf-8") == digest_of_files(folder, leave_out=[DIGEST])
+
+
+def remove(address: str, options: Mapping[str, Any]) -> None:
+    """Remove an object or a file, or a folder with all that it holds; it need not be there.
+
+    Raises:
+        StorageError: something cannot be removed.
+    """
+    storage, path = open_storage(address, options)
+    with explained(address), suppress(FileNotFoundError):
+        storage.rm(path, recursive=True)

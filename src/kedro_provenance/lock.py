@@ -1,0 +1,78 @@
+"""One run at a time uses a data folder."""
+
+import errno
+import fcntl
+import logging
+import os
+import stat
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.files.storage import is_remote
+from kedro_provenance.run import Run
+
+logger = logging.getLogger(__name__)
+
+LOCK_FILE = ".run.lock"
+
+
+def lock_data(run: Run) -> None:
+    """Hold a lock on the data folder while the run lasts, and leave word of who has it.
+
+    The kernel drops the lock when the process dies, however. What lies in an object storage cannot be locked.
+
+    Raises:
+        RunRefusedError: another run has it, or it cannot be opened.
+    """
+    file = run.data / LOCK_FILE
+    lock = open_lock(file)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with lock:
+            lock.seek(0)
+            raise RunRefusedError(
+                f"Another run uses the data folder {run.data}: {lock.read() or 'it has just begun'}. Nothing was "
+                "written. Start again when that run has ended; two runs at the same time need two data folders, which "
+                "`data` in globals.yml names."
+            ) from None
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s): see to it that no two runs use this folder at once.", file, error)
+    run.held.enter_context(lock)
+    if is_remote(data := run.context.config_loader["globals"]["data"]):
+        logger.warning(
+            "%s cannot be locked: runs of this project folder wait for one another, but see to it that no run of "
+            "another folder or machine saves there at the same time.",
+            data,
+        )
+    lock.truncate(0)
+    pipelines = ", ".join(run.params["pipeline_names"] or ["__default__"])
+    since = datetime.now().isoformat(" ", "seconds")
+    lock.write(f"process {os.getpid()}, since {since}, project {run.project}, pipelines {pipelines}")
+    lock.flush()
+
+
+def open_lock(file: Path) -> IO[str]:
+    """The lock file, for this user alone; nothing but a regular file is opened.
+
+    Raises:
+        RunRefusedError: it is something else, or another user's.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # A symbolic link could have the run write to any file of its user.
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as error:
+        obstacle = "a symbolic link" if error.errno == errno.ELOOP else error.strerror
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "r+", encoding="utf-8")
+        os.close(descriptor)
+        obstacle = "no regular file"
+    raise RunRefusedError(
+        f"The run's lock {file} cannot be opened ({obstacle}), where a plain file of yours is expected, in a folder "
+        "that you may write to. Nothing was written. If no run uses this data folder, remove what is there and start "
+        "again."
+    )

@@ -1,0 +1,104 @@
+"""What a run leaves of itself: `run_manifest`."""
+
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractVersionedDataset, DataCatalog
+from kedro.io.core import is_parameter
+from kedro.pipeline import Node, Pipeline
+
+from kedro_provenance.catalog import local_path
+from kedro_provenance.files.digests import digest, remembered_sha256
+from kedro_provenance.files.storage import is_remote, states, storage_options
+from kedro_provenance.parameters import private_fields
+from kedro_provenance.plan import fields_read
+from kedro_provenance.run import Run
+
+PACKAGES = ("kedro", "kedro-datasets", "numpy", "peft", "polars", "scikit-learn", "torch", "transformers")
+
+
+def save_manifest(run: Run, seconds: float) -> None:
+    """Save what the results of a run that succeeded were made from, and with what.
+
+    Args:
+        run: the run.
+        seconds: how long it took.
+    """
+    pipeline = Pipeline(run.seconds)  # nodes that ran: those whose outputs fit may have been left out
+    manifest = {
+        "run_id": run.params["run_id"],
+        "environment": run.env,
+        "pipelines": run.params["pipeline_names"] or ["__default__"],
+        "nodes": {node.name: round(taken, 1) for node, taken in run.seconds.items()},
+        "seconds": round(seconds, 1),
+        "parameters": parameters_of(run.seconds, run.parameters, run.catalog),
+        "mixed": run.mixed,
+        "loaded": describe_entries(run.catalog, pipeline.inputs()),
+        "saved": describe_entries(run.catalog, pipeline.all_outputs()),
+        "reports": {
+            name: run.catalog.load(name)
+            for name in sorted(pipeline.all_outputs())
+            if (getattr(run.catalog.get(name), "metadata", None) or {}).get("run_manifest")
+        },
+        "git_revision": git_revision(run.project),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version(name) for name in PACKAGES},
+    }
+    run.catalog.save("run_manifest", manifest)
+
+
+def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: DataCatalog) -> dict[str, Any]:
+    """The parameters that nodes read, as nested blocks, without private fields.
+
+    Args:
+        nodes: the nodes.
+        parameters: nested blocks of all parameters.
+        catalog: loads them as the nodes read them.
+    """
+    paths: set[str] = set()
+    for node in nodes:
+        for name in filter(is_parameter, node.inputs):
+            path, fields = name.removeprefix("params:"), fields_read(node, name)
+            if private := private_fields(block := catalog.load(name)):
+                fields = (set(vars(block)) if fields is None else set(fields)) - private
+            paths.update([path] if fields is None else [f"{path}.{field}" for field in fields])
+    if "parameters" in paths:
+        return parameters
+    read: dict[str, Any] = {}
+    for path in sorted(paths, reverse=True):  # the whole of a block after its parts
+        *parents, last = path.split(".")
+        block, copy = parameters, read
+        for parent in parents:
+            block, copy = block[parent], copy.setdefault(parent, {})
+        if last in block:
+            copy[last] = block[last]
+    return read
+
+
+def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
+    """For each stored entry the version in use or, where it has none, a digest of its file or its object's state."""
+    described = {}
+    for name in sorted(names):
+        dataset, entry = catalog.get(name), catalog.config_resolver.resolve_pattern(name)
+        file = local_path(dataset)
+        if isinstance(dataset, AbstractVersionedDataset) and (loaded := dataset.resolve_load_version()):
+            described[name] = f"version {loaded}"
+        elif file is not None and file.is_file():
+            described[name] = f"sha256 {remembered_sha256(file)}"
+        elif isinstance(dataset, AbstractVersionedDataset) and is_remote(entry.get("filepath")):
+            described[name] = f"state {digest(states(entry['filepath'], storage_options(entry)))}"
+    return described
+
+
+def git_revision(project: Path) -> str | None:
+    """Commit of the project's checkout, with "+changes" when files differ from it; None outside of git."""
+    command = ["git", "-C", str(project), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,288 @@
+"""Which nodes a run has to run, and why; and whether what it reads fits together."""
+
+import inspect
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
+from typing import Any
+
+from kedro.io import MemoryDataset
+from kedro.io.core import is_parameter
+from kedro.pipeline import Node, Pipeline
+
+from kedro_provenance.catalog import AtomicCatalog, is_scratch
+from kedro_provenance.champion import is_of_the_past
+from kedro_provenance.code import code_digest
+from kedro_provenance.files.digests import digest
+from kedro_provenance.files.storage import OPEN_ARGS
+from kedro_provenance.parameters import deciding, private_fields
+from kedro_provenance.raw_data import digest_of_entry, place_of_entry
+from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
+
+PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
+"""Keys of an entry that say where data lie, and nothing of what they are."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A node, and why it has to run; no reasons: what it left fits."""
+
+    node: Node
+    reasons: tuple[str, ...]
+
+
+def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
+    """The nodes that have to run at most, so that all that the pipeline leaves is made of what this run has.
+
+    A node runs if its outputs are missing, changed since or made by another recipe. It may have to if a node that it
+    reads from runs: whether what it reads comes out differently shows only then.
+    """
+    steps: list[Step] = []
+    made_again: set[str] = set()
+    for node in pipeline.nodes:
+        reasons = tuple(dict.fromkeys(reasons_to_run(node, catalog, made_again)))
+        if reasons:
+            made_again.update(node.outputs)
+        steps.append(Step(node, reasons))
+    return steps
+
+
+def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str] = ()) -> Iterator[str]:
+    """Why a node has to run.
+
+    Args:
+        node: the node.
+        catalog: where its inputs and outputs lie.
+        made_again: entries that nodes before it will make again.
+    """
+    if not node.outputs:
+        yield "it shows what it reads, and leaves nothing"
+    for name in node.inputs:
+        if is_untracked(name, catalog):
+            yield f"{name} is known to this run alone"
+    if remade := [name for name in node.inputs if name in made_again]:
+        yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
+    recipe = recipe_of(node, catalog, leave_out=made_again)
+    for name in node.outputs:
+        stored = catalog.stored(name)
+        if stored is None or not catalog.exists(name):
+            yield f"{name} is not there"
+        elif stored.recipe is None:
+            yield f"nothing says what {name} was made of"
+        elif not stored.is_intact:
+            yield f"the files of {name} were changed"
+        else:
+            yield from differences(stored.recipe, recipe)
+
+
+def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
+    """The recipe by which a node makes its outputs of the versions that the catalog would load now.
+
+    Args:
+        node: the node.
+        catalog: where its inputs lie.
+        leave_out: inputs that are not looked at.
+    """
+    parameters, inputs, entries = {}, {}, {}
+    for name in node.inputs:
+        if is_parameter(name):
+            parameters[name.removeprefix("params:")] = deciding_values(node, name, catalog.load(name))
+    loaded = [name for name in node.inputs if not is_parameter(name) and not is_scratch(catalog.get(name))]
+    stored = {name: catalog.stored(name) for name in loaded}
+    recipes = [version.recipe for version in stored.values() if version and version.recipe]
+    values = {value for read in (parameters, *(recipe.parameters for recipe in recipes)) for value in texts(read)}
+    for name, version in stored.items():
+        if version is None and name not in leave_out and holds_data(name, catalog):
+            inputs[name] = digest_of_input(name, catalog)
+            continue
+        if version is not None and name not in leave_out:
+            inputs[name] = version.content
+        entries[name] = digest_of_dataset(name, catalog, "save_args", values)
+    for name in node.outputs:
+        entries[name] = digest_of_dataset(name, catalog, "load_args", values)
+    return Recipe(node.name, code_digest(node.func, values), parameters, inputs, entries)
+
+
+def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
+    """What is to be stored beside the files that a recipe makes of the versions that the catalog loads now."""
+    lineage: dict[tuple[str, str, str | None], Ancestor] = {}
+    for name in recipe.inputs:
+        stored = catalog.stored(name)
+        made_of = (*stored.lineage, stored.ancestor(name)) if stored else (raw_ancestor(name, catalog),)
+        past = is_of_the_past(name)  # what else is made of it now is of another time than what it was made of
+        lineage |= {(each.entry, each.content, each.key): each for each in made_of if each.place or not past}
+    return StoredVersion(recipe, run=run, revision=revision, lineage=tuple(lineage.values()))
+
+
+def deciding_values(node: Node, name: str, value: Any) -> Any:
+    """What a node reads of a parameter: all that decides, or those fields of it that its function names in `reads`."""
+    read, fields = deciding(value), fields_read(node, name)
+    if private := private_fields(value):
+        read |= {field: digest(getattr(value, field)) for field in private}
+    if fields is None:
+        return read
+    chosen: dict[str, Any] = {}
+    for field in fields:
+        with suppress(KeyError):  # of one that decides nothing
+            chosen[field] = reduce(getitem, field.split("."), read)
+    return chosen
+
+
+def fields_read(node: Node, name: str) -> Collection[str] | None:
+    """The fields of a parameter that a node's function names in `reads`; None where it reads all of it."""
+    for argument, fields in getattr(node.func, "reads", {}).items():
+        if dict(zip(inspect.signature(node.func).parameters, node.inputs, strict=False)).get(argument) == name:
+            return fields
+    return None
+
+
+def holds_data(name: str, catalog: AtomicCatalog) -> bool:
+    """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
+    dataset = catalog.get(name)
+    return not (is_parameter(name) or isinstance(dataset, MemoryDataset) or is_scratch(dataset))
+
+
+def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
+    """Whether an input is data in memory that no configuration gives, so that nothing tells whether they changed."""
+    in_memory = not is_parameter(name) and isinstance(catalog.get(name), MemoryDataset)
+    return in_memory and "data" not in catalog.config_resolver.resolve_pattern(name)
+
+
+def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
+    """An entry that no node made, as one that others are made of."""
+    place = place_of_entry(catalog.config_resolver.resolve_pattern(name))
+    return Ancestor(name, digest_of_input(name, catalog), place=place)
+
+
+def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
+    """Digest of an entry that no node made: of its configuration, its files, and the project's code that reads them."""
+    if name not in catalog.raw_digests:
+        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
+        read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
+        content = digest_of_entry(read, lambda: catalog.load(name))
+        catalog.raw_digests[name] = digest([content, code_digest(type(dataset))])
+    return catalog.raw_digests[name]
+
+
+def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:
+    """Digest of how the catalog loads or saves an entry: of its arguments, and of the project's code among it.
+
+    Args:
+        name: the entry.
+        catalog: the catalog.
+        leave_out: arguments of the other way.
+        values: see `code_digest`.
+    """
+    entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
+    arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
+    opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
+    return digest([arguments, opened, code_digest(type(dataset), values)])
+
+
+def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
+    """In what a version that there is was made differently from what would be made now.
+
+    Inputs that ``now`` does not have are passed over.
+
+    Examples:
+        >>> stored = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 128}}, {"log": "2"}, {})
+        >>> now = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 64}}, {"log": "3"}, {})
+        >>> list(differences(stored, now))
+        ['lens.hidden_dim 128 -> 64', 'log: other content than it was made of']
+    """
+    if stored.node != now.node:
+        yield f"{stored.node} made it, not {now.node}"
+    if stored.code != now.code:
+        yield "the project's code that it runs was changed"
+    before, after = (dict(flat(recipe.parameters)) for recipe in (stored, now))
+    for path in sorted(before.keys() | after.keys()):
+        old, new = (repr(values[path]) if path in values else "(not there)" for values in (before, after))
+        if old != new:
+            yield f"{path} {old} -> {new}"
+    for name, content in now.inputs.items():
+        if name not in stored.inputs:
+            yield f"it did not read {name}"
+        elif stored.inputs[name] != content:
+            yield f"{name}: other content than it was made of"
+    for name, loaded in now.entries.items():
+        if name in stored.entries and stored.entries[name] != loaded:
+            yield f"{name} is loaded or saved in another way"
+    if gone := [name for name in stored.entries if name not in now.entries]:
+        yield f"its node had {', '.join(gone)}, too"
+
+
+def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
+    """Sentences about entries that were made of other raw data than the catalog names, such as another data set's.
+
+    Raw data that were changed where they lie are no others.
+
+    Args:
+        names: entries that are read together.
+        catalog: where they lie.
+    """
+    foreign: dict[Ancestor, list[str]] = {}
+    for name in sorted(name for name in names if holds_data(name, catalog)):
+        stored = catalog.stored(name)
+        for each in stored.lineage if stored else ():
+            entry = catalog.config_resolver.resolve_pattern(each.entry)
+            if each.place and entry and each.place != place_of_entry(entry):
+                foreign.setdefault(each, []).append(name)
+    return [
+        f"{each.entry} lies in {place_of_entry(catalog.config_resolver.resolve_pattern(each.entry))} here. Made of "
+        f"{each.place}: {', '.join(made)}."
+        for each, made in foreign.items()
+        if each.content != digest_of_input(each.entry, catalog)
+    ]
+
+
+def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
+    """Sentences about entries that come from different states of the same thing.
+
+    Equal content has equal standing: where an entry's content was made in several ways, by what these entries come from
+    or by its version that would be loaded now, it does not matter what these ways were.
+
+    Args:
+        names: entries that are read together.
+        catalog: where they lie.
+    """
+    roots: dict[str, Ancestor] = {}
+    ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key
+    for name in sorted(name for name in names if holds_data(name, catalog) and not is_of_the_past(name)):
+        stored = catalog.stored(name)
+        roots[name] = stored.ancestor(name) if stored else raw_ancestor(name, catalog)
+        for each in (roots[name], *(stored.lineage if stored else ())):
+            ways.setdefault((each.entry, each.content), {})[each.key] = each
+    for entry, content in list(ways):
+        if (stored := catalog.stored(entry)) and stored.content == content:
+            ways[entry, content][stored.ancestor(entry).key] = stored.ancestor(entry)
+
+    # By a node or an entry and its state: roots that come from it.
+    states: dict[tuple[str, str], dict[str, dict[str, Ancestor]]] = {}
+    sentences: dict[str, None] = {}
+    for name, root in roots.items():
+        left, seen = [(root.entry, root.content)], set()
+        while left:
+            if (state := left.pop()) in seen:
+                continue
+            seen.add(state)
+            [made, *others] = ways[state].values()
+            if made.node is None and made.run is not None:
+                sentences[f"Nothing says what {made.entry} in its version {made.run} was made of."] = None
+                continue
+            states.setdefault(("entry", made.entry), {}).setdefault(made.content, {})[name] = made
+            if made.key is not None and made.node is not None and not others:
+                states.setdefault(("node", made.node), {}).setdefault(made.key, {})[name] = made
+                left += (each for each in (made.inputs or {}).items() if not is_of_the_past(each[0]))
+    changed = {thing for (kind, thing), by_state in states.items() if kind == "node" and len(by_state) > 1}
+    for (kind, thing), by_state in states.items():
+        makers = {made.node for of_state in by_state.values() for made in of_state.values()}
+        if len(by_state) > 1 and (kind == "node" or not makers & changed):
+            parts = [
+                f"{', '.join(of_state)} with its {f'run of {made.run}' if made.run else f'state {state[:6]}'}"
+                for state, of_state in by_state.items()
+                for made in [next(iter(of_state.values()))]
+            ]
+            sentences[f"{thing} has changed in between. Made {'; '.join(parts)}."] = None
+    return list(sentences)

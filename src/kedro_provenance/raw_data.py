@@ -1,0 +1,112 @@
+"""Whether what a catalog entry reads, and no node made, is still the same."""
+
+import hashlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kedro_provenance.catalog import ADDRESSES
+from kedro_provenance.files.digests import digest, digest_of_files
+from kedro_provenance.files.paths import paths_at
+from kedro_provenance.files.storage import is_remote, states, storage_options
+
+UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
+
+
+def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = None) -> str:
+    """Digest of what a catalog entry says and, where it names files or folders at any depth, of their contents.
+
+    Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. Models
+    of a hub and web pages are known by their address alone. Of what has no address, or that of a query alone, such as a
+    table of a database, it is the digest of the data; data that cannot be hashed count as changed in each process.
+
+    Args:
+        entry: the configuration of the entry; relative paths are those of the working directory.
+        load: loads the entry.
+    """
+    contents: list[str] = []
+    said = _without_contents("", entry, entry, contents)
+    kind = str(entry.get("type")).rpartition(".")[2]
+    if load and kind != "MemoryDataset" and (kind.endswith("QueryDataset") or not has_address(entry)):
+        contents.extend(_digests_of_data(load()))
+    return digest([said, contents])
+
+
+def place_of_entry(entry: Mapping[str, Any]) -> str | None:
+    """Where a catalog entry says that its data lie, wherever the project and its packages do.
+
+    None for models, which have a `source` or a `base_url`: these are settings, and no data set.
+    """
+    if not {"source", "base_url"}.isdisjoint(entry):
+        return None
+    addresses = list(_addresses_in(entry))
+    return ", ".join(addresses) or json.dumps({key: entry[key] for key in entry if key not in UNREAD}, default=str)
+
+
+def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
+    for key, item in entry.items():
+        if isinstance(item, Mapping):
+            yield from _addresses_in(item)
+        elif key in ADDRESSES and Path(str(item)).is_absolute():
+            bases = [base for base in sys.path if base and Path(item).is_relative_to(base)]
+            yield os.path.relpath(item, max(bases, key=len, default=os.curdir))
+        elif key in ADDRESSES:
+            yield str(item)
+
+
+def has_address(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry, or a dataset within it, says where its data lie."""
+    return any(key in ADDRESSES or (isinstance(item, Mapping) and has_address(item)) for key, item in entry.items())
+
+
+def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: list[str]) -> Any:
+    """What a value of an entry says, but for paths, the contents of which are added to a list.
+
+    Args:
+        key: of the value.
+        value: a value, or a block of them.
+        block: that the value is of; it may have options of a storage.
+        contents: digests so far.
+    """
+    if isinstance(value, Mapping):
+        given = {name: item for name, item in value.items() if name not in UNREAD}
+        return {name: _without_contents(name, item, value, contents) for name, item in given.items()}
+    if isinstance(value, list | tuple):
+        return [_without_contents(key, item, block, contents) for item in value]
+    if is_remote(value):
+        contents.append(digest(states(value, storage_options(block))))
+    elif isinstance(value, str) and (key in ADDRESSES or "/" in value):
+        paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file()]
+        contents.extend(map(digest_of_files, paths))
+        return None if paths else value
+    return value
+
+
+def _digests_of_data(data: Any) -> Iterator[str]:
+    """Digests of a table; of what is none, one that no other process has, so that it counts as changed."""
+    import pandas as pd
+    import polars as pl
+
+    if isinstance(data, pl.LazyFrame):
+        data = data.collect()
+    if isinstance(data, pl.DataFrame):
+        yield digest({name: str(kind) for name, kind in data.schema.items()})
+        yield hashlib.sha256(data.hash_rows().to_numpy().tobytes()).hexdigest()
+    elif isinstance(data, pd.DataFrame):
+        yield digest({str(name): str(kind) for name, kind in data.dtypes.items()})
+        try:
+            yield hashlib.sha256(pd.util.hash_pandas_object(data).to_numpy().tobytes()).hexdigest()
+        except TypeError:  # lists, say
+            yield _of_this_process()
+    else:
+        yield _of_this_process()
+
+
+@cache
+def _of_this_process() -> str:
+    return uuid.uuid4().hex

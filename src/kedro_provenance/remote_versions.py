@@ -1,0 +1,150 @@
+"""Versions in an object storage: whole once their marker is there, and read from copies in the user's cache."""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from kedro_provenance.files.atomic import atomic_folder
+from kedro_provenance.files.digests import digest, private_cache
+from kedro_provenance.files.storage import (
+    StorageError,
+    download,
+    exists,
+    explained,
+    names_in,
+    open_storage,
+    read,
+    remove,
+    states,
+)
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, parse_version
+
+logger = logging.getLogger(__name__)
+
+MARKER = "_SUCCESS"  # what Hadoop and Spark leave, too, in a folder that is complete
+LEFTOVER = timedelta(days=1)  # what has no marker for so long is no upload of another machine
+
+
+class RemoteVersions:
+    """The versions of one catalog entry in an object storage, each a folder of objects.
+
+    Objects appear one by one, so a version is there from the moment when its marker is, which is uploaded last.
+    Versions never change: each is fetched once, to a folder in the user's cache, where datasets read it as local files.
+
+    What is the newest version is found once, or is what was saved here: a run that has begun reads nothing that a run
+    on another machine saves meanwhile. Every method raises a StorageError where the storage cannot be used.
+
+    Args:
+        address: of the folder that holds the versions.
+        options: the storage's, see :mod:`kedro_provenance.files.storage`.
+    """
+
+    def __init__(self, address: str, options: Mapping[str, Any]) -> None:
+        self.address, self.options = address.rstrip("/"), options
+        protocol, _, path = self.address.partition("://")
+        self.folder = private_cache() / "versions" / protocol / path.lstrip("/")
+        self._newest: str | None = None
+        self._whole: set[str] = set()  # versions whose marker was seen
+        self._stored: dict[str, StoredVersion] = {}
+
+    def newest(self) -> str | None:
+        """The newest version; None if there is none."""
+        self._newest = self._newest or next((version for version in self._names() if self.has(version)), None)
+        return self._newest
+
+    def all(self) -> list[str]:
+        """All versions, newest first."""
+        names = self._names()
+        with ThreadPoolExecutor() as pool:
+            return [name for name, is_whole in zip(names, pool.map(self.has, names), strict=True) if is_whole]
+
+    def has(self, version: str) -> bool:
+        """Whether a version is there."""
+        if version not in self._whole and exists(f"{self.address}/{version}/{MARKER}", self.options):
+            self._whole.add(version)
+        return version in self._whole
+
+    def stored(self, version: str) -> StoredVersion:
+        """A version, and what it was made of."""
+        if version not in self._stored:
+            try:
+                content = read(f"{self.address}/{version}/{FILE}", self.options)
+            except FileNotFoundError:
+                content = b""
+            stored = parse_version(content, version)
+            if stored.recipe is None:
+                stored = replace(stored, content=digest(states(f"{self.address}/{version}", self.options)))
+            self._stored[version] = stored
+        return self._stored[version]
+
+    def fetch(self, version: str) -> None:
+        """See to it that the cache holds the version, whole and as it was saved.
+
+        Raises:
+            StorageError: it is not there, cannot be read, or has other files than were saved.
+            OSError: the copy cannot be written.
+        """
+        copy, address = self.folder / version, f"{self.address}/{version}"
+        if not self.has(version):
+            raise StorageError(f"{address} is not there, or not whole: it has no {MARKER}.")
+        stored = self.stored(version)
+        if copy.is_dir():
+            if stored.recipe is None or stored.content == content_of(copy):
+                return
+            logger.warning("%s is damaged, its files are not what was saved: it is fetched again.", copy)
+            shutil.rmtree(copy)
+        with atomic_folder(copy, shared=True) as draft:
+            names = [name for name in states(address, self.options) if name != MARKER]
+            download(address, self.options, names, draft)
+            if stored.recipe is not None and stored.content != content_of(draft):
+                raise StorageError(
+                    f"The files in {address} are not those that were saved there: something changed them. They were "
+                    "not read. Remove that folder, so that the version before is read or a run makes another one, or "
+                    "name a version with --load-versions."
+                )
+
+    def upload(self, draft: Path, version: str) -> None:
+        """Save a folder of files as a version; remove what uploads left that ended in the middle a day ago or earlier.
+
+        Raises:
+            StorageError: it cannot be written. Nothing of it is left, unless the storage cannot be reached any more.
+        """
+        storage, path = open_storage(f"{self.address}/{version}", self.options)
+        files = sorted(file for file in draft.rglob("*") if file.is_file())
+        objects = [f"{path}/{file.relative_to(draft).as_posix()}" for file in files]
+        try:
+            with explained(f"{self.address}/{version}"):
+                self._remove_leftovers()
+                storage.put([str(file) for file in files], objects)
+                storage.pipe_file(f"{path}/{MARKER}", b"")
+        except BaseException:
+            with suppress(StorageError):
+                self.erase(version)
+            raise
+        self._newest = version
+
+    def erase(self, version: str) -> None:
+        """Remove a version, and its copy in this user's cache; the marker first, so that it is never read in part."""
+        remove(f"{self.address}/{version}/{MARKER}", self.options)
+        self._whole.discard(version)
+        remove(f"{self.address}/{version}", self.options)
+        shutil.rmtree(self.folder / version, ignore_errors=True)
+
+    def _names(self) -> list[str]:
+        """Names of all folders that may be versions, newest first."""
+        return sorted(names_in(self.address, self.options), reverse=True)
+
+    def _remove_leftovers(self) -> None:
+        for version in (name for name in self._names() if not self.has(name)):
+            address = f"{self.address}/{version}"
+            storage, path = open_storage(address, self.options)
+            changes = [storage.modified(name) for name in storage.find(path)]
+            if changes and max(changes) < datetime.now(changes[0].tzinfo) - LEFTOVER:
+                logger.warning("Removing %s: an earlier run ended while it saved there.", address)
+                remove(address, self.options)

@@ -1,0 +1,125 @@
+"""Sessions of the project, and what they know of it."""
+
+from collections.abc import Collection
+from contextlib import chdir
+from copy import deepcopy
+from functools import cached_property
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import yaml
+from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
+from kedro.framework import project
+from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
+from kedro.framework.session import KedroSession
+from kedro.io import CatalogProtocol, DatasetError
+from kedro.runner import AbstractRunner, SequentialRunner
+from omegaconf.errors import OmegaConfBaseException
+
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.failures import RunRefusedError, modules_of
+from kedro_provenance.manifest import git_revision
+from kedro_provenance.parameters import nearest_path, with_copies
+from kedro_provenance.run import data_folder
+from kedro_provenance.runner import CELLS, IncrementalRunner
+from kedro_provenance.unfinished import was_unfinished
+
+
+class CachingConfigLoader(OmegaConfigLoader):
+    """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times.
+
+    Entries of parameters that are like others are copies of these, see `kedro_provenance.parameters.copied`.
+
+    Args:
+        named_blocks: paths of the blocks of parameters whose entries have names of the user's choice.
+    """
+
+    def __init__(self, *args: Any, named_blocks: Collection[str] = (), **kwargs: Any) -> None:
+        self.named_blocks = named_blocks
+        super().__init__(*args, **kwargs)
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """The configuration of a kind, such as ``parameters``; a copy, which may be changed.
+
+        Raises:
+            RunRefusedError: there is no such environment, a file is not valid YAML, two files of an environment have
+                the same key, a value refers to one that is not there, or the globals name no folder for data.
+        """
+        if key not in self:
+            try:
+                settings = super().__getitem__(key)
+                self[key] = with_copies(settings, self.named_blocks) if key == "parameters" else settings
+            except MissingConfigException as error:
+                if key == "credentials":  # which there need not be
+                    raise
+                raise RunRefusedError(f"{error}. Correct --env. Nothing was written.") from error
+            except yaml.YAMLError as error:
+                file = str(error).partition(", unable to read")[0]  # what follows counts lines from 0
+                mark = getattr(error.__cause__, "problem_mark", None)
+                place = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+                problem = getattr(error.__cause__, "problem", None) or error.__cause__
+                raise RunRefusedError(f"{file}: {problem}{place}. Correct the file. Nothing was written.") from error
+            except (OmegaConfBaseException, ValueError) as error:
+                raise RunRefusedError(f"The {key} cannot be read: {error}. Nothing was written.") from error
+            if key == "globals" and not (isinstance(data := settings.get("data", "data"), str) and data):
+                raise RunRefusedError(
+                    f"The globals have {data!r} as `data`; expected the folder of all that runs leave, such as "
+                    "data/mine. Correct globals.yml. Nothing was written."
+                )
+        return deepcopy(super().__getitem__(key))
+
+
+class AtomicContext(KedroContext):
+    """A context whose catalog is that of runs in notebooks and in kedro-viz, too: for these, Kedro takes its own."""
+
+    @property
+    def catalog(self) -> CatalogProtocol:
+        """The catalog."""
+        return self._get_catalog(compose_classes(AtomicCatalog, CatalogCommandsMixin))
+
+
+class ResumingSession(KedroSession):
+    """Runs as Kedro does, but when a command that did not end is typed again, it goes on: what fits is kept."""
+
+    @cached_property
+    def _config_loader(self) -> AbstractConfigLoader:
+        return super()._get_config_loader()
+
+    def _get_config_loader(self) -> AbstractConfigLoader:
+        return self._config_loader
+
+    def run(self, *, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``.
+
+        What is named SequentialRunner, or not named, is this project's runner. Kedro itself names all arguments.
+        Relative addresses are those of the project, wherever the command is typed.
+
+        Raises:
+            RunRefusedError: there is no such pipeline, node or entry, or an entry is not as it should be.
+        """
+        steps = [
+            step.name
+            for step in iter_modules(import_module(f"{project.PACKAGE_NAME}.pipelines").__path__)
+            if step.ispkg
+        ]
+        for name in kwargs.get("pipeline_names") or ():
+            if name not in ("__default__", *steps):
+                raise RunRefusedError(f"{name} is no pipeline. The nearest one is {nearest_path(name, steps)}.")
+        data = data_folder(self._get_config_loader(), self._project_path)
+        if was_unfinished(data, kwargs | {"env": self.store.get("env")}):
+            kwargs["only_missing_outputs"] = True
+        if runner is None or type(runner) is SequentialRunner:
+            runner = IncrementalRunner(
+                getattr(runner, "_is_async", False), git_revision(self._project_path), data / CELLS
+            )
+        try:
+            with chdir(self._project_path):
+                return super().run(runner=runner, **kwargs)
+        except (ValueError, KeyError, DatasetError) as error:
+            modules = modules_of(error)
+            of_kedro = modules[-1].startswith("kedro.") or modules[-1] == AtomicCatalog.__module__
+            if of_kedro and "kedro.runner.runner" not in modules:
+                said = " ".join(str(error.args[0]).split())
+                raise RunRefusedError(f"{said.rstrip('.')}. Nothing was written.") from error
+            raise

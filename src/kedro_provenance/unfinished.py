@@ -1,0 +1,46 @@
+"""What a run that did not end leaves: word of it for the next one, and drafts, which the next one removes."""
+
+import json
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kedro_provenance.files.atomic import UNFINISHED, atomic_file
+from kedro_provenance.files.scratch import remove_abandoned
+from kedro_provenance.run import Run
+
+logger = logging.getLogger(__name__)
+
+FILE = ".running.json"
+CHOICES = ("pipeline_names", "tags", "node_names", "from_nodes", "to_nodes", "from_inputs", "to_outputs", "namespaces")
+
+
+def take_over(run: Run) -> None:
+    """Remove what the last run left half done, and leave word of this one. The run must hold its lock."""
+    if was_unfinished(run.data, run.params):
+        logger.info("The last run of this command did not end: what it left is kept where it fits.")
+    for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):  # of its layers: other data folders may lie beside them
+        logger.info("Removing %s: a run ended while it saved there.", leftover)
+        shutil.rmtree(leftover, ignore_errors=True)
+    remove_abandoned()
+    atomic_file(run.data / FILE, json.dumps(choices(run.params), indent=1).encode())
+
+
+def forget(run: Run) -> None:
+    """Remove the word of a run that has ended well."""
+    (run.data / FILE).unlink(missing_ok=True)
+
+
+def choices(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Which nodes a command runs, in which environment."""
+    return {name: sorted(params.get(name) or ()) for name in CHOICES} | {"env": params.get("env")}
+
+
+def was_unfinished(data: Path, params: Mapping[str, Any]) -> bool:
+    """Whether the last run in a data folder was the same command, and did not end."""
+    try:
+        return json.loads((data / FILE).read_text(encoding="utf-8")) == choices(params)
+    except (OSError, ValueError):
+        return False

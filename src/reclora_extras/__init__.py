@@ -1,0 +1,1 @@
+"""Published methods as options of RecLoRA for Kedro, one folder each."""

@@ -1,0 +1,88 @@
+"""Settings of what is done to a base LLM."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
+
+StepName = Literal["pretrain", "prune", "drop_layers", "distill"]
+
+
+class QualityConfig(Block):
+    """Which texts are good enough to learn from."""
+
+    min_words: Count
+    max_repetition: Share
+    drop_perplexing: Share
+    max_similarity: Annotated[Share, Field(gt=0)]
+
+
+class CorpusConfig(Block):
+    """The texts that an LLM is pretrained on."""
+
+    selection: Literal["uniform", "quality"]
+    events_per_text: Count
+    held_out_items: Annotated[Share, Field(gt=0)]
+    max_texts: Count
+    candidates_per_text: Count
+    max_tokens: Annotated[Count, Field(ge=2)]
+
+
+class TuningConfig(Block):
+    """How weights of an LLM are tuned."""
+
+    lora_rank: Count | None
+    epochs: CountOrZero
+    batch_size: Count
+    learning_rate: LearningRate
+
+
+class ImportanceConfig(Block):
+    """How the importance of weights is measured, and how an LLM recovers from the loss of those that matter least."""
+
+    importance: Literal["loss", "taylor", "random"]
+    calibration_prompts: Count
+    recovery: TuningConfig
+
+
+class PruneConfig(ImportanceConfig):
+    """Which share of the heads and channels of every layer goes."""
+
+    importance: Literal["taylor", "random"]
+    ratio: Share
+
+
+class DropLayersConfig(ImportanceConfig):
+    """How many layers go, and which may not."""
+
+    layers: CountOrZero
+    spare_first: CountOrZero
+    spare_last: CountOrZero
+
+
+class DistillConfig(Block):
+    """The student, and what it learns from its teacher."""
+
+    layers: Count
+    blocks: Count
+    cosine_weight: NonNegative
+    distance_weight: NonNegative
+    block_answer_weight: NonNegative
+    tuning: TuningConfig
+
+
+class BaseModelConfig(Block):
+    """The steps that are taken, and the settings of each."""
+
+    steps: Annotated[tuple[StepName, ...], Field(min_length=1)]
+    variant: str | None
+    tokens_per_batch: Resource[Count]
+    seed: Seed
+    quality: QualityConfig
+    corpus: CorpusConfig
+    pretrain: TuningConfig
+    prune: PruneConfig
+    drop_layers: DropLayersConfig
+    distill: DistillConfig

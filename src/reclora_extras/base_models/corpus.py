@@ -1,0 +1,220 @@
+"""Texts to pretrain an LLM on, chosen by their quality (data-centric pretraining, Ziya2: arXiv 2311.03301).
+
+The texts are items' descriptions and histories told as text, from the training split alone. Their way to the corpus is
+that of Ziya2's data factory: cleaned, scored by the base LLM's perplexity, filtered by rules, rid of near-duplicates.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from reclora_extras.base_models.config import BaseModelConfig, CorpusConfig, QualityConfig
+from reclora_extras.base_models.tuning import losses_of_texts
+from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.histories.sequences import user_of_events
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig, plain_ids, without_year
+
+PERMUTATIONS = 128
+"""Hash functions of a MinHash: its estimate of a similarity has a standard deviation of at most 0.04."""
+
+SEARCHED = 0.8
+"""Share of the greatest similarity from which on texts are compared, as the index may miss those that just reach it."""
+
+SHINGLE = 3
+"""Words next to one another that are compared as one."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Texts to learn from, and descriptions of items that none of them mentions, to be measured by."""
+
+    texts: list[str]
+    held_out: list[str]
+
+
+def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig, seed: int) -> Corpus:
+    """The texts that the training split has to offer.
+
+    Args:
+        log: whose training events are told; items without one are in no text.
+        config: how long a told history is, and which share of the items is held out.
+        prompt: the two answers, which tell a like from a dislike.
+        seed: of the draw of held-out items.
+
+    Raises:
+        ValueError: there are too few items to hold any out and learn from the others.
+    """
+    events = np.flatnonzero(log.training_events())
+    items = np.unique(log.sequences.item_index[events])
+    held_out = np.random.default_rng(seed).permutation(items)[: round(config.held_out_items * len(items))]
+    if not 0 < len(held_out) < len(items):
+        raise ValueError(
+            f"base_model.corpus.held_out_items is {config.held_out_items:g} of {len(items)} items with training "
+            f"events, which holds out {len(held_out)}: it must hold out at least one and leave at least one."
+        )
+    told = log.items[np.setdiff1d(items, held_out)]
+    events = events[~np.isin(log.sequences.item_index[events], held_out)]
+    histories = tell_histories(log, events, config.events_per_text, prompt)
+    return Corpus(describe_items(told) + histories, describe_items(log.items[np.sort(held_out)]))
+
+
+def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int, prompt: PromptConfig) -> list[str]:
+    """Events as texts of a line each, see `tell_events`, each user's in the order of time."""
+    told = pl.DataFrame(
+        {"user": user_of_events(log.sequences.offsets)[events], "line": tell_events(log, events, prompt)}
+    )
+    place = pl.int_range(pl.len()).over("user") // events_per_text
+    texts = told.group_by("user", place.alias("part"), maintain_order=True).agg(pl.col("line").str.join("\n"))
+    return texts["line"].to_list()
+
+
+def tell_events(log: InteractionLog, events: np.ndarray, prompt: PromptConfig) -> list[str]:
+    """A line per event: the item's title, and the answer of a prompt whether it was liked."""
+    return _tell(log, log.sequences.item_index[events], log.sequences.label[events], prompt)
+
+
+def _tell(log: InteractionLog, items: np.ndarray, labels: np.ndarray, prompt: PromptConfig) -> list[str]:
+    answers, titles = (prompt.negative_answer, prompt.positive_answer), log.items["title"].gather(items)
+    return [f"{without_year(title)}: {answers[label]}" for title, label in zip(titles, labels, strict=True)]
+
+
+def tell_samples(log: InteractionLog, samples: pl.DataFrame, events: int, prompt: PromptConfig) -> list[str]:
+    """Samples as texts: a line for each of the last events before, and one for the sample's item and label."""
+    histories = log.histories(samples, WindowConfig(kind="recent", k=events))
+    seen = np.unique(histories[histories >= 0])
+    lines = dict(zip(seen.tolist(), tell_events(log, seen, prompt), strict=True))
+    endings = _tell(log, samples["item_index"].to_numpy(), samples["label"].to_numpy(), prompt)
+    pasts = ([lines[event] for event in past if event >= 0] for past in histories.tolist())
+    return ["\n".join([*past, last]) for past, last in zip(pasts, endings, strict=True)]
+
+
+def clean(text: str) -> str:
+    r"""A text in Unicode's composed form, without control characters, spaces of each line as one.
+
+    Examples:
+        >>> clean("Ame\u0301lie  film\x00\n\n  Heat ")
+        'Amélie film\nHeat'
+    """
+    lines = unicodedata.normalize("NFC", text).splitlines()
+    printable = ("".join(c for c in line if c.isprintable() or c == "\t") for line in lines)
+    return "\n".join(line for line in (" ".join(line.split()) for line in printable) if line)
+
+
+def choose_by_quality(
+    llm: LanguageModel, texts: Sequence[str], config: QualityConfig, max_tokens: int, tokens_per_batch: int
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Places of the texts that are good enough, the least perplexing first, and how many each stage left.
+
+    Args:
+        llm: by whose perplexity texts are scored.
+        texts: what is chosen from.
+        config: what is good enough.
+        max_tokens: tokens read of each text.
+        tokens_per_batch: most tokens in one forward pass, padding included.
+
+    Returns:
+        Places, and the texts that there are after each stage: drawn, cleaned (neither empty nor the same as one
+        before), not_perplexing, by_rules, without_near_duplicates.
+
+    Raises:
+        ImportError: datasketch is not installed.
+    """
+    cleaned = [clean(text) for text in texts]
+    counts = {"drawn": len(texts)}
+    first = {text: place for place, text in reversed(list(enumerate(cleaned))) if text}
+    places = np.array(sorted(first.values()), dtype=np.int64)
+    counts["cleaned"] = len(places)
+    token_ids = plain_ids(llm.tokenizer, [cleaned[place] for place in places], max_tokens)
+    perplexing = losses_of_texts(llm, token_ids, tokens_per_batch)
+    kept = np.argsort(perplexing, kind="stable")[: len(places) - int(config.drop_perplexing * len(places))]
+    places = places[kept]
+    counts["not_perplexing"] = len(places)
+    places = places[[follows_rules(cleaned[place], config) for place in places]]
+    counts["by_rules"] = len(places)
+    places = places[distinct([cleaned[place] for place in places], config.max_similarity)]
+    counts["without_near_duplicates"] = len(places)
+    return places, counts
+
+
+def choose_few_shot(
+    llm: LanguageModel,
+    log: InteractionLog,
+    pool: pl.DataFrame,
+    size: int,
+    config: BaseModelConfig,
+    prompt: PromptConfig,
+) -> pl.DataFrame:
+    """The rows of a pool to learn from: a uniform draw of those whose told samples are good enough, in their order.
+
+    Args:
+        llm: by whose perplexity rows are scored.
+        log: that the rows are of.
+        pool: questions of the training split.
+        size: how many are drawn.
+        config: what is good enough, and how many events are told of each row.
+        prompt: the two answers.
+
+    Raises:
+        ImportError: datasketch is not installed.
+        ValueError: fewer are good enough.
+    """
+    texts, most = tell_samples(log, pool, config.corpus.events_per_text, prompt), config.corpus.max_tokens
+    places, counts = choose_by_quality(llm, texts, config.quality, most, config.tokens_per_batch)
+    if len(places) < size:
+        stages = ", ".join(f"{stage} {count}" for stage, count in counts.items())
+        raise ValueError(
+            f"history.prompt_rows.few_shot asks for {size} rows, but few_shot.selection is quality, and of the rows "
+            f"that it chooses from only {len(places)} are good enough ({stages}): raise few_shot.candidates_per_row, "
+            "or loosen base_model.quality."
+        )
+    return pool[np.sort(np.random.default_rng(config.seed).permutation(places)[:size])]
+
+
+def follows_rules(text: str, config: QualityConfig) -> bool:
+    """Whether a text has enough words, and not too great a share of them were in it before.
+
+    Examples:
+        >>> rules = QualityConfig(min_words=2, max_repetition=0.5, drop_perplexing=0, max_similarity=0.8)
+        >>> [follows_rules(text, rules) for text in ("Heat", "Heat of the night", "Heat heat heat heat")]
+        [False, True, False]
+    """
+    words = text.lower().split()
+    return len(words) >= config.min_words and 1 - len(set(words)) / len(words) <= config.max_repetition
+
+
+def distinct(texts: Sequence[str], max_similarity: float) -> list[int]:
+    """Places of the texts that are like none kept before: Jaccard similarity of their shingles, as MinHash has it.
+
+    Raises:
+        ImportError: datasketch is not installed.
+
+    Examples:
+        >>> distinct(["the heat of the night", "The heat  of the night", "a night at the opera"], 0.8)
+        [0, 2]
+    """
+    try:
+        from datasketch import MinHash, MinHashLSH
+    except ImportError as error:
+        raise ImportError(
+            "Choosing texts by quality needs datasketch: `pip install -e '.[pretraining]'`, or set "
+            "base_model.corpus.selection and few_shot.selection to uniform."
+        ) from error
+    signatures = list(MinHash.bulk(map(shingles_of, texts), num_perm=PERMUTATIONS))
+    index, kept = MinHashLSH(threshold=SEARCHED * max_similarity, num_perm=PERMUTATIONS), list[int]()
+    for place, signature in enumerate(signatures):
+        if all(signatures[other].jaccard(signature) <= max_similarity for other in index.query(signature)):
+            index.insert(place, signature)
+            kept.append(place)
+    return kept
+
+
+def shingles_of(text: str) -> list[bytes]:
+    """Each sequence of three words in a text, or the whole of a shorter one, in lower case."""
+    words = text.lower().split()
+    return [" ".join(words[i : i + SHINGLE]).encode() for i in range(max(1, len(words) - SHINGLE + 1))]

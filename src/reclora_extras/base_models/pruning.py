@@ -1,0 +1,266 @@
+"""Pruning of a base LLM: heads and channels of every layer (LLM-Pruner), or whole layers (Shortened LLaMA)."""
+
+import copy
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM
+
+from reclora_extras.base_models.config import DropLayersConfig, ImportanceConfig, PruneConfig
+from reclora_extras.base_models.tuning import (
+    prompt_losses,
+    reading_and_answering_losses,
+    set_gradients,
+    trainable_copy,
+    with_weights,
+)
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.frozen_layers import layers_replaced
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompts import PromptFormat
+from reclora_kedro.progress import Progress
+
+ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+"""Those whose layers have the parts of `COUPLED`, and whose configuration says how many there are of each."""
+
+COUPLED = {
+    "num_key_value_heads": {"self_attn.q_proj": 0, "self_attn.k_proj": 0, "self_attn.v_proj": 0, "self_attn.o_proj": 1},
+    "intermediate_size": {"mlp.gate_proj": 0, "mlp.up_proj": 0, "mlp.down_proj": 1},
+}
+"""By the setting that counts a layer's groups, the layers' weights, and along which axis each is made of them.
+
+A group is what only works together: a key-value head with its query heads, and a channel of the MLP.
+"""
+
+LAYER = re.compile(r"(?<=\.layers\.)\d+(?=\.)")
+
+
+def require_prunable(model: Any) -> None:
+    """Refuse an LLM whose layers cannot be taken apart; the meta device will do.
+
+    Raises:
+        ValueError: its architecture is none of `ARCHITECTURES`.
+    """
+    kind = model.config.get_text_config().model_type
+    if kind not in ARCHITECTURES:
+        raise ValueError(
+            f"base_model.steps prunes, drops layers of or distills the base LLM, which is a {kind}; expected one of "
+            f"{', '.join(ARCHITECTURES)}: choose another `source` of the catalog entry `base_llm`, or other steps."
+        )
+
+
+def importances(
+    llm: LanguageModel,
+    prompts: PromptSet,
+    answers: PromptFormat,
+    config: ImportanceConfig,
+    tokens_per_batch: int,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Importance of each weight: |w g|, how much the loss would change without it, to first order.
+
+    g is the gradient of the mean over calibration prompts of the loss of reading and answering them (LLM-Pruner,
+    arXiv 2305.11627, equation 5, without its second order); or the importance is drawn at random, as a control.
+
+    Returns:
+        By the weight's name, its shape.
+    """
+    if config.importance == "random":
+        generator = torch.Generator().manual_seed(seed)
+        return {name: torch.rand(weight.shape, generator=generator) for name, weight in llm.model.named_parameters()}
+    trained = trainable_copy(llm)
+    named = dict(trained.model.named_parameters())
+    rows, losses = calibration_rows(prompts, config, seed), prompt_losses(prompts, answers)
+    budget = TokenBudget(tokens_per_batch)
+    set_gradients(trained, rows, prompts.lengths, losses, list(named.values()), budget)
+    return {name: (weight.detach() * weight.grad).abs() for name, weight in named.items()}
+
+
+def layer_importances(
+    llm: LanguageModel,
+    prompts: PromptSet,
+    answers: PromptFormat,
+    config: DropLayersConfig,
+    tokens_per_batch: int,
+    seed: int,
+) -> np.ndarray:
+    """Importance of each layer: the loss without it, or the sum over its weights; see `importances`.
+
+    The loss is the mean over calibration prompts of reading and answering them (Shortened LLaMA, arXiv 2402.02834,
+    whose two criteria are perplexity and Taylor).
+
+    Returns:
+        Shape (layers,); 0 for a layer that is spared, where it is the loss.
+    """
+    count = llm.model.config.get_text_config().num_hidden_layers
+    of_layers = np.zeros(count)
+    if config.importance != "loss":
+        for name, values in importances(llm, prompts, answers, config, tokens_per_batch, seed).items():
+            if place := LAYER.search(name):
+                of_layers[int(place[0])] += values.double().sum().item()
+        return of_layers
+    rows, may_go = calibration_rows(prompts, config, seed), droppable(count, config)
+    with torch.inference_mode(), Progress("leave out layers", len(may_go) * len(rows), "prompts") as progress:
+
+        def losses(part: np.ndarray) -> np.ndarray:
+            batch, labels, of_part = prompts.batch(part, llm.device), prompts.labels[part], np.zeros(count)
+            for layer, logits in logits_without(llm, batch.token_ids, may_go):
+                of_part[layer] = reading_and_answering_losses(logits, batch, labels, answers).double().sum().item()
+                progress.update(len(part))
+            return of_part
+
+        for _, of_part in TokenBudget(tokens_per_batch).run(rows, prompts.lengths, losses):
+            of_layers += of_part / len(rows)
+    return of_layers
+
+
+def logits_without(llm: LanguageModel, token_ids: Tensor, layers: Iterable[int]) -> Iterator[tuple[int, Tensor]]:
+    """Each of some layers, with the logits of the LLM without it, shape (batch, tokens, vocabulary).
+
+    What comes before a layer is the same with and without it, so it is computed once for all.
+    """
+    decoder, states = llm.model.get_decoder(), dict[int, Tensor]()
+
+    def keep(layer: int, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        states[layer] = inputs[0]
+
+    with ExitStack() as hooks:
+        for layer in layers:
+            hooks.enter_context(decoder.layers[layer].register_forward_pre_hook(partial(keep, layer)))
+        decoder(input_ids=token_ids, use_cache=False)
+    for layer, before in states.items():
+        with layers_replaced(decoder, [*[Skipped()] * (layer + 1), *decoder.layers[layer + 1 :]]):
+            logits = llm.model(inputs_embeds=before, use_cache=False).logits
+        yield layer, logits
+
+
+class Skipped(nn.Module):
+    """Stands in for a layer that does nothing, so that those behind it keep their places."""
+
+    def forward(self, hidden_states: Tensor, **_: Any) -> Tensor:
+        """Give back the states as they are."""
+        return hidden_states
+
+
+def calibration_rows(prompts: PromptSet, config: ImportanceConfig, seed: int) -> np.ndarray:
+    """The rows whose loss tells what matters."""
+    return np.random.default_rng(seed).permutation(len(prompts.labels))[: config.calibration_prompts]
+
+
+def prune(
+    llm: LanguageModel, importance: Mapping[str, Tensor], config: PruneConfig
+) -> tuple[LanguageModel, dict[str, float]]:
+    """The LLM without the least important groups of every layer, and how many are left (LLM-Pruner, 2305.11627).
+
+    Every layer loses as many, since a configuration of transformers has one number for all layers; which ones is each
+    layer's own choice. At least one of each is left. The ratio 0 gives back the same weights.
+
+    Args:
+        llm: what is pruned.
+        importance: of its weights, see `importances`.
+        config: the share of the groups that goes, to the nearest whole number.
+    """
+    settings = llm.model.config.get_text_config()
+    state, changes = dict(llm.model.state_dict()), dict[str, Any]()
+    for setting, parts in COUPLED.items():
+        count = getattr(settings, setting)
+        changes[setting] = left = max(1, count - round(config.ratio * count))
+        for layer in range(settings.num_hidden_layers):
+            names = {f"model.layers.{layer}.{part}": axis for part, axis in parts.items()}
+            of_groups = sum(groups_of(importance[f"{name}.weight"], axis, count) for name, axis in names.items())
+            kept = torch.as_tensor(of_groups).topk(left).indices.sort().values
+            for name, axis in names.items():
+                for tensor in [f"{name}.weight", *([f"{name}.bias"] if axis == 0 and f"{name}.bias" in state else [])]:
+                    state[tensor] = without_groups(state[tensor], axis, count, kept)
+    queries = settings.num_attention_heads // settings.num_key_value_heads
+    head_dim = getattr(settings, "head_dim", None) or settings.hidden_size // settings.num_attention_heads
+    changes |= {"num_attention_heads": changes["num_key_value_heads"] * queries, "head_dim": head_dim}
+    account = {name: changes[name] for name in ("num_attention_heads", *COUPLED)}
+    return resized(llm, changes, state), account
+
+
+def groups_of(weight: Tensor, axis: int, count: int) -> Tensor:
+    """Sum over each group of a weight that is made of groups along an axis, shape (count,)."""
+    return weight.movedim(axis, 0).reshape(count, -1).sum(1)
+
+
+def without_groups(weight: Tensor, axis: int, count: int, kept: Tensor) -> Tensor:
+    """A weight or a bias with some of its groups alone, in their order."""
+    return weight.unflatten(axis, (count, -1)).index_select(axis, kept.to(weight.device)).flatten(axis, axis + 1)
+
+
+def drop_layers(
+    llm: LanguageModel, importance: np.ndarray, config: DropLayersConfig
+) -> tuple[LanguageModel, dict[str, float]]:
+    """The LLM without its least important layers (Shortened LLaMA, arXiv 2402.02834), and how many are left.
+
+    The first and last layers are spared, as the paper does.
+
+    Args:
+        llm: what layers are dropped of.
+        importance: of its layers, see `layer_importances`.
+        config: how many go, and how many at either end may not.
+
+    Raises:
+        ValueError: fewer layers may go than are to go.
+    """
+    count = llm.model.config.get_text_config().num_hidden_layers
+    require_droppable(count, config)
+    may_go = droppable(count, config)
+    gone = may_go[np.argsort(importance[may_go], kind="stable")[: config.layers]]
+    kept = np.setdiff1d(np.arange(count), gone)
+    return with_layers(llm, kept), {"num_hidden_layers": len(kept)}
+
+
+def droppable(count: int, config: DropLayersConfig) -> np.ndarray:
+    """Which of so many layers are not spared."""
+    return np.arange(config.spare_first, max(config.spare_first, count - config.spare_last))
+
+
+def require_droppable(count: int, config: DropLayersConfig) -> None:
+    """Refuse to drop more of so many layers than there are between those that are spared.
+
+    Raises:
+        ValueError: that is asked for.
+    """
+    if config.layers > (may_go := len(droppable(count, config))):
+        raise ValueError(
+            f"base_model.drop_layers.layers is {config.layers}, but of {count} layers of the base LLM only {may_go} "
+            f"are not spared by spare_first, {config.spare_first}, and spare_last, {config.spare_last}: lower these."
+        )
+
+
+def with_layers(llm: LanguageModel, kept: Sequence[int] | np.ndarray) -> LanguageModel:
+    """The LLM with some of its layers alone, by number, in this order."""
+    settings = llm.model.config.get_text_config()
+    number = {int(old): new for new, old in enumerate(kept)}
+    of_layers = {
+        name: [values[place] for place in number]
+        for name, values in settings.to_dict().items()
+        if isinstance(values, list) and len(values) == settings.num_hidden_layers
+    }
+    state = {}
+    for name, tensor in llm.model.state_dict().items():
+        place = LAYER.search(name)
+        if place is None or int(place[0]) in number:
+            state[LAYER.sub(lambda match: str(number[int(match[0])]), name)] = tensor
+    return resized(llm, {"num_hidden_layers": len(number), **of_layers}, state)
+
+
+def resized(llm: LanguageModel, changes: Mapping[str, Any], state: Mapping[str, Tensor]) -> LanguageModel:
+    """A model of the same architecture with other settings and these weights."""
+    config = copy.deepcopy(llm.model.config)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    model = AutoModelForCausalLM.from_config(config, dtype=llm.model.dtype, attn_implementation="sdpa")
+    model.load_state_dict(state)
+    if llm.model.config._attn_implementation != model.config._attn_implementation:
+        model.set_attn_implementation(llm.model.config._attn_implementation)
+    return with_weights(llm, model.requires_grad_(False).eval().to(llm.device))

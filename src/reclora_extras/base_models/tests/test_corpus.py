@@ -1,0 +1,104 @@
+"""The corpus of a log whose users like the items of their own parity."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from reclora_extras.base_models.corpus import (
+    Corpus,
+    choose_by_quality,
+    choose_few_shot,
+    tell_corpus,
+    tell_histories,
+    tell_samples,
+)
+from reclora_extras.base_models.steps import Material, pretrain
+from reclora_extras.base_models.tuning import losses_of_texts
+from reclora_kedro.histories.questions import PromptRowsConfig, draw_pool
+from reclora_kedro.histories.sequences import user_of_events
+from steps_of_base_model import TOKENS, config, some_prompts
+
+ANSWERS = SimpleNamespace(positive_answer="Yes", negative_answer="No")
+QUALITY = config().quality
+
+
+def test_the_corpus_tells_training_events_alone_and_none_of_an_item_that_is_held_out(log):
+    corpus = tell_corpus(log, config().corpus, ANSWERS, seed=0)
+    events = np.flatnonzero(log.training_events())
+    assert 0 < len(events) < len(log.sequences.item_index)
+    held_out = {text.partition(".")[0] for text in corpus.held_out}
+    told = [line for text in corpus.texts if ". genres: " not in text for line in text.splitlines()]
+    users, items = user_of_events(log.sequences.offsets)[events], log.sequences.item_index[events]
+    expected = [
+        f"Item {item}: {'Yes' if user % 2 == item % 2 else 'No'}"
+        for user, item in zip(users, items, strict=True)
+        if f"Item {item}" not in held_out
+    ]
+    assert told == expected
+    described = {text.partition(".")[0] for text in corpus.texts if ". genres: " in text}
+    assert len(held_out) == round(0.3 * len(np.unique(items)))
+    assert described | held_out == {f"Item {item}" for item in items}
+    assert not described & held_out
+    assert max(text.count("\n") for text in corpus.texts) == 2
+    with pytest.raises(
+        ValueError, match=r"held_out_items is 0\.001 of \d+ items with training events, which holds out 0"
+    ):
+        tell_corpus(log, config().corpus.model_copy(update={"held_out_items": 0.001}), ANSWERS, seed=0)
+
+
+def test_each_history_is_in_the_order_of_time_and_of_one_user(log):
+    events = np.arange(25)
+    histories = tell_histories(log, events, 10, ANSWERS)
+    assert [text.count("\n") + 1 for text in histories] == [10, 10, 5]
+    titles = [line.partition(":")[0] for text in histories for line in text.splitlines()]
+    assert titles == [f"Item {item}" for item in log.sequences.item_index[:25]]
+    titled = replace(log, items=log.items.with_columns(title=pl.format("{} (1995)", "title")))
+    assert tell_histories(titled, events, 10, ANSWERS) == histories
+
+
+def test_each_stage_leaves_what_is_good_enough_the_least_perplexing_first(tiny_llm):
+    words = ["one film about the sea and a boat", "another film about two cities and a train"]
+    texts = [*words, f"{words[0]} ", "", "so", "no no no no no no", f"{words[1]} ride", "Heat of the night shift"]
+    rules = QUALITY.model_copy(update={"min_words": 2, "max_repetition": 0.5, "max_similarity": 0.6})
+    places, counts = choose_by_quality(tiny_llm, texts, rules, 40, TOKENS)
+    assert counts == {"drawn": 8, "cleaned": 6, "not_perplexing": 6, "by_rules": 4, "without_near_duplicates": 3}
+    perplexing = losses_of_texts(tiny_llm, [ids[:40] for ids in tiny_llm.tokenizer(texts)["input_ids"]], TOKENS)
+    kept = {0, 7, 1 if perplexing[1] < perplexing[6] else 6}
+    assert places.tolist() == sorted(kept, key=perplexing.__getitem__)
+    half = rules.model_copy(update={"drop_perplexing": 0.5, "min_words": 1, "max_repetition": 0.99})
+    least, counts = choose_by_quality(tiny_llm, texts, half, 40, TOKENS)
+    assert counts["not_perplexing"] == 3
+    assert set(least) <= set(np.argsort(np.where([not text for text in texts], np.inf, perplexing))[:3].tolist())
+
+
+def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm):
+    rules = config(quality=QUALITY.model_copy(update={"min_words": 99}))
+    material = Material(Corpus(["a film", "a boat"], []), some_prompts(), some_prompts(), None)
+    with pytest.raises(
+        ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: loosen base_model"
+    ):
+        pretrain(tiny_llm, material, rules)
+
+
+def test_few_shot_rows_are_drawn_from_those_of_the_pool_that_are_good_enough(log, tiny_llm):
+    pool, size = draw_pool(log.samples, PromptRowsConfig(unit="rows", few_shot=6, validation=None, test=None), 4, 0)
+    assert (pool.height, size) == (24, 6)
+    told = tell_samples(log, pool, 2, ANSWERS)
+    target = f"Item {pool['item_index'][5]}: {'Yes' if pool['label'][5] else 'No'}"
+    before = np.arange(pool["history_end"][5] - 2, pool["history_end"][5])
+    assert told[5].splitlines() == [*tell_histories(log, before, 1, ANSWERS), target]
+    half = config(quality=QUALITY.model_copy(update={"drop_perplexing": 0.5, "max_similarity": 0.99}))
+    chosen = choose_few_shot(tiny_llm, log, pool, size, half, ANSWERS)
+    good, _ = choose_by_quality(tiny_llm, tell_samples(log, pool, 3, ANSWERS), half.quality, 40, TOKENS)
+    assert (chosen.height, chosen["use"].unique().to_list()) == (6, ["few_shot"])
+    assert chosen["row"].is_sorted()
+    assert set(chosen["row"]) <= set(pool["row"].gather(good))
+    with pytest.raises(
+        ValueError, match=r"asks for 20 rows, .* only 12 are good enough \(drawn 24, .*: raise few_shot\."
+    ):
+        choose_few_shot(tiny_llm, log, pool, 20, half, ANSWERS)
+    with pytest.raises(ValueError, match=r"has unit likes and few_shot null: set unit to rows"):
+        draw_pool(log.samples, PromptRowsConfig(unit="likes", few_shot=None, validation=None, test=None), 4, 0)

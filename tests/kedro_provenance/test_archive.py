@@ -1,0 +1,134 @@
+"""Whatever runs have left is found, and erased whole."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from kedro_provenance.archive import Archive, ArchivedVersion
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion
+
+TABLE = {"type": "polars.EagerPolarsDataset", "file_format": "parquet", "versioned": True}
+JSON = {"type": "json.JSONDataset", "versioned": True}
+SCRATCH = "reclora_kedro.datasets.checkpoint_store.CheckpointStoreDataset"
+
+
+def entries(data):
+    return {
+        "users": TABLE | {"filepath": f"{data}/users.parquet", "metadata": {"kedro-viz": {"layer": "primary"}}},
+        "previous.users": TABLE | {"filepath": f"{data}/users.parquet"},
+        "raw": {"type": "json.JSONDataset", "filepath": f"{data}/raw.json"},
+        "champion": JSON | {"filepath": f"{data}/champion.json"},
+        "{model}_scores": JSON | {"filepath": f"{data}/{{model}}_scores.json"},
+        "lens_permuted_scores": JSON | {"filepath": f"{data}/lens_permuted_scores.json"},
+        "{variant}.checkpoints": {"type": SCRATCH, "filepath": f"{data}/{{variant}}/checkpoints"},
+    }
+
+
+def save(data, name, value, version):
+    catalog = AtomicCatalog.from_config(entries(data), save_version=version)
+    catalog.making[name] = StoredVersion(Recipe("make", "code", {}, {}, {}), run=version)
+    catalog.save(name, value)
+
+
+def archive(data, cells=Path("none"), **more):
+    return Archive(AtomicCatalog.from_config(entries(data) | more), cells)
+
+
+def listed(archive):
+    return sorted((each.entry, each.version) for each in archive.versions())
+
+
+@pytest.fixture
+def data(tmp_path):
+    save(tmp_path, "users", pl.DataFrame({"user_id": [1]}), "1")
+    save(tmp_path, "users", pl.DataFrame({"user_id": [1, 2]}), "2")
+    save(tmp_path, "former_scores", [1], "1")  # of a model that no pipeline has any more
+    save(tmp_path, "lens_permuted_scores", [1], "2")
+    (tmp_path / "reclora/checkpoints/key").mkdir(parents=True)
+    return tmp_path
+
+
+ALL = [
+    ("former_scores", "1"),
+    ("lens_permuted_scores", "2"),
+    ("reclora.checkpoints", None),
+    ("users", "1"),
+    ("users", "2"),
+]
+
+
+def test_all_versions_of_all_entries_are_listed_and_erased_one_by_one(data):
+    assert listed(archive(data)) == ALL
+    by_name = {(each.entry, each.version): each for each in archive(data).versions()}
+    assert by_name["users", "2"].layer == "primary"
+    assert [pl.read_parquet(file).height for file in by_name["users", "2"].files(".parquet")] == [2]
+    for name in (("users", "1"), ("reclora.checkpoints", None)):
+        by_name[name].erase()
+    assert listed(archive(data)) == [
+        each for each in ALL if each not in (("users", "1"), ("reclora.checkpoints", None))
+    ]
+    assert not list(data.rglob(".unfinished*"))
+
+
+def test_what_cells_of_studies_left_is_listed(data, tmp_path):
+    cell, gone = tmp_path / "study/key/users/users.parquet/7", tmp_path / "study/key/gone/gone.json/7"
+    for folder in (cell, gone):  # the latter of an entry that the catalog has no longer
+        folder.mkdir(parents=True)
+    left = tmp_path / "study/key/reclora.checkpoints/checkpoints/step"
+    left.mkdir(parents=True)
+    of_cells = {Path(each.address) for each in archive(data, tmp_path / "study").versions()}
+    assert {cell, gone, left.parent} <= of_cells
+    assert len(of_cells) == len(ALL) + 3
+
+
+def test_versions_in_an_object_storage(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    address = f"memory://{tmp_path.name}"
+    for version in ("1", "2"):
+        save(address, "users", pl.DataFrame({"user_id": [int(version)]}), version)
+    AtomicCatalog.from_config(entries(address), load_versions={"users": "1"}).load("users")  # a copy in the cache
+    save(address, "former_scores", [1], "1")
+    versions = {(each.entry, each.version): each for each in archive(address).versions()}
+    assert set(versions) == {("former_scores", "1"), ("users", "1"), ("users", "2")}
+    assert versions["users", "1"].stored.run == "1"
+    assert [pl.read_parquet(file)["user_id"].item() for file in versions["users", "1"].files(".parquet")] == [1]
+    versions["users", "1"].erase()
+    assert listed(archive(address)) == [("former_scores", "1"), ("users", "2")]
+    assert not list((tmp_path / "cache").rglob("users.parquet/1"))
+
+
+def test_what_is_in_use_stays(data):
+    reader = {"type": "json.JSONDataset", "filepath": f"{data}/former_scores.json/1/former_scores.json"}
+    addresses = [each.address for each in archive(data).versions()]
+    faults = [
+        "- users 2 is in use: the champion names it.",
+        f"- The catalog entry raw_scores reads {reader['filepath']}, which is former_scores 1.",
+    ]
+    with pytest.raises(ValueError, match="Nothing was erased") as refusal:
+        archive(data, raw_scores=reader).erase(addresses, {"users": "2", "lens": "1"})
+    assert str(refusal.value).splitlines()[1:] == faults
+    assert listed(archive(data)) == ALL
+    archive(data).erase([*addresses, "gone"], {"users": "3"})
+    assert not archive(data).versions()
+
+
+def test_ways_to_what_a_version_was_made_of():
+    def version(content, inputs, *lineage):
+        stored = StoredVersion(Recipe(f"make {content}", "", {}, inputs, {}), content, lineage=lineage)
+        return ArchivedVersion(content, "", "", {}, stored)
+
+    raw = Ancestor("raw", "r", place="raw.csv")
+    log = version("l", {"raw": "r"}, raw)
+    of_log = (raw, log.stored.ancestor("log"))
+    model = version("m", {"log": "l"}, *of_log)
+    scores = version("s", {"model": "m", "texts": "t"}, *of_log, model.stored.ancestor("model"), Ancestor("texts", "t"))
+    assert scores.comes_from(["l"]) == ({"l"}, {"texts"})
+    assert scores.comes_from([]) == (set(), {"raw", "texts"})
+    assert log.comes_from(["l"]) == ({"l"}, set())
+    updated = version("u", {"champion.model": "m", "log": "k"}, version("k", {}).stored.ancestor("log"))
+    assert updated.comes_from(["l", "k"]) == ({"k"}, set())
+    assert updated.comes_from(["l", "k"], {"m": model}) == ({"k", "l"}, set())
+    assert updated.comes_from(["l", "k"], {}) == ({"k"}, {"champion.model"})
+    assert ArchivedVersion("old", "", "", {}, StoredVersion(None)).comes_from(["l"]) is None

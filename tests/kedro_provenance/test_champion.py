@@ -1,0 +1,157 @@
+"""Which versions a run reads once an update has named some of them the champion."""
+
+import json
+import shutil
+
+import pytest
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io import DatasetError
+from kedro.pipeline import Node, Pipeline
+
+from kedro_provenance import failures
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.champion import champion_history, give_champion, name_first_champion, pin_versions
+from kedro_provenance.plan import mixed_origins
+from kedro_provenance.runner import IncrementalRunner
+from kedro_provenance.start import remedy
+from starting import start
+
+TRAIN = Pipeline(
+    [
+        Node(lambda raw: sorted(raw), "raw", "log", name="build"),
+        Node(lambda log: {"learned": log}, "log", "lens", name="train"),
+    ]
+)
+UPDATE = Pipeline(
+    [
+        Node(lambda log, raw: sorted({*log, *raw}), ["previous.log", "raw"], "log", name="append"),
+        Node(lambda lens, log: {"grown": lens, "learned": log}, ["champion.lens", "log"], "lens", name="promote"),
+        Node(
+            lambda versions, history, lens: {"versions": versions(["lens", "log"]), "before": len(history)},
+            ["versions_in_use", "champion_history", "lens"],
+            "champion",
+            name="name_champion",
+        ),
+    ]
+)
+READ = Pipeline([Node(lambda log, lens: [log, lens], ["log", "lens"], "recommendations", name="recommend")])
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "raw.json").write_text("[2, 1]")
+    return tmp_path
+
+
+def begun(project, pipeline, version, names=("update",), champion="promoted", **params):
+    """A run after the steps of its start that champions are for."""
+    stored = {
+        "champion.lens": "lens",
+        "previous.log": "log",
+        **{name: name for name in ("log", "lens", "champion", "recommendations")},
+    }
+    entries = {
+        name: {"type": "json.JSONDataset", "filepath": f"{project}/{file}.json", "versioned": True}
+        for name, file in stored.items()
+    }
+    entries["raw"] = {"type": "json.JSONDataset", "filepath": f"{project}/raw.json"}
+    for name in ("champion_history", "versions_in_use"):
+        entries[name] = {"type": "MemoryDataset", "copy_mode": "assign"}
+    catalog = AtomicCatalog.from_config(entries, save_version=version, load_versions=params.get("load_versions"))
+    run = start(project, pipeline, catalog, {"champion": champion}, pipeline_names=list(names), **params)
+    pin_versions({"recommendation"}, run)
+    name_first_champion(run)
+    give_champion(run)
+    return run
+
+
+def finished(project, pipeline, version, **arguments):
+    """The catalog of a run that has ended."""
+    run = begun(project, pipeline, version, **arguments)
+    IncrementalRunner().run(pipeline, run.catalog, _create_hook_manager(), version)
+    return run.catalog
+
+
+def version_of(project, name, version):
+    return json.loads((project / f"{name}.json/{version}/{name}.json").read_text())
+
+
+def test_an_update_goes_on_from_the_champion_and_names_the_next_one(project):
+    finished(project, TRAIN, "1")
+    (project / "raw.json").write_text("[3]")
+    catalog = finished(project, UPDATE, "2")
+    assert version_of(project, "lens", "2") == {"grown": {"learned": [1, 2]}, "learned": [1, 2, 3]}
+    assert [(each["version"], each["versions"]) for each in champion_history(catalog)] == [
+        ("2", {"lens": "2", "log": "2"}),
+        ("1", {"lens": "1", "log": "1"}),
+    ]
+    finished(project, TRAIN, "3")  # which no update has chosen
+    finished(project, UPDATE, "4")
+    assert version_of(project, "lens", "4")["grown"]["learned"] == [1, 2, 3]
+    finished(project, UPDATE, "5", champion="newest")
+    assert version_of(project, "lens", "5")["grown"] == version_of(project, "lens", "4")
+
+
+def test_a_killed_first_update_does_not_go_on_from_itself(project):
+    finished(project, TRAIN, "1")
+    for version in ("2", "3"):  # killed before it names its champion
+        finished(project, UPDATE.only_nodes("append", "promote"), version)
+        assert version_of(project, "lens", version)["grown"] == {"learned": [1, 2]}
+
+
+def test_some_pipelines_read_the_champion_by_the_entries_own_names(project):
+    finished(project, TRAIN, "1")
+    finished(project, UPDATE, "2")
+    (project / "raw.json").write_text("[9]")
+    finished(project, TRAIN, "3")
+
+    def read(*names, **arguments):
+        return begun(project, READ, "4", names=names, **arguments).catalog.load("log")
+
+    assert read("recommendation") == read("candidates", "recommendation") == [1, 2]
+    assert read("evaluation") == read("recommendation", champion="newest") == [9]
+    assert read("recommendation", load_versions={"log": "3"}) == [9]
+
+
+def test_a_damaged_champion_hinders_those_that_read_it_alone(project):
+    finished(project, TRAIN, "1")
+    finished(project, UPDATE, "2")
+    version = project / "champion.json/2"
+    (version / "champion.json").write_text("{}")
+    begun(project, READ, "3", names=["evaluation"])
+    with pytest.raises(DatasetError, match=rf"champion in {version} .* Remove that folder, so that the version before"):
+        begun(project, READ, "3", names=["recommendation"])
+    shutil.rmtree(version)
+    assert begun(project, READ, "3", names=["recommendation"]).catalog.load("log") == [1, 2]
+
+
+def test_what_the_champion_does_not_name_is_not_said_to_be_mended_by_a_run(project):
+    finished(project, TRAIN, "1")
+    finished(project, UPDATE, "2")
+    said = remedy(begun(project, READ, "3", names=["recommendation"]))
+    assert said.startswith("Of lens, log, the champion names the versions")
+    assert "--only-missing-outputs" not in said
+    assert "--only-missing-outputs" in remedy(begun(project, READ, "3", names=["evaluation"]))
+
+
+def test_what_an_update_leaves_is_of_one_origin(project):
+    finished(project, TRAIN, "1")
+    (project / "raw.json").write_text("[3]")
+    catalog = finished(project, UPDATE, "2")
+    assert mixed_origins(["log", "lens"], catalog) == []
+    assert mixed_origins(["log", "champion.lens", "previous.log"], catalog) == []
+    finished(project, UPDATE.only_nodes("append"), "3")
+    (project / "raw.json").write_text("[4]")
+    catalog = finished(project, UPDATE.only_nodes("append"), "4")
+    assert any("append has changed" in sentence for sentence in mixed_origins(["log", "lens"], catalog))
+
+
+def test_what_is_not_there_is_made_by_a_pipeline_that_needs_no_earlier_version(monkeypatch):
+    class Pipelines(dict):
+        def set_requested(self, names):
+            assert names is None
+
+    monkeypatch.setattr(failures, "pipelines", Pipelines(lens=TRAIN, update=UPDATE))
+    assert [*failures.how_to_make(["lens"], "first", None)] == [
+        "Make these first with `kedro run --pipelines lens`: lens."
+    ]

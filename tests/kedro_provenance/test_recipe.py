@@ -1,0 +1,46 @@
+"""Versions know what they were made of."""
+
+import json
+
+import pytest
+
+from kedro_provenance.recipe import FILE, Ancestor, Recipe, StoredVersion, read_version
+
+RECIPE = Recipe("train", "1", {"lens": {"seed": 42}}, {"log": "2"}, {"lens": "3"})
+MADE = StoredVersion(RECIPE, run="now", seconds=2.5, revision="abc", lineage=(Ancestor("log", "2"),))
+
+
+def test_a_version_keeps_what_it_was_made_of_and_shows_when_its_files_were_changed(tmp_path):
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part/a.json").write_text("[1]")
+    MADE.write(tmp_path)
+    stored = read_version(tmp_path)
+    assert (stored.recipe, stored.run, stored.seconds, stored.revision, stored.lineage) == (
+        *(RECIPE, "now", 2.5, "abc", MADE.lineage),
+    )
+    assert stored.recipe.key == RECIPE.key
+    assert stored.is_intact
+    (tmp_path / "part/a.json").write_text("[2]")
+    assert not stored.is_intact
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", '{"recipe": 1}', "lineage", "recipe"])
+def test_what_cannot_be_read_says_nothing(tmp_path, text):
+    (tmp_path / "a.json").write_text("[1]")
+    if text in ("lineage", "recipe"):
+        MADE.write(tmp_path)
+        text = json.dumps(json.loads((tmp_path / FILE).read_text()) | {text: [3]})
+    if text is not None:
+        (tmp_path / FILE).write_text(text)
+    stored = read_version(tmp_path)
+    assert stored.recipe is None
+    assert stored.content
+    assert stored.is_intact
+
+
+@pytest.mark.parametrize(
+    "change", [{"node": "fit"}, {"code": "9"}, {"parameters": {}}, {"inputs": {"log": "9"}}, {"entries": {}}]
+)
+def test_the_key_is_of_all_that_a_recipe_says(change):
+    said = {name: getattr(RECIPE, name) for name in ("node", "code", "parameters", "inputs", "entries")}
+    assert Recipe(**said).key == RECIPE.key != Recipe(**said | change).key

@@ -1,0 +1,149 @@
+"""What sessions of the project know of its configuration, and what they refuse before a run begins."""
+
+import shutil
+from pathlib import Path
+
+import click
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.session import CachingConfigLoader, ResumingSession
+from reclora_kedro.cli import load_versions_option, split_load_versions
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_files_are_read_once_and_a_callers_changes_are_its_own(tmp_path):
+    file = tmp_path / "base/parameters.yml"
+    file.parent.mkdir()
+    file.write_text("lens: {dims: [8]}")
+    loader = CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")
+    loader["parameters"]["lens"]["dims"].append(4)
+    file.unlink()
+    assert loader["parameters"] == {"lens": {"dims": [8]}}
+
+
+VARIANTS = """
+finetuning:
+  variants:
+    one: {history: recent, adapter: {method: reclora, r: 8, temperature: 5.0}}
+    two: {like: one, adapter: {r: 4}}
+    three: {like: two, adapter: {method: mtl_lora, r: 2}}
+"""
+
+
+def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
+    for env, text in (
+        ("base", VARIANTS),
+        ("mine", "finetuning: {variants: {four: {like: three, history: retrieved}}}"),
+    ):
+        (tmp_path / env).mkdir()
+        (tmp_path / env / "parameters.yml").write_text(text)
+    given = {"finetuning": {"variants": {"five": {"like": "one", "adapter": {"r": 16}}}}}
+    loader = CachingConfigLoader(
+        str(tmp_path), "mine", given, base_env="base", default_run_env="base", merge_strategy={"parameters": "soft"}
+    )
+    one = {"history": "recent", "adapter": {"method": "reclora", "r": 8, "temperature": 5.0}}
+    three = {"history": "recent", "adapter": {"method": "mtl_lora", "r": 2}}
+    assert loader["parameters"]["finetuning"]["variants"] == {
+        "one": one,
+        "two": {"history": "recent", "adapter": one["adapter"] | {"r": 4}},
+        "three": three,
+        "four": three | {"history": "retrieved"},
+        "five": {"history": "recent", "adapter": one["adapter"] | {"r": 16}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ("{a: {like: b}}", "a is like 'b', but finetuning.variants has no other entry"),
+        ("{a: {like: b}, b: null, c: {r: 1}}", "a is like 'b', but finetuning.variants has c"),
+        ("{a: {like: b}, b: {like: a}}", "b is like 'a', but finetuning.variants has no other entry"),
+        ("{a: {like: b, r: 4}, b: {r: 8}}", "a is like 'b', but has values of its own for all of it"),
+    ],
+)
+def test_a_copy_of_nothing_is_refused(tmp_path, entries, message):
+    (tmp_path / "parameters.yml").write_text(f"finetuning: {{variants: {entries}}}")
+    with pytest.raises(RunRefusedError, match=message):
+        CachingConfigLoader(str(tmp_path), base_env="", default_run_env="")["parameters"]
+
+
+@pytest.mark.parametrize("kind", ["globals", "catalog", "credentials"])
+def test_a_file_of_any_kind_that_is_no_yaml_is_refused_by_its_place(tmp_path, kind):
+    file = tmp_path / f"base/{kind}.yml"
+    file.parent.mkdir()
+    file.write_text("data: data\nlog: {type: a")
+    with pytest.raises(RunRefusedError, match=rf"{file}: expected .* in line 2, column \d+\. Correct the file"):
+        CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")[kind]
+
+
+def test_data_that_lie_nowhere_are_refused(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/globals.yml").write_text("data: null")
+    with pytest.raises(RunRefusedError, match=r"The globals have None as `data`; expected the folder"):
+        CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")["globals"]
+
+
+@pytest.mark.parametrize(
+    ("env", "arguments", "words"),
+    [
+        ("nowhere", {}, r"conf/nowhere\. Correct --env\. Nothing was written"),
+        ("test", {"pipeline_names": ["lenz"]}, r"lenz is no pipeline\. The nearest one is lens\."),
+        ("test", {"pipeline_names": ["ingestion"], "from_nodes": ["a"]}, r"nodes named \['a'\]\. Nothing was written"),
+        (
+            "test",
+            {"pipeline_names": ["ingestion"], "load_versions": {"itms": "1"}},
+            r"itms.* not found in the catalog\. N",
+        ),
+        (
+            "test",
+            {"pipeline_names": ["ingestion"], "load_versions": {"items": "1"}},
+            r"--load-versions names items, which this run makes itself",
+        ),
+    ],
+    ids=["environment", "pipeline", "node", "entry", "version"],
+)
+def test_a_command_that_names_what_is_not_there_is_refused(env, arguments, words):
+    bootstrap_project(ROOT)
+    with pytest.raises(RunRefusedError, match=words):
+        ResumingSession.create(ROOT, env=env).run(**arguments)
+
+
+def test_versions_are_given_by_entry():
+    context, option = click.Context(click.Command("run")), load_versions_option
+    assert split_load_versions(context, option, "lens:2026-01-31T09.30.00.000Z") == {"lens": "2026-01-31T09.30.00.000Z"}
+    assert split_load_versions(context, option, "") == {}
+    with pytest.raises(click.UsageError, match=r"--load-versions has 'lens': expected an entry and its version"):
+        split_load_versions(context, option, "items:1,lens")
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ("null", r"raw_users is null, but an entry is a block with a `type`\. A table that is not there is"),
+        ("{filepath: users.csv}", r"'raw_users': 'type' is missing"),
+        ("{type: pandas.CSVDatset, filepath: users.csv}", r"- raw_users: Dataset 'CSVDatset' not found in 'pandas'"),
+        ("{type: pandas.CSVDataset, filepath: users.csv, argz: 1}", r"- raw_users: .*unexpected .* argument 'argz'"),
+        ("{type: pandas.CSVDataset, filepath: users.csv, credentials: mine}", r"credentials 'mine'"),
+    ],
+    ids=["null", "no type", "another type", "another argument", "no credentials"],
+)
+def test_an_entry_that_is_none_is_refused_without_a_stack_trace(tmp_path, entry, words):
+    shutil.copytree(ROOT / "conf/base", tmp_path / "base")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/globals.yml").write_text(f"data: {tmp_path}")
+    (tmp_path / "mine/catalog.yml").write_text(f"raw_users: {entry}")
+    bootstrap_project(ROOT)
+    with pytest.raises(RunRefusedError, match=rf"{words}(.|\n)*"):
+        ResumingSession.create(ROOT, env="mine", conf_source=str(tmp_path)).run(pipeline_names=["ingestion"])
+
+
+def test_relative_addresses_are_those_of_the_project(tmp_path, monkeypatch):
+    bootstrap_project(ROOT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(KedroSession, "run", lambda self, **arguments: Path.cwd())
+    assert ResumingSession.create(ROOT, env="test").run() == ROOT
+    assert Path.cwd() == tmp_path
