@@ -93,5 +93,5 @@ def test_no_variant_takes_the_name_of_a_baseline(toy):
     names.remember_parameters(
         {"history": {"short": {"recent": {}}}, "finetuning": {"variants": {"toy": {"history": "recent"}}}}
     )
-    with pytest.raises(names.NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*two_towers"):
+    with pytest.raises(names.NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*lens_probe"):
         names.variant_histories()

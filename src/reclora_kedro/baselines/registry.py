@@ -17,7 +17,7 @@ import inspect
 from importlib import import_module
 from typing import Any
 
-SCORED = ("boosted_trees", "lens_probe", "two_towers", "prompt_likes")
+SCORED = ("boosted_trees", "lens_probe", "prompt_likes")
 """Baselines that score the test rows in the default flow."""
 RANKED = ("popularity", "neighbours")
 """Baselines that rank items."""
