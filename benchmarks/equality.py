@@ -123,7 +123,6 @@ SCENARIOS = {
             **FEW_DRAWS,
         },
     ),
-    "cross_fitted": Scenario((("--params", "few_shot.lens_states=cross_fitted,few_shot.folds=2"),), FEW_DRAWS),
     "study": Scenario((("--pipelines", "study"),), {"scoring": {"permuted_rows": 20}, **FEW_DRAWS}),
     "implicit": Scenario(((), ("--pipelines", "recommendation,ranking")), LIKES | FEW_DRAWS),
     "impressions": Scenario(

@@ -9,7 +9,7 @@ from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.config import FewShotConfig, HistoryConfig
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.pipelines import names as configured_names
@@ -67,6 +67,7 @@ def catalog_of(tmp_path, monkeypatch):
             "base_llm": "any",
             "sentence_encoder": "any",
             "params:history": history,
+            "params:few_shot": FewShotConfig(),
             "params:engine": LOCAL,
         }.items():
             catalog[name] = value

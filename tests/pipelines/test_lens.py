@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -16,10 +15,9 @@ from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.pipelines import candidates
 from reclora_kedro.pipelines import names as configured_names
-from reclora_kedro.pipelines.lens import create_pipeline, nodes
+from reclora_kedro.pipelines.lens import create_pipeline
 from reference_log import reference_log
 
 LEARNING, TEST = [7, 9, 12, 20, 45], [50, 60]
@@ -60,7 +58,6 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
         "params:lens": settings,
         "params:engine": LOCAL,
         "params:bootstrap": Bootstrap(confidence=0.9, samples=100, seed=0),
-        "params:few_shot": FewShotConfig(**shipped()["few_shot"]),
     }
     text = "".join((CONF / f"catalog_{name}.yml").read_text() for name in ("lens", "questions"))
     entries = yaml.safe_load(text.replace("${globals:data}", "data"))
@@ -88,9 +85,6 @@ def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: L
     assert catalog.load("lens_training_log").height == 1
     measured, *_ = catalog.load("lens_metrics")
     assert (measured["model"], measured["confidence"]) == ("lens", 0.9)
-    [report] = catalog.load("few_shot_lens_report")
-    assert report["rows"] == 4
-    assert report["cross_fitted_auc"] is None
     assert catalog.load("lens").config == settings
 
 
@@ -103,21 +97,6 @@ def test_states_come_from_the_stored_lens_alone(catalog: DataCatalog) -> None:
     again = catalog.load("test_states")
     assert again.keys() == stored.keys()
     assert all(torch.equal(state, again[kind]) for kind, state in stored.items())
-
-
-def test_cross_fitting_is_one_parameter(catalog: DataCatalog) -> None:
-    SequentialRunner().run(create_pipeline(), catalog)
-    own = catalog.load("learning_states")
-    catalog["params:few_shot"] = MemoryDataset(FewShotConfig(lens_states="cross_fitted", folds=2))
-    for name in ("learning_states", "few_shot_lens_report"):
-        catalog[name] = MemoryDataset()
-    SequentialRunner().run(create_pipeline().only_nodes("lens.compute_learning_states"), catalog)
-    report = catalog.load("few_shot_lens_report")
-    assert [record["fold"] for record in report] == ["all", "1", "2"]
-    assert 0 <= report[0]["cross_fitted_auc"] <= 1
-    fitted = catalog.load("learning_states")
-    assert fitted["row"].tolist() == LEARNING
-    assert (fitted["logit"] == own["logit"]).tolist() == [False] * 4 + [True]
 
 
 def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatalog, monkeypatch) -> None:
@@ -137,27 +116,6 @@ def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatal
         logits.append(catalog.load("test_states")["logit"])
     assert torch.equal(logits[0], logits[1])
     assert not torch.equal(logits[0], logits[2])
-
-
-@pytest.mark.parametrize(("training_rows", "expected"), [("few_shot", LEARNING[:-1]), ("all", [*range(40)])])
-def test_cross_fitted_lenses_learn_from_the_samples_of_the_lens(
-    catalog: DataCatalog, settings: LensConfig, monkeypatch, training_rows, expected
-) -> None:
-    def draw(log, _, first, seed):  # as a retriever does, it draws for the training rows that there are
-        item = pl.Series(np.random.default_rng(seed).integers(first, size=len(log.rows_in("train"))))
-        items = log.samples["item_index"].scatter(log.rows_in("train"), item)
-        return replace(log, samples=log.samples.with_columns(items))
-
-    monkeypatch.setattr(nodes, "with_retrieved_negatives", draw)
-    monkeypatch.setattr(nodes, "fit_lens", lambda log, *_: log)
-    monkeypatch.setattr(nodes.crossfit, "learning_states", lambda _, log, *__: log)
-    config = settings.model_copy(update={"training_rows": training_rows, "retrieved_negatives": 5})
-    log, questions = catalog.load("log"), catalog.load("learning_questions")
-    lens, few_shot = SimpleNamespace(config=config), catalog.load("params:few_shot")
-    learned = nodes.train_lens(log, config, LOCAL, questions, retriever=lens)
-    again = nodes.compute_learning_states(lens, log, questions, pl.DataFrame(), few_shot, LOCAL, retriever=lens)
-    assert learned.samples.equals(again.samples)
-    assert learned.rows_in("train").tolist() == expected
 
 
 def test_a_retriever_is_trained_before_a_lens_that_learns_from_what_it_finds(monkeypatch) -> None:

@@ -39,7 +39,8 @@ def test_test_rows_have_no_part_in_an_adapter():
             "prompt_rows.validation",
             "prompt_rows.unlabelled",
             "seed",
-        ]
+        ],
+        "few_shot": ["selection"],
     }
 
 

@@ -23,7 +23,6 @@ TIMED = (
     "training_log",
     "training_figure",
     "evaluation_report",
-    "few_shot_lens_report",
     "training_report",
 )
 

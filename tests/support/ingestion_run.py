@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from kedro.validation import ParameterValidator
@@ -12,6 +11,7 @@ from kedro.validation import ParameterValidator
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.failures import explain_failure
 from kedro_provenance.lock import lock_data
+from kedro_provenance.session import CachingConfigLoader
 from kedro_provenance.start import require_inputs
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.interactions.config import IngestionConfig
@@ -23,7 +23,7 @@ from starting import start
 
 def run_ingestion(conf: Path, environment: str) -> DataCatalog:
     """Run the step on what the environment's catalog names, relative to the working directory."""
-    config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
+    config = CachingConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
     validated = ParameterValidator({"ingestion": create_pipeline()}).validate_raw_params(config["parameters"])
     catalog = DataCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
     catalog["params:ingestion"], catalog["params:engine"] = validated["ingestion"], validated["engine"]
@@ -33,7 +33,7 @@ def run_ingestion(conf: Path, environment: str) -> DataCatalog:
 
 def refusal(conf: Path, environment: str) -> str | None:
     """Run the step in the working directory as a session does, with its hooks: what is said if it is refused."""
-    config = OmegaConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
+    config = CachingConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
     catalog = AtomicCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
     catalog["params:ingestion"] = IngestionConfig.model_validate(config["parameters"]["ingestion"])
     catalog["params:engine"] = LOCAL

@@ -1,5 +1,7 @@
 """Settings of the history step."""
 
+from typing import Literal
+
 from kedro_provenance.parameters import Block
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.negatives import NegativesConfig
@@ -8,6 +10,13 @@ from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import RatingLevels, Ties
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.parameters import Count, Seed
+
+
+class FewShotConfig(Block):
+    """How the rows that the LLM learns from are drawn."""
+
+    selection: Literal["uniform", "quality"] = "uniform"
+    candidates_per_row: Count = 2
 
 
 class HistoryConfig(Block):

@@ -77,37 +77,6 @@ def _fit(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
     return lens.cpu().freeze(), training_log
 
 
-def refit_lens(lens: Lens, log: InteractionLog, left_out: np.ndarray, epochs: int) -> Lens:
-    """Train a lens anew as it was trained, same seed and order of samples, but without some of the training samples.
-
-    A user or item that only those samples hold is unknown to it, as to any lens that never saw them. Without samples
-    left out, and with the lens's own number of epochs, it is the same lens.
-
-    Args:
-        lens: the trained lens.
-        log: the log that it was trained on.
-        left_out: row numbers of training samples, shape (n,).
-        epochs: passes over the training samples.
-
-    Returns:
-        The frozen lens.
-    """
-    train = log.rows_in("train")
-    kept = log.samples[np.setdiff1d(train, left_out)]
-    device = choose_device(lens.config.device)
-    with seeded(lens.config.seed, device):
-        fresh = build_lens(lens.config, lens.sizes)
-        fresh.load_state_dict(dict(lens.named_buffers()), strict=False)
-        for entity, index in ((fresh.user, "user_index"), (fresh.item, "item_index")):
-            entity.id_codes[~seen_in(kept[index], len(entity.id_codes))] = UNKNOWN_ID
-        training = LensTraining(fresh, log, lens.config.learning_rate)
-        with Progress("lens without a fold", epochs * kept.height, "rows") as progress:
-            for _ in range(epochs):
-                shuffled = _shuffle(train)
-                training.epoch(shuffled[~np.isin(shuffled, left_out)], progress)
-    return fresh.freeze()
-
-
 def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
     train = log.samples.filter(pl.col("split") == "train")
     users_seen, items_seen = (

@@ -10,14 +10,13 @@ from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.corpus import choose_few_shot
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
-from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.config import FewShotConfig, HistoryConfig
 from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.histories.questions import draw_pool, draw_questions
 from reclora_kedro.histories.unlabelled import draw_unlabelled
 from reclora_kedro.interactions.cleaning_report import CleaningReport
-from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
@@ -51,9 +50,12 @@ def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConf
 LEARNING = [f"prompt_rows.{name}" for name in ("unit", "few_shot", "validation", "unlabelled")]
 
 
-@reads(history=[*LEARNING, "seed"])
-def draw_learning_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+@reads(history=[*LEARNING, "seed"], few_shot=["selection"])
+def draw_learning_questions(
+    log_without_embeddings: InteractionLog, history: HistoryConfig, few_shot: FewShotConfig
+) -> pl.DataFrame:
     """The samples that the LLM is tuned on, those that choose a checkpoint, and pairs that it labels itself."""
+    assert few_shot.selection == "uniform"
     uses, rows = ("few_shot", "validation"), history.prompt_rows
     drawn = draw_questions(log_without_embeddings.samples, uses, rows, history.seed)
     return pl.concat([drawn, draw_unlabelled(log_without_embeddings, rows.unlabelled, history.seed)])
@@ -68,8 +70,8 @@ def draw_learning_questions(log_without_embeddings: InteractionLog, history: His
 def choose_learning_questions(
     log_without_embeddings: InteractionLog,
     history: HistoryConfig,
-    base_llm: LanguageModel,
     few_shot: FewShotConfig,
+    base_llm: LanguageModel,
     base_model: BaseModelConfig,
     prompt: PromptConfig,
 ) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from reclora_kedro.pipelines.names import few_shot_selection, item_encoders
 
 def create_pipeline(**kwargs: object) -> Pipeline:
     """From the canonical tables to the log with vectors of its items, and the questions for the LLM."""
-    quality = ["base_llm", "params:few_shot", "params:base_model", "params:prompt"]
+    quality = ["base_llm", "params:base_model", "params:prompt"]
     by_quality = quality if few_shot_selection() == "quality" else []
     return Pipeline(
         [
@@ -26,7 +26,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.choose_learning_questions if by_quality else nodes.draw_learning_questions,
-                inputs=["log_without_embeddings", "params:history", *by_quality],
+                inputs=["log_without_embeddings", "params:history", "params:few_shot", *by_quality],
                 outputs="learning_questions",
                 name="draw_learning_questions",
                 tags=["gpu"] if by_quality else [],

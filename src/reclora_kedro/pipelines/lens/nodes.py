@@ -5,14 +5,12 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens import crossfit, metrics, states
+from reclora_kedro.lens import metrics, states
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
-from reclora_kedro.lens.crossfit import FewShotConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.negatives import with_retrieved_negatives
@@ -25,49 +23,34 @@ def train_lens(
     learning_questions: pl.DataFrame | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[Lens, pl.DataFrame]:
-    """The trained lens and its training log.
+    """Train the lens; return it with its training log.
 
-    It may learn from the few-shot rows alone, which then are in the questions; with a retriever, from negatives that
-    this finds.
+    It may learn from the few-shot rows alone, which are then among the questions, and from negatives that a retriever
+    proposes.
     """
-    return fit_lens(_learned(log, config, learning_questions, retriever), config, engine)
-
-
-def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """What the lens reaches on the whole test split, and the likeness of items alone."""
-    return metrics.measure_lens(lens, log, bootstrap)
-
-
-@reads(few_shot=["lens_states", "folds"])
-def compute_learning_states(
-    lens: Lens,
-    log: InteractionLog,
-    learning_questions: pl.DataFrame,
-    lens_training_log: pl.DataFrame,
-    few_shot: FewShotConfig,
-    engine: EngineConfig,
-    retriever: Retriever | None = None,
-) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """States of the rows that the LLM learns from, and how sure the lens is of the few-shot ones."""
-    log = _learned(log, lens.config, learning_questions, retriever)
-    return crossfit.learning_states(lens, log, learning_questions, lens_training_log, few_shot, engine)
-
-
-def _learned(
-    log: InteractionLog, config: LensConfig, learning_questions: pl.DataFrame | None, retriever: Retriever | None
-) -> InteractionLog:
-    """The log with the samples that the lens learns from."""
     if config.training_rows == "few_shot":
         assert learning_questions is not None  # the pipeline gives them
         log = log.with_training_rows(learning_questions.filter(use="few_shot")["row"].to_numpy())
-    if retriever is None:
-        return log
-    return with_retrieved_negatives(log, retriever, config.retrieved_negatives, config.seed)
+    if retriever is not None:
+        log = with_retrieved_negatives(log, retriever, config.retrieved_negatives, config.seed)
+    return fit_lens(log, config, engine)
+
+
+def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Measure the lens, and the likeness of items alone, on the whole test split."""
+    return metrics.measure_lens(lens, log, bootstrap)
+
+
+def compute_learning_states(
+    lens: Lens, log: InteractionLog, learning_questions: pl.DataFrame, engine: EngineConfig
+) -> dict[str, Tensor]:
+    """Compute the states of the rows that the LLM learns from."""
+    return states.lens_states(lens, log, learning_questions, engine)
 
 
 def compute_test_states(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, engine: EngineConfig
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
-    """States and scores of the test rows by the lens."""
+    """Compute the lens's states and scores of the test rows."""
     test_states = states.lens_states(lens, log, test_questions, engine)
     return test_states, test_questions.select("row", score=pl.Series(states.lens_scores(test_states)))

@@ -33,13 +33,8 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.compute_learning_states,
-                inputs={
-                    **{name: name for name in ("lens", "log", "learning_questions", "lens_training_log")},
-                    "few_shot": "params:few_shot",
-                    "engine": "params:engine",
-                    **retriever,
-                },
-                outputs=["learning_states", "few_shot_lens_report"],
+                inputs=["lens", "log", "learning_questions", "params:engine"],
+                outputs="learning_states",
                 name="compute_learning_states",
             ),
         ],
