@@ -47,7 +47,7 @@ def test_under_its_penalty_it_ranks_along_the_difference_of_likes_and_dislikes(s
     assert np.corrcoef(logits, states[60:].double() @ direction)[0, 1] > 0.999
 
 
-@pytest.mark.parametrize("fitted", ["sim", "hllm"], indirect=True)
+@pytest.mark.parametrize("fitted", ["sim", "text_transformer"], indirect=True)
 def test_it_ranks_as_the_lens_does_from_a_few_of_its_states(fitted, log) -> None:
     lens, _ = fitted
     labels = log.samples["label"].to_numpy()

@@ -80,7 +80,7 @@ def test_all_that_would_fail_is_named_at_once(tiny_llm_folder):
     said = refusal(
         tiny_llm_folder,
         template="{{ target.genre }}",
-        lens={"device": "gpu", "model": "hllm"},
+        lens={"device": "gpu", "model": "text_transformer"},
         adapter={"target_modules": ["lm_head"]},
         positive_answer="Absolutely",
         max_tokens=5_000,

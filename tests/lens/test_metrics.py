@@ -9,7 +9,7 @@ from reclora_kedro.lens.metrics import measure_lens, similarity_to_recent_items
 from reclora_kedro.lens.states import lens_scores, lens_states
 
 
-@pytest.mark.parametrize("fitted", ["sim", "hllm"], indirect=True)
+@pytest.mark.parametrize("fitted", ["sim", "text_transformer"], indirect=True)
 def test_a_lens_is_measured_by_its_scores_of_all_test_samples(fitted, log) -> None:
     lens, _ = fitted
     rows = log.rows_in("test")

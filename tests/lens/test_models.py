@@ -204,7 +204,7 @@ def test_similarities_are_the_products_of_target_and_history_by_encoder_in_four_
         torch.testing.assert_close(found[row], torch.tensor(expected), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [model for model in LENSES if model != "hllm"])
+@pytest.mark.parametrize("model", [model for model in LENSES if model != "text_transformer"])
 def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: LensBatch, model: str) -> None:
     without = config.model_copy(update={"model": model, "item_text": False, "co_occurrence_folds": 0})
     lens = build_lens(without, SIZES.model_copy(update={"item_text_widths": ()})).freeze()
@@ -217,7 +217,10 @@ def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: Le
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "hllm", "item_text": False}, r"hllm reads .* by their texts alone: set lens\.item_text to true"),
+        (
+            {"model": "text_transformer", "item_text": False},
+            r"text_transformer reads .* by their texts alone: set lens\.item_text to true",
+        ),
         ({"model": "autoint", "embedding_dim": 9}, r"lens\.embedding_dim is 9, .* to a multiple of 2"),
     ],
 )
@@ -227,8 +230,8 @@ def test_what_no_lens_can_be_built_with_is_refused_without_a_log(config: LensCon
         require_lens(config.model_copy(update=changes))
 
 
-def test_hllm_reads_no_item_ids(config: LensConfig, batch: LensBatch) -> None:
-    lens = build_lens(config.model_copy(update={"model": "hllm"}), SIZES).freeze()
+def test_a_text_transformer_reads_no_item_ids(config: LensConfig, batch: LensBatch) -> None:
+    lens = build_lens(config.model_copy(update={"model": "text_transformer"}), SIZES).freeze()
     before = lens(batch)
     lens.item.id_codes.copy_(torch.arange(SIZES.items).flip(0))
     assert torch.equal(lens(batch), before)

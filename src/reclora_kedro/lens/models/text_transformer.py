@@ -1,6 +1,6 @@
-"""HLLM's form without an LLM on either side: a small causal transformer over frozen vectors of the history's texts.
+"""A small causal transformer over frozen vectors of the texts of the history and the target; it reads no item ids.
 
-After Chen et al. 2024 (arXiv 2409.12740), whose item and user models are LLMs that are tuned together.
+Its form is that of HLLM (Chen et al. 2024, arXiv 2409.12740), whose item and user models are LLMs tuned together.
 """
 
 import torch
@@ -16,12 +16,11 @@ HEADS = 2
 BLOCKS = 2
 
 
-class Hllm(Lens):
-    """HLLM's hierarchy at the scale of a lens: its item model is the frozen encoder of the item embeddings.
+class TextTransformer(Lens):
+    """A transformer reads the texts of the recent events, oldest first, and then of the target.
 
-    Its user model is a small transformer. It reads the recent events, oldest first, and then the target, all of them by
-    their texts; its output at the target (the paper's early fusion) meets the target in the MLP. An item without any
-    training event is read as any other.
+    Its output at the target (early fusion) meets the target in the MLP. An item without any training event is read as
+    any other.
 
     Raises:
         ValueError: the lens does not read texts.
@@ -29,7 +28,7 @@ class Hllm(Lens):
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         if not config.item_text:
-            raise ValueError("The lens hllm reads items by their texts alone: set lens.item_text to true.")
+            raise ValueError("The lens text_transformer reads items by their texts alone: set lens.item_text to true.")
         super().__init__(config, sizes)
         self.read_item = nn.Linear(sizes.item_text_width, WIDTH)
         self.read_rating = nn.Embedding(sizes.rating_levels, WIDTH)
