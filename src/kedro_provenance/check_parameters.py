@@ -88,10 +88,13 @@ def check_names(context: KedroContext) -> None:
 def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]:
     """What an environment's files of a kind say, as it is written, with the blocks of all of them side by side.
 
+    The folders below base count as base.
+
     A second loader of Kedro's would take the globals of the first.
     """
-    folder = Path(loader.conf_source) / env
-    files = sorted(path for path in folder.rglob(f"{kind}*.yml") if path.is_file())
+    below_base = getattr(loader, "below_base", ()) if env == loader.base_env else ()
+    folders = [*below_base, Path(loader.conf_source) / env]
+    files = [path for folder in folders for path in sorted(folder.rglob(f"{kind}*.yml")) if path.is_file()]
     texts = (path.read_text("utf-8") for path in files)
     return {name: block for text in texts for name, block in (yaml.load(text, SAFE_LOADER) or {}).items()}
 

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ class _Code:
 
     Attributes:
         digests: of definitions, modules and the package's other files, such as templates of pages.
-        families: beginnings of the names of modules whose ends are known only when the code runs, such as
-            ``reclora_kedro.lens.models.``.
+        families: packages whose modules parameters name, such as ``reclora_kedro.lens.models``; entry points of a
+            group with the package's name add others.
     """
 
     digests: set[str] = field(default_factory=set)
@@ -70,9 +71,11 @@ def _with_members(code: "_Code", values: Collection[str]) -> "_Code":
     whole, seen = _Code(set(code.digests), set(code.families)), set[str]()
     while families := whole.families - seen:
         seen |= families
-        for name in (f"{family}{value}" for family in families for value in values):
-            if _Module.find(name):
-                whole.join(_code_behind(name))
+        for value in values:
+            added = (point.value for family in families for point in entry_points(group=family, name=value))
+            for name in (value, *added, *(f"{family}.{value}" for family in families)):
+                if _Module.find(name):
+                    whole.join(_code_behind(name))
     return whole
 
 
@@ -169,12 +172,18 @@ def _references(tree: ast.AST) -> tuple[set[str], set[str], set[Path]]:
     for part in ast.walk(tree):
         if isinstance(part, ast.Import | ast.ImportFrom):
             modules.update(module for _, module in _imported_names(part))
-        elif isinstance(part, ast.JoinedStr) and part.values and isinstance(start := part.values[0], ast.Constant):
-            if str(start.value).startswith(tuple(f"{package}." for package in PACKAGES)):
-                families.add(str(start.value))
+        elif isinstance(part, ast.Constant) and part.value in _packages():
+            families.add(str(part.value))
         elif isinstance(part, ast.Constant) and part.value in _files():
             files |= _with_named_files(str(part.value))
     return modules, families, files
+
+
+@cache
+def _packages() -> set[str]:
+    """Names of the project's packages within others."""
+    folders = (file.parent for package in PACKAGES for file in (SOURCES / package).rglob("__init__.py"))
+    return {".".join(folder.relative_to(SOURCES).parts) for folder in folders} - {*PACKAGES}
 
 
 @cache

@@ -1,26 +1,26 @@
 """Sessions of the project, and what they know of it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import chdir
 from copy import deepcopy
 from functools import cached_property
-from importlib import import_module
-from pkgutil import iter_modules
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import yaml
 from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
-from kedro.framework import project
 from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.manifest import git_revision
-from kedro_provenance.parameters import nearest_path, with_copies
+from kedro_provenance.parameters import with_copies
 from kedro_provenance.run import data_folder
 from kedro_provenance.runner import CELLS, IncrementalRunner
 from kedro_provenance.unfinished import was_unfinished
@@ -33,10 +33,14 @@ class CachingConfigLoader(OmegaConfigLoader):
 
     Args:
         named_blocks: paths of the blocks of parameters whose entries have names of the user's choice.
+        below_base: folders with further parameters and catalog entries, such as those of installed packages; the
+            project's own override these.
     """
 
-    def __init__(self, *args: Any, named_blocks: Collection[str] = (), **kwargs: Any) -> None:
-        self.named_blocks = named_blocks
+    def __init__(
+        self, *args: Any, named_blocks: Collection[str] = (), below_base: Collection[Path] = (), **kwargs: Any
+    ) -> None:
+        self.named_blocks, self.below_base = named_blocks, below_base
         super().__init__(*args, **kwargs)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -49,6 +53,10 @@ class CachingConfigLoader(OmegaConfigLoader):
         if key not in self:
             try:
                 settings = super().__getitem__(key)
+                if key == "parameters":
+                    settings = soft_merge(self._below_base(key, self.runtime_params), settings)
+                if key == "catalog":
+                    settings = self._below_base(key) | settings
                 self[key] = with_copies(settings, self.named_blocks) if key == "parameters" else settings
             except MissingConfigException as error:
                 if key == "credentials":  # which there need not be
@@ -68,6 +76,28 @@ class CachingConfigLoader(OmegaConfigLoader):
                     "data/mine. Correct globals.yml. Nothing was written."
                 )
         return deepcopy(super().__getitem__(key))
+
+    def _below_base(self, key: str, *others: Any) -> dict[str, Any]:
+        """The configuration of a kind in the folders below base, with others merged into it."""
+        texts = (file.read_text("utf-8") for folder in self.below_base for file in sorted(folder.glob(f"{key}*.yml")))
+        merged = OmegaConf.merge({}, *(OmegaConf.load(StringIO(text)) for text in texts), *others)
+        resolved: Any = OmegaConf.to_container(merged, resolve=True)
+        return {name: value for name, value in resolved.items() if not name.startswith("_")}
+
+
+def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested blocks, where those above override single values of those below.
+
+    Examples:
+        >>> soft_merge({"prune": {"ratio": 0.25, "seed": 1}}, {"prune": {"ratio": 0.5}})
+        {'prune': {'ratio': 0.5, 'seed': 1}}
+    """
+    both = {
+        name: soft_merge(below[name], value)
+        for name, value in above.items()
+        if isinstance(value, Mapping) and isinstance(below.get(name), Mapping)
+    }
+    return {**below, **above, **both}
 
 
 class AtomicContext(KedroContext):
@@ -96,16 +126,8 @@ class ResumingSession(KedroSession):
         Relative addresses are those of the project, wherever the command is typed.
 
         Raises:
-            RunRefusedError: there is no such pipeline, node or entry, or an entry is not as it should be.
+            RunRefusedError: there is no such node or entry, or an entry is not as it should be.
         """
-        steps = [
-            step.name
-            for step in iter_modules(import_module(f"{project.PACKAGE_NAME}.pipelines").__path__)
-            if step.ispkg
-        ]
-        for name in kwargs.get("pipeline_names") or ():
-            if name not in ("__default__", *steps):
-                raise RunRefusedError(f"{name} is no pipeline. The nearest one is {nearest_path(name, steps)}.")
         data = data_folder(self._get_config_loader(), self._project_path)
         if was_unfinished(data, kwargs | {"env": self.store.get("env")}):
             kwargs["only_missing_outputs"] = True

@@ -2,7 +2,6 @@
 
 import os
 import re
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,11 @@ import click
 from kedro.framework.cli.project import run
 from kedro.framework.cli.registry import registry as kedro_registry
 from kedro.framework.cli.utils import env_option
-from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
+
+from reclora_kedro.pipelines import PIPELINES
 
 
 def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> Any:
@@ -54,9 +54,7 @@ params_option.callback = split_params
 def list_pipelines() -> None:
     """List the registered pipelines, each with what it is for."""
     lines = [("__default__", "The whole flow from raw files to the report; `kedro run` runs it.")]
-    for name in sorted(set(pipelines) - {"__default__"}):
-        text = import_module(f"reclora_kedro.pipelines.{name}").__doc__ or ""
-        lines.append((name, text.partition("\n")[0]))
+    lines += [(name, PIPELINES.summary(name)) for name in PIPELINES.modules()]
     formatter = click.HelpFormatter(width=120)
     formatter.write_dl(lines)
     click.echo(formatter.getvalue(), nl=False)

@@ -27,6 +27,7 @@ from kedro_provenance.start import (
 )
 from kedro_provenance.terminal import show_messages
 from kedro_provenance.unfinished import take_over
+from reclora_kedro import extensions
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.pipelines.names import remember_parameters
@@ -87,7 +88,8 @@ CONFIG_LOADER_CLASS = CachingConfigLoader
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
-    "named_blocks": BLOCKS_OF_NAMED_ENTRIES,
+    "named_blocks": (*BLOCKS_OF_NAMED_ENTRIES, *extensions.named_blocks()),
+    "below_base": extensions.conf_folders(),
     "default_run_env": "local",
     # An environment that overrides one key of a parameter block keeps the block's other keys.
     "merge_strategy": {"parameters": "soft"},

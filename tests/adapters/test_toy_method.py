@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from few_rows import gates_decide, training_config
+from installed import installed
 from reclora_kedro.adapters import methods
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.objectives import clicks
@@ -19,8 +20,9 @@ from toy_method import Scaling, ScalingSettings
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "scaling", Scaling())
+def _installed(tmp_path_factory):
+    with installed(tmp_path_factory.mktemp("site"), {}, {methods.METHODS.group: {"scaling": "toy_method"}}):
+        yield
 
 
 def variant(**adapter):
@@ -38,9 +40,7 @@ def last_token_decides(count, seed):
 def test_a_variant_names_its_method():
     assert variant(method="scaling", target_modules=["o_proj"]).adapter == ScalingSettings(target_modules=["o_proj"])
     assert variant().adapter.method == "reclora"
-    with pytest.raises(
-        ValueError, match=r"adapter\n.*method is 'ia3', but it should be one of reclora, mtl_lora, scaling"
-    ):
+    with pytest.raises(ValueError, match=r"adapter\n.*'ia3' is unknown: choose one of mtl_lora, reclora, scaling"):
         variant(method="ia3")
     with pytest.raises(ValueError, match=r"adapter\.num_meta_loras\n.*[Uu]nexpected"):
         variant(method="scaling", num_meta_loras=3)

@@ -1,7 +1,6 @@
 """Another baseline is one file and its name in the registry; all else follows."""
 
 import sys
-from textwrap import dedent
 
 import polars as pl
 import pytest
@@ -9,8 +8,8 @@ import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
+from installed import installed
 from projects import ROOT
-from reclora_kedro import baselines
 from reclora_kedro.baselines import registry
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.evaluation.styles import model_styles
@@ -39,19 +38,16 @@ TOY = """
 """
 
 
-@pytest.fixture
-def toy(tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def _toy(tmp_path, monkeypatch):
     """A baseline that no file of the project names."""
-    (tmp_path / "toy.py").write_text(dedent(TOY))
-    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "SCORED", (*registry.SCORED, "toy"))
-    monkeypatch.setattr(registry, "RANKED", (*registry.RANKED, "toy"))
     monkeypatch.setattr(names, "_of_the_session", None)
-    yield "toy"
-    sys.modules.pop("reclora_kedro.baselines.toy", None)
+    with installed(tmp_path, {"toy_baseline.py": TOY}, {"reclora_kedro.baselines": {"toy": "toy_baseline"}}):
+        yield
+    sys.modules.pop("toy_baseline", None)
 
 
-def test_a_baseline_scores_the_test_rows_beside_the_other_models(toy, log, tmp_path):
+def test_a_baseline_scores_the_test_rows_beside_the_other_models(log, tmp_path):
     rows, catalog = log.rows_in("test"), ROOT / "conf/base/catalog_scoring.yml"
     [entry] = [entry for name, entry in yaml.safe_load(catalog.read_text()).items() if name == "{model}_scores"]
     entry["filepath"] = entry["filepath"].replace("${globals:data}", str(tmp_path))
@@ -67,7 +63,7 @@ def test_a_baseline_scores_the_test_rows_beside_the_other_models(toy, log, tmp_p
 
 
 @pytest.mark.parametrize("fitted", ["din"], indirect=True)
-def test_a_baseline_ranks_items_beside_the_other_models(toy, log, fitted):
+def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
     config = RankingConfig(
         users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2, lens=True,
         retriever=False, baseline=None, among_first=(), seed=0,
@@ -78,7 +74,7 @@ def test_a_baseline_ranks_items_beside_the_other_models(toy, log, fitted):
     assert ranks["model"].unique(maintain_order=True).to_list() == models
 
 
-def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report(toy):
+def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
     assert registry.attributes("NOTE")["toy"] == "the parity of the item"
     styles = registry.attributes("STYLE")
     drawn = model_styles(["lens", *styles, "untrained", "shared_lora", "reclora"], styles)
@@ -89,7 +85,7 @@ def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report(toy):
     assert evaluation.plot_roc(table).data[1].line.color == "#123456"
 
 
-def test_no_variant_takes_the_name_of_a_baseline(toy):
+def test_no_variant_takes_the_name_of_a_baseline():
     names.remember_parameters(
         {"history": {"short": {"recent": {}}}, "finetuning": {"variants": {"toy": {"history": "recent"}}}}
     )

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kedro_provenance import code
+from kedro_provenance import code, parameters
 from kedro_provenance.code import code_digest
 from reclora_kedro import lens as lens_package
-from reclora_kedro import parameters
 from reclora_kedro.datasets import folders
 from reclora_kedro.evaluation import page, report
 from reclora_kedro.histories.config import HistoryConfig
@@ -82,7 +81,7 @@ def test_templates_of_pages_count(changed_code, template):
 
 def test_code_in_packages_counts(changed_code):
     train, plot = code_digest(lens.train_lens), code_digest(evaluation.plot_auc)
-    changed_code(lens_package.__file__, "LENSES =", "print()\nLENSES =")
+    changed_code(lens_package.__file__, "LENS_MODELS =", "print()\nLENS_MODELS =")
     assert code_digest(lens.train_lens) != train
     assert code_digest(evaluation.plot_auc) == plot
 

@@ -9,7 +9,7 @@ from reclora_kedro.lens.config import LensConfig
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model": "dni"}, "lens.model is 'dni', which is unknown: choose one of autoint, caser, dcnv2"),
+        ({"model": "dni"}, "'dni' is unknown: choose one of autoint, caser, dcnv2.*nearest one is din"),
         ({"dropuot": 0.1}, "dropuot"),
         ({"dropout": 1.0}, "less than 1"),
         ({"co_occurrence_folds": True}, "co_occurrence_folds\n.*a number, not true"),

@@ -12,7 +12,7 @@ from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import levels_as_before, user_of_events
 from reclora_kedro.histories.splits import SplitConfig
-from reclora_kedro.lens import LENSES
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.config import ContinuationConfig
 from reclora_kedro.lens.growth import continue_lens, grow_lens, rearrange_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID, EntityEmbedding
@@ -68,7 +68,7 @@ def have_equal_weights(one, two) -> bool:
     return all(torch.equal(weight, two[name]) for name, weight in one.items())
 
 
-@pytest.mark.parametrize("model", LENSES)
+@pytest.mark.parametrize("model", LENS_MODELS.modules())
 def test_a_grown_lens_scores_what_it_knew_to_the_last_bit(logs, config, model) -> None:
     old, grown = logs
     lens = _fresh_lens(old, config.model_copy(update={"model": model})).freeze()

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from reclora_kedro.histories.rating_statistics import COLUMNS
-from reclora_kedro.lens import LENSES
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens, require_lens
 from reclora_kedro.lens.config import STATE_KINDS, LensConfig, LensSizes
 from reclora_kedro.lens.layers import SIMILARITIES, UNKNOWN_ID
@@ -29,7 +29,7 @@ SIZES = LensSizes(
 )
 
 
-@pytest.fixture(params=LENSES)
+@pytest.fixture(params=LENS_MODELS.modules())
 def lens(request: pytest.FixtureRequest, config: LensConfig) -> Lens:
     torch.manual_seed(0)
     lens = build_lens(config.model_copy(update={"model": request.param}), SIZES)
@@ -80,7 +80,7 @@ def test_shapes(lens: Lens, batch: LensBatch) -> None:
         assert lens.states(batch, kind).shape == (BATCH, lens.state_dim(kind))
 
 
-@pytest.mark.parametrize("model", LENSES)
+@pytest.mark.parametrize("model", LENS_MODELS.modules())
 def test_ratings_that_never_differ_are_not_embedded(config: LensConfig, batch: LensBatch, model: str) -> None:
     unrated = map_histories(batch, lambda past: replace(past, rating=torch.zeros_like(past.rating)))
     sizes = SIZES.model_copy(update={"rating_levels": 1})
@@ -204,7 +204,7 @@ def test_similarities_are_the_products_of_target_and_history_by_encoder_in_four_
         torch.testing.assert_close(found[row], torch.tensor(expected), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", [model for model in LENSES if model != "text_transformer"])
+@pytest.mark.parametrize("model", [model for model in LENS_MODELS.modules() if model != "text_transformer"])
 def test_a_lens_without_texts_has_no_trace_of_them(config: LensConfig, batch: LensBatch, model: str) -> None:
     without = config.model_copy(update={"model": model, "item_text": False, "co_occurrence_folds": 0})
     lens = build_lens(without, SIZES.model_copy(update={"item_text_widths": ()})).freeze()

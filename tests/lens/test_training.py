@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.distributed.group import train_in_processes
 from reclora_kedro.histories.rating_statistics import COLUMNS, RatingStatistics
-from reclora_kedro.lens import LENSES
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import load_lens
 from reclora_kedro.lens.features import LensLoader
 from reclora_kedro.lens.states import lens_scores, lens_states
@@ -24,7 +24,7 @@ def auc_in(split, lens, log) -> float:
     return roc_auc_score(log.samples["label"].to_numpy()[rows], lens_scores(lens_states(lens, log, log.samples[rows])))
 
 
-@pytest.mark.parametrize("model", LENSES)
+@pytest.mark.parametrize("model", LENS_MODELS.modules())
 def test_an_easy_log_is_learned_without_statistics(log, config, model) -> None:
     lens, _ = fit_lens(log, config.model_copy(update={"model": model, "rating_statistics": False}))
     assert "rating_statistics" not in lens.state_kinds

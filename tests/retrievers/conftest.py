@@ -4,7 +4,7 @@ import pytest
 
 from cycle_log import cycle_log
 from parity_log import _one_thread, one_thread
-from reclora_kedro.retrievers import RETRIEVERS
+from reclora_kedro.retrievers import RETRIEVER_MODELS
 from reclora_kedro.retrievers.config import RetrieverConfig
 from reclora_kedro.retrievers.training import fit_retriever
 
@@ -43,7 +43,7 @@ def config():
     )
 
 
-@pytest.fixture(scope="session", params=RETRIEVERS)
+@pytest.fixture(scope="session", params=RETRIEVER_MODELS.modules())
 def fitted(request, log, config):
     """A trained retriever of each model, and its training log."""
     with one_thread():

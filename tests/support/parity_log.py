@@ -12,7 +12,7 @@ import torch
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.splits import SplitConfig
-from reclora_kedro.lens import LENSES
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
@@ -115,7 +115,7 @@ def fit(log: InteractionLog, config: LensConfig) -> Callable[[str], tuple[Lens, 
     return of_model
 
 
-@pytest.fixture(params=LENSES)
+@pytest.fixture(params=LENS_MODELS.modules())
 def fitted(
     request: pytest.FixtureRequest, fit: Callable[[str], tuple[Lens, pl.DataFrame]]
 ) -> tuple[Lens, pl.DataFrame]:

@@ -48,6 +48,8 @@ class Scaling(AdapterMethod):
         return {"largest_scale": max(weights.abs().max().item() for weights in scales)}
 
 
+METHOD = Scaling()
+
 PEFT_TYPE_TO_CONFIG_MAPPING["SCALING"] = ScalingConfig
 PEFT_TYPE_TO_TUNER_MAPPING["SCALING"] = IA3Model
 PEFT_TYPE_TO_PREFIX_MAPPING["SCALING"] = "ia3_"

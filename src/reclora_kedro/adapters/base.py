@@ -44,9 +44,9 @@ class UserLoras(Protocol):
 class AdapterMethod:
     """A method of adapting a base LLM; as it stands here, one without gates, of which nothing is known.
 
-    A method is a folder beside this file with a subclass, and a line in `reclora_kedro.adapters.methods`. PEFT creates,
-    saves and loads its adapters, so its configuration and tuner are registered in PEFT's mappings. The configuration is
-    a `TrainedOn` with the field ``method``.
+    A method is a module with an instance of a subclass as ``METHOD``. PEFT creates, saves and loads its adapters, so
+    the module registers its configuration and tuner in PEFT's mappings. The configuration is a
+    `TrainedOn` with the field ``method``.
     """
 
     name: ClassVar[str]

@@ -1,5 +1,6 @@
 """The registry of adapter methods, and what is the same for all: settings, fresh and saved adapters, users' LoRAs."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,18 +12,27 @@ from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.scratch import scratch_folder
-from reclora_kedro.adapters import mtl_lora, reclora
 from reclora_kedro.adapters.base import AdapterMethod, AdapterSettings, TrainedOn, UserLoras
 from reclora_kedro.adapters.base_llm import describe_base_llm, require_base_llm
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.lora import Lora, user_folder
 from reclora_kedro.adapters.reclora.export import adapter_of as adapter_of  # for whoever knows no method by name
 from reclora_kedro.devices import seeded
+from reclora_kedro.extensions import Registry
 
-METHODS: dict[str, AdapterMethod] = {module.METHOD.name: module.METHOD for module in (reclora, mtl_lora)}
-"""By the name that ``adapter.method`` takes; another method is another folder, and one more here."""
+METHODS = Registry("reclora_kedro.adapters", ("mtl_lora", "reclora"))
+"""Modules that ``adapter.method`` names, each with its `AdapterMethod` as ``METHOD``."""
 
 DEFAULT = "reclora"
+
+
+def adapter_method(name: str) -> AdapterMethod:
+    """The adapter method of this name; importing its module registers it with PEFT.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    return METHODS.load(name).METHOD
 
 
 def read_settings(block: Any) -> AdapterSettings:
@@ -32,9 +42,7 @@ def read_settings(block: Any) -> AdapterSettings:
         ValueError: there is no such method, or a setting is none that it takes.
     """
     given = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
-    if not isinstance(given, str) or given not in METHODS:
-        raise ValueError(f"method is {given!r}, but it should be one of {', '.join(METHODS)}")
-    return TypeAdapter(METHODS[given].settings).validate_python(block)
+    return TypeAdapter(adapter_method(str(given)).settings).validate_python(block)
 
 
 Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
@@ -44,12 +52,13 @@ Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
 def method_of(model: Any) -> AdapterMethod:
     """The method of a model's active adapter; of a model without one, or with one of PEFT's own, one without gates."""
     config = model.active_peft_config if isinstance(model, PeftModel) else None
-    return METHODS.get(getattr(config, "method", ""), AdapterMethod())
+    name = getattr(config, "method", None)
+    return AdapterMethod() if name is None else adapter_method(name)
 
 
 def require_settings(model: Any, settings: AdapterSettings) -> None:
     """Refuse settings that do not fit a base LLM, see `AdapterMethod.require`."""
-    METHODS[settings.method].require(model, settings)
+    adapter_method(settings.method).require(model, settings)
 
 
 def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
@@ -58,7 +67,7 @@ def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
     Raises:
         ValueError: it is of another kind.
     """
-    expected = METHODS[settings.method].gate_input
+    expected = adapter_method(settings.method).gate_input
     if not gate_input.startswith(expected):
         raise ValueError(
             f"gate_input is {gate_input!r}, but adapters of the method {settings.method!r} read {expected}<name>, a "
@@ -68,7 +77,7 @@ def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
 
 def keeps_statistics(settings: AdapterSettings) -> bool:
     """Whether an adapter with these settings holds statistics of the samples, see `AdapterMethod.keeps_statistics`."""
-    return METHODS[settings.method].keeps_statistics(settings)
+    return adapter_method(settings.method).keeps_statistics(settings)
 
 
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
@@ -83,7 +92,7 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
     Raises:
         ValueError: the settings do not fit the base LLM.
     """
-    method = METHODS[settings.method]
+    method = adapter_method(settings.method)
     method.require(model, settings)
     trained_on = TrainedOn(describe_base_llm(model), gate_inputs.name, gate_inputs.width)
     with seeded(seed, next(model.parameters()).device):
@@ -107,7 +116,7 @@ def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_di
     saved = saved_config(folder)
     require_base_llm(model, saved.base_llm or {}, folder)
     trained, given = (saved.gate_input, saved.gate_dim), (gate_input, gate_dim)
-    if gate_input is not None and METHODS[saved.method].has_gates(saved) and trained != given:
+    if gate_input is not None and adapter_method(saved.method).has_gates(saved) and trained != given:
         raise MismatchError(
             f"The gates of the adapter in {folder} were trained on the gate input {trained[0]!r} of width "
             f"{trained[1]}, but got {given[0]!r} of width {given[1]}.",
@@ -119,11 +128,14 @@ def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_di
 
 def restore_adapter(model: Any, folder: str, *, trainable: bool = False) -> PeftModel:
     """The base LLM with the adapter in a folder, in eval mode; nothing is checked."""
-    return PeftModel.from_pretrained(model, folder, is_trainable=trainable).eval()
+    return PeftModel.from_pretrained(model, folder, is_trainable=trainable, config=saved_config(folder)).eval()
 
 
 def saved_config(folder: str) -> Any:
     """The PEFT configuration of a saved adapter, which says its method and what it was trained on."""
+    written = json.loads(Path(folder, "adapter_config.json").read_text(encoding="utf-8"))
+    if "method" in written:  # PEFT knows the method once its module is imported
+        adapter_method(written["method"])
     return PeftConfig.from_pretrained(folder)
 
 
@@ -135,7 +147,7 @@ def lora_of(model: Any, folder: str) -> Lora:
         ValueError: it is no LoRA, or differs from sample to sample.
     """
     config = saved_config(folder)
-    if METHODS[config.method].has_gates(config):
+    if adapter_method(config.method).has_gates(config):
         raise ValueError(
             f"The adapter in {folder} differs from sample to sample, so it is not one LoRA: name a variant with "
             "num_meta_loras 1, or take the LoRAs of users, which `kedro run --pipelines export` writes."
@@ -158,7 +170,7 @@ def require_one_lora_per_user(config: Any) -> None:
     Raises:
         ValueError: its method has no LoRAs of users, or its gates read anything but the lens state ``user``.
     """
-    method = METHODS[config.method]
+    method = adapter_method(config.method)
     if not method.exports_loras:
         raise ValueError(
             f"Adapters of the method {method.name!r} are no LoRAs and cannot be exported for a user: let "

@@ -1,36 +1,48 @@
-"""The baselines: another one is a module ``baselines/<name>.py`` and its name below.
+"""The baselines: modules named below, and those that installed packages add; see `reclora_kedro.extensions`.
 
-The module holds
+The module of a baseline holds
 
 - ``NOTE``, what the model is, in words that follow its name in a report;
 - ``STYLE``, how figures draw it;
-- if it is in `SCORED`, ``scores``: the function of the node that returns the row and the score (probability of a like)
-  of each test row. Its arguments are named as the catalog names what they are: ``learning_questions`` are the few
+- if it scores test rows, ``scores``: the function of the node that returns the row and the score (probability of a
+  like) of each test row. Its arguments are named as the catalog names what they are: ``learning_questions`` are the few
   rows to learn from and those that choose among settings, by their use; ``test_questions`` are those to score, and
   ``prompts`` what the untrained LLM reads of them; ``log`` has all samples; ``config`` is the block of parameters with
   the baseline's name;
-- if it is in `RANKED`, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
+- if it ranks items, ``scorer``: what learns from a log and, where there are settings, from ``config``, and returns a
   `reclora_kedro.baselines.base.Scorer` of items at any moment.
 """
 
 import inspect
-from importlib import import_module
 from typing import Any
+
+from reclora_kedro.extensions import Registry
 
 SCORED = ("boosted_trees", "lens_probe", "prompt_likes")
 """Baselines that score the test rows in the default flow."""
 RANKED = ("popularity", "neighbours")
 """Baselines that rank items."""
+BASELINES = Registry("reclora_kedro.baselines", (*SCORED, *RANKED))
 
 
 def load(name: str) -> Any:
     """The module of a baseline; what it needs, such as torch, is imported with it."""
-    return import_module(f"reclora_kedro.baselines.{name}")
+    return BASELINES.load(name)
+
+
+def scored() -> tuple[str, ...]:
+    """Baselines that score the test rows, those of installed packages last."""
+    return (*SCORED, *(name for name in BASELINES.added() if hasattr(load(name), "scores")))
+
+
+def ranked() -> tuple[str, ...]:
+    """Baselines that rank items, those of installed packages last."""
+    return (*RANKED, *(name for name in BASELINES.added() if hasattr(load(name), "scorer")))
 
 
 def attributes(name: str) -> dict[str, Any]:
     """The ``NOTE`` or ``STYLE`` of every baseline, by the baseline's name."""
-    return {baseline: getattr(load(baseline), name) for baseline in (*SCORED, *RANKED)}
+    return {baseline: getattr(load(baseline), name) for baseline in BASELINES.modules()}
 
 
 def inputs(name: str, prompts: str) -> list[str]:

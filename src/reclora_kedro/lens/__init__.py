@@ -1,7 +1,6 @@
 """Lenses: CTR models on ids whose frozen states drive the gates. One file per model, under ``models/``."""
 
-from pathlib import Path
-from pkgutil import iter_modules
+from reclora_kedro.extensions import Registry
 
-LENSES = tuple(sorted(module.name for module in iter_modules([str(Path(__file__).parent / "models")])))
-"""Names that ``lens.model`` takes: those of the modules in ``models/``."""
+LENS_MODELS = Registry("reclora_kedro.lens.models")
+"""Modules that ``lens.model`` names, each with one subclass of `reclora_kedro.lens.base.Lens`."""

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Self
@@ -14,6 +13,7 @@ from torch.nn import functional
 
 from reclora_kedro.histories.co_occurrences import COMPONENTS
 from reclora_kedro.histories.rating_statistics import COLUMNS
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.config import FIELD, MOST_VALUES, STATE_KINDS, LensConfig, LensSizes
 from reclora_kedro.lens.layers import (
     SIMILARITIES,
@@ -280,10 +280,7 @@ class Lens(nn.Module):
 
 def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
     """The lens `config.model` with fresh weights and empty code tables."""
-    module = import_module(f"reclora_kedro.lens.models.{config.model}")
-    own = (part for part in vars(module).values() if getattr(part, "__module__", None) == module.__name__)
-    [model] = [part for part in own if isinstance(part, type) and issubclass(part, Lens)]
-    return model(config, sizes)
+    return LENS_MODELS.load_class(config.model, Lens)(config, sizes)
 
 
 def require_lens(config: LensConfig) -> None:

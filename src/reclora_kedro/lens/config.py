@@ -3,11 +3,11 @@
 from collections.abc import Collection
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.lens import LENSES
+from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
 
 StateKind = Literal["target", "user", "fields", "rating_statistics"]
@@ -43,7 +43,7 @@ def require_field(gate_input: str, fields: Collection[str]) -> None:
 class LensConfig(Block):
     """Architecture and training of the lens."""
 
-    model: str
+    model: Annotated[str, AfterValidator(LENS_MODELS.require)]
     training_rows: Literal["all", "few_shot"]
     retrieved_negatives: CountOrZero = 0
     recent_length: Count
@@ -69,13 +69,6 @@ class LensConfig(Block):
     patience: Count
     seed: Seed
     device: Resource[str]
-
-    @field_validator("model")
-    @classmethod
-    def _known_model(cls, model: str) -> str:
-        if model not in LENSES:
-            raise ValueError(f"lens.model is {model!r}, which is unknown: choose one of {', '.join(LENSES)}")
-        return model
 
     @model_validator(mode="after")
     def _equal_parts(self) -> Self:

@@ -12,6 +12,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.pipelines import PIPELINES
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
@@ -37,6 +38,9 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
             yield partial(engine.require_parts, catalog.load(f"params:{block}").batch_parts, block)
     if "black_box_llm" in inputs:
         yield from checks_of_black_box(catalog)
+    for name in sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} & PIPELINES.modules().keys()):
+        if own := getattr(PIPELINES.load(name), "checks", None):
+            yield from own(pipeline, catalog)
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)

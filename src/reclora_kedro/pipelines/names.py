@@ -11,19 +11,17 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
-from pkgutil import iter_modules
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
-
-from kedro_provenance.parameters import NameRefusedError, with_copies
+from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.session import CachingConfigLoader
+from reclora_kedro import extensions
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.item_text import TFIDF
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
+from reclora_kedro.pipelines import PIPELINES
 from reclora_kedro.recommend.config import RERANKED, SOURCES
-
-STEPS = tuple(module.name for module in iter_modules([str(Path(__file__).parent)]) if module.ispkg)
 
 CLICK, UNTRAINED, LENS = "click", "untrained", "lens"
 """The objective that is held against nothing, and the references of the others that are no variants."""
@@ -234,10 +232,11 @@ def _parameters() -> Mapping[str, Any]:
 
 @cache
 def _of_conf_base() -> Mapping[str, Any]:
-    conf = Path(__file__).parents[3] / "conf"
-    return with_copies(
-        OmegaConfigLoader(str(conf), base_env="base", default_run_env="base")["parameters"], BLOCKS_OF_NAMED_ENTRIES
+    conf, blocks = Path(__file__).parents[3] / "conf", (*BLOCKS_OF_NAMED_ENTRIES, *extensions.named_blocks())
+    loader = CachingConfigLoader(
+        str(conf), base_env="base", default_run_env="base", named_blocks=blocks, below_base=extensions.conf_folders()
     )
+    return loader["parameters"]
 
 
 def _block(parameters: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -261,10 +260,10 @@ def _names(step: str, block: str) -> tuple[str, ...]:
     # Names of models, ways of merging, steps and questions, and what nodes read beside variants, which these would be
     # mistaken for.
     reranked = (source + RERANKED for source in SOURCES)
-    models = {"lens", "untrained", *baselines.SCORED, *baselines.RANKED, *SOURCES, *reranked}
+    models = {"lens", "untrained", *baselines.scored(), *baselines.ranked(), *SOURCES, *reranked}
     merged, questions = "iteris linear svd ties dare", "learning test champion previous"
     read = "log prompts scores config base_llm test_questions bootstrap"
-    reserved = {*models, *STEPS, *f"{merged} {questions} {read}".split()}
+    reserved = {*models, *PIPELINES.modules(), *f"{merged} {questions} {read}".split()}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""

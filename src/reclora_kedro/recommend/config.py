@@ -79,7 +79,7 @@ class RankingConfig(Block):
         """What ranks besides the variant."""
         sources = SOURCES if self.retriever else ()
         orders = ("lens", *(source + RERANKED for source in sources or SOURCES[:1])) if self.lens else ()
-        return tuple(dict.fromkeys((*baselines.RANKED, *sources, *orders)))
+        return tuple(dict.fromkeys((*baselines.ranked(), *sources, *orders)))
 
     @model_validator(mode="after")
     def _baseline_ranks(self) -> Self:

@@ -57,7 +57,7 @@ def rank_positives(
         )
     scorers: dict[str, Scorer] = {
         name: baselines.load(name).scorer(log, *([settings[name]] if name in settings else []))
-        for name in baselines.RANKED
+        for name in baselines.ranked()
     }
     sources = ("neighbours",) if retriever is None else SOURCES
     scorers |= source_scorers(sources, scorers["neighbours"], retriever and RetrieverReader(retriever, log))

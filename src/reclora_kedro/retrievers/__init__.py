@@ -1,7 +1,6 @@
 """Retrievers: next-item models that find items in a whole catalogue. One file per model, under ``models/``."""
 
-from pathlib import Path
-from pkgutil import iter_modules
+from reclora_kedro.extensions import Registry
 
-RETRIEVERS = tuple(sorted(module.name for module in iter_modules([str(Path(__file__).parent / "models")])))
-"""Names that ``retriever.model`` takes: those of the modules in ``models/``."""
+RETRIEVER_MODELS = Registry("reclora_kedro.retrievers.models")
+"""Modules that ``retriever.model`` names, each with one subclass of `reclora_kedro.retrievers.base.Retriever`."""

@@ -4,7 +4,6 @@ import copy
 import json
 import logging
 from abc import ABC, abstractmethod
-from importlib import import_module
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +16,7 @@ from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, embedding_table
+from reclora_kedro.retrievers import RETRIEVER_MODELS
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 
 logger = logging.getLogger(__name__)
@@ -86,9 +86,7 @@ class Retriever(nn.Module, ABC):
 
 def build_retriever(config: RetrieverConfig, sizes: RetrieverSizes) -> Retriever:
     """The retriever `config.model` with fresh weights and empty tables."""
-    module = import_module(f"reclora_kedro.retrievers.models.{config.model}")
-    [model] = [part for part in vars(module).values() if isinstance(part, type) and part.__module__ == module.__name__]
-    return model(config, sizes)
+    return RETRIEVER_MODELS.load_class(config.model, Retriever)(config, sizes)  # type: ignore[type-abstract]
 
 
 def fresh_retriever(log: InteractionLog, training_items: Tensor, config: RetrieverConfig) -> Retriever:

@@ -1,18 +1,18 @@
 """Settings of the retriever, and the sizes that a saved one is rebuilt from."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, model_validator
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.parameters import Count, LearningRate, NonNegative, Seed, Share
-from reclora_kedro.retrievers import RETRIEVERS
+from reclora_kedro.retrievers import RETRIEVER_MODELS
 
 
 class RetrieverConfig(Block):
     """Architecture and training of the retriever."""
 
-    model: str
+    model: Annotated[str, AfterValidator(RETRIEVER_MODELS.require)]
     item_ids: bool
     item_text: bool
     item_id_dropout: Share
@@ -33,13 +33,6 @@ class RetrieverConfig(Block):
     validation_rows: Count | None
     seed: Seed
     device: Resource[str]
-
-    @field_validator("model")
-    @classmethod
-    def _known_model(cls, model: str) -> str:
-        if model not in RETRIEVERS:
-            raise ValueError(f"retriever.model is {model!r}, which is unknown: choose one of {', '.join(RETRIEVERS)}")
-        return model
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

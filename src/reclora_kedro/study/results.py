@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import polars as pl
 
-from reclora_kedro.adapters.methods import METHODS
+from reclora_kedro.adapters.methods import adapter_method
 from reclora_kedro.evaluation.bootstrap import Estimate
 from reclora_kedro.evaluation.metrics import validation_auc
 from reclora_kedro.study.config import COLUMNS, METRICS
@@ -74,7 +74,7 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
     rows = load(scored).height if scored else record["rows"]
     if (permuted := f"{model}.permuted_scores") in scoring.outputs:
         adapter = load(f"params:finetuning.variants.{model}").adapter
-        if METHODS[adapter.method].has_gates(adapter):  # one pass serves prompts and gate inputs of other rows
+        if adapter_method(adapter.method).has_gates(adapter):  # one pass serves prompts and gate inputs of other rows
             crossed = load(permuted)["input"]
             rows += max((crossed == name).sum() for name in ("prompt", "gate inputs"))
     log = load(trained) if trained else pl.DataFrame()

@@ -12,7 +12,7 @@ from reclora_kedro.pipelines.scoring import nodes
 def create_pipeline(**kwargs: object) -> Pipeline:
     """The test rows by every variant, by the untrained LLM (first history), and by baselines that are no LLM."""
     histories, prompts = variant_histories(), prompts_pipeline("test", history_names())
-    others, read_untrained = ("lens", *baselines.SCORED, "untrained"), f"test.{history_names()[0]}.prompts"
+    others, read_untrained = ("lens", *baselines.scored(), "untrained"), f"test.{history_names()[0]}.prompts"
     shared = Pipeline(
         [
             Node(
@@ -36,7 +36,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     outputs=f"{name}_scores",
                     name=f"score_{name}",
                 )
-                for name in baselines.SCORED
+                for name in baselines.scored()
             ),
             Node(
                 nodes.permute_lens_inputs,

@@ -1,0 +1,156 @@
+"""What installed packages add to the recommender, and modules that users name by dotted paths.
+
+A package adds to the recommender by entry points, see docs/guides/extend.md. Their metadata alone are
+read: its code is imported once it is used.
+"""
+
+import ast
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import TypeVar
+
+from kedro_provenance.parameters import nearest_path
+
+CONF_GROUP = "reclora_kedro.conf"
+NAMED_BLOCKS_GROUP = "reclora_kedro.named_blocks"
+DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+T = TypeVar("T")
+
+
+@cache
+def installed(group: str) -> dict[str, str]:
+    """Modules that the entry points of a group name, by the names of these."""
+    return {point.name: point.value for point in sorted(entry_points(group=group))}
+
+
+def conf_folders() -> list[Path]:
+    """Configuration that packages bring: of each in the group ``reclora_kedro.conf``, the folder ``conf/``.
+
+    It lies below conf/base: conf/base, the environment of a run and runtime parameters override its values.
+
+    Raises:
+        ModuleNotFoundError: a package is not installed.
+    """
+    return [folder_of(package) / "conf" for package in installed(CONF_GROUP).values()]
+
+
+def named_blocks() -> tuple[str, ...]:
+    """Paths of blocks of parameters whose entries have names of the user's choice, in the configuration of packages."""
+    return tuple(installed(NAMED_BLOCKS_GROUP))
+
+
+def folder_of(package: str) -> Path:
+    """The folder of a package, which is not imported.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+    """
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError(f"An entry point names the package {package}, which is not installed.", name=package)
+    return Path(spec.submodule_search_locations[0])
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Modules of one kind by name: the recommender's own, those of installed packages, and any by its dotted path.
+
+    Attributes:
+        group: the package of the recommender's own modules, and the group of the entry points that add others.
+        own: names of the recommender's own modules; None for all modules of the package.
+
+    Examples:
+        >>> models = Registry("reclora_kedro.lens.models")
+        >>> models.module_name("sim"), models.module_name("reclora_kedro.lens.layers")
+        ('reclora_kedro.lens.models.sim', 'reclora_kedro.lens.layers')
+    """
+
+    group: str
+    own: tuple[str, ...] | None = None
+
+    def modules(self) -> dict[str, str]:
+        """Full names of the modules by name; an entry point does not replace a module of the recommender's own."""
+        own = self.own
+        if own is None:
+            own = tuple(module.name for module in iter_modules([str(folder_of(self.group))]))
+        modules = installed(self.group) | {name: f"{self.group}.{name}" for name in own}
+        return dict(sorted(modules.items()))
+
+    def added(self) -> list[str]:
+        """Names of the modules that installed packages add."""
+        return [name for name, module in self.modules().items() if module == installed(self.group).get(name)]
+
+    def module_name(self, name: str) -> str:
+        """The full name of a module by its name or dotted path.
+
+        Raises:
+            ValueError: there is none; the message has the known names and the nearest one.
+        """
+        modules = self.modules()
+        if name in modules:
+            return modules[name]
+        if DOTTED_PATH.fullmatch(name):
+            try:
+                if find_spec(name):
+                    return name
+            except ModuleNotFoundError as error:
+                raise ValueError(f"{name} cannot be imported: {error}; install its package, or correct it") from error
+            raise ValueError(f"{name} cannot be imported: the package has no such module; correct it")
+        raise ValueError(
+            f"{name!r} is unknown: choose one of {', '.join(modules)}, or give the dotted path of a module of yours; "
+            f"the nearest one is {nearest_path(name, modules)}"
+        )
+
+    def require(self, name: str) -> str:
+        """The name itself, for a field of a pydantic model.
+
+        Raises:
+            ValueError: see `module_name`.
+        """
+        self.module_name(name)
+        return name
+
+    def load(self, name: str) -> ModuleType:
+        """Import a module by its name or dotted path.
+
+        Raises:
+            ValueError: see `module_name`.
+        """
+        return import_module(self.module_name(name))
+
+    def summary(self, name: str) -> str:
+        """The first line of a module's docstring, read without importing the module and all that it needs.
+
+        Raises:
+            ValueError: see `module_name`.
+        """
+        spec = find_spec(self.module_name(name))
+        assert spec is not None
+        assert spec.origin is not None
+        text = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+        return text.partition("\n")[0]
+
+    def load_class(self, name: str, kind: type[T]) -> type[T]:
+        """The class that a module defines of a kind.
+
+        Raises:
+            ValueError: see `module_name`; or the module defines none or several of them.
+        """
+        module = self.load(name)
+        own = (part for part in vars(module).values() if getattr(part, "__module__", None) == module.__name__)
+        classes = [part for part in own if isinstance(part, type) and issubclass(part, kind)]
+        if len(classes) != 1:
+            defined = ", ".join(part.__name__ for part in classes) or "none"
+            raise ValueError(
+                f"{module.__name__} defines {defined} of what it must define one of: a subclass of "
+                f"{kind.__module__}.{kind.__name__}"
+            )
+        return classes[0]
