@@ -1,7 +1,7 @@
 """Parameters are sound before pipelines are built from them, and no name of an environment is misspelt."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import NameRefusedError, misplaced, parameter_paths, wrong_values
+from kedro_provenance.session_parameters import use_parameters
 
 FLAGS: dict[str, Any] = {
     "dry_run": bool,
@@ -24,14 +25,11 @@ FLAGS: dict[str, Any] = {
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
-def check_parameters(
-    context: KedroContext, name_entries: Callable[[Mapping[str, Any]], None], blocks: Mapping[str, Any]
-) -> None:
-    """Look at the parameters of the session's environment, and at its runtime parameters.
+def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
+    """Look at the parameters of the session's environment, and at its runtime parameters; have pipelines made by them.
 
     Args:
         context: of the session.
-        name_entries: takes the parameters once they are of the right structure; Kedro builds pipelines after this.
         blocks: types of blocks that no node reads.
 
     Raises:
@@ -43,7 +41,7 @@ def check_parameters(
     declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
     faults = list(misplaced(parameters, declared, getattr(loader, "named_blocks", ())))
     if not faults:
-        name_entries(parameters)
+        use_parameters(parameters)
         try:
             types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | dict(blocks)
             faults = list(refused_values(parameters, types, list(parameter_paths(declared))))

@@ -24,7 +24,6 @@ class RunHooks:
     """Kedro's hooks of a run.
 
     Args:
-        name_entries: takes the parameters of a session before its pipelines are built, which they give names to.
         start: functions of the run that are called one after the other before its first node. One that raises an error
             refuses the run.
         explain: says what is wrong with a raw file that an error names.
@@ -33,19 +32,18 @@ class RunHooks:
 
     def __init__(
         self,
-        name_entries: Callable[[Mapping[str, Any]], None],
         start: Sequence[Callable[[Run], None]],
         explain: Explain,
         blocks: Mapping[str, Any],
     ) -> None:
-        self._name_entries, self._start, self._explain, self._blocks = name_entries, start, explain, blocks
+        self._start, self._explain, self._blocks = start, explain, blocks
         self._run: Run | None = None
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Refuse wrong parameters and misspelt names; keep the context of the others."""
         self._began = time.time()
-        check_parameters(context, self._name_entries, self._blocks)
+        check_parameters(context, self._blocks)
         check_names(context)
         self._context = context
 

@@ -2,66 +2,64 @@
 
 from collections.abc import Collection
 
-from kedro.framework.project import pipelines
 from kedro.pipeline import Pipeline
 from kedro.pipeline.pipeline import CircularDependencyError
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import NameRefusedError, nearest_path
+from kedro_provenance.session_parameters import requested_pipelines, session_parameters
 from reclora_kedro.pipelines import PIPELINES
-from reclora_kedro.pipelines.names import TUNED_ENCODER, item_encoders, lens_retrieves, trained_again
+from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 
-FLOW = ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation")
-"""Pipelines of the whole flow, from raw files to the report; others run on request."""
-TRAINING = ("history", "encoders", "lens", "finetuning", "candidates")
-"""Pipelines that train weights, or make of a log what they are trained on."""
+DEFAULT_STEPS = ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation")
+"""Steps of the default flow; the others run on request."""
+TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
+"""Steps that train weights, or prepare what these are trained on."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every pipeline by its name; ``__default__`` is the whole flow from raw files to the report.
+    """Return each requested pipeline by its name; ``__default__`` is the flow from raw files to the report.
 
-    An item encoder is tuned in it where items are embedded by one, and a retriever trained where the lens reads one.
+    The parameters of the session decide on names and on optional inputs. The default flow tunes an item encoder where
+    the history step embeds items by it, and trains a retriever where the lens reads one.
 
     Raises:
-        NameRefusedError: a parameter names what a step cannot read.
-        RunRefusedError: a pipeline is asked for that does not exist.
+        NameRefusedError: a parameter names something that a step cannot read.
+        RunRefusedError: a pipeline is requested that does not exist.
     """
-    names = requested_pipelines()
+    steps, known = requested_pipelines(), PIPELINES.modules()
+    for step in steps or ():
+        if step not in known:
+            raise RunRefusedError(f"{step} is no pipeline. The nearest one is {nearest_path(step, known)}.")
+    names = PipelineNames.from_parameters(session_parameters())
     try:
-        registered = {name: PIPELINES.load(name).create_pipeline() for name in names}
+        pipelines = {step: create_pipeline(step, names) for step in (known if steps is None else steps)}
+        if steps is None:
+            pipelines["__default__"] = sum((pipelines[step] for step in default_steps(names)), start=Pipeline([]))
+        if "forget" in pipelines and names.retrained_weights:
+            pipelines["forget"] += retraining(names, pipelines["forget"].all_outputs())
     except CircularDependencyError as error:
         cycle = ", ".join(dict.fromkeys(node.name for node in getattr(error.__cause__, "args", ("", []))[1]))
         raise NameRefusedError(
             "A parameter, such as history.item_embedding.encoders, names an entry that is made of what its step "
             f"leaves, so that nodes go in a circle: {cycle}."
         ) from error
-    needed = {"encoders": TUNED_ENCODER in item_encoders(), "candidates": lens_retrieves()}
-    flow = {*FLOW, *(step for step, is_needed in needed.items() if is_needed)}
-    default = sum((pipeline for name, pipeline in registered.items() if name in flow), start=Pipeline([]))
-    if "forget" in registered and (weights := trained_again()):
-        registered["forget"] += training_of(weights, registered["forget"].all_outputs())
-    return registered | {"__default__": default}
+    return pipelines
 
 
-def requested_pipelines() -> list[str]:
-    """Names of the pipelines that a command asks for, all where it asks for the whole flow or names none.
-
-    Raises:
-        RunRefusedError: there is no such pipeline.
-    """
-    known = PIPELINES.modules()
-    # A private name: Kedro tells its own find_pipelines alone, which looks in one package.
-    requested = pipelines._requested_pipelines
-    if requested is None or "__default__" in requested:
-        return list(known)
-    for name in requested:
-        if name not in known:
-            raise RunRefusedError(f"{name} is no pipeline. The nearest one is {nearest_path(name, known)}.")
-    return list(requested)
+def default_steps(names: PipelineNames) -> list[str]:
+    """Return the steps of the default flow."""
+    needed = {"encoders": TUNED_ENCODER in names.item_encoders, "candidates": names.lens_reads_retriever}
+    return [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
 
 
-def training_of(weights: Collection[str], made: Collection[str]) -> Pipeline:
-    """All that trains weights, but for nodes whose outputs are made already."""
-    steps = (PIPELINES.load(step).create_pipeline() for step in TRAINING)
-    training = sum(steps, start=Pipeline([])).to_outputs(*weights)
+def create_pipeline(step: str, names: PipelineNames) -> Pipeline:
+    """Import a step and return its pipeline."""
+    return PIPELINES.load(step).create_pipeline(names)
+
+
+def retraining(names: PipelineNames, made: Collection[str]) -> Pipeline:
+    """Return the nodes that train the weights in use, without those whose outputs another node makes."""
+    steps = (create_pipeline(step, names) for step in TRAINING_STEPS)
+    training = sum(steps, start=Pipeline([])).to_outputs(*names.retrained_weights)
     return Pipeline([node for node in training.nodes if set(node.outputs).isdisjoint(made)])

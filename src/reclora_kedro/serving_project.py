@@ -26,7 +26,7 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
-from reclora_kedro.pipelines.names import optional_variant_of
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.recommend import candidates, choice
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
@@ -129,6 +129,7 @@ class _Loading:
     def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: list[dict[str, Any]]) -> None:
         self._catalog, self._env, self._history = catalog, context.env, history
         self._named = history[0]["versions"] if history else {}
+        self._parameters = context.config_loader["parameters"]
         self._params, self._versions = context.params, dict[str, str]()
 
     def champion(self) -> Champion:
@@ -138,7 +139,7 @@ class _Loading:
         retriever, config = self._retriever(config, log)
         kind, order, _ = choice.choose(lens, log, retriever, config, neighbours, self._block("bootstrap", Bootstrap))
         given = self._catalog.load("recommendation_candidates") if kind == "table" else None
-        variant = optional_variant_of("service")
+        variant = PipelineNames.from_parameters(self._parameters).optional_variant_of("service")
         llm = None if variant is None else self._llm(variant, lens, log)
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:

@@ -30,7 +30,6 @@ from kedro_provenance.unfinished import take_over
 from reclora_kedro import extensions
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
-from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
 from reclora_kedro.serving.config import ServiceConfig
 
@@ -58,7 +57,6 @@ SESSION_CLASS = ResumingSession
 
 HOOKS = (
     RunHooks(
-        name_entries=remember_parameters,
         start=[
             show_messages,
             require_default_runner,

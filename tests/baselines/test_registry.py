@@ -9,12 +9,14 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
 from installed import installed
+from kedro_provenance.parameters import NameRefusedError
+from named import names_with
 from projects import ROOT
 from reclora_kedro.baselines import registry
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.histories.questions import questions
-from reclora_kedro.pipelines import names, scoring
+from reclora_kedro.pipelines import scoring
 from reclora_kedro.pipelines.evaluation import nodes as evaluation
 from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.item_ranks import rank_positives
@@ -39,9 +41,8 @@ TOY = """
 
 
 @pytest.fixture(autouse=True)
-def _toy(tmp_path, monkeypatch):
+def _toy(tmp_path):
     """A baseline that no file of the project names."""
-    monkeypatch.setattr(names, "_of_the_session", None)
     with installed(tmp_path, {"toy_baseline.py": TOY}, {"reclora_kedro.baselines": {"toy": "toy_baseline"}}):
         yield
     sys.modules.pop("toy_baseline", None)
@@ -53,7 +54,7 @@ def test_a_baseline_scores_the_test_rows_beside_the_other_models(log, tmp_path):
     entry["filepath"] = entry["filepath"].replace("${globals:data}", str(tmp_path))
     catalog = DataCatalog.from_config({"{model}_scores": entry | {"versioned": False}})
     catalog["log"], catalog["test_questions"] = log, questions(log.samples[rows], "test")
-    pipeline = scoring.create_pipeline()
+    pipeline = scoring.create_pipeline(names_with())
     SequentialRunner().run(pipeline.only_nodes("scoring.score_toy"), catalog)
     scored = catalog.load("toy_scores")
     assert scored["row"].to_list() == rows.tolist()
@@ -86,8 +87,5 @@ def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
 
 
 def test_no_variant_takes_the_name_of_a_baseline():
-    names.remember_parameters(
-        {"history": {"short": {"recent": {}}}, "finetuning": {"variants": {"toy": {"history": "recent"}}}}
-    )
-    with pytest.raises(names.NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*lens_probe"):
-        names.variant_histories()
+    with pytest.raises(NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*lens_probe"):
+        names_with({"finetuning.variants": {"toy": {"history": "recent"}}})

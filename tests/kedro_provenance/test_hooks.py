@@ -263,7 +263,7 @@ def test_an_object_storage_is_not_locked_and_that_is_said(tmp_path, caplog):
 
 def hooks_of(project, pipeline, catalog, steps=(), **run_params):
     """Hooks of a run that has started."""
-    hooks = RunHooks(lambda parameters: None, steps, explain, blocks={})
+    hooks = RunHooks(steps, explain, blocks={})
     hooks._began = 0
     hooks._context = start(project, parameters={"history": {"seed": 7}, "lens": {"dropout": 0.1}}).context
     hooks.before_pipeline_run(RUN_PARAMS | run_params, pipeline, catalog)

@@ -15,7 +15,6 @@ from kedro_provenance.check_parameters import check_names, check_parameters, ref
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session import CachingConfigLoader
-from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
@@ -46,9 +45,8 @@ def test_a_wrong_value_of_each_kind_is_refused_by_its_path(types):
 
 
 @pytest.fixture
-def refusal(tmp_path, monkeypatch):
+def refusal(tmp_path):
     """Why a session with a parameter file of its environment and with runtime parameters is refused; None if not."""
-    monkeypatch.setattr(configured_names, "_of_the_session", None)
     shutil.copytree(ROOT / "conf/base", tmp_path / "conf/base")
 
     def refuse(file="", runtime_params=None, requested=("ingestion",), catalog="", shared=None):
@@ -64,7 +62,7 @@ def refusal(tmp_path, monkeypatch):
         pipelines.set_requested(list(requested))
         try:
             context = SimpleNamespace(config_loader=loader, env="mine")
-            check_parameters(context, configured_names.remember_parameters, {"service": ServiceConfig})
+            check_parameters(context, {"service": ServiceConfig})
             check_names(context)
         except RunRefusedError as error:
             return str(error)

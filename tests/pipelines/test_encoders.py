@@ -3,25 +3,16 @@
 import pytest
 from kedro.pipeline import Pipeline
 
+from named import names_with
 from projects import copy_project, kedro_run
-from reclora_kedro.pipelines import encoders, history, names
+from reclora_kedro.pipelines import encoders, history
 from reclora_kedro.pipelines.encoders.nodes import show_encoder
 
 
-@pytest.fixture
-def session(monkeypatch):
-    def remember(entries, base="sentence_encoder"):
-        parameters = {"history": {"item_embedding": {"encoders": entries}}, "item_encoder": {"base": base}}
-        parameters["few_shot"] = {"selection": "uniform"}
-        monkeypatch.setattr(names, "_of_the_session", parameters)
-
-    return remember
-
-
 @pytest.mark.parametrize("base", ["sentence_encoder", "base_llm"])
-def test_an_encoder_is_tuned_after_the_log_and_before_items_are_embedded(session, base):
-    session(["tfidf", "tuned_item_encoder"], base)
-    whole = Pipeline([*history.create_pipeline().nodes, *encoders.create_pipeline().nodes])
+def test_an_encoder_is_tuned_after_the_log_and_before_items_are_embedded(base):
+    names = names_with({"history.item_embedding.encoders": ["tfidf", "tuned_item_encoder"], "item_encoder.base": base})
+    whole = Pipeline([*history.create_pipeline(names).nodes, *encoders.create_pipeline(names).nodes])
     order = [node.name for node in whole.nodes]
     steps = ["history.build_log", "history.encoders.tune_item_encoder", "history.embed_items"]
     assert sorted(steps, key=order.index) == steps

@@ -11,13 +11,14 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from kedro_provenance.errors import MismatchError
+from named import names_with
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.training import training_report
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.pipelines.evaluation import create_pipeline
-from reclora_kedro.pipelines.names import variant_histories
 from reference_log import reference_log
 
+NAMES = names_with()
 CONF = Path(__file__).parents[2] / "conf" / "base"
 ENTRIES = yaml.safe_load((CONF / "catalog_evaluation.yml").read_text().replace("${globals:data}", "data"))
 
@@ -48,7 +49,7 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         test.select(
             "row", "user", "label", model=pl.lit(model), score=(test["label"] + pl.Series(rng.random(test.height))) / 2
         )
-        for model in ("lens", "untrained", *variant_histories())
+        for model in ("lens", "untrained", *NAMES.variants)
     ]
     permuted = test.select("row", "label", input=pl.lit("prompt"), score=pl.Series(rng.random(test.height)))
     training_log = pl.DataFrame(
@@ -65,8 +66,8 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
         "log": log,
         "lens_training_log": training_log,
         "lens_permuted_scores": permuted.with_columns(input=pl.lit("item")),
-        **{f"{variant}.permuted_scores": permuted for variant in variant_histories()},
-        **{f"{variant}.training_log": training_log for variant in variant_histories()},
+        **{f"{variant}.permuted_scores": permuted for variant in NAMES.variants},
+        **{f"{variant}.training_log": training_log for variant in NAMES.variants},
         "ingestion_report": [{"check": "ratings outside the scale", "rows": 3, "rule": "dropped"}],
         "history_report": [{"check": "train samples", "rows": 30, "rule": "rows kept"}],
         "negatives_report": [],
@@ -82,9 +83,9 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
 
 
 def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pytest.CaptureFixture[str]):
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(NAMES), catalog)
 
-    models = ["lens", "untrained", *variant_histories()]
+    models = ["lens", "untrained", *NAMES.variants]
     left = {name: catalog.load(name) for name in ENTRIES}
     assert [record["model"] for record in left["metrics"]] == models
     assert len(left["comparisons"]) == len(models) * (len(models) - 1) // 2
@@ -94,9 +95,9 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     assert [record["model"] for record in left["segments"][: len(models)]] == models
     assert [(record["model"], record["input"]) for record in left["attribution"]] == [
         ("lens", "item"),
-        *((variant, "prompt") for variant in variant_histories()),
+        *((variant, "prompt") for variant in NAMES.variants),
     ]
-    assert {trace.name for trace in left["training_figure"].data} == {"lens", *variant_histories()}
+    assert {trace.name for trace in left["training_figure"].data} == {"lens", *NAMES.variants}
     for name in ("auc", "roc", "calibration", "training"):
         assert f"<h3>{left[f'{name}_figure'].layout.title.text}</h3>" in left["evaluation_report"]
     assert "ratings outside the scale" in left["evaluation_report"]
@@ -109,18 +110,18 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
 
 
 def test_results_are_shown_last():
-    assert create_pipeline().nodes[-1].name == "evaluation.show_results"
+    assert create_pipeline(NAMES).nodes[-1].name == "evaluation.show_results"
 
 
 def test_models_scored_on_different_rows_stop_the_run_before_anything_is_saved(catalog: DataCatalog):
     catalog["scores"] = MemoryDataset(catalog.load("scores")[:-3])
-    last = [*variant_histories()][-1]
+    last = [*NAMES.variants][-1]
     with pytest.raises(ValueError, match=rf"model '{last}' was not scored .* 3 row\(s\) are missing and 0 are extra"):
-        SequentialRunner().run(create_pipeline(), catalog)
+        SequentialRunner().run(create_pipeline(NAMES), catalog)
     assert not any(catalog[name].exists() for name in ENTRIES)
 
 
 def test_scores_of_another_log_are_refused(catalog: DataCatalog, log: InteractionLog):
     catalog["log"] = MemoryDataset(replace(log, samples=log.samples.head(300)))
     with pytest.raises(MismatchError, match=r"100 of 200 rows in scores are no samples of the log"):
-        SequentialRunner().run(create_pipeline(), catalog)
+        SequentialRunner().run(create_pipeline(NAMES), catalog)

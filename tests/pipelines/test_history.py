@@ -8,11 +8,11 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
+from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.histories.config import FewShotConfig, HistoryConfig
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.llm import item_vectors
-from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.history import create_pipeline, nodes
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
@@ -54,9 +54,6 @@ def catalog_of(tmp_path, monkeypatch):
     )
 
     def build(tables: dict[str, pl.DataFrame], history: HistoryConfig) -> DataCatalog:
-        monkeypatch.setattr(
-            configured_names, "_of_the_session", {"history": history.model_dump(), "few_shot": {"selection": "uniform"}}
-        )
         text = "".join((CONF / f"catalog_{name}.yml").read_text() for name in ("history", "questions"))
         entries = yaml.safe_load(text.replace("${globals:data}", "data"))
         for entry in entries.values():
@@ -92,7 +89,7 @@ def small_config() -> HistoryConfig:
 def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
     tables, config = canonical_tables(), small_config()
     catalog = catalog_of(tables, config)
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(names_with()), catalog)
     log = catalog.load("log")
     kept = 240 - 12 * 5
     assert log.samples["split"].value_counts(sort=True).rows() == [("train", 144), ("validation", 18), ("test", 18)]
@@ -117,14 +114,14 @@ def test_the_step_leaves_every_artefact_in_its_agreed_form(catalog_of):
 
 def test_embeddings_survive_the_file_as_they_were(catalog_of):
     catalog = catalog_of(canonical_tables(), small_config())
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(names_with()), catalog)
     expected = nodes.embed_items(canonical_tables()["items"], small_config(), LOCAL, "any")["embeddings"]
     np.testing.assert_array_equal(catalog.load("item_embeddings")["embeddings"], expected)
 
 
 def test_near_items_are_checked_and_the_encoders_named(catalog_of):
     catalog = catalog_of(canonical_tables(), small_config())
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(names_with()), catalog)
     [record] = catalog.load("retrieval_report")
     assert record.keys() == {"encoders", "check", "asked", "share", "chance", "lift"}
     assert record["encoders"] == "sentence_encoder"
@@ -142,9 +139,10 @@ def test_encoders_are_catalog_entries_by_name_or_need_none(catalog_of, encoders,
     block = history_block()["item_embedding"] | {"encoders": encoders, "components": 8}
     config = small_config().model_copy(update={"item_embedding": ItemEmbeddingConfig(**block)})
     catalog = catalog_of(canonical_tables(), config)
-    [embedding] = create_pipeline().only_nodes("history.embed_items").nodes
+    pipeline = create_pipeline(names_with({"history.item_embedding.encoders": encoders}))
+    [embedding] = pipeline.only_nodes("history.embed_items").nodes
     assert sorted(embedding.inputs) == sorted(["items", "params:engine", "params:history", *entries])
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(pipeline, catalog)
     assert catalog.load("item_embeddings")["embeddings"].shape == (30, width)
     assert catalog.load("retrieval_report")[0]["encoders"] == ", ".join(encoders)
 
@@ -152,12 +150,14 @@ def test_encoders_are_catalog_entries_by_name_or_need_none(catalog_of, encoders,
 def test_a_log_of_one_class_stops_before_anything_is_written(catalog_of, tmp_path):
     catalog = catalog_of(canonical_tables(one_class=True), small_config())
     with pytest.raises(ValueError, match="the train split of the samples: 144 of 144 rows are liked"):
-        SequentialRunner().run(create_pipeline(), catalog)
+        SequentialRunner().run(create_pipeline(names_with()), catalog)
     assert not list(tmp_path.rglob("*.*"))
 
 
 def test_the_llm_node_is_tagged():
-    assert [node.name for node in create_pipeline().only_nodes_with_tags("gpu").nodes] == ["history.embed_items"]
+    assert [node.name for node in create_pipeline(names_with()).only_nodes_with_tags("gpu").nodes] == [
+        "history.embed_items"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ def test_ingestion_loads_no_deep_learning() -> None:
         import sys
         from kedro.validation.core import ValidatorSpec, resolve_validator
         from reclora_kedro.pipelines.ingestion import create_pipeline
-        create_pipeline()
+        create_pipeline(names=None)
         resolve_validator(ValidatorSpec("reclora_kedro.interactions.schema.Interactions"))
         print(*({"torch", "transformers", "peft", "sklearn", "plotly"} & set(sys.modules)))
     """

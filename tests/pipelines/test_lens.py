@@ -11,12 +11,12 @@ import yaml
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.pipelines import candidates
-from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.lens import create_pipeline
 from reference_log import reference_log
 
@@ -70,7 +70,7 @@ def catalog(tmp_path: Path, settings: LensConfig) -> DataCatalog:
 
 
 def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: LensConfig) -> None:
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(names_with()), catalog)
     states, scores = catalog.load("test_states"), catalog.load("lens_scores")
     assert states["row"].tolist() == scores["row"].to_list() == TEST
     assert states["row"].dtype == torch.int64
@@ -89,21 +89,20 @@ def test_the_step_leaves_what_later_steps_read(catalog: DataCatalog, settings: L
 
 
 def test_states_come_from_the_stored_lens_alone(catalog: DataCatalog) -> None:
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(names_with()), catalog)
     stored, lens = catalog.load("test_states"), catalog.load("lens")
     for name, value in {"lens": lens, "test_states": None, "lens_scores": None}.items():
         catalog[name] = MemoryDataset() if value is None else MemoryDataset(value)
-    SequentialRunner().run(create_pipeline().only_nodes("lens.compute_test_states"), catalog)
+    SequentialRunner().run(create_pipeline(names_with()).only_nodes("lens.compute_test_states"), catalog)
     again = catalog.load("test_states")
     assert again.keys() == stored.keys()
     assert all(torch.equal(state, again[kind]) for kind, state in stored.items())
 
 
-def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatalog, monkeypatch) -> None:
+def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatalog) -> None:
     lens = shipped()["lens"] | {"training_rows": "few_shot", "max_epochs": 1, "seed": 0, "device": "cpu"}
-    monkeypatch.setattr(configured_names, "_of_the_session", {"lens": lens})
     catalog["params:lens"] = MemoryDataset(LensConfig(**lens))
-    flow = create_pipeline().only_nodes("lens.train_lens", "lens.compute_test_states")
+    flow = create_pipeline(names_with({"lens": lens})).only_nodes("lens.train_lens", "lens.compute_test_states")
     log, logits = catalog.load("log"), []
     few_shot = pl.col("row").is_in(LEARNING[:-1])
     for flipped in (pl.lit(False), (pl.col("split") == "train") & ~few_shot, few_shot):
@@ -118,13 +117,9 @@ def test_a_lens_of_the_few_shot_rows_does_not_read_the_others(catalog: DataCatal
     assert not torch.equal(logits[0], logits[2])
 
 
-def test_a_retriever_is_trained_before_a_lens_that_learns_from_what_it_finds(monkeypatch) -> None:
-    parameters = {"lens": {"training_rows": "all", "retrieved_negatives": 50}}
-    monkeypatch.setattr(configured_names, "_of_the_session", parameters)
-    flow = candidates.create_pipeline() + create_pipeline()
+def test_a_retriever_is_trained_before_a_lens_that_learns_from_what_it_finds() -> None:
+    names = names_with({"lens.retrieved_negatives": 50})
+    flow = candidates.create_pipeline(names) + create_pipeline(names)
     order = [node.name for node in flow.nodes]
     assert order.index("candidates.train_retriever") < order.index("lens.train_lens")
-    monkeypatch.setattr(
-        configured_names, "_of_the_session", {"lens": {"training_rows": "all", "retrieved_negatives": 0}}
-    )
-    assert "retriever" not in create_pipeline().inputs()
+    assert "retriever" not in create_pipeline(names_with({"lens.retrieved_negatives": 0})).inputs()

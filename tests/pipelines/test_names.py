@@ -1,28 +1,17 @@
+"""Names that parameters give to catalog entries, and the pipelines that are built by them."""
+
 import pytest
 
-from reclora_kedro.pipelines import base_model, finetuning, scoring
-from reclora_kedro.pipelines import names as configured_names
-from reclora_kedro.pipelines.names import (
-    history_names,
-    merged_variants,
-    merging_history,
-    optional_variant_of,
-    remember_parameters,
-    variant_histories,
-    variant_of,
-)
+from named import names_with
+from reclora_kedro.pipelines import base_model, finetuning, merging, scoring
+from reclora_kedro.pipelines.merging.pipeline import merged_variants
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
 
 
-@pytest.fixture(autouse=True)
-def _forget(monkeypatch):
-    monkeypatch.setattr(configured_names, "_of_the_session", None)
-
-
-def remember(variants, short=HISTORIES, **blocks):
-    known = {"history": {"short": short}, "finetuning": {"variants": variants}, "prompt": {"template": "answers"}}
-    remember_parameters(known | blocks)
+def names_of(variants, short=HISTORIES, **others):
+    named = {"history.short": short, "finetuning.variants": variants, "prompt.template": "answers"}
+    return names_with(named | {path.replace("__", "."): value for path, value in others.items()})
 
 
 def inputs_of(pipeline):
@@ -30,9 +19,9 @@ def inputs_of(pipeline):
 
 
 def test_each_variant_reads_the_prompts_of_its_own_history():
-    remember({"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}})
+    names = names_of({"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}})
     for questions, step in (("learning", finetuning), ("test", scoring)):
-        pipeline = step.create_pipeline()
+        pipeline = step.create_pipeline(names)
         inputs = inputs_of(pipeline)
         assert {"answers.prompt_template"} < inputs[questions]
         assert f"{questions}.recent.prompts" in inputs["tallrec"]
@@ -45,21 +34,21 @@ def held_against(*references, kind="preference"):
 
 
 def test_a_variant_that_is_held_against_another_reads_what_it_says():
-    remember({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", "untrained")})
-    pipeline = finetuning.create_pipeline()
+    names = names_of({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", "untrained")})
+    pipeline = finetuning.create_pipeline(names)
     assert inputs_of(pipeline.filter(node_names=["dpo.train_adapter"]))["dpo"] >= {"tallrec.few_shot_logits"}
     [scored] = [node for node in pipeline.nodes if node.outputs == ["tallrec.few_shot_logits"]]
     assert {"tallrec.adapter", "learning.retrieved.prompts"} < {*scored.inputs}
-    remember({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", kind="click")})
-    assert "tallrec.few_shot_logits" not in finetuning.create_pipeline().all_outputs()
+    names = names_of({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", kind="click")})
+    assert "tallrec.few_shot_logits" not in finetuning.create_pipeline(names).all_outputs()
 
 
 @pytest.mark.parametrize("reference", ["dpo", "tallrek", 3])
 def test_a_reference_that_is_no_other_variant_is_refused_by_name(reference):
-    remember({"tallrec": {"history": "retrieved"}, "dpo": held_against("untrained", reference)})
+    names = names_of({"tallrec": {"history": "retrieved"}, "dpo": held_against("untrained", reference)})
     message = rf"variants\.dpo\.training\.objective\.references names {reference!r}, but .* untrained, lens, tallrec\."
     with pytest.raises(ValueError, match=message):
-        finetuning.create_pipeline()
+        finetuning.create_pipeline(names)
 
 
 @pytest.mark.parametrize(
@@ -73,21 +62,21 @@ def test_a_reference_that_is_no_other_variant_is_refused_by_name(reference):
     ],
 )
 def test_references_in_a_circle_are_refused_by_their_names(variants, circle):
-    remember(variants)
+    names = names_of(variants)
     with pytest.raises(ValueError, match=rf"objective\.references go in a circle: {circle}\. A reference is trained"):
-        finetuning.create_pipeline()
+        finetuning.create_pipeline(names)
 
 
 def test_the_untrained_llm_sees_the_first_history():
-    remember({"tallrec": {"history": "recent"}})
-    [untrained] = [node for node in scoring.create_pipeline().nodes if node.name == "scoring.score_untrained"]
+    names = names_of({"tallrec": {"history": "recent"}})
+    [untrained] = [node for node in scoring.create_pipeline(names).nodes if node.name == "scoring.score_untrained"]
     assert "test.retrieved.prompts" in untrained.inputs
 
 
 def test_null_drops_a_name_of_conf_base():
-    remember({"shared_lora": None, "tallrec": {"history": "recent"}}, HISTORIES | {"retrieved": None})
-    assert variant_histories() == {"tallrec": "recent"}
-    assert history_names() == ("recent",)
+    names = names_of({"shared_lora": None, "tallrec": {"history": "recent"}}, HISTORIES | {"retrieved": None})
+    assert names.variants == {"tallrec": "recent"}
+    assert names.short_histories == ("recent",)
 
 
 @pytest.mark.parametrize(
@@ -116,38 +105,30 @@ def test_null_drops_a_name_of_conf_base():
         ({"tallrec": None}, r"finetuning\.variants names nothing"),
     ],
 )
-@pytest.mark.parametrize("create_pipeline", [finetuning.create_pipeline, scoring.create_pipeline])
-def test_a_wrong_name_is_refused_before_there_is_a_pipeline(variants, message, create_pipeline):
-    remember(variants)
+def test_a_wrong_name_is_refused_before_there_is_a_pipeline(variants, message):
     with pytest.raises(ValueError, match=message):
-        create_pipeline()
+        names_of(variants)
 
 
 def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name():
-    remember_parameters(
-        {
-            "history": {"short": HISTORIES},
-            "finetuning": {"variants": {"tallrec": {"history": "recent"}}},
-            "export": {"variant": "reclora"},
-        }
-    )
+    names = names_of({"tallrec": {"history": "recent"}}, export__variant="reclora")
     with pytest.raises(
         ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
     ):
-        variant_of("export")
+        names.variant_of("export")
 
 
 def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
     for steps, variant in ((["prune"], None), (["prune", "distill"], "tallrec")):
-        remember({"tallrec": {"history": "recent"}}, base_model={"steps": steps, "variant": variant})
-        pipeline = base_model.create_pipeline()
+        names = names_of({"tallrec": {"history": "recent"}}, base_model__steps=steps, base_model__variant=variant)
+        pipeline = base_model.create_pipeline(names)
         assert ("tallrec.adapter" in pipeline.inputs()) == ("distill" in steps)
         assert ("learning.recent.prompts" if variant else "learning.retrieved.prompts") in pipeline.datasets()
-    remember({"tallrec": {"history": "recent"}}, base_model={"steps": ["distill"], "variant": None})
+    names = names_of({"tallrec": {"history": "recent"}}, base_model__steps=["distill"], base_model__variant=None)
     with pytest.raises(
         ValueError, match=r"base_model\.variant is None, but finetuning\.variants names tallrec: choose"
     ):
-        base_model.create_pipeline()
+        base_model.create_pipeline(names)
 
 
 @pytest.mark.parametrize(
@@ -163,27 +144,20 @@ def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
 )
 def test_variants_that_cannot_be_merged_are_refused_by_name(variants, message):
     trained = {"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}}
-    remember(trained, merging={"variants": variants})
     with pytest.raises(ValueError, match=message):
-        merging_history()
-    remember(trained, merging={"variants": None}, export={"variant": "rella"})
-    assert (merged_variants(), merging_history()) == ((), "retrieved")
+        merged_variants(names_of(trained, merging__variants=variants))
+    names = names_of(trained, merging__variants=None, export__variant="rella")
+    assert merged_variants(names) == ()
+    assert "merging.retrieved.prompts" in merging.create_pipeline(names).all_outputs()
 
 
 @pytest.mark.parametrize(("variant", "expected"), [(None, None), ("tallrec", "tallrec")])
 def test_a_step_may_do_without_a_variant(variant, expected):
-    remember_parameters(
-        {
-            "history": {"short": HISTORIES},
-            "finetuning": {"variants": {"tallrec": {"history": "recent"}}},
-            "ranking": {"variant": variant},
-        }
-    )
-    assert optional_variant_of("ranking") == expected
+    names = names_of({"tallrec": {"history": "recent"}}, ranking__variant=variant)
+    assert names.optional_variant_of("ranking") == expected
 
 
 @pytest.mark.parametrize("name", ["near.by", "evaluation", "prompts"])
 def test_a_history_has_a_name_by_the_same_rule(name):
-    remember({"tallrec": {"history": "recent"}}, HISTORIES | {name: HISTORIES["recent"]})
     with pytest.raises(ValueError, match=rf"history\.short names '{name}'\. A name begins with a letter"):
-        history_names()
+        names_of({"tallrec": {"history": "recent"}}, HISTORIES | {name: HISTORIES["recent"]})

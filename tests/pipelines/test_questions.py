@@ -1,31 +1,27 @@
 """What the pipelines of questions read of one another."""
 
 import pytest
+from kedro.pipeline import Pipeline
 
+from named import names_with
 from reclora_kedro.pipelines import finetuning, history, lens, ranking, recommendation, scoring
-from reclora_kedro.pipelines import names as configured_names
 from reclora_kedro.pipelines.history.nodes import draw_learning_questions, draw_test_questions
 
-PARAMETERS = {
-    "history": {"short": {"recent": {"kind": "recent", "k": 5}}, "item_embedding": {"encoders": ["tfidf"]}},
-    "lens": {"training_rows": "all", "retrieved_negatives": 0},
-    "finetuning": {"variants": {"reclora": {"history": "recent"}}},
-    "recommendation": {"variant": "reclora", "candidates": "neighbours"},
-    "ranking": {"variant": "reclora", "lens": True, "retriever": False},
-    "prompt": {"template": "answers"},
-    "few_shot": {"selection": "uniform"},
-}
-
-
-@pytest.fixture(autouse=True)
-def _parameters(monkeypatch):
-    monkeypatch.setattr(configured_names, "_of_the_session", PARAMETERS)
+NAMES = names_with(
+    {
+        "history.short": {"recent": {"kind": "recent", "k": 5}},
+        "finetuning.variants": {"reclora": {"history": "recent"}},
+        "recommendation.variant": "reclora",
+        "recommendation.candidates": "neighbours",
+        "ranking.variant": "reclora",
+    }
+)
 
 
 def what_makes(entry):
     """Names of the nodes of the flow that an entry depends on."""
     steps = (history, lens, finetuning, scoring)
-    flow = sum((step.create_pipeline() for step in steps[1:]), start=steps[0].create_pipeline())
+    flow = sum((step.create_pipeline(NAMES) for step in steps), start=Pipeline([]))
     return {node.name for node in flow.to_outputs(entry).nodes}
 
 
@@ -57,7 +53,7 @@ def test_a_lens_of_all_rows_does_not_depend_on_those_that_the_llm_sees():
 @pytest.mark.parametrize("step", [recommendation, ranking])
 def test_a_step_asks_its_own_questions_in_its_namespace(step):
     name = step.__name__.rpartition(".")[2]
-    pipeline = step.create_pipeline()
+    pipeline = step.create_pipeline(NAMES)
     assert {node.namespace for node in pipeline.nodes} == {name}
     assert {f"{name}_questions", f"{name}.recent.prompts", f"{name}.gate_inputs", f"{name}_scores"} < (
         pipeline.all_outputs()

@@ -13,7 +13,9 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.pipelines import names
+from reclora_kedro.pipelines.finetuning.pipeline import reference_variants
+from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from reclora_kedro.study.config import GridConfig, StudyConfig
 from reclora_kedro.study.grid import Cell, load_grids, plan_cells
 
@@ -127,8 +129,7 @@ def test_an_axis_has_a_name_of_its_own(axis):
 
 
 def parameters(env="base"):
-    soft = {"parameters": "soft"}
-    return CachingConfigLoader(str(CONF), base_env="base", default_run_env=env, merge_strategy=soft)["parameters"]
+    return CachingConfigLoader(str(CONF), **CONFIG_LOADER_ARGS | {"default_run_env": env})["parameters"]
 
 
 ENVIRONMENTS = {"paper_settings": "baselines"}
@@ -137,7 +138,7 @@ FILES = {path.stem: partial(lambda path: yaml.safe_load(path.read_text()), path)
 
 
 @pytest.mark.parametrize("grid", sorted(FILES))
-def test_every_shipped_grid_has_parameters_that_the_steps_take(grid, monkeypatch):
+def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
     there = parameters(ENVIRONMENTS.get(grid, "base"))
     cells = plan_cells(load_grids(grid, FILES), [0], there)
     found = [merge(there, cell.parameters(there)) for cell in cells]
@@ -148,8 +149,8 @@ def test_every_shipped_grid_has_parameters_that_the_steps_take(grid, monkeypatch
         assert all(short[variant.history] for variant in variants)
         PromptConfig(**parameters_of_cell["prompt"])
         LensConfig(**parameters_of_cell["lens"])
-        monkeypatch.setattr(names, "_of_the_session", parameters_of_cell)
-        names.reference_variants()
+        names = PipelineNames.from_parameters(parameters_of_cell)
+        reference_variants(names)
         for step in ("ranking", "recommendation", "update", "export"):  # a cell's pipelines are built with these
             names.optional_variant_of(step)
 

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 
 from kedro_provenance.check_parameters import FLAGS, refused_values
 from kedro_provenance.parameters import parameter_paths
+from kedro_provenance.session_parameters import use_parameters
+from named import PARAMETERS
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
-from reclora_kedro.pipelines.names import remember_parameters
 from reclora_kedro.serving.config import ServiceConfig
 
 ROOT = Path(__file__).parents[2]
@@ -132,7 +132,6 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
             yield from ((path, bad, "should be a valid") for bad in (3.5, {"a": 1}))
 
 
-PARAMETERS = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
 CASES = [*wrong_values(PARAMETERS), *MORE]
 
 
@@ -152,10 +151,7 @@ OTHERS = {"service": ServiceConfig, "update.retriever": bool, "update.adapter": 
 def types_of_parameters() -> dict[str, type]:
     """What the blocks must be, by path, of all pipelines that conf/base makes, with a teacher; and `OTHERS`."""
     bootstrap_project(ROOT)
-    # Those of another session, of another environment, may be remembered.
-    remember_parameters(
-        PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}}
-    )
+    use_parameters(PARAMETERS | {"base_model": PARAMETERS["base_model"] | {"steps": ["distill"], "variant": "reclora"}})
     pipelines.set_requested(None)
     return TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | OTHERS
 

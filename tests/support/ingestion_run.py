@@ -13,6 +13,7 @@ from kedro_provenance.failures import explain_failure
 from kedro_provenance.lock import lock_data
 from kedro_provenance.session import CachingConfigLoader
 from kedro_provenance.start import require_inputs
+from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
@@ -20,14 +21,16 @@ from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from starting import start
 
+NAMES = names_with()
+
 
 def run_ingestion(conf: Path, environment: str) -> DataCatalog:
     """Run the step on what the environment's catalog names, relative to the working directory."""
     config = CachingConfigLoader(str(conf), env=environment, **CONFIG_LOADER_ARGS)
-    validated = ParameterValidator({"ingestion": create_pipeline()}).validate_raw_params(config["parameters"])
+    validated = ParameterValidator({"ingestion": create_pipeline(NAMES)}).validate_raw_params(config["parameters"])
     catalog = DataCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
     catalog["params:ingestion"], catalog["params:engine"] = validated["ingestion"], validated["engine"]
-    SequentialRunner().run(create_pipeline(), catalog)
+    SequentialRunner().run(create_pipeline(NAMES), catalog)
     return catalog
 
 
@@ -37,7 +40,7 @@ def refusal(conf: Path, environment: str) -> str | None:
     catalog = AtomicCatalog.from_config(config["catalog"], save_version="2026-01-01T00.00.00.000Z")
     catalog["params:ingestion"] = IngestionConfig.model_validate(config["parameters"]["ingestion"])
     catalog["params:engine"] = LOCAL
-    run = start(Path.cwd(), create_pipeline(), catalog, env=environment, pipeline_names=["ingestion"])
+    run = start(Path.cwd(), create_pipeline(NAMES), catalog, env=environment, pipeline_names=["ingestion"])
     with run.held:
         try:
             require_inputs(run)

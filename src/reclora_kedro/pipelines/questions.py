@@ -25,23 +25,24 @@ from reclora_kedro.llm import prompts as prompting
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.pipelines.names import prompt_template
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_prompts
 
 
-def prompts_pipeline(name: str, histories: Sequence[str]) -> Pipeline:
-    """From ``<name>_questions`` to their prompts ``<name>.<history>.prompts``, with all of the short histories."""
+def prompts_pipeline(name: str, names: PipelineNames, histories: Sequence[str]) -> Pipeline:
+    """From ``<name>_questions`` to their prompts ``<name>.<history>.prompts``, with each of the short histories."""
     assemble = Node(
         assemble_histories,
         inputs=["log", "questions", "params:history"],
         outputs={history: f"{history}.short_history" for history in histories},
         name="assemble_histories",
     )
-    return _in_namespace(name, [assemble, *map(_building_of_prompts, histories)])
+    return _in_namespace(name, [assemble, *(_prompt_node(names, history) for history in histories)])
 
 
-def answers_pipeline(name: str, variant: str, history: str) -> Pipeline:
+def answers_pipeline(name: str, names: PipelineNames, variant: str) -> Pipeline:
     """From ``<name>_questions`` to ``<name>_scores``, what one variant answers; prompts that start alike share work."""
+    history = names.variants[variant]
     nodes = [
         Node(
             assemble_history,
@@ -49,7 +50,7 @@ def answers_pipeline(name: str, variant: str, history: str) -> Pipeline:
             outputs=f"{history}.short_history",
             name="assemble_history",
         ),
-        _building_of_prompts(history),
+        _prompt_node(names, history),
         Node(
             compute_gate_inputs,
             inputs=["lens", "log", "questions", "params:variant", "params:engine"],
@@ -77,12 +78,12 @@ def answers_pipeline(name: str, variant: str, history: str) -> Pipeline:
     return _in_namespace(name, nodes, own | {"scores": f"{name}_scores"})
 
 
-def _building_of_prompts(history: str) -> Node:
+def _prompt_node(names: PipelineNames, history: str) -> Node:
     return Node(
         build_prompts,
         inputs=[
             "base_llm",
-            prompt_template(),
+            names.prompt_template,
             "log",
             "questions",
             f"{history}.short_history",

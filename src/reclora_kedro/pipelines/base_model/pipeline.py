@@ -3,14 +3,14 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.base_model import nodes
-from reclora_kedro.pipelines.names import history_names, teacher_of_base_model, variant_histories
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the base LLM to the prepared one, by the steps of ``base_model.steps``; a variant's adapter may teach."""
-    teacher = teacher_of_base_model()
-    history = variant_histories()[teacher] if teacher else history_names()[0]
+    teacher = teaching_variant(names)
+    history = names.variants[teacher] if teacher else names.short_histories[0]
     read = ["learning_states", f"{teacher}.adapter", f"params:finetuning.variants.{teacher}"] if teacher else []
     steps = Pipeline(
         [
@@ -39,4 +39,14 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="base_model",
         prefix_datasets_with_namespace=False,
     )
-    return prompts_pipeline("learning", history_names()) + steps
+    return prompts_pipeline("learning", names, names.short_histories) + steps
+
+
+def teaching_variant(names: PipelineNames) -> str | None:
+    """Return the variant whose adapter teaches, ``base_model.variant``; None unless ``base_model.steps`` distill.
+
+    Raises:
+        NameRefusedError: they distill, and ``finetuning.variants`` does not name the variant.
+    """
+    steps = names.parameters["base_model"]["steps"]
+    return names.variant_of("base_model") if isinstance(steps, list | tuple) and "distill" in steps else None

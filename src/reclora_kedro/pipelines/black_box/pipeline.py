@@ -3,10 +3,10 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.black_box import nodes
-from reclora_kedro.pipelines.names import prompt_template
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the lens, the log and an API to the scores of its LLM with and without hints, beside other models."""
     results = ["black_box_metrics", "black_box_comparisons"]
     return Pipeline(
@@ -31,7 +31,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "black_box_llm",
                     "black_box_answers",
                     "black_box_records",
-                    prompt_template("black_box"),
+                    f"{names.parameters['black_box']['template']}.prompt_template",
                     "hint_templates",
                     "params:black_box",
                     "params:prompt",

@@ -4,9 +4,10 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.evaluation.figures import plot_retriever
 from reclora_kedro.pipelines.candidates import nodes
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the log to the retriever and its training log."""
     return Pipeline(
         [

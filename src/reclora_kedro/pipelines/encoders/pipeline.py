@@ -4,16 +4,17 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.evaluation import figures
 from reclora_kedro.pipelines.encoders import nodes
-from reclora_kedro.pipelines.names import TUNED_ENCODER, encoder_to_tune
+from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the log before its items are embedded to an encoder that the history step may embed them with."""
+    tuned = "base_llm" if names.parameters["item_encoder"]["base"] == "base_llm" else "sentence_encoder"
     return Pipeline(
         [
             Node(
                 nodes.tune_item_encoder,
-                inputs=["log_without_embeddings", encoder_to_tune(), "params:item_encoder", "params:history"],
+                inputs=["log_without_embeddings", tuned, "params:item_encoder", "params:history"],
                 outputs=[TUNED_ENCODER, "encoder_training_log"],
                 name="tune_item_encoder",
                 tags=["gpu"],

@@ -4,14 +4,13 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.evaluation import attribution, figures, metrics
 from reclora_kedro.pipelines.evaluation import nodes
-from reclora_kedro.pipelines.names import variant_histories
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """Stored scores and training logs of all models to metrics, segments, figures and the report."""
-    variants = variant_histories()
-    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in variants}
-    permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in variants}
+    training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in names.variants}
+    permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in names.variants}
     results = {name: name for name in ("metrics", "comparisons", "attribution")}
     return Pipeline(
         [

@@ -3,12 +3,12 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.export import nodes
-from reclora_kedro.pipelines.names import variant_of
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """The lens and one variant's adapter in; a folder of users' LoRAs and their table out."""
-    variant = variant_of("export")
+    variant = names.variant_of("export")
     adapter = f"{variant}.adapter"
     return Pipeline(
         [

@@ -4,15 +4,16 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.lifelong.forgetting import forget_in_lens
 from reclora_kedro.pipelines.forget import nodes
-from reclora_kedro.pipelines.names import trained_again, variants_in_use
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From what is in use to the same without some users, and what stored versions still hold of them.
 
     With `forget.retrain`, weights are those that the registered pipelines train of the log that is left.
     """
-    trained, adapters = trained_again(), [f"{variant}.adapter" for variant in variants_in_use()]
+    variants_in_use = {names.optional_variant_of(step) for step in ("recommendation", "update")} - {None}
+    trained, adapters = names.retrained_weights, [f"{variant}.adapter" for variant in sorted(map(str, variants_in_use))]
     kept = [
         Node(
             nodes.keep_item_vectors,

@@ -3,13 +3,13 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.history import nodes
-from reclora_kedro.pipelines.names import few_shot_selection, item_encoders
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the canonical tables to the log with vectors of its items, and the questions for the LLM."""
     quality = ["base_llm", "params:base_model", "params:prompt"]
-    by_quality = quality if few_shot_selection() == "quality" else []
+    by_quality = quality if names.parameters["few_shot"]["selection"] == "quality" else []
     return Pipeline(
         [
             Node(
@@ -39,7 +39,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.embed_items,
-                inputs=["items", "params:history", "params:engine", *item_encoders()],
+                inputs=["items", "params:history", "params:engine", *names.item_encoders],
                 outputs="item_embeddings",
                 name="embed_items",
                 tags=["gpu"],

@@ -3,9 +3,10 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """Raw tables, whatever the catalog says they are, to the canonical ones."""
     return Pipeline(
         [

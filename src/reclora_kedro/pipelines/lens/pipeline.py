@@ -3,14 +3,15 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.pipelines.lens import nodes
-from reclora_kedro.pipelines.names import lens_retrieves, lens_training_rows
+from reclora_kedro.pipelines.names import PipelineNames
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the log to the lens, its states of the rows that the LLM sees, and its scores of the test rows."""
     # A lens of all rows does not read which of them the LLM sees: a study with other ones need not train it again.
-    few_shot = {"learning_questions": "learning_questions"} if lens_training_rows() == "few_shot" else {}
-    retriever = {"retriever": "retriever"} if lens_retrieves() else {}
+    reads_few_shot = names.parameters["lens"]["training_rows"] == "few_shot"
+    few_shot = {"learning_questions": "learning_questions"} if reads_few_shot else {}
+    retriever = {"retriever": "retriever"} if names.lens_reads_retriever else {}
     return Pipeline(
         [
             Node(

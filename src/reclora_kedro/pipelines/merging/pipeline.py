@@ -2,14 +2,16 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.parameters import NameRefusedError
 from reclora_kedro.pipelines.merging import nodes
-from reclora_kedro.pipelines.names import merged_variants, merging_history
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """Variants' adapters or users' exported LoRAs in; one LoRA by several ways, and a table of their scores."""
-    variants, history = merged_variants(), merging_history()
+    variants = merged_variants(names)
+    history = names.variants[variants[0] if variants else names.variant_of("export")]
     shared = {
         "base_llm": "base_llm",
         "prompts": f"merging.{history}.prompts",
@@ -61,4 +63,30 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="merging",
         prefix_datasets_with_namespace=False,
     )
-    return prompts_pipeline("merging", [history]) + steps
+    return prompts_pipeline("merging", names, [history]) + steps
+
+
+def merged_variants(names: PipelineNames) -> tuple[str, ...]:
+    """Return the variants whose LoRAs are merged, ``merging.variants``; none where users' LoRAs are.
+
+    Raises:
+        NameRefusedError: one is named twice, is made by merging or is none of ``finetuning.variants``, or they show
+            different histories.
+    """
+    given = names.parameters["merging"]["variants"]
+    variants = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
+    if len({*variants, "merged"}) <= len(variants):
+        raise NameRefusedError(
+            f"merging.variants is {', '.join(variants)}: name each once, and not merged, which it makes."
+        )
+    if unknown := [variant for variant in variants if variant not in names.variants]:
+        raise NameRefusedError(
+            f"merging.variants names {', '.join(map(repr, unknown))}, but finetuning.variants names "
+            f"{', '.join(names.variants)}: choose of these."
+        )
+    if len({names.variants[variant] for variant in variants}) > 1:
+        raise NameRefusedError(
+            f"merging.variants names {', '.join(variants)}, whose prompts show different histories, "
+            f"{', '.join(names.variants[variant] for variant in variants)}: merge variants of one history."
+        )
+    return variants

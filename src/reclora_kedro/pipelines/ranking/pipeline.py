@@ -2,14 +2,15 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import models_that_rank, optional_variant_of, variant_histories
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import answers_pipeline
 from reclora_kedro.pipelines.ranking import nodes
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """Where models without an LLM and, unless there is none, a variant rank the test split's likes, and its metrics."""
-    variant = optional_variant_of("ranking")
+    variant = names.optional_variant_of("ranking")
+    models = [model for model in ("lens", "retriever") if names.parameters["ranking"][model]]
     of_variant = [] if variant is None else ["reranked_item_ranks"]
     ranking = Pipeline(
         [
@@ -19,7 +20,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "log": "log",
                     "config": "params:ranking",
                     "neighbours": "params:item_neighbours",
-                    **{model: model for model in models_that_rank()},
+                    **{model: model for model in models},
                 },
                 outputs=["item_ranks", "ranking_questions"],
                 name="rank_items",
@@ -56,4 +57,4 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="ranking",
         prefix_datasets_with_namespace=False,
     )
-    return ranking if variant is None else ranking + answers_pipeline("ranking", variant, variant_histories()[variant])
+    return ranking if variant is None else ranking + answers_pipeline("ranking", names, variant)

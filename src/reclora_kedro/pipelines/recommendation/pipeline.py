@@ -2,14 +2,15 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.names import optional_variant_of, retriever_read, variant_histories
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import answers_pipeline
 from reclora_kedro.pipelines.recommendation import nodes
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the lens, and one variant's adapter if any, to a shortlist and the best items of each user."""
-    variant = optional_variant_of("recommendation")
+    variant = names.optional_variant_of("recommendation")
+    retriever = ["retriever"] if names.recommendation_reads_retriever else []
     recommendation = Pipeline(
         [
             Node(
@@ -22,7 +23,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                     "params:item_neighbours",
                     "params:bootstrap",
                     "params:engine",
-                    *retriever_read(),
+                    *retriever,
                 ],
                 outputs=["shortlist", "recommendation_questions", "candidate_metrics", "shortlist_report"],
                 name="shortlist_candidates",
@@ -43,6 +44,4 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="recommendation",
         prefix_datasets_with_namespace=False,
     )
-    if variant is None:
-        return recommendation
-    return recommendation + answers_pipeline("recommendation", variant, variant_histories()[variant])
+    return recommendation if variant is None else recommendation + answers_pipeline("recommendation", names, variant)

@@ -4,15 +4,15 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.evaluation.scores import collect_scores
-from reclora_kedro.pipelines.names import history_names, variant_histories
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.scoring import nodes
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """The test rows by every variant, by the untrained LLM (first history), and by baselines that are no LLM."""
-    histories, prompts = variant_histories(), prompts_pipeline("test", history_names())
-    others, read_untrained = ("lens", *baselines.scored(), "untrained"), f"test.{history_names()[0]}.prompts"
+    prompts = prompts_pipeline("test", names, names.short_histories)
+    others, read_untrained = ("lens", *baselines.scored(), "untrained"), f"test.{names.short_histories[0]}.prompts"
     shared = Pipeline(
         [
             Node(
@@ -48,7 +48,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 collect_scores,
                 inputs={"test_questions": "test_questions"}
                 | {name: f"{name}_scores" for name in others}
-                | {variant: f"{variant}.scores" for variant in histories},
+                | {variant: f"{variant}.scores" for variant in names.variants},
                 outputs="scores",
                 name="collect_scores",
             ),
@@ -56,7 +56,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="scoring",
         prefix_datasets_with_namespace=False,
     )
-    return sum((variant_pipeline(variant, history) for variant, history in histories.items()), start=prompts + shared)
+    return sum((variant_pipeline(*variant) for variant in names.variants.items()), start=prompts + shared)
 
 
 def variant_pipeline(variant: str, history: str) -> Pipeline:

@@ -2,11 +2,12 @@
 
 from kedro.pipeline import Node, Pipeline
 
+from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.study import nodes
 from reclora_kedro.study import figures
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """Runs of the default flow, one per cell of the grid, to a table, figures and a report."""
     return Pipeline(
         [

@@ -3,27 +3,22 @@
 from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.lens.growth import continue_lens
-from reclora_kedro.pipelines.names import (
-    TUNED_ENCODER,
-    item_encoders,
-    optional_variant_of,
-    updated_retriever,
-    variant_histories,
-)
+from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 from reclora_kedro.retrievers.base import grow_retriever
 
 
-def create_pipeline(**kwargs: object) -> Pipeline:
+def create_pipeline(names: PipelineNames) -> Pipeline:
     """From new raw tables, the newest canonical tables and the champion to the next champion."""
-    variant = optional_variant_of("update")
+    variant = names.optional_variant_of("update")
+    retriever = ["retriever"] if names.parameters["update"]["retriever"] else []
     decided = ["adapter_promotion_report"] if variant else []
     # New items are read by what read those that the lens knows, however often the encoder was tuned since.
-    encoders = [f"champion.{name}" if name == TUNED_ENCODER else name for name in item_encoders()]
+    encoders = [f"champion.{name}" if name == TUNED_ENCODER else name for name in names.item_encoders]
     retrievers = [
         Node(grow_retriever, inputs=[f"champion.{name}", "log"], outputs=name, name="grow_retriever")
-        for name in updated_retriever()
+        for name in retriever
     ]
     update = Pipeline(
         [
@@ -105,7 +100,7 @@ def create_pipeline(**kwargs: object) -> Pipeline:
                 nodes.name_champion,
                 inputs={"variant": "params:update.variant", "retriever": "params:update.retriever"}
                 | {name: name for name in ("promotion_report", "versions_in_use", "champion_history", *decided)}
-                | {f"grown_{name}": name for name in updated_retriever()},
+                | {f"grown_{name}": name for name in retriever},
                 outputs="champion",
                 name="name_champion",
             ),
@@ -119,12 +114,12 @@ def create_pipeline(**kwargs: object) -> Pipeline:
         namespace="update",
         prefix_datasets_with_namespace=False,
     )
-    return update + adapter_pipeline(variant) if variant else update
+    return update + adapter_pipeline(names, variant) if variant else update
 
 
-def adapter_pipeline(variant: str) -> Pipeline:
+def adapter_pipeline(names: PipelineNames, variant: str) -> Pipeline:
     """From the champion's adapter and the grown log to the adapter of the next champion."""
-    history, settings = variant_histories()[variant], f"params:finetuning.variants.{variant}"
+    history, settings = names.variants[variant], f"params:finetuning.variants.{variant}"
     continuation = Pipeline(
         [
             Node(
@@ -161,4 +156,4 @@ def adapter_pipeline(variant: str) -> Pipeline:
         namespace="update",
         prefix_datasets_with_namespace=False,
     )
-    return continuation + prompts_pipeline("update", [history])
+    return continuation + prompts_pipeline("update", names, [history])
