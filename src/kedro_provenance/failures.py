@@ -2,10 +2,9 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 from traceback import walk_tb
-from typing import IO, Any
+from typing import IO
 
 import click
 from kedro.framework.cli.utils import KedroCliError
@@ -25,9 +24,6 @@ logger = logging.getLogger(__name__)
 REFUSALS = (ValueError, OSError, RuntimeError, ImportError, ArithmeticError)
 """Errors with a message for people, where the project's own code raises them."""
 
-Explain = Callable[[Exception, str, Path, dict[str, Any]], str | None]
-"""Says what is wrong with a raw file, given an error, the name of the catalog entry, the file and the configuration."""
-
 
 class RunRefusedError(KedroCliError):
     """A run cannot begin, and nothing was written; or it failed, for a reason that its message says."""
@@ -37,13 +33,13 @@ class RunRefusedError(KedroCliError):
         print(f"Error: {self.message}", file=file or sys.stderr)
 
 
-def explain_failure(error: Exception, run: Run, explain: Explain) -> None:
+def explain_failure(error: Exception, run: Run) -> None:
     """Add notes to an error of a run: the node that failed knows neither files nor the pipelines that make entries.
 
     Raises:
         RunRefusedError: for `kedro run`, if the error says by itself what to do: its stack trace goes to the log.
     """
-    for note in (*notes_on_files(error, run, explain), *next_steps(error, run.env)):
+    for note in (*notes_on_files(error, run), *next_steps(error, run.env)):
         error.add_note(note)
     if click.get_current_context(silent=True) and is_refusal(error):
         logger.debug("The run failed.", exc_info=error)
@@ -63,18 +59,24 @@ def modules_of(error: Exception) -> list[str]:
     return [str(frame.f_globals.get("__name__")) for frame in frames] or [""]
 
 
-def notes_on_files(error: Exception, run: Run, explain: Explain) -> Iterator[str]:
-    """Which files the raw entries are that an error names, and what is wrong with them."""
+def notes_on_files(error: Exception, run: Run) -> Iterator[str]:
+    """Which files the entries are that an error names, and what to do about those that cannot be read."""
     message = str(error)
     for name in sorted(run.pipeline.inputs()):
         dataset = run.catalog.get(name)
         file = local_path(dataset)
         if file is None or is_versioned(dataset):
             continue
-        if name in message and str(file) not in message and file.exists():
+        # A lazy table fails in the node that collects it, with an error of its library that may name no file.
+        kind, library = configuration(dataset)["type"], type(error).__module__.partition(".")[0]
+        fails_late = "Lazy" in kind and library in kind.split(".")
+        if fails_late or (isinstance(error, DatasetError) and str(file) in message):
+            yield (
+                f"The catalog entry {name} reads {location(dataset)}: correct the file, or the entry's type or "
+                "load_args."
+            )
+        elif name in message and str(file) not in message and file.exists():
             yield f"The catalog entry {name} is the file {location(dataset)}."
-        if fault := explain(error, name, file, configuration(dataset)):
-            yield fault
 
 
 def next_steps(error: Exception, env: str | None) -> Iterator[str]:

@@ -12,7 +12,7 @@ from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.check_parameters import check_names, check_parameters
-from kedro_provenance.failures import Explain, explain_failure
+from kedro_provenance.failures import explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.run import Run
 from kedro_provenance.unfinished import forget
@@ -26,17 +26,15 @@ class RunHooks:
     Args:
         start: functions of the run that are called one after the other before its first node. One that raises an error
             refuses the run.
-        explain: says what is wrong with a raw file that an error names.
         blocks: types of blocks of parameters that no node reads.
     """
 
     def __init__(
         self,
         start: Sequence[Callable[[Run], None]],
-        explain: Explain,
         blocks: Mapping[str, Any],
     ) -> None:
-        self._start, self._explain, self._blocks = start, explain, blocks
+        self._start, self._blocks = start, blocks
         self._run: Run | None = None
 
     @hook_impl
@@ -100,4 +98,4 @@ class RunHooks:
         """Say what to do about the error of a run that failed."""
         assert self._run
         with self._run.held:
-            explain_failure(error, self._run, self._explain)
+            explain_failure(error, self._run)

@@ -30,7 +30,6 @@ from kedro_provenance.unfinished import take_over
 from reclora_kedro import extensions
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
-from reclora_kedro.pipelines.raw_files import explain, raw_file_checks
 from reclora_kedro.serving.config import ServiceConfig
 
 # Scoring and evaluation read every variant's artefacts by their namespaced names, such as "reclora.scores".
@@ -69,7 +68,6 @@ HOOKS = (
             choose_nodes,
             require_inputs,
             require_one_origin,
-            partial(try_out, raw_file_checks),
             partial(try_out, checks),
             take_over,
             partial(give_cell_runner, checks),
@@ -77,7 +75,6 @@ HOOKS = (
             give_champion,
             give_archive,
         ],
-        explain=explain,
         blocks={"service": ServiceConfig, "update.retriever": bool},
     ),
 )

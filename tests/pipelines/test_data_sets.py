@@ -9,10 +9,10 @@ import pandas as pd
 import polars as pl
 import pytest
 import yaml
-from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion
+from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.histories.splits import SplitConfig
@@ -53,7 +53,7 @@ def with_frames(file):
 
 def history_config(environment):
     return HistoryConfig(
-        **OmegaConfigLoader(str(ROOT / "conf"), env=environment, **CONFIG_LOADER_ARGS)["parameters"]["history"]
+        **CachingConfigLoader(str(ROOT / "conf"), env=environment, **CONFIG_LOADER_ARGS)["parameters"]["history"]
     )
 
 

@@ -13,9 +13,11 @@ import polars as pl
 import pytest
 import yaml
 from kedro.io import DataCatalog, DatasetError
+from kedro.pipeline import Node, Pipeline
 from kedro.validation import ParameterValidationError
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion
+from reclora_kedro.pipelines.checks import checks
 from reference_log import reference_log
 
 ROOT = Path(__file__).parents[2]
@@ -326,3 +328,19 @@ def test_ingestion_loads_no_deep_learning() -> None:
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("filepath", ["log", "log/*.parquet"])
+def test_an_empty_part_of_a_table_is_refused_before_the_run(project: Path, filepath: str) -> None:
+    Path("log").mkdir()
+    pl.DataFrame(SOUND).write_parquet("log/part-0.parquet")
+    Path("log/_SUCCESS").touch()
+    log = {"type": "polars.LazyPolarsDataset", "file_format": "parquet", "filepath": filepath}
+    catalog = DataCatalog.from_config({"raw_interactions": log})
+    pipeline = Pipeline([Node(lambda log: log, "raw_interactions", "interactions", name="clean")])
+    assert [check() for check in checks(pipeline, catalog)] == [None]
+    Path("log/part-1.parquet").touch()
+    with pytest.raises(
+        ValueError, match=r"^raw_interactions: log/part-1\.parquet is empty: copy or download this part"
+    ):
+        [check() for check in checks(pipeline, catalog)]

@@ -17,7 +17,6 @@ from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.ingestion import create_pipeline
-from reclora_kedro.pipelines.raw_files import explain
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from starting import start
 
@@ -47,7 +46,7 @@ def refusal(conf: Path, environment: str) -> str | None:
             lock_data(run)
             SequentialRunner().run(run.pipeline, catalog)
         except Exception as error:
-            explain_failure(error, run, explain)
+            explain_failure(error, run)
             return "\n".join([str(error), *getattr(error, "__notes__", [])])
     return None
 

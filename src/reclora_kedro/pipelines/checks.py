@@ -1,4 +1,4 @@
-"""What nodes will need of the base LLM, the prompts and the devices, to be tried before a run begins.
+"""What nodes will need of raw tables, the base LLM, the prompts and the devices, to be tried before a run begins.
 
 The checks are those of the nodes themselves; of the base LLM, its weights alone are not loaded for them. A run that
 needs none of this loads no deep learning either.
@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from kedro.io import DataCatalog
+from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
+from kedro_provenance.files.paths import files_in, paths_at
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines import PIPELINES
 
@@ -18,6 +20,10 @@ from reclora_kedro.pipelines import PIPELINES
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Functions that raise an error where a node would."""
     inputs = pipeline.inputs()
+    for name in sorted(name for name in inputs if not is_parameter(name)):
+        entry = catalog.config_resolver.resolve_pattern(name)
+        if entry.get("file_format") == "parquet" and not entry.get("versioned"):
+            yield partial(require_whole_parts, name, entry["filepath"])
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
     for block in trained:
         from reclora_kedro.devices import choose_device
@@ -44,6 +50,18 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
+
+
+def require_whole_parts(name: str, filepath: str) -> None:
+    """Refuse a table in parquet files one of which is empty: polars would read the others alone.
+
+    Raises:
+        ValueError: names the catalog entry and the part.
+    """
+    for path in paths_at(filepath):
+        for part in files_in(path) if path.is_dir() else [path]:
+            if not part.stat().st_size and not part.name.startswith(("_", ".")):  # Spark leaves an empty _SUCCESS
+                raise ValueError(f"{name}: {part} is empty: copy or download this part again.")
 
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
