@@ -3,6 +3,7 @@
     make bench-serve
     python benchmarks/serve.py --lens-requests 200 --llm-requests 4
     python benchmarks/serve.py --mixed-minutes 30 --kills 20
+    python benchmarks/serve.py --stall
 
 A lens of one epoch and an adapter of random weights, which changes no time, on the data and the base LLM of conf/base.
 The service runs in a process of its own; the clients are coroutines of this one, each of which keeps its connection
@@ -112,9 +113,7 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
 
     A champion that the folder has from an earlier process answers at once.
     """
-    import uvicorn
-
-    from reclora_kedro.serving.app import create_app
+    from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.config import ServiceConfig
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
@@ -127,16 +126,17 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
     else:
         project = open_project(environment)
         champion, block = build_champion(project), dict(project.parameters["service"])
-        told = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)}
+        told = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)} if rows else {}
         told |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
         kept.write_bytes(pickle.dumps((replace(champion, llm=None), block)))
 
     def load() -> Any:
         return replace(pickle.loads(kept.read_bytes())[0], llm=champion.llm)
 
-    block |= {"folder": folder / "journal", "reload_seconds": None, "timeout_seconds": 600}
-    service = Service(ServiceConfig.model_validate(block), load, Metrics())
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="warning"))
+    block |= {"folder": folder / "journal", "reload_seconds": None, "timeout_seconds": 600, "port": 0}
+    config = ServiceConfig.model_validate(block)
+    service = Service(config, load, Metrics())
+    server = create_server(create_app(service), config)
 
     async def run() -> None:
         serving = asyncio.create_task(server.serve())
@@ -243,8 +243,8 @@ def measure_equality(champion: Any) -> dict[str, float]:
     snapshot = Snapshot.take(champion, LiveLog(log, champion.ingestion, Content([], {})))
     for user in users:
         rows = (shortlist["user_id"] == user).to_numpy()
-        ask = Request(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")
-        [answer] = answer_by_lens([ask], snapshot)
+        request = Request(rank=False, user=str(user), items=shortlist["item_index"].to_numpy()[rows], model="llm")
+        [answer] = answer_by_lens([request], snapshot)
         differences["lens"] = max(
             differences["lens"], float(np.abs(answer.scores - shortlist["lens_score"].to_numpy()[rows]).max())
         )
@@ -385,6 +385,41 @@ def mixed_row(mixed: dict[str, Any]) -> dict[str, Any]:
     return {"answers": len(mixed["statuses"]), "errors": errors, **by_quarter}
 
 
+def measure_stall(port: int, users: Sequence[Any], items: Sequence[Any]) -> list[dict[str, Any]]:
+    """How long others wait beside one large request: by lens, and by the LLM for a client that has gone."""
+    large = {"requests": [{"user": user, "n": 1000, "explain": True} for user in users[:64]]}
+    small = {"user": users[0], "n": 10}
+
+    async def by_lens() -> dict[str, Any]:
+        async with Client.connected(port) as greedy, Client.connected(port) as other:
+            sent = asyncio.create_task(greedy.post("/recommend", large))
+            await asyncio.sleep(0.05)
+            waits = [(await other.post("/recommend", small))[1]]
+            while not sent.done():
+                waits.append((await other.post("/recommend", small))[1])
+            status, seconds = await sent
+            return {"large request": "lens, 64 users, 1,000 items each with reasons", "status": status} | {
+                "seconds": seconds,
+                "longest wait of others, s": max(waits),
+            }
+
+    async def by_llm() -> dict[str, Any]:
+        async with Client.connected(port) as greedy:
+            asked = {"user": users[0], "items": items[:256], "model": "llm"}
+            sent = asyncio.create_task(greedy.post("/score", asked))
+            await asyncio.sleep(1)
+            sent.cancel()
+        async with Client.connected(port) as other:
+            status, seconds = await other.post("/score", {"user": users[1], "items": items[:1], "model": "llm"})
+            return {"large request": "LLM, 256 items, whose client leaves after 1 s", "status": status} | {
+                "seconds": None,
+                "longest wait of others, s": seconds,
+            }
+
+    asyncio.run(ask_all(port, iter([("/recommend", small), ("/recommend", small | {"model": "llm"})]), 1))
+    return [asyncio.run(by_lens()), asyncio.run(by_llm())]
+
+
 async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[Any], most: int) -> set[str]:
     """Have clients send events, and kill the service under them; the ids of those that it acknowledged."""
     acknowledged = set[str]()
@@ -480,6 +515,7 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=max(USERS), help="most distinct users")
     parser.add_argument("--mixed-minutes", type=float, default=1, help="of mixed load with reloads")
     parser.add_argument("--kills", type=int, default=3, help="of the service under load")
+    parser.add_argument("--stall", action="store_true", help="measure only how long others wait beside a large request")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -490,6 +526,11 @@ def main() -> None:
     os.sched_setaffinity(0, {first})
     cores = {*(others or [first])}
     with tempfile.TemporaryDirectory() as name:
+        if arguments.stall:
+            with running_service(arguments.env, Path(name), 0, cores) as (_, told):
+                for row in measure_stall(told["port"], told["user"], told["item"]):
+                    print(json.dumps(row))
+            return
         service = partial(running_service, arguments.env, Path(name), arguments.rows, cores)
         with service() as (pid, told):
             port, users = told["port"], told["user"]

@@ -65,26 +65,25 @@ def list_pipelines() -> None:
 @click.option("--params", type=click.UNPROCESSED, default="", callback=split_params, help="As for kedro run.")
 def serve(env: str | None, params: dict[str, Any]) -> None:
     """Answer over HTTP with the champion, see conf/base/parameters_service.yml."""
-    import uvicorn
-
-    from reclora_kedro.serving.app import create_app
+    from reclora_kedro.pipelines.served_project import ServedProject
+    from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.journal import JournalError
     from reclora_kedro.serving.metrics import Metrics
     from reclora_kedro.serving.service import Service
-    from reclora_kedro.serving_project import ServedProject
 
     path = find_kedro_project(Path.cwd())
     os.chdir(path)  # relative addresses are those of the project
     bootstrap_project(path)
     project = ServedProject(path, env, params)
     config = project.settings()
+    token = project.token(config)
     try:
         service = Service(config, project.champion, Metrics())
     except JournalError as error:
         raise click.ClickException(str(error)) from error
-    app = create_app(service, project.token(config), project.champion_name, project.roll_back)
+    app = create_app(service, token, project.champion_name, project.roll_back)
     click.echo(f"Answers with {service.champion.name} on http://{config.host}:{config.port}; Ctrl+C ends it.")
-    uvicorn.run(app, host=config.host, port=config.port, log_level="warning", timeout_graceful_shutdown=30)
+    create_server(app, config).run()
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)

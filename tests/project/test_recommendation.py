@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from projects import kedro_run, stored
+from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Request
 from reclora_kedro.serving.service import Service
-from reclora_kedro.serving_project import ServedProject
 
 UNKNOWN = 999_999
 

@@ -10,7 +10,7 @@ from forked import exit_code
 from kedro_provenance.champion import champion_history
 from kedro_provenance.failures import RunRefusedError
 from projects import catalog_of, copy_project, kedro_run
-from reclora_kedro.serving_project import ServedProject
+from reclora_kedro.pipelines.served_project import ServedProject
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What the routes promise: every event counts in the next answer, numbers are those of a run, faults are problems."""
+"""The promises of the routes: events count in the next answer, numbers are those of a run, faults are problems."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Snapshot
-from reclora_kedro.serving.service import Service
+from reclora_kedro.serving.service import RequestExpiredError, Service
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion
 def test_an_event_counts_in_the_very_next_answer(client, champion):
     before = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
     taken = before["items"][0]["item"]
-    said = client.post("/events", json={"events": [{"user": 2, "item": taken, "rating": 5, "event_id": "a"}] * 2})
-    assert said.json() == {"accepted": 1, "duplicates": 1, "unknown_items": []}
+    response = client.post("/events", json={"events": [{"user": 2, "item": taken, "rating": 5, "event_id": "a"}] * 2})
+    assert response.json() == {"accepted": 1, "duplicates": 1, "unknown_items": []}
     after = client.post("/recommend", json={"user": "2", "n": 3, "explain": True}).json()
     assert taken not in {entry["item"] for entry in after["items"]}
     assert after["as_of"] > before["as_of"]
@@ -190,8 +190,8 @@ def test_items_are_found_and_have_neighbours(client, champion):
 
 def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, champion):
     with serving(tmp_path, champion) as client:
-        said = client.post("/events", json={"events": [{"user": 1, "item": "new film", "rating": 5}]})
-        assert said.json() == {"accepted": 1, "duplicates": 0, "unknown_items": ["new film"]}
+        response = client.post("/events", json={"events": [{"user": 1, "item": "new film", "rating": 5}]})
+        assert response.json() == {"accepted": 1, "duplicates": 0, "unknown_items": ["new film"]}
         assert client.get("/users/1").json()["events"] == 14
         client.post("/events", json={"events": [{"user": 900, "item": "new film", "rating": 5}]})
         assert client.delete("/users/900/events").json()["deleted_from_journal"] == 1
@@ -250,7 +250,7 @@ def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, b
 def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
     with serving(tmp_path, champion, max_waiting=1) as client, standing_still(client) as (pool, go_on):
         waits = pool.submit(client.get, "/users/1")
-        while not client.service._fast.waiting:
+        while not client.service._lens.waiting:
             sleep(0.001)
         refused, ready = client.get("/users/2"), client.get("/health/ready")
         go_on.set()
@@ -260,13 +260,85 @@ def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):
         assert waits.result(5).status_code == 200
 
 
-def test_a_request_that_waited_too_long_is_dropped_before_it_is_computed(tmp_path, champion):
-    with serving(tmp_path, champion, timeout_seconds=0.01) as client, ThreadPoolExecutor(8) as pool:
-        held = pool.submit(client.portal.call, client.service.look, lambda now: sleep(0.2))
-        sleep(0.05)
-        late = client.get("/users/1")
-        assert (late.status_code, late.json()["type"]) == (503, "urn:reclora:timed-out")
-        held.result(5)
+def test_a_request_is_refused_when_its_time_is_over_whatever_is_computed_meanwhile(tmp_path, champion):
+    with serving(tmp_path, champion, timeout_seconds=0.1) as client:
+        begun, go_on = Barrier(2), Signal()
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(client.portal.call, client.service.look, lambda now: (begun.wait(5), go_on.wait(5)))
+            begun.wait(5)
+            late = client.get("/users/1")
+            assert (late.status_code, late.json()["type"]) == (503, "urn:reclora:timed-out")
+            assert client.service._lens.waiting == 0
+            assert isinstance(held.exception(5), RequestExpiredError)
+            go_on.set()
+        assert client.get("/users/1").status_code == 200
+
+
+def test_many_users_are_one_request_which_is_refused_by_what_it_takes(tmp_path, champion):
+    with serving(tmp_path, champion, max_waiting=1, max_pairs=6000) as client:
+        many = {"requests": [{"user": user % USERS, "n": 5, "explain": True} for user in range(32)]}
+        assert len(client.post("/recommend", json=many).json()["answers"]) == 32
+        for request in many["requests"]:
+            request["n"] = 1000
+        refused = client.post("/recommend", json=many)
+        assert (refused.status_code, refused.json()["expected"]) == (422, 6000)
+        assert "takes 288,000 pairs of user and item" in refused.json()["detail"]
+        assert "service.max_pairs" in refused.json()["detail"]
+
+
+def test_an_event_id_of_another_event_is_a_conflict_and_another_users_event_is_left_alone(client):
+    event = {"user": 1, "item": "3", "rating": 5, "event_id": "a"}
+    assert client.post("/events", json={"events": [event]}).json()["accepted"] == 1
+    assert client.post("/events", json={"events": [event]}).json() == {
+        "accepted": 0,
+        "duplicates": 1,
+        "unknown_items": [],
+    }
+    other = {"user": 2, "item": "4", "rating": 1}
+    refused = client.post("/events", json={"events": [other, event | {"rating": 1}]})
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:reclora:event-conflict")
+    assert "by PUT /events. Nothing was stored." in refused.json()["detail"]
+    stolen = client.put("/events", json={"events": [event | {"user": 2}]})
+    assert (stolen.status_code, client.get("/users/2").json()["events"]) == (409, 14)
+    assert client.put("/events", json={"events": [event | {"rating": 1}]}).json()["accepted"] == 1
+    assert client.get("/users/1").json()["latest"][0]["rating"] == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://testserver"}, 200),
+        ({"origin": "http://shop.example"}, 200),
+        ({"origin": "http://testserver", "sec-fetch-site": "cross-site"}, 403),
+        ({}, 200),
+    ],
+)
+def test_pages_of_other_origins_write_nothing_also_where_browsers_send_their_origin_alone(
+    tmp_path, champion, headers, status
+):
+    with serving(tmp_path, champion, allowed_origins=["http://shop.example"]) as client:
+        event = {"events": [{"user": 1, "item": "3", "rating": 5}]}
+        assert client.post("/events", json=event, headers=headers).status_code == status
+        assert client.get("/users/1", headers=headers).json()["events"] == 14 + (status == 200)
+
+
+def test_the_description_names_answers_problems_and_the_token_and_opens_without_it(tmp_path, champion):
+    with serving(tmp_path, champion, token="s3cret") as client:
+        assert client.get("/docs").status_code == 200
+        schema = client.get("/openapi.json").json()
+    assert schema["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            assert operation["security"] == ([] if path.startswith("/health") else [{"token": []}])
+            [content] = operation["responses"]["200"]["content"].values()
+            assert path == "/metrics" or content["schema"]
+            assert (
+                "detail"
+                in operation["responses"]["default"]["content"]["application/problem+json"]["schema"]["properties"]
+            )
+            assert operation["responses"].keys() == {"200", "default"}
 
 
 def test_a_token_is_asked_for_and_no_host_but_the_named_ones(tmp_path, champion):
@@ -332,7 +404,7 @@ def test_what_waits_while_another_champion_takes_over_is_answered_beside_that(
         present.reverse()
     with serving(tmp_path, lambda: present[0]) as client, standing_still(client) as (pool, go_on):
         waiting = [pool.submit(client.post, path, json=body), pool.submit(client.get, "/users/2")]
-        while client.service._fast.waiting < 2:
+        while client.service._lens.waiting < 2:
             sleep(0.001)
         present.reverse()
         assert client.post("/model/reload").status_code == 200
@@ -418,6 +490,16 @@ def test_the_page_escapes_what_it_shows_and_adds_events(tmp_path, champion):
             404,
         ]
         assert "There was no update yet" in client.get("/page/champion").text
+
+
+def test_the_page_opens_with_an_example_and_has_a_place_for_unknown_users(client):
+    assert 'hx-get="/page/start" hx-trigger="load' in client.get("/").text
+    start = client.get("/page/start").text
+    assert start.count("<option") == USERS
+    assert "User 0" in start
+    unknown = client.get("/page/user", params={"user": "777"})
+    assert unknown.status_code == 200
+    assert "the user is not known: the most popular items" in unknown.text
 
 
 def test_what_happens_is_counted(client):

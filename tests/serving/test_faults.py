@@ -1,9 +1,15 @@
-"""What befalls the service from outside: its process is killed, its disk is full."""
+"""Faults from outside: the process is killed, the disk is full, clients are slow or gone."""
 
+import asyncio
 import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPException
+from sqlite3 import SQLITE_DENY as DENY
+from sqlite3 import SQLITE_INSERT as INSERT
+from sqlite3 import SQLITE_OK as OK
 from time import sleep
 
 import pytest
@@ -11,7 +17,8 @@ from starlette.testclient import TestClient
 
 from forked import FORKED
 from live_service import BEGIN, EVENTS_PER_USER, ITEMS, serve, service_config, small_champion
-from reclora_kedro.serving.app import create_app
+from reclora_kedro.serving.app import create_app, create_server
+from reclora_kedro.serving.guard import Guard
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.service import Service
 
@@ -84,5 +91,71 @@ def test_events_that_do_not_fit_on_the_disk_are_refused_and_answers_go_on(tmp_pa
         refused = client.post("/events", json={"events": [event | {"item": "x" * 200}] * 400})
         assert (refused.status_code, refused.json()["type"]) == (507, "urn:reclora:not-stored")
         assert "disk is full. Nothing of the request was stored. Free disk space" in refused.json()["detail"]
+        assert 'reclora_journal_faults_total{step="commit"} 1.0' in client.get("/metrics").text
         assert client.get("/users/1").json()["events"] == EVENTS_PER_USER + 1
         assert client.post("/recommend", json={"user": 1}).status_code == 200
+        service.journal._connection.set_authorizer(lambda action, *_: DENY if action == INSERT else OK)
+        unready = client.get("/health/ready")
+        assert (unready.status_code, unready.json()["title"]) == (503, "Events cannot be stored and read")
+        service.journal._connection.set_authorizer(None)
+        assert client.get("/health/ready").status_code == client.get("/health/ready").status_code == 200
+
+
+def test_an_answer_that_nobody_waits_for_is_not_made(tmp_path):
+    ends, sent = [], []
+
+    async def app(scope, receive, send):
+        try:
+            await asyncio.sleep(5)
+        finally:
+            ends.append("cancelled")
+
+    messages = [{"type": "http.request", "body": b"{}"}, {"type": "http.disconnect"}]
+    metrics = Metrics()
+    guard = Guard(app, service_config(tmp_path), None, metrics)
+    headers = [(b"host", b"testserver")]
+    scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": headers}
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(guard(scope, receive, send))
+    assert (ends, sent) == (["cancelled"], [])
+    assert 'status="499"} 1.0' in metrics.text().decode()
+
+
+@contextmanager
+def server_of(folder, champion, **changes):
+    """A service on a port, answered by a thread."""
+    config = service_config(folder, allowed_hosts=["127.0.0.1"], **changes)
+    server = create_server(create_app(Service(config, lambda: champion, Metrics())), config)
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(server.run, [listening])
+        try:
+            yield partial(socket.create_connection, listening.getsockname(), timeout=5)
+        finally:
+            server.should_exit = True
+            running.result(10)
+
+
+def test_connections_are_limited_and_slow_ones_end(tmp_path, champion):
+    with server_of(tmp_path, champion, receive_seconds=0.3, max_connections=2) as connect:
+        head = b"POST /recommend HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        with connect() as without_headers, connect() as without_body:
+            without_headers.sendall(head)
+            without_body.sendall(head + b"content-length: 9\r\n\r\n{")
+            with connect() as third, suppress(ConnectionResetError):
+                assert third.recv(1) == b""
+            with suppress(ConnectionResetError):
+                assert without_headers.recv(1) == b""
+            answer = without_body.recv(9999)
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"service.receive_seconds" in answer
+        with connect() as patient:
+            for _ in range(2):
+                patient.sendall(b"GET /health/live HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                assert patient.recv(9999).startswith(b"HTTP/1.1 200 ")
+                sleep(0.1)

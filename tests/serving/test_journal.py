@@ -1,10 +1,25 @@
-"""What is acknowledged is there, once; see `test_faults` for processes that are killed."""
+"""Acknowledged events are stored, once; see `test_faults` for processes that are killed."""
 
 import sqlite3
+from contextlib import closing
+from sqlite3 import SQLITE_DENY as DENY
+from sqlite3 import SQLITE_OK as OK
+from threading import Barrier
 
 import pytest
 
-from reclora_kedro.serving.journal import FILE, Content, Event, Journal, JournalError
+from reclora_kedro.serving.journal import (
+    COLUMNS,
+    FILE,
+    TABLES,
+    Content,
+    Event,
+    EventConflictError,
+    Journal,
+    JournalError,
+    NotAppliedError,
+    NotStoredError,
+)
 
 
 def event(number, **changes):
@@ -27,12 +42,31 @@ def journal(tmp_path, heard):
     journal.close()
 
 
-def test_an_event_counts_once_and_a_later_one_replaces_it_where_that_is_asked(journal, heard):
+def test_an_event_id_names_one_event_which_its_own_user_may_replace(journal, heard):
     assert journal.add([event(1), event(2), event(1)]).result() == 2
-    assert journal.add([event(1, rating=1.0)]).result() == 0
+    assert journal.add([event(1)]).result() == journal.add([event(1)], replace=True).result() == 0
+    assert journal.add([event(1, timestamp=8)], without_time={"e1"}).result() == 0
+    other = [journal.add([event(3), event(1, **change)]) for change in ({"rating": 1.0}, {"timestamp": 8})]
+    other.append(journal.add([event(1, user_id="8")], replace=True))
+    for refused in other:
+        with pytest.raises(EventConflictError, match="e1"):
+            refused.result()
     assert heard == [[event(1), event(2)]]
     assert journal.add([event(1, rating=1.0)], replace=True).result() == 1
     assert heard[-1] == content_of(journal) == Content([event(2), event(1, rating=1.0)], {})
+
+
+def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal, heard):
+    journal.add([event(1)]).result()
+    begun, go_on = Barrier(2), Barrier(2)
+    held = journal.between_commits(lambda content: (begun.wait(5), go_on.wait(5)))
+    begun.wait(5)
+    refused, added = journal.add([event(1, rating=1.0)]), journal.add([event(2)])
+    seen = journal.between_commits(lambda content: (content.events, len(heard)))
+    go_on.wait(5)
+    held.result(5)
+    assert isinstance(refused.exception(5), EventConflictError)
+    assert (added.result(5), seen.result(5)) == (1, ([event(1), event(2)], 2))
 
 
 def test_a_dropped_user_is_in_no_file(journal, tmp_path):
@@ -51,20 +85,73 @@ def test_two_services_do_not_share_a_folder(tmp_path):
     Journal(tmp_path, print).close()
 
 
-def test_a_file_that_is_no_journal_stays_as_it_is(tmp_path):
+def damaged(file):
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(TABLES)
+        rows = ((f"e{number}", "7", "x" * 500, 4.0, 9, None) for number in range(200))
+        connection.executemany(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", rows)
+        connection.commit()
+    content = bytearray(file.read_bytes())
+    content[9000:60_000] = bytes(51_000)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [damaged, lambda file: file.write_text("notes of somebody" * 100)])
+def test_a_file_that_is_no_sound_journal_stays_as_it_is(tmp_path, spoil):
     file = tmp_path / FILE
-    file.write_text("notes of somebody" * 100)
-    for _ in range(2):  # the folder is free again
-        with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used as a journal .*Move it away"):
-            Journal(tmp_path, print)
-    assert file.read_text() == "notes of somebody" * 100
+    spoil(file)
+    content = file.read_bytes()
+    with pytest.raises(JournalError, match=r"journal\.sqlite cannot be used as a journal .*Move it away"):
+        Journal(tmp_path, print)
+    assert file.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [file]
 
 
-def test_what_cannot_be_written_is_told_and_nothing_of_it_stays(journal, heard):
+def test_a_folder_that_cannot_be_made_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalError, match=r"cannot be kept in .*Not a directory.*service\.folder"):
+        Journal(tmp_path / "file" / "folder", print)
+
+
+def test_a_write_that_fails_stores_nothing_and_the_journal_says_so_until_one_succeeds(journal, heard):
     journal.add([event(1)]).result()
     pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
     journal._connection.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(NotStoredError, match="full"):
         journal.add([event(number, item_id="x" * 200) for number in range(2, 400)]).result()
     assert content_of(journal).events == [event(1)]
     assert len(heard) == 1
+    assert "full" in journal.fault
+    assert journal.try_out().result() is journal.fault is None
+
+
+def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(journal, heard, tmp_path):
+    journal.add([event(1, user_id="the one who left"), event(2)]).result()
+    journal._connection.set_authorizer(lambda action, name, *_: DENY if name == "wal_checkpoint" else OK)
+    assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
+    assert heard[-1] == content_of(journal) == Content([event(2)], {"the one who left": 10})
+    journal._connection.set_authorizer(None)
+    assert journal.add([event(3)]).result() == 1
+    assert (tmp_path / f"{FILE}-wal").stat().st_size == 0
+
+
+def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says_that_nothing_is_stored(tmp_path):
+    heard, faults, is_broken = [], [], [True]
+
+    def listen(change):
+        if is_broken.pop() if is_broken else False:
+            raise ValueError("no room")
+        heard.append(change)
+
+    journal = Journal(tmp_path, listen, faults.append)
+    assert journal.add([event(1)]).result() == 1
+    is_broken += [True, True]
+    with pytest.raises(NotAppliedError, match=r"no room.*Start the service anew"):
+        journal.add([event(2)]).result()
+    assert content_of(journal).events == [event(1), event(2)]
+    assert "no room" in journal.fault
+    assert journal.add([event(3)]).result() == 1
+    whole = [event(1), event(2), event(3)]
+    assert (heard, journal.fault) == ([Content([event(1)], {}), Content(whole, {})], None)
+    assert faults == ["listener"] * 3
+    journal.close()

@@ -70,26 +70,34 @@ def offline(champion, users):
     return recommend(shortlist, prompts.with_columns(score=scores), config.top_n)
 
 
-def test_scores_are_those_of_a_run_and_all_users_share_a_batch(tmp_path, champion):
-    service = Service(service_config(tmp_path, deadline_ms=200), lambda: champion, Metrics())
+@pytest.mark.parametrize("prompts_per_batch", [100, 15])
+def test_scores_are_those_of_a_run_whether_all_users_share_a_batch_or_take_turns(tmp_path, champion, prompts_per_batch):
+    settings = {"deadline_ms": 200, "prompts_per_batch": prompts_per_batch}
+    service = Service(service_config(tmp_path, **settings), lambda: champion, Metrics())
     users = (3, 0, 7, 5)
 
-    async def ask_all():
-        asks = [Request(rank=True, user=str(user), n=10, model="llm", explain=True) for user in users]
-        return await asyncio.gather(*(service.answer(lambda now, ask=ask: ask, 30) for ask in asks))
+    async def answer_all():
+        requests = [Request(rank=True, user=str(user), n=10, model="llm", explain=True) for user in users]
+        parts = [(lambda now, request=request: request, 30) for request in requests]
+        together = service.answer(parts[:2]), *(service.answer([part]) for part in parts[2:])
+        return [answer for answers in await asyncio.gather(*together) for answer in answers]
 
-    answers = asyncio.run(ask_all())
+    answers = asyncio.run(answer_all())
     expected = offline(champion, users)
     for user, answer in zip(users, answers, strict=True):
         own = expected.filter(user_id=user)
         assert champion.log.items["item_id"].gather(answer.items).to_list() == own["item_id"].to_list()
         np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4)
     because = [answer.because[0] for answer in answers]
-    assert all(len(reason["gates"]) == 4 and "Film" in reason["prompt"] for reason in because)
+    assert all(len(reason["gates"]) == 4 for reason in because)
+    for answer in answers:
+        titles = champion.log.items["title"].gather(answer.items)
+        for title, reason in zip(titles, answer.because, strict=True):
+            assert f"New item: {title}" in reason["prompt"]
     assert len({tuple(reason["gates"]) for reason in because}) == len(users)
     text = service.metrics.text().decode()
     rows = sum(len(answer.items) for answer in answers)
-    assert 'reclora_batch_rows_count{queue="llm"} 1.0' in text
+    assert ('reclora_batch_rows_count{queue="llm"} 1.0' in text) == (prompts_per_batch == 100)
     assert service.champion.recommendation.shortlist == 20 > 0 < rows
     service.close()
 

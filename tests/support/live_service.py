@@ -4,7 +4,6 @@ import socket
 
 import numpy as np
 import polars as pl
-import uvicorn
 import yaml
 
 from projects import ROOT
@@ -15,7 +14,7 @@ from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.serving.app import create_app
+from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Champion
@@ -97,7 +96,8 @@ def service_config(folder, **changes):
 
 def serve(folder, champion, tell):
     """Answer over HTTP until the process ends, on a port that `tell`, the end of a pipe, is told."""
-    service = Service(service_config(folder, allowed_hosts=["127.0.0.1"]), lambda: champion, Metrics())
+    config = service_config(folder, allowed_hosts=["127.0.0.1"])
+    service = Service(config, lambda: champion, Metrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])
-        uvicorn.Server(uvicorn.Config(create_app(service), log_level="warning")).run([listening])
+        create_server(create_app(service), config).run([listening])

@@ -6,19 +6,22 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
-from sqlite3 import OperationalError
+from typing import Any
 
+import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from starlette.exceptions import HTTPException
 
-from reclora_kedro.serving.batches import QueueFullError, RequestExpiredError
-from reclora_kedro.serving.guard import Guard, too_many
+from reclora_kedro.serving.batches import QueueClosedError, QueueFullError
+from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.serving.connections import connections_of
+from reclora_kedro.serving.guard import OPEN_PATHS, Guard, too_many
 from reclora_kedro.serving.page import Page
 from reclora_kedro.serving.problems import ProblemError, invalid_request, unknown
 from reclora_kedro.serving.routes import Routes
-from reclora_kedro.serving.service import ReloadRefusedError, Service
+from reclora_kedro.serving.service import CLOSING, ReloadRefusedError, RequestExpiredError, Service
 from reclora_kedro.serving.tools import add_tools
 
 logger = logging.getLogger(__name__)
@@ -30,13 +33,13 @@ def create_app(
     newest: Callable[[], str | None] = lambda: None,
     roll_back: Callable[[], str | None] | None = None,
 ) -> FastAPI:
-    """The service over HTTP.
+    """Create the app of the service.
 
     Args:
-        service: what answers; it is closed when the app shuts down.
-        token: which requests have to bear; None: they need none.
-        newest: gives the version of the champion's alias; the champion is loaded when that changes.
-        roll_back: names the champion before the present one, and gives the version of the alias; None: it is refused.
+        service: answers the requests; it is closed when the app shuts down.
+        token: token that requests have to bear; None: they need none.
+        newest: returns the version of the champion's alias; the champion is loaded when that changes.
+        roll_back: names the champion before the present one, and returns the version of the alias; None: it is refused.
     """
 
     @asynccontextmanager
@@ -65,11 +68,31 @@ def create_app(
     routes.add_to(app)
     Page(routes).add_to(app)
     tools = add_tools(app, routes)
+    if token is not None:
+        _describe_token(app)
     return app
 
 
+def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
+    """Create the server of the app, with its limits of connections and seconds."""
+    settings: dict[str, Any] = {
+        "http": connections_of(config.max_connections, config.receive_seconds),
+        "timeout_graceful_shutdown": (1 - CLOSING) * config.shutdown_seconds,
+    }
+    return uvicorn.Server(uvicorn.Config(app, config.host, config.port, log_level="warning", **settings))
+
+
+def _describe_token(app: FastAPI) -> None:
+    """Name the token in the OpenAPI description, so that its page can send it."""
+    schema = app.openapi()  # which the app keeps
+    schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            operation["security"] = [] if path in OPEN_PATHS else [{"token": []}]
+
+
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
-    """Reload the champion on SIGHUP, and when another version of its alias is there."""
+    """Reload the champion on SIGHUP, and when its alias has another version."""
     told, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
     tried: str | None = None
     with suppress(RuntimeError, ValueError):  # outside of the main thread; POST /model/reload is left there
@@ -114,18 +137,16 @@ def _add_problems(app: FastAPI, service: Service) -> None:
     async def full(_: Request, __: Exception) -> Response:
         return too_many(f"{service.config.max_waiting} requests wait already (service.max_waiting).", 1).response()
 
+    @app.exception_handler(QueueClosedError)
+    async def closed(_: Request, __: Exception) -> Response:
+        detail = "The service ends, and did not compute the request. Send it to another one, or again later."
+        return ProblemError(503, "ending", "The service ends", detail, headers={"retry-after": "1"}).response()
+
     @app.exception_handler(RequestExpiredError)
     async def expired(_: Request, __: Exception) -> Response:
         seconds = service.config.timeout_seconds
-        detail = f"The request waited {seconds:g} s (service.timeout_seconds) and was not computed. Try again later."
+        detail = f"The request was not answered in {seconds:g} s (service.timeout_seconds). Try again later."
         return ProblemError(503, "timed-out", "The request timed out", detail, headers={"retry-after": "1"}).response()
-
-    @app.exception_handler(OperationalError)
-    async def journal_failed(_: Request, error: Exception) -> Response:
-        detail = (
-            f"The journal cannot be written: {error}. Nothing of the request was stored. Free disk space, or repair it."
-        )
-        return ProblemError(507, "not-stored", "The events are not stored", detail).response()
 
     @app.exception_handler(ReloadRefusedError)
     async def not_reloaded(_: Request, error: Exception) -> Response:

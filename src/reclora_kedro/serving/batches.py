@@ -1,14 +1,13 @@
-"""Requests that wait together are answered together: a queue with a deadline, and a thread that works on it."""
+"""Requests that wait together are answered together: a queue of their parts, and a thread that works on it."""
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from queue import Empty, Full, Queue
-from threading import Thread
-from time import monotonic
+from threading import Condition, Thread
 from typing import Any, Generic, NamedTuple, TypeVar
 
-Request = TypeVar("Request")
+Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
@@ -16,100 +15,126 @@ class QueueFullError(RuntimeError):
     """As many requests wait as may."""
 
 
-class RequestExpiredError(RuntimeError):
-    """A request waited longer than it may, and was dropped before it was computed."""
+class QueueClosedError(RuntimeError):
+    """The service ends before the request could be computed."""
 
 
 class _Waiting(NamedTuple):
-    request: Any
+    part: Any
     rows: int
     future: "Future[Any]"
-    expires: float
 
 
-class Batches(Generic[Request, Result]):
-    """A queue of requests, which one thread answers in batches.
+class Batches(Generic[Part, Result]):
+    """A queue of requests, whose parts one thread answers in batches.
+
+    Batches take one part of each request in turn, so that a small request waits for no more than two batches, however
+    large the others are. The parts of a request whose sender has gone are not computed.
 
     Args:
         name: of the queue, for its thread.
-        answer: from the requests of a batch to their results; an error among these is that of its request alone.
-        most_rows: in a batch, unless a single request has more.
-        most_waiting: requests.
-        deadline: seconds that the first request of a batch waits for others.
-        timeout: seconds after which a request that waits is dropped.
+        answer: returns the result of each part of a batch; an error among these concerns its part alone.
+        max_rows: rows of a batch, unless a single part has more.
+        max_waiting: requests that may wait.
+        delay: seconds that the first part of a batch waits for others.
         observe: called with the rows of each batch.
     """
 
     def __init__(
         self,
         name: str,
-        answer: Callable[[Sequence[Request]], Sequence[Result]],
+        answer: Callable[[Sequence[Part]], Sequence[Result]],
         *,
-        most_rows: int,
-        most_waiting: int,
-        deadline: float,
-        timeout: float,
+        max_rows: int,
+        max_waiting: int,
+        delay: float,
         observe: Callable[[int], object],
     ) -> None:
         self._answer, self._observe = answer, observe
-        self._most_rows, self._deadline, self._timeout = most_rows, deadline, timeout
-        self._queue: Queue[_Waiting | None] = Queue(most_waiting)
+        self._max_rows, self._max_waiting, self._delay = max_rows, max_waiting, delay
+        self._requests: OrderedDict[int, deque[_Waiting]] = OrderedDict()  # by arrival, or by the last part taken
+        self._rows, self._is_closed = 0, False
+        self._changed = Condition()
         self._thread = Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     @property
     def waiting(self) -> int:
-        """Requests that wait."""
-        return self._queue.qsize()
+        """Requests with parts that wait."""
+        return len(self._requests)
 
-    async def submit(self, request: Request, rows: int) -> Result:
-        """The result of a request, which is so many rows of a batch.
+    async def submit(self, parts: Sequence[tuple[Part, int]]) -> list[Result]:
+        """Return the results of a request's parts, each given with its rows.
+
+        When the caller is cancelled, parts that are not being computed leave the queue.
 
         Raises:
-            QueueFullError: too many wait already.
-            RequestExpiredError: it waited too long.
+            QueueFullError: too many requests wait already.
+            QueueClosedError: the service ends.
         """
-        future: Future[Result] = Future()
+        waiting = deque(_Waiting(part, rows, Future()) for part, rows in parts)
+        futures = [each.future for each in waiting]
+        with self._changed:
+            if self._is_closed:
+                raise QueueClosedError
+            if len(self._requests) >= self._max_waiting:
+                raise QueueFullError
+            self._requests[id(waiting)] = waiting
+            self._rows += sum(each.rows for each in waiting)
+            self._changed.notify()
         try:
-            self._queue.put_nowait(_Waiting(request, rows, future, monotonic() + self._timeout))
-        except Full:
-            raise QueueFullError from None
-        return await asyncio.wrap_future(future)
+            return await asyncio.gather(*map(asyncio.wrap_future, futures))
+        finally:
+            with self._changed:
+                if self._requests.pop(id(waiting), None):
+                    self._rows -= sum(each.rows for each in waiting)
+            for future in futures:
+                future.cancel()
 
-    def close(self) -> None:
-        """Answer what waits, and end."""
-        self._queue.put(None)
-        self._thread.join()
+    def close(self, timeout: float) -> None:
+        """Refuse what waits, and end after the present batch, or when these seconds are over."""
+        with self._changed:
+            self._is_closed = True
+            for waiting in self._requests.values():
+                for each in waiting:
+                    if each.future.set_running_or_notify_cancel():
+                        each.future.set_exception(QueueClosedError())
+            self._requests.clear()
+            self._changed.notify()
+        self._thread.join(timeout)
 
     def _work(self) -> None:
-        held: _Waiting | None = None
-        while (first := held or self._queue.get()) is not None:
-            batch, rows, held, until = [first], first.rows, None, monotonic() + self._deadline
-            while rows < self._most_rows:
-                try:
-                    more = self._queue.get(timeout=max(0, until - monotonic()))
-                except Empty:
+        while (batch := self._next_batch()) is not None:
+            if batch:
+                self._run(batch)
+
+    def _next_batch(self) -> list[_Waiting] | None:
+        """The next parts, of each request in turn; None when the queue is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._requests or self._is_closed)
+            self._changed.wait_for(lambda: self._rows >= self._max_rows or self._is_closed, self._delay)
+            if self._is_closed:
+                return None
+            batch, rows = list[_Waiting](), 0
+            while self._requests:
+                request, parts = next(iter(self._requests.items()))
+                if batch and rows + parts[0].rows > self._max_rows:
                     break
-                if more is None:
-                    self._queue.put(None)
-                    break
-                rows += more.rows
-                if rows > self._most_rows:
-                    held = more
-                    break
-                batch.append(more)
-            self._run([each for each in batch if each.future.set_running_or_notify_cancel()])
+                part = parts.popleft()
+                self._rows -= part.rows
+                if parts:
+                    self._requests.move_to_end(request)
+                else:
+                    del self._requests[request]
+                if part.future.set_running_or_notify_cancel():
+                    batch.append(part)
+                    rows += part.rows
+            return batch
 
     def _run(self, batch: list[_Waiting]) -> None:
-        now = monotonic()
-        for late in (each for each in batch if each.expires < now):
-            late.future.set_exception(RequestExpiredError())
-        batch = [each for each in batch if each.expires >= now]
-        if not batch:
-            return
         self._observe(sum(each.rows for each in batch))
         try:
-            results = self._answer([each.request for each in batch])
+            results = self._answer([each.part for each in batch])
         except Exception as error:  # those who wait have to learn of it, whatever it is; the thread goes on
             for each in batch:
                 each.future.set_exception(error)

@@ -9,11 +9,11 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import Count, CountOrZero, NonNegative, Positive
 
 ModelName = Literal["lens", "llm"]
-"""What ranks."""
+"""Which model ranks."""
 
 
 class ServiceConfig(Block):
-    """Where the service listens, what answers, and how much of it anyone may ask."""
+    """Where the service listens, which model answers, and the limits of requests."""
 
     host: str = Field(min_length=1)
     port: Annotated[CountOrZero, Field(le=65535)]
@@ -26,12 +26,18 @@ class ServiceConfig(Block):
     reload_seconds: Positive | None
     deadline_ms: NonNegative
     rows_per_batch: Count
+    prompts_per_batch: Count
     max_waiting: Count
+    max_connections: Count
+    receive_seconds: Positive
     timeout_seconds: Positive
+    shutdown_seconds: Positive
     max_body_bytes: Count
     max_items: Count
     max_events: Count
     max_requests: Count
+    max_pairs: Count
+    max_prompts: Count
     requests_per_second: Positive | None
     clock_skew_seconds: NonNegative
 

@@ -1,7 +1,9 @@
-"""What every request has to pass before a route sees it: host, token, rate, size, encoding."""
+"""Checks of every request before a route sees it: host, origin, token, rate, size, time, encoding."""
 
+import asyncio
 import hmac
 from collections import OrderedDict
+from contextlib import suppress
 from time import monotonic, perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,10 +13,12 @@ from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.problems import ProblemError
 
-OPEN_PATHS = ("/", "/health/live", "/health/ready", "/page/page.css", "/page/page.js", "/page/htmx.min.js")
-"""What is answered without a token: nothing of the data is in it."""
+STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js")
+OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", *STATIC_PATHS)
+"""Paths that are answered without a token, as nothing of the data is in the answers."""
 READING = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
+GONE = 499  # the status under which requests are counted whose client has gone; nobody reads it
 MOST_CLIENTS = 10_000  # whose rate is remembered
 SAFE_HEADERS = {
     "x-content-type-options": "nosniff",
@@ -25,7 +29,7 @@ SAFE_HEADERS = {
 
 
 class Guard:
-    """Refuses requests, and counts those that are answered.
+    """Refuses requests, counts those that are answered, and stops the work for clients that have gone.
 
     Args:
         app: what answers.
@@ -57,8 +61,9 @@ class Guard:
 
         try:
             self._require_allowed(scope)
-            receive = await self._read(scope, receive)
-            await self._app(scope, receive, send_safely)
+            body = await self._read(scope, receive)
+            if body is None or not await _answer_while_connected(self._app, scope, body, receive, send_safely):
+                status = GONE
         except ProblemError as problem:
             await problem.response()(scope, receive, send_safely)
         finally:
@@ -77,14 +82,15 @@ class Guard:
                 "The service does not answer for this host",
                 f"The request is for {name[:100]!r}: add it to service.allowed_hosts if it is yours.",
             )
-        origin = headers.get("origin", "none")
-        is_own = headers.get("sec-fetch-site", "none") in ("none", "same-origin")  # as browsers say
-        if scope["method"] not in READING and not is_own and not {origin, "*"} & {*config.allowed_origins}:
+        origin = headers.get("origin")
+        allowed = {origin, "*"} & {*config.allowed_origins}
+        if scope["method"] not in READING and not allowed and not _is_own(headers, origin):
             raise ProblemError(
                 403,
                 "other-origin",
                 "Pages of other origins are refused",
-                f"A browser sent this for a page of {origin[:100]}: add it to service.allowed_origins if it is yours.",
+                f"A browser sent this for a page of {(origin or 'another origin')[:100]}: add it to "
+                "service.allowed_origins if it is yours.",
             )
         if self._token is not None and scope["path"] not in OPEN_PATHS and scope["method"] != "OPTIONS":
             scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -110,19 +116,28 @@ class Guard:
         if left < 1:
             raise too_many(f"{rate:g} requests per second are allowed.", (1 - left) / rate)
 
-    async def _read(self, scope: Scope, receive: Receive) -> Receive:
-        """The body as a whole, read as long as it is not too large."""
-        if scope["method"] not in ("POST", "PUT", "PATCH"):
-            return receive
-        most, body = self._config.max_body_bytes, bytearray()
-        length = Headers(scope=scope).get("content-length", "0")
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """Read the body as a whole, within the limits of size and time; None where the client has gone."""
+        config, body = self._config, bytearray()
+        most, length = config.max_body_bytes, Headers(scope=scope).get("content-length", "0")
         more = True
-        while more and len(body) <= most and (not length.isdigit() or int(length) <= most):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return receive
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
+        try:
+            async with asyncio.timeout(config.receive_seconds):
+                while more and len(body) <= most and (not length.isdigit() or int(length) <= most):
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise ProblemError(
+                408,
+                "too-slow",
+                "The body came too slowly",
+                f"{len(body):,} bytes came in {config.receive_seconds:g} s (service.receive_seconds). Nothing was "
+                "stored.",
+                headers={"connection": "close"},
+            ) from None
         if more or len(body) > most:
             raise ProblemError(
                 413,
@@ -140,16 +155,57 @@ class Guard:
                 "The body is no UTF-8",
                 f"Byte {error.start} of the body, {body[error.start]:#04x}, is no UTF-8: send JSON in UTF-8.",
             ) from None
-        waiting: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        return bytes(body)
 
-        async def replay() -> Message:
-            return waiting.pop() if waiting else await receive()
 
-        return replay
+async def _answer_while_connected(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> bool:
+    """Let an app answer a request whose body has been read, unless the client goes before; return whether it stayed."""
+    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    gone, is_answered = asyncio.ensure_future(_disconnected(receive)), False
+
+    async def read() -> Message:
+        return unread.pop() if unread else await asyncio.shield(gone)
+
+    async def watch(message: Message) -> None:
+        nonlocal is_answered
+        is_answered = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await send(message)
+
+    answering = asyncio.ensure_future(app(scope, read, watch))
+    try:
+        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if answering.done() or is_answered:
+            await answering
+            return True
+        answering.cancel()
+        with suppress(asyncio.CancelledError):
+            await answering
+        return False
+    finally:
+        gone.cancel()
+        answering.cancel()
+
+
+async def _disconnected(receive: Receive) -> Message:
+    """The message that the client has gone, when it comes."""
+    while (message := await receive())["type"] != "http.disconnect":
+        pass
+    return message
+
+
+def _is_own(headers: Headers, origin: str | None) -> bool:
+    """Whether a request comes from no page or from one of the service's own; browsers tell by one of two headers.
+
+    Over plain HTTP off loopback they send Origin alone, which then has to name the host that the request is for.
+    """
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("none", "same-origin")
+    return origin is None or origin.lower().partition("://")[2] == headers.get("host", "").lower()
 
 
 def too_many(detail: str, seconds: float) -> ProblemError:
-    """A problem of more requests than can be answered."""
+    """Return the problem of more requests than can be answered."""
     wait = max(1, round(seconds + 0.5))
     title, headers = "Too many requests", {"retry-after": str(wait)}
     return ProblemError(429, "too-many-requests", title, f"{detail} Try again in {wait} s.", headers=headers)

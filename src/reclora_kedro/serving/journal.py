@@ -8,8 +8,9 @@ import fcntl
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -31,14 +32,14 @@ T = TypeVar("T")
 
 
 class Event(NamedTuple):
-    """An interaction as the service was told of it."""
+    """An interaction that the service was sent."""
 
     event_id: str
     user_id: str
     item_id: str
     rating: float | None  # 1 in logs without ratings; None: shown, not clicked
     timestamp: int  # seconds since the epoch
-    request_id: str | None = None  # of the recommendation that it came of
+    request_id: str | None = None  # of the recommendation that led to it
 
 
 class Content(NamedTuple):
@@ -49,68 +50,116 @@ class Content(NamedTuple):
 
 
 class JournalError(RuntimeError):
-    """Another service has the folder, or the file in it is no journal."""
+    """Another service has the folder, or the file in it is no sound journal."""
+
+
+class NotStoredError(RuntimeError):
+    """Nothing of a write is stored: the disk is full, or the like."""
+
+
+class NotAppliedError(RuntimeError):
+    """A write is stored, but answers do not read it."""
+
+
+class EventConflictError(ValueError):
+    """An event has the event_id of another one.
+
+    Args:
+        stored: the event that the journal has.
+        sent: the one that is refused.
+    """
+
+    def __init__(self, stored: Event, sent: Event) -> None:
+        super().__init__(f"The journal has another event with the event_id {sent.event_id}.")
+        self.stored, self.sent = stored, sent
+
+
+class _Job(NamedTuple):
+    work: Callable[[sqlite3.Connection], Any]
+    future: "Future[Any]"
+    writes: bool
 
 
 class Journal:
     """The journal in a folder, which no other service may use meanwhile.
 
     Args:
-        folder: made if it is not there.
-        listen: called with the events of each commit before their senders are answered, by the thread that writes; with
-            the journal's whole content where a commit changed or dropped earlier events.
+        folder: is made where it does not exist.
+        listen: is called with the events of each commit before their senders are answered, by the thread that writes;
+            with the journal's whole content after a commit that changed or dropped earlier events.
+        observe_fault: is called with the step that failed: commit, checkpoint or listener.
+
+    Attributes:
+        fault: why the last write was not stored, or why answers do not read it; None where all is well.
 
     Raises:
-        JournalError: another service uses the folder, or its file is no journal.
+        JournalError: another service uses the folder, it cannot be written, or its file is no sound journal.
     """
 
-    def __init__(self, folder: Path, listen: Callable[[list[Event] | Content], None]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file, self._listen = folder / FILE, listen
-        self._lock = _lock(folder / LOCK)
-        self._waiting: SimpleQueue[tuple[Callable[[sqlite3.Connection], Any], Future] | None] = SimpleQueue()
-        self._connection = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False, timeout=30)
+    def __init__(
+        self,
+        folder: Path,
+        listen: Callable[[list[Event] | Content], None],
+        observe_fault: Callable[[str], None] = lambda step: None,
+    ) -> None:
+        require_usable(folder)
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
-                self._connection.execute(f"PRAGMA {pragma}")
-            self._connection.executescript(TABLES)
-        except sqlite3.Error as error:
-            self._connection.close()
-            self._lock.close()
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder / LOCK)
+        except OSError as error:
             raise JournalError(
-                f"{self.file} cannot be used as a journal ({error}): an SQLite file that the service has made is "
-                "expected, or none. Move it away, or name another folder in service.folder."
+                f"The journal cannot be kept in {folder}: {error.strerror}. Name a folder that can be written in "
+                "service.folder."
             ) from error
+        self.file, self._listen, self._observe_fault = folder / FILE, listen, observe_fault
+        self.fault: str | None = None
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        try:
+            self._connection = _connected(self.file)
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise _unusable(self.file, error) from error
         self._new: list[Event] = []
-        self._rewritten = False
-        self._thread = Thread(target=self._write, name="journal", daemon=True)
+        self._rewritten = self._has_remains = self._is_behind = False
+        self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
 
-    def add(self, events: Sequence[Event], replace: bool = False) -> "Future[int]":
-        """Add events, all or none, each event_id once; the future has how many were added.
+    def add(self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()) -> "Future[int]":
+        """Add events, all or none, each event_id once; the future has the number of events added.
+
+        An event that is stored already is not added again. The future raises `EventConflictError` where the event_id
+        is that of another event, unless that one is replaced.
 
         Args:
-            events: whose event_id may be known: the earlier event stays, or is replaced.
-            replace: whether it is replaced.
+            events: what to add.
+            replace: whether an event replaces the one of the same user that has its event_id.
+            without_time: ids of the events whose senders gave no time: they equal stored ones of any time.
         """
 
         def insert(connection: sqlite3.Connection) -> int:
-            added = 0
+            new, rewritten = [], False
             for event in events:
-                if replace:
-                    self._rewritten |= _deleted(connection, "event_id", event.event_id) > 0
-                sql = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING"
-                if connection.execute(sql, event).rowcount:
-                    self._new.append(event)
-                    added += 1
-            return added
+                if (stored := _event(connection, event.event_id)) is not None:
+                    same = event if event.event_id not in without_time else event._replace(timestamp=stored.timestamp)
+                    if same == stored:
+                        continue
+                    if not replace or stored.user_id != event.user_id:
+                        raise EventConflictError(stored, event)
+                    _deleted(connection, "event_id", event.event_id)
+                    rewritten = True
+                connection.execute(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", event)
+                new.append(event)
+            self._new += new
+            self._rewritten |= rewritten
+            return len(new)
 
         return self._submit(insert)
 
     def drop_user(self, user_id: str, now: int, is_known: bool) -> "Future[int]":
-        """Delete a user's events, and remember that the user has none until now, in seconds; how many were deleted.
+        """Delete a user's events, and remember that the user has none until now, in seconds.
 
-        Of a user who is not known, and has no events here, nothing is remembered.
+        The future has the number of deleted events. Of a user who is not known, and has no events here, nothing is
+        remembered.
         """
 
         def delete(connection: sqlite3.Connection) -> int:
@@ -124,7 +173,16 @@ class Journal:
 
     def between_commits(self, work: Callable[[Content], T]) -> "Future[T]":
         """Call a function with all that the journal holds, while nothing is added."""
-        return self._submit(lambda connection: work(_content(connection)))
+        return self._submit(lambda connection: work(_content(connection)), writes=False)
+
+    def try_out(self) -> "Future[None]":
+        """Write something that changes nothing; `fault` is None afterwards if that succeeded."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO dropped_users VALUES ('', 0)")
+            connection.execute("DELETE FROM dropped_users WHERE user_id = ''")
+
+        return self._submit(write)
 
     def close(self) -> None:
         """Write what waits, and let go of the folder."""
@@ -133,41 +191,157 @@ class Journal:
         self._connection.close()
         self._lock.close()
 
-    def _submit(self, work: Callable[[sqlite3.Connection], T]) -> "Future[T]":
+    def _submit(self, work: Callable[[sqlite3.Connection], T], writes: bool = True) -> "Future[T]":
         future: Future[T] = Future()
-        self._waiting.put((work, future))
+        self._waiting.put(_Job(work, future, writes))
         return future
 
-    def _write(self) -> None:
-        open_, connection = True, self._connection
-        while open_:
+    def _work(self) -> None:
+        is_open = True
+        while is_open:
             jobs = [self._waiting.get()]
             while True:
                 try:
                     jobs.append(self._waiting.get_nowait())
                 except Empty:
                     break
-            open_ = None not in jobs
-            work = [job for job in jobs if job is not None and job[1].set_running_or_notify_cancel()]
-            self._new, self._rewritten = [], False
+            is_open = None not in jobs
+            started = [job for job in jobs if job is not None and job.future.set_running_or_notify_cancel()]
+            self._write([job for job in started if job.writes])
+            for job in started:
+                if not job.writes:
+                    self._read(job)
+
+    def _read(self, job: _Job) -> None:
+        try:
+            job.future.set_result(job.work(self._connection))
+        except Exception as error:  # whoever waits has to learn of it, whatever it is
+            job.future.set_exception(error)
+
+    def _write(self, jobs: Sequence[_Job]) -> None:
+        """Commit jobs together, then tell listeners; each of these steps has an outcome of its own."""
+        if not jobs:
+            return
+        self._new, self._rewritten = [], False
+        try:
+            outcomes = self._commit(jobs)
+        except sqlite3.Error as error:
+            self.fault = f"The journal {self.file} cannot be written: {error}."
+            logger.warning("%s", self.fault)
+            self._observe_fault("commit")
+            for job in jobs:
+                job.future.set_exception(NotStoredError(self.fault))
+            return
+        self._has_remains |= self._rewritten
+        self._remove_remains()
+        self.fault = self._apply()
+        for job, (result, refusal) in zip(jobs, outcomes, strict=True):
+            if refusal is not None:
+                job.future.set_exception(refusal)
+            elif self.fault is not None:
+                job.future.set_exception(NotAppliedError(self.fault))
+            else:
+                job.future.set_result(result)
+
+    def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
+        """Do all jobs in one transaction; the result of each, or why it was refused.
+
+        Raises:
+            sqlite3.Error: nothing of any job is stored.
+        """
+        connection, outcomes = self._connection, list[tuple[Any, Exception | None]]()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for job in jobs:
+                connection.execute("SAVEPOINT job")
+                try:
+                    outcomes.append((job.work(connection), None))
+                except sqlite3.Error:
+                    raise
+                except Exception as error:  # the other jobs of the transaction have nothing to do with it
+                    connection.execute("ROLLBACK TO job")
+                    outcomes.append((None, error))
+                connection.execute("RELEASE job")
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _remove_remains(self) -> None:
+        """Have what was deleted leave both files; if that fails, the next commit tries again."""
+        if not self._has_remains:
+            return
+        try:
+            [(is_busy, *_)] = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._has_remains = bool(is_busy)
+        except sqlite3.Error as error:
+            logger.warning("What was deleted from %s is still in its write-ahead log: %s.", self.file, error)
+            self._observe_fault("checkpoint")
+
+    def _apply(self) -> str | None:
+        """Tell the listener of a commit; if it fails, of all that the journal holds, now and after further commits.
+
+        Returns:
+            Why answers do not read what was committed; None where they do.
+        """
+        is_changed = self._rewritten or self._is_behind
+        for is_whole in (False, True):
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                results = [do(connection) for do, _ in work]
-                connection.execute("COMMIT")
-                if self._rewritten:
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # what was deleted is gone from both files
-                    self._listen(_content(connection))
+                if is_changed or is_whole:
+                    self._listen(_content(self._connection))
                 elif self._new:
                     self._listen(self._new)
-            except Exception as error:  # whoever waits has to learn of it, whatever it is; the thread goes on
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                logger.warning("The journal %s could not be written: %s", self.file, error)
-                for _, future in work:
-                    future.set_exception(error)
-                continue
-            for (_, future), result in zip(work, results, strict=True):
-                future.set_result(result)
+                self._is_behind = False
+                return None
+            except Exception as error:  # whatever it is, it is stored; the thread goes on
+                logger.exception("Answers do not read what was added to %s.", self.file)
+                self._observe_fault("listener")
+                problem = error
+        self._is_behind = True
+        return f"Answers do not read what was added to {self.file} ({problem}). Start the service anew."
+
+
+def require_usable(folder: Path) -> None:
+    """Check, without writing anything, that a service may keep its journal in a folder.
+
+    Raises:
+        JournalError: another service uses the folder, or its file is no sound journal.
+    """
+    file = folder / FILE
+    if (folder / LOCK).exists():
+        _lock(folder / LOCK, takes_over=False).close()
+    if not file.exists() or not file.stat().st_size:
+        return
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+            [[verdict]] = connection.execute("PRAGMA quick_check(1)").fetchall()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict.replace("\n", " "))
+            if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'events'").fetchall():
+                connection.execute(f"SELECT {COLUMNS} FROM events LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        raise _unusable(file, error) from error
+
+
+def _connected(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, isolation_level=None, check_same_thread=False, timeout=30)
+    try:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        connection.executescript(TABLES)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _unusable(file: Path, error: sqlite3.Error) -> JournalError:
+    return JournalError(
+        f"{file} cannot be used as a journal ({error}): an SQLite file that the service has made is expected, or none. "
+        "Move it away, restore a copy of it, or name another folder in service.folder."
+    )
 
 
 def _content(connection: sqlite3.Connection) -> Content:
@@ -176,11 +350,17 @@ def _content(connection: sqlite3.Connection) -> Content:
     return Content([Event(*row) for row in events], dict(dropped.fetchall()))
 
 
+def _event(connection: sqlite3.Connection, event_id: str) -> Event | None:
+    row = connection.execute(f"SELECT {COLUMNS} FROM events WHERE event_id = ?", (event_id,)).fetchone()
+    return None if row is None else Event(*row)
+
+
 def _deleted(connection: sqlite3.Connection, column: str, value: str) -> int:
     return connection.execute(f"DELETE FROM events WHERE {column} = ?", (value,)).rowcount
 
 
-def _lock(file: Path) -> Any:
+def _lock(file: Path, takes_over: bool = True) -> Any:
+    """The lock of a folder, held until it is closed; the process that takes it over writes its id into the file."""
     lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -191,7 +371,8 @@ def _lock(file: Path) -> Any:
             f"Another service keeps its journal in {file.parent}: process {holder or 'unknown'}. Stop that one, or "
             "give this one a folder of its own, which service.folder names."
         ) from None
-    lock.truncate(0)
-    lock.write(str(os.getpid()))
-    lock.flush()
+    if takes_over:
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
     return lock

@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""Metrics of the service, for Prometheus."""
 
 from collections.abc import Callable, Mapping
 
@@ -21,6 +21,8 @@ class Metrics:
         self._rows = Histogram(*rows, ("queue",), buckets=ROWS, registry=self._registry)
         self._waiting = Gauge("reclora_waiting_requests", "Requests that wait", ("queue",), registry=self._registry)
         self._events = Counter("reclora_events", "Events by what became of them", ("outcome",), registry=self._registry)
+        faults = "reclora_journal_faults", "Writes of the journal that failed, by the step that did"
+        self._faults = Counter(*faults, ("step",), registry=self._registry)
         self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -29,11 +31,11 @@ class Metrics:
         self._seconds.labels(route).observe(seconds)
 
     def rows(self, queue: str) -> Callable[[int], None]:
-        """What counts the rows of a queue's batches."""
+        """Return the function that counts the rows of a queue's batches."""
         return self._rows.labels(queue).observe
 
     def watch_queues(self, waiting: Mapping[str, Callable[[], int]]) -> None:
-        """Tell how many requests wait in each queue whenever someone asks."""
+        """Export how many requests wait in each queue."""
         for queue, count in waiting.items():
             self._waiting.labels(queue).set_function(count)
 
@@ -42,11 +44,15 @@ class Metrics:
         self._events.labels("accepted").inc(accepted)
         self._events.labels("duplicate").inc(duplicates)
 
+    def journal_fault(self, step: str) -> None:
+        """Count a write of the journal that failed in a step: commit, checkpoint or listener."""
+        self._faults.labels(step).inc()
+
     def champion(self, version: str) -> None:
-        """Tell which champion answers."""
+        """Set which champion answers."""
         self._champion.clear()
         self._champion.labels(version).set(1)
 
     def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)

@@ -94,6 +94,13 @@ class Champion:
         return max(self.versions.values(), default="unversioned")
 
     @property
+    def listed_items(self) -> int:
+        """About how many items of a user the lens scores where a request names no candidates."""
+        if self.kind in SOURCES:
+            return self.recommendation.retrieved
+        return self.recommendation.pool_items if self.kind == "popular_recent" else self.log.items.height
+
+    @property
     def bytes(self) -> int:
         """Memory of its weights and its log's columns."""
         modules: list[Any] = [self.lens, self.retriever, None if self.llm is None else self.llm.model.model]
@@ -135,8 +142,8 @@ class Request:
 class Answer:
     """Items and scores, best first where they are ranked; the scores of a fallback are None."""
 
-    ask: Request
-    now: "Snapshot"  # what it was computed by
+    request: Request
+    now: "Snapshot"  # what it is computed by
     user: int | None
     items: np.ndarray
     scores: np.ndarray | None = None
@@ -147,6 +154,20 @@ class Answer:
         """Keep the items that are best by some scores, of equals the earlier ones."""
         order = np.argsort(-by, kind="stable")[:most]
         self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
+        self.because = None if self.because is None else [self.because[place] for place in order]
+
+    def split(self, most: int) -> list[Self]:
+        """The same for at most so many of its items each, still to be scored."""
+        parts = np.split(self.items, range(most, len(self.items), most))
+        return [replace(self, items=items, scores=None) for items in parts]
+
+    def join(self, parts: Sequence[Self]) -> None:
+        """Take over the scores and reasons of the parts that `split` made, and rank the items where that is asked."""
+        self.scores = np.concatenate([part.scores for part in parts if part.scores is not None])
+        if self.request.explain:
+            self.because = [reason for part in parts for reason in part.because or ()]
+        if self.request.rank:
+            self.keep_best(self.scores, self.request.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,33 +294,33 @@ class Snapshot:
         return bool(self.lens.user.id_codes[user] != UNKNOWN_ID)
 
 
-def answer_by_lens(asks: Sequence[Request], now: Snapshot) -> list[Answer]:
-    """Answers to requests by the lens; those that ask for the LLM are shortlisted for `answer_by_llm`."""
+def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
+    """Answer requests by the lens; those that the LLM ranks are shortlisted for `answer_by_llm`."""
     config, by_lens = now.champion.recommendation, now.champion.order == "lens"
-    answers = [_with_candidates(ask, now) for ask in asks]
+    answers = [_with_candidates(request, now) for request in requests]
     open_ = [answer for answer in answers if answer.fallback is None]
     if now.champion.kind in SOURCES:
-        ranked = [answer for answer in open_ if answer.ask.rank and answer.ask.items is None]
+        ranked = [answer for answer in open_ if answer.request.rank and answer.request.items is None]
         for answer, nearness in zip(ranked, _scores(ranked, lambda now: now.source), strict=True):
-            answer.keep_best(nearness, max(config.retrieved, answer.ask.n))
+            answer.keep_best(nearness, max(config.retrieved, answer.request.n))
     for answer, scores in zip(open_, _scores(open_, lambda now: now.lens_scores), strict=True):
         answer.scores = scores
-        if answer.ask.rank:
-            most = answer.ask.n
-            if answer.ask.model == "llm":
+        if answer.request.rank:
+            most = answer.request.n
+            if answer.request.model == "llm":
                 most = len(scores) if config.shortlist is None else max(config.shortlist, most)
-            is_ordered = not by_lens and answer.ask.items is None
+            is_ordered = not by_lens and answer.request.items is None
             answer.keep_best(np.zeros(len(scores)) if is_ordered else scores, most)
-        if answer.ask.explain and answer.ask.model == "lens":
+        if answer.request.explain and answer.request.model == "lens":
             answer.because = _reasons(answer)
     return answers
 
 
 @torch.inference_mode()
 def answer_by_llm(answers: Sequence[Answer]) -> None:
-    """Score the shortlists of requests anew, all in one batch, and rank those that are to be ranked."""
+    """Score the items of some answers by the LLM, all in one batch."""
     llm = answers[0].now.champion.llm
-    assert llm is not None  # a request for an LLM that is not there was refused
+    assert llm is not None  # without one, requests for it are refused
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
     for place, answer in enumerate(answers):
         to_score = questions(_pairs([answer]).with_row_index("row", offset=row))
@@ -321,43 +342,43 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
     start = 0
     for answer in answers:
         rows = slice(start, start := start + len(answer.items))
-        if answer.ask.explain:
+        if answer.request.explain:
             answer.because = _reasons(answer)
             for reason, text, row in zip(
                 answer.because, prompts["prompt"][rows], range(rows.start, start), strict=True
             ):
                 reason |= {"prompt": text, "gates": None if mixes is None else _rounded(mixes[row])}
         answer.scores = scores[rows]
-        if answer.ask.rank:
-            answer.keep_best(answer.scores, answer.ask.n)
 
 
-def _with_candidates(ask: Request, now: Snapshot) -> Answer:
+def _with_candidates(request: Request, now: Snapshot) -> Answer:
     """The items to score for a request, most popular ones first; for a user of whom nothing is known, the best of them.
 
     A user who is to be scored but not known has no index.
     """
     user: int | None
-    if ask.user is None:
-        now, user = now.with_visitor(ask.history) if ask.history else (now, now.log.users.height - 1)
+    if request.user is None:
+        now, user = now.with_visitor(request.history) if request.history else (now, now.log.users.height - 1)
     else:
-        user = now.current.users.get(ask.user)
-    if not ask.rank:
-        assert ask.items is not None
-        return Answer(ask, now, user, ask.items, fallback="unknown_user" if user is None else None)
+        user = now.current.users.get(request.user)
+    if not request.rank:
+        assert request.items is not None
+        return Answer(request, now, user, request.items, fallback="unknown_user" if user is None else None)
     seen = now.sets.seen(user)
-    items = now.listed(ask.user) if ask.items is None else ask.items
-    allowed = np.ones(now.log.items.height, dtype=bool) if ask.allowed is None else ask.allowed.copy()
-    allowed[ask.excluded] = False
-    if not ask.include_seen:
+    items = now.listed(request.user) if request.items is None else request.items
+    allowed = np.ones(now.log.items.height, dtype=bool) if request.allowed is None else request.allowed.copy()
+    allowed[request.excluded] = False
+    if not request.include_seen:
         allowed[seen] = False
     items = items[allowed[items]]
     if not len(items):
-        return Answer(ask, now, user, items, fallback="no_candidates")
+        return Answer(request, now, user, items, fallback="no_candidates")
     if not len(seen):
-        by_popularity = np.argsort(now.popularity_rank[items], kind="stable")[: ask.n]
-        return Answer(ask, now, user, items[by_popularity], fallback="unknown_user" if user is None else "no_events")
-    return Answer(ask, now, user, items)
+        by_popularity = np.argsort(now.popularity_rank[items], kind="stable")[: request.n]
+        return Answer(
+            request, now, user, items[by_popularity], fallback="unknown_user" if user is None else "no_events"
+        )
+    return Answer(request, now, user, items)
 
 
 def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:

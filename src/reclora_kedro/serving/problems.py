@@ -1,4 +1,4 @@
-"""What is wrong with a request, as RFC 9457 has it."""
+"""Problems of requests, in the form of RFC 9457."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -11,16 +11,17 @@ from fastapi.exceptions import RequestValidationError
 
 from kedro_provenance.parameters import shown
 
+PROBLEM_JSON = "application/problem+json"
 MOST_COMPARED = 1_000  # ids that an unknown one is compared with
-MOST_ERRORS = 10  # that are told of one request
+MOST_ERRORS = 10  # that the answer to one request names
 
 
 class ProblemError(Exception):
-    """Why a request is refused.
+    """A request is refused.
 
     Args:
-        status: of HTTP.
-        kind: of problem, which the answer's ``type`` ends with.
+        status: status code of the answer.
+        kind: kind of problem, which the answer's ``type`` ends with.
         title: the same for all problems of the kind.
         detail: what was found, and what to do next.
         members: further members of the answer, such as ``found`` and ``expected``.
@@ -37,11 +38,11 @@ class ProblemError(Exception):
     def response(self) -> Response:
         """The answer."""
         text = json.dumps(self.body)  # in ASCII, whatever was found
-        return Response(text, self.status, self.headers, "application/problem+json")
+        return Response(text, self.status, self.headers, PROBLEM_JSON)
 
 
 def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> ProblemError:
-    """A problem of an id, or of a name, that is none of those that are known; it names those that are spelt alike."""
+    """Return the problem of an id or a name that is not known; it names those that are spelt alike."""
     nearest = get_close_matches(name, islice(_alike(name, names), MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
     detail = f"{kind.capitalize()} {shown(name)} is none of the {len(names)} that are known.{hint}"
@@ -55,7 +56,7 @@ def _alike(spelling: str, names: Iterable[str]) -> Iterable[str]:
 
 
 def invalid_request(error: RequestValidationError) -> ProblemError:
-    """A problem of a body or of parameters that are not of the right shape."""
+    """Return the problem of a body, or of parameters, that are not of the right shape."""
     faults = [
         {
             "where": ".".join(str(key) for key in fault["loc"] if not str(key).startswith("(")),

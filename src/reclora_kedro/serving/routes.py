@@ -1,53 +1,49 @@
-"""The routes of the service, and what each of them answers."""
+"""The routes of the service."""
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
-from functools import wraps
+from functools import partial, wraps
 from time import time
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple, Self
 from uuid import uuid4
 
 import numpy as np
 import polars as pl
 from fastapi import FastAPI, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 
 from kedro_provenance.parameters import shown
 from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import field_names
+from reclora_kedro.serving import shapes
 from reclora_kedro.serving.batches import QueueFullError
-from reclora_kedro.serving.journal import Event
+from reclora_kedro.serving.config import ModelName
+from reclora_kedro.serving.journal import Event, EventConflictError, NotAppliedError, NotStoredError
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.models import Answer, Request, Snapshot
-from reclora_kedro.serving.problems import ProblemError, unknown
-from reclora_kedro.serving.service import Service
-from reclora_kedro.serving.shapes import (
-    Accepted,
-    Events,
-    NewEvent,
-    OfOneUser,
-    PastEvent,
-    Recommendations,
-    RecommendBody,
-    RecommendMany,
-    Score,
-    Scores,
-)
+from reclora_kedro.serving.problems import PROBLEM_JSON, ProblemError, unknown
+from reclora_kedro.serving.service import PAIRS_OF_REASONS, Service
+from reclora_kedro.serving.shapes import Events, NewEvent, OfOneUser, PastEvent, Recommend, RecommendBody, Score
 
 logger = logging.getLogger(__name__)
 
 EVENTS_SHOWN = 20  # of a user
+PROBLEM = {
+    "description": "A problem: what is wrong with the request, or why the service cannot answer it",
+    "content": {PROBLEM_JSON: {"schema": shapes.Problem.model_json_schema()}},
+}
 
 Json = dict[str, Any]
 
 
 class Routes:
-    """What each route answers, as plain data: over HTTP, on the page and by the tools.
+    """The answers of all routes, as plain data: for HTTP, the page and the tools.
 
-    Whatever names items or users by index is made beside the snapshot that answers it: another champion, whose indices
-    are others, may take over while a request waits.
+    Requests name items and users by index only beside the snapshot that answers them: another champion, with other
+    indices, may take over while a request waits.
     """
 
     def __init__(self, service: Service, roll_back: Callable[[], str | None] | None) -> None:
@@ -55,55 +51,71 @@ class Routes:
 
     def add_to(self, app: FastAPI) -> None:
         """Add the routes to an app."""
-        routes: list[tuple[str, str, Callable[..., Awaitable[Json]], type | None]] = [
-            ("POST", "/recommend", self.recommend, Recommendations),
-            ("POST", "/score", self.score, Scores),
-            ("POST", "/events", self.add_events, Accepted),
-            ("PUT", "/events", self.replace_events, Accepted),
-            ("GET", "/users/{user_id:path}", self.user, None),
-            ("DELETE", "/users/{user_id:path}/events", self.drop_events, None),
-            ("GET", "/items", self.items, None),
-            ("GET", "/items/{item_id:path}/neighbours", self.item_neighbours, None),
-            ("GET", "/model", self.model, None),
-            ("POST", "/model/reload", self.reload, None),
-            ("POST", "/model/rollback", self.rollback, None),
-            ("GET", "/health/live", self.live, None),
-            ("GET", "/health/ready", self.ready, None),
+        routes: list[tuple[str, str, Callable[..., Awaitable[Json]], Any]] = [
+            ("POST", "/recommend", self.recommend, shapes.Recommendations | shapes.ManyRecommendations),
+            ("POST", "/score", self.score, shapes.Scores),
+            ("POST", "/events", self.add_events, shapes.Accepted),
+            ("PUT", "/events", self.replace_events, shapes.Accepted),
+            ("GET", "/users/{user_id:path}", self.user, shapes.User),
+            ("DELETE", "/users/{user_id:path}/events", self.drop_events, shapes.Dropped),
+            ("GET", "/items", self.items, shapes.Items),
+            ("GET", "/items/{item_id:path}/neighbours", self.item_neighbours, shapes.Neighbours),
+            ("GET", "/model", self.model, shapes.Model),
+            ("POST", "/model/reload", self.reload, shapes.Reloaded),
+            ("POST", "/model/rollback", self.rollback, shapes.Reloaded),
+            ("GET", "/health/live", self.live, shapes.Health),
+            ("GET", "/health/ready", self.ready, shapes.Health),
         ]
         for method, path, route, model in routes:
-            said: dict[int | str, Json] = {200: {"model": model}} if model else {}
-            app.add_api_route(path, _as_json(route), methods=[method], response_model=None, responses=said)
-        app.get("/metrics", response_model=None)(self.metrics)
+            responses: dict[int | str, Json] = {200: {"model": model}, "default": PROBLEM}
+            app.add_api_route(path, _as_json(route), methods=[method], response_model=None, responses=responses)
+        responses = {"default": PROBLEM}
+        app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse, responses=responses)
 
     async def recommend(self, body: RecommendBody) -> Json:
         """The best items of a user, or of many."""
-        if isinstance(body, RecommendMany):
-            _require_most("requests", len(body.requests), self._config.max_requests, "max_requests")
-            return {"answers": await asyncio.gather(*map(self.recommend, body.requests))}
-        for member, count in (("n", body.n), ("candidates", len(body.candidates or ()))):
-            _require_most(member, count, self._config.max_items, "max_items")
+        if isinstance(body, Recommend):
+            [response] = await self._recommend([body])
+            return response
+        _require_most("requests", len(body.requests), self._config.max_requests, "max_requests")
+        return {"answers": await self._recommend(body.requests)}
 
-        def ask(now: Snapshot) -> Request:
+    async def _recommend(self, bodies: Sequence[Recommend]) -> list[Json]:
+        recommendation = self.service.champion.recommendation
+        costs = []
+        for body in bodies:
+            for member, count in (("n", body.n), ("candidates", len(body.candidates or ()))):
+                _require_most(member, count, self._config.max_items, "max_items")
+            pairs = len(body.candidates or ()) or max(self.service.champion.listed_items, body.n)
+            shortlist = min(pairs, max(recommendation.shortlist or pairs, body.n))
+            costs.append(_Cost.of(body, self._model(body), pairs, shortlist if self._model(body) == "llm" else body.n))
+        self._require_affordable(costs)
+
+        def recommendation_of(body: Recommend, now: Snapshot) -> Request:
             indices = now.live.items
-            request = self._ask(body, now, body.candidates)
+            request = self._request(body, now, body.candidates)
             request.rank, request.n, request.include_seen = True, body.n, body.include_seen
             request.excluded = np.array([indices[item] for item in body.exclude if item in indices], dtype=np.int64)
             request.allowed = _allowed(now.log.items, body.filter)
             return request
 
-        rows = len(body.candidates or ()) or self.service.champion.recommendation.retrieved
-        return _said(body, await self.service.answer(ask, rows))
+        parts = [(partial(recommendation_of, body), cost.pairs) for body, cost in zip(bodies, costs, strict=True)]
+        answers = await self.service.answer(parts)
+        return [_response(body, answer) for body, answer in zip(bodies, answers, strict=True)]
 
     async def score(self, body: Score) -> Json:
         """How likely the user is to like each of the items."""
         _require_most("items", len(body.items), self._config.max_items, "max_items")
-        answer = await self.service.answer(lambda now: self._ask(body, now, body.items), len(body.items))
+        cost = _Cost.of(body, self._model(body), len(body.items), len(body.items))
+        self._require_affordable([cost])
+        [answer] = await self.service.answer([(lambda now: self._request(body, now, body.items), cost.pairs)])
         if answer.user is None:
             raise unknown("user", str(body.user), answer.now.current.users)
-        said = _said(body, answer)
-        said["scores"] = [{name: value for name, value in item.items() if name != "rank"} for item in said.pop("items")]
-        del said["fallback"]
-        return said
+        response = _response(body, answer)
+        items = response.pop("items")
+        response["scores"] = [{name: value for name, value in item.items() if name != "rank"} for item in items]
+        del response["fallback"]
+        return response
 
     async def add_events(self, body: Events) -> Json:
         """Add events, all or none; the answer means that they are durable and that the next answer knows them."""
@@ -117,7 +129,7 @@ class Routes:
         """Drop the user's events from the journal and from all answers; what was trained on them is another matter."""
         users = await self.service.look(lambda now: now.current.users)
         is_known = user_id in users
-        deleted = await asyncio.wrap_future(self.service.journal.drop_user(user_id, int(time()), is_known))
+        deleted = await _written(self.service.journal.drop_user(user_id, int(time()), is_known))
         if not (deleted or is_known):
             raise unknown("user", user_id, users)
         note = "Tables and trained weights still hold them until `kedro run --pipelines forget` has made new versions."
@@ -140,8 +152,8 @@ class Routes:
             ]
             profile = log.users.row(user, named=True)
             fields = {name: profile[name] for name in field_names(log.users) if profile[name] is not None}
-            said = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
-            return said | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
+            response = {"user": user_id, "profile": fields, "events": end - first, "latest": latest}
+            return response | {"lens_has_learned_from_user": now.learned_from(user), "gates": now.gates_of(user)}
 
         return await self.service.look(look)
 
@@ -168,10 +180,10 @@ class Routes:
             [(near, weights)] = now.neighbours.nearest(np.array([item]))
             by_users = near[np.argsort(-weights, kind="stable")[:limit]]
             weight_of = dict(zip(near.tolist(), weights.tolist(), strict=True))
-            said = _item(live, item)
-            said["by_users"] = [_item(live, other) | {"weight": weight_of[other]} for other in by_users.tolist()]
-            said["by_text"] = [_item(live, other) | {"cosine": near} for other, near in now.alike(item, limit)]
-            return said
+            response = _item(live, item)
+            response["by_users"] = [_item(live, other) | {"weight": weight_of[other]} for other in by_users.tolist()]
+            response["by_text"] = [_item(live, other) | {"cosine": near} for other, near in now.alike(item, limit)]
+            return response
 
         return await self.service.look(look)
 
@@ -180,7 +192,7 @@ class Routes:
         champion, columns = self.service.champion, self.service.champion.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
         example = {"user": str(champion.log.users["user_id"][0]), "n": 5, "explain": True}
-        said = {
+        response = {
             "version": champion.name,
             "versions": dict(champion.versions),
             "since": _rfc3339(int(self.service.since)),
@@ -193,7 +205,7 @@ class Routes:
             "an_event_has": reads,
             "example": {"POST /recommend": example},
         }
-        return said | dict(champion.about)
+        return response | dict(champion.about)
 
     async def reload(self) -> Json:
         """Read the champion's alias again."""
@@ -218,17 +230,22 @@ class Routes:
         return {"status": "live"}
 
     async def ready(self) -> Json:
-        """Whether requests are answered in time."""
+        """Whether requests are answered in time, and events stored."""
         try:
             await self.service.look(lambda now: None)
         except QueueFullError as error:
             detail = f"{self._config.max_waiting} requests wait already (service.max_waiting)."
             raise ProblemError(503, "not-ready", "Requests are not answered in time", detail) from error
+        if self.service.journal.fault is not None:
+            try:
+                await asyncio.wrap_future(self.service.journal.try_out())
+            except (NotStoredError, NotAppliedError) as error:
+                raise ProblemError(503, "not-ready", "Events cannot be stored and read", str(error)) from error
         return {"status": "ready", "version": self.service.champion.name}
 
     async def metrics(self) -> Response:
-        """Counts for Prometheus."""
-        return Response(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        """Metrics in Prometheus's text format."""
+        return PlainTextResponse(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _added(self, events: Sequence[NewEvent], replace: bool) -> Json:
         _require_most("events", len(events), self._config.max_events, "max_events")
@@ -238,17 +255,29 @@ class Routes:
             if not self.service.live.takes(event.user):
                 raise _wrong(f"{where}.user", shown(event.user), "a whole number, as all users of the log are")
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
-        added = await asyncio.wrap_future(self.service.journal.add(rows, replace))
+        without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
+        added = await _written(self.service.journal.add(rows, replace, without_time))
         self.service.metrics.events(added, len(rows) - added)
         items = self.service.live.items
         waiting = [row.item_id for row in rows if row.item_id not in items]
         return {"accepted": added, "duplicates": len(rows) - added, "unknown_items": list(dict.fromkeys(waiting))}
 
-    def _ask(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Request:
-        """What both kinds of requests ask for."""
-        model = body.model or self._config.model
+    def _model(self, body: OfOneUser) -> ModelName:
+        return body.model or self._config.model
+
+    def _require_affordable(self, costs: Sequence["_Cost"]) -> None:
+        """Refuse a request that would take too long; one user's is as long as the settings have it, and admitted."""
+        pairs, prompts = sum(cost.pairs for cost in costs), sum(cost.prompts for cost in costs)
+        if len(costs) > 1:
+            counted = f"pairs of user and item (with reasons, a pair counts {1 + PAIRS_OF_REASONS} times)"
+            _require_most("The request", pairs, self._config.max_pairs, "max_pairs", counted)
+        _require_most("The request", prompts, self._config.max_prompts, "max_prompts", "prompts of the LLM")
+
+    def _request(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Request:
+        """Make the request of a body, as far as recommendations and scores have the same members."""
+        model = self._model(body)
         if model == "llm" and now.champion.llm is None:
-            detail = "The service has no LLM, as service.variant is null: ask the lens, or name a variant there."
+            detail = "The service has no LLM, as service.variant is null: name the lens, or a variant there."
             raise ProblemError(422, "no-llm", "The LLM is not served", detail)
         given = body.history or []
         _require_most("history", len(given), self._config.max_events, "max_events")
@@ -258,7 +287,7 @@ class Routes:
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
-        """An event as the journal has it.
+        """Make the journal's event of one that was sent.
 
         Raises:
             ProblemError: it has no rating where the log has ratings, or it is in the future, or the like.
@@ -287,6 +316,37 @@ class Routes:
         return Event(event_id, user, event.item, rating, second, request_id)
 
 
+class _Cost(NamedTuple):
+    """How much work a request for one user is."""
+
+    pairs: int  # of user and item that the lens scores; those with reasons count for more
+    prompts: int  # of the LLM
+
+    @classmethod
+    def of(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
+        """The cost of so many items that the lens scores, and of those that reasons, or prompts, are made for."""
+        return cls(scored + (PAIRS_OF_REASONS * last if body.explain else 0), last if model == "llm" else 0)
+
+
+async def _written(write: "Future[int]") -> int:
+    """Return what a write of the journal returns; its errors as problems."""
+    try:
+        return await asyncio.wrap_future(write)
+    except NotStoredError as error:
+        detail = f"{error} Nothing of the request was stored. Free disk space, or repair it."
+        raise ProblemError(507, "not-stored", "The request is not stored", detail) from error
+    except NotAppliedError as error:
+        detail = f"The request is stored, and need not be sent again. {error}"
+        raise ProblemError(500, "not-applied", "The request is stored, but answers do not show it", detail) from error
+    except EventConflictError as error:
+        event_id, title = error.sent.event_id, "Another event has the event_id"
+        hint = "give this one another event_id, or replace that one by PUT /events"
+        if error.stored.user_id != error.sent.user_id:
+            hint = "it is one of another user; give this one an event_id of its own"
+        detail = f"The journal has another event with the event_id {shown(event_id)}: {hint}. Nothing was stored."
+        raise ProblemError(409, "event-conflict", title, detail, found=event_id) from error
+
+
 def _as_json(route: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[Response]]:
     """A route that answers as it is, without the encoder that looks at every value."""
 
@@ -297,9 +357,9 @@ def _as_json(route: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[R
     return answered
 
 
-def _said(body: OfOneUser, answer: Answer) -> Json:
+def _response(body: OfOneUser, answer: Answer) -> Json:
     now, live = answer.now, answer.now.live
-    said = []
+    items = []
     for place, item in enumerate(answer.items.tolist()):
         entry = _item(live, item) | {"score": None, "rank": place + 1}
         if answer.scores is not None:
@@ -311,14 +371,14 @@ def _said(body: OfOneUser, answer: Answer) -> Json:
                     for near in answer.because[place]["neighbours"]
                 ]
             }
-        said.append(entry)
+        items.append(entry)
     return {
         "user": body.user,
-        "model": answer.ask.model,
+        "model": answer.request.model,
         "version": now.champion.name,
         "as_of": _rfc3339(now.as_of),
         "request_id": body.request_id or uuid4().hex,
-        "items": said,
+        "items": items,
         "fallback": answer.fallback,
     }
 
@@ -350,9 +410,10 @@ def _wrong(where: str, value: Any, expected: str) -> ProblemError:
     return ProblemError(422, "invalid-request", title, detail, where=where, found=value, expected=expected)
 
 
-def _require_most(member: str, count: int, most: int, parameter: str) -> None:
+def _require_most(member: str, count: int, most: int, parameter: str, counted: str = "") -> None:
     if count > most:
-        detail = f"{member} asks for {count:,}, but at most {most:,} are allowed (service.{parameter})."
+        counted = counted and f" {counted}"
+        detail = f"{member} takes {count:,}{counted}, but at most {most:,} are allowed (service.{parameter})."
         raise ProblemError(422, "too-many", "More than the service allows", detail, found=count, expected=most)
 
 

@@ -1,7 +1,8 @@
 """The service without HTTP: a champion, the journal, and the queues that requests wait in."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from threading import Lock
 from time import time
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 
 from reclora_kedro.serving.batches import Batches
 from reclora_kedro.serving.config import ServiceConfig
-from reclora_kedro.serving.journal import Content, Event, Journal
+from reclora_kedro.serving.journal import Content, Event, Journal, require_usable
 from reclora_kedro.serving.live_log import LiveLog
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, answer_by_lens, answer_by_llm
@@ -17,9 +18,15 @@ from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, an
 logger = logging.getLogger(__name__)
 
 Look = Callable[[Snapshot], Any]
-"""A question about the log as it is now, or what makes a `Request` beside it, which is answered; they wait together."""
+"""What reads the log as it is now, or makes a `Request` beside it, which is then answered; both wait in one queue."""
 T = TypeVar("T")
-SPARE_MEMORY = 1.2  # times what a champion takes that have to be free for another one
+SPARE_MEMORY = 1.2  # times the memory of a champion that has to be free for another one
+CLOSING = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
+PAIRS_OF_REASONS = 8  # pairs that the lens scores in the time that the reasons of one take
+
+
+class RequestExpiredError(RuntimeError):
+    """A request was not answered in time; what was left of it is not computed."""
 
 
 class ReloadRefusedError(RuntimeError):
@@ -32,30 +39,31 @@ class Service:
     Args:
         config: the settings.
         load: loads the present champion.
-        metrics: takes what happens.
+        metrics: counts events, rows and faults.
 
     Raises:
-        JournalError: another service has the folder, or its file is no journal.
+        JournalError: another service has the folder, it cannot be written, or its file is no sound journal.
     """
 
     def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
         self.config, self.metrics, self._load = config, metrics, load
         self._reloading, self._swapping = Lock(), Lock()
-        self.journal = Journal(config.folder, self._listen)
+        require_usable(config.folder)  # before the champion takes its time, which is loaded before anything is written
+        champion = load()
+        self.journal = Journal(config.folder, self._listen, metrics.journal_fault)
         try:
-            self._take_over(load())
+            self._take_over(champion)
         except BaseException:
             self.journal.close()
             raise
-        shared: dict[str, Any] = {
-            "most_rows": config.rows_per_batch,
-            "most_waiting": config.max_waiting,
-            "deadline": config.deadline_ms / 1000,
-            "timeout": config.timeout_seconds,
-        }
-        self._fast: Batches[Look, Any] = Batches("lens", self._answer_fast, observe=metrics.rows("lens"), **shared)
-        self._slow: Batches[Answer, Answer] = Batches("llm", _answer_slow, observe=metrics.rows("llm"), **shared)
-        metrics.watch_queues({"lens": lambda: self._fast.waiting, "llm": lambda: self._slow.waiting})
+        shared: dict[str, Any] = {"max_waiting": config.max_waiting, "delay": config.deadline_ms / 1000}
+        self._lens: Batches[Look, Any] = Batches(
+            "lens", self._answer_by_lens, max_rows=config.rows_per_batch, observe=metrics.rows("lens"), **shared
+        )
+        self._llm: Batches[Answer, Answer] = Batches(
+            "llm", _answer_by_llm, max_rows=config.prompts_per_batch, observe=metrics.rows("llm"), **shared
+        )
+        metrics.watch_queues({"lens": lambda: self._lens.waiting, "llm": lambda: self._llm.waiting})
 
     @property
     def champion(self) -> Champion:
@@ -68,27 +76,46 @@ class Service:
         return self._snapshot.live
 
     async def look(self, look: Callable[[Snapshot], T]) -> T:
-        """Ask something about the log as it is now."""
-        return await self._fast.submit(look, 0)
-
-    async def answer(self, ask: Callable[[Snapshot], Request], rows: int) -> Answer:
-        """Answer a request, which is made beside the log as it is now.
-
-        Args:
-            ask: makes it.
-            rows: about how many items the lens scores for it.
+        """Return what a function reads of the log as it is now.
 
         Raises:
             QueueFullError: too many requests wait.
-            RequestExpiredError: it waited too long.
+            RequestExpiredError: it was not answered in time.
         """
-        answer: Answer = await self._fast.submit(ask, rows)
-        if answer.ask.model == "llm" and answer.fallback is None:
-            await self._slow.submit(answer, len(answer.items))
-        return answer
+        [result] = await self._in_time(self._lens.submit([(look, 0)]))
+        return result
+
+    async def answer(self, parts: Sequence[tuple[Callable[[Snapshot], Request], int]]) -> list[Answer]:
+        """Answer the parts of a request, such as one per user.
+
+        Args:
+            parts: what makes each part beside the log as it is now, and about how many pairs the lens scores for it.
+
+        Raises:
+            QueueFullError: too many requests wait.
+            RequestExpiredError: it was not answered in time.
+        """
+        return await self._in_time(self._answer(parts))
+
+    async def _answer(self, parts: Sequence[tuple[Callable[[Snapshot], Request], int]]) -> list[Answer]:
+        answers: list[Answer] = await self._lens.submit(parts)
+        shortlists = [answer for answer in answers if answer.request.model == "llm" and answer.fallback is None]
+        pieces = {id(answer): answer.split(self.config.prompts_per_batch) for answer in shortlists}
+        if prompts := [(piece, len(piece.items)) for answer in shortlists for piece in pieces[id(answer)]]:
+            await self._llm.submit(prompts)
+        for answer in shortlists:
+            answer.join(pieces[id(answer)])
+        return answers
+
+    async def _in_time(self, result: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with asyncio.timeout(self.config.timeout_seconds):
+                return await result
+        except TimeoutError:
+            raise RequestExpiredError from None
 
     def reload(self, alias: str | None = None) -> bool:
-        """Load the present champion and let it take over; whether it is another one.
+        """Load the present champion and let it take over; return whether it is another one.
 
         Args:
             alias: version of its alias; the one that answers stays if that named it. None: it is loaded again.
@@ -114,9 +141,10 @@ class Service:
             return dict(champion.versions) != dict(old.versions)
 
     def close(self) -> None:
-        """Answer what waits, write what is to be written, and let go of the folder."""
-        self._fast.close()
-        self._slow.close()
+        """Refuse what waits, end the batches being computed, write what is to be written, and let go of the folder."""
+        seconds = CLOSING * self.config.shutdown_seconds
+        self._llm.close(seconds / 2)
+        self._lens.close(seconds / 2)
         self.journal.close()
 
     def _take_over(self, champion: Champion, probe: Callable[[Snapshot], None] = lambda _: None) -> None:
@@ -143,25 +171,25 @@ class Service:
     def _listen(self, change: list[Event] | Content) -> None:
         self.live.apply(change)
 
-    def _answer_fast(self, requests: Sequence[Look]) -> list[Any]:
+    def _answer_by_lens(self, looks: Sequence[Look]) -> list[Any]:
         before = self._snapshot
         snapshot = before.brought_up_to_date()
         with self._swapping:
             if self._snapshot is before:
                 self._snapshot = snapshot
-        results = [_tried(request, snapshot) for request in requests]
+        results = [_tried(look, snapshot) for look in looks]
         answers = iter(answer_by_lens([result for result in results if isinstance(result, Request)], snapshot))
         return [next(answers) if isinstance(result, Request) else result for result in results]
 
 
-def _answer_slow(answers: Sequence[Answer]) -> Sequence[Answer]:
+def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:
     for champion in {id(answer.now.champion): answer.now.champion for answer in answers}.values():
         answer_by_llm([answer for answer in answers if answer.now.champion is champion])
     return answers
 
 
 def _tried(look: Look, snapshot: Snapshot) -> Any:
-    """What is found, or the error: others of its batch have nothing to do with it."""
+    """Return what a function reads, or its error: the others of its batch have nothing to do with it."""
     try:
         return look(snapshot)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The bodies of requests, and of the answers to them."""
+"""The bodies of requests and answers, which the OpenAPI description shows."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -54,7 +54,10 @@ class NewEvent(PastEvent):
     """An interaction to remember."""
 
     user: Id
-    event_id: Id | None = Field(None, description="by which a repeated event is known; a fresh one if it is left out")
+    event_id: Id | None = Field(
+        None,
+        description="names one event: the same again counts once, another with it is refused; left out: a fresh one",
+    )
     request_id: Id | None = Field(None, description="of the recommendation that it came of")
 
 
@@ -66,11 +69,11 @@ class Events(Shape):
 
 
 class OfOneUser(Shape):
-    """Whom a request is about: a user of the log, or anyone with a history, which is not stored."""
+    """A user of the log, or anyone with a history, which is not stored."""
 
     user: Id | None = None
     history: list[PastEvent] | None = None
-    model: ModelName | None = Field(None, description="which one has the last word; the configured one if left out")
+    model: ModelName | None = Field(None, description="which one ranks; the configured one if left out")
     explain: bool = Field(False, description="whether to say why")
     request_id: Id | None = Field(None, description="which the answer repeats; a fresh one if it is left out")
 
@@ -82,7 +85,7 @@ class OfOneUser(Shape):
 
 
 class Recommend(OfOneUser):
-    """What to recommend to a user."""
+    """A request for the best items of a user."""
 
     model_config = _example(user="42", n=5, filter={"genres": ["Comedy", "Drama"]}, explain=True)
     n: int = Field(10, ge=1, description="most items")
@@ -93,7 +96,7 @@ class Recommend(OfOneUser):
 
 
 class RecommendMany(Shape):
-    """The same for many users at once."""
+    """A request for the best items of many users."""
 
     requests: list[Recommend] = Field(min_length=1)
 
@@ -123,7 +126,7 @@ class ScoredItem(BaseModel):
 
 
 class Answered(BaseModel):
-    """What every answer about a user has."""
+    """Members of every answer about a user."""
 
     user: str | None
     model: ModelName
@@ -139,6 +142,12 @@ class Recommendations(Answered):
     fallback: Fallback | None
 
 
+class ManyRecommendations(BaseModel):
+    """The best items of each user, in the order of the requests."""
+
+    answers: list[Recommendations]
+
+
 class Scores(Answered):
     """Scores of the given items, in their order."""
 
@@ -150,4 +159,103 @@ class Accepted(BaseModel):
 
     accepted: int
     duplicates: int
-    unknown_items: list[str]
+    unknown_items: list[str] = Field(description="whose events wait in the journal until a table has the item")
+
+
+class Dropped(BaseModel):
+    """A user whose events no answer reads any more."""
+
+    user: str
+    deleted_from_journal: int
+    note: str
+
+
+class Item(BaseModel):
+    """An item of the log."""
+
+    item: str
+    title: str
+
+
+class UserEvent(Item):
+    """An event of a user."""
+
+    rating: float
+    liked: bool
+    time: datetime
+
+
+class User(BaseModel):
+    """A user as the log has them now."""
+
+    user: str
+    profile: dict[str, Any]
+    events: int
+    latest: list[UserEvent]
+    lens_has_learned_from_user: bool
+    gates: list[float] | None = Field(description="how the gates mix the meta-LoRAs; null where they read more")
+
+
+class Items(BaseModel):
+    """Items that match a text, the first ones of all that do."""
+
+    items: list[Item]
+    found: int
+
+
+class WeightedItem(Item):
+    """An item that the same users took."""
+
+    weight: float
+
+
+class SimilarItem(Item):
+    """An item with a similar text."""
+
+    cosine: float
+
+
+class Neighbours(Item):
+    """The neighbours of an item."""
+
+    by_users: list[WeightedItem]
+    by_text: list[SimilarItem]
+
+
+class Model(BaseModel):
+    """The champion; it has further members, such as its metrics."""
+
+    version: str
+    versions: dict[str, str]
+    since: datetime
+    candidates: str
+    order: str
+    model: ModelName
+    llm: str | None
+    users: int
+    items: int
+    an_event_has: str
+    example: dict[str, Any]
+
+
+class Reloaded(BaseModel):
+    """The champion that answers, and whether it is another one than before."""
+
+    version: str
+    changed: bool
+
+
+class Health(BaseModel):
+    """Whether the service answers."""
+
+    status: str
+    version: str | None = None
+
+
+class Problem(BaseModel):
+    """Why a request is refused (RFC 9457); it may have further members, such as found and expected."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

@@ -1,4 +1,4 @@
-"""The same verbs as tools of the Model Context Protocol, at /mcp; its SDK comes with the extra `mcp`."""
+"""The routes as tools of the Model Context Protocol, at /mcp; its SDK comes with the extra `mcp`."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -17,7 +17,7 @@ INSTRUCTIONS = "Recommendations of a trained recommender. Events that are added 
 
 
 def add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]:
-    """Add the tools to an app, if the SDK is installed; what is returned has to be entered while the app answers."""
+    """Add the tools to an app, if the SDK is installed; enter the returned context while the app answers."""
     if find_spec("mcp") is None:
         return nullcontext()
     from mcp.server.transport_security import TransportSecuritySettings
@@ -30,7 +30,7 @@ def add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]:
 
 
 def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[Json]]:
-    """A tool that says what is wrong with a call; the SDK keeps the text of any other error to itself."""
+    """Wrap a tool so that its problems reach the caller; the SDK hides the text of any other error."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     @wraps(tool)

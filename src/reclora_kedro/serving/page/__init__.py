@@ -3,7 +3,7 @@
 Its parts are HTML that htmx puts in their places. Templates escape all that comes from the data.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,7 +20,8 @@ from reclora_kedro.serving.shapes import Events, Recommend
 
 STATIC = {"page.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-FOUND = 12  # items that a text finds
+MOST_ITEMS = 12  # that are offered for a text
+EXAMPLES = 12  # users that the page offers at first
 
 
 class Page:
@@ -35,6 +36,7 @@ class Page:
         """Add its routes to an app."""
         parts: dict[str, Callable[..., Any]] = {
             "/": self.whole,
+            "/page/start": self.start,
             "/page/user": self.user,
             "/page/items": self.items,
             "/page/champion": self.champion,
@@ -56,13 +58,18 @@ class Page:
         content = files("reclora_kedro.serving.page").joinpath(name).read_bytes()
         return Response(content, media_type=STATIC[name])
 
+    async def start(self) -> Response:
+        """Some users to choose from, and the first of them as an example."""
+        users = list(map(str, self._routes.service.champion.log.users["user_id"].head(EXAMPLES)))
+        return await self._user(users[0], "lens", None, users)
+
     async def user(self, user: str, model: str = "lens") -> Response:
         """A user's history and recommendations."""
-        return await self._shown(user, model, None)
+        return await self._user(user, model, None)
 
     async def items(self, q: str = "") -> Response:
         """Items whose title has a text, to choose from."""
-        return self._html("items.html.jinja", **await self._routes.items(q, FOUND))
+        return self._html("items.html.jinja", **await self._routes.items(q, MOST_ITEMS))
 
     async def champion(self) -> Response:
         """The champion, its decision, and the champions before it."""
@@ -84,15 +91,15 @@ class Page:
         try:
             value |= {"rating": float(form["rating"])} if form.get("rating") else {}
             value |= {"clicked": form["clicked"] == "true"} if form.get("clicked") else {}
-            said = await self._routes.add_events(Events.model_validate({"events": [value]}))
+            response = await self._routes.add_events(Events.model_validate({"events": [value]}))
             note = f"The event of item {value['item']} counts from now on."
-            if said["unknown_items"]:
+            if response["unknown_items"]:
                 note = f"No table has the item {value['item']}: the event waits until one has."
         except (ProblemError, ValidationError, ValueError) as error:
             note = str(error)
-        return await self._shown(user, model, note)
+        return await self._user(user, model, note)
 
-    async def _shown(self, user: str, model: str, note: str | None) -> Response:
+    async def _user(self, user: str, model: str, note: str | None, users: Sequence[str] = ()) -> Response:
         try:
             request = Recommend.model_validate({"user": user, "n": 10, "explain": True, "model": model})
             recommended = await self._routes.recommend(request)
@@ -101,9 +108,8 @@ class Page:
         except (ProblemError, ValidationError) as error:
             return self._html("problem.html.jinja", problem=str(error))
         columns = self._routes.service.champion.ingestion
-        return self._html(
-            "user.html.jinja", user=user, described=described, recommended=recommended, note=note, ingestion=columns
-        )
+        content = {"described": described, "recommended": recommended, "ingestion": columns}
+        return self._html("user.html.jinja", user=user, note=note, users=users, **content)
 
     def _html(self, template: str, **content: Any) -> Response:
         text = self._templates.get_template(template).render(**content)

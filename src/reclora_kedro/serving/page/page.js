@@ -1,5 +1,5 @@
 "use strict";
-// Tabs, the token of each request, and the text that finds items.
+// Tabs, the token of each request, the text that finds items, and problems in words.
 const tabs = document.querySelectorAll("[data-tab]");
 for (const tab of tabs) {
   tab.addEventListener("click", () => {
@@ -15,4 +15,14 @@ document.body.addEventListener("htmx:configRequest", (event) => {
   const token = document.getElementById("token").value;
   if (token) headers["Authorization"] = `Bearer ${token}`;
   if (path === "/page/items") parameters.q = elt.value;
+});
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  const { detail } = event;
+  if ((detail.xhr.getResponseHeader("content-type") || "").startsWith("application/problem+json")) {
+    const note = document.createElement("p");
+    note.className = "note";
+    note.setAttribute("role", "alert");
+    note.textContent = JSON.parse(detail.serverResponse).detail;
+    detail.serverResponse = note.outerHTML;
+  }
 });

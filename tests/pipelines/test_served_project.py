@@ -1,11 +1,11 @@
-"""What the service takes of a project's versions."""
+"""The versions of a project that the service loads."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from live_service import ITEMS, block, small_log
-from reclora_kedro import serving_project
+from reclora_kedro.pipelines import served_project
 from reclora_kedro.recommend.config import RecommendationConfig
 
 
@@ -13,8 +13,8 @@ from reclora_kedro.recommend.config import RecommendationConfig
 def test_a_retriever_of_another_log_or_none_leaves_candidates_to_neighbours(caplog, monkeypatch, version, items):
     stored = SimpleNamespace(sizes=SimpleNamespace(items=items))
     catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry, version: stored)
-    monkeypatch.setattr(serving_project, "loaded_version", lambda entry: version)
-    loading = serving_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
+    monkeypatch.setattr(served_project, "loaded_version", lambda entry: version)
+    loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
     config = RecommendationConfig.model_validate(block("recommendation"))
     retriever, chosen = loading._retriever(config, small_log())
     fits = version is not None and items == ITEMS
@@ -27,7 +27,7 @@ def test_a_retriever_of_another_log_or_none_leaves_candidates_to_neighbours(capl
 @pytest.mark.parametrize(("version", "shown"), [("2026", {"auc": 0.7}), ("2025", None), (None, None)])
 def test_metrics_of_another_lens_are_not_said_to_be_the_champions(monkeypatch, version, shown):
     catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry: {"auc": 0.7})
-    monkeypatch.setattr(serving_project, "loaded_version", {"lens_metrics": version}.get)
-    loading = serving_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
+    monkeypatch.setattr(served_project, "loaded_version", {"lens_metrics": version}.get)
+    loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
     loading._versions["lens"] = "2026"
     assert loading._lens_metrics() == shown

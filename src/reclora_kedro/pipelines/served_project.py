@@ -1,4 +1,4 @@
-"""The Kedro side of the service: the champion and the settings of a project's environment."""
+"""The project that is served: the champion and the settings of an environment, read through Kedro."""
 
 import logging
 import os
@@ -26,7 +26,6 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
-from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.recommend import candidates, choice
 from reclora_kedro.recommend.config import RecommendationConfig
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
@@ -65,8 +64,13 @@ class ServedProject:
             RunRefusedError: a value is none that it takes.
         """
         with self._context() as context:
-            block = context.params["service"]
+            block, variants = context.params["service"], context.params["finetuning"]["variants"]
         config = ServiceConfig.model_validate(block)
+        if config.variant is not None and config.variant not in variants:
+            raise RunRefusedError(
+                f"service.variant is {config.variant!r}, but finetuning.variants names {', '.join(variants)}: choose "
+                "one of these, or null to serve no LLM."
+            )
         if is_remote(str(block["folder"])):
             raise RunRefusedError(
                 f"service.folder is {block['folder']}, but the journal needs a local folder, whose writes are durable: "
@@ -129,7 +133,6 @@ class _Loading:
     def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: list[dict[str, Any]]) -> None:
         self._catalog, self._env, self._history = catalog, context.env, history
         self._named = history[0]["versions"] if history else {}
-        self._parameters = context.config_loader["parameters"]
         self._params, self._versions = context.params, dict[str, str]()
 
     def champion(self) -> Champion:
@@ -139,7 +142,7 @@ class _Loading:
         retriever, config = self._retriever(config, log)
         kind, order, _ = choice.choose(lens, log, retriever, config, neighbours, self._block("bootstrap", Bootstrap))
         given = self._catalog.load("recommendation_candidates") if kind == "table" else None
-        variant = PipelineNames.from_parameters(self._parameters).optional_variant_of("service")
+        variant = self._params["service"]["variant"]
         llm = None if variant is None else self._llm(variant, lens, log)
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
         if self._history:

@@ -1,0 +1,48 @@
+"""Limits of connections: how many are open, and how long each may take to send the headers of a request."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+def connections_of(most: int, seconds: float) -> type[asyncio.Protocol]:
+    """The protocol of a server's connections.
+
+    Args:
+        most: connections that may be open at once; further ones are closed.
+        seconds: in which headers have to arrive, from the beginning of a connection or from the last answer.
+    """
+
+    class LimitedProtocol(HttpToolsProtocol):
+        _expiry: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._await_headers()
+            if len(self.connections) > most:
+                transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def on_headers_complete(self) -> None:
+            self._stop_waiting()
+            super().on_headers_complete()
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if self.cycle is None or self.cycle.response_complete:  # else the next request is here already
+                self._await_headers()
+
+        def _await_headers(self) -> None:
+            self._stop_waiting()
+            self._expiry = self.loop.call_later(seconds, self.transport.abort)
+
+        def _stop_waiting(self) -> None:
+            if self._expiry is not None:
+                self._expiry.cancel()
+                self._expiry = None
+
+    return LimitedProtocol
