@@ -387,10 +387,10 @@ def mixed_row(mixed: dict[str, Any]) -> dict[str, Any]:
 
 def measure_stall(port: int, users: Sequence[Any], items: Sequence[Any]) -> list[dict[str, Any]]:
     """How long others wait beside one large request: by lens, and by the LLM for a client that has gone."""
-    large = {"requests": [{"user": user, "n": 1000, "explain": True} for user in users[:64]]}
     small = {"user": users[0], "n": 10}
 
-    async def by_lens() -> dict[str, Any]:
+    async def by_lens(items_per_user: int) -> dict[str, Any]:
+        large = {"requests": [{"user": user, "n": items_per_user, "explain": True} for user in users[:64]]}
         async with Client.connected(port) as greedy, Client.connected(port) as other:
             sent = asyncio.create_task(greedy.post("/recommend", large))
             await asyncio.sleep(0.05)
@@ -398,7 +398,7 @@ def measure_stall(port: int, users: Sequence[Any], items: Sequence[Any]) -> list
             while not sent.done():
                 waits.append((await other.post("/recommend", small))[1])
             status, seconds = await sent
-            return {"large request": "lens, 64 users, 1,000 items each with reasons", "status": status} | {
+            return {"large request": f"lens, 64 users, {items_per_user} items each with reasons", "status": status} | {
                 "seconds": seconds,
                 "longest wait of others, s": max(waits),
             }
@@ -417,7 +417,7 @@ def measure_stall(port: int, users: Sequence[Any], items: Sequence[Any]) -> list
             }
 
     asyncio.run(ask_all(port, iter([("/recommend", small), ("/recommend", small | {"model": "llm"})]), 1))
-    return [asyncio.run(by_lens()), asyncio.run(by_llm())]
+    return [asyncio.run(by_lens(1000)), asyncio.run(by_lens(28)), asyncio.run(by_llm())]
 
 
 async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[Any], most: int) -> set[str]:
