@@ -58,13 +58,11 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
     project = ServedProject(finished_run.project, "test", {"service": {"folder": str(tmp_path)}})
     service = Service(project.settings(), project.champion, Metrics())
     users = expected["user_id"].unique(maintain_order=True).to_list()
-    asks = [Request(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
-
-    async def ask_all():
-        return await asyncio.gather(*(service.answer(lambda now, ask=ask: ask, 20) for ask in asks))
+    requests = [Request(rank=True, user=str(user), n=10, model="llm" if variant else "lens") for user in users]
+    answers = asyncio.run(service.answer([(lambda now, request=request: request, 20) for request in requests]))
 
     items = service.champion.log.items["item_id"]
-    for user, answer in zip(users, asyncio.run(ask_all()), strict=True):
+    for user, answer in zip(users, answers, strict=True):
         own = expected.filter(user_id=user)
         assert items.gather(answer.items).to_list() == own["item_id"].to_list()
         np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4 if variant else 1e-6)

@@ -45,7 +45,8 @@ REAL = {  # written as whole numbers
     "lens.statistics_delay",
     "recommendation.pool_days",
     "finetuning.variants.reclora.adapter.lora_alpha",
-    *(f"service.{name}" for name in ("reload_seconds", "deadline_ms", "timeout_seconds", "clock_skew_seconds")),
+    *(f"service.{event}_seconds" for event in ("reload", "receive", "timeout", "shutdown", "clock_skew")),
+    "service.deadline_ms",
 }
 FREE = {  # checked by whoever reads them, or as another one is
     "finetuning.variants.shared_lora",
