@@ -27,11 +27,11 @@ from reclora_kedro.retrievers.base import build_retriever
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 
 TYPES = {
-    "log": "reclora_kedro.datasets.folders.InteractionLogDataset",
-    "embedded_log": "reclora_kedro.datasets.folders.EmbeddedLogDataset",
-    "lens": "reclora_kedro.datasets.folders.LensDataset",
-    "retriever": "reclora_kedro.datasets.folders.RetrieverDataset",
-    "item_encoder": "reclora_kedro.datasets.folders.ItemEncoderDataset",
+    "log": "reclora_kedro.datasets.interaction_log.InteractionLogDataset",
+    "embedded_log": "reclora_kedro.datasets.interaction_log.EmbeddedLogDataset",
+    "lens": "reclora_kedro.datasets.lens.LensDataset",
+    "retriever": "reclora_kedro.datasets.retriever.RetrieverDataset",
+    "item_encoder": "reclora_kedro.datasets.item_encoder.ItemEncoderDataset",
     "adapter": "reclora_kedro.datasets.folders.PeftAdapterDataset",
     "user_adapters": "reclora_kedro.datasets.folders.UserAdaptersDataset",
 }

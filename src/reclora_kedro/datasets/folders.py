@@ -1,4 +1,4 @@
-"""Versioned folders whose files belong together: the log, a lens, an adapter, the users' own LoRA checkpoints."""
+"""Versioned folders whose files belong together, and those of adapters."""
 
 import json
 import shutil
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import polars as pl
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
-from kedro_datasets._typing import JSONPreview, TablePreview
+from kedro_datasets._typing import JSONPreview
 from safetensors import SafetensorError, safe_open
 
 from kedro_provenance.files.storage import is_remote
@@ -108,104 +108,6 @@ def check_file(file: Path) -> None:
             pass
     elif file.suffix == ".parquet":
         pl.read_parquet_schema(file)
-
-
-class InteractionLogDataset(FolderDataset):
-    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, before its items were embedded."""
-
-    FILES: ClassVar[tuple[str, ...]] = (
-        "items.parquet",
-        "users.parquet",
-        "samples-00000.parquet",
-        "sequences.safetensors",
-    )
-
-    def read(self, folder: Path) -> Any:
-        """The log."""
-        from reclora_kedro.histories.log import InteractionLog
-
-        return InteractionLog.load(folder)
-
-    def preview(self, nrows: int = 5) -> TablePreview:
-        """The first samples, for kedro-viz."""
-        from reclora_kedro.histories.log import numbered
-
-        samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
-        return numbered(samples).to_pandas().to_dict(orient="split")
-
-
-class EmbeddedLogDataset(InteractionLogDataset):
-    """The same with item embeddings."""
-
-    FILES: ClassVar = (*InteractionLogDataset.FILES, "item_embeddings.safetensors")
-
-
-class LensDataset(FolderDataset):
-    """Saves and loads a frozen :class:`reclora_kedro.lens.base.Lens`: its settings, sizes and weights."""
-
-    FILES: ClassVar = ("lens.json", "lens.safetensors")
-
-    def read(self, folder: Path) -> Any:
-        """The frozen lens."""
-        from reclora_kedro.lens.base import load_lens
-
-        return load_lens(folder)
-
-    def preview(self) -> JSONPreview:
-        """Settings and sizes, for kedro-viz."""
-        return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))
-
-
-class RetrieverDataset(FolderDataset):
-    """Saves and loads a frozen :class:`reclora_kedro.retrievers.base.Retriever`: its settings, sizes and weights."""
-
-    FILES: ClassVar = ("retriever.json", "retriever.safetensors")
-
-    def read(self, folder: Path) -> Any:
-        """The frozen retriever."""
-        from reclora_kedro.retrievers.base import load_retriever
-
-        return load_retriever(folder)
-
-    def preview(self) -> JSONPreview:
-        """Settings and sizes, for kedro-viz."""
-        return JSONPreview((Path(self._get_load_path()) / "retriever.json").read_text(encoding="utf-8"))
-
-
-class ItemEncoderDataset(FolderDataset):
-    """Saves and loads a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`, frozen and in eval mode.
-
-    Args:
-        filepath: the folder, in the layout of sentence-transformers.
-        device: ``auto`` is the first GPU, or the CPU without one.
-        version: versions to load and save.
-        metadata: anything for plugins such as kedro-viz.
-    """
-
-    FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")
-    RESOURCES: ClassVar = ("device",)
-    """Arguments that say where it is computed, but change no results."""
-
-    def __init__(
-        self,
-        *,
-        filepath: str,
-        device: str = "auto",
-        version: Version | None = None,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
-        super().__init__(filepath=filepath, version=version, metadata=metadata)
-        self._device = device
-
-    def read(self, folder: Path) -> Any:
-        """The encoder."""
-        from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
-
-        return load_sentence_encoder(str(folder), device=self._device)
-
-    def preview(self) -> JSONPreview:
-        """The model's configuration, for kedro-viz."""
-        return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))
 
 
 class BaseLLMDataset(FolderDataset):

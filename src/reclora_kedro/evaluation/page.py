@@ -22,7 +22,7 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
         figures: by name; the template finds the page's HTML of each in ``figures`` and its title in ``titles``.
         content: what else the template reads.
     """
-    loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader("reclora_kedro.evaluation", ".")])
+    loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader("reclora_kedro.evaluation.templates", ".")])
     environment = Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )

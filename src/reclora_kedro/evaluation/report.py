@@ -284,7 +284,7 @@ def render_report(
         allow_mixed: whether what the page shows may stem from different runs; the page then warns of it.
     """
     return render_page(
-        "reclora_kedro.evaluation",
+        "reclora_kedro.evaluation.templates",
         "report.html.jinja",
         figures,
         summary=summarise(metrics, comparisons),

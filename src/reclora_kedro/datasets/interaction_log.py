@@ -1,0 +1,39 @@
+"""The log as a versioned folder."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import polars as pl
+from kedro_datasets._typing import TablePreview
+
+from reclora_kedro.datasets.folders import FolderDataset
+
+
+class InteractionLogDataset(FolderDataset):
+    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, before its items were embedded."""
+
+    FILES: ClassVar[tuple[str, ...]] = (
+        "items.parquet",
+        "users.parquet",
+        "samples-00000.parquet",
+        "sequences.safetensors",
+    )
+
+    def read(self, folder: Path) -> Any:
+        """The log."""
+        from reclora_kedro.histories.log import InteractionLog
+
+        return InteractionLog.load(folder)
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first samples, for kedro-viz."""
+        from reclora_kedro.histories.log import numbered
+
+        samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
+        return numbered(samples).to_pandas().to_dict(orient="split")
+
+
+class EmbeddedLogDataset(InteractionLogDataset):
+    """The same with item embeddings."""
+
+    FILES: ClassVar = (*InteractionLogDataset.FILES, "item_embeddings.safetensors")

@@ -1,0 +1,45 @@
+"""A tuned item encoder as a versioned folder."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kedro.io import Version
+from kedro_datasets._typing import JSONPreview
+
+from reclora_kedro.datasets.folders import FolderDataset
+
+
+class ItemEncoderDataset(FolderDataset):
+    """Saves and loads a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`, frozen and in eval mode.
+
+    Args:
+        filepath: the folder, in the layout of sentence-transformers.
+        device: ``auto`` is the first GPU, or the CPU without one.
+        version: versions to load and save.
+        metadata: anything for plugins such as kedro-viz.
+    """
+
+    FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")
+    RESOURCES: ClassVar = ("device",)
+    """Arguments that say where it is computed, but change no results."""
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        device: str = "auto",
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(filepath=filepath, version=version, metadata=metadata)
+        self._device = device
+
+    def read(self, folder: Path) -> Any:
+        """The encoder."""
+        from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
+
+        return load_sentence_encoder(str(folder), device=self._device)
+
+    def preview(self) -> JSONPreview:
+        """The model's configuration, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))

@@ -1,0 +1,24 @@
+"""A lens as a versioned folder."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kedro_datasets._typing import JSONPreview
+
+from reclora_kedro.datasets.folders import FolderDataset
+
+
+class LensDataset(FolderDataset):
+    """Saves and loads a frozen :class:`reclora_kedro.lens.base.Lens`: its settings, sizes and weights."""
+
+    FILES: ClassVar = ("lens.json", "lens.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        """The frozen lens."""
+        from reclora_kedro.lens.base import load_lens
+
+        return load_lens(folder)
+
+    def preview(self) -> JSONPreview:
+        """Settings and sizes, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))

@@ -1,0 +1,24 @@
+"""A retriever as a versioned folder."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from kedro_datasets._typing import JSONPreview
+
+from reclora_kedro.datasets.folders import FolderDataset
+
+
+class RetrieverDataset(FolderDataset):
+    """Saves and loads a frozen :class:`reclora_kedro.retrievers.base.Retriever`: its settings, sizes and weights."""
+
+    FILES: ClassVar = ("retriever.json", "retriever.safetensors")
+
+    def read(self, folder: Path) -> Any:
+        """The frozen retriever."""
+        from reclora_kedro.retrievers.base import load_retriever
+
+        return load_retriever(folder)
+
+    def preview(self) -> JSONPreview:
+        """Settings and sizes, for kedro-viz."""
+        return JSONPreview((Path(self._get_load_path()) / "retriever.json").read_text(encoding="utf-8"))
