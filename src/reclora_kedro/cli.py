@@ -13,7 +13,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
 
-from reclora_kedro.pipelines import PIPELINES
+from reclora_kedro.pipelines.registry import PIPELINES
 
 
 def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> Any:

@@ -8,8 +8,8 @@ from kedro.pipeline.pipeline import CircularDependencyError
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import NameRefusedError, nearest_path
 from kedro_provenance.session_parameters import requested_pipelines, session_parameters
-from reclora_kedro.pipelines import PIPELINES
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
+from reclora_kedro.pipelines.registry import PIPELINES
 
 DEFAULT_STEPS = ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""

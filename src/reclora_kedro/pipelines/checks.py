@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 
 from kedro_provenance.files.paths import files_in, paths_at
 from reclora_kedro.interactions.config import IngestionConfig
-from reclora_kedro.pipelines import PIPELINES
+from reclora_kedro.pipelines.registry import PIPELINES
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:

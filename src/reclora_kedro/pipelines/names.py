@@ -10,7 +10,7 @@ from kedro_provenance.parameters import NameRefusedError
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.item_text import TFIDF
-from reclora_kedro.pipelines import PIPELINES
+from reclora_kedro.pipelines.registry import PIPELINES
 from reclora_kedro.recommend.config import RERANKED, SOURCES
 
 TUNED_ENCODER = "tuned_item_encoder"
