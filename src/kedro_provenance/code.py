@@ -1,219 +1,289 @@
-"""Digests of the project's code, as far as a node runs it."""
+"""Digests of the code that nodes run, by module.
+
+The code of a function is the file of its module and, at any depth, those of the project's modules that are imported,
+with the ``__init__.py`` and the other files of the packages that these lie in. Of modules that are imported by a name
+which only a run knows, those count that the run's parameters name, or all of them where they name none.
+"""
 
 import ast
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import entry_points
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib.metadata import entry_points, packages_distributions, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-from kedro_provenance.files.digests import digest
-from kedro_provenance.project import PACKAGES
+from kedro_provenance.files.digests import digest, remembered_sha256
 
-SOURCES = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from grimp import ImportGraph
 
-
-@dataclass(frozen=True)
-class _Code:
-    """What some code consists of.
-
-    Attributes:
-        digests: of definitions, modules and the package's other files, such as templates of pages.
-        families: packages whose modules parameters name, such as ``reclora_kedro.lens.models``; entry points of a
-            group with the package's name add others.
-    """
-
-    digests: set[str] = field(default_factory=set)
-    families: set[str] = field(default_factory=set)
-
-    def add(self, tree: ast.AST) -> set[str]:
-        """Take in a tree; the modules of the project that it imports."""
-        self.digests.add(_digest(tree))
-        modules, families, files = _references(tree)
-        self.families.update(families)
-        self.digests.update(digest(file.read_text(encoding="utf-8")) for file in files)
-        return modules
-
-    def join(self, other: "_Code") -> None:
-        """Take in other code."""
-        self.digests.update(other.digests)
-        self.families.update(other.families)
+LOADERS = {"import_module", "__import__", "iter_modules", "walk_packages"}
+"""Functions that import or list modules whose names stand nowhere in the code."""
+NAME = re.compile(r"[A-Za-z_][\w.:-]*")
+"""Of a module, of an object in one, or of an entry point."""
 
 
-def code_digest(function: Callable[..., Any], values: Collection[str] = ()) -> str:
-    """Digest of the project's code that a function or a class runs, apart from comments, docstrings and layout.
+def code_digest(function: Callable[..., Any], packages: Collection[str], values: Collection[str] = ()) -> str:
+    """Return the digest of the code that a function or a class runs, apart from comments, docstrings and layout.
 
-    That is its own definition, what the definition names of its module, and every module of the project that it
-    imports, directly or through others, with the packages that these lie in and the files that they name. Packages
-    that the project uses do not count: the run manifest has them.
+    Installed packages do not count, as the run manifest has their versions; one that a value names counts by its
+    version.
 
     Args:
-        function: the function or class.
-        values: texts among the parameters of the function. Of modules that it imports by a name that is put together,
-            as lenses are, those count that one of these names.
+        function: the function or class; what it wraps, binds or encloses is part of it.
+        packages: names of the packages whose code is the project's own.
+        values: texts among the parameters: names or dotted paths of modules, or names of entry points.
+
+    Raises:
+        grimp.exceptions.SourceSyntaxError: a file of the packages is no valid Python.
     """
-    code = _code_run_by(inspect.unwrap(function))
-    return digest(sorted(code.digests)) if not code.families else digest(sorted(_with_members(code, values).digests))
+    modules, constants = _taken_apart(function)
+    named = {value.replace(":", ".") for value in values if NAME.fullmatch(value)}
+    own = frozenset(package for package in packages if (place := _place(package)) and place.is_dir())
+    while True:
+        code = _closure(frozenset(modules | named), frozenset(values), own)
+        outside = {_top(name) for name in code} - own
+        local = {top: place for top in outside if (place := _place(top)) and not _is_installed(place)}
+        if not (found := {top for top, place in local.items() if (place / "__init__.py").is_file()}):
+            break
+        own |= found
+    digests = [each for name in code if name in _graph(own).modules for each in _module(name, own).digests]
+    digests += [_digest_of_file(place) for place in local.values() if place.is_file()]
+    digests += [_installed_version(name) for name in {_top(name) for name in named} & outside - local.keys()]
+    return digest([sorted(digests), constants])
+
+
+def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
+    """Return the modules that a function is made of, and its name and the plain values that it holds."""
+    modules, constants = set[str](), list[str]()
+    left, seen = list[Any]([function]), list[Any]()
+    while left:
+        part = left.pop()
+        if any(part is other for other in seen):
+            continue
+        seen.append(part)
+        if isinstance(part, partial):
+            left += [part.func, part.args, part.keywords]
+        elif inspect.ismethod(part):
+            left += [part.__func__, part.__self__]
+        elif inspect.isfunction(part):
+            modules.add(part.__globals__["__name__"])  # `functools.wraps` overwrites `__module__`
+            constants.append(part.__qualname__)
+            left += [part.__wrapped__] if hasattr(part, "__wrapped__") else []
+            for cell in part.__closure__ or ():
+                with suppress(ValueError):  # it is empty
+                    left.append(cell.cell_contents)
+        elif isinstance(part, Mapping):
+            left += [*part.keys(), *part.values()]
+        elif isinstance(part, list | tuple):
+            left += part
+        elif isinstance(part, str | int | float | complex | bytes | None):
+            constants.append(repr(part))
+        elif isinstance(part, type) or inspect.isroutine(part):
+            modules.add(str(part.__module__))
+            constants.append(f"{part.__module__}.{part.__qualname__}")
+        else:
+            left.append(type(part))
+    return modules, constants
 
 
 @cache
-def _code_run_by(function: Callable[..., Any]) -> "_Code":
-    module = _Module.find(function.__module__)
-    if module is None:
-        return _Code({f"{function.__module__}.{function.__qualname__}"})
-    return _code_of(module, function.__name__)
-
-
-def _with_members(code: "_Code", values: Collection[str]) -> "_Code":
-    """Some code with those modules of its families that values name, at any depth."""
-    whole, seen = _Code(set(code.digests), set(code.families)), set[str]()
-    while families := whole.families - seen:
-        seen |= families
-        for value in values:
-            added = (point.value for family in families for point in entry_points(group=family, name=value))
-            for name in (value, *added, *(f"{family}.{value}" for family in families)):
-                if _Module.find(name):
-                    whole.join(_code_behind(name))
-    return whole
-
-
-def _code_of(module: "_Module", name: str) -> _Code:
-    """The code behind a name of a module: its definition and, recursively, what that names.
-
-    That of a function within another one, or without a name, is the whole module.
-    """
-    if name not in module.definitions:
-        return _code_behind(module.name)
-    code, imported, names, seen = _Code(), set[str](), [name], set[str]()
-    while names:
-        name = names.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if name in module.imports:
-            imported.add(module.imports[name])
-        for definition in module.definitions.get(name, ()):
-            imported |= code.add(definition)
-            names += [part.id for part in ast.walk(definition) if isinstance(part, ast.Name)]
-    for start in imported:
-        code.join(_code_behind(start))
-    return code
+def _closure(starts: frozenset[str], values: frozenset[str], packages: frozenset[str]) -> frozenset[str]:
+    """Return modules and all that they use, at any depth, and names of those that are none of the packages'."""
+    modules, left, reached = _graph(packages).modules, [*starts], set[str]()
+    while left:
+        name = left.pop()
+        while "." in name and name not in modules and _top(name) in packages:
+            name = name.rpartition(".")[0]  # an object of a module
+        if name not in reached:
+            reached.add(name)
+            left += _module(name, packages).used(values) if name in modules else ()
+    return frozenset(reached)
 
 
 @cache
-def _code_behind(start: str) -> _Code:
-    """A module and all modules of the project that it imports, at any depth; importing one runs its packages, too."""
-    code, names, seen = _Code(), [start], set[str]()
-    while names:
-        name = names.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        if module := _Module.find(name):
-            names += [*code.add(module.tree), name.rpartition(".")[0]]
-    return code
+def _graph(packages: frozenset[str]) -> "ImportGraph":
+    import grimp  # takes 0.1 s, which commands that plan nothing do not wait for
+
+    return grimp.build_graph(*sorted(packages), exclude_type_checking_imports=True, cache_dir=None)
 
 
 @dataclass(frozen=True)
 class _Module:
-    name: str
-    tree: ast.Module
-    definitions: Mapping[str, list[ast.stmt]]
-    """Statements that give a name its value, by the name."""
-    imports: Mapping[str, str]
-    """Modules of the project that names stand for, or are taken from."""
+    """A module of the project.
 
-    @staticmethod
-    @cache
-    def find(name: str) -> "_Module | None":
-        """The module of a name; None if it is no module of the project."""
-        package, *parts = name.split(".")
-        path = SOURCES.joinpath(package, *parts)
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        if package not in PACKAGES or not file.is_file():
-            return None
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        definitions: dict[str, list[ast.stmt]] = {}
-        imports: dict[str, str] = {}
-        for statement in tree.body:
-            if isinstance(statement, ast.Import | ast.ImportFrom):
-                imports.update(_imported_names(statement))
-            else:
-                for defined in _defined_names(statement):
-                    definitions.setdefault(defined, []).append(statement)
-        return _Module(name, tree, definitions, imports)
+    Attributes:
+        digests: of its file and, if it is a package, of the package's other files.
+        imports: modules that it surely imports.
+        families: by the name of a package or a group of entry points of which it may import some by name, their names
+            and modules.
+    """
 
+    digests: Collection[str]
+    imports: Collection[str]
+    families: Mapping[str, Collection[tuple[str, str]]]
 
-def _defined_names(statement: ast.stmt) -> Iterator[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        yield statement.name
-    else:
-        yield from (part.id for part in ast.walk(statement) if isinstance(part, ast.Name))
-
-
-def _imported_names(statement: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
-    """Names that an import gives, each with the module of the project that it is or comes from."""
-    for alias in statement.names:
-        if isinstance(statement, ast.Import):
-            name, module = alias.asname or alias.name, alias.name
-        else:
-            name, module = alias.asname or alias.name, f"{statement.module}.{alias.name}"
-            module = module if _Module.find(module) else str(statement.module)
-        if _Module.find(module):
-            yield name, module
+    def used(self, values: Collection[str]) -> Iterator[str]:
+        """Yield what it imports and, of each family, what values name; of a package all if they name nothing."""
+        yield from self.imports
+        for family, members in self.families.items():
+            named = [module for name, module in members if name in values]
+            yield from named or (module for _, module in members if module.startswith(f"{family}."))
 
 
 @cache
-def _references(tree: ast.AST) -> tuple[set[str], set[str], set[Path]]:
-    """What code refers to: modules of the project, families of modules, and other files of the package."""
-    modules, families, files = set[str](), set[str](), set[Path]()
+def _module(name: str, packages: frozenset[str]) -> _Module:
+    graph, file = _graph(packages), _file(name)
+    digests = {f"{name} {_digest_of_file(file)}"}
+    imports = graph.find_modules_directly_imported_by(name) | {name.rpartition(".")[0]} - {""}
+    if file.name == "__init__.py":
+        pipeline = f"{name}.pipeline"
+        if pipeline in imports and b"kedro.pipeline" in _file(pipeline).read_bytes():
+            # It says how the nodes of this package are called, and imports the functions of all of them.
+            imports -= {pipeline}
+            digests.add(f"{pipeline} {_digest_of_file(_file(pipeline))}")
+        if name in packages and f"{name}.settings" in graph.modules:
+            digests.add(f"{name}.settings {_digest_of_file(_file(f'{name}.settings'))}")
+        if name in packages and _has_plain_folders(name, packages):
+            imports |= graph.find_descendants(name)
+        for other in _other_files(file.parent, {_file(child) for child in graph.find_children(name)} | {file}):
+            digests.add(f"{name} {other.relative_to(file.parent)} {_digest_of_file(other)}")
+    named, families = _modules_named(name, file, packages)
+    return _Module(digests, imports | named - {name}, families)
+
+
+def _modules_named(
+    name: str, file: Path, packages: frozenset[str]
+) -> tuple[set[str], dict[str, list[tuple[str, str]]]]:
+    """Return the modules that texts in a module name, and the families of which it may import some by name."""
+    graph, source = _graph(packages), _source(file)
+    loads = not source.words.isdisjoint(LOADERS)
+    modules, roots = set[str](), set[str]()
+    for text in source.texts:
+        if not (match := re.match(rf"({'|'.join(packages)})(?=$|[.:])[\w.]*", text)):
+            continue
+        module = match[0].rstrip(".")
+        while module not in graph.modules:
+            module = module.rpartition(".")[0]
+        modules.add(module)
+        if text in source.heads or (text == module and (loads or "." in module)):
+            roots.add(module)
+    if loads and source.names & {"__package__", "__name__", "__path__", "__file__"}:
+        roots.add(name if file.name == "__init__.py" else name.rpartition(".")[0])
+    if loads and "__path__" in source.words:
+        roots |= graph.find_modules_directly_imported_by(name)
+    families = {root: [(each.rpartition(".")[2], each) for each in graph.find_descendants(root)] for root in roots}
+    if modules or "entry_points" in source.words:
+        for group in source.texts & entry_points().groups:
+            families.setdefault(group, []).extend((point.name, point.module) for point in entry_points(group=group))
+    mentioned = {text.rpartition(".")[2] for text in source.texts}
+    return modules | {each for family in families.values() for member, each in family if member in mentioned}, families
+
+
+def _has_plain_folders(top: str, packages: frozenset[str]) -> bool:
+    """Return whether folders of a package hold Python files without an ``__init__.py``: the graph passes over these."""
+    known = {_file(module) for module in _graph(packages).find_descendants(top)}
+    folders = {_file(module).parent for module in (top, *_graph(packages).find_descendants(top))}
+    return any(other.suffix == ".py" for folder in folders for other in _other_files(folder, known | {_file(top)}))
+
+
+def _other_files(folder: Path, modules: Collection[Path]) -> Iterator[Path]:
+    """Yield the files of a package besides its modules, those in subfolders that are no packages included."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in ("__pycache__", "tests") or path in modules:
+            continue
+        if path.is_file():
+            yield path
+        elif path.is_dir() and not (path / "__init__.py").exists():
+            yield from _other_files(path, modules)
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+@cache
+def _place(top: str) -> Path | None:
+    """Return the folder of a top-level package or the file of a module; None of Python's own and what is not there."""
+    spec = None
+    if top not in sys.stdlib_module_names:
+        with suppress(ImportError, ValueError):
+            spec = find_spec(top)
+    if spec is None:
+        return None
+    return Path(spec.submodule_search_locations[0] if spec.submodule_search_locations else str(spec.origin))
+
+
+def _is_installed(place: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(place.parts)
+
+
+@cache
+def _installed_version(top: str) -> str:
+    """Return the names and versions of the distributions that a top-level module is from; empty if it is from none."""
+    return " ".join(f"{name} {version(name)}" for name in packages_distributions().get(top, ())) if _place(top) else ""
+
+
+def _file(module: str) -> Path:
+    top, *parts = module.split(".")
+    place = _place(top)
+    assert place
+    path = place.joinpath(*parts)
+    file = path.with_name(f"{path.name}.py")
+    return file if file.is_file() and not (path / "__init__.py").is_file() else path / "__init__.py"
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A Python file.
+
+    Attributes:
+        digest: of its syntax tree without docstrings.
+        texts: its string constants.
+        heads: those of them that begin a text which is put together.
+        names: of what it reads.
+        words: these, attributes and imported names.
+    """
+
+    digest: str
+    texts: Set[str]
+    heads: Set[str]
+    names: Set[str]
+    words: Set[str]
+
+
+@cache
+def _source(file: Path) -> _Source:
+    """Read a file; a package without ``__init__.py`` has an empty one."""
+    tree = ast.parse(file.read_bytes() if file.is_file() else b"")
+    texts, heads, names, words = set[str](), set[str](), set[str](), set[str]()
     for part in ast.walk(tree):
-        if isinstance(part, ast.Import | ast.ImportFrom):
-            modules.update(module for _, module in _imported_names(part))
-        elif isinstance(part, ast.Constant) and part.value in _packages():
-            families.add(str(part.value))
-        elif isinstance(part, ast.Constant) and part.value in _files():
-            files |= _with_named_files(str(part.value))
-    return modules, families, files
+        match part:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                if ast.get_docstring(part, clean=False) is not None:
+                    docstring = cast(ast.Expr, part.body.pop(0))
+                    docstring.value = ast.Constant(None)  # the walk comes to it all the same
+            case ast.JoinedStr(values=[ast.Constant(value=str(text)), *_]):
+                heads.add(text)
+            case ast.BinOp(left=ast.Constant(value=str(text))):
+                heads.add(text)
+            case ast.Constant(value=str(text)):
+                texts.add(text)
+                if text.endswith(".") or "{" in text or "%" in text:
+                    heads.add(text)
+            case ast.Name(id=word):
+                names.add(word)
+            case ast.Attribute(attr=word) | ast.alias(name=word):
+                words.add(word)
+    return _Source(digest(ast.dump(tree)), texts, heads, names, names | words)
 
 
 @cache
-def _packages() -> set[str]:
-    """Names of the project's packages within others."""
-    folders = (file.parent for package in PACKAGES for file in (SOURCES / package).rglob("__init__.py"))
-    return {".".join(folder.relative_to(SOURCES).parts) for folder in folders} - {*PACKAGES}
-
-
-@cache
-def _files() -> dict[str, list[Path]]:
-    """Files of the package that are no code, such as templates, by their names; several may have one name."""
-    files: dict[str, list[Path]] = {}
-    for file in sorted(file for package in PACKAGES for file in (SOURCES / package).rglob("*.*")):
-        if file.suffix not in (".py", ".pyc"):
-            files.setdefault(file.name, []).append(file)
-    return files
-
-
-def _with_named_files(name: str) -> set[Path]:
-    """Files of a name, and those whose names their texts have, at any depth, such as the page that one extends."""
-    left, files = [*_files()[name]], set[Path]()
-    while left:
-        if (file := left.pop()) not in files:
-            files.add(file)
-            text = file.read_text(encoding="utf-8")
-            left += [each for other, named in _files().items() if other in text for each in named]
-    return files
-
-
-@cache
-def _digest(tree: ast.AST) -> str:
-    """Digest of a tree without docstrings; comments and layout are no part of it."""
-    for part in ast.walk(tree):
-        body = getattr(part, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            constant = body[0].value
-            if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
-                body[0] = ast.Pass()
-    return digest(ast.dump(tree))
+def _digest_of_file(file: Path) -> str:
+    return _source(file).digest if file.suffix == ".py" else remembered_sha256(file)

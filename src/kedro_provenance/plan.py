@@ -18,6 +18,7 @@ from kedro_provenance.code import code_digest
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.parameters import deciding, private_fields
+from kedro_provenance.project import PACKAGES
 from kedro_provenance.raw_data import digest_of_entry, place_of_entry
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
@@ -91,8 +92,7 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
             parameters[name.removeprefix("params:")] = deciding_values(node, name, catalog.load(name))
     loaded = [name for name in node.inputs if not is_parameter(name) and not is_scratch(catalog.get(name))]
     stored = {name: catalog.stored(name) for name in loaded}
-    recipes = [version.recipe for version in stored.values() if version and version.recipe]
-    values = {value for read in (parameters, *(recipe.parameters for recipe in recipes)) for value in texts(read)}
+    values = texts(parameters).union(*(version.values for version in stored.values() if version))
     for name, version in stored.items():
         if version is None and name not in leave_out and holds_data(name, catalog):
             inputs[name] = digest_of_input(name, catalog)
@@ -102,18 +102,22 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
         entries[name] = digest_of_dataset(name, catalog, "save_args", values)
     for name in node.outputs:
         entries[name] = digest_of_dataset(name, catalog, "load_args", values)
-    return Recipe(node.name, code_digest(node.func, values), parameters, inputs, entries)
+    return Recipe(node.name, code_digest(node.func, PACKAGES, values), parameters, inputs, entries)
 
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
     """What is to be stored beside the files that a recipe makes of the versions that the catalog loads now."""
     lineage: dict[tuple[str, str, str | None], Ancestor] = {}
+    values = texts(recipe.parameters)
     for name in recipe.inputs:
         stored = catalog.stored(name)
+        values |= {*stored.values} if stored else set()
         made_of = (*stored.lineage, stored.ancestor(name)) if stored else (raw_ancestor(name, catalog),)
         past = is_of_the_past(name)  # what else is made of it now is of another time than what it was made of
         lineage |= {(each.entry, each.content, each.key): each for each in made_of if each.place or not past}
-    return StoredVersion(recipe, run=run, revision=revision, lineage=tuple(lineage.values()))
+    return StoredVersion(
+        recipe, run=run, revision=revision, lineage=tuple(lineage.values()), values=tuple(sorted(values))
+    )
 
 
 def deciding_values(node: Node, name: str, value: Any) -> Any:
@@ -162,7 +166,7 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
         entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
         read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
         content = digest_of_entry(read, lambda: catalog.load(name))
-        catalog.raw_digests[name] = digest([content, code_digest(type(dataset))])
+        catalog.raw_digests[name] = digest([content, code_digest(type(dataset), PACKAGES)])
     return catalog.raw_digests[name]
 
 
@@ -178,7 +182,8 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
     entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
     opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
-    return digest([arguments, opened, code_digest(type(dataset), values)])
+    named = {text for text in texts(arguments) if text.partition(".")[0] in PACKAGES}  # such as a validator
+    return digest([arguments, opened, code_digest(type(dataset), PACKAGES, {*values, *named})])
 
 
 def differences(stored: Recipe, now: Recipe) -> Iterator[str]:

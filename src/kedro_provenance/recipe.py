@@ -74,6 +74,7 @@ class StoredVersion:
         seconds: that its node took until this was saved, loading included.
         revision: git revision of the code; None outside of git.
         lineage: all that it comes from.
+        values: texts among the parameters of its node and of all that it comes from, one of which may name a module.
         version: its name.
         folder: of its files; None in an object storage.
     """
@@ -84,6 +85,7 @@ class StoredVersion:
     seconds: float = 0.0
     revision: str | None = None
     lineage: tuple[Ancestor, ...] = ()
+    values: tuple[str, ...] = ()
     version: str = ""
     folder: Path | None = None
 
@@ -130,7 +132,8 @@ def parse_version(content: bytes, version: str) -> StoredVersion:
         if said.keys() != {field.name for field in fields(StoredVersion)} - {"version", "folder"}:
             return StoredVersion(None, version=version)
         recipe, lineage = Recipe(**said["recipe"]), tuple(Ancestor(**each) for each in said["lineage"])
-        return StoredVersion(**said | {"recipe": recipe, "lineage": lineage, "version": version})
+        values = tuple(map(str, said["values"]))
+        return StoredVersion(**said | {"recipe": recipe, "lineage": lineage, "values": values, "version": version})
     except (ValueError, TypeError, AttributeError):
         return StoredVersion(None, version=version)
 
