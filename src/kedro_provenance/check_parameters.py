@@ -1,8 +1,10 @@
-"""Parameters are sound before pipelines are built from them, and no name of an environment is misspelt."""
+"""The start of a session: refuse wrong parameters, all at once, and misspelt names of an environment."""
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -10,43 +12,50 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.project import pipelines
-from kedro.validation.type_extractor import TypeExtractor
+from kedro.validation import TypeExtractor
 from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.failures import RunRefusedError
-from kedro_provenance.parameters import NameRefusedError, misplaced, parameter_paths, wrong_values
-from kedro_provenance.session_parameters import use_parameters
+from kedro_provenance.parameters import NameRefusedError, parameter_paths, structure_faults, value_faults
+from kedro_provenance.session_parameters import base_parameters, use_parameters
 
 FLAGS: dict[str, Any] = {
     "dry_run": bool,
     "allow_mixed": bool,
     "champion": Literal["promoted", "newest"],
-}  # which the start of a run reads
+}
+"""Types of the parameters that the start of a run reads."""
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
 def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
-    """Look at the parameters of the session's environment, and at its runtime parameters; have pipelines made by them.
+    """Have the pipelines made by the parameters of a session, and refuse parameters that they do not take.
+
+    Kedro's own `ParameterValidator` logs each fault and keeps no more than its text, so its types are taken, and
+    pydantic's errors, of which one line per fault is made.
 
     Args:
         context: of the session.
         blocks: types of blocks that no node reads.
 
     Raises:
-        RunRefusedError: a parameter is unknown, or a value is none that its step takes.
+        RunRefusedError: parameters are unknown, or have values that their steps do not take; the message names all.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
     parameters = loader["parameters"]
     declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
-    faults = list(misplaced(parameters, declared, getattr(loader, "named_blocks", ())))
-    if not faults:
-        use_parameters(parameters)
-        try:
-            types = TypeExtractor(dict(pipelines)).extract_types_from_pipelines() | FLAGS | dict(blocks)
-            faults = list(refused_values(parameters, types, list(parameter_paths(declared))))
-        except NameRefusedError as error:
-            faults = [str(error)]
+    faults = list(structure_faults(parameters, declared, getattr(loader, "named_blocks", ())))
+    types = FLAGS | dict(blocks)
+    try:
+        types |= types_of_blocks(with_declared_blocks(parameters, declared))
+    except NameRefusedError as error:
+        faults += error.args
+        with suppress(NameRefusedError):
+            types |= types_of_blocks(base_parameters(loader.conf_source))
+    refused = {path_of(fault) for fault in faults}
+    values = check_values(parameters, types, list(parameter_paths(declared)))
+    faults += [fault for fault in values if path_of(fault) not in refused]
     if faults:
         lines = [f"- {fault}" for fault in faults]
         remedy = (
@@ -56,13 +65,35 @@ def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
         raise RunRefusedError("\n".join(["These parameters are refused. Nothing was written.", *lines, remedy]))
 
 
-def check_names(context: KedroContext) -> None:
-    """Look for misspelt globals and catalog entries of the session's environment: others are read in their place.
+def with_declared_blocks(parameters: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters where each value in the place of a whole block is replaced by the declared block."""
+    wrong = (name for name, value in declared.items() if isinstance(value, Mapping))
+    return {**parameters, **{name: declared[name] for name in wrong if not isinstance(parameters[name], Mapping)}}
 
-    Names that differ by more than a slip, by a number at their end, or that parameters name, are none.
+
+def types_of_blocks(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the types of the blocks that nodes of the requested pipelines read, by path; make these of parameters.
 
     Raises:
-        RunRefusedError: one that nothing reads has almost the name of one of conf/base; or a file cannot be read.
+        NameRefusedError: the parameters give names that no pipelines can be made with.
+    """
+    use_parameters(parameters)
+    return TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
+
+
+def path_of(fault: str) -> str:
+    """Return the path of the parameter, with which each message begins."""
+    return fault.split(maxsplit=1)[0].rstrip(":")
+
+
+def check_names(context: KedroContext) -> None:
+    """Refuse misspelt globals and catalog entries of the session's environment, in whose place others would be read.
+
+    A name counts as misspelt if no node reads it, no parameter names it, and one of the base environment differs from
+    it by a slip, but not by a number at its end alone.
+
+    Raises:
+        RunRefusedError: a name is misspelt, or a file cannot be read.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
@@ -70,7 +101,7 @@ def check_names(context: KedroContext) -> None:
     named = json.dumps(loader["parameters"], default=str)
     read = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
     for kind in ("globals", "catalog"):
-        loader[kind]  # says what is wrong with a file that is no YAML
+        loader[kind]  # refuses a file that is no YAML
         base, own = (written_in(loader, folder, kind) for folder in (loader.base_env, env))
         for name in sorted(own.keys() - base.keys() - read):
             alike = [each for each in base.keys() - own.keys() if abs(len(each) - len(name)) <= 1]
@@ -84,11 +115,10 @@ def check_names(context: KedroContext) -> None:
 
 
 def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]:
-    """What an environment's files of a kind say, as it is written, with the blocks of all of them side by side.
+    """Return the blocks of an environment's files of a kind as they are written, with nothing resolved.
 
-    The folders below base count as base.
-
-    A second loader of Kedro's would take the globals of the first.
+    Folders below base count as base. Kedro's own loader is not used: a second one would replace the globals of the
+    first in values that are still to be resolved.
     """
     below_base = getattr(loader, "below_base", ()) if env == loader.base_env else ()
     folders = [*below_base, Path(loader.conf_source) / env]
@@ -97,21 +127,22 @@ def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]
     return {name: block for text in texts for name, block in (yaml.load(text, SAFE_LOADER) or {}).items()}
 
 
-def refused_values(parameters: Mapping[str, Any], types: Mapping[str, type], paths: list[str]) -> Iterator[str]:
-    """What is wrong with the values of blocks, one line each.
+def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any], paths: list[str]) -> Iterator[str]:
+    """Yield a message for each wrong value of the blocks that exist.
 
     Args:
         parameters: nested blocks of all parameters.
-        types: by the path of a block, what it must be.
-        paths: paths of all parameters that there are.
+        types: the type of each block, by its path.
+        paths: the paths of all parameters that exist.
     """
     for path, expected in types.items():
-        block: Any = parameters
-        for name in path.split("."):
-            block = block[name]
+        try:
+            block: Any = reduce(lambda outer, name: outer[name], path.split("."), parameters)
+        except (KeyError, TypeError):  # of an environment's own variant, or within a value in the place of a block
+            continue
         if block is None and type(None) in get_args(expected):
             continue
         try:
             TypeAdapter(expected).validate_python(block)
         except ValidationError as error:
-            yield from wrong_values(error, block, path, paths)
+            yield from value_faults(error, block, path, paths)

@@ -1,4 +1,4 @@
-"""Typed blocks of parameters, paths of parameters, and which fields of them a function reads."""
+"""Typed blocks of parameters, the fields of them that a function reads, and messages about wrong parameters."""
 
 import functools
 import inspect
@@ -13,20 +13,27 @@ from pydantic_core import ArgsKwargs, to_jsonable_python
 T = TypeVar("T")
 _RESOURCE = object()
 Resource = Annotated[T, _RESOURCE]
-"""A field that says where and how something is computed, but does not change what: nothing is made again for it."""
+"""A field that decides where and how results are computed, but not their values: another value remakes nothing."""
 _PRIVATE = object()
 Private = Annotated[T, _PRIVATE]
-"""A field whose value no run may write down: recipes have its digest, and run manifests leave it out."""
+"""A field whose value is never stored: recipes have its digest, and run manifests leave it out."""
 
 
 class NameRefusedError(ValueError):
-    """A name under ``conf/`` is none that it can be."""
+    """Parameters give names that cannot be used.
+
+    Args:
+        messages: one line per name, each of which begins with the path of the parameter.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class Block(BaseModel):
-    """A block of parameters: read-only, and a key that it does not know is refused.
+    """A block of parameters, which is read-only and refuses unknown keys.
 
-    A field has a type and bounds. What it means and which value it has stand in conf/base/parameters_*.yml alone.
+    Fields have types and bounds. Their meaning and their values are written in the project's parameter files alone.
 
     Examples:
         >>> class Prompt(Block):
@@ -44,7 +51,7 @@ class Block(BaseModel):
 
 
 def deciding(value: Any) -> Any:
-    """Plain data of parameters, without the private fields and those that change no results.
+    """Return parameters as plain data, without private fields and without fields that change no results.
 
     Examples:
         >>> class Scoring(Block):
@@ -65,20 +72,20 @@ def deciding(value: Any) -> Any:
 
 
 def private_fields(value: Any) -> set[str]:
-    """Names of the private fields of a block; none of anything else."""
+    """Return the names of the private fields of a block; none for any other value."""
     kinds = type(value).model_fields if isinstance(value, Block) else {}
     return {name for name in kinds if name in vars(value) and _PRIVATE in kinds[name].metadata}
 
 
 def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a function the named fields of its blocks alone, and have ``function.reads`` say which.
+    """Pass only the named fields of its blocks to a function, and record these as ``function.reads``.
 
-    Such a function need not run again when another field of the block changes, see `kedro_provenance.recipe`.
+    The node of such a function does not run again when another field of the block changes, see
+    `kedro_provenance.recipe`.
 
     Args:
-        fields: by the name of an argument, which is a block, the fields that the function reads, a field of a block in
-            it with a dot. Any other one is not there for it, so that a field that is forgotten here is an
-            AttributeError.
+        fields: for each argument that is a block, the fields that the function reads; a dot separates the fields of
+            inner blocks. To read another field raises an AttributeError.
 
     Examples:
         >>> class Prompt(Block):
@@ -109,7 +116,7 @@ def reads(**fields: Collection[str]) -> Callable[[Callable[..., Any]], Callable[
 
 
 def _narrowed(block: Block, paths: Collection[str]) -> Block:
-    """A block with these fields alone."""
+    """Return a block that has these fields alone."""
     inner: dict[str, list[str]] = {}
     for name, _, rest in (path.partition(".") for path in paths):
         inner.setdefault(name, []).extend([rest] if rest else [])
@@ -119,7 +126,7 @@ def _narrowed(block: Block, paths: Collection[str]) -> Block:
 
 
 def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator[str]:
-    """Dotted paths of all blocks and values; what a file's own anchors share is left out.
+    """Yield the dotted paths of all blocks and values; keys that begin with an underscore hold YAML anchors alone.
 
     Examples:
         >>> list(parameter_paths({"lens": {"model": "sim"}, "_adapter": {"r": 8}}))
@@ -134,7 +141,7 @@ def parameter_paths(parameters: Mapping[str, Any], parent: str = "") -> Iterator
 
 
 def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A block with changes, which may be blocks within it; one with another ``method`` is taken as it is.
+    """Return a block with changes merged into it; an inner block with another ``method`` replaces the whole block.
 
     Examples:
         >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
@@ -155,15 +162,15 @@ def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
-    """What a parameter is: a value as it is, but for ``{like: name, ...}``, which is a copy of another entry, changed.
+    """Return ``{like: name, ...}`` as a changed copy of the entry of that name, and any other value as it is.
 
     Args:
-        value: of the parameter.
-        path: its path.
-        entries: the block that it is in, or will be, with the other entry.
+        value: the value of a parameter.
+        path: the path of the parameter.
+        entries: the block that has the parameter and the entry to copy.
 
     Raises:
-        ValueError: there is no such other entry, or nothing of it is left.
+        ValueError: the block has no such entry, or the changes replace all of it.
 
     Examples:
         >>> copied({"like": "recent", "k": 5}, "history.short.latest", {"recent": {"kind": "recent", "k": 10}})
@@ -183,12 +190,12 @@ def copied(value: Any, path: str, entries: Mapping[str, Any]) -> Any:
 
 
 def with_copies(parameters: Mapping[str, Any], named: Collection[str], parent: str = "") -> dict[str, Any]:
-    """Resolve `like` in the blocks of named entries, see `copied`.
+    """Return parameters in which entries of the named blocks that are ``like`` others are copies, see `copied`.
 
     Args:
         parameters: nested blocks.
         named: paths of the blocks whose entries have names of the user's choice.
-        parent: path of `parameters` itself.
+        parent: the path of `parameters`.
 
     Raises:
         ValueError: see `copied`.
@@ -208,7 +215,7 @@ def with_copies(parameters: Mapping[str, Any], named: Collection[str], parent: s
 
 
 def nearest_path(path: str, paths: Collection[str]) -> str:
-    """The known path that is spelt most like a path.
+    """Return the known path whose spelling is nearest to a path.
 
     Examples:
         >>> nearest_path("lenz.hidden_dim", ["lens.hidden_dim", "lens.dropout"])
@@ -218,64 +225,67 @@ def nearest_path(path: str, paths: Collection[str]) -> str:
     return nearest
 
 
-def misplaced(
+def structure_faults(
     parameters: Mapping[str, Any], declared: Mapping[str, Any], named: Collection[str], parent: str = ""
 ) -> Iterator[str]:
-    """What is wrong with the structure of parameters: unknown blocks and keys, and values where blocks belong.
+    """Yield a message for each unknown block or key, and for each value where a block belongs.
 
-    Blocks of named entries, and blocks where none or an empty one is declared, are left to whoever reads them.
+    Blocks of named entries are not looked into, nor are blocks that are declared empty: those who read them check them.
 
     Args:
         parameters: nested blocks.
-        declared: nested blocks of all parameters that there are.
+        declared: nested blocks of all parameters that exist.
         named: paths of the blocks whose entries have names of the user's choice.
-        parent: path of these blocks, with a dot at its end.
+        parent: the path of `parameters`, with a dot at its end.
 
     Examples:
         >>> declared = {"lens": {"hidden_dim": 128}, "history": {"short": {"recent": {"k": 10}}, "rating_levels": None}}
         >>> given = {"lenz": {"hidden_dim": 3}, "history": {"short": {"latest": {}}, "rating_levels": {"step": 0.5}}}
-        >>> list(misplaced(given, declared, ["history.short"])), list(misplaced({"lens": 3}, declared, []))
-        (['lenz is no parameter. The nearest one is lens.'], ['lens is 3, but it must be a block of hidden_dim.'])
+        >>> list(structure_faults(given, declared, ["history.short"]))
+        ['lenz is no parameter. The nearest one is lens.']
+        >>> list(structure_faults({"lens": 3}, declared, []))
+        ['lens is 3, but it must be a block of hidden_dim.']
     """
     for name, value in parameters.items():
         path, default = f"{parent}{name}", declared.get(name)
-        if not parent and str(name).startswith("_"):  # what a file's own anchors share
+        if not parent and str(name).startswith("_"):  # YAML anchors
             continue
         if name not in declared:
             paths = [f"{parent}{name}" for name in declared if parent or not str(name).startswith("_")]
             yield f"{path} is no parameter. The nearest one is {nearest_path(path, paths)}."
         elif isinstance(default, Mapping) and default:
-            if value is None and parent:  # a block that may be left out, or that its reader refuses
+            if value is None and parent:  # the type of the block decides whether it may be left out
                 continue
             if not isinstance(value, Mapping):
-                yield f"{path} is {shown(value)}, but it must be a block of {', '.join(default)}."
+                yield f"{path} is {quoted_value(value)}, but it must be a block of {', '.join(default)}."
             elif path not in named:
-                yield from misplaced(value, default, named, f"{path}.")
+                yield from structure_faults(value, default, named, f"{path}.")
 
 
-def wrong_values(error: ValidationError, block: Any, path: str, paths: Collection[str]) -> list[str]:
-    """What is wrong with the values of a block, one line each: the parameter, what was found and what was expected.
+def value_faults(error: ValidationError, block: Any, path: str, paths: Collection[str]) -> list[str]:
+    """Return a message for each wrong value of a block: the parameter's path, the value found, and what is expected.
 
     Args:
-        error: why the block was refused.
-        block: the block as it was given.
-        path: its path.
-        paths: paths of all parameters that there are.
+        error: the refusal of the block by its type.
+        block: the block.
+        path: the path of the block.
+        paths: the paths of all parameters that exist.
 
     Examples:
+        >>> from pydantic import Field
         >>> class Prompt(Block):
         ...     max_tokens: Annotated[int, Field(ge=1)]
         >>> try:
         ...     Prompt(max_token=256, max_tokens=-1)
         ... except ValidationError as error:
-        ...     for line in wrong_values(error, {"max_token": 256, "max_tokens": -1}, "prompt", ["prompt.max_tokens"]):
+        ...     for line in value_faults(error, {"max_token": 256, "max_tokens": -1}, "prompt", ["prompt.max_tokens"]):
         ...         print(line)
         prompt.max_tokens is -1: input should be greater than or equal to 1.
         prompt.max_token is no parameter. The nearest one is prompt.max_tokens.
     """
     lines = []
     for fault in error.errors():
-        place = _place(fault["loc"], block, path)
+        place = _path_within(block, fault["loc"], path)
         message = fault["msg"].removeprefix("Value error, ").rstrip(".")
         if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             lines.append(f"{place} is no parameter. The nearest one is {nearest_path(place, paths)}.")
@@ -284,22 +294,22 @@ def wrong_values(error: ValidationError, block: Any, path: str, paths: Collectio
         elif fault["type"] == "value_error" and isinstance(fault["input"], Mapping | ArgsKwargs):  # of a whole block
             lines.append(f"{place}: {message}.")
         else:
-            lines.append(f"{place} is {shown(fault['input'])}: {message[0].lower()}{message[1:]}.")
+            lines.append(f"{place} is {quoted_value(fault['input'])}: {message[0].lower()}{message[1:]}.")
     return list(dict.fromkeys(lines))
 
 
-def shown(value: Any) -> str:
-    """A value as a message quotes it, as YAML has it: null for None, and not too long.
+def quoted_value(value: Any) -> str:
+    """Return a value as messages quote it: shortened, and null for None, as in YAML.
 
     Examples:
-        >>> shown(None), shown("x" * 99)
+        >>> quoted_value(None), quoted_value("x" * 99)
         ('null', "'xxxxxxxxxxxx...xxxxxxxxxxxxx'")
     """
     return "null" if value is None else reprlib.repr(value)
 
 
-def _place(keys: Sequence[int | str], block: Any, path: str) -> str:
-    """Path of a value in a block; pydantic's names of the alternatives of a type are no keys, and left out."""
+def _path_within(block: Any, keys: Sequence[int | str], path: str) -> str:
+    """Return the path of a value in a block; keys that are pydantic's names of the members of a union are left out."""
     for key in keys:
         if isinstance(block, Mapping) and key in block:
             block, path = block[key], f"{path}.{key}"

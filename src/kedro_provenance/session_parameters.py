@@ -31,7 +31,7 @@ def session_parameters() -> Mapping[str, Any]:
     return base_parameters() if parameters is None else parameters
 
 
-def base_parameters(conf_source: str | None = None) -> dict[str, Any]:
+def base_parameters(conf_source: str | Path | None = None) -> dict[str, Any]:
     """Return the parameters of the base environment alone.
 
     Args:
@@ -40,7 +40,7 @@ def base_parameters(conf_source: str | None = None) -> dict[str, Any]:
     folder = find_kedro_project(Path.cwd()) or Path.cwd()
     arguments = dict(settings.CONFIG_LOADER_ARGS)
     arguments["default_run_env"] = arguments["base_env"]
-    return settings.CONFIG_LOADER_CLASS(conf_source or str(folder / settings.CONF_SOURCE), **arguments)["parameters"]
+    return settings.CONFIG_LOADER_CLASS(str(conf_source or folder / settings.CONF_SOURCE), **arguments)["parameters"]
 
 
 def requested_pipelines() -> Collection[str] | None:

@@ -33,7 +33,7 @@ def register_pipelines() -> dict[str, Pipeline]:
             raise RunRefusedError(f"{step} is no pipeline. The nearest one is {nearest_path(step, known)}.")
     names = PipelineNames.from_parameters(session_parameters())
     try:
-        pipelines = {step: create_pipeline(step, names) for step in (known if steps is None else steps)}
+        pipelines = create_pipelines(known if steps is None else steps, names)
         if steps is None:
             pipelines["__default__"] = sum((pipelines[step] for step in default_steps(names)), start=Pipeline([]))
         if "forget" in pipelines and names.retrained_weights:
@@ -53,13 +53,25 @@ def default_steps(names: PipelineNames) -> list[str]:
     return [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
 
 
-def create_pipeline(step: str, names: PipelineNames) -> Pipeline:
-    """Import a step and return its pipeline."""
-    return PIPELINES.load(step).create_pipeline(names)
+def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:
+    """Return the pipeline of each step, by the step's name.
+
+    Raises:
+        NameRefusedError: a parameter names something that a step cannot read; the error names all of these.
+    """
+    pipelines, faults = dict[str, Pipeline](), list[str]()
+    for step in steps:
+        try:
+            pipelines[step] = PIPELINES.load(step).create_pipeline(names)
+        except NameRefusedError as error:
+            faults += error.args
+    if faults:
+        raise NameRefusedError(*dict.fromkeys(faults))
+    return pipelines
 
 
 def retraining(names: PipelineNames, made: Collection[str]) -> Pipeline:
     """Return the nodes that train the weights in use, without those whose outputs another node makes."""
-    steps = (create_pipeline(step, names) for step in TRAINING_STEPS)
+    steps = create_pipelines(TRAINING_STEPS, names).values()
     training = sum(steps, start=Pipeline([])).to_outputs(*names.retrained_weights)
     return Pipeline([node for node in training.nodes if set(node.outputs).isdisjoint(made)])

@@ -86,7 +86,7 @@ def test_null_drops_a_name_of_conf_base():
             {"tallrec": {"history": "latest"}},
             r"variants\.tallrec\.history is 'latest', but .* names retrieved, recent:",
         ),
-        ({"tallrec": {}}, r"variants\.tallrec\.history is None"),
+        ({"tallrec": {}}, r"variants\.tallrec\.history is null"),
         ({"recent": {"history": "recent"}}, r"names 'recent', which is also the name of a history"),
         ({"lens": {"history": "recent"}}, r"finetuning\.variants names 'lens'\. A name .* other than base_llm"),
         (
@@ -126,7 +126,7 @@ def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
         assert ("learning.recent.prompts" if variant else "learning.retrieved.prompts") in pipeline.datasets()
     names = names_of({"tallrec": {"history": "recent"}}, base_model__steps=["distill"], base_model__variant=None)
     with pytest.raises(
-        ValueError, match=r"base_model\.variant is None, but finetuning\.variants names tallrec: choose"
+        ValueError, match=r"base_model\.variant is null, but finetuning\.variants names tallrec: choose"
     ):
         base_model.create_pipeline(names)
 

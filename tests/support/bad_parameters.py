@@ -9,7 +9,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.validation.type_extractor import TypeExtractor
 
-from kedro_provenance.check_parameters import FLAGS, refused_values
+from kedro_provenance.check_parameters import FLAGS, check_values
 from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session_parameters import use_parameters
 from named import PARAMETERS
@@ -166,7 +166,7 @@ def refusals(path: str, value: Any, types: Mapping[str, type]) -> list[str]:
         block = block[parent]
     block[name] = value
     own = {block: expected for block, expected in types.items() if f"{path}.".startswith(f"{block}.")}
-    return list(refused_values(parameters, own, list(parameter_paths(PARAMETERS))))
+    return list(check_values(parameters, own, list(parameter_paths(PARAMETERS))))
 
 
 def is_helpful(lines: list[str], path: str, words: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from kedro_provenance.parameters import Block, shown
+from kedro_provenance.parameters import Block, quoted_value
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Count, CountOrZero
 
@@ -81,7 +81,8 @@ def draw_pool(
     if config.unit != "rows" or config.few_shot is None:
         raise ValueError(
             f"few_shot.selection is quality, which chooses rows, but history.prompt_rows has unit {config.unit} and "
-            f"few_shot {shown(config.few_shot)}: set unit to rows and few_shot to a number, or selection to uniform."
+            f"few_shot {quoted_value(config.few_shot)}: set unit to rows and few_shot to a number, or selection to "
+            "uniform."
         )
     available = samples.filter(pl.col("split") == SPLITS["few_shot"]).height
     pooled = max(config.few_shot, min(available, candidates_per_row * config.few_shot))

@@ -325,16 +325,16 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
     def render(record: Record, left_out: int) -> str:
         try:
             text = compiled.render(
-                user=shown(record["user"], config),
-                history=[shown(item, config) for item in record["history"][left_out:]],
-                target=shown(record["target"], config),
+                user=visible_fields(record["user"], config),
+                history=[visible_fields(item, config) for item in record["history"][left_out:]],
+                target=visible_fields(record["target"], config),
             )
         except TEMPLATE_ERRORS as error:
             raise ValueError(
                 f"The prompt template failed on row {record['row']}: {error}. It may read user, history (each with "
                 "title, liked, rating and the item's text fields) and target (title and text fields); this row has "
-                f"user ({', '.join(shown(record['user'], config))}) and target "
-                f"({', '.join(shown(record['target'], config))})."
+                f"user ({', '.join(visible_fields(record['user'], config))}) and target "
+                f"({', '.join(visible_fields(record['target'], config))})."
             ) from error
         return text.strip()
 
@@ -402,8 +402,8 @@ def made_up_record(item_fields: Sequence[str], user_fields: Sequence[str]) -> Re
     return {"row": "(made up)", "user": user, "history": [past, past | {"liked": False}], "target": item}
 
 
-def shown(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:
-    """What a prompt may show of a user or an item: no hidden field, and no text beyond the limit."""
+def visible_fields(fields: Mapping[str, Any], config: PromptConfig) -> dict[str, Any]:
+    """Return the fields of a user or an item that prompts may show, with texts cut at the limit of characters."""
     return {
         name: value[: config.max_characters] if isinstance(value, str) else value
         for name, value in fields.items()

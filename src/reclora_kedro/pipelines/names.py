@@ -1,12 +1,12 @@
 """Names that parameters give to catalog entries: steps build their pipelines by these."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from kedro_provenance.parameters import NameRefusedError
+from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.item_text import TFIDF
@@ -53,13 +53,18 @@ class PipelineNames:
 
         Raises:
             NameRefusedError: no short history or no variant is left, one cannot be part of a catalog entry's name and
-                of a path, a variant has the name of a short history, or names one that does not exist.
+                of a path, a variant has the name of a short history, or names one that does not exist. The error
+                names all of these.
         """
-        short_histories = _entry_names(parameters, "history", "short")
-        variants = {
-            variant: _history_of(variant, parameters, short_histories)
-            for variant in _entry_names(parameters, "finetuning", "variants")
-        }
+        short_histories = _entries(parameters, "history", "short")
+        variants = _entries(parameters, "finetuning", "variants")
+        faults = [
+            *_name_faults("history", "short", short_histories),
+            *_name_faults("finetuning", "variants", variants),
+            *(_history_faults(variants, short_histories) if short_histories else []),
+        ]
+        if faults:
+            raise NameRefusedError(*faults)
         item_encoders = _item_encoders(parameters)
         reads_retriever = parameters["recommendation"]["candidates"] in ("validation", "retriever", "fusion")
         weights = (
@@ -70,8 +75,8 @@ class PipelineNames:
         )
         return cls(
             parameters=MappingProxyType(dict(parameters)),
-            short_histories=short_histories,
-            variants=MappingProxyType(variants),
+            short_histories=tuple(short_histories),
+            variants=MappingProxyType({variant: block["history"] for variant, block in variants.items()}),
             item_encoders=item_encoders,
             prompt_template=f"{parameters['prompt']['template']}.prompt_template",
             lens_reads_retriever=bool(parameters["lens"]["retrieved_negatives"]),
@@ -88,8 +93,8 @@ class PipelineNames:
         variant = self.parameters[step]["variant"]
         if not isinstance(variant, str) or variant not in self.variants:
             raise NameRefusedError(
-                f"{step}.variant is {variant!r}, but finetuning.variants names {', '.join(self.variants)}: choose one "
-                "of these."
+                f"{step}.variant is {quoted_value(variant)}, but finetuning.variants names "
+                f"{', '.join(self.variants)}: choose one of these."
             )
         return variant
 
@@ -104,23 +109,24 @@ def inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return inner if isinstance(inner, Mapping) else {}
 
 
-def _entry_names(parameters: Mapping[str, Any], step: str, block: str) -> tuple[str, ...]:
-    """Return the names of the entries of ``<step>.<block>`` that are not null."""
+def _entries(parameters: Mapping[str, Any], step: str, block: str) -> dict[str, Any]:
+    """Return the entries of ``<step>.<block>`` that are not null."""
     entries = inner_block(inner_block(parameters, step), block)
-    names = tuple(name for name, entry in entries.items() if entry is not None)
+    return {name: entry for name, entry in entries.items() if entry is not None}
+
+
+def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[str]:
+    """Yield a message for each name that cannot be part of catalog entries and paths, or if there is no name."""
     if not names:
-        raise NameRefusedError(
-            f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
-        )
+        yield f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
     reserved = _reserved_names()
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,63}", str(name)) or name in reserved:
             taken = f" other than {', '.join(sorted(reserved))}" if name in reserved else ""
-            raise NameRefusedError(
+            yield (
                 f"{step}.{block} names {name!r}. A name begins with a letter and has at most 64 letters, digits and "
                 f"underscores{taken}: rename it."
             )
-    return names
 
 
 def _reserved_names() -> set[str]:
@@ -137,23 +143,24 @@ def _reserved_names() -> set[str]:
     }
 
 
-def _history_of(variant: str, parameters: Mapping[str, Any], short_histories: Collection[str]) -> str:
-    """Return the short history that the prompts of a variant show."""
-    if variant in short_histories:
-        raise NameRefusedError(
-            f"finetuning.variants names {variant!r}, which is also the name of a history under history.short: rename "
-            "the variant."
-        )
-    history = inner_block(parameters["finetuning"]["variants"], variant).get("history")
-    if not isinstance(history, str) or history not in short_histories:
-        raise NameRefusedError(
-            f"finetuning.variants.{variant}.history is {history!r}, but history.short names "
-            f"{', '.join(short_histories)}: choose one of these, or add it there."
-        )
-    return history
+def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[str]:
+    """Yield a message for each variant that names no short history, or has the name of one."""
+    for variant, block in variants.items():
+        if variant in short_histories:
+            yield (
+                f"finetuning.variants names {variant!r}, which is also the name of a history under history.short: "
+                "rename the variant."
+            )
+        if not isinstance(block, Mapping):
+            yield f"finetuning.variants.{variant} is {quoted_value(block)}, but it must be a block of a variant."
+        elif not isinstance(history := block.get("history"), str) or history not in short_histories:
+            yield (
+                f"finetuning.variants.{variant}.history is {quoted_value(history)}, but history.short names "
+                f"{', '.join(short_histories)}: choose one of these, or add it there."
+            )
 
 
 def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:
     encoders = inner_block(parameters["history"], "item_embedding").get("encoders")
-    named = encoders if isinstance(encoders, list | tuple) else ()
+    named = [name for name in encoders if isinstance(name, str)] if isinstance(encoders, list | tuple) else []
     return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)

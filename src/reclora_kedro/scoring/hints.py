@@ -24,8 +24,8 @@ from reclora_kedro.llm.prompts import (
     Record,
     compile_template,
     fit_budget,
-    shown,
     template_renderer,
+    visible_fields,
 )
 
 Options = Mapping[str, Any]
@@ -132,8 +132,10 @@ class MessageWriter:
         if options is None:
             return question
         hint = record["hint"]
-        shown_events = {kind: [shown(item, self._prompt) for item in hint[kind]] for kind in ("liked", "disliked")}
-        given = {"prompt": question, "target": shown(record["target"], self._prompt)} | hint | shown_events
+        shown_events = {
+            kind: [visible_fields(item, self._prompt) for item in hint[kind]] for kind in ("liked", "disliked")
+        }
+        given = {"prompt": question, "target": visible_fields(record["target"], self._prompt)} | hint | shown_events
         try:
             return self.hint_templates[options["template"]].render(given | options).strip()
         except TEMPLATE_ERRORS as error:

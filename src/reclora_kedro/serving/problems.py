@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 
-from kedro_provenance.parameters import shown
+from kedro_provenance.parameters import quoted_value
 
 PROBLEM_JSON = "application/problem+json"
 MOST_COMPARED = 1_000  # ids that an unknown one is compared with
@@ -45,7 +45,7 @@ def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> 
     """Return the problem of an id or a name that is not known; it names those that are spelt alike."""
     nearest = get_close_matches(name, islice(_alike(name, names), MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
-    detail = f"{kind.capitalize()} {shown(name)} is none of the {len(names)} that are known.{hint}"
+    detail = f"{kind.capitalize()} {quoted_value(name)} is none of the {len(names)} that are known.{hint}"
     return ProblemError(
         status, f"unknown-{kind}", f"The {kind} is not known", detail, found=name[:200], nearest=nearest
     )
@@ -60,7 +60,7 @@ def invalid_request(error: RequestValidationError) -> ProblemError:
     faults = [
         {
             "where": ".".join(str(key) for key in fault["loc"] if not str(key).startswith("(")),
-            "found": shown(fault.get("input")),
+            "found": quoted_value(fault.get("input")),
             "expected": fault["msg"].removeprefix("Value error, "),
         }
         for fault in error.errors()[:MOST_ERRORS]

@@ -15,7 +15,7 @@ import polars as pl
 from fastapi import FastAPI, Query, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
-from kedro_provenance.parameters import shown
+from kedro_provenance.parameters import quoted_value
 from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import field_names
 from reclora_kedro.serving import shapes
@@ -253,7 +253,7 @@ class Routes:
         for place, event in enumerate(events):
             where = f"events.{place}"
             if not self.service.live.takes(event.user):
-                raise _wrong(f"{where}.user", shown(event.user), "a whole number, as all users of the log are")
+                raise _wrong(f"{where}.user", quoted_value(event.user), "a whole number, as all users of the log are")
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
         added = await _written(self.service.journal.add(rows, replace, without_time))

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, wrong_values
+from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.study.config import REACHED, GridConfig, Settings
 
@@ -106,7 +106,7 @@ def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]
         try:
             grids[name] = GridConfig.model_validate(content)
         except ValidationError as error:
-            lines = wrong_values(error, content, name, [f"{name}.{field}" for field in GridConfig.model_fields])
+            lines = value_faults(error, content, name, [f"{name}.{field}" for field in GridConfig.model_fields])
             raise ValueError(f"conf/studies/{name}.yml is no grid:\n" + "\n".join(lines)) from error
     return grids
 
