@@ -80,7 +80,8 @@ def _quick_sessions():
             for environment in environments
             for file in sorted(Path(loader.conf_source, environment).rglob("*.yml"))
         ]
-        given = str(loader.runtime_params) if key == "parameters" else None
+        given = loader.runtime_params or {}
+        given = str(given if key == "parameters" else given.get("service"))  # the catalog names service.folder
         set_globals = str(loader.data.get("globals"))  # by a cell of a study
         state = (key, environments, str(loader.merge_strategy), given, set_globals, *files)
         return once(resolved, state, lambda: resolve(loader, key))

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Mapping
 from contextlib import chdir
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, reduce
 from io import StringIO
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from kedro_provenance.unfinished import was_unfinished
 class CachingConfigLoader(OmegaConfigLoader):
     """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times.
 
-    Entries of parameters that are like others are copies of these, see `kedro_provenance.parameters.copied`.
+    Entries of parameters that are like others are copies of these, see `kedro_provenance.parameters.copied`. Entries of
+    the catalog may name a parameter, such as ``${parameter:service.folder}``.
 
     Args:
         named_blocks: paths of the blocks of parameters whose entries have names of the user's choice.
@@ -52,6 +54,8 @@ class CachingConfigLoader(OmegaConfigLoader):
         """
         if key not in self:
             try:
+                if key == "catalog":
+                    OmegaConf.register_new_resolver("parameter", self._parameter, replace=True)  # of this session
                 settings = super().__getitem__(key)
                 if key == "parameters":
                     settings = soft_merge(self._below_base(key, self.runtime_params), settings)
@@ -76,6 +80,9 @@ class CachingConfigLoader(OmegaConfigLoader):
                     "data/mine. Correct globals.yml. Nothing was written."
                 )
         return deepcopy(super().__getitem__(key))
+
+    def _parameter(self, path: str) -> Any:
+        return reduce(getitem, path.split("."), self["parameters"])
 
     def _below_base(self, key: str, *others: Any) -> dict[str, Any]:
         """The configuration of a kind in the folders below base, with others merged into it."""

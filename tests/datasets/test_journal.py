@@ -6,6 +6,9 @@ from contextlib import closing
 import pytest
 from kedro.io import DatasetError
 
+from kedro_provenance.session import CachingConfigLoader
+from projects import ROOT
+from reclora_kedro import settings
 from reclora_kedro.datasets.journal import SCHEMA, JournalDataset, JournalEraserDataset
 
 
@@ -24,6 +27,14 @@ def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_
         assert JournalDataset(file=str(file)).load().rows() == [("9", "50", 4.0, 30), ("7", "50", None, 20)]
         journal.execute("ROLLBACK")
     journal.close()
+
+
+def test_update_and_forget_read_the_journal_of_the_folder_that_the_service_keeps_it_in():
+    for folder in ("mine", "yours"):
+        given = {"service": {"folder": folder}}
+        loader = CachingConfigLoader(str(ROOT / "conf"), "test", given, **settings.CONFIG_LOADER_ARGS)
+        entries = [loader["catalog"][name]["file"] for name in ("journal", "journal_eraser")]
+        assert entries == [f"{folder}/journal.sqlite"] * 2
 
 
 def test_what_is_no_journal_is_refused(tmp_path):

@@ -51,7 +51,7 @@ class JournalDataset(LoadOnlyDataset):
         except sqlite3.Error as error:
             raise DatasetError(
                 f"{self._file} cannot be used as the service's journal ({error}): an SQLite file with the table "
-                "`events` is expected. Point the catalog entry journal at it, or move the file away."
+                "`events` is expected. Name its folder in service.folder, or move the file away."
             ) from error
 
     def _describe(self) -> dict[str, Any]:
