@@ -55,7 +55,8 @@ def code_digest(function: Callable[..., Any], packages: Collection[str], values:
         own |= found
     digests = [each for name in code if name in _graph(own).modules for each in _module(name, own).digests]
     digests += [_digest_of_file(place) for place in local.values() if place.is_file()]
-    digests += [_installed_version(name) for name in {_top(name) for name in named} & outside - local.keys()]
+    named_tops = {_top(name) for name in code - modules if "." in name}  # a word alone is hardly meant as a package
+    digests += [_installed_version(top) for top in named_tops & outside - local.keys()]
     return digest([sorted(digests), constants])
 
 

@@ -102,7 +102,8 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
         entries[name] = digest_of_dataset(name, catalog, "save_args", values)
     for name in node.outputs:
         entries[name] = digest_of_dataset(name, catalog, "load_args", values)
-    return Recipe(node.name, code_digest(node.func, PACKAGES, values), parameters, inputs, entries)
+    called = [code_digest(node.func, PACKAGES, values), node.inputs, node.outputs]  # in their order
+    return Recipe(node.name, digest(called), parameters, inputs, entries)
 
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:

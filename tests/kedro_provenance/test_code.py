@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kedro_provenance import code
+from edits import forget_code
 from kedro_provenance.code import code_digest
 
 PROJECT = {
@@ -49,18 +49,11 @@ def write(tmp_path, monkeypatch):
         for name, text in files.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
-        forget()
+        forget_code()
 
     write(PROJECT)
     yield write
-    forget()
-
-
-def forget():
-    """Forget what was read, as a new process has."""
-    for function in vars(code).values():
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
+    forget_code()
 
 
 def function_of(module, source="def run():\n    return 1\n"):
@@ -179,7 +172,7 @@ def test_of_an_installed_package_that_a_value_names_the_version_counts(write, tm
     for version, text in (("1", ""), ("1", "VALUE = 2\n"), ("2", "")):
         described = f"Metadata-Version: 2.1\nName: outside\nVersion: {version}\n"
         write({"site-packages/outside-1.dist-info/METADATA": described, "site-packages/outside/__init__.py": text})
-        digests.append(digest_of(values=["outside"]))
+        digests.append(digest_of(values=["outside.model"]))
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -231,4 +224,4 @@ def test_a_class_counts_with_its_bases(write):
 
 
 def test_functions_of_one_module_and_of_installed_packages_are_told_apart():
-    assert len({code_digest(function, ["kedro_provenance"]) for function in (len, max, code_digest, forget)}) == 4
+    assert len({code_digest(function, ["kedro_provenance"]) for function in (len, max, code_digest, digest_of)}) == 4

@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 
+from kedro_provenance import code
 from kedro_provenance.recipe import FILE
 
 SETTINGS = (
@@ -108,3 +109,10 @@ def results(project):
         if not any(name in str(entry) for name in TIMED):
             newest[str(entry)] = json.loads(file.read_text())["content"]
     return newest
+
+
+def forget_code():
+    """Forget the code that was read, as a new process has."""
+    for function in vars(code).values():
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
