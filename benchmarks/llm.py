@@ -172,10 +172,10 @@ class Work:
     def train(self, model: Any, prompts: Any) -> None:
         """One epoch by the project's engine, without its validations."""
         from reclora_kedro.finetuning import training
-        from reclora_kedro.finetuning.objectives import clicks
+        from reclora_kedro.finetuning.objectives.click import Clicks
 
         with mock.patch.object(training, "validate", return_value={}):
-            training.train_adapter(model, clicks(prompts), prompts, self.training_config())
+            training.train_adapter(model, Clicks(prompts), prompts, self.training_config())
 
     def score(self, model: Any, prompts: Any) -> np.ndarray:
         """Scores by the project's engine."""

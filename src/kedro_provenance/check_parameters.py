@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import NameRefusedError, parameter_paths, structure_faults, value_faults
+from kedro_provenance.session import soft_merge
 from kedro_provenance.session_parameters import base_parameters, use_parameters
 
 FLAGS: dict[str, Any] = {
@@ -124,7 +125,7 @@ def written_in(loader: OmegaConfigLoader, env: str, kind: str) -> dict[str, Any]
     folders = [*below_base, Path(loader.conf_source) / env]
     files = [path for folder in folders for path in sorted(folder.rglob(f"{kind}*.yml")) if path.is_file()]
     texts = (path.read_text("utf-8") for path in files)
-    return {name: block for text in texts for name, block in (yaml.load(text, SAFE_LOADER) or {}).items()}
+    return reduce(soft_merge, (yaml.load(text, SAFE_LOADER) or {} for text in texts), {})
 
 
 def check_values(parameters: Mapping[str, Any], types: Mapping[str, Any], paths: list[str]) -> Iterator[str]:

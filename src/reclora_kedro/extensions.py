@@ -13,13 +13,14 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from types import ModuleType
-from typing import TypeVar
+from types import ModuleType, new_class
+from typing import Any, TypeVar
 
-from kedro_provenance.parameters import nearest_path
+from kedro_provenance.parameters import Block, nearest_path
 
 CONF_GROUP = "reclora_kedro.conf"
 NAMED_BLOCKS_GROUP = "reclora_kedro.named_blocks"
+FIELDS_GROUP = "reclora_kedro.fields"
 DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 T = TypeVar("T")
@@ -45,6 +46,21 @@ def conf_folders() -> list[Path]:
 def named_blocks() -> tuple[str, ...]:
     """Paths of blocks of parameters whose entries have names of the user's choice, in the configuration of packages."""
     return tuple(installed(NAMED_BLOCKS_GROUP))
+
+
+def block_with_fields(path: str) -> Any:
+    """A base class for the block of parameters at a path, with the fields that packages add to it.
+
+    An entry point in the group ``reclora_kedro.fields`` has the path of a field as its name, such as
+    ``training.privacy``, and as its value an annotated type with a default, such as ``my_package.privacy:Privacy``.
+    """
+    fields = {
+        point.name.removeprefix(f"{path}."): point.load()
+        for point in sorted(entry_points(group=FIELDS_GROUP))
+        if point.name.rpartition(".")[0] == path
+    }
+    body = {"__module__": __name__, "__annotations__": fields}
+    return new_class("Extended", (Block,), exec_body=lambda namespace: namespace.update(body))
 
 
 def folder_of(package: str) -> Path:

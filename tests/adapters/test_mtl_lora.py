@@ -13,7 +13,7 @@ from reclora_kedro.adapters.methods import load_adapter, new_adapter, user_loras
 from reclora_kedro.adapters.mtl_lora import MtlLoraConfig
 from reclora_kedro.adapters.mtl_lora.model import TaskShares
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 
@@ -145,7 +145,7 @@ def test_a_variant_learns_tasks_and_goes_on_after_an_interruption(tiny_model, tm
     def train(checkpoints):
         adapted = new_adapter(tiny_model.model, config.adapter, few_shot.gate_inputs, seed=0)
         model = tiny_model.with_model(adapted)
-        log = train_adapter(model, clicks(few_shot), validation, config.training, checkpoints)
+        log = train_adapter(model, Clicks(few_shot), validation, config.training, checkpoints)
         scores = model.scores(validation, 400, "")
         adapted.save_pretrained(tmp_path / "adapter")
         weights = adapter_weights(adapted)

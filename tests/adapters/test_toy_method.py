@@ -10,7 +10,7 @@ from few_rows import gates_decide, training_config
 from installed import installed
 from reclora_kedro.adapters import methods
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.scoring.permutation import permuted_scores
@@ -54,7 +54,7 @@ def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
     model = replace(tiny_model.with_model(adapted), blend=settings.blend)
     np.testing.assert_allclose(model.scores(validation, 400, ""), untrained, atol=1e-6)  # fresh, it changes nothing
     checkpoints = CheckpointStore(tmp_path / "checkpoints", "this one")
-    log = train_adapter(model, clicks(few_shot), validation, settings.training, checkpoints)
+    log = train_adapter(model, Clicks(few_shot), validation, settings.training, checkpoints)
     assert log.columns[-3:] == ["largest_scale", "seconds", "weights"]
     assert log["largest_scale"].drop_nulls().min() > 1
     assert log["train_loss"][-4:].mean() < log["train_loss"][:4].mean()

@@ -37,7 +37,7 @@ from reclora_kedro.distributed.engine import (
     train_together,
 )
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
@@ -210,7 +210,7 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
     trained = []
     for where in (LOCAL, LOCAL.model_copy(update={"kind": "ray"})):
         model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
-        log = fine_tune(replace(model, engine=where), clicks(few_shot), validation, training_config(epochs=2))
+        log = fine_tune(replace(model, engine=where), Clicks(few_shot), validation, training_config(epochs=2))
         trained.append((adapter_weights(model.model), log["validation_auc"].drop_nulls()[-1]))
     (expected, expected_auc), (weights, auc) = trained
     assert auc == pytest.approx(expected_auc, abs=1e-6)

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from few_rows import adapter_weights, gates_decide, training_config, with_new_adapter
 from reclora_kedro.finetuning import continuation
 from reclora_kedro.finetuning.continuation import START, AdapterContinuationConfig, continue_adapter
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import assign, copy_of, proximal_term, train_adapter
 
 FEW_SHOT, VALIDATION = gates_decide(96), gates_decide(64, seed=1)
@@ -31,7 +31,7 @@ def config(*safeguards, learning_rate=2e-2, proximal_weight=1.0):
 @pytest.fixture
 def adapted(tiny_model):
     model = with_new_adapter(tiny_model, FEW_SHOT)
-    train_adapter(model, clicks(gates_decide(32, seed=2)), VALIDATION, TRAINING)
+    train_adapter(model, Clicks(gates_decide(32, seed=2)), VALIDATION, TRAINING)
     model.model.requires_grad_(False)
     return model
 
@@ -55,7 +55,7 @@ def test_the_proximal_term_holds_an_adapter_by_its_weight(adapted):
         for name, weight in weights.items():
             weight.data.copy_(start[name])
         held = {} if proximal_weight is None else {"proximal_weight": proximal_weight}
-        train_adapter(adapted, clicks(FEW_SHOT), VALIDATION, TRAINING, **held)
+        train_adapter(adapted, Clicks(FEW_SHOT), VALIDATION, TRAINING, **held)
         moved.append(copy_of(weights))
     plain, none, strong = moved
     assert all(torch.equal(plain[name], none[name]) for name in plain)
@@ -68,7 +68,7 @@ def test_the_best_safeguard_is_kept_and_each_starts_from_the_adapter(adapted, mo
     def learn(model, rows, validation, training, proximal_weight):
         weights = adapter_weights(model.model)
         assert all(torch.equal(weights[name], value) for name, value in start.items())
-        seen.append((len(rows.labels), proximal_weight, training.learning_rate))
+        seen.append((len(rows), proximal_weight, training.learning_rate))
         return train_adapter(model, rows, validation, training, proximal_weight=proximal_weight)
 
     monkeypatch.setattr(continuation, "fine_tune", learn)
@@ -104,7 +104,7 @@ def test_a_short_term_lora_is_the_mean_of_what_was_and_what_new_rows_taught(adap
     adapted.model.set_adapter("default")
     assign(adapter_weights(adapted.model), start)
     alone, training = FEW_SHOT.take(np.flatnonzero(IS_NEW)), TRAINING.model_copy(update={"learning_rate": 2e-2})
-    train_adapter(adapted, clicks(alone), VALIDATION, training)
+    train_adapter(adapted, Clicks(alone), VALIDATION, training)
     learned = copy_of(adapter_weights(adapted.model))
     mean = {name: np.mean([start[name], learned[name]], axis=0) for name in start}
     for name, weights in mean.items():

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from dying import DyingStore, TellingStore
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.objectives import Examples, clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.llm.answer_model import AnswerModel
 
@@ -36,7 +36,7 @@ def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_
     def train(store, processes=1):
         # Each process draws its own dropout, so that only without it two processes compute what one does.
         model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
-        log = fine_tune(model, clicks(few_shot), validation, training_config(**settings, processes=processes), store)
+        log = fine_tune(model, Clicks(few_shot), validation, training_config(**settings, processes=processes), store)
         assert not model.model.training
         return adapter_weights(model.model), log
 
@@ -62,28 +62,12 @@ def test_two_processes_go_on_from_a_checkpoint_as_one_does(tiny_llm_folder, tmp_
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_groups")
-def test_two_processes_share_pairs_and_their_users(tiny_llm_folder):
-    few_shot, trained = gates_decide(32), []
-    pairs = Examples(few_shot, np.ones(16), np.zeros(16), users=np.arange(16) // 3)
-    everyone = {"kind": "dp_lora", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
-    for processes in (1, 2):
-        model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
-        config = training_config(epochs=3, processes=processes, privacy=everyone | {"clipping_norm": 0.01})
-        log = fine_tune(model, pairs, gates_decide(24, seed=1), config)
-        trained.append(adapter_weights(model.model))
-        assert log["rows"].to_list() == [32, 64, 96]
-    for name, weights in trained[0].items():
-        torch.testing.assert_close(trained[1][name], weights, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("forked_groups")
 def test_why_processes_failed_is_said(tiny_llm_folder):
     few_shot = gates_decide(16)
     model = with_new_adapter(load_model(tiny_llm_folder), few_shot)
     few_shot.gate_inputs.values[3] = float("nan")
     with pytest.raises(RuntimeError, match=r"2 processes failed: FloatingPointError: .*step 1 of 8, in row 3 of"):
-        fine_tune(model, clicks(few_shot), gates_decide(), training_config(processes=2))
+        fine_tune(model, Clicks(few_shot), gates_decide(), training_config(processes=2))
 
 
 def test_fewer_gpus_than_processes_are_refused(tiny_model, monkeypatch):
@@ -91,4 +75,4 @@ def test_fewer_gpus_than_processes_are_refused(tiny_model, monkeypatch):
     model = with_new_adapter(tiny_model, few_shot)
     monkeypatch.setattr(AnswerModel, "device", torch.device("cuda"))
     with pytest.raises(ValueError, match=r"`processes` is 2, but this machine has 0 GPUs and each process takes one"):
-        fine_tune(model, clicks(few_shot), gates_decide(), training_config(processes=2))
+        fine_tune(model, Clicks(few_shot), gates_decide(), training_config(processes=2))

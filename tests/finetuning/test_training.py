@@ -22,7 +22,8 @@ from reclora_kedro.adapters.methods import load_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.finetuning import training
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.gradients import GradientMaker
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import lr_factor, set_gradients, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
@@ -33,7 +34,7 @@ VALIDATION = gates_decide(seed=1)
 def train(model, config=None, rows=128, **adapter):
     few_shot = gates_decide(rows)
     adapted = with_new_adapter(model, few_shot, **adapter)
-    return adapted, train_adapter(adapted, clicks(few_shot), VALIDATION, config or training_config())
+    return adapted, train_adapter(adapted, Clicks(few_shot), VALIDATION, config or training_config())
 
 
 def test_gates_learn_what_only_they_know(tiny_model, tmp_path):
@@ -94,7 +95,7 @@ def gradients(model, rows, budget=10_000, checkpointing=False, dropout=0.0):
                 tensor.fill_(0.01)
     torch.manual_seed(0)
     budget = budget if isinstance(budget, TokenBudget) else TokenBudget(budget)
-    losses = set_gradients(adapted, clicks(prompts), rows, list(weights.values()), budget, Group())
+    losses = set_gradients(adapted, Clicks(prompts), rows, list(weights.values()), budget, Group())
     adapted.model.activation_checkpointing_disable()
     adapted.model.unload()
     return losses, {name: w.grad for name, w in weights.items()}
@@ -168,13 +169,13 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_model):
 def test_the_rows_of_a_loss_that_is_not_finite_are_named_and_the_last_checkpoint_stays(tiny_model, tmp_path):
     few_shot, store = gates_decide(128), CheckpointStore(tmp_path, "a training")
     config = training_config(epochs=1, rows_per_checkpoint=16)
-    bad = training.planned_steps(clicks(few_shot), config)[5][[2, 7]]
+    bad = GradientMaker().gradients(Clicks(few_shot), config, Group()).steps[5][[2, 7]]
     few_shot = replace(few_shot, rows=few_shot.rows + 1000)
     adapted = with_new_adapter(tiny_model, few_shot)
     few_shot.gate_inputs.values[bad] = float("inf")
     named = f"{bad[0] + 1000}, {bad[1] + 1000}"
     with pytest.raises(FloatingPointError, match=f"loss is nan at step 6 of 8, in row {named} of the samples"):
-        train_adapter(adapted, clicks(few_shot), VALIDATION, config, store)
+        train_adapter(adapted, Clicks(few_shot), VALIDATION, config, store)
     kept = store.newest()
     assert kept.values["step"] == 5
     assert all(tensor.isfinite().all() for name, tensor in kept.tensors.items() if "random" not in name)
@@ -186,7 +187,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(tiny_model, monkeyp
     before = {name: weights.clone() for name, weights in adapted.model.named_parameters()}
     monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("inf")))
     with pytest.raises(FloatingPointError, match=r"gradient's norm is inf at step 1 of 8, in row \d+, "):
-        train_adapter(adapted, clicks(few_shot), VALIDATION, training_config())
+        train_adapter(adapted, Clicks(few_shot), VALIDATION, training_config())
     assert all(torch.equal(weights, before[name]) for name, weights in adapted.model.named_parameters())
 
 

@@ -10,7 +10,7 @@ from few_rows import gate_inputs_of, training_config
 from kedro_provenance.files.package_files import package_file
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import load_language_model
@@ -69,7 +69,7 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
         epochs=2, batch_size=4, learning_rate=5e-3, warmup_ratio=0.0, swa_ratio=0.5, rows_per_validation=4,
         rows_per_checkpoint=512, tokens_per_batch=1024, seed=0,
     )  # fmt: skip
-    log = train_adapter(model, clicks(few_shot), validation, training)
+    log = train_adapter(model, Clicks(few_shot), validation, training)
     assert log["train_loss"][-1] < log["train_loss"][0]
 
     scores = model.scores(test, 1024, "")

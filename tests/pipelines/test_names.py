@@ -29,44 +29,6 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
         assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()
 
 
-def held_against(*references, kind="preference"):
-    return {"history": "recent", "training": {"objective": {"kind": kind, "references": list(references)}}}
-
-
-def test_a_variant_that_is_held_against_another_reads_what_it_says():
-    names = names_of({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", "untrained")})
-    pipeline = finetuning.create_pipeline(names)
-    assert inputs_of(pipeline.filter(node_names=["dpo.train_adapter"]))["dpo"] >= {"tallrec.few_shot_logits"}
-    [scored] = [node for node in pipeline.nodes if node.outputs == ["tallrec.few_shot_logits"]]
-    assert {"tallrec.adapter", "learning.retrieved.prompts"} < {*scored.inputs}
-    names = names_of({"tallrec": {"history": "retrieved"}, "dpo": held_against("tallrec", kind="click")})
-    assert "tallrec.few_shot_logits" not in finetuning.create_pipeline(names).all_outputs()
-
-
-@pytest.mark.parametrize("reference", ["dpo", "tallrek", 3])
-def test_a_reference_that_is_no_other_variant_is_refused_by_name(reference):
-    names = names_of({"tallrec": {"history": "retrieved"}, "dpo": held_against("untrained", reference)})
-    message = rf"variants\.dpo\.training\.objective\.references names {reference!r}, but .* untrained, lens, tallrec\."
-    with pytest.raises(ValueError, match=message):
-        finetuning.create_pipeline(names)
-
-
-@pytest.mark.parametrize(
-    ("variants", "circle"),
-    [
-        ({"dpo": held_against("kto"), "kto": held_against("dpo")}, "(dpo names kto, kto names dpo|kto .*, dpo .*)"),
-        (
-            {"a": held_against("b"), "b": held_against("lens", "c"), "c": held_against("a"), "d": held_against("a")},
-            "(a names b, b names c, c names a|b .*, c .*, a .*|c .*, a .*, b .*)",
-        ),
-    ],
-)
-def test_references_in_a_circle_are_refused_by_their_names(variants, circle):
-    names = names_of(variants)
-    with pytest.raises(ValueError, match=rf"objective\.references go in a circle: {circle}\. A reference is trained"):
-        finetuning.create_pipeline(names)
-
-
 def test_the_untrained_llm_sees_the_first_history():
     names = names_of({"tallrec": {"history": "recent"}})
     [untrained] = [node for node in scoring.create_pipeline(names).nodes if node.name == "scoring.score_untrained"]

@@ -13,7 +13,7 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.pipelines.finetuning.pipeline import reference_variants
+from reclora_kedro.pipelines.finetuning.pipeline import objective_inputs
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from reclora_kedro.study.config import GridConfig, StudyConfig
@@ -150,7 +150,8 @@ def test_every_shipped_grid_has_parameters_that_the_steps_take(grid):
         PromptConfig(**parameters_of_cell["prompt"])
         LensConfig(**parameters_of_cell["lens"])
         names = PipelineNames.from_parameters(parameters_of_cell)
-        reference_variants(names)
+        for variant in names.variants:
+            objective_inputs(variant, names)
         for step in ("ranking", "recommendation", "update", "export"):  # a cell's pipelines are built with these
             names.optional_variant_of(step)
 

@@ -35,7 +35,6 @@ NULLABLE = {  # of the numbers
     "history.prompt_rows.test",
     "finetuning.variants.reclora.adapter.last_layers",
     *(f"base_model.{step}.recovery.lora_rank" for step in ("prune", "drop_layers")),
-    "finetuning.variants.reclora.training.privacy.max_epsilon",
 }
 SIGNED = {"ingestion.rating_min", "ingestion.rating_max", "ingestion.label_threshold"}
 REAL = {  # written as whole numbers
@@ -63,6 +62,7 @@ SHARES = {  # from 0 up to but without 1
     *(f"lens.{name}" for name in ("dropout", "user_id_dropout", "item_id_dropout", "item_text_dropout")),
     *(f"finetuning.variants.reclora.{name}" for name in ("adapter.gate_dropout", "training.warmup_ratio")),
 }
+OBJECTIVE = "finetuning.variants.reclora.training.objective"
 MORE = [
     ("history.short.recent.k", 0, "greater than or equal to 1"),
     ("history.short.recent.kind", "latest", "'retrieved' or 'recent'"),
@@ -91,10 +91,12 @@ MORE = [
     ("finetuning.variants.reclora.adapter.num_meta_loras", 0, "greater than"),
     ("finetuning.variants.reclora.training.learning_rate", 2, "less than or equal to 1"),
     ("finetuning.variants.reclora.training.swa_ratio", 1.5, "less than or equal to 1"),
-    ("finetuning.variants.reclora.training.objective.kind", "clicks", "'preference' or 'self_generated'"),
-    ("finetuning.variants.reclora.training.objective.references", [], "at least 1 item"),
-    ("finetuning.variants.reclora.training.objective.references", ["lens", "lens"], "names lens twice"),
-    ("finetuning.variants.reclora.training.privacy.delta", 1.0, "less than 1"),
+    ("finetuning.variants.reclora.training.objective.kind", "clicks", "the nearest one is click"),
+    (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
+    (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
+    (OBJECTIVE, {"kind": "self_generated", "round": 3}, "is no parameter"),
+    ("finetuning.variants.reclora.training.privacy", {"delta": 1.0}, "less than 1"),
+    ("finetuning.variants.reclora.training.privacy", {"epsilon": 1.0}, "is no parameter"),
     ("finetuning.variants.reclora.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
 ]
 

@@ -9,7 +9,7 @@ from random_llama import with_random_adapter
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.language_model import load_language_model
@@ -42,7 +42,6 @@ def training_config(**settings):
             "gradient_checkpointing": False,
             "processes": 1,
             "objective": {},
-            "privacy": {},
             "seed": 3,
             **settings,
         }
@@ -84,7 +83,7 @@ def few_rows_training(folder, checkpoints=None, **settings):
     few_shot, validation = gates_decide(56), gates_decide(40, seed=1)
     model = with_new_adapter(load_model(folder), few_shot)
     few_rows = {"epochs": 2, "batch_size": 8, "swa_ratio": 0.5, "rows_per_validation": 24, "rows_per_checkpoint": 8}
-    log = train_adapter(model, clicks(few_shot), validation, training_config(**few_rows | settings), checkpoints)
+    log = train_adapter(model, Clicks(few_shot), validation, training_config(**few_rows | settings), checkpoints)
     return adapter_weights(model.model), log
 
 

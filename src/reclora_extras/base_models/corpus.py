@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from reclora_extras.base_models.config import BaseModelConfig, CorpusConfig, QualityConfig
+from reclora_extras.base_models.config import CorpusConfig, QualityConfig
 from reclora_extras.base_models.tuning import losses_of_texts
 from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
@@ -140,40 +140,6 @@ def choose_by_quality(
     places = places[distinct([cleaned[place] for place in places], config.max_similarity)]
     counts["without_near_duplicates"] = len(places)
     return places, counts
-
-
-def choose_few_shot(
-    llm: LanguageModel,
-    log: InteractionLog,
-    pool: pl.DataFrame,
-    size: int,
-    config: BaseModelConfig,
-    prompt: PromptConfig,
-) -> pl.DataFrame:
-    """The rows of a pool to learn from: a uniform draw of those whose told samples are good enough, in their order.
-
-    Args:
-        llm: by whose perplexity rows are scored.
-        log: that the rows are of.
-        pool: questions of the training split.
-        size: how many are drawn.
-        config: what is good enough, and how many events are told of each row.
-        prompt: the two answers.
-
-    Raises:
-        ImportError: datasketch is not installed.
-        ValueError: fewer are good enough.
-    """
-    texts, most = tell_samples(log, pool, config.corpus.events_per_text, prompt), config.corpus.max_tokens
-    places, counts = choose_by_quality(llm, texts, config.quality, most, config.tokens_per_batch)
-    if len(places) < size:
-        stages = ", ".join(f"{stage} {count}" for stage, count in counts.items())
-        raise ValueError(
-            f"history.prompt_rows.few_shot asks for {size} rows, but few_shot.selection is quality, and of the rows "
-            f"that it chooses from only {len(places)} are good enough ({stages}): raise few_shot.candidates_per_row, "
-            "or loosen base_model.quality."
-        )
-    return pool[np.sort(np.random.default_rng(config.seed).permutation(places)[:size])]
 
 
 def follows_rules(text: str, config: QualityConfig) -> bool:

@@ -58,18 +58,18 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
 
 
 def validation_auc(training_log: pl.DataFrame) -> float | None:
-    """AUC on validation rows of the weights that a training kept: the best, or of a private one the last; None without.
+    """AUC on validation rows of the weights that a training kept, the best ones or the last; None without validation.
 
     Args:
-        training_log: with validation_auc, null where nothing was validated, and of a private training epsilon.
+        training_log: with validation_auc, null where nothing was validated, and kept_last where the last were kept.
 
     Examples:
         >>> log = pl.DataFrame({"validation_auc": [0.7, 0.6, None]})
-        >>> validation_auc(log), validation_auc(log.with_columns(epsilon=1.5))
+        >>> validation_auc(log), validation_auc(log.with_columns(kept_last=True))
         (0.7, 0.6)
     """
     aucs = training_log["validation_auc"].drop_nulls().to_list()
-    kept = aucs[-1:] if "epsilon" in training_log.columns else aucs
+    kept = aucs[-1:] if "kept_last" in training_log.columns else aucs
     return max(kept, default=None)
 
 

@@ -1,7 +1,7 @@
 """The results in words, on the terminal and as one HTML page."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import chain, groupby, pairwise
 from operator import itemgetter
 from typing import Any
 
@@ -299,6 +299,11 @@ def render_report(
         segmentations=_segments_by_model(tables["segments"]),
         **{name: tables[name] for name in ("ingestion_report", "history_report", "negatives_report")},
         training_report=tables["training_report"],
+        training_measures=[
+            name
+            for name in dict.fromkeys(chain.from_iterable(tables["training_report"]))
+            if name not in ("model", "rows", "validation_auc", "weights", "seconds")
+        ],
         confidence=metrics[0]["confidence"],
         least_users=LEAST_USERS,
     )

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.finetuning.objectives import clicks
+from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign, copy_of
 from reclora_kedro.histories.questions import questions
@@ -120,9 +120,9 @@ def continuations(
 
     Raises:
         FloatingPointError, MemoryError, OSError, ShardError, RuntimeError: see `fine_tune`.
-        ValueError: likewise, or see `require_not_private`.
+        ValueError: likewise, or see `require_further_training`.
     """
-    require_not_private(training)
+    require_further_training(training)
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
     weights = trained_weights(model)
     training = training.model_copy(update={"learning_rate": config.learning_rate})
@@ -134,7 +134,7 @@ def continuations(
         if safeguard != "short_term" or not short_term:
             held = config.proximal_weight if safeguard == "proximal" else 0.0
             rows = few_shot if safeguard == "replay" else new
-            log = fine_tune(model, clicks(rows), validation, training, proximal_weight=held)
+            log = fine_tune(model, Clicks(rows), validation, training, proximal_weight=held)
             if safeguard in ("none", "short_term"):
                 short_term = copy_of(weights)
         if safeguard == "short_term":
@@ -143,16 +143,16 @@ def continuations(
         yield log.select(pl.lit(safeguard).alias("safeguard"), pl.exclude("safeguard"))
 
 
-def require_not_private(training: TrainingConfig) -> None:
-    """Refuse to go on with an adapter that was trained with privacy, as nothing would account for that.
+def require_further_training(training: TrainingConfig) -> None:
+    """Refuse to train an adapter further whose gradients allow one training alone.
 
     Raises:
-        ValueError: it was.
+        ValueError: it is such an adapter.
     """
-    if training.is_private:
+    if reason := training.gradient_maker.trains_once:
         raise ValueError(
-            "This adapter was trained with training.privacy, and an update would learn from users' rows without noise: "
-            "let update.variant name another variant, or train this one again with kedro run --pipelines finetuning."
+            f"This adapter must not be trained further, as {reason}: let update.variant name another variant, or train "
+            "this one again with kedro run --pipelines finetuning."
         )
 
 

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
 
-from kedro_provenance.parameters import Block, Resource
+from kedro_provenance.parameters import Resource
 from reclora_kedro.devices import seeded
 from reclora_kedro.distributed.checkpoints import (
     Checkpoint,
@@ -26,27 +26,29 @@ from reclora_kedro.distributed.checkpoints import (
 )
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.evaluation.metrics import validation_auc
-from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
-from reclora_kedro.finetuning.privacy import PrivacyConfig, private_rounds
+from reclora_kedro.extensions import block_with_fields
+from reclora_kedro.finetuning.examples import Examples, ObjectiveField
+from reclora_kedro.finetuning.gradients import GradientMaker
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.batching import TokenBudget, shuffled_batches
+from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed, Share
 from reclora_kedro.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method measures, and seconds
+LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method and the gradient maker measure, and seconds
     "rows": pl.Int64,
     "train_loss": pl.Float64,
     "learning_rate": pl.Float64,
     "validation_loss": pl.Float64,
     "validation_auc": pl.Float64,
 }
+Extended: Any = block_with_fields("training")
 
 
-class TrainingConfig(Block):
-    """How an adapter is trained."""
+class TrainingConfig(Extended):
+    """How an adapter is trained; extensions add fields to it."""
 
     epochs: Count
     batch_size: Count
@@ -62,38 +64,129 @@ class TrainingConfig(Block):
     tokens_per_batch: Resource[Count]
     gradient_checkpointing: Resource[bool]
     processes: Resource[Count]
-    objective: ObjectiveConfig
-    privacy: PrivacyConfig
+    objective: ObjectiveField
     seed: Seed
 
     @property
-    def is_private(self) -> bool:
-        """Whether the adapter learns from users' gradients in noise."""
-        return self.privacy.kind != "none"
+    def gradient_maker(self) -> GradientMaker:
+        """Who makes the gradients: the extension that is on, or nobody but the loss."""
+        return next(iter(self._makers), GradientMaker())
+
+    @property
+    def _makers(self) -> list[GradientMaker]:
+        return [value for value in vars(self).values() if isinstance(value, GradientMaker) and value.is_on]
 
     @model_validator(mode="after")
-    def _check_privacy(self) -> Self:
-        if self.is_private and self.patience is not None:
-            raise ValueError(
-                f"patience is {self.patience}, but with privacy no validation may end the training, as validation rows "
-                "are of the same users: set patience to null, or privacy.kind to none"
-            )
-        if self.is_private and self.objective.kind == "self_generated":
-            raise ValueError(
-                "objective.kind is self_generated, whose rounds would each spend the whole of privacy.max_epsilon: set "
-                "it to preference or click, or privacy.kind to none"
-            )
+    def _has_one_gradient_maker(self) -> Self:
+        if len(self._makers) > 1:
+            names = [name for name, value in vars(self).items() if value in self._makers]
+            raise ValueError(f"{' and '.join(names)} would both make the gradients: set the kind of one to none")
         return self
 
 
+def train_adapter(
+    model: AnswerModel,
+    examples: Examples,
+    validation: PromptSet,
+    config: TrainingConfig,
+    checkpoints: CheckpointStore | None = None,
+    *,
+    proximal_weight: float = 0.0,
+) -> pl.DataFrame:
+    """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
+
+    AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are averaged,
+    which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407): from
+    there on, it is the average that is validated and kept.
+
+    In a group of processes, each takes its share of every step's rows and of the validation; gradients are summed over
+    the processes, so that the weights stay the same in all. A run that was interrupted resumes from its last
+    checkpoint, and on a CPU ends with the very same weights as a run that was not.
+
+    Args:
+        model: a base LLM with a trainable adapter.
+        examples: what to learn from.
+        validation: rows to choose the weights by.
+        config: training settings; ``processes`` is read by :func:`reclora_kedro.finetuning.processes.fine_tune`, and
+            ``objective`` made the examples.
+        checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
+        proximal_weight: weight of `proximal_term` beside the loss, which draws the weights to those at the start.
+
+    Returns:
+        Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc,
+        what the adapter's method measures at validations, such as gate_entropy (null between them), what the gradient
+        maker measures, seconds (of training until then), weights (how many are trained) and, where the last weights
+        are kept rather than the best, kept_last.
+
+    Raises:
+        FloatingPointError: the loss, its gradient or a weight is not finite.
+        MemoryError: the GPU's memory does not suffice for a single row.
+        OSError: a checkpoint cannot be written.
+    """
+    group, maker = Group(), config.gradient_maker
+    gradients = maker.gradients(examples, config, group)
+    run = TrainingRun(model.model, config, len(gradients.steps))
+    start_weights = copy_of(run.weights)
+    weights = list(run.weights.values())
+    mean_gradient = partial(
+        set_gradients, model, examples, weights=weights, budget=TokenBudget(config.tokens_per_batch)
+    )
+    with seeded(config.seed + group.rank, model.device):
+        if checkpoints and (saved := checkpoints.newest()):
+            resume(saved, run, model.device, group)
+        if config.gradient_checkpointing:
+            model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+        start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
+        total = sum(map(len, gradients.steps)) * examples.prompts_each
+        with Progress("fine-tune", total, "rows", done=run.rows, shown=group.rank == 0) as progress:
+            while not run.ended:
+                # the gradient of the step's examples, and of the distance to the start
+                chosen = gradients.steps[run.step]
+                rows = examples.prompts.rows[examples.places(chosen)]
+                losses = gradients.set(chosen, weights, mean_gradient, group)
+                if proximal_weight:
+                    (proximal_weight * proximal_term(run.weights, start_weights)).backward()
+
+                # one step of AdamW
+                norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
+                check_finite(losses, norm, rows, run)
+                loss = losses.double().mean().item() if len(losses) else None  # a step may have no examples
+                entry: dict[str, float | None] = {"train_loss": loss, "learning_rate": run.take_step(rows.size)}
+
+                # validation, which may end the training
+                if run.is_due(config.rows_per_validation, rows.size):
+                    entry |= validate(model, validation, run, group)
+
+                # the log and a checkpoint
+                entry |= gradients.measure(run.step)
+                entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
+                run.log.append(entry)
+                if checkpoints and run.is_due(config.rows_per_checkpoint, rows.size):
+                    tensors, values = run.checkpoint()
+                    tensors |= random_states_of_all(group, model.device)
+                    if group.rank == 0:
+                        checkpoints.save(run.step, tensors, values)
+                progress.update(rows.size)
+                shown_loss = "-" if loss is None else f"{loss:.3f}"
+                progress.show(loss=shown_loss, best_auc=f"{run.best_auc:.4f}" if run.best else "-")
+        assign(run.weights, run.best)
+        model.model.eval()
+    measured = dict.fromkeys([*model.method.measures, *maker.measures, "seconds"], pl.Float64)
+    log = pl.DataFrame(run.log, schema=LOG_SCHEMA | measured)
+    log = log.with_columns(weights=pl.lit(sum(weight.numel() for weight in weights), pl.Int64))
+    return log.with_columns(kept_last=pl.lit(True)) if maker.keeps_last else log
+
+
 class TrainingRun:
-    """All that changes while an adapter is trained, and so all that a checkpoint holds beside random states.
+    """All that changes while an adapter is trained, which is all that a checkpoint holds beside random states.
 
     Args:
         model: a PEFT model with a trainable adapter.
         config: training settings.
         steps: optimiser steps of the whole run.
     """
+
+    VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
 
     def __init__(self, model: Any, config: TrainingConfig, steps: int) -> None:
         self.config, self.steps = config, steps
@@ -113,12 +206,12 @@ class TrainingRun:
         patience = self.config.patience
         return self.step == self.steps or (patience is not None and self.validations_since_best >= patience)
 
-    def due(self, every: int, rows: int) -> bool:
-        """Whether something that is done ``every`` so many rows is due after the last step, which took ``rows``."""
-        return self.ended or self.rows // every > (self.rows - rows) // every
+    def is_due(self, interval: int, rows: int) -> bool:
+        """Whether an action at an interval of rows is due after the last step, which took ``rows``."""
+        return self.ended or self.rows // interval > (self.rows - rows) // interval
 
     def take_step(self, rows: int) -> float:
-        """One step of AdamW along the gradients of some rows, and of the average; return the learning rate."""
+        """Take a step of AdamW along the gradients of some rows, update the average, and return the learning rate."""
         rate = self.config.learning_rate * lr_factor(self.step, self.steps, self.config)
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
@@ -133,16 +226,13 @@ class TrainingRun:
         return rate
 
     def keep_if_best(self, auc: float) -> None:
-        """Keep the weights as they are if they are better than any validated before; private ones always.
-
-        Validation rows are of the same users: a choice by them would tell of these without any noise.
-        """
+        """Keep the present weights if their validation AUC is the best so far, or if the last ones are to be kept."""
         self.validations_since_best += 1
-        if auc > self.best_auc or self.config.is_private:
+        if auc > self.best_auc or self.config.gradient_maker.keeps_last:
             self.best_auc, self.best, self.validations_since_best = auc, copy_of(self.weights), 0
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values that :meth:`restore` takes.
+        """Return the tensors and values that :meth:`restore` takes.
 
         Raises:
             FloatingPointError: a weight is not finite.
@@ -154,7 +244,7 @@ class TrainingRun:
                 f"first is {broken[0]}), and no checkpoint is made of them: lower finetuning's learning_rate."
             )
         tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.best)
-        return tensors, {name: getattr(self, name) for name in VALUES}
+        return tensors, {name: getattr(self, name) for name in self.VALUES}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to the state of a checkpoint of the same run."""
@@ -163,144 +253,12 @@ class TrainingRun:
             {name: tensor.to(self.weights[name].device) for name, tensor in groups.get(group, {}).items()}
             for group in ("averages", "best")
         )
-        for name in VALUES:
+        for name in self.VALUES:
             setattr(self, name, checkpoint.values[name])
 
 
-VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
-
-
-def train_adapter(
-    model: AnswerModel,
-    examples: Examples,
-    validation: PromptSet,
-    config: TrainingConfig,
-    checkpoints: CheckpointStore | None = None,
-    *,
-    proximal_weight: float = 0.0,
-) -> pl.DataFrame:
-    """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
-
-    The loss is that of the examples. Each step's are split into forward passes within the token budget; AdamW follows a
-    schedule laid out for exactly the steps that run. Over the last steps the weights are averaged, which evens out the
-    noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407): from there on, it is the
-    average that is validated and kept.
-
-    In a group of processes, each takes its share of every step's rows and of the validation; gradients are summed over
-    the processes, so that the weights stay the same in all.
-
-    A run that was interrupted resumes from its last checkpoint, and on a CPU ends with the very same weights as a run
-    that was not.
-
-    With privacy, see :class:`~reclora_kedro.finetuning.privacy.PrivateRounds`, each step is a round, its randomness is
-    not that of the seed, and the last weights are kept.
-
-    Args:
-        model: a base LLM with a trainable adapter.
-        examples: rows to learn from, one by one or two by two.
-        validation: rows to choose the weights by.
-        config: training settings; ``processes`` is not read here, see
-            :func:`reclora_kedro.finetuning.processes.fine_tune`, nor is ``objective``, which made the examples.
-        checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
-        proximal_weight: of `proximal_term` beside the loss; it draws the weights to those that the run starts from.
-
-    Returns:
-        Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc
-        and what the adapter's method measures, such as gate_entropy (null between validations), with privacy epsilon
-        (spent until then; null where there is no noise) and delta, seconds (of training until then) and weights (how
-        many are trained).
-
-    Raises:
-        FloatingPointError: the loss, its gradient or a weight is not finite.
-        MemoryError: the GPU's memory does not suffice for a single row.
-        OSError: a checkpoint cannot be written.
-    """
-    group = Group()
-    main = group.rank == 0
-    private = None
-    if config.is_private:
-        assert examples.users is not None
-        private = private_rounds(examples.users, config.epochs, config.privacy, group)
-    plan = private.examples if private else planned_steps(examples, config)
-    run = TrainingRun(model.model, config, len(plan))
-    anchor = copy_of(run.weights)
-    with seeded(config.seed + group.rank, model.device):
-        if checkpoints and (saved := checkpoints.newest()):
-            resume(saved, run, model.device, group)
-        if config.gradient_checkpointing:
-            model.model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
-        weights, budget = list(run.weights.values()), TokenBudget(config.tokens_per_batch)
-        gradients_of = partial(set_gradients, model, examples, weights=weights, budget=budget)
-        start = time.perf_counter() - (run.log[-1]["seconds"] or 0 if run.log else 0)
-        total = sum(map(len, plan)) * examples.prompts_each
-        with Progress("fine-tune", total, "rows", done=run.rows, shown=main) as progress:
-            while not run.ended:
-                chosen = plan[run.step]
-                rows = examples.prompts.rows[examples.places(chosen)]
-                if private:
-                    losses = private.set_gradients(chosen, weights, gradients_of, group)
-                else:
-                    losses = gradients_of(chosen, group=group)
-                if proximal_weight:
-                    (proximal_weight * proximal_term(run.weights, anchor)).backward()
-                norm = torch.nn.utils.clip_grad_norm_(weights, config.max_grad_norm)
-                check_finite(losses, norm, rows, run)
-                loss = losses.double().mean().item() if len(losses) else None  # a round may be of no user
-                entry: dict[str, float | None] = {"train_loss": loss, "learning_rate": run.take_step(rows.size)}
-                if run.due(config.rows_per_validation, rows.size):
-                    entry |= validate(model, validation, run, group)
-                if private:
-                    entry |= private.spent(run.step)
-                entry |= {"rows": run.rows, "seconds": time.perf_counter() - start}
-                run.log.append(entry)
-                if checkpoints and run.due(config.rows_per_checkpoint, rows.size):
-                    tensors, values = run.checkpoint()
-                    tensors |= random_states_of_all(group, model.device)
-                    if main:
-                        checkpoints.save(run.step, tensors, values)
-                progress.update(rows.size)
-                shown = "-" if loss is None else f"{loss:.3f}"
-                progress.show(loss=shown, best_auc=f"{run.best_auc:.4f}" if run.best else "-")
-        assign(run.weights, run.best)
-        model.model.eval()
-    spent = ["epsilon", "delta"] if private else []
-    measured = dict.fromkeys([*model.method.measures, *spent, "seconds"], pl.Float64)
-    trained = sum(weight.numel() for weight in weights)
-    return pl.DataFrame(run.log, schema=LOG_SCHEMA | measured).with_columns(weights=pl.lit(trained, pl.Int64))
-
-
-def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
-    """One record per training: model, rows seen, validation_auc (of what was kept), and its last other values.
-
-    These are weights (how many are trained), seconds, epsilon and delta of a private training, decided and confirmed of
-    the last round of self-labelled pairs.
-
-    Examples:
-        >>> log = pl.DataFrame({"rows": [4, 8], "validation_auc": [0.6, 0.7], "seconds": [1, 2], "epsilon": [0.9, 1.5]})
-        >>> [record] = training_report(reclora=log)
-        >>> record["rows"], record["validation_auc"], record["epsilon"], record["confirmed"]
-        (8, 0.7, 1.5, None)
-    """
-    return [
-        {"model": model, "rows": log["rows"][-1], "validation_auc": validation_auc(log)}
-        | {
-            name: log[name][-1] if name in log.columns else None
-            for name in ("weights", "seconds", "epsilon", "delta", "decided", "confirmed")
-        }
-        for model, log in training_logs.items()
-    ]
-
-
-def planned_steps(examples: Examples, config: TrainingConfig) -> list[np.ndarray]:
-    """Numbers of the examples of every step of a run, in an order that the seed alone decides."""
-    generator = np.random.default_rng(config.seed)
-    size = max(1, config.batch_size // examples.prompts_each)
-    epochs = [shuffled_batches(examples.lengths, size, generator) for _ in range(config.epochs)]
-    return [chosen for epoch in epochs for chosen in epoch]
-
-
 def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
-    """Factor of the peak learning rate in one of ``steps`` steps, counted from 0: up in a line, then down to 0."""
+    """Factor of the peak learning rate in a step, counted from 0: linear warm-up, then decay to 0."""
     warmup = round(config.warmup_ratio * steps)
     if step < warmup:
         return step / warmup
@@ -309,13 +267,13 @@ def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
 
 
 def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights as they are now."""
+    """Return a copy of the weights."""
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
 @torch.no_grad()
 def assign(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    """Set the weights to values by name; those without a value stay."""
+    """Set weights by name in place; those without a value stay as they are."""
     for name, value in values.items():
         weights[name].copy_(value)
 
@@ -330,8 +288,8 @@ def set_gradients(
 ) -> Tensor:
     """Give the weights the gradient of the mean loss over ``chosen``, whichever process of a group computes which.
 
-    The gradient of a forward pass is added when the whole of it is there, so that one which exceeds the GPU's memory
-    leaves nothing of itself.
+    The examples are split into forward passes within the token budget. The gradient of a pass is added once it is
+    complete, so that a pass that exceeds the GPU's memory leaves no part of one.
 
     Returns:
         Loss of each of these examples, shape (chosen,).
@@ -432,3 +390,21 @@ def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group
     if group.rank == 0:
         done = "has all its steps" if run.ended else f"continues at step {run.step + 1} of {run.steps}"
         logger.info("Fine-tuning %s, from the checkpoint %s", done, checkpoint.file)
+
+
+def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return one record per training: model, rows seen, and validation_auc of the weights that were kept.
+
+    Seconds, weights and further columns of a log, such as what its gradient maker measured, follow by their last
+    values.
+
+    Examples:
+        >>> log = pl.DataFrame({"rows": [4, 8], "validation_auc": [0.6, 0.7], "gate_entropy": [0.9, 0.8]})
+        >>> training_report(reclora=log)
+        [{'model': 'reclora', 'rows': 8, 'validation_auc': 0.7, 'gate_entropy': 0.8}]
+    """
+    return [
+        {"model": model, "rows": log["rows"][-1], "validation_auc": validation_auc(log)}
+        | {name: log[name][-1] for name in log.columns if name not in {*LOG_SCHEMA, "kept_last"}}
+        for model, log in training_logs.items()
+    ]

@@ -26,10 +26,7 @@ class VariantConfig(Block):
         return self
 
     @model_validator(mode="after")
-    def _check_privacy(self) -> Self:
-        if self.training.is_private and methods.keeps_statistics(self.adapter):
-            raise ValueError(
-                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
-                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
-            )
+    def _training_fits(self) -> Self:
+        self.training.objective.require(self)
+        self.training.gradient_maker.require(self)
         return self

@@ -1,22 +1,27 @@
 """Settings of the history step."""
 
-from typing import Literal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.extensions import block_with_fields
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.questions import PromptRowsConfig
 from reclora_kedro.histories.retrieval import WindowConfig
+from reclora_kedro.histories.selections import SELECTIONS
 from reclora_kedro.histories.sequences import RatingLevels, Ties
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.parameters import Count, Seed
 
+Extended: Any = block_with_fields("few_shot")
 
-class FewShotConfig(Block):
-    """How the rows that the LLM learns from are drawn."""
 
-    selection: Literal["uniform", "quality"] = "uniform"
-    candidates_per_row: Count = 2
+class FewShotConfig(Extended):
+    """How the rows that the LLM learns from are selected; extensions add fields to it."""
+
+    selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
 
 
 class HistoryConfig(Block):

@@ -4,39 +4,41 @@ Whatever is scored is a table of questions: the rows that the LLM learns from an
 shortlist, the candidates of a like. It has the columns
 
 - row (UInt32): number of the sample or, where the pair is none, its place in the list that it is from;
-- use (String): few_shot, validation, test, `UNLABELLED` or `CANDIDATE`;
+- use (String): few_shot, validation, test, `CANDIDATE`, or another one of an extension;
 - label (Int8): 1 for a like, null where nobody knows;
 - user_index, item_index (Int32), history_end and timestamp (Int64), see `log_builder.build_log`.
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from kedro_provenance.parameters import Block, quoted_value
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.parameters import Count, CountOrZero
+from reclora_kedro.extensions import block_with_fields
+from reclora_kedro.parameters import Count
 
 MOMENT = ("user_index", "history_end", "timestamp")
 """What tells apart the moments of users: questions of one moment differ in their item alone."""
 CANDIDATE = "candidate"
 """Use of a question whose answer nobody knows yet, or is not told."""
-UNLABELLED = "unlabelled"
-"""Use of questions two by two that an adapter labels itself, see `unlabelled.draw_unlabelled`."""
+LEARNING = [f"prompt_rows.{name}" for name in ("unit", "few_shot", "validation")]
+"""Fields of `history` that decide which questions the LLM learns from."""
 SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 """The split that the samples of a use are drawn from."""
 
 
-class PromptRowsConfig(Block):
+Extended: Any = block_with_fields("history.prompt_rows")
+
+
+class PromptRowsConfig(Extended):
     """How much of each split the LLM sees, in rows or in the likes of whole impressions; null takes all of it."""
 
     unit: Literal["rows", "likes"]
     few_shot: Count | None
     validation: Count | None
     test: Count | None
-    unlabelled: CountOrZero = 0
 
 
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:
@@ -68,25 +70,6 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
         )
         draws.append(draw)
     return pl.concat(draws)
-
-
-def draw_pool(
-    samples: pl.DataFrame, config: PromptRowsConfig, candidates_per_row: int, seed: int
-) -> tuple[pl.DataFrame, int]:
-    """Few-shot rows to choose from, several for each that is asked for or all that there are; and how many are asked.
-
-    Raises:
-        ValueError: the size is not in rows, or `draw_questions` refuses it.
-    """
-    if config.unit != "rows" or config.few_shot is None:
-        raise ValueError(
-            f"few_shot.selection is quality, which chooses rows, but history.prompt_rows has unit {config.unit} and "
-            f"few_shot {quoted_value(config.few_shot)}: set unit to rows and few_shot to a number, or selection to "
-            "uniform."
-        )
-    available = samples.filter(pl.col("split") == SPLITS["few_shot"]).height
-    pooled = max(config.few_shot, min(available, candidates_per_row * config.few_shot))
-    return draw_questions(samples, ("few_shot",), config.model_copy(update={"few_shot": pooled}), seed), config.few_shot
 
 
 def _drawn_together(rows: pl.DataFrame, unit: str) -> tuple[np.ndarray, np.ndarray]:

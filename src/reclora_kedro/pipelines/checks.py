@@ -67,9 +67,7 @@ def require_whole_parts(name: str, filepath: str) -> None:
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Those that need the base LLM; when there is none, there is nothing else to say of it."""
     from reclora_kedro.adapters.methods import require_settings
-    from reclora_kedro.finetuning.continuation import require_not_private
-    from reclora_kedro.finetuning.privacy import require_accountant
-    from reclora_kedro.finetuning.self_labelling import require_unlabelled
+    from reclora_kedro.finetuning.continuation import require_further_training
     from reclora_kedro.lens.config import require_field
     from reclora_kedro.llm import prompts
 
@@ -94,12 +92,11 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         variant = catalog.load(name)
         yield partial(require_settings, llm.model, variant.adapter)
         yield partial(require_field, variant.gate_input, fields)
-        yield partial(require_accountant, variant.training.privacy)
+        yield variant.training.gradient_maker.require_ready
         if "params:update.adapter" in inputs:
-            yield partial(require_not_private, variant.training)
+            yield partial(require_further_training, variant.training)
         if "params:history" in inputs:
-            unlabelled = catalog.load("params:history").prompt_rows.unlabelled
-            yield partial(require_unlabelled, variant.training.objective, unlabelled)
+            yield partial(variant.training.objective.require_questions, catalog.load("params:history").prompt_rows)
 
 
 def checks_of_black_box(catalog: DataCatalog) -> Iterator[Callable[[], object]]:

@@ -102,6 +102,10 @@ class PipelineNames:
         """Return the variant that a step works with, or None where ``<step>.variant`` is null; see `variant_of`."""
         return None if self.parameters[step]["variant"] is None else self.variant_of(step)
 
+    def objective_of(self, variant: str) -> Mapping[str, Any]:
+        """Return the parameters ``training.objective`` of a variant, which are not yet validated."""
+        return inner_block(inner_block(self.parameters["finetuning"]["variants"][variant], "training"), "objective")
+
 
 def inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a block within another one; an empty one where it is missing or no block, which its reader refuses."""

@@ -343,7 +343,9 @@ async def _written(write: "Future[int]") -> int:
         hint = "give this one another event_id, or replace that one by PUT /events"
         if error.stored.user_id != error.sent.user_id:
             hint = "it is one of another user; give this one an event_id of its own"
-        detail = f"The journal has another event with the event_id {shown(event_id)}: {hint}. Nothing was stored."
+        detail = (
+            f"The journal has another event with the event_id {quoted_value(event_id)}: {hint}. Nothing was stored."
+        )
         raise ProblemError(409, "event-conflict", title, detail, found=event_id) from error
 
 

@@ -6,20 +6,16 @@ import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_extras.base_models.config import BaseModelConfig
-from reclora_extras.base_models.corpus import choose_few_shot
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
-from reclora_kedro.histories.config import FewShotConfig, HistoryConfig
+from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
-from reclora_kedro.histories.questions import draw_pool, draw_questions
-from reclora_kedro.histories.unlabelled import draw_unlabelled
+from reclora_kedro.histories.questions import draw_questions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.llm import item_vectors
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
 
 Arrays = dict[str, np.ndarray]
@@ -45,42 +41,6 @@ def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConf
     """Whether time or a count alone tells drawn negatives from likes; nothing where none are drawn."""
     drawn = history.negatives.kind != "none"
     return negatives_check.check_negatives(log_without_embeddings, history.seed) if drawn else []
-
-
-LEARNING = [f"prompt_rows.{name}" for name in ("unit", "few_shot", "validation", "unlabelled")]
-
-
-@reads(history=[*LEARNING, "seed"], few_shot=["selection"])
-def draw_learning_questions(
-    log_without_embeddings: InteractionLog, history: HistoryConfig, few_shot: FewShotConfig
-) -> pl.DataFrame:
-    """The samples that the LLM is tuned on, those that choose a checkpoint, and pairs that it labels itself."""
-    assert few_shot.selection == "uniform"
-    uses, rows = ("few_shot", "validation"), history.prompt_rows
-    drawn = draw_questions(log_without_embeddings.samples, uses, rows, history.seed)
-    return pl.concat([drawn, draw_unlabelled(log_without_embeddings, rows.unlabelled, history.seed)])
-
-
-@reads(
-    history=[*LEARNING, "seed"],
-    few_shot=["candidates_per_row"],
-    base_model=["quality", "corpus.events_per_text", "corpus.max_tokens", "tokens_per_batch", "seed"],
-    prompt=["positive_answer", "negative_answer"],
-)
-def choose_learning_questions(
-    log_without_embeddings: InteractionLog,
-    history: HistoryConfig,
-    few_shot: FewShotConfig,
-    base_llm: LanguageModel,
-    base_model: BaseModelConfig,
-    prompt: PromptConfig,
-) -> pl.DataFrame:
-    """The same where those that the LLM is tuned on are chosen by the quality of their texts."""
-    samples, rows = log_without_embeddings.samples, history.prompt_rows
-    pool, size = draw_pool(samples, rows, few_shot.candidates_per_row, history.seed)
-    chosen = choose_few_shot(base_llm, log_without_embeddings, pool, size, base_model, prompt)
-    validation = draw_questions(samples, ("validation",), rows, history.seed)
-    return pl.concat([chosen, validation, draw_unlabelled(log_without_embeddings, rows.unlabelled, history.seed)])
 
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])

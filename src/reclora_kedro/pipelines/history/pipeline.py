@@ -1,15 +1,18 @@
 """The history pipeline."""
 
+from types import ModuleType
+
 from kedro.pipeline import Node, Pipeline
 
+from kedro_provenance.parameters import NameRefusedError
+from reclora_kedro.histories.selections import SELECTIONS
 from reclora_kedro.pipelines.history import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """From the canonical tables to the log with vectors of its items, and the questions for the LLM."""
-    quality = ["base_llm", "params:base_model", "params:prompt"]
-    by_quality = quality if names.parameters["few_shot"]["selection"] == "quality" else []
+    selection = _few_shot_selection(names)
     return Pipeline(
         [
             Node(
@@ -25,11 +28,11 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 name="check_negatives",
             ),
             Node(
-                nodes.choose_learning_questions if by_quality else nodes.draw_learning_questions,
-                inputs=["log_without_embeddings", "params:history", "params:few_shot", *by_quality],
+                selection.draw_learning_questions,
+                inputs=["log_without_embeddings", "params:history", "params:few_shot", *selection.INPUTS],
                 outputs="learning_questions",
                 name="draw_learning_questions",
-                tags=["gpu"] if by_quality else [],
+                tags=["gpu"] if "base_llm" in selection.INPUTS else [],
             ),
             Node(
                 nodes.draw_test_questions,
@@ -60,3 +63,15 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
         namespace="history",
         prefix_datasets_with_namespace=False,
     )
+
+
+def _few_shot_selection(names: PipelineNames) -> ModuleType:
+    """Return the module that ``few_shot.selection`` names.
+
+    Raises:
+        NameRefusedError: there is none.
+    """
+    try:
+        return SELECTIONS.load(names.parameters["few_shot"]["selection"])
+    except ValueError as error:
+        raise NameRefusedError(f"few_shot.selection: {error}.") from error

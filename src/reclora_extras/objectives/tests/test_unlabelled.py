@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from random_logs import logs
-from reclora_kedro.histories.unlabelled import draw_unlabelled
+from reclora_extras.objectives.unlabelled import draw_unlabelled
 
 
 def split_in_two(log):

@@ -1,18 +1,20 @@
-"""Pairs of items that a user had not taken at a moment: what they think of them, nobody knows then."""
+"""Pairs of items that a user had not taken at a moment, so that nothing says yet which of them the user likes."""
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import UNLABELLED, questions
+from reclora_kedro.histories.questions import questions
 from reclora_kedro.histories.taken_items import TakenItems
 
+UNLABELLED = "unlabelled"
+"""Use of the questions, which are two by two."""
 NEIGHBOURS = 500  # training samples before and after a moment, whose items are drawn
 DRAWS = 20  # for each moment, of which the first two that fit are taken
 
 
 def draw_unlabelled(log: InteractionLog, pairs: int, seed: int) -> pl.DataFrame:
-    """Questions two by two: a moment of the training split, and two items that others took near it.
+    """Draw questions two by two: a moment of the training split, and two items that others took near it.
 
     The label is what the training split says of the user and the item from then on; null where it says nothing. Row
     numbers go on behind those of the samples. A moment whose user has taken nearly all of the items is left out.

@@ -1,26 +1,36 @@
-"""DP-LoRA: the adapter learns from sampled users, whose gradients are clipped and hidden in noise."""
+"""DP-LoRA: an adapter learns from sampled users, whose gradients are clipped and hidden in noise."""
 
 import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from kedro_provenance.parameters import Block
+from reclora_kedro.adapters import methods
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.finetuning.examples import Examples
+from reclora_kedro.finetuning.gradients import GradientMaker, Gradients
 from reclora_kedro.parameters import Count, NonNegative, Positive
+
+if TYPE_CHECKING:
+    from reclora_kedro.finetuning.training import TrainingConfig
+    from reclora_kedro.finetuning.variants import VariantConfig
 
 logger = logging.getLogger(__name__)
 
 
-class PrivacyConfig(Block):
-    """How little an adapter may say of any single user."""
+class PrivacyConfig(GradientMaker):
+    """How little an adapter may tell of any single user: the block `training.privacy`."""
+
+    keeps_last: ClassVar[bool] = True  # validation rows are of the same users, and a choice by them has no noise
+    trains_once: ClassVar[str | None] = "training.privacy accounts for one training alone"
+    measures: ClassVar[tuple[str, ...]] = ("epsilon", "delta")
 
     kind: Literal["none", "dp_lora"] = "none"
     max_epsilon: Positive | None = 8.0
@@ -29,50 +39,81 @@ class PrivacyConfig(Block):
     clipping_norm: Positive = 1.0
     users_per_round: Count = 64
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the adapter learns from users' gradients in noise."""
+        return self.kind != "none"
+
+    def require(self, variant: "VariantConfig") -> None:
+        """Refuse what would tell of users without noise.
+
+        Raises:
+            ValueError: validation may end the training, or the adapter holds statistics of the few-shot rows.
+        """
+        if variant.training.patience is not None:
+            raise ValueError(
+                f"training.patience is {variant.training.patience}, but with privacy no validation may end the "
+                "training, as validation rows are of the same users: set patience to null, or privacy.kind to none"
+            )
+        if methods.keeps_statistics(variant.adapter):
+            raise ValueError(
+                "training.privacy hides users' gradients in noise, but the adapter would hold means of the few-shot "
+                "rows besides: take the method reclora, and set adapter.gate_norm to layer, or num_meta_loras to 1"
+            )
+
+    def require_ready(self) -> None:
+        """Refuse privacy that nothing can account for.
+
+        Raises:
+            ImportError: Opacus is not installed.
+        """
+        if find_spec("opacus") is None:
+            raise ImportError(
+                "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
+                "'.[privacy]'`, or set training.privacy.kind to none."
+            )
+
+    def gradients(self, examples: Examples, config: "TrainingConfig", group: Group) -> Gradients:
+        """The rounds of a training, see `private_rounds`."""
+        assert examples.users is not None
+        return private_rounds(examples.users, config.epochs, self, group)
+
+
+Privacy = Annotated[PrivacyConfig, Field(default_factory=PrivacyConfig)]
+"""The field `training.privacy`."""
+
 
 @dataclass(frozen=True)
-class PrivateRounds:
+class PrivateRounds(Gradients):
     """The rounds of a private training (DP-LoRA, Liu et al. 2023, arXiv 2312.17493; McMahan et al. 2018).
 
     In each, every user takes part by the same chance. Users' gradients, each of the mean loss over their examples, are
     clipped to a norm C; the noise on the sum has the standard deviation noise_multiplier C.
 
     Attributes:
-        examples: numbers of the examples of the users of each round.
-        epsilons: what the adapter has told of any user, at `config.delta`, after each round, shape (rounds,).
+        steps: numbers of the examples of the users of each round.
+        epsilons: spent after each round, at `config.delta`, shape (rounds,).
         users: of every example, shape (examples,).
         users_each: that a round is expected to have.
         config: settings.
         random: source of the noise, the same in every process of a group.
     """
 
-    examples: list[np.ndarray]
     epsilons: np.ndarray
     users: np.ndarray
     users_each: int
     config: PrivacyConfig
     random: torch.Generator
 
-    def set_gradients(
-        self, chosen: np.ndarray, weights: list[Tensor], gradients_of: Callable[[np.ndarray], Tensor], group: Group
+    def set(
+        self, chosen: np.ndarray, weights: list[Tensor], mean_gradient: Callable[..., Tensor], group: Group
     ) -> Tensor:
-        """Give the weights the noisy mean of the clipped gradients of the users of a round.
-
-        Args:
-            chosen: numbers of the round's examples.
-            weights: what is trained.
-            gradients_of: gives the weights the gradient of the mean loss over some of the examples, and returns their
-                losses, on the device of the weights.
-            group: the processes that share the users.
-
-        Returns:
-            Loss of each of the examples, shape (chosen,).
-        """
+        """Give the weights the noisy mean of the clipped gradients of the users of a round, see `Gradients.set`."""
         losses = torch.zeros(len(chosen), device=weights[0].device)
         sums = [torch.zeros_like(weight) for weight in weights]
         for user in np.unique(self.users[chosen])[group.rank :: group.size]:
             own = np.flatnonzero(self.users[chosen] == user)
-            losses[torch.from_numpy(own)] = gradients_of(chosen[own])
+            losses[torch.from_numpy(own)] = mean_gradient(chosen[own])
             torch.nn.utils.clip_grad_norm_(weights, self.config.clipping_norm)
             for total, weight in zip(sums, weights, strict=True):
                 total += weight.grad
@@ -85,14 +126,14 @@ class PrivateRounds:
             weight.grad /= self.users_each
         return group.sum(losses)
 
-    def spent(self, rounds: int) -> dict[str, float | None]:
-        """Epsilon and delta after so many rounds; an infinite epsilon as None."""
-        epsilon = float(self.epsilons[rounds - 1])
+    def measure(self, step: int) -> dict[str, float | None]:
+        """Epsilon and delta after a number of rounds; an infinite epsilon as None."""
+        epsilon = float(self.epsilons[step - 1])
         return {"epsilon": epsilon if np.isfinite(epsilon) else None, "delta": self.config.delta}
 
 
 def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group: Group) -> PrivateRounds:
-    """The rounds of a private training: as many as show each user `epochs` times, or as `max_epsilon` allows.
+    """Draw the rounds of a private training: as many as show each user `epochs` times, or as `max_epsilon` allows.
 
     Users and noise are drawn from the randomness of the operating system, never from a seed: whoever knows the noise
     can subtract it.
@@ -135,9 +176,9 @@ def private_rounds(users: np.ndarray, epochs: int, config: PrivacyConfig, group:
     secret = group.sum(torch.tensor(secrets.randbits(62) if group.rank == 0 else 0))
     random = np.random.default_rng(int(secret))
     taking_part = (everyone[random.random(len(everyone)) < rate] for _ in range(within))
-    examples = [np.flatnonzero(np.isin(users, names)) for names in taking_part]
+    steps = [np.flatnonzero(np.isin(users, names)) for names in taking_part]
     noise = torch.Generator().manual_seed(int(random.integers(2**62)))
-    return PrivateRounds(examples, epsilons[:within], users, users_each, config, noise)
+    return PrivateRounds(steps, epsilons[:within], users, users_each, config, noise)
 
 
 def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarray:
@@ -157,16 +198,3 @@ def epsilons_after(rounds: int, rate: float, config: PrivacyConfig) -> np.ndarra
     divergence = compute_rdp(q=rate, noise_multiplier=config.noise_multiplier, steps=1, orders=orders)
     counts = range(1, rounds + 1)
     return np.array([get_privacy_spent(orders=orders, rdp=divergence * n, delta=config.delta)[0] for n in counts])
-
-
-def require_accountant(config: PrivacyConfig) -> None:
-    """Refuse privacy that nothing can account for.
-
-    Raises:
-        ImportError: Opacus is not installed.
-    """
-    if config.kind != "none" and find_spec("opacus") is None:
-        raise ImportError(
-            "training.privacy needs Opacus, whose accountant says how much privacy is spent: `pip install -e "
-            "'.[privacy]'`, or set training.privacy.kind to none."
-        )

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
+from reclora_extras.objectives.preferences import Pairs
+from reclora_extras.objectives.self_generated import SelfGenerated, fine_tune_in_rounds, self_labels
+from reclora_extras.privacy.dp_lora import PrivacyConfig
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning import self_labelling
-from reclora_kedro.finetuning.objectives import Examples, ObjectiveConfig
-from reclora_kedro.finetuning.privacy import PrivacyConfig
-from reclora_kedro.finetuning.self_labelling import fine_tune_in_rounds, require_unlabelled, self_labels
+from reclora_kedro.finetuning.processes import fine_tune
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.questions import PromptRowsConfig
 
 MARGINS = st.floats(-9, 9)
 
@@ -32,15 +34,19 @@ def test_labels_are_the_signs_of_extrapolated_rewards_and_the_least_certain_tent
         assert not soft or abs(reward) <= min(certain, default=9e9) + 1e-9
 
 
-def rounds(folder, later, store=None):
+def rounds(folder, later, store=None, fine_tune=fine_tune):
     """Weights, log and model after eight labelled pairs and two rounds of six pairs of the adapter's own."""
     labelled, unlabelled, validation = gates_decide(16), gates_decide(24, seed=4), gates_decide(48, seed=1)
     model = with_new_adapter(load_model(folder), labelled, gate_dropout=0.0)
     order = np.argsort(-labelled.labels, kind="stable").reshape(2, -1).T.ravel()
-    examples = Examples(labelled.take(order), np.ones(8), np.zeros(8))
-    objective = {"kind": "self_generated", "rounds": 2}
-    config = training_config(epochs=2, batch_size=8, rows_per_validation=8, rows_per_checkpoint=8, objective=objective)
-    log = fine_tune_in_rounds(model, examples, replace(unlabelled, labels=later), validation, config, store)
+    pairs = Pairs(labelled.take(order), labels=np.ones(8), references=np.zeros(8))
+    config = training_config(epochs=2, batch_size=8, rows_per_validation=8, rows_per_checkpoint=8)
+
+    def train(examples, store):
+        return fine_tune(model, examples, validation, config, store)
+
+    unlabelled = replace(unlabelled, labels=later)
+    log = fine_tune_in_rounds(train, model, pairs, unlabelled, SelfGenerated(rounds=2), 400, store)
     return adapter_weights(model.model), log, roc_auc_score(validation.labels, model.scores(validation, 400, ""))
 
 
@@ -59,10 +65,9 @@ def test_rounds_follow_the_labelled_pairs_and_the_best_weights_stay(tiny_llm_fol
     assert other["confirmed"].null_count() == other.height
 
 
-def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path, monkeypatch):
+def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path):
     later, trained = np.full(24, np.nan), []
     expected, *_ = rounds(tiny_llm_folder, later)
-    fine_tune = self_labelling.fine_tune
 
     def ends_in_the_second_round(*arguments):
         trained.append(1)
@@ -70,21 +75,22 @@ def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path, monkeypa
             raise KeyboardInterrupt
         return fine_tune(*arguments)
 
-    monkeypatch.setattr(self_labelling, "fine_tune", ends_in_the_second_round)
     with pytest.raises(KeyboardInterrupt):
-        rounds(tiny_llm_folder, later, CheckpointStore(tmp_path, "rounds"))
-    monkeypatch.undo()
+        rounds(tiny_llm_folder, later, CheckpointStore(tmp_path, "rounds"), ends_in_the_second_round)
     assert {path.name for path in tmp_path.iterdir()} == {"round-0", "round-1"}
     weights, *_ = rounds(tiny_llm_folder, later, CheckpointStore(tmp_path, "rounds"))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
 
 
 def test_fewer_pairs_than_rounds_are_refused():
-    require_unlabelled(ObjectiveConfig(), 0)
+    few = PromptRowsConfig(unit="rows", few_shot=9, validation=9, test=9, unlabelled=1)
+    training_config().objective.require_questions(few)
     with pytest.raises(ValueError, match=r"in 2 rounds, but there are 1 unlabelled pairs: raise history\.prompt_rows"):
-        require_unlabelled(ObjectiveConfig(kind="self_generated"), 1)
+        SelfGenerated().require_questions(few)
 
 
 def test_rounds_are_not_private():
-    with pytest.raises(ValueError, match=r"whose rounds would each spend the whole of privacy\.max_epsilon: set it to"):
-        training_config(objective={"kind": "self_generated"}, privacy=PrivacyConfig(kind="dp_lora"))
+    training = training_config(objective={"kind": "self_generated"}, privacy=PrivacyConfig(kind="dp_lora"))
+    variant = {"history": "recent", "gate_input": "target", "adapter": {"gate_norm": "layer"}}
+    with pytest.raises(ValueError, match=r"train the adapter further, but training\.privacy accounts for one training"):
+        VariantConfig(**variant, training=training)

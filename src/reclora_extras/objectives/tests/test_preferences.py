@@ -12,20 +12,14 @@ from hypothesis import strategies as st
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
 from kedro_provenance.errors import MismatchError
+from reclora_extras.objectives.preferences import Pairs, Preference, joint_margins, pair_rows
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning.objectives import (
-    Examples,
-    ObjectiveConfig,
-    examples_of,
-    joint_margins,
-    pair_rows,
-)
 from reclora_kedro.finetuning.training import set_gradients, train_adapter
 from reclora_kedro.llm.batching import TokenBudget
 
 MARGINS = st.floats(-20, 20)
-PREFERENCE = ObjectiveConfig(kind="preference", references=["lens"])
+PREFERENCE = Preference(references=["lens"])
 
 
 def rows_of(prompts, users=4):
@@ -43,14 +37,14 @@ def rows_of(prompts, users=4):
 
 def paired(model, prompts):
     """Preferences of the prompts beside a lens that knows nothing."""
-    return examples_of(model, prompts, rows_of(prompts), PREFERENCE, 400)
+    return PREFERENCE.pairs(model, prompts, rows_of(prompts), 400)
 
 
 def example_losses(margins, references, beta, labels=None):
     """Losses of examples with two prompts whose logits differ by the margins."""
     count = len(margins)
     labels = np.ones(count) if labels is None else labels
-    examples = Examples(gates_decide(2 * count), labels, np.asarray(references), beta)
+    examples = Pairs(gates_decide(2 * count), labels=labels, references=np.asarray(references), beta=beta)
     logits = torch.stack([torch.as_tensor(margins) + 3.0, torch.full((count,), 3.0, dtype=torch.float64)], 1)
     return examples.losses(logits.flatten(), np.arange(count))
 
@@ -191,8 +185,7 @@ def test_examples_are_held_against_the_references_in_their_order(tiny_model):
     other = pl.DataFrame({"row": few_shot.rows, "logit": np.arange(24.0) * -2})
 
     def margins(*references, logits=()):
-        config = ObjectiveConfig(kind="preference", references=references)
-        return examples_of(adapted, few_shot, questions, config, 400, logits).references
+        return Preference(references=references).pairs(adapted, few_shot, questions, 400, *logits).references
 
     pairs = pair_rows(questions, 30)
     lens = np.subtract(*pairs.T.astype(float))
@@ -210,5 +203,4 @@ def test_examples_are_held_against_the_references_in_their_order(tiny_model):
 def test_few_shot_rows_without_a_pair_are_refused(tiny_model):
     few_shot = gates_decide(8)
     with pytest.raises(ValueError, match=r"within 30 days, but the 8 few-shot rows of 8 users have none: raise"):
-        examples_of(tiny_model, few_shot, rows_of(few_shot, users=8), PREFERENCE, 400)
-    assert examples_of(tiny_model, few_shot, rows_of(few_shot), ObjectiveConfig(), 400).prompts_each == 1
+        PREFERENCE.pairs(tiny_model, few_shot, rows_of(few_shot, users=8), 400)

@@ -11,11 +11,13 @@ from scipy.special import logsumexp
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
+from reclora_extras.objectives.preferences import Pairs
+from reclora_extras.privacy import dp_lora
+from reclora_extras.privacy.dp_lora import PrivacyConfig, epsilons_after, private_rounds
 from reclora_kedro.distributed.group import Group
-from reclora_kedro.finetuning import privacy
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig, continue_adapter
-from reclora_kedro.finetuning.objectives import clicks
-from reclora_kedro.finetuning.privacy import PrivacyConfig, epsilons_after, private_rounds, require_accountant
+from reclora_kedro.finetuning.objectives.click import Clicks
+from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.training import set_gradients, train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.llm.batching import TokenBudget
@@ -49,9 +51,9 @@ def test_epsilon_is_that_of_the_sampled_gaussian_mechanism(rate, noise):
 def test_training_ends_before_the_next_round_would_pass_the_greatest_epsilon(caplog):
     config = private(users_per_round=4, noise_multiplier=1.0, max_epsilon=4.0)
     rounds = private_rounds(USERS, 50, config, Group())
-    ahead = epsilons_after(len(rounds.examples) + 1, 0.25, config)
+    ahead = epsilons_after(len(rounds.steps) + 1, 0.25, config)
     assert ahead[-2] == rounds.epsilons[-1] <= 4.0 < ahead[-1]
-    assert f"Training ends after {len(rounds.examples)} of 200 rounds" in caplog.text
+    assert f"Training ends after {len(rounds.steps)} of 200 rounds" in caplog.text
     with pytest.raises(ValueError, match=r"16 of 16 users would spend an epsilon of .*max_epsilon is 0\.1: raise"):
         private_rounds(USERS, 1, private(max_epsilon=0.1), Group())
     with pytest.raises(
@@ -65,12 +67,12 @@ def test_training_ends_before_the_next_round_would_pass_the_greatest_epsilon(cap
 def test_users_take_part_by_chance_whole_and_never_by_the_seed():
     config = private(users_per_round=4, noise_multiplier=9.0)
     rounds, other = (private_rounds(USERS, 60, config, Group()) for _ in "ab")
-    sizes = np.array([len(chosen) for chosen in rounds.examples])
+    sizes = np.array([len(chosen) for chosen in rounds.steps])
     assert len(sizes) == 240
     assert set(sizes % 3) == {0}
     assert abs(sizes.mean() / 3 - 4) < 5 * math.sqrt(16 * 0.25 * 0.75 / 240)
     assert sizes.std() > 3
-    assert [*map(tuple, rounds.examples)] != [*map(tuple, other.examples)]
+    assert [*map(tuple, rounds.steps)] != [*map(tuple, other.steps)]
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def adapted(tiny_model):
         for name, tensor in adapter_weights(model.model).items():
             tensor += 0.05 * ("reclora_B" in name)
     weights = [weight for weight in model.model.parameters() if weight.requires_grad]
-    return model, weights, clicks(few_shot, USERS)
+    return model, weights, Clicks(few_shot, USERS)
 
 
 def clipped_sum(adapted, chosen, group=None, **settings):
@@ -90,10 +92,10 @@ def clipped_sum(adapted, chosen, group=None, **settings):
     model, weights, examples = adapted
     rounds = private_rounds(USERS, 1, private(**EVERYONE | settings), Group())
 
-    def gradients_of(some):
+    def mean_gradient(some):
         return set_gradients(model, examples, some, weights, TokenBudget(400))
 
-    losses = rounds.set_gradients(chosen, weights, gradients_of, group or Group())
+    losses = rounds.set(chosen, weights, mean_gradient, group or Group())
     return losses, torch.cat([weight.grad.flatten() for weight in weights]) * rounds.users_each
 
 
@@ -140,7 +142,7 @@ def test_without_noise_and_bound_it_is_plain_training(tiny_llm_folder):
     for settings in ({"kind": "none"}, {"kind": "dp_lora", "clipping_norm": 1e9} | EVERYONE | {"users_per_round": 24}):
         model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
         config = training_config(epochs=3, batch_size=24, privacy=settings, rows_per_validation=999)
-        log = train_adapter(model, clicks(few_shot, np.arange(24)), validation, config)
+        log = train_adapter(model, Clicks(few_shot, np.arange(24)), validation, config)
         trained.append((adapter_weights(model.model), log))
     (expected, plain), (weights, log) = trained
     np.testing.assert_allclose(log["train_loss"].to_numpy(), plain["train_loss"].to_numpy(), rtol=1e-4)
@@ -157,7 +159,7 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
     note = register_optimizer_step_post_hook(
         lambda optimizer, *_: seen.append([weight.detach().clone() for weight in optimizer.param_groups[0]["params"]])
     )
-    log = train_adapter(model, clicks(few_shot, USERS), validation, config)
+    log = train_adapter(model, Clicks(few_shot, USERS), validation, config)
     note.remove()
     kept = [weights for weights in model.model.parameters() if weights.requires_grad]
     assert all(torch.equal(weights, last) for weights, last in zip(kept, seen[-1], strict=True))
@@ -170,18 +172,35 @@ def test_the_adapter_moves_the_last_weights_stay_and_the_log_says_what_was_spent
 
 
 def test_settings_that_would_break_the_promise_are_refused(adapted, monkeypatch):
-    with pytest.raises(ValueError, match=r"patience is 2, but with privacy no validation may end the training"):
-        training_config(privacy=private(), patience=2)
     settings = {"history": "recent", "gate_input": "target", "training": training_config(privacy=private())}
+    impatient = settings | {"training": training_config(privacy=private(), patience=2)}
+    with pytest.raises(ValueError, match=r"patience is 2, but with privacy no validation may end the training"):
+        VariantConfig(**impatient, adapter={"gate_norm": "layer"})
     with pytest.raises(ValueError, match=r"would hold means of .* set adapter\.gate_norm to layer"):
         VariantConfig(**settings, adapter={"gate_norm": "standard"})
     for allowed in ({"gate_norm": "layer"}, {"num_meta_loras": 1}):
         VariantConfig(**settings, adapter=allowed)
     config = AdapterContinuationConfig.model_construct()
-    with pytest.raises(ValueError, match=r"would learn from users' rows without noise: let update\.variant"):
+    with pytest.raises(ValueError, match=r"further, as training\.privacy accounts for one training alone: let"):
         continue_adapter(adapted[0], None, None, None, config, settings["training"])
-    require_accountant(private())
-    monkeypatch.setattr(privacy, "find_spec", lambda _: None)
-    require_accountant(PrivacyConfig())
+    private().require_ready()
+    monkeypatch.setattr(dp_lora, "find_spec", lambda _: None)
+    assert not training_config().gradient_maker.require_ready()
     with pytest.raises(ImportError, match=r"needs Opacus, .*pip install -e '\.\[privacy\]'"):
-        require_accountant(private())
+        private().require_ready()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("forked_groups")
+def test_two_processes_share_pairs_and_their_users(tiny_llm_folder):
+    few_shot, trained = gates_decide(32), []
+    pairs = Pairs(few_shot, np.arange(16) // 3, labels=np.ones(16), references=np.zeros(16))
+    everyone = {"kind": "dp_lora", "users_per_round": 6, "noise_multiplier": 0.0, "max_epsilon": None}
+    for processes in (1, 2):
+        model = with_new_adapter(load_model(tiny_llm_folder), few_shot, gate_dropout=0.0)
+        config = training_config(epochs=3, processes=processes, privacy=everyone | {"clipping_norm": 0.01})
+        log = fine_tune(model, pairs, gates_decide(24, seed=1), config)
+        trained.append(adapter_weights(model.model))
+        assert log["rows"].to_list() == [32, 64, 96]
+    for name, weights in trained[0].items():
+        torch.testing.assert_close(trained[1][name], weights, rtol=1e-3, atol=1e-4)

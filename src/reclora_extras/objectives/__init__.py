@@ -1,0 +1,1 @@
+"""Objectives beside clicks: preferences beside references (DPO, MRPO), and some that the adapter makes itself."""

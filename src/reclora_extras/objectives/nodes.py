@@ -1,0 +1,46 @@
+"""Nodes that make what preferences read beside the few-shot prompts."""
+
+import polars as pl
+from torch import Tensor
+
+from kedro_provenance.parameters import reads
+from reclora_extras.objectives.unlabelled import draw_unlabelled
+from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens import states
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import prompt_set
+from reclora_kedro.llm.prompts import PromptConfig
+
+
+def score_few_shot(
+    base_llm: LanguageModel,
+    prompts: pl.DataFrame,
+    states_of_rows: dict[str, Tensor],
+    adapter: str,
+    prompt_config: PromptConfig,
+    variant: VariantConfig,
+    engine: EngineConfig,
+) -> pl.DataFrame:
+    """Return the variant's own logits of the few-shot rows, without the lens's."""
+    few_shot = prompt_set(prompts, "few_shot", states.gate_inputs(states_of_rows, variant.gate_input))
+    model = answering_model(base_llm, prompt_config, engine, adapter=adapter, gate_inputs=few_shot.gate_inputs)
+    logits = model.all_llm_logits(few_shot, variant.training.tokens_per_batch, "score few-shot rows")
+    return pl.DataFrame({"row": few_shot.rows, "logit": logits})
+
+
+@reads(history=["prompt_rows.unlabelled", "seed"])
+def draw_unlabelled_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+    """Draw the pairs that an adapter labels itself."""
+    return draw_unlabelled(log_without_embeddings, history.prompt_rows.unlabelled, history.seed)
+
+
+def compute_unlabelled_states(
+    lens: Lens, log: InteractionLog, unlabelled_questions: pl.DataFrame, engine: EngineConfig
+) -> dict[str, Tensor]:
+    """Compute the lens states of the unlabelled questions."""
+    return states.lens_states(lens, log, unlabelled_questions, engine)

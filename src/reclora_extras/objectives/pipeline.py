@@ -1,0 +1,81 @@
+"""Pipelines that make what preferences read beside the few-shot prompts."""
+
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
+
+from kedro.pipeline import Node, Pipeline
+
+from kedro_provenance.parameters import NameRefusedError
+from reclora_extras.objectives import nodes
+from reclora_extras.objectives.preferences import LENS, UNTRAINED, Preference
+from reclora_kedro.finetuning.examples import objective_class
+from reclora_kedro.pipelines.finetuning.pipeline import PARAMETERS, of_variant
+from reclora_kedro.pipelines.names import PipelineNames
+from reclora_kedro.pipelines.questions import prompts_pipeline
+
+
+def reference_pipeline(variant: str, history: str) -> Pipeline:
+    """The logits that a trained variant gives the few-shot rows, for variants that are held against it."""
+    scoring = Node(
+        nodes.score_few_shot,
+        inputs=["base_llm", "prompts", "learning_states", "adapter", *PARAMETERS],
+        outputs="few_shot_logits",
+        name="score_few_shot",
+        tags=["gpu"],
+    )
+    return of_variant(variant, history, scoring)
+
+
+def unlabelled_pipeline(names: PipelineNames) -> Pipeline:
+    """Pairs of items that users had not taken: their questions, prompts by all short histories, and lens states."""
+    made = [
+        Node(
+            nodes.draw_unlabelled_questions,
+            inputs=["log_without_embeddings", "params:history"],
+            outputs="unlabelled_questions",
+            name="draw_unlabelled_questions",
+        ),
+        Node(
+            nodes.compute_unlabelled_states,
+            inputs=["lens", "log", "unlabelled_questions", "params:engine"],
+            outputs="unlabelled_states",
+            name="compute_unlabelled_states",
+        ),
+    ]
+    questions = Pipeline(made, namespace="finetuning", prefix_datasets_with_namespace=False)
+    return questions + prompts_pipeline("unlabelled", names, names.short_histories)
+
+
+def other_references(names: PipelineNames) -> dict[str, tuple[str, ...]]:
+    """Return the other variants that the preferences of each variant are held against.
+
+    Raises:
+        NameRefusedError: a reference is neither untrained nor lens nor another variant, or references go in a circle.
+    """
+    references = dict[str, tuple[str, ...]]()
+    for variant in names.variants:
+        named = names.objective_of(variant).get("references") if _prefers(variant, names) else None
+        references[variant] = tuple(name for name in named or () if name not in (UNTRAINED, LENS))
+        others = {*names.variants} - {variant}
+        for name in references[variant]:
+            if not isinstance(name, str) or name not in others:
+                raise NameRefusedError(
+                    f"finetuning.variants.{variant}.training.objective.references names {name!r}, but a reference is "
+                    f"one of {', '.join([UNTRAINED, LENS, *sorted(others)])}."
+                )
+    try:
+        TopologicalSorter(references).prepare()
+    except CycleError as error:
+        circle = (f"{variant} names {reference}" for variant, reference in pairwise(reversed(error.args[1])))
+        raise NameRefusedError(
+            f"finetuning.variants.*.training.objective.references go in a circle: {', '.join(circle)}. A reference is "
+            "trained before what is held against it: take one of these names out."
+        ) from error
+    return references
+
+
+def _prefers(variant: str, names: PipelineNames) -> bool:
+    try:
+        return issubclass(objective_class(names.objective_of(variant)), Preference)
+    except ValueError:  # an unknown kind, which the check of the variant's values refuses
+        return False

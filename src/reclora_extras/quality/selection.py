@@ -1,0 +1,89 @@
+"""Few-shot rows chosen by the quality of their texts (data-centric pretraining, Ziya2: arXiv 2311.03301)."""
+
+import numpy as np
+import polars as pl
+
+from kedro_provenance.parameters import quoted_value, reads
+from reclora_extras.base_models.config import BaseModelConfig
+from reclora_extras.base_models.corpus import choose_by_quality, tell_samples
+from reclora_kedro.histories.config import FewShotConfig, HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import LEARNING, SPLITS, PromptRowsConfig, draw_questions
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig
+
+INPUTS = ["base_llm", "params:base_model", "params:prompt"]
+
+
+@reads(
+    history=[*LEARNING, "seed"],
+    few_shot=["candidates_per_row"],
+    base_model=["quality", "corpus.events_per_text", "corpus.max_tokens", "tokens_per_batch", "seed"],
+    prompt=["positive_answer", "negative_answer"],
+)
+def draw_learning_questions(
+    log_without_embeddings: InteractionLog,
+    history: HistoryConfig,
+    few_shot: FewShotConfig,
+    base_llm: LanguageModel,
+    base_model: BaseModelConfig,
+    prompt: PromptConfig,
+) -> pl.DataFrame:
+    """Draw the samples that the LLM is tuned on, by their quality, and those that choose a checkpoint."""
+    samples, rows = log_without_embeddings.samples, history.prompt_rows
+    pool, size = draw_pool(samples, rows, few_shot.candidates_per_row, history.seed)
+    chosen = choose_few_shot(base_llm, log_without_embeddings, pool, size, base_model, prompt)
+    return pl.concat([chosen, draw_questions(samples, ("validation",), rows, history.seed)])
+
+
+def draw_pool(
+    samples: pl.DataFrame, config: PromptRowsConfig, candidates_per_row: int, seed: int
+) -> tuple[pl.DataFrame, int]:
+    """Draw few-shot rows to choose from, several for each that is asked for; and return how many are asked for.
+
+    Raises:
+        ValueError: the size is not in rows, or `draw_questions` refuses it.
+    """
+    if config.unit != "rows" or config.few_shot is None:
+        raise ValueError(
+            f"few_shot.selection is quality, which chooses rows, but history.prompt_rows has unit {config.unit} and "
+            f"few_shot {quoted_value(config.few_shot)}: set unit to rows and few_shot to a number, or selection "
+            "to uniform."
+        )
+    available = samples.filter(pl.col("split") == SPLITS["few_shot"]).height
+    pooled = max(config.few_shot, min(available, candidates_per_row * config.few_shot))
+    return draw_questions(samples, ("few_shot",), config.model_copy(update={"few_shot": pooled}), seed), config.few_shot
+
+
+def choose_few_shot(
+    llm: LanguageModel,
+    log: InteractionLog,
+    pool: pl.DataFrame,
+    size: int,
+    config: BaseModelConfig,
+    prompt: PromptConfig,
+) -> pl.DataFrame:
+    """Draw rows of a pool uniformly from those whose texts are good enough; they keep their order.
+
+    Args:
+        llm: by whose perplexity rows are scored.
+        log: that the rows are of.
+        pool: questions of the training split.
+        size: how many are drawn.
+        config: what is good enough, and how many events are told of each row.
+        prompt: the two answers.
+
+    Raises:
+        ImportError: datasketch is not installed.
+        ValueError: fewer are good enough.
+    """
+    texts, most = tell_samples(log, pool, config.corpus.events_per_text, prompt), config.corpus.max_tokens
+    places, counts = choose_by_quality(llm, texts, config.quality, most, config.tokens_per_batch)
+    if len(places) < size:
+        stages = ", ".join(f"{stage} {count}" for stage, count in counts.items())
+        raise ValueError(
+            f"history.prompt_rows.few_shot asks for {size} rows, but few_shot.selection is quality, and of the rows "
+            f"that it chooses from only {len(places)} are good enough ({stages}): raise few_shot.candidates_per_row, "
+            "or loosen base_model.quality."
+        )
+    return pool[np.sort(np.random.default_rng(config.seed).permutation(places)[:size])]

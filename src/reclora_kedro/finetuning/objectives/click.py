@@ -1,0 +1,42 @@
+"""Clicks: the adapter learns the answer of each few-shot row, one by one."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reclora_kedro.distributed.checkpoints import CheckpointStore
+from reclora_kedro.finetuning.examples import Examples, Objective, Train
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.prompt_set import PromptSet
+
+
+@dataclass(frozen=True)
+class Clicks(Examples):
+    """Prompts one by one; the loss is the cross entropy between the label and the LLM's answer."""
+
+    def losses(self, logits: Tensor, examples: np.ndarray) -> Tensor:
+        """See `Examples.losses`."""
+        labels = torch.from_numpy(self.prompts.labels[examples]).to(logits)
+        return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+
+
+class Click(Objective):
+    """Each few-shot row is an example of its own."""
+
+    def fine_tune(
+        self,
+        train: Train,
+        model: AnswerModel,
+        few_shot: PromptSet,
+        questions: pl.DataFrame,
+        tokens_per_batch: int,
+        checkpoints: CheckpointStore | None,
+        *inputs: Any,
+    ) -> pl.DataFrame:
+        """See `Objective.fine_tune`."""
+        return train(Clicks(few_shot, questions["user_index"].to_numpy()), checkpoints)
