@@ -42,14 +42,16 @@ def config(**changes):
 @given(interaction_tables(), st.sampled_from(["unseen", "popular_recent"]), st.integers(1, 6))
 def test_candidates_are_never_seen_and_come_most_popular_first(interactions, kind, pool_items):
     log = log_of(interactions)
-    sets, unknown_items = candidate_sets(log, None, pl.String(), kind, config(pool_items=pool_items))
-    counts = popularity(log.sequences, log.items.height, 1.0)
+    days = 3 / 86_400
+    sets, unknown_items = candidate_sets(log, None, pl.String(), kind, config(pool_items=pool_items, pool_days=days))
+    counts = popularity(log.sequences, log.items.height, days)
     assert unknown_items == 0
     for index, user in enumerate(log.users["user_id"]):
         items = sets.for_user(user, index)
         seen = set(interactions.filter(pl.col("user_id") == user)["item_id"])
         assert not seen & set(log.items["item_id"].gather(items))
         assert (np.diff(counts[items]) <= 0).all()
+        assert (np.diff(popularity(log.sequences, log.items.height, np.inf)[items[counts[items] == 0]]) <= 0).all()
         if kind == "unseen":
             assert len(items) == log.items.height - len(seen)
         else:

@@ -94,7 +94,7 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
         near.nearest(np.arange(ITEMS)), ItemNeighbours(expected, NEAREST).nearest(np.arange(ITEMS)), strict=True
     ):
         np.testing.assert_array_equal(found, wanted)
-    for days in (1, 50 / 86_400):
+    for days in (np.inf, 1, 50 / 86_400):
         np.testing.assert_array_equal(*(popularity(each.sequences, ITEMS, days) for each in (log, expected)))
 
 

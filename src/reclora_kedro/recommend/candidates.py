@@ -19,7 +19,7 @@ from reclora_kedro.lens.states import LensReader, lens_scores
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import CandidateKind, CandidateOrder, RecommendationConfig
 
-SECONDS_PER_DAY = 86_400
+SECONDS_PER_DAY, EARLIEST = 86_400, -(2**62)  # seconds
 PAIRS_AT_ONCE = 2**16  # pairs of user and item that the lens scores between two moves of the progress bar
 
 
@@ -29,7 +29,8 @@ class CandidateSets:
 
     Attributes:
         sequences: every user's events.
-        pool: item indices, most popular first: everyone's candidates, less those a user has interacted with.
+        pool: item indices, most popular in the last days of the log first, those without an event there by all of it:
+            everyone's candidates, less those a user has interacted with.
         given: candidates of a table by user id, most popular first, seen ones included; None without a table.
     """
 
@@ -52,7 +53,7 @@ class CandidateSets:
 
 def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
     """Events of each item in the last days of the log, shape (items,)."""
-    return sequences.counts_after(sequences.last_second - days * SECONDS_PER_DAY, items)
+    return sequences.counts_after(max(sequences.last_second - days * SECONDS_PER_DAY, EARLIEST), items)
 
 
 def candidate_table(table: Any) -> pl.DataFrame:
@@ -192,7 +193,8 @@ def candidate_sets(
     """The sets of a kind, and how many rows of the table name no canonical item."""
     items = log.items
     counts = popularity(log.sequences, items.height, config.pool_days)
-    pool = np.argsort(-counts, kind="stable").astype(np.int32)
+    before = np.where(counts, 0, popularity(log.sequences, items.height, np.inf))
+    pool = np.lexsort((-before, -counts)).astype(np.int32)  # of equals, the first items
     if kind == "popular_recent":
         pool = pool[: min(config.pool_items, np.count_nonzero(counts))]
     if table is None:

@@ -143,12 +143,12 @@ class Routes:
                 raise unknown("user", user_id, now.current.users)
             log, events = now.log, now.log.sequences
             first, end = int(events.starts[user]), int(events.ends[user])
-            shown = range(end - 1, max(first, end - EVENTS_SHOWN) - 1, -1)
+            newest_first = range(end - 1, max(first, end - EVENTS_SHOWN) - 1, -1)
             latest = [
                 _item(now.live, int(events.item_index[event]))
                 | {"rating": round(float(events.rating[event]), 6), "liked": bool(events.label[event])}
                 | {"time": _rfc3339(int(events.timestamp[event]))}
-                for event in shown
+                for event in newest_first
             ]
             profile = log.users.row(user, named=True)
             fields = {name: profile[name] for name in field_names(log.users) if profile[name] is not None}
