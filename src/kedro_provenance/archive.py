@@ -8,17 +8,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from kedro.io import AbstractDataset
 from kedro.io.core import parse_dataset_definition
 from parse import parse
 
-from kedro_provenance.catalog import ADDRESSES, AtomicCatalog
+from kedro_provenance.catalog import ADDRESSES, AtomicCatalog, is_scratch
 from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.files.atomic import remove_folder
 from kedro_provenance.files.storage import download, is_remote, names_in, open_storage, remove, storage_options
 from kedro_provenance.recipe import Ancestor, StoredVersion, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 from kedro_provenance.run import Run
-from kedro_provenance.runner import CELLS
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Archive:
             name = folder.parents[1].name
             # The catalog may have the entry no longer.
             entry = next((entry for pattern, entry in self._entries.items() if parse(pattern, name)), {})
-            stored = None if entry and is_scratch(entry) else read_version(folder)
+            stored = None if entry and is_scratch(type_of(entry)) else read_version(folder)
             address = str(folder if stored else folder.parent)
             listed.append(ArchivedVersion(name, layer_of(entry), address, {}, stored))
         return list({each.address: each for each in reversed(listed)}.values())  # patterns match the names of others
@@ -146,7 +146,7 @@ class Archive:
     def _versions_of(self, pattern: str) -> Iterator[ArchivedVersion]:
         entry = self._entries[pattern]
         address, options, layer = entry.get("filepath"), storage_options(entry), layer_of(entry)
-        if not address or not (entry.get("versioned") or is_scratch(entry)):
+        if not address or not (entry.get("versioned") or is_scratch(type_of(entry))):
             return
         for names in placeholders_at(address, options):
             place, name = address.format_map(names), pattern.format_map(names)
@@ -205,17 +205,17 @@ def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, 
     return [each.named for each in parsed if each]
 
 
-def is_scratch(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry gives a node what it left when it was interrupted, as `kedro_provenance.catalog` has it."""
-    return not entry.get("versioned") and hasattr(parse_dataset_definition({"type": entry["type"]})[0], "recipe_key")
+def type_of(entry: Mapping[str, Any]) -> type[AbstractDataset]:
+    """Return the type of datasets that an entry names."""
+    return parse_dataset_definition({"type": entry["type"]})[0]
 
 
 def layer_of(entry: Mapping[str, Any]) -> str:
-    """The layer in which kedro-viz shows an entry."""
+    """Return the layer in which kedro-viz shows an entry."""
     return entry.get("metadata", {}).get("kedro-viz", {}).get("layer", "")
 
 
 def give_archive(run: Run) -> None:
     """Fill the entry `archive` where a node reads it: nodes know no versions."""
     if "archive" in run.pipeline.inputs():
-        run.catalog.save("archive", Archive(run.catalog, run.data / CELLS))
+        run.catalog.save("archive", Archive(run.catalog, run.cells))

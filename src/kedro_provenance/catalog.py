@@ -5,16 +5,19 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from fsspec.utils import get_protocol
-from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError
+from kedro.io import AbstractDataset, AbstractVersionedDataset, DataCatalog, DatasetError, MemoryDataset
 from kedro.io.core import VersionNotFoundError, get_protocol_and_path, parse_dataset_definition
+from kedro.pipeline import Node
 
-from kedro_provenance.files.atomic import atomic_folder
+from kedro_provenance.files.atomic import atomic_file, atomic_folder
+from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS, StorageError, is_remote, storage_options
-from kedro_provenance.recipe import FILE, StoredVersion, read_version
+from kedro_provenance.kedro_internals import AdaptingCatalog, reading_remote
+from kedro_provenance.recipe import FILE, StoredVersion, content_of, read_file, read_version
 from kedro_provenance.remote_versions import RemoteVersions
 
 ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that may say where its data lie
@@ -27,7 +30,7 @@ class HasPreviousVersion(Protocol):
     before: Path | None
 
 
-class AtomicCatalog(DataCatalog):
+class AtomicCatalog(AdaptingCatalog):
     """Catalog that saves each version of files whole or not at all, and loads what was saved or nothing.
 
     While an entry saves, a dataset of the same configuration takes its place that writes to a draft; the complete
@@ -40,20 +43,32 @@ class AtomicCatalog(DataCatalog):
     An entry without credentials takes those with its own name, or with that of its protocol, such as `s3`, if there are
     any.
 
-    A version that a node saves takes along what it was made of. Whoever loads it later gets the files that were saved:
-    a version with other files is refused.
+    Whatever a node saves takes along what it was made of: a version in its folder, a single local file in a hidden file
+    beside it, data in memory in this catalog. Whoever loads a version later gets the files that were saved: a version
+    with other files is refused.
 
     Attributes:
+        node: the node that runs now, once what it makes has been announced.
         making: by the name of an entry, what its next version is made of.
+        begun: when that node began, on the clock of `time.perf_counter`.
         raw_digests: of the contents of entries that no node made, as far as they have been looked at.
-        begun: when the node that makes it began, on the clock of `time.perf_counter`.
+        outdated: names of entries that `exists` does not count, since they have to be made again: so Kedro's own
+            `only_missing_outputs` makes them again.
+        resumes: whether the run goes on with what an interrupted one left.
+        revision: git revision of the project's code, for what is saved.
+        cells: folder of what the cells of studies left.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._drafts: dict[str, AbstractDataset] = {}
+        self.node: Node | None = None
         self.making: dict[str, StoredVersion] = {}
         self.begun = time.perf_counter()
         self.raw_digests: dict[str, str] = {}
+        self.outdated: set[str] = set()
+        self.resumes = False
+        self.revision: str | None = None
+        self.cells: Path | None = None
+        self._drafts: dict[str, AbstractDataset] = {}
         self._stored: dict[str, StoredVersion | None] = {}
         self._pinned: dict[str, AbstractDataset] = {}
         super().__init__(*args, **kwargs)
@@ -77,14 +92,13 @@ class AtomicCatalog(DataCatalog):
         entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}
         return super().from_config(entries, credentials, *args, **kwargs)
 
-    def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
-        self._validate_dataset_config(ds_name, ds_config)
-        if ds_config.get("versioned") and is_remote(ds_config.get("filepath")):
-            ds_config = reading_copies(ds_config)
-        super()._add_from_config(ds_name, ds_config)
+    def adapted(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return an entry whose versions lie in an object storage as one that reads local copies of them."""
+        is_remote_version = entry.get("versioned") and is_remote(entry.get("filepath"))
+        return reading_copies(entry) if is_remote_version else entry
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
-        """The dataset of an entry, see :meth:`kedro.io.DataCatalog.get`; the one that stands in for it, if any."""
+        """Return the dataset of an entry, see :meth:`kedro.io.DataCatalog.get`; a pinned version's, if there is one."""
         return self._pinned.get(key) or super().get(key, *args, **kwargs)
 
     def __getitem__(self, ds_name: str) -> AbstractDataset:
@@ -100,7 +114,10 @@ class AtomicCatalog(DataCatalog):
         """
         dataset = self[ds_name]
         folder = version_folder(dataset)
-        if folder is None or folder.exists() or folder.parent.is_file():  # Kedro refuses the latter two, and says why
+        if folder is None:
+            self._save_file(ds_name, data)
+            return
+        if folder.exists() or folder.parent.is_file():  # Kedro refuses both, and says why
             super().save(ds_name, data)
             return
         config, credentials, load_versions, _ = AtomicCatalog({ds_name: dataset}).to_config()
@@ -117,6 +134,23 @@ class AtomicCatalog(DataCatalog):
                 raise DatasetError(str(error).replace(str(draft.parent), location(dataset))) from error.__cause__
             finally:
                 del self._drafts[ds_name]
+
+    def _save_file(self, ds_name: str, data: Any) -> None:
+        """Save data without versions, and beside a local file what they were made of.
+
+        While the file is written nothing tells what it was made of, so that half a file is never taken for a whole one.
+        """
+        path = unversioned_path(self[ds_name])
+        if path:
+            provenance_of(path).unlink(missing_ok=True)
+            self.raw_digests.pop(ds_name, None)
+            self._stored.pop(ds_name, None)
+        super().save(ds_name, data)
+        making = self.making.pop(ds_name, None)
+        if path and making and path.exists():
+            made = replace(making, content=content_of(path), seconds=time.perf_counter() - self.begun)
+            atomic_file(provenance_of(path), made.to_json())
+        self.outdated.discard(ds_name)
 
     def take(self, made: Mapping[str, StoredVersion]) -> None:
         """Save copies of versions that were made before, by the names of their entries, as new ones.
@@ -150,6 +184,7 @@ class AtomicCatalog(DataCatalog):
         assert dataset
         dataset.release()  # it may remember which versions there were
         self._stored.pop(ds_name, None)
+        self.outdated.discard(ds_name)
 
     def load(self, ds_name: str, version: str | None = None) -> Any:
         """Load an entry.
@@ -173,8 +208,12 @@ class AtomicCatalog(DataCatalog):
             )
         return super().load(ds_name, version)
 
+    def exists(self, ds_name: str) -> bool:
+        """Return whether an entry's data exist and need not be made again."""
+        return ds_name not in self.outdated and super().exists(ds_name)
+
     def stored(self, ds_name: str) -> StoredVersion | None:
-        """The version that would be loaded, looked at once; None if it is not there, or the entry keeps none."""
+        """Return what is known of the data that would be loaded, which is looked up once; None if nothing is known."""
         if ds_name not in self._stored:
             dataset, stored = self.get(ds_name), None
             if remote := remote_versions(dataset):
@@ -182,29 +221,35 @@ class AtomicCatalog(DataCatalog):
                 stored = remote.stored(version) if version and remote.has(version) else None
             elif (folder := loaded_folder(dataset)) and folder.is_dir():
                 stored = read_version(folder)
+            elif path := unversioned_path(dataset):
+                stored = read_file(path, provenance_of(path))
             self._stored[ds_name] = stored
         return self._stored[ds_name]
 
-    def made_before(self, names: Sequence[str], key: str, cells: Path | None = None) -> dict[str, StoredVersion] | None:
-        """Intact versions of all outputs of a node that one run made by a recipe, by name; None if there are none.
+    def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:
+        """Remember what data in memory are made of: equal recipes make equal data."""
+        assert made.recipe
+        self._stored[ds_name] = replace(made, content=digest([made.recipe.key, ds_name]))
+
+    def made_before(self, names: Sequence[str], key: str) -> dict[str, StoredVersion] | None:
+        """Return intact versions of all outputs of a node that one run, or a cell, made by a recipe, by their names.
+
+        None if there are none.
 
         Args:
             names: the outputs.
             key: of the recipe.
-            cells: folder of what cells made, which is looked at, too.
         """
-        versions = [
-            {stored.run: stored for stored in self._versions(name, key, cells) if stored.is_intact} for name in names
-        ]
+        versions = [{stored.run: stored for stored in self._versions(name, key) if stored.is_intact} for name in names]
         runs = [run for run in versions[0] if all(run in of_name for of_name in versions)]
         return {name: of_name[runs[0]] for name, of_name in zip(names, versions, strict=True)} if runs else None
 
-    def _versions(self, ds_name: str, key: str, cells: Path | None) -> Iterator[StoredVersion]:
+    def _versions(self, ds_name: str, key: str) -> Iterator[StoredVersion]:
         """Versions of an entry that were made by a recipe, the newest first, and then those of cells."""
         dataset = self.get(ds_name)
         remote, path = remote_versions(dataset), local_path(dataset)
         files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
-        files += (cells / key / ds_name).glob(f"[!.]*/[!.]*/{FILE}") if cells else []
+        files += (self.cells / key / ds_name).glob(f"[!.]*/[!.]*/{FILE}") if self.cells else []
         yield from (stored for file in files if made_by(key, stored := read_version(file.parent)))
         if remote:
             for version in remote.all():
@@ -251,11 +296,11 @@ def made_by(key: str, stored: StoredVersion) -> bool:
     return stored.recipe is not None and stored.recipe.key == key
 
 
-def is_scratch(dataset: AbstractDataset | None) -> bool:
-    """Whether a dataset gives a node what it left when it was interrupted, such as checkpoints.
+def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
+    """Return whether a dataset, or a type of datasets, gives a node what it left when it was interrupted.
 
-    Such a dataset takes the key of the node's recipe as its attribute `recipe_key` before it is loaded, and has a
-    method `clear` that removes all that is left.
+    Such a dataset, of checkpoints for example, takes the key of the node's recipe as its attribute `recipe_key` before
+    it is loaded, and has a method `clear` that removes all that is left.
     """
     return hasattr(dataset, "recipe_key")
 
@@ -279,7 +324,7 @@ def reading_copies(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of an entry whose versions lie in an object storage, for their copies in the user's cache."""
     versions = RemoteVersions(entry["filepath"], storage_options(entry))
     kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
-    return at_local_path(entry, versions.folder) | {"type": reading(versions, kind)}
+    return at_local_path(entry, versions.folder) | {"type": reading_remote(versions, kind)}
 
 
 def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -290,40 +335,6 @@ def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if fs_args := moved.pop("fs_args", None):
             moved["fs_args"] = {key: value for key, value in fs_args.items() if key in OPEN_ARGS}
     return moved
-
-
-def reading(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[AbstractDataset]:
-    """A type of datasets that finds its versions in an object storage, and fetches what it is about to read."""
-
-    # mypy takes no base class that is known only when the code runs; here it is the type that the entry names.
-    class Reading(kind):  # type: ignore[misc, valid-type]
-        remote_versions = versions
-
-        def exists(self) -> bool:
-            version = loaded_version(self)
-            return version is not None and versions.has(version)
-
-        def _get_versions(self) -> list[str]:
-            return [str(self._get_versioned_path(version)) for version in versions.all()]
-
-        def _fetch_latest_load_version(self) -> str:
-            if (newest := versions.newest()) is None:
-                raise VersionNotFoundError(f"Did not find any versions in {versions.address}")
-            return newest
-
-        def _get_load_path(self) -> PurePosixPath:
-            path = super()._get_load_path()
-            versions.fetch(path.parent.name)
-            return path
-
-        def _get_save_path(self) -> PurePosixPath:
-            super()._get_save_path()  # which refuses a version that is there
-            raise DatasetError(
-                f"What lies in {versions.address} is saved through the catalog: `catalog.save(name, data)`."
-            )
-
-    Reading.__name__, Reading.__qualname__, Reading.__module__ = kind.__name__, kind.__qualname__, kind.__module__
-    return Reading
 
 
 def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
@@ -342,6 +353,22 @@ def local_path(dataset: AbstractDataset | None) -> Path | None:
     config = configuration(dataset)
     protocol, path = get_protocol_and_path(config.get("filepath") or config.get("source") or "")
     return Path(path) if path and protocol == "file" else None
+
+
+def unversioned_path(dataset: AbstractDataset | None) -> Path | None:
+    """Return the local file or folder of a dataset that keeps no versions; None if it keeps some, or has none."""
+    is_plain = isinstance(dataset, AbstractDataset) and not (is_versioned(dataset) or is_in_memory(dataset))
+    return local_path(dataset) if is_plain else None
+
+
+def provenance_of(path: Path) -> Path:
+    """Return the hidden file beside a file without versions that says what it was made of."""
+    return path.with_name(f".{path.name}.{FILE}")
+
+
+def is_in_memory(dataset: AbstractDataset | None) -> bool:
+    """Return whether a dataset holds its data in memory alone."""
+    return isinstance(dataset, MemoryDataset)
 
 
 def is_versioned(dataset: Any) -> bool:

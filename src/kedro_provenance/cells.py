@@ -15,30 +15,27 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from kedro.config import OmegaConfigLoader
-from kedro.framework import project
-from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
 from kedro.framework.project import pipelines, settings
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog
 from kedro.io.core import generate_timestamp
 from kedro.pipeline import Pipeline
 from kedro.runner.task import Task
 
 from kedro_provenance.catalog import AtomicCatalog, is_scratch
 from kedro_provenance.files.lifetime import end_with_parent
+from kedro_provenance.kedro_internals import catalog_of, open_context
 from kedro_provenance.plan import recipe_of
-from kedro_provenance.runner import CELLS, IncrementalRunner
+from kedro_provenance.run import Checks
+from kedro_provenance.runner import IncrementalRunner
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
-
-Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
-"""Gives functions that raise an error where a node of the pipeline would."""
 
 
 class Cell(Protocol):
@@ -81,7 +78,7 @@ class CellRunner:
 
     Attributes:
         project: folder of the project.
-        data: folder of what its environment's runs leave.
+        cells: folder of what cells leave.
         conf_source: folder of its configuration.
         env: environment; None: the default one.
         runtime_params: what `--params` says.
@@ -91,13 +88,13 @@ class CellRunner:
     """
 
     project: Path
-    data: Path
+    cells: Path
     conf_source: str
     env: str | None
     runtime_params: Mapping[str, Any]
     parameters: Mapping[str, Any]
     revision: str | None
-    checks: Checks
+    checks: Sequence[Checks]
 
     def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
         """Run what no earlier cell and no run has left.
@@ -151,7 +148,7 @@ def check_cell(runner: CellRunner, cell: Cell) -> None:
     """
     try:
         flow, catalog = open_cell(runner, cell)
-        for check in runner.checks(flow, catalog):
+        for check in chain.from_iterable(checks(flow, catalog) for checks in runner.checks):
             check()
     except Exception as error:
         raise RuntimeError(f"The cell {cell} cannot be run, so none was: {error}") from error
@@ -166,7 +163,7 @@ def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tupl
     start = time.perf_counter()
     try:
         flow, catalog = open_cell(runner, cell)
-        nodes = NodeRunner(runner.data / CELLS, runner.revision)
+        nodes = NodeRunner(runner.cells)
         nodes.run(flow, catalog, run_id=generate_timestamp(), only_missing_outputs=True)
         finished = FinishedCell(cell.outputs, flow, catalog, nodes.nodes_run, time.perf_counter() - start)
         return result(finished), f"{finished.seconds:.0f} s, {nodes.nodes_run} of {len(flow.nodes)} nodes run."
@@ -181,18 +178,10 @@ def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, AtomicCatalog]:
     given = configuration_of(runner, runner.runtime_params, cell)["parameters"]
     loader = configuration_of(runner, cell.runtime_params(given, runner.runtime_params), cell)
     bootstrap_project(runner.project)  # Kedro then builds the pipelines again, of these parameters
-    hook_manager = _create_hook_manager()
-    _register_hooks(hook_manager, settings.HOOKS)
-    context = settings.CONTEXT_CLASS(
-        package_name=project.PACKAGE_NAME,
-        project_path=runner.project,
-        config_loader=loader,
-        env=runner.env,
-        hook_manager=hook_manager,
-        runtime_params=loader.runtime_params,
-    )
-    hook_manager.hook.after_context_created(context=context)
-    return pipelines["__default__"].to_outputs(*cell.outputs), context._get_catalog(settings.DATA_CATALOG_CLASS)
+    context = open_context(loader, runner.project, runner.env)
+    catalog: Any = catalog_of(context, settings.DATA_CATALOG_CLASS)
+    catalog.revision = runner.revision
+    return pipelines["__default__"].to_outputs(*cell.outputs), catalog
 
 
 def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell: Cell) -> OmegaConfigLoader:
@@ -209,14 +198,13 @@ class NodeRunner(IncrementalRunner):
 
     Args:
         folder: where what they leave lies, in a folder per recipe.
-        revision: git revision of the code.
     """
 
-    def __init__(self, folder: Path, revision: str | None) -> None:
-        super().__init__(revision=revision)
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
 
-    def run_or_keep(self, task: Task, catalog: AtomicCatalog) -> None:
+    def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
         """Take what a run of the project left; or else have the node leave it in its folder, or find it there."""
         node, recipe = task.node, recipe_of(task.node, catalog)
         if made := self.made_before(node, catalog, recipe):
@@ -227,7 +215,7 @@ class NodeRunner(IncrementalRunner):
             if name in node.outputs or is_scratch(catalog.get(name)):
                 catalog.move(name, place / name)
         with one_at_a_time(place):
-            super().run_or_keep(task, catalog)
+            super().run_node(task, catalog)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ themselves. What is made so is no longer of one origin with what these came from
 """
 
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kedro_provenance.catalog import AtomicCatalog, loaded_version
@@ -50,21 +50,19 @@ def _champions(catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
     yield from ({"version": version, **catalog.load(CHAMPION, version)} for version in versions)
 
 
-def pin_versions(readers: Collection[str], run: Run) -> None:
+def pin_versions(run: Run) -> None:
     """Have the run load the versions that the champion names, and of `previous` entries those that are there now.
 
     Versions that the command names stay as they are. Where there is no champion yet, or the parameter `champion` is
     `newest`, the newest version of an entry takes its place.
 
-    Args:
-        readers: pipelines that read what the champion names, and not the newest version, under the entry's own name.
-        run: the run.
+    The pipelines in `run.champion_readers` read them under the entries' own names.
     """
-    reads_champion = not set(readers).isdisjoint(run.params["pipeline_names"] or [])
+    reads_champion = not set(run.champion_readers).isdisjoint(run.params["pipeline_names"] or [])
     names = sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys())
     if not reads_champion and not any(map(is_of_the_past, names)):
         return
-    current = next(_champions(run.catalog), None) if run.parameters["champion"] == "promoted" else None
+    current = next(_champions(run.catalog), None) if run.parameters.get("champion", "promoted") == "promoted" else None
     versions = current["versions"] if current else {}
     pinned: dict[str, str] = {}
     for name in names:
@@ -96,7 +94,7 @@ def name_first_champion(run: Run) -> None:
         return
     versions = {entry_of(name): version for name in past if (version := loaded_version(run.catalog.get(name)))}
     present, newest = next(_champions(run.catalog), None), max(versions.values())
-    if present and (run.parameters["champion"] == "promoted" or present["version"] >= newest):
+    if present and (run.parameters.get("champion", "promoted") == "promoted" or present["version"] >= newest):
         return
     record = {"versions": dict(sorted(versions.items())), "decision": {"chosen": "newest"}, "made_by": newest}
     entry = run.catalog.config_resolver.resolve_pattern(CHAMPION)

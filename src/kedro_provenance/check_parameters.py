@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.parameters import NameRefusedError, parameter_paths, structure_faults, value_faults
+from kedro_provenance.run import configuration
 from kedro_provenance.session import soft_merge
 from kedro_provenance.session_parameters import base_parameters, use_parameters
 
@@ -25,7 +26,7 @@ FLAGS: dict[str, Any] = {
     "allow_mixed": bool,
     "champion": Literal["promoted", "newest"],
 }
-"""Types of the parameters that the start of a run reads."""
+"""Types of the parameters that the start of a run reads, where a project has them."""
 SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten times as fast
 
 
@@ -44,10 +45,10 @@ def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
-    parameters = loader["parameters"]
+    parameters = configuration(loader, "parameters")
     declared = written_in(loader, loader.base_env, "parameters") or parameters  # conf may be an archive
     faults = list(structure_faults(parameters, declared, getattr(loader, "named_blocks", ())))
-    types = FLAGS | dict(blocks)
+    types = {name: kind for name, kind in FLAGS.items() if name in parameters} | dict(blocks)
     try:
         types |= types_of_blocks(with_declared_blocks(parameters, declared))
     except NameRefusedError as error:
@@ -99,7 +100,7 @@ def check_names(context: KedroContext) -> None:
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
     env, faults = context.env or loader.default_run_env, []
-    named = json.dumps(loader["parameters"], default=str)
+    named = json.dumps(configuration(loader, "parameters"), default=str)
     read = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
     for kind in ("globals", "catalog"):
         loader[kind]  # refuses a file that is no YAML

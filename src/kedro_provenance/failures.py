@@ -15,8 +15,8 @@ from kedro_provenance.catalog import configuration, is_versioned, local_path, lo
 from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.files.atomic import is_full_disk
+from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import NameRefusedError
-from kedro_provenance.project import PACKAGES
 from kedro_provenance.run import Run
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def is_refusal(error: Exception) -> bool:
     """Whether the project's own code raised an error, with a message for people, or a dataset did."""
     if isinstance(error, DatasetError):
         return True
-    return modules_of(error)[-1].partition(".")[0] in PACKAGES and isinstance(error, REFUSALS)
+    return modules_of(error)[-1].partition(".")[0] in project_packages() and isinstance(error, REFUSALS)
 
 
 def modules_of(error: Exception) -> list[str]:

@@ -1,8 +1,9 @@
-"""What every run does besides its nodes: one ordered start, notes on each node, and its end."""
+"""Kedro's hooks of the plug-in: what every run does besides its nodes."""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -10,92 +11,133 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.check_parameters import check_names, check_parameters
-from kedro_provenance.failures import explain_failure
+from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
-from kedro_provenance.run import Run
+from kedro_provenance.run import Checks, Run
+from kedro_provenance.runner import announce, finish
+from kedro_provenance.start import start
+from kedro_provenance.terminal import show_messages
 from kedro_provenance.unfinished import forget
 
 logger = logging.getLogger(__name__)
 
 
-class RunHooks:
-    """Kedro's hooks of a run.
+class ProvenanceHooks:
+    """Kedro's hooks of a run. A process has one run at a time; the sessions and the runner are any of Kedro's.
 
     Args:
-        start: functions of the run that are called one after the other before its first node. One that raises an error
-            refuses the run.
+        packages: packages besides the project's own whose code decides what its nodes make.
+        checks: the project's own checks of what the nodes of a run need, before its first node.
         blocks: types of blocks of parameters that no node reads.
+        champion_readers: pipelines that read the versions that `champion` names under the entries' own names.
     """
 
     def __init__(
         self,
-        start: Sequence[Callable[[Run], None]],
-        blocks: Mapping[str, Any],
+        *,
+        packages: Sequence[str] = (),
+        checks: Sequence[Checks] = (),
+        blocks: Mapping[str, Any] | None = None,
+        champion_readers: Sequence[str] = (),
     ) -> None:
-        self._start, self._blocks = start, blocks
+        self.packages, self._checks, self._blocks, self._champion_readers = (
+            packages,
+            checks,
+            blocks or {},
+            champion_readers,
+        )
+        self._session = threading.local()  # a server may load the contexts of two requests at the same time
         self._run: Run | None = None
+        self._thread = threading.current_thread()  # of the run
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Refuse wrong parameters and misspelt names; keep the context of the others."""
-        self._began = time.time()
+        """Refuse wrong parameters and misspelt names; keep the context for the run."""
+        show_messages()
+        self._session.began = time.time()
         check_parameters(context, self._blocks)
         check_names(context)
-        self._context = context
+        self._session.context = context
 
     @hook_impl
-    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: AtomicCatalog) -> None:
-        """Start the run, step by step."""
-        if self._run:  # it was interrupted in a notebook: no hook is called then
-            self._run.held.close()
-        self._run = Run(self._context, run_params, pipeline, catalog)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
+        """Start the run: whatever is wrong is refused before anything is written."""
+        if self._run and self._thread is not threading.current_thread() and self._thread.is_alive():
+            raise RunRefusedError(
+                "Another run is on its way in this process, which has one at a time. Nothing was written. Start again "
+                "when it has ended."
+            )
+        if self._run:  # it was interrupted in a notebook: Kedro calls no hook then
+            self._end_run()
+        self._thread = threading.current_thread()
+        context = self._session.context
+        self._run = Run(context, run_params, pipeline, catalog, self._checks, self._champion_readers)
         try:
-            for step in self._start:
-                step(self._run)
-        except (DatasetError, ValueError, OSError) as error:  # no hook is called when another one refuses the run
+            start(self._run)
+        except (DatasetError, ValueError, OSError) as error:  # Kedro calls no hook when another one refuses the run
             self.on_pipeline_error(error)
             raise
         except BaseException:
-            self._run.held.close()
+            self._end_run()
             raise
+
+    @hook_impl
+    def before_dataset_loaded(self, node: Node) -> None:
+        """Announce what the node makes, before its first input is loaded."""
+        self._announce(node)
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         """Start the node's clock: the inputs are loaded."""
+        self._announce(node)  # there may be none
         self._node_began, self._unsaved = time.time(), set(node.outputs)
+
+    def _announce(self, node: Node) -> None:
+        """Announce what a node makes, unless the runner has done so already."""
+        if self._run and self._run.catalog.node is not node:
+            announce(node, self._run.catalog, self._run.params["run_id"])
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """End a node that leaves nothing."""
         if not node.outputs:
-            self._end(node)
+            self._end_node(node)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
         """End a node whose outputs are all saved, in whatever order they were."""
         self._unsaved.discard(dataset_name)
         if not self._unsaved:
-            self._end(node)
+            self._end_node(node)
 
-    def _end(self, node: Node) -> None:
-        """Note a node that has ended."""
+    def _end_node(self, node: Node) -> None:
         assert self._run
         self._run.seconds[node] = seconds = time.time() - self._node_began
         logger.info("%-36s %8.1f s  %s", node.name, seconds, "saved " * bool(node.outputs) + ", ".join(node.outputs))
+        finish(node, self._run.catalog)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
         """Save the manifest of a run that succeeded."""
         assert self._run
-        with self._run.held:
-            save_manifest(self._run, time.time() - self._began)
+        try:
+            save_manifest(self._run, time.time() - self._session.began)
             forget(self._run)
+        finally:
+            self._end_run()
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """Say what to do about the error of a run that failed."""
         assert self._run
-        with self._run.held:
+        try:
             explain_failure(error, self._run)
+        finally:
+            self._end_run()
+
+    def _end_run(self) -> None:
+        """Release what the run holds, such as its lock."""
+        assert self._run
+        self._run.held.close()
+        self._run = None

@@ -41,11 +41,11 @@ def lock_data(run: Run) -> None:
     except OSError as error:
         logger.warning("%s cannot be locked (%s): see to it that no two runs use this folder at once.", file, error)
     run.held.enter_context(lock)
-    if is_remote(data := run.context.config_loader["globals"]["data"]):
+    if is_remote(run.data_address):
         logger.warning(
             "%s cannot be locked: runs of this project folder wait for one another, but see to it that no run of "
             "another folder or machine saves there at the same time.",
-            data,
+            run.data_address,
         )
     lock.truncate(0)
     pipelines = ", ".join(run.params["pipeline_names"] or ["__default__"])

@@ -8,17 +8,16 @@ from functools import reduce
 from operator import getitem
 from typing import Any
 
-from kedro.io import MemoryDataset
 from kedro.io.core import is_parameter
 from kedro.pipeline import Node, Pipeline
 
-from kedro_provenance.catalog import AtomicCatalog, is_scratch
+from kedro_provenance.catalog import AtomicCatalog, is_in_memory, is_scratch
 from kedro_provenance.champion import is_of_the_past
 from kedro_provenance.code import code_digest
 from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
+from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import deciding, private_fields
-from kedro_provenance.project import PACKAGES
 from kedro_provenance.raw_data import digest_of_entry, place_of_entry
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
@@ -38,16 +37,24 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
     """The nodes that have to run at most, so that all that the pipeline leaves is made of what this run has.
 
     A node runs if its outputs are missing, changed since or made by another recipe. It may have to if a node that it
-    reads from runs: whether what it reads comes out differently shows only then.
+    reads from runs: whether what it reads comes out differently shows only then. A node that leaves data in memory runs
+    if a node that runs reads them.
     """
-    steps: list[Step] = []
+    reasons: dict[Node, tuple[str, ...]] = {}
     made_again: set[str] = set()
     for node in pipeline.nodes:
-        reasons = tuple(dict.fromkeys(reasons_to_run(node, catalog, made_again)))
-        if reasons:
+        reasons[node] = tuple(dict.fromkeys(reasons_to_run(node, catalog, made_again)))
+        if reasons[node]:
             made_again.update(node.outputs)
-        steps.append(Step(node, reasons))
-    return steps
+        elif in_memory := [name for name in node.outputs if is_in_memory(catalog.get(name))]:
+            version = version_by(recipe_of(node, catalog), catalog, run=None, revision=None)
+            for name in in_memory:
+                catalog.keep_in_memory(name, version)
+    for node in reversed(pipeline.nodes):
+        read = {name for other, why in reasons.items() if why for name in other.inputs}
+        needed = [name for name in node.outputs if name in read and is_in_memory(catalog.get(name))]
+        reasons[node] = reasons[node] or tuple(f"{name} is read, and held in memory alone" for name in needed)
+    return [Step(node, why) for node, why in reasons.items()]
 
 
 def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str] = ()) -> Iterator[str]:
@@ -67,10 +74,12 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
         yield f"{', '.join(remade)} {'is' if len(remade) == 1 else 'are'} made again"
     recipe = recipe_of(node, catalog, leave_out=made_again)
     for name in node.outputs:
-        stored = catalog.stored(name)
-        if stored is None or not catalog.exists(name):
+        dataset, stored = catalog.get(name), catalog.stored(name)
+        if is_in_memory(dataset):
+            continue
+        if dataset is None or not dataset.exists():
             yield f"{name} is not there"
-        elif stored.recipe is None:
+        elif stored is None or stored.recipe is None:
             yield f"nothing says what {name} was made of"
         elif not stored.is_intact:
             yield f"the files of {name} were changed"
@@ -102,7 +111,7 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
         entries[name] = digest_of_dataset(name, catalog, "save_args", values)
     for name in node.outputs:
         entries[name] = digest_of_dataset(name, catalog, "load_args", values)
-    called = [code_digest(node.func, PACKAGES, values), node.inputs, node.outputs]  # in their order
+    called = [code_digest(node.func, project_packages(), values), node.inputs, node.outputs]  # in their order
     return Recipe(node.name, digest(called), parameters, inputs, entries)
 
 
@@ -146,13 +155,17 @@ def fields_read(node: Node, name: str) -> Collection[str] | None:
 def holds_data(name: str, catalog: AtomicCatalog) -> bool:
     """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
     dataset = catalog.get(name)
-    return not (is_parameter(name) or isinstance(dataset, MemoryDataset) or is_scratch(dataset))
+    return not (is_parameter(name) or is_in_memory(dataset) or is_scratch(dataset))
 
 
 def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
-    """Whether an input is data in memory that no configuration gives, so that nothing tells whether they changed."""
-    in_memory = not is_parameter(name) and isinstance(catalog.get(name), MemoryDataset)
-    return in_memory and "data" not in catalog.config_resolver.resolve_pattern(name)
+    """Return whether an input is data in memory of which nothing tells whether they changed.
+
+    Of those in the catalog file and those that a node left, something does.
+    """
+    if is_parameter(name) or not is_in_memory(catalog.get(name)) or catalog.stored(name):
+        return False
+    return "data" not in catalog.config_resolver.resolve_pattern(name)
 
 
 def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
@@ -167,7 +180,7 @@ def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
         entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
         read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
         content = digest_of_entry(read, lambda: catalog.load(name))
-        catalog.raw_digests[name] = digest([content, code_digest(type(dataset), PACKAGES)])
+        catalog.raw_digests[name] = digest([content, code_digest(type(dataset), project_packages())])
     return catalog.raw_digests[name]
 
 
@@ -183,8 +196,9 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
     entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
     arguments = {key: value for key, value in entry.items() if key not in (*PLACES, leave_out)}
     opened = {key: value for key, value in (entry.get("fs_args") or {}).items() if key in OPEN_ARGS}
-    named = {text for text in texts(arguments) if text.partition(".")[0] in PACKAGES}  # such as a validator
-    return digest([arguments, opened, code_digest(type(dataset), PACKAGES, {*values, *named})])
+    packages = project_packages()
+    named = {text for text in texts(arguments) if text.partition(".")[0] in packages}  # such as a validator
+    return digest([arguments, opened, code_digest(type(dataset), packages, {*values, *named})])
 
 
 def differences(stored: Recipe, now: Recipe) -> Iterator[str]:

@@ -97,11 +97,15 @@ class StoredVersion:
         """
         return self.folder is None or self.recipe is None or self.content == content_of(self.folder)
 
+    def to_json(self) -> bytes:
+        """Return what is written beside the data; it does not say where they are."""
+        stored = asdict(replace(self, folder=None))
+        del stored["version"], stored["folder"]
+        return json.dumps(stored, indent=1).encode()
+
     def write(self, folder: Path) -> None:
         """Write this beside the files of a version, with the digest of these."""
-        stored = asdict(replace(self, content=content_of(folder), folder=None))
-        del stored["version"], stored["folder"]
-        (folder / FILE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
+        (folder / FILE).write_bytes(replace(self, content=content_of(folder)).to_json())
 
     def ancestor(self, entry: str) -> Ancestor:
         """This version as one that others were made of."""
@@ -110,9 +114,9 @@ class StoredVersion:
         return Ancestor(entry, self.content, self.recipe.node, self.recipe.key, self.run, self.recipe.inputs)
 
 
-def content_of(folder: Path) -> str:
-    """Digest of the files of a version."""
-    return digest_of_files(folder, leave_out=[FILE])
+def content_of(path: Path) -> str:
+    """Return the digest of the files of a version, or of a single file."""
+    return digest_of_files(path, leave_out=[FILE])
 
 
 def read_version(folder: Path) -> StoredVersion:
@@ -123,6 +127,20 @@ def read_version(folder: Path) -> StoredVersion:
         stored = StoredVersion(None, version=folder.name)
     content = content_of(folder) if stored.recipe is None else stored.content
     return replace(stored, content=content, folder=folder)
+
+
+def read_file(path: Path, provenance: Path) -> StoredVersion | None:
+    """Return what a file without versions was made of; None if nothing says so, or the file was changed since.
+
+    Args:
+        path: of the file or folder.
+        provenance: of the file that says what it was made of.
+    """
+    try:
+        stored = replace(parse_version(provenance.read_bytes(), ""), folder=path)
+        return stored if stored.recipe and stored.is_intact else None
+    except OSError:
+        return None
 
 
 def parse_version(content: bytes, version: str) -> StoredVersion:

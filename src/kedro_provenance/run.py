@@ -1,17 +1,23 @@
-"""One run, as the functions of its start see it."""
+"""One run, as the functions of its start and its end see it."""
 
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kedro.config import AbstractConfigLoader
+from kedro.config import AbstractConfigLoader, MissingConfigException
 from kedro.framework.context import KedroContext
+from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.storage import is_remote
+
+Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
+"""Gives functions that raise an error where a node of the pipeline would."""
 
 
 @dataclass
@@ -23,6 +29,8 @@ class Run:
         params: what Kedro says of the command, such as `pipeline_names`.
         pipeline: the nodes that were asked for.
         catalog: where their data lie.
+        checks: the project's own checks of what its nodes need.
+        champion_readers: pipelines that read the current model's versions under the entries' own names.
         to_run: the nodes that run: all, or with `--only-missing-outputs` those whose outputs don't fit.
         promoted: entries that it reads in the versions that the champion names.
         mixed: sentences about entries that the run reads, and that do not fit together.
@@ -34,6 +42,8 @@ class Run:
     params: Mapping[str, Any]
     pipeline: Pipeline
     catalog: AtomicCatalog
+    checks: Sequence[Checks] = ()
+    champion_readers: Sequence[str] = ()
     to_run: Pipeline = field(init=False)
     promoted: list[str] = field(default_factory=list)
     mixed: list[str] = field(default_factory=list)
@@ -45,8 +55,8 @@ class Run:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Nested blocks of all parameters of the session."""
-        return self.context.config_loader["parameters"]
+        """Nested blocks of all parameters of the session; empty where the project has none."""
+        return configuration(self.context.config_loader, "parameters")
 
     @property
     def project(self) -> Path:
@@ -59,12 +69,34 @@ class Run:
         return self.params["env"]
 
     @property
+    def data_address(self) -> str:
+        """Folder of the results, local or in an object storage: `data` of the globals."""
+        return configuration(self.context.config_loader, "globals").get("data", "data")
+
+    @property
     def data(self) -> Path:
-        """Folder of what runs leave in files on this machine."""
-        return data_folder(self.context.config_loader, self.project)
+        """Local folder of the results; where these lie in an object storage, of the run's notes on this machine."""
+        return self.project / ("data" if is_remote(self.data_address) else self.data_address)
+
+    @property
+    def cells(self) -> Path:
+        """Local folder of what the cells of studies leave, a folder per recipe."""
+        return self.data / "02_intermediate/study"
+
+    @cached_property
+    def revision(self) -> str | None:
+        """Commit of the project's checkout, with "+changes" when files differ from it; None outside of git."""
+        command = ["git", "-C", str(self.project), "describe", "--always", "--abbrev=40", "--exclude=*"]
+        try:
+            described = subprocess.run([*command, "--dirty=+changes"], capture_output=True, text=True, check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return described.stdout.strip()
 
 
-def data_folder(loader: AbstractConfigLoader, project: Path) -> Path:
-    """Folder of what an environment's runs leave; where that is an object storage, of their notes on this machine."""
-    data = loader["globals"]["data"]
-    return project / ("data" if is_remote(data) else data)
+def configuration(loader: AbstractConfigLoader, kind: str) -> dict[str, Any]:
+    """Return the configuration of a kind, such as `parameters`; empty where there is none."""
+    try:
+        return loader[kind]
+    except MissingConfigException:
+        return {}

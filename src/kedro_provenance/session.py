@@ -1,17 +1,17 @@
-"""Sessions of the project, and what they know of it."""
+"""Kedro's configuration loader, context and session with what the plug-in adds; each is optional."""
 
 from collections.abc import Collection, Mapping
 from contextlib import chdir
 from copy import deepcopy
-from functools import cached_property, reduce
+from functools import reduce
 from io import StringIO
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import yaml
-from kedro.config import AbstractConfigLoader, MissingConfigException, OmegaConfigLoader
-from kedro.framework.context import KedroContext, compose_classes
+from kedro.config import MissingConfigException, OmegaConfigLoader
+from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
@@ -19,13 +19,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.catalog_commands import CatalogCommands
 from kedro_provenance.failures import RunRefusedError, modules_of
-from kedro_provenance.manifest import git_revision
+from kedro_provenance.kedro_internals import catalog_of, is_async
 from kedro_provenance.parameters import with_copies
-from kedro_provenance.run import data_folder
-from kedro_provenance.runner import CELLS, IncrementalRunner
-from kedro_provenance.unfinished import was_unfinished
+from kedro_provenance.runner import IncrementalRunner
+
+OWN_KINDS = ("catalog", "globals", "parameters")  # others, such as `mlflow`, are asked for by other plug-ins
 
 
 class CachingConfigLoader(OmegaConfigLoader):
@@ -64,7 +63,7 @@ class CachingConfigLoader(OmegaConfigLoader):
                     settings = self._below_base(key) | settings
                 self[key] = with_copies(settings, self.named_blocks) if key == "parameters" else settings
             except MissingConfigException as error:
-                if key == "credentials":  # which there need not be
+                if key not in OWN_KINDS or not self._lacks_environment():
                     raise
                 raise RunRefusedError(f"{error}. Correct --env. Nothing was written.") from error
             except yaml.YAMLError as error:
@@ -92,6 +91,11 @@ class CachingConfigLoader(OmegaConfigLoader):
         resolved: Any = OmegaConf.to_container(merged, resolve=True)
         return {name: value for name, value in resolved.items() if not name.startswith("_")}
 
+    def _lacks_environment(self) -> bool:
+        """Return whether the folder of the environment is missing, and not files of one kind alone."""
+        folder = Path(self.conf_source)
+        return folder.is_dir() and not (folder / (self.env or self.default_run_env)).is_dir()
+
 
 def soft_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Nested blocks, where those above override single values of those below.
@@ -114,42 +118,30 @@ class AtomicContext(KedroContext):
     @property
     def catalog(self) -> CatalogProtocol:
         """The catalog."""
-        return self._get_catalog(compose_classes(AtomicCatalog, CatalogCommands))
+        return catalog_of(self, compose_classes(AtomicCatalog, CatalogCommandsMixin))
 
 
 class ResumingSession(KedroSession):
-    """Runs as Kedro does, but when a command that did not end is typed again, it goes on: what fits is kept."""
+    """A session that runs with `IncrementalRunner`: an interrupted command goes on when it is repeated."""
 
-    @cached_property
-    def _config_loader(self) -> AbstractConfigLoader:
-        return super()._get_config_loader()
+    def run(self, *args: Any, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Run pipelines, see ``KedroSession.run``.
 
-    def _get_config_loader(self) -> AbstractConfigLoader:
-        return self._config_loader
-
-    def run(self, *, runner: AbstractRunner | None = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
-        """Run pipelines, see ``KedroSession.run``; after a run that did not end, with ``only_missing_outputs``.
-
-        What is named SequentialRunner, or not named, is this project's runner. Kedro itself names all arguments.
-        Relative addresses are those of the project, wherever the command is typed.
+        IncrementalRunner takes the place of SequentialRunner. Relative addresses are those of the project, wherever the
+        command is typed.
 
         Raises:
-            RunRefusedError: there is no such node or entry, or an entry is not as it should be.
+            RunRefusedError: a node or entry is unknown, or an entry is not as it should be.
         """
-        data = data_folder(self._get_config_loader(), self._project_path)
-        if was_unfinished(data, kwargs | {"env": self.store.get("env")}):
-            kwargs["only_missing_outputs"] = True
         if runner is None or type(runner) is SequentialRunner:
-            runner = IncrementalRunner(
-                getattr(runner, "_is_async", False), git_revision(self._project_path), data / CELLS
-            )
+            runner = IncrementalRunner(is_async(runner))
         try:
-            with chdir(self._project_path):
-                return super().run(runner=runner, **kwargs)
+            with chdir(self.store["project_path"]):
+                return super().run(*args, **kwargs, runner=runner)  # type: ignore[misc]
         except (ValueError, KeyError, DatasetError) as error:
             modules = modules_of(error)
             of_kedro = modules[-1].startswith("kedro.") or modules[-1] == AtomicCatalog.__module__
             if of_kedro and "kedro.runner.runner" not in modules:
-                said = " ".join(str(error.args[0]).split())
-                raise RunRefusedError(f"{said.rstrip('.')}. Nothing was written.") from error
+                message = " ".join(str(error.args[0]).split())
+                raise RunRefusedError(f"{message.rstrip('.')}. Nothing was written.") from error
             raise

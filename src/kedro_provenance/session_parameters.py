@@ -12,6 +12,8 @@ from kedro.framework import project
 from kedro.framework.project import pipelines, settings
 from kedro.utils import find_kedro_project
 
+from kedro_provenance.kedro_internals import requested_names
+
 _by_package: dict[str | None, Mapping[str, Any]] = {}
 
 
@@ -20,7 +22,7 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
     if parameters == _by_package.get(project.PACKAGE_NAME):
         return
     _by_package[project.PACKAGE_NAME] = parameters
-    requested = _requested()
+    requested = requested_names()
     pipelines.configure(f"{project.PACKAGE_NAME}.pipeline_registry")
     pipelines.set_requested(requested)
 
@@ -45,10 +47,5 @@ def base_parameters(conf_source: str | Path | None = None) -> dict[str, Any]:
 
 def requested_pipelines() -> Collection[str] | None:
     """Return the names of the pipelines that a command requests; None for all of them."""
-    requested = _requested()
+    requested = requested_names()
     return None if requested is None or "__default__" in requested else requested
-
-
-def _requested() -> list[str] | None:
-    """Return the names that Kedro gave to ``pipelines.set_requested``, which it keeps in a private attribute alone."""
-    return pipelines._requested_pipelines

@@ -1,7 +1,8 @@
-"""The steps of a run's start, in the order of the list in `settings.py`: each refuses the run or prepares it."""
+"""The start of a run: what refuses it before anything is written, and what prepares it."""
 
 import logging
 from glob import has_magic
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,40 +10,98 @@ import click
 from kedro.io import AbstractVersionedDataset, DatasetError
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
+from kedro.runner import SequentialRunner
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kedro_provenance.catalog import ADDRESSES, is_versioned, loaded_version, location, remote_versions
-from kedro_provenance.cells import CellRunner, Checks
-from kedro_provenance.champion import CHAMPION, champion_history, entry_of
+from kedro_provenance.archive import give_archive
+from kedro_provenance.catalog import (
+    ADDRESSES,
+    AtomicCatalog,
+    is_versioned,
+    loaded_version,
+    location,
+    remote_versions,
+)
+from kedro_provenance.cells import CellRunner
+from kedro_provenance.champion import (
+    CHAMPION,
+    champion_history,
+    entry_of,
+    give_champion,
+    name_first_champion,
+    pin_versions,
+)
 from kedro_provenance.failures import RunRefusedError, command, how_to_make
 from kedro_provenance.files.storage import StorageError, is_remote, require_bucket, storage_options
-from kedro_provenance.manifest import git_revision
+from kedro_provenance.lock import lock_data
+from kedro_provenance.manifest import MANIFEST
 from kedro_provenance.plan import Step, foreign_origins, mixed_origins, plan
 from kedro_provenance.run import Run
 from kedro_provenance.runner import IncrementalRunner
-from kedro_provenance.unfinished import CHOICES
+from kedro_provenance.unfinished import CHOICES, take_over, was_unfinished
 
 logger = logging.getLogger(__name__)
 
 
-def require_default_runner(run: Run) -> None:
-    """Refuse runners that keep less than what a run of this project promises, by the name, which is all Kedro tells.
+def start(run: Run) -> None:
+    """Refuse a run that would fail or mix results, and prepare one that would not.
 
-    Sessions of the project take `IncrementalRunner` where no other one, or Kedro's SequentialRunner, is named.
+    Nothing is written before `lock_data`; a dry run ends before it. What follows is done under the lock, so that no
+    other run changes in between what is looked at.
+
+    Raises:
+        RunRefusedError: the run cannot begin.
+        click.exceptions.Exit: it was to show its plan alone.
+    """
+    require_runner(run)
+    require_catalog(run)
+    require_datasets(run)
+    require_storage(run)
+    require_past_versions(run)
+    pin_versions(run)
+    show_plan(run)
+    lock_data(run)
+    choose_nodes(run)
+    require_inputs(run)
+    require_one_origin(run)
+    try_checks(run)
+    take_over(run)
+    name_first_champion(run)
+    give_champion(run)
+    give_archive(run)
+    give_cell_runner(run)
+
+
+def require_runner(run: Run) -> None:
+    """Refuse a runner that does not run nodes one after the other in this process.
+
+    Kedro tells hooks the runner's text alone: None where none is named, which is its SequentialRunner.
 
     Raises:
         RunRefusedError: it is another one.
     """
-    if (text := run.params["runner"]) != str(IncrementalRunner()):
+    text = run.params["runner"]
+    if text != str(None) and f"{SequentialRunner.__name__} object" not in text:
         runner = text.partition(" object at ")[0].rpartition(".")[2]
         raise RunRefusedError(
-            f"This project does not run with {runner}. Nothing was written. Results that can be reproduced, atomic "
-            "saves, checkpoints and the run manifest need nodes that run one after the other in one process, which "
-            "calls the hooks: leave out --runner, and in Python take a session of `settings.SESSION_CLASS`. To "
-            "train on several GPUs, or in several processes, set "
-            "`processes` in the `training` block of a variant."
+            f"This project does not run with {runner}. Nothing was written. What results were made of, atomic saves "
+            "and checkpoints need nodes that run one after the other in one process, which calls the hooks: leave out "
+            "--runner, or name SequentialRunner."
+        )
+
+
+def require_catalog(run: Run) -> None:
+    """Refuse a catalog that does not keep what results were made of.
+
+    Raises:
+        RunRefusedError: the project's settings name another one.
+    """
+    if not isinstance(run.catalog, AtomicCatalog):
+        raise RunRefusedError(
+            f"The catalog is a {type(run.catalog).__name__}, which does not keep what results were made of. Nothing "
+            "was written. Set `DATA_CATALOG_CLASS = AtomicCatalog` in settings.py, see the README of kedro_provenance."
         )
 
 
@@ -74,7 +133,7 @@ def require_storage(run: Run) -> None:
         RunRefusedError: one cannot be listed.
     """
     buckets: dict[str, tuple[str, str, dict[str, Any]]] = {}
-    for name in sorted(run.pipeline.datasets() | {"run_manifest"}):
+    for name in sorted(run.pipeline.datasets() | {MANIFEST}):
         entry = run.catalog.config_resolver.resolve_pattern(name)
         for address in (entry[key] for key in ADDRESSES if is_remote(entry.get(key))):
             bucket = "/".join(address.split("/")[:3])
@@ -97,7 +156,7 @@ def require_past_versions(run: Run) -> None:
     """
     now, named = run.params["run_id"], run.params["load_versions"] or {}  # the id is the version of what it saves
     ahead = []
-    for name in sorted((run.pipeline.datasets() | {"run_manifest"}) - named.keys()):
+    for name in sorted((run.pipeline.datasets() | {MANIFEST}) - named.keys()):
         dataset = run.catalog.get(name)
         if is_versioned(dataset) and (newest := loaded_version(dataset)) and newest > now:
             ahead.append(f"- {name}: version {newest} in {location(dataset)}")
@@ -111,22 +170,31 @@ def require_past_versions(run: Run) -> None:
 
 
 def show_plan(run: Run) -> None:
-    """Print what `--only-missing-outputs` would do, if the parameter `dry_run` asks for it.
+    """Print what `--only-missing-outputs` would do, if the parameter `dry_run` is true.
 
     Raises:
         click.exceptions.Exit: it does, and nothing is run.
     """
-    if run.parameters["dry_run"]:
+    if run.parameters.get("dry_run"):
         Console().print(plan_table(plan(run.pipeline, run.catalog)))
         raise click.exceptions.Exit(0)
 
 
 def choose_nodes(run: Run) -> None:
-    """Find which nodes run; with `--only-missing-outputs`, those that may have to, see `IncrementalRunner`."""
-    if not run.params["only_missing_outputs"]:
+    """Find which nodes run, in a run with `--only-missing-outputs` or one that goes on with an interrupted one.
+
+    Kedro's own runner then finds that what is out of date does not exist; `IncrementalRunner` looks once more when a
+    node's turn comes.
+    """
+    catalog = run.catalog
+    catalog.revision, catalog.cells = run.revision, run.cells
+    is_incremental = IncrementalRunner.__name__ in run.params["runner"]
+    catalog.resumes = is_incremental and was_unfinished(run.data, run.params)
+    if not (run.params["only_missing_outputs"] or catalog.resumes):
         return
-    steps = plan(run.pipeline, run.catalog)
+    steps = plan(run.pipeline, catalog)
     run.to_run = Pipeline([step.node for step in steps if step.reasons])
+    catalog.outdated = run.to_run.all_outputs()
     logger.info("%d of %d nodes are not run: what they left fits.", len(steps) - len(run.to_run.nodes), len(steps))
 
 
@@ -152,7 +220,7 @@ def require_one_origin(run: Run) -> None:
     if goes_on_from and not champion_history(run.catalog):
         inputs |= goes_on_from
     run.mixed = mixed_origins(inputs, run.catalog) + foreign_origins(inputs, run.catalog)
-    if run.mixed and not run.parameters["allow_mixed"]:
+    if run.mixed and not run.parameters.get("allow_mixed"):
         lines = "\n".join(f"- {sentence}" for sentence in run.mixed)
         raise RunRefusedError(
             f"What this run reads does not fit together. Nothing was written.\n{lines}\n{remedy(run)}; or go on with "
@@ -213,18 +281,14 @@ def absence(dataset: Any) -> str | None:
     return f"{said}. Beside it: {beside}" if beside else said
 
 
-def try_out(checks: Checks, run: Run) -> None:
-    """Try what the nodes of the run will need, such as an LLM or a device: it would fail hours later otherwise.
-
-    Args:
-        checks: the nodes' own checks.
-        run: the run.
+def try_checks(run: Run) -> None:
+    """Try what the nodes of the run will need, such as a model or a device: it would fail hours later otherwise.
 
     Raises:
         RunRefusedError: something will fail; names all that will.
     """
     faults = []
-    for check in checks(run.to_run, run.catalog):
+    for check in chain.from_iterable(checks(run.to_run, run.catalog) for checks in run.checks):
         try:
             check()
         except (ValueError, OSError, ImportError) as error:
@@ -234,24 +298,19 @@ def try_out(checks: Checks, run: Run) -> None:
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
 
 
-def give_cell_runner(checks: Checks, run: Run) -> None:
-    """Fill the entry `cell_runner` where a node reads it: nodes know neither the project nor the environment.
-
-    Args:
-        checks: those of the nodes that cells run.
-        run: the run.
-    """
+def give_cell_runner(run: Run) -> None:
+    """Fill the entry `cell_runner` where a node reads it: nodes know neither the project nor the environment."""
     if "cell_runner" not in run.pipeline.inputs():
         return
     loader = run.context.config_loader
     runner = CellRunner(
         project=run.project,
-        data=run.data,
+        cells=run.cells,
         conf_source=str(loader.conf_source),
         env=run.context.env,
         runtime_params=loader.runtime_params or {},
         parameters=run.parameters,
-        revision=git_revision(run.project),
-        checks=checks,
+        revision=run.revision,
+        checks=run.checks,
     )
     run.catalog.save("cell_runner", runner)

@@ -1,4 +1,4 @@
-"""The terminal is for people: what the project itself has to say, above the progress bars."""
+"""Messages of the project on the terminal, above the progress bars."""
 
 import logging
 import sys
@@ -7,10 +7,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from tqdm import tqdm
 
-from kedro_provenance.project import PACKAGES
-from kedro_provenance.run import Run
-
-LOGGERS = [logging.getLogger(package) for package in PACKAGES]
+from kedro_provenance.packages import project_packages
 
 
 class TerminalHandler(RichHandler):
@@ -26,9 +23,11 @@ class TerminalHandler(RichHandler):
             super().emit(record)
 
 
-def show_messages(run: Run) -> None:
-    """Show messages on a terminal from now on; elsewhere there are warnings, errors and results alone."""
-    if sys.stderr.isatty() and not any(isinstance(handler, TerminalHandler) for handler in LOGGERS[0].handlers):
+def show_messages() -> None:
+    """Show messages of the project's packages from now on, on a terminal alone."""
+    loggers = [logging.getLogger(package) for package in project_packages()]
+    handlers = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, TerminalHandler)]
+    if sys.stderr.isatty() and not handlers:
         handler = TerminalHandler()
-        for logger in LOGGERS:
+        for logger in loggers:
             logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""What a run that did not end leaves: word of it for the next one, and drafts, which the next one removes."""
+"""Interrupted runs: a note that the next run finds, and drafts, which the next run removes."""
 
 import json
 import logging
@@ -18,10 +18,11 @@ CHOICES = ("pipeline_names", "tags", "node_names", "from_nodes", "to_nodes", "fr
 
 
 def take_over(run: Run) -> None:
-    """Remove what the last run left half done, and leave word of this one. The run must hold its lock."""
-    if was_unfinished(run.data, run.params):
+    """Remove what the last run left half done, and leave a note of this one. The run must hold its lock."""
+    if run.catalog.resumes:
         logger.info("The last run of this command did not end: what it left is kept where it fits.")
-    for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):  # of its layers: other data folders may lie beside them
+    # Of the layers of Kedro's template, such as 01_raw: the data folder of another environment may lie beside them.
+    for leftover in run.data.glob(f"0*/**/{UNFINISHED}*"):
         logger.info("Removing %s: a run ended while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
     remove_abandoned()
@@ -29,7 +30,7 @@ def take_over(run: Run) -> None:
 
 
 def forget(run: Run) -> None:
-    """Remove the word of a run that has ended well."""
+    """Remove the note of a run that has ended well."""
     (run.data / FILE).unlink(missing_ok=True)
 
 

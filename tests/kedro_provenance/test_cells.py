@@ -26,7 +26,8 @@ def run_cell(project, **lens):
     """Run a cell; its catalog, and how many nodes it ran."""
     catalog = project.catalog()
     catalog["params:lens"] = project.parameters["lens"] | lens
-    runner = NodeRunner(project.folder / "cells", "abc")
+    catalog.revision = "abc"
+    runner = NodeRunner(project.folder / "cells")
     runner.run(FLOW, catalog, run_id=f"cell-{lens}", only_missing_outputs=True)
     return catalog, runner.nodes_run
 
@@ -96,7 +97,7 @@ def test_an_output_in_memory_cannot_be_kept(tmp_path):
         {"table": {"type": "MemoryDataset"}, "raw": {"type": "MemoryDataset", "data": [1]}}
     )
     with pytest.raises(ValueError, match="The catalog entry table has no filepath"):
-        NodeRunner(tmp_path, None).run(Pipeline([Node(sorted, "raw", "table", name="sort")]), catalog)
+        NodeRunner(tmp_path).run(Pipeline([Node(sorted, "raw", "table", name="sort")]), catalog)
 
 
 def test_one_at_a_time_makes_it(tmp_path):

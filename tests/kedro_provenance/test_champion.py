@@ -58,8 +58,16 @@ def begun(project, pipeline, version, names=("update",), champion="promoted", **
     for name in ("champion_history", "versions_in_use"):
         entries[name] = {"type": "MemoryDataset", "copy_mode": "assign"}
     catalog = AtomicCatalog.from_config(entries, save_version=version, load_versions=params.get("load_versions"))
-    run = start(project, pipeline, catalog, {"champion": champion}, pipeline_names=list(names), **params)
-    pin_versions({"recommendation"}, run)
+    run = start(
+        project,
+        pipeline,
+        catalog,
+        {"champion": champion},
+        pipeline_names=list(names),
+        champion_readers=["recommendation"],
+        **params,
+    )
+    pin_versions(run)
     name_first_champion(run)
     give_champion(run)
     return run

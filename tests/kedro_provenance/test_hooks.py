@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
@@ -27,17 +29,29 @@ from kedro_provenance import failures, hooks
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.failures import RunRefusedError, explain_failure
-from kedro_provenance.hooks import RunHooks
+from kedro_provenance.hooks import ProvenanceHooks
 from kedro_provenance.lock import lock_data
 from kedro_provenance.manifest import describe_entries, parameters_of
 from kedro_provenance.parameters import Block, NameRefusedError, Private, reads
 from kedro_provenance.runner import IncrementalRunner
-from kedro_provenance.start import require_datasets, require_default_runner, require_inputs, require_past_versions
+from kedro_provenance.start import (
+    require_catalog,
+    require_datasets,
+    require_inputs,
+    require_past_versions,
+    require_runner,
+)
 from kedro_provenance.terminal import show_messages
 from reclora_kedro.distributed.engine import LOCAL
 from starting import RUN_PARAMS, start
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _project():
+    bootstrap_project(ROOT)
+
 
 # What errors say
 
@@ -138,6 +152,7 @@ def test_the_terminal_shows_no_stack_trace_of_a_refusal(tmp_path, capsys, caplog
     engine = LOCAL.model_copy(update={"scratch": "nowhere"})
     refusals = [lambda: engine.require_scratch(), lambda: AtomicCatalog().load("none")]
     bugs = [lambda: {}["a"], lambda: np.zeros(2) @ np.zeros(3)]
+    caplog.set_level(logging.DEBUG, failures.__name__)
     shown = []
     for fail in refusals + bugs:
         with click.Context(click.Command("run")):
@@ -219,16 +234,22 @@ def test_a_version_of_the_future_is_refused_unless_another_one_is_named(tmp_path
 # Runners
 
 
-@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner, SequentialRunner])
+@pytest.mark.parametrize("runner", [ParallelRunner, ThreadRunner])
 def test_runners_that_break_promises_are_refused(runner):
     with pytest.raises(RunRefusedError, match=rf"does not run with {runner.__name__}\. Nothing was written"):
-        require_default_runner(start(runner=str(runner())))
+        require_runner(start(runner=str(runner())))
 
 
-@pytest.mark.parametrize("runner", [IncrementalRunner(), IncrementalRunner(is_async=True)])
-def test_the_default_runner_is_welcome(runner):
-    require_default_runner(start(runner=str(runner)))
-    assert is_sequential_runner({"runner": str(runner)})  # kedro-viz's, which would warn of every run otherwise
+@pytest.mark.parametrize("runner", [None, SequentialRunner(), IncrementalRunner(), IncrementalRunner(is_async=True)])
+def test_sequential_runners_are_welcome(runner):
+    require_runner(start(runner=str(runner)))
+    # kedro-viz's, which would warn of every run otherwise
+    assert runner is None or is_sequential_runner({"runner": str(runner)})
+
+
+def test_a_catalog_that_keeps_no_provenance_is_refused():
+    with pytest.raises(RunRefusedError, match=r"is a DataCatalog, .*Set `DATA_CATALOG_CLASS = AtomicCatalog`"):
+        require_catalog(start(catalog=DataCatalog()))
 
 
 # One run at a time
@@ -257,44 +278,54 @@ def test_an_object_storage_is_not_locked_and_that_is_said(tmp_path, caplog):
     assert (tmp_path / "data/.run.lock").exists()
 
 
-def hooks_of(project, pipeline, catalog, steps=(), **run_params):
+def hooks_of(project, pipeline, catalog, checks=(), **run_params):
     """Hooks of a run that has started."""
-    hooks = RunHooks(steps, blocks={})
-    hooks._began = 0
-    hooks._context = start(project, parameters={"history": {"seed": 7}, "lens": {"dropout": 0.1}}).context
+    hooks = ProvenanceHooks(checks=checks)
+    hooks._session.began = 0
+    parameters = {"history": {"seed": 7}, "lens": {"dropout": 0.1}, "allow_mixed": True}
+    hooks._session.context = start(project, parameters=parameters).context
     hooks.before_pipeline_run(RUN_PARAMS | run_params, pipeline, catalog)
     return hooks
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "refusal"])
 def test_a_run_may_follow_another_one(tmp_path, end):
-    def refuse(run):
+    def refuse(pipeline, catalog):
         raise RunRefusedError("no")
 
-    catalog = AtomicCatalog({"run_manifest": MemoryDataset()})
     if end == "refusal":
         with pytest.raises(RunRefusedError, match="no"):
-            hooks_of(tmp_path, Pipeline([]), catalog, [lock_data, refuse])
+            hooks_of(tmp_path, Pipeline([]), AtomicCatalog(), [refuse])
     else:
-        hooks = hooks_of(tmp_path, Pipeline([]), catalog, [lock_data])
+        hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog())
         hooks.after_pipeline_run() if end == "success" else hooks.on_pipeline_error(ValueError("no"))
     lock_data(start(tmp_path))
 
 
 def test_an_error_of_the_start_shows_no_stack_trace_and_leaves_no_lock(tmp_path):
-    def load(run):
+    def load(pipeline, catalog):
         raise DatasetError("The files of champion were changed.")
 
     with click.Context(click.Command("run")), pytest.raises(RunRefusedError, match=r"The files of champion were"):
-        hooks_of(tmp_path, Pipeline([]), AtomicCatalog(), [lock_data, load])
+        hooks_of(tmp_path, Pipeline([]), AtomicCatalog(), [load])
     lock_data(start(tmp_path))
 
 
 def test_an_interrupted_run_does_not_hinder_the_next_one_of_its_process(tmp_path):
-    hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog(), [lock_data])
+    hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog())
     hooks.before_pipeline_run(RUN_PARAMS, Pipeline([]), AtomicCatalog())
     with pytest.raises(RunRefusedError):
         lock_data(start(tmp_path))
+
+
+def test_a_process_has_one_run_at_a_time(tmp_path):
+    hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog())
+    with ThreadPoolExecutor() as pool:
+        hooks._session.context = start(tmp_path / "other").context
+        second = pool.submit(hooks.before_pipeline_run, RUN_PARAMS, Pipeline([]), AtomicCatalog())
+    with pytest.raises(RunRefusedError, match="Another run is on its way in this process"):
+        second.result()
+    hooks.after_pipeline_run()  # which the second one has not touched
 
 
 @pytest.mark.parametrize("found", ["a symbolic link", "a dangling symbolic link", "Is a directory", "no regular file"])
@@ -368,9 +399,9 @@ def test_nodes_are_noted_with_their_seconds_and_outputs(tmp_path, caplog, monkey
         Node(lambda: ([1], [2]), None, ["samples", "log"], name="history.collect"),
         Node(lambda log: None, "log", None, name="show"),
     ]
-    with caplog.at_level(logging.INFO, "reclora_kedro"):
+    with caplog.at_level(logging.INFO, "kedro_provenance"):
         run(nodes, catalog, tmp_path, is_async=is_async)
-    lines = [record.message.split() for record in caplog.records if record.name.startswith("reclora_kedro")]
+    lines = [record.message.split() for record in caplog.records if record.name == hooks.__name__]
     assert lines == [["history.collect", "0.2", "s", "saved", "samples,", "log"], ["show", "0.2", "s"]]
     manifest = catalog.load("run_manifest")
     assert list(manifest["nodes"].items()) == [("history.collect", 0.2), ("show", 0.2)]
@@ -437,7 +468,7 @@ def test_a_terminal_shows_the_messages_of_the_project_above_the_bars(monkeypatch
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logging.DEBUG)
     for _ in range(2):  # two runs of a process
-        show_messages(start())
+        show_messages()
     with tqdm(total=2, disable=None) as progress:
         progress.update()
         logging.getLogger("reclora_kedro.lens").info("lens.train_lens  2.0 s  saved lens")

@@ -12,7 +12,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.failures import RunRefusedError
-from kedro_provenance.start import try_out
+from kedro_provenance.start import try_checks
 from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
@@ -67,7 +67,7 @@ def refusal(
     catalog["base_llm"] = CausalLMDataset(source=str(folder), device="cpu", dtype="float32")
     catalog["mine.prompt_template"] = MemoryDataset(template)
     try:
-        try_out(checks, start(pipeline=pipeline, catalog=catalog))
+        try_checks(start(pipeline=pipeline, catalog=catalog, checks=[checks]))
     except RunRefusedError as error:
         return str(error)
 
@@ -144,7 +144,7 @@ def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):
     )
     train = Pipeline([Node(lambda *_: 1, ["log", "params:lens", "params:engine"], "lens", name="train_lens")])
     with pytest.raises(RunRefusedError) as refused:
-        try_out(checks, start(pipeline=train, catalog=catalog))
+        try_checks(start(pipeline=train, catalog=catalog, checks=[checks]))
     for reason in (
         "engine.scratch is 'nowhere', which is no folder here: make it",
         "Ray is not installed: pip install",

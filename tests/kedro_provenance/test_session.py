@@ -25,12 +25,13 @@ def test_files_are_read_once_and_a_callers_changes_are_its_own(tmp_path):
     assert loader["parameters"] == {"lens": {"dims": [8]}}
 
 
+NAMED = {"base_env": "base", "default_run_env": "base", "named_blocks": ["finetuning.variants"]}
 VARIANTS = """
 finetuning:
   variants:
     one: {history: recent, adapter: {method: reclora, r: 8, temperature: 5.0}}
     two: {like: one, adapter: {r: 4}}
-    three: {like: two, adapter: {method: other, r: 2}}
+    three: {like: two, adapter: {method: mtl_lora, r: 2}}
 """
 
 
@@ -42,17 +43,9 @@ def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
         (tmp_path / env).mkdir()
         (tmp_path / env / "parameters.yml").write_text(text)
     given = {"finetuning": {"variants": {"five": {"like": "one", "adapter": {"r": 16}}}}}
-    loader = CachingConfigLoader(
-        str(tmp_path),
-        "mine",
-        given,
-        base_env="base",
-        default_run_env="base",
-        merge_strategy={"parameters": "soft"},
-        named_blocks=["finetuning.variants"],
-    )
+    loader = CachingConfigLoader(str(tmp_path), "mine", given, **NAMED, merge_strategy={"parameters": "soft"})
     one = {"history": "recent", "adapter": {"method": "reclora", "r": 8, "temperature": 5.0}}
-    three = {"history": "recent", "adapter": {"method": "other", "r": 2}}
+    three = {"history": "recent", "adapter": {"method": "mtl_lora", "r": 2}}
     assert loader["parameters"]["finetuning"]["variants"] == {
         "one": one,
         "two": {"history": "recent", "adapter": one["adapter"] | {"r": 4}},
@@ -74,9 +67,7 @@ def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
 def test_a_copy_of_nothing_is_refused(tmp_path, entries, message):
     (tmp_path / "parameters.yml").write_text(f"finetuning: {{variants: {entries}}}")
     with pytest.raises(RunRefusedError, match=message):
-        CachingConfigLoader(str(tmp_path), base_env="", default_run_env="", named_blocks=["finetuning.variants"])[
-            "parameters"
-        ]
+        CachingConfigLoader(str(tmp_path), **NAMED | {"base_env": "", "default_run_env": ""})["parameters"]
 
 
 @pytest.mark.parametrize("kind", ["globals", "catalog", "credentials"])

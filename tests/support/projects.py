@@ -9,7 +9,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from fabricate import fabricate
-from kedro_provenance.runner import CELLS, IncrementalRunner
+from kedro_provenance.runner import IncrementalRunner
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def kedro_run(project, runtime_params=None, runner=None, **arguments):
         bootstrap_project(project)
         with KedroSession.create(project, env="test", runtime_params=runtime_params) as session:
             patch.setattr(session, "load_context", cache(session.load_context))
-            session.run(runner=runner or IncrementalRunner(cells=project / "data/test" / CELLS), **arguments)
+            session.run(runner=runner or IncrementalRunner(), **arguments)
             return session.load_context().catalog
 
 

@@ -97,9 +97,10 @@ class Project:
                 ran.append(node.name)
 
         hooks.register(Noting())
-        runner, run_id = IncrementalRunner(cells=self.folder / "cells"), f"run-{next(sessions)}"
+        catalog, run_id = self.catalog(), f"run-{next(sessions)}"
+        catalog.cells = self.folder / "cells"
         with suppress(StoppedError):
-            runner.run(flow, self.catalog(), hooks, run_id, only_missing_outputs=only is None)
+            IncrementalRunner().run(flow, catalog, hooks, run_id, only_missing_outputs=only is None)
         return ran
 
     def reasons(self):

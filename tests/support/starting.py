@@ -1,5 +1,6 @@
 """Runs as the functions of their start see them, without a session."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.run import Run
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.run import Checks, Run
 
 RUN_PARAMS = {
     "run_id": "2026-01-01T00.00.00.000Z",
@@ -15,6 +17,7 @@ RUN_PARAMS = {
     "env": None,
     "pipeline_names": [],
     "load_versions": None,
+    "runner": "None",
 }
 
 
@@ -24,9 +27,12 @@ def start(
     catalog: DataCatalog | None = None,
     parameters: dict[str, Any] | None = None,
     data: str = "data",
+    checks: Sequence[Checks] = (),
+    champion_readers: Sequence[str] = (),
     **run_params: Any,
 ) -> Run:
     """A run in a folder whose environment keeps its data in `data`."""
     loader = {"parameters": parameters or {}, "globals": {"data": data}}
     context = SimpleNamespace(config_loader=loader, project_path=project, env=run_params.get("env"))
-    return Run(context, RUN_PARAMS | run_params, pipeline or Pipeline([]), catalog or DataCatalog())
+    catalog = AtomicCatalog() if catalog is None else catalog
+    return Run(context, RUN_PARAMS | run_params, pipeline or Pipeline([]), catalog, checks, champion_readers)

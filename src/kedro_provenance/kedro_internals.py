@@ -1,0 +1,140 @@
+"""The private names of Kedro that the plug-in needs, each with the reason why no public one serves.
+
+They are those of Kedro 1.7. An update of Kedro that changes one of them breaks this file and no other.
+"""
+
+from collections import Counter
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kedro.config import AbstractConfigLoader
+from kedro.framework import project
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks.manager import _create_hook_manager, _register_hooks
+from kedro.framework.project import pipelines, settings
+from kedro.io import AbstractDataset, CatalogProtocol, DataCatalog, DatasetError
+from kedro.io.core import VersionNotFoundError
+from kedro.pipeline import Node, Pipeline
+from kedro.runner import AbstractRunner, SequentialRunner
+from kedro.runner.task import Task
+
+from kedro_provenance.remote_versions import RemoteVersions
+
+
+class AdaptingCatalog(DataCatalog):
+    """A catalog that may change the configuration of an entry before its dataset is made.
+
+    Entries of the catalog files and those that a pattern makes both pass `_add_from_config`, and nothing public.
+    """
+
+    def adapted(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Return the configuration that the dataset of an entry is made with."""
+        return entry
+
+    def _add_from_config(self, ds_name: str, ds_config: dict[str, Any]) -> None:
+        self._validate_dataset_config(ds_name, ds_config)
+        super()._add_from_config(ds_name, self.adapted(ds_config))
+
+
+class NodeByNodeRunner(SequentialRunner):
+    """A sequential runner whose order of nodes, and what is done with each, may be changed.
+
+    `_run` is what Kedro has runners implement. `_release_datasets` and `_suggest_resume_scenario` do what Kedro's own
+    `_run` does after a node and after an error.
+    """
+
+    def ordered(self, pipeline: Pipeline) -> list[Node]:
+        """Return the nodes in the order in which they are run."""
+        return pipeline.nodes
+
+    def run_node(self, task: Task, catalog: Any) -> None:
+        """Run a node."""
+        task.execute()
+
+    def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, run_id: str | None = None) -> None:
+        done: set[Node] = set()
+        loads_left = Counter(chain.from_iterable(node.inputs for node in pipeline.nodes))
+        for node in self.ordered(pipeline):
+            try:
+                self.run_node(Task(node, catalog, self._is_async, hook_manager, run_id), catalog)
+            except Exception:
+                if done:  # after an error of the first node, Kedro would advise to repeat the command, which is no help
+                    self._suggest_resume_scenario(pipeline, done, catalog)
+                raise
+            done.add(node)
+            self._release_datasets(node, catalog, loads_left, pipeline)
+
+
+def requested_names() -> list[str] | None:
+    """Return the names that Kedro gave to ``pipelines.set_requested``, which it keeps in a private attribute alone."""
+    return pipelines._requested_pipelines
+
+
+def is_async(runner: AbstractRunner | None) -> bool:
+    """Return whether a runner loads and saves in threads, which it tells by a private attribute alone."""
+    return getattr(runner, "_is_async", False)
+
+
+def catalog_of(context: KedroContext, kind: type) -> CatalogProtocol:
+    """Return a context's catalog as one of another class: `context.catalog` is always a plain DataCatalog."""
+    return context._get_catalog(kind)
+
+
+def open_context(loader: AbstractConfigLoader, path: Path, env: str | None) -> KedroContext:
+    """Return the context of a project with a configuration of its own; Kedro's sessions make one from the files alone.
+
+    Its hooks are those of `settings.py`.
+    """
+    hook_manager = _create_hook_manager()
+    _register_hooks(hook_manager, settings.HOOKS)
+    context: KedroContext = settings.CONTEXT_CLASS(
+        package_name=project.PACKAGE_NAME,
+        project_path=path,
+        config_loader=loader,
+        env=env,
+        hook_manager=hook_manager,
+        runtime_params=getattr(loader, "runtime_params", None),
+    )
+    hook_manager.hook.after_context_created(context=context)
+    return context
+
+
+def reading_remote(versions: RemoteVersions, kind: type[AbstractDataset]) -> type[AbstractDataset]:
+    """Return a type of datasets that finds its versions in an object storage, and fetches what it is about to read.
+
+    Kedro finds versions by listing folders of the dataset's own filesystem; it has no public way to list others.
+    """
+
+    # mypy takes no base class that is known only when the code runs; here it is the type that the entry names.
+    class Reading(kind):  # type: ignore[misc, valid-type]
+        remote_versions = versions
+
+        def exists(self) -> bool:
+            try:
+                version = self.resolve_load_version()
+            except VersionNotFoundError:
+                return False
+            return version is not None and versions.has(version)
+
+        def _get_versions(self) -> list[str]:
+            return [str(self._get_versioned_path(version)) for version in versions.all()]
+
+        def _fetch_latest_load_version(self) -> str:
+            if (newest := versions.newest()) is None:
+                raise VersionNotFoundError(f"Did not find any versions in {versions.address}")
+            return newest
+
+        def _get_load_path(self) -> PurePosixPath:
+            path = super()._get_load_path()
+            versions.fetch(path.parent.name)
+            return path
+
+        def _get_save_path(self) -> PurePosixPath:
+            super()._get_save_path()  # which refuses a version that exists
+            raise DatasetError(
+                f"What lies in {versions.address} is saved through the catalog: `catalog.save(name, data)`."
+            )
+
+    Reading.__name__, Reading.__qualname__, Reading.__module__ = kind.__name__, kind.__qualname__, kind.__module__
+    return Reading

@@ -1,0 +1,7 @@
+"""What the settings.py of a project names, see the README in this folder."""
+
+from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.hooks import ProvenanceHooks
+from kedro_provenance.session import AtomicContext, CachingConfigLoader, ResumingSession
+
+__all__ = ["AtomicCatalog", "AtomicContext", "CachingConfigLoader", "ProvenanceHooks", "ResumingSession"]

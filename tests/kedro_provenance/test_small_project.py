@@ -1,0 +1,82 @@
+"""A small project of Kedro's own kind uses the plug-in by four lines in its settings."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from kedro_provenance.recipe import FILE
+from small_project import by_airflow, by_kedro, by_server, by_settings, edit, make_project, ran, repeated
+
+ORDERS, PARAMETERS = "data/01_raw/orders.csv", "conf/base/parameters.yml"
+
+
+def again(folder, by=by_settings, edits=(None,)):
+    """The nodes that sessions of one process make again after edits, by session."""
+    return ran(repeated, folder, by, edits)
+
+
+@pytest.mark.parametrize(("kind", "by"), [("versions", by_settings), ("files", by_kedro), ("memory", by_settings)])
+def test_what_is_out_of_date_is_made_again_and_nothing_else(tmp_path, kind, by):
+    folder = make_project(tmp_path, kind)
+    assert ran(by_kedro, folder) == ["clean", "total"]
+    of_total = ["clean", "total"] if kind == "memory" else ["total"]  # what is in memory alone is made for its reader
+    unread = (PARAMETERS, "sales", "turnover")
+    edits = [None, unread, (PARAMETERS, "1.2", "2"), (ORDERS, "2,5", "2,6.4"), None]
+    assert again(folder, by, edits) == [[], [], of_total, ["clean", "total"], []]
+    edit(folder, "src/shop/prices.py", "round(1)", "round(0)")
+    assert again(folder, by) == [of_total]
+    [*_, newest] = sorted(path for path in (folder / "data/03_primary").rglob("totals.parquet") if path.is_file())
+    assert pd.read_parquet(newest).price.tolist() == [10, 13]
+
+
+def test_what_reads_equal_data_is_kept(tmp_path):
+    folder = make_project(tmp_path)
+    ran(by_settings, folder)
+    edits = [(ORDERS, "2,-1", "2,-4"), (PARAMETERS, "1.2", "2"), (PARAMETERS, "2", "1.2")]
+    assert again(folder, edits=edits) == [["clean"], ["total"], []]  # at the end, the first version is taken
+
+
+@pytest.mark.parametrize("kind", ["versions", "files"])
+def test_a_killed_run_resumes(tmp_path, kind):
+    folder = make_project(tmp_path, kind)
+    assert ran(by_settings, folder, die_in="total") is None
+    assert ran(by_settings, folder) == ["total"]
+
+
+def test_a_file_without_versions_that_others_wrote_is_made_again(tmp_path):
+    folder = make_project(tmp_path, "files")
+    ran(by_settings, folder)
+    pd.DataFrame({"day": [1], "price": [7]}).to_parquet(folder / "data/02_intermediate/cleaned.parquet")
+    assert again(folder) == [["clean"]]  # which comes out as it was
+
+
+@pytest.mark.parametrize("runner", [None, "SequentialRunner"])
+def test_a_plain_session_leaves_what_results_are_made_of(tmp_path, runner):
+    folder = make_project(tmp_path)
+    assert ran(by_kedro, folder, runner=runner) == ["clean", "total"]
+    [file] = folder.glob(f"data/03_primary/totals.parquet/*/{FILE}")
+    stored = json.loads(file.read_text())
+    assert stored["recipe"]["parameters"] == {"rate": 1.2}
+    assert [each["entry"] for each in stored["lineage"]] == ["orders", "cleaned"]
+
+
+def test_a_task_of_airflow_runs(tmp_path):
+    folder = make_project(tmp_path)
+    assert [ran(by_airflow, folder, node) for node in ("clean", "total")] == [["clean"], ["total"]]
+    assert again(folder) == [[]]
+    assert "no version in" in ran(by_airflow, make_project(tmp_path / "other"), "total")
+
+
+def test_a_server_runs_one_request_after_the_other(tmp_path):
+    folder = make_project(tmp_path)
+    only_missing = {"only_missing_outputs": True}
+    requests = [{}, only_missing, only_missing | {"params": {"rate": 3}}]
+    assert ran(by_server, folder, *requests) == ["clean", "total", "total"]
+    assert again(folder) == [[]]  # the first version is taken
+
+
+@pytest.mark.parametrize("runner", ["ParallelRunner", "ThreadRunner"])
+def test_runners_that_work_in_parallel_are_refused(tmp_path, runner):
+    assert f"does not run with {runner}" in ran(by_kedro, make_project(tmp_path), runner=runner)
+    assert not (tmp_path / "data/.run.lock").exists()
