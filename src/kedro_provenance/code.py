@@ -69,6 +69,7 @@ def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
         if any(part is other for other in seen):
             continue
         seen.append(part)
+        left += [part.__wrapped__] if hasattr(part, "__wrapped__") else []
         if isinstance(part, partial):
             left += [part.func, part.args, part.keywords]
         elif inspect.ismethod(part):
@@ -76,7 +77,6 @@ def _taken_apart(function: Callable[..., Any]) -> tuple[set[str], list[str]]:
         elif inspect.isfunction(part):
             modules.add(part.__globals__["__name__"])  # `functools.wraps` overwrites `__module__`
             constants.append(part.__qualname__)
-            left += [part.__wrapped__] if hasattr(part, "__wrapped__") else []
             for cell in part.__closure__ or ():
                 with suppress(ValueError):  # it is empty
                     left.append(cell.cell_contents)

@@ -147,8 +147,8 @@ def merge(block: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
         >>> variant = {"history": "retrieved", "adapter": {"method": "reclora", "r": 8, "gate_scope": "shared"}}
         >>> merge(variant, {"adapter": {"r": 4}})
         {'history': 'retrieved', 'adapter': {'method': 'reclora', 'r': 4, 'gate_scope': 'shared'}}
-        >>> merge(variant, {"adapter": {"method": "mtl_lora", "r": 4}})
-        {'history': 'retrieved', 'adapter': {'method': 'mtl_lora', 'r': 4}}
+        >>> merge(variant, {"adapter": {"method": "other", "r": 4}})
+        {'history': 'retrieved', 'adapter': {'method': 'other', 'r': 4}}
     """
     merged = dict(block)
     for name, value in changes.items():

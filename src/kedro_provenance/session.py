@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from kedro.config import MissingConfigException, OmegaConfigLoader
-from kedro.framework.context import CatalogCommandsMixin, KedroContext, compose_classes
+from kedro.framework.context import KedroContext, compose_classes
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol, DatasetError
 from kedro.runner import AbstractRunner, SequentialRunner
@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kedro_provenance.catalog import AtomicCatalog
+from kedro_provenance.catalog_commands import CatalogCommands
 from kedro_provenance.failures import RunRefusedError, modules_of
 from kedro_provenance.kedro_internals import catalog_of, is_async
 from kedro_provenance.parameters import with_copies
@@ -118,7 +119,7 @@ class AtomicContext(KedroContext):
     @property
     def catalog(self) -> CatalogProtocol:
         """The catalog."""
-        return catalog_of(self, compose_classes(AtomicCatalog, CatalogCommandsMixin))
+        return catalog_of(self, compose_classes(AtomicCatalog, CatalogCommands))
 
 
 class ResumingSession(KedroSession):

@@ -6,6 +6,7 @@ read: its code is imported once it is used.
 
 import ast
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,6 +16,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType, new_class
 from typing import Any, TypeVar
+
+from pydantic import model_validator
 
 from kedro_provenance.parameters import Block, nearest_path
 
@@ -46,6 +49,19 @@ def conf_folders() -> list[Path]:
 def named_blocks() -> tuple[str, ...]:
     """Paths of blocks of parameters whose entries have names of the user's choice, in the configuration of packages."""
     return tuple(installed(NAMED_BLOCKS_GROUP))
+
+
+class ExtensionBlock(Block):
+    """A block of parameters whose fields conf/base does not list: the refusal of a key names the nearest field."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_other_keys(cls, block: Any) -> Any:
+        unknown = [str(name) for name in block if name not in cls.model_fields] if isinstance(block, Mapping) else []
+        if unknown:
+            nearest = nearest_path(unknown[0], cls.model_fields)
+            raise ValueError(f"{unknown[0]} is no parameter. The nearest one is {nearest}")
+        return block
 
 
 def block_with_fields(path: str) -> Any:

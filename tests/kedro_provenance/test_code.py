@@ -189,6 +189,7 @@ def test_a_wrapper_counts_with_what_it_wraps(write, edited):
     nodes = function_of("toy.steps.nodes")
     made = {
         "wrapped": lambda: decorated(nodes, 2),
+        "cached": lambda: functools.cache(decorated(nodes, 2)),
         "method": lambda: type("Model", (), {"__module__": "toy.helpers", "run": nodes})().run,
     }
     before = {name: code_digest(make(), ["toy"]) for name, make in made.items()}

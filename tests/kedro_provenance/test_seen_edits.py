@@ -8,7 +8,7 @@ from kedro.pipeline import Node, Pipeline
 from edits import forget_code
 from kedro_provenance import plan as planning
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.plan import plan
+from kedro_provenance.plan import digest_of_dataset, plan
 from kedro_provenance.runner import IncrementalRunner
 
 FILES = {
@@ -113,3 +113,13 @@ def test_an_edit_of_how_the_catalog_loads_or_saves_is_seen(project, change, node
 
 def test_inputs_in_another_order_are_seen(project):
     assert [*out_of_date(flow_of(read=("news", "model")), catalog_of(project))] == ["update", "score"]
+
+
+def test_an_edit_of_a_validator_is_seen(project):
+    catalog = catalog_of(project, updated={"validator": {"class": "seen.checks.Schema"}})
+    digests = []
+    for text in ("VALUE = 1\n", "VALUE = 2\n"):
+        (project / "seen/checks.py").write_text(text)
+        forget_code()
+        digests.append(digest_of_dataset("updated", catalog, "load_args", ()))
+    assert digests[0] != digests[1]

@@ -31,7 +31,7 @@ finetuning:
   variants:
     one: {history: recent, adapter: {method: reclora, r: 8, temperature: 5.0}}
     two: {like: one, adapter: {r: 4}}
-    three: {like: two, adapter: {method: mtl_lora, r: 2}}
+    three: {like: two, adapter: {method: other, r: 2}}
 """
 
 
@@ -45,7 +45,7 @@ def test_an_environment_and_the_command_line_add_copies_with_changes(tmp_path):
     given = {"finetuning": {"variants": {"five": {"like": "one", "adapter": {"r": 16}}}}}
     loader = CachingConfigLoader(str(tmp_path), "mine", given, **NAMED, merge_strategy={"parameters": "soft"})
     one = {"history": "recent", "adapter": {"method": "reclora", "r": 8, "temperature": 5.0}}
-    three = {"history": "recent", "adapter": {"method": "mtl_lora", "r": 2}}
+    three = {"history": "recent", "adapter": {"method": "other", "r": 2}}
     assert loader["parameters"]["finetuning"]["variants"] == {
         "one": one,
         "two": {"history": "recent", "adapter": one["adapter"] | {"r": 4}},

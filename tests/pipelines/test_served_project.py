@@ -3,8 +3,11 @@
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 from live_service import ITEMS, block, small_log
+from projects import ROOT
+from reclora_kedro import cli
 from reclora_kedro.pipelines import served_project
 from reclora_kedro.recommend.config import RecommendationConfig
 
@@ -31,3 +34,23 @@ def test_metrics_of_another_lens_are_not_said_to_be_the_champions(monkeypatch, v
     loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
     loading._versions["lens"] = "2026"
     assert loading._lens_metrics() == shown
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"variant": "nope"}, "service.variant is 'nope', but finetuning.variants names "),
+        ({"token_variable": "NO_SUCH_TOKEN"}, "NO_SUCH_TOKEN, but this environment variable is not set"),
+    ],
+)
+def test_settings_that_cannot_be_served_are_refused_before_anything_is_loaded_or_written(
+    tmp_path, monkeypatch, change, words
+):
+    monkeypatch.chdir(ROOT)
+    loads = []
+    monkeypatch.setattr(served_project.ServedProject, "champion", lambda project: loads.append(project))
+    given = ",".join(f"service.{name}={value}" for name, value in ({"folder": tmp_path / "journal"} | change).items())
+    refused = CliRunner().invoke(cli.serve, ["--env", "test", "--params", given])
+    assert words in refused.output
+    assert (refused.exit_code, loads) == (1, [])
+    assert not (tmp_path / "journal").exists()

@@ -94,9 +94,9 @@ MORE = [
     ("finetuning.variants.reclora.training.objective.kind", "clicks", "the nearest one is click"),
     (OBJECTIVE, {"kind": "preference", "references": []}, "at least 1 item"),
     (OBJECTIVE, {"kind": "preference", "references": ["lens", "lens"]}, "names lens twice"),
-    (OBJECTIVE, {"kind": "self_generated", "round": 3}, "is no parameter"),
+    (OBJECTIVE, {"kind": "self_generated", "round": 3}, "round is no parameter. The nearest one is rounds"),
     ("finetuning.variants.reclora.training.privacy", {"delta": 1.0}, "less than 1"),
-    ("finetuning.variants.reclora.training.privacy", {"epsilon": 1.0}, "is no parameter"),
+    ("finetuning.variants.reclora.training.privacy", {"epsilon": 1.0}, "The nearest one is max_epsilon"),
     ("finetuning.variants.reclora.gate_input", "items", "'target', 'user', 'fields' or 'rating_statistics'"),
 ]
 

@@ -1,6 +1,7 @@
 """A small fabricated log and a tiny randomly initialised LLM, for the environment `test`.
 
-`python tests/fabricate.py` writes both to data/01_raw/fabricated; then `kedro run --env test` runs the whole DAG.
+`python tests/support/fabricate.py` writes both to data/01_raw/fabricated; then `kedro run --env test` runs the whole
+DAG.
 """
 
 import sys

@@ -20,7 +20,7 @@ from reclora_kedro.adapters.reclora.export import adapter_of as adapter_of  # fo
 from reclora_kedro.devices import seeded
 from reclora_kedro.extensions import Registry
 
-METHODS = Registry("reclora_kedro.adapters", ("mtl_lora", "reclora"))
+METHODS = Registry("reclora_kedro.adapters", ("reclora",))
 """Modules that ``adapter.method`` names, each with its `AdapterMethod` as ``METHOD``."""
 
 DEFAULT = "reclora"

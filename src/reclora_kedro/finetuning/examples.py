@@ -11,9 +11,9 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor
 
-from kedro_provenance.parameters import Block, quoted_value
+from kedro_provenance.parameters import quoted_value
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.extensions import Registry
+from reclora_kedro.extensions import ExtensionBlock, Registry
 from reclora_kedro.histories.questions import PromptRowsConfig
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
@@ -64,7 +64,7 @@ Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
 CLICK = "click"
 
 
-class Objective(Block):
+class Objective(ExtensionBlock):
     """What an adapter learns from, the block `training.objective` of a variant; each kind is a subclass."""
 
     kind: str = CLICK

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from torch import Tensor
 
-from kedro_provenance.parameters import Block
 from reclora_kedro.distributed.group import Group
+from reclora_kedro.extensions import ExtensionBlock
 from reclora_kedro.finetuning.examples import Examples
 from reclora_kedro.llm.batching import shuffled_batches
 
@@ -49,7 +49,7 @@ class Gradients:
         return {}
 
 
-class GradientMaker(Block):
+class GradientMaker(ExtensionBlock):
     """Settings of how gradients are made; as it stands here, the way that a training takes without an extension.
 
     Another one is a subclass that an extension adds to `training` as a field, see `extensions.block_with_fields`.

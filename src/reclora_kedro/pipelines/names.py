@@ -104,10 +104,10 @@ class PipelineNames:
 
     def objective_of(self, variant: str) -> Mapping[str, Any]:
         """Return the parameters ``training.objective`` of a variant, which are not yet validated."""
-        return inner_block(inner_block(self.parameters["finetuning"]["variants"][variant], "training"), "objective")
+        return _inner_block(_inner_block(self.parameters["finetuning"]["variants"][variant], "training"), "objective")
 
 
-def inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a block within another one; an empty one where it is missing or no block, which its reader refuses."""
     inner = block.get(name)
     return inner if isinstance(inner, Mapping) else {}
@@ -115,7 +115,7 @@ def inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _entries(parameters: Mapping[str, Any], step: str, block: str) -> dict[str, Any]:
     """Return the entries of ``<step>.<block>`` that are not null."""
-    entries = inner_block(inner_block(parameters, step), block)
+    entries = _inner_block(_inner_block(parameters, step), block)
     return {name: entry for name, entry in entries.items() if entry is not None}
 
 
@@ -165,6 +165,6 @@ def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str
 
 
 def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:
-    encoders = inner_block(parameters["history"], "item_embedding").get("encoders")
+    encoders = _inner_block(parameters["history"], "item_embedding").get("encoders")
     named = [name for name in encoders if isinstance(name, str)] if isinstance(encoders, list | tuple) else []
     return tuple("log_without_embeddings" if name == CO_OCCURRENCE else name for name in named if name != TFIDF)

@@ -17,7 +17,7 @@ class MtlLoraSettings(LoraSettings):
     Every adapted projection holds one ``A`` (r × in) and ``num_up_projections`` matrices ``B_j`` (out × r) that all
     tasks share, and for each task t a transformation Λ_t (r × r) and scores w_t. The update is
     Σ_j softmax(w_t / temperature)_j B_j Λ_t A. If ``separate``, there is an A_t and a B_t for each task in their place,
-    and the update is B_t A_t. Defaults are those of the paper; conf/base says what each field does.
+    and the update is B_t A_t. Defaults are those of the paper; conf/tasks says what each field does.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")

@@ -4,7 +4,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from reclora_kedro.adapters.mtl_lora.config import MtlLoraConfig, MtlLoraSettings
+from reclora_extras.mtl_lora.config import MtlLoraConfig, MtlLoraSettings
 from reclora_kedro.adapters.tuner import PersonalizedMethod
 
 

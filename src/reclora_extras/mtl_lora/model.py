@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from reclora_extras.mtl_lora.config import MtlLoraConfig
 from reclora_kedro.adapters.linear import PersonalizedLayer, kaiming
-from reclora_kedro.adapters.mtl_lora.config import MtlLoraConfig
 from reclora_kedro.adapters.tuner import PersonalizedTuner
 
 
