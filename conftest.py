@@ -1,10 +1,13 @@
-"""What several tests share: the tiny random LLM, and an object storage.
+"""What several tests share: the tiny random LLM, a finished run of the whole flow, and an object storage.
 
 What takes long to import is imported where it is used: the process that hands out the files needs none of it.
 """
 
+import fcntl
 import gc
+import os
 import pickle
+import shutil
 import sys
 from functools import cache
 from io import StringIO
@@ -168,3 +171,38 @@ def bucket(storage_endpoint, tmp_path_factory, monkeypatch):
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return Bucket(storage_endpoint)
+
+
+@pytest.fixture(scope="session")
+def pristine_run(tmp_path_factory):
+    """The project of a finished `kedro run --env test`, of which tests take copies; made once for all processes."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with (folder / "pristine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "pristine").exists():
+            from projects import copy_project, kedro_run
+
+            kedro_run(copy_project(folder / "unfinished"))
+            (folder / "unfinished").rename(folder / "pristine")
+    return folder / "pristine"
+
+
+@pytest.fixture(scope="module")
+def finished_run(pristine_run, tmp_path_factory):
+    """A finished `kedro run --env test` of a file's own: its project folder, catalog and names of what it stored."""
+    from kedro.framework.project import pipelines
+
+    from projects import catalog_of
+
+    project = shutil.copytree(pristine_run, tmp_path_factory.mktemp("project") / "project")
+    return SimpleNamespace(project=project, catalog=catalog_of(project), outputs=pipelines["__default__"].all_outputs())
+
+
+@pytest.fixture
+def fabricated_project(tmp_path):
+    """A fresh copy of the project, not run yet."""
+    from projects import copy_project
+
+    return copy_project(tmp_path)

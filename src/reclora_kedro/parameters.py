@@ -26,5 +26,5 @@ Share = Annotated[Real, Field(ge=0, lt=1)]
 """A part of a whole, from 0 up to but without 1, such as a dropout rate."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
-BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants", "black_box.hints")
+BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants")
 """Blocks of parameters whose entries have names of the user's choice."""

@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import pytest
 
 from reclora_kedro.evaluation.formats import DASH
-from reclora_kedro.evaluation.report import black_box_tables, ranking_tables, render_report, results_tables, summarise
+from reclora_kedro.evaluation.report import ranking_tables, render_report, results_tables, summarise
 from terminal import printed
 
 LENS = {
@@ -116,15 +116,6 @@ def test_the_tables_fit_a_plain_stream(width: int):
     assert TESTS in " ".join(text.split())
     assert UNREAD in " ".join(text.split())
     assert "Highest AUC: reclora, 0.770; not shown to be below it: lens." in text
-
-
-def test_what_a_black_box_cost_fits_80_columns():
-    usage = dict.fromkeys(("requests", "calls", "retries", "by_text", "unreadable"), 12_345)
-    usage |= {"model": "black_box_without_hints", "prompt_tokens": 7_654_321, "completion_tokens": 12_345, "price": 8.1}
-    trial = usage | {"trial": 1, "template": "reasons", "auc": 0.7}
-    text = printed(black_box_tables(METRICS, COMPARISONS, [trial], [usage]))
-    assert "…" not in text
-    assert re.search(r"black_box_\w+ +│ +12,345 │.* 7,654,321 │ +8.10 │", text)
 
 
 def test_a_model_that_does_not_read_its_prompts_is_named_in_red():

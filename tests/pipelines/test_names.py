@@ -3,8 +3,7 @@
 import pytest
 
 from named import names_with
-from reclora_kedro.pipelines import base_model, finetuning, merging, scoring
-from reclora_kedro.pipelines.merging.pipeline import merged_variants
+from reclora_kedro.pipelines import finetuning, scoring
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
 
@@ -55,7 +54,6 @@ def test_null_drops_a_name_of_conf_base():
             {"bootstrap": {"history": "recent"}},
             r"finetuning\.variants names 'bootstrap'\. A name .* other than base_llm",
         ),
-        ({"svd": {"history": "recent"}}, r"finetuning\.variants names 'svd'\. A name .* other than base_llm"),
         ({"log": {"history": "recent"}}, r"finetuning\.variants names 'log'\. A name .* other than base_llm"),
         *(
             (
@@ -78,39 +76,6 @@ def test_a_step_that_works_with_a_variant_that_is_not_there_is_refused_by_name()
         ValueError, match=r"export\.variant is 'reclora', but finetuning\.variants names tallrec: choose"
     ):
         names.variant_of("export")
-
-
-def test_a_base_llm_is_distilled_by_a_variant_that_is_named():
-    for steps, variant in ((["prune"], None), (["prune", "distill"], "tallrec")):
-        names = names_of({"tallrec": {"history": "recent"}}, base_model__steps=steps, base_model__variant=variant)
-        pipeline = base_model.create_pipeline(names)
-        assert ("tallrec.adapter" in pipeline.inputs()) == ("distill" in steps)
-        assert ("learning.recent.prompts" if variant else "learning.retrieved.prompts") in pipeline.datasets()
-    names = names_of({"tallrec": {"history": "recent"}}, base_model__steps=["distill"], base_model__variant=None)
-    with pytest.raises(
-        ValueError, match=r"base_model\.variant is null, but finetuning\.variants names tallrec: choose"
-    ):
-        base_model.create_pipeline(names)
-
-
-@pytest.mark.parametrize(
-    ("variants", "message"),
-    [
-        (["tallrec", "lora"], r"merging\.variants names 'lora', but finetuning\.variants names tallrec, rella: choose"),
-        (
-            ["tallrec", "tallrec"],
-            r"merging\.variants is tallrec, tallrec: name each once, and not merged, which it makes",
-        ),
-        (["tallrec", "rella"], r"different histories, recent, retrieved: merge variants of one history"),
-    ],
-)
-def test_variants_that_cannot_be_merged_are_refused_by_name(variants, message):
-    trained = {"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}}
-    with pytest.raises(ValueError, match=message):
-        merged_variants(names_of(trained, merging__variants=variants))
-    names = names_of(trained, merging__variants=None, export__variant="rella")
-    assert merged_variants(names) == ()
-    assert "merging.retrieved.prompts" in merging.create_pipeline(names).all_outputs()
 
 
 @pytest.mark.parametrize(("variant", "expected"), [(None, None), ("tallrec", "tallrec")])

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, get_args
 import pytest
 import yaml
 from click.testing import CliRunner
-from kedro.config import OmegaConfigLoader
 from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
@@ -23,11 +22,12 @@ from kedro.pipeline import Node, Pipeline
 from kedro_viz.data_access.managers import DataAccessManager
 from kedro_viz.server import populate_data
 
-from bad_parameters import types_of_parameters
+from bad_parameters import PARAMETERS, types_of_parameters
 from kedro_provenance.parameters import Block
 from reclora_kedro.adapters.base import AdapterSettings
 from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
+from reclora_kedro.extensions import conf_folders
 from reclora_kedro.pipelines.evaluation.nodes import write_report
 from reclora_kedro.pipelines.questions import build_prompts
 
@@ -46,12 +46,15 @@ LAYER_FOLDERS = {
 ENVIRONMENTS = sorted(
     path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("base", "local", "studies")
 )
-CATALOG_FILES = sorted(CONF.glob("**/catalog*.yml"))
-PARAMETER_FILES = sorted([*CONF.glob("**/parameters*.yml"), *CONF.glob("**/globals.yml")])
+BASE = [CONF / "base", *conf_folders()]
+PARAMETER_FILES = sorted(
+    [*CONF.glob("**/parameters*.yml"), *CONF.glob("**/globals.yml")]
+    + [file for folder in conf_folders() for file in folder.glob("parameters*.yml")]
+)
 
 
 def identity(path):
-    return str(path.relative_to(CONF))
+    return f"{path.parents[1].name}/{path.name}" if path.parent.name == "conf" else str(path.relative_to(CONF))
 
 
 class Whole(NamedTuple):
@@ -91,8 +94,8 @@ def project():
 def entries():
     written = {
         name: entry
-        for path in CATALOG_FILES
-        if path.parent.name == "base"
+        for folder in BASE
+        for path in folder.glob("catalog*.yml")
         for name, entry in yaml.safe_load(path.read_text()).items()
     }
     same = {name: entry.strip("${}") for name, entry in written.items() if isinstance(entry, str)}
@@ -213,7 +216,7 @@ def test_what_a_parameter_means_stands_in_conf_alone():
 
 
 def test_a_default_in_code_is_the_value_of_conf_base():
-    values = OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
+    values = PARAMETERS
     models = types_of_parameters()
     del models["finetuning.variants.shared_lora"]  # another choice
     while models:

@@ -6,22 +6,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from kedro.framework.session import KedroSession
-from kedro.framework.startup import bootstrap_project
 
+from exported import configure
 from projects import kedro_run
-
-
-def configure(project, export, gate_input="user", blend="average"):
-    """A variant `reclora_user` beside the others, and what to export of it."""
-    file = project / "conf/test/parameters_export.yml"
-    file.unlink(missing_ok=True)
-    bootstrap_project(project)
-    with KedroSession.create(project, env="test") as session:
-        variant = session.load_context().config_loader["parameters"]["finetuning"]["variants"]["reclora"]
-    variant = json.loads(json.dumps(variant))
-    variant |= {"gate_input": gate_input, "blend": blend}
-    file.write_text(json.dumps({"finetuning": {"variants": {"reclora_user": variant}}, "export": export}))
 
 
 @pytest.fixture(scope="module")
@@ -81,33 +68,3 @@ def test_users_are_named_or_counted(project, users, most_active):
 
 def test_the_default_run_exports_nothing(finished_run):
     assert not finished_run.outputs & {"user_states", "user_adapters", "exported_adapters"}
-
-
-def test_users_loras_become_one_that_serves_new_users_and_is_scored_as_a_variant(project):
-    configure(project, {"variant": "reclora_user", "users": None, "most_active": 3})
-    kedro_run(project, pipeline_names=["export"])
-    file = project / "conf/test/parameters_merging.yml"
-    file.write_text(json.dumps({"merging": {"users": 2, "prompts": 5, "iterations": 2, "rank": 8, "test_rows": 40}}))
-    catalog = kedro_run(project, pipeline_names=["merging"])
-    folder = Path(catalog.load("merged_loras"))
-    merged = {"iteris", "linear", "svd", "ties", "dare"}
-    assert {path.name for path in folder.iterdir()} == {*merged, "README.md"}
-    report = catalog.load("merging_report")
-    assert {*merged, "lens", "untrained", "shared_lora", "reclora"} <= {record["model"] for record in report}
-    assert len({record["rows"] for record in report}) == 1
-    trained = set(catalog.load("log").samples.filter(split="train")["user_index"])
-    assert not trained & set(catalog.load("merging_scores")["user"])
-    assert catalog.load("merging_log")["iteration"].to_list() == [0, 1, 2]
-    by_svd = {"merging": {"method": "svd"}}
-    again = kedro_run(project, by_svd, pipeline_names=["merging"], only_missing_outputs=True)
-    ran = again.load("run_manifest")["nodes"]
-    assert [node for node in ran if "merge" in node] == ["merging.choose_merged"]  # nothing is merged anew
-    kedro_run(project, pipeline_names=["merging"], only_missing_outputs=True)
-
-    variants = json.loads((project / "conf/test/parameters_export.yml").read_text())["finetuning"]["variants"]
-    variant = variants["reclora_user"] | {"adapter": {"num_meta_loras": 1}, "blend": "none"}
-    file.write_text(json.dumps({"merging": {"users": 2}, "finetuning": {"variants": {"merged": variant}}}))
-    scored = kedro_run(project, pipeline_names=["scoring"], node_names=["merged.score_adapter"]).load("merged.scores")
-    chosen = catalog.load("merging_scores").filter(model="iteris").join(scored, on="row")
-    assert chosen.height == 40
-    assert (chosen["score"] - chosen["score_right"]).abs().max() < 1e-5

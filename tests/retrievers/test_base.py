@@ -45,7 +45,6 @@ def test_ids_are_hidden_in_training_alone_and_never_all_there_is(fitted, config)
     [
         ({"model": "sasrecs"}, "choose one of gru4rec, hllm, sasrec, two_tower"),
         ({"item_ids": False, "item_text": False}, "leaves nothing to tell items by"),
-        ({"model": "hllm", "item_text": False}, "hllm reads items by their texts"),
         ({"heads": 3}, "dim is 16, which 3 heads cannot share"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Parameters that a run must refuse, as dotted path, value, and words of the refusal; made from conf/base itself."""
+"""Parameters that a run must refuse, as dotted path, value, and words of the refusal; made from the defaults."""
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,8 +14,8 @@ from kedro_provenance.parameters import parameter_paths
 from kedro_provenance.session_parameters import use_parameters
 from named import PARAMETERS
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
-from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.serving.config import ServiceConfig
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,7 +110,7 @@ def wrong_values(parameters: Mapping[str, Any], parent: str = "") -> Iterator[Ca
         if path.startswith("_") or path in FREE:
             continue
         if isinstance(value, Mapping):
-            if path not in BLOCKS_OF_NAMED_ENTRIES and path not in (
+            if path not in CONFIG_LOADER_ARGS["named_blocks"] and path not in (
                 "finetuning",
                 "update",
             ):  # these are read by their blocks

@@ -5,10 +5,7 @@ from pathlib import Path
 
 
 def package_file(package: str, path: str) -> str:
-    """Absolute path of a file inside an installed package; the package's code is never run.
-
-    Returns:
-        The file's absolute path.
+    """Return the absolute path of a file or folder inside an installed package, whose code is not run.
 
     Raises:
         FileNotFoundError: the package is not installed, or has no such file.
@@ -26,7 +23,7 @@ def package_file(package: str, path: str) -> str:
         )
     folders = [Path(location) for location in spec.submodule_search_locations]
     for folder in folders:
-        if (folder / path).is_file():
+        if (folder / path).exists():
             return str(folder / path)
     raise FileNotFoundError(
         f"The package {package!r} is installed but carries no file {path!r} (looked in {folders[0]}). "

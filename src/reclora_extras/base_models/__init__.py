@@ -1,1 +1,1 @@
-"""What may happen to a base LLM before adapters: continued pretraining, pruning, dropping of layers, distilling."""
+"""Preparation of a base LLM before adapters: pretraining, pruning, dropping of layers, distilling."""

@@ -177,31 +177,6 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
 
 
-def black_box_tables(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> Group:
-    """The trials of the search for hints, what each model's answers took, and the results."""
-    options = [name for name in trials[0] if name not in ("trial", "auc", *usage[0])]
-    taken = {"calls": (formats.count, "calls"), "prompt tokens": (formats.count, "prompt_tokens")}
-    costs = {
-        "calls": ("{:,}\nof {:,}".format, "calls", "requests"),
-        "retries": (formats.count, "retries"),
-        "by text": (formats.count, "by_text"),
-        "unread": (formats.count, "unreadable"),
-        "tokens": ("{:,}\n+ {:,}".format, "prompt_tokens", "completion_tokens"),
-        "price": ("{:.2f}".format, "price"),
-    }
-    best = max(trials, key=itemgetter("auc"))
-    searched = text_table(
-        f"Hints on validation rows: those of trial {best['trial']} are taken",
-        trials,
-        {"trial": (str, "trial")} | {name: (str, name) for name in options},
-        {"AUC": (formats.metric, "auc"), **taken},
-    )
-    answered = text_table(
-        "Answers on test rows; calls are those that were not kept from before", usage, {"model": (str, "model")}, costs
-    )
-    return Group(searched, answered, results_tables(metrics, comparisons, []))
-
-
 def retriever_table(training_log: Records) -> Table:
     """The epochs of a retriever's training."""
     best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
@@ -239,28 +214,6 @@ def encoder_table(training_log: Records) -> Table:
     )
     table.rows[training_log.index(best)].style = "bold"
     return table
-
-
-def base_model_tables(base_model_report: Records) -> Group:
-    """A base LLM as it came and after each step: its size and speed, and its AUC."""
-    step, level = {"step": (str, "step")}, formats.level(base_model_report[0]["confidence"])
-    size = {
-        "parameters": (formats.count, "parameters"),
-        "seconds": ("{:.0f}".format, "seconds"),
-        "perplexity": ("{:.2f}".format, "perplexity"),
-        "ms per row": ("{:.1f}".format, "milliseconds_per_row"),
-    }
-    auc = {
-        "AUC": (formats.estimate, "auc", "auc_low", "auc_high"),
-        f"less that of {base_model_report[0]['step']}": (
-            formats.signed_estimate,
-            "auc_difference",
-            "difference_low",
-            "difference_high",
-        ),
-    }
-    title = f"AUC on validation rows ({level} intervals)"
-    return Group(text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc))
 
 
 def render_report(

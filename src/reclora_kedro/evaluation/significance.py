@@ -99,7 +99,7 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
         raise ValueError(
             f"scores: the likes are of {likers} user(s) and the dislikes of {dislikers}; expected at least 2 of each, "
             "since intervals are made by drawing users. Score rows of more users: raise history.prompt_rows.test, or "
-            "scoring.permuted_rows, merging.test_rows or black_box.rows, which draw of these, or write null for all."
+            "what draws of these, such as scoring.permuted_rows, or write null for all."
         )
     orders = [ScoreOrder.from_scores(users, paired.labels, scores) for scores in paired.scores]
     replicates = [

@@ -33,6 +33,10 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         from reclora_kedro.lens.base import require_lens
 
         yield partial(require_lens, catalog.load("params:lens"))
+    if "retriever" in trained:
+        from reclora_kedro.retrievers.base import require_retriever
+
+        yield partial(require_retriever, catalog.load("params:retriever"))
     if "params:engine" in inputs:
         from reclora_kedro.distributed.engine import connect
 
@@ -42,8 +46,6 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
             yield partial(connect, engine)
         for block in trained if engine.spreads else []:
             yield partial(engine.require_parts, catalog.load(f"params:{block}").batch_parts, block)
-    if "black_box_llm" in inputs:
-        yield from checks_of_black_box(catalog)
     for name in sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} & PIPELINES.modules().keys()):
         if own := getattr(PIPELINES.load(name), "checks", None):
             yield from own(pipeline, catalog)
@@ -82,10 +84,6 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
         yield partial(prompts.require_context, config, llm.context_tokens)
         if (template := f"{config.template}.prompt_template") in inputs:
             yield lambda: prompts.require_template(catalog.load(template), config, *configured_fields(catalog))
-    if "params:base_model" in inputs:
-        from reclora_extras.base_models.steps import require_steps
-
-        yield partial(require_steps, llm, catalog.load("params:base_model"))
     fields = [name for table in configured_fields(catalog) for name in table]
     variants = (name.removesuffix(".adapter") for name in pipeline.all_outputs() if name.endswith(".adapter"))
     for name in sorted({f"params:finetuning.variants.{variant}" for variant in variants} & inputs):  # not merged ones
@@ -97,24 +95,6 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
             yield partial(require_further_training, variant.training)
         if "params:history" in inputs:
             yield partial(variant.training.objective.require_questions, catalog.load("params:history").prompt_rows)
-
-
-def checks_of_black_box(catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """The templates of messages, then one small call, which may cost something."""
-    from reclora_kedro.llm.prompts import require_template
-    from reclora_kedro.scoring.black_box import require_hints
-    from reclora_kedro.scoring.hints import MessageWriter
-
-    config, prompt, fields = catalog.load("params:black_box"), catalog.load("params:prompt"), configured_fields(catalog)
-
-    def require_messages() -> None:
-        template = catalog.load(f"{config.template}.prompt_template")
-        require_template(template, prompt, *fields)
-        hints = {name: load() for name, load in catalog.load("hint_templates").items()}
-        require_hints(MessageWriter(template, hints, prompt, config.max_characters), config, *fields)
-
-    yield require_messages
-    yield catalog.load("black_box_llm").require
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:

@@ -137,13 +137,13 @@ def _reserved_names() -> set[str]:
     """Return names that entries, reports and namespaces use for something else than a variant or a short history."""
     models = {"lens", "untrained", *baselines.scored(), *baselines.ranked(), *SOURCES}
     reranked = {f"{source}{RERANKED}" for source in SOURCES}
-    ways_of_merging, questions = "iteris linear svd ties dare", "learning test champion previous"
+    questions = "learning test champion previous"
     inputs_beside_variants = "log prompts scores config base_llm test_questions bootstrap"
     return {
         *models,
         *reranked,
         *PIPELINES.modules(),
-        *f"{ways_of_merging} {questions} {inputs_beside_variants}".split(),
+        *f"{questions} {inputs_beside_variants}".split(),
     }
 
 

@@ -89,6 +89,15 @@ def build_retriever(config: RetrieverConfig, sizes: RetrieverSizes) -> Retriever
     return RETRIEVER_MODELS.load_class(config.model, Retriever)(config, sizes)  # type: ignore[type-abstract]
 
 
+def require_retriever(config: RetrieverConfig) -> None:
+    """Refuse settings that the retriever `config.model` cannot be built with, whatever the log is.
+
+    Raises:
+        ValueError: the model does not take them.
+    """
+    build_retriever(config, RetrieverSizes(items=1, item_text_width=1))
+
+
 def fresh_retriever(log: InteractionLog, training_items: Tensor, config: RetrieverConfig) -> Retriever:
     """A retriever that knows the items of a log, and those of its training events, (events,), but nothing else yet."""
     texts = item_texts(log) if config.item_text else torch.empty(log.items.height, 0)

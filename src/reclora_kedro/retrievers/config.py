@@ -38,8 +38,6 @@ class RetrieverConfig(Block):
     def _consistent(self) -> Self:
         if not (self.item_ids or self.item_text):
             raise ValueError("item_ids and item_text are false, which leaves nothing to tell items by: set one to true")
-        if self.model == "hllm" and not self.item_text:
-            raise ValueError("hllm reads items by their texts: set item_text to true, or choose another model")
         if self.dim % self.heads:
             raise ValueError(f"dim is {self.dim}, which {self.heads} heads cannot share: make it a multiple of heads")
         return self

@@ -10,11 +10,11 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 
 from few_rows import random_prompts, with_adapter
 from kedro_provenance.errors import MismatchError
+from reclora_extras.merging import merging
+from reclora_extras.merging.merging import MergingConfig, merge_loras
+from reclora_extras.merging.nodes import choose_merged, merge_variants
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
-from reclora_kedro.finetuning import merging
-from reclora_kedro.finetuning.merging import MergingConfig, merge_loras
-from reclora_kedro.pipelines.merging.nodes import choose_merged, merge_variants
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 SCORING = ScoringConfig(tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)

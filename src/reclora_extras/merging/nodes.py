@@ -7,6 +7,8 @@ import polars as pl
 from peft import PeftModel
 
 from kedro_provenance.parameters import reads
+from reclora_extras.merging import merging
+from reclora_extras.merging.merging import MergedLoras, MergingConfig
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
@@ -14,8 +16,6 @@ from reclora_kedro.evaluation import metrics, report, significance
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
-from reclora_kedro.finetuning import merging
-from reclora_kedro.finetuning.merging import MergedLoras, MergingConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import prompt_set

@@ -47,8 +47,8 @@ class ChatApiDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> Any:
-        """The API as :class:`reclora_kedro.llm.chat_api.ChatApi`."""
-        from reclora_kedro.llm.chat_api import ChatApi
+        """The API as :class:`reclora_extras.black_box.chat_api.ChatApi`."""
+        from reclora_extras.black_box.chat_api import ChatApi
 
         return ChatApi(**self._arguments, api_key=self._api_key)
 

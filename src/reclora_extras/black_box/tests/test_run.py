@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 from projects import ROOT, kedro_run, stored
 from scripted_chat import completion, scripted_chat
 
+CONF = Path(__file__).parents[1] / "conf"
 KEY = "sk-a-secret-key"
 HINT = re.compile(r"expects the answer (Yes|No)(?:, with (\d+)% certainty)?\.$")
 
@@ -25,7 +27,7 @@ def believes_hints(request, _):
 
 def black_box(project, address, **changes):
     """The catalog after a run with this API."""
-    entry = yaml.safe_load((ROOT / "conf/base/catalog_black_box.yml").read_text())["black_box_llm"]
+    entry = yaml.safe_load((CONF / "catalog_black_box.yml").read_text())["black_box_llm"]
     entry |= {"base_url": address, "max_retries": 1}
     (project / "conf/test/catalog_black_box.yml").write_text(yaml.safe_dump({"black_box_llm": entry}))
     (project / "conf/test/credentials.yml").write_text(yaml.safe_dump({"black_box_llm": {"api_key": KEY}}))
@@ -63,7 +65,7 @@ def test_an_llm_that_believes_hints_ranks_as_the_lens_and_its_answers_are_kept(f
     ("changes", "answer", "pattern"),
     [
         ({}, (401, {"error": {"message": "who are you"}}), "answers 401: the key is refused"),
-        ({"hints": {"template": ["verdicts"]}}, (200, completion()), "names 'verdicts', but conf/base/hints has"),
+        ({"hints": {"template": ["verdicts"]}}, (200, completion()), "names 'verdicts', but hint_templates has"),
         ({"template": "answer"}, (200, completion()), "answer.prompt_template|answer.jinja"),
     ],
 )

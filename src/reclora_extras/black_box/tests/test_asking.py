@@ -5,12 +5,10 @@ import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from bad_parameters import PARAMETERS
 from kedro_provenance.errors import MismatchError
 from live_service import block
-from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.llm.chat_api import Answers
-from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.scoring.black_box import (
+from reclora_extras.black_box.asking import (
     BlackBoxConfig,
     ask,
     draw_questions,
@@ -19,7 +17,10 @@ from reclora_kedro.scoring.black_box import (
     search_hints,
     window_of,
 )
-from reclora_kedro.scoring.hints import MessageWriter
+from reclora_extras.black_box.chat_api import Answers
+from reclora_extras.black_box.hints import MessageWriter
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.llm.prompts import PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
 HINTS = {"silent": "{{ prompt }}", "loud": "{{ prompt }} {{ verdict if honest else 1 - verdict }}"}
@@ -28,7 +29,7 @@ ROWS = 40
 
 def config(**changes):
     small = {"hints": {"template": ["silent", "loud"], "honest": [True, False]}, "search": {"rows": 9, "calls": 1000}}
-    return BlackBoxConfig.model_validate(block("black_box", **small) | changes)
+    return BlackBoxConfig.model_validate(PARAMETERS["black_box"] | small | changes)
 
 
 def records(use="validation"):
@@ -111,7 +112,7 @@ def test_models_that_are_not_named_cost_nothing():
 @pytest.mark.parametrize(
     ("hints", "message"),
     [
-        ({"template": ["silent", "laud"], "honest": [True]}, "names 'laud', but conf/base/hints has loud, silent"),
+        ({"template": ["silent", "laud"], "honest": [True]}, "names 'laud', but hint_templates has loud, silent"),
         ({"template": ["loud"]}, "hint template loud failed on row .* 'honest' is undefined"),
     ],
 )

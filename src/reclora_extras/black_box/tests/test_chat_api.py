@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from reclora_extras.black_box.chat_api import LOGPROBS, NOTHING, TEXT_LOGIT, ChatApi, read_answer
 from reclora_kedro.distributed.finished import FinishedShards
-from reclora_kedro.llm.chat_api import LOGPROBS, NOTHING, TEXT_LOGIT, ChatApi, read_answer
 from scripted_chat import ARGUMENTS, completion, scripted_chat
 
 WORDS = SimpleNamespace(positive_answer="Yes", negative_answer="No", system_message="")

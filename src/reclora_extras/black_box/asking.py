@@ -11,16 +11,16 @@ from pydantic import Field, field_validator, model_validator
 from sklearn.metrics import roc_auc_score
 
 from kedro_provenance.parameters import Block
+from reclora_extras.black_box.chat_api import USAGE, Answers
+from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.evaluation.attribution import permuted_rows
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.retrieval import WindowConfig
-from reclora_kedro.llm.chat_api import USAGE, Answers
 from reclora_kedro.llm.prompts import Record, made_up_record
 from reclora_kedro.parameters import Count, NonNegative, Seed
-from reclora_kedro.scoring.hints import COUNTS, MessageWriter, Options
 
 AskApi = Callable[[Sequence[str], str], Answers]
 """From messages, and what the step is called, to their answers."""
@@ -77,7 +77,7 @@ class BlackBoxConfig(Block):
     @model_validator(mode="after")
     def _hints_name_templates(self) -> Self:
         if "template" not in self.choices:
-            raise ValueError("hints names no template: list files of conf/base/hints under hints.template")
+            raise ValueError("hints names no template: list texts of hint_templates under hints.template")
         if taken := self.choices.keys() & TAKEN:
             raise ValueError(f"hints names {min(taken)}, which means something else in trials and templates: rename it")
         return self
@@ -129,8 +129,8 @@ def require_hints(
     """
     if unknown := [name for name in config.choices["template"] if name not in writer.hint_templates]:
         raise ValueError(
-            f"black_box.hints.template names {unknown[0]!r}, but conf/base/hints has "
-            f"{', '.join(sorted(writer.hint_templates))}: choose among these, or add the file."
+            f"black_box.hints.template names {unknown[0]!r}, but hint_templates has "
+            f"{', '.join(sorted(writer.hint_templates))}: choose among these, or let this entry name a folder of yours."
         )
     record = made_up_record(item_fields, user_fields)
     statistics = dict.fromkeys(COLUMNS, 0.5) | dict.fromkeys(COUNTS, 12)

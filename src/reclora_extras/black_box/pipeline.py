@@ -1,9 +1,12 @@
-"""The black_box pipeline."""
+"""Black box: an LLM behind an API answers test rows, with hints of the lens and without them; on request."""
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.black_box import nodes
+from reclora_extras.black_box import nodes
+from reclora_extras.black_box.checks import checks
 from reclora_kedro.pipelines.names import PipelineNames
+
+__all__ = ["checks", "create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:

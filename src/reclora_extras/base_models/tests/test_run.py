@@ -9,8 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kedro_provenance.failures import RunRefusedError
 from projects import kedro_run
+from reclora_extras.base_models.nodes import show_base_model
 from reclora_kedro.llm.language_model import load_language_model
-from reclora_kedro.pipelines.base_model.nodes import show_base_model
 
 
 def test_steps_that_the_llm_has_too_few_layers_for_are_refused_before_anything_is_run(finished_run):

@@ -1,10 +1,13 @@
-"""The base model pipeline."""
+"""Base model: pretraining, pruning and distilling of the base LLM before adapters; on request."""
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.base_model import nodes
+from reclora_extras.base_models import nodes
+from reclora_extras.base_models.checks import checks
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
+
+__all__ = ["checks", "create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:

@@ -1,9 +1,10 @@
-"""The merging pipeline."""
+"""Merging, on request: several LoRAs become one, and what each way of merging is worth for users who are new."""
 
 from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.parameters import NameRefusedError
-from reclora_kedro.pipelines.merging import nodes
+from reclora_extras.merging import nodes
+from reclora_extras.merging.merging import BASELINES, ITERIS
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 
@@ -71,10 +72,12 @@ def merged_variants(names: PipelineNames) -> tuple[str, ...]:
 
     Raises:
         NameRefusedError: one is named twice, is made by merging or is none of ``finetuning.variants``, or they show
-            different histories.
+            different histories; or a variant has the name of a way of merging.
     """
     given = names.parameters["merging"]["variants"]
     variants = tuple(map(str, given)) if isinstance(given, list | tuple) else ()
+    if taken := [variant for variant in names.variants if variant in (ITERIS, *BASELINES)]:
+        raise NameRefusedError(f"finetuning.variants names {taken[0]!r}, which is a way of merging: rename it.")
     if len({*variants, "merged"}) <= len(variants):
         raise NameRefusedError(
             f"merging.variants is {', '.join(variants)}: name each once, and not merged, which it makes."

@@ -9,9 +9,9 @@ from torch import Tensor
 from reclora_extras.base_models import steps
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.corpus import tell_corpus
+from reclora_extras.base_models.tables import base_model_tables
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.report import base_model_tables
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.log import InteractionLog

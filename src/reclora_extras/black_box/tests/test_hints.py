@@ -7,12 +7,13 @@ import pytest
 
 from live_service import block, small_champion
 from projects import ROOT
+from reclora_extras.black_box.hints import MessageWriter, hinted_records, nearest_events
+from reclora_kedro.extensions import folder_of
 from reclora_kedro.histories.questions import questions as as_questions
 from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.scoring.hints import MessageWriter, hinted_records, nearest_events
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt") | {"template": "mine"})
 QUESTION = "{% for item in history %}{{ item.title }}; {% endfor %}{{ target.title }}?"
@@ -86,7 +87,8 @@ def test_a_template_reads_the_hint_and_the_options(records):
 
 
 def test_the_shipped_hint_about_purchases_says_who_bought_what(records):
-    question, hint = ((ROOT / f"conf/base/{kind}/bought.jinja").read_text() for kind in ("prompts", "hints"))
+    files = (ROOT / "conf/base/prompts/bought.jinja", folder_of("reclora_extras.black_box") / "conf/hints/bought.jinja")
+    question, hint = (file.read_text() for file in files)
     bought = [{"title": f"Soap {place}", "liked": True, "rating": None} for place in range(3)]
     known = {"verdict": 0.25, "liked": bought, "disliked": [], "statistics": {"item_ratings": 7}}
     record = records[0] | {"target": {"title": "Shampoo"}, "history": bought[:1], "hint": known}

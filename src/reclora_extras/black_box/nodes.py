@@ -6,19 +6,20 @@ from typing import Any
 import polars as pl
 
 from kedro_provenance.parameters import reads
+from reclora_extras.black_box import asking
+from reclora_extras.black_box.asking import BlackBoxConfig
+from reclora_extras.black_box.chat_api import ChatApi
+from reclora_extras.black_box.hints import MessageWriter, hinted_records
+from reclora_extras.black_box.tables import black_box_tables
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.distributed.finished import FinishedShards
-from reclora_kedro.evaluation import metrics, report
+from reclora_kedro.evaluation import metrics
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.llm.chat_api import ChatApi
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.scoring import black_box
-from reclora_kedro.scoring.black_box import BlackBoxConfig
-from reclora_kedro.scoring.hints import MessageWriter, hinted_records
 
 Records = list[dict[str, Any]]
 
@@ -34,8 +35,8 @@ def describe_questions(
     engine: EngineConfig,
 ) -> Records:
     """What messages may say of the validation rows that hints are searched on, and of the test rows."""
-    questions = black_box.draw_questions(learning_questions, test_questions, config)
-    return hinted_records(lens, log, questions, black_box.window_of(history, config), config.nearest, engine)
+    questions = asking.draw_questions(learning_questions, test_questions, config)
+    return hinted_records(lens, log, questions, asking.window_of(history, config), config.nearest, engine)
 
 
 @reads(config=["max_characters", "hints", "search.calls", "models", "price", "seed"])
@@ -51,7 +52,7 @@ def ask(
     """The trials of the search for hints; scores of the test rows with the best one; and what these cost."""
     hints = {name: load() for name, load in hint_templates.items()}
     writer = MessageWriter(prompt_template, hints, prompt, config.max_characters)
-    return black_box.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
+    return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
 
 @reads(config=["beside"])
@@ -63,10 +64,10 @@ def evaluate(
     bootstrap: Bootstrap,
 ) -> tuple[Records, Records]:
     """The black box beside models of the scoring step, on the rows that it answered, by their evaluation."""
-    together = black_box.scores_beside(black_box_scores, scores, test_questions, config.beside)
+    together = asking.scores_beside(black_box_scores, scores, test_questions, config.beside)
     return metrics.evaluate_models(together, bootstrap)
 
 
 def show_results(metrics: Records, comparisons: Records, trials: Records, usage: Records) -> None:
     """Print how the search went, what it all cost, and the results."""
-    show(report.black_box_tables(metrics, comparisons, trials, usage))
+    show(black_box_tables(metrics, comparisons, trials, usage))

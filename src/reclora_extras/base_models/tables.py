@@ -1,0 +1,32 @@
+"""Tables of prepared base LLMs for the terminal."""
+
+from typing import Any
+
+from rich.console import Group
+
+from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.terminal import text_table
+
+Records = list[dict[str, Any]]
+
+
+def base_model_tables(base_model_report: Records) -> Group:
+    """A base LLM as it came and after each step: its size and speed, and its AUC."""
+    step, level = {"step": (str, "step")}, formats.level(base_model_report[0]["confidence"])
+    size = {
+        "parameters": (formats.count, "parameters"),
+        "seconds": ("{:.0f}".format, "seconds"),
+        "perplexity": ("{:.2f}".format, "perplexity"),
+        "ms per row": ("{:.1f}".format, "milliseconds_per_row"),
+    }
+    auc = {
+        "AUC": (formats.estimate, "auc", "auc_low", "auc_high"),
+        f"less that of {base_model_report[0]['step']}": (
+            formats.signed_estimate,
+            "auc_difference",
+            "difference_low",
+            "difference_high",
+        ),
+    }
+    title = f"AUC on validation rows ({level} intervals)"
+    return Group(text_table("Base LLM", base_model_report, step, size), text_table(title, base_model_report, step, auc))

@@ -1,0 +1,38 @@
+"""Which variants merging works with."""
+
+import pytest
+
+from named import names_with
+from reclora_extras.merging import pipeline
+
+HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
+
+
+def names_of(variants, others):
+    return names_with({"history.short": HISTORIES, "finetuning.variants": variants} | others)
+
+
+@pytest.mark.parametrize(
+    ("variants", "message"),
+    [
+        (["tallrec", "lora"], r"merging\.variants names 'lora', but finetuning\.variants names tallrec, rella: choose"),
+        (
+            ["tallrec", "tallrec"],
+            r"merging\.variants is tallrec, tallrec: name each once, and not merged, which it makes",
+        ),
+        (["tallrec", "rella"], r"different histories, recent, retrieved: merge variants of one history"),
+    ],
+)
+def test_variants_that_cannot_be_merged_are_refused_by_name(variants, message):
+    trained = {"tallrec": {"history": "recent"}, "rella": {"history": "retrieved"}}
+    with pytest.raises(ValueError, match=message):
+        pipeline.merged_variants(names_of(trained, {"merging.variants": variants}))
+    names = names_of(trained, {"merging.variants": None, "export.variant": "rella"})
+    assert pipeline.merged_variants(names) == ()
+    assert "merging.retrieved.prompts" in pipeline.create_pipeline(names).all_outputs()
+
+
+def test_a_variant_with_the_name_of_a_way_of_merging_is_refused():
+    names = names_of({"svd": {"history": "recent"}}, {"merging.variants": None})
+    with pytest.raises(ValueError, match=r"finetuning\.variants names 'svd', which is a way of merging: rename it"):
+        pipeline.create_pipeline(names)
