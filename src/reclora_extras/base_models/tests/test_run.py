@@ -39,7 +39,10 @@ def test_each_step_is_measured_and_the_prepared_llm_is_one_line_of_configuration
     assert pretrained["account"]["told"] > pretrained["account"]["texts"] == 20
     assert {"teacher_auc", "teacher_milliseconds_per_row"} < distilled["account"].keys()
     folder = finished_run.project / catalog.load("prepared_llm")
-    loaded, ours = AutoModelForCausalLM.from_pretrained(folder), load_language_model(str(folder), device="cpu")
+    loaded, ours = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        load_language_model(str(folder), dtype="float32", device="cpu"),
+    )
     ids = torch.tensor([AutoTokenizer.from_pretrained(folder)("Drama Film 7: Yes")["input_ids"]])
     torch.testing.assert_close(loaded(input_ids=ids).logits, ours.model(input_ids=ids).logits)
     assert (loaded.config.num_hidden_layers, loaded.config.num_key_value_heads) == (1, 1)
