@@ -61,7 +61,8 @@ class CachingConfigLoader(OmegaConfigLoader):
                 if key == "parameters":
                     settings = soft_merge(self._below_base(key, self.runtime_params), settings)
                 if key == "catalog":
-                    settings = self._below_base(key) | settings
+                    below = self._below_base(key)
+                    settings = {name: below[name] for name in below if not name.startswith("_")} | settings
                 self[key] = with_copies(settings, self.named_blocks) if key == "parameters" else settings
             except MissingConfigException as error:
                 if key not in OWN_KINDS or not self._lacks_environment():
@@ -90,7 +91,7 @@ class CachingConfigLoader(OmegaConfigLoader):
         texts = (file.read_text("utf-8") for folder in self.below_base for file in sorted(folder.glob(f"{key}*.yml")))
         merged = OmegaConf.merge({}, *(OmegaConf.load(StringIO(text)) for text in texts), *others)
         resolved: Any = OmegaConf.to_container(merged, resolve=True)
-        return {name: value for name, value in resolved.items() if not name.startswith("_")}
+        return resolved
 
     def _lacks_environment(self) -> bool:
         """Return whether the folder of the environment is missing, and not files of one kind alone."""
