@@ -64,18 +64,21 @@ class ExtensionBlock(Block):
         return block
 
 
-def block_with_fields(path: str) -> Any:
-    """A base class for the block of parameters at a path, with the fields that packages add to it.
+def added_fields(path: str) -> dict[str, Any]:
+    """Types of the fields that packages add to the block of parameters at a path, by name.
 
     An entry point in the group ``reclora_kedro.fields`` has the path of a field as its name, such as
-    ``training.privacy``, and as its value an annotated type with a default, such as ``my_package.privacy:Privacy``.
+    ``history.prompt_rows.my_field``, and as its value an annotated type with a default, such as ``my_package:MyField``.
     """
-    fields = {
-        point.name.removeprefix(f"{path}."): point.load()
-        for point in sorted(entry_points(group=FIELDS_GROUP))
-        if point.name.rpartition(".")[0] == path
+    points = sorted(entry_points(group=FIELDS_GROUP))
+    return {
+        point.name.removeprefix(f"{path}."): point.load() for point in points if point.name.rpartition(".")[0] == path
     }
-    body = {"__module__": __name__, "__annotations__": fields}
+
+
+def block_with(fields: Mapping[str, Any]) -> Any:
+    """A base class for a block of parameters, with fields by name, whose types have defaults."""
+    body = {"__module__": __name__, "__annotations__": dict(fields)}
     return new_class("Extended", (Block,), exec_body=lambda namespace: namespace.update(body))
 
 

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 class PrivacyConfig(GradientMaker):
     """How little an adapter may tell of any single user: the block `training.privacy`."""
 
+    block: ClassVar[str] = "privacy"
     keeps_last: ClassVar[bool] = True  # validation rows are of the same users, and a choice by them has no noise
     trains_once: ClassVar[str | None] = "training.privacy accounts for one training alone"
     measures: ClassVar[tuple[str, ...]] = ("epsilon", "delta")
@@ -38,11 +39,6 @@ class PrivacyConfig(GradientMaker):
     noise_multiplier: NonNegative = 1.0
     clipping_norm: Positive = 1.0
     users_per_round: Count = 64
-
-    @property
-    def is_on(self) -> bool:
-        """Whether the adapter learns from users' gradients in noise."""
-        return self.kind != "none"
 
     def require(self, variant: "VariantConfig") -> None:
         """Refuse what would tell of users without noise.
@@ -77,10 +73,6 @@ class PrivacyConfig(GradientMaker):
         """The rounds of a training, see `private_rounds`."""
         assert examples.users is not None
         return private_rounds(examples.users, config.epochs, self, group)
-
-
-Privacy = Annotated[PrivacyConfig, Field(default_factory=PrivacyConfig)]
-"""The field `training.privacy`."""
 
 
 @dataclass(frozen=True)

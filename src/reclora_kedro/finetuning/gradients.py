@@ -52,8 +52,11 @@ class Gradients:
 class GradientMaker(ExtensionBlock):
     """Settings of how gradients are made; as it stands here, the way that a training takes without an extension.
 
-    Another one is a subclass that an extension adds to `training` as a field, see `extensions.block_with_fields`.
+    Another one is a subclass in a module of a package, see `training.GRADIENT_MAKERS`.
     """
+
+    block: ClassVar[str]
+    """Name of its block in `training`."""
 
     keeps_last: ClassVar[bool] = False
     """Whether the last weights are kept, since those of the best validation must not be chosen."""
@@ -62,10 +65,12 @@ class GradientMaker(ExtensionBlock):
     measures: ClassVar[tuple[str, ...]] = ()
     """Columns that it adds to the training log."""
 
+    kind: str = "none"
+
     @property
     def is_on(self) -> bool:
-        """Whether its settings say that it makes the gradients."""
-        return True
+        """Whether it makes the gradients."""
+        return self.kind != "none"
 
     def require(self, variant: "VariantConfig") -> None:
         """Refuse a variant whose other settings do not go with such gradients.

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import polars as pl
@@ -26,7 +26,7 @@ from reclora_kedro.distributed.checkpoints import (
 )
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.evaluation.metrics import validation_auc
-from reclora_kedro.extensions import block_with_fields
+from reclora_kedro.extensions import Registry, block_with
 from reclora_kedro.finetuning.examples import Examples, ObjectiveField
 from reclora_kedro.finetuning.gradients import GradientMaker
 from reclora_kedro.llm.answer_model import AnswerModel
@@ -44,11 +44,14 @@ LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method and the gradi
     "validation_loss": pl.Float64,
     "validation_auc": pl.Float64,
 }
-Extended: Any = block_with_fields("training")
+GRADIENT_MAKERS = Registry("reclora_kedro.finetuning.gradients", ())
+"""Modules of packages with a subclass of `GradientMaker` each, by the ``kind`` that turns it on."""
+MAKERS: list[Any] = [GRADIENT_MAKERS.load_class(kind, GradientMaker) for kind in GRADIENT_MAKERS.added()]
+Extended: Any = block_with({maker.block: Annotated[maker, Field(default_factory=maker)] for maker in MAKERS})
 
 
 class TrainingConfig(Extended):
-    """How an adapter is trained; extensions add fields to it."""
+    """How an adapter is trained; gradient makers of extensions add their blocks to it."""
 
     epochs: Count
     batch_size: Count

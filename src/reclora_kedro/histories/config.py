@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.extensions import block_with_fields
+from reclora_kedro.extensions import added_fields, block_with
 from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.questions import PromptRowsConfig
@@ -15,7 +15,7 @@ from reclora_kedro.histories.sequences import RatingLevels, Ties
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.parameters import Count, Seed
 
-Extended: Any = block_with_fields("few_shot")
+Extended: Any = block_with(added_fields("few_shot"))
 
 
 class FewShotConfig(Extended):

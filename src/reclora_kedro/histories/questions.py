@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.extensions import block_with_fields
+from reclora_kedro.extensions import added_fields, block_with
 from reclora_kedro.parameters import Count
 
 MOMENT = ("user_index", "history_end", "timestamp")
@@ -29,7 +29,7 @@ SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 """The split that the samples of a use are drawn from."""
 
 
-Extended: Any = block_with_fields("history.prompt_rows")
+Extended: Any = block_with(added_fields("history.prompt_rows"))
 
 
 class PromptRowsConfig(Extended):
