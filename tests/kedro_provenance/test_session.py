@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+from kedro.config import MissingConfigException
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
@@ -77,6 +78,16 @@ def test_a_file_of_any_kind_that_is_no_yaml_is_refused_by_its_place(tmp_path, ki
     file.write_text("data: data\nlog: {type: a")
     with pytest.raises(RunRefusedError, match=rf"{file}: expected .* in line 2, column \d+\. Correct the file"):
         CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="base")[kind]
+
+
+@pytest.mark.parametrize("kind", ["mlflow", "parameters"])
+def test_configuration_without_files_is_missing_as_kedro_has_it(tmp_path, kind):
+    for env in ("base", "local"):
+        (tmp_path / env).mkdir()
+    patterns = {"mlflow": ["mlflow*"]}
+    loader = CachingConfigLoader(str(tmp_path), base_env="base", default_run_env="local", config_patterns=patterns)
+    with pytest.raises(MissingConfigException):
+        loader[kind]
 
 
 def test_data_that_lie_nowhere_are_refused(tmp_path):

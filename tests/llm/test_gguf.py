@@ -28,7 +28,7 @@ def source(tmp_path, monkeypatch):
     monkeypatch.setattr(gguf, "dequantise_gguf", dequantise)
     file = tmp_path / "tiny.gguf"
     file.write_bytes(b"GGUF")
-    return SimpleNamespace(file=file, made=made, cache=tmp_path / "cache/reclora-kedro")
+    return SimpleNamespace(file=file, made=made, cache=tmp_path / "cache/kedro-provenance")
 
 
 def test_an_entry_is_made_once_and_is_the_users_own(source):

@@ -46,12 +46,12 @@ def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
 
 
 def private_cache() -> Path:
-    """The project's folder in the user's cache, which nobody else may read or write.
+    """The folder of this plug-in in the user's cache, which nobody else may read or write.
 
     Raises:
         PermissionError: it belongs to another user.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reclora-kedro"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kedro-provenance"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     if cache.stat().st_uid != os.geteuid():
         raise PermissionError(

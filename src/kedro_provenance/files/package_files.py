@@ -11,7 +11,7 @@ def package_file(package: str, path: str) -> str:
         FileNotFoundError: the package is not installed, or has no such file.
 
     Examples:
-        >>> package_file("reclora_kedro", "settings.py").endswith("settings.py")
+        >>> package_file("kedro", "__main__.py").endswith("__main__.py")
         True
     """
     spec = find_spec(package)

@@ -13,7 +13,7 @@ from kedro_provenance.files.lifetime import is_alive
 
 logger = logging.getLogger(__name__)
 
-OWN = f"reclora-{socket.gethostname()}-"
+OWN = f"kedro-{socket.gethostname()}-"
 
 
 def scratch_folder(parent: str | None = None) -> tempfile.TemporaryDirectory:

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 import polars as pl
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
-from kedro_datasets._typing import JSONPreview
 from safetensors import SafetensorError, safe_open
 
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.datasets.preview_types import JSONPreview
 
 
 class FolderDataset(AbstractVersionedDataset[Any, Any]):

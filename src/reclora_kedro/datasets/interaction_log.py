@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import polars as pl
-from kedro_datasets._typing import TablePreview
 
 from reclora_kedro.datasets.folders import FolderDataset
+from reclora_kedro.datasets.preview_types import TablePreview
 
 
 class InteractionLogDataset(FolderDataset):

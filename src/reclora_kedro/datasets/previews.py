@@ -3,9 +3,10 @@
 from html import escape
 
 import pandas as pd
-from kedro_datasets._typing import HTMLPreview, TablePreview
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import EagerPolarsDataset
+
+from reclora_kedro.datasets.preview_types import HTMLPreview, TablePreview
 
 
 class RecordsDataset(JSONDataset):

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any, ClassVar
 
-from kedro_datasets._typing import JSONPreview
-
 from reclora_kedro.datasets.folders import FolderDataset
+from reclora_kedro.datasets.preview_types import JSONPreview
 
 
 class RetrieverDataset(FolderDataset):

@@ -57,10 +57,10 @@ def test_a_large_file_is_read_again_only_once_it_has_changed(tmp_path, monkeypat
         digests._digest_of_file.cache_clear()  # as in another run
         digest_of_files(file)
     assert len(reads) == 2  # a change that keeps size and time goes unnoticed, as is said
-    (tmp_path / "cache/reclora-kedro/digests/files.json").write_text("torn")
+    (tmp_path / "cache/kedro-provenance/digests/files.json").write_text("torn")
     digests._digest_of_file.cache_clear()
     assert digest_of_files(file) == digest([(".", hashed(file))])
-    assert json.loads((tmp_path / "cache/reclora-kedro/digests/files.json").read_text()).keys() == {str(file)}
+    assert json.loads((tmp_path / "cache/kedro-provenance/digests/files.json").read_text()).keys() == {str(file)}
 
 
 @pytest.mark.parametrize("content", ["[]", '{"/a": 3}', '{"/a": [1, 2]}', "{", "null"])
