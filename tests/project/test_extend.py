@@ -1,0 +1,84 @@
+"""What docs/guides/extend.md shows works from outside the project."""
+
+import re
+import sys
+import tomllib
+
+import pytest
+
+from bad_parameters import PARAMETERS
+from cycle_log import cycle_log
+from few_rows import random_prompts
+from installed import installed
+from kedro_provenance.failures import RunRefusedError
+from parity_log import config, log
+from projects import ROOT, kedro_run
+from reclora_kedro.adapters import methods
+from reclora_kedro.baselines import registry
+from reclora_kedro.histories.questions import questions
+from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.retrievers.config import RetrieverConfig
+from reclora_kedro.retrievers.training import fit_retriever
+
+__all__ = ["config", "log"]
+
+GUIDE = (ROOT / "docs/guides/extend.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", GUIDE, flags=re.DOTALL))
+[TOML] = re.findall(r"```toml\n(.*?)```", GUIDE, flags=re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def _package(tmp_path_factory):
+    points = tomllib.loads(TOML)["project"]["entry-points"]
+    with installed(tmp_path_factory.mktemp("site"), {"my_package/__init__.py": "", **FILES}, points):
+        yield
+    for name in [name for name in sys.modules if name.startswith("my_package")]:
+        del sys.modules[name]
+
+
+def test_a_lens_is_trained_and_loaded_by_its_dotted_path(log, config, tmp_path):
+    from reclora_kedro.lens.base import load_lens
+
+    lens, training = fit_lens(log, config.model_copy(update={"model": "my_package.lens", "max_epochs": 2}))
+    lens.save(tmp_path)
+    assert type(load_lens(tmp_path)).__module__ == "my_package.lens"
+    assert training.height > 0
+
+
+def test_a_retriever_is_trained_by_its_dotted_path():
+    small = {"model": "my_package.retriever", "max_epochs": 1, "device": "cpu"}
+    retriever, _ = fit_retriever(cycle_log(), RetrieverConfig(**PARAMETERS["retriever"] | small))
+    assert type(retriever).__name__ == "RunningMean"
+
+
+def test_an_adapter_of_a_method_is_saved_and_loaded(tiny_llm, tmp_path):
+    settings = methods.read_settings({"method": "my_package.adapter"})
+    prompts = random_prompts(4)
+    adapted = methods.new_adapter(tiny_llm.model, settings, prompts.gate_inputs, seed=0)
+    adapted.save_pretrained(tmp_path)
+    base = adapted.unload()
+    sys.modules.pop("my_package.adapter")
+    assert methods.method_of(methods.load_adapter(base, str(tmp_path))).name == "my_package.adapter"
+
+
+def test_a_baseline_scores_test_rows(log):
+    assert registry.scored()[-1] == "user_likes"
+    asked = questions(log.samples.filter(split="test"), "test")
+    scored = registry.load("user_likes").scores(log, asked)
+    assert scored["row"].to_list() == asked["row"].to_list()
+    assert scored["score"].is_between(0, 1).all()
+
+
+def test_a_pipeline_runs_with_its_own_settings_and_entries(fabricated_project, monkeypatch):
+    from reclora_kedro import settings
+    from reclora_kedro.extensions import conf_folders
+
+    monkeypatch.setitem(settings.CONFIG_LOADER_ARGS, "below_base", conf_folders())  # which a new process finds
+    kedro_run(fabricated_project, pipeline_names=["ingestion"])
+    shown = {"longest_titles": {"items": 2}}
+    catalog = kedro_run(fabricated_project, shown, pipeline_names=["longest_titles"])
+    assert len(catalog.load("longest_titles")) == 2
+    with pytest.raises(RunRefusedError, match=r"longest_titles\.item is no parameter.*longest_titles\.items"):
+        kedro_run(fabricated_project, {"longest_titles": {"item": 2}}, pipeline_names=["longest_titles"])
+    with pytest.raises(RunRefusedError, match=r"longest_title is no pipeline. The nearest one is longest_titles"):
+        kedro_run(fabricated_project, pipeline_names=["longest_title"])
