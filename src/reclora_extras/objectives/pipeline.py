@@ -42,7 +42,7 @@ def unlabelled_pipeline(names: PipelineNames) -> Pipeline:
             name="compute_unlabelled_states",
         ),
     ]
-    questions = Pipeline(made, namespace="finetuning", prefix_datasets_with_namespace=False)
+    questions = Pipeline(made, namespace="unlabelled", prefix_datasets_with_namespace=False)
     return questions + prompts_pipeline("unlabelled", names, names.short_histories)
 
 

@@ -57,6 +57,7 @@ def test_pairs_without_labels_are_made_for_self_generated_preferences_alone():
         names = variants_named({"tallrec": held_against("lens", kind=kind)})
         steps = [step.create_pipeline(names) for step in (history, lens, finetuning)]
         entries[kind] = sum(steps[1:], start=steps[0])
+    assert {"unlabelled", "tallrec"} < {node.namespace for node in entries["self_generated"].nodes}
     [trained] = [node for node in entries["self_generated"].nodes if node.name == "tallrec.train_adapter"]
     assert trained.inputs[-2:] == ["unlabelled.recent.prompts", "unlabelled_states"]
     assert entries["self_generated"].inputs() == entries["click"].inputs()
