@@ -181,11 +181,11 @@ def pristine_run(tmp_path_factory):
         folder = folder.parent
     with (folder / "pristine.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "pristine").exists():
+        if not (folder / "pristine.finished").exists():
             from projects import copy_project, kedro_run
 
-            kedro_run(copy_project(folder / "unfinished"))
-            (folder / "unfinished").rename(folder / "pristine")
+            kedro_run(copy_project(folder / "pristine"))  # never moved: settings know the folders of its packages
+            (folder / "pristine.finished").touch()
     return folder / "pristine"
 
 
