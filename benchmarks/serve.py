@@ -89,6 +89,7 @@ def build_champion(project: Project) -> Any:
         log=log,
         lens=lens,
         retriever=None,
+        linear=None,
         kind="neighbours",
         order="lens",
         table=None,
@@ -232,7 +233,7 @@ def measure_equality(champion: Any) -> dict[str, float]:
 
     log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
     config = champion.recommendation.model_copy(update={"users": tuple(users), "top_n": CANDIDATES})
-    make = partial(current_source, "neighbours", champion.neighbours, None)
+    make = partial(current_source, "neighbours", champion.neighbours, None, None)
     shortlist, _ = shortlist_candidates(champion.lens, log, None, config, "neighbours", "lens", make)
     shortlisted = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))

@@ -10,9 +10,11 @@ from kedro.runner import SequentialRunner
 
 from installed import installed
 from kedro_provenance.parameters import NameRefusedError
+from live_service import block
 from named import names_with
 from projects import ROOT
 from reclora_kedro.baselines import registry
+from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.histories.questions import questions
@@ -70,8 +72,10 @@ def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
         retriever=False, baseline=None, among_first=(), seed=0,
     )  # fmt: skip
     nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
-    ranks = rank_positives(log, config, {"neighbours": nearest}, fitted[0])
-    models = ["popularity", "neighbours", "toy", "lens", "neighbours_lens"]
+    linear = LinearConfig.model_validate(block("recommendation", "linear"))
+    ranks = rank_positives(log, config, {"neighbours": nearest, "linear": linear}, fitted[0])
+    sources = ["neighbours", "linear", "fusion"]
+    models = ["popularity", "neighbours", "linear", "toy", "fusion", "lens", *(f"{source}_lens" for source in sources)]
     assert ranks["model"].unique(maintain_order=True).to_list() == models
 
 

@@ -6,7 +6,8 @@ import pytest
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
-BASELINES = ["popularity", "neighbours", "lens", "neighbours_lens"]
+SOURCES = ["neighbours", "linear", "fusion"]
+BASELINES = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
 
 
 def rank(finished_run, **changes):
@@ -38,7 +39,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
         assert record["rows"] == first_stage.height == 30
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
-    assert len(catalog.load("ranking_figure").data) == 10
+    assert len(catalog.load("ranking_figure").data) == 18
     assert [line.name for line in catalog.load("hit_rate_figure").data] == [*BASELINES, "reclora"]
     assert catalog.get("ranking_metrics").preview()
     assert all((record["ndcg_difference"] is None) == (record["model"] == record["baseline"]) for record in records)
@@ -46,7 +47,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
     shown = " ".join(capsys.readouterr().out.split())
     assert "30 likes of" in shown
     assert "HR@10" in shown
-    assert "Holm over 8 pairs" in shown
+    assert "Holm over 16 pairs" in shown
 
 
 def test_without_a_variant_no_llm_is_needed(finished_run):
@@ -83,5 +84,5 @@ def test_without_a_lens_the_baselines_rank_and_are_compared_with_the_one_that_is
     catalog = rank(finished_run, variant=None, lens=False, baseline="popularity")
     records = catalog.load("ranking_metrics")
     assert {(record["model"], record["baseline"]) for record in records} == {
-        (model, "popularity") for model in BASELINES[:2]
+        (model, "popularity") for model in BASELINES[:4]
     }

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from live_service import block
 from random_logs import interaction_tables, log_of
+from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -40,10 +42,12 @@ SETTINGS = {
     "among_first": (2,),
     "seed": 0,
 }
-NEIGHBOURS = {
-    "neighbours": ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0)
+BASELINES = {
+    "neighbours": ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0),
+    "linear": LinearConfig.model_validate(block("recommendation", "linear")),
 }
-MODELS = ["popularity", "neighbours", "lens", "neighbours_lens"]
+SOURCES = ["neighbours", "linear", "fusion"]
+MODELS = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
 
 
 def config(**changes):
@@ -175,7 +179,7 @@ def test_what_a_user_took_before_is_not_ranked(log):
 
 
 def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens, log):
-    ranks = rank_positives(log, config(), NEIGHBOURS, lens)
+    ranks = rank_positives(log, config(), BASELINES, lens)
     assert ranks["model"].unique(maintain_order=True).to_list() == MODELS
     for row in ranks.filter(model="lens").iter_rows(named=True):
         past = past_of(log, row["user_index"], row["history_end"])
@@ -189,15 +193,17 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
 
 
 def test_without_a_lens_the_others_rank_as_they_do_beside_it(lens, log):
-    whole = rank_positives(log, config(), NEIGHBOURS, lens)
-    assert rank_positives(log, config(), NEIGHBOURS).equals(whole.filter(pl.col("model").is_in(MODELS[:2])))
+    whole = rank_positives(log, config(), BASELINES, lens)
+    assert rank_positives(log, config(), BASELINES).equals(whole.filter(pl.col("model").is_in(MODELS[:4])))
 
 
 def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
-    ranks = rank_positives(log, config(), NEIGHBOURS, lens)
+    ranks = rank_positives(log, config(), BASELINES, lens)
     by_model = {model: ranks.filter(model=model) for model in MODELS}
     near, twice = by_model["neighbours"], by_model["neighbours_lens"]
-    for first, whole, second in zip(*(by_model[name].iter_rows(named=True) for name in MODELS[1:]), strict=True):
+    for first, whole, second in zip(
+        *(by_model[name].iter_rows(named=True) for name in ("neighbours", "lens", "neighbours_lens")), strict=True
+    ):
         pairs = pl.DataFrame({"item_index": first["top_items"]}).with_columns(
             **{name: pl.lit(first[name]) for name in ("user_index", "history_end", "timestamp")}
         )
@@ -255,9 +261,9 @@ def test_what_a_fusion_reads_is_scored_once(log):
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])
 def test_ranks_are_the_same_whatever_is_scored_at_once(lens, log, kind, monkeypatch):
-    whole = rank_positives(log, config(candidates=kind), NEIGHBOURS, lens)
+    whole = rank_positives(log, config(candidates=kind), BASELINES, lens)
     monkeypatch.setattr(item_ranks, "PAIRS_AT_ONCE", 20)
-    assert whole.equals(rank_positives(log, config(candidates=kind), NEIGHBOURS, lens))
+    assert whole.equals(rank_positives(log, config(candidates=kind), BASELINES, lens))
 
 
 def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
@@ -278,7 +284,7 @@ def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):
 def test_likes_of_a_single_user_are_refused(lens, log):
     message = r"draws likes of 1 user\(s\), .*expected at least 2.* Raise ranking\.users or ranking\.rows"
     with pytest.raises(ValueError, match=message):
-        rank_positives(log, config(users=1), NEIGHBOURS, lens)
+        rank_positives(log, config(users=1), BASELINES, lens)
 
 
 def test_scores_that_are_no_numbers_are_refused(log):

@@ -18,11 +18,11 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from live_service import BEGIN, ITEMS, USERS, service_config, small_champion
+from live_service import BEGIN, ITEMS, USERS, fit_linear, service_config, small_champion
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
-from reclora_kedro.recommend.sources import current_source
+from reclora_kedro.recommend.sources import SourceSettings, current_source
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
@@ -68,16 +68,21 @@ def items_of(answer):
 
 def offline(champion, user, n=10):
     config = champion.recommendation.model_copy(update={"users": (user,), "top_n": n})
-    source = partial(current_source, "neighbours", champion.neighbours, None)
+    linear = champion.linear and champion.linear.settings
+    settings = SourceSettings(champion.neighbours, fit_linear(champion.log)[1])
+    source = partial(current_source, champion.kind, settings, linear, None)
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
     )
     return recommend(shortlist, None, n)
 
 
-@pytest.mark.parametrize("order", ["lens", "candidates"])
-def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, order):
-    champion = replace(champion, order=order)
+@pytest.mark.parametrize(
+    ("kind", "order"), [("neighbours", "lens"), ("neighbours", "candidates"), ("linear", "candidates")]
+)
+def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, kind, order):
+    linear = fit_linear(champion.log)[0] if kind == "linear" else None
+    champion = replace(champion, kind=kind, linear=linear, order=order)
     with serving(tmp_path, champion) as client:
         body = {"requests": [{"user": user, "n": 3 + user} for user in range(5)]}
         for user, answer in enumerate(client.post("/recommend", json=body).json()["answers"]):
@@ -102,6 +107,16 @@ def test_an_event_counts_in_the_very_next_answer(client, champion):
     [reason] = [entry["because"] for entry in after["items"][:1]]
     assert reason["statistics"]["user_ratings"] == pytest.approx(np.log(16), abs=1e-5)
     assert taken in {near["item"] for entry in after["items"] for near in entry["because"]["neighbours"]}
+
+
+def test_an_event_changes_what_the_linear_model_recommends_next(tmp_path, champion):
+    champion = replace(champion, kind="linear", linear=fit_linear(champion.log)[0], order="candidates")
+    with serving(tmp_path, champion) as client:
+        before = items_of(client.post("/recommend", json={"user": "2", "n": 5}))
+        client.post("/events", json={"events": [{"user": 2, "item": before[-1], "rating": 5}]})
+        after = items_of(client.post("/recommend", json={"user": "2", "n": 4}))
+    assert before[-1] not in after
+    assert after != before[:4]
 
 
 def test_a_new_user_is_known_from_the_first_event_on_and_so_after_a_restart(tmp_path, champion):

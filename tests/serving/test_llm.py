@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from live_service import block, service_config, small_champion
+from live_service import block, fit_linear, service_config, small_champion
 from projects import ROOT
 from random_llama import with_random_adapter
 from reclora_kedro.histories.questions import CANDIDATE, questions
@@ -24,7 +24,7 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.questions import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
-from reclora_kedro.recommend.sources import current_source
+from reclora_kedro.recommend.sources import SourceSettings, current_source
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Llm, Request
@@ -55,7 +55,9 @@ def champion(tiny_llm):
 def offline(champion, users):
     """What the recommendation step makes of the same."""
     config = champion.recommendation.model_copy(update={"users": users})
-    make = partial(current_source, "neighbours", champion.neighbours, None)
+    make = partial(
+        current_source, "neighbours", SourceSettings(champion.neighbours, fit_linear(champion.log)[1]), None, None
+    )
     shortlist, _ = shortlist_candidates(champion.lens, champion.log, None, config, "neighbours", "lens", make)
     questions = candidate_questions(champion.log, shortlist)
     history, prompt = (

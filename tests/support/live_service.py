@@ -7,6 +7,7 @@ import polars as pl
 import yaml
 
 from projects import ROOT
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.splits import SplitConfig
@@ -76,6 +77,7 @@ def small_champion(log=None, **changes):
             "log": log,
             "lens": lens,
             "retriever": None,
+            "linear": None,
             "kind": "neighbours",
             "order": "lens",
             "table": None,
@@ -86,6 +88,13 @@ def small_champion(log=None, **changes):
         }
         | changes
     )
+
+
+def fit_linear(log):
+    """A linear model of a log, and the settings that it can be fitted with again."""
+    config = LinearConfig.model_validate(block("recommendation", "linear"))
+    settings = LinearSettings(regularization=1, recency=0.8, transition_weight=1, text_weight=0.5)
+    return LinearModel.fit(log, settings, config), config
 
 
 def service_config(folder, **changes):

@@ -1,12 +1,13 @@
 """Load-only datasets of a black box: the API of an LLM, and the answers that it gave before."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
 
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
-from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
-class ChatApiDataset(LoadOnlyDataset):
+class ChatApiDataset(AbstractDataset[NoReturn, Any]):
     """Gives the model of an OpenAI-compatible API; the entry in conf/base says what each argument means.
 
     Args:
@@ -51,6 +52,14 @@ class ChatApiDataset(LoadOnlyDataset):
         from reclora_extras.black_box.chat_api import ChatApi
 
         return ChatApi(**self._arguments, api_key=self._api_key)
+
+    def save(self, data: NoReturn) -> None:
+        """Nothing is saved here.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError("black_box_llm is read only: nobody but its provider changes it.")
 
     def _describe(self) -> dict[str, Any]:
         return self._arguments

@@ -20,7 +20,7 @@ from reclora_kedro.extensions import Registry
 
 SCORED = ("boosted_trees", "lens_probe", "prompt_likes")
 """Baselines that score the test rows in the default flow."""
-RANKED = ("popularity", "neighbours")
+RANKED = ("popularity", "neighbours", "linear")
 """Baselines that rank items."""
 BASELINES = Registry("reclora_kedro.baselines", (*SCORED, *RANKED))
 

@@ -1,12 +1,13 @@
-"""The base of datasets of pretrained models."""
+"""What datasets of pretrained models share: they load, and never save."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
+
+from kedro.io import AbstractDataset, DatasetError
 
 from kedro_provenance.files.storage import local_copy
-from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
-class PretrainedDataset(LoadOnlyDataset):
+class PretrainedDataset(AbstractDataset[NoReturn, Any]):
     """A model that was trained elsewhere.
 
     Args:
@@ -28,6 +29,16 @@ class PretrainedDataset(LoadOnlyDataset):
     def _at_hand(self) -> dict[str, Any]:
         """The arguments with a source on this machine: what lies in an object storage is fetched."""
         return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
+
+    def save(self, data: NoReturn) -> None:
+        """Pretrained models are never written.
+
+        Raises:
+            DatasetError: always.
+        """
+        raise DatasetError(
+            f"{self._arguments['source']} is read only: what the project trains has entries of its own in the catalog."
+        )
 
     def _describe(self) -> dict[str, Any]:
         return self._arguments

@@ -6,6 +6,8 @@ from typing import Self
 import numpy as np
 import polars as pl
 
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.sequences import Sequences, user_of_events
 
 NEVER = np.iinfo(np.int32).max  # a place behind every event
@@ -60,3 +62,18 @@ def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: 
 def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     """User and item as one number, int64, which sorts by user and then by item."""
     return users.astype(np.int64) << 32 | items
+
+
+def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
+    """Likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
+
+    What a user took before is left out: it would stand out among candidates that are new to the user. The draws are
+    uniform; a larger number of users, or of rows, keeps those of a smaller one; None keeps all.
+    """
+    liked = log.samples.filter(split=split, label=1).select("row", "item_index", *MOMENT)
+    liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))
+    if users is not None:
+        everyone = liked["user_index"].unique().sort()
+        drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
+        liked = liked.filter(pl.col("user_index").is_in(everyone.gather(drawn).implode()))
+    return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]

@@ -16,6 +16,7 @@ from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.champion import CHAMPION, champion_history
 from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.variants import VariantConfig
@@ -28,6 +29,8 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommend import candidates, choice
 from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.sources import SourceSettings
+from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.models import Champion, Llm
@@ -138,9 +141,10 @@ class _Loading:
     def champion(self) -> Champion:
         log, lens = self._load("log"), self._load("lens")
         config = self._block("recommendation", RecommendationConfig)
-        neighbours = self._block("item_neighbours", ItemNeighboursConfig)
-        retriever, config = self._retriever(config, log)
-        kind, order, _ = choice.choose(lens, log, retriever, config, neighbours, self._block("bootstrap", Bootstrap))
+        neighbours, linear = self._block("item_neighbours", ItemNeighboursConfig), self._block("linear", LinearConfig)
+        retriever = self._retriever(config, log)
+        settings, bootstrap = SourceSettings(neighbours, linear), self._block("bootstrap", Bootstrap)
+        kind, order, linear_settings, _ = choice.choose(lens, log, retriever, config, settings, bootstrap)
         given = self._catalog.load("recommendation_candidates") if kind == "table" else None
         variant = self._params["service"]["variant"]
         llm = None if variant is None else self._llm(variant, lens, log)
@@ -154,6 +158,7 @@ class _Loading:
             log=log,
             lens=lens,
             retriever=retriever,
+            linear=None if linear_settings is None else LinearModel.fit(log, linear_settings, linear),
             kind=kind,
             order=order,
             table=None if given is None else candidates.candidate_table(given),
@@ -163,22 +168,22 @@ class _Loading:
             neighbours=neighbours,
         )
 
-    def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> tuple[Any, RecommendationConfig]:
+    def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> Retriever | None:
         """The retriever, where it may find candidates; the choice is without it where none of this log is stored."""
         if not {"retriever", "fusion"} & {*config.sources}:
-            return None, config
+            return None
         is_named = config.candidates != "validation"
         is_stored = loaded_version(self._catalog.get("retriever")) is not None
         retriever = self._load("retriever") if is_named or is_stored else None
         if is_named or (retriever and retriever.sizes.items == log.items.height):
-            return retriever, config
+            return retriever
         logger.warning(
-            "No retriever of the champion's log is stored, so that item neighbours find the candidates. To have it "
-            "compete, run %s.",
+            "No retriever of the champion's log is stored, so that the other sources compete without it. To train one, "
+            "run %s.",
             command("--pipelines candidates", self._env),
         )
         self._versions.pop("retriever", None)
-        return None, config.model_copy(update={"candidates": "neighbours"})
+        return None
 
     def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
         """The base LLM with a variant's adapter."""

@@ -2,20 +2,21 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from reclora_kedro.baselines import neighbours as item_neighbours
 from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.linear import LinearModel, LinearSettings
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.config import RERANKED, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.item_ranks import draw_positives, rank_by, with_lens_reranked
+from reclora_kedro.recommend.item_ranks import rank_by, with_lens_reranked
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.recommend.sources import SourceSettings, reads_linear, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -24,21 +25,48 @@ logger = logging.getLogger(__name__)
 Records = list[dict[str, Any]]
 
 
+class Choice(NamedTuple):
+    """How candidates are found.
+
+    Attributes:
+        kind: where they come from.
+        order: what puts them in order.
+        linear: the settings of the linear model, where the kind reads it.
+        compared: what likes of the validation split chose by, empty where they did not.
+    """
+
+    kind: CandidateKind
+    order: CandidateOrder
+    linear: LinearSettings | None
+    compared: Records
+
+
 def choose(
     lens: Lens,
     log: InteractionLog,
     retriever: Retriever | None,
     config: RecommendationConfig,
-    neighbours: ItemNeighboursConfig,
+    settings: SourceSettings,
     bootstrap: Bootstrap,
-) -> tuple[CandidateKind, CandidateOrder, Records]:
-    """Where candidates come from, their order, and the comparison that chose them, empty where none did."""
+) -> Choice:
+    """Where candidates come from, and their order: as named, or as likes of the validation split prefer.
+
+    Without a retriever, the other sources are compared.
+    """
     compared: Records = []
+    linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
     if config.validates:
-        reader = None if retriever is None else RetrieverReader(retriever, log)
-        in_training = source_scorers(config.sources, item_neighbours.scorer(log, neighbours), reader)
+        scorers = source_scorers(
+            item_neighbours.scorer(log, settings.neighbours),
+            None if linear is None else linear.score,
+            None if retriever is None else RetrieverReader(retriever, log).scorer,
+        )
+        in_training: dict[str, Scorer] = {
+            source: scorer for source, scorer in scorers.items() if source in config.sources
+        }
         compared = compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
-    return *chosen(compared, config), compared
+    kind, order = chosen(compared, config)
+    return Choice(kind, order, linear.settings if linear is not None and reads_linear(kind) else None, compared)
 
 
 def compare_candidates(

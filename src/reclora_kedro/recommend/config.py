@@ -8,7 +8,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.parameters import Count, Positive, Seed
 
-Source = Literal["neighbours", "retriever", "fusion"]
+Source = Literal["neighbours", "linear", "retriever", "fusion"]
 """What finds items in the catalogue."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 RERANKED = "_lens"
@@ -77,8 +77,8 @@ class RankingConfig(Block):
     @property
     def models(self) -> tuple[str, ...]:
         """What ranks besides the variant."""
-        sources = SOURCES if self.retriever else ()
-        orders = ("lens", *(source + RERANKED for source in sources or SOURCES[:1])) if self.lens else ()
+        sources = [source for source in SOURCES if self.retriever or source != "retriever"]
+        orders = ("lens", *(source + RERANKED for source in sources)) if self.lens else ()
         return tuple(dict.fromkeys((*baselines.ranked(), *sources, *orders)))
 
     @model_validator(mode="after")

@@ -12,11 +12,11 @@ from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.taken_items import TakenItems
+from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommend.config import RERANKED, SOURCES, RankingConfig
+from reclora_kedro.recommend.config import RERANKED, RankingConfig
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.recommend.sources import source_scorers
 from reclora_kedro.retrievers.base import Retriever
@@ -35,7 +35,7 @@ def rank_positives(
 ) -> pl.DataFrame:
     """Where the baselines that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
 
-    Retriever and neighbours rank together, too, as ``fusion``. The lens ranks all candidates, as ``lens``, and the
+    The sources among them rank together, too, as ``fusion``. The lens ranks all candidates, as ``lens``, and the
     shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
@@ -59,8 +59,9 @@ def rank_positives(
         name: baselines.load(name).scorer(log, *([settings[name]] if name in settings else []))
         for name in baselines.ranked()
     }
-    sources = ("neighbours",) if retriever is None else SOURCES
-    scorers |= source_scorers(sources, scorers["neighbours"], retriever and RetrieverReader(retriever, log))
+    retrieves = None if retriever is None else RetrieverReader(retriever, log).scorer
+    sources = source_scorers(scorers["neighbours"], scorers["linear"], retrieves)
+    scorers |= sources
     if lens is not None:
         reader = LensReader(lens, log)
         scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
@@ -135,21 +136,6 @@ def _log_estimate(likes: int, items: int, seconds: float) -> None:
         f"Ranks {likes:,} likes, each among about {items:,} items: {likes * items:,} rows per model, about "
         f"{likes * seconds:,.0f} seconds by the first like."
     )
-
-
-def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
-    """Likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
-
-    What a user took before is left out: it would stand out among candidates that are new to the user. The draws are
-    uniform; a larger number of users, or of rows, keeps those of a smaller one; None keeps all.
-    """
-    liked = log.samples.filter(split=split, label=1).select("row", "item_index", *MOMENT)
-    liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))
-    if users is not None:
-        everyone = liked["user_index"].unique().sort()
-        drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
-        liked = liked.filter(pl.col("user_index").is_in(everyone.gather(drawn).implode()))
-    return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
 
 
 def candidate_items(log: InteractionLog, positives: pl.DataFrame, seed: int, sampled: int | None) -> np.ndarray:

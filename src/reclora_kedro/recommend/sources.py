@@ -1,11 +1,12 @@
-"""What finds items in a catalogue for the users of any moments: item neighbours, a retriever, or both together."""
+"""What finds items in a catalogue for the users of any moments: baselines, a retriever, or all of them together."""
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
@@ -14,26 +15,44 @@ from reclora_kedro.retrievers.reader import RetrieverReader
 
 NOTES = {
     "retriever": "a next-item model that was trained over the whole catalogue",
-    "fusion": "neighbours and retriever, by the sum of their reciprocal ranks",
+    "fusion": "neighbours, linear and, where there is one, retriever, by the sum of their reciprocal ranks",
 }
 FUSION_CONSTANT = 60  # as Cormack, Clarke and Büttcher have it
 
 
-def source_scorers(sources: Iterable[str], neighbours: Scorer, retriever: RetrieverReader | None) -> dict[str, Scorer]:
-    """The scorer of each of `SOURCES` that is named; a retriever may be absent where none of them needs it."""
-    scorers: dict[str, Scorer] = {"neighbours": neighbours}
-    if retriever is not None:
-        neighbours, retrieved = once(neighbours), once(retriever.scorer)
-        scorers = {"neighbours": neighbours, "retriever": retrieved, "fusion": fused(neighbours, retrieved)}
-    return {source: scorers[source] for source in sources}
+@dataclass(frozen=True)
+class SourceSettings:
+    """The settings of the sources that are fitted where they are needed."""
+
+    neighbours: ItemNeighboursConfig
+    linear: LinearConfig
+
+
+def reads_linear(source: str) -> bool:
+    """Whether a source needs the linear model."""
+    return source in ("linear", "fusion")
+
+
+def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer | None) -> dict[str, Scorer]:
+    """The scorers of the sources that exist, by name, and of their fusion."""
+    named = {"neighbours": neighbours, "linear": linear, "retriever": retriever}
+    scorers = {source: once(scorer) for source, scorer in named.items() if scorer is not None}
+    return scorers | {"fusion": fused(*scorers.values())}
 
 
 def current_source(
-    source: str, neighbours: ItemNeighboursConfig, retriever: Retriever | None, log: InteractionLog
+    source: str,
+    settings: SourceSettings,
+    linear: LinearSettings | None,
+    retriever: Retriever | None,
+    log: InteractionLog,
 ) -> Scorer:
-    """The scorer of a source whose neighbours are by all events of the log, not those of the training split alone."""
-    reader = None if retriever is None else RetrieverReader(retriever, log)
-    return source_scorers([source], ItemNeighbours(log, neighbours).score, reader)[source]
+    """The scorer of a source that is fitted to all events of the log, not to those of the training split alone."""
+    return source_scorers(
+        ItemNeighbours(log, settings.neighbours).score,
+        None if linear is None else LinearModel.fit(log, linear, settings.linear).score,
+        None if retriever is None else RetrieverReader(retriever, log).scorer,
+    )[source]
 
 
 def once(scorer: Scorer) -> Scorer:

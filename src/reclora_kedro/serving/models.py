@@ -12,6 +12,7 @@ import torch
 
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions
@@ -64,6 +65,7 @@ class Champion:
         log: what it was made with.
         lens: ranks candidates.
         retriever: finds them, where `kind` says so.
+        linear: finds them likewise, fitted to the log.
         kind: where candidates come from.
         order: whether the lens ranks them anew.
         table: candidates of users, for the kind `table`.
@@ -79,6 +81,7 @@ class Champion:
     log: InteractionLog
     lens: Lens
     retriever: Retriever | None
+    linear: LinearModel | None
     kind: CandidateKind
     order: CandidateOrder
     table: pl.DataFrame | None
@@ -182,6 +185,7 @@ class Snapshot:
         reader: of the lens, beside the log.
         neighbours: of items, by all events until now.
         retriever: the champion's, beside the log.
+        linear: likewise.
     """
 
     champion: Champion
@@ -191,6 +195,7 @@ class Snapshot:
     reader: LensReader
     neighbours: ItemNeighbours
     retriever: RetrieverReader | None
+    linear: LinearModel | None
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:
@@ -200,7 +205,8 @@ class Snapshot:
         reader = LensReader(lens, current.log, tabulate=True)
         neighbours = ItemNeighbours(current.log, champion.neighbours)
         retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
-        return cls(champion, live, current, lens, reader, neighbours, retriever)
+        linear = champion.linear and champion.linear.with_log(current.log)
+        return cls(champion, live, current, lens, reader, neighbours, retriever, linear)
 
     def brought_up_to_date(self) -> Self:
         """The snapshot of now, made of this one, which is the latest; this one if nothing has been added."""
@@ -220,6 +226,7 @@ class Snapshot:
             reader=self.reader.beside(log),
             neighbours=self.neighbours.beside(log.sequences, changed),
             retriever=self.retriever and self.retriever.beside(log),
+            linear=self.linear and self.linear.with_log(log),
         )
 
     @property
@@ -235,8 +242,11 @@ class Snapshot:
     @cached_property
     def source(self) -> Scorer:
         """What finds candidates, where they are not listed."""
-        kind = self.champion.kind
-        return source_scorers([kind], self.neighbours.score, self.retriever)[kind]
+        return source_scorers(
+            self.neighbours.score,
+            None if self.linear is None else self.linear.score,
+            None if self.retriever is None else self.retriever.scorer,
+        )[self.champion.kind]
 
     @cached_property
     def sets(self) -> CandidateSets:

@@ -7,6 +7,7 @@ import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation import figures, report
@@ -28,11 +29,12 @@ def rank_items(
     log: InteractionLog,
     config: RankingConfig,
     neighbours: ItemNeighboursConfig,
+    linear: LinearConfig,
     lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Where models without an LLM rank likes of the test split, and the questions about the neighbours' shortlists."""
-    item_ranks = ranks.rank_positives(log, config, {"neighbours": neighbours}, lens, retriever)
+    item_ranks = ranks.rank_positives(log, config, {"neighbours": neighbours, "linear": linear}, lens, retriever)
     return item_ranks, reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
 
 

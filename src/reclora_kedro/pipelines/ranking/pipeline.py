@@ -20,6 +20,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "log": "log",
                     "config": "params:ranking",
                     "neighbours": "params:item_neighbours",
+                    "linear": "params:linear",
                     **{model: model for model in models},
                 },
                 outputs=["item_ranks", "ranking_questions"],

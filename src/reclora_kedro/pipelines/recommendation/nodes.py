@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -14,7 +15,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import candidates, choice, recommendations
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import current_source
+from reclora_kedro.recommend.sources import SourceSettings, current_source
 from reclora_kedro.retrievers.base import Retriever
 
 Report = dict[str, Any]
@@ -27,14 +28,16 @@ def shortlist_candidates(
     recommendation_candidates: Any,
     config: RecommendationConfig,
     neighbours: ItemNeighboursConfig,
+    linear: LinearConfig,
     bootstrap: Bootstrap,
     engine: EngineConfig,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Records, Report]:
     """Each user's best candidates, the questions about them, why it is these, and counts of users without any."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
-    kind, order, compared = choice.choose(lens, log, retriever, config, neighbours, bootstrap)
-    source = partial(current_source, kind, neighbours, retriever) if config.sources else None
+    settings = SourceSettings(neighbours, linear)
+    kind, order, linear_settings, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
+    source = partial(current_source, kind, settings, linear_settings, retriever) if config.sources else None
     shortlist, report = candidates.shortlist_candidates(lens, log, table, config, kind, order, source, engine)
     return shortlist, candidates.candidate_questions(log, shortlist), compared, report
 

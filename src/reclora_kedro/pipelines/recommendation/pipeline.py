@@ -21,6 +21,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "recommendation_candidates",
                     "params:recommendation",
                     "params:item_neighbours",
+                    "params:linear",
                     "params:bootstrap",
                     "params:engine",
                     *retriever,

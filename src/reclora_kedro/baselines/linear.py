@@ -1,0 +1,306 @@
+"""Items by weights between items: what is taken together, what is taken next, and texts that are alike."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import product
+from typing import Annotated, Any, Self, TypeAlias
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+from scipy.sparse import csr_array, diags_array
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.ease import item_weights
+from reclora_kedro.baselines.transitions import transitions
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.histories.item_text import describe_items, tfidf_vectors
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
+from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
+
+logger = logging.getLogger(__name__)
+
+NOTE = "a linear model of the user's latest events: EASE, transitions and TF-IDF, as validation likes prefer them"
+STYLE = Style("#B6992D", "cross", "dashdot")
+MOST_TAKEN = 3000  # items, among which regularization and recency are chosen in seconds
+SCORES_AT_ONCE = 2**22
+NEAREST = 200  # cosines kept of each item where there are too many items for EASE
+CUTOFF = 10  # of the NDCG that chooses
+UpToOne = Annotated[Positive, Field(le=1)]
+Matrix: TypeAlias = np.ndarray | csr_array
+
+
+class LinearConfig(Block):
+    """The settings that are tried for a linear model."""
+
+    events: Count
+    regularizations: tuple[Positive, ...] = Field(min_length=1)
+    recencies: tuple[UpToOne, ...] = Field(min_length=1)
+    window: Count
+    window_decay: UpToOne
+    text_powers: tuple[Positive, ...] = Field(min_length=1)
+    weights: tuple[NonNegative, ...] = Field(min_length=1)
+    validation_likes: Count
+    max_items: Count
+    seed: Seed
+
+
+class LinearSettings(Block):
+    """The settings of a linear model, see `LinearModel`."""
+
+    regularization: Positive
+    recency: UpToOne
+    transition_weight: NonNegative = 0.0
+    directed: bool = False
+    within_moments: bool = True
+    text_weight: NonNegative = 0.0
+    text_power: Positive = 1.0
+
+
+def scorer(log: InteractionLog, config: LinearConfig) -> Scorer:
+    """Scores of pairs by a model of the training events, and the user's own events until the pair's moment."""
+    return LinearModel.chosen(log, config).score
+
+
+@dataclass(frozen=True, eq=False)
+class LinearModel:
+    """Scores of items from a user's latest events, linear in these.
+
+    An item i scores, with the user's events j_0, j_1, … from the latest one backwards::
+
+        sum over k of recency^k * (EASE[j_k, i] + transition_weight * T[j_k, i]
+                                   + text_weight * cos(t_i, t_(j_k))^text_power)
+
+    with T the transitions, and t the TF-IDF vectors of the items' descriptions. Events of one second weigh the same.
+
+    Attributes:
+        settings: the weights and powers.
+        events: how many of a user's latest events count.
+        sequences: the events of all users.
+        together: see `ease.item_weights`; among more than `max_items` items, cosines of who took them (item-kNN).
+        following: see `transitions.transitions`; None where they have no weight.
+        texts: vectors of length one, shape (items, words); None where they have no weight.
+    """
+
+    settings: LinearSettings
+    events: int
+    sequences: Sequences
+    together: Matrix
+    following: csr_array | None
+    texts: csr_array | None
+
+    @classmethod
+    def fit(cls, log: InteractionLog, settings: LinearSettings, config: LinearConfig) -> Self:
+        """Return the model of all events with some settings."""
+        everything = _Fit(log, config, np.ones(len(log.sequences.timestamp), dtype=bool))
+        return cls._made(everything, settings, everything.together(settings.regularization))
+
+    @classmethod
+    def chosen(cls, log: InteractionLog, config: LinearConfig) -> Self:
+        """Return the model of the training events with the settings that rank validation likes best, by NDCG@10.
+
+        Regularization and recency are chosen together, by EASE among the 3,000 items that most users took; then the
+        kind and weight of transitions, then the power and weight of texts. Without any such like, the first value of
+        each setting is taken, without transitions and texts.
+        """
+        training = _Fit(log, config, log.training_events())
+        likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
+        settings = LinearSettings(regularization=config.regularizations[0], recency=config.recencies[0])
+        if likes.height:
+            settings = _best_of_most_taken(training, likes)
+        together = training.together(settings.regularization)
+        if likes.height:
+            settings = _with_best_terms(training, likes, settings, together)
+        logger.info("Linear model, %s: %s", "item_knn" if isinstance(together, csr_array) else "ease", settings)
+        return cls._made(training, settings, together)
+
+    @classmethod
+    def _made(cls, fit: "_Fit", settings: LinearSettings, together: Matrix) -> Self:
+        following = fit.following(settings.directed, settings.within_moments) if settings.transition_weight else None
+        texts = fit.texts() if settings.text_weight else None
+        return cls(settings, fit.config.events, fit.log.sequences, together, following, texts)
+
+    def with_log(self, log: InteractionLog) -> Self:
+        """Return the model beside another log of the same items: its weights are as they were fitted."""
+        return replace(self, sequences=log.sequences)
+
+    def score(self, pairs: pl.DataFrame) -> np.ndarray:
+        """Return the scores of pairs with user_index, history_end and item_index: float32, shape (pairs,)."""
+        keys = pairs.select(moment=pl.struct("user_index", "history_end").rank("dense") - 1).to_series().to_numpy()
+        first, moment = np.unique(keys, return_index=True)[1], keys.astype(np.int64)
+        item, items = pairs["item_index"].to_numpy(), self.together.shape[0]
+        histories = latest_events(self.sequences, pairs[first], items, self.events, self.settings.recency)
+        scores, step = np.empty(pairs.height, dtype=np.float32), max(1, SCORES_AT_ONCE // items)
+        for start in range(0, len(first), step):
+            own = slice(None) if len(first) <= step else np.flatnonzero((moment >= start) & (moment < start + step))
+            scores[own] = self._of_histories(histories[start : start + step])[moment[own] - start, item[own]]
+        return scores
+
+    def likeness(self, item: int) -> np.ndarray:
+        """Return what an event of an item adds to the score of every item if it is the latest: shape (items,)."""
+        one = csr_array((np.ones(1, dtype=np.float32), ([0], [item])), shape=(1, self.together.shape[0]))
+        return self._of_histories(one)[0]
+
+    def _of_histories(self, histories: csr_array) -> np.ndarray:
+        """Scores of all items, shape (histories, items)."""
+        scores = _dense(histories @ self.together)
+        if self.following is not None:
+            scores += self.settings.transition_weight * _dense(histories @ self.following)
+        if self.texts is not None:
+            scores += self.settings.text_weight * text_scores(histories, self.texts, self.settings.text_power)
+        return scores
+
+
+def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
+    """Return the latest events of the users of some moments, each weighted by its recency.
+
+    Args:
+        sequences: the events.
+        moments: with user_index and history_end.
+        items: number of items.
+        most: how many of a user's latest events count.
+        recency: weight of an event, times that of the next later one; those of one second have the weight of the
+            mean number of events after them.
+
+    Returns:
+        Weights by item: float32, shape (moments, items).
+    """
+    user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
+    start = np.maximum(sequences.starts[user], end - most)
+    event, moment = places_of(start, end), np.repeat(np.arange(len(end)), end - start)
+    is_new = (np.diff(moment, prepend=-1) != 0) | (np.diff(sequences.timestamp[event], prepend=-1) != 0)
+    second = is_new.cumsum() - 1
+    events_after = np.repeat(end, end - start) - 1 - event
+    weight = recency ** (np.bincount(second, events_after) / np.bincount(second))[second]
+    entries = weight.astype(np.float32), (moment, sequences.item_index[event])
+    return csr_array(entries, shape=(len(end), items))
+
+
+def text_scores(histories: csr_array, texts: csr_array, power: float) -> np.ndarray:
+    """Return the sums over weighted histories, shape (histories, items), of cosines to a power: the same shape."""
+    taken = np.unique(histories.indices)
+    cosines = texts[taken] @ texts.T
+    cosines.data **= np.float32(power)
+    return _dense(histories[:, taken] @ cosines)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """What a linear model is fitted to: the events of a log that are usable, shape (events,)."""
+
+    log: InteractionLog
+    config: LinearConfig
+    usable: np.ndarray
+
+    @cached_property
+    def taken(self) -> csr_array:
+        """Which user took which item: ones, float32, shape (users, items)."""
+        sequences, items = self.log.sequences, self.log.items.height
+        user = user_of_events(sequences.offsets)[self.usable].astype(np.int64)
+        pairs = np.unique(user * items + sequences.item_index[self.usable])
+        entries = np.ones(len(pairs), dtype=np.float32), np.divmod(pairs, items)
+        return csr_array(entries, shape=(len(sequences.starts), items))
+
+    def together(self, regularization: float) -> Matrix:
+        """Weights of EASE or, among too many items, the greatest cosines of who took them."""
+        if self.taken.shape[1] <= self.config.max_items:
+            return item_weights(self.taken, regularization)
+        logger.warning(
+            "The log has %d items, and linear.max_items is %d: item_knn takes the place of ease.",
+            self.taken.shape[1],
+            self.config.max_items,
+        )
+        unit = self.taken @ diags_array(np.maximum(self.taken.sum(axis=0), 1) ** np.float32(-0.5))
+        cosines = (unit.T @ unit).tocsr()
+        row = np.repeat(np.arange(cosines.shape[0]), np.diff(cosines.indptr))
+        cosines.data[cosines.indices == row] = 0
+        order = np.lexsort((-cosines.data, row))
+        kept = order[np.arange(len(order)) - cosines.indptr[row] < NEAREST]
+        return csr_array((cosines.data[kept], (row[kept], cosines.indices[kept])), shape=cosines.shape)
+
+    def following(self, directed: bool, within_moments: bool) -> csr_array:
+        """Transitions of a kind."""
+        window, users = (self.config.window, self.config.window_decay), self.taken.sum(axis=0)
+        return transitions(self.log.sequences, self.usable, users, *window, directed, within_moments)
+
+    def texts(self) -> csr_array | None:
+        """Vectors of the items' descriptions; None where these have too few words to tell items apart."""
+        try:
+            return tfidf_vectors(describe_items(self.log.items))[0].astype(np.float32)
+        except ValueError:
+            return None
+
+    def histories(self, likes: pl.DataFrame, recency: float) -> csr_array:
+        """Histories of likes, shape (likes, items)."""
+        return latest_events(self.log.sequences, likes, self.log.items.height, self.config.events, recency)
+
+    def seen(self, likes: pl.DataFrame) -> csr_array:
+        """The items of all events before likes, shape (likes, items)."""
+        return latest_events(self.log.sequences, likes, self.log.items.height, len(self.usable), 1)
+
+
+def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
+    """The regularization and recency that rank likes best among the items that most users took."""
+    most = np.sort(np.argsort(-fit.taken.sum(axis=0), kind="stable")[:MOST_TAKEN])
+    place = np.searchsorted(most, likes["item_index"]).clip(max=len(most) - 1)
+    listed = most[place] == likes["item_index"].to_numpy()
+    likes, place, taken = likes.filter(listed), place[listed], fit.taken[:, most]
+    histories = {recency: fit.histories(likes, recency)[:, most] for recency in fit.config.recencies}
+    seen, tried = fit.seen(likes)[:, most], {}
+    for regularization in fit.config.regularizations:
+        weights = item_weights(taken, regularization)
+        for recency, of_likes in histories.items():
+            tried[regularization, recency] = _ndcg(of_likes @ weights, seen, place)
+    regularization, recency = max(tried, key=tried.__getitem__)
+    return LinearSettings(regularization=regularization, recency=recency)
+
+
+def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, together: Matrix) -> LinearSettings:
+    """The settings with the transitions, and then the texts, that rank likes best beside what is taken together."""
+    seen, place = fit.seen(likes), likes["item_index"].to_numpy()
+    histories = fit.histories(likes, settings.recency)
+    scores = _dense(histories @ together)
+    best = _ndcg(scores, seen, place)
+
+    def add_best(term: Callable[..., np.ndarray], kinds: Iterable[dict[str, Any]], weight_name: str) -> None:
+        nonlocal scores, best, settings
+        before, chosen = scores, settings
+        for kind in kinds:
+            added = term(**kind)
+            for weight in filter(None, fit.config.weights):
+                summed = before + np.float32(weight) * added
+                if (ndcg := _ndcg(summed, seen, place)) > best:
+                    best, scores, chosen = ndcg, summed, settings.model_copy(update=kind | {weight_name: weight})
+        settings = chosen
+
+    kinds = product((False, True), repeat=2)
+    add_best(
+        lambda **kind: _dense(histories @ fit.following(**kind)),
+        [{"directed": directed, "within_moments": within} for directed, within in kinds],
+        "transition_weight",
+    )
+    if (texts := fit.texts()) is not None:
+        add_best(
+            lambda text_power: text_scores(histories, texts, text_power),
+            [{"text_power": power} for power in fit.config.text_powers],
+            "text_weight",
+        )
+    return settings
+
+
+def _ndcg(scores: np.ndarray, seen: csr_array, target: np.ndarray) -> float:
+    """NDCG@10 of targets, (n,), among the items that were not seen, by scores (n, items); ties come first."""
+    own = scores[np.arange(len(target)), target][:, None]
+    is_above = scores >= own
+    is_above[seen.nonzero()] = False
+    rank = is_above.sum(axis=1)
+    return float(np.sum((rank <= CUTOFF) / np.log2(1 + rank)))
+
+
+def _dense(matrix: Matrix) -> np.ndarray:
+    return matrix if isinstance(matrix, np.ndarray) else matrix.toarray()
