@@ -1,5 +1,7 @@
 """Cross-entropy over all items, and over samples of them."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch.nn import functional
@@ -32,6 +34,21 @@ def test_a_sample_of_all_items_gives_the_full_loss(batch):
     same = targets.unsqueeze(1) == torch.arange(9)
     loss = sampled_cross_entropy(states, vectors[targets], vectors, same, torch.zeros(9))
     torch.testing.assert_close((loss, *torch.autograd.grad(loss * 3, batch[:2])), expected(*batch))
+
+
+def test_items_of_unequal_probability_count_by_one_over_it(batch):
+    """The mean, over all that two draws may give, of the sum of exponentials in the loss is that over all items."""
+    states, vectors, _ = (tensor.detach().double() for tensor in batch)
+    state, vectors = states[:1], vectors[:4]
+    probabilities = torch.tensor([0.1, 0.2, 0.3, 0.4]).double()
+    own = (state @ vectors[0]).item()
+    mean = 0.0
+    for draw in product(range(4), repeat=2):
+        items = torch.tensor(draw).unique()
+        log_inclusion = torch.log(1 - (1 - probabilities[items]) ** 2)
+        loss = sampled_cross_entropy(state, vectors[:1], vectors[items], (items == 0).unsqueeze(0), log_inclusion)
+        mean += (probabilities[list(draw)].prod() * torch.exp(loss + own)).item()
+    assert mean == pytest.approx(torch.exp(state @ vectors.T).sum().item())
 
 
 def test_items_are_drawn_as_often_as_is_said():
