@@ -164,21 +164,29 @@ class Archive:
     def erase(self, addresses: Sequence[str], champion: Mapping[str, str]) -> None:
         """Remove versions one by one, in this order, if nothing stands in the way of any.
 
+        Raises:
+            ValueError: see `require_erasable`. None is removed.
+            OSError: one cannot be removed.
+        """
+        for each in self.require_erasable(addresses, champion):
+            each.erase()
+
+    def require_erasable(self, addresses: Sequence[str], champion: Mapping[str, str]) -> list[ArchivedVersion]:
+        """The versions at these addresses, in this order, if all of them can be erased.
+
         Args:
             addresses: of the versions; one that is gone is passed over.
             champion: versions that are in use, by entry.
 
         Raises:
-            ValueError: a version is needed. None is removed.
-            OSError: one cannot be removed.
+            ValueError: a version is needed, or lies where this user may not write.
         """
         listed = {each.address: each for each in self.versions()}
         erased = [listed[address] for address in addresses if address in listed]
         if obstacles := [*self._obstacles(erased, champion)]:
             lines = "\n".join(f"- {obstacle}" for obstacle in obstacles)
             raise ValueError(f"Not all of what should be erased can be. Nothing was erased.\n{lines}")
-        for each in erased:
-            each.erase()
+        return erased
 
     def _obstacles(self, erased: Sequence[ArchivedVersion], champion: Mapping[str, str]) -> Iterator[str]:
         """Why versions cannot be erased: what would break, or the system would not allow."""

@@ -71,7 +71,6 @@ def start(run: Run) -> None:
     name_first_champion(run)
     give_champion(run)
     give_archive(run)
-    give_cell_runner(run)
 
 
 def require_runner(run: Run) -> None:
@@ -298,12 +297,10 @@ def try_checks(run: Run) -> None:
         raise RunRefusedError("\n".join(["This run would fail. Nothing was written.", *lines]))
 
 
-def give_cell_runner(run: Run) -> None:
-    """Fill the entry `cell_runner` where a node reads it: nodes know neither the project nor the environment."""
-    if "cell_runner" not in run.pipeline.inputs():
-        return
+def cell_runner(run: Run) -> CellRunner:
+    """Return what runs the default flow with other parameters, in the project and the environment of a run."""
     loader = run.context.config_loader
-    runner = CellRunner(
+    return CellRunner(
         project=run.project,
         cells=run.cells,
         conf_source=str(loader.conf_source),
@@ -313,4 +310,3 @@ def give_cell_runner(run: Run) -> None:
         revision=run.revision,
         checks=run.checks,
     )
-    run.catalog.save("cell_runner", runner)

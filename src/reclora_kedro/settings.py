@@ -14,6 +14,7 @@ from kedro_provenance.plugin import (
     ResumingSession,
 )
 from reclora_kedro import extensions
+from reclora_kedro.hooks import RecommenderHooks
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.serving.config import ServiceConfig
@@ -41,6 +42,7 @@ HOOKS = (
         blocks={"service": ServiceConfig, "update.retriever": bool},
         champion_readers=["recommendation", "export"],
     ),
+    RecommenderHooks(),
 )
 
 CONFIG_LOADER_CLASS = CachingConfigLoader

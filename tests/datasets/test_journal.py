@@ -9,7 +9,7 @@ from kedro.io import DatasetError
 from kedro_provenance.session import CachingConfigLoader
 from projects import ROOT
 from reclora_kedro import settings
-from reclora_kedro.datasets.journal import SCHEMA, JournalDataset, JournalEraserDataset
+from reclora_kedro.datasets.journal import SCHEMA, JournalDataset
 
 
 def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_path):
@@ -42,7 +42,7 @@ def test_what_is_no_journal_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="cannot be used as the service's journal"):
         JournalDataset(file=str(tmp_path / "journal.sqlite")).load()
     with pytest.raises(DatasetError, match="cannot be used as the service's journal"):
-        JournalEraserDataset(file=str(tmp_path / "journal.sqlite")).load()([7])
+        JournalDataset(file=str(tmp_path / "journal.sqlite")).erase([7])
 
 
 TABLES = """
@@ -56,7 +56,7 @@ INSERT INTO dropped_users VALUES ('forgotten');
 
 def test_no_byte_of_a_user_is_left_while_the_service_runs(tmp_path):
     file = tmp_path / "journal.sqlite"
-    erase = JournalEraserDataset(file=str(file)).load()
+    erase = JournalDataset(file=str(file)).erase
     assert erase(["forgotten"]) == 0  # there is no journal yet
     with closing(sqlite3.connect(file)) as service:
         service.executescript(TABLES)

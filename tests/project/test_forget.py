@@ -2,6 +2,8 @@
 
 import json
 import signal
+import sqlite3
+from contextlib import closing
 
 import polars as pl
 import pytest
@@ -30,18 +32,41 @@ def holding(project, user):
     return [file for file in named if user in pl.read_parquet(file)["user_id"].to_list()]
 
 
+def journal_with(project, user):
+    """The service's journal, with an event of a user."""
+    journal = project / "data/test/01_raw/service/journal.sqlite"
+    journal.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(journal)) as service:
+        service.executescript(
+            "CREATE TABLE events (sequence INTEGER PRIMARY KEY, user_id TEXT);"
+            "CREATE TABLE dropped_users (user_id TEXT PRIMARY KEY);"
+            f"INSERT INTO events (user_id) VALUES ('{user}');"
+        )
+    return journal
+
+
+def events_in(journal):
+    with closing(sqlite3.connect(journal)) as service:
+        return service.execute("SELECT count(*) FROM events").fetchone()[0]
+
+
 def test_a_user_is_forgotten(finished_run):
     project, before = finished_run.project, finished_run.catalog
     users = before.load("users")["user_id"].to_list()
     user = users[3]
+    journal = journal_with(project, user)
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
     with pytest.raises(ValueError, match=r"names '77777', which no stored version holds. The nearest: '\d+'"):
         forget(project, 77777)
+    with pytest.raises(ValueError, match="The nearest"):  # a run that fails erases nothing
+        kedro_run(project, {"forget": {"users": [user, 77777]}}, pipeline_names=["forget"])
+    assert events_in(journal) == 1
     assert {path: stored(project)[path] for path in files} == files
     assert {path.name for path in stored(project).keys() - files.keys()} == {"champion.json"}  # of what is in use
     files = stored(project)
 
     after = forget(project, user)
+    assert events_in(journal) == 0
     assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
     assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1
     report, champion = after.load("forget_report"), after.load("champion")["versions"]

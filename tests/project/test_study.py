@@ -13,7 +13,7 @@ from dying import begin_and_die
 from forked import FORKED
 from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
-from kedro_provenance.failures import is_refusal
+from kedro_provenance.failures import RunRefusedError, is_refusal
 from kedro_provenance.runner import CELLS
 from notebooks import shown_by
 from projects import ROOT, copy_project, kedro_run, stored
@@ -45,7 +45,7 @@ def studied(tmp_path_factory):
         patch.setattr(cells, "get_context", lambda _: FORKED)
         with patch.context() as first:
             first.setattr(cells, "begin", begin_and_die)
-            with pytest.raises(RuntimeError, match="A process that ran cells died"):
+            with pytest.raises(RunRefusedError, match="A process that ran cells died"):
                 study(project)
         killed = traces(project)
         assert list((project / "data/test" / CELLS).glob("*/*.checkpoints/*/*/step-*"))

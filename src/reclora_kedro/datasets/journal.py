@@ -64,14 +64,6 @@ class JournalDataset(AbstractDataset[NoReturn, pl.DataFrame]):
     def _describe(self) -> dict[str, Any]:
         return {"file": self._file}
 
-
-class JournalEraserDataset(JournalDataset):
-    """Loads a function that erases users from the journal, also while the service runs, and returns their events."""
-
-    def load(self) -> Any:
-        """The function, which takes the users' ids."""
-        return self.erase
-
     def erase(self, users: Iterable[Any]) -> int:
         """Delete all events of these users for good, and return how many there were.
 

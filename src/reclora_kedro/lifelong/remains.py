@@ -25,7 +25,16 @@ TRAINED = (
     "merged_loras",
 )
 """Entries with trained weights, which keep what training left there."""
-WITHOUT_ROWS = ("retriever", "tuned_item_encoder", "prepared_llm", "*.adapter", "*_log", "*_report", "champion")
+WITHOUT_ROWS = (
+    "retriever",
+    "tuned_item_encoder",
+    "prepared_llm",
+    "*.adapter",
+    "*_log",
+    "*_report",
+    "champion",
+    "versions_to_erase",
+)
 """Entries that are made of rows of users, but hold sums over them alone, unless they name one."""
 REPORTS = "reporting"
 """The layer of others of this kind."""
@@ -75,8 +84,8 @@ class Archive(Protocol):
     def versions(self) -> Sequence[Any]:
         """Each `Version`."""
 
-    def erase(self, addresses: Sequence[str], champion: Mapping[str, str]) -> None:
-        """Remove what lies at these addresses, in this order, but nothing if any of it is needed."""
+    def require_erasable(self, addresses: Sequence[str], champion: Mapping[str, str]) -> object:
+        """Refuse to erase what lies at these addresses if any of it is needed."""
 
 
 @dataclass(frozen=True)

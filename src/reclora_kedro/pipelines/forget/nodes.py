@@ -62,47 +62,46 @@ def keep_adapter(adapter: str) -> str:
     return adapter
 
 
-def name_champion(
-    champion_history: list[dict[str, Any]],
-    versions_in_use: Callable[[Iterable[str]], dict[str, str]],
-    erase_from_journal: Callable[[Iterable[Any]], int],
-    forget: ForgetConfig,
-    **weights: Any,
-) -> dict[str, Any]:
-    """The champion with what this run has made without the users, whose events the service's journal loses before."""
-    events = erase_from_journal(forget.users)
-    made = versions_in_use([*TABLES, *weights])
-    decision = {"chosen": "champion", "reason": "users were forgotten", "erased_events_of_the_journal": events}
-    versions = dict(sorted({**champion_history[0]["versions"], **made}.items()))
-    return {"versions": versions, "decision": decision, "made_by": made["log"]}
-
-
 def find_remains(
-    archive: Archive,
-    champion: dict[str, Any],
-    champion_history: list[dict[str, Any]],
-    items: pl.DataFrame,
-    forget: ForgetConfig,
-) -> dict[str, Any]:
-    """Where rows of the users, or traces of them in weights, still are, once the champion is another one."""
+    archive: Archive, champion_history: list[dict[str, Any]], items: pl.DataFrame, forget: ForgetConfig, *weights: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """List the stored versions with rows of the users, or traces of them in weights, once the new weights are stored.
+
+    Returns:
+        The report; and the addresses of those versions that a hook erases, in this order, when the run has succeeded.
+    """
     versions = archive.versions()
     left = remains.find_remains(versions, Forgotten.of(forget.users, versions, items["item_id"]))
     erased = [*left.rows, *(left.traces if forget.retrain else [])]
     old = remains.champions_of(champion_history, erased, versions)
-    return {
+    report: dict[str, Any] = {
         "forgotten": sorted(digest(str(user)) for user in forget.users),
         "rows": [remains.described(version) for version in (*old, *left.rows)],
         "traces": [remains.described(version) for version in left.traces],
     }
+    addresses = [each["address"] for kind in ("rows", "traces")[: 1 + forget.retrain] for each in report[kind]]
+    return report, addresses if forget.erase else []
 
 
-def erase_remains(
-    archive: Archive, champion: dict[str, Any], forget_report: dict[str, Any], forget: ForgetConfig
-) -> None:
-    """Erase, on request, the versions in the report that hold rows of the users; weights, if others were trained."""
-    left = [*forget_report["rows"], *(forget_report["traces"] if forget.retrain else [])]
-    if forget.erase:
-        archive.erase([each["address"] for each in left], champion["versions"])
+def name_champion(
+    champion_history: list[dict[str, Any]],
+    versions_in_use: Callable[[Iterable[str]], dict[str, str]],
+    archive: Archive,
+    versions_to_erase: list[str],
+    **weights: Any,
+) -> dict[str, Any]:
+    """Name the champion with what this run has made without the users.
+
+    It is saved last, so that the service reads it when the journal is about to lose the users' events.
+
+    Raises:
+        ValueError: a version that should be erased is needed.
+    """
+    made = versions_in_use([*TABLES, *weights])
+    versions = dict(sorted({**champion_history[0]["versions"], **made}.items()))
+    archive.require_erasable(versions_to_erase, versions)
+    decision = {"chosen": "champion", "reason": "users were forgotten"}
+    return {"versions": versions, "decision": decision, "made_by": made["log"]}
 
 
 def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:

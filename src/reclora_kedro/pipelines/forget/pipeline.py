@@ -63,23 +63,19 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             *([] if trained else kept),
             Node(
-                nodes.name_champion,
-                inputs={name: name for name in ("champion_history", "versions_in_use", *weights)}
-                | {"erase_from_journal": "journal_eraser", "forget": "params:forget"},
-                outputs="champion",
-                name="name_champion",
-            ),
-            Node(
                 nodes.find_remains,
-                inputs=["archive", "champion", "champion_history", "items", "params:forget"],
-                outputs="forget_report",
+                inputs=["archive", "champion_history", "items", "params:forget", *weights],
+                outputs=["forget_report", "versions_to_erase"],
                 name="find_remains",
             ),
             Node(
-                nodes.erase_remains,
-                inputs=["archive", "champion", "forget_report", "params:forget"],
-                outputs=None,
-                name="erase_remains",
+                nodes.name_champion,
+                inputs={
+                    name: name
+                    for name in ("champion_history", "versions_in_use", "archive", "versions_to_erase", *weights)
+                },
+                outputs="champion",
+                name="name_champion",
             ),
             Node(nodes.show_remains, inputs=["forget_report", "params:forget"], outputs=None, name="show_remains"),
         ],

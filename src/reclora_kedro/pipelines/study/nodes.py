@@ -5,20 +5,19 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from kedro_provenance.cells import CellRunner
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.study import report, results
 from reclora_kedro.study.config import StudyConfig
-from reclora_kedro.study.grid import load_grids, plan_cells
+from reclora_kedro.study.grid import Cell, load_grids
+from reclora_kedro.study.results import CellResult
 
 Grids = dict[str, Callable[[], Any]]
 Records = list[dict[str, Any]]
 
 
-def run_cells(cell_runner: CellRunner, study_grids: Grids, study: StudyConfig) -> tuple[Records, Records]:
-    """The cells of the chosen grids: their metrics and costs, and their differences of models, as long tables."""
-    cells = plan_cells(load_grids(study.grid, study_grids), study.seeds, cell_runner.parameters)
-    runs = cell_runner.run(cells, results.result_of, study.workers)
+def tabulate_cells(study_cells: list[tuple[Cell, CellResult]], study: StudyConfig) -> tuple[Records, Records]:
+    """Tabulate the finished cells: their metrics and costs, and their differences of models, as long tables."""
+    cells, runs = zip(*study_cells, strict=True)
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
 
 

@@ -8,14 +8,17 @@ from reclora_kedro.study import figures
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """Runs of the default flow, one per cell of the grid, to a table, figures and a report."""
+    """From finished runs of the default flow, one per cell of the grid, to a table, figures and a report.
+
+    The cells are run before the nodes, by `reclora_kedro.hooks`.
+    """
     return Pipeline(
         [
             Node(
-                nodes.run_cells,
-                ["cell_runner", "study_grids", "params:study"],
+                nodes.tabulate_cells,
+                ["study_cells", "params:study"],
                 ["study_results", "study_comparisons"],
-                name="run_cells",
+                name="tabulate_cells",
             ),
             Node(figures.plot_axes, "study_results", "study_axes_figure", name="plot_axes"),
             Node(figures.plot_frontier, "study_results", "study_frontier_figure", name="plot_frontier"),
