@@ -9,9 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from reclora_kedro.histories.co_occurrences import COMPONENTS, co_occurrence_vectors
 from reclora_kedro.lens.base import load_lens
-from reclora_kedro.lens.features import LensLoader
+from reclora_kedro.lens.features import LensLoader, fresh_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
-from reclora_kedro.lens.training import _fresh_lens
 
 
 def test_a_saved_lens_scores_identically(fitted, log, tmp_path) -> None:
@@ -57,16 +56,16 @@ def batch_of(log):
 @pytest.mark.parametrize("model", ["din", "sim"])
 def test_one_fold_compares_by_all_likes_as_the_encoder_of_items_does(log, config, batch_of, model) -> None:
     vectors = co_occurrence_vectors(log, COMPONENTS, seed=config.seed)
-    by_encoder = _fresh_lens(
+    by_encoder, _ = fresh_lens(
         log.with_embeddings(vectors), config.model_copy(update={"model": model, "co_occurrence_folds": 0})
     )
-    one = _fresh_lens(log, config.model_copy(update={"model": model, "item_text": False, "co_occurrence_folds": 1}))
+    one, _ = fresh_lens(log, config.model_copy(update={"model": model, "item_text": False, "co_occurrence_folds": 1}))
     batch = batch_of(one)
     torch.testing.assert_close(one.eval().cosines(batch), by_encoder.eval().cosines(batch))
 
 
 def test_who_liked_a_target_is_hidden_with_its_id_while_a_lens_learns(log, config, batch_of) -> None:
-    lens = _fresh_lens(log, config.model_copy(update={"item_id_dropout": 0.5, "item_text_dropout": 0.0}))
+    lens, _ = fresh_lens(log, config.model_copy(update={"item_id_dropout": 0.5, "item_text_dropout": 0.0}))
     batch = batch_of(lens)
     shown = lens.eval().cosines(batch)
     vectors = lens.item(batch.item)

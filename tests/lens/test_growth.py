@@ -14,10 +14,11 @@ from reclora_kedro.histories.sequences import levels_as_before, user_of_events
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.lens import LENS_MODELS
 from reclora_kedro.lens.config import ContinuationConfig
+from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.growth import continue_lens, grow_lens, rearrange_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID, EntityEmbedding
 from reclora_kedro.lens.states import lens_states
-from reclora_kedro.lens.training import LensTraining, _fresh_lens, fit_lens
+from reclora_kedro.lens.training import LensTraining, fit_lens
 from reference_log import reference_log
 
 USERS, ITEMS, UNTIL = 20, 30, 400  # of the log before it grew
@@ -71,7 +72,7 @@ def have_equal_weights(one, two) -> bool:
 @pytest.mark.parametrize("model", LENS_MODELS.modules())
 def test_a_grown_lens_scores_what_it_knew_to_the_last_bit(logs, config, model) -> None:
     old, grown = logs
-    lens = _fresh_lens(old, config.model_copy(update={"model": model})).freeze()
+    lens = fresh_lens(old, config.model_copy(update={"model": model}))[0].freeze()
     before = lens_states(lens, old, old.samples)
     after = lens_states(grow_lens(lens, grown), grown, grown.samples[: old.samples.height])
     assert grown.samples.height > old.samples.height

@@ -79,7 +79,7 @@ def test_later_events_change_no_score(fitted, log) -> None:
 
 
 def test_texts_without_embeddings_are_refused(log, config) -> None:
-    with pytest.raises(ValueError, match=r"lens\.item_text is true, but the log has no item embeddings"):
+    with pytest.raises(ValueError, match=r"item_text is true, but the log has no item embeddings"):
         fit_lens(replace(log, item_embeddings=None), config)
 
 

@@ -19,8 +19,8 @@ from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.sequences import user_of_events
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import load_lens
+from reclora_kedro.lens.features import fresh_lens
 from reclora_kedro.lens.states import lens_states
-from reclora_kedro.lens.training import _fresh_lens
 from reclora_kedro.lifelong.forgetting import (
     Tables,
     forget_in_lens,
@@ -149,7 +149,8 @@ def without(log, user):
 def test_the_lens_scores_the_others_as_before(log, config, tmp_path, statistics):
     user = 7
     log = replace(log, users=log.users.with_columns(zip_code=pl.format("z{}", "user_id")))
-    lens = _fresh_lens(log, config.model_copy(update={"rating_statistics": statistics, "field_min_count": 1})).freeze()
+    settings = config.model_copy(update={"rating_statistics": statistics, "field_min_count": 1})
+    lens = fresh_lens(log, settings)[0].freeze()
     left, samples = without(log, user)
     kept = forget_in_lens(lens, log, left)
     before, after = lens_states(lens, log, samples), lens_states(kept, left, left.samples)
@@ -183,7 +184,7 @@ def test_rows_of_another_log_are_refused(ids, unknown):
 
 def test_users_and_items_that_came_after_the_lens_are_unknown_to_it(log, config):
     """As after a rollback: tables stay, and the lens is the one before."""
-    lens = _fresh_lens(log, config).freeze()
+    lens = fresh_lens(log, config)[0].freeze()
     left, _ = without(log, 7)
     users = pl.concat([left.users, left.users.head(1).with_columns(user_id=pl.lit(999, left.users["user_id"].dtype))])
     offsets = np.append(left.sequences.offsets, left.sequences.offsets[-1])

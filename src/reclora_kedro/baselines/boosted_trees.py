@@ -10,8 +10,7 @@ from reclora_kedro.devices import seeded
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.features import LensLoader, known_statistics
-from reclora_kedro.lens.training import SCORING_BATCH_SIZE
+from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, known_statistics
 
 NOTE = (
     "boosted trees of counts and rates of earlier events and, where the lens reads them, of how alike the target and "

@@ -10,7 +10,7 @@ import polars as pl
 from safetensors.numpy import load_file, save_file
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.histories.retrieval import WindowConfig, assemble_history
+from reclora_kedro.histories.retrieval import WindowConfig, assemble_history, unit_vectors
 from reclora_kedro.histories.sequences import Sequences, user_of_events
 
 EMBEDDINGS_FILE = "item_embeddings.safetensors"
@@ -47,6 +47,16 @@ class InteractionLog:
             )
         widths = item_embeddings.shape[1:] if encoder_widths is None else map(int, encoder_widths)
         return replace(self, item_embeddings=item_embeddings, encoder_widths=tuple(widths))
+
+    def item_text_vectors(self) -> np.ndarray:
+        """Directions of the items' embeddings, by which models read texts: float32, shape (items, d).
+
+        Raises:
+            ValueError: the log has no item embeddings.
+        """
+        if self.item_embeddings is None:
+            raise ValueError("item_text is true, but the log has no item embeddings: read the catalog entry log.")
+        return unit_vectors(self.item_embeddings).astype(np.float32)
 
     def rows_in(self, split: str) -> np.ndarray:
         """Row numbers of the samples of a split."""

@@ -1,4 +1,4 @@
-"""From the log to what a lens reads: code tables of users and items, and batches of samples as indices."""
+"""From the log to a fresh lens and what it reads: code tables of users and items, and batches of samples as indices."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -12,13 +12,17 @@ import torch
 from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
+from reclora_kedro.histories.co_occurrences import cross_fitted_vectors
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.rating_statistics import RatingStatistics
-from reclora_kedro.histories.retrieval import recent_events, unit_vectors
+from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.interactions.schema import category_names
-from reclora_kedro.lens.base import History, Lens, LensBatch
+from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
+from reclora_kedro.lens.config import LensConfig, LensSizes
+from reclora_kedro.lens.layers import UNKNOWN_ID
 
+SCORING_BATCH_SIZE = 2048  # samples, where nothing is trained
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB
 LEAST_SHARED = 64  # samples of one moment that are batched by themselves, so that what they share is computed once
 SHARED_WINDOWS = 4  # times the length of what is retrieved, over 1: a past so long is shared whole, a longer one is not
@@ -86,17 +90,6 @@ def _field_values(table: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
     )
 
 
-def item_texts(log: InteractionLog) -> Tensor:
-    """What the texts of the items say: the directions of their embeddings, float32, shape (items, d).
-
-    Raises:
-        ValueError: the log has no item embeddings.
-    """
-    if log.item_embeddings is None:
-        raise ValueError("lens.item_text is true, but the log has no item embeddings.")
-    return torch.from_numpy(unit_vectors(log.item_embeddings)).float()
-
-
 class LensLoader:
     """Makes batches of samples for a lens; histories and statistics are gathered, or computed, as batches are made.
 
@@ -117,7 +110,7 @@ class LensLoader:
             if rows != expected:
                 message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")
-        self._log = log
+        self.log = log
         self._statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
@@ -125,14 +118,14 @@ class LensLoader:
     def beside(self, log: InteractionLog) -> Self:
         """The same for another log of the same users and items."""
         loader = copy(self)
-        loader._log = log
+        loader.log = log
         loader._statistics = self._statistics and self._statistics.beside(log)
         return loader
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples."""
         for places, user, item, long, statistics in self._inputs(samples, size):
-            recent = recent_events(samples[places], self._log.sequences, self._recent_length)
+            recent = recent_events(samples[places], self.log.sequences, self._recent_length)
             for part in _in_parts(len(places), size):
                 latest, history = self._history(recent[part]), self._history(long[part])
                 yield places[part], LensBatch(user[part], item[part], latest, history, statistics[part])
@@ -151,7 +144,7 @@ class LensLoader:
             places = many[places]
             for start, end in pairwise([0, *np.flatnonzero(np.diff(run[places])) + 1, len(places)]):
                 first = slice(start, start + 1)
-                recent = self._history(recent_events(samples[places[first]], self._log.sequences, self._recent_length))
+                recent = self._history(recent_events(samples[places[first]], self.log.sequences, self._recent_length))
                 for begin in range(start, end, size):
                     part = slice(begin, min(begin + size, end))
                     history = self._shared_history(long[part], samples[places[first]], recent)
@@ -163,10 +156,10 @@ class LensLoader:
         """As many samples as `WINDOW_EVENTS` allows at a time: places, users, items, long histories, statistics."""
         window = self._long_history
         longest = max(self._recent_length, window.k if window else 0)
-        longest = min(longest, int((self._log.sequences.ends - self._log.sequences.starts).max()))
+        longest = min(longest, int((self.log.sequences.ends - self.log.sequences.starts).max()))
         for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
             chunk = samples[places]
-            long = self._log.histories(chunk, window) if window else np.full((len(places), 1), -1)
+            long = self.log.histories(chunk, window) if window else np.full((len(places), 1), -1)
             user, item = (torch.tensor(chunk[name].to_numpy()).long() for name in ("user_index", "item_index"))
             yield places, user, item, long, self.statistics(chunk)
 
@@ -175,7 +168,7 @@ class LensLoader:
         window = self._long_history
         if window is None:
             return recent
-        past = recent_events(moment, self._log.sequences, SHARED_WINDOWS * window.k)
+        past = recent_events(moment, self.log.sequences, SHARED_WINDOWS * window.k)
         if window.kind == "recent" or past.shape[1] <= window.k:
             history = self._history(events[:1])
             return recent if history.item.shape == recent.item.shape else history  # both are the latest events
@@ -196,10 +189,59 @@ class LensLoader:
         longest = max(1, int(mask.sum(axis=1).max()))
         events, mask = np.where(mask, events, 0)[:, :longest], mask[:, :longest]
         return History(
-            item=torch.from_numpy(self._log.sequences.item_index[events]).long(),
-            rating=torch.from_numpy(self._log.sequences.rating_level[events]).long(),
+            item=torch.from_numpy(self.log.sequences.item_index[events]).long(),
+            rating=torch.from_numpy(self.log.sequences.rating_level[events]).long(),
             mask=torch.from_numpy(mask),
         )
+
+
+def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoader]:
+    """Build a lens for a log, with fresh weights and all that is counted rather than trained; and its loader."""
+    train = log.samples.filter(pl.col("split") == "train")
+    users_seen, items_seen = (
+        seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
+    )
+    user_fields, item_fields = (
+        coded_values(table, seen.numpy(), config.field_min_count)
+        for table, seen in ((log.users, users_seen), (log.items, items_seen))
+    )
+    of_users, of_items = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
+    trained_until = int(train["timestamp"].to_numpy().max())
+    ratings = log.sequences.rating[log.sequences.timestamp <= trained_until]
+    sizes = LensSizes(
+        users=log.users.height,
+        user_fields=user_fields,
+        user_width=of_users.shape[-1],
+        items=log.items.height,
+        item_fields=item_fields,
+        item_width=of_items.shape[-1],
+        item_text_widths=log.encoder_widths if config.item_text else (),
+        rating_levels=int(log.sequences.rating_level.max()) + 1,
+        rating_range=(float(ratings.min()), float(ratings.max())),
+        trained_until=trained_until,
+    )
+    lens = build_lens(config, sizes)
+    loader = LensLoader(log, lens)
+    if config.rating_statistics:
+        lens.statistics.fit(loader.statistics(train))
+    for entity, seen, codes in ((lens.user, users_seen, of_users), (lens.item, items_seen, of_items)):
+        entity.id_codes.copy_(torch.arange(1, 1 + len(seen)).masked_fill(~seen, UNKNOWN_ID))
+        entity.field_codes.copy_(codes)
+    if config.item_text:
+        lens.item.texts.copy_(torch.from_numpy(log.item_text_vectors()))
+    if config.co_occurrence_folds:
+        vectors = cross_fitted_vectors(log, lens.user_folds.numpy(), config.seed)
+        lens.co_occurrences.copy_(torch.from_numpy(vectors))
+    if lens.similarities.output_dim:
+        lens.eval()
+        batches = loader.batches(train, SCORING_BATCH_SIZE)
+        lens.similarities.fit(torch.cat([lens.cosines(batch) for _, batch in batches]))
+    return lens, loader
+
+
+def seen_in(index: pl.Series, count: int) -> Tensor:
+    """Whether each of `count` users (items) is in the index of some rows: bool, shape (count,)."""
+    return torch.from_numpy(np.bincount(index.to_numpy(), minlength=count) > 0)
 
 
 def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:

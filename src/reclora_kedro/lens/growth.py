@@ -14,8 +14,8 @@ from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
-from reclora_kedro.lens.features import encode_fields, item_texts
-from reclora_kedro.lens.training import TRAINING_LOG, LensTraining, seen_in
+from reclora_kedro.lens.features import LensLoader, encode_fields, seen_in
+from reclora_kedro.lens.training import TRAINING_LOG, LensTraining
 
 
 def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
@@ -62,7 +62,8 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
     lens = copy.deepcopy(lens)
     of_users, of_items = encode_fields(log.users, sizes.user_fields), encode_fields(log.items, sizes.item_fields)
     lens.user.rearrange(users, of_users)
-    lens.item.rearrange(items, of_items, item_texts(log) if lens.config.item_text else None)
+    texts = torch.from_numpy(log.item_text_vectors()) if lens.config.item_text else None
+    lens.item.rearrange(items, of_items, texts)
     if lens.config.co_occurrence_folds:
         lens.user_folds = lens.user_folds[users].masked_fill(users < 0, 0)  # nobody's vectors know a new user's likes
         lens.co_occurrences = functional.pad(lens.co_occurrences, (0, 0, 1, 0))[:, 1 + items]
@@ -126,7 +127,7 @@ def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tu
         for entity, index in ((learner.user, "user_index"), (learner.item, "item_index")):
             entity.learn_ids(seen_in(log.samples[index].gather(train), len(entity.id_codes)))
         replayed = min(len(old), round(len(new) * config.replay / (1 - config.replay)))
-        training = LensTraining(learner, log, config.learning_rate)
+        training = LensTraining(learner, LensLoader(log, learner), config.learning_rate)
         training_log = training.run(new, config.max_epochs, config.patience, old, replayed, keep_start=True)
     if training_log["validation_auc"].arg_max() == 0:
         return lens, training_log

@@ -11,8 +11,7 @@ from torch import Tensor
 from reclora_kedro.devices import choose_device
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import History, Lens
-from reclora_kedro.lens.features import LensLoader
-from reclora_kedro.lens.training import SCORING_BATCH_SIZE
+from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
 
 INPUTS = {
     "user": ("user",),

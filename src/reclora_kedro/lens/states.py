@@ -18,8 +18,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import first_of_moment
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import MOST_VALUES
-from reclora_kedro.lens.features import LensLoader
-from reclora_kedro.lens.training import SCORING_BATCH_SIZE
+from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
 
 
 class LensReader:

@@ -10,22 +10,18 @@ import numpy as np
 import polars as pl
 import torch
 from sklearn.metrics import roc_auc_score
-from torch import Tensor
 from torch.nn import functional
 
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.errors import require_both_classes
-from reclora_kedro.histories.co_occurrences import cross_fitted_vectors
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens.base import Lens, build_lens
-from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.features import LensLoader, coded_values, encode_fields, item_texts
-from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader, fresh_lens
 from reclora_kedro.progress import Progress
 
-SCORING_BATCH_SIZE = 2048
 NO_ROWS = np.empty(0, dtype=np.int64)
 TRAINING_LOG = {
     "rows": pl.Int64,
@@ -71,58 +67,10 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
 
 def _fit(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
     with seeded(config.seed, choose_device(config.device)):
-        lens = _fresh_lens(log, config)
-        training = LensTraining(lens, log, config.learning_rate)
+        lens, loader = fresh_lens(log, config)
+        training = LensTraining(lens, loader, config.learning_rate)
         training_log = training.run(log.rows_in("train"), config.max_epochs, config.patience)
     return lens.cpu().freeze(), training_log
-
-
-def _fresh_lens(log: InteractionLog, config: LensConfig) -> Lens:
-    train = log.samples.filter(pl.col("split") == "train")
-    users_seen, items_seen = (
-        seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
-    )
-    user_fields, item_fields = (
-        coded_values(table, seen.numpy(), config.field_min_count)
-        for table, seen in ((log.users, users_seen), (log.items, items_seen))
-    )
-    of_users, of_items = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
-    trained_until = int(train["timestamp"].to_numpy().max())
-    ratings = log.sequences.rating[log.sequences.timestamp <= trained_until]
-    texts = item_texts(log) if config.item_text else torch.empty(log.items.height, 0)
-    sizes = LensSizes(
-        users=log.users.height,
-        user_fields=user_fields,
-        user_width=of_users.shape[-1],
-        items=log.items.height,
-        item_fields=item_fields,
-        item_width=of_items.shape[-1],
-        item_text_widths=log.encoder_widths if config.item_text else (),
-        rating_levels=int(log.sequences.rating_level.max()) + 1,
-        rating_range=(float(ratings.min()), float(ratings.max())),
-        trained_until=trained_until,
-    )
-    lens = build_lens(config, sizes)
-    if config.rating_statistics:
-        lens.statistics.fit(LensLoader(log, lens).statistics(train))
-    for entity, seen, codes in ((lens.user, users_seen, of_users), (lens.item, items_seen, of_items)):
-        entity.id_codes.copy_(torch.arange(1, 1 + len(seen)).masked_fill(~seen, UNKNOWN_ID))
-        entity.field_codes.copy_(codes)
-    if config.item_text:
-        lens.item.texts.copy_(texts)
-    if config.co_occurrence_folds:
-        vectors = cross_fitted_vectors(log, lens.user_folds.numpy(), config.seed)
-        lens.co_occurrences.copy_(torch.from_numpy(vectors))
-    if lens.similarities.output_dim:
-        lens.eval()
-        batches = LensLoader(log, lens).batches(train, SCORING_BATCH_SIZE)
-        lens.similarities.fit(torch.cat([lens.cosines(batch) for _, batch in batches]))
-    return lens
-
-
-def seen_in(index: pl.Series, count: int) -> Tensor:
-    """Which of so many users (items) the index of some rows holds, bool, shape (count,)."""
-    return torch.from_numpy(np.bincount(index.to_numpy(), minlength=count) > 0)
 
 
 def _shuffle(train: np.ndarray) -> np.ndarray:
@@ -132,9 +80,10 @@ def _shuffle(train: np.ndarray) -> np.ndarray:
 class LensTraining:
     """A lens on its device, with its batches, labels and optimiser; in one process, or in each of a group."""
 
-    def __init__(self, lens: Lens, log: InteractionLog, learning_rate: float) -> None:
+    def __init__(self, lens: Lens, loader: LensLoader, learning_rate: float) -> None:
+        log = loader.log
         self.device = choose_device(lens.config.device)
-        self.lens, self.loader = lens.to(self.device), LensLoader(log, lens)
+        self.lens, self.loader = lens.to(self.device), loader
         self.samples = log.samples.select("user_index", "item_index", "history_end", "timestamp")
         self.labels = torch.tensor(log.samples["label"].to_numpy(), dtype=torch.float32)
         self.optimizer = torch.optim.AdamW(

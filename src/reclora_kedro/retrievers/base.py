@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens.features import item_texts
 from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, embedding_table
 from reclora_kedro.retrievers import RETRIEVER_MODELS
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
@@ -100,7 +99,7 @@ def require_retriever(config: RetrieverConfig) -> None:
 
 def fresh_retriever(log: InteractionLog, training_items: Tensor, config: RetrieverConfig) -> Retriever:
     """A retriever that knows the items of a log, and those of its training events, (events,), but nothing else yet."""
-    texts = item_texts(log) if config.item_text else torch.empty(log.items.height, 0)
+    texts = torch.from_numpy(log.item_text_vectors()) if config.item_text else torch.empty(log.items.height, 0)
     retriever = build_retriever(config, RetrieverSizes(items=log.items.height, item_text_width=texts.shape[1]))
     retriever.events.copy_(torch.bincount(training_items, minlength=log.items.height))
     if config.item_text:
@@ -134,7 +133,7 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
     if retriever.config.item_ids:
         grown.ids = nn.Embedding.from_pretrained(functional.pad(retriever.ids.weight, (0, 0, 0, items - trained)))
     if retriever.config.item_text:
-        grown.texts = item_texts(log)
+        grown.texts = torch.from_numpy(log.item_text_vectors())
     return grown.freeze()
 
 
