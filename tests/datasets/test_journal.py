@@ -29,12 +29,11 @@ def test_events_come_as_they_were_acknowledged_while_the_journal_is_written(tmp_
     journal.close()
 
 
-def test_update_and_forget_read_the_journal_of_the_folder_that_the_service_keeps_it_in():
+def test_runs_read_the_journal_of_the_folder_that_the_service_keeps_it_in():
     for folder in ("mine", "yours"):
         given = {"service": {"folder": folder}}
         loader = CachingConfigLoader(str(ROOT / "conf"), "test", given, **settings.CONFIG_LOADER_ARGS)
-        entries = [loader["catalog"][name]["file"] for name in ("journal", "journal_eraser")]
-        assert entries == [f"{folder}/journal.sqlite"] * 2
+        assert loader["catalog"]["journal"]["file"] == f"{folder}/journal.sqlite"
 
 
 def test_what_is_no_journal_is_refused(tmp_path):

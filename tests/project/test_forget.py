@@ -12,7 +12,6 @@ from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
 from kedro_provenance.files.digests import digest
-from kedro_provenance.runner import CELLS
 from projects import catalog_of, kedro_run, stored
 from reclora_kedro.lifelong.remains import Forgotten
 
@@ -86,7 +85,7 @@ def test_a_user_is_forgotten(finished_run):
     half_erased = list(project.glob("data/test/**/.unfinished*/*"))
     assert half_erased
     assert holding(project, user)
-    versions = Archive(catalog_of(project), project / "data/test" / CELLS).versions()
+    versions = Archive(catalog_of(project), project / "data/test/02_intermediate/study").versions()
     assert all(version.stored.is_intact for version in versions if version.stored)
     gone = forget(project, user, erase=True, retrain=True)
     assert gone.load("forget_report")["rows"]

@@ -14,7 +14,6 @@ from forked import FORKED
 from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
-from kedro_provenance.runner import CELLS
 from notebooks import shown_by
 from projects import ROOT, copy_project, kedro_run, stored
 from reclora_kedro.pipelines.checks import checks
@@ -32,7 +31,7 @@ def study(project):
 
 def traces(project):
     """By its folder, the name and the versions of every node that was run."""
-    files = sorted((project / "data/test" / CELLS).glob("*/*/*/*/provenance.json"))
+    files = sorted((project / "data/test/02_intermediate/study").glob("*/*/*/*/provenance.json"))
     nodes = {file.parents[3]: json.loads(file.read_text())["recipe"]["node"] for file in files}
     return {place: (node, str([file for file in files if place in file.parents])) for place, node in nodes.items()}
 
@@ -48,7 +47,7 @@ def studied(tmp_path_factory):
             with pytest.raises(RunRefusedError, match="A process that ran cells died"):
                 study(project)
         killed = traces(project)
-        assert list((project / "data/test" / CELLS).glob("*/*.checkpoints/*/*/step-*"))
+        assert list((project / "data/test/02_intermediate/study").glob("*/*.checkpoints/*/*/step-*"))
         catalog = study(project)
     return project, killed, traces(project), catalog
 
@@ -58,7 +57,7 @@ def test_a_killed_study_goes_on_with_what_is_missing(studied):
     assert 0 < len(killed) < len(finished)
     assert killed.items() <= finished.items()
     assert not any(node.endswith("train_adapter") for node, _ in killed.values())
-    assert not list((project / "data/test" / CELLS).glob("*/*.checkpoints/*"))
+    assert not list((project / "data/test/02_intermediate/study").glob("*/*.checkpoints/*"))
 
 
 def test_what_the_cells_have_in_common_is_run_once(studied):
@@ -100,7 +99,16 @@ def in_this_process(studied, monkeypatch):
     bootstrap_project(project)
     with KedroSession.create(project, env="test", runtime_params=BRIEF) as session:
         parameters = session.load_context().config_loader["parameters"]
-    return CellRunner(project, project / "data/test", str(project / "conf"), "test", BRIEF, parameters, None, checks)
+    return CellRunner(
+        project,
+        project / "data/test/02_intermediate/study",
+        str(project / "conf"),
+        "test",
+        BRIEF,
+        parameters,
+        None,
+        [checks],
+    )
 
 
 def test_the_same_cell_runs_no_node(studied, in_this_process):
