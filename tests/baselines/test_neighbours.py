@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines import neighbours as module
@@ -100,9 +99,3 @@ def test_nothing_later_is_read(log):
 
 def test_no_event_is_near_to_nothing(log):
     assert not ItemNeighbours(log, config(text_weight=1.0)).scores(1, log.sequences.offsets[1]).any()
-
-
-@pytest.mark.parametrize("recency", [0.0, 1.1])
-def test_a_recency_that_is_no_weight_is_refused(recency):
-    with pytest.raises(ValidationError, match="recency"):
-        config(recency=recency)

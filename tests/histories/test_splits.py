@@ -1,6 +1,5 @@
 import polars as pl
 import pytest
-from pydantic import ValidationError
 
 from reclora_kedro.histories.splits import SplitConfig, count_in_splits, require_classes_in_splits, split_of
 
@@ -50,8 +49,3 @@ def test_a_split_of_one_class_is_refused(rows, message):
 def test_an_empty_split_is_refused():
     with pytest.raises(ValueError, match=r"the validation split of the samples: 0 of 0 rows .*history\.split"):
         require_classes_in_splits(count_in_splits(assign_splits(samples(9, users=1)).lazy()))
-
-
-def test_shares_that_leave_no_test_rows_are_refused():
-    with pytest.raises(ValidationError, match=r"0\.9 \+ 0\.1, which leaves no rows to test"):
-        SplitConfig(kind="global_time", train=0.9, validation=0.1)

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandera.errors import SchemaErrors
-from pydantic import ValidationError
 
 from cleaned_tables import SETTINGS, add_item_texts, clean_interactions, counts, describe_items, describe_users
 from reclora_kedro.interactions.cleaning import k_core
@@ -315,11 +314,6 @@ class TestItemTexts:
         with pytest.raises(ValueError, match=r"occurs in raw_item_texts: .*`ingestion.item_texts.item_id`"):
             add_item_texts(self.items, pl.DataFrame({"id": ids, "plot": "x"}), self.columns)
 
-    def test_a_field_of_both_tables_is_refused(self) -> None:
-        items = {**SETTINGS["items"], "fields": [{"name": "description", "column": "d"}]}
-        with pytest.raises(ValidationError, match=r"\['description'\] occur twice"):
-            config(items=items, item_texts=self.columns.model_dump())
-
 
 class TestUsers:
     log, _ = clean_interactions(raw_log([(1, 7, 4, 100), (3, 9, 4, 101)]), config())
@@ -351,40 +345,3 @@ class TestUsers:
     def test_ids_that_never_meet_the_log_stop(self) -> None:
         with pytest.raises(ValueError, match=r"No user_id of raw_interactions occurs in raw_users"):
             describe_users(pl.DataFrame({"u": [5], "years": [1]}), self.log, self.columns)
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"kcore": 5}, "kcore"),
-        ({"k_core": -1}, "k_core"),
-        ({"duplicates": "first"}, "duplicates"),
-        ({"label_threshold": 1}, "one class only on a scale from 1 to 5"),
-        ({"label_threshold": 5.5}, "one class only"),
-        ({"rating_min": float("-inf")}, "rating_min"),
-        ({"rating_max": float("inf")}, "rating_max"),
-        ({"label_threshold": float("nan")}, "label_threshold"),
-        (
-            {"plausible_times": {**SETTINGS["plausible_times"], "last_day": "1969-12-31"}},
-            "last_day 1969-12-31 is before first_day 1970-01-01",
-        ),
-        ({"interactions": {**SETTINGS["interactions"], "timestamp_format": "unix"}}, "timestamp_format"),
-        ({"items": {**SETTINGS["items"], "fields": [{"name": "genres"}]}}, "'genres' needs either"),
-        (
-            {
-                "items": {
-                    **SETTINGS["items"],
-                    "fields": [{"name": "g", "indicators": ["a"], "separator": "|"}],
-                }
-            },
-            "`separator` and `values` want a `column`",
-        ),
-        ({"items": {**SETTINGS["items"], "fields": [{"name": "title", "column": "x"}]}}, "'title'"),
-        ({"items": {**SETTINGS["items"], "fields": [{"name": "rating", "column": "x"}]}}, "'rating'"),
-        ({"users": {"user_id": "u", "fields": [{"name": "user_id", "column": "u"}]}}, "'user_id'"),
-        ({"users": {"user_id": "u", "fields": [{"name": "title", "column": "u"}]}}, "'title'"),
-    ],
-)
-def test_config_refuses(changes: dict, named: str) -> None:
-    with pytest.raises(ValidationError, match=named):
-        config(**changes)

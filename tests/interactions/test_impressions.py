@@ -7,10 +7,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from cleaned_tables import clean_interactions
-from reclora_kedro.interactions.config import IngestionConfig, InteractionColumns
+from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.schema import Interactions
 
 COLUMNS: dict[str, Any] = {
@@ -210,19 +209,3 @@ class TestClickHistory:
     def test_a_missing_column_names_its_parameter(self) -> None:
         with pytest.raises(ValueError, match=r"no column 'h'.*`ingestion.interactions.click_history.column`"):
             clean(self.raw.drop("h"), **self.history)
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"rating": "r", "clicked": "c"}, "rating and clicked exclude one another"),
-        ({"clicked": "c", **LISTS}, "clicked and impressions exclude one another"),
-        ({"rating": "r", **LISTS}, "rating and impressions exclude one another.* to null"),
-        ({"rating": "r", "click_history": {"column": "h", "separator": " "}}, "click_history is for logs without"),
-        ({"impressions": {"separator": " ", "clicked": "-1", "not_clicked": "1"}}, "must be different ends"),
-        ({"impressions": {"separator": " ", "clicked": "-1"}}, "not_clicked"),
-    ],
-)
-def test_settings_that_exclude_one_another_are_refused(changes: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValidationError, match=named):
-        InteractionColumns(**COLUMNS | changes)

@@ -208,11 +208,6 @@ def test_a_broken_template_is_refused(tiny_llm, template, message):
         build(tiny_llm, [record()], template=template)
 
 
-def test_a_misspelt_parameter_is_refused_by_name():
-    with pytest.raises(ValueError, match="max_token\n"):
-        config(max_token=100)
-
-
 @pytest.mark.parametrize(
     ("template", "message"),
     [

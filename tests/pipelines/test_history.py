@@ -6,7 +6,6 @@ import pytest
 import yaml
 from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
-from pydantic import ValidationError
 
 from named import names_with
 from reclora_kedro.distributed.engine import LOCAL
@@ -158,17 +157,3 @@ def test_the_llm_node_is_tagged():
     assert [node.name for node in create_pipeline(names_with()).only_nodes_with_tags("gpu").nodes] == [
         "history.embed_items"
     ]
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"min_histori": 5}, "min_histori"),
-        ({"short": {"near": {"kind": "retreived", "k": 8}}}, "short.near.kind"),
-        ({"short": {"recent": {"kind": "recent", "k": 0}}}, "short.recent.k"),
-        ({"prompt_rows": {"few_shot": 1, "validation": 1}}, "prompt_rows.test"),
-    ],
-)
-def test_a_mistake_in_the_parameters_is_refused_by_its_key(changes, key):
-    with pytest.raises(ValidationError, match=key):
-        HistoryConfig(**history_block(**changes))

@@ -301,19 +301,9 @@ def test_faulty_item_texts_stop_before_anything_is_written(
     assert not Path("data").exists()
 
 
-@pytest.mark.parametrize(
-    ("typo", "named"),
-    [
-        ({"kcore": 5}, "kcore"),
-        ({"items": {"tittle": "name"}}, "items.tittle"),
-        ({"label_threshold": "four"}, "label_threshold"),
-        ({"interactions": {"clicked": "click"}}, "rating and clicked exclude one another"),
-        ({"item_texts": {"item_id": "id", "fields": [{"name": "genres", "column": "x"}]}}, "occur twice"),
-    ],
-)
-def test_parameter_typo_stops_before_any_node(project: Path, typo: dict[str, Any], named: str) -> None:
-    with pytest.raises(ParameterValidationError, match=f"'ingestion'[^$]*{named}"):
-        ingest(parameters=typo)
+def test_a_wrong_parameter_stops_before_any_node(project: Path) -> None:
+    with pytest.raises(ParameterValidationError, match=r"'ingestion'[^$]*kcore"):
+        ingest(parameters={"kcore": 5})
     assert not Path("data").exists()
 
 

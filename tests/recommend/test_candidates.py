@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from kedro_provenance.errors import MismatchError
 from live_service import block
@@ -100,17 +99,6 @@ def test_ids_of_a_table_are_read_as_those_of_raw_tables():
 def test_a_table_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="recommendation_candidates holds nothing: point it at a table"):
         candidate_table(None)
-
-
-def test_a_shortlist_shorter_than_what_is_recommended_is_refused():
-    with pytest.raises(ValidationError, match="shortlist keeps 1 candidates of each user, but top_n recommends 2"):
-        config(shortlist=1)
-
-
-def test_fewer_candidates_than_are_recommended_are_refused():
-    with pytest.raises(ValidationError, match="retrieved are 1 candidates of each user, but top_n recommends 2"):
-        config(candidates="neighbours", retrieved=1)
-    assert config(retrieved=1)
 
 
 @given(interaction_tables(), st.integers(2, 6))

@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from live_service import block
 from random_logs import interaction_tables, log_of
@@ -290,9 +289,3 @@ def test_likes_of_a_single_user_are_refused(lens, log):
 def test_scores_that_are_no_numbers_are_refused(log):
     with pytest.raises(ValueError, match=r"lens: 1 of \d+ scores are no numbers; train it again"):
         ranks_by(lambda pairs: np.where(np.arange(pairs.height) == 0, np.nan, 1.0), log)
-
-
-@pytest.mark.parametrize("cutoffs", [(0,), (5, 5), ()])
-def test_cutoffs_that_are_no_lengths_are_refused(cutoffs):
-    with pytest.raises(ValidationError, match="cutoffs"):
-        config(cutoffs=cutoffs)

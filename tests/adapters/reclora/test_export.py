@@ -8,7 +8,6 @@ from safetensors.torch import load_file, save_file
 
 from forked import exit_code
 from random_llama import random_llama, with_random_adapter
-from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.adapters.methods import user_loras
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.adapters.reclora.export import lora_config
@@ -193,12 +192,6 @@ def test_what_a_server_has_to_do_besides_stands_beside_the_loras(tmp_path):
     user_loras(personalized(), torch.randn(1, GATE_DIM), [1], SERVER_NOTES["average"]).save(tmp_path)
     assert "must take the mean of the lens's logit and the LLM's" in (tmp_path / "README.md").read_text()
     assert "lens" not in user_loras(personalized(), torch.randn(1, GATE_DIM), [1]).readme()
-
-
-@pytest.mark.parametrize(("users", "most_active"), [(None, None), ([1], 5), ([], None), ([], 5)])
-def test_users_are_chosen_by_id_or_by_activity(users, most_active):
-    with pytest.raises(ValueError, match=r"export\.users is .* and export\.most_active is .*: give at least one id"):
-        ExportConfig(variant="reclora", users=users, most_active=most_active)
 
 
 def test_scaling_survives_a_change_of_rank():

@@ -122,11 +122,6 @@ def test_templates_are_tried_before_anything_is_asked(hints, message):
         require_hints(writer(), config(hints=hints), ["genres"], ["age"])
 
 
-def test_hints_without_a_template_are_refused():
-    with pytest.raises(ValueError, match="hints names no template"):
-        config(hints={"template": None, "honest": [True]})
-
-
 def test_an_option_of_hints_has_no_name_of_what_trials_and_templates_have():
     trials = search_hints(BlackBox(), records(), writer(), config())
     for name in {*trials[0], *records()[0]["hint"]} - {"template", "honest"}:
