@@ -92,6 +92,7 @@ def build_champion(project: Project) -> Any:
         linear=None,
         kind="neighbours",
         order="lens",
+        weights=None,
         table=None,
         llm=Llm(
             variant="reclora",
@@ -222,10 +223,10 @@ def seconds_of(work: Callable[[], Any]) -> float:
 
 def measure_equality(champion: Any) -> dict[str, float]:
     """Largest difference of the service's scores from those of the recommendation step, for some users."""
+    from reclora_kedro.baselines.neighbours import ItemNeighbours
     from reclora_kedro.histories.records import prompt_records
     from reclora_kedro.lens.states import gate_inputs, lens_states
     from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
-    from reclora_kedro.recommend.sources import current_source
     from reclora_kedro.scoring.prompt_scores import score_prompts
     from reclora_kedro.serving.journal import Content
     from reclora_kedro.serving.live_log import LiveLog
@@ -233,7 +234,10 @@ def measure_equality(champion: Any) -> dict[str, float]:
 
     log, llm, users = champion.log, champion.llm, champion.log.users["user_id"].head(3).to_list()
     config = champion.recommendation.model_copy(update={"users": tuple(users), "top_n": CANDIDATES})
-    make = partial(current_source, "neighbours", champion.neighbours, None, None)
+
+    def make(log: Any) -> Any:
+        return ItemNeighbours(log, champion.neighbours).score
+
     shortlist, _ = shortlist_candidates(champion.lens, log, None, config, "neighbours", "lens", make)
     shortlisted = candidate_questions(log, shortlist)
     prompts = llm.prompts.build(prompt_records(shortlisted, log, log.histories(shortlisted, llm.window)))

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from circle_log import circle_log
 from live_service import block
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.histories.item_text import describe_items, tfidf_vectors
-from reference_log import reference_log
 
 
 def config(**changes):
@@ -94,35 +94,15 @@ def test_scores_are_those_of_the_formula(log, directed, within_moments, text_wei
     np.testing.assert_allclose(model.score(pairs).reshape(-1, items), expected, atol=1e-5)
 
 
-def taught_log(seed=0):
-    """A log in which each item is followed by the next one of a circle; the last events test, those before validate."""
-    random = np.random.default_rng(seed)
-    first = random.integers(0, 20, size=150)
-    interactions = pl.DataFrame(
-        {
-            "user_id": np.repeat(np.arange(150), 5),
-            "item_id": ((first[:, None] + np.arange(5)) % 20).ravel(),
-            "rating": 5.0,
-            "timestamp": np.tile(np.arange(5), 150),
-            "label": pl.Series(np.ones(750), dtype=pl.Int8),
-        }
-    )
-    items = pl.DataFrame({"item_id": range(21), "title": [f"Film {'abc'[item % 3]}" for item in range(21)]})
-    log = reference_log(interactions, items, pl.DataFrame({"user_id": range(150)}), min_history=1)
-    place = pl.col("timestamp")
-    split = pl.when(place == 4).then(pl.lit("test")).when(place == 3).then(pl.lit("validation"))
-    return replace(log, samples=log.samples.with_columns(split=split.otherwise(pl.lit("train"))))
-
-
 def test_likes_of_the_validation_split_choose_directed_transitions_where_items_follow_one_another():
-    log = taught_log()
+    log = circle_log()
     chosen = LinearModel.chosen(log, config(recencies=[1.0])).settings
     assert chosen.directed
     assert chosen.transition_weight > 0
 
 
 def test_neither_the_choice_nor_the_model_reads_what_is_later_than_the_training_events_and_the_validation_likes():
-    log = taught_log()
+    log = circle_log()
     is_test = log.sequences.timestamp == 4
     item = np.where(is_test, 20 - log.sequences.item_index, log.sequences.item_index).astype(np.int32)
     other = replace(log, sequences=replace(log.sequences, item_index=item))
@@ -133,7 +113,7 @@ def test_neither_the_choice_nor_the_model_reads_what_is_later_than_the_training_
 
 
 def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(caplog):
-    log, settings = taught_log(), LinearSettings(regularization=1.0, recency=0.8)
+    log, settings = circle_log(), LinearSettings(regularization=1.0, recency=0.8)
     caplog.set_level(logging.WARNING)
     model = LinearModel.fit(log, settings, config(max_items=20))
     assert "The log has 21 items, and linear.max_items is 20: item_knn takes the place of ease" in caplog.text
@@ -144,7 +124,7 @@ def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(c
 
 
 def test_without_validation_likes_the_first_settings_are_taken():
-    log = taught_log()
+    log = circle_log()
     log = replace(log, samples=log.samples.filter(split="train"))
     chosen = LinearModel.chosen(log, config(recencies=[0.9, 0.5])).settings
     assert chosen == LinearSettings(regularization=30.0, recency=0.9)

@@ -68,8 +68,8 @@ def test_a_baseline_scores_the_test_rows_beside_the_other_models(log, tmp_path):
 @pytest.mark.parametrize("fitted", ["din"], indirect=True)
 def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
     config = RankingConfig(
-        users=None, rows=20, candidates="sampled", sampled=3, cutoffs=(1,), variant=None, shortlist=2, lens=True,
-        retriever=False, baseline=None, among_first=(), seed=0,
+        users=None, rows=20, validation_likes=9, candidates="sampled", sampled=3, cutoffs=(1,), variant=None,
+        shortlist=2, lens=True, retriever=False, baseline=None, among_first=(), seed=0,
     )  # fmt: skip
     nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
     linear = LinearConfig.model_validate(block("recommendation", "linear"))

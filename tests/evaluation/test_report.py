@@ -238,6 +238,8 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
         "coverage": 0.0517,
         "novelty": 8.24,
         "among_500": 0.4444,
+        "user_hit_rate": 0.1357,
+        "user_ndcg": 0.0864,
     }
     pair = {
         "baseline": "neighbours_lens", "p_adjusted": 0.0714,
@@ -250,12 +252,12 @@ def test_ranking_metrics_fit_a_narrow_terminal_however_long_the_names_are():
     ]
     shown = printed(ranking_tables(records, {"retriever_lens": "the lens, of its best", "lens": "absent"}))
     assert shown.count("5,354 likes of 1,553 users, each among 1,563 items (95% intervals)") == 2
-    assert "HR@10" in shown
+    assert "│ retriever_lens  │ 0.136 │   0.086 │ 0.136 │   0.086 │" in shown
     assert "NDCG@20" in shown
     assert "0.123-0.123" in shown
-    assert shown.count("│ neighbours_lens │") == 3
+    assert shown.count("│ neighbours_lens │") == 4
     assert shown.count("│ retriever_lens │") == 2
-    assert shown.count("│ retriever_lens  │") == 3
+    assert shown.count("│ retriever_lens  │") == 4
     assert shown.endswith("retriever_lens: the lens, of its best\n")
     assert "│     5.2% │     8.2 │" in shown
     assert "│ retriever_lens  │       0.123 │     0.444 │" in shown

@@ -18,7 +18,7 @@ from reclora_kedro.lens.states import lens_scores, lens_states
 from reclora_kedro.recommend import candidates
 from reclora_kedro.recommend.candidates import candidate_sets, candidate_table, popularity, shortlist_candidates
 from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import SourceSettings, current_source
+from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source
 
 SETTINGS = {
     "variant": "reclora",
@@ -141,7 +141,7 @@ class TestShortlist:
         assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0, "unknown_items": 0}
 
     def test_keeps_candidates_as_they_come_where_the_lens_does_not_order_them(self, lens, log):
-        source = partial(current_source, "neighbours", SOURCE_SETTINGS, None, None)
+        source = partial(current_source, Choice("neighbours", "candidates"), SOURCE_SETTINGS, None, None)
         shortlist, _ = shortlist_candidates(lens, log, None, config(shortlist=3), "neighbours", "candidates", source)
         pairs = log.now(shortlist.with_row_index("row"))
         nearness = shortlist.with_columns(nearness=ItemNeighbours(log, NEAREST).score(pairs))
@@ -165,7 +165,9 @@ class TestShortlist:
     @pytest.mark.parametrize("kind", ["unseen", "neighbours"])
     def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here, kind):
         settings = config(users=(3, "nobody", 0, 4), shortlist=4)
-        source = partial(current_source, kind, SOURCE_SETTINGS, None, None) if kind == "neighbours" else None
+        source = (
+            partial(current_source, Choice(kind, "lens"), SOURCE_SETTINGS, None, None) if kind == "neighbours" else None
+        )
         whole, report = shortlist_candidates(lens, log, None, settings, kind, "lens", source)
         monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)
         for engine in (LOCAL, workers_here(3)):

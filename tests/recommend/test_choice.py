@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.recommend import choice
 from reclora_kedro.recommend.config import RecommendationConfig
 
@@ -37,6 +38,10 @@ def log(log):
     place = pl.int_range(pl.len()).over("user_index") - pl.len().over("user_index")
     split = pl.when(place >= -1).then(pl.lit("test")).when(place >= -5).then(pl.lit("validation"))
     return replace(log, samples=log.samples.with_columns(split=split.otherwise(pl.lit("train"))))
+
+
+def likes_of(log):
+    return draw_positives(log, "validation", None, None, 0)
 
 
 class Oracle:
@@ -75,7 +80,7 @@ def test_likes_of_the_validation_split_choose_what_is_not_named(log, settings, r
     settings = config(**settings)
     scorers = {"neighbours": same, "retriever": Oracle(log, retriever).score}
     scorers = {source: scorers[source] for source in settings.sources if source in scorers}
-    compared = choice.compare_candidates(scorers, Oracle(log, lens), log, settings, BOOTSTRAP)
+    compared = choice.compare_candidates(scorers, Oracle(log, lens), log, likes_of(log), settings, BOOTSTRAP)
     assert {record["rows"] for record in compared} == {log.samples.filter(split="validation", label=1).height}
     assert choice.chosen(compared, settings) == expected
 
@@ -94,7 +99,10 @@ def test_where_likes_of_a_single_user_would_choose_neighbours_and_lens_are_taken
     log, caplog, settings, expected
 ):
     settings = config(validation_likes=1, **settings)
-    assert choice.compare_candidates({"neighbours": same}, Oracle(log, 1), log, settings, BOOTSTRAP) == []
+    assert (
+        choice.compare_candidates({"neighbours": same}, Oracle(log, 1), log, likes_of(log)[:1], settings, BOOTSTRAP)
+        == []
+    )
     assert choice.chosen([], settings) == expected
     assert (
         f"1 user(s) have likes of new items in it, and 2 are needed: candidates are from {expected[0]}" in caplog.text

@@ -77,10 +77,10 @@ def test_ties_gain_the_mean_over_all_orders(scores, target):
     assert expected_gain(better, ties, gains)[0] == pytest.approx(np.mean(by_order))
 
 
-def test_every_user_counts_the_same_however_many_rows_they_have():
+def test_every_like_counts_the_same_and_beside_that_every_user():
     ranks = ranks_of([0, 0, 0, 9], users=[7, 7, 7, 8])
     [record] = compute_ranking_metrics(ranks, BASELINES, INFORMATION, (1,), BOOTSTRAP)
-    assert (record["hit_rate"], record["users"], record["rows"]) == (0.5, 2, 4)
+    assert (record["hit_rate"], record["user_hit_rate"], record["users"], record["rows"]) == (0.75, 0.5, 2, 4)
 
 
 def test_coverage_and_novelty_are_of_the_first_k_items():

@@ -8,6 +8,7 @@ from reclora_kedro.recommend.reranking import rerank, reranking_questions
 CONFIG = RankingConfig(
     users=None,
     rows=None,
+    validation_likes=None,
     candidates="full",
     sampled=3,
     cutoffs=(3,),

@@ -22,7 +22,7 @@ from live_service import BEGIN, ITEMS, USERS, fit_linear, service_config, small_
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
-from reclora_kedro.recommend.sources import SourceSettings, current_source
+from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
@@ -68,9 +68,9 @@ def items_of(answer):
 
 def offline(champion, user, n=10):
     config = champion.recommendation.model_copy(update={"users": (user,), "top_n": n})
-    linear = champion.linear and champion.linear.settings
+    choice = Choice(champion.kind, champion.order, champion.linear and champion.linear.settings, champion.weights)
     settings = SourceSettings(champion.neighbours, fit_linear(champion.log)[1])
-    source = partial(current_source, champion.kind, settings, linear, None)
+    source = partial(current_source, choice, settings, None, champion.lens)
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
     )
@@ -78,11 +78,13 @@ def offline(champion, user, n=10):
 
 
 @pytest.mark.parametrize(
-    ("kind", "order"), [("neighbours", "lens"), ("neighbours", "candidates"), ("linear", "candidates")]
+    ("kind", "order"),
+    [("neighbours", "lens"), ("neighbours", "candidates"), ("linear", "candidates"), ("fusion", "candidates")],
 )
 def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, kind, order):
-    linear = fit_linear(champion.log)[0] if kind == "linear" else None
-    champion = replace(champion, kind=kind, linear=linear, order=order)
+    linear = None if kind == "neighbours" else fit_linear(champion.log)[0]
+    weights = {"neighbours": 0.5, "linear": 1.0, "lens": 0.3} if kind == "fusion" else None
+    champion = replace(champion, kind=kind, linear=linear, weights=weights, order=order)
     with serving(tmp_path, champion) as client:
         body = {"requests": [{"user": user, "n": 3 + user} for user in range(5)]}
         for user, answer in enumerate(client.post("/recommend", json=body).json()["answers"]):

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,10 @@ import polars as pl
 import pytest
 import torch
 
-from live_service import block, fit_linear, service_config, small_champion
+from live_service import block, service_config, small_champion
 from projects import ROOT
 from random_llama import with_random_adapter
+from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.histories.questions import CANDIDATE, questions
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig
@@ -24,7 +24,6 @@ from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.questions import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
-from reclora_kedro.recommend.sources import SourceSettings, current_source
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Llm, Request
@@ -55,10 +54,15 @@ def champion(tiny_llm):
 def offline(champion, users):
     """What the recommendation step makes of the same."""
     config = champion.recommendation.model_copy(update={"users": users})
-    make = partial(
-        current_source, "neighbours", SourceSettings(champion.neighbours, fit_linear(champion.log)[1]), None, None
+    shortlist, _ = shortlist_candidates(
+        champion.lens,
+        champion.log,
+        None,
+        config,
+        "neighbours",
+        "lens",
+        lambda log: ItemNeighbours(log, champion.neighbours).score,
     )
-    shortlist, _ = shortlist_candidates(champion.lens, champion.log, None, config, "neighbours", "lens", make)
     questions = candidate_questions(champion.log, shortlist)
     history, prompt = (
         champion.log.histories(questions, WINDOW),

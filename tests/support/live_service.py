@@ -80,6 +80,7 @@ def small_champion(log=None, **changes):
             "linear": None,
             "kind": "neighbours",
             "order": "lens",
+            "weights": None,
             "table": None,
             "llm": None,
             "ingestion": ingestion(),

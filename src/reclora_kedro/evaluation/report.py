@@ -163,16 +163,24 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
         )
         for k, records in by_cutoff.items()
     ]
+    headings = {"user_hit_rate": "HR", "user_ndcg": "NDCG"}
+    of_users = [
+        {"model": same[0]["model"]}
+        | {f"{headings[name]}@{each['k']}": each[name] for each in same for name in headings}
+        for same in zip(*by_cutoff.values(), strict=True)
+    ]
+    columns = {name: ("{:.3f}".format, name) for name in of_users[0] if name != "model"}
+    tables.append(text_table("Means of the users' means, in place of means over likes", of_users, model, columns))
     among = {name: f"first {name.removeprefix('among_')}" for name in first if name.startswith("among_")}
     whole = {"MRR": estimate("mrr")} | {heading: ("{:.3f}".format, name) for name, heading in among.items()}
     tables.append(
         text_table("The whole order, and the likes among its first items", by_cutoff[first["k"]], model, whole)
     )
     for k, records in by_cutoff.items():
-        baseline, columns = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
+        baseline, names = records[0]["baseline"], ("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high")
         others = [record for record in records if record["model"] != baseline]
         title = f"NDCG@{k} less that of {baseline} ({tests})"
-        tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *columns)))
+        tables.append(text_table(title, others, model, _difference_columns(f"{level} interval", *names)))
     baselines = dict.fromkeys(record["model"] for record in metrics if record["model"] in notes)
     return Group(*tables, *(Text(f"{name}: {notes[name]}") for name in baselines))
 

@@ -144,8 +144,8 @@ class _Loading:
         neighbours, linear = self._block("item_neighbours", ItemNeighboursConfig), self._block("linear", LinearConfig)
         retriever = self._retriever(config, log)
         settings, bootstrap = SourceSettings(neighbours, linear), self._block("bootstrap", Bootstrap)
-        kind, order, linear_settings, _ = choice.choose(lens, log, retriever, config, settings, bootstrap)
-        given = self._catalog.load("recommendation_candidates") if kind == "table" else None
+        chosen = choice.choose(lens, log, retriever, config, settings, bootstrap)
+        given = self._catalog.load("recommendation_candidates") if chosen.kind == "table" else None
         variant = self._params["service"]["variant"]
         llm = None if variant is None else self._llm(variant, lens, log)
         about: dict[str, Any] = {"lens_metrics": self._lens_metrics()}
@@ -158,9 +158,10 @@ class _Loading:
             log=log,
             lens=lens,
             retriever=retriever,
-            linear=None if linear_settings is None else LinearModel.fit(log, linear_settings, linear),
-            kind=kind,
-            order=order,
+            linear=None if chosen.linear is None else LinearModel.fit(log, chosen.linear, linear),
+            kind=chosen.kind,
+            order=chosen.order,
+            weights=chosen.weights,
             table=None if given is None else candidates.candidate_table(given),
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),

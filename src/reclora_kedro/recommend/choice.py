@@ -2,11 +2,14 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
+import polars as pl
 
 from reclora_kedro.baselines import neighbours as item_neighbours
 from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.linear import LinearModel, LinearSettings
+from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.log import InteractionLog
@@ -14,31 +17,23 @@ from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.config import RERANKED, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.item_ranks import rank_by, with_lens_reranked
+from reclora_kedro.recommend.fusion import learn_weights
+from reclora_kedro.recommend.item_ranks import candidate_pairs, rank_by, with_lens_reranked
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommend.sources import SourceSettings, reads_linear, source_scorers
+from reclora_kedro.recommend.sources import (
+    Choice,
+    SourceSettings,
+    lens_scorer,
+    reads_linear,
+    source_scorers,
+    with_fusion,
+)
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
 logger = logging.getLogger(__name__)
 
 Records = list[dict[str, Any]]
-
-
-class Choice(NamedTuple):
-    """How candidates are found.
-
-    Attributes:
-        kind: where they come from.
-        order: what puts them in order.
-        linear: the settings of the linear model, where the kind reads it.
-        compared: what likes of the validation split chose by, empty where they did not.
-    """
-
-    kind: CandidateKind
-    order: CandidateOrder
-    linear: LinearSettings | None
-    compared: Records
 
 
 def choose(
@@ -51,28 +46,48 @@ def choose(
 ) -> Choice:
     """Where candidates come from, and their order: as named, or as likes of the validation split prefer.
 
-    Without a retriever, the other sources are compared.
+    Likes of one half of the users teach the fusion its weights, those of the other half choose. Without a retriever,
+    the other sources are compared.
     """
-    compared: Records = []
     linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
-    if config.validates:
+    reader, compared, weights = LensReader(lens, log), list[dict[str, Any]](), None
+    if config.validates or "fusion" in config.sources:
         scorers = source_scorers(
             item_neighbours.scorer(log, settings.neighbours),
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
         )
-        in_training: dict[str, Scorer] = {
-            source: scorer for source, scorer in scorers.items() if source in config.sources
-        }
-        compared = compare_candidates(in_training, LensReader(lens, log), log, config, bootstrap)
+        teaching, choosing = likes_of_halves(log, config.validation_likes, config.seed)
+        if "fusion" in config.sources:
+            blocks = candidate_pairs(log, teaching, config.seed)
+            weights = learn_weights(blocks, teaching, scorers, lens_scorer(reader))
+            logger.info("Weights of the fusion: %s", weights)
+        if config.validates:
+            scorers = with_fusion(scorers, weights, lens_scorer(reader))
+            named: dict[str, Scorer] = {
+                source: scorer for source, scorer in scorers.items() if source in config.sources
+            }
+            compared = compare_candidates(named, reader, log, choosing, config, bootstrap)
     kind, order = chosen(compared, config)
-    return Choice(kind, order, linear.settings if linear is not None and reads_linear(kind) else None, compared)
+    used = linear.settings if linear is not None and reads_linear(kind) else None
+    return Choice(kind, order, used, weights if kind == "fusion" else None, compared)
+
+
+def likes_of_halves(log: InteractionLog, most: int | None, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Likes of the validation split, of one half of the users and of the other, at most so many of each."""
+    likes = draw_positives(log, "validation", None, None, seed)
+    users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
+    is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
+    halves = likes.filter(is_first), likes.filter(~is_first)
+    draws = [np.random.default_rng([seed, 1]).permutation(half.height)[:most] for half in halves]
+    return halves[0][np.sort(draws[0])], halves[1][np.sort(draws[1])]
 
 
 def compare_candidates(
     scorers: Mapping[str, Scorer],
     reader: LensReader,
     log: InteractionLog,
+    likes: pl.DataFrame,
     config: RecommendationConfig,
     bootstrap: Bootstrap,
 ) -> Records:
@@ -82,6 +97,7 @@ def compare_candidates(
         scorers: of the sources, by what they know of the training split and of each user's history.
         reader: of the lens.
         log: the log.
+        likes: of the validation split.
         config: which orders may be chosen, and how many candidates each source finds.
         bootstrap: of the intervals.
 
@@ -89,7 +105,6 @@ def compare_candidates(
         Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the baseline is the best one. None
         where the likes are of fewer than two users, of which a warning tells.
     """
-    likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
     if (users := likes["user_index"].n_unique()) < 2:
         logger.warning(
             "Likes of the validation split should choose, but %d user(s) have likes of new items in it, and 2 are "

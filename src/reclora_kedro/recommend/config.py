@@ -63,6 +63,7 @@ class RankingConfig(Block):
 
     users: Count | None
     rows: Count | None
+    validation_likes: Count | None
     candidates: Literal["full", "sampled"]
     sampled: Count
     cutoffs: tuple[Count, ...] = Field(min_length=1)

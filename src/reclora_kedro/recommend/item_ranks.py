@@ -1,7 +1,7 @@
 """Where models without an LLM rank the items that users took, among the candidates of that moment."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 
 import numpy as np
@@ -17,10 +17,13 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import RERANKED, RankingConfig
+from reclora_kedro.recommend.fusion import learn_weights
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
-from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.recommend.sources import lens_scorer, source_scorers, with_fusion
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
+
+logger = logging.getLogger(__name__)
 
 PAIRS_AT_ONCE = 2**18  # pairs of user and item that are scored between two moves of the progress bar
 NO_ITEM = -1
@@ -35,8 +38,8 @@ def rank_positives(
 ) -> pl.DataFrame:
     """Where the baselines that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
 
-    The sources among them rank together, too, as ``fusion``. The lens ranks all candidates, as ``lens``, and the
-    shortlist of each source, as ``neighbours_lens`` and so on.
+    The sources among them rank together, too, as ``fusion``, whose weights likes of the validation split teach. The
+    lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
         log: the log, with item embeddings where a baseline reads them.
@@ -59,15 +62,22 @@ def rank_positives(
         name: baselines.load(name).scorer(log, *([settings[name]] if name in settings else []))
         for name in baselines.ranked()
     }
-    retrieves = None if retriever is None else RetrieverReader(retriever, log).scorer
-    sources = source_scorers(scorers["neighbours"], scorers["linear"], retrieves)
-    scorers |= sources
-    if lens is not None:
-        reader = LensReader(lens, log)
-        scorers["lens"] = lambda pairs: reader.logits(pairs).numpy()
+    sources = source_scorers(
+        scorers["neighbours"],
+        scorers["linear"],
+        None if retriever is None else RetrieverReader(retriever, log).scorer,
+    )
+    reader = None if lens is None else LensReader(lens, log)
+    logits = None if reader is None else lens_scorer(reader)
+    teaching = draw_positives(log, "validation", None, config.validation_likes, config.seed)
+    weights = learn_weights(candidate_pairs(log, teaching, config.seed), teaching, sources, logits)
+    logger.info("Weights of the fusion: %s", weights)
+    scorers |= (sources := with_fusion(sources, weights, logits))
+    if logits is not None:
+        scorers["lens"] = logits
     most = max(config.shortlist, *config.cutoffs)
     ranks = rank_by(scorers, log, likes, most, config.seed, config.sampled if config.candidates == "sampled" else None)
-    return ranks if lens is None else with_lens_reranked(ranks, sources, reader, config.shortlist)
+    return ranks if reader is None else with_lens_reranked(ranks, sources, reader, config.shortlist)
 
 
 def with_lens_reranked(
@@ -132,7 +142,7 @@ def rank_by(
 
 
 def _log_estimate(likes: int, items: int, seconds: float) -> None:
-    logging.getLogger(__name__).info(
+    logger.info(
         f"Ranks {likes:,} likes, each among about {items:,} items: {likes * items:,} rows per model, about "
         f"{likes * seconds:,.0f} seconds by the first like."
     )
@@ -169,6 +179,13 @@ def _sampled_items(log: InteractionLog, positives: pl.DataFrame, most: int, seed
 
 def _past_items(log: InteractionLog, user: int, end: int) -> np.ndarray:
     return log.sequences.item_index[log.sequences.offsets[user] : end]
+
+
+def candidate_pairs(log: InteractionLog, positives: pl.DataFrame, seed: int) -> Iterator[pl.DataFrame]:
+    """All candidates of the moments of likes as pairs for a scorer, those of several moments at a time."""
+    moments = positives.unique(MOMENT, maintain_order=True)
+    for block in moments.iter_slices(max(1, PAIRS_AT_ONCE // log.items.height)):
+        yield _distinct_pairs(block, candidate_items(log, block, seed, None))[0]
 
 
 def _distinct_pairs(positives: pl.DataFrame, candidates: np.ndarray) -> tuple[pl.DataFrame, slice | np.ndarray]:

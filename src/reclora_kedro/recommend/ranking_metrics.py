@@ -24,7 +24,7 @@ def compute_ranking_metrics(
     bootstrap: Bootstrap,
     among_first: tuple[int, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Metrics of every model at every cutoff, means of the users' means, with intervals over users, cut at 0 and 1.
+    """Metrics of every model at every cutoff, means over likes, with intervals over users, cut at 0 and 1.
 
     Besides, the NDCG of every model is compared with that of the best baseline at the same cutoff, on the same draws of
     users.
@@ -42,9 +42,9 @@ def compute_ranking_metrics(
         Records of model, k, users, rows, candidates (mean number per row) and confidence; hit_rate and ndcg of the
         first k, mrr (mean reciprocal rank among all candidates, the same for every k) and novelty (mean information of
         the first k items, bits), each with its ends `…_low` and `…_high`; coverage (share of the catalogue in the
-        first k of any row); among_… (hit rates of the further lengths, means of rows); baseline (the best one) and,
-        None for the baseline itself, ndcg_difference (the model's less the baseline's), its ends, p_value (two-sided,
-        of this pair alone) and p_adjusted (for all pairs, see `holm`).
+        first k of any row); user_hit_rate and user_ndcg (means of the users' means); among_… (hit rates of the further
+        lengths); baseline (the best one) and, None for the baseline itself, ndcg_difference (the model's less the
+        baseline's), its ends, p_value (two-sided, of this pair alone) and p_adjusted (for all pairs, see `holm`).
 
     Raises:
         MismatchError: the models ranked different rows.
@@ -53,22 +53,25 @@ def compute_ranking_metrics(
     _require_same_rows_of_users(item_ranks)
     records: list[dict[str, Any]] = []
     ndcg: dict[tuple[str, int], Floats] = {}
+    likes = item_ranks.filter(model=item_ranks["model"][0]).group_by("user_index").len().sort("user_index")
+    weights = likes["len"].to_numpy().astype(np.float64)
     for (model,), ranks in item_ranks.group_by("model", maintain_order=True):
         for k in cutoffs:
             users = row_metrics(ranks, information, k).group_by("user_index").mean().sort("user_index").select(PER_ROW)
             ndcg[model, k] = users["ndcg"].to_numpy()
-            means = bootstrap.means(users.to_numpy())
+            means = bootstrap.means(users.to_numpy(), weights)
             low, high = (end.clip(0, HIGHEST) for end in means.interval(bootstrap.confidence))
             record = {"model": model, "k": k, "users": means.units, "rows": ranks.height}
             record |= {"candidates": ranks["candidates"].mean(), "confidence": bootstrap.confidence}
-            for name, *values in zip(PER_ROW, users.mean().row(0), low.tolist(), high.tolist(), strict=True):
+            for name, *values in zip(PER_ROW, means.value.tolist(), low.tolist(), high.tolist(), strict=True):
                 record |= dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+            record |= {f"user_{name}": users[name].mean() for name in ("hit_rate", "ndcg")}
             better, ties = (ranks[name].to_numpy() for name in ("better", "ties"))
             ranks_from_1 = np.arange(1, (better + ties).max() + 2)
             record |= {f"among_{n}": expected_gain(better, ties, ranks_from_1 <= n).mean() for n in among_first}
             shown = ranks["top_items"].list.head(k).explode().n_unique()
             records.append(record | {"coverage": shown / len(information)})
-    differences = compare_with_baseline(ndcg, baselines, bootstrap)
+    differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
     return [record | differences[record["model"], record["k"]] for record in records]
 
 
@@ -127,22 +130,25 @@ def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.
 
 
 def compare_with_baseline(
-    user_means: dict[tuple[str, int], Floats], baselines: Sequence[str], bootstrap: Bootstrap
+    user_means: dict[tuple[str, int], Floats], weights: Floats, baselines: Sequence[str], bootstrap: Bootstrap
 ) -> dict[tuple[str, int], dict[str, Any]]:
     """Paired differences of every model to the best baseline at the same cutoff, as `compute_ranking_metrics` has them.
 
     Args:
         user_means: by model and cutoff, the NDCG of each user, shape (users,); the same users for all of them, at least
             two.
+        weights: likes of each user, shape (users,).
         baselines: names of models.
         bootstrap: of intervals and p-values; the same users are drawn for both models.
     """
-    best = {k: max(baselines, key=lambda model: user_means[model, k].mean()) for _, k in user_means}
+    best = {
+        k: max(baselines, key=lambda model: np.average(user_means[model, k], weights=weights)) for _, k in user_means
+    }
     compared = {}
     for (model, k), means in user_means.items():
         record = dict.fromkeys(("ndcg_difference", "ndcg_difference_low", "ndcg_difference_high", "p_value"))
         if model != best[k]:
-            gain = bootstrap.means((means - user_means[best[k], k])[:, None])
+            gain = bootstrap.means((means - user_means[best[k], k])[:, None], weights)
             values = (gain.value, *gain.interval(bootstrap.confidence), gain.p_value())
             record = dict(zip(record, (value.item() for value in values), strict=True))
         compared[model, k] = {"baseline": best[k], **record, "p_adjusted": None}

@@ -30,7 +30,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.sources import source_scorers
+from reclora_kedro.recommend.sources import lens_scorer, source_scorers, with_fusion
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.scoring.shared_prefix import score_candidates
@@ -68,6 +68,7 @@ class Champion:
         linear: finds them likewise, fitted to the log.
         kind: where candidates come from.
         order: whether the lens ranks them anew.
+        weights: of the fusion of sources, where `kind` is that.
         table: candidates of users, for the kind `table`.
         llm: ranks the lens's shortlist for requests that ask for it; None: they are refused.
         ingestion: how events became the log.
@@ -84,6 +85,7 @@ class Champion:
     linear: LinearModel | None
     kind: CandidateKind
     order: CandidateOrder
+    weights: Mapping[str, float] | None
     table: pl.DataFrame | None
     llm: Llm | None
     ingestion: IngestionConfig
@@ -242,11 +244,12 @@ class Snapshot:
     @cached_property
     def source(self) -> Scorer:
         """What finds candidates, where they are not listed."""
-        return source_scorers(
+        scorers = source_scorers(
             self.neighbours.score,
             None if self.linear is None else self.linear.score,
             None if self.retriever is None else self.retriever.scorer,
-        )[self.champion.kind]
+        )
+        return with_fusion(scorers, self.champion.weights, lens_scorer(self.reader))[self.champion.kind]
 
     @cached_property
     def sets(self) -> CandidateSets:

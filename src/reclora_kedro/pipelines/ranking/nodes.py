@@ -24,7 +24,7 @@ from reclora_kedro.retrievers.base import Retriever
 Records = list[dict[str, Any]]
 
 
-@reads(config=["users", "rows", "candidates", "sampled", "shortlist", "cutoffs", "seed"])
+@reads(config=["users", "rows", "validation_likes", "candidates", "sampled", "shortlist", "cutoffs", "seed"])
 def rank_items(
     log: InteractionLog,
     config: RankingConfig,

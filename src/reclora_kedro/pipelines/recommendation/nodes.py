@@ -36,10 +36,12 @@ def shortlist_candidates(
     """Each user's best candidates, the questions about them, why it is these, and counts of users without any."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
     settings = SourceSettings(neighbours, linear)
-    kind, order, linear_settings, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
-    source = partial(current_source, kind, settings, linear_settings, retriever) if config.sources else None
-    shortlist, report = candidates.shortlist_candidates(lens, log, table, config, kind, order, source, engine)
-    return shortlist, candidates.candidate_questions(log, shortlist), compared, report
+    chosen = choice.choose(lens, log, retriever, config, settings, bootstrap)
+    source = partial(current_source, chosen, settings, retriever, lens) if config.sources else None
+    shortlist, report = candidates.shortlist_candidates(
+        lens, log, table, config, chosen.kind, chosen.order, source, engine
+    )
+    return shortlist, candidates.candidate_questions(log, shortlist), [*chosen.compared], report
 
 
 def recommend(
