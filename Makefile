@@ -61,8 +61,8 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 	$(BIN)/python benchmarks/cluster.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra mcp --extra pretraining --extra privacy \
-		--extra ray --extra s3 --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra mcp --extra pretraining \
+		--extra privacy --extra ray --extra s3 --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays

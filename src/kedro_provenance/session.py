@@ -32,7 +32,8 @@ class CachingConfigLoader(OmegaConfigLoader):
     """Reads the files of a kind once; Kedro and the start of a run ask for parameters and globals several times.
 
     Entries of parameters that are like others are copies of these, see `kedro_provenance.parameters.copied`. Entries of
-    the catalog may name a parameter, such as ``${parameter:service.folder}``.
+    the catalog may name a parameter, such as ``${parameter:service.folder}``, and files beside the configuration, such
+    as ``${conf:base/prompts}``.
 
     Args:
         named_blocks: paths of the blocks of parameters whose entries have names of the user's choice.
@@ -57,6 +58,7 @@ class CachingConfigLoader(OmegaConfigLoader):
             try:
                 if key == "catalog":
                     OmegaConf.register_new_resolver("parameter", self._parameter, replace=True)  # of this session
+                    OmegaConf.register_new_resolver("conf", self._file, replace=True)
                 settings = super().__getitem__(key)
                 if key == "parameters":
                     settings = soft_merge(self._below_base(key, self.runtime_params), settings)
@@ -85,6 +87,14 @@ class CachingConfigLoader(OmegaConfigLoader):
 
     def _parameter(self, path: str) -> Any:
         return reduce(getitem, path.split("."), self["parameters"])
+
+    def _file(self, path: str) -> str:
+        if not Path(self.conf_source).is_dir():
+            raise ValueError(
+                f"it reads {path} of the configuration, and {self.conf_source} is an archive: unpack it, and name its "
+                "folder behind --conf-source"
+            )
+        return str(Path(self.conf_source).absolute() / path)
 
     def _below_base(self, key: str, *others: Any) -> dict[str, Any]:
         """The configuration of a kind in the folders below base, with others merged into it."""

@@ -34,6 +34,7 @@ from kedro_provenance.champion import (
     pin_versions,
 )
 from kedro_provenance.failures import RunRefusedError, command, how_to_make
+from kedro_provenance.files.package_files import absent_package
 from kedro_provenance.files.storage import StorageError, is_remote, require_bucket, storage_options
 from kedro_provenance.lock import lock_data
 from kedro_provenance.manifest import MANIFEST
@@ -253,7 +254,10 @@ def require_inputs(run: Run) -> None:
             f"--load-versions names {', '.join(made)}, which this run makes itself. Nothing was written. Leave it out "
             "there, or name pipelines or nodes that read it alone."
         )
-    absences = {name: absence(run.catalog.get(name)) for name in sorted(run.to_run.inputs())}
+    absences = {
+        name: absent_package(run.catalog.config_resolver.resolve_pattern(name)) or absence(run.catalog.get(name))
+        for name in sorted(run.to_run.inputs())
+    }
     missing = {name: text for name, text in absences.items() if text}
     if missing:
         lines = [f"- {name}: {text}" for name, text in missing.items()]

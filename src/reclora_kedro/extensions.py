@@ -46,6 +46,17 @@ def conf_folders() -> list[Path]:
     return [folder_of(package) / "conf" for package in installed(CONF_GROUP).values()]
 
 
+def packages_conf(folder: str) -> dict[str, dict[str, str]]:
+    """The ``${packages_conf:...}`` resolver: the paths of a folder in the configuration that packages bring.
+
+    Raises:
+        ModuleNotFoundError: a package is not installed.
+    """
+    return {
+        name: {"path": str(conf / folder)} for name, conf in zip(installed(CONF_GROUP), conf_folders(), strict=True)
+    }
+
+
 def named_blocks() -> tuple[str, ...]:
     """Paths of blocks of parameters whose entries have names of the user's choice, in the configuration of packages."""
     return tuple(installed(NAMED_BLOCKS_GROUP))

@@ -56,6 +56,7 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft"},
     "custom_resolvers": {
         "package_file": package_file,
+        "packages_conf": extensions.packages_conf,
         "polars_type": polars_type,
     },
 }

@@ -151,6 +151,16 @@ def test_an_entry_that_is_none_is_refused_without_a_stack_trace(tmp_path, entry,
         ResumingSession.create(ROOT, env="mine", conf_source=str(tmp_path)).run(pipeline_names=["ingestion"])
 
 
+def test_an_entry_reads_files_beside_its_configuration(tmp_path):
+    (tmp_path / "conf/base").mkdir(parents=True)
+    (tmp_path / "conf/base/catalog.yml").write_text('"{name}.prompt": {filepath: "${conf:base/prompts}/{name}.txt"}')
+    loader = CachingConfigLoader(str(tmp_path / "conf"), base_env="base", default_run_env="base")
+    assert loader["catalog"]["{name}.prompt"]["filepath"] == f"{tmp_path}/conf/base/prompts/{{name}}.txt"
+    archive = shutil.make_archive(str(tmp_path / "conf"), "gztar", tmp_path, "conf")
+    with pytest.raises(RunRefusedError, match=r"conf\.tar\.gz is an archive: unpack it, and name its folder"):
+        CachingConfigLoader(archive, base_env="base", default_run_env="base")["catalog"]
+
+
 def test_relative_addresses_are_those_of_the_project(tmp_path, monkeypatch):
     bootstrap_project(ROOT)
     monkeypatch.chdir(tmp_path)

@@ -122,7 +122,7 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
         layer = entry["metadata"]["kedro-viz"]["layer"]
         assert layer in LAYER_FOLDERS, name
         path = entry.get("filepath", "")
-        if path and not path.startswith(("${package_file:", "conf/")):  # what comes with packages or the project
+        if path and not path.startswith(("${package_file:", "${conf:")):  # what comes with packages or the project
             assert path.startswith(f"${{globals:data}}/{LAYER_FOLDERS[layer]}/"), name
 
 

@@ -4,11 +4,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import merge
 from kedro_provenance.session import CachingConfigLoader
+from reclora_kedro.datasets.study_grids import StudyGridsDataset
+from reclora_kedro.extensions import packages_conf
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.lens.config import LensConfig
@@ -69,7 +70,7 @@ def test_a_grid_may_name_its_seeds_and_end_at_the_lens():
 
 def test_an_unknown_grid_is_refused_with_the_nearest_one():
     files = {"few_shot": dict, "rank": dict}
-    refusal = r"names 'few_shots', but the grids of conf/studies are few_shot, rank\. The nearest one is few_shot\."
+    refusal = r"names 'few_shots', but the grids are few_shot, rank\. The nearest one is few_shot\."
     with pytest.raises(ValueError, match=refusal):
         load_grids("few_shots", files)
 
@@ -84,7 +85,7 @@ def test_an_unknown_grid_is_refused_with_the_nearest_one():
     ],
 )
 def test_a_file_that_is_no_grid_is_refused(content, fault):
-    with pytest.raises(ValueError, match=rf"conf/studies/mine\.yml is no grid:\n{fault}"):
+    with pytest.raises(ValueError, match=rf"mine\.yml is no grid:\n{fault}"):
         load_grids("mine", {"mine": lambda: content})
 
 
@@ -134,7 +135,7 @@ def parameters(env="base"):
 
 ENVIRONMENTS = {"paper_settings": "baselines"}
 """Of grids that are not for conf/base."""
-FILES = {path.stem: partial(lambda path: yaml.safe_load(path.read_text()), path) for path in CONF.glob("studies/*.yml")}
+FILES = StudyGridsDataset(path=str(CONF / "studies"), packages=packages_conf("studies")).load()
 
 
 @pytest.mark.parametrize("grid", sorted(FILES))

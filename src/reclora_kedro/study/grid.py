@@ -93,21 +93,21 @@ def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]
         >>> load_grids("ranks", {"rank": dict})
         Traceback (most recent call last):
         ...
-        ValueError: study.grid names 'ranks', but the grids of conf/studies are rank. The nearest one is rank.
+        ValueError: study.grid names 'ranks', but the grids are rank. The nearest one is rank.
     """
     grids = {}
     for name in [names] if isinstance(names, str) else names:
         if name not in files:
             raise ValueError(
-                f"study.grid names {name!r}, but the grids of conf/studies are {', '.join(sorted(files))}. The nearest "
-                f"one is {nearest_path(name, files)}."
+                f"study.grid names {name!r}, but the grids are {', '.join(sorted(files))}. The nearest one is "
+                f"{nearest_path(name, files)}."
             )
         content = files[name]()
         try:
             grids[name] = GridConfig.model_validate(content)
         except ValidationError as error:
             lines = value_faults(error, content, name, [f"{name}.{field}" for field in GridConfig.model_fields])
-            raise ValueError(f"conf/studies/{name}.yml is no grid:\n" + "\n".join(lines)) from error
+            raise ValueError(f"{name}.yml is no grid:\n" + "\n".join(lines)) from error
     return grids
 
 

