@@ -32,7 +32,7 @@ from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.lifelong.adapters import learned_rows, update_questions
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
-from reclora_kedro.pipelines.questions import assemble_history, build_prompts, compute_gate_inputs
+from reclora_kedro.pipelines.question_nodes import assemble_history, build_prompts, compute_gate_inputs
 
 VARIANT = "reclora"
 AS_IT_WAS, LENS, ADAPTER, BOTH = "as it was", "lens", "adapter", "both"

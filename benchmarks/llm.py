@@ -54,7 +54,7 @@ def write_work(project: Project, arguments: argparse.Namespace, folder: Path) ->
     from reclora_kedro.histories.questions import SPLITS, draw_questions
     from reclora_kedro.histories.retrieval import WindowConfig
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-    from reclora_kedro.pipelines.questions import build_prompts
+    from reclora_kedro.pipelines.question_nodes import build_prompts
 
     history, prompt = project.parameters["history"], project.parameters["prompt"]
     raw = {f"raw_{table}": project.load(f"raw_{table}") for table in ("interactions", "items", "item_texts", "users")}

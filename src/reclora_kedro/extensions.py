@@ -14,10 +14,10 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
-from types import ModuleType, new_class
+from types import ModuleType
 from typing import Any, TypeVar
 
-from pydantic import model_validator
+from pydantic import create_model, model_validator
 
 from kedro_provenance.parameters import Block, nearest_path
 
@@ -88,9 +88,8 @@ def added_fields(path: str) -> dict[str, Any]:
 
 
 def block_with(fields: Mapping[str, Any]) -> Any:
-    """A base class for a block of parameters, with fields by name, whose types have defaults."""
-    body = {"__module__": __name__, "__annotations__": dict(fields)}
-    return new_class("Extended", (Block,), exec_body=lambda namespace: namespace.update(body))
+    """Return a base class for a block of parameters, with fields by name, whose types have defaults."""
+    return create_model("Extended", __base__=Block, **fields)
 
 
 def folder_of(package: str) -> Path:

@@ -29,7 +29,7 @@ from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.extensions import conf_folders
 from reclora_kedro.pipelines.evaluation.nodes import write_report
-from reclora_kedro.pipelines.questions import build_prompts
+from reclora_kedro.pipelines.question_nodes import build_prompts
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"

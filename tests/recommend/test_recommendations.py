@@ -13,7 +13,7 @@ from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
-from reclora_kedro.pipelines.questions import build_prompts
+from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions
 from reclora_kedro.recommend.recommendations import OTHER_ORDER, recommend, recommendation_tables
 from reclora_kedro.scoring import shared_prefix as candidates

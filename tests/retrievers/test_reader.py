@@ -39,7 +39,7 @@ def test_a_catalogue_at_one_moment_is_one_pass(fitted, log, monkeypatch):
 def test_beside_another_log_it_reads_the_histories_there(fitted, log):
     other = replace(log, sequences=replace(log.sequences, item_index=log.sequences.item_index[::-1].copy()))
     moments = log.samples.filter(split="test")
-    scores = catalogue_scores(RetrieverReader(fitted[0], log).beside(other), moments)
+    scores = catalogue_scores(RetrieverReader(fitted[0], log).with_log(other), moments)
     np.testing.assert_array_equal(scores, catalogue_scores(RetrieverReader(fitted[0], other), moments))
 
 

@@ -79,7 +79,7 @@ def test_what_is_read_of_events_in_any_order_is_that_of_a_log_of_all_of_them(bat
             live_log.apply(as_events(batch))
             current = live_log.current()
             log = current.log
-            statistics, near = statistics.beside(log), near.beside(log.sequences, current.changed)
+            statistics, near = statistics.with_log(log), near.with_log(log, current.changed)
     expected = rebuilt([row for batch in batches for row in batch], duplicates)
     events = places_of(log.sequences.starts, log.sequences.ends)
     for name in live_sequences.COLUMNS:

@@ -21,7 +21,7 @@ from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
-from reclora_kedro.pipelines.questions import build_prompts
+from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
 from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.scoring.prompt_scores import score_prompts

@@ -13,7 +13,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, places_of
+from reclora_kedro.histories.sequences import places_of
 from reclora_kedro.parameters import Count, NonNegative, Real
 
 NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
@@ -72,15 +72,15 @@ class ItemNeighbours:
             vectors = log.item_embeddings.astype(np.float32)
             self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
-    def beside(self, sequences: Sequences, changed: np.ndarray | None = None) -> Self:
-        """The same for histories of other sequences, whose users are counted as before.
+    def with_log(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
+        """Return a copy that reads histories from another log; which users took an item is counted as before.
 
         Args:
-            sequences: of the same users and items.
-            changed: users, by index and ascending, who are counted by their events in these sequences; None: nobody.
+            log: a log of the same users and items.
+            changed: indices, ascending, of the users to count by their events in this log; None: nobody.
         """
         neighbours = copy(self)
-        neighbours._events = sequences
+        neighbours._events = log.sequences
         if changed is not None:
             neighbours._recount(self._taken_by(changed), neighbours._taken_by(changed))
         return neighbours

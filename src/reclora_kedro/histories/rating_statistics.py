@@ -63,8 +63,8 @@ class RatingStatistics:
         self._sums: dict[ItemEvents, tuple[_Sums, _Sums]] = {}
         self._read(log.sequences)
 
-    def beside(self, log: InteractionLog) -> Self:
-        """The same of another log of the same items; parts of the events that both have are not summed anew."""
+    def with_log(self, log: InteractionLog) -> Self:
+        """Return the statistics of another log of the same items; sums over parts that both logs share are reused."""
         statistics = copy(self)
         statistics._read(log.sequences)
         return statistics

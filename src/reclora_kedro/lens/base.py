@@ -19,7 +19,7 @@ from reclora_kedro.lens.layers import (
     SIMILARITIES,
     EntityEmbedding,
     NumericFields,
-    beside,
+    concat_fields,
     distinct_indices,
     embedding_table,
     mean_pool,
@@ -132,7 +132,7 @@ class Lens(nn.Module):
 
     def fields_state(self, batch: LensBatch) -> Tensor:
         """Every field's vector, concatenated: (batch, fields_dim)."""
-        return beside(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
+        return concat_fields(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
 
     def cosines(self, batch: LensBatch) -> Tensor:
         """`SIMILARITIES` of the target and each history: by each encoder of their texts, then by who liked them.

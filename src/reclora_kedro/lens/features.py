@@ -115,11 +115,11 @@ class LensLoader:
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
-    def beside(self, log: InteractionLog) -> Self:
-        """The same for another log of the same users and items."""
+    def with_log(self, log: InteractionLog) -> Self:
+        """Return a loader for the same lens and another log of the same users and items."""
         loader = copy(self)
         loader.log = log
-        loader._statistics = self._statistics and self._statistics.beside(log)
+        loader._statistics = self._statistics and self._statistics.with_log(log)
         return loader
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:

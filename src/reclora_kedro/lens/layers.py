@@ -200,8 +200,8 @@ def shared(events: Tensor) -> Tensor:
     return events[0] if len(events) == 1 else events
 
 
-def beside(*parts: Tensor) -> Tensor:
-    """Parts of the fields, (batch, width) each, in one tensor; those of one row are the same for all samples."""
+def concat_fields(*parts: Tensor) -> Tensor:
+    """Concatenate fields, (batch, width) each; a field of one row is shared by all samples."""
     rows = max(map(len, parts))
     return torch.cat([part.expand(rows, -1) for part in parts], dim=-1)
 

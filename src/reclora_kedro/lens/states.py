@@ -22,12 +22,12 @@ from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
 
 
 class LensReader:
-    """A frozen lens, on `lens.config.device`, beside a log that it reads samples of.
+    """Reads samples of a log with a frozen lens, on `lens.config.device`.
 
     Args:
         lens: the lens.
         log: the log.
-        tabulate: whether `logits` looks every item's vector up, however few items it is asked about.
+        tabulate: whether `logits` looks up the vectors of items in a table of all, even for a few items.
     """
 
     def __init__(self, lens: Lens, log: InteractionLog, tabulate: bool = False) -> None:
@@ -35,10 +35,10 @@ class LensReader:
         self._device = choose_device(lens.config.device)
         self._lens, self._loader = lens.to(self._device), LensLoader(log, lens)
 
-    def beside(self, log: InteractionLog) -> Self:
-        """The same lens beside another log of the same users and items."""
+    def with_log(self, log: InteractionLog) -> Self:
+        """Return a reader of another log of the same users and items, with the same lens."""
         reader = copy(self)
-        reader._loader = self._loader.beside(log)
+        reader._loader = self._loader.with_log(log)
         return reader
 
     def statistics(self, samples: pl.DataFrame) -> Tensor:

@@ -23,7 +23,7 @@ LAST = float(np.finfo(np.float32).min)
 
 
 class RetrieverReader:
-    """A frozen retriever, on `retriever.config.device`, beside a log whose histories it reads.
+    """Reads histories of a log with a frozen retriever, on `retriever.config.device`.
 
     Raises:
         MismatchError: the retriever knows other items than the log.
@@ -42,8 +42,8 @@ class RetrieverReader:
         self._vectors = retriever.item_vectors(torch.arange(retriever.sizes.items, device=self._device))
         self._unknown = ~retriever.scored
 
-    def beside(self, log: InteractionLog) -> Self:
-        """The same retriever beside another log of the same items."""
+    def with_log(self, log: InteractionLog) -> Self:
+        """Return a reader of another log of the same items, with the same retriever."""
         reader = copy(self)
         reader._events = log.sequences
         return reader

@@ -217,17 +217,17 @@ class Snapshot:
             return self
         if current.before is not self.log or current.log.users.height > self.log.users.height:
             return self.take(self.champion, self.live)
-        return self._beside(current, current.changed)
+        return self._with_current(current, current.changed)
 
-    def _beside(self, current: CurrentLog, changed: np.ndarray | None = None) -> Self:
-        """The same beside another log of the same users; those who have changed are counted by their events there."""
+    def _with_current(self, current: CurrentLog, changed: np.ndarray | None = None) -> Self:
+        """Return a copy that reads another log of the same users; `changed` users are counted by their events in it."""
         log = current.log
         return replace(
             self,
             current=current,
-            reader=self.reader.beside(log),
-            neighbours=self.neighbours.beside(log.sequences, changed),
-            retriever=self.retriever and self.retriever.beside(log),
+            reader=self.reader.with_log(log),
+            neighbours=self.neighbours.with_log(log, changed),
+            retriever=self.retriever and self.retriever.with_log(log),
             linear=self.linear and self.linear.with_log(log),
         )
 
@@ -281,7 +281,7 @@ class Snapshot:
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
         """The same with a user whose events are not stored, and that user's index."""
         log, visitor = self.live.with_visitor(self.log, history)
-        return self._beside(self.current._replace(log=log)), visitor
+        return self._with_current(self.current._replace(log=log)), visitor
 
     def gates_of(self, user: int) -> list[float] | None:
         """How the gates mix for a user now; None where they read more than the user, or there are none."""

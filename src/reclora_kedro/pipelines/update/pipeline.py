@@ -4,7 +4,8 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_kedro.lens.growth import continue_lens
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
-from reclora_kedro.pipelines.questions import compute_gate_inputs, prompts_pipeline
+from reclora_kedro.pipelines.question_nodes import compute_gate_inputs
+from reclora_kedro.pipelines.questions import prompts_pipeline
 from reclora_kedro.pipelines.update import nodes
 from reclora_kedro.retrievers.base import grow_retriever
 

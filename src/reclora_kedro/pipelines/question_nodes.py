@@ -1,0 +1,86 @@
+"""Nodes from a table of questions to prompts and scores, apart from their wiring.
+
+A node's recipe covers its module and all that this imports: here these are no pipelines.
+"""
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kedro_provenance.parameters import reads
+from reclora_kedro.adapters.gate_inputs import GateInputs
+from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.records import prompt_records
+from reclora_kedro.lens import states
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.llm import prompts as prompting
+from reclora_kedro.llm.answer_model import answering_model
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import PromptConfig
+from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_prompts
+
+
+@reads(history=["short"])
+def assemble_histories(
+    log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig
+) -> dict[str, dict[str, np.ndarray]]:
+    """Select the events that each question's prompt may show, by the name of the short history."""
+    windows = {name: window for name, window in history.short.items() if window is not None}
+    return {name: {"events": log.histories(questions, window)} for name, window in windows.items()}
+
+
+@reads(history=["short"])
+def assemble_history(
+    log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig, variant: VariantConfig
+) -> dict[str, np.ndarray]:
+    """Select the events that each question's prompt may show, for the short history of one variant."""
+    window = history.short[variant.history]
+    assert window is not None  # checked with the parameters: a variant names one of the short histories
+    return {"events": log.histories(questions, window)}
+
+
+def build_prompts(
+    base_llm: LanguageModel,
+    template: str,
+    log: InteractionLog,
+    questions: pl.DataFrame,
+    short_history: dict[str, np.ndarray],
+    config: PromptConfig,
+    unknown_title: str,
+) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
+    """Return the questions with the text and tokens of their prompts, and a report of prompt lengths and cuts."""
+    records = prompt_records(questions, log, short_history["events"])
+    prompting.require_titles(records, unknown_title, config)
+    prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
+    prompts = questions.hstack(prompts.drop("row", "use", "label"))
+    return prompts, prompting.prompt_report(prompts)
+
+
+def compute_gate_inputs(
+    lens: Lens, log: InteractionLog, questions: pl.DataFrame, variant: VariantConfig, engine: EngineConfig
+) -> GateInputs:
+    """Compute the lens states that the variant's gates read, and the lens's logits."""
+    return states.gate_inputs(states.lens_states(lens, log, questions, engine), variant.gate_input)
+
+
+@reads(config=["tokens_per_batch"])
+def score_questions(
+    base_llm: LanguageModel,
+    adapter: str,
+    prompts: pl.DataFrame,
+    gate_inputs: GateInputs,
+    prompt_config: PromptConfig,
+    variant: VariantConfig,
+    config: ScoringConfig,
+    engine: EngineConfig,
+) -> pl.DataFrame:
+    """Score questions with a variant; prompt texts and tokens are dropped."""
+    model = answering_model(
+        base_llm, prompt_config, engine, adapter=adapter, gate_inputs=gate_inputs, blend=variant.blend
+    )
+    scores = score_prompts(model, prompts, gate_inputs, config.tokens_per_batch)
+    return prompts.drop("prompt", "token_ids").with_columns(score=scores)
