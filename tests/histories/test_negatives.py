@@ -36,12 +36,12 @@ def purchases(users=300, items=400, events=12_000, seed=0):
     return log.with_columns(rating=1.0, label=pl.lit(1, pl.Int8))
 
 
-def with_negatives(log, kind, per_positive=1):
+def with_negatives(log, kind, per_positive=1, ties="strict"):
     ids = {name: log.select(pl.col(name).unique().sort()) for name in ("item_id", "user_id")}
     config = HistoryConfig.model_construct(
         seed=0,
         min_history=2,
-        ties="strict",
+        ties=ties,
         rating_levels=None,
         split=GLOBAL_TIME,
         negatives=NegativesConfig(kind=kind, per_positive=per_positive),
@@ -139,11 +139,38 @@ def test_the_numbers_are_those_of_plain_loops():
             before = [t for t in log.sequences.timestamp[log.sequences.item_index == item].tolist() if t < moment]
             recent = {"hour": 3_600, "7 days": 7 * 86_400, "earlier": moment}
             spans = [span for word, span in recent.items() if word in record["number"]]
+            if "item's id" in record["number"]:
+                values.append(item)
+                continue
             gap = moment - max(before) if before else 10**9
             values.append(sum(t >= moment - spans[0] for t in before) if spans else gap)
         auc = roc_auc_score(rows["label"], values)
         assert record["rows"] == rows.height
         assert record["auc"] == pytest.approx(max(auc, 1 - auc))
+
+
+@pytest.mark.parametrize("ties", ["strict", "order"])
+def test_items_of_one_second_are_in_no_order_of_their_ids_but_in_that_of_the_log(ties):
+    random = np.random.default_rng(0)
+    baskets = [np.sort(random.choice(200, 8, replace=False))[::-1] for _ in range(1_000)]
+    log = pl.DataFrame({"user_id": np.arange(1_000) // 5, "timestamp": 1 + np.arange(1_000), "item_id": baskets})
+    log = log.explode("item_id").unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    sequences = with_negatives(log.with_columns(rating=1.0, label=1), "none", ties=ties).sequences
+    together = np.diff(sequences.timestamp) == 0
+    rises = (np.diff(sequences.item_index) > 0)[together].mean()
+    assert rises == (0 if ties == "order" else pytest.approx(0.5, abs=0.03))
+
+
+def test_an_order_of_ids_that_tells_negatives_apart_is_warned_of(caplog):
+    log = with_negatives(purchases(), "matched")
+    order = np.argsort(np.argsort(log.samples["label"].to_numpy(), kind="stable"))
+    [record, *_] = [
+        record
+        for record in check_negatives(replace(log, samples=log.samples.with_columns(item_index=order)), seed=0)
+        if record["number"] == "the place of the item's id in order"
+    ]
+    assert record["auc"] > 0.99
+    assert record["warning"] in caplog.messages
 
 
 @pytest.mark.parametrize("kind", DRAWN)

@@ -12,7 +12,7 @@ from pandera.errors import SchemaErrors
 from cleaned_tables import SETTINGS, add_item_texts, clean_interactions, counts, describe_items, describe_users
 from reclora_kedro.interactions.cleaning import k_core
 from reclora_kedro.interactions.config import IngestionConfig, ItemColumns, ItemTextColumns, TextField, UserColumns
-from reclora_kedro.interactions.schema import Interactions, Items, Users
+from reclora_kedro.interactions.schema import EVENT_KEY, Interactions, Items, Users
 
 SOUND = [(1, 7, 4, 100), (1, 8, 3, 101), (2, 7, 5, 100)]
 
@@ -105,8 +105,13 @@ class TestInteractions:
         shuffled = list(rows)
         random.shuffle(shuffled)
         log_again, report_again = clean_interactions(raw_log(shuffled), rules)
-        assert log_again.equals(log)
+        assert log_again.sort(EVENT_KEY).equals(log.sort(EVENT_KEY))
         assert report_again == report
+
+    def test_events_of_one_user_and_second_keep_the_order_of_the_raw_log(self) -> None:
+        rows = [(2, 9, 4, 100), (1, 9, 4, 100), (1, 7, 5, 100), (1, 8, 3, 100), (1, 9, 4, 99)]
+        log, _ = clean_interactions(raw_log(rows), config())
+        assert log.select("user_id", "item_id").rows() == [(1, 9), (1, 9), (1, 7), (1, 8), (2, 9)]
 
     def test_pandas_and_lazy_frames_do_as_well(self) -> None:
         frame = raw_log([*SOUND, (1, None, 4, 100)])

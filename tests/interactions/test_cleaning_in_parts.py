@@ -79,17 +79,18 @@ def reference(rows, k_core, kind, duplicates):
         lambda row: row[3] >= 86_400,
     ]
     dropped, events = [0] * len(faults), {}
-    for user, item, stars, second in rows:
+    for place, (user, item, stars, second) in enumerate(rows):
         row = (user, item, stars, second)
         number = next((number for number, broken in enumerate(faults) if broken(row)), None)
         if number is not None:
             dropped[number] += 1
             continue
         rating = {"rating": stars, "like": 1.0}.get(kind, float((stars or 0) > 3))
-        events.setdefault((second, user, item), []).append(rating)
+        events.setdefault((second, user, item), []).append((rating, place))
     repeated = sum(map(len, events.values())) - len(events)
-    keep = min if duplicates == "lowest_rating" and kind != "impression" else max
-    log = {key: keep(ratings) for key, ratings in events.items()}
+    sign = 1 if duplicates == "lowest_rating" and kind != "impression" else -1
+    kept = {key: min(rated, key=lambda each: (sign * each[0], each[1])) for key, rated in events.items()}
+    log = {key: rating for key, (rating, _) in kept.items()}
     rows_before, left = len(log), -1
     while k_core > 1 and left != len(log):
         left = len(log)
@@ -98,7 +99,7 @@ def reference(rows, k_core, kind, duplicates):
     liked = {key: kind == "like" or rating >= (4 if kind == "rating" else 1) for key, rating in log.items()}
     canonical = [
         (user, item, None if kind == "impression" and not rating else rating, second, int(liked[second, user, item]))
-        for (second, user, item), rating in sorted(log.items())
+        for (second, user, item), rating in sorted(log.items(), key=lambda each: (each[0][:2], kept[each[0]][1]))
     ]
     counts = [len(rows), *dropped, repeated, rows_before - len(log), len(log), sum(liked.values())]
     return canonical, counts

@@ -65,7 +65,7 @@ class TestClicked:
     @pytest.mark.parametrize("as_table", [lambda frame: frame, lambda frame: frame.lazy(), pl.DataFrame.to_pandas])
     def test_what_was_not_clicked_has_no_rating_and_a_click_wins(self, as_table: Any) -> None:
         rows, counts, rule = clean(as_table(self.raw), clicked="c")
-        assert rows == [(1, 7, 1.0, 100, 1), (1, 8, 1.0, 100, 1)]
+        assert rows == [(1, 8, 1.0, 100, 1), (1, 7, 1.0, 100, 1)]
         assert counts == {
             "raw interactions": 5,
             "missing user or item id": 0,

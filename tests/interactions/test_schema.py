@@ -37,6 +37,15 @@ def test_a_lazy_log_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reclora_kedro.interactions.schema.ROWS_AT_ONCE", 2)
     long = pl.concat([LOG, LOG.with_columns(timestamp=pl.col("timestamp") + 5)])
     assert Interactions.validate(long.lazy()).collect().equals(long)
+    moment = pl.concat(
+        [
+            LOG.with_columns(user_id=pl.lit(1, pl.Int64), timestamp=pl.lit(9, pl.Int64), item_id=pl.Series(items))
+            for items in ([3, 2, 1], [6, 5, 4])
+        ]
+    )
+    assert Interactions.validate(moment.lazy()).collect().equals(moment)  # in the order of the raw log
+    with pytest.raises((SchemaError, SchemaErrors), match="not unique by"):
+        Interactions.validate(pl.concat([moment, moment.head(1)]).lazy())  # in another part
     for row in range(1, 6):  # the events of each two rows change places
         order = [*range(row - 1), row, row - 1, *range(row + 1, 6)]
         with pytest.raises((SchemaError, SchemaErrors)):
@@ -53,8 +62,8 @@ def test_a_lazy_log_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         (LOG.with_columns(rating=None, label=pl.lit(None, pl.Int8)).cast({"rating": pl.Float64}), "without a rating"),
         (LOG.with_columns(timestamp=pl.lit(0)), "timestamp"),
         (LOG.with_columns(label=pl.lit(2, pl.Int8)), "label"),
-        (LOG.reverse(), "not unique and sorted"),
-        (pl.concat([LOG, LOG.tail(1)]), "not unique and sorted"),
+        (LOG.reverse(), "not unique by"),
+        (pl.concat([LOG, LOG.tail(1)]), "not unique by"),
     ],
     ids=[
         "missing",

@@ -16,8 +16,12 @@ from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 from kedro.validation import ParameterValidationError
 
-from ingestion_run import canonical_tables, counts, dropped, run_ingestion
+from ingestion_run import NAMES, canonical_tables, counts, dropped, run_ingestion
+from kedro_provenance.session import CachingConfigLoader
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.pipelines.ingestion import create_pipeline
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from reference_log import reference_log
 
 ROOT = Path(__file__).parents[2]
@@ -147,11 +151,11 @@ def test_all_rows_at_one_timestamp(project: Path) -> None:
     log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2], "movie_id": [9, 8, 7, 9, 7], "rating": 4, "timestamp": 100})
     catalog = ingest_log(log)
     assert catalog.load("interactions").collect().select("user_id", "item_id").rows() == [
-        (1, 7),
-        (1, 8),
         (1, 9),
-        (2, 7),
+        (1, 8),
+        (1, 7),
         (2, 9),
+        (2, 7),
     ]
     assert samples_of(catalog, min_history=1).is_empty()  # no row sees another one of its own second
     samples = samples_of(catalog, min_history=0)
@@ -334,3 +338,29 @@ def test_an_empty_part_of_a_table_is_refused_before_the_run(project: Path, filep
         ValueError, match=r"^raw_interactions: log/part-1\.parquet is empty: copy or download this part"
     ):
         [check() for check in checks(pipeline, catalog)]
+
+
+def test_tables_of_an_environment_beside_those_of_conf_base_are_refused(project: Path) -> None:
+    mine, none = csv("log.csv", **SOUND), {"type": "MemoryDataset", "data": None}
+    items = csv("items.csv", movie_id=[1, 2], movie_title=["Mine", "Mine, too"])
+
+    def try_out(**environment: Any) -> None:
+        Path("conf/swap").mkdir(exist_ok=True)
+        Path("conf/swap/catalog.yml").write_text(yaml.safe_dump(environment))
+        config = CachingConfigLoader("conf", env="swap", **CONFIG_LOADER_ARGS)
+        catalog = DataCatalog.from_config(config["catalog"])
+        catalog["params:engine"] = LOCAL
+        for check in checks(create_pipeline(NAMES), catalog):
+            check()
+
+    with pytest.raises(
+        ValueError, match=r"raw_interactions of one without a name, raw_items of MovieLens-100K, raw_us"
+    ):
+        try_out(raw_interactions=mine)
+    with pytest.raises(
+        ValueError, match=r"raw_users of MovieLens-100K.*`raw_users: {type: MemoryDataset, data: null}`"
+    ):
+        try_out(raw_interactions=mine, raw_items=items)
+    try_out()
+    try_out(raw_interactions=mine, raw_items=items, raw_users=none)
+    try_out(raw_users=csv("users.csv", user_id=[1]) | {"metadata": {"data_set": "MovieLens-100K"}})

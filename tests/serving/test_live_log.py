@@ -49,12 +49,12 @@ def as_events(rows):
 
 
 def rebuilt(rows, duplicates="highest_rating"):
-    """The log of the champion's tables and further rows by plain loops."""
+    """The log of the champion's tables and further rows by plain loops, in the order of arrival within a second."""
     schema = dict.fromkeys(KEY, pl.Int64) | {"rating": pl.Float64}
     new = pl.DataFrame(rows, schema, orient="row").with_columns(label=(pl.col("rating") >= 4).cast(pl.Int8))
     best = pl.col("rating") if duplicates == "lowest_rating" else -pl.col("rating")
-    every = pl.concat([small_tables()[0], new.select(small_tables()[0].columns)])
-    return small_log(every.sort(*KEY, best).unique(KEY, keep="first"))
+    every = pl.concat([small_tables()[0], new.select(small_tables()[0].columns)]).with_row_index("row")
+    return small_log(every.sort(*KEY, best, "row").unique(KEY, keep="first").sort("row").drop("row"), ties="order")
 
 
 @settings(max_examples=25, deadline=None)

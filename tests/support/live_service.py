@@ -53,10 +53,11 @@ def small_tables():
     return interactions, items, users
 
 
-def small_log(interactions=None):
+def small_log(interactions=None, ties="strict"):
     tables = small_tables()
     split = SplitConfig(kind="global_time", train=0.6, validation=0.2)
-    log = reference_log(tables[0] if interactions is None else interactions, *tables[1:], min_history=1, split=split)
+    interactions = tables[0] if interactions is None else interactions
+    log = reference_log(interactions, *tables[1:], min_history=1, ties=ties, split=split)
     return log.with_embeddings(np.random.default_rng(1).normal(size=(ITEMS, 3)).astype(np.float32))
 
 

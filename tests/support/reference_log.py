@@ -31,8 +31,9 @@ def reference_log(
     ties: str = "strict",
     split: SplitConfig | None = None,
     levels: Any = None,
+    seed: int = 0,
 ) -> InteractionLog:
-    """The log of interactions in any order, without drawn negatives; it may have no samples.
+    """The log of interactions in any order of time, without drawn negatives; it may have no samples.
 
     Args:
         interactions, items, users: the canonical tables.
@@ -40,11 +41,14 @@ def reference_log(
         ties: strict or order.
         split: how samples are divided; None: they have no split, and rating levels rank all ratings.
         levels: as in `history.rating_levels`.
+        seed: of the order within a moment, where ties are strict.
     """
     user_index, item_index = ({name: row for row, name in enumerate(table.to_series())} for table in (users, items))
+    within_moment = [pl.struct("timestamp", "user_id", "item_id").hash(seed)] if ties == "strict" else []
+    ordered = interactions.sort("timestamp", "user_id", *within_moment, maintain_order=True)
     rows = [
         row | {"user": user_index[row["user_id"]], "item": item_index[row["item_id"]]}
-        for row in interactions.sort("timestamp", "user_id", "item_id").iter_rows(named=True)
+        for row in ordered.iter_rows(named=True)
     ]
     events = sorted((row for row in rows if row["rating"] is not None), key=lambda row: row["user"])
     own: dict[int, list[int]] = defaultdict(list)

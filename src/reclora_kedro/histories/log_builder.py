@@ -32,6 +32,7 @@ from reclora_kedro.histories.splits import (
 )
 from reclora_kedro.histories.taken_items import TakenItems, sorted_pairs
 from reclora_kedro.interactions.cleaning_report import CleaningReport
+from reclora_kedro.interactions.schema import EVENT_KEY, MOMENT_KEY
 
 SAMPLE_COLUMNS = ("user_index", "item_index", "label", "timestamp", "event", "history_end")
 EVENT_COLUMNS = {"item_index": "i4", "rating": "f4", "label": "i1", "timestamp": "i8"}  # of `Sequences`
@@ -75,9 +76,11 @@ def build_log(
 ) -> InteractionLog | LogInFiles:
     """The log of the canonical tables, with the events and about `engine.rows_per_part` samples in memory at once.
 
-    Its samples are in (timestamp, user, item) order, and have the columns row (UInt32, from 0), user_index, item_index
+    Its samples are in (timestamp, user) order, and have the columns row (UInt32, from 0), user_index, item_index
     (Int32), label (Int8), timestamp (Int64, seconds), event (Int64, the row's own flat event index), history_end
-    (Int64; the row's history is the flat events `offsets[user_index]:history_end`) and split.
+    (Int64; the row's history is the flat events `offsets[user_index]:history_end`) and split. Events of one user and
+    second keep the order of the interactions with ties in `order`, and else have one that is drawn by the seed: ids
+    may be in an order that means nothing, and whatever learns from sequences would learn it.
 
     Every row whose history holds at least `min_history` events is a sample. Histories are strict in time: events of the
     row's own second never enter them, so that the samples of one user and second, such as those of an impression or a
@@ -316,6 +319,8 @@ def _count(tables: _Tables, span: _Span) -> _Counts:
 def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Part) -> _Built:
     """The samples and events of a part; samples are written to the folder, if there is one."""
     rows = part.span.read(tables.interactions, "user_id", "item_id", "rating", "label", "timestamp")
+    if tables.config.ties == "strict":
+        rows = rows.sort(*MOMENT_KEY, pl.struct(EVENT_KEY).hash(tables.config.seed))
     rows = with_indices(rows, user=tables.users, item=tables.items).drop("user_id", "item_id")
     rows = _with_events(rows, part.before, totals.offsets, tables)
     events = rows.filter("is_event").with_columns(pl.col("label").fill_null(1))
@@ -329,7 +334,7 @@ def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Pa
 
 def _with_events(rows: pl.DataFrame, before: np.ndarray, offsets: np.ndarray, tables: _Tables) -> pl.DataFrame:
     """A part's rows with their flat event index, where their history ends, and whether they are events and samples."""
-    by_user = _stable_order(rows["user_index"].to_numpy())  # in order of time and item within a user
+    by_user = _stable_order(rows["user_index"].to_numpy())  # in order of time within a user
     user = rows["user_index"].to_numpy()[by_user]
     opens_user = _run_starts(user)
     moment = _first_rows(opens_user | _run_starts(rows["timestamp"].to_numpy()[by_user]))  # of the same user and second

@@ -20,7 +20,7 @@ HOUR, WEEK = 3_600, 7 * 86_400  # seconds
 
 
 def check_negatives(log: InteractionLog, seed: int) -> Records:
-    """How well numbers of an item's events before the moment, each alone, tell likes from drawn negatives.
+    """How well numbers of an item and its events before the moment, each alone, tell likes from drawn negatives.
 
     Of a split with more than `MOST_ROWS` rows that many are drawn by the seed. What tells them apart is logged, too.
 
@@ -56,4 +56,5 @@ def _numbers(samples: pl.DataFrame, time_log: TimeLog, timestamp: np.ndarray) ->
         "the item's events of the last hour": last - time_log.range_before(items, seconds - HOUR)[1],
         "the item's events of the last 7 days": last - time_log.range_before(items, seconds - WEEK)[1],
         "the item's earlier events": last - first,
+        "the place of the item's id in order": items,
     }

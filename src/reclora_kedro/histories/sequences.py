@@ -30,7 +30,7 @@ RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
 
 @dataclass(frozen=True)
 class Sequences:
-    """The events of all users, grouped by user, in (timestamp, item) order within a user.
+    """The events of all users, grouped by user, in the order of time within a user.
 
     The events of user `u` are `offsets[u]:offsets[u + 1]`, that is `starts[u]:ends[u]`; a position in these arrays is a
     *flat event index*. All but the offsets, (users + 1,), have the shape (events,).

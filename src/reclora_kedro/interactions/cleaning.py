@@ -21,7 +21,7 @@ from reclora_kedro.interactions.config import IngestionConfig, InteractionColumn
 from reclora_kedro.interactions.impressions import expand_impressions, starting_histories
 from reclora_kedro.interactions.plausible_times import believed_seconds, day_of, outside, refuse_times
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
-from reclora_kedro.interactions.schema import EVENT_KEY, comes_after_previous
+from reclora_kedro.interactions.schema import EVENT_KEY, MOMENT_KEY, comes_after_previous
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,9 @@ NO_ROWS = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "time
 def clean_interactions(
     raw_interactions: Any, config: IngestionConfig, report: CleaningReport, engine: EngineConfig = LOCAL
 ) -> pl.LazyFrame:
-    """The canonical log, sorted by (timestamp, user_id, item_id), with about `engine.rows_per_part` rows in memory.
+    """The canonical log, sorted by (timestamp, user_id), with about `engine.rows_per_part` rows in memory.
+
+    Events of one user and second are in the order of the raw log.
 
     A raw row is dropped by the first rule that it breaks, so the dropped rows and the kept ones add up to the raw ones,
     once lists are taken apart and starting histories are added.
@@ -301,14 +303,16 @@ def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, re
 
 
 def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
-    """One row per event or impression, in the canonical order; a null rating is of what was not clicked."""
+    """One row per event or impression, in the canonical order; a null rating is of what was not clicked.
+
+    Rows of one user and second keep their order.
+    """
     has_impressions = config.interactions.has_impressions
     kept = "highest_rating" if has_impressions else config.duplicates
-    by, descending = (*EVENT_KEY, "rating"), [False, False, False, kept == "highest_rating"]
-    nulls_last = [False, False, False, True]  # keys have none, and polars sorts seven times as fast so
-    has_other_columns = log.width > len(by)  # without, rows that tie are the same
-    ordered = log.sort(by, descending=descending, nulls_last=nulls_last, maintain_order=has_other_columns)
-    distinct = ordered.filter(comes_after_previous(EVENT_KEY))
+    by, descending = (*EVENT_KEY, "rating", "row"), [False, False, False, kept == "highest_rating", False]
+    nulls_last = [False, False, False, True, False]  # keys have none, and polars sorts seven times as fast so
+    ordered = log.with_row_index("row").sort(by, descending=descending, nulls_last=nulls_last)
+    distinct = ordered.filter(comes_after_previous(EVENT_KEY)).sort(*MOMENT_KEY, "row").drop("row")
     survivor = f"the one with the {kept.replace('_', ' ')}" if config.interactions.rating else "one"
     survivor = "a click, if any" if has_impressions else survivor
     report.record("repeated (user, item, timestamp)", log.height - distinct.height, f"dropped, but for {survivor}")
@@ -345,7 +349,7 @@ def _with_starting_histories(
     sound = earlier.filter(pl.all_horizontal(pl.col("user_id", "item_id").is_not_null()) & (pl.col("timestamp") > 0))
     report.record("events of starting histories", earlier.height, "rows in; events, but no samples")
     report.record("events of starting histories without id or time", earlier.height - sound.height)
-    return pl.concat([log, sound.select(log.columns)]).sort(EVENT_KEY)
+    return pl.concat([log, sound.select(log.columns)]).sort(MOMENT_KEY, maintain_order=True)
 
 
 def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningReport) -> pl.LazyFrame:

@@ -12,10 +12,14 @@ import polars as pl
 from pandera.dtypes import immutable
 from pandera.engines import polars_engine
 
-EVENT_KEY = ("timestamp", "user_id", "item_id")
-"""What names one event, and the order of the canonical log."""
+MOMENT_KEY = ("timestamp", "user_id")
+"""The order of the canonical log."""
+
+EVENT_KEY = (*MOMENT_KEY, "item_id")
+"""What names one event."""
 
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
+ROWS_BEFORE = 10_000  # that are validated again with those that follow: more than a user has in a second
 
 FREE_TEXT = "description"
 """The text field that is free text, rather than a category that items or users share."""
@@ -69,8 +73,9 @@ class Id(polars_engine.DataType):
 
 
 class Interactions(pa.DataFrameModel):
-    """The log: unique by and sorted by (timestamp, user_id, item_id).
+    """The log: unique by (timestamp, user_id, item_id), sorted by (timestamp, user_id).
 
+    Events of one user and second are in the order of the raw log.
     A row with a rating is an event of its user, a row with a label may be a sample; most are both. What was shown and
     not clicked has no rating, and never enters a history. What was clicked before the log begins has no label.
     """
@@ -98,15 +103,16 @@ class Interactions(pa.DataFrameModel):
         if not isinstance(check_obj, pl.LazyFrame):
             return super().validate(check_obj, *arguments, **settings)
         rows = check_obj.select(pl.len()).collect().item()
-        for row in range(0, max(rows, 1), ROWS_AT_ONCE):  # with the row before, which it has to come after
-            first = max(row - 1, 0)
+        for row in range(0, max(rows, 1), ROWS_AT_ONCE):  # with rows before, which these have to come after
+            first = max(row - ROWS_BEFORE, 0)
             super().validate(check_obj.slice(first, row - first + ROWS_AT_ONCE).collect(), *arguments, **settings)
         return check_obj
 
-    @pa.dataframe_check(error="events are not unique and sorted by (timestamp, user_id, item_id)")
-    def strictly_increasing(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
-        """Every event comes after the one before it."""
-        return data.lazyframe.select(comes_after_previous(EVENT_KEY))
+    @pa.dataframe_check(error="events are not unique by (timestamp, user_id, item_id), or not sorted by the former two")
+    def unique_and_in_order(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
+        """Every event comes after the ones of earlier moments, and once."""
+        comes_after = comes_after_previous([*MOMENT_KEY, "place"])
+        return data.lazyframe.with_row_index("place").select(comes_after & pl.struct(EVENT_KEY).is_first_distinct())
 
     @pa.dataframe_check(error="a row without a rating was shown and not clicked, but its label is not 0")
     def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera

@@ -4,7 +4,7 @@ The checks are those of the nodes themselves; of the base LLM, its weights alone
 needs none of this loads no deep learning either.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,15 @@ from kedro_provenance.files.paths import files_in, paths_at
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.registry import PIPELINES
 
+RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
+
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
     """Functions that raise an error where a node would."""
     inputs = pipeline.inputs()
+    raw_tables = {name: catalog.config_resolver.resolve_pattern(name) for name in RAW_TABLES if name in inputs}
+    if len(raw_tables) > 1:
+        yield partial(require_one_data_set, raw_tables)
     for name in sorted(name for name in inputs if not is_parameter(name)):
         entry = catalog.config_resolver.resolve_pattern(name)
         if entry.get("file_format") == "parquet" and not entry.get("versioned"):
@@ -52,6 +57,28 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
     base_llm = catalog.get("base_llm") if "base_llm" in inputs else None
     if hasattr(base_llm, "outline"):
         yield from checks_of_base_llm(base_llm, pipeline, catalog)
+
+
+def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse raw tables of two data sets, such as the log of an environment beside the users of conf/base.
+
+    Args:
+        raw_tables: the catalog entries by name; `metadata.data_set` of an entry names its data set.
+
+    Raises:
+        ValueError: names each table's data set, and the lines to add.
+    """
+    tables = {name: entry for name, entry in raw_tables.items() if "data" not in entry or entry["data"] is not None}
+    data_sets = {name: (entry.get("metadata") or {}).get("data_set") for name, entry in tables.items()}
+    if len(set(data_sets.values())) > 1:
+        found = ", ".join(f"{name} of {data_set or 'one without a name'}" for name, data_set in data_sets.items())
+        raise ValueError(
+            f"The raw tables are of different data sets: {found}. Ids of one would be described by another: an "
+            "environment inherits each entry of conf/base that it leaves out. Give it entries of its own for all of "
+            "them; where its data have no such table, `raw_users: {type: MemoryDataset, data: null}` and, in "
+            "parameters.yml, `ingestion: {users: null}`. Tables that do belong together state the same "
+            "`metadata: {data_set: ...}`."
+        )
 
 
 def require_whole_parts(name: str, filepath: str) -> None:

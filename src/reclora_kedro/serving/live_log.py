@@ -50,7 +50,7 @@ class LiveLog:
 
     The champion's users and items keep their indices. Whatever has been added is in `current` as ingestion and history
     would have it: events of an unknown item wait in the journal; of one user, item and second one is kept by
-    `ingestion.duplicates`.
+    `ingestion.duplicates`. New events of one user and second are in the order of arrival, behind those of the champion.
 
     Args:
         champion_log: the log that the champion was made with.

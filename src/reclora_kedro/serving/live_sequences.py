@@ -105,6 +105,7 @@ class LiveSequences(Sequences):
         differ = [key[order][1:] != key[order][:-1] for key in (owner, second, item)]
         first = np.append(True, np.any(differ, axis=0))
         kept, gone = order[first], order[~first]
+        kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
         gone, new = gone[gone < len(old)], kept[kept >= len(old)]
         parts = self.parts
         if len(gone):
