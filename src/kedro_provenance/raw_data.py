@@ -22,8 +22,10 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     """Digest of what a catalog entry says and, where it names files or folders at any depth, of their contents.
 
     Of those in an object storage, it is their sizes and what the storage tells of their state, such as an ETag. Models
-    of a hub and web pages are known by their address alone. Of what has no address, or that of a query alone, such as a
-    table of a database, it is the digest of the data; data that cannot be hashed count as changed in each process.
+    of a hub and web pages are known by their address alone. Where a dataset, the entry's own or one within it, has no
+    address, or that of a query alone, such as a table of a database, it is the digest of the data, too; data that
+    cannot be hashed count as changed in each process. A name of a file may be any text of the entry; that of a folder,
+    outside of `ADDRESSES`, has a slash.
 
     Args:
         entry: the configuration of the entry; relative paths are those of the working directory.
@@ -31,8 +33,7 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
     """
     contents: list[str] = []
     said = _without_contents("", entry, entry, contents)
-    kind = str(entry.get("type")).rpartition(".")[2]
-    if load and kind != "MemoryDataset" and (kind.endswith("QueryDataset") or not has_address(entry)):
+    if load and any(map(_is_known_by_its_data, _datasets_in(entry))):
         contents.extend(_digests_of_data(load()))
     return digest([said, contents])
 
@@ -59,9 +60,31 @@ def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
             yield str(item)
 
 
-def has_address(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry, or a dataset within it, says where its data lie."""
-    return any(key in ADDRESSES or (isinstance(item, Mapping) and has_address(item)) for key, item in entry.items())
+def _datasets_in(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The datasets that read something: those within one that has no address of its own, or else the block itself."""
+    nested = [] if _has_address(block) else [*_nested_datasets(block)]
+    for dataset in nested:
+        yield from _datasets_in(dataset)
+    if not nested:
+        yield block
+
+
+def _nested_datasets(value: Any) -> Iterator[Mapping[str, Any]]:
+    values = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    for item in values:
+        if isinstance(item, Mapping) and str(item.get("type")).endswith("Dataset"):
+            yield item
+        else:
+            yield from _nested_datasets(item)
+
+
+def _is_known_by_its_data(dataset: Mapping[str, Any]) -> bool:
+    kind = str(dataset.get("type")).rpartition(".")[2]
+    return kind.endswith("QueryDataset") or (kind != "MemoryDataset" and not _has_address(dataset))
+
+
+def _has_address(dataset: Mapping[str, Any]) -> bool:
+    return not dataset.keys().isdisjoint(ADDRESSES)
 
 
 def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: list[str]) -> Any:
@@ -80,8 +103,8 @@ def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: 
         return [_without_contents(key, item, block, contents) for item in value]
     if is_remote(value):
         contents.append(digest(states(value, storage_options(block))))
-    elif isinstance(value, str) and (key in ADDRESSES or "/" in value):
-        paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file()]
+    elif isinstance(value, str):
+        paths = [path for path in paths_at(value) if key in ADDRESSES or path.is_file() or "/" in value]
         contents.extend(map(digest_of_files, paths))
         return None if paths else value
     return value

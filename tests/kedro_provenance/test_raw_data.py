@@ -23,6 +23,8 @@ FILES = {  # what is changed, and entries that read it
     "cached.csv": {"type": "CachedDataset", "dataset": {"type": "pandas.CSVDataset", "filepath": "{}/cached.csv"}},
     "codes.json": {"filepath": "{}/log.csv", "load_args": {"converters": {"files": ["{}/codes.json"]}}},
     "llm/weights": {"source": "llm"},
+    "names.txt": {"filepath": "{}/log.csv", "load_args": {"names": "names.txt"}},
+    "tables/names.txt": {"filepath": "{}/log.csv", "load_args": {"folders": ["{}/tables"]}},
 }
 
 
@@ -62,10 +64,21 @@ def test_a_separator_is_no_folder():
     assert digest_of_entry(entry) != digest_of_entry(entry | {"load_args": {"sep": "\\"}})
 
 
+DATABASE = {"con": "sqlite:///{}/log.db"}
+TABLE = {"type": "pandas.SQLTableDataset", "table_name": "log", "credentials": DATABASE}
 SQL = {
-    "table": {"type": "pandas.SQLTableDataset", "table_name": "log"},
-    "query": {"type": "pandas.SQLQueryDataset", "sql": "select * from log"},
-    "file of a query": {"type": "pandas.SQLQueryDataset", "filepath": "log.sql"},
+    "table": TABLE,
+    "query": {"type": "pandas.SQLQueryDataset", "sql": "select * from log", "credentials": DATABASE},
+    "file of a query": {"type": "pandas.SQLQueryDataset", "filepath": "log.sql", "credentials": DATABASE},
+    "cached": {"type": "CachedDataset", "dataset": TABLE},
+    "beside a file": {
+        "type": "reclora_kedro.datasets.joined.JoinedTablesDataset",
+        "tables": {
+            "files": {"dataset": {"type": "pandas.CSVDataset", "filepath": "log.csv"}},
+            "database": {"dataset": TABLE},
+        },
+        "ids": ["user_id"],
+    },
 }
 
 
@@ -77,13 +90,17 @@ def test_a_table_of_a_database_is_known_by_its_rows(tmp_path, monkeypatch, kind)
     database.execute("create table log (user_id integer, title text)")
     database.execute("insert into log values (1, 'Heat')")
     database.commit()
-    entry = SQL[kind] | {"credentials": {"con": f"sqlite:///{tmp_path}/log.db"}}
-    catalog = AtomicCatalog.from_config({"raw": entry})
-    before = digest_of_entry(entry, lambda: catalog.load("raw"))
-    assert digest_of_entry(entry, lambda: catalog.load("raw")) == before
+    put(tmp_path / "log.csv", "user_id,title\n7,Net")
+    entry = at(SQL[kind], tmp_path)
+
+    def now():
+        return digest_of_entry(entry, lambda: AtomicCatalog.from_config({"raw": entry}).load("raw"))
+
+    before = now()
+    assert now() == before
     database.execute("update log set title = 'Ran'")
     database.commit()
-    assert digest_of_entry(entry, lambda: catalog.load("raw")) != before
+    assert now() != before
 
 
 @pytest.mark.parametrize("table", [pl.DataFrame, pl.LazyFrame, pd.DataFrame])

@@ -117,7 +117,7 @@ def test_a_gguf_file_is_dequantised_once_and_found_again_by_its_content(tiny_llm
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     write_gguf(tiny_llm, tmp_path / "tiny.gguf")
     first = load_language_model(str(tmp_path / "tiny.gguf"), dtype="float32", device="cpu")
-    [folder] = (tmp_path / "reclora-kedro").glob("tiny-*")
+    [folder] = (tmp_path / "kedro-provenance").glob("tiny-*")
     written = folder.stat().st_mtime_ns
     second = load_language_model(str(tmp_path / "tiny.gguf"), dtype="float32", device="cpu")
     assert folder.stat().st_mtime_ns == written

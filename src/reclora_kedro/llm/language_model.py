@@ -164,7 +164,7 @@ def outline_language_model(
         FileNotFoundError: there is no such file, folder or hub id, or a folder has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
         ValueError: the device, ``dtype`` or ``quantization`` is none that there is, transformers does not know the
-            architecture, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it, as where weights are missing.
+            architecture, weights are missing, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
     version: dict[str, Any] = {"revision": revision} if revision else {}
