@@ -2,6 +2,9 @@ import pytest
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import Block
+from reclora_kedro.adapters.export import ExportConfig
+from reclora_kedro.interactions.config import InteractionColumns
+from reclora_kedro.lifelong.forgetting import ForgetConfig
 
 
 class Inner(Block):
@@ -38,3 +41,16 @@ def test_a_block_is_read_only():
         block.name = "other"
     with pytest.raises(ValidationError, match="frozen"):
         block.inner.size = 4
+
+
+@pytest.mark.parametrize(
+    ("block", "settings"),
+    [
+        (ForgetConfig, {"users": [True], "erase": False, "retrain": False}),
+        (ExportConfig, {"variant": "reclora", "users": [True], "most_active": None}),
+        (InteractionColumns, {"unknown_ids": {"user_id": [True]}}),
+    ],
+)
+def test_a_boolean_is_no_id(block, settings):
+    with pytest.raises(ValidationError, match="an id is a whole number or a text, not true or false"):
+        block(**settings)

@@ -11,6 +11,12 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _no_bool_as_id(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("an id is a whole number or a text, not true or false")
+    return value
+
+
 MAX_INT32 = 2**31 - 1  # the largest count that torch, numpy and polars all take
 # A field bounds one of these further by Annotated: a bound of the same kind in its own Field would be lost.
 Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_no_bool)]
@@ -24,6 +30,8 @@ Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Share = Annotated[Real, Field(ge=0, lt=1)]
 """A part of a whole, from 0 up to but without 1, such as a dropout rate."""
+Id = Annotated[int | str, BeforeValidator(_no_bool_as_id)]
+"""Of a user or an item."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
 BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants")

@@ -5,14 +5,14 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.parameters import Count
+from reclora_kedro.parameters import Count, Id
 
 
 class ExportConfig(Block):
     """Whose LoRAs are written, and out of which adapter."""
 
     variant: str = Field(min_length=1)
-    users: tuple[int | str, ...] | None
+    users: tuple[Id, ...] | None
     most_active: Count | None
 
     @model_validator(mode="after")

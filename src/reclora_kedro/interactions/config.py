@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.parameters import CountOrZero, Real
+from reclora_kedro.parameters import CountOrZero, Id, Real
 
 
 class ImpressionList(Block):
@@ -50,7 +50,7 @@ class InteractionColumns(Block):
     drop: dict[str, Values] = Field(default={})
     user_id: str
     item_id: str
-    unknown_ids: dict[Literal["user_id", "item_id"], Values] = Field(default={"user_id": [], "item_id": []})
+    unknown_ids: dict[Literal["user_id", "item_id"], list[Id]] = Field(default={"user_id": [], "item_id": []})
     rating: str | None
     clicked: str | None = None
     impressions: ImpressionList | None = None

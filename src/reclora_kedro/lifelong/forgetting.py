@@ -25,12 +25,13 @@ from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import rearrange_lens
 from reclora_kedro.lens.layers import EntityEmbedding
+from reclora_kedro.parameters import Id
 
 
 class ForgetConfig(Block):
     """Whom to forget, and how thoroughly."""
 
-    users: Private[tuple[int | str, ...]]
+    users: Private[tuple[Id, ...]]
     erase: bool
     retrain: bool
 

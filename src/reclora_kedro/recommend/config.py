@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines import registry as baselines
-from reclora_kedro.parameters import Count, Positive, Seed
+from reclora_kedro.parameters import Count, Id, Positive, Seed
 
 Source = Literal["neighbours", "linear", "retriever", "fusion"]
 """What finds items in the catalogue."""
@@ -22,7 +22,7 @@ class RecommendationConfig(Block):
     """Whom to recommend what, and in which order."""
 
     variant: str | None
-    users: tuple[int | str, ...] | None = Field(min_length=1)
+    users: tuple[Id, ...] | None = Field(min_length=1)
     candidates: Literal["validation"] | CandidateKind
     order: Literal["validation"] | CandidateOrder
     validation_likes: Count | None
