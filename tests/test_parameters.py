@@ -1,10 +1,20 @@
+from pathlib import Path
+
 import pytest
+from kedro.config import OmegaConfigLoader
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import Block
+from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 from reclora_kedro.adapters.export import ExportConfig
+from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
+from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.interactions.config import InteractionColumns
 from reclora_kedro.lifelong.forgetting import ForgetConfig
+from reclora_kedro.retrievers.config import RetrieverConfig
+
+CONF = Path(__file__).parents[1] / "conf"
+BASE = OmegaConfigLoader(str(CONF), base_env="base", default_run_env="base")["parameters"]
 
 
 class Inner(Block):
@@ -53,4 +63,20 @@ def test_a_block_is_read_only():
 )
 def test_a_boolean_is_no_id(block, settings):
     with pytest.raises(ValidationError, match="an id is a whole number or a text, not true or false"):
+        block(**settings)
+
+
+@pytest.mark.parametrize(
+    ("block", "settings", "refusal"),
+    [
+        (ItemEmbeddingConfig, {"encoders": ["tfidf", "tfidf"]}, "(?s)encoders.*names one of them twice"),
+        (ItemEmbeddingConfig, {"components": 100_000}, "(?s)components.*less than or equal to 4096"),
+        (BaseModelConfig, {"steps": ["prune", "prune"]}, "(?s)steps.*names one of them twice"),
+        (PruneConfig, {"ratio": 0.999}, "(?s)ratio.*less than or equal to 0.9"),
+        (AdapterContinuationConfig, {"safeguard": ["none", "none"]}, "(?s)safeguard.*names one of them twice"),
+        (RetrieverConfig, BASE["retriever"] | {"seed": 0, "batch_parts": 3}, "batch_parts is 3, which does not divide"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(block, settings, refusal):
+    with pytest.raises(ValidationError, match=refusal):
         block(**settings)

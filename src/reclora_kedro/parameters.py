@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 
 def _no_bool(value: Any) -> Any:
@@ -32,6 +32,16 @@ Share = Annotated[Real, Field(ge=0, lt=1)]
 """A part of a whole, from 0 up to but without 1, such as a dropout rate."""
 Id = Annotated[int | str, BeforeValidator(_no_bool_as_id)]
 """Of a user or an item."""
+
+
+def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("names one of them twice: name each once")
+    return values
+
+
+EachOnce = AfterValidator(_each_once)
+"""Of a tuple whose elements all differ."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
 BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants")

@@ -394,3 +394,18 @@ class TestBuildOfImpressions:
         assert log.samples.height > 300
         assert log.samples["label"].mean() == 0.5
         assert not TakenItems.from_sequences(log.sequences).before(log.samples).any()
+
+
+@pytest.mark.parametrize(("kind", "rows"), [("per_user_last_out", 2), ("global_time", None)])
+def test_training_rows_that_know_test_rows_of_others_are_counted(kind, rows):
+    times = {"ann": [1, 2, 3, 4], "bob": [5, 6, 7, 8, 9]}  # ann's last event tests; bob's training events are later
+    log = pl.DataFrame(
+        [(user, 3 + 2 * (t % 2), t) for user in times for t in times[user]],
+        ["user_id", "item_id", "timestamp"],
+        orient="row",
+    )
+    log = log.with_columns(rating=pl.lit(5.0), label=pl.lit(1, pl.Int8))
+    report = CleaningReport()
+    built(log, config(split={"kind": kind, "train": 0.6, "validation": 0.2}, min_history=1), 99, report)
+    counts = {record["check"]: record["rows"] for record in report.records()}
+    assert counts.get("train samples later than the first test sample") == rows

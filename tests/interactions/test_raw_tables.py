@@ -80,7 +80,7 @@ def test_missing_column_names_table_column_found_and_parameter() -> None:
 
 def test_numbers() -> None:
     assert raw(r=[1, None]).numbers("r", "p").to_list() == [1.0, None]
-    assert raw(r=[True, False, None]).numbers("r", "p").to_list() == [1.0, 0.0, None]
+    assert raw(r=[True, False, None]).marks("r", "p").to_list() == [1.0, 0.0, None]
     assert raw(r=[0.5, float("nan")]).numbers("r", "p").to_list() == [0.5, None]
     with pytest.raises(ValueError, match=r"'r' of raw_interactions is of type String \(row 3 holds 'good'\)"):
         raw(r=[None, "4.5", "good"]).numbers("r", "p")
@@ -149,3 +149,19 @@ def test_unreadable_timestamps_stop() -> None:
 def test_format_of_another_type_stops(values: list, time_format: str) -> None:
     with pytest.raises(ValueError, match=rf"cannot be read as '{time_format}'.*`ingestion.f`"):
         seconds(values, time_format)
+
+
+def test_ratings_are_no_booleans_and_indicators_no_other_numbers():
+    table = raw(rating=[True, False], drama=[0, 7])
+    with pytest.raises(ValueError, match=r"'rating' of raw_interactions is of type Boolean .*must hold numbers"):
+        table.numbers("rating", "ingestion.interactions.rating")
+    with pytest.raises(ValueError, match=r"'drama' .*row 2 holds 7.*an indicator is 0 or 1"):
+        table.flags("drama", "p")
+    assert table.marks("rating", "p").to_list() == [1, 0]
+
+
+def test_a_field_without_a_column_says_how_there_are_none():
+    with pytest.raises(
+        ValueError, match=r"Set `ingestion.items.fields \(field genres\)` .*`ingestion.items.fields: \[\]`"
+    ):
+        raw(id=[1]).texts("kind", "ingestion.items.fields (field genres)")

@@ -158,6 +158,13 @@ def test_the_journal_counts_like_other_rows_and_gives_ids_as_text():
     assert updated(BEFORE, RATINGS, journal=journal.filter(user_id="x"))[0].equals(BEFORE[0])
 
 
+def test_items_with_ids_of_another_type_are_counted():
+    report = CleaningReport()
+    items = pl.DataFrame({"i": ["9", "nine"], "name": ["Nine", "Lost"]})
+    updated(BEFORE, RATINGS, raw_rows([(1, 9, 4, 400)]), items=items, report=report)
+    assert report.rows("item rows with ids of another type than the log's") == 1
+
+
 def test_rows_that_ingestion_refuses_are_refused():
     with pytest.raises(ValueError, match="None of the 1 rows of raw_new_interactions has a user_id of type Int64"):
         updated(BEFORE, RATINGS, raw_rows([(1, 1, 4, 400)]).with_columns(u=pl.lit("x")))

@@ -119,3 +119,11 @@ def test_a_file_is_read_without_what_lies_beside_it(tmp_path, monkeypatch):
     with pytest.raises(InterruptedError):
         dequantise_gguf(Path("tiny.gguf"), torch.bfloat16, tmp_path / "folder")
     assert read == {"gguf_file": "tiny.gguf", "content": b"GGUF"}
+
+
+@pytest.mark.parametrize("content", [b"GGUF", b"GGUF\x03\x00\x00\x00" + b"\xff" * 64, b"no GGUF at all"])
+def test_a_malformed_file_is_refused_in_one_sentence(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "broken.gguf").write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.gguf cannot be read as a GGUF file .* download it again"):
+        cached_gguf(tmp_path / "broken.gguf", torch.bfloat16)

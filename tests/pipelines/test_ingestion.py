@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from kedro.config import OmegaConfigLoader
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 from kedro.validation import ParameterValidationError
@@ -19,7 +20,9 @@ from kedro.validation import ParameterValidationError
 from ingestion_run import NAMES, canonical_tables, counts, dropped, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.pipelines.checks import checks
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.pipelines.checks import checks, require_negatives
 from reclora_kedro.pipelines.ingestion import create_pipeline
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from reference_log import reference_log
@@ -174,11 +177,12 @@ def test_any_id_survives(project: Path, ids: list[Any]) -> None:
     assert interactions.select("user_id", "item_id").rows() == named
 
 
-def test_items_and_log_that_only_meet_in_part(project: Path) -> None:
+def test_items_and_log_that_only_meet_in_part(project: Path, caplog: pytest.LogCaptureFixture) -> None:
     items = csv("items.csv", movie_id=[1, 3], movie_title=["Seen", "Never seen"])
     catalog = ingest({"raw_interactions": csv("log.csv", **SOUND), "raw_items": items}, {"items": {"fields": []}})
     assert catalog.load("items").rows() == [(1, "Seen"), (2, "Unknown title"), (3, "Never seen")]
     assert counts(catalog)["items without a row"] == 1
+    assert "1 of 3 items have no title, and are 'Unknown title' to prompts and encoders" in caplog.text
 
 
 def test_any_title_becomes_one_line(project: Path) -> None:
@@ -364,3 +368,15 @@ def test_tables_of_an_environment_beside_those_of_conf_base_are_refused(project:
     try_out()
     try_out(raw_interactions=mine, raw_items=items, raw_users=none)
     try_out(raw_users=csv("users.csv", user_id=[1]) | {"metadata": {"data_set": "MovieLens-100K"}})
+
+
+def test_a_log_of_likes_alone_says_which_lines_it_needs() -> None:
+    base = OmegaConfigLoader(str(ROOT / "conf"), base_env="base", default_run_env="base")["parameters"]
+    history = HistoryConfig(**base["history"] | {"seed": 0})
+    ingestion = IngestionConfig(**base["ingestion"])
+    likes = ingestion.model_copy(update={"interactions": ingestion.interactions.model_copy(update={"rating": None})})
+    require_negatives(ingestion, history)
+    with pytest.raises(ValueError, match=r"`history: {negatives: {kind: matched}}`.*`prompt: {template: purchases}`"):
+        require_negatives(likes, history)
+    drawn = history.negatives.model_copy(update={"kind": "matched"})
+    require_negatives(likes, history.model_copy(update={"negatives": drawn}))

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
+from reclora_kedro.parameters import Count, CountOrZero, EachOnce, LearningRate, NonNegative, Seed, Share
 
 StepName = Literal["pretrain", "prune", "drop_layers", "distill"]
 
@@ -51,7 +51,7 @@ class PruneConfig(ImportanceConfig):
     """Which share of the heads and channels of every layer goes."""
 
     importance: Literal["taylor", "random"]
-    ratio: Share
+    ratio: Annotated[Share, Field(le=0.9)]
 
 
 class DropLayersConfig(ImportanceConfig):
@@ -76,7 +76,7 @@ class DistillConfig(Block):
 class BaseModelConfig(Block):
     """The steps that are taken, and the settings of each."""
 
-    steps: Annotated[tuple[StepName, ...], Field(min_length=1)]
+    steps: Annotated[tuple[StepName, ...], Field(min_length=1), EachOnce]
     variant: str | None
     tokens_per_batch: Resource[Count]
     seed: Seed

@@ -16,7 +16,7 @@ from reclora_kedro.finetuning.training import LOG_SCHEMA, TrainingConfig, assign
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.parameters import Count, LearningRate, NonNegative, Share
+from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Share
 
 START = "start"
 """In a log of `continue_adapter`, the adapter as it was."""
@@ -29,7 +29,7 @@ class AdapterContinuationConfig(Block):
     replay: Share
     validation: Count
     learning_rate: LearningRate
-    safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1)]
+    safeguard: Annotated[tuple[Literal["none", "replay", "proximal", "short_term"], ...], Field(min_length=1), EachOnce]
     proximal_weight: NonNegative
 
 

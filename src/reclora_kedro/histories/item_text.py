@@ -1,7 +1,7 @@
 """Items as texts, and the texts as vectors in few dimensions."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -11,8 +11,9 @@ from scipy import sparse
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.interactions.schema import field_names
-from reclora_kedro.parameters import Count
+from reclora_kedro.parameters import Count, EachOnce
 
+MOST_COMPONENTS = 4096  # wider than what encoders leave
 TFIDF = "tfidf"
 """The encoder that needs no model: TF-IDF weights of the words of all descriptions."""
 
@@ -20,10 +21,10 @@ TFIDF = "tfidf"
 class ItemEmbeddingConfig(Block):
     """How items' descriptions become vectors."""
 
-    encoders: tuple[str, ...] = Field(min_length=1)
+    encoders: Annotated[tuple[str, ...], Field(min_length=1), EachOnce]
     max_tokens: Count
     tokens_per_batch: Resource[Count]
-    components: Count
+    components: Annotated[Count, Field(le=MOST_COMPONENTS)]
 
     @property
     def with_input(self) -> tuple[str, ...]:

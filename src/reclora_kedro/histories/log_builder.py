@@ -156,11 +156,21 @@ def build_log(
     counts = count_in_splits(pl.concat(samples))
     for split, (likes, height) in counts.items():
         report.record(f"{split} samples", height, f"rows kept; {likes / max(height, 1):.1%} of them likes")
+    if config.split.kind == "per_user_last_out" and not growth:
+        _report_later_training(pl.concat(samples), report)
     require_classes_in_splits({"train": counts["train"]} if growth else counts)
     if in_memory:
         scratch.cleanup()
         return InteractionLog(items, users, sequences, numbered(samples[0].collect()))
     return LogInFiles(items, users, sequences, sorted(folder.glob("samples-*")), scratch)
+
+
+def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> None:
+    """Count the training samples at whose moment test events of other users are known."""
+    second, split = pl.col("timestamp"), pl.col("split")
+    later = (split == "train") & (second > second.filter(split == "test").min())
+    rows = samples.select(later.sum().cast(pl.Int64)).collect(engine="streaming").item()
+    report.record("train samples later than the first test sample", rows, "their statistics know others' test labels")
 
 
 class _Tables(NamedTuple):

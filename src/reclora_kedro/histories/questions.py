@@ -9,6 +9,7 @@ shortlist, the candidates of a like. It has the columns
 - user_index, item_index (Int32), history_end and timestamp (Int64), see `log_builder.build_log`.
 """
 
+import logging
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ import polars as pl
 from reclora_kedro.errors import require_both_classes
 from reclora_kedro.extensions import added_fields, block_with
 from reclora_kedro.parameters import Count
+
+logger = logging.getLogger(__name__)
 
 MOMENT = ("user_index", "history_end", "timestamp")
 """What tells apart the moments of users: questions of one moment differ in their item alone."""
@@ -49,13 +52,22 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
     impressions (the samples of one moment) are drawn until they hold as many.
 
     Raises:
-        ValueError: a split has less than asked for, or the drawn labels are all of one class.
+        ValueError: the train or validation split has less than asked for (a smaller test split is taken whole), or the
+            drawn labels are all of one class.
     """
     draws = []
     for use in uses:
         size, split = getattr(config, use), SPLITS[use]
         rows = samples.filter(pl.col("split") == split)
         group, counts = _drawn_together(rows, config.unit)
+        if use == "test" and size is not None and size > counts.sum():
+            logger.warning(
+                "history.prompt_rows.test is %d %s, but the test split has %d: all are taken.",
+                size,
+                config.unit,
+                counts.sum(),
+            )
+            size = None
         if size is not None and size > counts.sum():
             raise ValueError(
                 f"history.prompt_rows.{use} asks for {size} {config.unit}, but the {split} split has {counts.sum()}: "

@@ -261,9 +261,10 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
     else:
         log["item_id"] = raw.ids(columns.item_id, f"{BLOCK}.item_id")
     log["rating"] = pl.repeat(1.0, raw.frame.height, eager=True)
-    for kind, column in (("rating", columns.rating), ("clicked", columns.clicked)):
-        if column is not None:
-            log["rating"] = raw.numbers(column, f"{BLOCK}.{kind}")
+    if columns.rating is not None:
+        log["rating"] = raw.numbers(columns.rating, f"{BLOCK}.rating")
+    if columns.clicked is not None:
+        log["rating"] = raw.marks(columns.clicked, f"{BLOCK}.clicked")
     frame = pl.DataFrame(log | {"timestamp": seconds})
     return _without_unknown_ids(expand_impressions(frame, impressions) if impressions else frame, columns)
 

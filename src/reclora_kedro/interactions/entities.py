@@ -1,5 +1,6 @@
 """From raw tables to the canonical items and users, with every row that was dropped or changed accounted for."""
 
+import logging
 from typing import Any
 
 import polars as pl
@@ -9,6 +10,10 @@ from reclora_kedro.interactions.config import ItemColumns, ItemTextColumns, Text
 from reclora_kedro.interactions.html import read_html_columns
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 from reclora_kedro.interactions.schema import FREE_TEXT
+
+logger = logging.getLogger(__name__)
+
+MOST_UNTITLED = 0.1  # share of the items, beyond which it is warned of
 
 
 def describe_items(
@@ -38,6 +43,15 @@ def describe_items(
     report.record("items without a row", unlisted, kept)
     report.record("items with an empty title", items["title"].null_count() - unlisted, kept)
     report.record("items", items.height, f"rows kept; {logged.height:,} occur in the log")
+    untitled = items["title"].null_count()
+    if untitled > MOST_UNTITLED * items.height:
+        logger.warning(
+            "%s of %s items have no title, and are %r to prompts and encoders: see `ingestion.items.title`, and the "
+            "ids of raw_items.",
+            f"{untitled:,}",
+            f"{items.height:,}",
+            columns.missing_title,
+        )
     return items.with_columns(pl.col("title").fill_null(columns.missing_title))
 
 

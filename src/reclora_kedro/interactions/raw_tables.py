@@ -181,12 +181,21 @@ Set `ingestion.interactions.item_id` to one of them.
         return int((column.str.strip_chars() != column).sum()) if column.dtype == pl.String else 0
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
+        """Numbers as ``Float64``; NaN counts as missing."""
+        if self._column(name, parameter).dtype == pl.Boolean:
+            self._refuse(self._column(name, parameter), parameter, "it must hold numbers")
+        return self.marks(name, parameter)
+
+    def marks(self, name: str, parameter: str) -> pl.Series:
         """Numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
         return self._numeric(name, parameter, "it must hold numbers").cast(pl.Float64)
 
     def flags(self, name: str, parameter: str) -> pl.Series:
-        """Indicators as ``Boolean``: whatever is not zero is set, a missing one is not."""
-        return self._numeric(name, parameter, "an indicator is 0 or 1").cast(pl.Boolean).fill_null(False)
+        """Indicators as ``Boolean``; a missing one is not set."""
+        expected = "an indicator is 0 or 1"
+        column = self._numeric(name, parameter, expected)
+        self._refuse_where(~column.cast(pl.Float64).is_in([0, 1]), column, parameter, expected)
+        return column.cast(pl.Boolean).fill_null(False)
 
     def texts(self, name: str, parameter: str) -> pl.Series:
         """Text as ``String``, one stripped line; an empty one counts as missing.
@@ -263,9 +272,11 @@ Set `ingestion.interactions.item_id` to one of them.
         twice = [other for other in columns if f"{other}.1" in columns or f"{other}_duplicated_0" in columns]
         if name not in columns:
             advice = f", and name each column once in the file, which has {', '.join(twice)} twice" if twice else ""
+            block, _, field = parameter.partition(" (field ")
+            without = f" (`{block}: []` where there are none)" if field else ""
             raise ValueError(
                 f"{self.table} has no column {name!r}, only: {', '.join(columns)}. Set `{parameter}` to one of "
-                f"them{advice}."
+                f"them{without}{advice}."
             )
         if name in twice:
             raise ValueError(f"{self.table} has the column {name!r} twice. Name each column once in the file.")

@@ -235,7 +235,9 @@ def _listed(
     table = f"raw_{kind.replace(' ', '_')}s"
     with _named(table, table.replace("raw_", "raw_new_")):
         listed = listed_rows(raw, kind, columns, report)
+    rows = listed.height
     listed = listed.with_columns(pl.col(key).cast(former.schema[key], strict=False)).drop_nulls(key)
+    report.record(f"{kind} rows with ids of another type than the log's", rows - listed.height)
     report.record(
         f"{kind} rows of known ids", listed.join(former, on=key, how="semi").height, "read where nothing was known"
     )

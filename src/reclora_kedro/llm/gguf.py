@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import shutil
+import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -32,6 +33,7 @@ def cached_gguf(file: Path, dtype: torch.dtype) -> str:
     Raises:
         FileNotFoundError: there is no such file.
         PermissionError: the cache belongs to another user.
+        ValueError: the file is no GGUF file, or of a model that transformers does not know.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -49,7 +51,13 @@ def cached_gguf(file: Path, dtype: torch.dtype) -> str:
             shutil.rmtree(folder)
         if not folder.is_dir():
             with atomic_folder(folder, shared=True) as draft:
-                dequantise_gguf(file, dtype, draft)
+                try:
+                    dequantise_gguf(file, dtype, draft)
+                except (ValueError, KeyError, IndexError, RuntimeError, OverflowError, struct.error) as error:
+                    raise ValueError(
+                        f"{file} cannot be read as a GGUF file ({type(error).__name__}: {error}). Copy or download it "
+                        "again, or change `source` of the catalog entry `base_llm`."
+                    ) from error
                 (draft / DIGESTS).write_text(json.dumps(digests_of(draft)), encoding="utf-8")
     return str(folder)
 

@@ -164,7 +164,7 @@ def found_file(source: str, name: str, **version: str) -> str | None:
     return cached_file(source, name, **version, **{f"_raise_exceptions_for_{kind}": False for kind in quiet})
 
 
-def read_json(source: str, name: str, kind: type = dict, **version: str) -> Any:
+def read_json(source: str, name: str, kind: type = dict, /, **version: str) -> Any:
     """Content of a JSON file of a local folder or of a hub id, an object or a list; empty where there is none.
 
     Raises:

@@ -13,6 +13,7 @@ from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.files.paths import files_in, paths_at
+from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.registry import PIPELINES
 
@@ -29,6 +30,8 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         entry = catalog.config_resolver.resolve_pattern(name)
         if entry.get("file_format") == "parquet" and not entry.get("versioned"):
             yield partial(require_whole_parts, name, entry["filepath"])
+    if {"params:ingestion", "params:history"} <= inputs:
+        yield partial(require_negatives, catalog.load("params:ingestion"), catalog.load("params:history"))
     trained = [block for block in ("lens", "retriever") if f"params:{block}" in inputs]
     for block in trained:
         from reclora_kedro.devices import choose_device
@@ -78,6 +81,21 @@ def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
             "them; where its data have no such table, `raw_users: {type: MemoryDataset, data: null}` and, in "
             "parameters.yml, `ingestion: {users: null}`. Tables that do belong together state the same "
             "`metadata: {data_set: ...}`."
+        )
+
+
+def require_negatives(ingestion: IngestionConfig, history: HistoryConfig) -> None:
+    """Refuse a log in which every row is a like, where no negatives are drawn.
+
+    Raises:
+        ValueError: names the lines to add.
+    """
+    columns = ingestion.interactions
+    if columns.rating is None and not columns.has_impressions and history.negatives.kind == "none":
+        raise ValueError(
+            "ingestion.interactions.rating is null, so that every row is a like, and nothing says what is none. Add to "
+            "parameters.yml of the environment `history: {negatives: {kind: matched}}`, and, for prompts that list "
+            "titles alone, `prompt: {template: purchases}`."
         )
 
 

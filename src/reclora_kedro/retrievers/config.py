@@ -38,6 +38,10 @@ class RetrieverConfig(Block):
     def _consistent(self) -> Self:
         if not (self.item_ids or self.item_text):
             raise ValueError("item_ids and item_text are false, which leaves nothing to tell items by: set one to true")
+        if self.batch_size % self.batch_parts:
+            raise ValueError(
+                f"batch_parts is {self.batch_parts}, which does not divide batch_size {self.batch_size}: change one"
+            )
         if self.dim % self.heads:
             raise ValueError(f"dim is {self.dim}, which {self.heads} heads cannot share: make it a multiple of heads")
         return self
