@@ -24,8 +24,13 @@ class TerminalHandler(RichHandler):
 
 
 def show_messages() -> None:
-    """Show messages of the project's packages from now on, on a terminal alone."""
+    """Show messages of the project's packages from now on: by the project's own logging, else on a terminal alone."""
     loggers = [logging.getLogger(package) for package in project_packages()]
+    for logger in loggers:
+        if logger.level == logging.NOTSET:  # Kedro's own configuration names no plug-in
+            logger.setLevel(logging.INFO)
+    if any(isinstance(each, RichHandler) and each.level <= logging.INFO for each in logging.getLogger().handlers):
+        return
     handlers = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, TerminalHandler)]
     if sys.stderr.isatty() and not handlers:
         handler = TerminalHandler()

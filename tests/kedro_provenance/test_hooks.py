@@ -22,6 +22,8 @@ from kedro.runner import ParallelRunner, SequentialRunner, ThreadRunner
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.polars import CSVDataset, LazyPolarsDataset
 from kedro_viz.integrations.kedro.hooks_utils import is_sequential_runner
+from rich.console import Console
+from rich.logging import RichHandler
 from tqdm import tqdm
 
 from forked import FORKED
@@ -477,6 +479,19 @@ def test_a_terminal_shows_the_messages_of_the_project_above_the_bars(monkeypatch
     shown = terminal.getvalue()
     assert shown.count("saved lens") == is_terminal
     assert not {"reported", "Loading"} & set(shown.split())
+
+
+def test_kedros_own_logging_shows_the_messages_once(monkeypatch):
+    terminal = Terminal(is_terminal=True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [RichHandler(console=Console(file=terminal))])
+    logger = logging.getLogger("kedro_provenance")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    monkeypatch.setattr(logger, "_cache", {})
+    show_messages()
+    logger.info("train runs")
+    assert terminal.getvalue().count("train runs") == 1
 
 
 def test_the_manifest_knows_raw_objects_by_their_state(bucket):
