@@ -2,20 +2,26 @@
 
 It is what MLflow's registry calls an alias. Its newest version counts, and its older ones are its history: a record of
 `versions` (by entry), `decision` and `made_by` (a run). An update reads `champion.<entry>`, the version that the
-champion names, and `previous.<entry>`, the newest one when the run begins, and leaves new versions of the entries
-themselves. What is made so is no longer of one origin with what these came from, see `kedro_provenance.plan`.
+champion names, `previous.<entry>`, the newest one that any champion has named, and `first.<entry>`, that of the
+champion which the updates began with; it leaves new versions of the entries themselves. What is made so is no longer of
+one origin with what these came from, see `kedro_provenance.plan`. An interrupted command that is repeated goes on from
+the champion that the interrupted one found.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from kedro_provenance.catalog import AtomicCatalog, loaded_version
 from kedro_provenance.run import Run
+from kedro_provenance.unfinished import interrupted_runs
 
 logger = logging.getLogger(__name__)
 
-CHAMPION, PREVIOUS = "champion", "previous"
+CHAMPION, PREVIOUS, FIRST = "champion", "previous", "first"
+BEGINNINGS = ("newest", "forgotten")
+"""What the decision of a champion has `chosen` where no earlier one has the same tables: updates begin with it."""
 
 
 def is_of_the_past(name: str) -> bool:
@@ -25,7 +31,7 @@ def is_of_the_past(name: str) -> bool:
         >>> [is_of_the_past(name) for name in ("previous.items", "champion.reclora.adapter", "champion")]
         [True, True, False]
     """
-    return name.startswith((f"{CHAMPION}.", f"{PREVIOUS}."))
+    return name.startswith((f"{CHAMPION}.", f"{PREVIOUS}.", f"{FIRST}."))
 
 
 def entry_of(name: str) -> str:
@@ -50,38 +56,75 @@ def _champions(catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
     yield from ({"version": version, **catalog.load(CHAMPION, version)} for version in versions)
 
 
-def pin_versions(run: Run) -> None:
-    """Have the run load the versions that the champion names, and of `previous` entries those that are there now.
+def champions_before(run: Run) -> Iterator[dict[str, Any]]:
+    """The champions that a run goes on from: without those that the interrupted runs of its command have named."""
+    interrupted = interrupted_runs(run.data, run.params)
+    return (each for each in _champions(run.catalog) if each["version"] not in interrupted)
 
-    Versions that the command names stay as they are. Where there is no champion yet, or the parameter `champion` is
+
+def pin_versions(run: Run) -> None:
+    """Have the run load the versions that champions name, see the module.
+
+    Versions that the command names stay as they are. Where no champion names one, or the parameter `champion` is
     `newest`, the newest version of an entry takes its place.
 
-    The pipelines in `run.champion_readers` read them under the entries' own names.
+    The pipelines in `run.champion_readers` read the present champion's versions under the entries' own names.
     """
     reads_champion = not set(run.champion_readers).isdisjoint(run.params["pipeline_names"] or [])
     names = sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys())
-    if not reads_champion and not any(map(is_of_the_past, names)):
+    reads_past = any(map(is_of_the_past, names))
+    if not reads_champion and not reads_past:
         return
-    current = next(_champions(run.catalog), None) if run.parameters.get("champion", "promoted") == "promoted" else None
-    versions = current["versions"] if current else {}
+    promoted = run.parameters.get("champion", "promoted") == "promoted"
+    champions = champions_before(run) if promoted else iter(())
+    history = [*champions] if reads_past else [*islice(champions, 1)]
     pinned: dict[str, str] = {}
     for name in names:
-        newest = loaded_version(run.catalog.get(name))
         if is_of_the_past(name):
-            version = newest if name.startswith(f"{PREVIOUS}.") else versions.get(entry_of(name), newest)
+            version = version_named(name, history) or loaded_version(run.catalog.get(name))
         else:
-            version = versions.get(name) if reads_champion else None
+            version = version_named(f"{CHAMPION}.{name}", history) if reads_champion else None
         if version:
             pinned[name] = version
     run.catalog.pin(pinned)
     run.promoted = [name for name in pinned if not is_of_the_past(name)]
-    chosen = [name for name in pinned if not name.startswith(f"{PREVIOUS}.")]
-    if current and chosen:
+    chosen = [name for name in pinned if not name.startswith((f"{PREVIOUS}.", f"{FIRST}."))]
+    if history and chosen:
         logger.info(
             "Reads %s of the champion %s. The newest versions: `--params champion=newest`.",
             ", ".join(chosen),
-            current["version"],
+            history[0]["version"],
         )
+
+
+def version_named(name: str, history: Sequence[dict[str, Any]]) -> str | None:
+    """The version of an entry of the past that champions name, the present one first; None if they name none.
+
+    Examples:
+        >>> decisions = {"4": {"chosen": "rollback", "to": "2"}, "3": {"chosen": "challenger"}}
+        >>> decisions |= {"2": {"chosen": "challenger"}, "1": {"chosen": "newest"}}
+        >>> lenses = {"4": "2", "3": "3", "2": "2", "1": "1"}
+        >>> history = [
+        ...     {"version": run, "decision": decisions[run], "versions": {"lens": lenses[run]}} for run in "4321"
+        ... ]
+        >>> [version_named(f"{kind}.lens", history) for kind in ("champion", "previous", "first")]
+        ['2', '3', '1']
+    """
+    kind, _, entry = name.partition(".")
+    named = history if kind == PREVIOUS else _beginning(history) if kind == FIRST else history[:1]
+    return max((each["versions"][entry] for each in named if entry in each["versions"]), default=None)
+
+
+def _beginning(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The champion that the updates began with which led to the present one; a rollback goes on from an earlier one."""
+    beginning: list[dict[str, Any]] = []
+    until = None
+    for each in history:
+        if until is None or each["version"] <= until:
+            beginning, until = [each], each["decision"].get("to")
+            if each["decision"]["chosen"] in BEGINNINGS:
+                break
+    return beginning
 
 
 def name_first_champion(run: Run) -> None:
@@ -108,6 +151,6 @@ def give_champion(run: Run) -> None:
         """The versions of entries that would be loaded now, which are this run's once it has saved them."""
         return {name: loaded_version(run.catalog.get(name)) for name in names}
 
-    for name, value in (("champion_history", champion_history), ("versions_in_use", None)):
+    for name, value in (("champion_history", champions_before), ("versions_in_use", None)):
         if name in run.pipeline.inputs():
-            run.catalog.save(name, value(run.catalog) if value else versions_in_use)
+            run.catalog.save(name, [*value(run)] if value else versions_in_use)

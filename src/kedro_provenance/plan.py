@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -119,10 +119,13 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
     """What is to be stored beside the files that a recipe makes of the versions that the catalog loads now."""
     lineage: dict[tuple[str, str, str | None], Ancestor] = {}
     values = texts(recipe.parameters)
+    adds = any(map(is_of_the_past, recipe.inputs))  # raw data to earlier ones, whose file may be gone the next time
     for name in recipe.inputs:
         stored = catalog.stored(name)
         values |= {*stored.values} if stored else set()
         made_of = (*stored.lineage, stored.ancestor(name)) if stored else (raw_ancestor(name, catalog),)
+        if stored is None and adds:
+            made_of = (replace(made_of[0], place=None),)
         past = is_of_the_past(name)  # what else is made of it now is of another time than what it was made of
         lineage |= {(each.entry, each.content, each.key): each for each in made_of if each.place or not past}
     return StoredVersion(

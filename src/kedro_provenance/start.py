@@ -41,7 +41,7 @@ from kedro_provenance.manifest import MANIFEST
 from kedro_provenance.plan import Step, foreign_origins, mixed_origins, plan
 from kedro_provenance.run import Run
 from kedro_provenance.runner import IncrementalRunner
-from kedro_provenance.unfinished import CHOICES, take_over, was_unfinished
+from kedro_provenance.unfinished import CHOICES, interrupted_runs, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def choose_nodes(run: Run) -> None:
     catalog = run.catalog
     catalog.revision, catalog.cells = run.revision, run.cells
     is_incremental = IncrementalRunner.__name__ in run.params["runner"]
-    catalog.resumes = is_incremental and was_unfinished(run.data, run.params)
+    catalog.resumes = is_incremental and bool(interrupted_runs(run.data, run.params))
     if not (run.params["only_missing_outputs"] or catalog.resumes):
         return
     steps = plan(run.pipeline, catalog)

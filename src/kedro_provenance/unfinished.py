@@ -26,7 +26,8 @@ def take_over(run: Run) -> None:
         logger.info("Removing %s: a run ended while it saved there.", leftover)
         shutil.rmtree(leftover, ignore_errors=True)
     remove_abandoned()
-    atomic_file(run.data / FILE, json.dumps(choices(run.params), indent=1).encode())
+    note = {"command": choices(run.params), "runs": [*interrupted_runs(run.data, run.params), run.params["run_id"]]}
+    atomic_file(run.data / FILE, json.dumps(note, indent=1).encode())
 
 
 def forget(run: Run) -> None:
@@ -39,9 +40,10 @@ def choices(params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: sorted(params.get(name) or ()) for name in CHOICES} | {"env": params.get("env")}
 
 
-def was_unfinished(data: Path, params: Mapping[str, Any]) -> bool:
-    """Whether the last run in a data folder was the same command, and did not end."""
+def interrupted_runs(data: Path, params: Mapping[str, Any]) -> list[str]:
+    """The ids of the last runs in a data folder, if they were of the same command and did not end."""
     try:
-        return json.loads((data / FILE).read_text(encoding="utf-8")) == choices(params)
+        note = json.loads((data / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
+        return []
+    return note["runs"] if note.get("command") == choices(params) else []

@@ -39,7 +39,7 @@ HOOKS = (
     ProvenanceHooks(
         packages=["reclora_extras"],
         checks=[checks],
-        blocks={"service": ServiceConfig, "update.retriever": bool},
+        blocks={"service": ServiceConfig, "update.retriever": bool, "update.accept": bool},
         champion_readers=["recommendation", "export"],
     ),
     RecommenderHooks(),

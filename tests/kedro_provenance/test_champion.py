@@ -11,9 +11,10 @@ from kedro.pipeline import Node, Pipeline
 from kedro_provenance import failures
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.champion import champion_history, give_champion, name_first_champion, pin_versions
-from kedro_provenance.plan import mixed_origins
+from kedro_provenance.plan import foreign_origins, mixed_origins
 from kedro_provenance.runner import IncrementalRunner
 from kedro_provenance.start import remedy
+from kedro_provenance.unfinished import forget, take_over
 from starting import start
 
 TRAIN = Pipeline(
@@ -43,7 +44,7 @@ def project(tmp_path):
     return tmp_path
 
 
-def begun(project, pipeline, version, names=("update",), champion="promoted", **params):
+def begun(project, pipeline, version, names=("update",), champion="promoted", news="news", **params):
     """A run after the steps of its start that champions are for."""
     stored = {
         "champion.lens": "lens",
@@ -54,7 +55,10 @@ def begun(project, pipeline, version, names=("update",), champion="promoted", **
         name: {"type": "json.JSONDataset", "filepath": f"{project}/{file}.json", "versioned": True}
         for name, file in stored.items()
     }
-    entries["raw"] = {"type": "json.JSONDataset", "filepath": f"{project}/raw.json"}
+    entries |= {
+        name: {"type": "json.JSONDataset", "filepath": f"{project}/{file}.json"}
+        for name, file in {"raw": "raw", "news": news}.items()
+    }
     for name in ("champion_history", "versions_in_use"):
         entries[name] = {"type": "MemoryDataset", "copy_mode": "assign"}
     catalog = AtomicCatalog.from_config(entries, save_version=version, load_versions=params.get("load_versions"))
@@ -105,6 +109,30 @@ def test_a_killed_first_update_does_not_go_on_from_itself(project):
     for version in ("2", "3"):  # killed before it names its champion
         finished(project, UPDATE.only_nodes("append", "promote"), version)
         assert version_of(project, "lens", version)["grown"] == {"learned": [1, 2]}
+
+
+def test_a_killed_update_goes_on_from_what_it_found_when_it_is_typed_again(project):
+    finished(project, TRAIN, "1")
+    (project / "raw.json").write_text("[3]")
+    for nodes, version in (("append",), "2"), (("append", "promote", "name_champion"), "3"), ((), "4"):
+        run = begun(project, UPDATE, version, run_id=version)
+        take_over(run)
+        assert run.catalog.load("previous.log") == [1, 2]  # although 2 has left another log, and 3 has named it
+        assert [each["version"] for each in run.catalog.load("champion_history")] == ["1"]
+        IncrementalRunner().run(UPDATE.only_nodes(*nodes), run.catalog, _create_hook_manager(), version)
+    forget(run)
+    assert begun(project, UPDATE, "5").catalog.load("previous.log") == [1, 2, 3]
+
+
+def test_a_file_of_news_is_gone_when_the_next_one_comes(project):
+    finished(project, TRAIN, "1")
+    append = Pipeline([Node(lambda log, news: sorted({*log, *news}), ["previous.log", "news"], "log", name="append")])
+    (project / "monday.json").write_text("[3]")
+    finished(project, append, "2", news="monday")
+    (project / "monday.json").unlink()
+    (project / "tuesday.json").write_text("[4]")
+    run = begun(project, READ, "3", names=["recommendation"], news="tuesday")
+    assert foreign_origins(["log"], run.catalog) == []
 
 
 def test_some_pipelines_read_the_champion_by_the_entries_own_names(project):

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.lifelong.promotion import PromotionConfig, decide, rolled_back
+from reclora_kedro.lifelong.promotion import PromotionConfig, decide, decide_among_three, rolled_back
 
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=200, seed=0)
-CONFIG = PromotionConfig(margin=0.02, level=0.05)
+CONFIG = PromotionConfig(margin=0.02, level=0.05, held_out=2000)
 
 
 def newest_rows(users=100, rows=2000, seed=0):
@@ -50,6 +50,28 @@ def test_a_challenger_that_learned_nothing_is_the_champion():
     rows, scores = newest_rows()
     champion = scores(1.0)
     assert decide(rows, champion, champion, CONFIG, BOOTSTRAP)["chosen"] == "champion"
+
+
+def test_a_challenger_that_is_worse_on_older_rows_or_than_the_first_champion_stays_out():
+    newest, scores = newest_rows(rows=4000)
+    held_out = newest.tail(2000)
+    newest = newest.head(2000)
+    champion, good = scores(1.0), scores(1.0)
+
+    def chosen(challenger, first=champion, **settings):
+        named = {"champion": champion, "challenger": challenger, "first": first}
+        return decide_among_three(newest, held_out, named, CONFIG, BOOTSTRAP, **{"accept": False} | settings)
+
+    near = champion + 0.1 * (good - champion)
+    assert chosen(near)["chosen"] == "challenger"
+    forgets = np.concatenate([near[:2000], scores(3.0)[2000:]])
+    refused = chosen(forgets)
+    assert refused["chosen"] == chosen(forgets, accept=True)["chosen"] == "champion"
+    assert refused["reason"].startswith("on 2,000 older rows, the challenger's AUC is -")
+    lost = chosen(near, first=scores(0.5))
+    assert lost["chosen"] == "champion"
+    assert lost["reason"].startswith("beside the first champion")
+    assert chosen(near, first=scores(0.5), accept=True)["chosen"] == "challenger"
 
 
 def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():

@@ -15,21 +15,28 @@ from reclora_kedro.pipelines.served_project import ServedProject
 
 @pytest.fixture(scope="module")
 def updated(finished_run):
-    """The project after an update that was killed before it named its champion and typed again; the tables before."""
+    """The project after an update that was killed before and after it named its champion; and the tables before."""
     project, before = finished_run.project, {name: finished_run.catalog.load(name) for name in ("items", "users")}
     kedro_run(project, pipeline_names=["candidates"])
+    settings = {"update": {"variant": "reclora", "retriever": True}}
     second = 2  # the first champion that it saves is what it goes on from
-    assert exit_code(update_and_die, project, "champion", second) == -signal.SIGKILL
+    assert exit_code(update_and_die, project, "champion", second, settings) == -signal.SIGKILL
     [champion] = champion_history(catalog_of(project))
     assert champion["versions"]["lens"] < catalog_of(project).get("lens").resolve_load_version()
-    kedro_run(project, {"update": {"variant": "reclora", "retriever": True}}, pipeline_names=["update"])
+    assert exit_code(update_and_die, project, "run_manifest", 1, settings) == -signal.SIGKILL
+    kedro_run(project, settings, pipeline_names=["update"])
     return project, before
 
 
 def test_an_update_leaves_one_whole_champion(updated):
     project, before = updated
     catalog = catalog_of(project)
-    present, first = champion_history(catalog)
+    present, killed, first = champion_history(catalog)
+    assert {name: killed[name] for name in killed if name != "version"} == {
+        name: present[name] for name in present if name != "version"
+    }
+    added = {row["check"]: row["rows"] for row in catalog.load("examination_report")}["interactions added"]
+    assert added == catalog.load("interactions").collect().height - finished_rows(catalog, first) > 0
     assert first["decision"] == {"chosen": "newest"}
     assert all(catalog.load(name, version) is not None for name, version in present["versions"].items())
     assert present["versions"]["lens"] == present["made_by"]
@@ -46,10 +53,14 @@ def test_an_update_leaves_one_whole_champion(updated):
     assert splits["validation"] > 20 < splits["test"]
 
 
+def finished_rows(catalog, champion):
+    return catalog.load("interactions", champion["versions"]["interactions"]).collect().height
+
+
 def test_an_adapter_goes_on_with_the_lens(updated):
     project, _ = updated
     catalog = catalog_of(project)
-    log, [present, _] = catalog.load("adapter_update_log"), champion_history(catalog)
+    log, [present, *_] = catalog.load("adapter_update_log"), champion_history(catalog)
     assert log["safeguard"].unique(maintain_order=True).to_list() == [
         "start",
         "none",
@@ -71,7 +82,7 @@ def test_recommendation_reads_the_champion_and_rollback_the_one_before(updated, 
     served = ServedProject(project, "test", {})
     monkeypatch.chdir(project)
     alias = served.roll_back()  # as the service does, by the same pipeline
-    present, _, first = champion_history(catalog_of(project))
+    present, *_, first = champion_history(catalog_of(project))
     assert alias == present["version"]
     assert present["versions"] == first["versions"]
     catalog = kedro_run(project, {"recommendation": {"variant": None}}, pipeline_names=["recommendation"])

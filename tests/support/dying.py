@@ -46,8 +46,8 @@ def score_and_die(project):
     kedro_run(project, pipeline_names=["scoring"], only_missing_outputs=True)
 
 
-def update_and_die(project, entry, nth=1):
-    """Update, in a process that is killed before it saves an entry for the nth time."""
+def update_and_die(project, entry, nth=1, settings=None):
+    """Update, with some settings, in a process that is killed before it saves an entry for the nth time."""
     save, saves = AtomicCatalog.save, count(1)
 
     def save_or_die(catalog, name, data):
@@ -56,7 +56,7 @@ def update_and_die(project, entry, nth=1):
         save(catalog, name, data)
 
     AtomicCatalog.save = save_or_die
-    kedro_run(project, pipeline_names=["update"])
+    kedro_run(project, settings, pipeline_names=["update"])
 
 
 def forget_and_die(project, user, number):

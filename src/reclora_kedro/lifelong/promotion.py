@@ -1,4 +1,4 @@
-"""Champion and challenger on the newest events, which neither has learned from; and the way back."""
+"""Champion and challenger on events that neither has learned from; and the way back."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 from reclora_kedro.evaluation.terminal import text_table
-from reclora_kedro.parameters import NonNegative, Real
+from reclora_kedro.parameters import Count, NonNegative, Real
 
 Decision = dict[str, Any]
 
@@ -26,6 +26,7 @@ class PromotionConfig(Block):
 
     margin: NonNegative
     level: Real = Field(gt=0, lt=0.5)
+    held_out: Count
 
 
 def decide(
@@ -73,6 +74,47 @@ def decide(
         chosen, reason = "champion", f"the challenger's AUC is {value:+.4f}, and may be {lower:+.4f}"
     limits = {"margin": config.margin, "level": config.level}
     return undecided(samples, reason) | {"chosen": chosen, **figures, **limits}
+
+
+def decide_among_three(
+    newest: pl.DataFrame,
+    held_out: pl.DataFrame,
+    scores: Mapping[str, np.ndarray],
+    config: PromotionConfig,
+    bootstrap: Bootstrap,
+    *,
+    accept: bool,
+) -> Decision:
+    """Whether the challenger takes the champion's place: it must not be worse on the newest rows, nor on older ones.
+
+    Nor may it be worse than the first champion by more than the margin on all of them: margins would add up over
+    updates. This is an alarm, which may be accepted.
+
+    Args:
+        newest: as in `decide`.
+        held_out: older rows, likewise.
+        scores: by `champion`, `challenger` and `first` (champion), of the newest rows and then the older ones.
+        config: see `decide`.
+        bootstrap: see `decide`.
+        accept: whether a challenger that raises the alarm takes the place all the same.
+
+    Returns:
+        The decision on the newest rows; and as `held_out` and `first` those on the older ones, and on all rows with the
+        first champion in place of the present one.
+    """
+    champion, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
+    rows, both = newest.height, pl.concat([newest, held_out])
+    decision = decide(newest, champion[:rows], challenger[:rows], config, bootstrap)
+    older = decide(held_out, champion[rows:], challenger[rows:], config, bootstrap)
+    beside_first = decide(both, first, challenger, config, bootstrap)
+    decision |= {"held_out": older, "first": beside_first}
+    if decision["chosen"] == "challenger" and older["chosen"] == "champion":
+        decision |= {"chosen": "champion", "reason": f"on {older['rows']:,} older rows, {older['reason']}"}
+    if decision["chosen"] == "challenger" and beside_first["chosen"] == "champion":
+        alarm = f"beside the first champion, {beside_first['reason']}"
+        chosen = {"reason": f"{alarm}, which update.accept has taken"} if accept else {"chosen": "champion"}
+        decision |= {"reason": f"{alarm}: update.accept=true takes it all the same"} | chosen
+    return decision
 
 
 def undecided(samples: pl.DataFrame, reason: str) -> Decision:

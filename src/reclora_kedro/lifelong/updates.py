@@ -183,6 +183,24 @@ def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
     return not (same and log.users.equals(before.users))
 
 
+def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: int) -> np.ndarray:
+    """Row numbers of those training samples of a grown log that the log before tested on, drawn uniformly.
+
+    Neither the champion nor, if it is trained without them, the challenger has learned from them. They are found by
+    user and second, since drawn negatives are drawn anew.
+
+    Args:
+        log: the grown log.
+        before: the log before.
+        most: how many are drawn.
+        seed: of the draw.
+    """
+    moment = ["user_index", "timestamp"]
+    tested = before.samples.filter(split="test").select(moment)
+    rows = log.samples.filter(split="train").join(tested, on=moment, how="semi")["row"].to_numpy()
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
+
+
 def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tuple[int, int]:
     """The seconds from which on samples validate, and test: shares of the rows later than a second, to the next moment.
 

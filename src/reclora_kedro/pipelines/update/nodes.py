@@ -1,5 +1,6 @@
 """Nodes of the update pipeline."""
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,10 +23,13 @@ from reclora_kedro.histories.log_builder import Growth, LogInFiles
 from reclora_kedro.histories.splits import SplitShares
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.schema import EVENT_KEY
 from reclora_kedro.lens.base import Lens
-from reclora_kedro.lens.growth import grow_lens
+from reclora_kedro.lens.config import ContinuationConfig
+from reclora_kedro.lens.growth import continue_lens, grow_lens
 from reclora_kedro.lens.states import LensReader, lens_scores
-from reclora_kedro.lifelong import adapters, promotion, updates
+from reclora_kedro.lifelong import adapters, examination, promotion, updates
+from reclora_kedro.lifelong.examination import ExaminationConfig
 from reclora_kedro.lifelong.promotion import PromotionConfig
 from reclora_kedro.lifelong.updates import RawEntities
 from reclora_kedro.llm import item_vectors
@@ -33,6 +37,8 @@ from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.llm.sentence_encoder import SentenceEncoder
+
+logger = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 Record = dict[str, Any]
@@ -44,17 +50,51 @@ KEPT = ("tuned_item_encoder",)
 """Entries whose versions the next champion names, too, as an update does not make them."""
 
 
-def append_interactions(
+def clean_new_interactions(
     previous_interactions: pl.LazyFrame,
     raw_new_interactions: Any,
     journal: pl.DataFrame,
     config: IngestionConfig,
     engine: EngineConfig,
-) -> tuple[pl.LazyFrame, Records]:
-    """The canonical interactions with those of a raw table and of the service's journal, and a report on these."""
+) -> tuple[pl.DataFrame, Records]:
+    """The canonical interactions of a raw table and of the service's journal, and a report on their cleaning."""
     report = CleaningReport()
     new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, config, report, engine)
-    return updates.append_events(previous_interactions, new, config, report), report.records()
+    return new, report.records()
+
+
+def append_interactions(
+    new_interactions: pl.DataFrame,
+    previous_interactions: pl.LazyFrame,
+    champion_log: InteractionLog,
+    champion_lens: Lens,
+    ingestion: IngestionConfig,
+    history: HistoryConfig,
+    config: ExaminationConfig,
+    accept: bool,
+) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
+    """The canonical interactions with new ones, those new ones that are quarantined, and a report on both.
+
+    New ones with an alarm are quarantined unless they are accepted. All of it is one node, so that nothing reads the
+    interactions before they are examined.
+    """
+    report = CleaningReport()
+    settings = (ingestion, history, config, report)
+    alarmed = examination.examine_events(
+        new_interactions, previous_interactions, champion_log, champion_lens, *settings
+    )
+    quarantined = alarmed.clear() if accept else alarmed
+    if quarantined.height:
+        logger.warning(
+            "%d of %d new interactions are quarantined, see the entries examination_report and "
+            "quarantined_interactions. If they are as they should be: kedro run --pipelines update --params "
+            "update.accept=true.",
+            quarantined.height,
+            new_interactions.height,
+        )
+    new = new_interactions.join(quarantined, on=EVENT_KEY, how="anti", maintain_order="left")
+    report.record("new interactions quarantined", quarantined.height, "until update.accept is true")
+    return updates.append_events(previous_interactions, new, ingestion, report), quarantined, report.records()
 
 
 def append_entities(
@@ -107,19 +147,39 @@ def embed_new_items(
     return vectors, log_without_embeddings.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])
 
 
+@reads(promotion=["held_out"])
+def train_challenger(
+    champion_lens: Lens,
+    log: InteractionLog,
+    champion_log: InteractionLog,
+    config: ContinuationConfig,
+    promotion: PromotionConfig,
+    engine: EngineConfig,
+) -> tuple[Lens, pl.DataFrame]:
+    """Train the champion's lens on new samples, but on none that both are compared on."""
+    held_out = updates.held_out_rows(log, champion_log, promotion.held_out, champion_lens.config.seed)
+    learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
+    return continue_lens(champion_lens, learned, config, engine)
+
+
 def promote(
     champion_lens: Lens,
     challenger_lens: Lens,
+    first_lens: Lens,
     log: InteractionLog,
     champion_log: InteractionLog,
     config: PromotionConfig,
     bootstrap: Bootstrap,
+    accept: bool,
 ) -> tuple[Lens, Record]:
     """The lens that is in use from now on, and why it is."""
     newest = log.samples[log.rows_in("test")]
-    lenses = {"champion": grow_lens(champion_lens, log), "challenger": challenger_lens}
-    scores = {name: lens_scores({"logit": LensReader(lens, log).logits(newest)}) for name, lens in lenses.items()}
-    decision = promotion.decide(newest, scores["champion"], scores["challenger"], config, bootstrap)
+    held_out = log.samples[updates.held_out_rows(log, champion_log, config.held_out, champion_lens.config.seed)]
+    lenses = {"champion": champion_lens, "challenger": challenger_lens, "first": first_lens}
+    lenses = {name: grow_lens(lens, log) for name, lens in lenses.items()}
+    rows = pl.concat([newest, held_out])
+    scores = {name: lens_scores({"logit": LensReader(lens, log).logits(rows)}) for name, lens in lenses.items()}
+    decision = promotion.decide_among_three(newest, held_out, scores, config, bootstrap, accept=accept)
     return lenses[decision["chosen"]], decision | {"log_has_grown": updates.has_grown(log, champion_log)}
 
 
@@ -176,11 +236,12 @@ def name_champion(
 def show_update(
     promotion_report: Record,
     new_interactions_report: Records,
+    examination_report: Records,
     new_entities_report: Records,
     adapter_promotion_report: Record | None = None,
 ) -> None:
     """Print what was found and decided."""
-    show(promotion.update_table(new_interactions_report + new_entities_report))
+    show(promotion.update_table(new_interactions_report + examination_report + new_entities_report))
     show(promotion.promotion_table("Lens", promotion_report))
     if adapter_promotion_report:
         show(promotion.promotion_table("Adapter", adapter_promotion_report))

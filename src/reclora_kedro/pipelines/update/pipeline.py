@@ -2,7 +2,6 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.lens.growth import continue_lens
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.question_nodes import compute_gate_inputs
 from reclora_kedro.pipelines.questions import prompts_pipeline
@@ -24,7 +23,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     update = Pipeline(
         [
             Node(
-                nodes.append_interactions,
+                nodes.clean_new_interactions,
                 inputs=[
                     "previous.interactions",
                     "raw_new_interactions",
@@ -32,7 +31,22 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "params:ingestion",
                     "params:engine",
                 ],
-                outputs=["interactions", "new_interactions_report"],
+                outputs=["new_interactions", "new_interactions_report"],
+                name="clean_new_interactions",
+            ),
+            Node(
+                nodes.append_interactions,
+                inputs=[
+                    "new_interactions",
+                    "previous.interactions",
+                    "champion.log",
+                    "champion.lens",
+                    "params:ingestion",
+                    "params:history",
+                    "params:update.examination",
+                    "params:update.accept",
+                ],
+                outputs=["interactions", "quarantined_interactions", "examination_report"],
                 name="append_interactions",
             ),
             Node(
@@ -78,20 +92,29 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 tags=["gpu"],
             ),
             Node(
-                continue_lens,
-                inputs=["champion.lens", "log", "params:update.lens", "params:engine"],
+                nodes.train_challenger,
+                inputs=[
+                    "champion.lens",
+                    "log",
+                    "champion.log",
+                    "params:update.lens",
+                    "params:update.promotion",
+                    "params:engine",
+                ],
                 outputs=["challenger_lens", "lens_update_log"],
-                name="continue_lens",
+                name="train_challenger",
             ),
             Node(
                 nodes.promote,
                 inputs=[
                     "champion.lens",
                     "challenger_lens",
+                    "first.lens",
                     "log",
                     "champion.log",
                     "params:update.promotion",
                     "params:bootstrap",
+                    "params:update.accept",
                 ],
                 outputs=["lens", "promotion_report"],
                 name="promote",
@@ -107,7 +130,13 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(
                 nodes.show_update,
-                inputs=["promotion_report", "new_interactions_report", "new_entities_report", *decided],
+                inputs=[
+                    "promotion_report",
+                    "new_interactions_report",
+                    "examination_report",
+                    "new_entities_report",
+                    *decided,
+                ],
                 outputs=None,
                 name="show_update",
             ),
