@@ -1,9 +1,9 @@
-"""What an update makes of an attack: MovieLens-100K with a block whose labels are turned around, or with one bot's rows.
+"""What an update makes of an attack: MovieLens-100K with a block whose labels are turned around, or with a bot's rows.
 
     python benchmarks/attacks.py
 
-A lens learns from the first 70% of the log in one pass. The next 10% are the block of an update; the last 20%, which are
-as they were, tell what the lens is worth that is in use afterwards. Each block is also taken with `update.accept`.
+A lens learns from the first 70% of the log in one pass. The next 10% are the block of an update; the last 20%, which
+are as they were, tell what the lens is worth that is in use afterwards. Each block is also taken with `update.accept`.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,8 @@ def in_use_after(
     """Update a lens and its log with new interactions; what was decided, and the AUC on what follows them."""
     settings = project.parameters
     history, update, config = settings["history"], settings["update"], settings["ingestion"]
-    before = tables.until(int(new["timestamp"].min())).interactions.lazy()
+    seconds = new["timestamp"].to_numpy()
+    before = tables.until(int(seconds.min())).interactions.lazy()
     interactions, quarantined, _ = nodes.append_interactions(
         new, before, log, lens, config, history, update["examination"], accept
     )
@@ -67,7 +68,7 @@ def in_use_after(
     chosen, decision = nodes.promote(
         lens, challenger, lens, grown, log, update["promotion"], settings["bootstrap"], accept
     )
-    end = int(new["timestamp"].max())
+    end = int(seconds.max())
     later = pl.concat([interactions, tables.interactions.lazy().filter(pl.col("timestamp") > end)])
     items, users, _ = nodes.append_entities(later, items, users, None, None, None, config)
     log_later = build_log(later, items, users, history, growth=Growth(grown.sequences, end + 1, end + 1))

@@ -122,7 +122,7 @@ def _beginning(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for each in history:
         if until is None or each["version"] <= until:
             beginning, until = [each], each["decision"].get("to")
-            if each["decision"]["chosen"] in BEGINNINGS:
+            if each["decision"].get("chosen") in BEGINNINGS:
                 break
     return beginning
 

@@ -209,13 +209,13 @@ def test_vectors_by_other_projections_than_the_lens_reads_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("ids", "message"),
-    [
-        ([], "names nobody"),
-        (["ann", "bop"], "'bop', which no stored version holds. The nearest: 'bob', "),
-        ([43], "'43', which no stored version holds. The nearest: '42', "),
-    ],
+    ("ids", "place", "nearest"), [(["ann", "bop"], 1, "The nearest: 'bob', "), ([43], 0, "The nearest: '42', ")]
 )
-def test_unknown_users_are_refused(ids, message):
-    with pytest.raises(ValueError, match=message):
-        require_users(ids, {"ann", "bob", "42"})
+def test_unknown_users_are_refused_and_no_log_of_the_refusal_names_anyone(ids, place, nearest):
+    shown = []
+    with pytest.raises(ValueError, match=rf"^forget.users\[{place}\] is an id that no stored version") as refused:
+        require_users(ids, {"ann", "bob", "42"}, show=shown.append)
+    assert nearest in shown[0]
+    assert not [name for name in ("ann", "bop", "bob", "42", "43") if name in str(refused.value)]
+    with pytest.raises(ValueError, match="names nobody"):
+        require_users([], {"ann"})

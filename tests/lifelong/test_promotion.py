@@ -83,5 +83,9 @@ def test_rollbacks_after_an_update_go_behind_what_was_rolled_back():
     assert (once["versions"], once["decision"]["to"], once["made_by"]) == ({"lens": "1"}, "1", "1")
     with pytest.raises(ValueError, match="none before it"):
         rolled_back([{"version": "5", **once}, *history])
+    behind = [champion("5", "5"), champion("4", "4", chosen="forgotten"), *history[1:]]
+    assert rolled_back(behind)["versions"] == {"lens": "4"}
+    with pytest.raises(ValueError, match="goes back to where users were forgotten"):
+        rolled_back(behind[1:])
     with pytest.raises(ValueError, match="no champion yet"):
         rolled_back([])

@@ -13,6 +13,7 @@ from reclora_kedro.interactions.cleaning import clean_interactions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.entities import describe_items, describe_users
+from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.interactions.schema import Interactions, Items, Users
 from reclora_kedro.lifelong.updates import (
     RawEntities,
@@ -163,6 +164,21 @@ def test_items_with_ids_of_another_type_are_counted():
     items = pl.DataFrame({"i": ["9", "nine"], "name": ["Nine", "Lost"]})
     updated(BEFORE, RATINGS, raw_rows([(1, 9, 4, 400)]), items=items, report=report)
     assert report.rows("item rows with ids of another type than the log's") == 1
+
+
+def test_whoever_was_forgotten_comes_in_by_no_table():
+    forgotten = ForgottenUsers().with_users([9, "x"])
+    raw, report = raw_rows([(9, 7, 5, 300), (1, 7, 5, 301)]), CleaningReport()
+    assert clean_interactions(raw, RATINGS, report, forgotten=forgotten).collect()["user_id"].to_list() == [1]
+    assert report.rows("rows of users who were forgotten") == 1
+    journal = pl.DataFrame([("9", "8", 5.0, 302), ("2", "8", 5.0, 303)], schema=NO_JOURNAL.schema, orient="row")
+    new = clean_new_events(raw, journal, BEFORE[0].lazy(), RATINGS, report, forgotten=forgotten)
+    assert new["user_id"].to_list() == [1, 2]
+    assert report.rows("journal events of users who were forgotten") == 1
+    again = forgotten.without_users([9])
+    assert clean_interactions(raw, RATINGS, report, forgotten=again).collect().height == 2
+    with pytest.raises(ValueError, match=r"forget.users\[1\] is none of the 2 ids that were forgotten"):
+        forgotten.without_users(["x", 77])
 
 
 def test_rows_that_ingestion_refuses_are_refused():

@@ -122,7 +122,8 @@ def test_every_entry_has_a_layer_and_lies_in_its_folder(entries):
         layer = entry["metadata"]["kedro-viz"]["layer"]
         assert layer in LAYER_FOLDERS, name
         path = entry.get("filepath", "")
-        if path and not path.startswith(("${package_file:", "${conf:")):  # what comes with packages or the project
+        elsewhere = ("${package_file:", "${conf:", "${log.", "${lens.")  # of packages, of the project, and of the past
+        if path and not path.startswith(elsewhere):
             assert path.startswith(f"${{globals:data}}/{LAYER_FOLDERS[layer]}/"), name
 
 

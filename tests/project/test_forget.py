@@ -11,8 +11,8 @@ import pytest
 from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
-from kedro_provenance.files.digests import digest
 from projects import catalog_of, kedro_run, stored
+from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lifelong.remains import Forgotten
 
 WITH_ROWS = {"interactions", "users", "log", "log_without_embeddings", "lens", "learning_questions", "test_questions"}
@@ -55,21 +55,27 @@ def test_a_user_is_forgotten(finished_run):
     user = users[3]
     journal = journal_with(project, user)
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
-    with pytest.raises(ValueError, match=r"names '77777', which no stored version holds. The nearest: '\d+'"):
+    with pytest.raises(ValueError, match=r"forget.users\[0\] is an id that no stored version holds"):
         forget(project, 77777)
-    with pytest.raises(ValueError, match="The nearest"):  # a run that fails erases nothing
+    with pytest.raises(ValueError, match=r"forget.users\[1\] is"):  # a run that fails erases nothing
         kedro_run(project, {"forget": {"users": [user, 77777]}}, pipeline_names=["forget"])
     assert events_in(journal) == 1
     assert {path: stored(project)[path] for path in files} == files
     assert {path.name for path in stored(project).keys() - files.keys()} == {"champion.json"}  # of what is in use
     files = stored(project)
+    too_few = {"forget": {"users": [user], "retrain": True}, "history": {"prompt_rows": {"few_shot": 9999}}}
+    with pytest.raises(ValueError, match=r"prompt_rows\.few_shot asks for 9999 rows"):
+        kedro_run(project, too_few, pipeline_names=["forget"])
+    assert stored(project) == files
 
     after = forget(project, user)
     assert events_in(journal) == 0
     assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
     assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1
     report, champion = after.load("forget_report"), after.load("champion")["versions"]
-    assert report["forgotten"] == [digest(str(user))]
+    assert report["forgotten"] == 1
+    forgotten = ForgottenUsers.from_table(after.load("users_to_drop"))
+    assert [each for each in (77777, *users) if each in forgotten] == [user]
     rows = {each["entry"] for each in report["rows"]}
     assert rows > WITH_ROWS
     assert not rows & WITHOUT_ROWS
@@ -93,5 +99,10 @@ def test_a_user_is_forgotten(finished_run):
     assert not holding(project, user)
     assert kedro_run(project, pipeline_names=["recommendation"]).load("recommendations").height
     again = forget(project, user)  # which is known by its digest alone
-    assert again.load("forget_report") == {"forgotten": [digest(str(user))], "rows": [], "traces": []}
+    assert again.load("forget_report") == {"forgotten": 1, "rows": [], "traces": []}
     assert again.load("interactions").collect().equals(after.load("interactions").collect())
+
+    ingested = kedro_run(project, pipeline_names=["ingestion"])  # of raw tables that still have the user
+    assert ingested.load("users")["user_id"].to_list() == [other for other in users if other != user]
+    kedro_run(project, {"forget": {"users": [user]}}, pipeline_names=["readmit"])
+    assert kedro_run(project, pipeline_names=["ingestion"]).load("users")["user_id"].to_list() == users

@@ -18,7 +18,7 @@ from reclora_kedro.pipelines.finetuning.pipeline import objective_inputs
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 from reclora_kedro.study.config import GridConfig, StudyConfig
-from reclora_kedro.study.grid import Cell, load_grids, plan_cells
+from reclora_kedro.study.grid import Cell, load_grids, plan_cells, require_models
 
 CONF = Path(__file__).parents[2] / "conf"
 THERE = {
@@ -34,6 +34,14 @@ ROWS = {"64": {"history.prompt_rows.few_shot": 64}, "all": {"history.prompt_rows
 
 def cells_of(axes, seeds=(0,), **settings):
     return plan_cells({"mine": GridConfig(title="Mine", axes=axes, settings=settings)}, seeds, THERE)
+
+
+def test_models_that_no_cell_scores_are_refused_before_any_is_run():
+    cells = cells_of({"variant": {"mine": {"finetuning.variants.mine": {"like": "reclora"}}}})
+    require_models(["mine", "reclora", "lens", "boosted_trees"], cells, THERE)
+    require_models(None, cells, THERE)
+    with pytest.raises(ValueError, match=r"study\.models names 'recloar', but the cells have .*nearest one is reclora"):
+        require_models(["recloar"], cells, THERE)
 
 
 def test_cells_are_every_choice_of_settings_for_every_seed():

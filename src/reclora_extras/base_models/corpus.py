@@ -52,16 +52,27 @@ def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig,
     """
     events = np.flatnonzero(log.training_events())
     items = np.unique(log.sequences.item_index[events])
-    held_out = np.random.default_rng(seed).permutation(items)[: round(config.held_out_items * len(items))]
-    if not 0 < len(held_out) < len(items):
-        raise ValueError(
-            f"base_model.corpus.held_out_items is {config.held_out_items:g} of {len(items)} items with training "
-            f"events, which holds out {len(held_out)}: it must hold out at least one and leave at least one."
-        )
+    held_out = np.random.default_rng(seed).permutation(items)[: held_out_items(log, config)]
     told = log.items[np.setdiff1d(items, held_out)]
     events = events[~np.isin(log.sequences.item_index[events], held_out)]
     histories = tell_histories(log, events, config.events_per_text, prompt)
     return Corpus(describe_items(told) + histories, describe_items(log.items[np.sort(held_out)]))
+
+
+def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
+    """The number of items that no text mentions.
+
+    Raises:
+        ValueError: see `tell_corpus`.
+    """
+    items = len(np.unique(log.sequences.item_index[log.training_events()]))
+    count = round(config.held_out_items * items)
+    if not 0 < count < items:
+        raise ValueError(
+            f"base_model.corpus.held_out_items is {config.held_out_items:g} of {items} items with training events, "
+            f"which holds out {count}: it must hold out at least one and leave at least one."
+        )
+    return count
 
 
 def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int, prompt: PromptConfig) -> list[str]:

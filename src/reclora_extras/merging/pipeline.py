@@ -4,9 +4,12 @@ from kedro.pipeline import Node, Pipeline
 
 from kedro_provenance.parameters import NameRefusedError
 from reclora_extras.merging import nodes
+from reclora_extras.merging.checks import checks
 from reclora_extras.merging.merging import BASELINES, ITERIS
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
+
+__all__ = ["checks", "create_pipeline"]
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:

@@ -18,6 +18,7 @@ from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig, InteractionColumns
+from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.interactions.impressions import expand_impressions, starting_histories
 from reclora_kedro.interactions.plausible_times import believed_seconds, day_of, outside, refuse_times
 from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
@@ -33,7 +34,11 @@ NO_ROWS = {"user_id": pl.Int64, "item_id": pl.Int64, "rating": pl.Float64, "time
 
 
 def clean_interactions(
-    raw_interactions: Any, config: IngestionConfig, report: CleaningReport, engine: EngineConfig = LOCAL
+    raw_interactions: Any,
+    config: IngestionConfig,
+    report: CleaningReport,
+    engine: EngineConfig = LOCAL,
+    forgotten: ForgottenUsers = NOBODY,
 ) -> pl.LazyFrame:
     """The canonical log, sorted by (timestamp, user_id), with about `engine.rows_per_part` rows in memory.
 
@@ -50,6 +55,7 @@ def clean_interactions(
         config: settings of the step.
         report: takes the account of the cleaning.
         engine: what the chunks and parts are shards for.
+        forgotten: users whose rows are dropped.
 
     Returns:
         user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
@@ -91,7 +97,9 @@ def clean_interactions(
         folder = scratch_folder(engine.scratch)
         scratch, bounds = Path(folder.name), _bounds_of_parts(raw_log, config, chunks, engine)
     sound, of_chunks = dict[int, list[pl.LazyFrame]](), list[_Cleaned]()
-    for cleaned in map_shards(partial(_clean_chunk, raw_log, config, bounds, scratch), chunks, engine, "cleaning"):
+    for cleaned in map_shards(
+        partial(_clean_chunk, raw_log, config, forgotten, bounds, scratch), chunks, engine, "cleaning"
+    ):
         report.add(cleaned.report)
         of_chunks.append(cleaned)
         for part, frame in cleaned.parts.items():
@@ -109,7 +117,8 @@ def clean_interactions(
         report.add(repeats)
     log = pl.concat(parts) if parts else pl.LazyFrame(schema=NO_ROWS)
     if columns.click_history is not None:
-        log = _with_starting_histories(log.collect(), chunks[0].read(raw_log, columns), config, report).lazy()
+        raw = chunks[0].read(raw_log, columns)
+        log = _with_starting_histories(log.collect(), raw, config, forgotten, report).lazy()
     log = _close_log(log, config, report)
     if folder is None:
         return log.collect().lazy()
@@ -173,13 +182,18 @@ def _sample_times(times: pl.LazyFrame, config: IngestionConfig, step: int, chunk
 
 
 def _clean_chunk(
-    raw_log: pl.LazyFrame, config: IngestionConfig, bounds: np.ndarray, scratch: Path | None, chunk: _Chunk
+    raw_log: pl.LazyFrame,
+    config: IngestionConfig,
+    forgotten: ForgottenUsers,
+    bounds: np.ndarray,
+    scratch: Path | None,
+    chunk: _Chunk,
 ) -> _Cleaned:
     """The sound rows of a chunk by the part that their time belongs to; in files, if there is a scratch folder."""
     report, rating = CleaningReport(), config.interactions.rating
     raw = chunk.read(raw_log, config.interactions, report)
     seconds = _read_seconds(raw, config)
-    sound = _sound_rows(raw, seconds, config, report)
+    sound = _sound_rows(raw, seconds, config, report, forgotten)
     times_outside = int(outside(seconds, config.plausible_times).sum())
     ratings = raw.numbers(rating, f"{BLOCK}.rating").drop_nulls().to_numpy() if rating else np.array([])
     extremes = [float(ratings.min()), float(ratings.max())] if len(ratings) else []
@@ -217,7 +231,13 @@ def _read_seconds(raw: RawColumns, config: IngestionConfig) -> pl.Series:
     return raw.seconds(columns.timestamp, f"{BLOCK}.timestamp", columns.timestamp_format, f"{BLOCK}.timestamp_format")
 
 
-def _sound_rows(raw: RawColumns, seconds: pl.Series, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
+def _sound_rows(
+    raw: RawColumns,
+    seconds: pl.Series,
+    config: IngestionConfig,
+    report: CleaningReport,
+    forgotten: ForgottenUsers = NOBODY,
+) -> pl.DataFrame:
     """Rows of the raw log without a fault of their own: user_id, item_id, rating, timestamp."""
     log = _typed_log(raw, seconds, config.interactions)
     report.record(ROWS_IN, log.height, "rows in")
@@ -244,6 +264,8 @@ def _sound_rows(raw: RawColumns, seconds: pl.Series, config: IngestionConfig, re
         f"timestamp before {times.first_day}": timestamp < first,
         f"timestamp after {times.last_day or 'a year from now'}": timestamp > last,
     }
+    if (ids := forgotten.among(log["user_id"])).len():
+        faults = {"rows of users who were forgotten": pl.col("user_id").is_in(ids.implode()), **faults}
     log = log.with_columns(
         fault=pl.coalesce(pl.when(broken).then(pl.lit(n, pl.UInt8)) for n, broken in enumerate(faults.values()))
     )
@@ -337,7 +359,7 @@ def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
 
 
 def _with_starting_histories(
-    log: pl.DataFrame, raw: RawColumns, config: IngestionConfig, report: CleaningReport
+    log: pl.DataFrame, raw: RawColumns, config: IngestionConfig, forgotten: ForgottenUsers, report: CleaningReport
 ) -> pl.DataFrame:
     """The log and what its users clicked before it begins, in the canonical order."""
     columns, history = config.interactions, config.interactions.click_history
@@ -346,6 +368,7 @@ def _with_starting_histories(
     items = raw.lists(history.column, f"{BLOCK}.click_history.column", history.separator)
     clicks = pl.DataFrame({"user_id": users, "timestamp": seconds, "item_id": items})
     clicks = clicks.filter(pl.col("timestamp").is_between(*believed_seconds(config.plausible_times)))
+    clicks = clicks.filter(~pl.col("user_id").is_in(forgotten.among(users).implode()))
     earlier = _without_unknown_ids(starting_histories(clicks, log.schema["item_id"]), columns)
     sound = earlier.filter(pl.all_horizontal(pl.col("user_id", "item_id").is_not_null()) & (pl.col("timestamp") > 0))
     report.record("events of starting histories", earlier.height, "rows in; events, but no samples")

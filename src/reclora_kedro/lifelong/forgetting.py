@@ -1,6 +1,6 @@
 """Forgetting users: tables, log, item vectors and lens without them, and which files still hold them."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import count
@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
-from kedro_provenance.files.digests import digest
 from kedro_provenance.parameters import Block, Private
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.histories.config import HistoryConfig
@@ -22,6 +21,7 @@ from reclora_kedro.histories.sequences import levels_as_before
 from reclora_kedro.histories.splits import SPLIT_NAMES
 from reclora_kedro.interactions.cleaning import k_core
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import rearrange_lens
 from reclora_kedro.lens.layers import EntityEmbedding
@@ -44,32 +44,41 @@ class Tables(NamedTuple):
     users: pl.DataFrame
 
 
-def require_users(ids: Iterable[Any], stored: Collection[str], before: Collection[str] = ()) -> None:
+def require_users(
+    ids: Iterable[Any],
+    stored: Collection[str],
+    before: ForgottenUsers = NOBODY,
+    show: Callable[[str], None] = lambda nearest: None,
+) -> None:
     """Refuse ids that are stored nowhere.
+
+    Messages of errors are logged, so that this one names no id.
 
     Args:
         ids: of the users to forget.
         stored: ids of all users that anything stored holds, as texts.
-        before: digests of ids that were forgotten before, and may be so again.
+        before: users who were forgotten before, and may be so again.
+        show: is told which stored ids are spelt most like an unknown one.
 
     Raises:
-        ValueError: there are no ids, or one is unknown; names it, and those that are spelt most like it.
+        ValueError: there are no ids, or one is unknown.
 
     Examples:
         >>> require_users(["ann"], {"anna", "bob"})
         Traceback (most recent call last):
         ...
-        ValueError: forget.users names 'ann', which no stored version holds. The nearest: 'anna', 'bob'. Correct the id,
-        or drop events that only the live service has: DELETE /users/ann/events.
+        ValueError: forget.users[0] is an id that no stored version holds. Correct it, or drop events that only
+        the live service has: DELETE /users/{id}/events.
     """
     if not (names := [str(each) for each in ids]):
         raise ValueError("forget.users names nobody: give ids, such as `--params forget.users=[42]`.")
-    for name in names:
-        if name not in stored and digest(name) not in before:
+    for place, name in enumerate(names):
+        if name not in stored and name not in before:
             nearest = ", ".join(map(repr, get_close_matches(name, sorted(stored), cutoff=0)))
+            show(f"{name!r} is none of the stored ids. The nearest: {nearest}.")
             raise ValueError(
-                f"forget.users names {name!r}, which no stored version holds. The nearest: {nearest}. Correct the id,\n"
-                f"or drop events that only the live service has: DELETE /users/{name}/events."
+                f"forget.users[{place}] is an id that no stored version holds. Correct it, or drop events that only\n"
+                "the live service has: DELETE /users/{id}/events."
             )
 
 

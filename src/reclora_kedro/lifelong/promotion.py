@@ -18,6 +18,7 @@ from reclora_kedro.parameters import Count, NonNegative, Real
 
 Decision = dict[str, Any]
 
+FORGOTTEN = "forgotten"  # what a champion's decision has `chosen` where users were forgotten
 LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewer
 
 
@@ -127,6 +128,8 @@ def undecided(samples: pl.DataFrame, reason: str) -> Decision:
 def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The champion before the present one, as the next one; of several in a row, each goes one further back.
 
+    None goes back behind the forgetting of a user, whom earlier versions still hold.
+
     Args:
         history: champions with version, versions, decision and made_by, the present one first.
 
@@ -145,12 +148,18 @@ def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not history:
         raise ValueError("There is no champion yet to roll back from: `kedro run --pipelines update` makes the first.")
     present = history[0]
+    forgotten = next((n for n, each in enumerate(history) if each["decision"].get("chosen") == FORGOTTEN), len(history))
     origin = present["decision"].get("to", present["version"])
-    earlier = [each for each in history if each["version"] < origin and each["versions"] != present["versions"]]
+    earlier = [
+        each
+        for each in history[: forgotten + 1]
+        if each["version"] < origin and each["versions"] != present["versions"]
+    ]
     if not earlier:
         raise ValueError(
             f"The champion {present['version']} has none before it that names other versions: it stays. Its history "
-            f"has {len(history)} entries."
+            f"has {len(history)} entries"
+            + (", and goes back to where users were forgotten." if forgotten < len(history) else ".")
         )
     decision = {
         "chosen": "rollback",

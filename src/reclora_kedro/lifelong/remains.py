@@ -34,6 +34,7 @@ WITHOUT_ROWS = (
     "*_report",
     "champion",
     "versions_to_erase",
+    "forgotten_users",
 )
 """Entries that are made of rows of users, but hold sums over them alone, unless they name one."""
 REPORTS = "reporting"
@@ -144,12 +145,6 @@ def stored_users(versions: Iterable[Version]) -> set[str]:
     """Ids of all users that any stored version of the canonical users has, as texts."""
     files = (file for each in versions if each.entry == "users" for file in each.files(".parquet"))
     return {user for file in files for user in pl.read_parquet(file, columns=["user_id"])["user_id"].cast(pl.String)}
-
-
-def forgotten_before(versions: Iterable[Version]) -> set[str]:
-    """Digests of the ids of all users that were forgotten, from the reports on it."""
-    files = (file for each in versions if each.entry == "forget_report" for file in each.files("forget_report.json"))
-    return {digest for file in files for digest in json.loads(file.read_text("utf-8"))["forgotten"]}
 
 
 def items_of(users: Collection[str], versions: Iterable[Version]) -> set[str]:

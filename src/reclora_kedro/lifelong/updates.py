@@ -25,6 +25,7 @@ from reclora_kedro.interactions.config import (
     UserColumns,
 )
 from reclora_kedro.interactions.entities import listed_rows
+from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import EVENT_KEY
 
@@ -44,6 +45,7 @@ def clean_new_events(
     config: IngestionConfig,
     report: CleaningReport,
     engine: EngineConfig = LOCAL,
+    forgotten: ForgottenUsers = NOBODY,
 ) -> pl.DataFrame:
     """New canonical interactions, cleaned as ingestion does; there is no k-core, and no starting histories.
 
@@ -54,6 +56,7 @@ def clean_new_events(
         config: settings of ingestion.
         report: takes the account of the cleaning.
         engine: what cleans a long table.
+        forgotten: users whose rows are dropped.
 
     Raises:
         ValueError: rows of the raw table that ingestion would refuse; or none has ids of the log's types.
@@ -64,6 +67,9 @@ def clean_new_events(
     if has_rows(raw_interactions):
         own = columns.model_copy(update={"click_history": None})
         sources.append(("raw_new_interactions", raw_interactions, own))
+    dropped = pl.col("user_id").is_in(forgotten.among(journal["user_id"]).implode())
+    report.record("journal events of users who were forgotten", journal.filter(dropped).height)
+    journal = journal.filter(~dropped)
     sound = pl.col("timestamp").is_between(*believed_seconds(config.plausible_times))
     if columns.rating:
         sound &= pl.col("rating").is_between(config.rating_min, config.rating_max)
@@ -85,7 +91,7 @@ def clean_new_events(
     for name, raw, own in sources:
         settings = config.model_copy(update={"interactions": own, **unlimited})
         with _named("raw_interactions", name):
-            cleaned = clean_interactions(raw, settings, report, engine).collect()
+            cleaned = clean_interactions(raw, settings, report, engine, forgotten).collect()
         typed = cleaned.with_columns(pl.col(name).cast(types[name], strict=False) for name in ("user_id", "item_id"))
         fitting = typed.drop_nulls(["user_id", "item_id"])
         report.record("ids of another type than the log's", cleaned.height - fitting.height)

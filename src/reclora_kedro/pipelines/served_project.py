@@ -23,6 +23,7 @@ from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
@@ -167,6 +168,7 @@ class _Loading:
             ingestion=self._block("ingestion", IngestionConfig),
             recommendation=config,
             neighbours=neighbours,
+            forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )
 
     def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> Retriever | None:

@@ -39,10 +39,11 @@ class Metrics:
         for queue, count in waiting.items():
             self._waiting.labels(queue).set_function(count)
 
-    def events(self, accepted: int, duplicates: int) -> None:
+    def events(self, accepted: int, duplicates: int, dropped: int) -> None:
         """Count events."""
         self._events.labels("accepted").inc(accepted)
         self._events.labels("duplicate").inc(duplicates)
+        self._events.labels("of a forgotten user").inc(dropped)
 
     def journal_fault(self, step: str) -> None:
         """Count a write of the journal that failed in a step: commit, checkpoint or listener."""

@@ -20,6 +20,7 @@ from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
@@ -74,6 +75,7 @@ class Champion:
         ingestion: how events became the log.
         recommendation: how many candidates there are.
         neighbours: of items.
+        forgotten: users whose events are dropped.
         alias: version of the alias that named it, if there is one.
     """
 
@@ -91,6 +93,7 @@ class Champion:
     ingestion: IngestionConfig
     recommendation: RecommendationConfig
     neighbours: ItemNeighboursConfig
+    forgotten: ForgottenUsers = NOBODY
     alias: str | None = None
 
     @property

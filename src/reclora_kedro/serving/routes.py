@@ -127,9 +127,16 @@ class Routes:
 
     async def drop_events(self, user_id: str) -> Json:
         """Drop the user's events from the journal and from all answers; what was trained on them is another matter."""
-        users = await self.service.look(lambda now: now.current.users)
-        is_known = user_id in users
-        deleted = await _written(self.service.journal.drop_user(user_id, int(time()), is_known))
+
+        def look(now: Snapshot) -> tuple[Mapping[str, int], int]:
+            users, events = now.current.users, now.log.sequences
+            user = users.get(user_id)
+            own = slice(0) if user is None else slice(int(events.starts[user]), int(events.ends[user]))
+            return users, int(events.timestamp[own].max(initial=0))
+
+        users, last = await self.service.look(look)
+        is_known, until = user_id in users, max(int(time()), last)  # an event may be later than this machine's clock
+        deleted = await _written(self.service.journal.drop_user(user_id, until, is_known))
         if not (deleted or is_known):
             raise unknown("user", user_id, users)
         note = "Tables and trained weights still hold them until `kedro run --pipelines forget` has made new versions."
@@ -249,18 +256,21 @@ class Routes:
 
     async def _added(self, events: Sequence[NewEvent], replace: bool) -> Json:
         _require_most("events", len(events), self._config.max_events, "max_events")
-        rows = []
+        rows, forgotten = [], self.service.champion.forgotten
         for place, event in enumerate(events):
             where = f"events.{place}"
             if not self.service.live.takes(event.user):
                 raise _wrong(f"{where}.user", quoted_value(event.user), "a whole number, as all users of the log are")
             rows.append(self._event(where, event, event.user, event.event_id or uuid4().hex, event.request_id))
         without_time = {row.event_id for row, event in zip(rows, events, strict=True) if event.time is None}
+        kept = [row for row in rows if row.user_id not in forgotten]
+        dropped, rows = len(rows) - len(kept), kept
         added = await _written(self.service.journal.add(rows, replace, without_time))
-        self.service.metrics.events(added, len(rows) - added)
+        self.service.metrics.events(added, len(rows) - added, dropped)
         items = self.service.live.items
         waiting = [row.item_id for row in rows if row.item_id not in items]
-        return {"accepted": added, "duplicates": len(rows) - added, "unknown_items": list(dict.fromkeys(waiting))}
+        counts = {"accepted": added, "duplicates": len(rows) - added, "of_forgotten_users": dropped}
+        return counts | {"unknown_items": list(dict.fromkeys(waiting))}
 
     def _model(self, body: OfOneUser) -> ModelName:
         return body.model or self._config.model

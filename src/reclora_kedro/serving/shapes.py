@@ -159,6 +159,7 @@ class Accepted(BaseModel):
 
     accepted: int
     duplicates: int
+    of_forgotten_users: int = Field(description="which are dropped")
     unknown_items: list[str] = Field(description="whose events wait in the journal until a table has the item")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
+from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.study.config import REACHED, GridConfig, Settings
 
@@ -109,6 +110,30 @@ def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]
             lines = value_faults(error, content, name, [f"{name}.{field}" for field in GridConfig.model_fields])
             raise ValueError(f"{name}.yml is no grid:\n" + "\n".join(lines)) from error
     return grids
+
+
+def require_models(models: Sequence[str] | None, cells: Sequence[Cell], parameters: Mapping[str, Any]) -> None:
+    """Refuse models to report that no cell scores.
+
+    Args:
+        models: `study.models`; None: all.
+        cells: the cells.
+        parameters: as in `plan_cells`.
+
+    Raises:
+        ValueError: there is one.
+    """
+    scored = {"lens": None}
+    for cell in cells:
+        if cell.outputs == REACHED["metrics"]:
+            variants = merge(parameters, cell.parameters(parameters))["finetuning"]["variants"]
+            names = (name for name, variant in variants.items() if variant is not None)
+            scored |= dict.fromkeys((*baselines.scored(), "untrained", *names))
+    if unknown := [model for model in models or () if model not in scored]:
+        raise ValueError(
+            f"study.models names {unknown[0]!r}, but the cells have {', '.join(scored)}. The nearest one is "
+            f"{nearest_path(unknown[0], scored)}."
+        )
 
 
 def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters: Mapping[str, Any]) -> list[Cell]:

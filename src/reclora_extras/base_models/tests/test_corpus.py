@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from reclora_extras.base_models.checks import checks
 from reclora_extras.base_models.corpus import (
     Corpus,
     choose_by_quality,
@@ -44,6 +45,14 @@ def test_the_corpus_tells_training_events_alone_and_none_of_an_item_that_is_held
         ValueError, match=r"held_out_items is 0\.001 of \d+ items with training events, which holds out 0"
     ):
         tell_corpus(log, config().corpus.model_copy(update={"held_out_items": 0.001}), ANSWERS, seed=0)
+
+
+def test_texts_that_a_stored_log_cannot_give_are_refused_before_the_run(log):
+    corpus = config().corpus.model_copy(update={"held_out_items": 0.99})
+    stored = {"log_without_embeddings": log, "params:base_model": SimpleNamespace(corpus=corpus)}
+    [check] = checks(SimpleNamespace(inputs=stored.keys), SimpleNamespace(load=stored.__getitem__))
+    with pytest.raises(ValueError, match=r"held_out_items is 0\.99 of 40 items"):
+        check()
 
 
 def test_each_history_is_in_the_order_of_time_and_of_one_user(log):

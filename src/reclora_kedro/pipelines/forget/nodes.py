@@ -6,46 +6,54 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kedro_provenance.files.digests import digest
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
+from reclora_kedro.histories.questions import draw_questions
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lifelong import forgetting, remains
 from reclora_kedro.lifelong.forgetting import ForgetConfig, Tables
+from reclora_kedro.lifelong.promotion import FORGOTTEN
 from reclora_kedro.lifelong.remains import Archive, Forgotten
 
 Arrays = dict[str, np.ndarray]
+Record = dict[str, Any]
 TABLES = ("interactions", "items", "users", "log", "item_embeddings")
 """Entries, besides weights, whose versions a champion names."""
 
 
-def forget_in_tables(
+def forget_in_tables_and_log(
     interactions: pl.LazyFrame,
     items: pl.DataFrame,
     users: pl.DataFrame,
     archive: Archive,
+    users_to_drop: pl.DataFrame,
+    before: InteractionLog,
     forget: ForgetConfig,
     ingestion: IngestionConfig,
-) -> Tables:
-    """The canonical tables without the users, if anything that is stored has these."""
-    versions = archive.versions()
-    forgetting.require_users(forget.users, remains.stored_users(versions), remains.forgotten_before(versions))
-    return forgetting.forget_in_tables(Tables(interactions, items, users), forget.users, ingestion)
-
-
-def forget_in_log(
-    interactions: pl.LazyFrame,
-    items: pl.DataFrame,
-    users: pl.DataFrame,
-    before: InteractionLog,
     history: HistoryConfig,
     engine: EngineConfig,
-) -> InteractionLog | LogInFiles:
-    """The log without the users."""
-    return forgetting.forget_in_log(Tables(interactions, items, users), before, history, engine)
+) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, InteractionLog | LogInFiles]:
+    """The canonical tables and the log without the users, if anything that is stored has these.
+
+    One node, so that a log that cannot be split, or is too short to train on again, is refused before anything is
+    written.
+    """
+    stored = remains.stored_users(archive.versions())
+    forgetting.require_users(forget.users, stored, ForgottenUsers.from_table(users_to_drop), show)
+    tables = forgetting.forget_in_tables(Tables(interactions, items, users), forget.users, ingestion)
+    log = forgetting.forget_in_log(tables, before, history, engine)
+    if forget.retrain and isinstance(log, InteractionLog):
+        draw_questions(log.samples, ("few_shot", "validation"), history.prompt_rows, history.seed)
+    return *tables, log
+
+
+def remember_users(users_to_drop: pl.DataFrame, forget: ForgetConfig, users: pl.DataFrame) -> Record:
+    """The users whose rows are dropped from now on; made once the tables have lost them."""
+    return ForgottenUsers.from_table(users_to_drop).with_users(forget.users).to_json()
 
 
 def keep_item_vectors(
@@ -75,7 +83,7 @@ def find_remains(
     erased = [*left.rows, *(left.traces if forget.retrain else [])]
     old = remains.champions_of(champion_history, erased, versions)
     report: dict[str, Any] = {
-        "forgotten": sorted(digest(str(user)) for user in forget.users),
+        "forgotten": len(forget.users),
         "rows": [remains.described(version) for version in (*old, *left.rows)],
         "traces": [remains.described(version) for version in left.traces],
     }
@@ -88,11 +96,13 @@ def name_champion(
     versions_in_use: Callable[[Iterable[str]], dict[str, str]],
     archive: Archive,
     versions_to_erase: list[str],
+    forgotten_users: Record,
     **weights: Any,
-) -> dict[str, Any]:
+) -> Record:
     """Name the champion with what this run has made without the users.
 
-    It is saved last, so that the service reads it when the journal is about to lose the users' events.
+    It is saved last, so that the service reads it, and finds the users among the forgotten ones, when the journal is
+    about to lose their events.
 
     Raises:
         ValueError: a version that should be erased is needed.
@@ -100,7 +110,7 @@ def name_champion(
     made = versions_in_use([*TABLES, *weights])
     versions = dict(sorted({**champion_history[0]["versions"], **made}.items()))
     archive.require_erasable(versions_to_erase, versions)
-    decision = {"chosen": "champion", "reason": "users were forgotten"}
+    decision = {"chosen": FORGOTTEN, "reason": "users were forgotten"}
     return {"versions": versions, "decision": decision, "made_by": made["log"]}
 
 

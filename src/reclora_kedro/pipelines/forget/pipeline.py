@@ -43,23 +43,27 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.forget_in_tables,
+                nodes.forget_in_tables_and_log,
                 inputs=[
                     "previous.interactions",
                     "previous.items",
                     "previous.users",
                     "archive",
+                    "users_to_drop",
+                    "champion.log",
                     "params:forget",
                     "params:ingestion",
+                    "params:history",
+                    "params:engine",
                 ],
-                outputs=["interactions", "items", "users"],
-                name="forget_in_tables",
+                outputs=["interactions", "items", "users", "log_without_embeddings"],
+                name="forget_in_tables_and_log",
             ),
             Node(
-                nodes.forget_in_log,
-                inputs=["interactions", "items", "users", "champion.log", "params:history", "params:engine"],
-                outputs="log_without_embeddings",
-                name="forget_in_log",
+                nodes.remember_users,
+                inputs=["users_to_drop", "params:forget", "users"],
+                outputs="forgotten_users",
+                name="remember_users",
             ),
             *([] if trained else kept),
             Node(
@@ -72,7 +76,14 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 nodes.name_champion,
                 inputs={
                     name: name
-                    for name in ("champion_history", "versions_in_use", "archive", "versions_to_erase", *weights)
+                    for name in (
+                        "champion_history",
+                        "versions_in_use",
+                        "archive",
+                        "versions_to_erase",
+                        "forgotten_users",
+                        *weights,
+                    )
                 },
                 outputs="champion",
                 name="name_champion",

@@ -9,6 +9,7 @@ from reclora_kedro.interactions.cleaning import clean_interactions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.interactions.entities import add_item_texts, describe_items, describe_users
+from reclora_kedro.interactions.forgotten import ForgottenUsers
 
 
 def build_canonical_tables(
@@ -18,13 +19,16 @@ def build_canonical_tables(
     raw_users: Any,
     config: IngestionConfig,
     engine: EngineConfig,
+    users_to_drop: pl.DataFrame | None = None,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
     """The canonical log, items and users, and the report on their cleaning.
 
     One node, so that a fault in any of the raw tables stops the step before it has written anything.
     """
     report = CleaningReport()
-    interactions = clean_interactions(raw_interactions, config, report, engine)
+    interactions = clean_interactions(
+        raw_interactions, config, report, engine, ForgottenUsers.from_table(users_to_drop)
+    )
     items = describe_items(raw_items, interactions, config.items, report)
     items = add_item_texts(items, raw_item_texts, config.item_texts, report)
     users = describe_users(raw_users, interactions, config.users, report)

@@ -19,6 +19,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "raw_users",
                     "params:ingestion",
                     "params:engine",
+                    "users_to_drop",
                 ],
                 outputs=["interactions", "items", "users", "ingestion_report"],
                 name="build_canonical_tables",

@@ -23,6 +23,7 @@ from reclora_kedro.histories.log_builder import Growth, LogInFiles
 from reclora_kedro.histories.splits import SplitShares
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.interactions.schema import EVENT_KEY
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
@@ -54,12 +55,14 @@ def clean_new_interactions(
     previous_interactions: pl.LazyFrame,
     raw_new_interactions: Any,
     journal: pl.DataFrame,
+    users_to_drop: pl.DataFrame,
     config: IngestionConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Records]:
     """The canonical interactions of a raw table and of the service's journal, and a report on their cleaning."""
     report = CleaningReport()
-    new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, config, report, engine)
+    settings = (config, report, engine, ForgottenUsers.from_table(users_to_drop))
+    new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, *settings)
     return new, report.records()
 
 

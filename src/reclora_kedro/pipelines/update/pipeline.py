@@ -28,6 +28,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "previous.interactions",
                     "raw_new_interactions",
                     "journal",
+                    "users_to_drop",
                     "params:ingestion",
                     "params:engine",
                 ],

@@ -1,0 +1,13 @@
+"""Nodes of the readmit pipeline."""
+
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.interactions.forgotten import ForgottenUsers
+from reclora_kedro.lifelong.forgetting import ForgetConfig
+
+
+def readmit_users(users_to_drop: pl.DataFrame, forget: ForgetConfig) -> dict[str, Any]:
+    """The users who stay forgotten."""
+    return ForgottenUsers.from_table(users_to_drop).without_users(forget.users).to_json()
