@@ -117,7 +117,7 @@ class Lens(nn.Module):
         self.output = nn.Linear(hidden_dim + interaction_dim, 1)
 
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The same for every target: the user's fields and the mean of the recent history. (batch, user_dim)."""
+        """The user's fields and the mean of the recent history, which no target changes: (batch, user_dim)."""
         recent = self.embed_events(batch.recent_history)
         return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
@@ -126,7 +126,7 @@ class Lens(nn.Module):
         return self.user_state(batch), self.item(batch.item)
 
     def numeric_fields(self, batch: LensBatch) -> list[tuple[NumericFields, Tensor]]:
-        """The rating statistics, and how alike target and history are: their layers and numbers, (batch, count)."""
+        """The rating statistics and the cosines of target and history: layers and numbers, (batch, count)."""
         numbers = [(self.statistics, batch.statistics)]
         return [*numbers, (self.similarities, self.cosines(batch))] if self.similarities.output_dim else numbers
 
@@ -137,9 +137,9 @@ class Lens(nn.Module):
     def cosines(self, batch: LensBatch) -> Tensor:
         """`SIMILARITIES` of the target and each history: by each encoder of their texts, then by who liked them.
 
-        The latter by the likes of the users in other folds than the sample's; they are zero for a target that is hidden
-        while training, as they are for an item that nobody has liked yet. Each fold has vectors in a space of its own:
-        weights are learned of their cosines alone, never of their components.
+        The latter come from likes of users in other folds than the sample's. They are zero for a target whose id is
+        hidden in training, as for an item without likes. Vectors of different folds lie in different spaces, so that
+        only their cosines are comparable.
 
         Returns:
             Shape (batch, 4 or a multiple).
@@ -163,12 +163,12 @@ class Lens(nn.Module):
         return parts
 
     def interact(self, fields: Tensor) -> Tensor:
-        """From the fields state to what the output layer is applied to: (batch, target state's width)."""
+        """Return the target state, which the output layer reads, from the fields state: (batch, state width)."""
         return self.mlp(fields)
 
     def embed_events(self, events: History) -> Tensor:
         """The item's vectors, then the rating's, where ratings differ: (batch, length, event_dim)."""
-        # What stands where there is no event must not even change how others are rounded.
+        # Padding must not change the rounding of other events.
         mask = events.mask.unflatten(0, (len(events.item), -1)).any(dim=1)
         items = self.embed_items(events.item.masked_fill(~mask, 0))
         if self.sizes.rating_levels == 1:
@@ -190,12 +190,12 @@ class Lens(nn.Module):
         return self.output(self.states(batch, "target")).squeeze(-1)
 
     def hide_items(self) -> None:
-        """While training, draw the items of which neither id nor who liked them is shown until the next draw."""
+        """In training, draw the items whose ids and co-occurrences are hidden until the next draw."""
         if self.training and self.config.co_occurrence_folds:
             self.item.hide_ids()
 
     def _first_layer(self, batch: LensBatch) -> Tensor:
-        """The MLP's first layer as a sum over the fields, (batch, hidden_dim): what samples share is computed once."""
+        """The MLP's first layer as a sum over fields, (batch, hidden_dim): shared fields are multiplied once."""
         fields, numbers = self.fields(batch), self.numeric_fields(batch)
         widths = [field.shape[-1] for field in fields] + [layer.output_dim for layer, _ in numbers]
         weights = self.mlp[0].weight.split(widths, dim=1)
@@ -238,12 +238,12 @@ class Lens(nn.Module):
 
     @property
     def state_kinds(self) -> tuple[str, ...]:
-        """The kinds of state that this model computes."""
+        """Kinds of state that this model computes."""
         return tuple(kind for kind in STATE_KINDS if kind in self._state_dims)
 
     @property
     def field_kinds(self) -> tuple[str, ...]:
-        """The kinds of state that are values of fields, as they stand in the tables."""
+        """Kinds of state that are values of categorical fields."""
         return tuple(self._field_dims)
 
     @property
@@ -268,7 +268,7 @@ class Lens(nn.Module):
             )
 
     def freeze(self) -> Self:
-        """End training for good: no gradients, and no live dropout."""
+        """End training: neither gradients nor dropout."""
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:

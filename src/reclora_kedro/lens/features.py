@@ -1,4 +1,4 @@
-"""From the log to a fresh lens and what it reads: code tables of users and items, and batches of samples as indices."""
+"""Fresh lenses for a log, code tables of its users and items, and batches of samples as indices."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -78,7 +78,7 @@ def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Ten
 
 
 def _field_values(table: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
-    """Each value of a field that a row holds, once: columns row, field and value."""
+    """Return each row's distinct field values: columns row, field and value."""
     return (
         table.select(pl.int_range(pl.len()).alias("row"), *fields)
         .unpivot(fields, index="row", variable_name="field", value_name="value")
@@ -123,7 +123,7 @@ class LensLoader:
         return loader
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
-        """The samples in their order, `size` at a time, on the CPU; each batch with the places of its samples."""
+        """Yield batches of `size` samples, in their order and on the CPU, with the places of their samples."""
         for places, user, item, long, statistics in self._inputs(samples, size):
             recent = recent_events(samples[places], self.log.sequences, self._recent_length)
             for part in _in_parts(len(places), size):
@@ -131,9 +131,9 @@ class LensLoader:
                 yield places[part], LensBatch(user[part], item[part], latest, history, statistics[part])
 
     def batches_by_moment(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
-        """As `batches`, in any order; many samples of one moment in a row, as of all items, share user and histories.
+        """Yield batches as `batches` does, in any order; consecutive samples of one moment share user and histories.
 
-        Where a history is retrieved they share all of the past, of which each sample's mask has what was retrieved.
+        If the long history is retrieved, they share the whole past, and each sample's mask selects its events.
         """
         run = samples.select(pl.struct(MOMENT).rle_id()).to_series().to_numpy()
         shares = np.bincount(run)[run] >= LEAST_SHARED
@@ -153,7 +153,7 @@ class LensLoader:
     def _inputs(
         self, samples: pl.DataFrame, size: int
     ) -> Iterator[tuple[np.ndarray, Tensor, Tensor, np.ndarray, Tensor]]:
-        """As many samples as `WINDOW_EVENTS` allows at a time: places, users, items, long histories, statistics."""
+        """Yield places, users, items, long histories and statistics of as many samples as `WINDOW_EVENTS` allows."""
         window = self._long_history
         longest = max(self._recent_length, window.k if window else 0)
         longest = min(longest, int((self.log.sequences.ends - self.log.sequences.starts).max()))
@@ -164,7 +164,7 @@ class LensLoader:
             yield places, user, item, long, self.statistics(chunk)
 
     def _shared_history(self, events: np.ndarray, moment: pl.DataFrame, recent: History) -> History:
-        """The events of samples of one moment, (n, k), as those of the past that they share, unless it is longer."""
+        """Return the events of samples of one moment, (n, k), as masks over their past unless that is too long."""
         window = self._long_history
         if window is None:
             return recent
@@ -179,7 +179,7 @@ class LensLoader:
         return replace(self._history(past), mask=torch.from_numpy(mask))
 
     def statistics(self, samples: pl.DataFrame) -> Tensor:
-        """Rating statistics of samples, float32, (n, 11); of width 0 where they are not read."""
+        """Return rating statistics of samples, float32, (n, 11), or (n, 0) for a lens without them."""
         if self._statistics is None:
             return torch.empty(samples.height, 0)
         return torch.from_numpy(self._statistics.compute(samples).to_numpy(writable=True))
@@ -196,7 +196,7 @@ class LensLoader:
 
 
 def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoader]:
-    """Build a lens for a log, with fresh weights and all that is counted rather than trained; and its loader."""
+    """Build an untrained lens for a log, with its code tables, scales and fixed vectors filled in, and its loader."""
     train = log.samples.filter(pl.col("split") == "train")
     users_seen, items_seen = (
         seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
@@ -240,12 +240,12 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
 
 
 def seen_in(index: pl.Series, count: int) -> Tensor:
-    """Whether each of `count` users (items) is in the index of some rows: bool, shape (count,)."""
+    """Return which of `count` users (items) occur in an index column: bool, shape (count,)."""
     return torch.from_numpy(np.bincount(index.to_numpy(), minlength=count) > 0)
 
 
 def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
-    """Rating statistics that know of the log what they know for a lens, see `LensConfig.statistics_delay`."""
+    """Return rating statistics with the delay and scale of a lens, see `LensConfig.statistics_delay`."""
     delay, scale = lens.config.statistics_delay, lens.sizes.rating_range
     if delay == "frozen":
         return RatingStatistics(log, until=lens.sizes.trained_until, scale=scale)

@@ -1,4 +1,4 @@
-"""A trained lens for a log that has grown: new users and items, and what is learned from new samples."""
+"""A trained lens for a log that has grown: new users and items, and training on new samples."""
 
 import copy
 from functools import partial

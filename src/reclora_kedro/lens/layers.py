@@ -76,12 +76,12 @@ class EntityEmbedding(nn.Module):
 
     @torch.no_grad()
     def rearrange(self, source: Tensor, field_codes: Tensor, texts: Tensor | None = None) -> None:
-        """Be of other users (items): the i-th was the one with index `source[i]`, or is new (-1) and thus unknown.
+        """Reorder the tables for other users (items), of which the i-th had index `source[i]`, or is new (-1).
 
         Args:
             source: int64, shape (count,).
-            field_codes: of all of them, (count, fields, width).
-            texts: of all of them, (count, text_width), where texts are read.
+            field_codes: new table, (count, fields, width).
+            texts: new table, (count, text_width), if texts are read.
         """
         has_id = (source >= 0) & (self.id_codes[source] != UNKNOWN_ID)
         self.id_codes = torch.arange(1, 1 + len(source)).masked_fill(~has_id, UNKNOWN_ID)
@@ -93,7 +93,7 @@ class EntityEmbedding(nn.Module):
 
     @torch.no_grad()
     def learn_ids(self, seen: Tensor) -> None:
-        """Give users (items) that are seen, bool (count,), vectors of their own, which start as the unknown one's."""
+        """Give seen users (items), bool (count,), ids of their own, with copies of the unknown id's vector."""
         codes = 1 + (seen & (self.id_codes == UNKNOWN_ID)).nonzero().squeeze(1)
         self.ids.weight[codes] = self.ids.weight[UNKNOWN_ID].clone()
         self.id_codes[codes - 1] = codes
@@ -142,13 +142,13 @@ class NumericFields(nn.Module):
         self.output_dim = count * embedding_dim
 
     def fit(self, numbers: Tensor) -> None:
-        """Give every column of these numbers, shape (samples, count), mean zero and variance one."""
+        """Set means and scales by these numbers, shape (samples, count)."""
         self.mean.copy_(numbers.mean(dim=0))
         spread = numbers.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
 
     def standardise(self, numbers: Tensor) -> Tensor:
-        """The numbers by the scales of those that were fitted, (batch, count)."""
+        """Return standardised numbers, (batch, count)."""
         return (numbers - self.mean) / self.scale
 
     def forward(self, numbers: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ class NumericFields(nn.Module):
 
 
 SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "mean of the last five")
-"""What `summarise` says of the cosines of a target and its history's events."""
+"""Columns that `summarise` returns."""
 
 
 def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def shared(events: Tensor) -> Tensor:
-    """Events as a factor of matrix products with all samples: those of one row, which they share, are never copied."""
+    """Return events as a factor of matrix products; the events of one shared row are not copied."""
     return events[0] if len(events) == 1 else events
 
 
@@ -222,7 +222,7 @@ def products(events: Tensor, target: Tensor) -> Tensor:
 
 
 def mean_weights(mask: Tensor) -> Tensor:
-    """Equal weights of the unmasked events, which sum to one where there are any: (batch, length)."""
+    """Equal weights of the unmasked events, which sum to one unless there are none: (batch, length)."""
     return mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
@@ -250,7 +250,7 @@ class TargetAttention(nn.Module):
         return weighted_sum(self.weights(target, events, mask), events)
 
     def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        """What each event counts for the target, which sums to one where there are any: (batch, length)."""
+        """Attention weights of the events, which sum to one unless there are none: (batch, length)."""
         if len(events) == 1:
             return masked_softmax(self._of_shared(target, events[0]), mask.T, dim=0).T
         return masked_softmax(self._of_own(target, events), mask, dim=1)
@@ -289,7 +289,7 @@ def transformer_blocks(count: int, width: int, heads: int, feedforward: int, dro
 
 
 def read_causally(blocks: nn.ModuleList, events: Tensor) -> Tensor:
-    """Events as the earlier ones change them: (batch, length, width)."""
+    """Apply the blocks with causal attention: (batch, length, width)."""
     causal = nn.Transformer.generate_square_subsequent_mask(events.shape[1], device=events.device)
     for block in blocks:
         events = block(events, src_mask=causal, is_causal=True)

@@ -1,4 +1,4 @@
-"""How well a lens ranks the whole test split, of which the LLM scores a sample."""
+"""Ranking metrics of a lens on the whole test split, of which the LLM scores a sample."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ ROWS_AT_ONCE = 4096  # rows whose histories' vectors are in memory at once
 
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """What a frozen lens reaches on all test samples and, if it reads items' embeddings, what these reach alone.
+    """Measure a frozen lens on all test samples and, if it reads item embeddings, their similarity alone.
 
     Returns:
         A record of the ``lens``, with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` but for the
@@ -45,7 +45,7 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
 
 
 def similarity_to_recent_items(log: InteractionLog, samples: pl.DataFrame, events: int) -> np.ndarray:
-    """The mean cosine of each sample's item with those of the user's last events, 0 without any: float64, (n,)."""
+    """Return the mean cosine of each item with the user's last items, 0 without any: float64, (n,)."""
     assert log.item_embeddings is not None
     directions = unit_vectors(log.item_embeddings)
     similarity = np.empty(samples.height)

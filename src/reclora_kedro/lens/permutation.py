@@ -1,4 +1,4 @@
-"""What the lens reads of its inputs: its scores when one of them is another row's."""
+"""Permutation importance of the inputs of a lens."""
 
 import math
 from collections.abc import Collection
@@ -19,22 +19,22 @@ INPUTS = {
     "history": ("recent_history", "long_history"),
     "rating statistics": ("statistics",),
 }
-"""What is permuted together, as parts of a `LensBatch`, by the name in reports."""
+"""Parts of a `LensBatch` that are permuted together, by their name in reports."""
 
 
 @torch.inference_mode()
 def permuted_scores(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, inputs: Collection[str] = tuple(INPUTS)
 ) -> pl.DataFrame:
-    """Scores of labelled questions, in random order, when one input after the other is another question's.
+    """Score labelled questions with one input at a time taken from the previous question of the batch.
 
-    It is that of the question before in the same batch; batches are of about the same size, so that none has one alone.
+    Batches are of about equal size, so that none has a single question.
 
     Args:
         lens: the lens.
         log: the log that it reads.
-        questions: what to score, in random order.
-        inputs: names of `INPUTS` to permute, and of any that the lens does not read.
+        questions: labelled questions in random order.
+        inputs: names of `INPUTS` to permute; others, and those that the lens does not read, are passed over.
 
     Returns:
         Frame with row, label, input and score.

@@ -1,4 +1,4 @@
-"""What a frozen lens says: states and logits of samples, and states of users as they are now."""
+"""States and logits of samples by a frozen lens, and current states of users."""
 
 from collections.abc import Callable
 from copy import copy, deepcopy
@@ -58,9 +58,9 @@ class LensReader:
 
     @torch.inference_mode()
     def logits(self, samples: pl.DataFrame) -> Tensor:
-        """Logits of samples alone, float32 on the CPU, (n,): those of `states`, in less time and memory.
+        """Return the logits of samples, float32 on the CPU, (n,), in less time and memory than `states`.
 
-        What many samples of one moment share is computed once, which rounds their logits otherwise.
+        Work that samples of one moment share is done once: logits differ from those of `states` by rounding.
         """
         logits = torch.empty(samples.height)
         for places, batch in self._loader.batches_by_moment(samples, SCORING_BATCH_SIZE):
@@ -71,7 +71,7 @@ class LensReader:
 
     @cached_property
     def _lens_of_items(self) -> Lens:
-        """A copy that holds every item's vector."""
+        """A copy of the lens with a table of all items' vectors."""
         lens = deepcopy(self._lens)
         lens.item.tabulate()
         return lens
@@ -80,7 +80,7 @@ class LensReader:
 def lens_states(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, engine: EngineConfig = LOCAL
 ) -> dict[str, Tensor]:
-    """What `LensReader.states` says of questions, or of samples, see `states_of_questions`."""
+    """Compute the states of questions or samples, see `LensReader.states` and `states_of_questions`."""
     shards = [questions[rows] for rows in engine.shards(questions.height)]
     read = OncePerWorker(partial(_reading, lens, replace(log, samples=log.samples.clear())))
     parts = list(map_shards(read, shards, engine, "lens states"))
@@ -88,10 +88,9 @@ def lens_states(
 
 
 def states_of_questions(states: dict[str, Tensor], questions: pl.DataFrame) -> dict[str, Tensor]:
-    """The states of questions beside ``row``, int64, shape (n,).
+    """Return the states of questions with their ``row``, int64, shape (n,).
 
-    Questions of one moment have one state of kind `user`, the same to the last bit: their prompts may then share the
-    work on their start.
+    Questions of one moment get the same state of kind `user` to the last bit, so that their prompts can share a prefix.
     """
     if "user" in states:
         states["user"] = states["user"][first_of_moment(questions)]
@@ -103,13 +102,13 @@ def _reading(lens: Lens, log: InteractionLog) -> Callable[[pl.DataFrame], dict[s
 
 
 def lens_scores(states: dict[str, Tensor]) -> np.ndarray:
-    """Probabilities of a like of samples with these states, float64, shape (n,)."""
+    """Return the probability of a like of each sample, float64, shape (n,)."""
     return torch.sigmoid(states["logit"].double()).numpy()
 
 
 @torch.inference_mode()
 def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
-    """States of every kind, and ``logit``, on the CPU; each is computed from the one before it."""
+    """Compute the states of every kind, and ``logit``, on the CPU."""
     fields = lens.states(batch, "fields")
     target = lens.interact(fields)
     states = {"fields": fields, "target": target, "logit": lens.output(target).squeeze(-1)}
@@ -120,8 +119,10 @@ def _describe(lens: Lens, batch: LensBatch) -> dict[str, Tensor]:
 
 @torch.inference_mode()
 def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tensor:
-    """States of kind `user` with each user's whole sequence as history: float32 on the CPU, (n, state_dim("user"))."""
-    pairs = pl.DataFrame({"user_index": user_index, "item_index": np.zeros_like(user_index)})  # whatever the item
+    """Compute states of kind `user` after all events of each user: float32 on the CPU, (n, state_dim("user"))."""
+    pairs = pl.DataFrame(
+        {"user_index": user_index, "item_index": np.zeros_like(user_index)}
+    )  # a user state depends on no item
     device = choose_device(lens.config.device)
     lens.to(device)
     batches = LensLoader(log, lens, targets=False).batches(log.now(pairs), SCORING_BATCH_SIZE)
@@ -129,7 +130,7 @@ def user_states(lens: Lens, log: InteractionLog, user_index: np.ndarray) -> Tens
 
 
 def gate_inputs(states: dict[str, Tensor], kind: str) -> GateInputs:
-    """What gates read of samples, and the lens's logits of them, from what `lens_states` returns.
+    """Select the states that gates read, and the lens's logits, from those that `lens_states` returns.
 
     Raises:
         ValueError: the lens has no such state.

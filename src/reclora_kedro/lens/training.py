@@ -101,15 +101,15 @@ class LensTraining:
         replayed: int = 0,
         keep_start: bool = False,
     ) -> pl.DataFrame:
-        """Train until so many epochs (`patience`) bring no better validation AUC, and keep the best one's weights.
+        """Train until `patience` epochs bring no better validation AUC, and keep the weights of the best epoch.
 
         Args:
-            rows: samples that every epoch has, by row number.
-            max_epochs: most epochs.
-            patience: epochs.
-            replay: samples of which each epoch has some besides, drawn anew.
-            replayed: how many of these.
-            keep_start: whether the weights as they are count as epoch 0.
+            rows: row numbers of the samples of every epoch.
+            max_epochs: maximum number of epochs.
+            patience: number of epochs.
+            replay: row numbers from which each epoch draws further samples.
+            replayed: number of samples drawn per epoch.
+            keep_start: whether the initial weights count as epoch 0.
 
         Returns:
             The training log with one row per epoch.
@@ -133,10 +133,10 @@ class LensTraining:
         return pl.DataFrame(epochs, TRAINING_LOG, orient="row")
 
     def epoch(self, shuffled: np.ndarray, progress: Progress) -> float:
-        """One pass over the samples in this order; return the mean loss.
+        """Train on the samples in this order and return the mean loss.
 
-        The parts of each step's rows are divided among the processes; the random masks of a part depend on the step and
-        the part alone.
+        Processes share the parts of each step. Random masks depend on the step and the part alone, whatever the
+        number of processes.
         """
         config = self.lens.config
         size, part_size = config.batch_size, config.batch_size // config.batch_parts
@@ -147,10 +147,10 @@ class LensTraining:
         batches, labels = self.loader.batches(self.samples[own], part_size), self.labels[own].to(self.device)
         self.lens.train()
         total_loss = torch.zeros((), device=self.device)
-        for rows, mine in zip(steps, parts, strict=True):
+        for rows, own_parts in zip(steps, parts, strict=True):
             seed = int(torch.randint(2**31, ())) if config.batch_parts > 1 else None
             self.optimizer.zero_grad()
-            for number, (places, batch) in enumerate(islice(batches, len(mine))):
+            for number, (places, batch) in enumerate(islice(batches, len(own_parts))):
                 part = rank + number * processes
                 with nullcontext() if seed is None else seeded(seed + part, self.device):
                     logits = self.lens(batch.to(self.device))
@@ -170,10 +170,10 @@ class LensTraining:
             FloatingPointError: a logit is not finite.
         """
         self.lens.eval()
-        mine = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
+        own = np.array_split(np.arange(len(rows)), self.group.size)[self.group.rank]
         logits = torch.zeros(len(rows), device=self.device)
-        for places, batch in self.loader.batches(self.samples[rows[mine]], SCORING_BATCH_SIZE):
-            logits[torch.from_numpy(mine[places])] = self.lens(batch.to(self.device))
+        for places, batch in self.loader.batches(self.samples[rows[own]], SCORING_BATCH_SIZE):
+            logits[torch.from_numpy(own[places])] = self.lens(batch.to(self.device))
         logits = self.group.sum(logits).cpu()
         if broken := int((~logits.isfinite()).sum()):
             raise FloatingPointError(
