@@ -142,7 +142,8 @@ def test_a_shard_that_ends_every_worker_ends_the_step(engine, monkeypatch):
         return number
 
     with pytest.raises(
-        ShardError, match=r"halves, shard 3 of 5 could not be ended on the Ray cluster: .* Nothing half done was kept"
+        ShardError,
+        match=r"halves, shard 3 of 5 could not be completed on the Ray cluster: .* No partial result was kept",
     ):
         list(map_shards(work, range(5), engine, "halves"))
 
@@ -251,7 +252,7 @@ def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
     ],
 )
 def test_a_group_is_started_again_for_what_may_be_the_loss_of_a_worker_alone(error, expected):
-    assert engines._Failure(error).may_be_a_loss == expected
+    assert engines._Failure(error).may_be_lost_worker == expected
 
 
 @pytest.mark.slow

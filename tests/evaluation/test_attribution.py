@@ -54,7 +54,9 @@ def test_too_few_rows_to_permute_are_refused_by_the_setting_that_draws_them(scor
 
 def test_permuted_scores_of_other_runs_are_refused(scores):
     few = permuted(scores, "knowing", np.arange(9), np.arange(9))
-    with pytest.raises(MismatchError, match=r"scores are of knowing, guessing, but there are permuted ones of other"):
+    with pytest.raises(
+        MismatchError, match=r"scores holds the models knowing, guessing, but permuted scores exist for other"
+    ):
         attribute(scores, BOOTSTRAP, other=few)
     with pytest.raises(MismatchError, match=r"scores lack a row that knowing scored with a permuted input"):
         attribute(scores, BOOTSTRAP, knowing=few.with_columns(pl.col("row") + ROWS))

@@ -81,7 +81,7 @@ def test_many_variants_are_told_apart():
 def test_titles_say_what_is_seen(paired, metrics, training_logs):
     assert plot_auc(metrics, {}).layout.title.text.startswith("lens has the highest AUC: 1.000")
     assert plot_auc(metrics, {}).layout.xaxis.title.text.startswith("AUC and 95% interval")
-    assert "lens finds 100% of the likes" in plot_roc(paired, {}).layout.title.text
+    assert "lens ranks 100% of the likes" in plot_roc(paired, {}).layout.title.text
     assert plot_training(**training_logs).layout.title.text == (
         "Validation AUC: lens 0.750, shared_lora 0.750, reclora 0.750"
     )

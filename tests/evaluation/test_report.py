@@ -53,7 +53,7 @@ ATTRIBUTION = [
         "auc": 0.77, "permuted_auc": 0.52, "fall": 0.25, "low": 0.2, "high": 0.3, "confidence": 0.95,
     },
 ]  # fmt: skip
-UNREAD = "reclora is not shown to read its prompts: with those of other rows, it loses 0.001 AUC (-0.003 to 0.005)."
+UNREAD = "reclora makes no significant use of its prompts: with permuted ones, it loses 0.001 AUC (-0.003 to 0.005)."
 TELLS = "Of the test rows, the item's earlier events alone tell drawn negatives from likes: AUC 0.601."
 NEGATIVES = [
     {"number": "the item's earlier events", "split": "train", "rows": 4321, "auc": 0.5123, "warning": None},
@@ -84,15 +84,15 @@ def test_the_summary_is_computed():
     assert first == (
         "On the same 2,000 test rows (1,100 likes), reclora has the highest AUC: 0.770 (95% interval 0.740 to 0.780)."
     )
-    assert second == "lens follows at 0.760, 0.010 below reclora: within what chance explains (p = 0.090)."
-    assert third == "shared_lora follows at 0.720, 0.040 below lens: more than chance explains (p < 0.001)."
-    assert fourth == f"Chance means another draw of test users ({TESTS})."
+    assert second == "lens follows at 0.760, 0.010 below reclora: no significant difference (p = 0.090)."
+    assert third == "shared_lora follows at 0.720, 0.040 below lens: a significant difference (p < 0.001)."
+    assert fourth == f"Significance: {TESTS}."
 
 
 def test_a_level_between_whole_percents_is_not_rounded():
     metrics = [record | {"confidence": 0.995} for record in METRICS]
     assert "(99.5% interval" in summarise(metrics, COMPARISONS)[0]
-    assert "in fewer than 0.5% of such tables" in render_report(metrics, COMPARISONS, TABLES, FIGURES, NOTES)
+    assert "error rate of 0.5%" in render_report(metrics, COMPARISONS, TABLES, FIGURES, NOTES)
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -115,7 +115,7 @@ def test_the_tables_fit_a_plain_stream(width: int):
         assert expected in text
     assert TESTS in " ".join(text.split())
     assert UNREAD in " ".join(text.split())
-    assert "Highest AUC: reclora, 0.770; not shown to be below it: lens." in text
+    assert "Highest AUC: reclora, 0.770; not significantly lower: lens." in text
 
 
 def test_a_model_that_does_not_read_its_prompts_is_named_in_red():
@@ -170,7 +170,7 @@ def test_only_adjusted_p_values_make_a_difference_bold():
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     bold = re.findall(r'<tr( class="best")?>\s*<td class="text">(\w+) \N{MINUS SIGN} (\w+)</td>', page)
     assert [pair[1:] for pair in bold if pair[0]] == [("shared_lora", "lens"), ("reclora", "shared_lora")]
-    assert page.count(f"({TESTS})") == 3
+    assert page.count(TESTS) == 3
 
 
 def test_the_report_stands_alone():

@@ -119,13 +119,13 @@ def test_checkpoints_may_lie_in_an_object_storage(bucket, caplog):
     bucket.files.pipe_file(files[2], b"torn")
     assert store.newest().values == {"step": 2}
     assert CheckpointStore(store.folder, "another", bucket.options).newest() is None
-    assert f"The checkpoints in {bucket.address}/checkpoints are another training's" in caplog.text
+    assert f"The checkpoints in {bucket.address}/checkpoints belong to a training with other settings" in caplog.text
 
 
 def test_a_storage_that_takes_no_checkpoint_is_named(bucket):
     with pytest.raises(OSError, match=r"s3://absent/run/step-00000001.* cannot be used: .*bucket") as raised:
         CheckpointStore("s3://absent", "run", bucket.options).save(1, {"a": torch.ones(1)}, {})
-    assert "Those before it are whole" in raised.value.__notes__[0]
+    assert "Earlier checkpoints are intact" in raised.value.__notes__[0]
 
 
 def test_another_runs_checkpoint_is_left_alone_and_not_continued(tiny_llm_folder, tmp_path, caplog):
@@ -134,7 +134,7 @@ def test_another_runs_checkpoint_is_left_alone_and_not_continued(tiny_llm_folder
     before = files(tmp_path)
     alone, _ = few_rows_training(tiny_llm_folder, learning_rate=1e-3)
     weights, log = few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "another"), learning_rate=1e-3)
-    assert f"The checkpoints in {tmp_path} are another training's" in caplog.text
+    assert f"The checkpoints in {tmp_path} belong to a training with other settings" in caplog.text
     assert all(torch.equal(weights[name], alone[name]) for name in alone)
     assert log.height == 14
     assert set(before) < set(files(tmp_path))

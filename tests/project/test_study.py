@@ -17,9 +17,9 @@ from kedro_provenance.failures import RunRefusedError, is_refusal
 from notebooks import shown_by
 from projects import ROOT, copy_project, kedro_run, stored
 from reclora_kedro.pipelines.checks import checks
-from reclora_kedro.study.config import REACHED
+from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.results import result_of, tabulate
+from reclora_kedro.study.results import cell_result, tabulate
 
 NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
 BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
@@ -116,20 +116,20 @@ def test_the_same_cell_runs_no_node(studied, in_this_process):
     cell = Cell("first_look", {}, 42, {"history.prompt_rows.few_shot": 64, "scoring.permuted_rows": 200})
     run, _ = run_cell(in_this_process, cell, lambda finished: finished)
     assert run.nodes_run == 0 < len(run.flow.nodes)
-    assert result_of(run).models[0]["digest"] == catalog.load("study_results")[0]["digest"]
-    scored = {record["model"]: record["scored_rows"] for record in result_of(run).models}
+    assert cell_result(run).models[0]["digest"] == catalog.load("study_results")[0]["digest"]
+    scored = {record["model"]: record["scored_rows"] for record in cell_result(run).models}
     rows, crossed = (run.catalog.load(f"reclora.{name}") for name in ("scores", "permuted_scores"))
     assert scored["shared_lora"] == rows.height
     assert scored["reclora"] == rows.height + crossed.filter(input="prompt").height
-    trained = {record["model"]: record["weights"] for record in result_of(run).models}
+    trained = {record["model"]: record["weights"] for record in cell_result(run).models}
     tensors = load_file(Path(run.catalog.load("shared_lora.adapter")) / "adapter_model.safetensors")
     assert trained["shared_lora"] == sum(tensor.numel() for tensor in tensors.values()) < trained["reclora"]
     assert traces(in_this_process.project) == finished
 
 
 def test_a_cell_that_ends_at_the_lens_trains_and_measures_it_alone(in_this_process):
-    cell = Cell("lens_zoo", {"lens": "din"}, 42, {"lens.model": "din"}, REACHED["lens"])
-    run, _ = run_cell(in_this_process, cell, result_of)
+    cell = Cell("lens_zoo", {"lens": "din"}, 42, {"lens.model": "din"}, OUTPUTS["lens"])
+    run, _ = run_cell(in_this_process, cell, cell_result)
     nodes = {node.name for node in open_cell(in_this_process, cell)[0].nodes}
     assert {"lens.train_lens", "lens.measure_lens"} < nodes
     assert not any(name.startswith(("finetuning", "scoring", "reclora", "evaluation")) for name in nodes)

@@ -52,7 +52,7 @@ def test_what_auc_costs_is_a_point_per_cell_in_two_panels():
     assert list(reclora.x) == [40, 40, 40]
     assert reclora.y == pytest.approx([0.71, 0.77, 0.6])
     assert list(by_name["reclora", "x2"].x) == [20, 20, 20]
-    assert figure.layout.title.text == "What AUC costs: the highest, 0.770 of reclora, 40 ms per row"
+    assert figure.layout.title.text == "Highest AUC: reclora, 0.770 at 40 ms per row"
 
 
 def test_a_model_that_is_not_trained_by_itself_has_no_seconds_of_training():

@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import polars as pl
 
-from reclora_kedro.study.config import REACHED
+from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.grid import Cell
-from reclora_kedro.study.results import result_of
+from reclora_kedro.study.results import cell_result
 
 AUC = {("4", "7"): 0.70, ("4", "1"): 0.72, ("16", "7"): 0.74, ("16", "1"): 0.80}
 SECONDS = {"lens_training_log": 9.0, "lens_scores": 1.0, "reclora.training_log": 20.0, "reclora.scores": 4.0}
@@ -27,7 +27,7 @@ def finished(key, outputs, left):
     together = [["lens_scores"], ["reclora.scores", "reclora.permuted_scores"], ["lens_metrics"]]
     flow = SimpleNamespace(all_outputs=left.keys, nodes=[SimpleNamespace(outputs=names) for names in together])
     catalog = SimpleNamespace(load=load, stored=stored)
-    return result_of(SimpleNamespace(outputs=outputs, flow=flow, catalog=catalog))
+    return cell_result(SimpleNamespace(outputs=outputs, flow=flow, catalog=catalog))
 
 
 def cell_run(auc, gauc=0.6):
@@ -47,14 +47,14 @@ def cell_run(auc, gauc=0.6):
         "reclora.scores": of_rows,
         "reclora.permuted_scores": pl.DataFrame({"input": ["prompt", "gate inputs"]}).join(of_rows, how="cross"),
     }
-    return finished(f"{auc}", REACHED["metrics"], left)
+    return finished(f"{auc}", OUTPUTS["metrics"], left)
 
 
 def lens_run(auc):
     """The result of a cell that ends at its lens, with this AUC."""
     metrics = [{"model": "lens", "auc": auc, "weights": 99} | MEASURED]
     left = {"lens_metrics": metrics, "lens_training_log": pl.DataFrame({"validation_auc": [auc - 0.01]})}
-    return finished(f"lens {auc}", REACHED["lens"], left)
+    return finished(f"lens {auc}", OUTPUTS["lens"], left)
 
 
 CELLS = [Cell("rank", {"r": rank}, int(seed), {}) for rank, seed in AUC]

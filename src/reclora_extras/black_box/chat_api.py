@@ -121,7 +121,7 @@ class ChatApi:
 
         words = (config.positive_answer, config.negative_answer)
         names = [digest([self.base_url, self.model, self.arguments, words, chat]) for chat in chats]
-        by_text = {distinct[place]: result for place, result in kept.go_on(names, call)}
+        by_text = {distinct[place]: result for place, result in kept.resume(names, call)}
         table = np.array(list(by_text.values())).reshape(len(distinct), 5)
         unreadable = int((table[:, 1] == NOTHING).sum())
         if unreadable > MAX_UNREADABLE * len(distinct):

@@ -1,4 +1,4 @@
-"""Checkpoints of a training, found again by what the training is made of."""
+"""Training checkpoints, stored under a key of the training so that an interrupted run resumes."""
 
 import hashlib
 import json
@@ -18,31 +18,28 @@ from kedro_provenance.files.storage import is_remote, names_in, read, remove, re
 
 logger = logging.getLogger(__name__)
 
-KEPT = 2  # a torn newest checkpoint falls back to the one before
+KEPT = 2  # if the newest checkpoint is damaged, the one before it serves
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors by name, and everything else as JSON values."""
+    """Tensors by name, JSON values, and the path or address of the file."""
 
     tensors: dict[str, Tensor]
     values: dict[str, Any]
     file: str
-    """Path or address."""
 
 
 class CheckpointStore:
-    """The checkpoints of a training, in a folder that is local or in an object storage; the newest two are kept.
+    """The newest two checkpoints of a training, in a local folder or an object storage.
 
-    A checkpoint is a safetensors file that carries the JSON values as its metadata. Its name ends in a digest of its
-    content, so that a torn file is recognised. It is written whole or not at all: a run that is killed while it writes
-    leaves the earlier ones as they were.
+    A checkpoint is a safetensors file, with the JSON values as metadata, that is written atomically. Its name ends in
+    a digest of its content, which reveals damaged files.
 
     Args:
-        folder: where checkpoints lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
-        training: what the training is known by, the same for one that would end the same, such as the key of its
-            recipe. Each has a subfolder.
-        options: an object storage's, see :mod:`kedro_provenance.files.storage`.
+        folder: path or address such as ``s3://bucket/folder``; created on the first save.
+        training: key of the training, such as that of its recipe; names a subfolder.
+        options: options of the object storage, see :mod:`kedro_provenance.files.storage`.
 
     Examples:
         >>> import tempfile
@@ -58,18 +55,10 @@ class CheckpointStore:
         self.training, self.options = training, options or {}
 
     def save(self, step: int, tensors: dict[str, Tensor], values: dict[str, Any]) -> str:
-        """Write the checkpoint of a step, then remove those before the last two.
-
-        Args:
-            step: steps done.
-            tensors: tensors by name.
-            values: anything that JSON can say.
-
-        Returns:
-            Path or address of the checkpoint.
+        """Write the checkpoint after `step` steps, remove all but the newest two, and return its path or address.
 
         Raises:
-            OSError: the file cannot be written, such as on a full disk; the earlier checkpoints are untouched.
+            OSError: the file cannot be written, such as on a full disk; earlier checkpoints stay.
         """
         metadata = {"values": json.dumps(values, allow_nan=False)}
         content = safetensors_bytes({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
@@ -78,7 +67,7 @@ class CheckpointStore:
         try:
             write_whole(file, content, self.options)
         except OSError as error:
-            error.add_note(f"The checkpoint {file} could not be written. Those before it are whole.")
+            error.add_note(f"The checkpoint {file} could not be written. Earlier checkpoints are intact.")
             raise
         names = self._names(self.training)
         earlier = [other for other in names if other < f"step-{step:08d}"]
@@ -87,30 +76,26 @@ class CheckpointStore:
         return file
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole; None where there is none.
-
-        Torn files are passed over, and those of other trainings left alone; the log says so.
-        """
+        """Return the newest intact checkpoint, or None; damaged files are skipped with a warning."""
         remove_drafts(f"{self.folder}/{self.training}")
         names = self._names(self.training)
         for name in names:
             file = f"{self.folder}/{self.training}/{name}"
             content = read(file, self.options)
             if hashlib.sha256(content).hexdigest()[:16] != name.removesuffix(".safetensors").rpartition("-")[2]:
-                logger.warning("%s is torn, its content is not what was written: passed over.", file)
+                logger.warning("%s is damaged (its content does not match its digest) and is skipped.", file)
                 continue
             header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
             return Checkpoint(load(content), json.loads(header["__metadata__"]["values"]), file)
         if not names and any(self._names(other) for other in names_in(self.folder, self.options)):
             logger.warning(
-                "The checkpoints in %s are another training's, with other settings, code or inputs: this one begins "
-                "anew.",
+                "The checkpoints in %s belong to a training with other settings, code or inputs: this one starts from "
+                "the beginning.",
                 self.folder,
             )
         return None
 
     def _names(self, training: str) -> list[str]:
-        """Names of a training's checkpoints, newest first."""
         names = names_in(f"{self.folder}/{training}", self.options)
         return sorted((name for name in names if name.startswith("step-")), reverse=True)
 
@@ -118,17 +103,17 @@ class CheckpointStore:
 def training_tensors(
     weights: Mapping[str, Tensor], optimizer: Optimizer, **groups: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What a checkpoint holds of weights, their optimiser and further groups of tensors, each as ``group/name``."""
+    """Collect the tensors of weights, their optimiser and further groups by ``group/name``, for a checkpoint."""
     states = {f"optimizer.{name}": optimizer.state[tensor] for name, tensor in weights.items()}
-    every = {"weights": weights, **groups, **states}
-    return {f"{group}/{name}": tensor.detach() for group, named in every.items() for name, tensor in named.items()}
+    groups = {"weights": weights, **groups, **states}
+    return {f"{group}/{name}": tensor.detach() for group, tensors in groups.items() for name, tensor in tensors.items()}
 
 
 @torch.no_grad()
 def restore_training(
     checkpoint: Checkpoint, weights: Mapping[str, Tensor], optimizer: Optimizer
 ) -> dict[str, dict[str, Tensor]]:
-    """Put weights and optimiser back to what :func:`training_tensors` took; return the further groups."""
+    """Restore weights and optimiser from :func:`training_tensors`, and return the further groups."""
     groups: dict[str, dict[str, Tensor]] = {}
     for path, tensor in checkpoint.tensors.items():
         group, _, name = path.partition("/")
@@ -141,13 +126,13 @@ def restore_training(
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
-    """State of this process's randomness while it trains: PyTorch's, on the CPU and a GPU."""
+    """Return this process's PyTorch random states, of the CPU and of a GPU device."""
     states = {"torch": torch.get_rng_state()}
     return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
 
 
 def restore_random_states(states: dict[str, Tensor], device: torch.device) -> None:
-    """Set the randomness to what :func:`random_states` gave."""
+    """Set the random states that :func:`random_states` returned."""
     torch.set_rng_state(states["torch"].cpu().clone())  # PyTorch crashes on a view into a larger tensor
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"].cpu().clone(), device)

@@ -1,7 +1,7 @@
-"""The engine that heavy steps run on: this process, or the workers of a Ray cluster.
+"""The engine of the heavy steps: this process, or the workers of a Ray cluster.
 
-Steps divide their rows into shards and give the engine a function of one shard; or they train in a group of processes
-that meet in ``torch.distributed``. Nothing else of the project knows Ray.
+Steps map a function over shards of their rows (`map_shards`), or train data-parallel in ``torch.distributed``
+(`train_together`). Only this module knows Ray.
 """
 
 import logging
@@ -24,14 +24,14 @@ from reclora_kedro.progress import Progress
 S = TypeVar("S")
 R = TypeVar("R")
 
-MAX_FAILURES = 3  # of a shard whose worker is lost, or of a group that trains; each is then tried again
-MAKE_ROOM_AFTER = 30  # seconds without a result: a worker that is done then ends, as one may wait for its place
+MAX_FAILURES = 3  # retries of a shard whose worker is lost, and of a group that loses a worker
+MAKE_ROOM_AFTER = 30  # seconds without a result; a finished worker then ends, as a lost one may wait for its place
 
-_idle: list[Any] = []  # workers without GPUs that wait for the next map: another one takes seconds to start
+_idle: list[Any] = []  # workers without GPUs, kept for the next map, since starting one takes seconds
 
 
 class EngineConfig(Block):
-    """What runs the heavy steps."""
+    """Settings of the engine."""
 
     kind: Resource[Literal["local", "ray"]]
     address: Resource[str | None]
@@ -49,39 +49,31 @@ class EngineConfig(Block):
 
     @property
     def uses_gpus(self) -> bool:
-        """Whether its workers have GPUs."""
+        """Whether workers have GPUs."""
         return self.gpus_per_worker > 0
 
     def here(self) -> Self:
-        """The same, but in this process: for a step whose rows are in its memory already."""
+        """Return an engine of this process, for a step whose rows are in memory already."""
         return self.model_copy(update={"kind": "local"})
 
     def require_scratch(self) -> None:
-        """Refuse a scratch folder that is not there.
-
-        Raises:
-            NotADirectoryError: it is no folder.
-        """
+        """Raise NotADirectoryError if the scratch folder does not exist."""
         if self.scratch is not None and not Path(self.scratch).is_dir():
             raise NotADirectoryError(
-                f"engine.scratch is {self.scratch!r}, which is no folder here: make it, on a disk that all workers "
-                "see, or set it to null for a temporary one."
+                f"engine.scratch is {self.scratch!r}, which is no folder here: create it, on a disk that all workers "
+                "share, or set it to null for a temporary folder."
             )
 
     def require_parts(self, parts: int, block: str) -> None:
-        """Refuse more workers than a step's rows have parts, which is `batch_parts` of a block of parameters.
-
-        Raises:
-            ValueError: there are more.
-        """
-        if parts < self.workers:
+        """Raise ValueError if more workers train than the `batch_parts` of a block of parameters."""
+        if self.spreads and parts < self.workers:
             raise ValueError(
-                f"{block}.batch_parts is {parts}, but engine.workers is {self.workers}, and each takes at least one "
-                "part of a step's rows: raise the former, best to a multiple of the latter."
+                f"{block}.batch_parts is {parts}, but engine.workers is {self.workers}, and each worker takes at least "
+                "one part of a batch: raise batch_parts, ideally to a multiple of engine.workers."
             )
 
     def shards(self, rows: int) -> list[np.ndarray]:
-        """Row numbers in parts of about the same size, at least one; they don't depend on the workers.
+        """Split row numbers into at least one shard of similar sizes, independently of the number of workers.
 
         Examples:
             >>> [part.tolist() for part in LOCAL.model_copy(update={"rows_per_shard": 2}).shards(3)]
@@ -107,10 +99,7 @@ class ShardError(RuntimeError):
 
 
 class OncePerWorker(Generic[S, R]):
-    """A function of a shard that each worker makes when it meets its first one, such as a model's once it is loaded.
-
-    Args:
-        make: gives the function.
+    """A function of a shard that each worker makes by `make` at its first shard, such as loading a model.
 
     Examples:
         >>> work = OncePerWorker(lambda: print("loaded") or sum)
@@ -127,25 +116,24 @@ class OncePerWorker(Generic[S, R]):
         return self._make()
 
     def __call__(self, shard: S) -> R:
-        """Apply the function, which is made first if it has not been."""
+        """Apply the function, making it first if necessary."""
         return self._work(shard)
 
 
 def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
-    """Results of a function of each shard, in order, with a progress bar.
+    """Yield the results of a function of each shard, in order, with a progress bar.
 
-    On Ray, each worker holds the function for all of its shards; those of a worker or node that is lost are run by the
-    others. Arrays of results are read where the workers left them. Workers without GPUs stay for the next map.
+    On Ray, the function, shards and results are pickled (see `OncePerWorker` for what cannot be); each worker receives
+    the function once, and the shards of a lost worker are run by others. Workers without GPUs stay for the next map.
 
     Args:
-        work: applied to each shard. On Ray, it, the shards and the results are pickled on their way to and from
-            workers; see `OncePerWorker` for a function that cannot be.
-        shards: the parts of the work.
-        engine: what runs it.
-        step: what the work is called in messages.
+        work: function of a shard.
+        shards: parts of the work.
+        engine: where it runs.
+        step: name of the step in messages.
 
     Raises:
-        ConnectionError, ImportError, ValueError: there is no such Ray, see `connect`.
+        ConnectionError, ImportError, ValueError: see `connect`.
         ShardError: a shard failed on a worker, or the cluster was lost; names step, shard and cause.
 
     Examples:
@@ -153,26 +141,23 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
         [3, 3]
     """
     results = _map_on_ray(work, shards, engine, step) if shards and engine.spreads else map(work, shards)
-    with Progress(step, len(shards), "shards", shown=len(shards) > 1) as progress:  # a single one's work has its own
+    with Progress(step, len(shards), "shards", shown=len(shards) > 1) as progress:  # a single shard shows its own bar
         for result in results:
             progress.update()
             yield result
 
 
 def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R:
-    """Return the result of a function that all workers of an engine call at once, as a `Group`.
+    """Call a function in this process, or on all workers of a Ray as a `Group`; return the first one's result.
 
-    A group that loses a worker starts again, up to three times; what it keeps in checkpoints it finds there.
-
-    Args:
-        train: called by each worker; the first one's result is returned. It is pickled on its way.
-        engine: a Ray.
-        step: what the work is called in messages.
+    The function is pickled. A group that loses a worker starts again, up to three times, from its checkpoints if any.
 
     Raises:
-        ConnectionError, ImportError, ValueError: there is no such Ray, see `connect`.
-        ShardError: the function failed, or the cluster was lost.
+        ConnectionError, ImportError, ValueError: see `connect`.
+        ShardError: the function failed on a worker, or the cluster was lost; names the step and the cause.
     """
+    if not engine.spreads:
+        return train()
     ray = connect(engine)
     free_workers()
     for failures_left in reversed(range(1 + MAX_FAILURES)):
@@ -182,16 +167,16 @@ def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R
             if not failures_left:
                 raise ShardError(_lost(step, error)) from error
         else:
-            if not (failures_left and isinstance(result, _Failure) and result.may_be_a_loss):
+            if not (failures_left and isinstance(result, _Failure) and result.may_be_lost_worker):
                 return _unless_failed(result, f"{step}, in one of {engine.workers} workers,")
     raise AssertionError
 
 
 def connect(engine: EngineConfig) -> Any:
-    """The module ``ray``, connected to the cluster, which is started on this machine if no address is given.
+    """Return the module ``ray``, connected to the cluster at the address, or to one started on this machine.
 
     Raises:
-        ConnectionError: there is no cluster at that address.
+        ConnectionError: no cluster answers at that address.
         ImportError: Ray is not installed.
         ValueError: the cluster is too small for the workers.
     """
@@ -200,8 +185,8 @@ def connect(engine: EngineConfig) -> Any:
             "engine.kind is 'ray', but Ray is not installed: pip install -e '.[ray]', or set engine.kind to local."
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else notes on Ray's own work stand between the user's
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets whatever else runs there starve the workers
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else Ray's internal messages mix with the run's log
+    os.environ.setdefault("RAY_worker_niceness", "0")  # at Ray's default of 15, other processes starve the workers
     import ray
 
     if not ray.is_initialized():
@@ -222,17 +207,17 @@ def connect(engine: EngineConfig) -> Any:
                 "correct the address, or set it to null for a Ray on this machine."
             ) from error
     resources = ray.cluster_resources()
-    for what, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
-        if resources.get(what, 0) < engine.workers * each:
+    for kind, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
+        if resources.get(kind, 0) < engine.workers * each:
             raise ValueError(
-                f"engine asks for {engine.workers} workers with {each:g} {what}s each, but the Ray cluster has "
-                f"{resources.get(what, 0):g} {what}s: lower engine.workers or engine.{what.lower()}s_per_worker."
+                f"engine asks for {engine.workers} workers with {each:g} {kind}s each, but the Ray cluster has "
+                f"{resources.get(kind, 0):g} {kind}s: lower engine.workers or engine.{kind.lower()}s_per_worker."
             )
     return ray
 
 
 def free_workers() -> None:
-    """End the workers that wait for the next map."""
+    """End the workers that are kept for the next map."""
     import ray
 
     while _idle:
@@ -240,9 +225,9 @@ def free_workers() -> None:
 
 
 class _Worker:
-    """An actor of Ray's, which holds the function that it applies to shards until it gets another one.
+    """A Ray actor that keeps the function of its last shard, and returns failures as results.
 
-    What fails is told as a result, since it would fail again.
+    An exception would make Ray retry the shard, which would fail again.
     """
 
     _reference: Any = None
@@ -266,13 +251,13 @@ def _start_workers(ray: Any, count: int, engine: EngineConfig, failures: int) ->
         num_cpus=engine.cpus_per_worker,
         num_gpus=engine.gpus_per_worker,
         max_restarts=failures,
-        max_task_retries=-1 if failures else 0,  # restarts are what ends; one that cannot be reached is asked again
+        max_task_retries=-1 if failures else 0,  # max_restarts bounds the retries
     )(_Worker)
     return [actor.remote() for _ in range(count)]
 
 
 def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
-    """What the first worker of a group returns, or the failure of the first that fails; those left are ended."""
+    """Return the result of the first worker of a group, or the first failure; end all workers."""
     from torch.distributed import TCPStore
 
     address = ray.util.get_node_ip_address()
@@ -281,10 +266,10 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
     workers = _start_workers(ray, engine.workers, engine, failures=0)
     try:
         results = [worker.run.remote([work], rank) for rank, worker in enumerate(workers)]
-        waiting = results
-        while waiting:
-            [ended], waiting = ray.wait(waiting)
-            if isinstance(result := ray.get(ended), _Failure):
+        pending = results
+        while pending:
+            [finished], pending = ray.wait(pending)
+            if isinstance(result := ray.get(finished), _Failure):
                 return result
         return ray.get(results[0])
     finally:
@@ -293,34 +278,33 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
 
 
 def _join(train: Callable[[], R], address: str, port: int, size: int, rank: int) -> R | None:
-    """What a worker of a group does."""
     from torch.distributed import TCPStore
 
-    from reclora_kedro.distributed.group import PATIENCE, train_as_member
+    from reclora_kedro.distributed.group import TIMEOUT, train_as_member
 
-    return train_as_member(train, TCPStore(address, port, timeout=PATIENCE), rank, size)
+    return train_as_member(train, TCPStore(address, port, timeout=TIMEOUT), rank, size)
 
 
 def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig, step: str) -> Iterator[R]:
-    """A thread of this process hands each worker one shard after the other."""
+    """Map over shards with one thread per worker, which hands it one shard after the other."""
     ray = connect(engine)
-    held = ray.put(work)  # until the end, since a worker that starts again reads it again
+    reference = ray.put(work)  # held until the end, since a restarted worker reads it again
     count = min(engine.workers, len(shards))
     workers = [_idle.pop() for _ in range(min(count, len(_idle)))]
     workers += _start_workers(ray, count - len(workers), engine, MAX_FAILURES)
-    done: list[Any] = []
+    finished: list[Any] = []
     results: dict[int, Future[R]] = {place: Future() for place in range(len(shards))}
-    places = iter(range(len(shards)))  # that no worker has taken
+    queue = iter(range(len(shards)))
 
     def serve(worker: Any) -> None:
-        for place in places:
+        for place in queue:
             result = results[place]
             try:
-                result.set_result(ray.get(worker.run.remote([held], shards[place])))
+                result.set_result(ray.get(worker.run.remote([reference], shards[place])))
             except Exception as error:
                 result.set_exception(error)
                 return
-        done.append(worker)
+        finished.append(worker)
 
     threads = ThreadPoolExecutor(len(workers))
     for worker in workers:
@@ -328,22 +312,22 @@ def _map_on_ray(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfi
     try:
         for place in range(len(shards)):
             while not wait([results[place]], MAKE_ROOM_AFTER).done:
-                if done:  # a worker that was lost with its node may wait for the place of one that is done
-                    ray.kill(done.pop())
-            yield _result_of(results[place], f"{step}, shard {place + 1} of {len(shards)}")
-            del results[place]  # and its place in Ray's memory
+                if finished:  # a worker lost with its node may need the CPUs of a finished one
+                    ray.kill(finished.pop())
+            yield _result(results[place], f"{step}, shard {place + 1} of {len(shards)}")
+            del results[place]  # frees the result in Ray's object store
     finally:
-        deque(places, maxlen=0)  # the threads end, whatever made this end
+        deque(queue, maxlen=0)  # empty the queue, so that the threads end
         keep = not results and not engine.uses_gpus
         for worker in () if keep else workers:
             ray.kill(worker)
         threads.shutdown()
-        for worker in done if keep else ():
+        for worker in finished if keep else ():
             worker.forget.remote()
             _idle.append(worker)
 
 
-def _result_of(future: Future[R], where: str) -> R:
+def _result(future: Future[R], where: str) -> R:
     from ray.exceptions import RayError
 
     try:
@@ -353,13 +337,13 @@ def _result_of(future: Future[R], where: str) -> R:
 
 
 class _Failure:
-    """What went wrong on a worker, as far as it can be pickled."""
+    """The picklable cause of a failure on a worker."""
 
     def __init__(self, error: Exception) -> None:
         self.cause = f"{type(error).__name__}: {error}"
-        # As torch says that another process is gone: by an error of its own, or for Gloo by a plain one with this name.
-        of_torch = type(error).__module__.startswith("torch") and type(error).__name__.startswith("Dist")
-        self.may_be_a_loss = of_torch or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+        # torch reports a lost peer by a Dist* error, or for Gloo by a RuntimeError that names it.
+        is_dist_error = type(error).__module__.startswith("torch") and type(error).__name__.startswith("Dist")
+        self.may_be_lost_worker = is_dist_error or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
 
 
 def _attempt(work: Callable[[], Any]) -> Any:
@@ -377,10 +361,10 @@ def _unless_failed(result: Any, where: str) -> Any:
 
 
 def _lost(what: str, error: Exception) -> str:
-    text = str(getattr(error, "cause", None) or error)  # of a task that failed, the cause is what says why
+    text = str(getattr(error, "cause", None) or error)  # a failed task's own message holds the traceback of Ray
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if line.strip()]
     return (
-        f"{what} could not be ended on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. Nothing half done was kept. "
-        "If workers ran out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch, then type the "
-        "same command again."
+        f"{what} could not be completed on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. No partial result was "
+        "kept. If workers ran out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch, then run "
+        "the same command again."
     )

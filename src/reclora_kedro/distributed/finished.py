@@ -1,4 +1,4 @@
-"""Shards that a step has finished, kept until all of it is saved: a run that was killed need not run them again."""
+"""Results of finished shards, kept until the whole step is saved, so that a killed run need not repeat them."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,22 +12,22 @@ from kedro_provenance.files.storage import is_remote, names_in, read, remove_dra
 
 
 class FinishedShards:
-    """A folder of results, local or in an object storage, an array per shard.
+    """One array per finished shard, in a local folder or an object storage.
 
-    A result's name tells which shard it is of, and a digest of its content that it is whole: torn ones do not count.
+    A file's name holds the shard's name and a digest of the content; damaged files do not count.
 
     Args:
-        folder: where results lie, a path or an address such as ``s3://bucket/folder``; it need not exist yet.
-        work: what the results are made by and of, such as the key of a node's recipe. Each has a subfolder.
-        options: an object storage's, see :mod:`kedro_provenance.files.storage`.
+        folder: path or address such as ``s3://bucket/folder``; created on the first save.
+        work: key of the step, such as that of a node's recipe; names a subfolder.
+        options: options of the object storage, see :mod:`kedro_provenance.files.storage`.
 
     Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     finished = FinishedShards(folder, "a key")
         ...     run = lambda places: (np.array(place) for place in places)
-        ...     _ = next(finished.go_on(["first", "second"], run))  # and the run is killed
-        ...     list(finished.go_on(["first", "second"], run))
+        ...     _ = next(finished.resume(["first", "second"], run))  # and the run is killed
+        ...     list(finished.resume(["first", "second"], run))
         [(0, array(0)), (1, array(1))]
     """
 
@@ -35,14 +35,14 @@ class FinishedShards:
         self.folder = f"{folder if is_remote(folder) else Path(folder).absolute()}/{work}"
         self.options = options or {}
 
-    def go_on(
+    def resume(
         self, names: Sequence[str], run: Callable[[Sequence[int]], Iterable[np.ndarray]]
     ) -> Iterator[tuple[int, np.ndarray]]:
-        """Place and result of every shard: first of those that are finished, then of the others, which are kept.
+        """Yield place and result of every shard: first those already finished, then the others, which are saved.
 
         Args:
-            names: of each shard, a digest of what its result depends on besides the work.
-            run: gives the results of the shards at some places, in order.
+            names: digest of what each shard's result depends on besides the step.
+            run: computes the results of the shards at the given places, in order.
 
         Raises:
             OSError: a result cannot be written.
@@ -52,7 +52,7 @@ class FinishedShards:
         for file in names_in(self.folder, self.options):
             files.setdefault(file.rpartition("-")[0], []).append(file)
         for place, name in enumerate(names):
-            if (result := self._find(name, files.get(name, ()))) is None:
+            if (result := self._read(name, files.get(name, ()))) is None:
                 missing.append(place)
             else:
                 yield place, result
@@ -61,8 +61,8 @@ class FinishedShards:
             write_whole(f"{self.folder}/{names[place]}-{_digest(content)}.safetensors", content, self.options)
             yield place, result
 
-    def _find(self, name: str, files: Sequence[str]) -> np.ndarray | None:
-        """The result of a shard in one of its files; None if there is none, or if they are torn."""
+    def _read(self, name: str, files: Sequence[str]) -> np.ndarray | None:
+        """Read a shard's result from its first intact file; None if it has none."""
         for file in files:
             content = read(f"{self.folder}/{file}", self.options)
             if file == f"{name}-{_digest(content)}.safetensors":

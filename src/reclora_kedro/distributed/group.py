@@ -1,4 +1,4 @@
-"""Groups of processes that train together: each takes its share of every step, and gradients are summed."""
+"""Data-parallel training: each process takes its share of every step, and gradients are summed."""
 
 import pickle
 from collections.abc import Callable, Iterable
@@ -15,15 +15,11 @@ from reclora_kedro.devices import keep_freed_memory
 
 R = TypeVar("R")
 
-PATIENCE = timedelta(minutes=30)  # with a member that has not joined, or not reached the same sum
+TIMEOUT = timedelta(minutes=30)  # for a process to join or to reach a collective operation
 
 
 class Group:
-    """The processes that train together; outside :func:`train_as_member`, this process alone.
-
-    Attributes:
-        rank: number of this process, from 0.
-        size: number of processes.
+    """The processes that train together; outside :func:`train_as_member`, this process alone (rank 0, size 1).
 
     Examples:
         >>> group = Group()
@@ -32,18 +28,18 @@ class Group:
     """
 
     def __init__(self) -> None:
-        joined = distributed.is_available() and distributed.is_initialized()
-        self.rank = distributed.get_rank() if joined else 0
-        self.size = distributed.get_world_size() if joined else 1
+        is_member = distributed.is_available() and distributed.is_initialized()
+        self.rank = distributed.get_rank() if is_member else 0
+        self.size = distributed.get_world_size() if is_member else 1
 
     def sum(self, values: Tensor) -> Tensor:
-        """Replace values, of the same shape in all processes, by their sum over the processes; return them."""
+        """Sum values of one shape over the processes in place, and return them."""
         if self.size > 1:
             distributed.all_reduce(values)
         return values
 
     def sum_gradients(self, weights: Iterable[Tensor]) -> None:
-        """Give each weight the sum of the processes' gradients; one that no process has a gradient of keeps none."""
+        """Set each weight's gradient to the sum over the processes; None where no process has one."""
         if self.size == 1:
             return
         weights = list(weights)
@@ -55,7 +51,7 @@ class Group:
             weight.grad = gradient.view_as(weight) if has else None
 
     def gather(self, values: Tensor) -> Tensor:
-        """The values of every process, in order of rank: shape (size, *values.shape)."""
+        """Return the values of every process, in order of rank: shape (size, *values.shape)."""
         if self.size == 1:
             return values[None]
         gathered = [torch.empty_like(values) for _ in range(self.size)]
@@ -64,36 +60,26 @@ class Group:
 
 
 def train_as_member(train: Callable[[], R], store: Any, rank: int, size: int) -> R | None:
-    """Call a function as one process of a :class:`Group`; return its result in the first process, None in the others.
+    """Call `train` as one process of a :class:`Group`; return its result in process 0, None in the others.
 
-    Tensors on a CPU are summed by gloo, those on GPUs by NCCL.
-
-    Args:
-        train: what every member calls at once.
-        store: a store of ``torch.distributed``, in which the members meet.
-        rank: number of this process, from 0.
-        size: number of processes.
+    `store` is the ``torch.distributed`` store in which the processes meet. CPU tensors are summed by gloo, GPU tensors
+    by NCCL.
     """
     keep_freed_memory()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
     result = train()
     distributed.destroy_process_group()  # not after an error: the others may still wait for this process
     return result if rank == 0 else None
 
 
 def train_in_processes(train: Callable[[], R], processes: int, step: str) -> R:
-    """Return the result of a function that several new processes of this machine call at once, as a :class:`Group`.
+    """Call `train`, which is pickled, in several new processes as a :class:`Group`; return the result of process 0.
 
-    They share this process's threads, take one GPU each where there are GPUs, and end with this process.
-
-    Args:
-        train: called by each process; the first one's result is returned. It is pickled on its way.
-        processes: their number.
-        step: what the work is called in messages.
+    The processes share this process's threads, take one GPU each where there are GPUs, and end with this process.
 
     Raises:
-        RuntimeError: a process failed; the message holds the reason of the first that did.
+        RuntimeError: a process failed; the message names the step and the reason of the first failure.
     """
     with scratch_folder() as folder:
         threads = max(1, torch.get_num_threads() // processes)

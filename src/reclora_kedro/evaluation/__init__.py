@@ -1,1 +1,1 @@
-"""What the scores say: metrics, significance, figures and the report."""
+"""Evaluation of scores: metrics, significance, figures and the report."""

@@ -1,6 +1,6 @@
-"""What each model reads: how far its AUC falls when one of its inputs is another row's.
+"""Permutation importance of each model's inputs: the AUC lost when an input is taken from another row.
 
-Permutation importance (Breiman, "Random forests", Machine Learning, 2001), one permutation of the rows for all inputs.
+Breiman, "Random forests" (Machine Learning, 2001); one permutation of the rows serves all inputs.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from reclora_kedro.evaluation.significance import bootstrap_auc
 
 
 def permuted_rows(count: int, most: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """At most so many of `count` rows, drawn uniformly, and for each of them another one of these, each used once.
+    """Draw at most `most` of `count` rows uniformly, and pair each with another of them, each used once.
 
     Examples:
         >>> rows, others = permuted_rows(1_000, 3, seed=0)
@@ -27,39 +27,38 @@ def permuted_rows(count: int, most: int | None, seed: int) -> tuple[np.ndarray, 
 
 
 def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFrame) -> list[dict[str, Any]]:
-    """Loss of AUC of each model and input, on the rows that were permuted.
+    """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
     Args:
-        scores: row, user, label, model and score, as `collect_scores` leaves them.
-        bootstrap: of the intervals.
-        permuted: by model, row, label, input and score: what the model says of a row whose input is another row's.
+        scores: see `collect_scores`.
+        bootstrap: settings of the intervals.
+        permuted: by model, a frame of row, label, input and score, with the input taken from another row.
 
     Returns:
-        Records of model, input, rows, auc (on these rows), permuted_auc, fall (the former less the latter), low, high
-        and confidence. An input whose interval holds 0 is not shown to be read.
+        Records of model, input, rows, auc (on these rows), permuted_auc, fall (auc - permuted_auc), low, high and
+        confidence. An input whose interval contains 0 has no significant effect.
 
     Raises:
-        MismatchError: a permuted model or row is none of the scores'.
+        MismatchError: the scores lack a permuted model or row.
     """
     records, aligned = [], align_scores(scores)
     for model, table in permuted.items():
         for (name,), part in table.partition_by("input", as_dict=True, maintain_order=True).items():
-            auc = bootstrap_auc(_beside(aligned, model, part), bootstrap)
+            auc = bootstrap_auc(_original_and_permuted(aligned, model, part), bootstrap)
             fall = auc.differences(np.array([0]), np.array([1]))
             values = (*auc.value, *fall.value, *np.concatenate(fall.interval(bootstrap.confidence)))
-            named = dict(zip(("auc", "permuted_auc", "fall", "low", "high"), map(float, values), strict=True))
+            estimates = dict(zip(("auc", "permuted_auc", "fall", "low", "high"), map(float, values), strict=True))
             record = {"model": model, "input": name, "rows": part.height}
-            records.append(record | named | {"confidence": bootstrap.confidence})
+            records.append(record | estimates | {"confidence": bootstrap.confidence})
     return records
 
 
-def _beside(aligned: PairedScores, model: str, permuted: pl.DataFrame) -> PairedScores:
-    """The model's own scores and those with a permuted input, on the rows that were permuted."""
+def _original_and_permuted(aligned: PairedScores, model: str, permuted: pl.DataFrame) -> PairedScores:
     entries = "scores", f"{model}.permuted_scores"
     if model not in aligned.models:
         raise MismatchError(
-            f"scores are of {', '.join(aligned.models)}, but there are permuted ones of {model}, too: they stem from "
-            "runs of different variants.",
+            f"scores holds the models {', '.join(aligned.models)}, but permuted scores exist for {model}: they stem "
+            "from runs with different variants. Run the scoring pipeline again.",
             *entries,
         )
     place = np.searchsorted(aligned.rows, permuted["row"].to_numpy()).clip(max=len(aligned.rows) - 1)

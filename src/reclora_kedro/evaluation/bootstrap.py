@@ -1,8 +1,7 @@
-"""The bootstrap over users, and estimates with Student's intervals and p-values: the one rule for all intervals.
+"""Cluster bootstrap over users, and estimates with Student's intervals and p-values.
 
-Rows of one user are not independent: they share the user's taste and history. So users are drawn, with all their rows
-(a cluster bootstrap: Field & Welsh, "Bootstrapping clustered data", Journal of the Royal Statistical Society B, 2007).
-The draws do not depend on the models, so that the difference of two of them is paired.
+Rows of one user are not independent, so users are drawn with all their rows (Field & Welsh, "Bootstrapping clustered
+data", Journal of the Royal Statistical Society B, 2007). All models share the draws, so differences are paired.
 """
 
 from collections.abc import Iterator
@@ -22,21 +21,16 @@ CHUNK_WEIGHTS = 2**22  # weights of rows held at once: 32 MiB per array
 
 
 class Bootstrap(Block):
-    """How intervals and p-values are made."""
+    """Settings of intervals and p-values."""
 
     confidence: Real = Field(gt=0.5, lt=1)
     samples: Annotated[Count, Field(ge=100)]
     seed: Seed
 
     def draw_users(self, users: int, rows: int) -> Iterator[Floats]:
-        """How often each draw of as many users, with replacement, holds each of them.
+        """Yield how often each user is drawn, shape (users, draws), `samples` draws in all.
 
-        Args:
-            users: number of users.
-            rows: number of rows that they are weighted for, which bounds the draws that are held at once.
-
-        Yields:
-            Shape (users, draws), `samples` draws in all.
+        Each draw takes `users` users with replacement; `rows`, the rows to be weighted, bounds the draws per chunk.
         """
         random = np.random.default_rng(self.seed)
         per_chunk = max(1, CHUNK_WEIGHTS // rows)
@@ -47,14 +41,7 @@ class Bootstrap(Block):
             yield np.ascontiguousarray(counts.T, dtype=np.float64)
 
     def means(self, values: Floats, weights: Floats | None = None) -> "Estimate":
-        """Means of columns over their users, who are at least two.
-
-        Args:
-            values: a line per user, shape (users, columns).
-            weights: of the users, shape (users,); None: all the same.
-
-        Returns:
-            Of shape (columns,).
+        """Return means over at least two users: values (users, columns), optional weights (users,), to (columns,).
 
         Examples:
             >>> clicks = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 1.0]])
@@ -70,10 +57,10 @@ class Bootstrap(Block):
 
 
 class Estimate(NamedTuple):
-    """Values with standard errors of the same shape and the number of independent units, users or seeds, they are from.
+    """Values, their standard errors of the same shape, and the number of independent units (users or seeds).
 
-    Student's distribution has one degree of freedom fewer than there are units: with few of them, intervals of the
-    normal distribution are too narrow. Unlike intervals of quantiles, Student's agree with the p-values.
+    Student's distribution with `units - 1` degrees of freedom: with few units, normal intervals are too narrow, and
+    quantile intervals would not agree with the p-values.
     """
 
     value: Floats
@@ -82,14 +69,14 @@ class Estimate(NamedTuple):
 
     @classmethod
     def from_draws(cls, value: Floats, replicates: Floats, users: int) -> Self:
-        """Values on all of at least two users, shape (n,), and on R draws of as many of them, shape (n, R)."""
-        # Users are drawn from the sample itself, whose spread is less than that of all users by this factor.
+        """Estimate from values on all users (at least two), shape (n,), and on R draws of users, shape (n, R)."""
+        # Draws come from the sample, whose variance is (users - 1) / users of the population's.
         unbiased = np.sqrt(users / (users - 1))
         return cls(value, replicates.std(axis=1, ddof=1) * unbiased, users)
 
     @classmethod
     def from_sample(cls, values: Floats) -> Self:
-        """The mean of at least two independent values, such as one per seed, shape (units,); of shape ().
+        """Estimate the mean of at least two independent values, such as one per seed: (units,) to ().
 
         Examples:
             >>> mean = Estimate.from_sample(np.array([0.70, 0.72, 0.74]))
@@ -99,21 +86,19 @@ class Estimate(NamedTuple):
         return cls(values.mean(), values.std(ddof=1) / np.sqrt(len(values)), len(values))
 
     def interval(self, confidence: float) -> tuple[Floats, Floats]:
-        """Lower and upper end of Student's interval at this level, in (0, 1)."""
+        """Return the lower and upper ends of Student's interval; confidence is in (0, 1)."""
         half_width = student_t.ppf((1 + confidence) / 2, self.units - 1) * self.standard_error
         return self.value - half_width, self.value + half_width
 
     def p_value(self) -> Floats:
-        """Two-sided p-value of the hypothesis that the value is zero; 1 where it is exactly zero."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0: two models that rank alike
+        """Return the two-sided p-value of the null hypothesis that the value is zero."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0: two models that rank the rows alike
             ratio = np.abs(self.value) / self.standard_error
         return np.where(self.value == 0, 1.0, 2 * student_t.sf(ratio, self.units - 1))
 
 
 def holm(p_values: Floats) -> Floats:
-    """P-values corrected for their number, so that one false alarm among all of them is as rare as each one's level.
-
-    Holm, "A simple sequentially rejective multiple test procedure" (Scandinavian Journal of Statistics, 1979).
+    """Adjust p-values for multiple tests, controlling the family-wise error rate (Holm, Scand. J. Statistics, 1979).
 
     Examples:
         >>> holm(np.array([0.01, 0.04, 0.03]))

@@ -1,7 +1,6 @@
 """Figures of the evaluation, all in one style.
 
-Backgrounds are transparent and inks are mid-greys: the figures stand on light and on dark pages. Figures that show
-baselines take their styles, by name.
+Transparent backgrounds and mid-grey inks suit light and dark pages. `baselines` holds the baselines' styles by name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,18 +37,18 @@ TEMPLATE = go.layout.Template(
         "height": 440,
     }
 )
-ROC_POINTS = 400  # vertices kept of a curve: finer than a screen, small enough for a report
+ROC_POINTS = 400  # vertices per curve: finer than a screen, small enough for a report
 CALIBRATION_BINS = 10
-LINE_PER_MODEL = {"autorange": "reversed", "showgrid": False, "automargin": True}  # axis; the first model on top
-ROC_READING = 0.2  # share of the dislikes at which the ROC title reads the curves
+MODEL_AXIS = {"autorange": "reversed", "showgrid": False, "automargin": True}  # the first model on top
+TITLE_FPR = 0.2  # false positive rate at which the ROC title compares the curves
 
 
 def plot_auc(metrics: Records, baselines: Styles) -> go.Figure:
-    """Dot plot of every model's AUC with its interval."""
+    """Draw a dot plot of every model's AUC with its interval."""
     best = max(metrics, key=itemgetter("auc"))
     styles = model_styles((record["model"] for record in metrics), baselines)
     figure = go.Figure([_dot("auc", record, styles[record["model"]]) for record in metrics])
-    figure.update_yaxes(LINE_PER_MODEL)
+    figure.update_yaxes(MODEL_AXIS)
     return figure.update_layout(
         template=TEMPLATE,
         title_text=f"{best['model']} has the highest AUC: {best['auc']:.3f} on {best['rows']:,} test rows",
@@ -61,7 +60,7 @@ def plot_auc(metrics: Records, baselines: Styles) -> go.Figure:
 
 
 def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
-    """Dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
+    """Draw dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
     k = metrics[0]["k"]
     shown = [record for record in metrics if record["k"] == k]
     best = max(shown, key=itemgetter("ndcg"))
@@ -72,7 +71,7 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
             figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
     figure.update_xaxes(title=f"mean of the users and {formats.level(best['confidence'])} interval", rangemode="tozero")
-    figure.update_yaxes(LINE_PER_MODEL)
+    figure.update_yaxes(MODEL_AXIS)
     return figure.update_layout(
         template=TEMPLATE,
         title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['users']:,} users",
@@ -82,7 +81,7 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
 
 
 def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
-    """Hit rate of every model by the length of its list, see `recommend.ranking_metrics.hit_rate_curves`."""
+    """Draw every model's hit rate by list length, see `recommend.ranking_metrics.hit_rate_curves`."""
     figure = go.Figure()
     for (model, style), (lengths, shares) in zip(model_styles(curves, baselines).items(), curves.values(), strict=True):
         figure.add_scatter(
@@ -95,18 +94,16 @@ def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baseli
         )
     figure.update_xaxes(title="First items of each list (log scale)", type="log")
     figure.update_yaxes(title="Share of the likes among them", rangemode="tozero")
-    return figure.update_layout(
-        template=TEMPLATE, title_text="Likes found by the length of the list", legend_y=1.1, margin_t=130
-    )
+    return figure.update_layout(template=TEMPLATE, title_text="Hit rate by list length", legend_y=1.1, margin_t=130)
 
 
 def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
-    """ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
+    """Draw the ROC curves of all models on the same rows, thinned to `ROC_POINTS` vertices each."""
     curves = [roc_curve(paired.labels, scores)[:2] for scores in paired.scores]
-    read = [float(np.interp(ROC_READING, fpr, tpr)) for fpr, tpr in curves]
-    best = int(np.argmax(read))
+    recalls = [float(np.interp(TITLE_FPR, fpr, tpr)) for fpr, tpr in curves]
+    best = int(np.argmax(recalls))
     figure = _square_plot(
-        f"{paired.models[best]} finds {read[best]:.0%} of the likes among {ROC_READING:.0%} of the dislikes",
+        f"{paired.models[best]} ranks {recalls[best]:.0%} of the likes above all but {TITLE_FPR:.0%} of the dislikes",
         "Dislikes scored above the threshold (share)",
         "Likes scored above the threshold (share)",
         diagonal="chance",
@@ -126,10 +123,7 @@ def plot_roc(paired: PairedScores, baselines: Styles) -> go.Figure:
 
 
 def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
-    """Share of likes against the mean score, in tenths of each model's rows by score; tied scores stay in one bin.
-
-    The legend has the expected calibration error: the mean distance from the diagonal, weighted by rows.
-    """
+    """Draw reliability curves over score deciles, with the expected calibration error in the legend."""
     tables = [calibration_table(paired.labels, scores, CALIBRATION_BINS) for scores in paired.scores]
     gaps = [
         float(np.average((table["mean_score"] - table["share_of_likes"]).abs(), weights=table["rows"]))
@@ -157,7 +151,7 @@ def plot_calibration(paired: PairedScores, baselines: Styles) -> go.Figure:
 
 
 def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64], bins: int) -> pl.DataFrame:
-    """Mean score, share of likes and rows of each quantile bin.
+    """Return mean_score, share_of_likes and rows of each quantile bin of the scores; ties share a bin.
 
     Examples:
         >>> labels, scores = np.array([False, True, True, True]), np.array([0.1, 0.3, 0.6, 0.8])
@@ -175,11 +169,7 @@ def calibration_table(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.floa
 
 
 def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
-    """Losses and validation AUC by training rows seen, on one logarithmic axis.
-
-    Args:
-        training_logs: by model name; columns rows, train_loss, validation_loss, validation_auc (the validation
-            columns null where nothing was validated).
+    """Draw each model's losses and validation AUC by training rows seen.
 
     Raises:
         ValueError: a log has no validation AUC at all.
@@ -223,7 +213,7 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
 
 
 def plot_retriever(training_log: Records) -> go.Figure:
-    """Loss, and hit rate and NDCG of the validation likes, by epoch."""
+    """Draw a retriever's loss, and hit rate and NDCG of the validation likes, by epoch."""
     titles = ("Loss of training (nats per event)", "Validation likes among the first ten")
     figure = _curves(
         training_log, "epoch", titles, {"loss": ("loss", 1), "hit_rate": ("hit rate", 2), "ndcg": ("NDCG", 2)}
@@ -234,7 +224,7 @@ def plot_retriever(training_log: Records) -> go.Figure:
 
 
 def plot_encoder(training_log: Records) -> go.Figure:
-    """Losses, and AUC of the validation pairs among one another, by steps of tuning."""
+    """Draw an item encoder's losses and validation AUC by tuning step."""
     titles = ("Loss (nats per text)", "AUC of the validation pairs")
     columns = {"loss": ("training loss", 1), "validation_loss": ("validation loss", 1), "validation_auc": ("AUC", 2)}
     figure = _curves(training_log, "step", titles, columns)
@@ -246,7 +236,7 @@ def plot_encoder(training_log: Records) -> go.Figure:
 def _curves(
     training_log: Records, x: str, titles: tuple[str, str], columns: Mapping[str, tuple[str, int]]
 ) -> go.Figure:
-    """Columns of a training log in two panels: by column its name and its panel."""
+    """Draw columns of a training log in two panels; `columns` maps each to its label and panel."""
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=titles)
     for (column, (name, col)), style in zip(columns.items(), VARIANT_STYLES, strict=False):
         shown = [record for record in training_log if record[column] is not None]
@@ -266,7 +256,7 @@ def _curves(
 
 
 def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
-    """The intervals of a metric's points as plotly draws them; None where a record has none."""
+    """Return plotly's error bars of a metric's intervals; None where a record has no interval."""
     if any(record[f"{metric}_low"] is None for record in records):
         return None
     above = [record[f"{metric}_high"] - record[metric] for record in records]
@@ -275,7 +265,6 @@ def error_bars(records: Records, metric: str) -> dict[str, Any] | None:
 
 
 def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
-    """A model's value of a metric with its interval, on the model's line of a dot plot."""
     return go.Scatter(
         x=[record[metric]],
         y=[record["model"]],
@@ -290,7 +279,6 @@ def _dot(metric: str, record: Mapping[str, Any], style: Style) -> go.Scatter:
 
 
 def _square_plot(title: str, x_title: str, y_title: str, diagonal: str) -> go.Figure:
-    """A plot of two shares of one with its diagonal."""
     x_axis = {"title": x_title, "range": [0, 1], "constrain": "domain"}
     y_axis = {"title": y_title, "range": [0, 1], "scaleanchor": "x", "constrain": "domain"}
     figure = go.Figure(

@@ -1,4 +1,4 @@
-r"""How numbers are written, on the terminal and on pages: to three decimals, and a dash where there is none.
+r"""Number formats of the terminal and the HTML pages: three decimals, and a dash for a missing value.
 
 Examples:
     >>> metric(0.76543), metric(None), count(1234), difference(0.0123), level(0.995)
@@ -17,50 +17,50 @@ DASH = "\N{EN DASH}"
 
 
 def metric(value: float | None) -> str:
-    """An AUC or another metric."""
+    """Format a metric such as the AUC."""
     return DASH if value is None else f"{value:.3f}"
 
 
 def count(value: int) -> str:
-    """A number of rows, users or items."""
+    """Format a count with thousands separators."""
     return f"{value:,}"
 
 
 def difference(value: float) -> str:
-    """A difference of two metrics, with its sign."""
+    """Format a difference of two metrics, with its sign."""
     return f"{value:+.3f}"
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """An interval."""
+    """Format an interval, as "low to high"."""
     return DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def signed_interval(low: float, high: float) -> str:
-    """An interval of a difference."""
+    """Format the interval of a difference."""
     return f"{low:+.3f} to {high:+.3f}"
 
 
 def estimate(value: float, low: float | None, high: float | None) -> str:
-    """A value above its interval, for a narrow column."""
+    """Format a value above its interval, for a narrow column."""
     return metric(value) if low is None else f"{value:.3f}\n{low:.3f}-{high:.3f}"
 
 
 def signed_estimate(value: float | None, low: float, high: float) -> str:
-    """A difference above its interval, for a narrow column."""
+    """Format a difference above its interval, for a narrow column."""
     return DASH if value is None else f"{difference(value)}\n{signed_interval(low, high)}"
 
 
 def level(confidence: float) -> str:
-    """The level of an interval."""
+    """Format a confidence level as a percentage."""
     return f"{100 * confidence:g}%"
 
 
 def p_value(value: float) -> str:
-    """A p-value."""
+    """Format a p-value; small ones are "< 0.001"."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def pair(later: str, earlier: str) -> str:
-    """Two models, whose metrics are subtracted."""
+    """Format a pair of models as a subtraction."""
     return f"{later} - {earlier}"

@@ -11,30 +11,22 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
 from reclora_kedro.evaluation.significance import AucBootstrap, bootstrap_auc, compare_models
 
-LEAST_USERS = 20  # with both likes and dislikes: a GAUC of fewer is noise
+LEAST_USERS = 20  # with both likes and dislikes; the GAUC of fewer users is noise
 
 
 def evaluate_models(scores: pl.DataFrame, bootstrap: Bootstrap) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Metrics of every model, and the paired AUC difference of every pair, from the same draws of users."""
+    """Return every model's metrics and every pair's AUC difference, from the same bootstrap draws."""
     paired = align_scores(scores)
     auc = bootstrap_auc(paired, bootstrap)
     return compute_metrics(paired, auc, bootstrap), compare_models(auc, bootstrap.confidence)
 
 
 def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """AUC and GAUC with their intervals, log loss and accuracy of every model.
-
-    Intervals are cut at 0 and 1. A model that separates the classes perfectly has an estimated variance of zero, so an
-    interval of zero width.
-
-    Args:
-        paired: scores of the models on the same rows.
-        auc: their AUCs, see `bootstrap_auc`.
-        bootstrap: of the intervals.
+    """Return AUC and GAUC with intervals clipped to [0, 1], log loss and accuracy of every model.
 
     Returns:
         Records of model, rows, positives, users, auc, auc_low, auc_high, confidence, the fields of `grouped_auc`,
-        log_loss (nats per row) and accuracy (share of the rows for which "score >= 0.5" is the label).
+        log_loss (nats per row) and accuracy (share of rows where `score >= 0.5` equals the label).
     """
     estimate = auc.estimate()
     low, high = (end.clip(0, 1) for end in estimate.interval(bootstrap.confidence))
@@ -58,10 +50,9 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
 
 
 def validation_auc(training_log: pl.DataFrame) -> float | None:
-    """AUC on validation rows of the weights that a training kept, the best ones or the last; None without validation.
+    """Return the validation AUC of the weights that a training kept; None where nothing was validated.
 
-    Args:
-        training_log: with validation_auc, null where nothing was validated, and kept_last where the last were kept.
+    These are the best weights, or the last where the log has a column `kept_last`.
 
     Examples:
         >>> log = pl.DataFrame({"validation_auc": [0.7, 0.6, None]})
@@ -79,28 +70,28 @@ def grouped_auc(
     scores: npt.NDArray[np.float64],
     bootstrap: Bootstrap,
 ) -> list[dict[str, Any]]:
-    """Mean of the users' own AUCs, weighted by their rows: GAUC of Zhu et al. (KDD 2018, arXiv 1706.06978).
+    """Return each model's GAUC: the mean AUC within users, weighted by rows (Zhu et al., KDD 2018, arXiv 1706.06978).
 
-    It measures the order of each user's items alone: knowing which users like much does not raise it, as it does AUC.
+    Unlike AUC, it does not reward knowing which users like much.
 
     Args:
-        users: index of each row's user, shape (rows,).
+        users: user index of each row, shape (rows,).
         labels: True for a like, shape (rows,).
-        scores: of the models, shape (models, rows).
-        bootstrap: of the intervals.
+        scores: shape (models, rows).
+        bootstrap: settings of the intervals.
 
     Returns:
-        A record per model: gauc, gauc_low, gauc_high and gauc_users, the number of users with both likes and dislikes,
-        whom the mean is over; with fewer than `LEAST_USERS` of them, all but that number are None.
+        One record per model: gauc, gauc_low, gauc_high and gauc_users (users with both likes and dislikes, over whom
+        the mean is taken); below `LEAST_USERS` users, the others are None.
     """
     aucs = [_user_aucs(users, labels, scores_of_model) for scores_of_model in scores]
-    if (counted := aucs[0].height) < LEAST_USERS:
-        return [dict.fromkeys(("gauc", "gauc_low", "gauc_high")) | {"gauc_users": counted} for _ in aucs]
-    of_models = np.column_stack([of_model["auc"] for of_model in aucs])
-    means = bootstrap.means(of_models, aucs[0]["rows"].to_numpy().astype(np.float64))
+    if (gauc_users := aucs[0].height) < LEAST_USERS:
+        return [dict.fromkeys(("gauc", "gauc_low", "gauc_high")) | {"gauc_users": gauc_users} for _ in aucs]
+    by_user = np.column_stack([model_aucs["auc"] for model_aucs in aucs])
+    means = bootstrap.means(by_user, aucs[0]["rows"].to_numpy().astype(np.float64))
     low, high = (end.clip(0, 1) for end in means.interval(bootstrap.confidence))
     return [
-        {"gauc": value, "gauc_low": below, "gauc_high": above, "gauc_users": counted}
+        {"gauc": value, "gauc_low": below, "gauc_high": above, "gauc_users": gauc_users}
         for value, below, above in zip(means.value.tolist(), low.tolist(), high.tolist(), strict=True)
     ]
 
@@ -108,9 +99,10 @@ def grouped_auc(
 def _user_aucs(
     users: npt.NDArray[np.integer], labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]
 ) -> pl.DataFrame:
-    """AUC and number of rows of each user with both likes and dislikes."""
+    """Return user, rows and auc of each user with both likes and dislikes."""
     rank = pl.col("score").rank("average").over("user")
     likes, dislikes = pl.col("label").sum(), (~pl.col("label")).sum()
+    # the Mann-Whitney U statistic, from the ranks of the likes
     outscored = pl.col("rank").filter("label").sum() - likes * (likes + 1) / 2
     return (
         pl.DataFrame({"user": users, "label": labels, "score": scores})

@@ -1,4 +1,4 @@
-"""HTML pages that open without a network, in one style."""
+"""Self-contained HTML pages in one style."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,9 @@ NUMBERS = ("metric", "count", "difference", "interval", "signed_interval", "leve
 
 
 def render_page(package: str, template: str, figures: Mapping[str, go.Figure], **content: Any) -> str:
-    """One page of a template that extends ``page.html.jinja``.
+    """Render a template of a package that extends ``page.html.jinja``.
 
-    Args:
-        package: where the template lies.
-        template: its name.
-        figures: by name; the template finds the page's HTML of each in ``figures`` and its title in ``titles``.
-        content: what else the template reads.
+    The template reads ``content``, and by name the figures' HTML as ``figures`` and their titles as ``titles``.
     """
     loader = ChoiceLoader([PackageLoader(package, "."), PackageLoader("reclora_kedro.evaluation.templates", ".")])
     environment = Environment(
@@ -36,7 +32,7 @@ def render_page(package: str, template: str, figures: Mapping[str, go.Figure], *
 
 
 def _figure_html(name: str, figure: go.Figure) -> Markup:
-    """The figure without its title, which the page shows as a heading that wraps."""
+    # The page shows the title as a heading, which wraps.
     untitled = go.Figure(figure).update_layout(title_text=None, margin_t=40)
     config = {"displayModeBar": False, "responsive": True}
     return Markup(untitled.to_html(full_html=False, include_plotlyjs=False, div_id=f"figure-{name}", config=config))

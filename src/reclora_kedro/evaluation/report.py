@@ -1,4 +1,4 @@
-"""The results in words, on the terminal and as one HTML page."""
+"""Results in words, on the terminal and as an HTML report."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain, groupby, pairwise
@@ -19,7 +19,7 @@ Records = Sequence[Mapping[str, Any]]
 
 
 def summarise(metrics: Records, comparisons: Records) -> list[str]:
-    """Sentences: the models from best to worst AUC, whether chance explains each step down, and how that is known."""
+    """Describe the models from best to worst AUC, and whether each differs significantly from the one before."""
     best, *_ = ordered = sorted(metrics, key=itemgetter("auc"), reverse=True)
     p_values = {frozenset((pair["model_a"], pair["model_b"])): pair["p_adjusted"] for pair in comparisons}
     interval = formats.interval(best["auc_low"], best["auc_high"])
@@ -29,33 +29,33 @@ def summarise(metrics: Records, comparisons: Records) -> list[str]:
     ]
     for above, below in pairwise(ordered):
         p_value = p_values[frozenset((above["model"], below["model"]))]
-        explained = "more than" if p_value < 1 - best["confidence"] else "within what"
+        difference = "a" if p_value < 1 - best["confidence"] else "no"
         equals = "" if p_value < 0.001 else "= "
         sentences.append(
             f"{below['model']} follows at {formats.metric(below['auc'])}, "
-            f"{formats.metric(above['auc'] - below['auc'])} below {above['model']}: {explained} chance explains "
-            f"(p {equals}{formats.p_value(p_value)})."
+            f"{formats.metric(above['auc'] - below['auc'])} below {above['model']}: {difference} significant "
+            f"difference (p {equals}{formats.p_value(p_value)})."
         )
-    return [*sentences, f"Chance means another draw of test users ({describe_tests(metrics, comparisons)})."]
+    return [*sentences, f"Significance: {describe_tests(metrics, comparisons)}."]
 
 
 def headline(metrics: Records, comparisons: Records) -> str:
-    """The model of the highest AUC, and those that chance may have put below it.
+    """Name the model with the highest AUC, and those that are not significantly lower.
 
     Examples:
         >>> metrics = [{"model": "lens", "auc": 0.78, "confidence": 0.95}, {"model": "trees", "auc": 0.77}]
         >>> headline(metrics, [{"model_a": "trees", "model_b": "lens", "p_adjusted": 0.3}])
-        'Highest AUC: lens, 0.780; not shown to be below it: trees.'
+        'Highest AUC: lens, 0.780; not significantly lower: trees.'
     """
     best = max(metrics, key=itemgetter("auc"))
     pairs = [({pair["model_a"], pair["model_b"]} - {best["model"]}, pair["p_adjusted"]) for pair in comparisons]
     near = [other for (other, *rest), p_value in pairs if not rest and p_value >= 1 - best["confidence"]]
-    others = f"; not shown to be below it: {', '.join(near)}" if near else ""
+    others = f"; not significantly lower: {', '.join(near)}" if near else ""
     return f"Highest AUC: {best['model']}, {formats.metric(best['auc'])}{others}."
 
 
 def describe_tests(metrics: Records, comparisons: Records) -> str:
-    """How intervals and p-values were made.
+    """Describe how intervals and p-values were computed.
 
     Examples:
         >>> describe_tests([{"users": 1200}] * 3, [{"p_adjusted": 0.3}] * 3)
@@ -66,17 +66,17 @@ def describe_tests(metrics: Records, comparisons: Records) -> str:
 
 
 def unread_prompts(attribution: Records) -> list[str]:
-    """A sentence about each model whose AUC does not fall, beyond chance, when its prompts are other rows'.
+    """Warn of each model whose AUC does not fall significantly when its prompts are permuted.
 
     Examples:
         >>> record = {"model": "reclora", "input": "prompt", "fall": 0.002, "low": -0.004, "high": 0.008}
         >>> unread_prompts([record, record | {"low": 0.001}])
-        ['reclora is not shown to read its prompts: with those of other rows, it loses 0.002 AUC (-0.004 to 0.008).']
+        ['reclora makes no significant use of its prompts: with permuted ones, it loses 0.002 AUC (-0.004 to 0.008).']
         >>> unread_prompts([record | {"fall": -0.296, "low": -0.31, "high": -0.28}])
-        ['reclora is not shown to read its prompts: with those of other rows, it gains 0.296 AUC (0.280 to 0.310).']
+        ['reclora makes no significant use of its prompts: with permuted ones, it gains 0.296 AUC (0.280 to 0.310).']
     """
     return [
-        f"{record['model']} is not shown to read its prompts: with those of other rows, it {_change_of_auc(record)}."
+        f"{record['model']} makes no significant use of its prompts: with permuted ones, it {_change_of_auc(record)}."
         for record in attribution
         if record["input"] == "prompt" and record["low"] <= 0
     ]
@@ -89,7 +89,7 @@ def _change_of_auc(record: Mapping[str, Any]) -> str:
 
 
 def models_table(metrics: Records) -> Table:
-    """Models by metrics."""
+    """Tabulate the metrics of each model."""
     first = metrics[0]
     interval = f"{formats.level(first['confidence'])} interval"
     return text_table(
@@ -107,7 +107,7 @@ def models_table(metrics: Records) -> Table:
 
 
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Models by metrics, every paired difference, what the models read, where that is known, and the best one."""
+    """Tabulate metrics, paired differences and, where measured, permutation importance; end with the headline."""
     permuted = attribution[0]["rows"] if attribution else 0
     interval = f"{formats.level(metrics[0]['confidence'])} interval"
     pairs = text_table(
@@ -117,7 +117,7 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
         _difference_columns(interval, "auc_difference", "low", "high"),
     )
     inputs = text_table(
-        f"What each model reads: AUC lost when an input is another row's ({permuted:,} test rows)",
+        f"Permutation importance: AUC lost when an input is another row's ({permuted:,} test rows)",
         attribution,
         {"model": (str, "model"), "input": (str, "input")},
         {
@@ -135,11 +135,9 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
-    """Models by ranking metrics: a table per cutoff, one of the whole order, and each model's NDCG less its baseline's.
+    """Tabulate ranking metrics (see `compute_ranking_metrics`) per cutoff, over the whole ranking, and as differences.
 
-    Args:
-        metrics: records as `compute_ranking_metrics` returns them.
-        notes: what each baseline is, by its name.
+    Differences are in NDCG from the baseline; `notes` describes baselines by name.
     """
     first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
     likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
@@ -186,40 +184,34 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
 
 
 def retriever_table(training_log: Records) -> Table:
-    """The epochs of a retriever's training."""
+    """Tabulate the epochs of a retriever's training, with the kept one in bold."""
     best = max(training_log, key=itemgetter("hit_rate", "ndcg"))
-    table = text_table(
-        f"Retriever, validation likes: epoch {best['epoch']} is kept",
-        training_log,
-        {},
-        {
-            "epoch": (str, "epoch"),
-            "loss": (formats.metric, "loss"),
-            "HR@10": ("{:.4f}".format, "hit_rate"),
-            "NDCG@10": ("{:.4f}".format, "ndcg"),
-            "seconds": ("{:.0f}".format, "seconds"),
-        },
-    )
-    table.rows[training_log.index(best)].style = "bold"
-    return table
+    columns: Columns = {
+        "epoch": (str, "epoch"),
+        "loss": (formats.metric, "loss"),
+        "HR@10": ("{:.4f}".format, "hit_rate"),
+        "NDCG@10": ("{:.4f}".format, "ndcg"),
+        "seconds": ("{:.0f}".format, "seconds"),
+    }
+    return _training_table(f"Retriever, validation likes: epoch {best['epoch']} is kept", training_log, best, columns)
 
 
 def encoder_table(training_log: Records) -> Table:
-    """The validations of an item encoder's tuning."""
+    """Tabulate the validations of an item encoder's tuning, with the kept one in bold."""
     best = max(training_log, key=itemgetter("validation_auc"))
-    table = text_table(
-        f"Item encoder, validation pairs: step {best['step']} is kept",
-        training_log,
-        {},
-        {
-            "step": (formats.count, "step"),
-            "pairs": (formats.count, "pairs"),
-            "loss": (formats.metric, "loss"),
-            "validation loss": (formats.metric, "validation_loss"),
-            "validation AUC": (formats.metric, "validation_auc"),
-            "seconds": ("{:.0f}".format, "seconds"),
-        },
-    )
+    columns: Columns = {
+        "step": (formats.count, "step"),
+        "pairs": (formats.count, "pairs"),
+        "loss": (formats.metric, "loss"),
+        "validation loss": (formats.metric, "validation_loss"),
+        "validation AUC": (formats.metric, "validation_auc"),
+        "seconds": ("{:.0f}".format, "seconds"),
+    }
+    return _training_table(f"Item encoder, validation pairs: step {best['step']} is kept", training_log, best, columns)
+
+
+def _training_table(title: str, training_log: Records, best: Mapping[str, Any], columns: Columns) -> Table:
+    table = text_table(title, training_log, {}, columns)
     table.rows[training_log.index(best)].style = "bold"
     return table
 
@@ -232,17 +224,16 @@ def render_report(
     notes: Mapping[str, str],
     allow_mixed: bool = False,
 ) -> str:
-    """One HTML page that opens without a network: summary, tables, figures, and how to read them.
+    """Render the self-contained HTML report: summary, tables, figures, and how to read them.
 
     Args:
-        metrics: records as `compute_metrics` returns them.
-        comparisons: records as `compare_models` returns them.
-        tables: "attribution", records as `attribute` returns them; "segments", as `compute_segments` does;
-            "ingestion_report" and "history_report", records of check, rows and rule; "negatives_report", of number,
-            split, rows, auc and warning; and "training_report", of what `training_report` says of each adapter.
-        figures: the figures "auc", "roc", "calibration" and "training"; each one's title becomes its heading.
-        notes: what each baseline is, by its name.
-        allow_mixed: whether what the page shows may stem from different runs; the page then warns of it.
+        metrics: see `compute_metrics`.
+        comparisons: see `compare_models`.
+        tables: "attribution" (see `attribute`), "segments" (`compute_segments`), "ingestion_report" and
+            "history_report" (check, rows, rule), "negatives_report" (`check_negatives`), "training_report".
+        figures: "auc", "roc", "calibration" and "training".
+        notes: description of each baseline by name.
+        allow_mixed: whether inputs may stem from different runs, of which the page then warns.
     """
     return render_page(
         "reclora_kedro.evaluation.templates",
@@ -279,11 +270,11 @@ def _difference_columns(interval: str, value: str, low: str, high: str) -> Colum
 
 
 def _segments_by_model(segments: Records) -> dict[str, list[dict[str, Any]]]:
-    """By segmentation, its segments, each with the AUCs of the models in their order."""
-    shown: dict[str, list[dict[str, Any]]] = {}
+    """Group segments by segmentation, each segment with the AUCs of all models."""
+    segmentations: dict[str, list[dict[str, Any]]] = {}
     for (by, _), records in groupby(segments, key=itemgetter("by", "segment")):
         first, *others = records
         aucs = [record["auc"] for record in (first, *others)]
         best = max((auc for auc in aucs if auc is not None), default=None)
-        shown.setdefault(by, []).append({**first, "aucs": aucs, "best": best})
-    return shown
+        segmentations.setdefault(by, []).append({**first, "aucs": aucs, "best": best})
+    return segmentations

@@ -1,4 +1,4 @@
-"""Scores of several models on the same rows: collected, and aligned for every evaluation function."""
+"""Collection and alignment of the scores of several models on the same rows."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class PairedScores:
     """Scores of M models on the same n rows.
 
     Attributes:
-        models: names, in the order of their first appearance in the scores.
+        models: names, in order of first appearance in the scores.
         rows: row number of each sample, ascending, shape (n,).
-        users: index of each row's user, shape (n,).
+        users: user index of each row, shape (n,).
         labels: True for a like, shape (n,).
         scores: probabilities of a like, shape (M, n).
     """
@@ -32,14 +32,14 @@ class PairedScores:
 
 
 def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.DataFrame:
-    """The scores of every model on the same test rows, in one long table.
+    """Return the scores of all models on the test rows as one long table.
 
     Args:
         test_questions: row, user_index and label of the test rows.
-        tables: by model name, a table with row and score; other rows than the test's are left out.
+        tables: by model, a table with row and score; rows outside the test are dropped.
 
     Returns:
-        Frame with row, user (the user's index in the log), label, model and score, models in the order given.
+        Frame with row, user (index in the log), label, model and score, models in the order given.
 
     Raises:
         MismatchError: a model has no score for a test row.
@@ -54,10 +54,10 @@ def collect_scores(test_questions: pl.DataFrame, **tables: pl.DataFrame) -> pl.D
 
 
 def join_all(rows: pl.DataFrame, table: pl.DataFrame, on: list[str], refusal: str, *entries: str) -> pl.DataFrame:
-    """Rows, in their order, with the columns of a table that has each of them.
+    """Left-join a table that must hold every row, keeping the order of the rows.
 
     Raises:
-        MismatchError: it lacks some; the refusal has a place for their number and one for the first of them.
+        MismatchError: it lacks some; `refusal` is formatted with their number and the first of them.
     """
     joined = rows.join(table, on=on, how="left", maintain_order="left")
     missing = joined.filter(pl.any_horizontal(pl.exclude(rows.columns).is_null()))["row"]
@@ -68,16 +68,12 @@ def join_all(rows: pl.DataFrame, table: pl.DataFrame, on: list[str], refusal: st
 
 
 def align_scores(scores: pl.DataFrame) -> PairedScores:
-    """Bring the scores of all models to the same order of rows, or refuse them.
-
-    Args:
-        scores: one line per row and model: row, user (index), label (0 or 1), model, score (probability of a like).
+    """Align the scores of all models, as `collect_scores` returns them, on the same ascending rows.
 
     Raises:
         MismatchError: a column is missing.
-        ValueError: a score is not a probability; a label is not 0 or 1; a row has no user; a model scored a row
-            twice, or other rows, users or labels than the first model; fewer than two rows of a class, for which
-            neither the AUC nor its variance is defined.
+        ValueError: a score is not a probability; a label is not 0 or 1; a row has no user; a model scored a row twice,
+            or other rows, users or labels than the first model; or a class has fewer than two rows.
     """
     _check_values(scores)
     models = scores.partition_by("model", as_dict=True, maintain_order=True)

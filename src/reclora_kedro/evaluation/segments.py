@@ -1,4 +1,4 @@
-"""How well each model ranks for parts of the test rows: who gains?"""
+"""AUC of each model on segments of the test rows."""
 
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from reclora_kedro.evaluation.scores import PairedScores, join_all
 
 Integers = npt.NDArray[np.integer]
 
-LEAST_ROWS = 10  # of a segment with an AUC: that of fewer is noise
-HISTORY_EDGES = (10, 50, 200)  # most events of a band of history lengths, but for the last one
+LEAST_ROWS = 10  # per segment; the AUC of fewer is noise
+HISTORY_EDGES = (10, 50, 200)  # longest history of each band but the last
 ROWS_FOR_TENTHS = 5_000  # test rows from which on item popularity is in tenths, not fifths
 
 
@@ -20,9 +20,9 @@ class Segmentation(NamedTuple):
     """A partition of the test rows.
 
     Attributes:
-        by: what tells the segments apart.
-        names: of the segments.
-        segments: place in `names` of each row, shape (rows,).
+        by: criterion of the partition.
+        names: names of the segments.
+        segments: index in `names` of each row, shape (rows,).
     """
 
     by: str
@@ -33,13 +33,12 @@ class Segmentation(NamedTuple):
 def segment_rows(
     paired: PairedScores, samples: pl.DataFrame, offsets: Integers, event_items: Integers
 ) -> list[Segmentation]:
-    """The test rows by what the training split knows of their item and user, and by the length of their history.
+    """Segment the test rows by cold items, new users, history length and item popularity in the training split.
 
     Args:
         paired: scores of the test rows.
-        samples: the log's samples: row, user_index, item_index, split, event (the flat event index, or null) and
-            history_end.
-        offsets: where each user's events begin, shape (users + 1,).
+        samples: samples of the log, see `log_builder.build_log`.
+        offsets: start of each user's events, shape (users + 1,).
         event_items: item index of each event, shape (events,).
 
     Raises:
@@ -69,11 +68,10 @@ def segment_rows(
 
 
 def compute_segments(paired: PairedScores, segmentations: list[Segmentation]) -> list[dict[str, Any]]:
-    """AUC of every model on every segment that has rows.
+    """Return the AUC of every model on every segment that has rows.
 
     Returns:
-        Records of by, segment, rows, positives, users, model and auc; the latter is None where a segment has one
-        class only or fewer than `LEAST_ROWS` rows.
+        Records of by, segment, rows, positives, users, model and auc (None for one class or under `LEAST_ROWS` rows).
     """
     records = []
     for by, names, segments in segmentations:
@@ -99,7 +97,7 @@ def _by_popularity(trained: Integers) -> Segmentation:
 
 
 def _in_bands(by: str, counts: Integers, edges: Integers) -> Segmentation:
-    """Rows in bands of counts; an edge is the highest count of its band, and the last band has none.
+    """Segment rows by counts; each edge is the highest count of its band, and the last band is open.
 
     Examples:
         >>> _in_bands("events", np.array([0, 3, 9]), np.array([3, 7]))

@@ -1,4 +1,4 @@
-"""AUC with its uncertainty, and tests of all pairs of models."""
+"""Bootstrap of the AUC, and tests of all pairs of models."""
 
 from itertools import combinations
 from typing import Any, NamedTuple, Self
@@ -14,14 +14,7 @@ Integers = npt.NDArray[np.integer]
 
 
 class AucBootstrap(NamedTuple):
-    """AUCs of M models on the same rows, and on R draws of the users of these rows.
-
-    Attributes:
-        models: names of the models.
-        users: number of users that the rows are of.
-        value: AUC on the rows, shape (M,).
-        replicates: AUC on the draws, shape (M, R).
-    """
+    """AUCs of M models on the same rows, shape (M,), and on R draws of their users, shape (M, R)."""
 
     models: tuple[str, ...]
     users: int
@@ -29,23 +22,23 @@ class AucBootstrap(NamedTuple):
     replicates: Floats
 
     def estimate(self) -> Estimate:
-        """AUC of every model, shape (M,)."""
+        """Return the AUC of every model with its standard error, shape (M,)."""
         return Estimate.from_draws(self.value, self.replicates, self.users)
 
     def differences(self, later: Integers, earlier: Integers) -> Estimate:
-        """AUCs of the models at the places `later` less those of the models at `earlier`, shape (pairs,)."""
+        """Return the AUCs of the models at `later` minus those at `earlier`, shape (pairs,)."""
         value, replicates = (part[later] - part[earlier] for part in (self.value, self.replicates))
         return Estimate.from_draws(value, replicates, self.users)
 
 
 class ScoreOrder(NamedTuple):
-    """One model's order of the rows, from which its AUC follows for any weights of the users.
+    """One model's ranking of the rows, from which its AUC follows for any user weights.
 
     Attributes:
         likes: user of each like, by ascending score, shape (likes,).
         dislikes: user of each dislike, by ascending score, shape (dislikes,).
-        below: number of dislikes that score below each like, shape (likes,).
-        not_above: number of dislikes that score as each like or below it, shape (likes,).
+        below: dislikes with a lower score than each like, shape (likes,).
+        not_above: dislikes with a lower or equal score, shape (likes,).
     """
 
     likes: Integers
@@ -55,21 +48,16 @@ class ScoreOrder(NamedTuple):
 
     @classmethod
     def from_scores(cls, users: Integers, labels: npt.NDArray[np.bool_], scores: Floats) -> Self:
-        """The order of rows with these users (from 0), labels (True for a like) and scores, each of shape (rows,)."""
+        """Rank rows by score, from users (from 0), labels (True for a like) and scores, each of shape (rows,)."""
         order = np.argsort(scores, kind="stable")
         users, labels, scores = users[order], labels[order], scores[order]
-        of_likes, of_dislikes = scores[labels], scores[~labels]
-        places = (np.searchsorted(of_dislikes, of_likes, side=side) for side in ("left", "right"))
+        places = (np.searchsorted(scores[~labels], scores[labels], side=side) for side in ("left", "right"))
         return cls(users[labels], users[~labels], *places)
 
     def auc(self, weights: Floats) -> Floats:
-        """AUC with each row weighted by its user; ties count one half.
+        """Return the AUC under user weights: (users, replicates) to (replicates,); ties count one half.
 
-        Args:
-            weights: of each user, in one column per replicate, shape (users, replicates).
-
-        Returns:
-            Shape (replicates,); NaN where no like, or no dislike, has a weight.
+        It is NaN where no like, or no dislike, has a weight.
 
         Examples:
             >>> users, labels = np.array([0, 0, 1]), np.array([True, False, False])
@@ -86,9 +74,7 @@ class ScoreOrder(NamedTuple):
 
 
 def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
-    """AUC of every model on the rows, and on draws of as many users with replacement.
-
-    Draws without a like or without a dislike have no AUC and are left out, at most about a quarter of them.
+    """Bootstrap the AUC of every model over users; draws of a single class (at most about a quarter) are dropped.
 
     Raises:
         ValueError: fewer than two users have a like, or fewer than two a dislike.
@@ -98,8 +84,8 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
     if min(likers, dislikers) < 2:
         raise ValueError(
             f"scores: the likes are of {likers} user(s) and the dislikes of {dislikers}; expected at least 2 of each, "
-            "since intervals are made by drawing users. Score rows of more users: raise history.prompt_rows.test, or "
-            "what draws of these, such as scoring.permuted_rows, or write null for all."
+            "as intervals are bootstrapped over users. Score rows of more users: raise history.prompt_rows.test and "
+            "scoring.permuted_rows, or set them to null for all rows."
         )
     orders = [ScoreOrder.from_scores(users, paired.labels, scores) for scores in paired.scores]
     replicates = [
@@ -112,14 +98,11 @@ def bootstrap_auc(paired: PairedScores, bootstrap: Bootstrap) -> AucBootstrap:
 
 
 def compare_models(auc: AucBootstrap, confidence: float) -> list[dict[str, Any]]:
-    """Paired AUC difference of every pair of models on the same rows.
-
-    The model that comes later in the scores is `model_a`: with the lens first, "reclora - lens" is positive
-    when personalization gained something.
+    """Compare every pair of models on the same rows; `model_a` is the one that comes later in the scores.
 
     Returns:
-        Records of model_a, model_b, auc_difference (a - b), low and high (the interval of this pair alone), p_value
-        (two-sided, of this pair alone) and p_adjusted (corrected for the number of pairs, see `holm`).
+        Records of model_a, model_b, auc_difference (a - b), low, high and two-sided p_value (all of this pair alone),
+        and p_adjusted (for the number of pairs, see `holm`).
     """
     earlier, later = np.array(list(combinations(range(len(auc.models)), 2)), dtype=int).reshape(-1, 2).T
     difference = auc.differences(later, earlier)

@@ -1,11 +1,11 @@
-"""How models are drawn: each keeps its colour, marker and dash in every figure, to be told apart without colour too."""
+"""Styles of the models: the same colour, marker and dash in every figure, distinguishable without colour."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 
 class Style(NamedTuple):
-    """How a model is drawn in every figure."""
+    """Colour, marker symbol and dash of a model."""
 
     color: str
     symbol: str
@@ -27,7 +27,7 @@ VARIANT_STYLES = (
 
 
 def model_styles(models: Iterable[str], baselines: Mapping[str, Style]) -> dict[str, Style]:
-    """The style of each model: all but variants have their own, and these follow in their order, sixteen in all.
+    """Return the style of each model; variants take theirs in order, sixteen in all.
 
     Examples:
         >>> with_all = model_styles(["lens", "untrained", "shared_lora", "reclora"], {})
@@ -41,7 +41,7 @@ def model_styles(models: Iterable[str], baselines: Mapping[str, Style]) -> dict[
 
 
 def _style_of_variant(number: int) -> Style:
-    """Colours come again after four variants, each time with another marker and dash."""
+    # Colours repeat after four variants, each time with another marker and dash.
     count = len(VARIANT_STYLES)
     color, (_, symbol, dash) = VARIANT_STYLES[number % count].color, VARIANT_STYLES[(number + number // count) % count]
     return Style(color, symbol, dash)

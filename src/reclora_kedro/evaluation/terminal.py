@@ -1,4 +1,4 @@
-"""What people read on the terminal."""
+"""Tables and text on the terminal."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-Columns = Mapping[str, tuple[Any, ...]]  # by heading, what writes a cell, and the fields of a record that it writes
+Columns = Mapping[str, tuple[Any, ...]]  # by heading: the formatter of a cell, and the fields of a record that it takes
 
 
 def text_table(title: str, records: Iterable[Mapping[str, Any]], texts: Columns, numbers: Columns) -> Table:
-    """A table of records, whose texts fold and whose numbers do not: it fits a terminal of 80 columns or more.
+    """Tabulate records for a terminal of at least 80 columns; text columns fold, number columns do not.
 
     Examples:
         >>> table = text_table("Users", [{"name": "Ann", "age": 7}], {"who": (str, "name")}, {"age": (str, "age")})
@@ -24,12 +24,12 @@ def text_table(title: str, records: Iterable[Mapping[str, Any]], texts: Columns,
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
         columns = (*texts.values(), *numbers.values())
-        table.add_row(*(write(*(record[field] for field in fields)) for write, *fields in columns))
+        table.add_row(*(render(*(record[field] for field in fields)) for render, *fields in columns))
     return table
 
 
 def show(results: RenderableType) -> None:
-    """Print results, every text in them as it is: titles and names hold square brackets and colons of their own.
+    """Print results verbatim: titles and names may hold brackets and colons that rich would interpret.
 
     Examples:
         >>> show("[bold]Heat[/] [/] :smile:")

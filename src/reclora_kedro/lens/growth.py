@@ -109,8 +109,6 @@ def continue_lens(
         or rows.filter(split="validation")["label"].n_unique() < 2
     ):
         return lens, pl.DataFrame(schema=TRAINING_LOG)
-    if not engine.spreads:
-        return _continue(lens, log, config)
     engine.require_parts(lens.config.batch_parts, "lens")
     return train_together(partial(_continue, lens, log, config), engine, "train the lens further")
 

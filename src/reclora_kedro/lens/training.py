@@ -59,8 +59,6 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
             f"the {split} split of the samples",
             "Change history.split, or move the label threshold of ingestion.",
         )
-    if not engine.spreads:
-        return _fit(log, config)
     engine.require_parts(config.batch_parts, "lens")
     return train_together(partial(_fit, log, config), engine, "train the lens")
 

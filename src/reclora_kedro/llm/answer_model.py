@@ -189,7 +189,7 @@ class AnswerModel:
         if self.finished is None:
             answered: Iterable[tuple[int, np.ndarray]] = enumerate(run(range(len(shards))))
         else:
-            answered = self.finished.go_on([name_of(prompts.take(rows)) for rows in shards], run)
+            answered = self.finished.resume([name_of(prompts.take(rows)) for rows in shards], run)
         for place, part in answered:
             logits[shards[place]] = part
         return logits

@@ -52,7 +52,7 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
         yield engine.require_scratch
         if engine.spreads:
             yield partial(connect, engine)
-        for block in trained if engine.spreads else []:
+        for block in trained:
             yield partial(engine.require_parts, catalog.load(f"params:{block}").batch_parts, block)
     for name in sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} & PIPELINES.modules().keys()):
         if own := getattr(PIPELINES.load(name), "checks", None):

@@ -60,8 +60,6 @@ def fit_retriever(
         ShardError: the workers failed.
         ValueError: there is no next item to learn or to validate by, or there are more workers than parts.
     """
-    if not engine.spreads:
-        return _fit(log, config, checkpoints)
     engine.require_parts(config.batch_parts, "retriever")
     return train_together(partial(_fit, log, config, checkpoints), engine, "train the retriever")
 

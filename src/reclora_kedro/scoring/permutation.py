@@ -1,4 +1,4 @@
-"""What a model reads of its inputs: its scores when one of them is another row's."""
+"""Scores of a model with one of its inputs permuted among the rows."""
 
 from dataclasses import replace
 
@@ -14,23 +14,18 @@ from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
 def permuted_scores(
     model: AnswerModel, prompts: PromptSet, llm_logits: np.ndarray, config: ScoringConfig
 ) -> pl.DataFrame:
-    """Scores of prompts when one input after the other is permuted among them; the label stays with the rest.
+    """Score prompts with one input at a time permuted among the rows; labels and other inputs stay.
 
-    Args:
-        model: the LLM, with its adapter if any.
-        prompts: what it scores.
-        llm_logits: its own logits of these prompts, shape (prompts,), see `AnswerModel.llm_logits`.
-        config: which inputs are permuted, and on how many rows.
+    `llm_logits` are the model's own logits of the prompts, see `AnswerModel.all_llm_logits`, shape (prompts,).
 
     Returns:
         Frame with row, label, input (prompt; gate inputs and lens logit where the model reads them) and score.
     """
     rows, others = permuted_rows(len(prompts.labels), config.permuted_rows, config.seed)
-    # One pass serves two inputs: the prompts of other rows with these gate inputs are, the other way round, these gate
-    # inputs with the prompts of the other rows.
+    # One pass serves two inputs: row i's gate inputs with row j's prompt permute the prompt of i and the inputs of j.
     crossed = llm_logits[others]
     if model.has_gates and not {"prompt", "gate inputs"}.isdisjoint(config.permuted_inputs):
-        order = np.argsort(others)  # where all rows are permuted, their batches are those that were scored
+        order = np.argsort(others)  # the order of scoring, whose batches the frozen layers remember
         pairs = replace(prompts.take(rows[order]), token_ids=[prompts.token_ids[other] for other in others[order]])
         crossed[order] = model.all_llm_logits(pairs, config.tokens_per_batch, "permuted prompts")
 
@@ -39,10 +34,11 @@ def permuted_scores(
     if model.has_gates:
         parts["gate inputs"] = (other, crossed, other)
     if model.blend != "none" and own.gate_inputs is not None and other.gate_inputs is not None:
-        by_others = replace(own.gate_inputs, lens_logits=other.gate_inputs.lens_logits)
-        parts["lens logit"] = (own, llm_logits[rows], replace(own, gate_inputs=by_others))
+        permuted_gate_inputs = replace(own.gate_inputs, lens_logits=other.gate_inputs.lens_logits)
+        parts["lens logit"] = (own, llm_logits[rows], replace(own, gate_inputs=permuted_gate_inputs))
+    # An empty table first, so that the frame has its columns even if no input is permuted.
     tables = [score_table(own.take(rows[:0]), llm_logits[:0]).with_columns(input=pl.lit(""))]
-    for name, (own, logits, beside) in parts.items():
+    for name, (own, logits, blended) in parts.items():
         if name in config.permuted_inputs:
-            tables.append(score_table(own, model.probabilities(logits, beside)).with_columns(input=pl.lit(name)))
+            tables.append(score_table(own, model.probabilities(logits, blended)).with_columns(input=pl.lit(name)))
     return pl.concat(tables)

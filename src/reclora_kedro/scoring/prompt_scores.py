@@ -1,4 +1,4 @@
-"""How prompts are scored, and the table of their scores."""
+"""Scoring of prompts, and the table of scores."""
 
 from typing import Annotated, Literal
 
@@ -16,11 +16,11 @@ from reclora_kedro.progress import Progress
 from reclora_kedro.scoring.shared_prefix import score_candidates
 
 PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt", "gate inputs", "lens logit"]
-"""What models read: the lens of a sample, then an LLM."""
+"""Inputs of models: the first four of the lens, the others of an LLM."""
 
 
 class ScoringConfig(Block):
-    """How prompts are scored."""
+    """Settings of scoring and of permuted inputs."""
 
     tokens_per_batch: Resource[Count]
     permuted_inputs: tuple[PermutedInput, ...]
@@ -31,17 +31,13 @@ class ScoringConfig(Block):
 def score_prompts(
     model: AnswerModel, prompts: pl.DataFrame, gate_inputs: GateInputs, tokens_per_batch: int
 ) -> pl.Series:
-    """The LLM's probability of a like for each prompt; those of one moment that start alike share work on their start.
+    """Return the probability of a like for each prompt of use `CANDIDATE`; those of one moment share their prefix.
 
-    Args:
-        model: the base LLM with the adapter.
-        prompts: questions of use `CANDIDATE` with their prompts.
-        gate_inputs: of the same questions.
-        tokens_per_batch: most tokens in one forward pass, padding included.
+    A batch holds at most `tokens_per_batch` tokens, padding included.
     """
     if prompts.is_empty():
         return pl.Series(dtype=pl.Float64)
-    # Prompts of a moment that lost different parts of the history to the budget don't start alike.
+    # Prompts of a moment whose histories were cut differently to fit the budget have different prefixes.
     groups = prompts.select(pl.struct(*MOMENT, "dropped_history").rank("dense")).to_series().to_numpy()
     with Progress("rank", prompts.height, "pairs") as progress:
         scores = score_candidates(
@@ -51,7 +47,7 @@ def score_prompts(
 
 
 def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:
-    """One model's scores: row, label, score."""
+    """Return one model's scores as a frame of row, label and score."""
     return pl.DataFrame(
         {"row": prompts.rows, "label": prompts.labels, "score": scores},
         schema={"row": pl.UInt32, "label": pl.Int8, "score": pl.Float64},

@@ -1,4 +1,4 @@
-"""Scoring of many candidates that share the start of their prompts: the shared tokens are run once."""
+"""Scoring of candidates whose prompts share a prefix, which the LLM computes once."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,17 +22,17 @@ ATTENTION = "reclora_shared_prefix"
 """Name of `shared_prefix_attention` in transformers' registry of attention functions."""
 
 LEAST_SAVING = 0.25
-"""A group is worth a forward pass of its own if that saves at least this share of its tokens."""
+"""Smallest share of a group's tokens for which a forward pass of its own pays."""
 
 POSITIONS_PER_TOKEN = 256
-"""Positions whose attention scores take the memory of one token on its way through the layers (more in most LLMs)."""
+"""Attended positions that take the memory of one more token in a batch; a lower bound for most LLMs."""
 
 
 class SharedPrefix:
-    """Keys and values of a prefix, layer by layer, and the suffixes that attend to them.
+    """Keys and values of a prefix by layer, and attention of the suffixes to them.
 
-    The forward pass before `expect` is that of the prefix, which is remembered. Later ones are of suffixes, packed into
-    one row without padding: nothing but attention knows that they are several.
+    The first forward pass is the prefix, whose keys and values are kept. After `expect`, forward passes are suffixes
+    packed into one row without padding; only attention tells them apart.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class SharedPrefix:
         self._unseen = position[:, None] < position
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-        """Attention of one layer, shapes (1, heads, tokens, dim) to (1, tokens, heads, dim)."""
+        """Compute one layer's attention: (1, heads, tokens, dim) to (1, tokens, heads, dim)."""
         if self._places is None:
             self._layers[layer] = key, value
             grouped = query.shape[1] != key.shape[1]
@@ -60,19 +60,19 @@ class SharedPrefix:
         kv_heads, group = key.shape[1], query.shape[1] // key.shape[1]
         queries, keys, values = (self._padded(part[0], kv_heads) for part in (query, key, value))
         queries = queries * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-        # To the prefix, all suffixes are one row of queries; to themselves, one row each.
-        to_prefix = (queries.flatten(1, 2) @ prefix_keys.mT).unflatten(1, queries.shape[1:3])
-        to_own = (queries @ keys.mT).masked_fill(self._unseen.repeat(group, 1), -torch.inf)
-        weights = torch.cat([to_prefix, to_own], dim=-1).softmax(-1)
-        of_prefix, of_own = weights.split([to_prefix.shape[-1], to_own.shape[-1]], dim=-1)
-        states = of_own @ values + (of_prefix.flatten(1, 2) @ prefix_values).unflatten(1, queries.shape[1:3])
+        # The prefix is shared: all suffixes' queries form one matrix. Each suffix attends to itself separately.
+        prefix_scores = (queries.flatten(1, 2) @ prefix_keys.mT).unflatten(1, queries.shape[1:3])
+        own_scores = (queries @ keys.mT).masked_fill(self._unseen.repeat(group, 1), -torch.inf)
+        weights = torch.cat([prefix_scores, own_scores], dim=-1).softmax(-1)
+        on_prefix, on_own = weights.split([prefix_scores.shape[-1], own_scores.shape[-1]], dim=-1)
+        states = on_own @ values + (on_prefix.flatten(1, 2) @ prefix_values).unflatten(1, queries.shape[1:3])
         by_head = states.unflatten(2, (group, -1)).permute(1, 3, 0, 2, 4).flatten(2, 3)
         return by_head[self._real].unsqueeze(0)
 
     def _padded(self, rows: Tensor, kv_heads: int) -> Tensor:
-        """Packed tokens (heads, tokens, dim), one row per suffix: (key-value heads, suffixes, group · longest, dim).
+        """Pad packed tokens: (heads, tokens, dim) to (key-value heads, suffixes, group · longest, dim).
 
-        The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
+        The query heads of a key-value head are stacked as further queries, so that keys are not copied.
         """
         return rows[:, self._places].unflatten(0, (kv_heads, -1)).transpose(1, 2).flatten(2, 3)
 
@@ -88,7 +88,7 @@ def shared_prefix_attention(
     scaling: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """`SharedPrefix.attend` as transformers calls attention functions; that the mask is causal is understood."""
+    """Adapt `SharedPrefix.attend` to transformers' attention interface; the mask is taken to be causal."""
     return shared_prefix.attend(module.layer_idx, query, key, value, scaling), None
 
 
@@ -99,37 +99,31 @@ AttentionInterface.register(ATTENTION, shared_prefix_attention)
 def score_candidates(
     model: AnswerModel, prompts: PromptSet, groups: np.ndarray, tokens_per_batch: int, progress: Progress | None = None
 ) -> np.ndarray:
-    """Probability of a like for each prompt, as `AnswerModel.scores` gives it, faster where prompts share their start.
+    """Return what `AnswerModel.scores` returns, faster where prompts share a prefix: float64, shape (prompts,).
 
-    The prompts of a group, such as one user's candidates, share the longest start that their tokens have in common,
-    provided that the gates read the same for all of them, that it saves enough, and that the base LLM is one of
-    `PLAIN_MODELS`; all others are scored one by one. Groups are worked on one after another, and a group in batches,
-    so that memory doesn't grow with their number or size.
+    The prompts of a group, such as one user's candidates, share their longest common prefix if their gate inputs are
+    equal, it saves enough tokens, and the base LLM is one of `PLAIN_MODELS`; other prompts are scored on their own.
 
     Args:
         model: the base LLM, with or without an adapter, in eval mode.
-        prompts: what to score.
+        prompts: the prompts to score.
         groups: group of each prompt, shape (prompts,).
-        tokens_per_batch: most tokens in a batch; what is shared counts by the attention scores that each other token
-            has to it. Halved where the GPU's memory does not suffice.
-        progress: bar that moves on by one per prompt.
-
-    Returns:
-        float64, shape (prompts,).
+        tokens_per_batch: most tokens in a batch, see `POSITIONS_PER_TOKEN` for the prefix; halved on a full GPU.
+        progress: bar to advance by one per prompt.
     """
     scores = np.empty(len(prompts.lengths))
-    answered: Iterable[tuple[np.ndarray, np.ndarray]]
+    batches: Iterable[tuple[np.ndarray, np.ndarray]]
     if model.engine.spreads:
         _, place = np.unique(groups, return_inverse=True)
         parts = [np.flatnonzero(np.isin(place, part)) for part in model.engine.shards(int(place.max()) + 1)]
         shards = [(prompts.take(rows), groups[rows]) for rows in parts]
-        answered = zip(parts, model.on_workers(partial(_score_shard, tokens_per_batch), shards, "rank"), strict=True)
+        batches = zip(parts, model.on_workers(partial(_score_shard, tokens_per_batch), shards, "rank"), strict=True)
     else:
-        answered = (
+        batches = (
             (rows, torch.sigmoid(logits.double()).cpu().numpy())
             for rows, logits in _scored_batches(model, prompts, groups, TokenBudget(tokens_per_batch))
         )
-    for rows, probabilities in answered:
+    for rows, probabilities in batches:
         scores[rows] = probabilities
         if progress is not None:
             progress.update(len(rows))
@@ -137,7 +131,7 @@ def score_candidates(
 
 
 def common_prefix(token_ids: list[list[int]]) -> int:
-    """Number of tokens that all prompts start with, leaving at least one token of each.
+    """Return the length of the longest common prefix that leaves at least one token of each prompt.
 
     Examples:
         >>> common_prefix([[5, 6, 7, 8], [5, 6, 9]])
@@ -145,7 +139,7 @@ def common_prefix(token_ids: list[list[int]]) -> int:
         >>> common_prefix([[5, 6], [5, 6]])
         1
     """
-    # The smallest and the greatest prompt in the order of their tokens differ no later than any other two.
+    # The smallest and the greatest prompt in lexicographic order differ no later than any other two.
     low, high = min(token_ids), max(token_ids)
     common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
     return min(common, min(map(len, token_ids)) - 1)
@@ -158,7 +152,7 @@ def _score_shard(tokens_per_batch: int, model: AnswerModel, shard: tuple[PromptS
 def _scored_batches(
     model: AnswerModel, prompts: PromptSet, groups: np.ndarray, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Rows and logits, batch by batch; every row once."""
+    """Yield rows and logits batch by batch; every row once."""
     can_share = attends_to_all_before(model.model, prompts.lengths.max(initial=0))
     alone = []
     _, place = np.unique(groups, return_inverse=True)
@@ -184,10 +178,10 @@ def _share_gates(model: AnswerModel, prompts: PromptSet, rows: np.ndarray) -> bo
 def _shared_batches(
     model: AnswerModel, prompts: PromptSet, rows: np.ndarray, prefix: int, budget: TokenBudget
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Rows and logits of one group: the prefix once, then its suffixes in batches."""
+    """Compute a group's prefix once, then yield rows and logits of its suffixes in batches."""
     shared, first = SharedPrefix(), prompts.batch(rows[:1], model.device)
 
-    def logits_of(batch: np.ndarray) -> Tensor:
+    def suffix_logits(batch: np.ndarray) -> Tensor:
         suffixes = [prompts.token_ids[row][prefix:] for row in batch]
         lengths = torch.tensor([len(suffix) for suffix in suffixes], device=model.device)
         shared.expect(lengths)
@@ -195,26 +189,26 @@ def _shared_batches(
         logits = model.llm_logits_of(states[lengths.cumsum(0) - 1])
         return model.blended(logits, prompts.batch(batch, model.device).gate_inputs)
 
-    with attention_of(model, ATTENTION), model.gate_context(first.gate_inputs):
+    with attention_implementation(model, ATTENTION), model.gate_context(first.gate_inputs):
         _packed_states(model, shared, [prompts.token_ids[rows[0]][:prefix]], start=0)
         own = prompts.lengths - prefix
-        yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, logits_of)
+        yield from budget.run(rows, own + own * prompts.lengths // POSITIONS_PER_TOKEN, suffix_logits)
 
 
 @contextmanager
-def attention_of(model: AnswerModel, implementation: str) -> Iterator[None]:
-    """The LLM's forward passes inside use another attention function of transformers' registry."""
+def attention_implementation(model: AnswerModel, implementation: str) -> Iterator[None]:
+    """Let the LLM use another attention function of transformers' registry inside the context."""
     decoder = model.model.get_decoder()
-    usual = decoder.config._attn_implementation
+    previous = decoder.config._attn_implementation
     decoder.set_attn_implementation(implementation)
     try:
         yield
     finally:
-        decoder.set_attn_implementation(usual)
+        decoder.set_attn_implementation(previous)
 
 
 def _packed_states(model: AnswerModel, shared: SharedPrefix, parts: list[list[int]], start: int) -> Tensor:
-    """Final hidden states of parts that each begin at position ``start``, packed into one row: (tokens, hidden)."""
+    """Return the final hidden states of parts packed into one row, each from position ``start``: (tokens, hidden)."""
     positions = [start + place for part in parts for place in range(len(part))]
     output = model.model.get_decoder()(
         input_ids=torch.tensor([[token for part in parts for token in part]], device=model.device),

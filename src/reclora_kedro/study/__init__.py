@@ -1,1 +1,1 @@
-"""Studies: grids of settings, the memory of what their runs made, and what the results say."""
+"""Studies: grids of settings, their results over several seeds, and figures and reports of them."""

@@ -15,20 +15,20 @@ AUCS = ("auc", "auc_low", "auc_high", "auc_cold", "confidence", "gauc", "gauc_lo
 METRICS = ("rows", "positives", "users", *AUCS, "log_loss", "accuracy")
 COSTS = ("weights", "validation_auc", "train_seconds", "score_seconds", "scored_rows", "ms_per_row")
 COLUMNS = ("grid", "seed", "model", *METRICS, "auc_lost_without_prompt", *COSTS, "digest", "revision")
-REACHED = {"metrics": ("metrics", "comparisons", "attribution"), "lens": ("lens_metrics",)}
-"""What a cell is run for, by where the flow ends."""
+OUTPUTS = {"metrics": ("metrics", "comparisons", "attribution"), "lens": ("lens_metrics",)}
+"""Outputs that a cell is run for, by `GridConfig.until`."""
 PAIR_COLUMNS = ("model_a", "model_b", "auc_difference", "low", "high", "p_value", "p_adjusted")
 
 
 class GridConfig(Block):
-    """Settings whose every combination is a cell; a grid of one axis is a list of cells.
+    """A grid of settings; each combination of one setting per axis is a cell.
 
     Attributes:
-        title: what the grid shows, for the report.
-        until: where the flow of a cell ends: at the metrics of all models, or at the lens.
-        seeds: of this grid, in place of `study.seeds`.
-        settings: of all cells: values by the dotted paths of parameters.
-        axes: by axis, its settings by name, each of them values by path; {} leaves all as it is.
+        title: heading in the report.
+        until: last step of a cell: the metrics of all models, or the lens.
+        seeds: seeds of this grid; None for `study.seeds`.
+        settings: values of all cells by the dotted paths of parameters.
+        axes: by axis and setting, values by path; {} changes nothing.
     """
 
     model_config = ConfigDict(coerce_numbers_to_str=True)  # names of settings are often numbers
@@ -43,12 +43,12 @@ class GridConfig(Block):
     @classmethod
     def _no_axis_is_another_column(cls, axes: dict[str, Any]) -> dict[str, Any]:
         if taken := axes.keys() & {*COLUMNS, *PAIR_COLUMNS}:
-            raise ValueError(f"axis {min(taken)!r} has the name of another column of the results: rename it.")
+            raise ValueError(f"axis {min(taken)!r} has the name of a column of the results table: rename the axis.")
         return axes
 
 
 class StudyConfig(Block):
-    """Which grids are run, over which seeds, and how."""
+    """Grids to run, their seeds, the models to report, and the number of worker processes."""
 
     grid: str | list[str] = Field(min_length=1)
     seeds: list[Seed] = Field(min_length=1)

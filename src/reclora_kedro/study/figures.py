@@ -16,10 +16,7 @@ PANEL_HEIGHT = 360  # pixels
 
 
 def plot_axes(results: Records) -> go.Figure:
-    """AUC by setting, a panel per axis of each grid and a line per model: means over the seeds and the other axes.
-
-    Bars are intervals over the seeds.
-    """
+    """Draw AUC by setting, one panel per grid and axis: means over seeds and other axes, with intervals over seeds."""
     panels = [(grid, axis) for grid in grids_of(results) for axis in axes_of(results, grid)]
     styles = _styles(results)
     figure = make_subplots(
@@ -59,7 +56,7 @@ def plot_axes(results: Records) -> go.Figure:
 
 
 def plot_frontier(results: Records) -> go.Figure:
-    """AUC against what it costs: milliseconds per scored row, and seconds of training; a point per cell and model."""
+    """Draw AUC against milliseconds per scored row and seconds of training, one point per cell and model."""
     points = [
         summary | {"cell": f"{grid}: {describe(summary['place'])}"}
         for grid in grids_of(results)
@@ -86,7 +83,7 @@ def plot_frontier(results: Records) -> go.Figure:
     figure.update_xaxes(title="Milliseconds per scored row (log scale)", type="log", col=1)
     figure.update_xaxes(title="Seconds of training (log scale)", type="log", col=2)
     figure.update_yaxes(title="AUC", col=1)
-    title = f"What AUC costs: the highest, {best['auc']:.3f} of {best['model']}, {best['ms_per_row']:.3g} ms per row"
+    title = f"Highest AUC: {best['model']}, {best['auc']:.3f} at {best['ms_per_row']:.3g} ms per row"
     return figure.update_layout(template=TEMPLATE, title_text=title)
 
 

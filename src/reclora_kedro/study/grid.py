@@ -1,4 +1,4 @@
-"""From a grid of settings to the cells that are run."""
+"""Expansion of grids of settings into cells, the single runs of a study."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,54 +10,49 @@ from pydantic import ValidationError
 from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
-from reclora_kedro.study.config import REACHED, GridConfig, Settings
+from reclora_kedro.study.config import OUTPUTS, GridConfig, Settings
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the default flow, or of its beginning.
+    """One run of the default pipeline, or of its first steps.
 
     Attributes:
         grid: name of its grid.
-        place: the name of its setting on each axis.
+        place: by axis, the name of the chosen setting.
         seed: the project's seed.
         settings: values by the dotted paths of parameters.
-        outputs: what it is run for.
+        outputs: catalog entries to make.
     """
 
     grid: str
     place: Mapping[str, str]
     seed: int
     settings: Settings
-    outputs: tuple[str, ...] = REACHED["metrics"]
+    outputs: tuple[str, ...] = OUTPUTS["metrics"]
 
     def __str__(self) -> str:
-        """The cell in the words of its grid."""
         return f"{self.grid}: {describe(self.place)}, seed {self.seed}"
 
     @property
     def globals(self) -> dict[str, Any]:
-        """Values that parameters take as ``${globals:name}``."""
+        """Values of ``${globals:name}`` in parameters."""
         return {"seed": self.seed}
 
     def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
-        """The runtime parameters: those of the session, with the settings."""
+        """Return the session's runtime parameters overridden by the cell's settings."""
         return merge(session, self.parameters(given))
 
     def parameters(self, declared: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings as nested blocks, as `kedro run` takes them.
-
-        Args:
-            declared: nested blocks of the parameters that they change; ``{like: name, ...}`` is a copy of another entry
-                of the same block there, with changes.
+        """Return the settings as nested blocks; ``{like: name, ...}`` copies and changes an entry of `declared`.
 
         Raises:
-            ValueError: there is no entry of that name.
+            ValueError: `declared` has no entry of that name in the same block.
 
         Examples:
-            >>> there = {"history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}}}
+            >>> declared = {"history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}}}
             >>> settings = {"history.short.latest": {"like": "retrieved", "kind": "recent"}, "history.seed": 7}
-            >>> Cell("histories", {}, 0, settings).parameters(there)
+            >>> Cell("histories", {}, 0, settings).parameters(declared)
             {'history': {'short': {'latest': {'kind': 'recent', 'k': 5}}, 'seed': 7}}
         """
         nested: dict[str, Any] = {}
@@ -71,7 +66,7 @@ class Cell:
 
 
 def describe(place: Mapping[str, str]) -> str:
-    """A place of a grid in words.
+    """Describe a place of a grid in words.
 
     Examples:
         >>> describe({"rows": "128", "rank": "8"})
@@ -81,14 +76,10 @@ def describe(place: Mapping[str, str]) -> str:
 
 
 def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]]) -> dict[str, GridConfig]:
-    """The grids of these names.
-
-    Args:
-        names: `study.grid`, one name or several.
-        files: by name, what loads a grid's file.
+    """Load grids by name (`study.grid`); `files` holds a loader of each grid's file by name.
 
     Raises:
-        ValueError: there is no such grid, or its file is no grid.
+        ValueError: a name is unknown, or a file is not a valid grid.
 
     Examples:
         >>> load_grids("ranks", {"rank": dict})
@@ -137,19 +128,19 @@ def require_models(models: Sequence[str] | None, cells: Sequence[Cell], paramete
 
 
 def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters: Mapping[str, Any]) -> list[Cell]:
-    """The cells of each grid, seed by seed: a study that is stopped has whole grids of the first seeds.
+    """Return the cells of each grid, one per place and seed, seed by seed so that a stopped study has whole grids.
 
     Args:
         grids: by name.
-        seeds: each cell is run once per seed, unless its grid names other ones.
-        parameters: nested blocks of all parameters that there are.
+        seeds: seeds of grids without seeds of their own.
+        parameters: nested blocks of all declared parameters.
 
     Raises:
-        ValueError: a grid sets what is no parameter, or sets one twice.
+        ValueError: a grid sets an unknown parameter, or sets one twice.
     """
     paths = sorted(parameter_paths({name: block for name, block in parameters.items() if name != "study"}))
     cells = [
-        Cell(name, place, seed, settings, REACHED[grid.until])
+        Cell(name, place, seed, settings, OUTPUTS[grid.until])
         for name, grid in grids.items()
         for seed in grid.seeds or seeds
         for place, settings in combinations(name, grid)
@@ -166,7 +157,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
 
 
 def combinations(name: str, grid: GridConfig) -> Iterator[tuple[dict[str, str], Settings]]:
-    """Every choice of one setting per axis, with the values of all of them.
+    """Yield every choice of one setting per axis as (place, values by path).
 
     Raises:
         ValueError: two axes, or an axis and the settings of all cells, set the same parameter.

@@ -1,4 +1,4 @@
-"""A study's results in words, on the terminal and as one HTML page."""
+"""Results of a study in words, on the terminal and as an HTML page."""
 
 from collections.abc import Mapping
 from operator import itemgetter
@@ -16,12 +16,12 @@ from reclora_kedro.study.results import Records, by_model, grids_of, seeds_of, s
 
 
 def best_settings(results: Records) -> list[str]:
-    """A sentence about each grid and model: the place that validation chooses, and the AUC on test rows there."""
+    """State for each grid and model the place with the best validation AUC, and its AUC on test rows."""
     sentences = []
     for grid in grids_of(results):
         for model, summaries in by_model(summarise(results, grid)).items():
             validated = [summary for summary in summaries if summary["validation_auc"] is not None]
-            if len({summary["validation_auc"] for summary in validated}) > 1:  # a grid may concern others alone
+            if len({summary["validation_auc"] for summary in validated}) > 1:  # else the grid does not touch the model
                 best = max(validated, key=itemgetter("validation_auc"))
                 sentences.append(
                     f"{grid}: validation chooses {describe(best['place'])} for {model} ({best['validation_auc']:.3f}); "
@@ -31,7 +31,7 @@ def best_settings(results: Records) -> list[str]:
 
 
 def study_tables(results: Records) -> Group:
-    """AUC of every model in every cell, a table per grid."""
+    """Tabulate the AUC of every model at every place, one table per grid."""
     return Group(*(_table_of(results, grid) for grid in grids_of(results)))
 
 
@@ -52,13 +52,7 @@ def _table_of(results: Records, grid: str) -> Table:
 
 
 def render_study(results: Records, titles: Mapping[str, str], figures: Mapping[str, go.Figure]) -> str:
-    """One HTML page that opens without a network: what validation chooses, a table per grid, and the figures.
-
-    Args:
-        results: the long table.
-        titles: what each grid shows, by its name.
-        figures: "axes" and "frontier".
-    """
+    """Render the self-contained HTML page of a study: best settings, a table per grid, and the figures."""
     return render_page(
         "reclora_kedro.study",
         "study.html.jinja",

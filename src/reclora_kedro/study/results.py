@@ -1,4 +1,4 @@
-"""What the cells of a study reached and cost, as one long table and as means over the seeds."""
+"""Metrics and costs of a study's cells, as one long table and as means over the seeds."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,12 +15,12 @@ from reclora_kedro.study.grid import Cell
 Record = dict[str, Any]
 Records = Sequence[Mapping[str, Any]]
 
-# over the seeds
+# averaged over the seeds
 AVERAGED = ("auc", "auc_cold", "gauc", "gauc_users", "log_loss", "validation_auc", "train_seconds", "ms_per_row")
 
 
 class FinishedCell(Protocol):
-    """A cell whose nodes have all been run, see `kedro_provenance.cells.FinishedCell`."""
+    """A cell whose nodes have all run, see `kedro_provenance.cells.FinishedCell`."""
 
     outputs: Sequence[str]
     flow: Any
@@ -28,60 +28,57 @@ class FinishedCell(Protocol):
 
 
 class CellResult(NamedTuple):
-    """What one cell left: a record of metrics and costs per model, and one per pair of models."""
+    """Results of one cell: a record of metrics and costs per model, and one per pair of models."""
 
     models: list[Record]
     pairs: Records
 
 
-def result_of(cell: FinishedCell) -> CellResult:
-    """What a cell reached and cost; `digest` is of all that its metrics were made from."""
+def cell_result(cell: FinishedCell) -> CellResult:
+    """Collect a cell's metrics and costs; `digest` identifies everything that its metrics were made from."""
     metrics, *others = (cell.catalog.load(name) for name in cell.outputs)
     comparisons, attribution = others or ([], [])
-    lost = {record["model"]: record["fall"] for record in attribution if record["input"] == "prompt"}
+    auc_lost = {record["model"]: record["fall"] for record in attribution if record["input"] == "prompt"}
     revisions = {cell.catalog.stored(name).revision or "unknown" for name in cell.flow.all_outputs()}
-    made = {"digest": cell.catalog.stored(cell.outputs[0]).recipe.key, "revision": ", ".join(sorted(revisions))}
+    origin = {"digest": cell.catalog.stored(cell.outputs[0]).recipe.key, "revision": ", ".join(sorted(revisions))}
     models = [
         {"model": record["model"]}
         | {name: record.get(name) for name in METRICS}
-        | {"confidence": cell.catalog.load("params:bootstrap.confidence")}  # which a lens measured alone has not
-        | {"auc_lost_without_prompt": lost.get(record["model"])}
-        | cost_of(record, cell)
-        | made
+        | {"confidence": cell.catalog.load("params:bootstrap.confidence")}  # lens_metrics have none
+        | {"auc_lost_without_prompt": auc_lost.get(record["model"])}
+        | model_costs(record, cell)
+        | origin
         for record in metrics
     ]
     return CellResult(models, comparisons)
 
 
-def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
-    """What a model with these metrics took, by what it leaves: {model}.scores or {model}_scores, and so on.
-
-    Where the flow ends at the lens, its metrics are made from scores that are not kept.
+def model_costs(record: Mapping[str, Any], cell: FinishedCell) -> Record:
+    """Return the costs of a model of a cell, from its training log and scores and the times of their nodes.
 
     Returns:
-        weights (how many are trained, None where that is not told), validation_auc (of those that were kept, None
-        where it is not validated), train_seconds (of the node that trains it, None where it is not trained by itself),
-        score_seconds (of the node that scores with it, loading included), scored_rows (once more where prompts or gate
-        inputs of gates were permuted) and ms_per_row.
+        weights (number trained), validation_auc and train_seconds, each None where unknown; score_seconds (of the
+        scoring node, loading included), scored_rows (with those scored again for permuted inputs) and ms_per_row.
     """
     model, outputs, load, stored = record["model"], cell.flow.all_outputs(), cell.catalog.load, cell.catalog.stored
-    trained, scored = (
-        next((name for name in (f"{model}.{what}", f"{model}_{what}") if name in outputs), None)
-        for what in ("training_log", "scores")
+    log_entry, scores_entry = (
+        next((name for name in (f"{model}.{kind}", f"{model}_{kind}") if name in outputs), None)
+        for kind in ("training_log", "scores")
     )
-    [scoring] = [node for node in cell.flow.nodes if (scored or "lens_metrics") in node.outputs]
+    # A flow that ends at the lens keeps its metrics but not its scores.
+    [scoring] = [node for node in cell.flow.nodes if (scores_entry or "lens_metrics") in node.outputs]
     seconds = max(stored(name).seconds for name in scoring.outputs)
-    rows = load(scored).height if scored else record["rows"]
-    if (permuted := f"{model}.permuted_scores") in scoring.outputs:
+    rows = load(scores_entry).height if scores_entry else record["rows"]
+    if (permuted_entry := f"{model}.permuted_scores") in scoring.outputs:
         adapter = load(f"params:finetuning.variants.{model}").adapter
-        if adapter_method(adapter.method).has_gates(adapter):  # one pass serves prompts and gate inputs of other rows
-            crossed = load(permuted)["input"]
-            rows += max((crossed == name).sum() for name in ("prompt", "gate inputs"))
-    log = load(trained) if trained else pl.DataFrame()
+        if adapter_method(adapter.method).has_gates(adapter):  # one pass serves permuted prompts and gate inputs
+            inputs = load(permuted_entry)["input"]
+            rows += max((inputs == name).sum() for name in ("prompt", "gate inputs"))
+    log = load(log_entry) if log_entry else pl.DataFrame()
     return {
         "weights": log["weights"][-1] if "weights" in log.columns else record.get("weights"),
-        "validation_auc": validation_auc(log) if trained else None,
-        "train_seconds": stored(trained).seconds if trained else None,
+        "validation_auc": validation_auc(log) if log_entry else None,
+        "train_seconds": stored(log_entry).seconds if log_entry else None,
         "score_seconds": seconds,
         "scored_rows": rows,
         "ms_per_row": 1000 * seconds / rows,
@@ -89,12 +86,7 @@ def cost_of(record: Mapping[str, Any], cell: FinishedCell) -> Record:
 
 
 def tabulate(cells: Sequence[Cell], results: Sequence[CellResult], models: Sequence[str] | None) -> list[Record]:
-    """One record per cell and model: its grid, its setting on every axis, seed, metrics and costs.
-
-    Args:
-        cells: the cells.
-        results: what each of them left.
-        models: those to report; None: all.
+    """Return one record per cell and model (None: all): grid, setting on every axis, seed, metrics and costs.
 
     Raises:
         ValueError: no cell has one of the models.
@@ -111,7 +103,7 @@ def tabulate(cells: Sequence[Cell], results: Sequence[CellResult], models: Seque
 
 
 def tabulate_pairs(cells: Sequence[Cell], results: Sequence[CellResult], models: Sequence[str] | None) -> list[Record]:
-    """One record per cell and pair of models: its grid, its setting on every axis, seed, and the paired difference."""
+    """Return one record per cell and pair of models: grid, setting on every axis, seed and paired difference."""
     return [
         place | dict(pair)
         for place, result in zip(_places(cells), results, strict=True)
@@ -121,7 +113,7 @@ def tabulate_pairs(cells: Sequence[Cell], results: Sequence[CellResult], models:
 
 
 def axes_of(results: Records, grid: str) -> list[str]:
-    """The axes of a grid, from the table of results.
+    """Return the axes of a grid in a table of results.
 
     Examples:
         >>> axes_of([{"grid": "rank", "r": "8", "k": None, "seed": 0, "model": "lens", "auc": 0.7}], "rank")
@@ -132,38 +124,37 @@ def axes_of(results: Records, grid: str) -> list[str]:
 
 
 def grids_of(results: Records) -> list[str]:
-    """The grids of the table of results, in their order."""
+    """Return the grids in a table of results, in order."""
     return list(dict.fromkeys(record["grid"] for record in results))
 
 
 def seeds_of(results: Records, grid: str) -> list[int]:
-    """The seeds of a grid's cells, from the table of results."""
+    """Return the seeds of a grid in a table of results."""
     return sorted({record["seed"] for record in results if record["grid"] == grid})
 
 
 def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) -> list[Record]:
-    """The models' means over the seeds at every place of a grid, place by place.
+    """Average each model over the seeds at every place of a grid.
 
     Args:
-        results: the long table.
-        grid: one of its grids.
-        axes: those of the grid that tell places apart, None for all; means over the others are taken within each seed.
+        results: the table of `tabulate`.
+        grid: name of a grid.
+        axes: axes that define a place, None for all; other axes are averaged within each seed.
 
     Returns:
-        Records of place (by axis, the name of its setting), model, seeds (their number), the means of auc, auc_cold,
-        gauc, gauc_users, log_loss, validation_auc, train_seconds and ms_per_row, None where a value is missing, and
-        auc_low and auc_high: Student's interval of the AUC over the seeds, cut at 0 and 1; None for one seed.
+        Records of place (setting by axis), model, seeds (count), the means of `AVERAGED` (None where a value is
+        missing), and auc_low and auc_high, Student's interval over the seeds clipped to [0, 1] (None for one seed).
     """
     axes = axes_of(results, grid) if axes is None else axes
     cells: dict[tuple[str, ...], dict[int, list[Mapping[str, Any]]]] = {}
     for record in results:
         if record["grid"] == grid:
-            of_seeds = cells.setdefault((record["model"], *(record[axis] for axis in axes)), {})
-            of_seeds.setdefault(record["seed"], []).append(record)
+            by_seed = cells.setdefault((record["model"], *(record[axis] for axis in axes)), {})
+            by_seed.setdefault(record["seed"], []).append(record)
     summaries = []
-    for (model, *settings), of_seeds in cells.items():
-        records = [of_seeds[seed] for seed in sorted(of_seeds)]
-        means = {name: [_mean([one[name] for one in of_seed]) for of_seed in records] for name in AVERAGED}
+    for (model, *settings), by_seed in cells.items():
+        records = [by_seed[seed] for seed in sorted(by_seed)]
+        means = {name: [_mean([one[name] for one in seed_records]) for seed_records in records] for name in AVERAGED}
         low, high = None, None
         if len(records) > 1:
             ends = Estimate.from_sample(np.array(means["auc"])).interval(records[0][0]["confidence"])
@@ -177,13 +168,13 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
 
 
 def by_model(summaries: Sequence[Record]) -> dict[str, list[Record]]:
-    """The summaries of each model."""
+    """Group summaries by model."""
     models = dict.fromkeys(summary["model"] for summary in summaries)
     return {model: [summary for summary in summaries if summary["model"] == model] for model in models}
 
 
 def _places(cells: Sequence[Cell]) -> list[Record]:
-    """The columns that say which cell a record is of; None on the axes of other grids."""
+    """Return the columns that identify each cell; None on the axes of other grids."""
     axes = dict.fromkeys(axis for cell in cells for axis in cell.place)
     return [{"grid": cell.grid} | {axis: cell.place.get(axis) for axis in axes} | {"seed": cell.seed} for cell in cells]
 
