@@ -133,7 +133,7 @@ def test_a_new_entry_is_a_copy_with_changes():
 
 @pytest.mark.parametrize("axis", ["auc", "model", "p_value"])
 def test_an_axis_has_a_name_of_its_own(axis):
-    with pytest.raises(ValidationError, match=f"axis '{axis}' has the name of another column"):
+    with pytest.raises(ValidationError, match=f"axis '{axis}' has the name of a column of the results table"):
         cells_of({axis: RANKS})
 
 
