@@ -41,7 +41,7 @@ class RecommenderHooks:
             grids = grid.load_grids(study.grid, catalog.load("study_grids"))
             cells = grid.plan_cells(grids, study.seeds, runner.parameters)
             grid.require_models(study.models, cells, runner.parameters)
-            finished = runner.run(cells, results.result_of, study.workers)
+            finished = runner.run(cells, results.cell_result, study.workers)
         except (ValueError, RuntimeError) as error:
             raise RunRefusedError(str(error)) from error
         catalog.save("study_cells", list(zip(cells, finished, strict=True)))
