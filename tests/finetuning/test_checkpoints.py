@@ -158,7 +158,9 @@ def test_a_full_disk_is_said_and_leaves_the_earlier_checkpoints(
     assert raised.value.errno == errno.ENOSPC
     of_disk, of_checkpoint = raised.value.__notes__
     assert re.search(rf"The disk is full: {tmp_path}/.*step-00000004.* needs more than the [\d,.]+ MiB", of_disk)
-    assert re.search(r"The checkpoint .*step-00000004.* could not be written\. Earlier checkpoints are intact", of_checkpoint)
+    assert re.search(
+        r"The checkpoint .*step-00000004.* could not be written\. Earlier checkpoints are intact", of_checkpoint
+    )
     assert files(tmp_path) == before
     assert_undisturbed(few_rows_training(tiny_llm_folder, CheckpointStore(tmp_path, "a training")), undisturbed)
 

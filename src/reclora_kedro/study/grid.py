@@ -116,7 +116,7 @@ def require_models(models: Sequence[str] | None, cells: Sequence[Cell], paramete
     """
     scored = {"lens": None}
     for cell in cells:
-        if cell.outputs == REACHED["metrics"]:
+        if cell.outputs == OUTPUTS["metrics"]:
             variants = merge(parameters, cell.parameters(parameters))["finetuning"]["variants"]
             names = (name for name, variant in variants.items() if variant is not None)
             scored |= dict.fromkeys((*baselines.scored(), "untrained", *names))
