@@ -8,14 +8,12 @@ import gc
 import os
 import pickle
 import shutil
-import sys
-from functools import cache
-from io import StringIO
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
+
+collect_ignore = ["tests/support/preloaded.py"]  # for the server of processes alone
 
 # What tests import stays, and looking through all of it for garbage takes half a second: seldom, and not at first.
 gc.disable()
@@ -38,65 +36,13 @@ settings.register_profile("reproducible", deadline=None, derandomize=True, max_e
 settings.load_profile("reproducible")
 
 
-REUSED = ("catalog", "globals", "parameters")  # not credentials, which environment variables decide
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quick_sessions():
-    """Sessions of Kedro do once what they would do anew each time.
+    """Sessions of Kedro do once what they would do anew each time."""
+    from quick_sessions import quicken_sessions
 
-    They parse and resolve conf/, compile the patterns of the catalog, and look for ibis, which is not there. Nor do
-    they read the source code around each frame of the stack to know which file called.
-    """
-    import parse
-    from dynaconf.loaders import py_loader
-    from dynaconf.utils import files as dynaconf_files
-    from kedro.config import OmegaConfigLoader
-    from kedro.io import catalog_config_resolver
-    from omegaconf import OmegaConf
-
-    def callers():
-        frames = [sys._getframe(1)]
-        while frames[-1].f_back:
-            frames.append(frames[-1].f_back)
-        return [SimpleNamespace(filename=frame.f_code.co_filename) for frame in frames]
-
-    parse_file, resolve = OmegaConf.load, OmegaConfigLoader.__getitem__
-    parsed, resolved = {}, {}
-
-    def once(results, state, make):
-        if state not in results:
-            results[state] = pickle.dumps(make())
-        return pickle.loads(results[state])
-
-    def load(file):
-        if not isinstance(file, StringIO):
-            return parse_file(file)
-        return once(parsed, file.getvalue(), lambda: parse_file(file))
-
-    def get(loader, key):
-        if key in loader.data or key not in REUSED or not Path(loader.conf_source).is_dir():
-            return resolve(loader, key)
-        environments = (loader.base_env, loader.env or loader.default_run_env)
-        files = [
-            (file.name, str(file.parent.relative_to(loader.conf_source)), file.read_bytes())
-            for environment in environments
-            for file in sorted(Path(loader.conf_source, environment).rglob("*.yml"))
-        ]
-        given = loader.runtime_params or {}
-        given = str(given if key == "parameters" else given.get("service"))  # the catalog names service.folder
-        set_globals = str(loader.data.get("globals"))  # by a cell of a study
-        state = (key, environments, str(loader.merge_strategy), given, set_globals, *files)
-        return once(resolved, state, lambda: resolve(loader, key))
-
-    compiled = cache(parse.compile)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(OmegaConf, "load", load)
-        patch.setattr(OmegaConfigLoader, "__getitem__", get)
-        patch.setattr(catalog_config_resolver, "parse", lambda pattern, name: compiled(pattern).parse(name))
-        patch.setitem(sys.modules, "ibis", None)
-        for module in (py_loader, dynaconf_files):
-            patch.setattr(module, "inspect", SimpleNamespace(stack=callers))
+        quicken_sessions(patch)
         yield
 
 

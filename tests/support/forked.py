@@ -3,23 +3,20 @@
 A process that starts from nothing takes ten seconds for PyTorch, transformers and PEFT alone.
 """
 
+import os
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context, parent_process
+from pathlib import Path
 
+import pytest
 import torch
 
 FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload(
-    [
-        "kedro.framework.session",
-        "reclora_kedro.settings",
-        *(
-            f"reclora_kedro.pipelines.{name}"
-            for name in ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation", "export")
-        ),
-        *("reclora_kedro.serving.app", "uvicorn", "mcp.server.mcpserver"),
-    ]
-)
+FORKED.set_forkserver_preload(["preloaded"])
+if parent_process() is None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where `preloaded` is found
+        forkserver.ensure_running()
 fork_groups = partial(torch.multiprocessing.start_processes, start_method="forkserver")  # in place of `spawn`
 
 
