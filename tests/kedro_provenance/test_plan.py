@@ -7,7 +7,7 @@ from kedro.io import MemoryDataset
 from kedro.pipeline import Node
 
 from kedro_provenance.catalog import AtomicCatalog
-from kedro_provenance.parameters import Block, Resource, reads
+from kedro_provenance.parameters import Block, Private, Resource, reads
 from kedro_provenance.plan import deciding_values, foreign_origins, mixed_origins, plan
 from kedro_provenance.recipe import FILE
 from small_flow import FLOW, OUTPUTS, Project
@@ -59,6 +59,17 @@ def test_of_what_a_node_reads_settings_that_decide_nothing_are_left_out():
         node = Node(merge, named, "merged")
         assert deciding_values(node, "params:scoring", Scoring(seed=1, tokens_per_batch=9)) == {}
     assert node.func([], Scoring(seed=1, tokens_per_batch=9), one="folder") == [9]
+
+
+class Forgetting(Block):
+    users: Private[tuple[int, ...]]
+
+
+def test_of_a_private_field_the_digest_decides():
+    node = Node(lambda forgetting: None, "params:forgetting", "forgotten", name="forget")
+    one, other = (deciding_values(node, "params:forgetting", Forgetting(users=(user,))) for user in (417, 418))
+    assert one != other
+    assert "417" not in str(one)
 
 
 def test_a_changed_raw_file_is_found(project):

@@ -1,5 +1,7 @@
 """Windows of training events, and likes that validate."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -57,3 +59,11 @@ def test_fewer_validation_likes_are_some_of_all(log):
     every, some = validation_likes(log, None, 0), validation_likes(log, 20, 0)
     assert every.height > some.height == 20
     assert some.join(every, on=every.columns).height == 20
+
+
+def test_a_like_of_an_item_that_its_user_had_taken_does_not_validate(log):
+    like, *others = validation_likes(log, None, 0).rows(named=True)
+    items = log.sequences.item_index.copy()
+    items[log.sequences.offsets[like["user_index"]]] = like["item_index"]
+    repeated = replace(log, sequences=replace(log.sequences, item_index=items))
+    assert validation_likes(repeated, None, 0).rows(named=True) == others

@@ -5,7 +5,7 @@ A process that starts from nothing takes ten seconds for PyTorch, transformers a
 
 import os
 from functools import partial
-from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing import current_process, forkserver, get_context
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ import torch
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload(["preloaded"])
-if parent_process() is None:
+if current_process().name == "MainProcess":  # and no process of the server
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)  # where `preloaded` is found
         forkserver.ensure_running()
