@@ -23,6 +23,7 @@ NULLABLE = {  # of the numbers
     "black_box.rows",
     "black_box.search.rows",
     "ranking.users",
+    "ranking.validation_likes",
     "service.reload_seconds",
     "retriever.validation_rows",
     "ranking.rows",
