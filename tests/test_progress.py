@@ -47,4 +47,4 @@ def test_a_short_step_has_none(clock: SimpleNamespace, caplog: pytest.LogCapture
 def test_every_step_shows_its_progress_this_way() -> None:
     sources = Path(reclora_kedro.__file__).parent.rglob("*.py")
     using = {path.name for path in sources if "tqdm" in path.read_text("utf-8")}
-    assert using == {"progress.py", "terminal.py"}
+    assert using == {"progress.py"}

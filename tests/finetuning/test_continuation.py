@@ -110,9 +110,7 @@ def test_a_short_term_lora_is_the_mean_of_what_was_and_what_new_rows_taught(adap
     for name, weights in mean.items():
         np.testing.assert_allclose(left[name], weights, rtol=1e-6, atol=1e-8)
     assign(adapter_weights(adapted.model), start)
-    again = continue_adapter(
-        adapted, FEW_SHOT, IS_NEW, VALIDATION, config("short_term", "none", "short_term"), TRAINING
-    )
+    again = continue_adapter(adapted, FEW_SHOT, IS_NEW, VALIDATION, config("short_term"), TRAINING)
     assert again["validation_auc"][-1] == pytest.approx(log["validation_auc"][-1], abs=1e-9)
     assign(adapter_weights(adapted.model), left)
     assert [log["validation_auc"][-1], both["validation_auc"][-1]] == pytest.approx([auc()] * 2, abs=1e-9)

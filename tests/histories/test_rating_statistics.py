@@ -48,6 +48,15 @@ def likeness(item, other):
     return len(both) / (len(values_of(item)) * len(values_of(other))) ** 0.5 if both else 0
 
 
+def placed(interactions, log):
+    """The interactions with their places in the log: events of one second are in an order that is drawn."""
+    sequences = log.sequences
+    users = np.repeat(np.arange(USERS.height), np.diff(sequences.offsets))
+    events = {"user_id": users, "item_id": sequences.item_index.astype(int), "timestamp": sequences.timestamp}
+    order = pl.DataFrame(events).with_row_index("place")
+    return interactions.join(order, on=["user_id", "item_id", "timestamp"])
+
+
 def counted(interactions, user, item, timestamp):
     """The statistics of one sample, row by row; every event of an earlier second counts."""
 
@@ -66,7 +75,7 @@ def counted(interactions, user, item, timestamp):
         return row["label"] - rate(likes), (row["rating"] - 1) / 4 - rate(ratings)
 
     likes, ratings = past_of(item, timestamp)
-    own = before("user_id", user, timestamp).sort("timestamp", "item_id")
+    own = before("user_id", user, timestamp).sort("place")
     own_likes, each = own["label"].to_list(), [leniency(row) for row in own.iter_rows(named=True)]
     weights = [likeness(item, other) for other in own["item_id"]]
     such = [
@@ -95,7 +104,7 @@ def test_statistics_are_what_counting_gives(seed, seconds):
     assert found.schema == dict.fromkeys(COLUMNS, pl.Float32)
     for place in range(0, log.samples.height, 17):
         row = log.samples.row(place, named=True)
-        expected = counted(interactions, row["user_index"], row["item_index"], row["timestamp"])
+        expected = counted(placed(interactions, log), row["user_index"], row["item_index"], row["timestamp"])
         assert found.row(place, named=True) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
@@ -128,7 +137,7 @@ def test_with_a_delay_what_is_not_known_yet_does_not_count(delay):
     found = RatingStatistics(log, delay).compute(log.samples)
     for place in range(0, log.samples.height, 17):
         row = log.samples.row(place, named=True)
-        expected = counted(interactions, row["user_index"], row["item_index"], row["timestamp"] - delay)
+        expected = counted(placed(interactions, log), row["user_index"], row["item_index"], row["timestamp"] - delay)
         assert found.row(place, named=True) == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 

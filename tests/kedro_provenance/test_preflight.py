@@ -160,7 +160,7 @@ def test_an_engine_that_cannot_run_is_refused_with_all_reasons(monkeypatch):
     with pytest.raises(RunRefusedError) as refused:
         try_checks(start(pipeline=train, catalog=catalog, checks=[checks]))
     for reason in (
-        "engine.scratch is 'nowhere', which is no folder here: make it",
+        "engine.scratch is 'nowhere', which is no folder here: create it",
         "Ray is not installed: pip install",
         "lens.batch_parts is 1, but engine.workers is 2",
     ):

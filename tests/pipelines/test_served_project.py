@@ -13,16 +13,15 @@ from reclora_kedro.recommend.config import RecommendationConfig
 
 
 @pytest.mark.parametrize(("version", "items"), [("2026", ITEMS), ("2026", ITEMS - 1), (None, ITEMS)])
-def test_a_retriever_of_another_log_or_none_leaves_candidates_to_neighbours(caplog, monkeypatch, version, items):
+def test_the_other_sources_compete_without_a_retriever_of_the_log(caplog, monkeypatch, version, items):
     stored = SimpleNamespace(sizes=SimpleNamespace(items=items))
     catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry, version: stored)
     monkeypatch.setattr(served_project, "loaded_version", lambda entry: version)
     loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
     config = RecommendationConfig.model_validate(block("recommendation"))
-    retriever, chosen = loading._retriever(config, small_log())
+    retriever = loading._retriever(config, small_log())
     fits = version is not None and items == ITEMS
     assert retriever is (stored if fits else None)
-    assert chosen.candidates == ("validation" if fits else "neighbours")
     assert loading._versions == ({"retriever": "2026"} if fits else {})
     assert ("`kedro run --env mine --pipelines candidates`" in caplog.text) == (not fits)
 

@@ -1,11 +1,12 @@
 """Settings of what is done to a base LLM."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
-from reclora_kedro.parameters import Count, CountOrZero, EachOnce, LearningRate, NonNegative, Seed, Share
+from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
 
 StepName = Literal["pretrain", "prune", "drop_layers", "distill"]
 
@@ -73,10 +74,18 @@ class DistillConfig(Block):
     tuning: TuningConfig
 
 
+def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
+    # A step may come again after another one, as pretraining does after pruning.
+    for step, following in pairwise(steps):
+        if step == following:
+            raise ValueError(f"names {step} twice in a row: name it once, and raise its own settings instead")
+    return steps
+
+
 class BaseModelConfig(Block):
     """The steps that are taken, and the settings of each."""
 
-    steps: Annotated[tuple[StepName, ...], Field(min_length=1), EachOnce]
+    steps: Annotated[tuple[StepName, ...], Field(min_length=1), AfterValidator(_not_twice_in_a_row)]
     variant: str | None
     tokens_per_batch: Resource[Count]
     seed: Seed

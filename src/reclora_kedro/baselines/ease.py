@@ -22,7 +22,7 @@ def item_weights(taken: csr_array, regularization: float) -> np.ndarray:
         that nobody took has zeros in its row and its column.
 
     Examples:
-        >>> item_weights(csr_array(np.array([[1, 1, 0], [1, 1, 0]])), 1.0).round(2)
+        >>> item_weights(csr_array(np.array([[1, 1, 0], [1, 1, 0]])), 1.0).round(2) + 0  # no negative zeros
         array([[0.  , 0.67, 0.  ],
                [0.67, 0.  , 0.  ],
                [0.  , 0.  , 0.  ]], dtype=float32)

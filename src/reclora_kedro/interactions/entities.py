@@ -33,8 +33,8 @@ def describe_items(
         ...     item_id="id", title="name", missing_title="Unknown title", trailing_articles=["The"],
         ...     fields=[TextField(name="genres", column="kind", separator="|")],
         ... )
-        >>> describe_items(raw, pl.LazyFrame({"item_id": [2, 3]}), columns, CleaningReport()).rows()
-        [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama'), (3, 'Unknown title', None)]
+        >>> describe_items(raw, pl.LazyFrame({"item_id": [2]}), columns, CleaningReport()).rows()
+        [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama')]
     """
     listed = listed_rows(raw_items, "item", columns, report)
     logged = _logged_ids(interactions, listed, "raw_items", "ingestion.items.item_id")

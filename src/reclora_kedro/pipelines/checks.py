@@ -6,16 +6,18 @@ needs none of this loads no deep learning either.
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.io import DataCatalog
 from kedro.io.core import is_parameter
 from kedro.pipeline import Pipeline
 
 from kedro_provenance.files.paths import files_in, paths_at
-from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.pipelines.registry import PIPELINES
+
+if TYPE_CHECKING:
+    from reclora_kedro.histories.config import HistoryConfig
 
 RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
 
@@ -84,7 +86,7 @@ def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
         )
 
 
-def require_negatives(ingestion: IngestionConfig, history: HistoryConfig) -> None:
+def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> None:
     """Refuse a log in which every row is a like, where no negatives are drawn.
 
     Raises:

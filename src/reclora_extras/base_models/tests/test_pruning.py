@@ -153,7 +153,7 @@ def test_the_loss_of_a_layer_is_that_of_the_llm_without_it(tiny_llm):
 
 def test_steps_are_refused_at_once_where_those_before_leave_too_few_layers(tiny_llm):
     llm = random_llm(tiny_llm)  # of six layers: each dropping takes two, and spares one at either end
-    require_steps(llm, config(steps=["drop_layers", "drop_layers", "distill", "distill"]))
+    require_steps(llm, config(steps=["drop_layers", "prune", "drop_layers", "distill"]))
     with pytest.raises(ValueError, match=r"drop_layers\.layers is 2, but of 2 layers .* only 0 are not spared"):
         require_steps(llm, config(steps=["distill", "drop_layers"]))
     free = DropLayersConfig(layers=5, spare_first=0, spare_last=0, **importance())
