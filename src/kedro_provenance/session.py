@@ -149,6 +149,7 @@ class ResumingSession(KedroSession):
             runner = IncrementalRunner(is_async(runner))
         try:
             with chdir(self.store["project_path"]):
+                # mypy cannot see that positional arguments never reach as far as the runner.
                 return super().run(*args, **kwargs, runner=runner)  # type: ignore[misc]
         except (ValueError, KeyError, DatasetError) as error:
             modules = modules_of(error)

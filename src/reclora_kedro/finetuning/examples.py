@@ -120,7 +120,8 @@ class Objective(ExtensionBlock):
         Returns:
             The training log.
         """
-        raise NotImplementedError
+        # Not abstract for mypy, as the registry looks subclasses up by this class.
+        raise NotImplementedError(f"{type(self).__name__} must say how it trains: override fine_tune.")
 
 
 OBJECTIVES = Registry("reclora_kedro.finetuning.objectives")

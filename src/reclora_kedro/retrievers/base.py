@@ -85,6 +85,7 @@ class Retriever(nn.Module, ABC):
 
 def build_retriever(config: RetrieverConfig, sizes: RetrieverSizes) -> Retriever:
     """The retriever `config.model` with fresh weights and empty tables."""
+    # Retriever only says which subclass is looked for; mypy takes no abstract class as a value.
     return RETRIEVER_MODELS.load_class(config.model, Retriever)(config, sizes)  # type: ignore[type-abstract]
 
 
