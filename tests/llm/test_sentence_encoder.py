@@ -109,8 +109,5 @@ def test_an_unknown_pooling_is_refused(folder) -> None:
         load_sentence_encoder(str(folder), device="cpu")
 
 
-def test_the_dataset_loads_and_never_saves(folder) -> None:
-    dataset = SentenceEncoderDataset(source=str(folder), device="cpu")
-    assert dataset.load().width == 8
-    with pytest.raises(Exception, match="read only"):
-        dataset.save("an encoder")
+def test_the_dataset_loads_it(folder) -> None:
+    assert SentenceEncoderDataset(source=str(folder), device="cpu").load().width == 8

@@ -1,13 +1,12 @@
 """Load-only datasets of a black box: the API of an LLM, and the answers that it gave before."""
 
-from typing import Any, ClassVar, NoReturn
-
-from kedro.io import AbstractDataset, DatasetError
+from typing import Any, ClassVar
 
 from reclora_kedro.datasets.checkpoint_store import CheckpointStoreDataset
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
-class ChatApiDataset(AbstractDataset[NoReturn, Any]):
+class ChatApiDataset(LoadOnlyDataset):
     """Gives the model of an OpenAI-compatible API; the entry in conf/base says what each argument means.
 
     Args:
@@ -52,14 +51,6 @@ class ChatApiDataset(AbstractDataset[NoReturn, Any]):
         from reclora_extras.black_box.chat_api import ChatApi
 
         return ChatApi(**self._arguments, api_key=self._api_key)
-
-    def save(self, data: NoReturn) -> None:
-        """Nothing is saved here.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError("black_box_llm is read only: nobody but its provider changes it.")
 
     def _describe(self) -> dict[str, Any]:
         return self._arguments

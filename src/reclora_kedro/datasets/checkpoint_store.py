@@ -1,13 +1,12 @@
 """Load-only datasets: what a step that may have been interrupted left, to go on from."""
 
-from typing import Any, NoReturn
-
-from kedro.io import AbstractDataset, DatasetError
+from typing import Any
 
 from kedro_provenance.files.storage import remove
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
-class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
+class CheckpointStoreDataset(LoadOnlyDataset):
     """Gives a training its folder of checkpoints, which need not exist yet.
 
     It is an input, and has no versions: what one session left there, the next one must find. The runner tells by what
@@ -37,14 +36,6 @@ class CheckpointStoreDataset(AbstractDataset[NoReturn, Any]):
         from reclora_kedro.distributed.checkpoints import CheckpointStore
 
         return CheckpointStore(self._filepath, self.recipe_key, self._credentials)
-
-    def save(self, data: NoReturn) -> None:
-        """Checkpoints are written while a training runs, not at its end.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError("Checkpoints are read only for Kedro: the training writes them itself.")
 
     def clear(self) -> None:
         """Remove the folder: what was made with its help is saved."""

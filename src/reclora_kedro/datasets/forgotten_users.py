@@ -1,16 +1,17 @@
 """The users who were forgotten, as a load-only dataset."""
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import polars as pl
-from kedro.io import AbstractDataset, DatasetError
 from kedro.io.core import Version
 from kedro_datasets.json import JSONDataset
+
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 SCHEMA = {"salt": pl.String, "digest": pl.String}
 
 
-class ForgottenUsersDataset(AbstractDataset[NoReturn, pl.DataFrame]):
+class ForgottenUsersDataset(LoadOnlyDataset):
     """Loads the newest version of the entry `forgotten_users`, as salt and digest; no rows where there is none.
 
     Args:
@@ -33,14 +34,6 @@ class ForgottenUsersDataset(AbstractDataset[NoReturn, pl.DataFrame]):
         self._newest.release()  # it may remember which versions there were
         stored = self._newest.load() if self._newest.exists() else {"salt": "", "digests": []}
         return pl.DataFrame([(stored["salt"], each) for each in stored["digests"]], schema=SCHEMA, orient="row")
-
-    def save(self, data: NoReturn) -> None:
-        """Nothing is saved here.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError("The forgotten users are saved to the entry forgotten_users.")
 
     def _describe(self) -> dict[str, Any]:
         return {"path": self._path}

@@ -4,8 +4,10 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
-class JoinedTablesDataset(AbstractDataset[None, Any]):
+
+class JoinedTablesDataset(LoadOnlyDataset):
     """Raw tables of several data sets, one below the other, with a column that says which data set a row is of.
 
     Ids get the data set's name in front, so that the same one in two data sets is not taken for one user or item. A
@@ -51,14 +53,6 @@ class JoinedTablesDataset(AbstractDataset[None, Any]):
         ids = ((pl.lit(f"{name}-") + raw.ids(each, "ids").cast(pl.String)).alias(each) for each in self._ids)
         numbers = (raw.numbers(each, "multiply") * factor for each, factor in factors.items())
         return table.with_columns(*ids, *numbers, pl.lit(name).alias(self._column))
-
-    def save(self, data: None) -> None:
-        """Refuse to save.
-
-        Raises:
-            TypeError: always, as the tables are raw data.
-        """
-        raise TypeError("Joined raw tables are read alone.")
 
     def _describe(self) -> dict[str, Any]:
         return {"tables": list(self._tables), "column": self._column}

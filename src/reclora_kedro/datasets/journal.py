@@ -4,17 +4,18 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import polars as pl
-from kedro.io import AbstractDataset, DatasetError
+from kedro.io import DatasetError
 
 from kedro_provenance.files.storage import is_remote
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Int64}
 
 
-class JournalDataset(AbstractDataset[NoReturn, pl.DataFrame]):
+class JournalDataset(LoadOnlyDataset):
     """Loads the events that the service has acknowledged, in that order, also while it runs; none where it has not run.
 
     What it loads is user_id, item_id (text), rating (null: shown, not clicked) and timestamp (seconds since the epoch).
@@ -52,14 +53,6 @@ class JournalDataset(AbstractDataset[NoReturn, pl.DataFrame]):
                 f"{self._file} cannot be used as the service's journal ({error}): an SQLite file with the table "
                 "`events` is expected. Name its folder in service.folder, or move the file away."
             ) from error
-
-    def save(self, data: NoReturn) -> None:
-        """Nothing is saved here.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError("The journal is written by the service alone.")
 
     def _describe(self) -> dict[str, Any]:
         return {"file": self._file}

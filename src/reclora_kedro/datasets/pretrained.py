@@ -1,13 +1,12 @@
-"""What datasets of pretrained models share: they load, and never save."""
+"""The base of datasets of pretrained models."""
 
-from typing import Any, ClassVar, NoReturn
-
-from kedro.io import AbstractDataset, DatasetError
+from typing import Any, ClassVar
 
 from kedro_provenance.files.storage import local_copy
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
-class PretrainedDataset(AbstractDataset[NoReturn, Any]):
+class PretrainedDataset(LoadOnlyDataset):
     """A model that was trained elsewhere.
 
     Args:
@@ -29,16 +28,6 @@ class PretrainedDataset(AbstractDataset[NoReturn, Any]):
     def _at_hand(self) -> dict[str, Any]:
         """The arguments with a source on this machine: what lies in an object storage is fetched."""
         return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
-
-    def save(self, data: NoReturn) -> None:
-        """Pretrained models are never written.
-
-        Raises:
-            DatasetError: always.
-        """
-        raise DatasetError(
-            f"{self._arguments['source']} is read only: what the project trains has entries of its own in the catalog."
-        )
 
     def _describe(self) -> dict[str, Any]:
         return self._arguments

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
-from kedro.io import AbstractDataset
+
+from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
-class StudyGridsDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Any]]]):
+class StudyGridsDataset(LoadOnlyDataset):
     """Grids by the names of their files, from the project and from installed packages; each is read when it is called.
 
     Args:
@@ -28,14 +29,6 @@ class StudyGridsDataset(AbstractDataset[NoReturn, dict[str, Callable[[], Any]]])
         """Return functions that read the grids, by name."""
         files = (file for folder in self._folders for file in sorted(Path(folder).glob("*.yml")))
         return {file.stem: partial(_read, file) for file in files}
-
-    def save(self, data: NoReturn) -> None:
-        """Refuse to save.
-
-        Raises:
-            TypeError: always, as grids are configuration.
-        """
-        raise TypeError("Grids of studies are read alone.")
 
     def _describe(self) -> dict[str, Any]:
         return {"folders": self._folders}
