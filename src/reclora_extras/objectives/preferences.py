@@ -1,7 +1,7 @@
 """Preferences: an adapter learns which of two items a user likes more, beside references (DPO, MRPO)."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import torch
 from pydantic import Field, model_validator
-from scipy.special import expit
+from scipy.special import log_expit, logsumexp
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -57,15 +57,23 @@ class Pairs(Examples):
 class Preference(Objective):
     """Pairs of a liked and a not liked few-shot row of one user, see `pair_rows`, held against references."""
 
-    references: list[str] = Field(default_factory=lambda: [UNTRAINED], min_length=1, max_length=2)
+    references: list[str] = Field(default_factory=lambda: [UNTRAINED], min_length=1)
     reference_clip: NonNegative = 0.1
+    reference_weights: list[NonNegative] | None = None
     beta: Positive = 1.0
     max_days_apart: NonNegative = 30.0
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
-        if len({*self.references}) < len(self.references):
-            raise ValueError(f"references names {self.references[0]} twice: name another one, or this one once")
+        repeated = sorted({name for name in self.references if self.references.count(name) > 1})
+        if repeated:
+            raise ValueError(f"references names {repeated[0]} twice: name another one, or this one once")
+        weights = self.reference_weights
+        if weights is not None and (len(weights) != len(self.references) or not sum(weights)):
+            raise ValueError(
+                f"reference_weights has {len(weights)} weights with the sum {sum(weights):g}, but there are "
+                f"{len(self.references)} references: give each one a weight, at least one above 0, or set null"
+            )
         return self
 
     @classmethod
@@ -129,8 +137,8 @@ class Preference(Objective):
                 logits = _logits_of_rows(next(of_variants), prompts.rows, reference)
             return logits[::2] - logits[1::2]
 
-        first, *second = (margins_of(reference) for reference in self.references)
-        joint = joint_margins(first, second[0], self.reference_clip) if second else first
+        margins = np.array([margins_of(reference) for reference in self.references])
+        joint = joint_margins(margins, self.reference_clip, self.reference_weights)
         first_users = users.to_numpy()[places[:, 0]]
         return Pairs(prompts, first_users, labels=np.ones(len(places)), references=joint, beta=self.beta)
 
@@ -166,32 +174,35 @@ def pair_rows(questions: pl.DataFrame, max_days: float) -> np.ndarray:
     return pairs.to_numpy()
 
 
-def joint_margins(first: np.ndarray, second: np.ndarray, clip: float) -> np.ndarray:
-    """Margins of two references together (MRPO, Le et al. 2024, arXiv 2405.16388, sections 3.2 to 3.4).
+def joint_margins(margins: np.ndarray, clip: float, weights: Sequence[float] | None = None) -> np.ndarray:
+    """Margins of several references together (MRPO, Le et al. 2024, arXiv 2405.16388, sections 3.2 to 3.4).
 
-    ``log p_ref = log p1 + log p2 - log(a p1 + (1 - a) p2)`` for the liked item and for the other one, where ``p`` is
-    the sigmoid of a reference's margin, ``a = |d1| / (|d1| + |d2|)`` with the margins ``d``, and ``p1`` is clipped to
-    within ``p2 (1 ± clip)``.
+    With ``log p_k`` the log sigmoid of reference k's margin for the liked item, and of its negative for the other one,
+    the joint reference is the weighted harmonic mean ``1 / sum_k (a_k / p_k)``. The first reference is the anchor:
+    the others' ``log p_k`` are clipped to within ``log p_1 (1 ± e)`` first (CTRO). The range of each item is its share
+    of the clip, ``e = clip |m| / (|m_liked| + |m_other|)``, where ``m`` is the mean of ``log p_k`` over the references:
+    the likelier item has the smaller one. A reference weighs by its confidence, ``a_k = |d_k| / sum_j |d_j|`` with the
+    margins ``d`` (ARWC), unless weights are given.
 
     Args:
-        first: margins ``d1``, shape (pairs,).
-        second: margins ``d2`` of the reference that the first is kept near, shape (pairs,).
-        clip: how far the first one's probabilities may be from the second one's, as a share of these.
+        margins: of the references, the anchor first, shape (references, pairs).
+        clip: sum of the two items' ranges, as a share of the anchor's log probability.
+        weights: of the references, fixed for all pairs; None for adaptive ones.
 
     Returns:
-        ``log p_ref`` of the liked item less that of the other one, shape (pairs,).
+        Log probability of the liked item less that of the other one under the joint reference, shape (pairs,).
 
     Examples:
-        >>> joint_margins(np.array([2.0, 2.0]), np.array([2.0, -1.0]), clip=0).round(9)
+        >>> joint_margins(np.array([[2.0, -1.0], [2.0, 3.0], [2.0, 0.0]]), clip=0).round(9)
         array([ 2., -1.])
     """
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    total = np.abs(first) + np.abs(second)
-    share = np.divide(np.abs(first), total, out=np.full_like(total, 0.5), where=total > 0)
-
-    def log_reference(sign: int) -> np.ndarray:
-        p2 = expit(sign * second)
-        p1 = np.clip(expit(sign * first), p2 * (1 - clip), p2 * (1 + clip))
-        return np.log(p1) + np.log(p2) - np.log(share * p1 + (1 - share) * p2)
-
-    return log_reference(1) - log_reference(-1)
+    margins = margins.astype(np.float64)
+    log_p = log_expit(np.stack([margins, -margins]))  # (items, references, pairs)
+    anchor, means = log_p[:, :1], np.abs(log_p.mean(axis=1, keepdims=True))
+    ranges = clip * means / means.sum(axis=0)
+    clipped = np.clip(log_p, anchor * (1 + ranges), anchor * (1 - ranges))
+    shares = np.abs(margins) if weights is None else np.broadcast_to(np.array(weights)[:, None], margins.shape)
+    total = shares.sum(axis=0)
+    shares = np.divide(shares, total, out=np.full_like(margins, 1 / len(margins)), where=total > 0)
+    liked, other = -logsumexp(-clipped, axis=1, b=shares)
+    return liked - other

@@ -102,23 +102,48 @@ def test_without_weight_the_references_are_forgotten():
         torch.testing.assert_close(gradient, torch.full_like(gradient, -1e-7 / 2), atol=1e-13, rtol=0)
 
 
-@given(MARGINS, MARGINS, st.floats(0, 3))
-def test_two_references_are_joined_by_the_formula_of_mrpo(first, second, clip):
-    a = abs(first) / (abs(first) + abs(second)) if first or second else 0.5
+REFERENCES = st.lists(MARGINS, min_size=2, max_size=4)
+log_sigmoid = torch.nn.functional.logsigmoid
+
+
+@given(REFERENCES, st.floats(0, 3), st.booleans())
+def test_references_are_joined_by_the_formula_of_mrpo(margins, clip, fixed):
+    count, total = len(margins), sum(map(abs, margins))
+    shares = [abs(margin) / total for margin in margins] if total else [1 / count] * count
+    if fixed:
+        shares = [2 * (place + 1) / count / (count + 1) for place in range(count)]
+    logs = {sign: [-math.log1p(math.exp(-sign * margin)) for margin in margins] for sign in (1, -1)}
+    means = {sign: -sum(logs[sign]) / count for sign in logs}
     expected = 0.0
-    for sign in (1, -1):
-        p1, p2 = (1 / (1 + math.exp(-sign * margin)) for margin in (first, second))
-        p1 = min(max(p1, p2 * (1 - clip)), p2 * (1 + clip))
-        expected += sign * (math.log(p1) + math.log(p2) - math.log(a * p1 + (1 - a) * p2) if p1 else -math.inf)
-    if math.isfinite(expected):
-        assert joint_margins(*np.array([[first], [second]]), clip).item() == pytest.approx(expected, abs=1e-9)
+    for sign in logs:
+        anchor, near = logs[sign][0], clip * means[sign] / (means[1] + means[-1])
+        clipped = [min(max(log, anchor * (1 + near)), anchor * (1 - near)) for log in logs[sign]]
+        expected -= sign * math.log(sum(share / math.exp(log) for share, log in zip(shares, clipped, strict=True)))
+    weights = [place + 1.0 for place in range(count)] if fixed else None
+    joint = joint_margins(np.array(margins)[:, None], clip, weights)
+    assert joint.item() == pytest.approx(expected, abs=1e-7)
 
 
-@given(MARGINS, MARGINS, st.floats(0, 9))
-def test_two_references_that_agree_are_one_and_without_a_range_the_second_decides(first, second, clip):
-    one, other = np.array([first]), np.array([second])
-    np.testing.assert_allclose(joint_margins(one, one, clip), one, atol=1e-9)
-    np.testing.assert_allclose(joint_margins(one, other, 0), other, atol=1e-9)
+@given(MARGINS, MARGINS, st.floats(0, 1))
+def test_the_authors_code_gives_each_of_two_references_the_share_of_the_other_one(anchor, other, clip):
+    """Its alpha is the confidence of the reference that it clips, but multiplies 1 / p of the anchor."""
+    anchors, others = (log_sigmoid(torch.tensor([margin, -margin], dtype=torch.float64)) for margin in (anchor, other))
+    alpha = abs(other) / (abs(anchor) + abs(other) + 1e-9)
+    means = ((anchors + others) / 2).abs()
+    near = clip * means / means.sum()
+    clipped = others.maximum(anchors * (1 + near)).minimum(anchors * (1 - near))
+    mixed = torch.stack([clipped + math.log(alpha + 1e-12), anchors + math.log(1 - alpha + 1e-12)]).logsumexp(0)
+    joint = clipped + anchors - mixed
+    shares = [alpha + 1e-12, 1 - alpha + 1e-12]
+    expected = joint_margins(np.array([[anchor], [other]]), clip, shares).item()
+    assert (joint[0] - joint[1]).item() == pytest.approx(expected, abs=1e-6)
+
+
+@given(REFERENCES, st.floats(0, 9))
+def test_references_that_agree_are_one_and_without_a_range_the_anchor_decides(margins, clip):
+    one = np.array(margins)
+    np.testing.assert_allclose(joint_margins(np.stack([one] * 3), clip), one, atol=1e-9)
+    np.testing.assert_allclose(joint_margins(one[:, None], 0), one[:1], atol=1e-9)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), st.integers(0, 1)), max_size=12), st.integers(0, 9))
@@ -189,15 +214,28 @@ def test_examples_are_held_against_the_references_in_their_order(tiny_model):
 
     pairs = pair_rows(questions, 30)
     lens = np.subtract(*pairs.T.astype(float))
-    np.testing.assert_array_equal(margins("lens"), lens)
+    np.testing.assert_allclose(margins("lens"), lens)
     np.testing.assert_allclose(margins("untrained"), np.subtract(*alone[pairs].T), atol=1e-6)
-    np.testing.assert_array_equal(margins("other", logits=[other]), -2 * lens)
-    joint = joint_margins(-2 * lens, lens, clip=0.1)
+    np.testing.assert_allclose(margins("other", logits=[other]), -2 * lens)
+    joint = joint_margins(np.array([-2 * lens, lens]), clip=0.1)
     np.testing.assert_array_equal(margins("other", "lens", logits=[other]), joint)
     with pytest.raises(
         MismatchError, match=r"The reference other has no logit for \d+ of 2\d few-shot rows \(the first is row \d"
     ):
         margins("other", logits=[other.head(5)])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"references": ["lens", "untrained", "lens"]}, "references names lens twice"),
+        ({"reference_weights": [0.0]}, r"1 weights with the sum 0, but there are 1 references: give each one"),
+        ({"references": ["lens", "untrained"], "reference_weights": [1.0]}, "1 weights .* are 2 references"),
+    ],
+)
+def test_references_and_weights_that_do_not_go_together_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Preference(**values)
 
 
 def test_few_shot_rows_without_a_pair_are_refused(tiny_model):
