@@ -51,6 +51,7 @@ class MergingConfig(Block):
     iterations: CountOrZero
     tolerance: NonNegative
     ridge: Positive = Field(le=1)
+    solve_for: Literal["weight", "update"]
     rank: Count | None
     density: Positive = Field(le=1)
     method: Literal["iteris", "linear", "svd", "ties", "dare"]
@@ -165,13 +166,13 @@ def iterate(
 
     Chen et al. 2024, arXiv 2411.15231: a layer's W* solves the sum of the LoRAs' `normal_equations`, in which X~ are
     the inputs that the layer meets in the merged model, so that solving and running the model alternate. In iteration
-    0 they are each LoRA's own inputs. A LoRA's error counts as a share of what its layer puts out.
+    0 they are each LoRA's own inputs. A LoRA's error counts as ``c_i = ‖W_i‖² / ‖W_i X_i‖²``, as in the authors' code.
 
     Args:
         llm: a PEFT model with LoRA layers, which are not used themselves.
         updates: of each LoRA, what it adds to layers' weights, by path, (out, in).
         prompts: of each LoRA.
-        config: iterations, tolerance and ridge.
+        config: iterations, tolerance, ridge and what is solved for.
         tokens_per_batch: most tokens in a forward pass.
 
     Returns:
@@ -192,8 +193,10 @@ def iterate(
                     update = own[path].to(gram)
                     if merged is None:
                         W = base[path] + update
-                        weights[name, path] = 1 / torch.einsum("oi,ij,oj->", W, gram, W).item()
-                    terms = weights[name, path] * normal_equations(base[path], update, cross, gram, config.ridge)
+                        output = torch.einsum("oi,ij,oj->", W, gram, W)
+                        weights[name, path] = (W.square().sum() / output).item()
+                    beside = base[path] if config.solve_for == "weight" else torch.zeros_like(update)
+                    terms = weights[name, path] * normal_equations(beside, update, cross, gram, config.ridge)
                     equations[path] = equations.get(path, 0) + terms
             before, merged = merged, {path: solve(equations[path]) for path in layers}
             change = None if before is None else relative_change(before, merged)
@@ -214,19 +217,21 @@ def normal_equations(base: Tensor, update: Tensor, cross: Tensor, gram: Tensor, 
     ``W* = [Σ c_i W_i (X_iᵀ X~_i + ridge_i I)] [Σ c_i (X~_iᵀ X~_i + ridge_i I)]⁻¹`` (IterIS, arXiv 2411.15231).
 
     Args:
-        base: weights of the layer without any LoRA, float64, (out, in).
+        base: what is a part of W_i and W* alike, float64, (out, in): weights of the layer without any LoRA, so that
+            the update makes up for inputs that are no longer those of W_i; or zeros, where it is the update alone that
+            should do to X~_i what that of the LoRA did to X_i (``with_pretrain_matrix: 0`` of the authors' code).
         update: W_i less these, (out, in).
         cross: X_iᵀ X~_i, (in, in).
         gram: X~_iᵀ X~_i, (in, in).
         ridge: ridge_i as a share of the norm of ``gram``.
     """
     added = ridge * gram.norm() * torch.eye(len(gram)).to(gram)
-    # Solved for what is added to the layer's weights, which is small beside them.
+    # Solved for the update, which is small beside the layer's weights.
     return torch.cat([(base + update) @ (cross + added) - base @ (gram + added), gram + added])
 
 
 def solve(equations: Tensor) -> Tensor:
-    """W* less the layer's own weights, float32, (out, in), by the sum of `normal_equations`."""
+    """W* less what stands beside the update, float32, (out, in), by the sum of `normal_equations`."""
     left, right = equations.split([len(equations) - equations.shape[1], equations.shape[1]])
     return torch.linalg.solve(right, left.mT).mT.float()
 

@@ -24,7 +24,7 @@ from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 Records = list[dict[str, Any]]
 
-MERGING = ("iterations", "tolerance", "ridge", "rank", "density", "seed")
+MERGING = ("iterations", "tolerance", "ridge", "solve_for", "rank", "density", "seed")
 
 
 @reads(config=["prompts", "seed"])

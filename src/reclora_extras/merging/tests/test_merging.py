@@ -21,7 +21,15 @@ SCORING = ScoringConfig(tokens_per_batch=200, permuted_inputs=(), permuted_rows=
 
 
 def config(**settings):
-    defaults = {"variants": None, "users": 2, "prompts": 50, "iterations": 3, "tolerance": 0.0, "ridge": 1e-4}
+    defaults = {
+        "variants": None,
+        "users": 2,
+        "prompts": 50,
+        "iterations": 3,
+        "tolerance": 0.0,
+        "ridge": 1e-4,
+        "solve_for": "weight",
+    }
     defaults |= {"rank": None, "density": 0.5, "method": "iteris", "test_rows": None, "seed": 0}
     return MergingConfig(**defaults | settings)
 
@@ -66,7 +74,8 @@ def task(tiny_llm):
     return tiny_llm, loras, {name: random_prompts(7, seed=seed) for seed, name in enumerate(loras)}
 
 
-def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path):
+@pytest.mark.parametrize("solve_for", ["weight", "update"])
+def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path, solve_for):
     llm, loras, prompts = task
     own = {name: inputs_of(llm, lora, prompts[name], tmp_path / name) for name, lora in loras.items()}
     met = own  # in iteration 0
@@ -78,12 +87,16 @@ def test_iterations_solve_the_normal_equations_of_the_paper(task, tmp_path):
             for name, lora in loras.items():
                 A, B = (factor.double() for factor in lora.factors[path])
                 W, X, X_met = W0 + 2.0 * B @ A, own[name][path], met[name][path]
-                c, ridge = 1 / (X @ W.T).square().sum(), 1e-4 * (X_met.T @ X_met).norm() * torch.eye(W.shape[1])
+                c = W.square().sum() / (X @ W.T).square().sum()
+                ridge = 1e-4 * (X_met.T @ X_met).norm() * torch.eye(W.shape[1])
+                W = W if solve_for == "weight" else W - W0
                 left = left + c * W @ (X.T @ X_met + ridge)
                 right = right + c * (X_met.T @ X_met + ridge)
-            expected[path] = left @ torch.linalg.inv(right) - W0
+            expected[path] = left @ torch.linalg.inv(right) - (W0 if solve_for == "weight" else 0)
         rank = 32  # the whole update: layers are smaller
-        merged, log = merge_loras(llm, loras, prompts, config(iterations=iteration, rank=rank), 200)
+        merged, log = merge_loras(
+            llm, loras, prompts, config(iterations=iteration, rank=rank, solve_for=solve_for), 200
+        )
         for path, update in merged.loras["iteris"].updates().items():
             torch.testing.assert_close(update.double(), expected[path], atol=2e-4, rtol=2e-3)
         assert log["iteration"].to_list() == list(range(iteration + 1))
