@@ -259,6 +259,48 @@ class TestItems:
         items, _ = describe_items(table, self.log, item_columns(fields=fields))
         assert items.drop("title").rows() == [(7, "film", "Sci-Fi, x"), (8, "2", None), (9, None, "Sci-Fi")]
 
+    def test_lists_written_as_text_are_taken_apart(self) -> None:
+        table = pl.DataFrame({"i": [7, 8, 9], "name": "a", "tags": ["['a, b', 'c &amp; d']", '["e", null, 5]', ""]})
+        columns = item_columns(fields=[{"name": "tags", "column": "tags", "separator": "[]"}])
+        items, _ = describe_items(table, self.log, columns)
+        assert items["tags"].to_list() == ["a, b, c & d", "e, 5", None]
+        for text in ("a|b", "{'a': 1}", "[['a']]", "__import__('os')", "[" * 9_999):
+            with pytest.raises(ValueError, match=r"'tags' of raw_items.* \(row 1 holds .*looks like \['a', 'b'\]"):
+                describe_items(table.with_columns(tags=pl.lit(text)), self.log, columns)
+
+    def test_a_row_per_property_is_gathered_by_item(self) -> None:
+        rows = [
+            (7, "kind", "film"),
+            (7, "name", "Net, The"),
+            (7, "kind", "play"),
+            (8, "kind", "film"),
+            (7, "kind", "film"),
+        ]
+        table = pl.DataFrame([*rows, (8, "unused", "x"), (None, "name", "y")], schema=["i", "p", "v"], orient="row")
+        long = {"property": "p", "value": "v"}
+        fields = [{"name": "kinds", "column": "kind"}]
+        items, report = describe_items(table, self.log, item_columns(long=long, fields=fields))
+        assert items.filter(pl.col("item_id") < 9).rows() == [
+            (7, "The Net", "film, play"),
+            (8, "Unknown title", "film"),
+        ]
+        assert counts(report) | {"raw item properties": 7, "raw items": 2, "items with an empty title": 1} == counts(
+            report
+        )
+        with pytest.raises(
+            ValueError, match="no property 'title' in column 'p'; the first ones are kind, name, unused"
+        ):
+            describe_items(table, self.log, item_columns(long=long, title="title"))
+
+    def test_without_titles_ids_stand_in(self) -> None:
+        items, _ = describe_items(None, self.log, item_columns(title=None))
+        assert items.rows() == [(item, str(item)) for item in self.log["item_id"].unique().sort()]
+        fields = [{"name": "kind", "column": "kind"}]
+        items, _ = describe_items(
+            pl.DataFrame({"i": [7], "kind": ["film"]}), self.log, item_columns(title=None, fields=fields)
+        )
+        assert items["title"].to_list() == [str(item) for item in items["item_id"]]
+
     @pytest.mark.parametrize(
         ("title", "expected"),
         [

@@ -15,7 +15,7 @@ def raw(**columns: list) -> RawColumns:
 
 
 def seconds(values: list, time_format: str) -> list:
-    return raw(time=values).seconds("time", "ingestion.t", time_format, "ingestion.f").to_list()
+    return raw(time=values).seconds(["time"], "ingestion.t", time_format, "ingestion.f").to_list()
 
 
 def test_pandas_gaps_become_nulls() -> None:

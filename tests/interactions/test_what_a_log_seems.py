@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from datetime import date, time
 from decimal import Decimal
 from typing import Any
 
@@ -98,10 +99,51 @@ class TestIds:
             report
         )
 
+    @pytest.mark.parametrize("rows", [None, 2])
+    def test_rows_are_dropped_by_prefix_and_range(self, rows):
+        raw = log_of(u=["a", "b", "c", "d", "e"]).with_columns(
+            invoice=pl.Series(["7", "C8", None, "C9", "9"]), quantity=pl.Series([1, 2, 3, -1, 0])
+        )
+        drop = {"invoice": {"starts_with": ["C", "A"]}, "quantity": {"at_most": 0, "at_least": 3}}
+        log, report = in_parts(raw, config({"drop": drop}), rows)
+        assert log["user_id"].to_list() == ["a"]
+        dropped = {"invoice starts with C or A": 2, "quantity is at most 0, or is at least 3": 2}
+        assert counts(report) | {"raw interactions": 5} | dropped == counts(report)
+
     def test_messages_name_the_rows_of_the_file_after_others_are_dropped(self):
         raw = log_of(r=[0.0, 4.0, 4.0], t=["-", "2001-01-01", "soon"])
         columns = {"drop": {"r": [0]}, "timestamp_format": "%Y-%m-%d"}
         with pytest.raises(ValueError, match=r"1 of 2 values in column 't' .* the first is 'soon' in row 3\."):
+            clean_interactions(raw, config(columns))
+
+
+class TestTimesInSeveralColumns:
+    @pytest.mark.parametrize("rows", [None, 1])
+    @pytest.mark.parametrize(
+        ("parts", "time_format"),
+        [
+            ({"day": ["2001-09-09", "2001-09-09"], "hour": ["01:46:40", None]}, "%Y-%m-%d %H:%M:%S"),
+            ({"day": [date(2001, 9, 9)] * 2, "hour": [time(1, 46, 40), None]}, "%Y-%m-%d %H:%M:%S"),
+            ({"year": [2001, 2001], "month": [9, 9], "day": [9.0, None]}, "%Y %m %d"),
+        ],
+    )
+    def test_are_joined(self, parts, time_format, rows):
+        raw = log_of(u=[1, 2]).drop("t").with_columns(**{name: pl.Series(values) for name, values in parts.items()})
+        columns = {"timestamp": [*parts], "timestamp_format": time_format}
+        log, report = in_parts(raw, config(columns), rows)
+        assert log["timestamp"].to_list() == [YEAR_2001 - ("year" in parts) * 6_400]
+        assert counts(report)["missing timestamp"] == 1
+
+    def test_messages_name_them(self):
+        raw = log_of(u=[1]).with_columns(day=pl.lit("1985-01-01"), hour=pl.lit("08:00"))
+        columns = {"timestamp": ["day", "hour"], "timestamp_format": "%Y-%m-%d %H:%M"}
+        with pytest.raises(
+            ValueError, match=r"column 'day, hour' of raw_interactions don't match .* 'soon 08:00' in row 1"
+        ):
+            clean_interactions(raw.with_columns(day=pl.lit("soon")), config(columns))
+        with pytest.raises(
+            ValueError, match=r"'day, hour' of raw_interactions lie outside .* '1985-01-01 08:00' in row 1"
+        ):
             clean_interactions(raw, config(columns))
 
 
@@ -126,6 +168,14 @@ class TestNested:
         frame = pickle.loads(pickle.dumps(frame))
         log, _ = clean_interactions(frame, config({"explode": ["i", "t"], "rating": None}))
         assert log.select("user_id", "item_id").rows() == [(1, 7), (1, 8), (2, 9)]
+
+    @pytest.mark.parametrize(("separator", "written"), [("[]", "['{}', {}, None]"), ("|", "{}|{}|")])
+    def test_lists_written_as_text_become_rows(self, separator, written):
+        times = written.replace("'", "").format(YEAR_2001, YEAR_2001 + 1)
+        nested = {"u": [1, 2], "i": [written.format("07", 8), ""], "t": [times, None]}
+        columns = {"explode": ["i", "t"], "explode_separator": separator, "rating": None}
+        log, _ = clean_interactions(pl.DataFrame(nested), config(columns))
+        assert log.rows() == [(1, "07", 1.0, YEAR_2001, 1), (1, "8", 1.0, YEAR_2001 + 1, 1)]
 
     def test_messages_name_the_row_of_the_list(self):
         nested = {"u": [1, 2], "i": [[7, 8], [9]], "t": [["2001-01-01"] * 2, ["soon"]]}
@@ -163,7 +213,7 @@ class TestTypes:
     @pytest.mark.parametrize("time_format", ["%Y-%m-%dT%H:%M:%S%.f%z", "%+"])
     def test_iso_times(self, time, time_format):
         raw = RawColumns(pl.DataFrame({"t": [time]}), "raw_interactions")
-        assert raw.seconds("t", "p", time_format, "f").to_list() == [YEAR_2001]
+        assert raw.seconds(["t"], "p", time_format, "f").to_list() == [YEAR_2001]
 
     def test_the_report_does_not_speak_of_ratings_that_there_are_none_of(self):
         _, report = clean_interactions(log_of(u=[1]), config({"rating": None}, rating_max=3))

@@ -303,6 +303,12 @@ BAD_INPUTS = [
         parameters={"interactions": {"drop": {"rating": ["none"]}}},
     ),
     BadInput(
+        "a range of what is no number",
+        all_rows_with(rating="good"),
+        ("'rating'", "row 1 holds 'good'", "must hold numbers", "ingestion.interactions.drop"),
+        parameters={"interactions": {"drop": {"rating": {"at_most": 0}}}},
+    ),
+    BadInput(
         "a folder instead of a file", folder_at(LOG), ("raw_interactions reads", "interactions.csv", "Is a directory")
     ),
     BadInput(

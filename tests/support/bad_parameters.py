@@ -100,6 +100,8 @@ MORE = [
     ("ingestion.item_texts", {"item_id": "i", "fields": [{"name": "genres", "column": "d"}]}, "['genres'] occur twice"),
     ("ingestion.interactions.timestamp", None, "a column must say when"),
     ("ingestion.interactions.timestamp_format", "unix", "should match pattern"),
+    ("ingestion.interactions.timestamp", ["day", "hour"], "timestamp_format must be a strptime format such as"),
+    ("ingestion.interactions.drop", {"quantity": {"below": 1}}, "is no parameter"),
     ("ingestion.interactions", CLICKS | {"rating": "r", "clicked": "c"}, "rating and clicked exclude one another"),
     ("ingestion.interactions", CLICKS | {"clicked": "c", "impressions": SLATES}, "clicked and impressions exclude one"),
     ("ingestion.interactions", CLICKS | {"rating": "r", "impressions": SLATES}, "rating and impressions exclude one"),

@@ -17,7 +17,7 @@ import polars as pl
 from kedro_provenance.files.scratch import scratch_folder
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, map_shards
 from reclora_kedro.interactions.cleaning_report import CleaningReport
-from reclora_kedro.interactions.config import IngestionConfig, InteractionColumns
+from reclora_kedro.interactions.config import DropRule, IngestionConfig, InteractionColumns
 from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.interactions.impressions import expand_impressions, starting_histories
 from reclora_kedro.interactions.plausible_times import believed_seconds, day_of, outside, refuse_times
@@ -139,14 +139,27 @@ class _Chunk(NamedTuple):
         raw = RawColumns(as_polars(rows, name), name, self.first)
         if columns.explode:
             report.record("rows of lists", raw.frame.height, "taken apart, a row for each of their elements")
-            raw = raw.exploded(columns.explode, f"{BLOCK}.explode")
-        for name, values in columns.drop.items():
-            unwanted = raw.holds(name, values, f"{BLOCK}.drop")
+            raw = raw.exploded(columns.explode, columns.explode_separator, f"{BLOCK}.explode")
+        for name, rule in columns.drop.items():
+            unwanted = _dropped(raw, name, rule)
             dropped = int(unwanted.sum())
             report.record(ROWS_IN, dropped, "rows in")
-            report.record(f"{name} is {' or '.join(map(str, values))}", dropped)
+            report.record(f"{name} {rule}", dropped)
             raw = raw.where(~unwanted)
         return raw
+
+
+def _dropped(raw: RawColumns, name: str, rule: DropRule) -> pl.Series:
+    """Whether each row is dropped by the value of a column."""
+    parameter = f"{BLOCK}.drop"
+    dropped = raw.holds(name, rule.values, parameter)
+    if rule.starts_with:
+        dropped |= raw.starts(name, rule.starts_with, parameter)
+    if rule.at_most is not None:
+        dropped |= (raw.numbers(name, parameter) <= rule.at_most).fill_null(False)
+    if rule.at_least is not None:
+        dropped |= (raw.numbers(name, parameter) >= rule.at_least).fill_null(False)
+    return dropped
 
 
 class _Cleaned(NamedTuple):
@@ -167,7 +180,7 @@ def _bounds_of_parts(
     head = _Chunk(0, GLANCE).read(raw_log, columns)  # a column that is missing or unreadable is told at once
     _sound_rows(head, _read_seconds(head, config), config, CleaningReport())
     step = max(1, engine.rows_per_part // (PRECISION * len(chunks)))
-    needed = {columns.timestamp, *columns.explode, *columns.drop}
+    needed = {*columns.timestamps, *columns.explode, *columns.drop}
     sample = partial(_sample_times, raw_log.select(sorted(needed)), config, step)
     times = np.sort(np.concatenate(list(map_shards(sample, chunks, engine, "times"))))
     every = engine.rows_per_part // step
@@ -228,7 +241,7 @@ def _sort_part(
 
 def _read_seconds(raw: RawColumns, config: IngestionConfig) -> pl.Series:
     columns = config.interactions
-    return raw.seconds(columns.timestamp, f"{BLOCK}.timestamp", columns.timestamp_format, f"{BLOCK}.timestamp_format")
+    return raw.seconds(columns.timestamps, f"{BLOCK}.timestamp", columns.timestamp_format, f"{BLOCK}.timestamp_format")
 
 
 def _sound_rows(

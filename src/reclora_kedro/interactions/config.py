@@ -2,7 +2,7 @@
 
 from collections import Counter
 from datetime import date
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -37,6 +37,27 @@ class ClickHistory(Block):
 Values = list[bool | int | float | str]
 """Values of a raw column."""
 
+
+class DropRule(Block):
+    """Which rows are dropped by the value of a column: any of the conditions suffices. A list is one of values."""
+
+    values: Values = Field(default=[])
+    starts_with: list[Annotated[str, Field(min_length=1)]] = Field(default=[])
+    at_most: Real | None = None
+    at_least: Real | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_values(cls, rule: Any) -> Any:
+        return {"values": rule} if isinstance(rule, list) else rule
+
+    def __str__(self) -> str:
+        bounds = [(f"is at {name[3:]}", getattr(self, name)) for name in ("at_most", "at_least")]
+        words = [f"is {' or '.join(map(str, self.values))}"] if self.values else []
+        words += [f"starts with {' or '.join(self.starts_with)}"] if self.starts_with else []
+        return ", or ".join([*words, *(f"{said} {bound:g}" for said, bound in bounds if bound is not None)])
+
+
 FIXED_NAMES = {"user_id", "item_id", "title"}
 """What no text field may be called: none of these is read as one, see `schema.field_names`."""
 NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
@@ -47,7 +68,8 @@ class InteractionColumns(Block):
     """Where raw_interactions keeps each canonical column."""
 
     explode: list[str] = Field(default=[])
-    drop: dict[str, Values] = Field(default={})
+    explode_separator: str | None = Field(default=None, min_length=1)
+    drop: dict[str, DropRule] = Field(default={})
     user_id: str
     item_id: str
     unknown_ids: dict[Literal["user_id", "item_id"], list[Id]] = Field(default={"user_id": [], "item_id": []})
@@ -55,13 +77,18 @@ class InteractionColumns(Block):
     clicked: str | None = None
     impressions: ImpressionList | None = None
     click_history: ClickHistory | None = None
-    timestamp: str
+    timestamp: str | Annotated[list[str], Field(min_length=1)]
     timestamp_format: str = Field(pattern="^(unix_(|milli|micro|nano)seconds|.*%.*)$")
 
     @property
     def has_impressions(self) -> bool:
         """Whether the log says what was shown and not clicked."""
         return self.clicked is not None or self.impressions is not None
+
+    @property
+    def timestamps(self) -> list[str]:
+        """The columns of the time: one, or several such as a date and a time of day."""
+        return [self.timestamp] if isinstance(self.timestamp, str) else self.timestamp
 
     @field_validator("timestamp", mode="before")
     @classmethod
@@ -72,6 +99,15 @@ class InteractionColumns(Block):
                 "the row may stand in for it, see 'Without times' in docs/guides/swap-data.md"
             )
         return column
+
+    @model_validator(mode="after")
+    def _several_times_are_text(self) -> Self:
+        if not isinstance(self.timestamp, str) and "%" not in self.timestamp_format:
+            raise ValueError(
+                f"interactions: the times in {' and '.join(self.timestamp)} are joined by blanks to one text, so "
+                f"timestamp_format must be a strptime format such as '%Y-%m-%d %H:%M', not {self.timestamp_format!r}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _one_kind_of_log(self) -> Self:
@@ -123,11 +159,19 @@ class TextField(Block):
         return self
 
 
+class LongTable(Block):
+    """Columns of a table with a row per property: its name and its value; properties are read as columns are."""
+
+    property: str
+    value: str
+
+
 class ItemColumns(Block):
     """Where raw_items keeps the id, the title and the text fields of an item."""
 
     item_id: str
-    title: str
+    long: LongTable | None = None
+    title: str | None
     title_choice: Literal["first", "most_frequent", "longest"] = "first"
     missing_title: str = Field(min_length=1)
     trailing_articles: list[str]
@@ -143,6 +187,7 @@ class ItemTextColumns(Block):
     """Where raw_item_texts, a second table of items, keeps the id and further text fields of an item."""
 
     item_id: str
+    long: LongTable | None = None
     fields: list[TextField] = Field(min_length=1)
 
 

@@ -13,6 +13,7 @@ from reclora_kedro.interactions.schema import FREE_TEXT
 
 logger = logging.getLogger(__name__)
 
+PROPERTIES_NAMED = 10  # of a long table, in the message about one that it lacks
 MOST_UNTITLED = 0.1  # share of the items, beyond which it is warned of
 
 
@@ -36,15 +37,20 @@ def describe_items(
         >>> describe_items(raw, pl.LazyFrame({"item_id": [2]}), columns, CleaningReport()).rows()
         [(1, 'The Net (1995)', None), (2, 'Heat (1995)', 'Crime, Drama')]
     """
+    if raw_items is None and columns.title is None and not columns.fields:
+        logged = _distinct_ids(interactions, "item_id")
+        report.record("items", logged.height, "rows kept; no item table, ids only")
+        return logged.sort("item_id").with_columns(title=title_of_untitled(columns))
     listed = listed_rows(raw_items, "item", columns, report)
     logged = _logged_ids(interactions, listed, "raw_items", "ingestion.items.item_id")
     items = listed.join(logged, on="item_id", how="full", coalesce=True).sort("item_id")
-    unlisted, kept = items.height - listed.height, f"kept as {columns.missing_title!r}"
+    unlisted = items.height - listed.height
+    kept = f"kept as {columns.missing_title!r}" if columns.title else "kept, with their ids as titles"
     report.record("items without a row", unlisted, kept)
     report.record("items with an empty title", items["title"].null_count() - unlisted, kept)
     report.record("items", items.height, f"rows kept; {logged.height:,} occur in the log")
     untitled = items["title"].null_count()
-    if untitled > MOST_UNTITLED * items.height:
+    if columns.title and untitled > MOST_UNTITLED * items.height:
         logger.warning(
             "%s of %s items have no title, and are %r to prompts and encoders: see `ingestion.items.title`, and the "
             "ids of raw_items.",
@@ -52,7 +58,12 @@ def describe_items(
             f"{items.height:,}",
             columns.missing_title,
         )
-    return items.with_columns(pl.col("title").fill_null(columns.missing_title))
+    return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
+
+
+def title_of_untitled(columns: ItemColumns) -> pl.Expr:
+    """The title of an item without one: `missing_title`, or its id where no item has a title."""
+    return pl.lit(columns.missing_title) if columns.title else pl.col("item_id").cast(pl.String)
 
 
 def add_item_texts(
@@ -128,11 +139,17 @@ def listed_rows(
     block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
     key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
     texts = [title, *(field.column for field in columns.fields)]
-    table, rows_with_html = read_html_columns(as_polars(raw_table, f"raw_{block}"), texts)
+    table = as_polars(raw_table, f"raw_{block}")
+    if not isinstance(columns, UserColumns) and columns.long is not None:
+        report.record(f"raw {kind} properties", table.height, "rows in, gathered by item")
+        table = _gathered(RawColumns(table, f"raw_{block}"), columns, parameter)
+    table, rows_with_html = read_html_columns(table, texts)
     raw = RawColumns(table, f"raw_{block}")
     listed = [raw.ids(getattr(columns, key), f"{parameter}.{key}").alias(key)]
     if isinstance(columns, ItemColumns):
-        titles = raw.texts(columns.title, f"{parameter}.title")
+        titles = pl.repeat(None, table.height, dtype=pl.String, eager=True)
+        if columns.title is not None:
+            titles = raw.texts(columns.title, f"{parameter}.title")
         listed.append(_articles_first(titles, columns.trailing_articles).alias("title"))
     listed += [
         _text_field(raw, field, f"{parameter}.fields (field {field.name})").alias(field.name)
@@ -149,6 +166,32 @@ def listed_rows(
     report.record(f"repeated {kind} rows", named.height - unique.height, f"dropped, but for {kept}")
     report.record(f"{kind} rows with HTML", rows_with_html, "tags removed, entities made characters")
     return unique
+
+
+def _gathered(raw: RawColumns, columns: ItemColumns | ItemTextColumns, parameter: str) -> pl.DataFrame:
+    """A row per item of a table that has one per property: lists of its distinct values, and the first title."""
+    assert columns.long is not None
+    title, key = columns.title if isinstance(columns, ItemColumns) else None, columns.item_id
+    named = [title, *(field.column for field in columns.fields)]
+    names = list(dict.fromkeys(name for name in named if name is not None))
+    rows = pl.DataFrame(
+        {
+            key: raw.ids(key, f"{parameter}.item_id"),
+            "property": raw.texts(columns.long.property, f"{parameter}.long.property"),
+            "value": raw.texts(columns.long.value, f"{parameter}.long.value"),
+        }
+    )
+    for name in names:
+        if name not in rows["property"]:
+            some = ", ".join(rows["property"].drop_nulls().unique(maintain_order=True).head(PROPERTIES_NAMED))
+            raise ValueError(
+                f"{raw.table} has no property {name!r} in column {columns.long.property!r}; the first ones are {some}. "
+                f"Name one of them in `{parameter}`."
+            )
+    distinct = rows.drop_nulls([key, "value"]).unique(maintain_order=True)
+    value, of = pl.col("value"), pl.col("property")
+    wide = distinct.group_by(key, maintain_order=True).agg(value.filter(of == name).alias(name) for name in names)
+    return wide if title is None else wide.with_columns(pl.col(title).list.first())
 
 
 def _chosen_titles(rows: pl.DataFrame, choice: str) -> pl.DataFrame:

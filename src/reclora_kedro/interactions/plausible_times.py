@@ -44,7 +44,8 @@ def refuse_times(
     """
     first, last = believed_seconds(config.plausible_times)
     unfit = outside(seconds, config.plausible_times).arg_true()
-    column, stated = raw.frame[config.interactions.timestamp], config.interactions.timestamp_format
+    times, stated = config.interactions.timestamps, config.interactions.timestamp_format
+    column = raw.times(times, "ingestion.interactions.timestamp")
     fitting = _fitting_unit(column.gather(unfit), first, last) if stated in UNIX_UNITS else None
     remedy = (
         f"They look like {fitting.removeprefix('unix_')}, but were read as {stated.removeprefix('unix_')}: set "

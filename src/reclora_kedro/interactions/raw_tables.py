@@ -3,6 +3,8 @@
 Everything that cannot be read without guessing is refused here, with the table, the column and the parameter named.
 """
 
+import ast
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
@@ -22,6 +24,9 @@ UNIX_UNITS = {
 
 BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
 """Control characters and line breaks: they would tear the lines of a prompt."""
+
+WRITTEN_LISTS = "[]"
+"""The separator of lists that are written as text, as Python and JSON write them."""
 
 PLACE = " place "  # a column that no table has
 
@@ -122,8 +127,15 @@ Set `ingestion.interactions.item_id` to one of them.
         """Number, from 1, of a row of the frame in the table."""
         return self.rows_before + (place if self.places is None else int(self.places[place])) + 1
 
-    def exploded(self, names: Sequence[str], parameter: str) -> "RawColumns":
-        """The table with one row for each element of the lists in these columns; an empty list has none."""
+    def exploded(self, names: Sequence[str], separator: str | None, parameter: str) -> "RawColumns":
+        """The table with one row for each element of the lists in these columns; an empty list has none.
+
+        Lists that are texts are parted by the separator, and their elements are texts.
+        """
+        if separator is not None:
+            texts = [name for name in names if self._column(name, parameter).dtype == pl.String]
+            lists = [self.lists(name, parameter, separator) for name in texts]
+            return replace(self, frame=self.frame.with_columns(lists)).exploded(names, None, parameter)
         counts = list[pl.Series]()
         for name in names:
             column = self._column(name, parameter)
@@ -149,6 +161,13 @@ Set `ingestion.interactions.item_id` to one of them.
         if unfit.any():
             self._refuse(column, parameter, f"it is to be compared with {values[unfit.arg_true()[0]]!r}")
         return (_stripped(column) if column.dtype == pl.String else column).is_in(wanted.implode()).fill_null(False)
+
+    def starts(self, name: str, prefixes: Sequence[str], parameter: str) -> pl.Series:
+        """Whether the text of each row of a column starts with one of some prefixes."""
+        text, starts = self.texts(name, parameter), pl.repeat(False, self.frame.height, eager=True)
+        for prefix in prefixes:
+            starts |= text.str.starts_with(prefix).fill_null(False)
+        return starts
 
     def where(self, kept: pl.Series) -> "RawColumns":
         """The table's rows for which a Boolean is true."""
@@ -218,10 +237,13 @@ Set `ingestion.interactions.item_id` to one of them.
     def lists(self, name: str, parameter: str, separator: str | None) -> pl.Series:
         """Several texts per row as ``List(String)``, each one stripped line; empty ones are left out.
 
-        Values of a text are parted by the separator; without one, the column must hold lists.
+        Values of a text are parted by the separator, or those of a list that it writes down (`WRITTEN_LISTS`); without
+        one, the column must hold lists.
         """
         column = self._column(name, parameter)
-        if separator is not None:
+        if separator == WRITTEN_LISTS and column.dtype == pl.String:
+            lists = self._written_lists(column, parameter)
+        elif separator is not None:
             lists = self.texts(name, parameter).str.split(separator)
         elif isinstance(column.dtype, pl.List) and not column.dtype.inner.is_nested():
             lists = column.cast(pl.List(pl.String))
@@ -230,18 +252,36 @@ Set `ingestion.interactions.item_id` to one of them.
         value = pl.element().str.replace_all(BREAKS, " ").str.strip_chars()
         return lists.list.eval(value.filter(value != ""))
 
-    def seconds(self, name: str, parameter: str, time_format: str, format_parameter: str) -> pl.Series:
+    def _written_lists(self, column: pl.Series, parameter: str) -> pl.Series:
+        text = _stripped(column)
+        distinct = text.unique().drop_nulls()
+        values = pl.Series([_written_list(each) for each in distinct], dtype=pl.List(pl.String))
+        unfit = text.is_in(distinct.filter(values.is_null()).implode())
+        self._refuse_where(unfit, column, parameter, "a list written as text looks like ['a', 'b']")
+        return text.to_frame("text").join(
+            pl.DataFrame({"text": distinct, column.name: values}), on="text", how="left", maintain_order="left"
+        )[column.name]
+
+    def times(self, names: Sequence[str], parameter: str) -> pl.Series:
+        """The column of the time; of several, their texts, joined by blanks."""
+        if len(names) == 1:
+            return self._column(names[0], parameter)
+        texts = [self.texts(name, parameter) for name in names]
+        joined = pl.concat_str(texts, separator=" ").alias(", ".join(names))
+        return pl.select(joined).to_series()
+
+    def seconds(self, names: Sequence[str], parameter: str, time_format: str, format_parameter: str) -> pl.Series:
         """Seconds since the epoch as ``Int64``, rounded down; times without a zone are read as UTC.
 
         The format is a key of ``UNIX_UNITS`` for numbers, a strptime format for text; a column that already holds dates
         or times needs none.
         """
-        column = self._column(name, parameter)
+        column = self.times(names, parameter)
         if column.dtype in (pl.Date, pl.Datetime):
             return column.dt.epoch("s")
         if column.dtype == pl.String and time_format not in UNIX_UNITS:
             return self._parsed(_stripped(column), time_format, format_parameter).dt.epoch("s")
-        if column.dtype.is_numeric() and time_format in UNIX_UNITS:
+        if (column.dtype.is_numeric() or _is_written_number(column)) and time_format in UNIX_UNITS:
             ticks = column.cast(pl.Int64, strict=False)  # infinity counts as missing
             return ticks // UNIX_UNITS[time_format]
         self._refuse(column, format_parameter, f"it cannot be read as {time_format!r}")
@@ -311,6 +351,29 @@ Set `ingestion.interactions.item_id` to one of them.
 def _stripped(column: pl.Series) -> pl.Series:
     text = column.cast(pl.String).str.strip_chars()
     return text.set(text == "", None)
+
+
+def _is_written_number(column: pl.Series) -> bool:
+    """Whether a column holds whole numbers as text, as the elements of exploded texts are."""
+    return column.dtype == pl.String and bool(column.str.contains(r"^-?\d+$").all())
+
+
+def _written_list(text: str) -> list[str] | None:
+    """The elements of a list that a text writes down, as texts; None for a text that is no list.
+
+    Examples:
+        >>> _written_list("['a, b', 7, None]"), _written_list('["c", null]'), _written_list("a")
+        (['a, b', '7'], ['c'], None)
+    """
+    try:
+        try:
+            values = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            values = json.loads(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+    is_flat = isinstance(values, list | tuple | set) and not any(isinstance(each, list | dict) for each in values)
+    return [str(value) for value in values if value is not None] if is_flat else None
 
 
 def _short(column: pl.Series) -> pl.Series:

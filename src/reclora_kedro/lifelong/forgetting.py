@@ -21,6 +21,7 @@ from reclora_kedro.histories.sequences import levels_as_before
 from reclora_kedro.histories.splits import SPLIT_NAMES
 from reclora_kedro.interactions.cleaning import k_core
 from reclora_kedro.interactions.config import IngestionConfig
+from reclora_kedro.interactions.entities import title_of_untitled
 from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.growth import rearrange_lens
@@ -106,7 +107,7 @@ def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig
     if users.is_empty():
         raise ValueError("Without the users of forget.users, no interaction is left: there is nothing to recommend by.")
     fields = [field.name for field in config.items.fields]
-    unsaid = (pl.col("title") == config.items.missing_title) & pl.all_horizontal(pl.col(fields).is_null(), True)
+    unsaid = (pl.col("title") == title_of_untitled(config.items)) & pl.all_horizontal(pl.col(fields).is_null(), True)
     gone = (
         tables.items.filter(unsaid).join(logged_before, on="item_id", how="semi").join(logged, on="item_id", how="anti")
     )

@@ -24,7 +24,7 @@ from reclora_kedro.interactions.config import (
     ItemTextColumns,
     UserColumns,
 )
-from reclora_kedro.interactions.entities import listed_rows
+from reclora_kedro.interactions.entities import listed_rows, title_of_untitled
 from reclora_kedro.interactions.forgotten import NOBODY, ForgottenUsers
 from reclora_kedro.interactions.plausible_times import believed_seconds
 from reclora_kedro.interactions.schema import EVENT_KEY
@@ -149,7 +149,7 @@ def append_items(
     items = _grown(former, pl.concat([logged, described[0].select("item_id")]), described, "item", report)
     untitled = items["title"][former.height :].null_count()
     report.record("new items without a title", untitled, f"kept as {columns.missing_title!r}")
-    return items.with_columns(pl.col("title").fill_null(columns.missing_title))
+    return items.with_columns(pl.col("title").fill_null(title_of_untitled(columns)))
 
 
 def append_users(
