@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help run serve test lint viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-ray \
+.PHONY: help run serve test lint docs viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-ray \
 	bench-serve lock clean
 
 help:  ## show the targets
@@ -34,6 +34,9 @@ lint: $(READY)  ## format, style, types and the import contracts
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(READY)  ## the site of the documentation, in build/docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs build/docs
 
 viz: $(READY)  ## the pipeline, its data and its plots in the browser
 	$(BIN)/kedro viz run
@@ -61,8 +64,8 @@ bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and wha
 	$(BIN)/python benchmarks/cluster.py
 
 lock: $(BIN)/uv  ## compile requirements.lock from pyproject.toml
-	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra mcp --extra pretraining \
-		--extra privacy --extra ray --extra s3 --universal --generate-hashes --no-emit-index-url --no-header --quiet \
+	$(BIN)/uv pip compile pyproject.toml --group dev --extra black-box --extra demo --extra docs --extra mcp \
+		--extra pretraining --extra privacy --extra ray --extra s3 --universal --generate-hashes --no-emit-index-url --no-header --quiet \
 		--output-file requirements.lock
 
 clean:  ## remove the environments and caches; data/ stays
