@@ -11,7 +11,7 @@ from projects import ROOT, kedro_run
 from yaml_comments import CommentedYaml
 
 README = ROOT / "README.md"
-GUIDES = sorted((ROOT / "docs/guides").glob("*.md"))
+GUIDES = [*sorted((ROOT / "docs/start").glob("*.md")), *sorted((ROOT / "docs/guides").glob("*.md"))]
 PAGES = [README, ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
