@@ -67,7 +67,8 @@ class YamlFiles(Reference):
         rows = {}
         for key in written.keys(depth):
             value = _file_of(written.content[key.path]) if depth == 1 else key.value
-            rows[key.path] = [code(key.path), code(value), marked_up(key.comment)]
+            if value or key.comment:
+                rows[key.path] = [code(key.path), code(value), marked_up(key.comment)]
         heads = ["entry", "file", "content"] if depth == 1 else ["parameter", "default", "meaning"]
         return self.section(title, [*header, code(str(file.relative_to(ROOT)))], heads, rows)
 
