@@ -69,9 +69,9 @@ def test_padding_and_batching_never_change_a_score(tiny_model, tokens_per_batch,
     np.testing.assert_allclose(model.scores(prompts, tokens_per_batch, ""), alone, atol=1e-6)
 
 
-def losses_of(labels):
-    """Cross entropies of logits."""
-    return lambda logits: binary_cross_entropy_with_logits(logits, labels.float(), reduction="none")
+def losses_of(model, labels):
+    """Cross entropies of a model's answers."""
+    return lambda batch: binary_cross_entropy_with_logits(model.llm_logits(batch), labels.float(), reduction="none")
 
 
 def test_an_average_joins_the_lens_in_scoring_alone(tiny_model, batch, untrained):
@@ -80,8 +80,8 @@ def test_an_average_joins_the_lens_in_scoring_alone(tiny_model, batch, untrained
     assert (alone - untrained).abs().max() > 0.01
     torch.testing.assert_close(model.logits(batch), (alone + batch.gate_inputs.lens_logits) / 2)
     weights = [weights for weights in model.model.parameters() if weights.requires_grad]
-    losses, _ = model.losses_and_gradients(batch, losses_of(labels), weights, 9)
-    torch.testing.assert_close(losses, losses_of(labels)(alone).detach())
+    losses, _ = model.losses_and_gradients(batch, losses_of(model, labels), weights, 9)
+    torch.testing.assert_close(losses, losses_of(model, labels)(batch).detach())
 
 
 def test_a_blend_refuses_prompts_without_the_lens_logits(tiny_model):
@@ -100,7 +100,7 @@ def test_what_stands_in_the_padding_does_not_matter(tiny_model):
 def test_losses_are_cross_entropies_and_their_gradients_those_of_the_sum(tiny_model, batch):
     model, labels = with_adapter(tiny_model), torch.arange(9) % 2
     weights = [weights for weights in model.model.parameters() if weights.requires_grad]
-    losses, gradients = model.losses_and_gradients(batch, losses_of(labels), weights, 20)
+    losses, gradients = model.losses_and_gradients(batch, losses_of(model, labels), weights, 20)
     scores = torch.sigmoid(model.logits(batch).double())
     expected = -torch.where(labels == 1, scores, 1 - scores).log()
     torch.testing.assert_close(losses.double(), expected, atol=1e-6, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Setting of the unlabelled pairs."""
+"""Setting of the moments at which the LLM responds with titles of its own choice."""
 
 from typing import Annotated
 
@@ -7,4 +7,4 @@ from pydantic import Field
 from reclora_kedro.parameters import CountOrZero
 
 UnlabelledPairs = Annotated[CountOrZero, Field(default=0)]
-"""The parameter `history.prompt_rows.unlabelled`: pairs of items that users had not taken."""
+"""The parameter `history.prompt_rows.unlabelled`: pairs of titles that the LLM chooses itself, one per moment."""

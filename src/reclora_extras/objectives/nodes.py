@@ -35,7 +35,7 @@ def score_few_shot(
 
 @reads(history=["prompt_rows.unlabelled", "seed"])
 def draw_unlabelled_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
-    """Draw the pairs that an adapter labels itself."""
+    """Draw the moments at which an adapter responds, and the titles that it may choose from."""
     return draw_unlabelled(log_without_embeddings, history.prompt_rows.unlabelled, history.seed)
 
 

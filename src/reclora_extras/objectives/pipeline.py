@@ -27,7 +27,7 @@ def reference_pipeline(variant: str, history: str) -> Pipeline:
 
 
 def unlabelled_pipeline(names: PipelineNames) -> Pipeline:
-    """Pairs of items that users had not taken: their questions, prompts by all short histories, and lens states."""
+    """Items that users might take next: their questions, prompts by all short histories, and lens states."""
     made = [
         Node(
             nodes.draw_unlabelled_questions,

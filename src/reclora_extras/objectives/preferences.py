@@ -46,12 +46,16 @@ class Pairs(Examples):
     beta: float = 1.0
     prompts_each: ClassVar[int] = 2
 
-    def losses(self, logits: Tensor, examples: np.ndarray) -> Tensor:
+    def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
         """See `Examples.losses`."""
-        first, second = logits.view(len(examples), 2).unbind(1)
-        labels, references = (torch.from_numpy(each[examples]).to(logits) for each in (self.labels, self.references))
+        return self.dpo_losses(outputs, self.labels[examples], examples)
+
+    def dpo_losses(self, scores: Tensor, labels: np.ndarray, examples: np.ndarray) -> Tensor:
+        """Losses of some examples, shape (n,), by a score per prompt, shape (n · 2,), and labels, shape (n,)."""
+        first, second = scores.view(len(examples), 2).unbind(1)
+        wanted, references = (torch.from_numpy(each).to(scores) for each in (labels, self.references[examples]))
         margins = first - second
-        return F.binary_cross_entropy_with_logits(self.beta * (margins - references), labels, reduction="none")
+        return F.binary_cross_entropy_with_logits(self.beta * (margins - references), wanted, reduction="none")
 
 
 class Preference(Objective):

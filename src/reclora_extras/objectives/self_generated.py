@@ -1,52 +1,137 @@
-"""Self-generated preferences (SPA): an adapter learns further from pairs that it labels itself."""
+"""Self-generated preferences (SPA): an adapter learns from pairs of its own responses, which it labels itself."""
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
-from reclora_extras.objectives.preferences import Pairs, Preference
-from reclora_extras.objectives.unlabelled import UNLABELLED
+from reclora_extras.objectives.preferences import Pairs
+from reclora_extras.objectives.titles import (
+    Titles,
+    log_likelihoods,
+    score_titles,
+    title_states,
+    with_titles,
+)
+from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.examples import Train
+from reclora_kedro.finetuning.examples import Objective, Train
 from reclora_kedro.finetuning.training import assign, copy_of
 from reclora_kedro.histories.questions import PromptRowsConfig
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
-from reclora_kedro.parameters import Count, NonNegative
+from reclora_kedro.llm.batching import TokenBudget
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
+from reclora_kedro.parameters import CountOrZero, NonNegative, Positive, Seed, Share
 
 if TYPE_CHECKING:
     from reclora_kedro.finetuning.variants import VariantConfig
 
-SMOOTHED_SHARE = 0.1
-"""Share of a round's labels that is smoothed, the least certain ones."""
+DOUBTED_SHARE = 0.1
+"""Share of the labels that are doubted, the least confident ones."""
 SMOOTHING = 0.1
-"""Distance of these from 0 or 1."""
+"""Probability that a doubted label is wrong."""
 
 logger = logging.getLogger(__name__)
 
 
-class SelfGenerated(Preference):
-    """Labelled pairs, then in rounds unlabelled ones that the adapter labels (SPA, Kim et al. 2024, arXiv 2406.04412).
+@dataclass(frozen=True, kw_only=True)
+class TitlePairs(Pairs):
+    """Two responses to one history each, the preferred one first; the margin is that of their log likelihoods.
 
-    Each round takes its share of the unlabelled pairs, labels them, see `self_labels`, and learns from them beside the
-    model as the round found it. The adapter is left at the best validation AUC of all rounds.
+    The loss is DPO's, see `Pairs`. Of pairs that the adapter labelled itself, the least confident tenth of a forward
+    pass has labels of 0.9 (SPA, Kim et al. 2024, arXiv 2406.04412, section 4.2). Confidence is that of a stronger
+    policy, whose logits are extrapolated from the reference's to those of the policy in this very step,
+    ``(1 + extrapolation) h_policy - extrapolation h_reference``, token by token: a decoupled detection of noise, as
+    these logits are not those that made the label.
+
+    Attributes:
+        starts: tokens before each title, shape (prompts,).
+        reference_states: final states of the reference that predict each title's tokens; none where labels are given.
+        extrapolation: how far beyond the policy.
     """
 
-    rounds: Count = 2
-    extrapolation: NonNegative = 0.3
+    starts: np.ndarray
+    reference_states: tuple[Tensor, ...] = ()
+    extrapolation: float = 0.0
+
+    def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
+        """Log likelihoods by the policy and by the extrapolated one, shape (n · 2, 2); see `Examples.outputs`."""
+        places = self.places(examples).ravel()
+        starts = torch.from_numpy(self.starts[places]).to(model.device)
+        states, token_ids, prompts = title_states(model, batch, starts)
+        logits = model.llm.token_logits(states, slice(None))
+        likelihoods = log_likelihoods(logits, token_ids, prompts, len(places))
+        if not self.reference_states:
+            return torch.stack([likelihoods, likelihoods], dim=1)
+        with torch.no_grad():
+            of_reference = torch.cat([self.reference_states[place] for place in places]).to(states)
+            beyond = torch.lerp(model.llm.token_logits(of_reference, slice(None)), logits, 1 + self.extrapolation)
+            extrapolated = log_likelihoods(beyond, token_ids, prompts, len(places))
+        return torch.stack([likelihoods, extrapolated], dim=1)
+
+    def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
+        """See `Examples.losses`."""
+        labels = self.labels[examples].copy()
+        if self.reference_states:
+            labels[doubted(self._confidence(outputs, examples))] = 1 - SMOOTHING
+        return self.dpo_losses(outputs[:, 0], labels, examples)
+
+    @torch.inference_mode()
+    def confidence(self, model: AnswerModel, tokens_per_batch: int) -> np.ndarray:
+        """How far each label's margin is beyond that of the reference by the extrapolated policy, shape (pairs,)."""
+        model.model.eval()
+        confidence = np.zeros(len(self))
+
+        def margins(examples: np.ndarray) -> np.ndarray:
+            return self._confidence(self.outputs(model, self.batch(examples, model.device), examples), examples)
+
+        for examples, each in TokenBudget(tokens_per_batch).run(np.arange(len(self)), self.lengths, margins):
+            confidence[examples] = each
+        return confidence
+
+    def _confidence(self, outputs: Tensor, examples: np.ndarray) -> np.ndarray:
+        preferred, other = outputs[:, 1].detach().double().cpu().numpy().reshape(-1, 2).T
+        return preferred - other - self.references[examples]
+
+
+def doubted(confidence: np.ndarray) -> np.ndarray:
+    """Places of the least confident labels, `DOUBTED_SHARE` of them.
+
+    Args:
+        confidence: how far a label's margin is beyond that of the reference, shape (pairs,).
+    """
+    return np.argsort(confidence, kind="stable")[: round(DOUBTED_SHARE * len(confidence))]
+
+
+class SelfGenerated(Objective):
+    """Pairs of the adapter's own responses, next titles of histories (SPA, Kim et al. 2024, arXiv 2406.04412).
+
+    The adapter learns from a few labelled pairs first. Then each round takes its share of the other moments. The
+    policy, as the round found it, responds to each of them with two of the candidates, drawn by the likelihoods that
+    it gives them; prefers the one of the greater implicit reward, ``log policy - log untrained``; and learns these
+    preferences by DPO with itself, as the round found it, as the reference. See `TitlePairs` for what becomes of
+    labels in doubt. The adapter is left at the best validation AUC of all rounds.
+    """
+
+    rounds: CountOrZero = 2
+    seed_share: Share = 0.05
+    beta: Positive = 0.1
+    extrapolation: NonNegative = 0.1
+    seed: Seed = 42
 
     @classmethod
     def inputs(cls, variant: str, names: Any) -> Mapping[str, Any]:
-        """The logits of references, then prompts and lens states of the unlabelled pairs."""
+        """Prompts and lens states of the moments' candidates."""
         from reclora_extras.objectives.pipeline import unlabelled_pipeline
 
         made = unlabelled_pipeline(names)
-        prompts = f"{UNLABELLED}.{names.variants[variant]}.prompts"
-        return {**super().inputs(variant, names), prompts: made, f"{UNLABELLED}_states": made}
+        return {f"{UNLABELLED}.{names.variants[variant]}.prompts": made, f"{UNLABELLED}_states": made}
 
     def require(self, variant: "VariantConfig") -> None:
         """Refuse gradients by which an adapter may be trained once."""
@@ -57,13 +142,19 @@ class SelfGenerated(Preference):
             )
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
-        """Refuse fewer unlabelled pairs than rounds."""
-        if prompt_rows.unlabelled < self.rounds:
+        """Refuse too few moments for a labelled pair, and one for each round."""
+        moments = prompt_rows.unlabelled
+        seeds = self.labelled_pairs(moments)
+        if not seeds or moments - seeds < self.rounds:
             raise ValueError(
-                f"training.objective is self_generated, in {self.rounds} rounds, but there are "
-                f"{prompt_rows.unlabelled} unlabelled pairs: raise history.prompt_rows.unlabelled to at least one pair "
-                "per round."
+                f"training.objective is self_generated, in {self.rounds} rounds, but of {moments} pairs, seed_share "
+                f"gives {seeds} labels: raise history.prompt_rows.unlabelled, so that there is a label, and a pair "
+                "without one for each round."
             )
+
+    def labelled_pairs(self, moments: int) -> int:
+        """How many pairs have labels."""
+        return round(self.seed_share * moments)
 
     def fine_tune(
         self,
@@ -75,75 +166,85 @@ class SelfGenerated(Preference):
         checkpoints: CheckpointStore | None,
         *inputs: Any,
     ) -> pl.DataFrame:
-        """See `Objective.fine_tune`; the last two inputs are prompts and lens states of the unlabelled pairs.
+        """See `Objective.fine_tune`; the inputs are prompts and lens states of the moments' candidates.
 
         The log is that of `fine_tune_in_rounds`.
         """
-        *reference_logits, prompts, states = inputs
+        prompts, states = inputs
         assert few_shot.gate_inputs is not None
-        unlabelled = prompt_set(prompts, UNLABELLED, gate_inputs(states, few_shot.gate_inputs.name))
-        labelled = self.pairs(model, few_shot, questions, tokens_per_batch, *reference_logits)
-        return fine_tune_in_rounds(train, model, labelled, unlabelled, self, tokens_per_batch, checkpoints)
+        candidates = prompt_set(prompts, UNLABELLED, gate_inputs(states, few_shot.gate_inputs.name))
+        return fine_tune_in_rounds(
+            train, model, with_titles(candidates, CANDIDATES), self, tokens_per_batch, checkpoints
+        )
 
 
 def fine_tune_in_rounds(
     train: Train,
     model: AnswerModel,
-    labelled: Pairs,
-    unlabelled: PromptSet,
+    candidates: Titles,
     config: SelfGenerated,
     tokens_per_batch: int,
     checkpoints: CheckpointStore | None = None,
 ) -> pl.DataFrame:
-    """Train on labelled pairs, then in rounds on self-labelled ones.
+    """Train on labelled pairs, then in rounds on pairs that the model makes and labels itself.
 
     Args:
         train: trains the model's adapter further.
         model: a base LLM with a fresh adapter.
-        labelled: pairs with labels.
-        unlabelled: prompts of further pairs, two by two; their labels are what the log says later on, NaN for nothing,
-            and only measure how many of the adapter's own it confirms.
-        config: number of rounds, and how they label.
+        candidates: `CANDIDATES` titles per moment, one moment after the other. Their labels are what the log says
+            later on, NaN for nothing. Labelled pairs have theirs from it; of the others, it only measures how many of
+            the model's own labels it confirms.
+        config: number of rounds, and how pairs are labelled.
         tokens_per_batch: most tokens in a forward pass, padding included.
         checkpoints: where to keep checkpoints, a folder per round; None for nowhere.
 
     Returns:
-        The training logs, see `train_adapter`, one after the other, with the round (0 for the labelled pairs), decided
-        (its pairs of which the log shows one item liked, and the other one not) and confirmed (share of these that the
-        adapter labelled so).
+        The training logs, see `train_adapter`, one after the other, with the round (0 for the labelled pairs) and, over
+        all own labels so far, see `detection`: decided, confirmed, wrong_doubted and right_doubted.
 
+    Raises:
+        ValueError: the log decides too few pairs for the labels that are to be given.
     """
     weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
-    pairs = np.arange(len(unlabelled.labels)).reshape(-1, 2)
-    shares = np.array_split(np.arange(len(pairs)), config.rounds)
+    random, later = np.random.default_rng(config.seed), candidates.prompts.labels
+    untrained, _ = score_titles(model, candidates, tokens_per_batch, "score candidates untrained")
+    places = np.arange(len(untrained)).reshape(-1, CANDIDATES)
+    labelled = decided_pairs(later.reshape(-1, CANDIDATES), config.labelled_pairs(len(places)), random)
+    others = random.permutation(np.setdiff1d(np.arange(len(places)), labelled[:, 0] // CANDIDATES))
+    shares = np.array_split(others, config.rounds) if config.rounds else []
 
-    def margins(chosen: np.ndarray) -> np.ndarray:
-        model.model.eval()
-        prompts = unlabelled.take(pairs[chosen].ravel())
-        logits = model.all_llm_logits(prompts, tokens_per_batch, "score unlabelled pairs")
-        values = np.full(len(pairs), np.nan)
-        values[chosen] = logits[::2] - logits[1::2]
-        return values
+    def pairs_of(chosen: np.ndarray, likelihoods: np.ndarray, states: Mapping[int, Tensor]) -> TitlePairs:
+        titles = candidates.take(chosen.ravel())
+        return TitlePairs(
+            titles.prompts,
+            labels=np.ones(len(chosen)),
+            references=np.subtract(*likelihoods[chosen].T),
+            beta=config.beta,
+            starts=titles.starts,
+            reference_states=tuple(states[place] for place in chosen.ravel()) if states else (),
+            extrapolation=config.extrapolation,
+        )
 
-    untrained = before = margins(np.arange(len(pairs)))
-    examples, logs = labelled, list[pl.DataFrame]()
+    examples, logs, judged = pairs_of(labelled, untrained, {}), list[pl.DataFrame](), list[np.ndarray]()
     best_auc, rows, seconds = -1.0, 0, 0.0
     for number in range(config.rounds + 1):
-        measured: dict[str, Any] = {"round": number, "decided": None, "confirmed": None}
         if number:
-            share, now = shares[number - 1], margins(np.concatenate(shares[number - 1 :]))
-            labels = self_labels(now[share], before[share], untrained[share], config.extrapolation)
-            prompts = unlabelled.take(pairs[share].ravel())
-            examples = Pairs(prompts, labels=labels, references=now[share], beta=config.beta)
-            measured |= confirmation(labels, prompts.labels.reshape(-1, 2))
-            logger.info(
-                "round %d: the log confirms %s of %d labels", number, measured["confirmed"], measured["decided"]
+            moments, likelihoods = places[shares[number - 1]], np.full(places.size, np.nan)
+            asked = moments.ravel()
+            likelihoods[asked], states = score_titles(
+                model, candidates.take(asked), tokens_per_batch, "score candidates"
             )
-            before = now
+            chosen = preferred_first(moments, likelihoods, untrained, random)
+            examples = pairs_of(chosen, likelihoods, dict(zip(asked, states, strict=True)))
         store = checkpoints and CheckpointStore(
             f"{checkpoints.folder}/round-{number}", checkpoints.training, checkpoints.options
         )
         log = train(examples, store)
+        if number:
+            in_doubt = np.isin(np.arange(len(chosen)), doubted(examples.confidence(model, tokens_per_batch)))
+            judged.append(np.column_stack([later[chosen], in_doubt]))
+        measured = {"round": number} | detection(np.concatenate([np.empty((0, 3)), *judged]))
+        logger.info("round %d: of the labels so far, %s", number, measured)
         columns = [pl.lit(value, pl.Float64).alias(name) for name, value in measured.items()]
         logs.append(log.with_columns(pl.col("rows") + rows, pl.col("seconds") + seconds, *columns))
         rows, seconds = logs[-1]["rows"][-1], logs[-1]["seconds"][-1]
@@ -154,42 +255,88 @@ def fine_tune_in_rounds(
     return pl.concat(logs)
 
 
-def self_labels(now: np.ndarray, before: np.ndarray, untrained: np.ndarray, extrapolation: float) -> np.ndarray:
-    """Whether the first item of each pair is liked more, by the sign of the implicit reward, shape (pairs,).
-
-    The reward is that of a model further on the way from the last round's to the present one: its margin is
-    ``(1 + extrapolation) now - extrapolation before``, less that of the untrained LLM (SPA, section 4.2). The tenth
-    with the smallest rewards is smoothed.
+def decided_pairs(later: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Draw moments of which the log shows later on which candidate is liked, and return two places of each.
 
     Args:
-        now: margins of the adapter, shape (pairs,).
-        before: those of the adapter as the round before found it.
-        untrained: those of the LLM as it came.
-        extrapolation: how far to go on, at least 0.
+        later: 1 for candidates that are liked later on, else 0, or NaN where the log says nothing; shape
+            (moments, candidates).
+        count: how many to draw.
+        random: of the draw.
+
+    Returns:
+        Places, in the flattened array, of the first candidate that is liked and of the first one that is not, shape
+        (count, 2).
+
+    Raises:
+        ValueError: there are fewer such moments.
 
     Examples:
-        >>> self_labels(np.array([3.0, -2.0] * 5), np.zeros(10), np.zeros(10), 0.5)
-        array([1. , 0.1, 1. , 0. , 1. , 0. , 1. , 0. , 1. , 0. ])
-    """
-    rewards = (1 + extrapolation) * now - extrapolation * before - untrained
-    labels = (rewards > 0).astype(np.float64)
-    least_certain = np.argsort(np.abs(rewards), kind="stable")[: round(SMOOTHED_SHARE * len(labels))]
-    labels[least_certain] = np.abs(labels[least_certain] - SMOOTHING)
-    return labels
-
-
-def confirmation(labels: np.ndarray, later: np.ndarray) -> dict[str, float | None]:
-    """How many pairs the log decides, and which share of these it confirms.
-
-    Args:
-        labels: above 0.5 where the first item is liked more, shape (pairs,).
-        later: 1 for items that are liked later on; else 0, or NaN where the log says nothing; shape (pairs, 2).
-
-    Examples:
-        >>> confirmation(np.array([1.0, 0.9, 0.0]), np.array([[1, np.nan], [0, 1], [1, 1]]))
-        {'decided': 2, 'confirmed': 0.5}
+        >>> later = np.array([[np.nan, 1, 0], [0, 0, np.nan]])
+        >>> decided_pairs(later, 1, np.random.default_rng(0))
+        array([[1, 0]])
     """
     liked = later == 1
+    decided = np.flatnonzero(liked.any(axis=1) & ~liked.all(axis=1))
+    if len(decided) < count:
+        raise ValueError(
+            f"training.objective.seed_share gives labels to {count} of {len(later)} pairs, but of {len(decided)} alone "
+            "the training split shows which title is liked: lower seed_share, or raise history.prompt_rows.unlabelled."
+        )
+    drawn = np.sort(random.permutation(decided)[:count])
+    first = np.stack([liked[drawn].argmax(axis=1), (~liked[drawn]).argmax(axis=1)], axis=1)
+    return drawn[:, None] * later.shape[1] + first
+
+
+def preferred_first(
+    moments: np.ndarray, likelihoods: np.ndarray, untrained: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
+    """Draw two responses to each moment by the policy, and put the preferred one first (SPA, equations 4 and 5).
+
+    Responses are drawn without replacement, with the probabilities that the policy gives the moment's candidates (the
+    greatest two of their log likelihoods with Gumbel noise). The implicit reward of a response is
+    ``log policy - log untrained``.
+
+    Args:
+        moments: places of the candidates of each moment, shape (moments, candidates).
+        likelihoods: log likelihood of each candidate by the policy, by its place.
+        untrained: the same by the LLM as it came.
+        random: of the draws.
+
+    Returns:
+        Places of two candidates of each moment, shape (moments, 2).
+    """
+    noisy = likelihoods[moments] + random.gumbel(size=moments.shape)
+    responses = np.take_along_axis(moments, np.argsort(-noisy, axis=1)[:, :2], axis=1)
+    rewards = (likelihoods - untrained)[responses]
+    return np.take_along_axis(responses, np.argsort(-rewards, axis=1, kind="stable"), axis=1)
+
+
+def detection(judged: np.ndarray) -> dict[str, float | None]:
+    """How many own labels the log decides, which share of these it confirms, and which labels are in doubt.
+
+    Args:
+        judged: one row per label, shape (labels, 3): of the preferred title and of the other one, 1 where it is liked
+            later on, else 0, or NaN where the log says nothing; and 1 where the label is in doubt.
+
+    Returns:
+        decided, confirmed, and wrong_doubted and right_doubted: which share of the labels that the log does not
+        confirm, and of those that it does, is in doubt. None where there are none.
+
+    Examples:
+        >>> detection(np.array([[1, np.nan, 0], [0, 1, 1], [1, 1, 0], [1, 0, 1]]))
+        {'decided': 3, 'confirmed': 0.6666666666666666, 'wrong_doubted': 1.0, 'right_doubted': 0.5}
+    """
+    liked, in_doubt = judged[:, :2] == 1, judged[:, 2] == 1
     decided = liked[:, 0] != liked[:, 1]
-    agrees = (labels > 0.5)[decided] == liked[decided, 0]
-    return {"decided": int(decided.sum()), "confirmed": float(agrees.mean()) if len(agrees) else None}
+    right, wrong = decided & liked[:, 0], decided & liked[:, 1]
+
+    def share(of: np.ndarray, among: np.ndarray) -> float | None:
+        return float(of[among].mean()) if among.any() else None
+
+    return {
+        "decided": int(decided.sum()),
+        "confirmed": share(right, decided),
+        "wrong_doubted": share(in_doubt, wrong),
+        "right_doubted": share(in_doubt, right),
+    }

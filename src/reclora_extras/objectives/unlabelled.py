@@ -1,4 +1,4 @@
-"""Pairs of items that a user had not taken at a moment, so that nothing says yet which of them the user likes."""
+"""Items that a user might take next at a moment: titles among which the LLM chooses its own responses."""
 
 import numpy as np
 import polars as pl
@@ -8,41 +8,43 @@ from reclora_kedro.histories.questions import questions
 from reclora_kedro.histories.taken_items import TakenItems
 
 UNLABELLED = "unlabelled"
-"""Use of the questions, which are two by two."""
+"""Use of the questions."""
+CANDIDATES = 4
+"""Questions per moment, one after the other, each of another item."""
 NEIGHBOURS = 500  # training samples before and after a moment, whose items are drawn
-DRAWS = 20  # for each moment, of which the first two that fit are taken
+DRAWS = 20  # for each moment, of which the first candidates that fit are taken
 
 
-def draw_unlabelled(log: InteractionLog, pairs: int, seed: int) -> pl.DataFrame:
-    """Draw questions two by two: a moment of the training split, and two items that others took near it.
+def draw_unlabelled(log: InteractionLog, moments: int, seed: int) -> pl.DataFrame:
+    """Draw moments of the training split, and for each one `CANDIDATES` items that others took near it.
 
     The label is what the training split says of the user and the item from then on; null where it says nothing. Row
     numbers go on behind those of the samples. A moment whose user has taken nearly all of the items is left out.
 
     Raises:
-        ValueError: the training split has fewer samples than pairs are asked for.
+        ValueError: the training split has fewer samples than moments are asked for.
     """
     train = log.samples.filter(split="train")
-    if pairs > train.height:
+    if moments > train.height:
         raise ValueError(
-            f"history.prompt_rows.unlabelled asks for {pairs} pairs, but the train split has {train.height} samples: "
-            "ask for at most that many."
+            f"history.prompt_rows.unlabelled asks for {moments} moments, but the train split has {train.height} "
+            "samples: ask for at most that many."
         )
-    if not pairs:
+    if not moments:
         return questions(log.samples.clear(), UNLABELLED)
     random = np.random.default_rng([seed, len(UNLABELLED)])
-    places = np.sort(random.permutation(train.height)[:pairs])
-    near = places[:, None] + random.integers(-NEIGHBOURS, NEIGHBOURS + 1, (pairs, DRAWS))
+    places = np.sort(random.permutation(train.height)[:moments])
+    near = places[:, None] + random.integers(-NEIGHBOURS, NEIGHBOURS + 1, (moments, DRAWS))
     items = train["item_index"].to_numpy()[near.clip(0, train.height - 1)]
     ends, users = (train[name].to_numpy()[places].repeat(DRAWS) for name in ("history_end", "user_index"))
     fits = ~TakenItems.from_sequences(log.sequences).until(ends, users, items.ravel()).reshape(items.shape)
-    moments = np.arange(pairs)
-    first = fits.argmax(axis=1)
-    fits &= items != items[moments, first, None]
-    second = fits.argmax(axis=1)
-    drawn = np.flatnonzero(fits[moments, second])
-    chosen = items[drawn[:, None], np.stack([first, second], axis=1)[drawn]].ravel()
-    drawn_rows = train.select("user_index", "history_end", "timestamp")[places[drawn].repeat(2)].with_columns(
+    for draw in range(1, DRAWS):
+        fits[:, draw] &= (items[:, :draw] != items[:, draw, None]).all(axis=1)
+    drawn = np.flatnonzero(fits.sum(axis=1) >= CANDIDATES)
+    first = np.argsort(~fits[drawn], axis=1, kind="stable")[:, :CANDIDATES]
+    chosen = np.take_along_axis(items[drawn], first, axis=1).ravel()
+    moment = train.select("user_index", "history_end", "timestamp")
+    drawn_rows = moment[places[drawn].repeat(CANDIDATES)].with_columns(
         row=log.samples.height + pl.int_range(len(chosen), dtype=pl.UInt32), item_index=pl.Series(chosen)
     )
     later = train.select("user_index", "item_index", "label", at="timestamp").unique(

@@ -52,9 +52,19 @@ class Examples(ABC):
         """The prompts of some examples, padded."""
         return self.prompts.batch(self.places(examples).ravel(), device)
 
+    def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
+        """What losses read of the prompts of some examples, shape (n · prompts_each, ...): the logits of the answers.
+
+        Args:
+            model: the model that is trained.
+            batch: the prompts of these examples, see :meth:`batch`; gates read their inputs already.
+            examples: numbers of the examples, shape (n,).
+        """
+        return model.llm_logits(batch)
+
     @abstractmethod
-    def losses(self, logits: Tensor, examples: np.ndarray) -> Tensor:
-        """Losses of some examples, shape (n,), by the LLM's logits of their prompts, shape (n · prompts_each,)."""
+    def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
+        """Losses of some examples, shape (n,), by the :meth:`outputs` of their prompts."""
 
 
 Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]

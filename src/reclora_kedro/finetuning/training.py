@@ -31,7 +31,7 @@ from reclora_kedro.finetuning.examples import Examples, ObjectiveField
 from reclora_kedro.finetuning.gradients import GradientMaker
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet
 from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive, Seed, Share
 from reclora_kedro.progress import Progress
 
@@ -303,8 +303,12 @@ def set_gradients(
         weight.grad = torch.zeros_like(weight)
 
     def forward_and_backward(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:
-        losses_of = partial(examples.losses, examples=chosen[part])
-        return model.losses_and_gradients(examples.batch(chosen[part], model.device), losses_of, weights, len(chosen))
+        some = chosen[part]
+
+        def losses_of(batch: PromptBatch) -> Tensor:
+            return examples.losses(examples.outputs(model, batch, some), some)
+
+        return model.losses_and_gradients(examples.batch(some, model.device), losses_of, weights, len(chosen))
 
     share = np.arange(len(chosen)) if group is None else np.arange(group.rank, len(chosen), group.size)
     for part, (each, gradients) in budget.run(share, examples.lengths[chosen], forward_and_backward):

@@ -121,13 +121,13 @@ class AnswerModel:
         return (llm_logits + gate_inputs.lens_logits) / 2
 
     def losses_and_gradients(
-        self, batch: PromptBatch, losses_of: Callable[[Tensor], Tensor], weights: list[Tensor], count: int
+        self, batch: PromptBatch, losses_of: Callable[[PromptBatch], Tensor], weights: list[Tensor], count: int
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Losses of the LLM's own logits, and the gradients of their sum over ``count``.
+        """Losses of prompts, and the gradients of their sum over ``count``.
 
         Args:
             batch: the prompts.
-            losses_of: losses of examples, shape (n,), by the logits of the prompts, shape (batch,).
+            losses_of: losses of examples, shape (n,), by a forward pass of the prompts.
             weights: what to differentiate by.
             count: what the sum is divided by, such as the examples of a whole step.
 
@@ -136,7 +136,7 @@ class AnswerModel:
         """
         # Layers that are computed again in the backward pass need gates, too.
         with self.gate_context(batch.gate_inputs):
-            losses = losses_of(self.llm_logits(replace(batch, gate_inputs=None)))
+            losses = losses_of(replace(batch, gate_inputs=None))
             return losses.detach(), torch.autograd.grad(losses.sum() / count, weights, materialize_grads=True)
 
     def scores(self, prompts: PromptSet, tokens_per_batch: int, description: str) -> np.ndarray:

@@ -77,8 +77,8 @@ class LanguageModel:
         """Final hidden states of right-padded prompts, shape (batch, tokens, hidden)."""
         return self.frozen.last_hidden_states(self.model, token_ids)
 
-    def token_logits(self, hidden: Tensor, tokens: list[int]) -> Tensor:
-        """The model's own logits of a few tokens, from final hidden states, shape (batch, hidden): (batch, tokens).
+    def token_logits(self, hidden: Tensor, tokens: list[int] | slice) -> Tensor:
+        """The model's own logits of some tokens, from final hidden states, shape (batch, hidden): (batch, tokens).
 
         Only those tokens' rows of the head are used, in float32. Scales (Cohere, Granite, Falcon-H1) and soft caps
         (Gemma 2 and 3, RecurrentGemma, xLSTM) of the logits apply as in the model's forward pass.

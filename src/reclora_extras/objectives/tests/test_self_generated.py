@@ -1,4 +1,4 @@
-"""An adapter that goes on learning from pairs that it labels itself."""
+"""An adapter that goes on learning from its own responses, which it labels itself."""
 
 from dataclasses import replace
 
@@ -7,67 +7,150 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
 
-from few_rows import adapter_weights, gates_decide, load_model, training_config, with_new_adapter
-from reclora_extras.objectives.preferences import Pairs
-from reclora_extras.objectives.self_generated import SelfGenerated, fine_tune_in_rounds, self_labels
+from few_rows import adapter_weights, gates_decide, load_model, training_config, with_adapter, with_new_adapter
+from reclora_extras.objectives.self_generated import (
+    SelfGenerated,
+    TitlePairs,
+    decided_pairs,
+    fine_tune_in_rounds,
+    preferred_first,
+)
+from reclora_extras.objectives.titles import score_titles, with_titles
+from reclora_extras.objectives.unlabelled import CANDIDATES
 from reclora_extras.privacy.dp_lora import PrivacyConfig
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.questions import PromptRowsConfig
 
-MARGINS = st.floats(-9, 9)
+LATER = [1, 0, np.nan, np.nan]
 
 
-@given(st.lists(st.tuples(MARGINS, MARGINS, MARGINS), min_size=1, max_size=30), st.floats(0, 2))
-def test_labels_are_the_signs_of_extrapolated_rewards_and_the_least_certain_tenth_is_smoothed(margins, extrapolation):
-    labels = self_labels(*np.array(margins).T, extrapolation)
-    rewards = [now + extrapolation * (now - before) - untrained for now, before, untrained in margins]
-    smoothed = np.isin(labels, [0.1, 0.9])
-    assert smoothed.sum() == round(len(margins) / 10)
-    certain = [abs(reward) for reward, soft in zip(rewards, smoothed, strict=True) if not soft]
-    for label, reward, soft in zip(labels, rewards, smoothed, strict=True):
-        if abs(reward) > 1e-9:
-            assert (label > 0.5) == (reward > 0)
-        assert not soft or abs(reward) <= min(certain, default=9e9) + 1e-9
+def candidates_of(moments, later=None, per_moment=CANDIDATES, gate_dim=6):
+    """Titles of one to four tokens behind a history for each moment."""
+    prompts, random = gates_decide(moments * per_moment, gate_dim), np.random.default_rng(0)
+    token_ids = []
+    for _ in range(moments):
+        history = random.integers(3, 300, random.integers(2, 9)).tolist()
+        titles = random.permutation(np.arange(3, 300))[: 4 * per_moment].reshape(per_moment, 4)
+        token_ids += [history + title[: random.integers(1, 5)].tolist() for title in titles]
+    labels = np.full(len(token_ids), np.nan) if later is None else np.array(later * moments, dtype=float)
+    return with_titles(replace(prompts, token_ids=token_ids, labels=labels), per_moment)
 
 
-def rounds(folder, later, store=None, fine_tune=fine_tune):
-    """Weights, log and model after eight labelled pairs and two rounds of six pairs of the adapter's own."""
-    labelled, unlabelled, validation = gates_decide(16), gates_decide(24, seed=4), gates_decide(48, seed=1)
-    model = with_new_adapter(load_model(folder), labelled, gate_dropout=0.0)
-    order = np.argsort(-labelled.labels, kind="stable").reshape(2, -1).T.ravel()
-    pairs = Pairs(labelled.take(order), labels=np.ones(8), references=np.zeros(8))
+def stock_logits(model, titles, place):
+    """Logits of the title's tokens by a plain forward pass of its prompt alone, and these tokens."""
+    ids, start = titles.prompts.token_ids[place], titles.starts[place]
+    with torch.no_grad(), model.gate_context(titles.prompts.gate_inputs.take([place])):
+        logits = model.model(input_ids=torch.tensor([ids])).logits[0]
+    return logits[start - 1 : -1].double(), torch.tensor(ids[start:])
+
+
+def log_likelihood(logits, token_ids):
+    return logits.log_softmax(1)[torch.arange(len(token_ids)), token_ids].sum().item()
+
+
+def test_a_title_is_as_likely_as_its_tokens_are_one_after_the_other(tiny_model):
+    model, titles = with_adapter(tiny_model), candidates_of(3, gate_dim=5)
+    assert (titles.starts.reshape(3, -1) == titles.starts[::CANDIDATES, None]).all()
+    expected = [log_likelihood(*stock_logits(model, titles, place)) for place in range(12)]
+    for budget in (20, 1000):
+        scores, states = score_titles(model, titles, budget, "")
+        np.testing.assert_allclose(scores, expected, rtol=1e-5)
+        assert [len(each) for each in states] == (titles.prompts.lengths - titles.starts).tolist()
+
+
+def test_the_loss_is_dpos_and_a_tenth_is_smoothed_by_what_the_extrapolated_policy_doubts(tiny_model):
+    titles, beta, extrapolation = candidates_of(20, per_moment=2, gate_dim=5), 0.3, 0.7
+    reference = with_adapter(tiny_model)
+    before, states = score_titles(reference, titles, 400, "")
+    of_reference = [stock_logits(reference, titles, place)[0] for place in range(40)]
+    with torch.no_grad():
+        for name, weights in reference.model.named_parameters():
+            if "lora_" in name:
+                weights.add_(torch.randn_like(weights) * 0.1)
+    policy, starts, references = reference, titles.starts, np.subtract(*before.reshape(-1, 2).T)
+    settings = {"labels": np.ones(20), "references": references, "beta": beta, "starts": starts}
+    labelled = TitlePairs(titles.prompts, **settings)
+    own = TitlePairs(titles.prompts, **settings, reference_states=tuple(states), extrapolation=extrapolation)
+
+    margins, confidence = [], []
+    for pair in range(20):
+        likely, beyond = [], []
+        for place in (2 * pair, 2 * pair + 1):
+            logits, token_ids = stock_logits(policy, titles, place)
+            likely.append(log_likelihood(logits, token_ids))
+            mixed = (1 + extrapolation) * logits - extrapolation * of_reference[place]
+            beyond.append(log_likelihood(mixed, token_ids))
+        margins.append(likely[0] - likely[1] - references[pair])
+        confidence.append(1 / (1 + np.exp(-beta * (beyond[0] - beyond[1] - references[pair]))))
+    chance = 1 / (1 + np.exp(-beta * np.array(margins)))
+    right = np.where(np.isin(np.arange(20), np.argsort(confidence)[:2]), 0.9, 1.0)
+    every = np.arange(20)
+    for examples, wanted in ((labelled, 1.0), (own, right)):
+        outputs = examples.outputs(policy, examples.batch(every, policy.device), every)
+        expected = -(wanted * np.log(chance) + (1 - wanted) * np.log(1 - chance))
+        np.testing.assert_allclose(examples.losses(outputs, every).detach(), expected, rtol=1e-3, atol=1e-4)
+    of_labels = 1 / (1 + np.exp(-beta * own.confidence(policy, 200)))
+    np.testing.assert_allclose(of_labels, confidence, atol=1e-4)
+
+
+@given(st.integers(1, 5), st.integers(0, 99))
+def test_responses_are_drawn_by_their_likelihood_and_the_one_of_greater_reward_stands_first(moments, seed):
+    random = np.random.default_rng(seed)
+    likelihoods, untrained = random.normal(size=(2, moments * CANDIDATES)) * 3
+    likelihoods[::CANDIDATES] += 1e3  # surely a response
+    likelihoods[1::CANDIDATES] -= 1e3  # surely none
+    places = np.arange(moments * CANDIDATES).reshape(-1, CANDIDATES)
+    first, second = preferred_first(places, likelihoods, untrained, random).T
+    assert ((first // CANDIDATES == places[:, 0] // CANDIDATES) & (first // CANDIDATES == second // CANDIDATES)).all()
+    drawn = np.stack([first, second]) % CANDIDATES
+    assert (drawn == 0).any(axis=0).all()
+    assert not (drawn == 1).any()
+    rewards = likelihoods - untrained
+    assert (rewards[first] >= rewards[second]).all()
+
+
+def rounds(folder, candidates, store=None, fine_tune=fine_tune, **settings):
+    """Weights and log after the labelled pairs and two rounds of the adapter's own."""
+    validation = gates_decide(24, seed=1)
+    model = with_new_adapter(load_model(folder), candidates.prompts, gate_dropout=0.0)
     config = training_config(epochs=2, batch_size=8, rows_per_validation=8, rows_per_checkpoint=8)
 
     def train(examples, store):
         return fine_tune(model, examples, validation, config, store)
 
-    unlabelled = replace(unlabelled, labels=later)
-    log = fine_tune_in_rounds(train, model, pairs, unlabelled, SelfGenerated(rounds=2), 400, store)
-    return adapter_weights(model.model), log, roc_auc_score(validation.labels, model.scores(validation, 400, ""))
+    objective = SelfGenerated(rounds=2, seed_share=0.25, **settings)
+    log = fine_tune_in_rounds(train, model, candidates, objective, 400, store)
+    return adapter_weights(model.model), log
 
 
-def test_rounds_follow_the_labelled_pairs_and_the_best_weights_stay(tiny_llm_folder):
-    later = np.array([1, 0, np.nan, 1, np.nan, np.nan] * 4)
-    weights, log, auc = rounds(tiny_llm_folder, later)
+def test_rounds_follow_the_labelled_pairs_and_later_labels_of_others_teach_nothing(tiny_llm_folder):
+    candidates = candidates_of(16, LATER)
+    weights, log = rounds(tiny_llm_folder, candidates)
     assert log["rows"].is_sorted()
-    assert log["rows"][-1] == 2 * (16 + 12 + 12)
+    assert log["rows"][-1] == 2 * 2 * 16  # epochs and titles of pairs
     assert log["round"].unique().to_list() == [0, 1, 2]
-    assert log.filter(round=0)["confirmed"].null_count() == log.filter(round=0).height
-    assert log.filter(round=1)["decided"].unique().to_list() == [4]
-    assert log["confirmed"].drop_nulls().is_between(0, 1).all()
-    assert auc == pytest.approx(log["validation_auc"].max(), abs=1e-9)
-    nothing, other, _ = rounds(tiny_llm_folder, np.full(24, np.nan))  # what the log says later teaches nothing
-    assert all(torch.equal(weights[name], tensor) for name, tensor in nothing.items())
-    assert other["confirmed"].null_count() == other.height
+    measures = log.select("decided", "confirmed", "wrong_doubted", "right_doubted")
+    assert measures.filter(log["round"] == 0)["confirmed"].null_count() == log.filter(round=0).height
+    assert log["decided"].is_sorted()
+    assert 0 < log["decided"][-1] <= 12
+    assert measures[-1].select("confirmed").item() is not None
+    seeds = decided_pairs(candidates.prompts.labels.reshape(-1, CANDIDATES), 4, np.random.default_rng(42))
+    labels = candidates.prompts.labels.copy().reshape(-1, CANDIDATES)
+    hidden = np.setdiff1d(np.arange(16), seeds[:, 0] // CANDIDATES)
+    labels[hidden] = labels[hidden, ::-1]
+    other, told = rounds(
+        tiny_llm_folder, replace(candidates, prompts=replace(candidates.prompts, labels=labels.ravel()))
+    )
+    assert all(torch.equal(weights[name], tensor) for name, tensor in other.items())
+    assert told["confirmed"].to_list() != log["confirmed"].to_list()
 
 
 def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path):
-    later, trained = np.full(24, np.nan), []
-    expected, *_ = rounds(tiny_llm_folder, later)
+    candidates, trained = candidates_of(16, LATER), []
+    expected, _ = rounds(tiny_llm_folder, candidates)
 
     def ends_in_the_second_round(*arguments):
         trained.append(1)
@@ -76,17 +159,20 @@ def test_rounds_go_on_from_their_checkpoints(tiny_llm_folder, tmp_path):
         return fine_tune(*arguments)
 
     with pytest.raises(KeyboardInterrupt):
-        rounds(tiny_llm_folder, later, CheckpointStore(tmp_path, "rounds"), ends_in_the_second_round)
+        rounds(tiny_llm_folder, candidates, CheckpointStore(tmp_path, "rounds"), ends_in_the_second_round)
     assert {path.name for path in tmp_path.iterdir()} == {"round-0", "round-1"}
-    weights, *_ = rounds(tiny_llm_folder, later, CheckpointStore(tmp_path, "rounds"))
+    weights, _ = rounds(tiny_llm_folder, candidates, CheckpointStore(tmp_path, "rounds"))
     assert all(torch.equal(weights[name], tensor) for name, tensor in expected.items())
 
 
-def test_fewer_pairs_than_rounds_are_refused():
+def test_too_few_pairs_are_refused():
     few = PromptRowsConfig(unit="rows", few_shot=9, validation=9, test=9, unlabelled=1)
     training_config().objective.require_questions(few)
-    with pytest.raises(ValueError, match=r"in 2 rounds, but there are 1 unlabelled pairs: raise history\.prompt_rows"):
+    with pytest.raises(ValueError, match=r"of 1 pairs, seed_share gives 0 labels: raise history\.prompt_rows"):
         SelfGenerated().require_questions(few)
+    SelfGenerated().require_questions(few.model_copy(update={"unlabelled": 20}))
+    with pytest.raises(ValueError, match=r"labels to 2 of 2 pairs, but of 1 alone the training split shows which"):
+        decided_pairs(np.array([LATER, [np.nan] * 4]), 2, np.random.default_rng(0))
 
 
 def test_rounds_are_not_private():
