@@ -1,7 +1,8 @@
-"""The project's changes to Kedro's commands, and its own one: `kedro serve`."""
+"""The project's changes to Kedro's commands, and its own ones: `kedro serve` and `kedro new-log`."""
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,5 +87,52 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     create_server(app, config).run()
 
 
+@click.command("new-log")
+@click.argument("tables", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--name", help="Of the new environment; without it, the log's file gives the name.")
+@click.option("--yes", "-y", is_flag=True, help="Take the guesses, and ask nothing.")
+def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
+    """Write an environment for tables of your own, by what they seem to hold, and try it.
+
+    TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
+    lines of JSON or parquet, gzipped or not.
+    """
+    from kedro_provenance.session import ResumingSession
+    from reclora_kedro.new_log.environment import environment_name, told, write_environment
+    from reclora_kedro.new_log.files import UnreadableFileError
+    from reclora_kedro.new_log.guess import guess
+
+    def ask(question: str, answers: Sequence[str], guessed: str) -> str:
+        if yes:
+            return guessed
+        choice = click.Choice(answers) if answers else None
+        return str(click.prompt(question, type=choice, default=guessed, show_choices=True))
+
+    project = find_kedro_project(Path.cwd())
+    try:
+        guessed = guess(tables, ask)
+        folder = project / "conf" / (name or environment_name(guessed))
+        if folder.exists():
+            raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
+        write_environment(guessed, folder, project)
+    except UnreadableFileError as error:
+        raise click.ClickException(f"{error} Nothing was written.") from error
+    formatter = click.HelpFormatter(width=100)
+    formatter.write_dl(told(guessed))
+    click.echo(
+        f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n\n{formatter.getvalue()}"
+    )
+    click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion")
+    bootstrap_project(project)
+    with ResumingSession.create(project, env=folder.name) as session:
+        assert isinstance(session, ResumingSession)
+        session.run(pipeline_names=["ingestion"])
+        report = session.load_context().catalog.load("ingestion_report")
+    formatter = click.HelpFormatter(width=100)
+    formatter.write_dl([(f"{row['rows']:,}", f"{row['check']}: {row['rule']}") for row in report if row["rows"]])
+    click.echo(f"\n{formatter.getvalue()}\nRecommend ten items to each user, with:")
+    click.echo(f"  kedro run --env {folder.name} --pipelines history,lens,candidates,recommendation")
+
+
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
-cli = click.Group("kedro", {"registry": registry, "serve": serve})
+cli = click.Group("kedro", {"registry": registry, "serve": serve, "new-log": new_log})

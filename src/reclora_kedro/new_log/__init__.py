@@ -1,0 +1,1 @@
+"""A first environment for somebody's own tables: what they hold is guessed from their heads and samples."""

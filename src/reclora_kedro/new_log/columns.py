@@ -1,0 +1,269 @@
+"""What a column of a raw table seems to hold, by its name and the values of a sample."""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.interactions.raw_tables import UNIX_UNITS, WRITTEN_LISTS, RawColumns
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+def mean(values: pl.Series) -> float:
+    """The mean of numbers, or the share of what is true; 0 of none."""
+    known = values.drop_nulls().to_numpy()
+    return float(known.mean()) if len(known) else 0.0
+
+
+USER_WORDS = words_of(
+    "user usr customer cust client visitor member household reviewer buyer shopper account consumer person profile "
+    "guest patron reader listener viewer player uid msno"
+)
+ITEM_WORDS = words_of(
+    "item product prod article movie film book isbn asin track song artist art business game app anime video news sku "
+    "stock recipe course place venue poi beer wine joke offer hotel restaurant photo post ad listing goods good show "
+    "series album podcast program job vacancy image merchandise material food dish meal manga comic paper document doc "
+    "content banner ean gtin upc"
+)
+ID_WORDS = words_of("id ids code no nr number num key asin isbn sku uid hash ean gtin upc msno")
+NO_ID_WORDS = words_of(
+    "name title type age gender count session category class group duration price rating score description url image "
+    "date time year author quantity index length size text review stars genre genres tags event status department aisle"
+)
+TIME_WORDS = words_of("time timestamp date datetime ts day dat at when created updated moment clock epoch")
+NO_TIME_WORDS = words_of("birth birthday release released duration published age first active listed submitted")
+ORDINAL_WORDS = words_of("number sequence seq step position week day")
+RATING_WORDS = words_of("rating ratings rate stars star score overall grade points vote")
+CLICK_WORDS = words_of("click clicked clicks label target liked like recommended recommend converted")
+EVENT_WORDS = words_of("event action behavior behaviour type activity interaction status")
+TITLE_WORDS = words_of("title headline caption")
+NAME_WORDS = words_of("name label")
+FREE_TEXT_WORDS = words_of("description desc abstract summary overview plot synopsis body content about text")
+QUANTITY_WORDS = words_of("quantity qty units amount")
+ORDER_WORDS = words_of("invoice order basket transaction receipt purchase")
+PROFILE_WORDS = words_of(
+    "age gender sex country city state region occupation job language segment income location education"
+)
+LIST_WORDS = words_of("genre genres category categories tag tags keyword keywords ingredients cast labels")
+LONG_NAMES = words_of("property attribute attr feature field")
+
+LAST_YEARS = (631_152_000, 4_102_444_800)  # seconds from 1990 to 2099 that are believed in a sample
+
+DATES = (
+    *(f"%Y{mark}%m{mark}%d" for mark in ("-", "/", ".", "")),
+    *(f"{first}{mark}{year}" for mark in "/.-" for first in (f"%m{mark}%d", f"%d{mark}%m") for year in ("%Y", "%y")),
+    *("%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%m %d, %Y"),
+)
+CLOCKS = ("%H:%M:%S", "%H:%M", "%H:%M:%S%.f", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
+TIME_FORMATS = (
+    *DATES,
+    *(f"{day}{joint}{clock}" for day, joint, clock in product(DATES, (" ", "T"), CLOCKS[:5])),
+    *(
+        f"%Y-%m-%d{joint}{clock}{zone}"
+        for joint, clock, zone in product(" T", ("%H:%M:%S", "%H:%M:%S%.f"), ("%z", " %z"))
+    ),
+    *("%Y%m%d%H%M%S", "%Y%m%d%H%M", "%a %b %d %H:%M:%S %z %Y"),
+)
+
+
+def tokens(name: str) -> list[str]:
+    """The words of a column's name, in lower case.
+
+    Examples:
+        >>> tokens("CustomerID"), tokens("visitorid"), tokens("t_dat"), tokens("Book-Rating")
+        (['customer', 'id'], ['visitor', 'id'], ['t', 'dat'], ['book', 'rating'])
+    """
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    words = list[str]()
+    for word in re.split(r"[^A-Za-z0-9]+", spaced.lower()):
+        stem = re.sub(r"ids?$", "", word)
+        known = stem != word and stem in USER_WORDS | ITEM_WORDS | ORDER_WORDS | {"category"}
+        words += [stem, "id"] if known else [word] if word else []
+    return words
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a sample."""
+
+    name: str
+    raw: pl.Series
+
+    @cached_property
+    def words(self) -> set[str]:
+        """Words of its name."""
+        return set(tokens(self.name))
+
+    @cached_property
+    def values(self) -> pl.Series:
+        """Its values, without missing ones."""
+        return self.raw.drop_nulls()
+
+    @cached_property
+    def is_list(self) -> bool:
+        """Whether it holds lists of plain values."""
+        return isinstance(self.raw.dtype, pl.List) and not self.raw.dtype.inner.is_nested()
+
+    @cached_property
+    def text(self) -> pl.Series:
+        """Its values as texts; none of a nested column."""
+        return self.values.clear().cast(pl.String) if self.raw.dtype.is_nested() else self.values.cast(pl.String)
+
+    @cached_property
+    def distinct(self) -> int:
+        """Number of its distinct values."""
+        return self.text.n_unique()
+
+    @cached_property
+    def numbers(self) -> np.ndarray | None:
+        """Its values as numbers, if all are."""
+        numbers = self.text.cast(pl.Float64, strict=False)
+        return numbers.to_numpy() if len(numbers) and numbers.is_finite().fill_null(False).all() else None
+
+    @cached_property
+    def bounds(self) -> tuple[float, float]:
+        """The lowest and the highest of its numbers.
+
+        Raises:
+            ValueError: it holds other values.
+        """
+        if self.numbers is None:
+            raise ValueError(f"column {self.name!r} does not hold numbers")
+        return float(self.numbers.min()), float(self.numbers.max())
+
+    @cached_property
+    def mean_length(self) -> float:
+        """Characters of its values on average."""
+        return mean(self.text.str.len_chars())
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether all values are integers without leading zeros."""
+        return self._all_match(r"^(-?[1-9]\d{0,17}|0)$")
+
+    @cached_property
+    def is_whole_float(self) -> bool:
+        """Whether all values are integers with a zero behind the point, as pandas writes those with gaps."""
+        return self._all_match(r"^([1-9]\d{0,14}|0)(\.0)?$")
+
+    @cached_property
+    def is_id(self) -> bool:
+        """Whether its values may be ids: integers, or short texts without blanks."""
+        if self.raw.dtype.is_nested() or self.raw.dtype in (pl.Boolean, pl.Date, pl.Datetime):
+            return False
+        return self.is_whole_float or self.is_padded or (self.numbers is None and self._all_match(r"^\S{1,64}$"))
+
+    @cached_property
+    def is_padded(self) -> bool:
+        """Whether its values are digits, some with leading zeros."""
+        return self._all_match(r"^\d+[A-Za-z]?$") and bool(self.text.str.contains(r"^0\d").any())
+
+    @cached_property
+    def is_text(self) -> bool:
+        """Whether it holds words."""
+        return bool(len(self.text)) and self.numbers is None and mean(self.text.str.contains(r"\pL")) > 0.5
+
+    @cached_property
+    def is_url(self) -> bool:
+        """Whether its texts are addresses."""
+        return bool(len(self.text)) and re.match(r"\w+://", self.text[0]) is not None
+
+    @cached_property
+    def time_formats(self) -> list[str]:
+        """Formats by which all its values are plausible times; of those by which they are the same times, one."""
+        if self.raw.dtype in (pl.Date, pl.Datetime):
+            return ["unix_seconds"]  # not needed, then
+        if not len(self.text):
+            return []
+        some = self.text.unique(maintain_order=True)
+        first = some[0]
+        if self.numbers is not None and not re.fullmatch(r"\d{8}|\d{12}|\d{14}", first):
+            return self._units()
+        if not re.search(r"\d.*\d", first) or len(first) > 40:
+            return []
+        formats = [each for each in TIME_FORMATS if _fits(some.head(20), each) and _fits(some, each)]
+        return list({tuple(_seconds(some, each)): each for each in reversed(formats)}.values())[::-1] or self._units()
+
+    @cached_property
+    def seconds_format(self) -> str | None:
+        """The likeliest format of its times; None if it holds none. Day and month are told apart by their order."""
+        formats = self.time_formats
+        if len(formats) > 1:
+            ascending = {each: _share_ascending(_seconds(self.text, each)) for each in formats}
+            return max(formats, key=lambda each: ascending[each])
+        return formats[0] if formats else None
+
+    def _units(self) -> list[str]:
+        """Units since 1970 by which all its numbers are plausible times."""
+        if self.numbers is None or self.is_padded:
+            return []
+        medians = {unit: float(np.median(self.numbers)) / ticks for unit, ticks in UNIX_UNITS.items()}
+        fitting = [unit for unit, second in medians.items() if LAST_YEARS[0] <= second < LAST_YEARS[1]]
+        return fitting if self.distinct > 1 or self.words & TIME_WORDS else []
+
+    @cached_property
+    def separator(self) -> str | None:
+        """What separates several values in its texts; `WRITTEN_LISTS` for lists that are written as text."""
+        text, is_named = self.text.head(2_000), bool(self.words & LIST_WORDS)
+        if not (self.is_text or is_named):
+            return None
+        if text.str.contains(r"^\[.*\]$").all() and self._reads_as_lists(text):
+            return WRITTEN_LISTS
+        for mark in ("|", ";", ", ", ","):
+            parts = text.str.split(mark)
+            several = mean(parts.list.len() > 1)
+            if several >= 0.1 and (parts.list.len() <= 100).all():
+                words = parts.explode().str.strip_chars()
+                is_short = mean(words.str.len_chars()) <= 30
+                if is_short and (is_named or mark == "|" or words.n_unique() < 0.8 * text.n_unique()):
+                    return mark.strip()
+        return None
+
+    def _reads_as_lists(self, text: pl.Series) -> bool:
+        try:
+            RawColumns(pl.DataFrame({"x": text}), "sample").lists("x", "separator", WRITTEN_LISTS)
+        except ValueError:
+            return False
+        return True
+
+    def _all_match(self, pattern: str) -> bool:
+        return bool(len(self.text)) and bool(self.text.str.contains(pattern).all())
+
+
+def _seconds(text: pl.Series, time_format: str) -> pl.Series:
+    return RawColumns(pl.DataFrame({"t": text}), "sample").seconds(["t"], "timestamp", time_format, "timestamp_format")
+
+
+def _fits(text: pl.Series, time_format: str) -> bool:
+    try:
+        return bool(_seconds(text, time_format).is_between(*LAST_YEARS).all())
+    except (ValueError, pl.exceptions.PolarsError):
+        return False
+
+
+def _share_ascending(seconds: pl.Series) -> float:
+    return mean(seconds.diff() >= 0)
+
+
+def has_clock(time_format: str) -> bool:
+    """Whether a format tells the time of day."""
+    return "%H" in time_format or "%I" in time_format or time_format.startswith("unix_")
+
+
+def id_likelihood(column: Column, words: frozenset[str]) -> int:
+    """How well a name fits an id of what the words name; 0: not at all.
+
+    Examples:
+        >>> [id_likelihood(Column(name, pl.Series([1, 2])), ITEM_WORDS) for name in ("movieId", "movie", "movie_name")]
+        [4, 3, 0]
+    """
+    if not column.words & words or column.words & NO_ID_WORDS or column.raw.dtype.is_nested():
+        return 0
+    return 4 if column.words & ID_WORDS else 3 if len(column.words) == 1 else 2

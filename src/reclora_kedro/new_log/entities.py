@@ -1,0 +1,254 @@
+"""Tables that describe the items or the users of a log, and what their columns stand for."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.interactions.config import NAMES_OF_ITEMS
+from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS
+from reclora_kedro.interactions.schema import FREE_TEXT
+from reclora_kedro.new_log.columns import (
+    FREE_TEXT_WORDS,
+    ID_WORDS,
+    ITEM_WORDS,
+    LIST_WORDS,
+    LONG_NAMES,
+    NAME_WORDS,
+    PROFILE_WORDS,
+    TITLE_WORDS,
+    USER_WORDS,
+    Column,
+    id_likelihood,
+    mean,
+    tokens,
+    words_of,
+)
+from reclora_kedro.new_log.files import RawFile
+from reclora_kedro.new_log.log import Log, columns_of
+
+MOST_FIELDS = 6
+LONG_TEXT = 40  # characters on average, beyond which a text is no category
+NO_TITLE_WORDS = words_of("type category group department aisle author index section brand colour color publisher")
+CATEGORY_WORDS = words_of("year category aisle department group genre brand class style section")
+
+
+@dataclass(frozen=True)
+class Entities:
+    """A table of items or users, and what its columns stand for.
+
+    Args:
+        file: of the table, which may be that of the log.
+        key: column of the ids.
+        title: column of the titles; null for users, and where there is none.
+        fields: text fields as in ingestion's parameters.
+        long: names of the columns of properties and their values, of a table with a row per property.
+        in_log: whether it is the log itself.
+    """
+
+    file: RawFile
+    key: str
+    title: str | None = None
+    fields: list[dict[str, Any]] = field(default_factory=list)
+    long: dict[str, str] | None = None
+    in_log: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the file that are read."""
+        if self.long is not None:
+            return [self.key, *self.long.values()]
+        named = [self.key, self.title, *(each["column"] for each in self.fields)]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
+    """What a table seems to describe, as the words for it, and the column of ids; None where nothing tells."""
+    columns = columns_of(file)
+    ranked = [(id_likelihood(each, words), words, each) for words in (ITEM_WORDS, USER_WORDS) for each in columns]
+    ranked = [each for each in ranked if each[0]]
+    if ranked:
+        return max(ranked, key=lambda each: each[0])[1:]
+    rows = file.sample.height
+    unique = [column for column in columns if column.is_id and column.distinct == rows]
+    by_name = [column for column in unique if column.words & ID_WORDS]
+    if not unique:
+        return None
+    key = (by_name or unique)[0]
+    titles = [column for column in columns if column is not key and _title_likelihood(column, file.has_names)]
+    words = USER_WORDS if not titles or any(column.words & PROFILE_WORDS for column in columns) else ITEM_WORDS
+    return words, key
+
+
+def read_items(file: RawFile, key: Column) -> Entities:
+    """Guess what the columns of a table of items stand for."""
+    others = [column for column in columns_of(file) if column.name != key.name]
+    name = next((column for column in others if column.words & LONG_NAMES and column.is_text), None)
+    value = next((column for column in others if "value" in column.words), None)
+    if name is not None and value is not None and key.distinct < file.sample.height:
+        return _of_properties(file, key, name, value)
+    title = _title(others, file.has_names)
+    left = [column for column in others if title is None or column.name != title.name]
+    return Entities(file, key.name, title.name if title is not None else None, _fields(left, file.sample.height))
+
+
+def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> Entities:
+    """A table with a row per property: the ones that most items have once, and whose names are words."""
+    rows = file.sample.select(
+        key=key.name, name=pl.col(name.name).cast(pl.String), value=pl.col(value.name).cast(pl.String)
+    )
+    properties = list[Column]()
+    for (of,), part in rows.drop_nulls().partition_by("name", as_dict=True, maintain_order=True).items():
+        items = part["key"].n_unique()
+        if (
+            items >= 0.3 * key.distinct
+            and part.select("key", "value").n_unique() <= 1.5 * items
+            and any(map(str.isalpha, of))
+        ):
+            properties.append(Column(of, part["value"]))
+    title = _title(properties, has_names=True)
+    left = [column for column in properties if title is None or column.name != title.name]
+    free = [column for column in left if column.words & FREE_TEXT_WORDS and column.mean_length > LONG_TEXT]
+    kept = [column for column in left if column in free or 1 < column.distinct <= 0.5 * len(column.values)]
+    fields = [
+        {"name": FREE_TEXT if column in free[:1] else _field_name(column), "column": column.name} for column in kept
+    ]
+    long = {"property": name.name, "value": value.name}
+    return Entities(file, key.name, title.name if title is not None else None, fields[:MOST_FIELDS], long)
+
+
+def read_users(file: RawFile, key: Column) -> Entities:
+    """Guess what the columns of a table of users stand for."""
+    others = [column for column in columns_of(file) if column.name != key.name]
+    profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, file.sample.height)]
+    kept = [
+        column for column in profile if 1 < column.distinct <= max(0.5 * file.sample.height, 2) and not column.is_url
+    ]
+    fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
+    return Entities(file, key.name, fields=fields)
+
+
+def items_in_log(log: Log) -> Entities | None:
+    """Titles and fields of items that the log itself holds, if any: each item has one of them, or nearly so."""
+    taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
+    others = [column for column in columns_of(log.file) if column.name not in taken]
+    determined = [column for column in others if not column.is_list and _values_per_id(log, log.item, column) <= 1.2]
+    item = log.column(log.item)
+    titled = [column for column in others if _title_likelihood(column, log.file.has_names)]
+    titled = [
+        column
+        for column in titled
+        if _values_per_id(log, log.item, column) <= 1.5 and column.distinct > 0.5 * item.distinct
+    ]
+    title = _title(titled, log.file.has_names)
+    if title is None and item.is_text and not item.is_id:
+        title = item  # items by their titles
+    words = [column for column in determined if title is None or column.name != title.name]
+    fields = _fields(words, item.distinct) if log.file.has_names else []
+    if title is None and not fields:
+        return None
+    return Entities(log.file, log.item, title.name if title is not None else None, fields, in_log=True)
+
+
+def users_in_log(log: Log) -> Entities | None:
+    """Profiles of users that the log itself holds, if any."""
+    taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
+    others = [column for column in columns_of(log.file) if column.name not in taken and column.words & PROFILE_WORDS]
+    kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
+    fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
+    return Entities(log.file, log.user, fields=fields, in_log=True) if fields else None
+
+
+def _values_per_id(log: Log, key: str, column: Column) -> float:
+    """Distinct values of a column per id; infinite where a sample has too few rows of an id to tell."""
+    pairs = log.file.sample.select(key, column.name).drop_nulls()
+    ids = pairs[key].n_unique()
+    return pairs.n_unique() / ids if ids and pairs.height >= 1.5 * ids else float("inf")
+
+
+def _title(columns: list[Column], has_names: bool) -> Column | None:
+    likely = [column for column in columns if _title_likelihood(column, has_names)]
+    return max(likely, key=lambda column: _title_likelihood(column, has_names), default=None)
+
+
+def _title_likelihood(column: Column, has_names: bool) -> int:
+    """How well a column's name and values fit a title; 0: not at all."""
+    if not column.is_text or column.separator == WRITTEN_LISTS or column.is_url:
+        return 0
+    if not has_names:
+        return int(mean(column.text.str.contains(" ")) > 0.2 and column.separator is None)
+    words = column.words
+    if words & NO_TITLE_WORDS or words & USER_WORDS:
+        return 0
+    if words & TITLE_WORDS:
+        return 6
+    if words & NAME_WORDS:
+        return 5 if words & ITEM_WORDS or len(words) == 1 else 3
+    if words & FREE_TEXT_WORDS:
+        return 2 if column.mean_length <= 2 * LONG_TEXT and "review" not in words else 0
+    return 1 if words & ITEM_WORDS and not words & ID_WORDS and not column.is_id else 0
+
+
+def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
+    """Text fields of items: categories, lists of them, and one free text."""
+    fields, free = list[dict[str, Any]](), None
+    texts = [column for column in columns if column.is_text and column.words & FREE_TEXT_WORDS]
+    if texts:
+        free = max(texts, key=lambda column: column.mean_length)
+        free = free if free.mean_length > LONG_TEXT and not free.is_url else None
+    for column in columns:
+        if column is free:
+            continue
+        if column.is_list and _comes_again(column.values.explode().cast(pl.String)):
+            fields.append({"name": _field_name(column), "column": column.name})
+        elif column.is_list:
+            continue
+        elif (mark := column.separator) is not None and not column.is_url:
+            if _comes_again(_elements(column, mark)):
+                fields.append({"name": _field_name(column), "column": column.name, "separator": mark})
+        elif _is_category(column, rows) and not _has_named_twin(column, columns):
+            fields.append({"name": _field_name(column), "column": column.name})
+    fields = fields[:MOST_FIELDS]
+    return [*fields, {"name": FREE_TEXT, "column": free.name}] if free is not None else fields
+
+
+def _elements(column: Column, mark: str) -> pl.Series:
+    text = column.text
+    if mark == WRITTEN_LISTS:
+        text, mark = text.str.strip_chars("[]"), ","
+    return text.str.split(mark).explode().str.strip_chars(" '\"")
+
+
+def _comes_again(elements: pl.Series) -> bool:
+    known = elements.drop_nulls()
+    is_short = mean(known.str.len_chars()) <= LONG_TEXT
+    return bool(len(known)) and is_short and known.n_unique() <= 0.5 * len(known)
+
+
+def _is_category(column: Column, rows: int) -> bool:
+    """Whether a column holds categories: words, or numbers that the name says are such, that many items share."""
+    few = 1 < column.distinct <= 0.5 * rows
+    is_named = bool(column.words & CATEGORY_WORDS) and column.is_whole
+    return few and (is_named or (column.is_text and column.mean_length <= LONG_TEXT and not column.is_url))
+
+
+def _has_named_twin(column: Column, columns: list[Column]) -> bool:
+    """Whether another column has the words that this one has codes of, as kind_name has those of kind_id."""
+    stem = column.words - ID_WORDS
+    return bool(column.words & ID_WORDS) and any(
+        other is not column and other.is_text and stem and stem <= other.words for other in columns
+    )
+
+
+def _field_name(column: Column) -> str:
+    """A column's name as that of a field.
+
+    Examples:
+        >>> _field_name(Column("Year-Of-Publication", pl.Series([1]))), _field_name(Column("rating", pl.Series([1])))
+        ('year_of_publication', 'rating_')
+    """
+    if all(word in LIST_WORDS for word in tokens(column.name)):
+        name = column.name.lower()
+    else:
+        name = "_".join(tokens(column.name))
+    return f"{name}_" if name in NAMES_OF_ITEMS | {FREE_TEXT} else name

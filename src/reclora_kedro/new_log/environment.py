@@ -1,0 +1,391 @@
+"""A guess written down: the files of an environment, with comments, and what is told of it."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from kedro_provenance.files.atomic import atomic_folder
+from reclora_kedro.new_log.columns import Column, mean, tokens
+from reclora_kedro.new_log.entities import Entities
+from reclora_kedro.new_log.files import RawFile, UnreadableFileError
+from reclora_kedro.new_log.guess import Guess
+from reclora_kedro.new_log.log import ROW_NUMBER, Log
+
+DEFAULTS = Path(__file__).parent / "defaults"
+OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
+NOTHING = "{type: MemoryDataset, data: null, metadata: {kedro-viz: {layer: raw}}}"
+KINDS = {
+    "ratings": "ratings: who rated what, and how",
+    "purchases": "likes alone, such as purchases or plays: who took what",
+    "impressions": "impressions: what was shown, and whether it was clicked",
+}
+
+
+def environment_name(guess: Guess) -> str:
+    """A name for the environment, by the log's file."""
+    stem = guess.log.file.path.name.partition(".")[0]
+    return "-".join(tokens(stem)) or "my-log"
+
+
+def write_environment(guess: Guess, folder: Path, project: Path) -> None:
+    """Write an environment whole or not at all.
+
+    Args:
+        guess: what the tables are.
+        folder: of the environment; it must not exist.
+        project: folder of the project, to which paths in it are relative.
+
+    Raises:
+        UnreadableFileError: a table cannot be read as it is.
+        OSError: the folder cannot be written.
+    """
+    name = folder.name
+    files = {
+        "catalog.yml": _catalog(guess, name, project),
+        "globals.yml": f"# Where runs on {name} keep what they leave.\n\n"
+        f"data: data/{name}  # folder of all that runs on this data set leave\n",
+        "parameters.yml": _parameters(guess, name),
+    }
+    with atomic_folder(folder) as draft:
+        for file, text in files.items():
+            (draft / file).write_text(text, encoding="utf-8")
+
+
+def told(guess: Guess) -> list[tuple[str, str]]:
+    """What was guessed, as pairs of a word and what it stands for, in the order in which it is shown."""
+    log, items, users = guess.log, guess.items, guess.users
+    lines = [("log", f"{log.file.path.name}, {_format(log.file)}: {KINDS[log.kind]}")]
+    lines += [(what, _shown(log.column(name))) for what, name in (("user", log.user), ("item", log.item))]
+    if log.times == [ROW_NUMBER]:
+        lines.append(
+            ("time", "no column tells it: the number of the row stands in, so rows of a user must be in order")
+        )
+    else:
+        count = ", counted from the log's beginning" if log.from_zero else f", as {log.time_format}"
+        lines.append(("time", " and ".join(_shown(log.column(name)) for name in log.times) + count))
+    if log.rating is not None:
+        low, high = log.scale
+        liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
+        lines.append(("rating", f"{_shown(log.column(log.rating))}, {low:g} to {high:g}, {liked}"))
+    if log.clicked is not None:
+        lines.append(("clicked", f"{_shown(log.column(log.clicked))}, 1 is a click"))
+    lines += [("dropped", plain(f"{column}: {_flow(rule)}")) for column, rule in log.drop.items()]
+    if log.unknown_users:
+        lines.append(("nobody", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
+    for what, table in (("items", items), ("users", users)):
+        lines += _told_of(what, table, log)
+    read = {log.file.path: set(_types_of_log(guess))}
+    for table in (items, users):
+        if table is not None:
+            read.setdefault(table.file.path, set()).update(table.columns)
+    files = {table.file.path: table.file for table in (log, items, users) if table is not None}
+    for path, names in read.items():
+        rest = [name for name in files[path].sample.columns if name not in names]
+        lines += [("not used", plain(f"of {path.name}: {', '.join(rest)}"))] if rest else []
+    return lines + [("not used", plain(path.name)) for path in guess.unused]
+
+
+def _told_of(what: str, table: Entities | None, log: Log) -> list[tuple[str, str]]:
+    if table is None:
+        return [(what, "no table: ids stand in for titles" if what == "items" else "no table")]
+    place = "in the log" if table.in_log else f"{table.file.path.name}, {_format(table.file)}"
+    lines = [(what, f"{place}, by {_shown(Column(table.key, table.file.sample[table.key]))}")]
+    if what == "items":
+        shown = None if table.title is None else plain(table.title)
+        if table.title is not None and table.long is None:
+            shown = _shown(Column(table.title, table.file.sample[table.title]))
+        lines.append(("title", shown or "no column: ids stand in"))
+    fields = [f"{each['name']}{_parted(each)}" for each in table.fields]
+    return [*lines, ("fields", plain(", ".join(fields)))] if fields else lines
+
+
+def _parted(each: Mapping[str, Any]) -> str:
+    return "" if "separator" not in each else f" (parted by {each['separator']!r})"
+
+
+def plain(text: str) -> str:
+    """A text of a file as one line without control characters, for a terminal or a comment."""
+    return CONTROL.sub(" ", text)
+
+
+def _shown(column: Column) -> str:
+    """A column's name and some of its values."""
+    return f"{plain(column.name)} ({_some(column, 2)})"
+
+
+def _some(column: Column, most: int) -> str:
+    """Some values of a column."""
+    some = column.values.head(1_000).unique(maintain_order=True).head(most).to_list()
+    examples = [plain(str(value)) for value in some]
+    cut = [example if len(example) <= 32 else f"{example[:31]}…" for example in examples]
+    return ", ".join(cut)
+
+
+def _format(file: RawFile) -> str:
+    if file.format != "csv":
+        return {"ndjson": "lines of JSON"}.get(file.format, file.format)
+    encoding = "" if file.options["encoding"] == "utf-8" else f", {file.options['encoding']}"
+    return f"parted by {file.options['separator']!r}{encoding}{'' if file.has_names else ', without a header'}"
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML of one line.
+
+    Raises:
+        UnreadableFileError: it would be taken for an interpolation.
+    """
+    if "${" in OWN_INTERPOLATION.sub("", str(value)):
+        raise UnreadableFileError(
+            f"A configuration cannot hold {str(value)!r}, as it has '${{': rename it in the file."
+        )
+    text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _line(depth: int, key: str, value: Any, comment: str = "") -> str:
+    return f"{'  ' * depth}{_flow(key)}: {_flow(value)}" + (f"  # {plain(comment)}" if comment else "")
+
+
+# ---- the catalog
+
+
+def _catalog(guess: Guess, name: str, project: Path) -> str:
+    log, items, users = guess.log, guess.items, guess.users
+    names = ", ".join(dict.fromkeys(plain(table.file.path.name) for table in (log, items, users) if table is not None))
+    lines = [
+        f"# {name}: how {names} are read, as `kedro new-log` guessed; correct what is wrong.",
+        f"#   kedro run --env {name}",
+        "#",
+        "# Files: where you got them, and their terms.",
+        "# Other kinds of files: conf/your-data/catalog.yml has examples.",
+        "",
+        *_entry("raw_interactions", log.file, _types_of_log(guess), project, log.times == [ROW_NUMBER]),
+        "",
+    ]
+    for entry, table in (("raw_items", items), ("raw_users", users)):
+        if table is None:
+            lines += [f"{entry}: {NOTHING}", ""]
+        else:
+            lines += [*_entry(entry, table.file, _types_of(table, guess), project), ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _entry(name: str, file: RawFile, types: dict[str, str], project: Path, is_numbered: bool = False) -> list[str]:
+    entry = file.entry(types, ROW_NUMBER if is_numbered else None)
+    path = file.path.resolve()
+    place = path.relative_to(project) if path.is_relative_to(project) else path
+    lines = [f"{name}:", f"  type: {entry['type']}", _line(1, "filepath", place.as_posix())]
+    lines += [_line(1, "file_format", entry["file_format"])] if "file_format" in entry else []
+    arguments = entry.get("load_args", {})
+    lines += ["  load_args:"] if arguments else []
+    for key, value in arguments.items():
+        if not isinstance(value, dict):
+            lines.append(_line(2, key, value))
+            continue
+        lines.append(
+            f"    {key}:{'  # what is not named is not kept' if key == 'schema' and file.format != 'csv' else ''}"
+        )
+        for column, kind in value.items():
+            lines.append(_line(3, column, kind, _examples(file, column)))
+    return [*lines, "  metadata: {kedro-viz: {layer: raw}}"]
+
+
+def _examples(file: RawFile, column: str, most: int = 2) -> str:
+    return _some(Column(column, file.sample[column]), most)
+
+
+def _types_of_log(guess: Guess) -> dict[str, str]:
+    log = guess.log
+    types = {log.user: _id_type(guess, log.user, guess.users), log.item: _id_type(guess, log.item, guess.items)}
+    for time in log.times:
+        if time != ROW_NUMBER:
+            whole = "Int64" if log.column(time).is_whole else "Float64"
+            types[time] = _type(log.file, time, "String" if "%" in log.time_format else whole)
+    for name in (log.rating, log.clicked):
+        if name is not None:
+            is_word = log.column(name).numbers is None
+            types[name] = _type(log.file, name, "Boolean" if is_word else "Float64")
+    for name, rule in log.drop.items():
+        if name not in types:
+            types[name] = _type(log.file, name, "Float64" if "at_most" in rule else "String")
+    if log.click_history is not None:
+        types[log.click_history["column"]] = "String"
+    if guess.items is not None and guess.items.in_log and guess.items.title == log.item:
+        types[log.item] = "String"
+    return types
+
+
+def _types_of(table: Entities, guess: Guess) -> dict[str, str]:
+    of_log = guess.log.item if table is guess.items else guess.log.user
+    types = {name: _type(table.file, name, "String") for name in table.columns}
+    return types | {table.key: _id_type(guess, of_log, table, of_table=True)}
+
+
+def _type(file: RawFile, name: str, wanted: str) -> str:
+    """The type of polars as which a column is loaded: what is wanted of text, else what the file holds."""
+    dtype = file.sample.schema[name]
+    if file.format == "csv":
+        return wanted
+    return f"List,{dtype.inner}" if isinstance(dtype, pl.List) else str(dtype)
+
+
+def _id_type(guess: Guess, of_log: str, table: Entities | None, *, of_table: bool = False) -> str:
+    """The type of ids, in the log or in the table that describes them: the same in both, but for gaps."""
+    log = guess.log
+    columns = [(log.file, log.column(of_log))]
+    columns += [(table.file, Column(table.key, table.file.sample[table.key]))] if table is not None else []
+    file, column = columns[-1 if of_table else 0]
+    if column.is_list:
+        return _type(file, column.name, "String")
+    is_text = any(each.format != "csv" and ids.raw.dtype == pl.String for each, ids in columns)
+    is_text |= bool(log.impressions and of_log == log.item) or of_log in log.explode
+    if is_text or not all(ids.is_whole_float for _, ids in columns):
+        return "String"
+    return _type(file, column.name, "Int64" if column.is_whole else "Float64")
+
+
+# ---- the parameters
+
+
+def _parameters(guess: Guess, name: str) -> str:
+    log, items = guess.log, guess.items
+    lines = [
+        f"# What {name} needs other than conf/base, as `kedro new-log` guessed from samples; correct what is wrong.",
+        "# Keys that are left out keep their value of conf/base, whose files say what each means.",
+        "",
+        "ingestion:",
+        "  interactions:  # columns of raw_interactions",
+        *_interactions(log),
+    ]
+    if log.from_zero:
+        lines += [
+            "  plausible_times:",
+            _line(2, "first_day", "1970-01-01", "times count from the log's beginning").replace("'", ""),
+        ]
+    if log.kind == "ratings":
+        lines += [
+            _line(1, "rating_min", log.scale[0], "lowest rating of the scale"),
+            _line(1, "rating_max", log.scale[1], "highest rating of the scale"),
+            _line(
+                1,
+                "label_threshold",
+                log.threshold,
+                f"rating from which on a row is a like: {log.likes:.0%} of the sample",
+            ),
+        ]
+    lines += [*_items(items), *_users(guess.users), ""]
+    titled = items is not None and items.title is not None
+    kinds = {
+        "ratings": [],
+        "purchases": ["purchases" if titled else "purchases_without_titles"],
+        "impressions": ["impressions"],
+    }
+    chosen = [*kinds[log.kind], *(["without_titles"] if not titled and log.kind != "purchases" else [])]
+    chosen += ["without_times"] if log.from_zero else []
+    blocks = [(DEFAULTS / f"{each}.yml").read_text(encoding="utf-8") for each in chosen]
+    return "\n".join(lines) + _merged(blocks)
+
+
+def _interactions(log: Log) -> list[str]:
+    lines = []
+    if log.explode:
+        lines.append(_line(2, "explode", log.explode, "lists of a row, an element per interaction"))
+        lines += (
+            [_line(2, "explode_separator", log.explode_separator, "lists written as text")]
+            if log.explode_separator
+            else []
+        )
+    if log.drop:
+        lines.append("    drop:  # rows that are no interactions, by column")
+        lines += [_line(3, column, rule, _examples(log.file, column, 6)) for column, rule in log.drop.items()]
+    lines += [
+        _line(2, key, column, _examples(log.file, column))
+        for key, column in (("user_id", log.user), ("item_id", log.item))
+    ]
+    if log.unknown_users:
+        lines.append(_line(2, "unknown_ids", {"user_id": log.unknown_users}, "ids that stand for nobody"))
+    if log.rating is not None:
+        lines.append(_line(2, "rating", log.rating, _examples(log.file, log.rating, 6)))
+    elif log.kind == "purchases":
+        lines.append("    rating: null  # there are none: every row is a like")
+    else:
+        lines.append("    rating: null  # there are none: what was clicked is a like")
+    if log.clicked is not None:
+        lines.append(_line(2, "clicked", log.clicked, "1: clicked, 0: shown alone"))
+    if log.impressions is not None:
+        lines.append(_line(2, "impressions", log.impressions, f"how {log.item} lists what was shown"))
+    if log.click_history is not None:
+        lines.append(_line(2, "click_history", log.click_history, "clicks from before the log, undated"))
+    times = log.times[0] if len(log.times) == 1 else log.times
+    if log.times == [ROW_NUMBER]:
+        comment = "the number of the row, as no column tells the time: rows of a user must be in order"
+    else:
+        comment = " and ".join(_examples(log.file, name) for name in log.times)
+    return [
+        *lines,
+        _line(2, "timestamp", times, comment),
+        _line(2, "timestamp_format", log.time_format, "how they are written"),
+    ]
+
+
+def _items(items: Entities | None) -> list[str]:
+    lines = ["  items:  # columns of raw_items"]
+    if items is None:
+        lines[0] = "  items:  # there is no table of them"
+    else:
+        lines.append(_line(2, "item_id", items.key, _examples(items.file, items.key)))
+    if items is not None and items.long is not None:
+        lines.append(_line(2, "long", items.long, "a row per property: title and fields name properties"))
+    if items is None or items.title is None:
+        return [*lines, "    title: null  # there are none: ids stand in", *_fields(items)]
+    if items.long is not None:
+        return [
+            *lines,
+            _line(2, "title", items.title),
+            "    trailing_articles: []  # none is moved forward",
+            *_fields(items),
+        ]
+    title = Column(items.title, items.file.sample[items.title])
+    lines.append(_line(2, "title", items.title, _examples(items.file, items.title)))
+    if items.in_log:
+        lines.append("    title_choice: most_frequent  # of the titles that the log has of an item")
+    if mean(title.text.str.contains(TRAILING_ARTICLE)) < 0.001:
+        lines.append("    trailing_articles: []  # none is moved to a title's front")
+    return [*lines, *_fields(items)]
+
+
+def _fields(table: Entities | None) -> list[str]:
+    if table is None or not table.fields:
+        return ["    fields: []  # none describes them"]
+    lines = ["    fields:"]
+    for each in table.fields:
+        names = "" if table.long is not None else _examples(table.file, each["column"])
+        lines.append(f"      - {_flow(each)}" + (f"  # {names}" if names else ""))
+    return lines
+
+
+def _users(users: Entities | None) -> list[str]:
+    if users is None:
+        return ["  users: null  # there is no table of them"]
+    key = _line(2, "user_id", users.key, _examples(users.file, users.key))
+    return ["  users:  # columns of raw_users", key, *_fields(users)]
+
+
+def _merged(texts: Iterable[str]) -> str:
+    """Blocks of parameters as one text, those of one name below one another."""
+    blocks = dict[str, list[str]]()
+    for text in texts:
+        key = ""
+        for line in text.splitlines():
+            if line and not line.startswith((" ", "#")):
+                key = line
+                blocks.setdefault(key, [])
+            elif line.strip() and not line.startswith("#"):
+                blocks[key].append(line)
+    return "".join("\n" + "\n".join([key, *lines]) + "\n" for key, lines in blocks.items())

@@ -1,0 +1,305 @@
+"""Files of raw tables: how each is to be read, and a sample of its rows."""
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import polars as pl
+import pyarrow as pa
+
+HEAD = 2**21  # bytes at the beginning of a file, unpacked, that are looked at
+PIECES, PIECE = 16, 2**16  # parts of the rest of a file that is not packed, and their bytes
+MOST_DECODED = 2**28  # bytes that are looked at to tell the encoding
+ROWS = 20_000  # of a sample's head
+LINES = 200  # that tell the separator
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+OTHERS = {
+    b"PK\x03\x04": "a zip archive or a spreadsheet: unpack it, or save it as CSV",
+    b"BZh": "packed by bzip2: unpack it by `bunzip2`",
+    b"\xfd7zXZ": "packed by xz: unpack it by `unxz`",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
+    b"SQLite format 3": "a database: see `pandas.SQLTableDataset` in conf/your-data/catalog.yml",
+    b"\x80\x04": "pickled: save it as parquet",
+}
+SEPARATORS = ("::", "\t", ";", "|", ",")
+NULLS = ("NULL", "null", "NA", "N/A", "NaN", "nan", "None", "\\N")
+NAMELESS = "column_{}"  # as polars calls them
+
+
+class UnreadableFileError(ValueError):
+    """A file whose rows cannot be told; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A file of a raw table.
+
+    Args:
+        path: of the file, or of a folder of parquet files.
+        format: csv, ndjson, json or parquet.
+        sample: rows of it; columns of delimited text hold texts, without the blanks around them, and no empty ones.
+        options: how delimited text is read: `separator`, `encoding`, `quote`, `escape`, `nulls`.
+        has_names: whether its first row names the columns.
+    """
+
+    path: Path
+    format: str
+    sample: pl.DataFrame
+    options: Mapping[str, Any]
+    has_names: bool = True
+
+    def named(self, names: Mapping[str, str]) -> "RawFile":
+        """The file with other names of columns, if it has none of its own."""
+        return self if self.has_names else replace(self, sample=self.sample.rename(dict(names)))
+
+    def entry(self, types: Mapping[str, str], row_number: str | None = None) -> dict[str, Any]:
+        """Return the catalog entry, without its path, that reads some columns.
+
+        Args:
+            types: types of polars by column.
+            row_number: name of a column that is to number the rows.
+
+        Raises:
+            UnreadableFileError: rows are to be numbered, and the format has no way to do so.
+        """
+        if self.format == "parquet":
+            return {"type": "polars.LazyPolarsDataset", "file_format": "parquet"} | self._numbered(row_number)
+        typed = {name: f"${{polars_type:{each}}}" for name, each in types.items()}
+        if self.format in ("ndjson", "json"):
+            if row_number is not None:
+                self._refuse_numbers()
+            reader = {"type": "polars.EagerPolarsDataset", "file_format": self.format}
+            return reader | {"load_args": {"schema": typed}}
+        nulls = {"null_values": self.options["nulls"]} if self.options["nulls"] else {}
+        encoding = {"encoding": self.options["encoding"]} if self.options["encoding"] != "utf-8" else {}
+        separator = self.options["separator"]
+        if self._wants_pandas():
+            if row_number is not None:
+                self._refuse_numbers()
+            arguments = {"sep": separator} | ({"engine": "python"} if len(separator) > 1 else {})
+            arguments |= {} if self.options["quote"] else {"quoting": 3}
+            arguments |= {"escapechar": self.options["escape"]} if self.options["escape"] else {}
+            arguments |= {"na_values": nulls["null_values"]} if nulls else {}
+            arguments |= {"usecols": [*types]} if self.has_names else {"names": self.sample.columns}
+            of_pandas = {name: "str" if each == "String" else each for name, each in types.items()}
+            return {"type": "pandas.CSVDataset", "load_args": arguments | encoding | {"dtype": of_pandas}}
+        arguments = {"separator": separator} if separator != "," else {}
+        arguments |= encoding | nulls | ({} if self.options["quote"] else {"quote_char": None})
+        arguments |= {"decimal_comma": True} if self.options["decimal_comma"] else {}
+        if self.has_names:
+            arguments |= {"columns": [*types], "schema_overrides": typed}
+        else:
+            text = dict.fromkeys(self.sample.columns, "${polars_type:String}")
+            arguments |= {"has_header": False, "schema": text | typed}
+        return {"type": "polars.CSVDataset", "load_args": arguments | self._numbered(row_number).get("load_args", {})}
+
+    def _wants_pandas(self) -> bool:
+        """Whether polars cannot read this delimited text."""
+        return len(self.options["separator"]) > 1 or bool(self.options["escape"])
+
+    def _numbered(self, row_number: str | None) -> dict[str, Any]:
+        if row_number is None:
+            return {}
+        return {"load_args": {"row_index_name": row_number, "row_index_offset": 1}}
+
+    def _refuse_numbers(self) -> None:
+        raise UnreadableFileError(
+            f"{self.path} tells no times, and rows of such a file cannot be numbered to stand in for them: add a "
+            "column of times, or save it as CSV with a separator of one character."
+        )
+
+
+def read_file(path: Path) -> RawFile:
+    """Find out how a file is to be read, and sample its rows.
+
+    Raises:
+        UnreadableFileError: it is none of delimited text, JSON and parquet.
+    """
+    if path.is_dir() or path.suffix == ".parquet" or _starts(path, b"PAR1"):
+        return RawFile(path, "parquet", _parquet_sample(path), {})
+    for magic, advice in OTHERS.items():
+        if _starts(path, magic):
+            raise UnreadableFileError(f"{path} is {advice}.")
+    packing = next((name for magic, name in PACKED.items() if _starts(path, magic)), None)
+    encoding = _encoding(path, packing)
+    texts = _sampled_texts(path, packing, encoding)
+    start = texts[0].lstrip("\ufeff \r\n\t")[:1]
+    if start in ("{", "["):
+        return _read_json(path, texts, is_lines=start == "{")
+    if not start:
+        raise UnreadableFileError(f"{path} is empty.")
+    return _read_delimited(path, texts, encoding)
+
+
+def _starts(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def _open(path: Path, packing: str | None) -> Any:
+    return pa.input_stream(str(path), compression=packing)
+
+
+def _encoding(path: Path, packing: str | None) -> str:
+    """UTF-8, UTF-16 with its mark, or the one-byte encoding of Western Europe."""
+    with _open(path, packing) as file:
+        start = file.read(2)
+    if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return "utf-16"
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with _open(path, packing) as file:
+        try:
+            for _ in range(MOST_DECODED // HEAD):
+                if not (piece := file.read(HEAD)):
+                    break
+                decoder.decode(piece)
+        except UnicodeDecodeError:
+            return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", piece) else "cp1252"  # which has none of these
+    return "utf-8"
+
+
+def _sampled_texts(path: Path, packing: str | None, encoding: str) -> list[str]:
+    """Whole lines of the head, then of pieces of the rest."""
+    decode = partial(str, encoding=encoding, errors="replace")
+    with _open(path, packing) as file:
+        head = file.read(HEAD)
+        is_whole = not file.read(1)
+    texts = [decode(head) if is_whole else decode(head).rpartition("\n")[0]]
+    if is_whole or packing or encoding == "utf-16":
+        return texts
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        texts += [_lines_within(file, HEAD + (size - HEAD) * n // PIECES, decode) for n in range(PIECES)]
+    return texts
+
+
+def _lines_within(file: BinaryIO, place: int, decode: Any) -> str:
+    file.seek(place)
+    _, _, rest = file.read(PIECE).partition(b"\n")
+    return str(decode(rest.rpartition(b"\n")[0]))
+
+
+def _parquet_sample(path: Path) -> pl.DataFrame:
+    table = pl.scan_parquet(path / "**/*.parquet" if path.is_dir() else path)
+    rows = table.select(pl.len()).collect().item()
+    pieces = [table.head(ROWS)]
+    if rows > ROWS:
+        pieces += [table.slice(ROWS + (rows - ROWS) * n // PIECES, ROWS // PIECES) for n in range(PIECES)]
+    return pl.concat(pieces).collect()
+
+
+def _read_json(path: Path, texts: list[str], *, is_lines: bool) -> RawFile:
+    if not is_lines:
+        return RawFile(path, "json", pl.read_json(path).head(ROWS), {})
+    records = list[dict[str, Any]]()
+    for number, line in enumerate("\n".join(texts).splitlines()[:ROWS], start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise UnreadableFileError(
+                f"{path} begins as lines of JSON do, but line {number} of its sample is no JSON: {error}. Lines that "
+                "Python printed need double quotation marks: write them anew by `json.dumps`."
+            ) from error
+    return RawFile(path, "ndjson", pl.DataFrame(records, infer_schema_length=None, strict=False), {})
+
+
+def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
+    lines = texts[0].lstrip("\ufeff").splitlines()[:LINES]
+    shares = {separator: _share_alike(lines, separator) for separator in SEPARATORS}
+    separator, (share, columns) = max(shares.items(), key=lambda each: each[1])
+    if share < 0.8 or columns < 2:
+        raise UnreadableFileError(
+            f"No separator parts the lines of {path} into fields, of {', '.join(map(repr, SEPARATORS))}; the first "
+            f"line is {lines[0][:80]!r}. Save it as CSV, JSON lines or parquet, with one row per line."
+        )
+    quote, escape = _quoting(texts[0], separator)
+    rows = _rows(texts[0].lstrip("\ufeff"), separator, quote, escape)[: ROWS + 1]
+    width = len(rows[0])
+    has_names = _names_columns(rows[0], rows[1:])
+    names = rows[0] if has_names else [NAMELESS.format(n + 1) for n in range(width)]
+    if len(set(names)) < width:
+        raise UnreadableFileError(f"{path} has two columns of one name among {', '.join(names)}: name each once.")
+    for text in texts[1:]:
+        rows += _rows(text, separator, quote, escape)
+    body = [row for row in rows[1 if has_names else 0 :] if len(row) == width]
+    found = {value for row in body for value in row if value in NULLS}
+    cells = zip(*body, strict=True) if body else [[]] * width
+    columns_of_text = {
+        name: pl.Series(name, [None if cell in found or not cell.strip() else cell.strip() for cell in column])
+        for name, column in zip(names, cells, strict=True)
+    }
+    sample = pl.DataFrame(columns_of_text).cast(pl.String)
+    options = {
+        "separator": separator,
+        "encoding": encoding,
+        "quote": quote,
+        "escape": escape,
+        "nulls": sorted(found),
+        "decimal_comma": separator == ";" and _has_decimal_commas(sample),
+    }
+    if options["decimal_comma"]:
+        number = pl.col(sample.columns).str.replace(r"^(-?\d+),(\d+)$", "$1.$2")
+        sample = sample.with_columns(number)
+    return RawFile(path, "csv", sample, options, has_names)
+
+
+def _share_alike(lines: list[str], separator: str) -> tuple[float, int]:
+    """Share of lines with the most frequent number of fields, and that number; 0 where nothing is parted."""
+    rows = _rows("\n".join(lines), separator, '"', None) if len(separator) == 1 else _rows_of(lines, separator)
+    widths = [len(row) for row in rows]
+    width = max(set(widths), key=widths.count, default=0)
+    return (widths.count(width) / len(widths), width) if width > 1 else (0.0, 0)
+
+
+def _rows_of(lines: list[str], separator: str) -> list[list[str]]:
+    return [line.split(separator) for line in lines if line]
+
+
+def _rows(text: str, separator: str, quote: str | None, escape: str | None) -> list[list[str]]:
+    """The records of delimited text."""
+    if len(separator) > 1:
+        return _rows_of(text.splitlines(), separator)
+    quoting = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
+    escaping = {"escapechar": escape, "doublequote": False} if escape else {}
+    lines = text.replace("\0", "").splitlines(keepends=True)
+    return [row for row in csv.reader(lines, delimiter=separator, **quoting, **escaping) if row]  # type: ignore[arg-type]
+
+
+def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:
+    """The character that quotes fields, and the one that escapes it within; None where there is none."""
+    lines = text.splitlines()
+    quoted = re.compile(rf'(^|{re.escape(separator)})"')
+    if len(separator) > 1 or not any('"' in line for line in lines):
+        return (None if separator in ("::", "\t", "|") else '"'), None
+    if not any(quoted.search(line) for line in lines):
+        return None, None
+    if any('\\"' in line for line in lines):
+        return '"', "\\"
+    plain, with_quotes = (_widths_alike(_rows(text, separator, quote, None)) for quote in (None, '"'))
+    return ('"' if with_quotes >= plain else None), None
+
+
+def _widths_alike(rows: list[list[str]]) -> float:
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows) if rows else 0.0
+
+
+def _has_decimal_commas(sample: pl.DataFrame) -> bool:
+    texts = (sample[name].drop_nulls() for name in sample.columns)
+    return any(len(text) > 0 and bool(text.str.contains(r"^-?\d+,\d+$").all()) for text in texts)
+
+
+def _names_columns(first: list[str], rows: list[list[str]]) -> bool:
+    """Whether a row names the columns: words, unlike the values below."""
+    words = [cell.strip() for cell in first]
+    if any(re.match(r"[-+.]?\d", word) or len(word) > 60 for word in words):
+        return False
+    if any("@" in word or "://" in word for word in words):
+        return False
+    below = [{row[place] for row in rows[:LINES] if len(row) == len(words)} for place in range(len(words))]
+    return not any(word and word in values for word, values in zip(words, below, strict=True))

@@ -1,0 +1,91 @@
+"""What the tables of a log seem to be."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reclora_kedro.new_log.columns import ITEM_WORDS, USER_WORDS
+from reclora_kedro.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
+from reclora_kedro.new_log.files import RawFile, read_file
+from reclora_kedro.new_log.log import ROW_NUMBER, Ask, Log, columns_of, likeliest_id, read_log, repeated_ids
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A log, the tables that describe its items and users, and files that are neither."""
+
+    log: Log
+    items: Entities | None
+    users: Entities | None
+    unused: list[Path]
+
+
+def guess(paths: Sequence[Path], ask: Ask) -> Guess:
+    """Guess which table is the log and what describes its items and users, and what their columns stand for.
+
+    Args:
+        paths: of the tables, in any order.
+        ask: is asked where nothing tells two ways apart.
+
+    Raises:
+        UnreadableFileError: a file is no table, or the log has no users or no items.
+    """
+    files = [read_file(path) for path in paths]
+    log_file = max(files, key=_likeness_to_a_log)
+    others = [file for file in files if file is not log_file]
+    described = [(file, *found) for file in others if (found := subject(file)) is not None]
+    log = _named(read_log(log_file, [(words, key) for _, words, key in described], ask))
+    items = next((read_items(file, key) for file, words, key in described if words is ITEM_WORDS), None)
+    users = next((read_users(file, key) for file, words, key in described if words is USER_WORDS), None)
+    items = items or items_in_log(log)
+    users = users or users_in_log(log)
+    if items is not None and items.in_log and not log.file.has_names and items.title not in (None, log.item):
+        log = _renamed(log, {str(items.title): "title"})
+        items = replace(items, file=log.file, title="title")
+    used = {table.file.path for table in (log, items, users) if table is not None}
+    return Guess(log, _with_names(items, "item_id"), _with_names(users, "user_id"), [p for p in paths if p not in used])
+
+
+def _likeness_to_a_log(file: RawFile) -> tuple[bool, int, int]:
+    columns = columns_of(file)
+    user, item = (likeliest_id(columns, words) for words in (USER_WORDS, ITEM_WORDS))
+    return user is not None and item is not None, repeated_ids(file), file.sample.height
+
+
+def _named(log: Log) -> Log:
+    """The log with names of its columns, if the file has none."""
+    if log.file.has_names:
+        return log
+    names = {log.user: "user_id", log.item: "item_id", str(log.rating): "rating", str(log.clicked): "clicked"}
+    names |= {time: "timestamp" for time in log.times if time != ROW_NUMBER and len(log.times) == 1}
+    names |= {name: "event" for name in log.drop if name not in names}
+    return _renamed(log, {name: new for name, new in names.items() if name in log.file.sample.columns})
+
+
+def _renamed(log: Log, names: Mapping[str, str]) -> Log:
+    return replace(
+        log,
+        file=log.file.named(names),
+        user=names.get(log.user, log.user),
+        item=names.get(log.item, log.item),
+        rating=names.get(str(log.rating), log.rating),
+        clicked=names.get(str(log.clicked), log.clicked),
+        times=[names.get(name, name) for name in log.times],
+        explode=[names.get(name, name) for name in log.explode],
+        drop={names.get(name, name): rule for name, rule in log.drop.items()},
+    )
+
+
+def _with_names(table: Entities | None, key: str) -> Entities | None:
+    """A table with names of its columns, if the file has none."""
+    if table is None or table.in_log or table.file.has_names:
+        return table
+    names = {table.key: key} | ({table.title: "title"} if table.title else {})
+    several = len([each for each in table.fields if "separator" in each]) == 1
+    names |= {each["column"]: "categories" for each in table.fields if "separator" in each and several}
+    fields = [
+        each | {"name": names.get(each["column"], each["name"]), "column": names.get(each["column"], each["column"])}
+        for each in table.fields
+    ]
+    title = names.get(str(table.title), table.title)
+    return replace(table, file=table.file.named(names), key=key, title=title, fields=fields)

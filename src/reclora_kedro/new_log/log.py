@@ -1,0 +1,346 @@
+"""What the columns of a log stand for: users, items, times, what rows say of the items, and rows that say nothing."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS, RawColumns
+from reclora_kedro.new_log.columns import (
+    CLICK_WORDS,
+    ID_WORDS,
+    ITEM_WORDS,
+    LAST_YEARS,
+    NO_TIME_WORDS,
+    ORDER_WORDS,
+    ORDINAL_WORDS,
+    QUANTITY_WORDS,
+    RATING_WORDS,
+    TIME_WORDS,
+    USER_WORDS,
+    Column,
+    has_clock,
+    id_likelihood,
+    mean,
+    tokens,
+    words_of,
+)
+from reclora_kedro.new_log.files import RawFile, UnreadableFileError
+
+Ask = Callable[[str, Sequence[str], str], str]
+"""Asks a question: its text, the possible answers, and the guess."""
+
+ROW_NUMBER = "place"
+"""Name of the column that numbers the rows of a log without times."""
+
+SCALES = ((1, 5), (0.5, 5), (0, 5), (1, 7), (1, 10), (0, 10), (1, 20), (0, 100), (-10, 10))
+IMPRESSIONS = r"^\S+-[01]( \S+-[01])*$"
+EVENTS = words_of(
+    "view click purchase purchased buy bought pv cart fav favorite play played listen watch watched add addtocart "
+    "order transaction ordered sale checkout like share download install impression detail visit read rent"
+)
+UNDONE = words_of("return returned refund cancel cancelled canceled remove removed delete deleted unlike dislike")
+NOBODY = words_of("0 -1 guest anonymous unknown")
+CLOCK_WORDS = words_of("time hour hourmin hours clock minute tod")
+CLOCKS = ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p", "%H%M%S", "%H%M")
+FEW = 21  # distinct values, at most, of what is a rating rather than an id in a file without names
+
+
+@dataclass(frozen=True)
+class Log:
+    """The log, and what its columns stand for.
+
+    Args:
+        kind: ratings, purchases (likes alone, whatever they are), or impressions.
+        times: columns of the time; that of the rows' numbers where there is none.
+        time_format: as ingestion's `timestamp_format`.
+        from_zero: whether times count from the log's beginning, and not from 1970.
+        likes: share of likes in the sample, of ratings.
+        drop: rules of ingestion's `drop`, by column.
+        unknown_users: ids that stand for nobody.
+    """
+
+    file: RawFile
+    user: str
+    item: str
+    times: list[str]
+    time_format: str
+    from_zero: bool
+    kind: str = "purchases"
+    rating: str | None = None
+    scale: tuple[float, float] = (1, 5)
+    threshold: float = 4
+    likes: float = 1
+    clicked: str | None = None
+    impressions: dict[str, str] | None = None
+    click_history: dict[str, str] | None = None
+    explode: list[str] = field(default_factory=list)
+    explode_separator: str | None = None
+    drop: dict[str, Any] = field(default_factory=dict)
+    unknown_users: list[str] = field(default_factory=list)
+
+    def column(self, name: str) -> Column:
+        """A column of the sample."""
+        return Column(name, self.file.sample[name])
+
+
+def columns_of(file: RawFile) -> list[Column]:
+    """The columns of a sample that hold anything."""
+    columns = [Column(name, file.sample[name]) for name in file.sample.columns if name]
+    return [column for column in columns if len(column.values)]
+
+
+def likeliest_id(columns: Iterable[Column], words: frozenset[str]) -> Column | None:
+    """The column whose name is likeliest that of an id of what the words name, if any."""
+    return max(
+        (column for column in columns if id_likelihood(column, words)),
+        key=lambda column: id_likelihood(column, words),
+        default=None,
+    )
+
+
+def repeated_ids(file: RawFile) -> int:
+    """How many columns hold ids that come again in a sample, as those of a log do."""
+    return sum(FEW < column.distinct < 0.9 * file.sample.height for column in columns_of(file) if column.is_id)
+
+
+def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: Ask) -> Log:
+    """Guess what the columns of a log stand for.
+
+    Args:
+        file: of the log.
+        described: what each other table seems to describe, as the words for it, and its column of ids.
+        ask: is asked where nothing tells two ways apart.
+
+    Raises:
+        UnreadableFileError: no column is one of users, or none one of items.
+    """
+    columns = columns_of(file)
+    slates = next((column for column in columns if _is_list_of_impressions(column)), None)
+    times, time_format, from_zero = _times([column for column in columns if column is not slates], file.has_names, ask)
+    left = [column for column in columns if column.name not in times]
+    user = _of_the_same_name(left, described, USER_WORDS) or likeliest_id(left, USER_WORDS)
+    item = slates or _of_the_same_name(left, described, ITEM_WORDS) or likeliest_id(left, ITEM_WORDS)
+    if user is None or item is None:
+        user, item = _ids_by_values(file, left, described, (user, item), ask)
+    left = [column for column in left if column.name not in (user.name, item.name)]
+    meaning: dict[str, Any] = {}
+    if slates is not None:
+        meaning = _impressions(left)
+    elif (rating := _rating(left, file.has_names)) is not None:
+        meaning = _scale_of(rating)
+    elif (clicked := _clicked(left)) is not None:
+        meaning = {"kind": "impressions", "clicked": clicked.name}
+    elif item.is_list or item.separator == WRITTEN_LISTS:
+        meaning = {"explode": [item.name], "explode_separator": None if item.is_list else WRITTEN_LISTS}
+    meaning["drop"] = meaning.get("drop", {}) | _unwanted(left, ask)
+    return Log(file, user.name, item.name, times, time_format, from_zero, unknown_users=_nobody(user), **meaning)
+
+
+def _of_the_same_name(
+    columns: list[Column], described: Sequence[tuple[frozenset[str], Column]], words: frozenset[str]
+) -> Column | None:
+    """The column that is named like that of the ids in the table of users, or items."""
+    names = {key.name for of, key in described if of is words and key.words & (words | ID_WORDS) and len(key.words) > 1}
+    return next((column for column in columns if column.name in names), None)
+
+
+def _is_list_of_impressions(column: Column) -> bool:
+    lists = column.text.head(100)
+    return bool(len(lists)) and bool(lists.str.contains(IMPRESSIONS).all()) and bool(lists.str.contains(" ").any())
+
+
+def _impressions(left: list[Column]) -> dict[str, Any]:
+    history = next((column.name for column in left if "history" in column.words), None)
+    return {
+        "kind": "impressions",
+        "impressions": {"separator": " ", "clicked": "-1", "not_clicked": "-0"},
+        "click_history": {"column": history, "separator": " "} if history else None,
+    }
+
+
+def _times(columns: list[Column], has_names: bool, ask: Ask) -> tuple[list[str], str, bool]:
+    """Columns of the time, their format, and whether they count from the log's beginning."""
+    named = [column for column in columns if _is_named_time(column) or not has_names]
+    told = [column for column in named if column.seconds_format is not None]
+    if told:
+        best = max(told, key=lambda column: (has_clock(column.seconds_format or ""), -columns.index(column)))
+        time_format = _day_or_month_first(best, ask)
+        if not has_clock(time_format) and (more := _with_clock(best, time_format, columns)) is not None:
+            return [best.name, more[0]], more[1], False
+        return [best.name], time_format, False
+    ordinal = [column for column in columns if column.words & ORDINAL_WORDS and column.is_whole and column.distinct > 2]
+    counted = [column for column in ordinal if not _is_id_by_name(column) and column.bounds[0] >= 1]
+    return ([counted[0].name] if counted else [ROW_NUMBER]), "unix_seconds", True
+
+
+def _is_named_time(column: Column) -> bool:
+    return column.raw.dtype.is_temporal() or bool(column.words & TIME_WORDS and not column.words & NO_TIME_WORDS)
+
+
+def _is_id_by_name(column: Column) -> bool:
+    return max(id_likelihood(column, words) for words in (USER_WORDS, ITEM_WORDS)) > 0
+
+
+def _day_or_month_first(column: Column, ask: Ask) -> str:
+    guess = column.seconds_format
+    assert guess is not None
+    formats = column.time_formats
+    if len(formats) < 2:
+        return guess
+    return ask(f"Column {column.name!r}, such as {column.text[0]!r}: which format?", formats, guess)
+
+
+def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[str, str] | None:
+    """A column of the time of day that goes with one of days, and their format."""
+    for column in columns:
+        if column is day or not column.words & CLOCK_WORDS:
+            continue
+        frame = RawColumns(pl.DataFrame([day.raw, column.raw]).drop_nulls(), "sample")
+        for clock in CLOCKS:
+            time_format = f"{'%Y-%m-%d' if day.raw.dtype.is_temporal() else day_format} {clock}"
+            try:
+                seconds = frame.seconds([day.name, column.name], "timestamp", time_format, "timestamp_format")
+            except (ValueError, pl.exceptions.PolarsError):
+                continue
+            if seconds.is_between(*LAST_YEARS).all():
+                return column.name, time_format
+    return None
+
+
+def _ids_by_values(
+    file: RawFile,
+    left: list[Column],
+    described: Sequence[tuple[frozenset[str], Column]],
+    by_name: tuple[Column | None, Column | None],
+    ask: Ask,
+) -> tuple[Column, Column]:
+    """The columns of users and items where names do not tell both: by the ids of other tables, then by place."""
+    chosen = dict(zip((USER_WORDS, ITEM_WORDS), by_name, strict=True))
+    rest = [column for column in left if column.distinct > 1 and not _is_rating(column) and not _is_event(column)]
+    ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
+
+    def free(columns: list[Column]) -> list[Column]:
+        return [column for column in columns if all(column is not other for other in chosen.values())]
+
+    for words, keys in described:
+        met = [(_share_met(column, keys), column) for column in free(ids)] if chosen[words] is None else []
+        best = max((share for share, _ in met), default=0.0)
+        fitting = [column for share, column in met if share >= best - 0.05]
+        if best > 0.2:  # of users and items that are numbered alike, users come first
+            chosen[words] = fitting[0 if words is USER_WORDS else -1]
+    user = chosen[USER_WORDS] = chosen[USER_WORDS] or _first_of(free(ids), "users", file, ask)
+    item = chosen[ITEM_WORDS] or _first_of(free(ids) or free(texts), "items", file, ask)
+    return user, item
+
+
+def _first_of(candidates: list[Column], what: str, file: RawFile, ask: Ask) -> Column:
+    if not candidates:
+        raise UnreadableFileError(
+            f"{file.path} has no column that looks like ids of {what}, only {', '.join(file.sample.columns)}. Name one "
+            "user_id or item_id, or write the environment by hand, as docs/guides/swap-data.md tells."
+        )
+    names = [column.name for column in candidates]
+    chosen = ask(f"Which column of {file.path.name} has the ids of {what}?", names, names[0]) if names[1:] else names[0]
+    return candidates[names.index(chosen)]
+
+
+def _share_met(column: Column, keys: Column) -> float:
+    return mean(column.text.unique().is_in(keys.text.implode()))
+
+
+def _is_rating(column: Column) -> bool:
+    if column.numbers is None or not 2 < column.distinct <= FEW:
+        return False
+    return column.bounds[0] >= -1 and column.bounds[1] <= 100
+
+
+def _rating(columns: list[Column], has_names: bool) -> Column | None:
+    for column in columns:
+        is_named = column.words & RATING_WORDS and column.numbers is not None and column.distinct > 2
+        if is_named or (not has_names and _is_rating(column)):
+            return column
+    return None
+
+
+def _scale_of(rating: Column) -> dict[str, Any]:
+    """The scale of ratings, the rating from which on one is a like, and values that are none."""
+    assert rating.numbers is not None
+    counts = Counter(rating.numbers.tolist())
+    dropped = [-1] if -1 in counts and not any(value < 0 for value in counts if value != -1) else []
+    is_whole = all(value % 1 == 0 for value in counts)
+    if is_whole and counts.get(0, 0) > 2 * max(counts.get(1, 0), counts.get(2, 0)) and max(counts) > 2:
+        dropped.append(0)  # far more frequent than the lowest ones: no rating was given
+    rated = {value: count for value, count in counts.items() if value not in dropped}
+    low, high = min(rated), max(rated)
+    fitting = [scale for scale in SCALES if scale[0] <= low and high <= scale[1]]
+    halves = [scale for scale in fitting if is_whole == (scale[0] != 0.5)] or fitting
+    scale = min(halves, key=lambda each: (each[1] - high, low - each[0]), default=(low, high))
+    step = 1 if is_whole else 0.5
+    threshold = -(-(scale[0] + 0.75 * (scale[1] - scale[0])) // step) * step
+    rows = sum(rated.values())
+
+    def share(least: float) -> float:
+        return sum(count for value, count in rated.items() if value >= least) / rows
+
+    if not 0.1 <= share(threshold) <= 0.9 and len(rated) > 1:
+        threshold = min(sorted(rated)[1:], key=lambda value: abs(share(value) - 0.5))
+    return {
+        "kind": "ratings",
+        "rating": rating.name,
+        "scale": scale,
+        "threshold": threshold,
+        "likes": share(threshold),
+        "drop": {rating.name: dropped} if dropped else {},
+    }
+
+
+def _clicked(columns: list[Column]) -> Column | None:
+    """A column of both 0 and 1 whose name says that it marks what was clicked, or liked."""
+    marks = [
+        column
+        for column in columns
+        if column.words & CLICK_WORDS
+        and set(column.text.str.to_lowercase().unique()) in ({"0", "1"}, {"true", "false"})
+    ]
+    return min(marks, key=lambda column: not column.words & {"click", "clicked", "clicks"}, default=None)
+
+
+def _is_event(column: Column) -> bool:
+    if not column.is_text or column.distinct > 12:
+        return False
+    words = {word for value in column.text.unique() for word in tokens(value)}
+    return bool(words & EVENTS)
+
+
+def _unwanted(columns: list[Column], ask: Ask) -> dict[str, Any]:
+    """Rows that are no interactions: returns, cancelled orders, quantities of none."""
+    drop = dict[str, Any]()
+    for column in columns:
+        if _is_event(column):
+            drop |= _unwanted_events(column, ask)
+        elif column.words & QUANTITY_WORDS and column.numbers is not None and column.bounds[0] <= 0:
+            drop[column.name] = {"at_most": 0}
+        elif column.words & ORDER_WORDS and mean(column.text.str.contains(r"^\d+$")) > 0.5:
+            prefixes = column.text.str.extract(r"^([A-Za-z]+)\d+$").drop_nulls().unique().sort().to_list()
+            drop |= {column.name: {"starts_with": prefixes}} if prefixes else {}
+    return drop
+
+
+def _unwanted_events(column: Column, ask: Ask) -> dict[str, list[str]]:
+    values = column.text.value_counts(sort=True)[column.name].to_list()
+    wanted = [value for value in values if not set(tokens(value)) & UNDONE]
+    if len(values) > 1:
+        question = f"Which values of {column.name!r} are interactions ({', '.join(values)})? Several: with commas."
+        answer = ask(question, [], ",".join(wanted))
+        wanted = [value.strip() for value in answer.split(",")]
+    dropped = [value for value in values if value not in wanted]
+    return {column.name: dropped} if dropped else {}
+
+
+def _nobody(user: Column) -> list[str]:
+    """Ids of users with a large part of the log whose names say that they stand for nobody."""
+    counts = user.text.value_counts(sort=True).head(3).rows()
+    return [value for value, count in counts if count > 0.1 * len(user.text) and value.lower() in NOBODY]

@@ -1,0 +1,228 @@
+"""`kedro new-log` on files like those of public logs: what it guesses, and that ingestion reads them so."""
+
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from ingestion_run import counts, run_ingestion
+from kedro_provenance.session import CachingConfigLoader
+from projects import copy_code
+from public_logs import LOGS, TITLES, write
+from reclora_kedro import cli
+from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.new_log.environment import DEFAULTS, told, write_environment
+from reclora_kedro.new_log.files import UnreadableFileError
+from reclora_kedro.new_log.guess import Guess, guess
+from reclora_kedro.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[2]
+ROWS = ["place"]  # numbers of rows, in place of times
+
+
+class Expected(NamedTuple):
+    """What is guessed of a log, how many rows of it are left, its first item, and how many questions are asked."""
+
+    columns: tuple[str, str, list[str], str]  # of users, items and times, and the format of these
+    rows: int
+    item: tuple[Any, ...]
+    drop: dict[str, Any] | None = None
+    rating: tuple[str, tuple[float, float], float] | None = None
+    profile: tuple[str, ...] = ()
+    asked: int = 0
+
+
+EXPECTED = {
+    "online_retail": Expected(
+        ("CustomerID", "StockCode", ["InvoiceDate"], "%m/%d/%Y %H:%M"),
+        527,
+        ("20000A", "RED LAMP, Ø 12"),
+        drop={"InvoiceNo": {"starts_with": ["C"]}, "Quantity": {"at_most": 0}},
+        profile=("country",),
+    ),
+    "steam": Expected(
+        ("user_id", "item_id", ROWS, "unix_seconds"), 600, ("Golden Castle, The Game",) * 2, asked=1
+    ),  # whether hours of play count, too
+    "yelp": Expected(
+        ("user_id", "business_id", ["date"], "%Y-%m-%d %H:%M:%S"),
+        600,
+        (f"b-{0:019}", "Red Lamp", "Phoenix", "AZ", "Restaurants, Thai, Bars"),
+        rating=("stars", (1, 5), 4),
+    ),
+    "book_crossing": Expected(
+        ("User-ID", "ISBN", ROWS, "unix_seconds"),
+        275,
+        ("0345000000X", "Red Lamp", "Author 0", "1980", "Publisher 0"),
+        drop={"Book-Rating": [0]},
+        rating=("Book-Rating", (1, 10), 8),
+        profile=("location", "age"),
+    ),
+    "last_fm": Expected(
+        ("user_id", "item_id", ["timestamp"], "%Y-%m-%dT%H:%M:%S%z"),
+        575,
+        ("00000000-cb69-4ae3-a3be-000000000000", "The Red Lamp"),
+        profile=("gender", "age", "country"),
+        asked=1,  # whether artists or tracks
+    ),
+    "retail_rocket": Expected(
+        ("visitorid", "itemid", ["timestamp"], "unix_milliseconds"), 600, (355_908, "355908", "1338"), asked=1
+    ),  # which events count
+    "food_com": Expected(
+        ("user_id", "recipe_id", ["date"], "%Y-%m-%d"),
+        523,
+        (
+            *(40_893, "red lamp", "15-minutes-or-less, occasion, drama", "salt, egg, olive oil"),
+            "my red lamp is a dish that my mother's cousin made every winter, and it is number 0",
+        ),
+        drop={"rating": [0]},
+        rating=("rating", (1, 5), 4),
+    ),
+    "anime": Expected(
+        ("user_id", "anime_id", ROWS, "unix_seconds"),
+        467,
+        (20, "Red Lamp", "Drama", "TV"),
+        drop={"rating": [-1]},
+        rating=("rating", (1, 10), 8),
+    ),
+    "h_and_m": Expected(
+        ("customer_id", "article_id", ["t_dat"], "%Y-%m-%d"),
+        599,
+        (
+            *("0663713001", "Red Lamp", "Vest top", "Black"),
+            "Red Lamp in soft jersey with narrow shoulder straps, number 0.",
+        ),
+        profile=("fashion_news_frequency",),
+    ),
+    "kuai_rand": Expected(("user_id", "video_id", ["time_ms"], "unix_milliseconds"), 600, (0, "0", "NORMAL", "0, 0")),
+    "instacart": Expected(("user_id", "product_id", ["order_number"], "unix_seconds"), 589, (196, "Red Lamp")),
+    "multi_category_store": Expected(
+        ("user_id", "product_id", ["event_time"], "%Y-%m-%d %H:%M:%S%z"),
+        480,
+        (44_600_062, "44600062", None, "brand0"),
+        drop={"event_type": ["remove_from_cart"]},
+        asked=1,  # which events count
+    ),
+    "netflix": Expected(
+        ("user_id", "item_id", ["timestamp"], "%Y-%m-%d"),
+        599,
+        (1, "Red Lamp, the Sequel"),
+        rating=("rating", (1, 5), 4),
+    ),
+    "shop": Expected(
+        ("customer", "sku", ["order_date", "order_time"], "%d.%m.%Y %H:%M"),
+        465,
+        ("00000", "Red Lamp für dich", "Drama", "rot"),
+        drop={"qty": {"at_most": 0}},
+    ),
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the configuration of the base, entered."""
+    shutil.copytree(ROOT / "conf" / "base", tmp_path / "conf" / "base")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def guessed(paths: list[Path]) -> tuple[Guess, list[str]]:
+    """The guess where every question is answered as guessed, and the questions."""
+    questions = list[str]()
+
+    def ask(question, answers, guessed):
+        questions.append(question)
+        return guessed
+
+    return guess(paths, ask), questions
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_guesses_what_a_public_log_holds(name, project):
+    expected = EXPECTED[name]
+    found, questions = guessed(LOGS[name](project)[::-1])  # in any order
+    log = found.log
+    assert (log.user, log.item, log.times, log.time_format) == expected.columns
+    assert (log.rating and (log.rating, log.scale, log.threshold)) == expected.rating
+    assert log.clicked == ("is_click" if name == "kuai_rand" else None)
+    assert log.unknown_users == (["guest"] if name == "shop" else [])
+    assert log.drop == (expected.drop or {})
+    assert len(questions) == expected.asked
+    assert not found.unused
+
+    write_environment(found, project / "conf" / name, project)
+    catalog = run_ingestion(project / "conf", name)
+
+    assert counts(catalog)["interactions"] == expected.rows
+    assert catalog.load("items").row(0) == expected.item
+    assert catalog.load("users").columns == ["user_id", *expected.profile]
+    parameters = CachingConfigLoader(str(project / "conf"), env=name, **CONFIG_LOADER_ARGS)["parameters"]
+    history = HistoryConfig(**parameters["history"])
+    assert (history.negatives.kind == "matched") == (log.kind == "purchases")
+    assert (history.split.kind == "per_user_last_out") == (log.times == ROWS or name == "instacart")
+    has_titles = found.items is not None and found.items.title is not None
+    assert parameters["lens"]["item_text"] == (log.kind == "purchases" and has_titles)
+
+
+def test_purchases_with_titles_get_what_was_measured_best():
+    best = yaml.safe_load((ROOT / "conf/amazon-beauty/parameters.yml").read_text())
+    ours = yaml.safe_load((DEFAULTS / "purchases.yml").read_text())
+    assert ours == {block: best[block] for block in best if block not in ("ingestion", "black_box")}
+
+
+def test_days_and_months_are_told_apart_or_asked_for(project):
+    rows = [
+        ["user_id", "item_id", "day"],
+        *([user, item, f"0{item}/0{user}/2019"] for item in (1, 2, 3) for user in (1, 2, 3)),
+    ]
+    found, questions = guessed([write(project / "log.csv", rows)])
+    assert questions == ["Column 'day', such as '01/01/2019': which format?"]
+    assert found.log.time_format == "%m/%d/%Y"  # by which the rows are in order
+    rows[1][2] = "31/01/2019"
+    found, questions = guessed([write(project / "log.csv", rows)])
+    assert (found.log.time_format, questions) == ("%d/%m/%Y", [])
+
+
+BAD_FILES = {
+    b"PK\x03\x04...": "is a zip archive or a spreadsheet: unpack it, or save it as CSV",
+    b"": "is empty",
+    b"{'user_id': 1, 'item_id': 2}\n": "line 1 of its sample is no JSON.*json.dumps",
+    b"1:\n1488844,3,2005-09-06\n2:\n822109,5,2005-05-13\n": "No separator parts the lines .* the first line is '1:'",
+    b"user_id,weight\n1,0.5\n2,0.7\n": "no column that looks like ids of items, only user_id, weight",
+    b"user_id,user_id\n1,0.5\n": "two columns of one name",
+    b"user_id,item_id,${conf:x}_rating\n1,2,3\n1,3,4\n2,2,5\n": r"cannot hold .*\$\{.* rename it",
+}
+
+
+@pytest.mark.parametrize(("content", "said"), BAD_FILES.items(), ids=[*BAD_FILES.values()])
+def test_what_cannot_be_read_is_refused_before_anything_is_written(content, said, project):
+    (project / "log").write_bytes(content)
+    with pytest.raises(UnreadableFileError, match=said):
+        write_environment(guessed([project / "log"])[0], project / "conf" / "new", project)
+    assert not (project / "conf" / "new").exists()
+
+
+def test_values_of_files_never_leave_their_comment(project):
+    rows = [["user_id", "item_id", "rating"], *([f"u\nlens: {{dropout: 9}}\x1b[2J{n}", n % 4, n % 5] for n in range(9))]
+    found, _ = guessed([write(project / "log.csv", rows)])
+    write_environment(found, project / "conf" / "new", project)
+    assert yaml.safe_load((project / "conf/new/parameters.yml").read_text()).keys() <= {"ingestion", "history"}
+    assert "\x1b" not in str(told(found)) + (project / "conf/new/parameters.yml").read_text()
+
+
+def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatch):
+    project = copy_code(tmp_path)
+    monkeypatch.chdir(project)
+    files = [str(path) for path in LOGS["shop"](project)]
+    done = CliRunner().invoke(cli.cli, ["new-log", *files, "--name", "mine", "--yes"], catch_exceptions=False)
+    assert "qty: {at_most: 0}" in done.output
+    assert "465  interactions: rows kept" in " ".join(done.output.split(" ")).replace("   ", "  ")
+    assert done.output.endswith("kedro run --env mine --pipelines history,lens,candidates,recommendation\n")
+    [items] = (project / "data/mine/03_primary/items.parquet").glob("*/items.parquet")
+    assert pl.read_parquet(items)["title"].to_list() == [f"{title} für dich" for title in TITLES]
+    again = CliRunner().invoke(cli.cli, ["new-log", *files, "--name", "mine", "--yes"])
+    assert again.exit_code == 2
+    assert "There is a conf/mine already" in again.output
