@@ -1,4 +1,4 @@
-"""A base LLM as adapters see it: by which digests they know it, and which of its layers can be adapted."""
+"""The base LLM of an adapter: digests that identify it, and the layers that can be adapted."""
 
 import hashlib
 import re
@@ -21,24 +21,23 @@ ATTENTION_PROJECTIONS = (
     ("Wqkv",),  # MPT
     ("in_proj",),  # Mamba
 )
-"""What `target_modules: auto` adapts: the first of these that the base LLM has."""
+"""Candidates for `target_modules: auto`, which takes the first that the base LLM has."""
 
 LINEAR = torch.nn.Linear | Conv1D
 
 SUMS_PER_TENSOR = 1024
-"""Sums that stand for a tensor in a digest, each over every 1024th group of four weights."""
+"""Number of sums that represent a tensor in a digest, each over every 1024th group of four weights."""
 
 
 def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
-    """Refuse target modules that an adapter cannot be put on; weights are not looked at, the meta device will do.
+    """Refuse target modules that are not linear layers of a base LLM, whose weights may be on the meta device.
 
     Args:
         model: a causal LM.
-        targets: ends of the layers' paths, a regular expression of whole paths, or ``auto``.
+        targets: suffixes of the layers' paths, a regular expression of whole paths, or ``auto``.
 
     Raises:
-        ValueError: a name is no linear layer in a block of the base LLM, an expression matches none, or something
-            else, or none is found for ``auto``.
+        ValueError: a target is not a linear layer in a block of the base LLM, or nothing matches.
     """
     if targets == "auto":
         attention_projections(model)
@@ -59,21 +58,21 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
 
 
 def linear_layers(model: Any) -> set[str]:
-    """Names of the linear layers in a model's blocks, without their paths."""
+    """Return the names of the linear layers in a model's blocks, without their paths."""
     layers = (path for path, part in model.named_modules() if isinstance(part, LINEAR) and _in_block(path))
     return {path.rsplit(".", 1)[-1] for path in layers}
 
 
 def _in_block(path: str) -> bool:
-    """Whether a layer stands in one of the model's blocks, which are numbered; its head does not."""
+    """Whether a layer is in one of the model's numbered blocks, unlike the head."""
     return any(part.isdigit() for part in path.split("."))
 
 
 def attention_projections(model: Any) -> list[str]:
-    """Names of the layers that make queries and values, or what a model without attention reads its input by.
+    """Return the names of the query and value projections, or of the input projections of models without attention.
 
     Raises:
-        ValueError: the model has none that is known.
+        ValueError: the model has no known ones.
     """
     linear = linear_layers(model)
     for names in ATTENTION_PROJECTIONS:
@@ -86,15 +85,15 @@ def attention_projections(model: Any) -> list[str]:
 
 
 def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> None:
-    """Refuse a base LLM that a saved adapter was not trained on.
+    """Refuse a base LLM other than the one that an adapter in `folder` was trained on.
 
     Args:
         model: the base LLM.
-        expected: what `describe_base_llm` said of the one that the adapter was trained on.
-        folder: the adapter's.
+        expected: result of `describe_base_llm` for the adapter's base LLM.
+        folder: the adapter's folder.
 
     Raises:
-        MismatchError: it is another one, or the adapter does not say which it was.
+        MismatchError: it is another one, or the adapter does not name its base LLM.
     """
     given = describe_base_llm(model)
     if "weights" not in expected:
@@ -115,16 +114,15 @@ def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> No
 
 
 def describe_base_llm(model: Any) -> dict[str, str]:
-    """Name of a base LLM, and digests by which an adapter knows the one that it was trained on.
+    """Return the name of a base LLM and digests that identify it.
 
     Returns:
         name: the hub id, or the name of the folder.
-        weights: digest of all weights, rounded to bfloat16. It tells apart what differs anywhere, such as a base LLM
-            and its copy with a merged LoRA.
-        precision: "bfloat16" for weights in float32 too, which have the same digest; "float16"; or "quantised". Digests
-            of different precisions, and those of quantised weights, are not comparable.
-        norms: digest of the norms' weights alone, rounded to bfloat16. Quantisation leaves them alone, so that it is
-            the same in any precision. Where norms have none it is of the biases, and without those of sizes alone.
+        weights: digest of all weights, rounded to bfloat16; it differs for a base LLM and its copy with a merged LoRA.
+        precision: "bfloat16" (also for float32, which has the same digest), "float16" or "quantised". Digests of
+            different precisions, and those of quantised weights, are not comparable.
+        norms: digest of the norms' weights alone, rounded to bfloat16; it is the same in any precision, since
+            quantisation keeps norms. Without norm weights it is that of the biases, and without these of sizes alone.
     """
     named = dict(sorted(model.named_parameters()))
     vectors = {name: weights for name, weights in named.items() if weights.dim() == 1}
@@ -143,7 +141,7 @@ def describe_base_llm(model: Any) -> dict[str, str]:
 
 
 def _digest(named: dict[str, Tensor], architecture: bytes) -> str:
-    """Digest of weights: of sums of their bits, which are the same in any order and on any device."""
+    """Digest weights by sums of their bits, which are the same in any order and on any device."""
     digest = hashlib.sha256(architecture)
     for name, weights in named.items():
         bits = weights.detach().to(torch.bfloat16).flatten().view(torch.int16)

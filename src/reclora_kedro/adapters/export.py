@@ -1,4 +1,4 @@
-"""Whose LoRAs are exported."""
+"""Settings of the export of users' LoRAs."""
 
 from typing import Self
 
@@ -9,7 +9,7 @@ from reclora_kedro.parameters import Count, Id
 
 
 class ExportConfig(Block):
-    """Whose LoRAs are written, and out of which adapter."""
+    """Which users' LoRAs to export, and from which adapter."""
 
     variant: str = Field(min_length=1)
     users: tuple[Id, ...] | None

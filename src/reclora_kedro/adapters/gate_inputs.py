@@ -1,4 +1,4 @@
-"""What the gates of an adapter read of samples, as one object from the lens to the scores."""
+"""Inputs of an adapter's gates, as one object from the lens to the scores."""
 
 import json
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class GateInputs:
-    """A state of the frozen lens for each of n samples, and the lens's own logits of them.
+    """States of the frozen lens for n samples, and the lens's own logits of them.
 
     Attributes:
         rows: numbers of the samples, int64, shape (n,).
@@ -38,21 +38,18 @@ class GateInputs:
         return self.values.shape[1]
 
     def take(self, places: Sequence[int] | np.ndarray) -> Self:
-        """Those at some places."""
         return replace(self, rows=self.rows[places], values=self.values[places], lens_logits=self.lens_logits[places])
 
     def to(self, device: torch.device) -> Self:
-        """The same on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("rows", "values", "lens_logits")}
         return replace(self, **moved)
 
     def to_bytes(self) -> bytes:
-        """A safetensors file with the tensors by their names, and ``name`` in its metadata."""
+        """Return a safetensors file with the tensors by name, and ``name`` in its metadata."""
         tensors = {"rows": self.rows, "values": self.values, "lens_logits": self.lens_logits}
         return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"name": self.name})
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """What :meth:`to_bytes` wrote."""
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return cls(name=header["__metadata__"]["name"], **load(content))

@@ -1,4 +1,4 @@
-"""One frozen linear layer with an update of its own for each sample: what personalized LoRAs have in common."""
+"""A frozen linear layer with a low-rank update per sample, the common part of personalized LoRAs."""
 
 import math
 from abc import abstractmethod
@@ -14,17 +14,17 @@ from transformers.pytorch_utils import Conv1D
 
 
 class AdaptedLinear(torch.autograd.Function):
-    """A frozen linear layer and its update in one step, ``W x + b + up diag(alpha) down x``.
+    """A frozen linear layer and its update as one autograd function, ``W x + b + up diag(alpha) down x``.
 
-    The update is added to the layer's own output, and its part of the input's gradient to the layer's, by the matrix
-    products themselves: nothing as large as the input or the output is written twice.
+    The matrix products add the update to the layer's output, and its part of the input gradient to the layer's, in
+    place: no second tensor as large as the input or the output is written.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, alpha: Tensor | None
     ) -> Tensor:
-        """The output, shape (batch, tokens, out), for ``x`` of shape (batch, tokens, in), see `update`."""
+        """Return the output, shape (batch, tokens, out), for ``x`` of shape (batch, tokens, in), see `update`."""
         output = F.linear(x, weight, bias)
         z = x @ down.mT
         add_product(output, z if alpha is None else z * alpha[:, None], up.mT)
@@ -34,7 +34,7 @@ class AdaptedLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the input, the two factors and alpha; the layer itself is frozen."""
+        """Return gradients of the input, the two factors and alpha; the layer itself is frozen."""
         x, weight, down, up, alpha, z = ctx.saved_tensors
         z_gradient, alpha_gradient = gradient @ up, None
         if alpha is not None:
@@ -50,7 +50,7 @@ class AdaptedLinear(torch.autograd.Function):
 
 
 def add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add ``left @ right`` in place; ``right`` is one matrix for all samples, or one for each."""
+    """Add ``left @ right`` in place; ``right`` is one matrix for all samples, or one per sample."""
     if right.dim() == 2:
         target.flatten(0, 1).addmm_(left.flatten(0, 1), right)
     else:
@@ -58,12 +58,12 @@ def add_product(target: Tensor, left: Tensor, right: Tensor) -> None:
 
 
 def over_tokens(left: Tensor, right: Tensor, shared: bool) -> Tensor:
-    """``leftᵀ right`` over all tokens together where the matrix is shared, or over each sample's."""
+    """Return ``leftᵀ right``, summed over all tokens if the matrix is shared, else over each sample's tokens."""
     return left.flatten(0, 1).mT @ right.flatten(0, 1) if shared else left.mT @ right
 
 
 def is_plain(linear: nn.Module, x: Tensor) -> bool:
-    """Whether a layer does no more than a frozen ``F.linear``: not quantised, hooked, autocast or trained."""
+    """Whether a layer is only a frozen ``F.linear``: not quantised, hooked, autocast or trained."""
     return (
         type(linear) is nn.Linear
         and not linear.weight.requires_grad
@@ -76,10 +76,11 @@ def is_plain(linear: nn.Module, x: Tensor) -> bool:
 
 
 class PersonalizedLayer(nn.Module, BaseTunerLayer):
-    """A frozen linear layer with a personalized LoRA per adapter name; a method says what one holds.
+    """A frozen linear layer with a personalized LoRA per adapter name; methods define its weights.
 
-    Weights stay in float32 for the optimiser and are cast to the input's type where they meet it. ``gate_weights``,
-    shape (batch, parts) per adapter name, are set by :meth:`PersonalizedTuner.gate_context` around each forward pass.
+    Weights stay in float32 for the optimiser and are cast to the input's type on use.
+    :meth:`PersonalizedTuner.gate_context` sets ``gate_weights``, shape (batch, parts) per adapter name, around each
+    forward pass.
     """
 
     other_param_names = ("configs",)
@@ -96,11 +97,11 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
 
     @abstractmethod
     def fresh_weights(self, inputs: int, outputs: int, config: Any) -> dict[str, Tensor]:
-        """Weights of a new adapter by the names of ``adapter_layer_names``; its update must be zero."""
+        """Return initial weights by the names in ``adapter_layer_names``; their update must be zero."""
 
     @abstractmethod
     def factors(self, name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Matrices of which a sample's update is ``up diag(alpha) down x``, from the weights and ``gate_weights``.
+        """Return the factors of each sample's update ``up diag(alpha) down x``, from the weights and ``gate_weights``.
 
         Returns:
             ``down``, (rank, in) for all samples or (batch, rank, in), ``up``, (out, rank) or (batch, out, rank), and
@@ -108,7 +109,7 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         """
 
     def update_layer(self, adapter_name: str, config: Any) -> None:
-        """Add an adapter that leaves the layer unchanged."""
+        """Add an adapter that leaves the layer's output unchanged."""
         linear = self.get_base_layer()
         inputs, outputs = (
             linear.weight.shape if isinstance(linear, Conv1D) else (linear.in_features, linear.out_features)
@@ -120,11 +121,11 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def has(self, adapter_name: str) -> bool:
-        """Whether the layer holds weights of an adapter."""
+        """Whether the layer holds weights of this adapter."""
         return adapter_name in self.configs and adapter_name in getattr(self, self.adapter_layer_names[0])
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """The base layer's output plus each active adapter's update, shape (batch, ..., out).
+        """Return the base layer's output plus each active adapter's update, shape (batch, ..., out).
 
         Raises:
             ValueError: an active adapter needs gate inputs, and none were given.
@@ -141,10 +142,10 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         return output
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Refuse what has no weights to be merged into.
+        """Refuse to merge, since no single matrix is the update of all samples.
 
         Raises:
-            TypeError: always, as no single matrix is the update of all samples.
+            TypeError: always.
         """
         raise TypeError(
             "A personalized LoRA cannot be merged into the base LLM: its update differs from sample to sample. Write "
@@ -152,7 +153,7 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         )
 
     def _weights_of_gates(self, name: str) -> Tensor:
-        """What the gates of an adapter say of each sample of this forward pass, shape (batch, parts)."""
+        """Return an adapter's gate weights in this forward pass, shape (batch, parts)."""
         if name not in self.gate_weights:
             raise ValueError(
                 f"The gates of the adapter {name!r} need inputs, but none were given: call the model with "
@@ -162,16 +163,13 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
 
 
 def update(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
-    """What a personalized LoRA adds to a layer's output, without ever forming a full matrix per sample.
+    """Return the update of a personalized LoRA without forming a full matrix per sample: shape (batch, ..., out).
 
     Args:
         x: layer input, shape (batch, ..., in).
         down: see :meth:`PersonalizedLayer.factors`.
-        up: see there.
-        alpha: see there.
-
-    Returns:
-        The update, shape (batch, ..., out).
+        up: see :meth:`PersonalizedLayer.factors`.
+        alpha: see :meth:`PersonalizedLayer.factors`.
     """
     z = x.reshape(len(x), -1, x.shape[-1]) @ down.mT
     if alpha is not None:
@@ -180,7 +178,7 @@ def update(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
 
 
 def kaiming(*shape: int) -> Tensor:
-    """Matrices drawn as PEFT draws the down projection of a LoRA, one by one; the last two axes are a matrix's."""
+    """Draw each matrix (last two axes) as PEFT initialises the down projection of a LoRA."""
     matrices = torch.empty(shape)
     for matrix in matrices.view(-1, *shape[-2:]):
         nn.init.kaiming_uniform_(matrix, a=math.sqrt(5))

@@ -1,4 +1,4 @@
-"""Ordinary LoRAs, as PEFT keeps them."""
+"""Ordinary LoRAs in PEFT's format."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ BEFORE = "base_model.model."  # the path of a layer in PEFT's names of tensors
 
 
 def user_folder(user_id: Any) -> str:
-    """Name of the folder of a user's LoRA: the id, percent-encoded where it must be, and cut where it is too long."""
+    """Return the folder name of a user's LoRA: the id, percent-encoded where necessary and cut if too long."""
     name = f"user_{quote(str(user_id), safe='')}"
     return name if len(name) <= LONGEST_NAME else f"{name[:160]}-{digest(name)}"
 
@@ -31,7 +31,7 @@ class Lora:
 
     Attributes:
         config: its PEFT configuration.
-        factors: by the path of a layer in the base LLM, A of shape (r, in) and B of shape (out, r).
+        factors: A, shape (r, in), and B, shape (out, r), by the path of a layer in the base LLM.
     """
 
     config: LoraConfig
@@ -39,24 +39,23 @@ class Lora:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The LoRA in a folder that PEFT wrote."""
         return cls.from_tensors(LoraConfig.from_pretrained(folder), load_file(folder / "adapter_model.safetensors"))
 
     @classmethod
     def from_tensors(cls, config: LoraConfig, tensors: Mapping[str, Tensor]) -> Self:
-        """The LoRA of which PEFT has tensors by these names, such as ``base_model.model.….q_proj.lora_A.weight``."""
+        """Return the LoRA from tensors by PEFT's names, such as ``base_model.model.….q_proj.lora_A.weight``."""
         paths = [name.removeprefix(BEFORE).removesuffix(".lora_A.weight") for name in tensors if "lora_A" in name]
         parts = {path: [tensors[f"{BEFORE}{path}.lora_{name}.weight"].cpu() for name in "AB"] for path in paths}
         return cls(config, {path: (A, B) for path, (A, B) in parts.items()})
 
     @classmethod
     def from_updates(cls, config: LoraConfig, updates: Mapping[str, Tensor], rank: int) -> Self:
-        """The LoRA of a rank that is nearest to updates of layers, each (out, in), by their singular values.
+        """Return the LoRA of a rank nearest to updates of layers, each (out, in), by singular value decomposition.
 
         Args:
-            config: of a LoRA on the same layers.
-            updates: by the path of a layer.
-            rank: of the LoRA; layers that are smaller have zeros beside their factors.
+            config: PEFT configuration of a LoRA on the same layers.
+            updates: update by the path of a layer.
+            rank: rank of the LoRA; factors of smaller layers are padded with zeros.
         """
         factors = {}
         for path, update in updates.items():
@@ -69,7 +68,7 @@ class Lora:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """The factors by PEFT's names."""
+        """Return the factors by PEFT's names."""
         return {
             f"{BEFORE}{path}.lora_{name}.weight": factor.contiguous()
             for path, pair in self.factors.items()
@@ -77,7 +76,7 @@ class Lora:
         }
 
     def updates(self) -> dict[str, Tensor]:
-        """What it adds to each layer's weights: by path, float32, shape (out, in)."""
+        """Return the update of each layer's weights by path: float32, shape (out, in)."""
         scaling = self.config.lora_alpha / self.config.r
         return {path: scaling * B.float() @ A.float() for path, (A, B) in self.factors.items()}
 
@@ -89,10 +88,10 @@ class Lora:
 
 
 def load_user_loras(folder: Path, user_ids: list[Any]) -> dict[str, Lora]:
-    """The exported LoRAs of some users, by the names of their folders.
+    """Load the exported LoRAs of some users, by the names of their folders.
 
     Raises:
-        MismatchError: a user has none there.
+        MismatchError: a user has no exported LoRA.
     """
     names = {user_id: user_folder(user_id) for user_id in user_ids}
     if missing := [str(user_id) for user_id, name in names.items() if not (folder / name).is_dir()]:

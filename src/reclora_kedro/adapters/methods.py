@@ -1,4 +1,4 @@
-"""The registry of adapter methods, and what is the same for all: settings, fresh and saved adapters, users' LoRAs."""
+"""The registry of adapter methods, and what all methods share: settings, fresh and saved adapters, users' LoRAs."""
 
 import json
 from collections.abc import Mapping
@@ -21,36 +21,36 @@ from reclora_kedro.devices import seeded
 from reclora_kedro.extensions import Registry
 
 METHODS = Registry("reclora_kedro.adapters", ("reclora",))
-"""Modules that ``adapter.method`` names, each with its `AdapterMethod` as ``METHOD``."""
+"""Modules for the values of ``adapter.method``, each with an `AdapterMethod` as ``METHOD``."""
 
 DEFAULT = "reclora"
 
 
 def adapter_method(name: str) -> AdapterMethod:
-    """The adapter method of this name; importing its module registers it with PEFT.
+    """Return the adapter method of this name; importing its module registers it with PEFT.
 
     Raises:
-        ValueError: there is no such method.
+        ValueError: the name is unknown.
     """
     return METHODS.load(name).METHOD
 
 
 def read_settings(block: Any) -> AdapterSettings:
-    """The settings in a block of parameters, whose ``method`` says of which method; RecLoRA where it does not.
+    """Return the settings in a block of parameters, whose ``method`` is RecLoRA by default.
 
     Raises:
-        ValueError: there is no such method, or a setting is none that it takes.
+        ValueError: the method or a setting is unknown.
     """
-    given = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
-    return TypeAdapter(adapter_method(str(given)).settings).validate_python(block)
+    block_values = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
+    return TypeAdapter(adapter_method(str(block_values)).settings).validate_python(block)
 
 
 Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
-"""Of an adapter of any method, as a field of a pydantic model."""
+"""Type of a pydantic field with the settings of an adapter of any method."""
 
 
 def method_of(model: Any) -> AdapterMethod:
-    """The method of a model's active adapter; of a model without one, or with one of PEFT's own, one without gates."""
+    """Return the method of a model's active adapter; one without gates for no adapter or one of PEFT's own."""
     config = model.active_peft_config if isinstance(model, PeftModel) else None
     name = getattr(config, "method", None)
     return AdapterMethod() if name is None else adapter_method(name)
@@ -76,18 +76,18 @@ def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
 
 
 def keeps_statistics(settings: AdapterSettings) -> bool:
-    """Whether an adapter with these settings holds statistics of the samples, see `AdapterMethod.keeps_statistics`."""
+    """Whether an adapter with these settings stores statistics of samples, see `AdapterMethod.keeps_statistics`."""
     return adapter_method(settings.method).keeps_statistics(settings)
 
 
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
-    """The base LLM with a fresh, trainable adapter; it still scores exactly as the base LLM does.
+    """Add a fresh, trainable adapter, which does not change the base LLM's outputs yet.
 
     Args:
         model: a causal LM.
-        settings: of the adapter.
-        gate_inputs: of the samples to learn from.
-        seed: of the initial weights.
+        settings: settings of the adapter.
+        gate_inputs: gate inputs of the training samples.
+        seed: seed of the initial weights.
 
     Raises:
         ValueError: the settings do not fit the base LLM.
@@ -102,16 +102,16 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
 
 
 def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_dim: int | None = None) -> PeftModel:
-    """The base LLM with a saved adapter, frozen and in eval mode.
+    """Add a saved adapter, frozen and in eval mode.
 
     Args:
         model: the causal LM that the adapter was trained on, in any precision, see `describe_base_llm`.
         folder: the adapter's folder.
-        gate_input: name of the gate inputs that it will be given; None leaves them unchecked.
-        gate_dim: their width.
+        gate_input: name of the gate inputs that it will read; None skips the check.
+        gate_dim: width of these gate inputs.
 
     Raises:
-        MismatchError: the adapter is of another base LLM or does not say of which, or was trained on other gate inputs.
+        MismatchError: the adapter names another base LLM or none, or was trained on other gate inputs.
     """
     saved = saved_config(folder)
     require_base_llm(model, saved.base_llm or {}, folder)
@@ -127,12 +127,12 @@ def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_di
 
 
 def restore_adapter(model: Any, folder: str, *, trainable: bool = False) -> PeftModel:
-    """The base LLM with the adapter in a folder, in eval mode; nothing is checked."""
+    """Add the adapter in a folder, in eval mode, without any check."""
     return PeftModel.from_pretrained(model, folder, is_trainable=trainable, config=saved_config(folder)).eval()
 
 
 def saved_config(folder: str) -> Any:
-    """The PEFT configuration of a saved adapter, which says its method and what it was trained on."""
+    """Return the PEFT configuration of a saved adapter, with its method and what it was trained on."""
     written = json.loads(Path(folder, "adapter_config.json").read_text(encoding="utf-8"))
     if "method" in written:  # PEFT knows the method once its module is imported
         adapter_method(written["method"])
@@ -140,10 +140,10 @@ def saved_config(folder: str) -> Any:
 
 
 def lora_of(model: Any, folder: str) -> Lora:
-    """The one LoRA that a saved adapter is, for all users alike; the base LLM is left bare.
+    """Return a saved adapter as a single LoRA for all users; the base LLM is left without an adapter.
 
     Raises:
-        MismatchError: the adapter is of another base LLM.
+        MismatchError: the adapter belongs to another base LLM.
         ValueError: it is no LoRA, or differs from sample to sample.
     """
     config = saved_config(folder)
@@ -162,13 +162,13 @@ def lora_of(model: Any, folder: str) -> Lora:
 
 
 def require_one_lora_per_user(config: Any) -> None:
-    """Refuse an adapter under which a user has no single LoRA of their own, as where gates read the target item.
+    """Refuse an adapter that does not yield one LoRA per user, as when its gates read the target item.
 
     Args:
         config: see `saved_config`.
 
     Raises:
-        ValueError: its method has no LoRAs of users, or its gates read anything but the lens state ``user``.
+        ValueError: its method yields none, or its gates read anything but the lens state ``user``.
     """
     method = adapter_method(config.method)
     if not method.exports_loras:
@@ -185,10 +185,10 @@ def require_one_lora_per_user(config: Any) -> None:
 
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str = "") -> UserLoras:
-    """The LoRA of each user under an adapter, see `AdapterMethod.user_loras`.
+    """Return the LoRA of each user under an adapter, see `AdapterMethod.user_loras`.
 
     Raises:
-        ValueError: users have none, see `require_one_lora_per_user`, or the states are of another width than the
+        ValueError: `require_one_lora_per_user` refuses the adapter, or the states have another width than the
             adapter's.
     """
     require_one_lora_per_user(adapted.active_peft_config)

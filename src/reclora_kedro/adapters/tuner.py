@@ -1,4 +1,4 @@
-"""A LoRA that differs from sample to sample as a PEFT method: settings, surgery and gates of all such methods."""
+"""PEFT tuner base for LoRAs that differ from sample to sample: settings, layer replacement and gates."""
 
 import re
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from reclora_kedro.parameters import Count, Positive
 
 @dataclass
 class LoraSettings:
-    """What may be set of any LoRA; conf/base says what each field does."""
+    """Settings of any LoRA; conf/base explains each field."""
 
     r: Count = 8
     lora_alpha: Positive = 16
@@ -49,7 +49,7 @@ class LoraSettings:
 
 @dataclass
 class PersonalizedConfig(TrainedOn, PeftConfig):
-    """What PEFT keeps of an adapter beside its method's settings."""
+    """PEFT configuration of an adapter besides its method's settings."""
 
     exclude_modules: list[str] | set[str] | str | None = field(
         default=None, metadata={"help": "layers to leave as they are, by name, or a regular expression of their paths"}
@@ -65,16 +65,13 @@ class PersonalizedConfig(TrainedOn, PeftConfig):
                 setattr(self, name, set(getattr(self, name)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration, its sets as sorted lists: what is saved is the same in every process."""
+        """Return the configuration with sets as sorted lists, so that every process saves the same."""
         values = super().to_dict()
         return {name: sorted(value) if isinstance(value, set) else value for name, value in values.items()}
 
 
 class PersonalizedTuner(BaseTuner):
-    """A base LLM with personalized LoRAs, made by ``peft.get_peft_model``.
-
-    Per adapter name it holds what no single layer owns: the gates, in ``<prefix>gates``.
-    """
+    """A base LLM with personalized LoRAs, made by ``peft.get_peft_model``; gates are in ``<prefix>gates``."""
 
     uses_shared_state = True
     tuner_layer_cls: ClassVar[type[PersonalizedLayer]]
@@ -82,14 +79,14 @@ class PersonalizedTuner(BaseTuner):
 
     @abstractmethod
     def new_gates(self, config: Any, layers: int) -> nn.Module | None:
-        """What turns gate inputs (batch, gate_dim) into the ``gate_weights`` of the layers; None without gates.
+        """Return the module that computes ``gate_weights`` from gate inputs (batch, gate_dim); None without gates.
 
-        It returns shape (G, batch, parts), where G is the number of layers, or 1 for the same in all of them.
+        Its output has shape (G, batch, parts), where G is the number of layers, or 1 if all layers share it.
         """
 
     @property
     def gates(self) -> nn.ModuleDict:
-        """The gates of the adapters that have any, by name."""
+        """The gates by adapter name."""
         return getattr(self, f"{self.prefix}gates")
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
@@ -113,7 +110,7 @@ class PersonalizedTuner(BaseTuner):
         self._gates_require_grad(adapter_name, trainable)
 
     def adapted_layers(self, adapter_name: str) -> list[Any]:
-        """The layers of an adapter, in the model's order, which is that of its gates."""
+        """Return the layers of an adapter in the model's order, which is also that of its gates."""
         layers = (module for module in self.model.modules() if isinstance(module, self.tuner_layer_cls))
         return [layer for layer in layers if layer.has(adapter_name)]
 
@@ -122,19 +119,17 @@ class PersonalizedTuner(BaseTuner):
             self.gates[adapter_name].requires_grad_(requires_grad)
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:
-        """Choose the active adapters; they become trainable unless ``inference_mode``, the others frozen."""
+        """Set the active adapters; they become trainable unless ``inference_mode``, the others frozen."""
         super().set_adapter(adapter_name, inference_mode)
         for name in self.peft_config:
             self._gates_require_grad(name, name in self.active_adapters and not inference_mode)
 
     def set_requires_grad(self, adapter_names: str | Sequence[str], requires_grad: bool = True) -> None:
-        """Train or freeze adapters by name."""
         super().set_requires_grad(adapter_names, requires_grad)
         for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
             self._gates_require_grad(name, requires_grad)
 
     def delete_adapter(self, adapter_name: str) -> None:
-        """Remove an adapter for good."""
         super().delete_adapter(adapter_name)
         if adapter_name in self.gates:
             del self.gates[adapter_name]
@@ -162,20 +157,17 @@ class PersonalizedTuner(BaseTuner):
         self._replace_module(parent, target_name, layer, target)
 
     def fit_gates(self, gate_inputs: Tensor) -> None:
-        """Let the active adapters' gates see the inputs of the samples to learn from, (samples, gate_dim).
-
-        Call it before training; what they keep of them is saved with the adapter.
-        """
+        """Fit the active adapters' gates to the inputs of training samples, (samples, gate_dim), before training."""
         for name in self.active_adapters:
             if name in self.gates:
                 self.gates[name].fit(gate_inputs)
 
     def gate_weights(self, gate_inputs: Tensor, adapter_name: str | None = None) -> Tensor | None:
-        """What an adapter's gates make of their inputs, see :meth:`new_gates`; None without gates.
+        """Return the output of an adapter's gates, see :meth:`new_gates`; None without gates.
 
         Args:
-            gate_inputs: what the gates read, shape (batch, gate_dim).
-            adapter_name: the adapter; None is the active one.
+            gate_inputs: gate inputs, shape (batch, gate_dim).
+            adapter_name: the adapter; None for the active one.
 
         Raises:
             ValueError: the inputs' width is not the adapter's ``gate_dim``.
@@ -193,13 +185,13 @@ class PersonalizedTuner(BaseTuner):
 
     @contextmanager
     def gate_context(self, gate_inputs: Tensor | None) -> Iterator[None]:
-        """Personalize every forward pass inside: row i of a batch is adapted to row i of ``gate_inputs``.
+        """Personalize forward passes inside the context: row i of a batch by row i of ``gate_inputs``.
 
-        The gates are computed here, once for all layers. A backward pass that computes activations again (gradient
-        checkpointing) belongs inside, too.
+        The gates are computed here, once for all layers. A backward pass with gradient checkpointing computes
+        activations again, so it belongs inside the context too.
 
         Args:
-            gate_inputs: what the gates read, shape (batch, gate_dim); None leaves the forward passes as they are.
+            gate_inputs: gate inputs, shape (batch, gate_dim); None leaves forward passes unchanged.
 
         Raises:
             ValueError: the inputs' width is not the adapter's ``gate_dim``.
@@ -219,10 +211,10 @@ class PersonalizedTuner(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Refuse an adapter for each row, PEFT's ``adapter_names``, which nothing would read.
+        """Refuse PEFT's ``adapter_names``, an adapter per row, which this tuner does not support.
 
         Raises:
-            ValueError: it is given.
+            ValueError: ``adapter_names`` is given.
         """
         if kwargs.get("adapter_names") is not None:
             raise ValueError(
@@ -232,7 +224,7 @@ class PersonalizedTuner(BaseTuner):
         yield
 
     def forward(self, *args: Any, gate_inputs: Tensor | None = None, **kwargs: Any) -> Any:
-        """The base LLM's forward pass, personalized by ``gate_inputs``, shape (batch, gate_dim)."""
+        """Run the base LLM's forward pass, personalized by ``gate_inputs``, shape (batch, gate_dim)."""
         with self.gate_context(gate_inputs):
             return self.model(*args, **kwargs)
 
@@ -241,23 +233,20 @@ class PersonalizedMethod(AdapterMethod):
     """A method whose tuner is a `PersonalizedTuner`."""
 
     config: ClassVar[type[PersonalizedConfig]]
-    """Its PEFT configuration, which has the fields of its settings."""
+    """Its PEFT configuration class, with the fields of its settings."""
 
     def require(self, model: Any, settings: Any) -> None:
-        """Refuse target modules that are no linear layers in blocks of the base LLM."""
         require_target_modules(model, settings.target_modules)
 
     def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PersonalizedConfig:
-        """What PEFT makes a fresh adapter of; ``auto`` is the attention's own layers."""
+        """Return the PEFT configuration of a fresh adapter; targets ``auto`` are the attention projections."""
         values = asdict(settings) | asdict(trained_on)
         if settings.target_modules == "auto":
             values["target_modules"] = attention_projections(model)
         return self.config(task_type="CAUSAL_LM", **values)
 
     def prepare(self, adapted: PeftModel, gate_inputs: Tensor) -> None:
-        """See `PersonalizedTuner.fit_gates`."""
         adapted.base_model.fit_gates(gate_inputs)
 
     def context(self, adapted: PeftModel, gate_inputs: Tensor | None) -> AbstractContextManager[None]:
-        """See `PersonalizedTuner.gate_context`."""
         return adapted.base_model.gate_context(gate_inputs)

@@ -1,4 +1,4 @@
-"""An adapter goes on learning from few new rows, with safeguards against forgetting what it knows."""
+"""Incremental training of an adapter on new rows, with safeguards against forgetting."""
 
 from collections.abc import Iterator
 from typing import Annotated, Literal
@@ -19,11 +19,11 @@ from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.parameters import Count, EachOnce, LearningRate, NonNegative, Share
 
 START = "start"
-"""In a log of `continue_adapter`, the adapter as it was."""
+"""Value of `safeguard` in training logs for the adapter before any further training."""
 
 
 class AdapterContinuationConfig(Block):
-    """How a trained adapter goes on learning."""
+    """Settings of the incremental training of an adapter."""
 
     few_shot: Count
     replay: Share
@@ -34,10 +34,10 @@ class AdapterContinuationConfig(Block):
 
 
 def draw_rows(samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, seed: int) -> pl.DataFrame:
-    """The questions that an adapter goes on learning from, drawn uniformly, and those that choose its weights.
+    """Draw the questions to train an adapter on, uniformly, and those to validate it on.
 
-    Of the use few_shot are training samples later than the second `since`, and of the use replay old ones. There are as
-    many as asked for, or as the splits have.
+    Use few_shot has training samples later than the second `since`, use replay older ones, and use validation
+    validation samples: as many as `config` says, or as the splits have.
 
     Examples:
         >>> columns = ("user_index", "item_index", "history_end", "timestamp")
@@ -71,12 +71,12 @@ def continue_adapter(
     config: AdapterContinuationConfig,
     training: TrainingConfig,
 ) -> pl.DataFrame:
-    """Train a model's adapter further in place, by each safeguard, and leave it at the best validation AUC.
+    """Train a model's adapter in place with each safeguard, and keep the weights of the best validation AUC.
 
-    The adapter stays as it is if no safeguard makes it better. For arguments and errors see `continuations`.
+    The adapter stays unchanged if no safeguard improves it. See `continuations` for arguments and errors.
 
     Returns:
-        The training logs, one after the other.
+        The training logs of all safeguards, concatenated.
     """
     logs: list[pl.DataFrame] = []
     best: dict[str, Tensor] = {}
@@ -98,29 +98,29 @@ def continuations(
     config: AdapterContinuationConfig,
     training: TrainingConfig,
 ) -> Iterator[pl.DataFrame]:
-    """The adapter as it is, and what each safeguard makes of it: while one is looked at, the model has its weights.
+    """Train an adapter with each safeguard; while a log is yielded, the model has the weights that it describes.
 
-    With `none` it learns from the new rows alone, with `replay` from old ones, too, and with `proximal` from the new
-    rows while `proximal_term` holds its weights where they were (PESO). With `short_term`, what `none` makes of it is a
-    short-term LoRA, and the weights are the mean of its own and the long-term LoRA's, the adapter as it was (LSAT by
-    task arithmetic: Shi et al. 2023, arXiv 2312.15599). There, the short-term LoRA has a start of its own; here it
-    starts from the long-term one, since a mean of weights does what both do only where these are near each other.
+    Safeguard `none` trains on the new rows only, `replay` on old ones too, and `proximal` on the new rows with
+    `proximal_term` as a penalty (PESO). `short_term` averages the weights of `none`, the short-term LoRA, with those of
+    the unchanged adapter, the long-term LoRA (LSAT by task arithmetic: Shi et al. 2023, arXiv 2312.15599). The paper
+    initialises the short-term LoRA afresh; here it starts from the long-term one, since averaging weights combines two
+    models only where their weights are near each other.
 
     Args:
-        model: a base LLM with a trained adapter; it may be frozen.
-        few_shot: rows to learn from, new and old ones.
-        is_new: which of them are new, shape (rows,).
+        model: a base LLM with a trained adapter, which may be frozen.
+        few_shot: rows to train on, new and old ones.
+        is_new: whether each of these rows is new, shape (rows,).
         validation: rows to choose the weights by.
-        config: the safeguards that are tried, and their settings.
-        training: settings of the adapter's training; its learning rate is that of the continuation.
+        config: the safeguards to try, and their settings.
+        training: settings of the adapter's training, except for the learning rate.
 
     Yields:
-        The training log of each, see `train_adapter`, with a first column `safeguard`; of the adapter as it was, and of
-        `short_term`, a row on its validation.
+        The training log of each safeguard, see `train_adapter`, with a first column `safeguard`. The unchanged adapter
+        and `short_term` have one row, their validation.
 
     Raises:
         FloatingPointError, MemoryError, OSError, ShardError, RuntimeError: see `fine_tune`.
-        ValueError: likewise, or see `require_further_training`.
+        ValueError: see `fine_tune` and `require_further_training`.
     """
     require_further_training(training)
     model.model.set_adapter(model.model.active_adapter)  # which lets it train
@@ -144,10 +144,10 @@ def continuations(
 
 
 def require_further_training(training: TrainingConfig) -> None:
-    """Refuse to train an adapter further whose gradients allow one training alone.
+    """Refuse to train an adapter further if its gradient maker allows one training only.
 
     Raises:
-        ValueError: it is such an adapter.
+        ValueError: the gradient maker does not.
     """
     if reason := training.gradient_maker.trains_once:
         raise ValueError(
@@ -157,12 +157,12 @@ def require_further_training(training: TrainingConfig) -> None:
 
 
 def trained_weights(model: AnswerModel) -> dict[str, Tensor]:
-    """The weights of a model's adapter that train, by name."""
+    """Return the trainable weights of a model's adapter by name."""
     return {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
 
 
 def _validated(model: AnswerModel, validation: PromptSet, training: TrainingConfig, safeguard: str) -> pl.DataFrame:
-    """The row of a training log about a model as it is."""
+    """Validate a model without training it; return a training log of one row."""
     model.model.eval()
     scores = model.scores(validation, training.tokens_per_batch, "validate")
     auc = float(roc_auc_score(validation.labels, scores))

@@ -1,4 +1,4 @@
-"""What a training step learns from: examples, and the objectives that make them of the few-shot rows."""
+"""Examples that a training step learns from, and the objectives that make them from few-shot rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples(ABC):
-    """Prompts to learn from, the same number for each example, and the loss of each example.
+    """Prompts to learn from, equally many per example, and the loss of each example.
 
     Attributes:
         prompts: the prompts of the first example, then those of the second one, and so on.
-        users: the user of each example, shape (examples,); None where no gradient maker reads it.
+        users: user of each example, shape (examples,); None if no gradient maker reads it.
     """
 
     prompts: PromptSet
@@ -41,50 +41,50 @@ class Examples(ABC):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each example, its prompts padded to the longest one: shape (examples,)."""
+        """Return the tokens of each example with its prompts padded to the longest one: shape (examples,)."""
         return self.prompts.lengths.reshape(len(self), -1).max(axis=1) * self.prompts_each
 
     def places(self, examples: np.ndarray) -> np.ndarray:
-        """Places of the prompts of some examples, shape (n, prompts_each)."""
+        """Return the positions of the prompts of some examples, shape (n, prompts_each)."""
         return examples[:, None] * self.prompts_each + np.arange(self.prompts_each)
 
     def batch(self, examples: np.ndarray, device: torch.device) -> PromptBatch:
-        """The prompts of some examples, padded."""
+        """Pad the prompts of some examples as a batch."""
         return self.prompts.batch(self.places(examples).ravel(), device)
 
     def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
-        """What losses read of the prompts of some examples, shape (n · prompts_each, ...): the logits of the answers.
+        """Return what losses read of the prompts of examples, shape (n · prompts_each, ...): by default the logits.
 
         Args:
-            model: the model that is trained.
-            batch: the prompts of these examples, see :meth:`batch`; gates read their inputs already.
+            model: the model being trained.
+            batch: the prompts of these examples, see :meth:`batch`, whose gate inputs are in effect already.
             examples: numbers of the examples, shape (n,).
         """
         return model.llm_logits(batch)
 
     @abstractmethod
     def losses(self, outputs: Tensor, examples: np.ndarray) -> Tensor:
-        """Losses of some examples, shape (n,), by the :meth:`outputs` of their prompts."""
+        """Compute losses of examples, shape (n,), from the :meth:`outputs` of their prompts."""
 
 
 Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
-"""Trains the adapter of a model on examples and returns the training log, see `processes.fine_tune`."""
+"""Function that trains a model's adapter on examples and returns the training log, see `processes.fine_tune`."""
 
 
 CLICK = "click"
 
 
 class Objective(ExtensionBlock):
-    """What an adapter learns from, the block `training.objective` of a variant; each kind is a subclass."""
+    """Objective of an adapter's training, the block `training.objective` of a variant; each kind is a subclass."""
 
     kind: str = CLICK
 
     @classmethod
     def inputs(cls, variant: str, names: Any) -> Mapping[str, Any]:
-        """Catalog entries that a variant's training reads besides, each with the Kedro pipeline that makes it.
+        """Return the further catalog entries that a variant's training reads, each with the pipeline that makes it.
 
         Args:
-            variant: its name.
+            variant: name of the variant.
             names: the `reclora_kedro.pipelines.names.PipelineNames` of the session.
 
         Raises:
@@ -93,17 +93,17 @@ class Objective(ExtensionBlock):
         return {}
 
     def require(self, variant: "VariantConfig") -> None:
-        """Refuse a variant whose other settings do not go with this objective.
+        """Refuse a variant whose other settings contradict this objective.
 
         Raises:
-            ValueError: they do not; the message says what to set.
+            ValueError: they do; the message says what to set.
         """
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
-        """Refuse draws of questions that do not suffice for this objective.
+        """Refuse too few prompt rows for this objective.
 
         Raises:
-            ValueError: they do not; the message says what to set.
+            ValueError: they are too few; the message says what to set.
         """
 
     def fine_tune(
@@ -116,42 +116,39 @@ class Objective(ExtensionBlock):
         checkpoints: CheckpointStore | None,
         *inputs: Any,
     ) -> pl.DataFrame:
-        """Train a model's fresh adapter in place.
+        """Train a model's fresh adapter in place and return the training log.
 
         Args:
             train: trains on examples, with checkpoints in a store.
             model: a base LLM with a fresh adapter, which does not change its answers yet.
             few_shot: prompts of the few-shot rows, with gate inputs.
             questions: the few-shot rows, in the same order.
-            tokens_per_batch: most tokens in a forward pass, padding included.
-            checkpoints: where to keep checkpoints; None for nowhere.
-            inputs: the content of the entries of :meth:`inputs`, in their order.
-
-        Returns:
-            The training log.
+            tokens_per_batch: maximum tokens per forward pass, padding included.
+            checkpoints: store of checkpoints; None for none.
+            inputs: contents of the entries of :meth:`inputs`, in their order.
         """
         # Not abstract for mypy, as the registry looks subclasses up by this class.
         raise NotImplementedError(f"{type(self).__name__} must say how it trains: override fine_tune.")
 
 
 OBJECTIVES = Registry("reclora_kedro.finetuning.objectives")
-"""Modules that ``training.objective.kind`` names, each with its subclass of `Objective`."""
+"""Modules for the values of ``training.objective.kind``, each with a subclass of `Objective`."""
 
 
 def read_objective(block: Any) -> Objective:
-    """The objective in a block of parameters, of the class that its ``kind`` names.
+    """Return the objective in a block of parameters, of the class for its ``kind``.
 
     Raises:
-        ValueError: there is no such kind, or a setting is none that it takes.
+        ValueError: the kind or a setting is unknown.
     """
     return block if isinstance(block, Objective) else objective_class(block).model_validate(block)
 
 
 def objective_class(block: Any) -> type[Objective]:
-    """The class of the objective in a block of parameters; that of clicks where it names no kind.
+    """Return the class of the objective in a block of parameters; `Click` if it names no kind.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: the kind is unknown.
     """
     kind = block.get("kind", CLICK) if isinstance(block, Mapping) else CLICK
     if not isinstance(kind, str):
@@ -160,4 +157,4 @@ def objective_class(block: Any) -> type[Objective]:
 
 
 ObjectiveField = Annotated[Objective, PlainValidator(read_objective)]
-"""An objective of any kind, as a field of a pydantic model."""
+"""Type of a pydantic field that holds an objective of any kind."""

@@ -1,4 +1,4 @@
-"""How the gradients of a training are made: the mean over a step's examples, unless an extension makes them."""
+"""Gradients of a training: of the mean loss over a step's examples, unless an extension replaces them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gradients:
-    """The gradients of one training: those of the mean loss over the examples of each step.
+    """Gradients of one training: those of the mean loss over the examples of each step.
 
     Attributes:
         steps: numbers of the examples of each step.
@@ -30,64 +30,64 @@ class Gradients:
     def set(
         self, chosen: np.ndarray, weights: list[Tensor], mean_gradient: Callable[..., Tensor], group: Group
     ) -> Tensor:
-        """Give the weights the gradient of a step.
+        """Set the gradient of a step on the weights.
 
         Args:
             chosen: numbers of the step's examples.
             weights: the trained weights.
-            mean_gradient: gives the weights the gradient of the mean loss over some of the examples, and returns their
-                losses on the weights' device; with ``group``, its processes share the work.
+            mean_gradient: sets the gradient of the mean loss over some of the examples on the weights, and returns
+                their losses on the weights' device; with ``group``, its processes share the work.
             group: the processes that train together.
 
         Returns:
-            Loss of each of the examples, shape (chosen,).
+            Losses of the examples, shape (chosen,).
         """
         return mean_gradient(chosen, group=group)
 
     def measure(self, step: int) -> dict[str, float | None]:
-        """The values of `GradientMaker.measures` after a number of steps, for the training log."""
+        """Return the values of `GradientMaker.measures` after a number of steps, for the training log."""
         return {}
 
 
 class GradientMaker(ExtensionBlock):
-    """Settings of how gradients are made; as it stands here, the way that a training takes without an extension.
+    """Settings of how gradients are made; this base class makes ordinary ones.
 
-    Another one is a subclass in a module of a package, see `training.GRADIENT_MAKERS`.
+    Extensions subclass it in a module of their own, see `training.GRADIENT_MAKERS`.
     """
 
     block: ClassVar[str]
-    """Name of its block in `training`."""
+    """Name of the settings' block in `training`."""
 
     keeps_last: ClassVar[bool] = False
-    """Whether the last weights are kept, since those of the best validation must not be chosen."""
+    """Whether the last weights are kept instead of those of the best validation."""
     trains_once: ClassVar[str | None] = None
-    """Why an adapter that was trained so must not be trained further, as a clause; None where it may."""
+    """Reason, as a clause, why such an adapter must not be trained further; None if it may."""
     measures: ClassVar[tuple[str, ...]] = ()
-    """Columns that it adds to the training log."""
+    """Columns added to the training log."""
 
     kind: str = "none"
 
     @property
     def is_on(self) -> bool:
-        """Whether it makes the gradients."""
+        """Whether these settings are switched on."""
         return self.kind != "none"
 
     def require(self, variant: "VariantConfig") -> None:
-        """Refuse a variant whose other settings do not go with such gradients.
+        """Refuse a variant whose other settings contradict such gradients.
 
         Raises:
-            ValueError: they do not; the message says what to set.
+            ValueError: they do; the message says what to set.
         """
 
     def require_ready(self) -> None:
-        """Refuse to begin where something is missing that these gradients need, such as a package.
+        """Refuse to start without what these gradients need.
 
         Raises:
             ImportError: a package is not installed.
         """
 
     def gradients(self, examples: Examples, config: "TrainingConfig", group: Group) -> Gradients:
-        """The gradients of a training on some examples; each epoch has all of them in an order drawn by the seed."""
+        """Return the gradients of a training; each epoch has all examples in an order drawn by the seed."""
         generator = np.random.default_rng(config.seed)
         size = max(1, config.batch_size // examples.prompts_each)
         epochs = [shuffled_batches(examples.lengths, size, generator) for _ in range(config.epochs)]

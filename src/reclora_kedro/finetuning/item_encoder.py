@@ -1,4 +1,4 @@
-"""Tuning of an item encoder on behaviour: items that users liked near one another get vectors near one another."""
+"""Tuning of an item encoder on behaviour, so that items liked by the same users get similar vectors."""
 
 import logging
 import time
@@ -23,13 +23,13 @@ from reclora_kedro.parameters import Count, LearningRate, NonNegative, Positive,
 from reclora_kedro.progress import Progress
 
 LENGTH_GROUPS = 8
-"""Forward passes among which the texts of a batch are divided by their length, so that little padding is needed."""
+"""Number of forward passes per batch; texts are grouped by length to reduce padding."""
 
 logger = logging.getLogger(__name__)
 
 
 class EncoderTuningConfig(Block):
-    """How an item encoder is tuned."""
+    """Settings of the tuning of an item encoder."""
 
     base: Literal["sentence_encoder", "base_llm"]
     layers: Count | None
@@ -49,21 +49,21 @@ class EncoderTuningConfig(Block):
 def tune_encoder(
     encoder: SentenceEncoder | LanguageModel, pairs: TextPairs, config: EncoderTuningConfig, max_tokens: int
 ) -> tuple[SentenceEncoder, list[dict[str, Any]]]:
-    """Tune a copy of an encoder; of all validations, that of the encoder as it came among them, keep the best AUC.
+    """Tune a copy of an encoder and keep the weights of the best validation AUC, possibly the initial ones.
 
-    The loss is InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) of cosines, each text of a pair among those of the
-    batch's other pairs, in both directions; pairs that share a text are none of each other's negatives.
+    The loss is InfoNCE (van den Oord et al. 2018, arXiv 1807.03748) over cosines with in-batch negatives, in both
+    directions; pairs that share a text are not negatives of each other.
 
     Args:
-        encoder: a sentence encoder, or an LLM, whose states' mean over the tokens is tuned.
-        pairs: what belongs together.
+        encoder: a sentence encoder, or an LLM with mean pooling.
+        pairs: pairs of texts that belong together.
         config: settings.
-        max_tokens: tokens read of each text.
+        max_tokens: maximum tokens read per text.
 
     Returns:
         The tuned encoder, frozen, and its training log, one record per validation: step, pairs (seen so far), loss
-        (mean since the validation before; None at first), validation_loss, validation_auc (share of the other pairs'
-        texts that are farther from a text than its own pair's), seconds.
+        (mean since the previous validation; None at first), validation_loss, validation_auc (share of negatives that
+        are farther from a text than its own pair's text), seconds.
 
     Raises:
         FloatingPointError: the loss is not finite.
@@ -129,13 +129,13 @@ def tune_encoder(
 def info_nce(
     encoder: SentenceEncoder, token_ids: list[list[int]], pairs: np.ndarray, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Loss of pairs among one another, and the AUC of a pair's own cosine among those with other pairs' second texts.
+    """Return the InfoNCE loss of a batch of pairs, and the AUC of each pair's cosine against its negatives' cosines.
 
     Args:
-        encoder: what gives the texts their vectors.
-        token_ids: of every text.
-        pairs: places of texts, (n, 2).
-        temperature: what cosines are divided by.
+        encoder: encodes the texts.
+        token_ids: tokens of every text.
+        pairs: indices of texts, shape (n, 2).
+        temperature: divisor of cosines.
     """
     texts, place = np.unique(pairs, return_inverse=True)
     by_length = np.argsort([len(token_ids[text]) for text in texts], kind="stable")

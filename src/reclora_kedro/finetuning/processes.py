@@ -1,4 +1,4 @@
-"""Fine-tuning in this process, in several of this machine, or on the workers of an engine."""
+"""Fine-tuning in this process, in several local ones, or on the workers of an engine."""
 
 from functools import partial
 
@@ -25,10 +25,10 @@ def fine_tune(
     *,
     proximal_weight: float = 0.0,
 ) -> pl.DataFrame:
-    """Do what :func:`reclora_kedro.finetuning.training.train_adapter` does, wherever the settings say.
+    """Run :func:`reclora_kedro.finetuning.training.train_adapter` in the processes that the settings ask for.
 
-    Where the model's engine has workers, they train; else as many processes as ``config.processes``. With more than
-    one, the model leaves the GPU to them for good.
+    If the model's engine has workers, they train; otherwise ``config.processes`` local processes do. With more than
+    one, the model is moved off the GPU for good.
 
     Raises:
         ShardError: the workers failed.
@@ -63,7 +63,7 @@ def _train_packed(
     checkpoints: CheckpointStore | None,
     proximal_weight: float,
 ) -> tuple[bytes, pl.DataFrame]:
-    """What each process of a group does; return the trained adapter's weights and the log."""
+    """Train in one process of a group; return the trained adapter's weights and the log."""
     model = packed.load(trainable=True)
     log = train_adapter(model, examples, validation, config, checkpoints, proximal_weight=proximal_weight)
     return model.packed().adapter["adapter_model.safetensors"], log

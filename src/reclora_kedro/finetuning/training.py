@@ -45,13 +45,13 @@ LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method and the gradi
     "validation_auc": pl.Float64,
 }
 GRADIENT_MAKERS = Registry("reclora_kedro.finetuning.gradients", ())
-"""Modules of packages with a subclass of `GradientMaker` each, by the ``kind`` that turns it on."""
+"""Modules of extensions, each with a subclass of `GradientMaker`."""
 MAKERS: list[Any] = [GRADIENT_MAKERS.load_class(kind, GradientMaker) for kind in GRADIENT_MAKERS.added()]
 Extended: Any = block_with({maker.block: Annotated[maker, Field(default_factory=maker)] for maker in MAKERS})
 
 
 class TrainingConfig(Extended):
-    """How an adapter is trained; gradient makers of extensions add their blocks to it."""
+    """Settings of the training of an adapter; gradient makers of extensions add their blocks."""
 
     epochs: Count
     batch_size: Count
@@ -72,7 +72,7 @@ class TrainingConfig(Extended):
 
     @property
     def gradient_maker(self) -> GradientMaker:
-        """Who makes the gradients: the extension that is on, or nobody but the loss."""
+        """The gradient maker that is switched on, or the default one."""
         return next(iter(self._makers), GradientMaker())
 
     @property
@@ -98,28 +98,27 @@ def train_adapter(
 ) -> pl.DataFrame:
     """Train a model's adapter in place and leave it at its best validation AUC, in eval mode.
 
-    AdamW follows a schedule laid out for exactly the steps that run. Over the last steps the weights are averaged,
-    which evens out the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407): from
-    there on, it is the average that is validated and kept.
+    AdamW follows a schedule over exactly the steps that run. Over the last steps the weights are averaged, which
+    reduces the noise of few rows (stochastic weight averaging, Izmailov et al. 2018, arXiv 1803.05407); from then on,
+    the average is validated and kept.
 
-    In a group of processes, each takes its share of every step's rows and of the validation; gradients are summed over
-    the processes, so that the weights stay the same in all. A run that was interrupted resumes from its last
-    checkpoint, and on a CPU ends with the very same weights as a run that was not.
+    In a group of processes, each computes its share of every step and of the validation; gradients are summed over the
+    processes, so that all hold the same weights. An interrupted run resumes from its last checkpoint and, on a CPU,
+    ends with exactly the weights of an uninterrupted run.
 
     Args:
         model: a base LLM with a trainable adapter.
-        examples: what to learn from.
+        examples: examples to learn from.
         validation: rows to choose the weights by.
-        config: training settings; ``processes`` is read by :func:`reclora_kedro.finetuning.processes.fine_tune`, and
-            ``objective`` made the examples.
-        checkpoints: where to keep checkpoints and look for one to resume from; None for neither.
-        proximal_weight: weight of `proximal_term` beside the loss, which draws the weights to those at the start.
+        config: training settings, except for ``processes`` and ``objective``, which callers read.
+        checkpoints: store of checkpoints to write and to resume from; None for none.
+        proximal_weight: weight of `proximal_term`, which keeps the weights near the initial ones.
 
     Returns:
         Training log, one row per step: rows (seen so far), train_loss, learning_rate, validation_loss, validation_auc,
-        what the adapter's method measures at validations, such as gate_entropy (null between them), what the gradient
-        maker measures, seconds (of training until then), weights (how many are trained) and, where the last weights
-        are kept rather than the best, kept_last.
+        measures of the adapter's method at validations, such as gate_entropy (null between them), measures of the
+        gradient maker, seconds (of training so far), weights (number of trained ones) and, if the last weights are kept
+        instead of the best, kept_last.
 
     Raises:
         FloatingPointError: the loss, its gradient or a weight is not finite.
@@ -181,12 +180,12 @@ def train_adapter(
 
 
 class TrainingRun:
-    """All that changes while an adapter is trained, which is all that a checkpoint holds beside random states.
+    """State of a training, which is what a checkpoint holds apart from random states.
 
     Args:
         model: a PEFT model with a trainable adapter.
         config: training settings.
-        steps: optimiser steps of the whole run.
+        steps: number of optimiser steps of the whole run.
     """
 
     VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
@@ -205,16 +204,16 @@ class TrainingRun:
 
     @property
     def ended(self) -> bool:
-        """Whether every step is done, or the validations got no better for long enough."""
+        """Whether all steps are done or the validation AUC has stopped improving."""
         patience = self.config.patience
         return self.step == self.steps or (patience is not None and self.validations_since_best >= patience)
 
     def is_due(self, interval: int, rows: int) -> bool:
-        """Whether an action at an interval of rows is due after the last step, which took ``rows``."""
+        """Whether an action at an interval of rows is due after the last step, which took ``rows`` rows."""
         return self.ended or self.rows // interval > (self.rows - rows) // interval
 
     def take_step(self, rows: int) -> float:
-        """Take a step of AdamW along the gradients of some rows, update the average, and return the learning rate."""
+        """Take an AdamW step with the gradients of ``rows`` rows, update the average, return the learning rate."""
         rate = self.config.learning_rate * lr_factor(self.step, self.steps, self.config)
         self.optimizer.param_groups[0]["lr"] = rate
         self.optimizer.step()
@@ -229,7 +228,7 @@ class TrainingRun:
         return rate
 
     def keep_if_best(self, auc: float) -> None:
-        """Keep the present weights if their validation AUC is the best so far, or if the last ones are to be kept."""
+        """Keep the present weights if their validation AUC is the best so far, or if the last are to be kept."""
         self.validations_since_best += 1
         if auc > self.best_auc or self.config.gradient_maker.keeps_last:
             self.best_auc, self.best, self.validations_since_best = auc, copy_of(self.weights), 0
@@ -250,7 +249,6 @@ class TrainingRun:
         return tensors, {name: getattr(self, name) for name in self.VALUES}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to the state of a checkpoint of the same run."""
         groups = restore_training(checkpoint, self.weights, self.optimizer)
         self.averages, self.best = (
             {name: tensor.to(self.weights[name].device) for name, tensor in groups.get(group, {}).items()}
@@ -261,22 +259,21 @@ class TrainingRun:
 
 
 def lr_factor(step: int, steps: int, config: TrainingConfig) -> float:
-    """Factor of the peak learning rate in a step, counted from 0: linear warm-up, then decay to 0."""
+    """Return the factor of the peak learning rate in a step from 0: linear warm-up, then linear decay to 0."""
     warmup = round(config.warmup_ratio * steps)
     if step < warmup:
         return step / warmup
-    left = (steps - step) / max(1, steps - warmup)
-    return left if config.schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    remaining = (steps - step) / max(1, steps - warmup)
+    return remaining if config.schedule == "linear" else (1 - math.cos(math.pi * remaining)) / 2
 
 
 def copy_of(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a copy of the weights."""
     return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
 
 @torch.no_grad()
 def assign(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
-    """Set weights by name in place; those without a value stay as they are."""
+    """Set weights by name in place; those without a value stay unchanged."""
     for name, value in values.items():
         weights[name].copy_(value)
 
@@ -289,10 +286,10 @@ def set_gradients(
     budget: TokenBudget,
     group: Group | None = None,
 ) -> Tensor:
-    """Give the weights the gradient of the mean loss over ``chosen``, whichever process of a group computes which.
+    """Set the gradient of the mean loss over the examples ``chosen``, computed by all processes of a group.
 
     The examples are split into forward passes within the token budget. The gradient of a pass is added once it is
-    complete, so that a pass that exceeds the GPU's memory leaves no part of one.
+    complete, so that a pass that exceeds the GPU's memory contributes nothing.
 
     Returns:
         Loss of each of these examples, shape (chosen,).
@@ -322,11 +319,11 @@ def set_gradients(
 
 
 def proximal_term(weights: dict[str, Tensor], anchor: dict[str, Tensor]) -> Tensor:
-    """How far an adapter is from an earlier state of itself: PESO's regulariser (Yoo et al. 2026, arXiv 2510.25093).
+    """Return PESO's regulariser, a distance of weights from earlier ones (Yoo et al. 2026, arXiv 2510.25093).
 
-    The sum over its weights, matrix by matrix, of the Kullback-Leibler divergence from the softmax over the earlier
-    entries to the softmax over the present ones. It lets weights move together, and holds those the most that were
-    large. Here gates are held as the LoRAs are.
+    It is the sum over all weight matrices of the Kullback-Leibler divergence from the softmax over the earlier entries
+    to the softmax over the present ones: entries may shift together, and large ones are held the most. Here it covers
+    gates as well as LoRAs.
 
     Examples:
         >>> weights, anchor = {"A": torch.tensor([[1.0, 2.0]])}, {"A": torch.tensor([[3.0, 2.0]])}
@@ -343,26 +340,26 @@ def proximal_term(weights: dict[str, Tensor], anchor: dict[str, Tensor]) -> Tens
 
 
 def check_finite(losses: Tensor, norm: Tensor, rows: np.ndarray, run: TrainingRun) -> None:
-    """Stop before a step that would break the weights.
+    """Stop before a step with a loss or gradient that is not finite.
 
     Raises:
-        FloatingPointError: an example's loss, or the gradient's norm, is not finite; the message names its rows.
+        FloatingPointError: an example's loss or the gradient's norm is not finite; the message names its rows.
     """
     broken = ~losses.isfinite().cpu().numpy()
     if not broken.any() and norm.isfinite():
         return
-    what = f"loss is {losses[torch.from_numpy(broken)][0]}" if broken.any() else f"gradient's norm is {norm}"
+    part = f"loss is {losses[torch.from_numpy(broken)][0]}" if broken.any() else f"gradient's norm is {norm}"
     named = (rows[broken] if broken.any() else rows).ravel()
     more = f" and {len(named) - 20} more" if len(named) > 20 else ""
     raise FloatingPointError(
-        f"The training {what} at step {run.step + 1} of {run.steps}, in row {', '.join(map(str, named[:20]))}{more} of "
+        f"The training {part} at step {run.step + 1} of {run.steps}, in row {', '.join(map(str, named[:20]))}{more} of "
         "the samples: lower finetuning's learning_rate or max_grad_norm, or look at the prompts and gate inputs of "
         "these rows. The step was not taken, and the last checkpoint is from before it."
     )
 
 
 def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group: Group) -> dict[str, float | None]:
-    """AUC, log loss and the method's measures on the validation prompts, of the average if any; the best are kept."""
+    """Return AUC, log loss and measures on the validation prompts, of the average if any; keep the best weights."""
     latest = copy_of(run.weights)
     assign(run.weights, run.averages)
     model.model.eval()
@@ -381,14 +378,14 @@ def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group:
 
 
 def random_states_of_all(group: Group, device: torch.device) -> dict[str, Tensor]:
-    """Random states of every process, one row per process."""
+    """Return the random states of every process, one row per process."""
     return {f"random/{name}": group.gather(state) for name, state in random_states(device).items()}
 
 
 def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group: Group) -> None:
-    """Put a run, and this process's randomness, back to a checkpoint.
+    """Restore a run and this process's random state from a checkpoint.
 
-    A process that the interrupted run did not have keeps its own fresh randomness.
+    A process that the interrupted run did not have keeps its own fresh random state.
     """
     run.restore(checkpoint)
     states = {n.partition("/")[2]: t for n, t in checkpoint.tensors.items() if n.startswith("random/")}
@@ -400,10 +397,9 @@ def resume(checkpoint: Checkpoint, run: TrainingRun, device: torch.device, group
 
 
 def training_report(**training_logs: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return one record per training: model, rows seen, and validation_auc of the weights that were kept.
+    """Return one record per training: model, rows seen, and validation_auc of the kept weights.
 
-    Seconds, weights and further columns of a log, such as what its gradient maker measured, follow by their last
-    values.
+    Further columns of a log, such as seconds, weights and measures of the gradient maker, follow by their last values.
 
     Examples:
         >>> log = pl.DataFrame({"rows": [4, 8], "validation_auc": [0.6, 0.7], "gate_entropy": [0.9, 0.8]})

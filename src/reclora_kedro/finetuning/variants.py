@@ -1,4 +1,4 @@
-"""A variant: one adapter to train and compare, and what its gates read."""
+"""A variant: one adapter to train and compare."""
 
 from typing import Self
 
@@ -12,7 +12,7 @@ from reclora_kedro.llm.answer_model import Blend
 
 
 class VariantConfig(Block):
-    """One adapter to train and compare: what its prompts show, what its gates read, what it is, and how it learns."""
+    """Settings of a variant: its prompts' fields, its gate input, its adapter and its training."""
 
     history: str
     gate_input: GateInput

@@ -1,1 +1,1 @@
-"""The LLM engine: loading a base LLM, prompts, batches, embeddings, training and scoring."""
+"""The LLM: loading, prompts, batches, embeddings and answers."""

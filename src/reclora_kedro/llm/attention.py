@@ -12,11 +12,10 @@ ATTENTION = "reclora_causal"
 """Name of `causal_attention` in transformers' registry of attention functions."""
 
 PLAIN_MODELS = ("llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
-"""Architectures whose attention is plain and causal: every token attends to all that came before it, unless a window
-ends earlier."""
+"""Architectures with plain causal attention: each token attends to all earlier ones, or to those in a window."""
 
 QUERIES_AT_ONCE = 64
-"""Tokens of a block: its scores stay in a core's cache, and keys behind the block are never looked at."""
+"""Queries per block: its scores fit in a core's cache, and keys after the block are skipped."""
 
 
 def causal_attention(
@@ -29,9 +28,9 @@ def causal_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention as transformers calls it: (batch, heads, tokens, dim) to (batch, tokens, heads, dim).
+    """Compute attention for transformers: (batch, heads, tokens, dim) to (batch, tokens, heads, dim).
 
-    What :func:`attend_in_blocks` is not for (masks, keys from a cache, other devices and types) is left to torch.
+    Calls with masks, cached keys, other devices or other types go to torch instead of :func:`attend_in_blocks`.
     """
     whole = attention_mask is None and query.shape[2] == key.shape[2]
     if not whole or query.device.type != "cpu" or query.dtype != torch.bfloat16:
@@ -40,9 +39,9 @@ def causal_attention(
 
 
 def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
-    """Causal attention, a block of queries after another.
+    """Compute causal attention one block of queries at a time.
 
-    The query heads of a key-value head stand below one another as more queries: keys are read once, not copied.
+    The query heads of a key-value head are stacked as further queries, so that keys are not copied.
 
     Args:
         query: shape (batch, heads, tokens, dim).
@@ -60,15 +59,15 @@ def attend_in_blocks(query: Tensor, key: Tensor, value: Tensor, scaling: float) 
     blocks = []
     for start in range(0, tokens, QUERIES_AT_ONCE):
         end = min(tokens, start + QUERIES_AT_ONCE)
-        unseen = torch.full((end - start, end), -torch.inf, dtype=query.dtype).triu(1 + start).repeat(group, 1)
-        block, seen = queries[:, :, start:end].flatten(1, 2), keys[:, :end]
-        scores = torch.baddbmm(unseen.expand(len(keys), -1, -1), block, seen.mT, alpha=scaling)
+        mask = torch.full((end - start, end), -torch.inf, dtype=query.dtype).triu(1 + start).repeat(group, 1)
+        block, visible = queries[:, :, start:end].flatten(1, 2), keys[:, :end]
+        scores = torch.baddbmm(mask.expand(len(keys), -1, -1), block, visible.mT, alpha=scaling)
         blocks.append((scores.softmax(-1) @ values[:, :end]).view(batch, heads, end - start, dim))
     return torch.cat(blocks, dim=2).transpose(1, 2)
 
 
 def attends_to_all_before(model: Any, tokens: int | None = None) -> bool:
-    """Whether every token attends to all that came before it, in prompts of so many tokens (None: of any number)."""
+    """Whether each token attends to all earlier ones in prompts of `tokens` tokens (None: of any length)."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     return config.model_type in PLAIN_MODELS and (window is None or (tokens is not None and tokens <= window))

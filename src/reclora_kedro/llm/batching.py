@@ -16,10 +16,6 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int
 
     A row longer than the budget is a batch of its own.
 
-    Args:
-        lengths: tokens of each row.
-        tokens_per_batch: most tokens in a batch, padding included.
-
     Returns:
         Row numbers of each batch; together they are every row once.
 
@@ -38,11 +34,7 @@ def batches_by_length(lengths: Sequence[int] | np.ndarray, tokens_per_batch: int
 
 
 class TokenBudget:
-    """Most tokens in one forward pass, padding included; it halves itself where the GPU's memory does not suffice.
-
-    Args:
-        tokens: what to begin with.
-    """
+    """Maximum tokens per forward pass, padding included; halved whenever the GPU's memory is exceeded."""
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
@@ -50,22 +42,22 @@ class TokenBudget:
     def run(
         self, rows: np.ndarray, lengths: np.ndarray, work: Callable[[np.ndarray], Any]
     ) -> Iterator[tuple[np.ndarray, Any]]:
-        """Do the work on rows in batches of similar length, within the budget; yield each batch and its result.
+        """Apply ``work`` to batches of similar length within the budget; yield each batch and its result.
 
-        Where the memory is exceeded, the rows not yet done go on in smaller batches: work that raises must have
-        changed nothing.
+        When memory is exceeded, the remaining rows continue in smaller batches, so work that raises must have changed
+        nothing.
 
         Args:
-            rows: numbers of the rows to work on.
+            rows: row numbers to work on.
             lengths: tokens of every row, by row number.
             work: function of a batch's row numbers.
 
         Raises:
             MemoryError: a single row exceeds the memory.
         """
-        waiting = self._split(rows, lengths)
-        while waiting:
-            batch, result, exceeded = waiting[0], None, False
+        pending = self._split(rows, lengths)
+        while pending:
+            batch, result, out_of_memory = pending[0], None, False
             try:
                 result = work(batch)
             except torch.OutOfMemoryError as error:
@@ -75,8 +67,8 @@ class TokenBudget:
                         "set gradient_checkpointing to true if this is training, lower prompt.max_tokens, set "
                         "`quantization` of the catalog entry `base_llm`, or choose a smaller base LLM."
                     ) from error
-                exceeded = True
-            if exceeded:  # only here, the error and the tensors that it kept alive are gone
+                out_of_memory = True
+            if out_of_memory:  # outside the except block, so that the error no longer keeps tensors alive
                 torch.cuda.empty_cache()
                 self.tokens = len(batch) * int(lengths[batch].max()) // 2
                 logger.warning(
@@ -85,9 +77,9 @@ class TokenBudget:
                     len(batch),
                     self.tokens,
                 )
-                waiting = self._split(np.concatenate(waiting), lengths)
+                pending = self._split(np.concatenate(pending), lengths)
                 continue
-            del waiting[0]
+            del pending[0]
             yield batch, result
 
     def _split(self, rows: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
@@ -95,17 +87,12 @@ class TokenBudget:
 
 
 def shuffled_batches(lengths: np.ndarray, batch_size: int, generator: np.random.Generator) -> list[np.ndarray]:
-    """One epoch of random batches whose rows are of similar length, so that little padding is needed.
+    """Return one epoch of random batches of rows of similar length, to reduce padding.
 
     Rows are shuffled, sorted by length within pools of sixteen batches, cut into batches, and the batches shuffled.
 
-    Args:
-        lengths: tokens of each row.
-        batch_size: rows of each batch; the last may be smaller.
-        generator: source of randomness.
-
     Returns:
-        Row numbers of each batch; together they are every row once.
+        Row numbers of each batch; every row occurs once, and the last batch of a pool may be smaller.
     """
     shuffled = generator.permutation(len(lengths))
     pool = batch_size * 16
@@ -118,7 +105,7 @@ def shuffled_batches(lengths: np.ndarray, batch_size: int, generator: np.random.
 
 
 def pad_right(token_ids: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """Stack prompts of different lengths, padded with zeros behind their last token.
+    """Stack prompts, padded on the right with zeros.
 
     Returns:
         Token ids, shape (batch, tokens), and the position of each prompt's last token, shape (batch,).

@@ -1,4 +1,4 @@
-"""Calls that may take for ever, such as of a template that came with a model: bounded in time, memory and result."""
+"""Calls bounded in time, memory and size of the result, such as rendering a template that came with a model."""
 
 import json
 import os
@@ -13,14 +13,14 @@ CHARACTERS = 2**20
 
 
 def call_bounded(function: Callable[[], str]) -> str:
-    """Return ``function()``, as a fork of this process computes it within bounds.
+    """Return ``function()``, computed in a fork of this process within bounds.
 
-    It may take 2 s of a CPU and one minute in all, 1 GiB of memory and 2^20 characters. A process can be stopped
-    wherever it is; a thread cannot, nor can Python where it loops in C.
+    The bounds are 2 s of CPU time, one minute in all, 1 GiB of memory and 2^20 characters. A process can be stopped
+    at any point; a thread cannot, nor can Python while it loops in C.
 
     Raises:
-        TimeoutError: it took more time, and was stopped.
-        ValueError: it raised an error, whose text this is, or it returned more text.
+        TimeoutError: it exceeded the time.
+        ValueError: it raised an error, whose text this is, or returned more characters.
 
     Examples:
         >>> call_bounded(lambda: "text")
@@ -37,7 +37,7 @@ def call_bounded(function: Callable[[], str]) -> str:
             with os.fdopen(writing, "w", encoding="utf-8") as pipe:
                 json.dump(_outcome(function), pipe)
         finally:
-            os._exit(0)  # nothing of this process's own is flushed, cleaned up or run twice
+            os._exit(0)  # skip the parent's exit handlers and buffers
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as pipe:
         outcome = pipe.read()

@@ -1,4 +1,4 @@
-"""Semantic embeddings of texts by a base LLM or a sentence encoder."""
+"""Text embeddings from a base LLM or a sentence encoder."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,38 +16,33 @@ from reclora_kedro.progress import Progress
 
 
 class TextEncoder(Protocol):
-    """What turns token ids into one vector per text."""
+    """Encoder of token ids as one vector per text."""
 
     device: torch.device
     width: int
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
-        """Token ids of each text, cut to at most so many."""
+        """Return at most `max_tokens` token ids of each text."""
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
-        """Vectors, float32, (batch, width), of right-padded texts, (batch, tokens), whose last tokens are given."""
+        """Encode right-padded texts, (batch, tokens), whose last tokens are at `last`: float32, (batch, width)."""
 
 
 class MeanOfLLM:
-    """The mean over tokens of an LLM's last hidden states (RecLoRA, section 3.2).
-
-    Texts are data: a special token of the tokenizer written in a text is read as plain characters.
-    """
+    """Mean over tokens of an LLM's last hidden states (RecLoRA, section 3.2); texts hold no special tokens."""
 
     def __init__(self, llm: LanguageModel) -> None:
         self._llm, self.device, self.width = llm, llm.device, llm.model.get_output_embeddings().weight.shape[1]
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
-        """Token ids without special tokens."""
         return plain_ids(self._llm.tokenizer, texts, max_tokens)
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
-        """Means of the last hidden states."""
         return mean_of_tokens(self._llm.last_hidden_states(token_ids), last)
 
 
 def mean_of_tokens(states: Tensor, last: Tensor) -> Tensor:
-    """Mean of the states of right-padded texts up to each one's last token: (batch, tokens, hidden) to (batch, hidden).
+    """Average the states of right-padded texts up to their last tokens: (batch, tokens, hidden) to (batch, hidden).
 
     Examples:
         >>> mean_of_tokens(torch.tensor([[[1.0], [3.0], [9.0]]]), last=torch.tensor([1]))
@@ -65,17 +60,17 @@ def embed_texts(
     tokens_per_batch: int,
     engine: EngineConfig = LOCAL,
 ) -> np.ndarray:
-    """One vector per text: of an LLM its mean hidden state, of a sentence encoder what that was made for.
+    """Embed texts: mean hidden states from an LLM, pooled vectors from a sentence encoder.
 
     Args:
         encoder: a base LLM or a sentence encoder.
         texts: one description per item; an empty one gets a zero vector.
-        max_tokens: tokens read of each text; the rest is cut off.
-        tokens_per_batch: most tokens in a batch, padding included; halved where the GPU's memory does not suffice.
-        engine: what the texts are read on.
+        max_tokens: maximum tokens read per text; the rest is cut off.
+        tokens_per_batch: maximum tokens per batch, padding included; halved when the GPU's memory is exceeded.
+        engine: where the texts are encoded.
 
     Returns:
-        float32 array, shape (texts, hidden).
+        Float32, shape (texts, hidden).
     """
     if engine.spreads:
         load = encoder.loader(engine.uses_gpus) if isinstance(encoder, LanguageModel) else lambda: encoder
@@ -90,9 +85,9 @@ def embed_texts(
     def embed(rows: np.ndarray) -> np.ndarray:
         return reader.encode(*pad_right([token_ids[row] for row in rows], reader.device)).cpu().numpy()
 
-    filled = np.flatnonzero(lengths)
-    with Progress("embed items", len(filled), "texts") as progress:
-        for rows, vectors in TokenBudget(tokens_per_batch).run(filled, lengths, embed):
+    nonempty = np.flatnonzero(lengths)
+    with Progress("embed items", len(nonempty), "texts") as progress:
+        for rows, vectors in TokenBudget(tokens_per_batch).run(nonempty, lengths, embed):
             embeddings[rows] = vectors
             progress.update(len(rows))
     return embeddings

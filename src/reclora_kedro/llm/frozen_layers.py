@@ -1,4 +1,4 @@
-"""The layers of a base LLM below an adapter: what they make of a batch is the same for all models on that LLM."""
+"""Cached states of the base LLM's layers below an adapter, which all models on that LLM share."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,32 +11,29 @@ from torch import Tensor, nn
 from reclora_kedro.llm.attention import attends_to_all_before
 
 DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop")
-"""Settings of transformers' configurations that make layers random while they are trained."""
+"""Configuration settings that make layers random in training."""
 
 
 class FrozenLayers:
-    """Remembers what the frozen layers of one base LLM made of batches, for the next model that reads the same batch.
+    """Cache of the states that the frozen layers of a base LLM compute for batches of prompts.
 
-    Untrained, shared and personalized models read the same prompts, as do all validations of a training; layers below
-    the first adapted one give each of them the same states. A batch is known again by all of its token ids, padding
-    included, so that what follows is the same to the last bit. States lie on the CPU.
+    Untrained, shared and personalized models read the same prompts, as do all validations during training; the layers
+    below the first adapted one compute the same states each time. A batch is identified by all of its token ids,
+    padding included, so that results stay equal to the last bit. States are kept on the CPU.
 
     Args:
-        room: most bytes that are remembered; batches that come later are computed each time.
+        capacity: maximum bytes to cache; later batches are computed each time.
     """
 
-    def __init__(self, room: int = 2**30) -> None:
-        self._most = self._room = room
-        self._below: int | None = None  # number of the first layer of the remembered states
+    def __init__(self, capacity: int = 2**30) -> None:
+        self._capacity = self._free_bytes = capacity
+        self._first_layer: int | None = None  # index of the first layer that reads the cached states
         self._states: dict[tuple[torch.Size, bytes], Tensor] = {}
 
     def last_hidden_states(self, model: Any, token_ids: Tensor) -> Tensor:
-        """Final hidden states of right-padded prompts by the base LLM, with or without an adapter.
+        """Return final hidden states of right-padded prompts, with or without an adapter: (batch, tokens, hidden).
 
-        No attention mask is needed: attention is causal, so no real token ever sees the padding behind it.
-
-        Returns:
-            Shape (batch, tokens, hidden).
+        No attention mask is needed: attention is causal, so no token attends to the padding after it.
         """
         decoder = model.get_decoder()
         first = self._start(model, decoder, token_ids.shape[1])
@@ -50,25 +47,25 @@ class FrozenLayers:
             return decoder(input_ids=token_ids, use_cache=False).last_hidden_state
 
     def _start(self, model: Any, decoder: Any, tokens: int) -> int | None:
-        """The layer from which on a model has to compute what is remembered; None or 0 where nothing can be."""
+        """Return the first layer to compute from cached states; None or 0 if nothing can be cached."""
         config = model.config.get_text_config()
         random = decoder.training and any(getattr(config, dropout, 0) for dropout in DROPOUTS)
         if random or not attends_to_all_before(model, tokens):
             return None
-        first = next((place for place, layer in enumerate(decoder.layers) if _is_adapted(layer)), None)
+        first = next((index for index, layer in enumerate(decoder.layers) if _is_adapted(layer)), None)
         if first is None:
-            return self._below
-        if self._below is None or first < self._below:
-            self._below, self._room = first, self._most
+            return self._first_layer
+        if self._first_layer is None or first < self._first_layer:
+            self._first_layer, self._free_bytes = first, self._capacity
             self._states.clear()
-        return self._below
+        return self._first_layer
 
     @contextmanager
     def _remembering(self, layer: nn.Module, batch: tuple[torch.Size, bytes]) -> Iterator[None]:
         def remember(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if inputs[0].nbytes <= self._room:
-                self._room -= inputs[0].nbytes
-                with torch.inference_mode(False):  # what is remembered while scoring serves a training, too
+            if inputs[0].nbytes <= self._free_bytes:
+                self._free_bytes -= inputs[0].nbytes
+                with torch.inference_mode(False):  # states cached while scoring may serve training too
                     self._states[batch] = inputs[0].detach().to("cpu", copy=True)
 
         with layer.register_forward_pre_hook(remember):
@@ -81,7 +78,7 @@ def _is_adapted(layer: nn.Module) -> bool:
 
 @contextmanager
 def layers_replaced(decoder: Any, layers: Iterable[nn.Module]) -> Iterator[None]:
-    """Forward passes inside go through these layers alone; states may take the place of embeddings."""
+    """Let forward passes inside the context use only these layers; states may be passed as embeddings."""
     own = decoder.layers
     decoder.layers = nn.ModuleList(layers)
     try:

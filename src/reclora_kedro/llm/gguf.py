@@ -1,4 +1,4 @@
-"""GGUF files, dequantised once and kept in a cache of the user's own."""
+"""GGUF files, dequantised once and kept in the user's cache."""
 
 import fcntl
 import io
@@ -25,15 +25,15 @@ DIGESTS = "sha256.json"  # digest of each of an entry's files, by name
 
 
 def cached_gguf(file: Path, dtype: torch.dtype) -> str:
-    """Folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
+    """Return the folder with the dequantised weights and tokenizer of a GGUF file, made on first use.
 
-    The folder's name holds a digest of the file's content, so a changed file is never mistaken for an old one. Each use
-    verifies the folder's own files, and makes them again where one is damaged.
+    The folder's name contains a digest of the file, so that a changed file gets another folder. Each use verifies the
+    folder's files and makes a damaged folder again.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         PermissionError: the cache belongs to another user.
-        ValueError: the file is no GGUF file, or of a model that transformers does not know.
+        ValueError: the file is no GGUF file, or its architecture is unknown to transformers.
     """
     if not file.is_file():
         raise FileNotFoundError(
@@ -64,7 +64,7 @@ def cached_gguf(file: Path, dtype: torch.dtype) -> str:
 
 @contextmanager
 def locked(cache: Path) -> Iterator[bool]:
-    """Whether no other process is inside: it waits for them, unless the disk knows no locks."""
+    """Lock the cache against other processes; yield False if its file system has no locks."""
     with (cache / ".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -76,7 +76,7 @@ def locked(cache: Path) -> Iterator[bool]:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether an entry holds the very files that were written, and no others."""
+    """Whether a cached folder holds exactly the files that were written."""
     try:
         written = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -85,7 +85,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def digests_of(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file of an entry, but of the list of digests, by its path."""
+    """Return the SHA-256 of each file by relative path, except for the file of digests."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
     return {str(file.relative_to(folder)): sha256_of(file) for file in files}
 
@@ -93,16 +93,16 @@ def digests_of(folder: Path) -> dict[str, str]:
 def dequantise_gguf(file: Path, dtype: torch.dtype, folder: Path) -> None:
     """Write a GGUF file's model, as ``dtype`` in safetensors, and its tokenizer to ``folder``.
 
-    Nothing that lies beside the file is read: adapters, templates or configurations are no part of its content.
+    Other files in the folder of the GGUF file, such as adapters or templates, are not read.
     """
-    with TemporaryDirectory() as alone:
-        (Path(alone) / file.name).symlink_to(file.absolute())
-        tokenizer = load_pretrained(AutoTokenizer, alone, gguf_file=file.name)
+    with TemporaryDirectory() as link_folder:
+        (Path(link_folder) / file.name).symlink_to(file.absolute())
+        tokenizer = load_pretrained(AutoTokenizer, link_folder, gguf_file=file.name)
         quantization = GgufConfig(dequantize=True)
         # Transformers draws a bar here that it does not leave out off a terminal, as it does its others.
         with redirect_stderr(sys.stderr if sys.stderr.isatty() else io.StringIO()):
             model = load_pretrained(
-                AutoModelForCausalLM, alone, dtype=dtype, quantization_config=quantization, gguf_file=file.name
+                AutoModelForCausalLM, link_folder, dtype=dtype, quantization_config=quantization, gguf_file=file.name
             )
     # Transformers marks a model from GGUF as not serialisable; its state in a fresh model of the same config is.
     config = type(model.config).from_dict({**model.config.to_dict(), "quantization_config": None})

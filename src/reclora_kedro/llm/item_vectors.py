@@ -1,4 +1,4 @@
-"""Vectors of items from their descriptions: of all items at once, and later of new ones beside them."""
+"""Item vectors from descriptions, for all items at once or for new items only."""
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -30,19 +30,19 @@ def embed_items(
     seed: int,
     engine: EngineConfig = LOCAL,
 ) -> Arrays:
-    """Vectors of items by each encoder, side by side, and what later items get theirs by.
+    """Embed items with each encoder and keep the principal components, side by side.
 
     Args:
         texts: one description per item.
-        config: which encoders, and how many dimensions are kept of each.
-        encoders: by name, the language models and sentence encoders, and the log for co-occurrences.
-        seed: of the principal component analysis.
-        engine: what the texts are read on.
+        config: the encoders, and the dimensions kept of each.
+        encoders: language models and sentence encoders by name, and the log for co-occurrences.
+        seed: seed of the principal component analysis.
+        engine: where the texts are encoded.
 
     Returns:
-        embeddings (items, d), encoders (their names in UTF-8, a line each), encoder_widths (how many of the d columns
-        are each one's), and of each encoder of texts `<encoder>.mean` and `<encoder>.directions`, see `Projection`; of
-        TF-IDF `tfidf.words` (UTF-8, a line per word) and `tfidf.idf`, too.
+        embeddings (items, d), encoders (their names in UTF-8, one per line), encoder_widths (columns of each encoder);
+        for each text encoder `<encoder>.mean` and `<encoder>.directions`, see `Projection`; for TF-IDF also
+        `tfidf.words` (UTF-8, one word per line) and `tfidf.idf`.
     """
     parts, fitted = [], Arrays()
     for name in config.encoders:
@@ -71,44 +71,45 @@ def embed_new_items(
     encoders: Mapping[str, Any],
     engine: EngineConfig = LOCAL,
 ) -> Arrays:
-    """The vectors of earlier items with those of new ones below; what `embed_items` returned, and returns.
-
-    An earlier item has another vector only if its text is another one.
+    """Extend the vectors of earlier items by those of new ones; an earlier vector changes only if its text did.
 
     Args:
-        texts: one description per item, the earlier ones first.
-        texts_before: those by which the earlier items got their vectors.
-        before: the vectors of the earlier items.
-        config: see `embed_items`, as are the other arguments.
-        encoders: by name.
-        engine: what the texts are read on.
+        texts: one description per item, earlier items first.
+        texts_before: descriptions from which the earlier vectors were made.
+        before: result of `embed_items` for the earlier items.
+        config: as for `embed_items`.
+        encoders: as for `embed_items`.
+        engine: where the texts are encoded.
+
+    Returns:
+        As `embed_items`.
 
     Raises:
-        MismatchError: the vectors are not by these encoders.
+        MismatchError: the earlier vectors were made by other encoders.
     """
-    made_by = _decode(before["encoders"])
-    if made_by != [*config.encoders]:
+    encoders_before = _decode(before["encoders"])
+    if encoders_before != [*config.encoders]:
         raise MismatchError(
             f"history.item_embedding.encoders is {', '.join(config.encoders)}, but item_embeddings was made by "
-            f"{', '.join(made_by)}: name these, in this order.",
+            f"{', '.join(encoders_before)}: name these, in this order.",
             "item_embeddings",
         )
-    others = [place for place, pair in enumerate(zip_longest(texts, texts_before)) if pair[0] != pair[1]]
-    if not others:
+    changed = [place for place, pair in enumerate(zip_longest(texts, texts_before)) if pair[0] != pair[1]]
+    if not changed:
         return before
-    new = [texts[place] for place in others]
+    new = [texts[place] for place in changed]
     vectors = np.zeros((len(texts), before["embeddings"].shape[1]), dtype=np.float32)
     vectors[: len(texts_before)] = before["embeddings"]
-    parts = np.split(vectors[others], before["encoder_widths"].cumsum()[:-1], axis=1)
+    parts = np.split(vectors[changed], before["encoder_widths"].cumsum()[:-1], axis=1)
     for place, name in enumerate(config.encoders):
-        if name == CO_OCCURRENCE:  # known before, or of an item without a training like
+        if name == CO_OCCURRENCE:  # unchanged, or zero for an item without a training like
             continue
         if name == TFIDF:
             embedded, _ = tfidf_vectors(new, TfidfWords(_decode(before["tfidf.words"]), before["tfidf.idf"]))
         else:
             embedded = embed_texts(encoders[name], new, config.max_tokens, config.tokens_per_batch, engine)
         parts[place] = Projection(before[f"{name}.mean"], before[f"{name}.directions"])(embedded)
-    vectors[others] = side_by_side(parts)
+    vectors[changed] = side_by_side(parts)
     return before | {"embeddings": vectors}
 
 

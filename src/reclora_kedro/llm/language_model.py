@@ -1,4 +1,4 @@
-"""A base LLM with its tokenizer, from a hub id, a local folder or a GGUF file."""
+"""A base LLM with its tokenizer, loaded from a hub id, a local folder or a GGUF file."""
 
 import sys
 from collections.abc import Callable
@@ -22,21 +22,21 @@ from reclora_kedro.llm.pretrained import load_pretrained, require_safetensors
 Quantization = Literal["8bit", "4bit"]
 
 LOGIT_SCALES = {"logit_scale": 1, "lm_head_multiplier": 1, "logits_scaling": -1}
-"""Settings of transformers' configurations that logits are multiplied by (1) or divided by (-1)."""
+"""Configuration settings by which logits are multiplied (1) or divided (-1)."""
 
 LOGIT_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-"""Settings that bound logits: cap · tanh(logits / cap)."""
+"""Configuration settings that cap logits: cap · tanh(logits / cap)."""
 
 LOGITS_TOLERANCE = 0.05
-"""Largest difference of logits, as a share of the largest one, that rounding in bfloat16 may explain."""
+"""Largest relative difference of logits that may stem from rounding to bfloat16."""
 
 
 @dataclass(frozen=True)
 class LanguageModel:
     """A causal LM, frozen and in eval mode, and its tokenizer.
 
-    ``name`` is where it came from, and ``arguments`` are those of :func:`load_language_model` that load the same again.
-    ``frozen`` remembers states of its lower layers; models with the same weights may share one.
+    ``name`` is its source, and ``arguments`` reload it with :func:`load_language_model`. ``frozen`` caches states of
+    its lower layers; models with the same base weights may share it.
     """
 
     model: Any
@@ -47,40 +47,39 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return next(self.model.parameters()).device
 
     @property
     def context_tokens(self) -> int:
-        """Longest prompt that the model was made for, in tokens; no limit is known of recurrent models and of BLOOM."""
+        """Maximum prompt length in tokens; unlimited for recurrent models and BLOOM."""
         config = self.model.config.get_text_config()
         limits = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
         return next((limit for limit in limits if limit is not None), sys.maxsize)
 
     def with_model(self, model: Any) -> "LanguageModel":
-        """The same tokenizer with another model, such as this one with an adapter."""
+        """Return a copy with another model, such as this one with an adapter."""
         return replace(self, model=model)
 
     def save(self, folder: Path) -> None:
-        """Write the weights, as safetensors, and the tokenizer to an existing folder, as transformers loads them."""
+        """Write weights (safetensors) and tokenizer to an existing folder, in transformers' layout."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
     def loader(self, on_gpu: bool) -> "Callable[[], LanguageModel]":
-        """What loads the same LLM in another process, from where it came from; to that one's GPU if this is on one."""
+        """Return a function that loads the same LLM in another process, on its GPU if this one is on a GPU."""
         device = "auto" if on_gpu and self.device.type != "cpu" else "cpu"
         path = Path(self.arguments["source"])  # other processes may have another working directory
         source = str(path.absolute()) if path.exists() else self.arguments["source"]
         return partial(load_language_model, **self.arguments | {"device": device, "source": source})
 
     def last_hidden_states(self, token_ids: Tensor) -> Tensor:
-        """Final hidden states of right-padded prompts, shape (batch, tokens, hidden)."""
+        """Return the final hidden states of right-padded prompts, shape (batch, tokens, hidden)."""
         return self.frozen.last_hidden_states(self.model, token_ids)
 
     def token_logits(self, hidden: Tensor, tokens: list[int] | slice) -> Tensor:
-        """The model's own logits of some tokens, from final hidden states, shape (batch, hidden): (batch, tokens).
+        """Return the logits of some tokens from final hidden states: (batch, hidden) to (batch, tokens).
 
-        Only those tokens' rows of the head are used, in float32. Scales (Cohere, Granite, Falcon-H1) and soft caps
+        Only these tokens' rows of the head are used, in float32. Scales (Cohere, Granite, Falcon-H1) and soft caps
         (Gemma 2 and 3, RecurrentGemma, xLSTM) of the logits apply as in the model's forward pass.
         """
         head, config = self.model.get_output_embeddings(), self.model.config.get_text_config()
@@ -103,35 +102,35 @@ def load_language_model(
     device: str = "auto",
     quantization: Quantization | None = None,
 ) -> LanguageModel:
-    """Load a base LLM for fine-tuning: frozen, in eval mode, from safetensors or GGUF, never running remote code.
+    """Load a base LLM for fine-tuning: frozen, in eval mode, without running remote code.
 
     A GGUF file is dequantised once, see :func:`reclora_kedro.llm.gguf.cached_gguf`.
 
     Args:
-        source: a hub id such as ``Qwen/Qwen3-0.6B``, a local folder, or a file ending in ``.gguf``.
+        source: hub id such as ``Qwen/Qwen3-0.6B``, local folder, or ``.gguf`` file.
         revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
-        dtype: ``auto``, or a torch type's name such as ``bfloat16``; auto is bfloat16 where the device multiplies
-            it fast and float32 elsewhere.
+        dtype: ``auto`` or a torch type such as ``bfloat16``; auto is bfloat16 where the device multiplies it fast, else
+            float32.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ...; auto is the first GPU, or the CPU without one.
         quantization: ``8bit`` or ``4bit`` weights on a GPU, see :func:`quantization_config`; None for none.
 
     Raises:
-        FileNotFoundError: there is no such file, folder or hub id, or it has no safetensors weights.
+        FileNotFoundError: the file, folder or hub id does not exist or has no safetensors weights.
         ImportError: ``quantization`` is set and bitsandbytes is not installed.
-        ValueError: ``dtype`` names no torch type, ``quantization`` is not a known one or not for this device, the
-            architecture is not supported, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
+        ValueError: ``dtype``, ``quantization`` or the architecture is not supported, or
+            :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
-    target, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
-    version: dict[str, Any] = {"revision": revision} if revision else {}
+    torch_device, weights_type, quantized, folder = _resolve(source, dtype, device, quantization)
+    revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
     # Quantised weights are made where they will stay.
-    placement = {"quantization_config": quantized, "device_map": {"": target}} if quantized else {}
+    placement = {"quantization_config": quantized, "device_map": {"": torch_device}} if quantized else {}
     try:
-        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
-        model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, **version, **placement)
+        tokenizer = load_pretrained(AutoTokenizer, folder, **revision_argument)
+        model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, **revision_argument, **placement)
     except OSError as error:
         raise _not_found(source, error) from error
     model = model.requires_grad_(False).eval()
-    if target.type == "cpu":
+    if torch_device.type == "cpu":
         keep_freed_memory()
         if attention.attends_to_all_before(model):
             model.set_attn_implementation(attention.ATTENTION)
@@ -139,10 +138,10 @@ def load_language_model(
         "source": source,
         "revision": revision,
         "dtype": str(weights_type).removeprefix("torch."),
-        "device": str(target),
+        "device": str(torch_device),
         "quantization": quantization,
     }
-    llm = LanguageModel(model if quantized else model.to(target), tokenizer, source, arguments)
+    llm = LanguageModel(model if quantized else model.to(torch_device), tokenizer, source, arguments)
     require_own_logits(llm)
     return llm
 
@@ -154,27 +153,20 @@ def outline_language_model(
     device: str = "auto",
     quantization: Quantization | None = None,
 ) -> LanguageModel:
-    """A base LLM without its weights: its tokenizer, and its layers on the meta device, in a fraction of a second.
+    """Load the tokenizer and the layers of a base LLM on the meta device, without weights, in a fraction of a second.
 
-    Of a local folder, the weights are looked up by their names.
-
-    The arguments are those of :func:`load_language_model`.
-
-    Raises:
-        FileNotFoundError: there is no such file, folder or hub id, or a folder has no safetensors weights.
-        ImportError: ``quantization`` is set and bitsandbytes is not installed.
-        ValueError: the device, ``dtype`` or ``quantization`` is none that there is, transformers does not know the
-            architecture, weights are missing, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
+    Arguments and errors are those of :func:`load_language_model`. In a local folder, the names of the weights are
+    checked.
     """
     _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
-    version: dict[str, Any] = {"revision": revision} if revision else {}
+    revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
     try:
-        tokenizer = load_pretrained(AutoTokenizer, folder, **version)
-        config = load_pretrained(AutoConfig, folder, **version)
-        if Path(folder).is_dir() and not hasattr(config, "quantization_config"):  # what is on a hub is not fetched yet
+        tokenizer = load_pretrained(AutoTokenizer, folder, **revision_argument)
+        config = load_pretrained(AutoConfig, folder, **revision_argument)
+        if Path(folder).is_dir() and not hasattr(config, "quantization_config"):  # a hub's weights are not fetched yet
             model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, device_map="meta")
         else:
-            require_safetensors(folder, **version)
+            require_safetensors(folder, **revision_argument)
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
     except OSError as error:
@@ -185,7 +177,7 @@ def outline_language_model(
 def _resolve(
     source: str, dtype: str, device: str, quantization: str | None
 ) -> tuple[torch.device, torch.dtype, BitsAndBytesConfig | None, str]:
-    """Device, type of the weights, how they are quantised, and a hub id or a folder."""
+    """Return the device, the weights' type, their quantization, and a hub id or folder."""
     target = choose_device(device)
     weights_type = choose_dtype(dtype, target)
     quantized = quantization_config(quantization, weights_type, target)
@@ -203,10 +195,10 @@ def _not_found(source: str, reason: object) -> FileNotFoundError:
 
 @torch.inference_mode()
 def require_own_logits(llm: LanguageModel) -> None:
-    """Refuse a model whose logits of a right-padded prompt are not those of its own forward pass.
+    """Refuse a model whose logits from :meth:`LanguageModel.token_logits` differ from those of its own forward pass.
 
     Raises:
-        ValueError: the logits differ, as where a head does more than this project knows of, or attention is not causal.
+        ValueError: they differ, as when its head has further layers or its attention is not causal.
     """
     tokens = list(range(min(32, llm.model.get_output_embeddings().weight.shape[0])))
     prompt = torch.tensor([tokens[3:11]], device=llm.device)
@@ -224,7 +216,7 @@ def require_own_logits(llm: LanguageModel) -> None:
 def quantization_config(
     quantization: str | None, dtype: torch.dtype, device: torch.device
 ) -> BitsAndBytesConfig | None:
-    """How bitsandbytes quantises the frozen weights; the adapter stays in float32 and the head in ``dtype``.
+    """Return the bitsandbytes settings of the frozen weights; the adapter stays in float32, the head in ``dtype``.
 
     ``8bit`` is LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339), as in the RecLoRA paper. ``4bit`` is QLoRA's
     (Dettmers et al. 2023, arXiv 2305.14314): NormalFloat-4 with double quantisation, which costs no accuracy there and

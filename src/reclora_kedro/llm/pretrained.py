@@ -1,4 +1,4 @@
-"""How anything of transformers is loaded: as data alone, whatever lies beside it."""
+"""Loading of transformers' models and tokenizers as data only: safetensors, no remote code."""
 
 import json
 import sys
@@ -14,19 +14,18 @@ OTHER_SOURCE = "Change `source` of the catalog entry"
 
 
 def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
-    """Return ``kind.from_pretrained(source, ...)`` of one of transformers' own classes, as safetensors.
+    """Return ``kind.from_pretrained(source, ...)`` of one of transformers' Auto classes, from safetensors.
 
-    Transformers draws no bars off a terminal from then on.
+    Progress bars are switched off without a terminal.
 
     Args:
         kind: one of transformers' Auto classes.
         source: a hub id or a local folder.
-        arguments: further ones of ``from_pretrained``; with ``gguf_file``, weights are read from that file.
+        arguments: further arguments of ``from_pretrained``; with ``gguf_file``, weights are read from that file.
 
     Raises:
-        OSError: there is no such folder or hub id, or it lacks a file, or one is no valid JSON; see `require_config`.
-        ValueError: it needs code of its own or of the hub, its weights are no safetensors or not all there, or an
-            adapter lies beside them; nothing of that was run or read.
+        OSError: the source does not exist, lacks a file, or holds invalid JSON; see `require_config`.
+        ValueError: it needs code, its weights are incomplete or no safetensors, or an adapter lies next to them.
     """
     if not sys.stderr.isatty():
         disable_progress_bar()
@@ -63,29 +62,27 @@ def load_pretrained(kind: Any, source: str, **arguments: Any) -> Any:
 
 
 def require_all_weights(source: str, missing: Collection[str]) -> None:
-    """Refuse a model for which there are not all weights: transformers would draw them at random.
+    """Refuse a model with missing weights, which transformers would initialise at random.
 
-    Args:
-        source: where it was loaded from.
-        missing: names of these weights; those of BERT's pooler, which nothing here reads, may be among them.
+    BERT's pooler, which is never read, may be missing.
 
     Raises:
-        ValueError: names the first of them.
+        ValueError: weights are missing; the message names the first of them.
     """
     if lacking := sorted(name for name in missing if not name.startswith(UNREAD)):
-        shown = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
+        names = ", ".join(lacking[:3]) + (", ..." if len(lacking) > 3 else "")
         raise ValueError(
             f"{source!r} lacks {len(lacking)} of the weights that its config.json asks for, which would be random "
-            f"numbers: {shown}. Copy or download its *.safetensors files again. {OTHER_SOURCE} where it is of another "
+            f"numbers: {names}. Copy or download its *.safetensors files again. {OTHER_SOURCE} where it is of another "
             "kind of model."
         )
 
 
 def require_config(source: str) -> None:
-    """Refuse a local folder that holds no model, such as one of versions of a model.
+    """Refuse a local folder without a model, such as one that holds versions of a model.
 
     Raises:
-        FileNotFoundError: there is no config.json in it.
+        FileNotFoundError: the folder has no config.json.
     """
     folder = Path(source)
     if not folder.is_dir() or (folder / CONFIG_NAME).is_file():
@@ -97,15 +94,11 @@ def require_config(source: str) -> None:
 
 
 def require_base_model_alone(source: str, **version: str) -> None:
-    """Refuse adapters beside a model, which PEFT would load with it, and attention whose code lies on the hub.
-
-    Args:
-        source: a hub id or a local folder.
-        version: the ``revision`` of a hub id.
+    """Refuse adapter files in a model's folder, which PEFT would load, and attention code from the hub.
 
     Raises:
-        OSError: config.json is no valid JSON.
-        ValueError: there is such a file, or such a setting in config.json.
+        OSError: config.json is not valid JSON.
+        ValueError: such a file or setting exists.
     """
     adapters = {file.name for file in Path(source).glob("adapter_model.*")}
     if found_file(source, ADAPTER_CONFIG_NAME, **version):
@@ -126,12 +119,10 @@ def require_base_model_alone(source: str, **version: str) -> None:
 def require_safetensors(source: str, **version: str) -> None:
     """Refuse a model whose weights, as transformers would choose and read them, are not all safetensors.
 
-    Args:
-        source: a hub id or a local folder; of the former, no weights are fetched for this.
-        version: the ``revision`` of a hub id.
+    No weights are fetched from a hub for this.
 
     Raises:
-        OSError: config.json or the index is no valid JSON.
+        OSError: config.json or the index is not valid JSON.
         FileNotFoundError: a local folder has no safetensors weights.
         ValueError: config.json or the index of weights names other files, or files outside the folder.
     """
@@ -159,16 +150,16 @@ def require_safetensors(source: str, **version: str) -> None:
 
 
 def found_file(source: str, name: str, **version: str) -> str | None:
-    """Path of a file of a local folder or of a hub id; None where there is none or the hub is out of reach."""
+    """Return the path of a file of a local folder or hub id; None if it does not exist or the hub is out of reach."""
     quiet = ("gated_repo", "missing_entries", "connection_errors")
     return cached_file(source, name, **version, **{f"_raise_exceptions_for_{kind}": False for kind in quiet})
 
 
 def read_json(source: str, name: str, kind: type = dict, /, **version: str) -> Any:
-    """Content of a JSON file of a local folder or of a hub id, an object or a list; empty where there is none.
+    """Read a JSON object or list from a local folder or hub id; empty if there is no such file.
 
     Raises:
-        OSError: it is no JSON, or of another kind.
+        OSError: the file is not valid JSON or of another kind.
     """
     if (path := found_file(source, name, **version)) is None:
         return kind()
@@ -183,7 +174,7 @@ def read_json(source: str, name: str, kind: type = dict, /, **version: str) -> A
 
 
 def attention_settings(config: Any) -> Iterator[tuple[str, str]]:
-    """Names and values of the attention implementations that a configuration, and those inside it, ask for."""
+    """Yield names and values of the attention implementations that a (nested) configuration asks for."""
     for name, value in config.items() if isinstance(config, dict) else ():
         if "attn_implementation" in name:
             yield name, str(value)

@@ -1,4 +1,4 @@
-"""Tokenised prompts with what an adapter needs of their samples, and batches of them on a device."""
+"""Tokenised prompts with the gate inputs of their samples, and padded batches on a device."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from reclora_kedro.llm.batching import pad_right
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """What the LLM reads of some prompts, on its device.
+    """A padded batch of prompts on the LLM's device.
 
     Attributes:
         token_ids: right-padded prompts, shape (batch, tokens).
         last: position of each prompt's last token, shape (batch,).
-        gate_inputs: what the gates of a personalized adapter read, and the lens's logits; None without an adapter.
+        gate_inputs: inputs of the gates and the lens's logits; None without an adapter.
     """
 
     token_ids: Tensor
@@ -31,10 +31,7 @@ class PromptBatch:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Tokenised prompts with labels and, for adapters, the gate inputs of their rows, in the same order.
-
-    ``rows`` and ``labels`` have shape (prompts,).
-    """
+    """Tokenised prompts with row numbers, labels (both of shape (prompts,)) and, for adapters, gate inputs."""
 
     rows: np.ndarray
     token_ids: list[list[int]]
@@ -43,46 +40,44 @@ class PromptSet:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Tokens of each prompt."""
         return np.array([len(ids) for ids in self.token_ids])
 
     def take(self, places: np.ndarray) -> Self:
-        """The prompts at these places."""
         gate_inputs = None if self.gate_inputs is None else self.gate_inputs.take(places)
         token_ids = [self.token_ids[place] for place in places]
         return type(self)(self.rows[places], token_ids, self.labels[places], gate_inputs)
 
     def batch(self, rows: Iterable[int], device: torch.device) -> PromptBatch:
-        """Some of the prompts, padded."""
+        """Pad some of the prompts as a batch."""
         index = list(rows)
         gate_inputs = None if self.gate_inputs is None else self.gate_inputs.take(index).to(device)
         return PromptBatch(*pad_right([self.token_ids[row] for row in index], device), gate_inputs)
 
 
 def prompt_set(prompts: pl.DataFrame, use: str, gate_inputs: GateInputs | None = None) -> PromptSet:
-    """The prompts of one use, with the gate inputs of their rows.
+    """Return the prompts of one use with the gate inputs of their rows.
 
     Args:
         prompts: frame with row, use, label and token_ids.
         use: ``few_shot``, ``validation``, ``test`` or ``candidate``.
-        gate_inputs: of these rows, in any order, and maybe of others; None for none.
+        gate_inputs: gate inputs of at least these rows, in any order; None for none.
 
     Raises:
-        MismatchError: a prompt's row has no gate input.
+        MismatchError: a row has no gate input.
         ValueError: there are no prompts of that use.
     """
-    chosen = prompts.filter(pl.col("use") == use)
-    if chosen.is_empty():
+    selected = prompts.filter(pl.col("use") == use)
+    if selected.is_empty():
         raise ValueError(f"There are no prompts with use {use!r}: raise history.prompt_rows.{use} above 0.")
-    rows, token_ids, labels = chosen["row"].to_numpy(), chosen["token_ids"].to_list(), chosen["label"].to_numpy()
+    rows, token_ids, labels = selected["row"].to_numpy(), selected["token_ids"].to_list(), selected["label"].to_numpy()
     if gate_inputs is None:
         return PromptSet(rows, token_ids, labels)
-    place = {row: i for i, row in enumerate(gate_inputs.rows.tolist())}
-    missing = [row for row in chosen["row"] if row not in place]
+    position = {row: i for i, row in enumerate(gate_inputs.rows.tolist())}
+    missing = [row for row in selected["row"] if row not in position]
     if missing:
         raise MismatchError(
             f"{len(missing)} prompts with use {use!r} have no gate input, the first is that of row {missing[0]}: "
             "prompts and gate inputs stem from different runs.",
             "gate_inputs",
         )
-    return PromptSet(rows, token_ids, labels, gate_inputs.take([place[row] for row in chosen["row"]]))
+    return PromptSet(rows, token_ids, labels, gate_inputs.take([position[row] for row in selected["row"]]))

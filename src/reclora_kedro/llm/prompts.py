@@ -1,4 +1,4 @@
-"""Prompts: a record of user, history and target item becomes text, and the text becomes tokens."""
+"""Prompts: render the record of a user, a history and a target item as text, and tokenise it."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence, Sized
@@ -18,7 +18,7 @@ from reclora_kedro.parameters import Count, Real
 Record = dict[str, Any]
 
 YEAR = re.compile(r"\s*\((1[89]|20)\d\d\)\s*$")
-"""The year in brackets that ends a film's title."""
+"""The year in brackets at the end of a film's title."""
 
 OTHER_CHAT_TEMPLATE = "Set prompt.chat_template to false, or choose another base LLM."
 OVER_TOKENS = (
@@ -26,12 +26,12 @@ OVER_TOKENS = (
     "template adds: raise prompt.max_tokens, or lower prompt.max_characters."
 )
 TEMPLATE_ERRORS = (TemplateError, TypeError, ArithmeticError, LookupError)
-"""Errors of a template that fits a record badly, such as the sum of a text and a number."""
+"""Errors of templates that do not fit a record, such as adding text and a number."""
 Encoded = TypeVar("Encoded", bound=Sized)
 
 
 class PromptConfig(Block):
-    """How records become prompts and which words answer them."""
+    """Settings of how records become prompts, and the two words that answer them."""
 
     template: str
     chat_template: bool
@@ -47,12 +47,12 @@ class PromptConfig(Block):
 
 @dataclass(frozen=True)
 class PromptFormat:
-    """What stands around a prompt's text, and the tokens of the two answers that may follow it.
+    """Text around each prompt, and the tokens of its two possible answers.
 
     Attributes:
-        start: token ids before a text that no chat template wraps.
-        before: what the chat template writes before a text; empty without one.
-        after: what it writes behind it.
+        start: token ids before a prompt without a chat template.
+        before: text of the chat template before a prompt; empty without one.
+        after: text of the chat template after it.
         positive: token id of the answer of a user who likes the item.
         negative: token id of the other answer.
     """
@@ -64,9 +64,9 @@ class PromptFormat:
     negative: int
 
     def encode(self, tokenizer: Any, texts: list[str]) -> list[list[int]]:
-        """Token ids of prompts with these texts, read in their chat as the tokenizer reads any.
+        """Tokenise prompts in their chat format.
 
-        Where a text itself holds special tokens, its parts are read one by one, so that those become plain characters.
+        The parts of a prompt that contains special tokens are tokenised separately, so that those become plain text.
         """
         plain = plain_ids(tokenizer, texts)
         if not self.before and not self.after:
@@ -82,14 +82,14 @@ class PromptFormat:
 
 
 def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
-    """What the tokenizer puts around a prompt, and its single tokens for the two answers.
+    """Return the format of prompts for a tokenizer, with the token ids of the two answers.
 
-    An answer follows a space unless the prompt ends in white space, as chat templates do. Its tokens are what it adds
-    to those of a text before it: SentencePiece would put a space before an answer that stands alone.
+    An answer follows a space unless the prompt ends in white space, as chat templates do. Its tokens are those that it
+    adds to preceding text, since SentencePiece would put a space before an answer that stands alone.
 
     Raises:
-        ValueError: the tokenizer has no chat template, or its template takes no message of the system or not these
-            arguments, or an answer is not a single token of its own.
+        ValueError: there is no chat template, it refuses the system message or an argument, or an answer is not one
+            token.
     """
     start, before, after = [tokenizer.bos_token_id] if adds_bos(tokenizer) else [], "", ""
     if config.chat_template:
@@ -108,7 +108,7 @@ def prompt_format(tokenizer: Any, config: PromptConfig) -> PromptFormat:
 
 
 def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[str, Any]) -> tuple[str, str]:
-    """Text that the model's chat template puts before and after a single message of the user."""
+    """Return the text that the chat template puts before and after a single user message."""
     if not tokenizer.chat_template:
         raise ValueError(
             "prompt.chat_template is true, but the base LLM's tokenizer has no chat template: "
@@ -132,7 +132,6 @@ def chat_wrapping(tokenizer: Any, system_message: str | None, arguments: dict[st
 
 
 def _render_chat(tokenizer: Any, message: str, system_message: str | None, arguments: dict[str, Any]) -> str:
-    """A chat of one message of the user, as the model's chat template writes it."""
     messages = [] if system_message is None else [{"role": "system", "content": system_message}]
     messages.append({"role": "user", "content": message})
     try:
@@ -149,19 +148,19 @@ def _render_chat(tokenizer: Any, message: str, system_message: str | None, argum
 
 
 def adds_bos(tokenizer: Any) -> bool:
-    """Whether the tokenizer starts an ordinary text with its beginning-of-sequence token."""
+    """Whether the tokenizer begins ordinary text with its beginning-of-sequence token."""
     ids = tokenizer("a")["input_ids"]
     return tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
 
 
-def plain_ids(tokenizer: Any, texts: list[str], most: int | None = None) -> list[list[int]]:
-    """First token ids of texts that are data: a special token written in them is read as plain characters."""
+def plain_ids(tokenizer: Any, texts: list[str], limit: int | None = None) -> list[list[int]]:
+    """Tokenise texts as data, special tokens in them as plain characters; keep at most `limit` tokens of each."""
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"] if texts else []
-    return encoded if most is None else [ids[:most] for ids in encoded]
+    return encoded if limit is None else [ids[:limit] for ids in encoded]
 
 
 class PromptBuilder:
-    """Renders and tokenises prompts of records, see `build_prompts`; what they have in common is made ready once."""
+    """Renders and tokenises prompts, see `build_prompts`; the template is compiled once."""
 
     def __init__(self, tokenizer: Any, template: str, config: PromptConfig, context_tokens: int) -> None:
         require_context(config, context_tokens)
@@ -169,9 +168,8 @@ class PromptBuilder:
         self._render, self._budget = template_renderer(template, config), config.max_tokens
 
     def build(self, records: Sequence[Record]) -> pl.DataFrame:
-        """Prompts of the records."""
         texts, token_ids, dropped = fit_budget(self._encode, records, self._render, self._budget)
-        shown = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
+        histories = [record["history"][left_out:] for record, left_out in zip(records, dropped, strict=True)]
         return pl.DataFrame(
             {
                 "row": [record["row"] for record in records],
@@ -180,8 +178,8 @@ class PromptBuilder:
                 "prompt": texts,
                 "token_ids": token_ids,
                 "dropped_history": dropped,
-                "shown_history": [[item["title"] for item in history] for history in shown],
-                "shown_likes": [sum(item["liked"] for item in history) for history in shown],
+                "shown_history": [[item["title"] for item in history] for history in histories],
+                "shown_likes": [sum(item["liked"] for item in history) for history in histories],
             },
             schema={
                 "row": pl.UInt32,
@@ -201,14 +199,12 @@ def build_prompts(
 ) -> pl.DataFrame:
     """Render and tokenise one prompt per record, within the token budget.
 
-    A prompt over the budget loses as much of its oldest history as it must, never its question.
+    A prompt over the budget loses the oldest events of its history, but never its question.
 
     Args:
-        tokenizer: the base LLM's tokenizer.
         records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
             ``title``, ``liked``, ``rating`` and text fields, oldest first) and ``target`` (``title`` and text fields).
         template: Jinja text that reads ``user``, ``history`` and ``target``.
-        config: budget, answers and chat option.
         context_tokens: the base LLM's context, in tokens.
 
     Returns:
@@ -223,15 +219,10 @@ def build_prompts(
 
 
 def require_titles(records: Sequence[Record], unknown_title: str, config: PromptConfig) -> None:
-    """Refuse records too many of which ask about an item without a title: their prompts would say nothing of it.
-
-    Args:
-        records: what prompts may say, see `build_prompts`.
-        unknown_title: the title of an item that has none.
-        config: the share that there may be.
+    """Refuse records of which too many ask about an item without a title.
 
     Raises:
-        ValueError: there are more.
+        ValueError: their share exceeds `config.max_unknown_titles`.
     """
     unknown = sum(record["target"]["title"] == unknown_title for record in records)
     if unknown > config.max_unknown_titles * len(records):
@@ -243,14 +234,10 @@ def require_titles(records: Sequence[Record], unknown_title: str, config: Prompt
 
 
 def require_context(config: PromptConfig, context_tokens: int) -> None:
-    """Refuse a budget that the base LLM's context does not hold.
-
-    Args:
-        config: the budget.
-        context_tokens: the base LLM's context, in tokens.
+    """Refuse a token budget that exceeds the base LLM's context.
 
     Raises:
-        ValueError: the budget is larger.
+        ValueError: `config.max_tokens` is larger than `context_tokens`.
     """
     if config.max_tokens > context_tokens:
         raise ValueError(
@@ -266,45 +253,43 @@ def fit_budget(
     budget: int,
     over_budget: str = OVER_TOKENS,
 ) -> tuple[list[str], list[Encoded], list[int]]:
-    """Texts and encodings of prompts within the budget, and how many of its oldest history items each leaves out.
+    """Render prompts within a budget; return texts, encodings, and the number of oldest events left out of each.
 
-    The fewest that must go are found by bisection, all prompts at once: long histories take few rounds.
+    The smallest numbers are found by bisection over all prompts at once, so that long histories take few rounds.
 
     Args:
-        encode: what is counted of texts, such as their token ids.
+        encode: encodes texts; the lengths of the encodings are limited.
         records: see `build_prompts`.
-        render: text of a record without some of its oldest history items.
-        budget: the longest encoding.
-        over_budget: an error's text, with places for row, length and budget.
+        render: renders a record without a number of its oldest events.
+        budget: largest length of an encoding.
+        over_budget: text of the error, with placeholders row, length and budget.
 
     Raises:
         ValueError: a prompt without any history exceeds the budget.
     """
     texts = [render(record, 0) for record in records]
     encoded = encode(texts)
-    too_few = {i: 0 for i, each in enumerate(encoded) if len(each) > budget}
+    too_few = {i: 0 for i, encoding in enumerate(encoded) if len(encoding) > budget}
     enough = {i: len(records[i]["history"]) for i in too_few}
     tried = dict(enough)
     while tried:
         shorter = [render(records[i], left_out) for i, left_out in tried.items()]
-        for (i, left_out), text, each in zip(tried.items(), shorter, encode(shorter), strict=True):
-            if len(each) <= budget:
-                enough[i], texts[i], encoded[i] = left_out, text, each
+        for (i, left_out), text, encoding in zip(tried.items(), shorter, encode(shorter), strict=True):
+            if len(encoding) <= budget:
+                enough[i], texts[i], encoded[i] = left_out, text, encoding
             elif left_out < enough[i]:
                 too_few[i] = left_out
             else:
-                raise ValueError(over_budget.format(row=records[i]["row"], length=len(each), budget=budget))
+                raise ValueError(over_budget.format(row=records[i]["row"], length=len(encoding), budget=budget))
         tried = {i: (too_few[i] + enough[i]) // 2 for i in tried if enough[i] - too_few[i] > 1}
     return texts, encoded, [enough.get(i, 0) for i in range(len(records))]
 
 
 def compile_template(template: str, name: str = "prompt") -> Template:
-    """A Jinja template in a sandbox, where a name that is not given is an error.
-
-    Beside Jinja's own filters, it has `without_year`.
+    """Compile a Jinja template in a sandbox where undefined names are errors; the filter `without_year` is added.
 
     Raises:
-        ValueError: it is not valid Jinja.
+        ValueError: the template is not valid Jinja.
     """
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["without_year"] = without_year
@@ -315,7 +300,7 @@ def compile_template(template: str, name: str = "prompt") -> Template:
 
 
 def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, int], str]:
-    """Function of a record and a number of oldest history items to leave out, to the prompt's text.
+    """Return a function that renders a record without a number of its oldest events.
 
     Raises:
         ValueError: the template is not valid Jinja, or reads a name that records don't have.
@@ -342,7 +327,7 @@ def template_renderer(template: str, config: PromptConfig) -> Callable[[Record, 
 
 
 def without_year(title: str) -> str:
-    """A title without the year in brackets that ends it; any other brackets stay.
+    """Remove the year in brackets at the end of a title; other brackets stay.
 
     Examples:
         >>> [without_year(title) for title in ("Heat (1995)", "Roller (Size 1.00 mm) Titanium", "Big (Extended)")]
@@ -354,17 +339,10 @@ def without_year(title: str) -> str:
 def require_template(
     template: str, config: PromptConfig, item_fields: Sequence[str], user_fields: Sequence[str]
 ) -> None:
-    """Refuse a template that makes no prompt of a made-up record in which every field has a value.
-
-    Args:
-        template: Jinja text.
-        config: which fields are hidden.
-        item_fields: text fields of items.
-        user_fields: profile fields.
+    """Refuse a template that renders no prompt from a made-up record in which every field has a value.
 
     Raises:
-        ValueError: the template is not valid Jinja, reads what records don't have, or makes an empty text, with a
-            history or without one.
+        ValueError: the template is invalid, reads an unknown field, or renders empty text with or without a history.
 
     Examples:
         >>> config = PromptConfig(
@@ -395,7 +373,7 @@ def require_template(
 
 
 def made_up_record(item_fields: Sequence[str], user_fields: Sequence[str]) -> Record:
-    """A record in which every field has a value, with two events in its history."""
+    """Return a record with a value for every field and two events in its history."""
     item = {"title": "Title (2000)"} | {name: f"some {name}" for name in item_fields}
     past = item | {"rating": 5, "liked": True}
     user = {name: f"some {name}" for name in user_fields}
@@ -412,7 +390,7 @@ def visible_fields(fields: Mapping[str, Any], config: PromptConfig) -> dict[str,
 
 
 def prompt_report(prompts: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows, tokens and shortened prompts of each use, one record per use."""
+    """Summarise rows, tokens and shortened prompts, one record per use."""
     tokens = pl.col("token_ids").list.len()
     summary = prompts.group_by("use", maintain_order=True).agg(
         rows=pl.len(),

@@ -1,4 +1,4 @@
-"""Sentence encoders: transformers that were trained so that like texts have like vectors."""
+"""Sentence encoders: transformers trained so that similar texts have similar vectors."""
 
 import copy
 import json
@@ -17,11 +17,11 @@ from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.pretrained import load_pretrained, read_json
 
 POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "first"}
-"""Settings in a sentence encoder's ``1_Pooling/config.json``, and what each takes of the last hidden states."""
+"""Supported settings of ``1_Pooling/config.json`` and the pooling that each selects."""
 
 POOLING = "1_Pooling"
 MODULES = {"": "Transformer", POOLING: "Pooling", "2_Normalize": "Normalize"}
-"""What sentence-transformers puts one after another, by folder."""
+"""Modules of a sentence-transformers model in order, by folder."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,26 @@ class SentenceEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
         return next(self.model.parameters()).device
 
     @property
     def width(self) -> int:
-        """Width of the vectors."""
         return self.model.config.hidden_size
 
     def tokenize(self, texts: list[str], max_tokens: int) -> list[list[int]]:
-        """Token ids with the special tokens that the encoder was trained with; those in a text are plain characters."""
+        """Return token ids with the encoder's special tokens; special tokens in a text are plain characters."""
         longest = min(max_tokens, self.model.config.max_position_embeddings)
         return self.tokenizer(texts, truncation=True, max_length=longest, split_special_tokens=True)["input_ids"]
 
     def encode(self, token_ids: Tensor, last: Tensor) -> Tensor:
-        """Vectors at length one of right-padded texts, float32, (batch, width)."""
+        """Encode right-padded texts as vectors of unit length: float32, shape (batch, width)."""
         real = torch.arange(token_ids.shape[1], device=token_ids.device) <= last[:, None]
         states = self.model(input_ids=token_ids, attention_mask=real.long()).last_hidden_state
         pooled = mean_of_tokens(states, last) if self.pooling == "mean" else states[:, 0].float()
         return functional.normalize(pooled, dim=-1)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder to an existing folder, in the layout of sentence-transformers."""
+        """Write the encoder to an existing folder in the layout of sentence-transformers."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         modules = [
@@ -75,10 +73,10 @@ class SentenceEncoder:
 
 
 def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -> SentenceEncoder:
-    """A copy with the first layers alone, None for all, in float32; of an LLM, the mean over its tokens' states.
+    """Return a float32 copy with only the first layers (None for all); an LLM is pooled by the mean over tokens.
 
     Raises:
-        ValueError: there are fewer layers, or the weights are quantised.
+        ValueError: the encoder has fewer layers, or its weights are quantised.
     """
     if getattr(encoder.model, "is_quantized", False):
         raise ValueError(
@@ -102,18 +100,16 @@ def lower_layers(encoder: SentenceEncoder | LanguageModel, layers: int | None) -
 
 
 def load_sentence_encoder(source: str, revision: str | None = None, device: str = "auto") -> SentenceEncoder:
-    """Load a sentence encoder in the layout of sentence-transformers, from safetensors, never running remote code.
+    """Load a sentence encoder in the layout of sentence-transformers, from safetensors, without running remote code.
 
     Args:
-        source: a hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or a local folder.
+        source: hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or local folder.
         revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
         device: ``auto``, ``cpu``, ``cuda``, ...; auto is the first GPU, or the CPU without one.
 
     Raises:
-        FileNotFoundError: there is no such folder or hub id, it has no safetensors weights, or a file of it is no valid
-            JSON.
-        ValueError: its vectors are made in another way than by the mean or the first token, or
-            :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
+        FileNotFoundError: the folder or hub id does not exist, has no safetensors weights, or holds invalid JSON.
+        ValueError: its pooling is not supported, or :func:`reclora_kedro.llm.pretrained.load_pretrained` refuses it.
     """
     version: dict[str, Any] = {"revision": revision} if revision else {}
     try:
@@ -133,18 +129,11 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
 
 
 def read_pooling(source: str, **version: str) -> str:
-    """How an encoder in the layout of sentence-transformers makes a vector of a text's last hidden states.
-
-    Args:
-        source: a hub id or a local folder.
-        version: the ``revision`` of a hub id.
-
-    Returns:
-        ``mean`` or ``first``; without any file that says so, ``mean``.
+    """Return the pooling of an encoder, ``mean`` or ``first``; ``mean`` if no file names one.
 
     Raises:
-        OSError: one of its files is no valid JSON.
-        ValueError: it has other modules, pools in another way, or puts a prompt before each text.
+        OSError: one of its files is not valid JSON.
+        ValueError: it has other modules, pools differently, or puts a prompt before each text.
     """
     modules = {
         str(module.get("path", "")): str(module.get("type")).rpartition(".")[2]
@@ -152,9 +141,9 @@ def read_pooling(source: str, **version: str) -> str:
     }
     kinds = [*modules.values()]
     if modules and (kinds not in ([*MODULES.values()], [*MODULES.values()][:2]) or modules.get("") != "Transformer"):
-        shown = ", ".join(f"{kind} in {path or 'its folder'}" for path, kind in modules.items())
+        parts = ", ".join(f"{kind} in {path or 'its folder'}" for path, kind in modules.items())
         raise ValueError(
-            f"The sentence encoder {source!r} is made of {shown} (modules.json). Expected a Transformer in its folder, "
+            f"The sentence encoder {source!r} is made of {parts} (modules.json). Expected a Transformer in its folder, "
             "Pooling and, if any, Normalize: what else there is would be left out. Choose another `source` of its "
             "catalog entry."
         )

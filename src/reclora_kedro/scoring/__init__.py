@@ -1,1 +1,1 @@
-"""From questions and an answering model to scores."""
+"""Scores from questions and an answering model."""

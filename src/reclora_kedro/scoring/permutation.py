@@ -1,4 +1,4 @@
-"""Scores of a model with one of its inputs permuted among the rows."""
+"""Permutation importance of a model's inputs."""
 
 from dataclasses import replace
 
@@ -14,12 +14,16 @@ from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_table
 def permuted_scores(
     model: AnswerModel, prompts: PromptSet, llm_logits: np.ndarray, config: ScoringConfig
 ) -> pl.DataFrame:
-    """Score prompts with one input at a time permuted among the rows; labels and other inputs stay.
+    """Score prompts with one input at a time permuted among the rows.
 
-    `llm_logits` are the model's own logits of the prompts, see `AnswerModel.all_llm_logits`, shape (prompts,).
+    Args:
+        model: the model.
+        prompts: the prompts.
+        llm_logits: the model's own logits of the prompts, see `AnswerModel.all_llm_logits`, shape (prompts,).
+        config: settings.
 
     Returns:
-        Frame with row, label, input (prompt; gate inputs and lens logit where the model reads them) and score.
+        Frame with row, label, input (prompt; gate inputs and lens logit if the model reads them) and score.
     """
     rows, others = permuted_rows(len(prompts.labels), config.permuted_rows, config.seed)
     # One pass serves two inputs: row i's gate inputs with row j's prompt permute the prompt of i and the inputs of j.

@@ -16,7 +16,7 @@ from reclora_kedro.progress import Progress
 from reclora_kedro.scoring.shared_prefix import score_candidates
 
 PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt", "gate inputs", "lens logit"]
-"""Inputs of models: the first four of the lens, the others of an LLM."""
+"""Inputs that are permuted: the first four of the lens, the others of an LLM."""
 
 
 class ScoringConfig(Block):
@@ -31,9 +31,9 @@ class ScoringConfig(Block):
 def score_prompts(
     model: AnswerModel, prompts: pl.DataFrame, gate_inputs: GateInputs, tokens_per_batch: int
 ) -> pl.Series:
-    """Return the probability of a like for each prompt of use `CANDIDATE`; those of one moment share their prefix.
+    """Return the probability of a like for each prompt of use `CANDIDATE`.
 
-    A batch holds at most `tokens_per_batch` tokens, padding included.
+    Prompts of one moment share their prefix. A batch holds at most `tokens_per_batch` tokens, padding included.
     """
     if prompts.is_empty():
         return pl.Series(dtype=pl.Float64)

@@ -22,10 +22,10 @@ ATTENTION = "reclora_shared_prefix"
 """Name of `shared_prefix_attention` in transformers' registry of attention functions."""
 
 LEAST_SAVING = 0.25
-"""Smallest share of a group's tokens for which a forward pass of its own pays."""
+"""Minimum share of a group's tokens that a shared prefix must save."""
 
 POSITIONS_PER_TOKEN = 256
-"""Attended positions that take the memory of one more token in a batch; a lower bound for most LLMs."""
+"""Attended positions that need as much memory as one token of a batch; a lower bound for most LLMs."""
 
 
 class SharedPrefix:
@@ -105,8 +105,6 @@ def score_candidates(
     equal, it saves enough tokens, and the base LLM is one of `PLAIN_MODELS`; other prompts are scored on their own.
 
     Args:
-        model: the base LLM, with or without an adapter, in eval mode.
-        prompts: the prompts to score.
         groups: group of each prompt, shape (prompts,).
         tokens_per_batch: most tokens in a batch, see `POSITIONS_PER_TOKEN` for the prefix; halved on a full GPU.
         progress: bar to advance by one per prompt.
@@ -154,7 +152,7 @@ def _scored_batches(
 ) -> Iterator[tuple[np.ndarray, Tensor]]:
     """Yield rows and logits batch by batch; every row once."""
     can_share = attends_to_all_before(model.model, prompts.lengths.max(initial=0))
-    alone = []
+    ungrouped = []
     _, place = np.unique(groups, return_inverse=True)
     by_group = np.argsort(place, kind="stable")
     for rows in np.split(by_group, np.flatnonzero(np.diff(place[by_group])) + 1):
@@ -163,8 +161,8 @@ def _scored_batches(
         if saved and saved >= LEAST_SAVING * prompts.lengths[rows].sum() and _share_gates(model, prompts, rows):
             yield from _shared_batches(model, prompts, rows, prefix, budget)
         else:
-            alone.append(rows)
-    rest = np.concatenate(alone) if alone else np.array([], dtype=int)
+            ungrouped.append(rows)
+    rest = np.concatenate(ungrouped) if ungrouped else np.array([], dtype=int)
     yield from budget.run(rest, prompts.lengths, lambda rows: model.logits(prompts.batch(rows, model.device)))
 
 

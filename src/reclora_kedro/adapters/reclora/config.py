@@ -1,4 +1,4 @@
-"""Settings of the personalized LoRA: one list of fields for the parameters and for PEFT's ``adapter_config.json``."""
+"""Settings of the personalized LoRA, used for the parameters and for PEFT's ``adapter_config.json``."""
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
@@ -12,12 +12,12 @@ from reclora_kedro.parameters import Count, Positive, Share
 
 @dataclass
 class RecLoraSettings(LoraSettings):
-    """What may be set of a personalized LoRA (RecLoRA, arXiv 2408.03533, section 3.3).
+    """Settings of a personalized LoRA (RecLoRA, arXiv 2408.03533, section 3.3).
 
     Every adapted projection holds ``num_meta_loras`` pairs ``A_k`` (r × in), ``B_k`` (out × r); a gate turns a
     sample's gate input into weights α_k over them. The update is (Σ α_k B_k)(Σ α_k A_k), as in the authors' code, or
-    Σ α_k B_k A_k, as in the paper's formula. With one meta-LoRA there is nothing to route: there is no gate, and the
-    adapter is a plain LoRA. Defaults are those of the paper; conf/base says what each field does.
+    Σ α_k B_k A_k, as in the paper's formula. With one meta-LoRA there is no gate, and the adapter is a plain LoRA.
+    Defaults are those of the paper; conf/base explains each field.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid")
@@ -44,14 +44,14 @@ class RecLoraSettings(LoraSettings):
 
 
 class RecLoraType(StrEnum):
-    """What PEFT calls the method; a member like those of its own `PeftType`, whose value its refusals name."""
+    """PEFT's name of the method, like a member of its `PeftType`, whose value appears in its error messages."""
 
     RECLORA = "RECLORA"
 
 
 @dataclass
 class RecLoraConfig(RecLoraSettings, PersonalizedConfig):
-    """A personalized LoRA as PEFT knows it: the settings, and what it is made for.
+    """PEFT configuration of a personalized LoRA: its settings and what it is trained on.
 
     Raises:
         ValueError: a value is outside its range; the message names the field.

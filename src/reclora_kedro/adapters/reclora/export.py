@@ -1,4 +1,4 @@
-"""Users' LoRAs out of a personalized one, as ordinary PEFT checkpoints that any LoRA server loads."""
+"""Export of users' LoRAs from a personalized one, as ordinary PEFT checkpoints that any LoRA server loads."""
 
 import json
 import math
@@ -27,13 +27,13 @@ class UserLoras:
     """LoRAs of several users, ready to be written.
 
     Attributes:
-        user_ids: whose they are.
+        user_ids: ids of the users.
         layers: the adapted layers, by their path in the base LLM.
-        weights: gate weights of each layer and user, shape (layers, users, N).
-        adapter_name: the personalized adapter, in the layers.
+        weights: gate weights per layer and user, shape (layers, users, N).
+        adapter_name: name of the personalized adapter in the layers.
         adapter: its configuration.
         dtype: type of the base LLM, in which the LoRAs are written.
-        note: what a server has to do beyond loading the LoRAs; empty where that is all.
+        note: further instructions for servers besides loading the LoRAs; empty for none.
     """
 
     user_ids: list[Any]
@@ -46,7 +46,7 @@ class UserLoras:
 
     @property
     def config(self) -> LoraConfig:
-        """The PEFT configuration that all of them share."""
+        """The PEFT configuration that all users share."""
         return lora_config(self.adapter)
 
     @property
@@ -56,7 +56,7 @@ class UserLoras:
 
     @torch.no_grad()
     def tensors(self, users: slice = slice(None)) -> dict[str, Tensor]:
-        """Checkpoints of some users: per layer ``lora_A`` (users, rank, in) and ``lora_B`` (users, out, rank)."""
+        """Return the LoRAs of some users: per layer ``lora_A`` (users, rank, in), ``lora_B`` (users, out, rank)."""
         tensors = {}
         for (path, layer), weights in zip(self.layers.items(), self.weights[:, users], strict=True):
             A, B = layer.reclora_A[self.adapter_name], layer.reclora_B[self.adapter_name]
@@ -65,10 +65,10 @@ class UserLoras:
         return tensors
 
     def table(self) -> list[dict[str, Any]]:
-        """One record per user: user_id, folder, rank and gate_entropy.
+        """Return one record per user: user_id, folder, rank and gate_entropy.
 
-        The entropy is the mean over the layers, as a share of log N: 1 for a plain average of the meta-LoRAs, 0 for one
-        of them; null where N is 1.
+        The entropy is the mean over the layers, as a share of log N: 1 for a plain average of the meta-LoRAs, 0 for a
+        single one; null if N is 1.
         """
         N = self.weights.shape[-1]
         entropy = torch.special.entr(self.weights).sum(-1).mean(0) / math.log(max(N, 2))
@@ -78,11 +78,11 @@ class UserLoras:
         ]
 
     def save(self, folder: Path, before: Path | None = None) -> None:
-        """Write a folder per user, each a PEFT checkpoint of its own, and a README.md beside them.
+        """Write one folder per user, each a PEFT checkpoint, and a README.md.
 
         Args:
-            folder: takes them.
-            before: a folder of an earlier export. A LoRA that is as it was there is not written, but a link to it.
+            folder: destination.
+            before: folder of an earlier export; LoRAs that have not changed since are linked, not written.
         """
         config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True).encode()
         with Progress("export", len(self.user_ids), "users") as progress:
@@ -96,9 +96,9 @@ class UserLoras:
         (folder / "README.md").write_text(self.readme(), encoding="utf-8")
 
     def files(self, users: slice) -> Iterator[bytes]:
-        """The safetensors file of each of some users.
+        """Yield the safetensors file of each of some users.
 
-        All have the same header, so it is written by safetensors once, and what follows it comes from one matrix.
+        Since all files have the same header, it is serialised once, and the data come from one matrix.
         """
         tensors = self.tensors(users)
         first = save({name: factors[0].contiguous() for name, factors in tensors.items()}, {"format": "pt"})
@@ -110,7 +110,7 @@ class UserLoras:
             yield header + body.tobytes()
 
     def readme(self) -> str:
-        """What the folder holds and what a server must do."""
+        """Return the text of README.md, with instructions for servers."""
         lines = [
             "# LoRAs of single users",
             "",
@@ -124,7 +124,7 @@ class UserLoras:
 
 
 def _write(file: Path, content: bytes, before: Path | None) -> None:
-    """Write a file, or make it a link to an earlier one with this content."""
+    """Write a file, or link it to an earlier one with the same content."""
     if before and before.is_file() and before.read_bytes() == content:
         file.hardlink_to(before)
     else:
@@ -132,19 +132,19 @@ def _write(file: Path, content: bytes, before: Path | None) -> None:
 
 
 def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
-    """The LoRA of each user under a personalized adapter; all gates are computed in one batch.
+    """Return the LoRA of each user under a personalized adapter; all gates are computed in one batch.
 
     With fixed weights α over the meta-LoRAs the adapter *is* a LoRA: of rank r for ``product_of_sums``, and for
-    ``sum_of_products`` of rank N·r, or top_k·r where only so many are kept.
+    ``sum_of_products`` of rank N·r, or top_k·r if only top_k meta-LoRAs are kept.
 
     Args:
         adapted: a base LLM with a personalized adapter.
-        user_states: what the gates read of them, the lens states ``user``, shape (users, gate_dim).
-        user_ids: whose states they are, which also names the folders.
-        note: what a server has to do beyond loading the LoRAs.
+        user_states: the lens states ``user``, which the gates read, shape (users, gate_dim).
+        user_ids: ids of these users, which also name the folders.
+        note: further instructions for servers besides loading the LoRAs.
 
     Raises:
-        ValueError: the states are of another width than the adapter's.
+        ValueError: the states have another width than the adapter's.
     """
     config = adapted.active_peft_config
     name = adapted.active_adapter
@@ -159,7 +159,7 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
 
 
 def adapter_of(model: Any, lora: Lora) -> PeftModel:
-    """The base LLM with an adapter of the method RecLoRA that is an ordinary LoRA, in eval mode."""
+    """Add an ordinary LoRA as an adapter of the method RecLoRA, in eval mode."""
     config = RecLoraConfig(
         task_type="CAUSAL_LM",
         num_meta_loras=1,
@@ -175,7 +175,7 @@ def adapter_of(model: Any, lora: Lora) -> PeftModel:
 
 
 def lora_config(config: RecLoraConfig) -> LoraConfig:
-    """PEFT's configuration of a LoRA on the same layers, with the rank of a user's LoRA and the same scaling."""
+    """Return PEFT's configuration of a LoRA on the same layers, with a user's rank and the same scaling."""
     meta_loras = (config.top_k or config.num_meta_loras) if config.composition == "sum_of_products" else 1
     names = isinstance(config.target_modules, str)
     return LoraConfig(
@@ -191,16 +191,13 @@ def lora_config(config: RecLoraConfig) -> LoraConfig:
 
 
 def lora_factors(A: Tensor, B: Tensor, weights: Tensor, config: RecLoraConfig) -> tuple[Tensor, Tensor]:
-    """Users' LoRAs of a layer.
+    """Return the two factors of users' LoRAs in a layer: shapes (users, rank, in) and (users, out, rank).
 
     Args:
         A: down projections, shape (N, r, in).
         B: up projections, shape (out, N, r).
         weights: the users' gate weights, shape (users, N).
-        config: names the composition and top_k.
-
-    Returns:
-        The LoRAs' two factors, shapes (users, rank, in) and (users, out, rank).
+        config: composition and top_k.
     """
     weights = weights.to(A)
     if config.composition == "product_of_sums":

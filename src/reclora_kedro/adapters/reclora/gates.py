@@ -1,4 +1,4 @@
-"""The gates of an adapter: from gate inputs to weights over the meta-LoRAs, for all layers at once."""
+"""The gates of an adapter: weights over the meta-LoRAs from gate inputs, for all layers at once."""
 
 import math
 
@@ -41,11 +41,11 @@ class GateBank(nn.Module):
 
     @torch.no_grad()
     def fit(self, gate_inputs: Tensor) -> None:
-        """Make these inputs, shape (samples, gate_dim), have mean zero and, over all units together, variance one.
+        """Standardise gate inputs (samples, gate_dim) to mean zero per unit and variance one over all units together.
 
-        A lens's last hidden layer varies almost along one line, the one its logit reads. A scale of its own for each
-        unit, or a LayerNorm of each input, would blow up the little variation beside that line and drop the input's
-        length. A LayerNorm reads nothing of other inputs, so that nothing of these is kept for it.
+        A lens's last hidden layer varies mostly along the direction that its logit reads. Scaling each unit separately,
+        or a LayerNorm per input, would amplify the small variation in other directions and drop the input's norm. With
+        a LayerNorm nothing is stored, since it reads each input on its own.
         """
         if self.config.gate_norm == "layer":
             return
@@ -54,20 +54,13 @@ class GateBank(nn.Module):
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
 
     def normalise(self, gate_inputs: Tensor) -> Tensor:
-        """The inputs as the gates read them, shape (batch, gate_dim)."""
+        """Normalise gate inputs, shape (batch, gate_dim)."""
         if self.config.gate_norm == "layer":
             return F.layer_norm(gate_inputs, gate_inputs.shape[-1:])
         return (gate_inputs - self.center) / self.scale
 
     def forward(self, gate_inputs: Tensor) -> Tensor:
-        """Weights of each gate and sample over the meta-LoRAs.
-
-        Args:
-            gate_inputs: gate inputs, shape (batch, gate_dim).
-
-        Returns:
-            Weights that sum to one over the last axis, shape (G, batch, N).
-        """
+        """Return weights, which sum to one over the meta-LoRAs, from inputs (batch, gate_dim): shape (G, batch, N)."""
         gates, width, _ = self.hidden_weight.shape
         inputs = self.normalise(gate_inputs.to(self.center))
         hidden = F.linear(inputs, self.hidden_weight.flatten(0, 1), self.hidden_bias.flatten())
@@ -81,19 +74,19 @@ class GateBank(nn.Module):
 
 
 def linear_default(*shape: int, fan_in: int) -> nn.Parameter:
-    """Weights or biases drawn as ``nn.Linear`` draws its own, uniform within 1 / √fan_in."""
+    """Draw weights or biases as ``nn.Linear`` does: uniform within ±1 / √fan_in."""
     bound = 1 / math.sqrt(fan_in)
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
 def gate_entropy(weights: Tensor) -> Tensor:
-    """Mean entropy of gates over samples as a share of log N: 1 for a plain average, 0 for one meta-LoRA per sample.
+    """Return the entropy of gates, averaged over samples, as a share of log N.
 
     Args:
         weights: gate weights, shape (G, samples, N).
 
     Returns:
-        Shape (G,).
+        Shape (G,): 1 for a plain average of the meta-LoRAs, 0 for one meta-LoRA per sample.
 
     Examples:
         >>> gate_entropy(torch.tensor([[[0.5, 0.5], [0.5, 0.5]], [[1.0, 0.0], [0.0, 1.0]]]))

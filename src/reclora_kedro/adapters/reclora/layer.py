@@ -10,7 +10,7 @@ from reclora_kedro.adapters.reclora.config import RecLoraConfig
 def mixed_factors(
     A: Tensor, B: Tensor, weights: Tensor | None, composition: str, scaling: float, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Matrices of which a sample's update is ``up diag(alpha) down x``.
+    """Return the factors of each sample's update ``up diag(alpha) down x``.
 
     ``sum_of_products``, Σ α_k B_k A_k, stacks A and B once for all samples and scales between them: (N·r, in),
     (out, N·r) and (batch, N·r). ``product_of_sums``, (Σ α_k B_k)(Σ α_k A_k), mixes each sample's factors of rank r
@@ -38,7 +38,7 @@ class RecLoraLayer(PersonalizedLayer):
     adapter_layer_names = ("reclora_A", "reclora_B")
 
     def fresh_weights(self, inputs: int, outputs: int, config: RecLoraConfig) -> dict[str, Tensor]:
-        """A kaiming-uniform, (N, r, in), and B zero, (out, N, r)."""
+        """Draw A kaiming-uniform, (N, r, in), and set B to zero, (out, N, r)."""
         N, r = config.num_meta_loras, config.r
         return {"reclora_A": kaiming(N, r, inputs), "reclora_B": torch.zeros(outputs, N, r)}
 

@@ -31,16 +31,14 @@ class RecLora(PersonalizedMethod):
 
     @torch.no_grad()
     def measure(self, adapted: PeftModel, gate_inputs: Tensor) -> dict[str, float]:
-        """The gates' mean entropy, ``gate_entropy``, as a share of log N; nothing where there are no gates."""
+        """Return the gates' mean entropy as a share of log N, ``gate_entropy``; nothing without gates."""
         weights = adapted.base_model.gate_weights(gate_inputs)
         return {} if weights is None else {"gate_entropy": gate_entropy(weights).mean().item()}
 
     @torch.no_grad()
     def gate_weights(self, adapted: PeftModel, gate_inputs: Tensor) -> Tensor | None:
-        """The weights of the meta-LoRAs, shape (batch, N)."""
         weights = adapted.base_model.gate_weights(gate_inputs)
         return None if weights is None else weights.mean(dim=0)
 
     def user_loras(self, adapted: PeftModel, user_states: Tensor, user_ids: list[Any], note: str) -> UserLoras:
-        """See `export.user_loras`."""
         return user_loras(adapted, user_states, user_ids, note)

@@ -1,1 +1,1 @@
-"""Objectives, one module each: what an adapter learns from its few-shot rows, see `finetuning.examples.Objective`."""
+"""Objectives, one module each, see `finetuning.examples.Objective`."""

@@ -1,4 +1,4 @@
-"""Clicks: the adapter learns the answer of each few-shot row, one by one."""
+"""Click objective: the adapter learns the answer to each few-shot row."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,16 +17,15 @@ from reclora_kedro.llm.prompt_set import PromptSet
 
 @dataclass(frozen=True)
 class Clicks(Examples):
-    """Prompts one by one; the loss is the cross entropy between the label and the LLM's answer."""
+    """One prompt per example; the loss is the cross entropy between label and answer."""
 
     def losses(self, logits: Tensor, examples: np.ndarray) -> Tensor:
-        """See `Examples.losses`."""
         labels = torch.from_numpy(self.prompts.labels[examples]).to(logits)
         return F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
 
 
 class Click(Objective):
-    """Each few-shot row is an example of its own."""
+    """Objective with each few-shot row as an example."""
 
     def fine_tune(
         self,
@@ -38,5 +37,4 @@ class Click(Objective):
         checkpoints: CheckpointStore | None,
         *inputs: Any,
     ) -> pl.DataFrame:
-        """See `Objective.fine_tune`."""
         return train(Clicks(few_shot, questions["user_index"].to_numpy()), checkpoints)
