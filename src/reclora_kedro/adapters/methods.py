@@ -41,8 +41,8 @@ def read_settings(block: Any) -> AdapterSettings:
     Raises:
         ValueError: the method or a setting is unknown.
     """
-    block_values = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
-    return TypeAdapter(adapter_method(str(block_values)).settings).validate_python(block)
+    method = block.get("method", DEFAULT) if isinstance(block, Mapping) else getattr(block, "method", DEFAULT)
+    return TypeAdapter(adapter_method(str(method)).settings).validate_python(block)
 
 
 Settings = Annotated[AdapterSettings, PlainValidator(read_settings)]
