@@ -3,4 +3,4 @@
 from reclora_kedro.extensions import Registry
 
 LENS_MODELS = Registry("reclora_kedro.lens.models")
-"""Modules that ``lens.model`` names, each with one subclass of `reclora_kedro.lens.base.Lens`."""
+"""Modules for the values of ``lens.model``, each with one subclass of `reclora_kedro.lens.base.Lens`."""

@@ -1,4 +1,4 @@
-"""The lens interface: what a batch holds, what every CTR model offers, how a lens is saved and loaded."""
+"""The lens interface: batches, the operations of every CTR model, saving and loading."""
 
 import json
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ from reclora_kedro.lens.layers import (
 class History:
     """Earlier rated items of each sample, in time order, left-aligned; all of shape (batch, length).
 
-    Samples may share one row of items and ratings, whose mask then is of one row, too, or has each sample's own.
+    Samples may share one row of items and ratings; the mask then has one row too, or one per sample.
     """
 
     item: Tensor  # item indices; any valid index where there is no event
@@ -40,16 +40,15 @@ class History:
     mask: Tensor  # true where there is an event
 
     def to(self, device: torch.device) -> "History":
-        """The same events on another device."""
         return History(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 @dataclass(frozen=True)
 class LensBatch:
-    """A batch of samples as indices alone; everything else about users and items stands in the lens.
+    """A batch of samples as indices; all other data on users and items are buffers of the lens.
 
-    A lens that does not read a long history, or statistics, gets one without events, or statistics of width 0. Samples
-    of one moment may share one row of the user and of either history: what is computed of them is computed once.
+    For a lens that reads no long history or no statistics, these are empty: no events, or width 0. Samples of one
+    moment may share a single row of the user and of either history, which is then computed once.
     """
 
     user: Tensor  # user indices, shape (batch,), or (1,) where the samples share the user
@@ -59,15 +58,14 @@ class LensBatch:
     statistics: Tensor  # what the log says of user and item at the moment, see `RatingStatistics`, shape (batch, 11)
 
     def to(self, device: torch.device) -> "LensBatch":
-        """The same batch on another device."""
         return LensBatch(*(part.to(device) for part in vars(self).values()))
 
 
 class Lens(nn.Module):
-    """A CTR model on ids: a user state and the target item are its fields, an MLP and an output layer follow.
+    """A CTR model on ids: fields (the user state and the target item among them), an MLP and an output layer.
 
-    A model overrides what it does in its own way: `user_state`, `fields`, or `interact`, where the fields meet.
-    Its constructor ends with `build_head`.
+    Models override `user_state`, `fields`, or `interact`, in which the fields meet. Their constructors end with
+    `build_head`.
     """
 
     reads_long_history: ClassVar[bool] = False
@@ -101,8 +99,10 @@ class Lens(nn.Module):
     def build_head(self, fields_dim: int, user_dim: int | None = None, interaction_dim: int = 0) -> None:
         """Add the MLP over the fields and the output layer.
 
-        Widths are those of the fields state, of the user state (None for a model without one), and of what `interact`
-        adds to the last hidden layer.
+        Args:
+            fields_dim: width of the fields state.
+            user_dim: width of the user state; None for a model without one.
+            interaction_dim: width that `interact` adds to the last hidden layer.
         """
         hidden_dim = self.config.hidden_dim
         self._state_dims = {"target": hidden_dim + interaction_dim, "fields": fields_dim}
@@ -117,29 +117,29 @@ class Lens(nn.Module):
         self.output = nn.Linear(hidden_dim + interaction_dim, 1)
 
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the mean of the recent history, which no target changes: (batch, user_dim)."""
+        """Return the user's fields and the mean of the recent history, whatever the target: (batch, user_dim)."""
         recent = self.embed_events(batch.recent_history)
         return torch.cat([self.user(batch.user), mean_pool(recent, batch.recent_history.mask)], dim=-1)
 
     def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
-        """Vectors of all fields but numbers: the user state, the target item. Each (batch, width), or (1, width)."""
+        """Return the vectors of the user state and the target item, each (batch, width) or (1, width)."""
         return self.user_state(batch), self.item(batch.item)
 
     def numeric_fields(self, batch: LensBatch) -> list[tuple[NumericFields, Tensor]]:
-        """The rating statistics and the cosines of target and history: layers and numbers, (batch, count)."""
+        """Return layers and numbers, (batch, count), of the rating statistics and the history cosines."""
         numbers = [(self.statistics, batch.statistics)]
         return [*numbers, (self.similarities, self.cosines(batch))] if self.similarities.output_dim else numbers
 
     def fields_state(self, batch: LensBatch) -> Tensor:
-        """Every field's vector, concatenated: (batch, fields_dim)."""
+        """Concatenate the vectors of all fields: (batch, fields_dim)."""
         return concat_fields(*self.fields(batch), *(layer(numbers) for layer, numbers in self.numeric_fields(batch)))
 
     def cosines(self, batch: LensBatch) -> Tensor:
-        """`SIMILARITIES` of the target and each history: by each encoder of their texts, then by who liked them.
+        """Return `SIMILARITIES` of the target and each history: for each text encoder, then for co-occurrences.
 
-        The latter come from likes of users in other folds than the sample's. They are zero for a target whose id is
-        hidden in training, as for an item without likes. Vectors of different folds lie in different spaces, so that
-        only their cosines are comparable.
+        Co-occurrence vectors are made of likes of users in other folds than the sample's. Vectors of different folds
+        lie in different spaces, so that only their cosines are comparable. They are zero for a target whose id is
+        hidden in training, and for an item without likes.
 
         Returns:
             Shape (batch, 4 or a multiple).
@@ -167,7 +167,7 @@ class Lens(nn.Module):
         return self.mlp(fields)
 
     def embed_events(self, events: History) -> Tensor:
-        """The item's vectors, then the rating's, where ratings differ: (batch, length, event_dim)."""
+        """Return the vectors of items and, if ratings differ, of ratings: (batch, length, event_dim)."""
         # Padding must not change the rounding of other events.
         mask = events.mask.unflatten(0, (len(events.item), -1)).any(dim=1)
         items = self.embed_items(events.item.masked_fill(~mask, 0))
@@ -176,14 +176,14 @@ class Lens(nn.Module):
         return torch.cat([items, self.rating(events.rating)], dim=-1)
 
     def embed_items(self, item: Tensor) -> Tensor:
-        """Vectors of items by index, (…) to (…, item width); an item that occurs often is computed once."""
+        """Return the vectors of items by index, (…) to (…, item width); each distinct item is computed once."""
         if self.item.table is not None:
             return self.item(item)
         distinct, place = distinct_indices(item, self.sizes.items)
         return functional.embedding(place, self.item(distinct))
 
     def forward(self, batch: LensBatch) -> Tensor:
-        """Logits of a like, shape (batch,)."""
+        """Return the logits of a like, shape (batch,)."""
         self.hide_items()
         if len(batch.user) < len(batch.item) and type(self).interact is Lens.interact:
             return self.output(self.mlp[1:](self._first_layer(batch))).squeeze(-1)
@@ -195,7 +195,7 @@ class Lens(nn.Module):
             self.item.hide_ids()
 
     def _first_layer(self, batch: LensBatch) -> Tensor:
-        """The MLP's first layer as a sum over fields, (batch, hidden_dim): shared fields are multiplied once."""
+        """Compute the MLP's first layer as a sum over fields, (batch, hidden_dim), multiplying shared fields once."""
         fields, numbers = self.fields(batch), self.numeric_fields(batch)
         widths = [field.shape[-1] for field in fields] + [layer.output_dim for layer, _ in numbers]
         weights = self.mlp[0].weight.split(widths, dim=1)
@@ -207,12 +207,12 @@ class Lens(nn.Module):
         return torch.addmm(of_user, torch.cat(own, dim=1), torch.cat(weights, dim=1).T)
 
     def states(self, batch: LensBatch, kind: str) -> Tensor:
-        """States of the samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).
+        """Return the states of samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).
 
-        Those of kind `target` are exactly what the output layer is applied to, the last hidden layer for most models;
-        `user`: the user's fields and history, the same for every target; `fields`: the fields' vectors;
-        `rating_statistics`: those that the lens reads, standardised over the training samples; `field:<name>`: 1 for
-        each value of this field that the user has, or the item where users have no such field, and 0 for the others.
+        Kind `target` is the input of the output layer, which is the last hidden layer of most models; `user`: the
+        user's fields and history, the same for every target; `fields`: the fields' vectors; `rating_statistics`: those
+        that the lens reads, standardised over the training samples; `field:<name>`: one indicator per value of this
+        field of the user, or of the item if users have no such field.
 
         Raises:
             ValueError: the model has no such state.
@@ -243,7 +243,7 @@ class Lens(nn.Module):
 
     @property
     def field_kinds(self) -> tuple[str, ...]:
-        """Kinds of state that are values of categorical fields."""
+        """Kinds of state that indicate values of categorical fields."""
         return tuple(self._field_dims)
 
     @property
@@ -252,11 +252,7 @@ class Lens(nn.Module):
         return {FIELD + name: len(of) for name, of in values.items() if 0 < len(of) <= MOST_VALUES}
 
     def state_dim(self, kind: str) -> int:
-        """Width of the states of a kind.
-
-        Raises:
-            ValueError: the model has no such state.
-        """
+        """Return the width of the states of a kind, or raise ValueError for a kind that the model lacks."""
         self._require_state(kind)
         return self._field_dims[kind] if kind.startswith(FIELD) else self._state_dims[kind]
 
@@ -268,7 +264,7 @@ class Lens(nn.Module):
             )
 
     def freeze(self) -> Self:
-        """End training: neither gradients nor dropout."""
+        """Disable gradients and dropout for good."""
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:
@@ -279,15 +275,15 @@ class Lens(nn.Module):
 
 
 def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
-    """The lens `config.model` with fresh weights and empty code tables."""
+    """Build the lens `config.model` with fresh weights and empty code tables."""
     return LENS_MODELS.load_class(config.model, Lens)(config, sizes)
 
 
 def require_lens(config: LensConfig) -> None:
-    """Refuse settings that the lens `config.model` cannot be built with, whatever the log is.
+    """Refuse settings with which the lens `config.model` cannot be built, whatever the log.
 
     Raises:
-        ValueError: they are such.
+        ValueError: it cannot be built.
     """
     sizes = LensSizes(
         users=1,
@@ -305,10 +301,10 @@ def require_lens(config: LensConfig) -> None:
 
 
 def load_lens(folder: Path) -> Lens:
-    """The frozen lens that `Lens.save` wrote; its scores are the same to the last bit.
+    """Load the frozen lens that `Lens.save` wrote; its scores are the same to the last bit.
 
     Raises:
-        RuntimeError: the weights are those of another lens; names every missing, surplus and misshapen tensor.
+        RuntimeError: the weights belong to another lens; the message names missing, surplus and misshapen tensors.
     """
     settings = json.loads((folder / "lens.json").read_text(encoding="utf-8"))
     lens = build_lens(LensConfig(**settings["lens"]), LensSizes(**settings["sizes"]))

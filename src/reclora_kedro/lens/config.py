@@ -15,18 +15,18 @@ MOST_FOLDS = 10  # a lens holds vectors of all items for each fold
 STATE_KINDS: tuple[StateKind, ...] = get_args(StateKind)
 
 FIELD = "field:"
-"""Before the name of a field, the kind of state that says which of its values a sample has."""
+"""Prefix of the kinds of state that indicate the values of a field."""
 MOST_VALUES = 64
-"""Values of a field, at most, for which there is such a state: of more, they are no groups."""
+"""Maximum number of values of a field with such a state; fields with more values do not group samples."""
 GateInput = StateKind | Annotated[str, Field(pattern=f"^{FIELD}.+$")]
-"""What gates may read."""
+"""Kinds of state that gates may read."""
 
 
 def require_field(gate_input: str, fields: Collection[str]) -> None:
-    """Refuse a gate input that is a field which no table has.
+    """Refuse a gate input for a field that no table has.
 
     Raises:
-        ValueError: it is one.
+        ValueError: no table has the field.
 
     Examples:
         >>> require_field("field:genre", ["genres"])
@@ -80,7 +80,7 @@ class LensConfig(Block):
 
 
 class ContinuationConfig(Block):
-    """How a trained lens goes on learning from new rows."""
+    """Settings of the incremental training of a lens."""
 
     replay: Share
     learning_rate: LearningRate
@@ -89,12 +89,12 @@ class ContinuationConfig(Block):
 
 
 class LensSizes(Block):
-    """What a lens embeds, and the scales of what it reads.
+    """Sizes of a lens's tables, and the scales of its inputs.
 
-    Fields have their values that were trained, in the order of their codes; widths count the most values that one row
-    holds of one. Besides, `item_text_widths` are those of the item embeddings by encoder, none for a lens that does not
-    read them; `rating_range` has the lowest and the highest rating of when the lens was first trained, the scale of its
-    statistics ever since; `trained_until` is the second of the last sample that it learned from.
+    Fields list the values with a code, in the order of their codes; widths are the most values that one row holds of
+    one field. `item_text_widths` are the widths of the item embeddings by encoder, empty for a lens that does not read
+    them; `rating_range`, the lowest and the highest rating at the first training, stays the scale of its statistics;
+    `trained_until` is the second of its last training sample.
     """
 
     users: int

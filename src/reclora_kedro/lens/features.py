@@ -29,11 +29,11 @@ SHARED_WINDOWS = 4  # times the length of what is retrieved, over 1: a past so l
 
 
 def coded_values(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> dict[str, tuple[str, ...]]:
-    """The values of each categorical field of a canonical users or items table that get codes, in order.
+    """Return the values of each categorical field of a canonical users or items table that get codes, in order.
 
-    Every column but ids, titles and descriptions is a categorical field; a comma parts the values of one field. A value
-    that fewer than `min_count` of the rows in the training split (`seen`, shape (rows,)) share gets no code: it is an
-    id in disguise, or was never trained.
+    Every column but ids, titles and descriptions is a categorical field; commas separate the values of one row. A value
+    that fewer than `min_count` rows of the training split (`seen`, shape (rows,)) share gets no code: it would act as
+    an id, or never be trained.
 
     Examples:
         >>> items = pl.DataFrame({"item_id": [7, 8, 9], "genre": ["War,Drama", "Drama", "Western"]})
@@ -47,7 +47,7 @@ def coded_values(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> dict[
 
 
 def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Tensor:
-    """Codes of the fields' values, from 1 and padded with 0, of each row: int64, shape (rows, fields, width).
+    """Return the codes of the fields' values, from 1 and padded with 0: int64, shape (rows, fields, width).
 
     Raises:
         MismatchError: the table lacks a field.
@@ -93,13 +93,13 @@ def _field_values(table: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
 class LensLoader:
     """Makes batches of samples for a lens; histories and statistics are gathered, or computed, as batches are made.
 
-    A sample is a position in its user's sequence: nothing here grows with samples times history length. Retrieval works
-    on as many samples at once as `WINDOW_EVENTS` allows, since it is faster the more samples of a user it sees.
+    A sample is a position in its user's sequence, so that memory does not grow with samples times history length.
+    Retrieval is faster the more samples of a user it handles at once, so it takes as many as `WINDOW_EVENTS` allows.
 
-    Without `targets`, what depends on the target item is left out: a long history and statistics.
+    Without `targets`, the inputs that depend on the target item, a long history and statistics, are left out.
 
     Raises:
-        MismatchError: the lens knows other users or items than the log.
+        MismatchError: the lens was built for other users or items than the log's.
     """
 
     def __init__(self, log: InteractionLog, lens: Lens, targets: bool = True) -> None:
@@ -198,23 +198,23 @@ class LensLoader:
 def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoader]:
     """Build an untrained lens for a log, with its code tables, scales and fixed vectors filled in, and its loader."""
     train = log.samples.filter(pl.col("split") == "train")
-    users_seen, items_seen = (
+    users_in_training, items_in_training = (
         seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
     )
     user_fields, item_fields = (
-        coded_values(table, seen.numpy(), config.field_min_count)
-        for table, seen in ((log.users, users_seen), (log.items, items_seen))
+        coded_values(table, in_training.numpy(), config.field_min_count)
+        for table, in_training in ((log.users, users_in_training), (log.items, items_in_training))
     )
-    of_users, of_items = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
+    user_codes, item_codes = encode_fields(log.users, user_fields), encode_fields(log.items, item_fields)
     trained_until = int(train["timestamp"].to_numpy().max())
     ratings = log.sequences.rating[log.sequences.timestamp <= trained_until]
     sizes = LensSizes(
         users=log.users.height,
         user_fields=user_fields,
-        user_width=of_users.shape[-1],
+        user_width=user_codes.shape[-1],
         items=log.items.height,
         item_fields=item_fields,
-        item_width=of_items.shape[-1],
+        item_width=item_codes.shape[-1],
         item_text_widths=log.encoder_widths if config.item_text else (),
         rating_levels=int(log.sequences.rating_level.max()) + 1,
         rating_range=(float(ratings.min()), float(ratings.max())),
@@ -224,8 +224,11 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
     loader = LensLoader(log, lens)
     if config.rating_statistics:
         lens.statistics.fit(loader.statistics(train))
-    for entity, seen, codes in ((lens.user, users_seen, of_users), (lens.item, items_seen, of_items)):
-        entity.id_codes.copy_(torch.arange(1, 1 + len(seen)).masked_fill(~seen, UNKNOWN_ID))
+    for entity, in_training, codes in (
+        (lens.user, users_in_training, user_codes),
+        (lens.item, items_in_training, item_codes),
+    ):
+        entity.id_codes.copy_(torch.arange(1, 1 + len(in_training)).masked_fill(~in_training, UNKNOWN_ID))
         entity.field_codes.copy_(codes)
     if config.item_text:
         lens.item.texts.copy_(torch.from_numpy(log.item_text_vectors()))
@@ -240,7 +243,7 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
 
 
 def seen_in(index: pl.Series, count: int) -> Tensor:
-    """Return which of `count` users (items) occur in an index column: bool, shape (count,)."""
+    """Return whether each of `count` users (items) occurs in an index column: bool, shape (count,)."""
     return torch.from_numpy(np.bincount(index.to_numpy(), minlength=count) > 0)
 
 

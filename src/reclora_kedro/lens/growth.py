@@ -1,4 +1,4 @@
-"""A trained lens for a log that has grown: new users and items, and training on new samples."""
+"""Growth of a trained lens: new users and items, and training on new samples."""
 
 import copy
 from functools import partial
@@ -19,10 +19,10 @@ from reclora_kedro.lens.training import TRAINING_LOG, LensTraining
 
 
 def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
-    """The lens for a log with more users and items, which follow those that it knows.
+    """Extend a lens to a log with more users and items, which must follow those of the lens.
 
-    Until they are trained, new ids are the unknown id, and new values of fields none. Scores of samples that know of
-    nothing new are the same to the last bit, if the log's events keep their rating levels (`levels_as_before`) and its
+    Until they are trained, new ids are the unknown id, and new field values are ignored. Scores of samples without
+    anything new are the same to the last bit if the log's events keep their rating levels (`levels_as_before`) and its
     items their embeddings.
 
     Raises:
@@ -37,19 +37,19 @@ def grow_lens(lens: Lens, log: InteractionLog) -> Lens:
 
 
 def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor) -> Lens:
-    """The lens for another log, without a change to what it has learned, but that of users or items left out.
+    """Reorder the tables of a lens for another log; everything learned is kept, except for dropped users and items.
 
     Args:
         lens: the trained lens.
         log: the other log.
-        users: of each user of the log the index of those that the lens knows, or -1 for a new one: int64, (users,).
-        items: the same of items.
+        users: index in the lens of each user of the log, or -1 for a new one: int64, (users,).
+        items: index in the lens of each item of the log, or -1 for a new one: int64, (items,).
 
     Returns:
         The frozen lens.
 
     Raises:
-        MismatchError: the log lacks fields that the lens reads, or has rating levels that it does not know.
+        MismatchError: the log lacks fields that the lens reads, or has other rating levels.
     """
     sizes, levels = lens.sizes, int(log.sequences.rating_level.max(initial=0)) + 1
     if levels > sizes.rating_levels:
@@ -60,19 +60,22 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
             "lens",
         )
     lens = copy.deepcopy(lens)
-    of_users, of_items = encode_fields(log.users, sizes.user_fields), encode_fields(log.items, sizes.item_fields)
-    lens.user.rearrange(users, of_users)
+    user_codes, item_codes = (
+        encode_fields(log.users, sizes.user_fields),
+        encode_fields(log.items, sizes.item_fields),
+    )
+    lens.user.rearrange(users, user_codes)
     texts = torch.from_numpy(log.item_text_vectors()) if lens.config.item_text else None
-    lens.item.rearrange(items, of_items, texts)
+    lens.item.rearrange(items, item_codes, texts)
     if lens.config.co_occurrence_folds:
         lens.user_folds = lens.user_folds[users].masked_fill(users < 0, 0)  # nobody's vectors know a new user's likes
         lens.co_occurrences = functional.pad(lens.co_occurrences, (0, 0, 1, 0))[:, 1 + items]
     lens.sizes = sizes.model_copy(
         update={
             "users": len(users),
-            "user_width": of_users.shape[-1],
+            "user_width": user_codes.shape[-1],
             "items": len(items),
-            "item_width": of_items.shape[-1],
+            "item_width": item_codes.shape[-1],
         }
     )
     return lens.freeze()
@@ -81,21 +84,21 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
 def continue_lens(
     lens: Lens, log: InteractionLog, config: ContinuationConfig, engine: EngineConfig = LOCAL
 ) -> tuple[Lens, pl.DataFrame]:
-    """Grow a lens, see `grow_lens`, and train it further on training samples later than those that it learned from.
+    """Grow a lens, see `grow_lens`, and train it further on training samples later than its last one.
 
-    An epoch has all of the new samples, and old ones besides, drawn anew, so that the lens keeps what it knows. Users
-    and items get vectors of their own with their first training sample. The grown lens stays what it was if no epoch is
-    better by the validation AUC, and where there is nothing new to learn from, or nothing to validate on.
+    An epoch has all new samples and a fresh draw of old ones, against forgetting. Users and items get vectors of their
+    own with their first training sample. The grown lens is kept as it is if no epoch improves the validation AUC, or if
+    there are no new samples or none to validate on.
 
     Args:
         lens: a lens for the log, or for one that it grew from.
-        log: the log, with item embeddings where the lens reads them.
-        config: how it learns.
-        engine: what trains it.
+        log: the log, with item embeddings if the lens reads them.
+        config: settings of the training.
+        engine: where the lens is trained.
 
     Returns:
-        The frozen lens on the CPU, and its training log, whose first row is the lens as it was; it is empty where the
-        lens did not learn.
+        The frozen lens on the CPU, and its training log, whose first row is the grown lens before training; empty if it
+        was not trained.
 
     Raises:
         MismatchError: see `grow_lens`.
@@ -132,13 +135,13 @@ def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tu
     return learner.cpu().freeze(), training_log
 
 
-def _followed(count: int, wanted: int, entity: str) -> Tensor:
-    if wanted < count:
+def _followed(count: int, expected: int, entity: str) -> Tensor:
+    if expected < count:
         raise MismatchError(
-            f"The log has {wanted} {entity}, but the lens knows {count}, and none of them may go: give it a log that "
+            f"The log has {expected} {entity}, but the lens knows {count}, and none of them may go: give it a log that "
             "grew from its own.",
             "log",
             "lens",
         )
-    source = torch.arange(wanted)
+    source = torch.arange(expected)
     return source.masked_fill(source >= count, -1)

@@ -11,7 +11,7 @@ INITIAL_EMBEDDING_STD = 0.05
 
 
 def embedding_table(rows: int, dim: int) -> nn.Embedding:
-    """An embedding table that starts small, so that rare ids stay near the unknown one."""
+    """Return an embedding table with small initial values, so that rare ids stay near the unknown one."""
     table = nn.Embedding(rows, dim)
     nn.init.normal_(table.weight, std=INITIAL_EMBEDDING_STD)
     return table
@@ -20,19 +20,19 @@ def embedding_table(rows: int, dim: int) -> nn.Embedding:
 class EntityEmbedding(nn.Module):
     """Embeds users (or items) by index: the id's own vector, one per categorical field, and one of the text, if any.
 
-    A field with several values is the mean of their vectors; a field without any is zero. While training, ids
-    are shown as the unknown id at a rate, so that users (items) who come later find a trained vector there.
-    The code tables and the texts' vectors are buffers: a saved lens carries them.
+    A field with several values is the mean of their vectors; a field without any is zero. In training, a share of ids
+    is replaced by the unknown id, so that later users (items) find a trained vector there. The code tables and the
+    texts' vectors are buffers, which a saved lens contains.
 
     Args:
         count: number of users (items).
         fields: number of categorical fields.
-        width: most values that one field of one row holds.
+        width: maximum number of values of one field in one row.
         values: number of distinct field values, all fields together.
         embedding_dim: width of each vector.
-        id_dropout: share of ids shown as unknown while training.
-        text_width: width of the vectors of their texts, 0 for none.
-        text_dropout: share of each such vector's components hidden while training.
+        id_dropout: share of ids replaced by the unknown id in training.
+        text_width: width of the texts' vectors, 0 for none.
+        text_dropout: dropout rate of the texts' vectors.
     """
 
     id_codes: Tensor
@@ -67,16 +67,16 @@ class EntityEmbedding(nn.Module):
         self.table: Tensor | None = None
 
     def hide_ids(self) -> None:
-        """Draw the ids that are shown as unknown, wherever they occur, until the next draw: `hidden`, bool (count,)."""
+        """Draw the ids to replace by the unknown id until the next draw: `hidden`, bool (count,)."""
         self.hidden = torch.rand(self.id_codes.shape, device=self.id_codes.device) < self.id_dropout
 
     def tabulate(self) -> None:
-        """Compute the vectors of all users (items) now; later ones are looked up, so that none may change any more."""
+        """Precompute the vectors of all users (items); the weights must not change afterwards."""
         self.table = self(torch.arange(len(self.id_codes), device=self.id_codes.device))
 
     @torch.no_grad()
     def rearrange(self, source: Tensor, field_codes: Tensor, texts: Tensor | None = None) -> None:
-        """Reorder the tables for other users (items), of which the i-th had index `source[i]`, or is new (-1).
+        """Reorder the tables for other users (items), the i-th of which had index `source[i]`, or is new (-1).
 
         Args:
             source: int64, shape (count,).
@@ -99,7 +99,7 @@ class EntityEmbedding(nn.Module):
         self.id_codes[codes - 1] = codes
 
     def forward(self, index: Tensor) -> Tensor:
-        """Vectors of the users (items) with these indices: (…, output_dim)."""
+        """Return the vectors of the users (items) with these indices: (…, output_dim)."""
         if self.table is not None:
             return functional.embedding(index, self.table)
         id_codes = self.id_codes[index]
@@ -128,7 +128,7 @@ class EntityEmbedding(nn.Module):
 class NumericFields(nn.Module):
     """Embeds numbers as fields: each, standardised, times a vector of its own (as in AutoInt, equation 4).
 
-    Means and scales are buffers, the identity until :meth:`fit`.
+    Means and scales are buffers, 0 and 1 until :meth:`fit`.
     """
 
     mean: Tensor
@@ -142,21 +142,20 @@ class NumericFields(nn.Module):
         self.output_dim = count * embedding_dim
 
     def fit(self, numbers: Tensor) -> None:
-        """Set means and scales by these numbers, shape (samples, count)."""
+        """Set means and scales from numbers of shape (samples, count)."""
         self.mean.copy_(numbers.mean(dim=0))
         spread = numbers.std(dim=0, correction=0)
         self.scale.copy_(torch.where(spread > 0, spread, 1.0))
 
     def standardise(self, numbers: Tensor) -> Tensor:
-        """Return standardised numbers, (batch, count)."""
         return (numbers - self.mean) / self.scale
 
     def forward(self, numbers: Tensor) -> Tensor:
-        """Vectors of the numbers, one after another: (batch, count) to (batch, output_dim)."""
+        """Return the vectors of numbers, concatenated: (batch, count) to (batch, output_dim)."""
         return (self.standardise(numbers).unsqueeze(-1) * self.vectors.weight).flatten(1)
 
     def fold(self, weight: Tensor) -> Tensor:
-        """A weight for the vectors, (rows, output_dim), as one for the standardised numbers: (rows, count)."""
+        """Convert a weight of the vectors, (rows, output_dim), to one of the standardised numbers, (rows, count)."""
         return (weight.unflatten(1, self.vectors.weight.shape) * self.vectors.weight).sum(dim=-1)
 
 
@@ -165,7 +164,7 @@ SIMILARITIES = ("greatest", "mean", "mean of the three greatest", "mean of the l
 
 
 def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
-    """`SIMILARITIES` of targets and their unmasked events, zero without any: (batch, length) to (batch, 4).
+    """Return `SIMILARITIES` of targets and their unmasked events, zero without any: (batch, length) to (batch, 4).
 
     Examples:
         >>> summarise(torch.tensor([[0.9, 0.0, 0.1, 0.1, 0.2, 0.2, 0.8]]), torch.arange(7)[None] < 6)
@@ -175,15 +174,15 @@ def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
     top = similarities.masked_fill(~mask, -torch.inf).topk(min(3, mask.shape[1]), dim=1).values
     top = top.where(top.isfinite(), 0.0)
     last = mask & (mask.cumsum(dim=1) > count.unsqueeze(1) - 5)
-    mean, of_last = ((similarities * mean_weights(counted)).sum(dim=1) for counted in (mask, last))
-    return torch.stack([top[:, 0], mean, top.sum(dim=1) / count.clamp(1, 3), of_last], dim=1)
+    mean, mean_of_last = ((similarities * mean_weights(counted)).sum(dim=1) for counted in (mask, last))
+    return torch.stack([top[:, 0], mean, top.sum(dim=1) / count.clamp(1, 3), mean_of_last], dim=1)
 
 
 def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The distinct values of an index tensor, ascending, and each entry's place among them.
+    """Return the distinct values of an index tensor, ascending, and the position of each entry among them.
 
-    The result of `index.unique(return_inverse=True)`, for indices below `count`: marking a table of all items takes
-    less time than sorting the events of a batch, of which there are many.
+    It equals `index.unique(return_inverse=True)` for indices below `count`, but marks them in a table of all items
+    instead of sorting them, which is faster for the many events of a batch.
 
     Examples:
         >>> distinct_indices(torch.tensor([[7, 2], [2, 4]]), count=9)
@@ -196,7 +195,7 @@ def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def shared(events: Tensor) -> Tensor:
-    """Return events as a factor of matrix products; the events of one shared row are not copied."""
+    """Return events as a factor of matrix products, without copies if all samples share one row of them."""
     return events[0] if len(events) == 1 else events
 
 
@@ -207,32 +206,32 @@ def concat_fields(*parts: Tensor) -> Tensor:
 
 
 def mean_pool(events: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the unmasked events, zero without any: (batch, length, dim) to (batch, dim)."""
+    """Average the unmasked events, zero without any: (batch, length, dim) to (batch, dim)."""
     return weighted_sum(mean_weights(mask), events)
 
 
 def weighted_sum(weights: Tensor, events: Tensor) -> Tensor:
-    """Sum of events by weights, (batch, length) and (batch or 1, length, dim): (batch, dim)."""
+    """Sum events by weights, (batch, length) and (batch or 1, length, dim): (batch, dim)."""
     return (weights.unsqueeze(1) @ shared(events)).squeeze(1)
 
 
 def products(events: Tensor, target: Tensor) -> Tensor:
-    """Inner products of events and their targets, (batch or 1, length, dim) and (batch, dim): (batch, length)."""
+    """Return inner products of events and targets, (batch or 1, length, dim) and (batch, dim): (batch, length)."""
     return (events[0] @ target.T).T if len(events) == 1 else (events @ target.unsqueeze(-1)).squeeze(-1)
 
 
 def mean_weights(mask: Tensor) -> Tensor:
-    """Equal weights of the unmasked events, which sum to one unless there are none: (batch, length)."""
+    """Return equal weights of the unmasked events, which sum to one unless there are none: (batch, length)."""
     return mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
 
 
 class TargetAttention(nn.Module):
     """Attention of a target item over events, after DIN (Zhou et al. 2018), but with weights that sum to one.
 
-    Weights are a masked softmax over an MLP of (target, event, target ∘ event), of one hidden layer with ReLU; equation
-    3 of the paper leaves out the softmax, so that its sum keeps how strong an interest is, and has PReLU or Dice. An
-    event starts with its item's vector, as wide as the target's. Masked events get a weight of exactly zero; a history
-    without any event gives a zero vector.
+    Weights are a masked softmax over an MLP of (target, event, target ∘ event) with one hidden layer and ReLU. The
+    paper's equation 3 has no softmax, so that its sum reflects the intensity of an interest, and PReLU or Dice. An
+    event starts with its item's vector, which is as wide as the target's. Masked events have weight zero; a history
+    without events gives a zero vector.
     """
 
     def __init__(self, target_dim: int, event_dim: int, hidden_dim: int) -> None:
@@ -246,11 +245,11 @@ class TargetAttention(nn.Module):
         self.score = nn.Linear(hidden_dim, 1)
 
     def forward(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        """Pools events (batch or 1, length, event_dim) for targets (batch, target_dim): (batch, event_dim)."""
+        """Pool events (batch or 1, length, event_dim) for targets (batch, target_dim): (batch, event_dim)."""
         return weighted_sum(self.weights(target, events, mask), events)
 
     def weights(self, target: Tensor, events: Tensor, mask: Tensor) -> Tensor:
-        """Attention weights of the events, which sum to one unless there are none: (batch, length)."""
+        """Return the attention weights of events, which sum to one unless there are none: (batch, length)."""
         if len(events) == 1:
             return masked_softmax(self._of_shared(target, events[0]), mask.T, dim=0).T
         return masked_softmax(self._of_own(target, events), mask, dim=1)
@@ -275,13 +274,13 @@ class TargetAttention(nn.Module):
 
 
 def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
-    """Softmax over the unmasked events, which are along `dim`; zero without any."""
+    """Return the softmax over the unmasked events, which are along `dim`; zero without any."""
     # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=dim) * mask
 
 
 def transformer_blocks(count: int, width: int, heads: int, feedforward: int, dropout: float) -> nn.ModuleList:
-    """Blocks of self-attention over events, for `read_causally`."""
+    """Return blocks of self-attention over events, for `read_causally`."""
     return nn.ModuleList(
         nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True, norm_first=True)
         for _ in range(count)
@@ -297,14 +296,14 @@ def read_causally(blocks: nn.ModuleList, events: Tensor) -> Tensor:
 
 
 def last_event(states: Tensor, mask: Tensor) -> Tensor:
-    """The state of the last unmasked event, zero without any: (batch, length, dim) to (batch, dim)."""
+    """Return the state of the last unmasked event, zero without any: (batch, length, dim) to (batch, dim)."""
     place = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)
     last = states[torch.arange(len(states), device=states.device), (place - 1).clamp(min=0)]
     return last * (place > 0).view(-1, *[1] * (states.ndim - 2))
 
 
 def recency(mask: Tensor, limit: int) -> Tensor:
-    """How many events came after each: 0 for the last one, at most `limit` - 1; shape (batch, length).
+    """Return the number of events after each one, at most `limit` - 1: shape (batch, length).
 
     Examples:
         >>> recency(torch.tensor([[True, True, True], [True, False, False]]), limit=2)

@@ -52,10 +52,10 @@ def similarity_to_recent_items(log: InteractionLog, samples: pl.DataFrame, event
     for first in range(0, samples.height, ROWS_AT_ONCE):
         part = samples[first : first + ROWS_AT_ONCE]
         history = recent_events(part, log.sequences, events)
-        shown = history >= 0
-        past = directions[log.sequences.item_index[np.where(shown, history, 0)]]
+        is_event = history >= 0
+        past = directions[log.sequences.item_index[np.where(is_event, history, 0)]]
         cosines = np.einsum("nkd,nd->nk", past, directions[part["item_index"].to_numpy()])
-        mean = np.where(shown, cosines, 0).sum(axis=1) / np.maximum(shown.sum(axis=1), 1)
+        mean = np.where(is_event, cosines, 0).sum(axis=1) / np.maximum(is_event.sum(axis=1), 1)
         similarity[first : first + part.height] = mean
     return similarity
 

@@ -19,7 +19,7 @@ INPUTS = {
     "history": ("recent_history", "long_history"),
     "rating statistics": ("statistics",),
 }
-"""Parts of a `LensBatch` that are permuted together, by their name in reports."""
+"""Parts of a `LensBatch` that are permuted together, by name in reports."""
 
 
 @torch.inference_mode()
@@ -28,13 +28,13 @@ def permuted_scores(
 ) -> pl.DataFrame:
     """Score labelled questions with one input at a time taken from the previous question of the batch.
 
-    Batches are of about equal size, so that none has a single question.
+    Batches have about equal sizes, so that none has a single question.
 
     Args:
         lens: the lens.
         log: the log that it reads.
         questions: labelled questions in random order.
-        inputs: names of `INPUTS` to permute; others, and those that the lens does not read, are passed over.
+        inputs: names of `INPUTS` to permute; those that the lens does not have are skipped.
 
     Returns:
         Frame with row, label, input and score.

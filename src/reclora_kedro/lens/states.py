@@ -27,7 +27,7 @@ class LensReader:
     Args:
         lens: the lens.
         log: the log.
-        tabulate: whether `logits` looks up the vectors of items in a table of all, even for a few items.
+        tabulate: whether `logits` precomputes the vectors of all items, even if it needs few.
     """
 
     def __init__(self, lens: Lens, log: InteractionLog, tabulate: bool = False) -> None:
@@ -42,11 +42,10 @@ class LensReader:
         return reader
 
     def statistics(self, samples: pl.DataFrame) -> Tensor:
-        """Rating statistics of samples, see `LensLoader.statistics`."""
         return self._loader.statistics(samples)
 
     def states(self, samples: pl.DataFrame) -> dict[str, Tensor]:
-        """Float32 states of samples by kind, (n, state_dim(kind)), and ``logit``, (n,); all on the CPU.
+        """Return float32 states of samples by kind, (n, state_dim(kind)), and ``logit``, (n,), all on the CPU.
 
         Samples have the columns user_index, item_index, history_end and timestamp.
         """
@@ -71,7 +70,7 @@ class LensReader:
 
     @cached_property
     def _lens_of_items(self) -> Lens:
-        """A copy of the lens with a table of all items' vectors."""
+        """Return a copy of the lens with precomputed vectors of all items."""
         lens = deepcopy(self._lens)
         lens.item.tabulate()
         return lens

@@ -35,13 +35,13 @@ TRAINING_LOG = {
 def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOCAL) -> tuple[Lens, pl.DataFrame]:
     """Train a lens on the training samples and keep the epoch with the best validation AUC.
 
-    Workers share the parts of each step's rows (`config.batch_parts`), and sum their gradients: what comes out does not
-    depend on their number, but for rounding.
+    Workers share the parts of each step's rows (`config.batch_parts`) and sum their gradients, so that the result does
+    not depend on their number, except for rounding.
 
     Args:
-        log: the log, with item embeddings where the lens reads them.
+        log: the log, with item embeddings if the lens reads them.
         config: settings of the lens.
-        engine: what trains it.
+        engine: where the lens is trained.
 
     Returns:
         The frozen lens on the CPU, and its training log with one row per epoch.
@@ -76,7 +76,7 @@ def _shuffle(train: np.ndarray) -> np.ndarray:
 
 
 class LensTraining:
-    """A lens on its device, with its batches, labels and optimiser; in one process, or in each of a group."""
+    """A lens on its device with its batches, labels and optimiser, in one process or in each of a group."""
 
     def __init__(self, lens: Lens, loader: LensLoader, learning_rate: float) -> None:
         log = loader.log
@@ -104,7 +104,7 @@ class LensTraining:
         Args:
             rows: row numbers of the samples of every epoch.
             max_epochs: maximum number of epochs.
-            patience: number of epochs.
+            patience: number of epochs without improvement.
             replay: row numbers from which each epoch draws further samples.
             replayed: number of samples drawn per epoch.
             keep_start: whether the initial weights count as epoch 0.
@@ -133,8 +133,8 @@ class LensTraining:
     def epoch(self, shuffled: np.ndarray, progress: Progress) -> float:
         """Train on the samples in this order and return the mean loss.
 
-        Processes share the parts of each step. Random masks depend on the step and the part alone, whatever the
-        number of processes.
+        Processes share the parts of each step. Random masks depend on step and part only, not on the number of
+        processes.
         """
         config = self.lens.config
         size, part_size = config.batch_size, config.batch_size // config.batch_parts
@@ -162,7 +162,7 @@ class LensTraining:
 
     @torch.inference_mode()
     def validate(self, rows: np.ndarray) -> tuple[float, float]:
-        """AUC and log loss of these samples.
+        """Return AUC and log loss of these samples.
 
         Raises:
             FloatingPointError: a logit is not finite.

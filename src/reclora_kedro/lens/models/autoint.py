@@ -10,7 +10,7 @@ HEADS = 2
 
 
 class AutoInt(Lens):
-    """One layer of multi-head self-attention over the fields, and an MLP; the history enters as its mean.
+    """Multi-head self-attention over the fields, one layer, and an MLP; the history enters as its mean.
 
     Raises:
         ValueError: the heads cannot share the width of an embedding.
@@ -28,7 +28,7 @@ class AutoInt(Lens):
         self.build_head(self.fields_dim, self.user_dim, interaction_dim=self.fields_dim)
 
     def interact(self, fields: Tensor) -> Tensor:
-        """The MLP's last hidden layer, and every field as the others change it (AutoInt, equations 5 to 8)."""
+        """Return the MLP's last hidden layer and the fields after self-attention (AutoInt, equations 5 to 8)."""
         vectors = fields.unflatten(-1, (-1, self.config.embedding_dim))
         attended, _ = self.attention(vectors, vectors, vectors, need_weights=False)
         return torch.cat([self.mlp(fields), torch.relu(attended + self.residual(vectors)).flatten(1)], dim=-1)

@@ -14,7 +14,7 @@ VERTICAL_FILTERS = 4
 
 
 class Caser(Lens):
-    """Horizontal filters look for short patterns, vertical ones weigh events by recency."""
+    """Horizontal filters detect short patterns, vertical ones weigh events by recency."""
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
@@ -26,7 +26,7 @@ class Caser(Lens):
         self.build_head(user_dim + self.item.output_dim + self.numeric_dim, user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and what the filters find in the recent history."""
+        """Return the user's fields and the filters' outputs over the recent history."""
         mask = batch.recent_history.mask
         events = self.embed_events(batch.recent_history) * mask.unsqueeze(-1)
         channels = events.transpose(1, 2)

@@ -9,7 +9,7 @@ CROSS_LAYERS = 2
 
 
 class DcnV2(Lens):
-    """The stacked form: cross layers first, the MLP on top; the history enters as its mean."""
+    """The stacked form: cross layers first, then the MLP; the history enters as its mean."""
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
         super().__init__(config, sizes)
@@ -17,7 +17,7 @@ class DcnV2(Lens):
         self.build_head(self.fields_dim, self.user_dim)
 
     def interact(self, fields: Tensor) -> Tensor:
-        """The MLP's last hidden layer over the crossed fields, x ← x₀ ∘ (W x + b) + x (DCN-V2, equation 1)."""
+        """Return the MLP's last hidden layer over the crossed fields, x ← x₀ ∘ (W x + b) + x (DCN-V2, equation 1)."""
         crossed = fields
         for cross in self.crosses:
             crossed = fields * cross(crossed) + crossed

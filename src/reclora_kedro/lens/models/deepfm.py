@@ -10,8 +10,8 @@ from reclora_kedro.lens.config import LensConfig, LensSizes
 class DeepFm(Lens):
     """Factorisation machine and MLP; the history enters as one more field, its mean.
 
-    The output layer weighs the machine's second order terms, one a dimension, beside the MLP's last hidden layer, and
-    its first order terms through the fields' vectors.
+    The output layer reads the machine's second-order terms, one per dimension, the MLP's last hidden layer, and the
+    fields' vectors, which give the first-order terms.
     """
 
     def __init__(self, config: LensConfig, sizes: LensSizes) -> None:
@@ -19,7 +19,7 @@ class DeepFm(Lens):
         self.build_head(self.fields_dim, self.user_dim, interaction_dim=config.embedding_dim + self.fields_dim)
 
     def interact(self, fields: Tensor) -> Tensor:
-        """The MLP's last hidden layer, the products of all pairs of fields, ½((Σv)² - Σv²), and the fields."""
+        """Return the MLP's last hidden layer, the products of all pairs of fields, ½((Σv)² - Σv²), and the fields."""
         vectors = fields.unflatten(-1, (-1, self.config.embedding_dim))
         pairs = (vectors.sum(dim=1) ** 2 - (vectors**2).sum(dim=1)) / 2
         return torch.cat([self.mlp(fields), pairs, fields], dim=-1)

@@ -17,7 +17,7 @@ class Din(Lens):
         self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
     def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
-        """The user state, the target item, and the recent history as the target weighs it."""
+        """Return the user state, the target item, and the recent history weighted by the target."""
         recent, mask = self.embed_events(batch.recent_history), batch.recent_history.mask
         target = self.item(batch.item)
         # Both pools are one matrix product: the events, and their gradients, are gone through once.

@@ -17,6 +17,6 @@ class Gru4Rec(Lens):
         self.build_head(self.fields_dim, self.user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the network's state after the last event."""
+        """Return the user's fields and the network's state after the last event."""
         outputs, _ = self.recurrent(self.embed_events(batch.recent_history))
         return torch.cat([self.user(batch.user), last_event(outputs, batch.recent_history.mask)], dim=-1)

@@ -23,7 +23,7 @@ class SasRec(Lens):
         self.build_head(self.fields_dim, self.user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the last event as the earlier ones change it."""
+        """Return the user's fields and the transformer's output at the last event."""
         mask = batch.recent_history.mask
         states = self.embed_events(batch.recent_history) + self.position(recency(mask, len(self.position.weight)))
         states = read_causally(self.blocks, states)

@@ -10,7 +10,7 @@ from reclora_kedro.lens.layers import TargetAttention
 
 
 class Sim(Lens):
-    """Search-based Interest Model: the retriever searches, target attention weighs what it found."""
+    """Search-based Interest Model: target attention over the retrieved events."""
 
     reads_long_history: ClassVar[bool] = True
 
@@ -20,7 +20,7 @@ class Sim(Lens):
         self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
     def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
-        """The user state, the target item, and the long history as the target weighs it."""
+        """Return the user state, the target item, and the long history weighted by the target."""
         target = self.item(batch.item)
         interest = self.attention(target, self.embed_events(batch.long_history), batch.long_history.mask)
         return self.user_state(batch), target, interest

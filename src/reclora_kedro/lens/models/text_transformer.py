@@ -1,6 +1,6 @@
-"""A small causal transformer over frozen vectors of the texts of the history and the target; it reads no item ids.
+"""A small causal transformer over frozen text vectors of the history and the target, without item ids.
 
-Its form is that of HLLM (Chen et al. 2024, arXiv 2409.12740), whose item and user models are LLMs tuned together.
+It has the form of HLLM (Chen et al. 2024, arXiv 2409.12740), whose item and user models are LLMs tuned together.
 """
 
 import torch
@@ -17,10 +17,10 @@ BLOCKS = 2
 
 
 class TextTransformer(Lens):
-    """A transformer reads the texts of the recent events, oldest first, and then of the target.
+    """A transformer over the texts of the recent events, oldest first, and then of the target.
 
-    Its output at the target (early fusion) meets the target in the MLP. An item without any training event is read as
-    any other.
+    Its output at the target (early fusion) is a field of the MLP, like the target itself. Items without training events
+    are treated as any other.
 
     Raises:
         ValueError: the lens does not read texts.
@@ -42,12 +42,12 @@ class TextTransformer(Lens):
         self.build_head(user_dim + 2 * WIDTH + self.numeric_dim, user_dim)
 
     def user_state(self, batch: LensBatch) -> Tensor:
-        """The user's fields and the transformer's output at the last event."""
+        """Return the user's fields and the transformer's output at the last event."""
         events = self._events(batch.recent_history)
         return torch.cat([self.user(batch.user), last_event(self._read(events), batch.recent_history.mask)], dim=-1)
 
     def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
-        """The user state, what the transformer makes of the target after the history, and the target."""
+        """Return the user state, the transformer's output at the target, and the target."""
         target = self._read_item(batch.item)
         mask = batch.recent_history.mask.expand(len(target), -1)
         # The target stands right behind the last event; attention is causal, so that what follows is never seen.
@@ -60,7 +60,7 @@ class TextTransformer(Lens):
         return self.read_item(functional.dropout(self.item.texts[item], self.config.item_text_dropout, self.training))
 
     def _events(self, past: History) -> Tensor:
-        """What the transformer reads of events: (batch, length, WIDTH)."""
+        """Return the transformer's inputs for events: (batch, length, WIDTH)."""
         place = self.position(1 + recency(past.mask, len(self.position.weight) - 1))
         return self._read_item(past.item) + self.read_rating(past.rating) + place
 

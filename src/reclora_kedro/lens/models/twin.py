@@ -1,4 +1,4 @@
-"""TWIN: one attention searches a lifelong history and weighs what it found (Chang et al. 2023, arXiv 2302.02352)."""
+"""TWIN: one attention for search in a lifelong history and for pooling (Chang et al. 2023, arXiv 2302.02352)."""
 
 from typing import ClassVar
 
@@ -13,10 +13,10 @@ RETRIEVED = 30  # events that the search hands to the attention
 
 
 class Twin(Lens):
-    """Two-stage Interest Network: search and attention score events alike, so that the search finds what counts.
+    """Two-stage Interest Network: the search ranks events by the scores of the attention.
 
-    An event's score for a target is q(target)·k(item) / √d + b(rating). The item's part is computed once per item
-    of the batch, not once per event.
+    An event's score for a target is q(target)·k(item) / √d + b(rating). The item's part is computed once per distinct
+    item of the batch.
     """
 
     reads_long_history: ClassVar[bool] = True
@@ -30,7 +30,7 @@ class Twin(Lens):
         self.build_head(self.fields_dim + self.event_dim, self.user_dim)
 
     def fields(self, batch: LensBatch) -> tuple[Tensor, ...]:
-        """The user state, the target item, and what it found in the long history, as it weighs that."""
+        """Return the user state, the target item, and the found events weighted by the attention."""
         target = self.item(batch.item)
         query = self.query(target) * self.key.out_features**-0.5
         retrieved = self.search(query, batch.long_history)
@@ -42,7 +42,7 @@ class Twin(Lens):
 
     @torch.no_grad()
     def search(self, query: Tensor, history: History) -> History:
-        """The events with the highest scores for each query, (batch, attention_dim): (batch, `RETRIEVED` or fewer)."""
+        """Return the events that score highest for queries (batch, attention_dim): (batch, `RETRIEVED` or fewer)."""
         if history.item.shape[1] <= RETRIEVED:
             return history
         item, rating, mask = (part.expand(len(query), -1) for part in vars(history).values())
