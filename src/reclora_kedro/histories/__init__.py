@@ -1,1 +1,1 @@
-"""The log, its splits, and the history that each sample sees: sequences, retrieval, statistics, records."""
+"""The log, its splits, and the history of each sample: sequences, retrieval, statistics, records."""

@@ -1,4 +1,4 @@
-"""Items as vectors of the users who liked them, which know nothing of texts."""
+"""Item vectors from the users who liked them, without texts."""
 
 import numpy as np
 from scipy import sparse
@@ -8,30 +8,30 @@ from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.histories.sequences import user_of_events
 
 CO_OCCURRENCE = "co_occurrence"
-"""The encoder that reads likes of the training split rather than descriptions."""
+"""Name of the encoder that reads likes of the training split instead of descriptions."""
 
 COMPONENTS = 64
-"""Dimensions of the vectors of each part of the users."""
+"""Dimensions of the vectors of each fold."""
 
 SMALLEST_SINGULAR_VALUE = 1e-6  # of a matrix whose greatest is 1; below it, a direction is noise
 
 
 def cross_fitted_vectors(log: InteractionLog, user_folds: np.ndarray, seed: int) -> np.ndarray:
-    """For each part of the users, vectors that none of their own likes has changed: those of all others' likes.
+    """Return, for each fold of the users, item vectors from the likes of all users outside the fold.
 
-    What learns from their cosines reads of a training sample what it will read of a new one: its like is none of those
-    that the vectors are made of.
+    A model that learns from their cosines thus sees training samples like new ones, whose own likes are not in the
+    vectors.
 
     Args:
         log: see `co_occurrence_vectors`.
-        user_folds: the part of each user, from 0, shape (users,); of a single part, everybody's likes count.
+        user_folds: fold of each user, from 0, shape (users,); with a single fold, all likes count.
         seed: see `co_occurrence_vectors`.
 
     Returns:
-        float32, shape (parts, items, `COMPONENTS`), of length one or, of items without such a like, zero.
+        Float32, shape (folds, items, `COMPONENTS`), of unit length, or zero for items without such a like.
 
     Raises:
-        ValueError: fewer than two users, or items, have a training like outside a part.
+        ValueError: fewer than two users, or items, have a training like outside a fold.
     """
     folds = int(user_folds.max()) + 1
     counted = [user_folds != fold for fold in range(folds)] if folds > 1 else [user_folds == 0]
@@ -45,18 +45,19 @@ def cross_fitted_vectors(log: InteractionLog, user_folds: np.ndarray, seed: int)
 def co_occurrence_vectors(
     log: InteractionLog, components: int, seed: int, users: np.ndarray | None = None
 ) -> np.ndarray:
-    """Singular vectors of the training likes: users by items, each like over the roots of its user's and item's counts.
+    """Return item vectors by singular value decomposition of the training likes, normalised by both degrees.
 
-    They span the co-occurrences that the ideal low-pass filter of GF-CF keeps (Shen et al. 2021, arXiv 2108.07567).
+    Each like of a user and an item is 1 / √(likes of the user · likes of the item). The vectors span the co-occurrences
+    that the ideal low-pass filter of GF-CF keeps (Shen et al. 2021, arXiv 2108.07567).
 
     Args:
-        log: the log; its likes in the training split are read, and each user's of an item once.
-        components: singular vectors to keep, those of the greatest singular values; always fewer than users or items.
-        seed: of the vector that the solver starts from.
-        users: whose likes count, bool, shape (users,); None: everybody's.
+        log: the log; likes of its training split count, each pair of user and item once.
+        components: number of singular vectors, those of the greatest singular values; less than users and items.
+        seed: seed of the solver's starting vector.
+        users: users whose likes count, bool, shape (users,); None for all.
 
     Returns:
-        float32, shape (items, at most components). An item without a training like has zeros: its cosine is 0.
+        Float32, shape (items, at most components); zero for items without a training like.
 
     Raises:
         ValueError: fewer than two users, or items, have a training like.

@@ -19,13 +19,13 @@ Extended: Any = block_with(added_fields("few_shot"))
 
 
 class FewShotConfig(Extended):
-    """How the rows that the LLM learns from are selected; extensions add fields to it."""
+    """How the few-shot rows are selected; extensions add fields."""
 
     selection: Annotated[str, AfterValidator(SELECTIONS.require)] = "uniform"
 
 
 class HistoryConfig(Block):
-    """The whole `history` block: checked as one, so that a misspelt key in any environment is refused."""
+    """The block `history`, validated as a whole so that a misspelt key in any environment is refused."""
 
     seed: Seed
     min_history: Count

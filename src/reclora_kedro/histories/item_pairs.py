@@ -1,4 +1,4 @@
-"""Pairs of items that users liked near one another, as pairs of their texts: what an item encoder is tuned on."""
+"""Pairs of texts of items that users liked one soon after the other, for tuning an item encoder."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from reclora_kedro.histories.sequences import user_of_events
 
 @dataclass(frozen=True)
 class TextPairs:
-    """Distinct texts of items, and pairs of them by place, int64, (n, 2); the items of a pair differ in their texts."""
+    """Distinct texts of items, and pairs of their indices, int64, (n, 2); the two texts of a pair differ."""
 
     texts: list[str]
     training: np.ndarray  # both likes are events of the training split
@@ -19,7 +19,7 @@ class TextPairs:
 
 
 def text_pairs(log: InteractionLog, window: int) -> TextPairs:
-    """Pairs of likes of one user that are at most `window` likes apart; items without a text are in none.
+    """Return pairs of a user's likes at most `window` likes apart; items without a text are left out.
 
     Raises:
         ValueError: a split has no pair.

@@ -1,4 +1,4 @@
-"""Items as texts, and the texts as vectors in few dimensions."""
+"""Descriptions of items, and reduction of their vectors to few dimensions."""
 
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
@@ -15,7 +15,7 @@ from reclora_kedro.parameters import Count, EachOnce
 
 MOST_COMPONENTS = 4096  # wider than what encoders leave
 TFIDF = "tfidf"
-"""The encoder that needs no model: TF-IDF weights of the words of all descriptions."""
+"""Name of the encoder without a model: TF-IDF weights of the words of all descriptions."""
 
 
 class ItemEmbeddingConfig(Block):
@@ -33,7 +33,7 @@ class ItemEmbeddingConfig(Block):
 
 
 def describe_items(items: pl.DataFrame) -> list[str]:
-    """One line per item, from its title and text fields; absent fields are left out.
+    """Return one line per item, from its title and text fields; absent fields are left out.
 
     Examples:
         >>> items = pl.DataFrame({
@@ -47,18 +47,16 @@ def describe_items(items: pl.DataFrame) -> list[str]:
 
 
 class TfidfWords(NamedTuple):
-    """The words that TF-IDF knows, in the order of their columns, and their inverse document frequencies, (words,)."""
+    """The words of TF-IDF in the order of their columns, and their inverse document frequencies, (words,)."""
 
     words: list[str]
     idf: np.ndarray
 
 
 def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) -> tuple[sparse.csr_array, TfidfWords]:
-    """TF-IDF weights of the texts' words, one row of length one per text, of length zero where it has no word.
+    """Return TF-IDF vectors of texts, of unit length or, without a word, zero; and the words.
 
-    Args:
-        texts: one description per item.
-        vocabulary: the words of earlier texts, which alone count, by their frequencies there; None: these texts'.
+    With a `vocabulary`, only its words count, with its frequencies.
 
     Raises:
         ValueError: no text has a word, or all have the same ones.
@@ -94,13 +92,13 @@ def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) ->
 
 
 class Projection(NamedTuple):
-    """What reduces embeddings: their mean, (hidden,), and directions, (components, hidden)."""
+    """A reduction of embeddings: their mean, (hidden,), and directions, (components, hidden)."""
 
     mean: np.ndarray
     directions: np.ndarray
 
     def __call__(self, embeddings: np.ndarray | sparse.csr_array) -> np.ndarray:
-        """Embeddings, (items, hidden), in these directions, (items, components), float32."""
+        """Project embeddings (items, hidden) onto the directions: float32, (items, components)."""
         reduced = embeddings @ self.directions.T - self.mean @ self.directions.T
         return np.ascontiguousarray(reduced, dtype=np.float32)
 
@@ -108,15 +106,15 @@ class Projection(NamedTuple):
 def principal_components(
     embeddings: np.ndarray | sparse.csr_array, components: int, seed: int
 ) -> tuple[np.ndarray, Projection]:
-    """Centred embeddings in the directions of their greatest variance (RecLoRA, section 3.2).
+    """Project centred embeddings onto their directions of greatest variance (RecLoRA, section 3.2).
 
     Args:
         embeddings: shape (items, hidden).
-        components: dimensions to keep; never more than items or hidden, and of a sparse matrix fewer than either.
-        seed: of the solver where it starts at random.
+        components: dimensions to keep; reduced to items and hidden, and for a sparse matrix to one less.
+        seed: seed of the solver's starting vector, if any.
 
     Returns:
-        float32, shape (items, min(components, items, hidden)), and what reduces later embeddings likewise.
+        Float32, shape (items, min(components, items, hidden)), and the projection for later embeddings.
     """
     from sklearn.decomposition import PCA
 
@@ -131,9 +129,9 @@ def principal_components(
 
 
 def side_by_side(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    """Vectors of each encoder, (items, its dimensions), as one, (items, dimensions of all), float32.
+    """Concatenate the vectors of encoders, (items, dimensions), so that the cosine is the mean of their cosines.
 
-    Their cosine is the mean of the encoders' cosines. Those of a single encoder stay as they are.
+    The vectors of a single encoder are returned unchanged, as float32.
 
     Examples:
         >>> side_by_side([np.array([[3.0, 4.0]]), np.array([[2.0]])])

@@ -1,4 +1,4 @@
-"""The interaction log as later steps read it: users, items, their events, and samples with a split."""
+"""The interaction log for later steps: users, items, their events, and samples with a split."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ EMBEDDINGS_FILE = "item_embeddings.safetensors"
 
 @dataclass(frozen=True)
 class InteractionLog:
-    """All that is known of users, items and what happened between them."""
+    """Users, items, their events and samples."""
 
     items: pl.DataFrame  # canonical items; an item's row number is its index everywhere
     users: pl.DataFrame  # canonical users; a user's row number is their index everywhere
@@ -30,11 +30,11 @@ class InteractionLog:
     def with_embeddings(
         self, item_embeddings: np.ndarray, encoder_widths: Sequence[int] | np.ndarray | None = None
     ) -> Self:
-        """The same log with vectors for its items, shape (items, d).
+        """Return a copy with vectors of its items, shape (items, d).
 
         Args:
-            item_embeddings: the vectors of all encoders, side by side.
-            encoder_widths: how many of the d columns are each encoder's; None: there is one encoder.
+            item_embeddings: the vectors of all encoders, concatenated.
+            encoder_widths: number of columns of each encoder; None for a single encoder.
 
         Raises:
             MismatchError: there is not one vector per item.
@@ -49,7 +49,7 @@ class InteractionLog:
         return replace(self, item_embeddings=item_embeddings, encoder_widths=tuple(widths))
 
     def item_text_vectors(self) -> np.ndarray:
-        """Directions of the items' embeddings, by which models read texts: float32, shape (items, d).
+        """The items' embeddings at unit length, as models read texts: float32, shape (items, d).
 
         Raises:
             ValueError: the log has no item embeddings.
@@ -59,13 +59,13 @@ class InteractionLog:
         return unit_vectors(self.item_embeddings).astype(np.float32)
 
     def rows_in(self, split: str) -> np.ndarray:
-        """Row numbers of the samples of a split."""
+        """Return the row numbers of the samples of a split."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
     def training_events(self) -> np.ndarray:
-        """Whether each event is known to what learns from the training split: shape (events,).
+        """Return whether each event is visible in training: shape (events,).
 
-        Those are the training samples' own, and of other events those that are no later than the last of these and come
+        These are the events of training samples and, of other events, those no later than the last training sample and
         before the first sample of their user in another split.
         """
         trains, later = self.samples.filter(split="train"), self.samples.filter(pl.col("split") != "train")
@@ -77,20 +77,20 @@ class InteractionLog:
         return is_training
 
     def with_training_rows(self, rows: np.ndarray) -> Self:
-        """The same log with these training samples alone, by row number; others of the split are in none."""
+        """Return a copy with only these training samples, by row number; the others lose their split."""
         left_out = pl.col("row").is_in(np.setdiff1d(self.rows_in("train"), rows))
         split = pl.when(left_out).then(pl.lit("none")).otherwise("split")
         return replace(self, samples=self.samples.with_columns(split=split))
 
     @property
     def last_second(self) -> int:
-        """The second of the last event."""
+        """Second of the last event."""
         return self.sequences.last_second
 
     def now(self, pairs: pl.DataFrame) -> pl.DataFrame:
-        """Pairs of user_index and item_index with the moment after the log's end.
+        """Add the moment after the log's end to pairs of user_index and item_index.
 
-        That is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
+        It is history_end (the end of the user's events) and timestamp (a second after the last event of the log).
         """
         end = self.sequences.ends[pairs["user_index"].to_numpy()]
         now = np.full(pairs.height, self.last_second + 1)
@@ -98,11 +98,11 @@ class InteractionLog:
         return pairs.with_columns(pl.Series(name, values, dtype=pl.Int64) for name, values in moment.items())
 
     def find_users(self, ids: pl.Series | Sequence[Any]) -> pl.DataFrame:
-        """Users by id, each once, in the order given; ids may be of any type, such as whole numbers for text.
+        """Look up users by id, each once, in the given order; ids may be of any type, such as integers for text.
 
         Returns:
-            Columns user_id, of the type of the canonical users' or String where an id does not fit that, and
-            user_index (Int32), null for an id that is none of theirs.
+            Frame with user_id, of the type of the canonical users' or String if an id does not fit it, and user_index
+            (Int32), null for an unknown id.
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7]}), pl.DataFrame({"item_id": [1]})
@@ -121,10 +121,10 @@ class InteractionLog:
         return ids.unique(maintain_order=True).to_frame().join(users, on="user_id", how="left", maintain_order="left")
 
     def choose_users(self, ids: Sequence[Any] | None, most_active: int | None) -> np.ndarray:
-        """Indices of users by id, in the order given, or without ids of those with the most events, most first.
+        """Return indices of users by id, in the given order, or without ids of the most active ones first.
 
         Raises:
-            ValueError: an id is none of the log's.
+            ValueError: an id is unknown.
 
         Examples:
             >>> users, items = pl.DataFrame({"user_id": [3, 7, 9]}), pl.DataFrame({"item_id": [1]})
@@ -145,11 +145,10 @@ class InteractionLog:
         return chosen["user_index"].to_numpy().astype(np.int64)
 
     def histories(self, samples: pl.DataFrame, window: WindowConfig) -> np.ndarray:
-        """The events that each sample sees of its user's past: flat event indices, see `assemble_history`."""
+        """Return the events in the history of each sample: flat event indices, see `assemble_history`."""
         return assemble_history(samples, self.sequences, self.item_embeddings, window)
 
     def save(self, folder: Path) -> None:
-        """Write the log, with its item embeddings if it has any, to an existing folder."""
         save_tables(folder, self.items, self.users, self.sequences)
         self.samples.drop("row").write_parquet(folder / samples_file(0))
         if self.item_embeddings is not None:
@@ -158,7 +157,6 @@ class InteractionLog:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """The log that `save` wrote."""
         items, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("items", "users"))
         samples = pl.read_parquet(sorted(folder.glob("samples-*.parquet")))
         log = cls(items, users, Sequences(**load_file(folder / "sequences.safetensors")), numbered(samples))
@@ -170,19 +168,19 @@ class InteractionLog:
 
 
 def save_tables(folder: Path, items: pl.DataFrame, users: pl.DataFrame, sequences: Sequences) -> None:
-    """Write the files of a log, but those of its samples, to an existing folder."""
+    """Write the files of a log, except for its samples, to an existing folder."""
     items.write_parquet(folder / "items.parquet")
     users.write_parquet(folder / "users.parquet")
     save_file(vars(sequences), folder / "sequences.safetensors")
 
 
 def numbered(samples: pl.DataFrame) -> pl.DataFrame:
-    """Stored samples with their row numbers, which are their places."""
+    """Add row numbers to stored samples."""
     return samples.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("row"), pl.exclude("row"))
 
 
 def samples_file(part: int) -> str:
-    """Name of the file with a part of the samples, without their row numbers; names are in the order of the parts.
+    """Return the name of the file with a part of the samples, without row numbers; names sort by part.
 
     Examples:
         >>> samples_file(7)

@@ -1,9 +1,9 @@
-"""From the canonical tables to the log, part by part: each user's sequence, samples, their splits and negatives.
+"""The log from the canonical tables, part by part: sequences of users, samples, their splits and negatives.
 
-The interactions are in the order of time. A first pass counts each user's events part by part, which tells where those
-of every part belong; a second one makes each part's samples and gathers its events; a third one draws negatives, if
-any. A log of at most `engine.rows_per_part` rows is one part, whose samples stay in memory; those of more parts are in
-files.
+The interactions are in the order of time. A first pass counts each user's events per part, which gives the positions of
+the events of every part; a second one makes each part's samples and gathers its events; a third one draws negatives, if
+any. A log of at most `engine.rows_per_part` rows is one part, whose samples stay in memory; samples of several parts
+are written to files.
 """
 
 import shutil
@@ -42,7 +42,7 @@ SCRATCH_COLUMNS = {"items": "i4", "seconds": "i8", "pairs": "i8", "places": "i4"
 
 @dataclass(frozen=True)
 class LogInFiles:
-    """A log whose samples are in files, which are removed with it; for saving as an `InteractionLog`."""
+    """A log whose samples are in temporary files, which are removed with it; for saving as an `InteractionLog`."""
 
     items: pl.DataFrame
     users: pl.DataFrame
@@ -51,14 +51,13 @@ class LogInFiles:
     scratch: TemporaryDirectory  # the folder of the samples
 
     def save(self, folder: Path) -> None:
-        """Write what `InteractionLog.load` reads to an existing folder."""
         save_tables(folder, self.items, self.users, self.sequences)
         for file in self.samples:
             shutil.copy(file, folder)
 
 
 class Growth(NamedTuple):
-    """What stays, in a log that goes on from an earlier one, and how the later samples are split."""
+    """What a grown log keeps of an earlier one, and how later samples are split."""
 
     before: Sequences  # of the earlier log, whose ratings keep their levels
     validation_begins: int  # the second from which on samples validate; those before it train
@@ -74,7 +73,7 @@ def build_log(
     report: CleaningReport | None = None,
     growth: Growth | None = None,
 ) -> InteractionLog | LogInFiles:
-    """The log of the canonical tables, with the events and about `engine.rows_per_part` samples in memory at once.
+    """Build the log, with the events and about `engine.rows_per_part` samples in memory at once.
 
     Its samples are in (timestamp, user) order, and have the columns row (UInt32, from 0), user_index, item_index
     (Int32), label (Int8), timestamp (Int64, seconds), event (Int64, the row's own flat event index), history_end
@@ -90,19 +89,14 @@ def build_log(
     not clicked has the `event` of a click of the same moment, or null where there was none.
 
     Args:
-        interactions: canonical ones, as are items and users.
-        items: one row per item.
-        users: one row per user.
-        config: settings of the step.
-        engine: what the parts are shards for.
-        report: takes the account of the samples.
-        growth: counts in place of `config.split` and `config.rating_levels`; validation and test may then be of one
-            class, or empty.
+        interactions: canonical interactions.
+        growth: replaces `config.split` and `config.rating_levels`; validation and test may then have one class or be
+            empty.
 
     Raises:
         MismatchError: the tables are of different runs.
         ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
-        ShardError: the same, on a worker.
+        ShardError: any of these, on a worker.
 
     Examples:
         >>> from reclora_kedro.histories.negatives import NegativesConfig
@@ -166,7 +160,7 @@ def build_log(
 
 
 def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> None:
-    """Count the training samples at whose moment test events of other users are known."""
+    """Count the training samples later than a test event of another user."""
     second, split = pl.col("timestamp"), pl.col("split")
     later = (split == "train") & (second > second.filter(split == "test").min())
     rows = samples.select(later.sum().cast(pl.Int64)).collect(engine="streaming").item()
@@ -174,7 +168,7 @@ def _report_later_training(samples: pl.LazyFrame, report: CleaningReport) -> Non
 
 
 class _Tables(NamedTuple):
-    """What every part is built of."""
+    """Inputs of every part."""
 
     interactions: pl.LazyFrame
     items: pl.DataFrame
@@ -185,7 +179,7 @@ class _Tables(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Rows of the interactions by time: later than a second, until another one, in seconds since the epoch."""
+    """A range of the interactions by time: after a second, until another one, in seconds since the epoch."""
 
     after: int
     until: int
@@ -196,7 +190,7 @@ class _Span(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """A span, and what was before it."""
+    """A span and counts of the rows before it."""
 
     number: int
     span: _Span
@@ -206,7 +200,7 @@ class _Part(NamedTuple):
 
 
 class _Totals(NamedTuple):
-    """What the whole log has. Rows that may be samples are those with a label."""
+    """Counts of the whole log; candidate samples are rows with a label."""
 
     offsets: np.ndarray  # of the sequences
     samples: int
@@ -214,7 +208,7 @@ class _Totals(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """What is in a span."""
+    """Counts of a span."""
 
     users: np.ndarray  # indices of its users, in order
     events: np.ndarray  # how many each of them has
@@ -226,7 +220,7 @@ class _Counts(NamedTuple):
 
 
 class _Built(NamedTuple):
-    """A part's samples, which events train, and its events in order of time: their flat indices, and their columns."""
+    """A part's samples, the training flag of events, and events in order of time: flat indices and columns."""
 
     samples: pl.LazyFrame
     training: np.ndarray
@@ -254,7 +248,7 @@ def _require_settings_for_impressions(not_clicked: int, config: HistoryConfig) -
 
 
 def _spans(interactions: pl.LazyFrame, rows: int, rows_per_part: int) -> list[_Span]:
-    """Spans of about so many of all rows; those of a second are in one."""
+    """Divide the interactions into spans of about `rows_per_part` rows; rows of one second stay together."""
     last_rows = [*range(rows_per_part - 1, rows - 1, rows_per_part), rows - 1]
     seconds = [interactions.slice(row, 1).select("timestamp").collect().item() for row in last_rows]
     return [_Span(after, until) for after, until in pairwise([0, *seconds]) if after < until]
@@ -263,7 +257,7 @@ def _spans(interactions: pl.LazyFrame, rows: int, rows_per_part: int) -> list[_S
 def _count_what_is_before(
     tables: _Tables, spans: list[_Span], labelled: int, report: CleaningReport, engine: EngineConfig
 ) -> tuple[list[_Part], _Totals]:
-    """The parts, and what the whole log has."""
+    """Return the parts with counts of the rows before each, and the totals of the log."""
     seen, last = np.zeros(tables.users.height, dtype=np.int64), np.full((tables.users.height, 2), -1)
     min_history, samples, most, parts = tables.config.min_history, 0, 0, list[_Part]()
     counted = map_shards(partial(_count, tables), spans, engine, "users' events")
@@ -291,7 +285,6 @@ def _count_what_is_before(
 
 
 def _count(tables: _Tables, span: _Span) -> _Counts:
-    """What is in a span."""
     config, second = tables.config, pl.col("timestamp")
     is_event, may_be_sample = pl.col("rating").is_not_null(), pl.col("label").is_not_null()
     # No later row of a user can have fewer than `min_history` earlier events in the span.
@@ -327,7 +320,7 @@ def _count(tables: _Tables, span: _Span) -> _Counts:
 
 
 def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Part) -> _Built:
-    """The samples and events of a part; samples are written to the folder, if there is one."""
+    """Build the samples and events of a part; write the samples to the folder, if any."""
     rows = part.span.read(tables.interactions, "user_id", "item_id", "rating", "label", "timestamp")
     if tables.config.ties == "strict":
         rows = rows.sort(*MOMENT_KEY, pl.struct(EVENT_KEY).hash(tables.config.seed))
@@ -343,7 +336,7 @@ def _build_part(tables: _Tables, totals: _Totals, folder: Path | None, part: _Pa
 
 
 def _with_events(rows: pl.DataFrame, before: np.ndarray, offsets: np.ndarray, tables: _Tables) -> pl.DataFrame:
-    """A part's rows with their flat event index, where their history ends, and whether they are events and samples."""
+    """Add to a part's rows their flat event index, the end of their history, and whether they are events or samples."""
     by_user = _stable_order(rows["user_index"].to_numpy())  # in order of time within a user
     user = rows["user_index"].to_numpy()[by_user]
     opens_user = _run_starts(user)
@@ -377,7 +370,7 @@ def _with_events(rows: pl.DataFrame, before: np.ndarray, offsets: np.ndarray, ta
 
 
 def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, tables: _Tables) -> pl.Expr:
-    """The split of a part's samples, of which so many are in earlier parts."""
+    """Return the split of a part's samples, the first of which is number `first_sample` of the log."""
     if tables.growth:
         return split_of(pl.col("timestamp"), tables.growth.validation_begins, tables.growth.test_begins)
     if tables.config.split.kind == "global_time":
@@ -390,35 +383,35 @@ def _split(samples: pl.DataFrame, totals: _Totals, first_sample: int, tables: _T
 
 
 def _stable_order(index: np.ndarray) -> np.ndarray:
-    """What a stable argsort of int32 returns; sorting packed integers takes an eighth of its time."""
+    """Return a stable argsort of int32; sorting packed integers takes an eighth of its time."""
     return np.sort(index.astype(np.int64) << 32 | np.arange(len(index))) & (2**32 - 1)
 
 
 def _run_starts(column: np.ndarray) -> np.ndarray:
-    """Which rows differ from the one before."""
+    """Return which rows differ from the previous one."""
     opens = np.ones(len(column), dtype=bool)
     np.not_equal(column[1:], column[:-1], out=opens[1:])
     return opens
 
 
 def _for_rows(values: np.ndarray, opens: np.ndarray) -> np.ndarray:
-    """The value of each run of rows, for each of its rows."""
+    """Return the value of each row's run."""
     return np.repeat(values, np.diff(np.flatnonzero(opens), append=len(opens)))
 
 
 def _first_rows(opens: np.ndarray) -> np.ndarray:
-    """The row that opens the run of each row."""
+    """Return the first row of each row's run."""
     return np.maximum.accumulate(np.arange(len(opens), dtype=np.int32) * opens)
 
 
 def _count_since(opens: np.ndarray, flags: np.ndarray) -> np.ndarray:
-    """How many flags are set from the row that opens the run of each row until before the row itself."""
+    """Count the flags from the first row of each row's run up to, but without, the row itself."""
     before = flags.cumsum(dtype=np.int32) - flags
     return before - _for_rows(before[opens], opens)
 
 
 def _stored(samples: pl.DataFrame, folder: Path | None, part: int) -> pl.LazyFrame:
-    """A part's samples, in a file of the folder, or in memory where there is none."""
+    """Write a part's samples to the folder, or keep them in memory without one."""
     if folder is None:
         return samples.lazy()
     folder.mkdir(exist_ok=True)
@@ -435,7 +428,7 @@ def _draw_for_parts(
     in_memory: bool,
     report: CleaningReport,
 ) -> list[pl.LazyFrame]:
-    """The samples of each part that stay, and negatives for them."""
+    """Draw negatives for each part and return its remaining samples with them."""
     offsets = sequences.offsets
     edges = np.unique([*np.searchsorted(offsets, np.arange(0, offsets[-1], engine.rows_per_part)), len(offsets) - 1])
     taken_first = np.empty(offsets[-1], dtype=bool)
@@ -456,7 +449,7 @@ def _draw_for_parts(
 def _file_pools(
     sequences: Sequences, samples: list[pl.LazyFrame], taken_first: np.ndarray, config: HistoryConfig, scratch: Path
 ) -> dict[str, np.ndarray]:
-    """Write what the negatives of each split are drawn from, and return the `ends` of its `Pool`."""
+    """Write the events that negatives of each split are drawn from, and return the `ends` of its `Pool`."""
     ends = {split: sequences.offsets[:-1].copy() for split in SPLIT_NAMES}
     for split in SPLIT_NAMES:
         (scratch / split).mkdir()
@@ -481,9 +474,9 @@ def _draw_for_part(
     folder: Path | None,
     part: tuple[int, pl.LazyFrame],
 ) -> tuple[pl.LazyFrame, int, int]:
-    """A part's samples with negatives, how many samples it had without them, and how many of these were left out.
+    """Return a part's samples with negatives, its number of samples without them, and the number left out of these.
 
-    What users take is read of some of them at a time: from one edge to the next.
+    The taken items are read for a block of users at a time: from one edge to the next.
     """
     number, samples = part[0], part[1].collect().with_row_index("row")
     pools = {}
@@ -501,19 +494,19 @@ def _draw_for_part(
 
 
 def _mapped(file: Path) -> np.ndarray:
-    """A column of a file, or none where the file is missing."""
+    """Map a column file into memory; return an empty array if it is missing."""
     dtype = SCRATCH_COLUMNS[file.name]
     return np.memmap(file, dtype, mode="r") if file.exists() and file.stat().st_size else np.empty(0, dtype)
 
 
 def _read(file: Path, first: int, last: int) -> np.ndarray:
-    """Some values of a column, from the first until before the last."""
+    """Read the values `first:last` of a column file."""
     dtype = np.dtype(SCRATCH_COLUMNS[file.name])
     return np.fromfile(file, dtype, count=last - first, offset=first * dtype.itemsize)
 
 
 def _append(folder: Path, **columns: np.ndarray) -> None:
-    """Write columns behind what their files hold."""
+    """Append columns to their files."""
     for name, column in columns.items():
         with (folder / name).open("ab") as file:
             column.astype(SCRATCH_COLUMNS[name]).tofile(file)

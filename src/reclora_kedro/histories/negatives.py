@@ -18,7 +18,7 @@ ATTEMPTS = 100  # draws until a positive is given up whose user has taken nearly
 
 
 class NegativesConfig(Block):
-    """How many samples with label 0 are drawn for each with label 1, and from where."""
+    """How many samples with label 0 are drawn per sample with label 1, and from which items."""
 
     kind: Literal["none", "matched", "uniform"]
     per_positive: Count
@@ -26,14 +26,14 @@ class NegativesConfig(Block):
 
 @dataclass(frozen=True)
 class Pool:
-    """What the negatives of a split are drawn from, in the order of time, and what they are not."""
+    """Items that the negatives of a split are drawn from, in the order of time, and exclusions."""
 
     items: np.ndarray  # of its likes that are samples (matched), or every item once, at its first event (uniform)
     seconds: np.ndarray  # of these, ascending
     ends: np.ndarray  # flat index behind each user's events until the split's end, shape (users,)
 
     def places(self, events: np.ndarray, seconds: np.ndarray, kind: str, stream: tuple[int, ...]) -> np.ndarray:
-        """How many of the items come before each positive, shape (n,); likes of its second do in random order."""
+        """Return the number of items before each positive, shape (n,); likes of its own second in random order."""
         earlier = np.searchsorted(self.seconds, seconds)
         if kind == "uniform":
             return earlier
@@ -41,7 +41,7 @@ class Pool:
         return earlier + (_uniform(events, *stream) * same).astype(np.int64)
 
     def propose(self, places: np.ndarray, chance: np.ndarray, kind: str, attempt: int) -> np.ndarray:
-        """An item for each place, shape (n,); -1 where there is none."""
+        """Propose an item for each place, shape (n,); -1 if there is none."""
         if kind == "uniform":
             return np.where(places > 0, self.items[(chance * places).astype(np.int64)], -1)
         window = min(NEIGHBOURS * 2**attempt, len(self.items))
@@ -49,7 +49,7 @@ class Pool:
 
 
 def first_events(items: np.ndarray, seconds: np.ndarray) -> dict[str, np.ndarray]:
-    """The items and seconds of the `Pool` of `uniform`, from those of all events in any order."""
+    """Return the items and seconds of the `Pool` of kind `uniform`, from all events in any order."""
     first = np.full(int(items.max()) + 1, NO_TIME)
     np.minimum.at(first, items, seconds)
     order = np.argsort(first, kind="stable")
@@ -59,25 +59,21 @@ def first_events(items: np.ndarray, seconds: np.ndarray) -> dict[str, np.ndarray
 def draw_negatives(
     samples: pl.DataFrame, pools: dict[str, Pool], taken: TakenItems, config: NegativesConfig, seed: int
 ) -> pl.DataFrame:
-    """The samples that stay, then a negative for each positive among them, with its user, moment, history and split.
+    """Return the remaining samples and a negative for each positive, with its user, moment, history and split.
 
-    An item that the user takes until the split ends is never a negative of theirs; what they take in a later split may
-    be one, as nobody knows that yet. `matched` draws the items of the next likes of the split, of all users: either is
-    an item about to be taken, of which no event of that moment counts yet, so that neither the time since the item's
-    last event nor the number of its events tells the two apart, see `negatives_check`. `uniform` draws each item that
-    occurred before the moment with the same probability. A positive for which no item is left stays without a negative.
-    Samples of items that their user had taken before are left out: their history would tell them from any negative.
-    Their events stay in histories.
+    An item that the user takes until the split ends is never their negative; one that they take in a later split may
+    be, as the training must not know that. `matched` draws the items of the next likes of the split, of all users:
+    either is an item about to be taken, of which no event of that moment counts yet, so that neither the time since the
+    item's last event nor the number of its events tells the two apart, see `negatives_check`. `uniform` draws each item
+    that occurred before the moment with the same probability. A positive for which no item is left stays without a
+    negative. Samples of items that their user had taken before are left out, as their history would distinguish them
+    from any negative; their events stay in histories.
 
-    What is drawn for a positive depends on the seed, the pool and its event alone, and not on the other samples. Where
-    samples have a `row`, a negative has that of its positive.
+    The draw for a positive depends on the seed, the pool and its event only, not on other samples. If samples have a
+    `row`, a negative has that of its positive.
 
     Args:
         samples: positives and, if any, negatives of the log, see `log_builder.build_log`.
-        pools: what to draw from, by split.
-        taken: the items that the users of the samples take.
-        config: what to draw.
-        seed: of the draw.
 
     Examples:
         >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
@@ -105,7 +101,7 @@ def draw_negatives(
 
 
 def warn_of_left_out(left_out: int, samples: int) -> None:
-    """Say how many of the samples were left out, if any were."""
+    """Log a warning with the number of samples left out, if any."""
     if left_out:
         logging.getLogger(__name__).warning(
             f"{left_out:,} of {samples:,} rows are of items that their user had taken before: they stay in histories, "
@@ -121,7 +117,7 @@ def _draw(
     kind: str,
     stream: tuple[int, ...],
 ) -> np.ndarray:
-    """An item for each positive, other than those drawn earlier: shape (positives,), -1 where there is none."""
+    """Draw an item for each positive, other than the earlier draws: shape (positives,), -1 if there is none."""
     users, events, seconds = (positives[name].to_numpy() for name in ("user_index", "event", "timestamp"))
     places, ends = pool.places(events, seconds, kind, stream), pool.ends[users]
     chosen, missing = np.full(len(events), -1), np.arange(len(events) if len(pool.items) else 0)
@@ -139,7 +135,7 @@ def _draw(
 
 
 def _uniform(events: np.ndarray, *stream: int) -> np.ndarray:
-    """A number from 0 until below 1 for each event, which depends on it and on the numbers of the stream alone."""
+    """Return a number in [0, 1) per event, which depends on the event and the numbers of the stream only."""
     start = np.random.SeedSequence(stream).generate_state(1, np.uint64)
     bits = pd.util.hash_array(events.astype(np.uint64) + start)  # the finaliser of SplitMix64, which is a bijection
     return (bits >> np.uint64(11)) * 2.0**-53

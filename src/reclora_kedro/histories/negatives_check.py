@@ -1,4 +1,4 @@
-"""Whether time or a count alone tells drawn negatives from likes: then models learn the draw, and no taste."""
+"""Check whether single numbers tell drawn negatives from likes, so that models would learn the draw, not tastes."""
 
 import logging
 from typing import Any
@@ -20,14 +20,15 @@ HOUR, WEEK = 3_600, 7 * 86_400  # seconds
 
 
 def check_negatives(log: InteractionLog, seed: int) -> Records:
-    """How well numbers of an item and its events before the moment, each alone, tell likes from drawn negatives.
+    """Measure how well single numbers of an item before the moment separate likes from drawn negatives.
 
-    Of a split with more than `MOST_ROWS` rows that many are drawn by the seed. What tells them apart is logged, too.
+    A split with more than `MOST_ROWS` rows is sampled with the seed. Warnings are also logged.
 
     Returns:
-        One record per number and split: number (in words), split, rows, auc (of the number, or of its negative where
-        that is higher), and warning, a sentence where the AUC is over `MOST_AUC` and two standard errors of a guess
-        over one half, else null.
+        One record per number and split: number (in words), split, rows, auc (of the number, or of its negative if that
+            is
+        higher), and warning, a sentence if the AUC is over `MOST_AUC` and two standard errors above one half, else
+        null.
     """
     sequences = log.sequences
     time_log, records = TimeLog(sequences.item_index, sequences.timestamp), Records()

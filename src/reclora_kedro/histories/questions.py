@@ -23,11 +23,11 @@ from reclora_kedro.parameters import Count
 logger = logging.getLogger(__name__)
 
 MOMENT = ("user_index", "history_end", "timestamp")
-"""What tells apart the moments of users: questions of one moment differ in their item alone."""
+"""Columns of a moment of a user; questions of one moment differ in their item only."""
 CANDIDATE = "candidate"
-"""Use of a question whose answer nobody knows yet, or is not told."""
+"""Use of a question whose answer is unknown or withheld."""
 LEARNING = [f"prompt_rows.{name}" for name in ("unit", "few_shot", "validation")]
-"""Fields of `history` that decide which questions the LLM learns from."""
+"""Fields of `history` that determine which questions the LLM learns from."""
 SPLITS = {"few_shot": "train", "validation": "validation", "test": "test"}
 """The split that the samples of a use are drawn from."""
 
@@ -36,7 +36,7 @@ Extended: Any = block_with(added_fields("history.prompt_rows"))
 
 
 class PromptRowsConfig(Extended):
-    """How much of each split the LLM sees, in rows or in the likes of whole impressions; null takes all of it."""
+    """Number of rows, or of likes of whole impressions, of each split for the LLM; null for all."""
 
     unit: Literal["rows", "likes"]
     few_shot: Count | None
@@ -45,14 +45,14 @@ class PromptRowsConfig(Extended):
 
 
 def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRowsConfig, seed: int) -> pl.DataFrame:
-    """The samples that the LLM sees, by use and then row.
+    """Draw the samples for the LLM; return them by use and then row.
 
-    Each use's are drawn uniformly without replacement from its split by a random stream of its own: another size of
-    one use leaves the other uses' rows alone, and a larger size keeps the rows of a smaller one. In likes, whole
-    impressions (the samples of one moment) are drawn until they hold as many.
+    Each use is drawn uniformly without replacement from its split by its own random stream: another size of one use
+    leaves other uses unchanged, and a larger size keeps the rows of a smaller one. With unit likes, whole impressions
+    (the samples of one moment) are drawn until they hold that many likes.
 
     Raises:
-        ValueError: the train or validation split has less than asked for (a smaller test split is taken whole), or the
+        ValueError: the training or validation split is too small (a smaller test split is used as a whole), or the
             drawn labels are all of one class.
     """
     draws = []
@@ -85,7 +85,7 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
 
 
 def _drawn_together(rows: pl.DataFrame, unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """The group of each row, which is drawn as one, and how many units each group counts."""
+    """Return the group of rows that is drawn as one, for each row, and the units that each group counts."""
     if unit == "rows":
         return np.arange(rows.height), np.ones(rows.height, dtype=np.int64)
     group = rows.select(pl.struct(MOMENT).rank("dense") - 1).to_series().to_numpy()
@@ -93,13 +93,13 @@ def _drawn_together(rows: pl.DataFrame, unit: str) -> tuple[np.ndarray, np.ndarr
 
 
 def questions(pairs: pl.DataFrame, use: str = CANDIDATE) -> pl.DataFrame:
-    """Pairs of user and item at moments, as questions; their label may be absent."""
+    """Return pairs of user and item at moments as questions; their label may be absent."""
     label = "label" if "label" in pairs.columns else pl.lit(None, dtype=pl.Int8).alias("label")
     return pairs.select("row", pl.lit(use).alias("use"), label, "user_index", "item_index", "history_end", "timestamp")
 
 
 def first_of_moment(questions: pl.DataFrame) -> np.ndarray:
-    """Of each question the place of the first one of its moment, shape (n,).
+    """Return for each question the place of the first one of its moment, shape (n,).
 
     Examples:
         >>> first_of_moment(pl.DataFrame({"user_index": [3, 3, 1], "history_end": [9, 9, 4], "timestamp": [7, 7, 7]}))

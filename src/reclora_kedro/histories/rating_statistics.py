@@ -1,4 +1,4 @@
-"""Statistics of the log at a sample's moment: how its item was rated so far, and how its user rates."""
+"""Statistics of the log at a sample's moment: past ratings of its item, and rating habits of its user."""
 
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -26,7 +26,7 @@ COLUMNS = {
     "leniency_to_such_items": "the same, weighted by the cosine of the past item's field values with the target's",
     "rating_leniency_to_such_items": "the same, with ratings from 0 to 1 in place of likes",
 }
-"""Columns of `RatingStatistics.compute`, and what each holds."""
+"""Columns of `RatingStatistics.compute` and their descriptions."""
 
 PRIOR = 3  # ratings, half of them likes, that each rate and mean begins with
 RECENT = 10  # ratings
@@ -37,17 +37,17 @@ CELLS_AT_ONCE = 2**20  # pairs of event and field value of the users whose histo
 MANY_VALUES = 64  # of fields: beyond it no fewer users are read together, as an event has few of the values
 
 Ranges = Sequence[tuple[np.ndarray, np.ndarray]]
-"""Of each part of the events, the places in the order of its log where those of items begin and end."""
+"""For each part of the events, the first and last places of items' events in the order of its log."""
 
 
 class RatingStatistics:
-    """All that the statistics need of the log, computed once for whatever samples are asked about.
+    """Precomputed sums of the log for statistics of any samples.
 
     Args:
-        log: the log; fields of its items, such as genres, tell which items are alike.
-        delay: seconds until an event is known.
-        until: second after which events stay unknown, if any.
-        scale: the ratings that 0 and 1 stand for, those beyond are 0 or 1; None: the lowest and the highest.
+        log: the log; fields of its items, such as genres, define which items are alike.
+        delay: seconds until an event becomes visible.
+        until: second after which events stay invisible, if any.
+        scale: ratings that are scaled to 0 and 1, clipping others; None for the lowest and the highest.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class RatingStatistics:
         self._read(log.sequences)
 
     def with_log(self, log: InteractionLog) -> Self:
-        """Return the statistics of another log of the same items; sums over parts that both logs share are reused."""
+        """Return the statistics of another log of the same items, reusing sums over parts that both share."""
         statistics = copy(self)
         statistics._read(log.sequences)
         return statistics
@@ -86,13 +86,12 @@ class RatingStatistics:
         return ((ratings - low) / ((high - low) or 1)).clip(0, 1)
 
     def compute(self, samples: pl.DataFrame) -> pl.DataFrame:
-        """What the log says at each sample's moment about its user and its item; nothing later is read.
+        """Compute statistics of each sample's user and item from events before its moment.
 
-        Statistics of an item are over events of an earlier second, those of a user over the history; of both, over what
-        was known by then. An impression that was not clicked is no event, so that of impressions clicks alone count.
-        Rates and means are drawn towards one half, as if a few ratings had been there before, so that a single like
-        counts little. Users are lenient who like what few others do; the leniency to such items is 0 where no past item
-        shares a field value with the target.
+        Statistics of an item cover events of earlier seconds, those of a user the history; both only visible events. An
+        impression without a click is no event. Rates and means are shrunk towards one half, as by a few prior ratings.
+        A user's leniency is how much more they like items than others do; the leniency to similar items is 0 if no past
+        item shares a field value with the target.
 
         Samples have the columns user_index, item_index, timestamp and history_end; the result has those of `COLUMNS`,
         float32.
@@ -122,7 +121,7 @@ class RatingStatistics:
         return pl.DataFrame({name: column.astype(np.float32) for name, column in zip(COLUMNS, columns, strict=True)})
 
     def _of_items(self, item: np.ndarray, moment: np.ndarray) -> Iterator[np.ndarray]:
-        """The columns that tell of items, each of shape (rows,)."""
+        """Yield the columns about items, each of shape (rows,)."""
         ranges = [part.log.range_before(item, moment) for part in self._sums]
         yield self._item_rate(LIKES, ranges)
         yield self._item_rate(RATINGS, ranges)
@@ -130,10 +129,10 @@ class RatingStatistics:
         yield np.log1p(_lengths(ranges))
 
     def _of_users(self, user: np.ndarray, start: np.ndarray, end: np.ndarray, item: np.ndarray) -> np.ndarray:
-        """The columns that tell of users whose histories these are: (rows, 7).
+        """Return the columns about users with these histories: (rows, 7).
 
-        The cosine of two items is a sum over the field values that both have. A sum over a history is then one over the
-        target's values, of running sums over the user's events: the length of a history costs nothing.
+        The cosine of two items is a sum over their common field values, so a sum over a history is one over the
+        target's values of running sums over the user's events, whatever the length of the history.
         """
         columns, targets = np.empty((len(user), 7)), self._fields[item]
         for rows in _blocks_of_users(user, end - start, CELLS_AT_ONCE // min(targets.shape[1], MANY_VALUES)):
@@ -164,17 +163,17 @@ class RatingStatistics:
         return self._leniencies_of(events, [part.log.range_before(item, second) for part in self._sums])
 
     def _leniencies_of(self, events: np.ndarray | slice, earlier: Ranges) -> np.ndarray:
-        """Likes and ratings of flat events, less what is the rate of those of their items earlier: (events, 2)."""
+        """Return likes and ratings of events minus the earlier rates of their items: (events, 2)."""
         own = self._events.label[events], self._scaled(self._events.rating[events])
         return np.stack([values - self._item_rate(kind, earlier) for kind, values in enumerate(own)], axis=1)
 
     def _item_rate(self, kind: int, ranges: Ranges) -> np.ndarray:
-        """Rate of likes, or mean rating, over ranges of the parts together."""
+        """Return the rate of likes, or the mean rating, over ranges of the parts together."""
         sums = [part[kind].between(*among) for part, among in zip(self._sums.values(), ranges, strict=True)]
         return _rate(np.sum(sums, axis=0), _lengths(ranges))
 
     def _latest(self, ranges: Ranges) -> Ranges:
-        """The last ten events of these ranges of the parts together."""
+        """Return the last ten events of these ranges of the parts together."""
         if len(ranges) == 1:
             [(first, last)] = ranges
             return [(np.maximum(first, last - RECENT), last)]
@@ -193,12 +192,12 @@ def _lengths(ranges: Ranges) -> np.ndarray:
 
 
 def _rate(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Mean of values whose sums are in `UNIT`, drawn towards one half."""
+    """Return means of values whose sums are in `UNIT`, shrunk towards one half."""
     return (sums * UNIT + PRIOR / 2) / (counts + PRIOR)
 
 
 def _blocks_of_users(user: np.ndarray, lengths: np.ndarray, events: int) -> list[np.ndarray]:
-    """Rows in blocks of whole users, whose histories hold about so many events together."""
+    """Divide rows into blocks of whole users, whose histories have about `events` events together."""
     by_user = np.argsort(user, kind="stable")
     _, first = np.unique(user[by_user], return_index=True)
     if len(first) == 0:
@@ -208,7 +207,7 @@ def _blocks_of_users(user: np.ndarray, lengths: np.ndarray, events: int) -> list
 
 
 def _events_of(user: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The flat events of these histories, each user's once, and the places where each row's begin among them."""
+    """Return the flat events of histories, each user's once, and the place of each row's first one among them."""
     _, row, user_of_row = np.unique(user, return_index=True, return_inverse=True)
     starts = start[row]
     ends = starts.copy()
@@ -219,16 +218,16 @@ def _events_of(user: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np
 def _sums_over_values(
     past: sparse.csr_array, weights: np.ndarray, targets: sparse.csr_array, start: np.ndarray, end: np.ndarray
 ) -> np.ndarray:
-    """For each target the sums over its values, and over the events `start:end`, of value times `past` times weight.
+    """Return for each target the sum over its values and the events `start:end` of value · `past` · weight.
 
-    Time and memory are in the number of values that items have, not in that of all values.
+    Time and memory grow with the number of values that items have, not with the number of all values.
 
     Args:
         past: shape (events, values).
         weights: shape (events, sums).
         targets: shape (targets, values).
-        start: of the events of each target.
-        end: of these.
+        start: first event of each target, shape (targets,).
+        end: end of the events of each target, shape (targets,).
 
     Returns:
         Shape (targets, sums).
@@ -249,18 +248,18 @@ def _sums_over_values(
 
 
 class _Sums:
-    """Sums of runs of values between -1 and 1, in whole `UNIT`: rounding depends on no value outside the run."""
+    """Sums of runs of values in [-1, 1], in integer multiples of `UNIT`: rounding is independent of other values."""
 
     def __init__(self, values: np.ndarray) -> None:
         self._sums = np.concatenate([[0], np.cumsum(np.rint(values / UNIT).astype(np.int64))])
 
     def between(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-        """Sum of `values[start:end]` for each pair of places."""
+        """Return the sum of `values[start:end]` for each pair of places."""
         return self._sums[end] - self._sums[start]
 
 
 def _field_values(items: pl.DataFrame) -> sparse.csr_array:
-    """One row per item, of length 1 where it has fields: which values they hold."""
+    """Return the field values of items, one row of unit length per item that has any."""
     fields = items.select(category_names(items))
     values = [
         [(field, value.strip()) for field, text in row.items() if text is not None for value in str(text).split(",")]

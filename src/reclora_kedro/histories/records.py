@@ -1,4 +1,4 @@
-"""Questions as readable records: who, what they saw before, and what they are asked about."""
+"""Questions as readable records of user, history and target item."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,23 +11,23 @@ from reclora_kedro.interactions.schema import field_names
 
 
 def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:
-    """What a prompt may say of each question.
+    """Return the texts and values that a prompt may show of each question.
 
     Args:
         questions: see `reclora_kedro.histories.questions`.
-        log: the log that they are about.
-        history: the events that each may show of its user's past, see `InteractionLog.histories`.
+        log: the log of these questions.
+        history: events of the user's past for each question, see `InteractionLog.histories`.
 
     Returns:
         One record per question, in their order: row, use, label; user: the profile's fields; history: oldest first,
         one dict per event of the item's texts, rating and liked; target: the item's texts. Absent fields are left out.
     """
     sequences = log.sequences
-    seen = np.unique(history[history >= 0])
-    needed = np.union1d(sequences.item_index[seen], questions["item_index"].to_numpy())
+    is_event = np.unique(history[history >= 0])
+    needed = np.union1d(sequences.item_index[is_event], questions["item_index"].to_numpy())
     described = _present_fields(log.items[needed], ["title", *field_names(log.items)])
     texts = dict(zip(needed.tolist(), described, strict=True))
-    columns = (seen, sequences.item_index[seen], sequences.rating[seen], sequences.label[seen])
+    columns = (is_event, sequences.item_index[is_event], sequences.rating[is_event], sequences.label[is_event])
     events = {
         event: texts[item] | {"rating": int(rating) if rating.is_integer() else rating, "liked": label == 1}
         for event, item, rating, label in zip(*(column.tolist() for column in columns), strict=True)

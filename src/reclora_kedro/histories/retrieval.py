@@ -1,4 +1,4 @@
-"""The K events of its user's past that a sample sees: the most similar to its target item, or the most recent."""
+"""The K past events of a sample: the most similar to its target item, or the most recent."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -18,7 +18,7 @@ UNSEEN = np.iinfo(np.int64).min
 
 
 class WindowConfig(Block):
-    """Which past events a sample sees, and how many."""
+    """Kind and number of a sample's past events."""
 
     kind: Literal["retrieved", "recent"]
     k: Count
@@ -27,20 +27,20 @@ class WindowConfig(Block):
 def assemble_history(
     samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray | None, window: WindowConfig
 ) -> np.ndarray:
-    """The history of each sample by the window's kind.
+    """Return the history of each sample by the window's kind.
 
     Args:
-        samples: with columns user_index, item_index and history_end.
+        samples: frame with user_index, item_index and history_end.
         sequences: all events.
-        item_embeddings: shape (items, d), of any length; read where the history is retrieved.
+        item_embeddings: shape (items, d), of any length; read if the history is retrieved.
         window: kind and length of the history.
 
     Returns:
-        int32 flat event indices, shape (rows, length of the longest history here, from 1 to k): in time order,
-        left-aligned, padded with -1.
+        int32 flat event indices, shape (rows, length of the longest history, from 1 to k): in time order, left-aligned,
+        padded with -1.
 
     Raises:
-        ValueError: the history is retrieved, and there are no item embeddings.
+        ValueError: the history is retrieved and there are no item embeddings.
     """
     if window.kind == "recent":
         return recent_events(samples, sequences, window.k)
@@ -50,7 +50,7 @@ def assemble_history(
 
 
 def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.ndarray:
-    """The user's last k events before each sample: int32, see `assemble_history`."""
+    """Return the user's last k events before each sample, see `assemble_history`."""
     end = samples["history_end"].to_numpy().astype(np.int32)
     start = np.maximum(sequences.starts[samples["user_index"].to_numpy()], end - k).astype(np.int32)
     events = start[:, None] + np.arange(max(1, (end - start).max(initial=0)), dtype=np.int32)
@@ -59,10 +59,10 @@ def recent_events(samples: pl.DataFrame, sequences: Sequences, k: int) -> np.nda
 
 
 def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings: np.ndarray, k: int) -> np.ndarray:
-    """The user's k events before each sample whose items resemble the target most (RecLoRA, section 3.2).
+    """Return the user's k events before each sample whose items are most similar to the target (RecLoRA, section 3.2).
 
-    Resemblance is the cosine of the two items' embeddings, 0 where one of them is zero; of equals the more recent event
-    wins. An earlier event of the target item itself counts, with cosine 1. For the result see `assemble_history`.
+    Similarity is the cosine of the two items' embeddings, 0 if one is zero; among equals the more recent event wins. An
+    earlier event of the target item itself counts, with cosine 1. See `assemble_history` for the result.
     """
     history = recent_events(samples, sequences, k)
     users, target, end = (samples[name].to_numpy() for name in ("user_index", "item_index", "history_end"))
@@ -81,19 +81,19 @@ def similar_events(samples: pl.DataFrame, sequences: Sequences, item_embeddings:
 
 @cache
 def _thread_pools() -> ThreadpoolController:
-    """The thread pools of this process, which take 10 ms to find."""
+    """Return the thread pools of this process; the lookup takes 10 ms."""
     return ThreadpoolController()
 
 
 def unit_vectors(embeddings: np.ndarray) -> np.ndarray:
-    """The embeddings at length one, float64; one that is zero stays so. Their products are cosines."""
+    """Scale embeddings to unit length, float64; zero vectors stay zero."""
     embeddings = embeddings.astype(np.float64)
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     return np.divide(embeddings, norms, out=np.zeros_like(embeddings), where=norms > 0)
 
 
 def blocks_of_one_user(user_index: np.ndarray, sequences: Sequences, cells: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Users with their rows in time order, cut so that rows times events of the user are at most so many cells."""
+    """Yield users with rows in time order, in blocks of at most `cells` rows times events of the user."""
     if len(user_index) == 0:
         return
     by_user = np.argsort(user_index, kind="stable")
@@ -105,10 +105,10 @@ def blocks_of_one_user(user_index: np.ndarray, sequences: Sequences, cells: int)
 
 
 def _top_positions(similarity: np.ndarray, lengths: np.ndarray, k: int) -> np.ndarray:
-    """Positions of the k greatest similarities among the first `lengths` > k of each row, ascending: (rows, k).
+    """Return positions of the k greatest similarities among the first `lengths` > k of each row, ascending: (rows, k).
 
     Rank and position share one integer key, so that ties fall to the later position and one partition finds the top.
-    Rounding to steps of 2^-30 keeps ties exact: a matrix product may sum equal columns in another order.
+    Rounding to steps of 2^-30 keeps ties exact, since a matrix product may sum equal columns in another order.
     """
     place = np.arange(similarity.shape[1])
     similarity *= SIMILARITY_STEPS

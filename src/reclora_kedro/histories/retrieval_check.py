@@ -1,4 +1,4 @@
-"""Whether items that are near each other by their embeddings belong together: what tells one encoder from another."""
+"""Check whether items with similar embeddings belong together, to compare encoders."""
 
 from typing import Any
 
@@ -22,14 +22,16 @@ CELLS_AT_ONCE = 2**22  # similarities held at once: 32 MiB
 
 
 def check_retrieval(log: InteractionLog, seed: int) -> Records:
-    """How often near items belong together, beside items at random, which are drawn by the seed.
+    """Measure how often similar items belong together, compared with items drawn with the seed.
 
     Returns:
-        One record per check: check (in words), asked (items or pairs looked at), share (how often it holds), chance
-        (how often it holds of random items) and lift, the ratio of the two, null where chance is 0. There is one check
-        for each categorical field of the items, of all items that have it: the nearest other item shares a value. A
-        last one is of users' training likes: the item that a user liked next is among the ten nearest of the items in
-        training; by chance, items that others liked next take its place.
+        One record per check: check (in words), asked (number of items or pairs), share (how often it holds), chance
+            (how
+        often it holds for random items) and lift, their ratio, null if chance is 0. There is one check for each
+        categorical
+        field of the items: the nearest other item shares a value. The last check is about users' training likes: the
+            item
+        that a user liked next is among the ten nearest; by chance, items that others liked next take its place.
 
     Raises:
         ValueError: the log has no item embeddings.
@@ -57,9 +59,9 @@ def check_retrieval(log: InteractionLog, seed: int) -> Records:
 
 
 def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
-    """The k other items with the greatest cosines to each of these items, the nearest first: (items, at most k).
+    """Return the k other items with the greatest cosines to each of `items`, nearest first: (items, at most k).
 
-    Vectors are those of all items, at length one, of shape (all items, d); items are row numbers.
+    `vectors`, shape (all items, d), have unit length; `items` are row numbers.
 
     Examples:
         >>> nearest_items(np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), np.array([0, 2]), k=1)
@@ -81,7 +83,7 @@ def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
 
 
 def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each item with the field shares a value with its nearest item, and whether with items at random."""
+    """Return whether each item with the field shares a value with its nearest item, and with random items."""
     lists = field.cast(pl.String).fill_null("").str.split(",").to_list()
     values = [{value.strip() for value in texts} - {""} for texts in lists]
     items = np.flatnonzero([bool(own) for own in values])
@@ -100,7 +102,7 @@ def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Gene
 
 
 def _liked_next(vectors: np.ndarray, log: InteractionLog, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the item liked after each training like is near it, and whether that of another pair is."""
+    """Return whether the item liked after each training like is near it, and whether that of another pair is."""
     sequences = log.sequences
     liked = np.flatnonzero(log.training_events() & (sequences.label == 1))
     item, user = sequences.item_index[liked], user_of_events(sequences.offsets)[liked]

@@ -19,21 +19,21 @@ LEAST_RATIO = 32  # of the sizes of parts of the events: with few, parts are man
 
 
 class RatingStep(Block):
-    """Levels of ratings that are a fixed step apart."""
+    """Levels of ratings at a fixed distance."""
 
     step: Positive
 
 
 RatingLevels = Annotated[Count, Field(ge=2, le=MOST_LEVELS)] | RatingStep | None
-"""Quantiles of the training ratings, so many; or levels a step apart; or each rating a level of its own."""
+"""A number of quantiles of the training ratings; or levels at a fixed distance; or each rating as a level."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """The events of all users, grouped by user, in the order of time within a user.
+    """The events of all users, grouped by user and in the order of time within a user.
 
-    The events of user `u` are `offsets[u]:offsets[u + 1]`, that is `starts[u]:ends[u]`; a position in these arrays is a
-    *flat event index*. All but the offsets, (users + 1,), have the shape (events,).
+    The events of user `u` are `offsets[u]:offsets[u + 1]`, which equals `starts[u]:ends[u]`; a position in these arrays
+    is a *flat event index*. Offsets have shape (users + 1,), all other arrays (events,).
     """
 
     offsets: np.ndarray  # int64
@@ -45,17 +45,17 @@ class Sequences:
 
     @property
     def starts(self) -> np.ndarray:
-        """Where the events of each user begin: shape (users,)."""
+        """First event of each user, shape (users,)."""
         return self.offsets[:-1]
 
     @property
     def ends(self) -> np.ndarray:
-        """Where they end."""
+        """End of each user's events, shape (users,)."""
         return self.offsets[1:]
 
     @property
     def last_second(self) -> int:
-        """The second of the last event."""
+        """Second of the last event."""
         return int(self.timestamp.max())
 
     def by_item(self) -> "tuple[ItemEvents, ...]":
@@ -64,12 +64,12 @@ class Sequences:
         return (ItemEvents(user, self.item_index, self.timestamp, self.label, self.rating),)
 
     def counts_after(self, second: float, items: int) -> np.ndarray:
-        """Events of each item that are later than a second: shape (items,)."""
+        """Count the events of each item later than a second: shape (items,)."""
         return np.bincount(self.item_index[self.timestamp > second], minlength=items)
 
 
 def user_of_events(offsets: np.ndarray) -> np.ndarray:
-    """The user of every flat event, int32, from the offsets of `Sequences`.
+    """Return the user of every flat event, int32, from the offsets of `Sequences`.
 
     Examples:
         >>> user_of_events(np.array([0, 2, 3]))
@@ -79,7 +79,7 @@ def user_of_events(offsets: np.ndarray) -> np.ndarray:
 
 
 def places_of(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The flat event indices of runs of events, one run after the other.
+    """Return the flat event indices of runs of events, concatenated.
 
     Examples:
         >>> places_of(np.array([4, 0]), np.array([6, 3]))
@@ -90,7 +90,7 @@ def places_of(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def first_not_before(second: np.ndarray, timestamp: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The first event of each run that is in a second or later, or its end; seconds do not fall within a run.
+    """Return the first event of each run at a second or later, or the run's end; runs are in time order.
 
     Examples:
         >>> first_not_before(np.array([5, 9]), np.array([1, 5, 7, 4, 8]), np.array([0, 3]), np.array([3, 5]))
@@ -105,7 +105,7 @@ def first_not_before(second: np.ndarray, timestamp: np.ndarray, starts: np.ndarr
 
 
 class TimeLog:
-    """Events by item (or user) and time: `order` puts them so."""
+    """Events in the `order` of item (or user) and time."""
 
     def __init__(self, index: np.ndarray, timestamp: np.ndarray) -> None:
         self._first = timestamp.min(initial=np.iinfo(np.int64).max)  # without any event, all that follows holds too
@@ -117,19 +117,19 @@ class TimeLog:
         self._offsets = np.append(0, np.bincount(index).cumsum())
 
     def range_of(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where in `order` the events of the items begin and end."""
+        """Return the first and last places in `order` of the items' events."""
         first, last = (self._offsets[np.minimum(each, len(self._offsets) - 1)] for each in (index, index + 1))
         return first, last
 
     def range_before(self, index: np.ndarray, timestamp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where in `order` the events of the items begin, and where those of the given seconds and later do."""
+        """Return the places in `order` of the items' first events and of those at the given seconds or later."""
         first, end = self.range_of(index)
         if (timestamp > self._last).all():  # which needs no search
             return first, end
         return first, np.searchsorted(self._keys, self._key(index, timestamp))
 
     def ranges_before_own_second(self) -> tuple[np.ndarray, np.ndarray]:
-        """What `range_before` returns for the events themselves, in less time."""
+        """Return `range_before` of the events themselves, in less time."""
         ranges = []
         for keys in (self._keys // self._seconds, self._keys):  # an item's events begin, and those of its second do
             first = np.concatenate([[True], keys[1:] != keys[:-1]])[: len(keys)]
@@ -144,7 +144,7 @@ class TimeLog:
 
 @dataclass(frozen=True, eq=False)
 class ItemEvents:
-    """Some events, in the order of their users, and the order of their items and times. All arrays: shape (events,)."""
+    """Some events in the order of their users, and the order by item and time; all arrays of shape (events,)."""
 
     user: np.ndarray
     item_index: np.ndarray
@@ -154,23 +154,22 @@ class ItemEvents:
 
     @cached_property
     def log(self) -> TimeLog:
-        """The events by item and time; of one second in the order of their users."""
+        """The events by item and time; within a second in the order of users."""
         return TimeLog(self.item_index, self.timestamp)
 
     def moments(self, places: np.ndarray) -> np.ndarray:
-        """What sorts events of one item, from places in the order of `log`: second and user as one number, int64."""
+        """Return sort keys of events of one item at places of `log`: second and user as one int64."""
         rows = self.log.order[places]
         return self.timestamp[rows] << 31 | self.user[rows]
 
     def joined_with(self, others: Self) -> Self:
-        """These and other events."""
         pairs = zip(self._columns, others._columns, strict=True)
         columns = [np.concatenate(pair) for pair in pairs]
         order = np.argsort(columns[0], kind="stable")
         return type(self)(*(column[order] for column in columns))
 
     def without(self, user: np.ndarray, item_index: np.ndarray, timestamp: np.ndarray) -> Self:
-        """These but for some events, which may be among them."""
+        """Return these events without some others, which need not be among them."""
         starts, ends = (self.log.range_before(item_index, timestamp + later)[1] for later in (0, 1))
         rows = self.log.order[places_of(starts, ends)]
         rows = rows[self.user[rows] == np.repeat(user, ends - starts)]
@@ -182,10 +181,10 @@ class ItemEvents:
 
 
 def with_part(parts: tuple[ItemEvents, ...], new: ItemEvents) -> tuple[ItemEvents, ...]:
-    """Parts of the events with further events, each part many times as large as the next one.
+    """Add further events to parts of the events, keeping each part many times as large as the next.
 
-    What is counted over all of the events is the sum over the parts, and an event is sorted into larger ones few times:
-    the logarithmic method of Bentley and Saxe, Decomposable searching problems (1980).
+    Counts over all events are sums over the parts, and an event is sorted into larger parts few times: the logarithmic
+    method of Bentley and Saxe, Decomposable searching problems (1980).
     """
     parts = (*parts, new)
     while len(parts) > 1 and LEAST_RATIO * len(parts[-1].user) >= len(parts[-2].user):
@@ -194,14 +193,14 @@ def with_part(parts: tuple[ItemEvents, ...], new: ItemEvents) -> tuple[ItemEvent
 
 
 def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: RatingLevels) -> np.ndarray:
-    """Levels of ratings, uint8, from 0; which ones there are depends on the training ratings alone.
+    """Return the levels of ratings, uint8, from 0; the levels depend on the training ratings only.
 
-    A rating beyond the training ratings has their first or last level. For levels None, each training rating is one,
-    and takes the ratings nearest to it; a number makes so many quantiles, with about as many training ratings in each;
-    a step makes its multiples levels, each of which takes the ratings nearest to it.
+    Ratings beyond the training ratings get the first or last level. With None, each distinct training rating is a
+    level; a number gives quantiles with about equally many training ratings; a step gives its multiples. Ratings get
+    the nearest level.
 
     Raises:
-        ValueError: there would be over 256 levels.
+        ValueError: there would be more than 256 levels.
 
     Examples:
         >>> rating_levels(np.array([1.2, 7.35, 9.9]), np.array([1.0, 7.0, 7.3, 8.0]), levels=2)
@@ -228,9 +227,9 @@ def rating_levels(rating: np.ndarray, training_ratings: np.ndarray, levels: Rati
 
 
 def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
-    """Levels of ratings as earlier sequences have them, uint8, whose own ratings keep theirs; others take the nearest.
+    """Return the levels of ratings as earlier sequences have them, uint8; new ratings get the nearest one.
 
-    What was trained on those sequences reads these levels: other training ratings may make other ones.
+    Models trained on those sequences read these levels, which other training ratings would change.
 
     Examples:
         >>> before = Sequences(*[np.zeros(3)] * 2, np.array([1.0, 4.0, 5.0]), np.array([0, 1, 2]), *[np.zeros(3)] * 2)
@@ -245,10 +244,10 @@ def levels_as_before(rating: np.ndarray, before: Sequences) -> np.ndarray:
 
 
 def with_indices(rows: pl.DataFrame, **entities: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the log, in their order, with the index of each entity (`user` or `item`) in its canonical table.
+    """Add the index of each entity (`user` or `item`) in its canonical table to rows of the log.
 
     Raises:
-        MismatchError: the log names a user or an item that its table lacks.
+        MismatchError: a user or an item is not in its table.
 
     Examples:
         >>> with_indices(pl.DataFrame({"user_id": [7, 3]}), user=pl.DataFrame({"user_id": [3, 7]})).rows()

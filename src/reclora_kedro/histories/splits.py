@@ -11,11 +11,11 @@ from reclora_kedro.errors import require_both_classes
 from reclora_kedro.parameters import Share
 
 SPLIT_NAMES = ("train", "validation", "test")
-"""In the order of time."""
+"""Splits in the order of time."""
 
 
 class SplitShares(Block):
-    """Shares of samples that train and validate; the rest tests."""
+    """Shares of samples for training and validation; the rest is the test split."""
 
     train: Share = Field(gt=0)
     validation: Share = Field(gt=0)
@@ -36,25 +36,24 @@ class SplitConfig(SplitShares):
     kind: Literal["global_time", "per_user_last_out"]
 
     def bounds(self, samples: int) -> tuple[int, int]:
-        """Where validation and test begin in `global_time`: places among the samples in the order of time."""
+        """Return the places of the first validation and test sample in `global_time`."""
         train_end = int(self.train * samples)
         return train_end, train_end + int(self.validation * samples)
 
 
 def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.Expr | int) -> pl.Expr:
-    """The split of samples: train, validation or test.
+    """Return an expression for the split of samples.
 
-    No row's history holds anything of its own second or later (where ties are strict), so in neither kind does a
-    training row see a validation or test event of its user. `global_time` promises more: nothing that the training rows
-    hold is as late as any validation or test row, whoever the user. `per_user_last_out` keeps that order within each
-    user only: other users' training rows may be later than a user's test row, so what was popular then is known to the
-    lens. A test row's history may hold earlier test events, as it would at serving time.
+    Histories end before a row's own second (with strict ties), so a training row never sees a validation or test event
+    of its user. In `global_time`, all training rows are also earlier than all validation and test rows. In
+    `per_user_last_out` this holds within each user only: other users' training rows may be later than a test row, which
+    reveals what was popular then. A test row's history may hold earlier test events, as when serving.
 
     Args:
-        place: among all samples in the order of time (global_time), or the second (per_user_last_out); where ties are
-            in order, the row's own event.
-        validation_begins: the first place that validates, or the user's last second, or event, but one.
-        test_begins: the first place that tests, or the user's last second, or event.
+        place: place among all samples in the order of time (global_time), or the second (per_user_last_out), or with
+            ties in order the row's own event.
+        validation_begins: first place of the validation split, or the user's second to last second, or event.
+        test_begins: first place of the test split, or the user's last second, or event.
 
     Examples:
         >>> config = SplitConfig(kind="global_time", train=0.6, validation=0.2)
@@ -66,7 +65,7 @@ def split_of(place: pl.Expr, validation_begins: pl.Expr | int, test_begins: pl.E
 
 
 def uncut(place: int, seconds: np.ndarray) -> int:
-    """A place among ascending seconds, moved to the nearer end of the moment that it would cut in two.
+    """Move a place among ascending seconds to the nearer end of the moment that it would divide.
 
     Examples:
         >>> seconds = np.array([7, 8, 8, 8, 9])
@@ -80,7 +79,7 @@ def uncut(place: int, seconds: np.ndarray) -> int:
 
 
 def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:
-    """How many likes and how many rows each split has."""
+    """Return likes and rows of each split."""
     label = pl.col("label")
     counts = samples.group_by("split").agg(label.sum().cast(pl.Int64), pl.len()).collect(engine="streaming")
     by_split = {name: (likes, rows) for name, likes, rows in counts.iter_rows()}
@@ -88,10 +87,10 @@ def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:
 
 
 def require_classes_in_splits(counts: dict[str, tuple[int, int]]) -> None:
-    """Refuse samples of which a split has one class only, or none at all; counts are those of `count_in_splits`.
+    """Refuse a split with rows of one class only, or without rows; `counts` are from `count_in_splits`.
 
     Raises:
-        ValueError: names the split.
+        ValueError: there is such a split, which the message names.
     """
     for name, (likes, rows) in counts.items():
         require_both_classes(

@@ -23,7 +23,7 @@ class TakenItems:
 
     @classmethod
     def from_sequences(cls, sequences: Sequences) -> Self:
-        """Those of all users.
+        """Sort the events of all users.
 
         Examples:
             >>> taken = TakenItems.from_sequences(Sequences(np.array([0, 3]), np.array([5, 8, 5]), *[np.zeros(3)] * 4))
@@ -37,11 +37,11 @@ class TakenItems:
         return cls(sequences.offsets, *sorted_pairs(sequences.offsets, sequences.item_index, 0, users))
 
     def until(self, ends: np.ndarray, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Whether each user's events before a flat index have the item: shape (n,)."""
+        """Return whether each user's events before a flat index contain the item: shape (n,)."""
         return self._first_places(users, items) < ends - self.offsets[users]
 
     def before(self, samples: pl.DataFrame) -> np.ndarray:
-        """Whether the history of each sample has its item: shape (samples,)."""
+        """Return whether the history of each sample contains its item: shape (samples,)."""
         return self.until(*(samples[name].to_numpy() for name in ("history_end", "user_index", "item_index")))
 
     def _first_places(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ class TakenItems:
 
 
 def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs and places of the users `first:last`, see `TakenItems`, from arrays of the sequences."""
+    """Return the pairs and places of the users `first:last`, see `TakenItems`, from arrays of the sequences."""
     own = offsets[first : last + 1] - offsets[first]
     users = user_of_events(own)
     pairs = pair_of(first + users, item_index[offsets[first] : offsets[last]])
@@ -60,15 +60,15 @@ def sorted_pairs(offsets: np.ndarray, item_index: np.ndarray, first: int, last: 
 
 
 def pair_of(users: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """User and item as one number, int64, which sorts by user and then by item."""
+    """Combine user and item in one int64, which sorts by user and then by item."""
     return users.astype(np.int64) << 32 | items
 
 
 def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int | None, seed: int) -> pl.DataFrame:
-    """Likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
+    """Draw likes of a split, in the order of the samples: row, item_index and the columns of `MOMENT`.
 
-    What a user took before is left out: it would stand out among candidates that are new to the user. The draws are
-    uniform; a larger number of users, or of rows, keeps those of a smaller one; None keeps all.
+    Items that the user took before are left out, as they would stand out among candidates that are new to the user.
+    Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
     """
     liked = log.samples.filter(split=split, label=1).select("row", "item_index", *MOMENT)
     liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))

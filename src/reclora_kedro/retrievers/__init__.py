@@ -1,6 +1,6 @@
-"""Retrievers: next-item models that find items in a whole catalogue. One file per model, under ``models/``."""
+"""Retrievers: next-item models that search a whole catalogue. One file per model, under ``models/``."""
 
 from reclora_kedro.extensions import Registry
 
 RETRIEVER_MODELS = Registry("reclora_kedro.retrievers.models")
-"""Modules that ``retriever.model`` names, each with one subclass of `reclora_kedro.retrievers.base.Retriever`."""
+"""Modules for the values of ``retriever.model``, each with a subclass of `reclora_kedro.retrievers.base.Retriever`."""

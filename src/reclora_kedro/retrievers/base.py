@@ -1,4 +1,4 @@
-"""The retriever interface: what every next-item model offers, how it is built, saved and loaded."""
+"""The retriever interface: the operations of every next-item model, building, saving and loading."""
 
 import copy
 import json
@@ -24,9 +24,9 @@ logger = logging.getLogger(__name__)
 class Retriever(nn.Module, ABC):
     """A next-item model: a state per event of a history, whose product with an item's vector is the item's score.
 
-    Histories and candidates share one table of items: the id's own vector, a projection of the text's, or their sum. An
-    item without training events has no vector of its id, and one without text none of its text. In training, ids are
-    hidden at a rate where there are texts, so that new items are found by these. A model overrides `forward`.
+    Histories and candidates share one table of items: a vector of the id, a projection of the text's, or their sum.
+    Items without training events have no id vector, and items without text no text vector. If there are texts, a share
+    of ids is hidden in training, so that new items are found by their texts. Models override `forward`.
     """
 
     events: Tensor
@@ -44,27 +44,29 @@ class Retriever(nn.Module, ABC):
             nn.init.normal_(self.of_text.weight, std=INITIAL_EMBEDDING_STD)
 
     def item_vectors(self, item: Tensor) -> Tensor:
-        """Vectors of items by index: (n,) to (n, dim)."""
+        """Return the vectors of items by index: (n,) to (n, dim)."""
         vectors = torch.zeros(())
         if self.config.item_ids:
-            shown = self.events[item] > 0
+            is_visible = self.events[item] > 0
             if self.training and self.config.item_text:
-                shown = shown & (torch.rand(shown.shape, device=shown.device) >= self.config.item_id_dropout)
-            vectors = self.ids(item) * shown.unsqueeze(-1)
+                is_visible = is_visible & (
+                    torch.rand(is_visible.shape, device=is_visible.device) >= self.config.item_id_dropout
+                )
+            vectors = self.ids(item) * is_visible.unsqueeze(-1)
         if self.config.item_text:
             vectors = vectors + self.of_text(self.texts[item])
         return vectors
 
     @abstractmethod
     def forward(self, events: Tensor) -> Tensor:
-        """States after each event of histories by the vectors of their items: (batch, length, dim) to the same shape.
+        """Return the states after each event of histories from the items' vectors, both (batch, length, dim).
 
-        A state depends on its own event and earlier ones alone, so that what stands behind a history does not matter.
+        A state must depend on its own event and earlier ones only, so that padding after a history has no effect.
         """
 
     @property
     def scored(self) -> Tensor:
-        """Items of which the model knows something: a trained id, or a text. (items,)."""
+        """Return which items have a trained id or a text: bool, shape (items,)."""
         scored = torch.zeros_like(self.events, dtype=torch.bool)
         if self.config.item_ids:
             scored |= self.events > 0
@@ -73,7 +75,7 @@ class Retriever(nn.Module, ABC):
         return scored
 
     def freeze(self) -> Self:
-        """End training for good: no gradients, and no live dropout."""
+        """Disable gradients and dropout for good."""
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:
@@ -84,22 +86,22 @@ class Retriever(nn.Module, ABC):
 
 
 def build_retriever(config: RetrieverConfig, sizes: RetrieverSizes) -> Retriever:
-    """The retriever `config.model` with fresh weights and empty tables."""
+    """Build the retriever `config.model` with fresh weights and empty tables."""
     # Retriever only says which subclass is looked for; mypy takes no abstract class as a value.
     return RETRIEVER_MODELS.load_class(config.model, Retriever)(config, sizes)  # type: ignore[type-abstract]
 
 
 def require_retriever(config: RetrieverConfig) -> None:
-    """Refuse settings that the retriever `config.model` cannot be built with, whatever the log is.
+    """Refuse settings with which the retriever `config.model` cannot be built, whatever the log.
 
     Raises:
-        ValueError: the model does not take them.
+        ValueError: it cannot be built.
     """
     build_retriever(config, RetrieverSizes(items=1, item_text_width=1))
 
 
 def fresh_retriever(log: InteractionLog, training_items: Tensor, config: RetrieverConfig) -> Retriever:
-    """A retriever that knows the items of a log, and those of its training events, (events,), but nothing else yet."""
+    """Build an untrained retriever for the items of a log and of its training events, shape (events,)."""
     texts = torch.from_numpy(log.item_text_vectors()) if config.item_text else torch.empty(log.items.height, 0)
     retriever = build_retriever(config, RetrieverSizes(items=log.items.height, item_text_width=texts.shape[1]))
     retriever.events.copy_(torch.bincount(training_items, minlength=log.items.height))
@@ -109,9 +111,9 @@ def fresh_retriever(log: InteractionLog, training_items: Tensor, config: Retriev
 
 
 def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
-    """A frozen retriever for a log with more items, which follow those that it knows; scores of these stay the same.
+    """Extend a frozen retriever to a log with more items, which must follow its own; scores of these do not change.
 
-    It finds new ones by their texts, if it reads any, and puts them last otherwise.
+    New items are found by their texts if it reads texts, and rank last otherwise.
 
     Raises:
         MismatchError: the log has fewer items.
@@ -139,10 +141,10 @@ def grow_retriever(retriever: Retriever, log: InteractionLog) -> Retriever:
 
 
 def load_retriever(folder: Path) -> Retriever:
-    """The frozen retriever that `Retriever.save` wrote; its scores are the same to the last bit.
+    """Load the frozen retriever that `Retriever.save` wrote; its scores are the same to the last bit.
 
     Raises:
-        RuntimeError: the weights are those of another retriever; names every missing, surplus and misshapen tensor.
+        RuntimeError: the weights belong to another retriever; the message names missing, surplus and misshapen tensors.
     """
     settings = json.loads((folder / "retriever.json").read_text(encoding="utf-8"))
     retriever = build_retriever(RetrieverConfig(**settings["retriever"]), RetrieverSizes(**settings["sizes"]))

@@ -10,14 +10,14 @@ LOGITS_AT_ONCE = 2**21  # 8 MiB: the passes over them stay in a processor's cach
 
 
 def full_cross_entropy(states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
-    """Sum over n states of the cross-entropy of the softmax over all items.
+    """Return the sum over n states of the cross-entropy of the softmax over all items.
 
-    The gradient is computed along with the loss, some rows at a time: no logits are kept.
+    The gradient is computed with the loss, a block of rows at a time, so that no logits are kept.
 
     Args:
         states: shape (n, dim).
-        vectors: of all items, shape (items, dim).
-        targets: items by place among the vectors, shape (n,).
+        vectors: vectors of all items, shape (items, dim).
+        targets: indices of the target items, shape (n,).
 
     Examples:
         >>> states, vectors = torch.eye(3), torch.eye(3)
@@ -38,10 +38,10 @@ class _FullCrossEntropy(torch.autograd.Function):
             part, target = states[first : first + rows], targets[first : first + rows].unsqueeze(-1)
             logits = torch.mm(part, vectors.T, out=scratch[: len(part)])
             logits -= logits.amax(dim=1, keepdim=True)
-            own = logits.gather(1, target)
+            target_logits = logits.gather(1, target)
             total = logits.exp_().sum(dim=1, keepdim=True)
-            loss += (total.log() - own).sum()
-            gradient = logits.div_(total).scatter_add_(1, target, torch.full_like(own, -1.0))
+            loss += (total.log() - target_logits).sum()
+            gradient = logits.div_(total).scatter_add_(1, target, torch.full_like(target_logits, -1.0))
             torch.mm(gradient, vectors, out=of_states[first : first + rows])
             of_vectors.addmm_(gradient.T, part)
         ctx.save_for_backward(of_states, of_vectors)
@@ -54,17 +54,17 @@ class _FullCrossEntropy(torch.autograd.Function):
 
 
 def sampled_cross_entropy(states: Tensor, own: Tensor, sampled: Tensor, same: Tensor, log_inclusion: Tensor) -> Tensor:
-    """Sum over n states of the cross-entropy of each target among it and m sampled items, corrected for the draw.
+    """Return the sum over n states of the cross-entropy of each target against m sampled items, corrected for sampling.
 
-    A sampled item's exponential counts by one over the probability that it is drawn: the sum of all is an unbiased
-    estimate of that over the catalogue (Bengio and Senécal 2008).
+    Each sampled item's exponential is divided by its inclusion probability, so that their sum is an unbiased estimate
+    of the sum over the catalogue (Bengio and Senécal 2008).
 
     Args:
         states: shape (n, dim).
         own: vectors of the targets, shape (n, dim).
         sampled: vectors of distinct sampled items, shape (m, dim).
-        same: whether a sampled item is the state's target, which does not count twice, shape (n, m).
-        log_inclusion: log of the probability that each sampled item is drawn, shape (m,).
+        same: whether a sampled item is the state's target, which must not count twice, shape (n, m).
+        log_inclusion: log of each sampled item's inclusion probability, shape (m,).
     """
     logits = (states @ sampled.T - log_inclusion).masked_fill(same, -torch.inf)
     logits = torch.cat([(states * own).sum(dim=1, keepdim=True), logits], dim=1)
@@ -74,14 +74,10 @@ def sampled_cross_entropy(states: Tensor, own: Tensor, sampled: Tensor, same: Te
 
 
 def draw_items(events: Tensor, draws: int) -> tuple[Tensor, Tensor]:
-    """Distinct items of so many draws, half of them uniform, half by the events of training; and log-probabilities.
-
-    Args:
-        events: of each item, shape (items,).
-        draws: with replacement.
+    """Draw items with replacement, half of them uniformly, half in proportion to their training events, shape (items,).
 
     Returns:
-        Items in ascending order, and the log of the probability that each is among them.
+        The distinct items in ascending order, and the logs of their inclusion probabilities.
     """
     shares = 0.5 / len(events) + 0.5 * events / events.sum()
     items = torch.multinomial(shares, draws, replacement=True).unique()

@@ -1,4 +1,4 @@
-"""Negatives that are hard to tell from likes: items that a retriever finds at the moment of each like."""
+"""Hard negatives: items that a retriever ranks high at the moment of each like."""
 
 from dataclasses import replace
 
@@ -13,20 +13,20 @@ from reclora_kedro.retrievers.reader import RetrieverReader
 
 @torch.inference_mode()
 def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: int, seed: int) -> InteractionLog:
-    """The log, whose drawn negatives that train and validate are drawn anew, of what a retriever finds.
+    """Replace the drawn negatives of the training and validation splits by items that a retriever ranks high.
 
-    Each is one of the items that the retriever scores highest by the history that the negative shares with its like, at
-    random, but for those that the user takes until the split ends; if these are all, it stays as it was. Samples of
-    what users rated stay, and so do test samples.
+    Each is drawn from the `first` items with the highest scores for the history that it shares with its like, without
+    items that the user takes until the split ends; it stays unchanged if none is left. Rated samples and test samples
+    stay.
 
     Args:
         log: the log that the retriever was trained on.
-        retriever: a frozen retriever; it learned from the events of the training split alone.
-        first: how many of the items with the highest scores are drawn from.
-        seed: of the draw.
+        retriever: a frozen retriever, which learned from the events of the training split only.
+        first: number of top items to draw from.
+        seed: seed of the draws.
 
     Raises:
-        ValueError: no negative was drawn, or those of the log are impressions that were not clicked.
+        ValueError: no negative was drawn, or the log's negatives are impressions without a click.
     """
     random = np.random.default_rng(seed)
     own_item = pl.Series(log.sequences.item_index).gather(log.samples["event"])

@@ -1,4 +1,4 @@
-"""What a retriever says of moments of users: scores of the whole catalogue, and of pairs."""
+"""Scores of a retriever at moments of users, for the whole catalogue or for pairs."""
 
 from collections.abc import Iterator
 from copy import copy
@@ -19,14 +19,14 @@ from reclora_kedro.retrievers.base import Retriever
 
 SCORES_AT_ONCE = 2**22
 LAST = float(np.finfo(np.float32).min)
-"""Score of an item of which a retriever knows nothing: no training event, and no text that it reads."""
+"""Score of an item that a retriever cannot score, as it has neither training events nor a text that is read."""
 
 
 class RetrieverReader:
     """Reads histories of a log with a frozen retriever, on `retriever.config.device`.
 
     Raises:
-        MismatchError: the retriever knows other items than the log.
+        MismatchError: the retriever was built for other items than the log's.
     """
 
     @torch.inference_mode()
@@ -49,10 +49,7 @@ class RetrieverReader:
         return reader
 
     def scorer(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); a `baselines.base.Scorer`.
-
-        Each moment is read once, however many pairs it has.
-        """
+        """Return scores of pairs with item_index and the columns of `MOMENT`, shape (pairs,); see `Scorer`."""
         keys = pairs.select(moment=pl.struct("user_index", "history_end").rank("dense") - 1).to_series().to_numpy()
         first, moment = np.unique(keys, return_index=True)[1], keys.astype(np.int64)
         order = np.argsort(moment, kind="stable")
@@ -65,17 +62,17 @@ class RetrieverReader:
 
     @torch.inference_mode()
     def blocks(self, moments: pl.DataFrame, until: np.ndarray | None = None) -> Iterator[tuple[slice, Tensor]]:
-        """Scores of all items, some moments at a time, with the places of these.
+        """Yield scores of all items, a block of moments at a time.
 
-        A user without events gets the popularity of the training split; items of which the retriever knows nothing come
-        last.
+        A user without events gets the popularity in the training split; items that cannot be scored come last.
 
         Args:
-            moments: with the columns of `MOMENT`.
-            until: of each, the flat event before which the user's items score minus infinity; None: all have scores.
+            moments: frame with the columns of `MOMENT`.
+            until: flat event index per moment before which the user's items score minus infinity; None for no
+                exclusion.
 
-        Returns:
-            Places among the moments, and float32 on the device, shape (places, items).
+        Yields:
+            Places of a block among the moments, and scores, float32 on the device, shape (places, items).
         """
         step = max(1, SCORES_AT_ONCE // len(self._vectors))
         for start in range(0, moments.height, step):

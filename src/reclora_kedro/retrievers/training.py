@@ -39,26 +39,26 @@ def fit_retriever(
 ) -> tuple[Retriever, Records]:
     """Train a retriever on the training events and keep the epoch with the best hit rate on validation likes.
 
-    Each event of a user but the first is predicted from those before it, by cross-entropy over the catalogue. Events of
-    one second are in the order of the log. Workers share the parts of each step's windows (`config.batch_parts`), and
-    sum their gradients: what comes out does not depend on their number, but for rounding.
-
-    A training that was interrupted goes on from its last whole epoch, and on a CPU ends with the very same weights.
+    Each event of a user but the first is predicted from the earlier ones, by cross-entropy over the catalogue. Events
+    of one second are in the order of the log. Workers share the parts of each step's windows (`config.batch_parts`) and
+    sum their gradients, so that the result does not depend on their number, except for rounding. An interrupted
+    training resumes from its last complete epoch and, on a CPU, ends with exactly the same weights.
 
     Args:
-        log: the log, with item embeddings where the retriever reads them.
+        log: the log, with item embeddings if the retriever reads them.
         config: settings of the retriever.
-        engine: what trains it.
-        checkpoints: where to keep each epoch and look for one to go on from; None for neither.
+        engine: where the retriever is trained.
+        checkpoints: store of one checkpoint per epoch; None for none.
 
     Returns:
         The frozen retriever on the CPU, and one record per epoch: epoch, loss (mean over positions, nats), hit_rate and
-        ndcg (of the validation likes at `CUTOFF`, each among all items that its history lacks), and seconds.
+            ndcg
+        (of the validation likes at `CUTOFF`, each among all items that its history lacks), and seconds.
 
     Raises:
         FloatingPointError: the loss is not finite.
         ShardError: the workers failed.
-        ValueError: there is no next item to learn or to validate by, or there are more workers than parts.
+        ValueError: there is no next item to train or validate on, or there are more workers than parts.
     """
     engine.require_parts(config.batch_parts, "retriever")
     return train_together(partial(_fit, log, config, checkpoints), engine, "train the retriever")
@@ -85,7 +85,7 @@ def _fit(
 
 
 class _Training:
-    """A retriever on its device with all that changes while it is trained; in one process, or in each of a group."""
+    """State of a training of a retriever, in one process or in each of a group."""
 
     def __init__(self, log: InteractionLog, config: RetrieverConfig) -> None:
         self.config, self.device, self.group = config, choose_device(config.device), Group()
@@ -103,22 +103,22 @@ class _Training:
 
     @property
     def best_epoch(self) -> int:
-        """The epoch with the highest hit rate and, of equals, the highest NDCG, from 1; 0 before the first one."""
+        """The epoch with the highest hit rate and, among equals, the highest NDCG, from 1; 0 before the first."""
         return max(self.log, key=lambda record: (record["hit_rate"], record["ndcg"]), default={"epoch": 0})["epoch"]
 
     @property
     def ended(self) -> bool:
-        """Whether all epochs are done, or they got no better for long enough."""
+        """Whether all epochs are done or the validation has stopped improving."""
         epochs = len(self.log)
         return epochs == self.config.max_epochs or epochs - self.best_epoch >= self.config.patience
 
     def best_retriever(self) -> Retriever:
-        """The average of the weights in the best epoch."""
+        """Return the average of the weights in the best epoch."""
         self.average.load_state_dict(self.best, strict=False)
         return self.average.cpu().freeze()
 
     def epoch(self, progress: Progress) -> None:
-        """One pass over the windows, and its validation; what is random depends on the seed and the epoch alone."""
+        """Train on all windows and validate; randomness depends on the seed and the epoch only."""
         began, number = time.perf_counter(), len(self.log) + 1
         before = self.log[-1]["seconds"] if self.log else 0.0
         size, total = self.config.batch_size, 0.0
@@ -141,7 +141,7 @@ class _Training:
             self.best = {name: weights.detach().clone() for name, weights in self.averages.items()}
 
     def _step(self, rows: np.ndarray) -> float:
-        """One step along the gradient of some windows; return the sum of their losses."""
+        """Take one optimiser step on some windows; return the sum of their losses."""
         seed, retriever = int(torch.randint(2**31, ())), self.retriever
         items, is_target = (part.to(self.device) for part in self.windows.batch(rows))
         samples = len(retriever.events) > self.config.full_softmax_items
@@ -169,9 +169,9 @@ class _Training:
         return self.group.sum(loss.detach()).item()
 
     def _states(self, vectors: Tensor, places: Tensor, is_target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        """States before the targets of this process's parts, and the targets' places among the vectors.
+        """Return the states before the targets of this process's parts, and the targets' places among the vectors.
 
-        Windows of like lengths share a part, so that little of it is padding.
+        Windows of similar length share a part, to reduce padding.
         """
         by_length = is_target.sum(dim=1).argsort(stable=True)
         states, targets = [vectors[:0]], [places[:0, 0]]
@@ -186,9 +186,9 @@ class _Training:
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
-        """Hit rate and NDCG of the validation likes; of equal scores, all others come first."""
-        mine = np.array_split(np.arange(self.likes.height), self.group.size)[self.group.rank]
-        likes = self.likes[mine]
+        """Return hit rate and NDCG of the validation likes; the target ranks last among equal scores."""
+        target_scores = np.array_split(np.arange(self.likes.height), self.group.size)[self.group.rank]
+        likes = self.likes[target_scores]
         target = torch.from_numpy(likes["item_index"].to_numpy().astype(np.int64)).to(self.device)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
         reader = RetrieverReader(self.average, self.interactions)
@@ -200,12 +200,10 @@ class _Training:
         return hit_rate, ndcg
 
     def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors and values that `restore` takes."""
         tensors = training_tensors(self.weights, self.optimizer, averages=self.averages, best=self.best)
         return tensors, {"log": self.log}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to the state of a checkpoint of the same training."""
         groups = restore_training(checkpoint, self.weights, self.optimizer)
         self.average.load_state_dict(groups["averages"], strict=False)
         self.best = {name: tensor.to(self.device) for name, tensor in groups["best"].items()}

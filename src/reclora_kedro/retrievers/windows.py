@@ -1,4 +1,4 @@
-"""Training events as windows of histories, and the likes that validate."""
+"""Training events as windows of histories, and the likes to validate on."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -16,7 +16,7 @@ from reclora_kedro.histories.taken_items import TakenItems
 
 @dataclass(frozen=True)
 class Windows:
-    """Consecutive training events of one user each; each event but the first of a user is one window's target."""
+    """Windows of consecutive training events of one user; each event but a user's first is the target of one window."""
 
     items: np.ndarray  # of the training events, by user, in order of time; int64, shape (events,)
     first: np.ndarray  # place of each window's first event, shape (windows,)
@@ -24,7 +24,7 @@ class Windows:
 
     @classmethod
     def from_log(cls, log: InteractionLog, length: int) -> Self:
-        """Windows of at most `length` events before a target.
+        """Cut the training events into windows of at most `length` events before a target.
 
         Raises:
             ValueError: no user has two training events.
@@ -47,11 +47,11 @@ class Windows:
 
     @property
     def targets(self) -> np.ndarray:
-        """Targets of each window, shape (windows,)."""
+        """Number of targets of each window, shape (windows,)."""
         return self.last - self.first
 
     def batch(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Items of some windows, left-aligned, (rows, longest + 1), and which of them are targets, (rows, longest)."""
+        """Return items of windows, left-aligned, (rows, longest + 1), and which are targets, (rows, longest)."""
         places = self.first[rows, None] + np.arange(self.targets[rows].max() + 1)
         inside = places <= self.last[rows, None]
         return torch.from_numpy(self.items[np.where(inside, places, self.first[rows, None])]), torch.from_numpy(
@@ -60,12 +60,7 @@ class Windows:
 
 
 def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.DataFrame:
-    """Likes of the validation split whose history has events, but not their item: item_index and `MOMENT`.
-
-    Args:
-        log: the log.
-        rows: how many are drawn, uniformly, at most; None: all.
-        seed: of the draw.
+    """Return validation likes of items new to a nonempty history: item_index and `MOMENT`; at most `rows` random ones.
 
     Raises:
         ValueError: there is none.

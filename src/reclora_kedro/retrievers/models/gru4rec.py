@@ -8,7 +8,7 @@ from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 
 
 class Gru4Rec(Retriever):
-    """Gated recurrent units read the events; a linear layer makes their states vectors of items."""
+    """Gated recurrent units over the events; a linear layer maps their states to item vectors."""
 
     def __init__(self, config: RetrieverConfig, sizes: RetrieverSizes) -> None:
         super().__init__(config, sizes)
@@ -17,6 +17,5 @@ class Gru4Rec(Retriever):
         self.output = nn.Linear(dim, dim)
 
     def forward(self, events: Tensor) -> Tensor:
-        """The network's state after each event."""
         states, _ = self.recurrent(functional.dropout(events, self.config.dropout, self.training))
         return self.output(functional.dropout(states, self.config.dropout, self.training))

@@ -10,9 +10,10 @@ from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 
 
 class SasRec(Retriever):
-    """Transformer blocks over the events and their places; trained by cross-entropy over the catalogue.
+    """Transformer blocks over the events and their positions, trained by cross-entropy over the catalogue.
 
-    The paper's binary loss with one negative per event finds far less (Klenitskiy and Vasilev 2023, arXiv 2309.07602).
+    The paper's binary loss with one negative per event is far less accurate (Klenitskiy and Vasilev 2023, arXiv
+    2309.07602).
     """
 
     def __init__(self, config: RetrieverConfig, sizes: RetrieverSizes) -> None:
@@ -23,7 +24,6 @@ class SasRec(Retriever):
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(self, events: Tensor) -> Tensor:
-        """The last block's output after each event."""
         places = torch.arange(events.shape[1], device=events.device)
         events = functional.dropout(events + self.position(places), self.config.dropout, self.training)
         return self.norm(read_causally(self.blocks, events))

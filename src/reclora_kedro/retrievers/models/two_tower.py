@@ -18,6 +18,5 @@ class TwoTower(Retriever):
         self.user = nn.Sequential(nn.Dropout(config.dropout), *layers, nn.Linear(config.dim, config.dim))
 
     def forward(self, events: Tensor) -> Tensor:
-        """The user tower's output after each event."""
         count = torch.arange(1, events.shape[1] + 1, device=events.device).unsqueeze(-1)
         return self.user(torch.cat([events.cumsum(dim=1) / count, events], dim=-1))
