@@ -1,1 +1,1 @@
-"""Interactions: raw tables to the canonical ones, and the splits over them."""
+"""Interactions: canonical tables from raw ones."""

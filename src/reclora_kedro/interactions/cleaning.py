@@ -1,8 +1,8 @@
-"""From the raw log to the canonical one, with every row that was dropped or changed accounted for.
+"""The canonical log from the raw one, with a count of every row that was dropped or changed.
 
-The log is read in chunks of its own order, which are divided into parts by time. A lazy table of at most
-`engine.rows_per_part` rows, a table that is in memory already and a log with starting histories are one chunk and one
-part, which stay in memory; more of them pass through files.
+The log is read in chunks of its own order, whose rows are divided into parts by time. A lazy table of at most
+`engine.rows_per_part` rows, a table in memory and a log with starting histories are one chunk and one part, which stay
+in memory; otherwise chunks and parts are written to files.
 """
 
 import logging
@@ -40,31 +40,27 @@ def clean_interactions(
     engine: EngineConfig = LOCAL,
     forgotten: ForgottenUsers = NOBODY,
 ) -> pl.LazyFrame:
-    """The canonical log, sorted by (timestamp, user_id), with about `engine.rows_per_part` rows in memory.
+    """Clean the raw log and sort it by (timestamp, user_id), with about `engine.rows_per_part` rows in memory.
 
     Events of one user and second are in the order of the raw log.
 
-    A raw row is dropped by the first rule that it breaks, so the dropped rows and the kept ones add up to the raw ones,
-    once lists are taken apart and starting histories are added.
+    A raw row is dropped by the first rule that it breaks, so that dropped and kept rows add up to the raw ones, after
+    lists are expanded and starting histories are added.
 
-    A pass over the chunks of a long log samples their times, by which it is divided into parts. The next one drops
-    faulty rows and files the others by part; the last one sorts each part and drops repeated rows.
+    A first pass over the chunks of a long log samples their times to divide it into parts. A second one drops faulty
+    rows and writes the others by part; a third one sorts each part and drops repeated rows.
 
     Args:
         raw_interactions: a polars frame, eager or lazy, or a pandas one.
-        config: settings of the step.
-        report: takes the account of the cleaning.
-        engine: what the chunks and parts are shards for.
-        forgotten: users whose rows are dropped.
 
     Returns:
         user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
         in a starting history). A log in parts is in files that are removed with it.
 
     Raises:
-        ValueError: a column is missing or unreadable, too many times are not plausible, too many ratings are outside
-            their scale, or no row is left.
-        ShardError: the same, on a worker.
+        ValueError: a column is missing or unreadable, too many times are implausible, too many ratings are outside
+            the scale, or no row is left.
+        ShardError: any of these, on a worker.
 
     Examples:
         >>> config = IngestionConfig(
@@ -133,7 +129,7 @@ class _Chunk(NamedTuple):
     def read(
         self, raw_log: pl.LazyFrame, columns: InteractionColumns, report: CleaningReport | None = None
     ) -> RawColumns:
-        """The rows once lists are taken apart and unwanted ones dropped, which the report counts."""
+        """Read the rows, expand lists, and drop unwanted rows, which the report counts."""
         report = report or CleaningReport()
         rows, name = raw_log.slice(self.first, self.rows), "raw_interactions"
         raw = RawColumns(as_polars(rows, name), name, self.first)
@@ -163,7 +159,7 @@ def _dropped(raw: RawColumns, name: str, rule: DropRule) -> pl.Series:
 
 
 class _Cleaned(NamedTuple):
-    """A chunk's sound rows by part, its number of rows, and what was found in them."""
+    """A chunk's valid rows by part, its number of rows, and the report on it."""
 
     parts: dict[int, pl.LazyFrame]
     rows: int
@@ -175,7 +171,7 @@ class _Cleaned(NamedTuple):
 def _bounds_of_parts(
     raw_log: pl.LazyFrame, config: IngestionConfig, chunks: list[_Chunk], engine: EngineConfig
 ) -> np.ndarray:
-    """Seconds that divide the log into parts of about `engine.rows_per_part` rows each."""
+    """Return the seconds that divide the log into parts of about `engine.rows_per_part` rows each."""
     columns = config.interactions
     head = _Chunk(0, GLANCE).read(raw_log, columns)  # a column that is missing or unreadable is told at once
     _sound_rows(head, _read_seconds(head, config), config, CleaningReport())
@@ -188,7 +184,7 @@ def _bounds_of_parts(
 
 
 def _sample_times(times: pl.LazyFrame, config: IngestionConfig, step: int, chunk: _Chunk) -> np.ndarray:
-    """Every `step`-th of a chunk's believed times, in order."""
+    """Return every `step`-th of a chunk's plausible times, sorted."""
     seconds = _read_seconds(chunk.read(times, config.interactions), config)
     believed = seconds.filter(seconds.is_between(*believed_seconds(config.plausible_times)))
     return believed.sort().gather_every(step).to_numpy()
@@ -202,7 +198,7 @@ def _clean_chunk(
     scratch: Path | None,
     chunk: _Chunk,
 ) -> _Cleaned:
-    """The sound rows of a chunk by the part that their time belongs to; in files, if there is a scratch folder."""
+    """Return the valid rows of a chunk by part, in files if there is a scratch folder."""
     report, rating = CleaningReport(), config.interactions.rating
     raw = chunk.read(raw_log, config.interactions, report)
     seconds = _read_seconds(raw, config)
@@ -227,7 +223,7 @@ def _filed_by_part(sound: pl.DataFrame, bounds: np.ndarray, scratch: Path, chunk
 def _sort_part(
     config: IngestionConfig, scratch: Path | None, part: tuple[int, list[pl.LazyFrame]]
 ) -> tuple[pl.LazyFrame, CleaningReport]:
-    """The labelled rows of a part in the canonical order, one per event or impression; and the report."""
+    """Return the labelled rows of a part in canonical order, one per event or impression, and the report."""
     (number, frames), report = part, CleaningReport()
     labelled = _with_labels(distinct_rows(pl.concat(frames).collect(), config, report), config)
     if scratch is None:
@@ -251,7 +247,7 @@ def _sound_rows(
     report: CleaningReport,
     forgotten: ForgottenUsers = NOBODY,
 ) -> pl.DataFrame:
-    """Rows of the raw log without a fault of their own: user_id, item_id, rating, timestamp."""
+    """Return the rows without a fault of their own: user_id, item_id, rating, timestamp."""
     log = _typed_log(raw, seconds, config.interactions)
     report.record(ROWS_IN, log.height, "rows in")
     columns = config.interactions
@@ -289,7 +285,7 @@ def _sound_rows(
 
 
 def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns) -> pl.DataFrame:
-    """user_id, item_id, rating and timestamp; of impressions, one row each, rated 1 where clicked and 0 where not."""
+    """Return user_id, item_id, rating and timestamp; impressions become rows rated 1 (clicked) or 0."""
     log, impressions = {"user_id": raw.ids(columns.user_id, f"{BLOCK}.user_id")}, columns.impressions
     if impressions is not None:
         log["item_id"] = raw.lists(columns.item_id, f"{BLOCK}.item_id", impressions.separator)
@@ -305,7 +301,7 @@ def _typed_log(raw: RawColumns, seconds: pl.Series, columns: InteractionColumns)
 
 
 def _without_unknown_ids(log: pl.DataFrame, columns: InteractionColumns) -> pl.DataFrame:
-    """The log without the ids that stand for nobody or for nothing: they count as missing."""
+    """Replace ids that stand for unknown users or items by null."""
     for name, values in columns.unknown_ids.items():
         unknown = pl.Series(values, dtype=log.schema[name], strict=False).drop_nulls()
         log = log.with_columns(pl.when(~pl.col(name).is_in(unknown.implode())).then(name))
@@ -317,16 +313,16 @@ def _outside_scale(config: IngestionConfig) -> str:
 
 
 def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport) -> None:
-    """Refuse a log with too many ratings outside their scale: it is most likely another one.
+    """Refuse a log with too many ratings outside the scale, which most likely has another scale.
 
     Args:
-        extremes: ratings of the log, the lowest and the highest among them.
-        rows: of the raw log.
+        extremes: ratings of the log, including the lowest and the highest.
+        rows: number of rows of the raw log.
         config: settings of the step.
-        report: counts the ratings outside.
+        report: has the count of ratings outside the scale.
 
     Raises:
-        ValueError: there are too many; the message names the range found.
+        ValueError: there are too many; the message names the range of ratings.
     """
     count = report.rows(_outside_scale(config))
     if count > config.max_ratings_outside * rows:
@@ -339,7 +335,7 @@ def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, re
 
 
 def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningReport) -> pl.DataFrame:
-    """One row per event or impression, in the canonical order; a null rating is of what was not clicked.
+    """Return one row per event or impression, in canonical order; a null rating marks an impression without a click.
 
     Rows of one user and second keep their order.
     """
@@ -356,14 +352,14 @@ def distinct_rows(log: pl.DataFrame, config: IngestionConfig, report: CleaningRe
 
 
 def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> pl.DataFrame:
-    """The log with its labels; what was not clicked loses its rating, as it is no event."""
+    """Add labels; impressions without a click lose their rating, as they are no events."""
     is_liked, _ = liked(config)
     rating = pl.when(is_liked).then(1.0) if config.interactions.has_impressions else pl.col("rating")
     return log.with_columns(label=is_liked.cast(pl.Int8), rating=rating)
 
 
 def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
-    """Which rows have label 1, and in words."""
+    """Return the expression for label 1, and its description."""
     if config.interactions.has_impressions:
         return pl.col("rating") == 1, "clicked"
     if config.interactions.rating:
@@ -374,7 +370,7 @@ def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
 def _with_starting_histories(
     log: pl.DataFrame, raw: RawColumns, config: IngestionConfig, forgotten: ForgottenUsers, report: CleaningReport
 ) -> pl.DataFrame:
-    """The log and what its users clicked before it begins, in the canonical order."""
+    """Add the clicks from before the log, in canonical order."""
     columns, history = config.interactions, config.interactions.click_history
     assert history is not None
     users, seconds = raw.ids(columns.user_id, f"{BLOCK}.user_id"), _read_seconds(raw, config)
@@ -390,7 +386,7 @@ def _with_starting_histories(
 
 
 def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningReport) -> pl.LazyFrame:
-    """The k-core of the labelled log."""
+    """Reduce the labelled log to its k-core."""
     rows_before = log.select(pl.len()).collect().item()
     log = k_core(log, config.k_core)
     time, label = pl.col("timestamp"), pl.col("label")
@@ -409,7 +405,7 @@ def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningRepor
 
 
 def _warn_of_one_id(log: pl.LazyFrame, rows: int, config: IngestionConfig, report: CleaningReport) -> None:
-    """Warn of a user or an item with an implausible share of the log, such as all guests of a shop under one id."""
+    """Warn of a user or item with an implausible share of the log, such as all guests of a shop under one id."""
     for name in ("user_id", "item_id"):
         counts = log.group_by(name).len("rows").sort("rows", name, descending=[True, False]).head(1)
         value, count = counts.collect(engine="streaming").row(0)
@@ -427,7 +423,7 @@ def _warn_of_one_id(log: pl.LazyFrame, rows: int, config: IngestionConfig, repor
 
 
 def k_core(interactions: pl.LazyFrame, k: int) -> pl.LazyFrame:
-    """The largest part of a log in which every user and every item has at least k rows; all of it for k of 0 or 1.
+    """Return the largest part of a log in which every user and item has at least k rows; all of it for k of 0 or 1.
 
     Examples:
         >>> log = pl.LazyFrame({"user_id": [1, 1, 2, 2, 3], "item_id": [7, 8, 7, 8, 8]})

@@ -1,11 +1,11 @@
-"""The account of a cleaning: how many rows came in, were dropped or changed, and were kept."""
+"""Counts of rows that a cleaning read, dropped, changed and kept."""
 
 from collections import Counter
 from typing import Any
 
 
 class CleaningReport:
-    """Rows by check and rule, in the order in which the checks were first recorded.
+    """Counts of rows by check and rule, in the order in which the checks were first recorded.
 
     Examples:
         >>> report = CleaningReport()
@@ -19,18 +19,18 @@ class CleaningReport:
         self._rows = Counter[tuple[str, str]]()
 
     def record(self, check: str, rows: int, rule: str = "dropped") -> None:
-        """Count rows that meet a check, beside those that were counted before."""
+        """Add rows to the count of a check."""
         self._rows[check, rule] += rows
 
     def rows(self, check: str) -> int:
-        """How many rows a check has dropped."""
+        """Return the number of rows of a check."""
         return self._rows[check, "dropped"]
 
     def add(self, other: "CleaningReport") -> None:
-        """Count what another report holds, such as that of a part of a log."""
+        """Add the counts of another report, such as that of a part of a log."""
         for (check, rule), rows in other._rows.items():
             self.record(check, rows, rule)
 
     def records(self) -> list[dict[str, Any]]:
-        """One record of check, rows and rule per check."""
+        """Return one record of check, rows and rule per check."""
         return [{"check": check, "rows": rows, "rule": rule} for (check, rule), rows in self._rows.items()]

@@ -11,7 +11,7 @@ from reclora_kedro.parameters import CountOrZero, Id, Real
 
 
 class ImpressionList(Block):
-    """How the column of item ids lists everything that was shown at once, such as ``N1-1 N2-0``."""
+    """How a list in the column of item ids shows impressions, such as ``N1-1 N2-0``."""
 
     separator: str | None = Field(min_length=1)
     clicked: str = Field(min_length=1)
@@ -28,7 +28,7 @@ class ImpressionList(Block):
 
 
 class ClickHistory(Block):
-    """Where raw_interactions keeps what a user had clicked before the log begins."""
+    """The columns of clicks from before the log."""
 
     column: str
     separator: str | None = Field(min_length=1)
@@ -59,13 +59,13 @@ class DropRule(Block):
 
 
 FIXED_NAMES = {"user_id", "item_id", "title"}
-"""What no text field may be called: none of these is read as one, see `schema.field_names`."""
+"""Names that no text field may have, see `schema.field_names`."""
 NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
-"""Those, and what prompts tell of an item in a history beside its fields."""
+"""Names that no text field of items may have, since prompts use them for items in histories."""
 
 
 class InteractionColumns(Block):
-    """Where raw_interactions keeps each canonical column."""
+    """The columns of raw_interactions for each canonical column."""
 
     explode: list[str] = Field(default=[])
     explode_separator: str | None = Field(default=None, min_length=1)
@@ -82,7 +82,7 @@ class InteractionColumns(Block):
 
     @property
     def has_impressions(self) -> bool:
-        """Whether the log says what was shown and not clicked."""
+        """Whether the log has impressions without a click."""
         return self.clicked is not None or self.impressions is not None
 
     @property
@@ -126,7 +126,7 @@ class InteractionColumns(Block):
 
 
 class PlausibleTimes(Block):
-    """Which times of interactions are believed; days are in UTC."""
+    """Range of plausible times of interactions; days are in UTC."""
 
     first_day: date
     last_day: date | None
@@ -142,7 +142,7 @@ class PlausibleTimes(Block):
 
 
 class TextField(Block):
-    """One text field: a column of the raw table, or several indicator columns gathered under one name."""
+    """One text field: a column of the raw table, or several indicator columns under one name."""
 
     name: str
     column: str | None = None
@@ -167,7 +167,7 @@ class LongTable(Block):
 
 
 class ItemColumns(Block):
-    """Where raw_items keeps the id, the title and the text fields of an item."""
+    """The columns of raw_items for the id, the title and the text fields of an item."""
 
     item_id: str
     long: LongTable | None = None
@@ -184,7 +184,7 @@ class ItemColumns(Block):
 
 
 class ItemTextColumns(Block):
-    """Where raw_item_texts, a second table of items, keeps the id and further text fields of an item."""
+    """The columns of raw_item_texts, a second table of items, for the id and further text fields."""
 
     item_id: str
     long: LongTable | None = None
@@ -192,7 +192,7 @@ class ItemTextColumns(Block):
 
 
 class UserColumns(Block):
-    """Where raw_users keeps the id and the profile fields of a user."""
+    """The columns of raw_users for the id and the profile fields of a user."""
 
     user_id: str
     fields: list[TextField]

@@ -1,4 +1,4 @@
-"""From raw tables to the canonical items and users, with every row that was dropped or changed accounted for."""
+"""Canonical items and users from raw tables, with a count of every row that was dropped or changed."""
 
 import logging
 from typing import Any
@@ -20,10 +20,10 @@ MOST_UNTITLED = 0.1  # share of the items, beyond which it is warned of
 def describe_items(
     raw_items: Any, interactions: pl.LazyFrame, columns: ItemColumns, report: CleaningReport
 ) -> pl.DataFrame:
-    """The canonical items: one row for every item of the log or of the raw table, sorted by item_id.
+    """Return the canonical items: one row per item of the log or of the raw table, sorted by item_id.
 
-    Their columns are item_id, title, then the text fields, several values of one field separated by commas (by spaces
-    in `FREE_TEXT`).
+    Columns are item_id, title, and the text fields, with several values of one field separated by commas (by spaces in
+    `FREE_TEXT`).
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
@@ -69,9 +69,9 @@ def title_of_untitled(columns: ItemColumns) -> pl.Expr:
 def add_item_texts(
     items: pl.DataFrame, raw_item_texts: Any, columns: ItemTextColumns | None, report: CleaningReport
 ) -> pl.DataFrame:
-    """The canonical items with the text fields of a second table, null for an item that it lacks.
+    """Add the text fields of a second table to the canonical items, null for items that it lacks.
 
-    Without ``columns`` there is no such table, and nothing changes.
+    Without ``columns`` there is no such table, and the items are returned unchanged.
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the items.
@@ -96,10 +96,9 @@ def add_item_texts(
 def describe_users(
     raw_users: Any, interactions: pl.LazyFrame, columns: UserColumns | None, report: CleaningReport
 ) -> pl.DataFrame:
-    """The canonical users: one row for every user of the log, sorted by user_id.
+    """Return the canonical users: one row per user of the log, sorted by user_id.
 
-    Their columns are user_id, then the profile fields, null where unknown; none without ``columns``, which says that
-    the data has no user table.
+    Columns are user_id and the profile fields, null if unknown; without ``columns`` there is no user table.
 
     Raises:
         ValueError: a column is missing or unreadable, or the ids don't meet those of the log.
@@ -135,7 +134,7 @@ def _require_table(raw_table: Any, block: str) -> None:
 def listed_rows(
     raw_table: Any, kind: str, columns: ItemColumns | ItemTextColumns | UserColumns, report: CleaningReport
 ) -> pl.DataFrame:
-    """The rows of a raw table, one per id: the id, the title of an item, and the text fields."""
+    """Return the rows of a raw table, one per id: the id, the title of an item, and the text fields."""
     block, title = f"{kind.replace(' ', '_')}s", columns.title if isinstance(columns, ItemColumns) else None
     key, parameter = "user_id" if kind == "user" else "item_id", f"ingestion.{block}"
     texts = [title, *(field.column for field in columns.fields)]
@@ -195,7 +194,7 @@ def _gathered(raw: RawColumns, columns: ItemColumns | ItemTextColumns, parameter
 
 
 def _chosen_titles(rows: pl.DataFrame, choice: str) -> pl.DataFrame:
-    """One title for each item that has any: the most frequent or the longest one, of several such the first."""
+    """Choose one title per item: the most frequent or the longest one, the first of several."""
     rank = pl.len() if choice == "most_frequent" else pl.col("title").first().str.len_chars()
     titles = rows.drop_nulls("title").group_by("item_id", pl.col("title"), maintain_order=True).agg(rank.alias("rank"))
     ranked = titles.sort("rank", descending=True, maintain_order=True)
@@ -203,7 +202,7 @@ def _chosen_titles(rows: pl.DataFrame, choice: str) -> pl.DataFrame:
 
 
 def _articles_first(titles: pl.Series, articles: list[str]) -> pl.Series:
-    """From "Matrix, The (1999)" to "The Matrix (1999)", and so too in a second title given in parentheses."""
+    """Change "Matrix, The (1999)" to "The Matrix (1999)", also in a second title in parentheses."""
     if not articles:
         return titles
     pattern = rf"([^()]+), ({'|'.join(map(pl.escape_regex, articles))})(\)| \(|$)"
@@ -230,7 +229,7 @@ def _distinct_ids(log: pl.LazyFrame, key: str) -> pl.DataFrame:
 
 
 def _logged_ids(log: pl.LazyFrame, listed: pl.DataFrame, table: str, parameter: str) -> pl.DataFrame:
-    """The distinct ids of the log, once at least one of them is in the table that describes them."""
+    """Return the distinct ids of the log; refuse a describing table that has none of them."""
     key = listed.columns[0]
     logged = _distinct_ids(log, key)
     same_type = logged.schema[key] == listed.schema[key]

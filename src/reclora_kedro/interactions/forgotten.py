@@ -1,4 +1,4 @@
-"""Users who were forgotten: salted digests of their ids, by which their rows are dropped where these come in again."""
+"""Forgotten users: salted digests of their ids, by which their rows are dropped when they come in again."""
 
 import hashlib
 import secrets
@@ -11,11 +11,11 @@ import polars as pl
 
 @dataclass(frozen=True)
 class ForgottenUsers:
-    """Whom tables may not hold again.
+    """Users whose rows tables may not hold again.
 
     Attributes:
-        salt: hexadecimal; another one in every project, so that digests tell nothing to who has a table of common ids.
-        digests: of the ids.
+        salt: hexadecimal; unique to the project, so that a table of common ids does not reveal users by their digests.
+        digests: digests of the ids.
     """
 
     salt: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -25,35 +25,34 @@ class ForgottenUsers:
         return bool(self.digests) and self._digest(user_id) in self.digests
 
     def among(self, ids: pl.Series) -> pl.Series:
-        """Those of some ids that were forgotten, each once."""
+        """Return the distinct ids that were forgotten."""
         distinct = ids.drop_nulls().unique() if self.digests else ids.clear()
         return pl.Series(ids.name, [each for each in distinct if each in self], ids.dtype)
 
     def with_users(self, ids: Iterable[Any]) -> Self:
-        """The same with further users."""
         return replace(self, digests=self.digests | set(map(self._digest, ids)))
 
     def without_users(self, ids: Iterable[Any]) -> Self:
-        """The same without some users, who may come in again.
+        """Return a copy without some users, who may come in again.
 
         Raises:
-            ValueError: one is not among them.
+            ValueError: a user is not among the forgotten ones.
         """
-        gone = {self._digest(each): place for place, each in enumerate(ids)}
-        if unknown := sorted(gone[each] for each in gone.keys() - self.digests):
+        removed = {self._digest(each): place for place, each in enumerate(ids)}
+        if unknown := sorted(removed[each] for each in removed.keys() - self.digests):
             raise ValueError(
                 f"forget.users[{unknown[0]}] is none of the {len(self.digests)} ids that were forgotten, or is let in "
                 "already: correct the id."
             )
-        return replace(self, digests=self.digests - gone.keys())
+        return replace(self, digests=self.digests - removed.keys())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain data."""
+        """Return the fields as JSON values."""
         return {"salt": self.salt, "digests": sorted(self.digests)}
 
     @classmethod
     def from_table(cls, rows: pl.DataFrame | None) -> Self:
-        """Return the users of a table with the columns salt, which is the same in all rows, and digest."""
+        """Read a table with the columns salt, equal in all rows, and digest."""
         return cls() if rows is None or rows.is_empty() else cls(rows["salt"][0], frozenset(rows["digest"]))
 
     def _digest(self, user_id: Any) -> str:

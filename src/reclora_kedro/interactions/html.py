@@ -1,4 +1,4 @@
-"""HTML in raw texts: tags go, and entities become the characters that they stand for."""
+"""HTML in raw texts: removal of tags, and replacement of entities by their characters."""
 
 import re
 from collections.abc import Iterable
@@ -19,13 +19,13 @@ REPLACEMENTS = {
     rf"(?i)</?(?:{_WITHIN_WORDS}){_END}": "",
     rf"(?i)</?(?:{_BETWEEN_WORDS}){_END}": " ",
 }
-"""Tags by their names, so that ``a < b``, ``<3`` and titles such as ``<Harmony/>`` stay, and what replaces them."""
+"""Patterns of known tags, which leave ``a < b``, ``<3`` and titles such as ``<Harmony/>``, and replacements."""
 
 _ENTITY = re.compile(r"&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);")
 
 
 def read_html(text: pl.Series) -> pl.Series:
-    """Texts as a browser shows them, on one line; those without HTML stay as they are.
+    """Return texts as a browser shows them, on one line; texts without HTML stay unchanged.
 
     Entities that were escaped several times over, such as ``&amp;amp;``, become one character. A text may become empty.
 
@@ -45,9 +45,9 @@ def read_html(text: pl.Series) -> pl.Series:
 
 
 def read_html_columns(table: pl.DataFrame, columns: Iterable[str | None]) -> tuple[pl.DataFrame, int]:
-    """A table whose named columns of text, or of lists of texts, hold no HTML, and how many rows held some.
+    """Remove HTML from columns of text, or of lists of texts; return the table and the number of rows changed.
 
-    Names of columns that are no text, or not in the table, are passed over.
+    Columns that are not text, or not in the table, are skipped.
 
     Examples:
         >>> table = pl.DataFrame({"id": [1, 2], "tags": [["Q&amp;A", "x"], []]})

@@ -1,4 +1,4 @@
-"""Logs of what was shown and whether it was clicked: lists of impressions, and histories of clicks without dates."""
+"""Impressions with and without clicks, and click histories without dates."""
 
 import polars as pl
 
@@ -6,9 +6,9 @@ from reclora_kedro.interactions.config import ImpressionList
 
 
 def expand_impressions(log: pl.DataFrame, marks: ImpressionList) -> pl.DataFrame:
-    """One row for each item of the lists in `item_id`, with a rating of 1 where it was clicked and 0 where not.
+    """Return one row per item of the lists in `item_id`, with rating 1 if clicked and 0 if not.
 
-    An item that ends in neither mark has no rating; an empty list leaves a row without an item.
+    An item without a mark has no rating; an empty list leaves a row without an item.
 
     Examples:
         >>> log = pl.DataFrame({"user_id": ["U1"], "item_id": [["N7-1", "N8-0"]], "timestamp": [60]})
@@ -25,14 +25,13 @@ def expand_impressions(log: pl.DataFrame, marks: ImpressionList) -> pl.DataFrame
 
 
 def starting_histories(clicks: pl.DataFrame, item_type: pl.DataType) -> pl.DataFrame:
-    """The events before the log begins, from the list of each user's first row: their ratings are 1, their labels null.
+    """Return the clicks from before the log, from the list in each user's first row: rating 1, label null.
 
-    They have no dates: the last one gets the second before the user's first row, the one before it the second before
-    that, and so on.
+    As they have no dates, the last one gets the second before the user's first row, and each earlier one a second less.
 
     Args:
-        clicks: user_id, timestamp, and item_id, a list of the ids clicked before, the oldest first.
-        item_type: type of the log's item ids; an id that is none becomes null.
+        clicks: user_id, timestamp, and item_id, a list of the ids clicked before, oldest first.
+        item_type: type of the log's item ids; ids of another type become null.
 
     Examples:
         >>> clicks = pl.DataFrame({"user_id": [1, 1], "timestamp": [90, 60], "item_id": [["a", "b"], ["a"]]})

@@ -1,4 +1,4 @@
-"""Which times of a log are believed, and what may be wrong with those that are not."""
+"""Plausible times of a log, and the refusal of a log with too many implausible ones."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import NoReturn
@@ -12,7 +12,7 @@ EPOCH, SECONDS_PER_DAY = date(1970, 1, 1), 86_400
 
 
 def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
-    """First and last second that is believed, since the epoch.
+    """Return the first and the last plausible second since the epoch.
 
     Examples:
         >>> believed_seconds(PlausibleTimes(first_day="1970-01-01", last_day="1970-01-02", max_outside=0))
@@ -23,24 +23,24 @@ def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
 
 
 def day_of(second: int) -> date:
-    """The day of a second since the epoch, in UTC."""
+    """Return the UTC day of a second since the epoch."""
     return datetime.fromtimestamp(second, UTC).date()
 
 
 def refuse_times(
     raw: RawColumns, seconds: pl.Series, times_outside: int, rows: int, config: IngestionConfig
 ) -> NoReturn:
-    """Refuse a log with too many times that are not believed: they were most likely read in the wrong format.
+    """Refuse a log with too many implausible times, which most likely were read in the wrong format.
 
     Args:
-        raw: the part of the raw log that holds the first of them.
-        seconds: its times as they were read, since the epoch.
-        times_outside: how many times of the whole log are not believed.
-        rows: of the whole log.
+        raw: the part of the raw log with the first of them.
+        seconds: times of this part, in seconds since the epoch.
+        times_outside: number of implausible times in the whole log.
+        rows: number of rows in the whole log.
         config: settings of the step.
 
     Raises:
-        ValueError: always; the message names the format that fits, if there is one.
+        ValueError: always; the message names a format that fits, if any.
     """
     first, last = believed_seconds(config.plausible_times)
     unfit = outside(seconds, config.plausible_times).arg_true()
@@ -61,7 +61,7 @@ def refuse_times(
 
 
 def outside(seconds: pl.Series, times: PlausibleTimes) -> pl.Series:
-    """Which seconds are times that are not believed; those that are not positive are no dates, and not looked at.
+    """Return which seconds are implausible; those that are not positive are no dates, and not checked.
 
     Examples:
         >>> times = PlausibleTimes(first_day="1970-01-02", last_day="1970-01-02", max_outside=0)
@@ -72,7 +72,7 @@ def outside(seconds: pl.Series, times: PlausibleTimes) -> pl.Series:
 
 
 def _fitting_unit(numbers: pl.Series, first: int, last: int) -> str | None:
-    """The format by which most of these numbers are believed."""
+    """Return the format in which most of these numbers are plausible times."""
     if not numbers.dtype.is_numeric():
         return None
     ticks = numbers.cast(pl.Int64, strict=False)

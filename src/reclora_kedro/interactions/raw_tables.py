@@ -1,6 +1,6 @@
-"""The door for raw tables: any frame becomes a polars frame, any usable column a column of its canonical type.
+"""Reading of raw tables: any frame as a polars frame, any usable column as a column of its canonical type.
 
-Everything that cannot be read without guessing is refused here, with the table, the column and the parameter named.
+Whatever cannot be read without guessing is refused with the names of table, column and parameter.
 """
 
 import ast
@@ -20,10 +20,10 @@ UNIX_UNITS = {
     "unix_microseconds": 1_000_000,
     "unix_nanoseconds": 1_000_000_000,
 }
-"""Numeric timestamp formats, and their ticks per second."""
+"""Numeric timestamp formats and their ticks per second."""
 
 BREAKS = r"[\p{Cc}\p{Zl}\p{Zp}]+"
-"""Control characters and line breaks: they would tear the lines of a prompt."""
+"""Control characters and line breaks, which would break the lines of a prompt."""
 
 WRITTEN_LISTS = "[]"
 """The separator of lists that are written as text, as Python and JSON write them."""
@@ -31,17 +31,17 @@ WRITTEN_LISTS = "[]"
 PLACE = " place "  # a column that no table has
 
 LARGEST_EXACT_FLOAT = 2**53
-"""Whole numbers beyond it are no longer told apart as 64-bit floats."""
+"""Largest integer up to which 64-bit floats are exact."""
 
 
 def as_polars(table: Any, name: str) -> pl.DataFrame:
-    """An eager polars frame from a polars frame, eager or lazy, or from a pandas frame; messages call it by its name.
+    """Convert a polars frame, eager or lazy, or a pandas frame to an eager polars frame; `name` is for messages.
 
-    Categories become text, and lists of one length lists like any other.
+    Categories become text, and arrays become lists.
 
     Raises:
-        ValueError: it is no frame, two columns of a pandas frame have one name, a column of it holds values that no
-            single type has, or its index is most likely the first field of rows that have more fields than the header.
+        ValueError: it is no frame; or a pandas frame has two columns of one name, a column of mixed types, or an index
+            that most likely is the first field of rows with more fields than the header.
 
     Examples:
         >>> as_polars(pl.LazyFrame({"rating": [4, 5]}), "raw_interactions").height
@@ -78,7 +78,7 @@ def _from_pandas(table: Any, name: str) -> pl.DataFrame:
 
 
 def _require_one_type(column: Any, table: str) -> None:
-    """Refuse a column of a pandas frame that polars cannot hold, with the first row that it cannot."""
+    """Refuse a column of a pandas frame that polars cannot hold, naming the first such row."""
     if column.dtype != object:
         return
     try:
@@ -97,8 +97,8 @@ def _require_one_type(column: Any, table: str) -> None:
 class RawColumns:
     """Columns of one raw table, read by name and returned in their canonical type.
 
-    Each method takes the column's name in the raw table and the parameter that says so, for the error message, and
-    raises ValueError where the column is missing or cannot be read as wanted.
+    Each method takes the column's name in the raw table and, for error messages, the parameter with this name. It
+    raises ValueError if the column is missing or unreadable.
 
     Examples:
         >>> raw = RawColumns(pl.DataFrame({"UserID": [1.0, None]}), "raw_interactions")
@@ -107,8 +107,8 @@ class RawColumns:
         >>> raw.ids("MovieID", "ingestion.interactions.item_id")
         Traceback (most recent call last):
         ...
-        ValueError: raw_interactions has no column 'MovieID', only: UserID. \
-Set `ingestion.interactions.item_id` to one of them.
+        ValueError: raw_interactions has no column 'MovieID', only: UserID. Set `ingestion.interactions.item_id` to one
+            of them.
     """
 
     frame: pl.DataFrame
@@ -124,14 +124,11 @@ Set `ingestion.interactions.item_id` to one of them.
             )
 
     def row(self, place: int) -> int:
-        """Number, from 1, of a row of the frame in the table."""
+        """Return the number in the table, from 1, of a row of the frame."""
         return self.rows_before + (place if self.places is None else int(self.places[place])) + 1
 
     def exploded(self, names: Sequence[str], separator: str | None, parameter: str) -> "RawColumns":
-        """The table with one row for each element of the lists in these columns; an empty list has none.
-
-        Lists that are texts are parted by the separator, and their elements are texts.
-        """
+        """Return the table with one row per element of the lists in these columns; empty lists have none."""
         if separator is not None:
             texts = [name for name in names if self._column(name, parameter).dtype == pl.String]
             lists = [self.lists(name, parameter, separator) for name in texts]
@@ -148,7 +145,7 @@ Set `ingestion.interactions.item_id` to one of them.
         return self._with_rows(lambda table: table.explode(*names, empty_as_null=False, keep_nulls=False))
 
     def holds(self, name: str, values: Sequence[bool | float | str], parameter: str) -> pl.Series:
-        """Whether each row of a column holds one of some values; the blanks around a text do not count."""
+        """Return whether each row of a column has one of some values, ignoring blanks around texts."""
         column = self._column(name, parameter)
         if column.dtype.is_nested():
             self._refuse(column, parameter, "it must hold one value per row")
@@ -170,7 +167,7 @@ Set `ingestion.interactions.item_id` to one of them.
         return starts
 
     def where(self, kept: pl.Series) -> "RawColumns":
-        """The table's rows for which a Boolean is true."""
+        """Return the rows for which a Boolean is true."""
         return self._with_rows(lambda table: table.filter(kept))
 
     def _with_rows(self, change: Callable[[pl.DataFrame], pl.DataFrame]) -> "RawColumns":
@@ -179,7 +176,7 @@ Set `ingestion.interactions.item_id` to one of them.
         return replace(self, frame=changed.drop(PLACE), places=changed[PLACE])
 
     def ids(self, name: str, parameter: str) -> pl.Series:
-        """Ids as ``Int64`` or ``String``; whole floats, pandas' way of having gaps, become integers."""
+        """Read ids as ``Int64`` or ``String``; whole floats, pandas' integers with gaps, become integers."""
         column = self._column(name, parameter)
         if column.dtype == pl.String:
             return _stripped(column)
@@ -195,31 +192,31 @@ Set `ingestion.interactions.item_id` to one of them.
         return ids
 
     def padded_ids(self, name: str) -> int:
-        """How many ids of text have blanks around them, which `ids` removes; no-break spaces are such."""
+        """Count the text ids with blanks around them (also no-break spaces), which `ids` removes."""
         column = self.frame[name]
         return int((column.str.strip_chars() != column).sum()) if column.dtype == pl.String else 0
 
     def numbers(self, name: str, parameter: str) -> pl.Series:
-        """Numbers as ``Float64``; NaN counts as missing."""
+        """Read numbers as ``Float64``; NaN counts as missing."""
         if self._column(name, parameter).dtype == pl.Boolean:
             self._refuse(self._column(name, parameter), parameter, "it must hold numbers")
         return self.marks(name, parameter)
 
     def marks(self, name: str, parameter: str) -> pl.Series:
-        """Numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
+        """Read numbers as ``Float64``; NaN counts as missing, and Booleans are 0 and 1."""
         return self._numeric(name, parameter, "it must hold numbers").cast(pl.Float64)
 
     def flags(self, name: str, parameter: str) -> pl.Series:
-        """Indicators as ``Boolean``; a missing one is not set."""
+        """Read indicators as ``Boolean``; a missing one is false."""
         expected = "an indicator is 0 or 1"
         column = self._numeric(name, parameter, expected)
         self._refuse_where(~column.cast(pl.Float64).is_in([0, 1]), column, parameter, expected)
         return column.cast(pl.Boolean).fill_null(False)
 
     def texts(self, name: str, parameter: str) -> pl.Series:
-        """Text as ``String``, one stripped line; an empty one counts as missing.
+        """Read text as ``String``, stripped and on one line; empty texts count as missing.
 
-        Where all are whole floats, or midnights, they lose their ``.0``, or the time.
+        If all values are whole floats, or midnights, the ``.0``, or the time, is dropped.
         """
         column = self._column(name, parameter)
         if column.dtype.is_nested():
@@ -235,10 +232,9 @@ Set `ingestion.interactions.item_id` to one of them.
         return isinstance(self.frame.schema.get(name), pl.List)
 
     def lists(self, name: str, parameter: str, separator: str | None) -> pl.Series:
-        """Several texts per row as ``List(String)``, each one stripped line; empty ones are left out.
+        """Read several texts per row as ``List(String)``, each stripped and on one line, without empty ones.
 
-        Values of a text are parted by the separator, or those of a list that it writes down (`WRITTEN_LISTS`); without
-        one, the column must hold lists.
+        Texts are split at the separator; without one, the column must hold lists.
         """
         column = self._column(name, parameter)
         if separator == WRITTEN_LISTS and column.dtype == pl.String:
@@ -271,10 +267,10 @@ Set `ingestion.interactions.item_id` to one of them.
         return pl.select(joined).to_series()
 
     def seconds(self, names: Sequence[str], parameter: str, time_format: str, format_parameter: str) -> pl.Series:
-        """Seconds since the epoch as ``Int64``, rounded down; times without a zone are read as UTC.
+        """Read seconds since the epoch as ``Int64``, rounded down; times without a zone are UTC.
 
-        The format is a key of ``UNIX_UNITS`` for numbers, a strptime format for text; a column that already holds dates
-        or times needs none.
+        The format is a key of ``UNIX_UNITS`` for numbers and a strptime format for text; columns of dates or times need
+        none.
         """
         column = self.times(names, parameter)
         if column.dtype in (pl.Date, pl.Datetime):
@@ -377,7 +373,7 @@ def _written_list(text: str) -> list[str] | None:
 
 
 def _short(column: pl.Series) -> pl.Series:
-    """Integers for floats that are whole, dates for times that are midnights."""
+    """Convert whole floats to integers, and midnights to dates."""
     if column.dtype.is_float() and ((column % 1 == 0) & (column.abs() < 2**63)).all():
         return column.cast(pl.Int64)
     is_dates = column.dtype == pl.Datetime and (column.dt.truncate("1d") == column).all()

@@ -1,6 +1,6 @@
-"""The canonical tables as contracts.
+"""The canonical tables as pandera schemas.
 
-Each is named by a catalog entry's ``validator:`` key, so Kedro checks a table whenever it is saved or loaded.
+A catalog entry's ``validator:`` key names its schema, so that Kedro checks the table whenever it is saved or loaded.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ MOMENT_KEY = ("timestamp", "user_id")
 """The order of the canonical log."""
 
 EVENT_KEY = (*MOMENT_KEY, "item_id")
-"""What names one event."""
+"""The key of an event."""
 
 ROWS_AT_ONCE = 5_000_000  # of a lazy table that is validated
 ROWS_BEFORE = 10_000  # that are validated again with those that follow: more than a user has in a second
 
 FREE_TEXT = "description"
-"""The text field that is free text, rather than a category that items or users share."""
+"""The text field that is free text instead of categories shared by items or users."""
 
 
 def field_names(table: pl.DataFrame) -> list[str]:
-    """Text fields of canonical items or users: every column but ids and titles. A comma parts the values of one.
+    """Return the text fields of canonical items or users: all columns but ids and titles.
 
     Examples:
         >>> field_names(pl.DataFrame({"item_id": [7], "title": ["Heat"], "genres": ["Crime, Drama"]}))
@@ -36,7 +36,7 @@ def field_names(table: pl.DataFrame) -> list[str]:
 
 
 def category_names(table: pl.DataFrame) -> list[str]:
-    """Text fields whose values are categories that items or users share: all but `FREE_TEXT`.
+    """Return the text fields whose values are shared categories: all but `FREE_TEXT`.
 
     Examples:
         >>> category_names(pl.DataFrame({"item_id": [7], "genres": ["Crime"], "description": ["A thief, a cop."]}))
@@ -46,7 +46,7 @@ def category_names(table: pl.DataFrame) -> list[str]:
 
 
 def comes_after_previous(key: Sequence[str]) -> pl.Expr:
-    """Whether a row's key is greater than the previous row's, column by column; the first row's always is.
+    """Return whether each row's key is greater than the previous row's; true for the first row.
 
     Examples:
         >>> table = pl.DataFrame({"timestamp": [1, 1, 2, 2], "user_id": [5, 6, 5, 5]})
@@ -65,7 +65,6 @@ class Id(polars_engine.DataType):
     """An id: ``Int64`` or ``String``."""
 
     def check(self, pandera_dtype: Any, data_container: Any = None) -> bool:
-        """Whether a column's polars type is one of the two."""
         return pandera_dtype in (pl.Int64, pl.String)
 
     def __str__(self) -> str:
@@ -75,9 +74,9 @@ class Id(polars_engine.DataType):
 class Interactions(pa.DataFrameModel):
     """The log: unique by (timestamp, user_id, item_id), sorted by (timestamp, user_id).
 
-    Events of one user and second are in the order of the raw log.
-    A row with a rating is an event of its user, a row with a label may be a sample; most are both. What was shown and
-    not clicked has no rating, and never enters a history. What was clicked before the log begins has no label.
+    Events of one user and second are in the order of the raw log. Rows with a rating are events, rows with a label may
+    be samples; most are both. Impressions without a click have no rating, and never enter a history. Clicks from before
+    the log have no label.
     """
 
     user_id: Id
@@ -89,16 +88,16 @@ class Interactions(pa.DataFrameModel):
     label: pl.Int8 = pa.Field(isin=[0, 1], nullable=True, description="1 = liked; null: an event, but no sample")
 
     class Config:
-        """No other columns."""
+        """No other columns are allowed."""
 
         strict = True
 
     @classmethod
     def validate(cls, check_obj: Any, *arguments: Any, **settings: Any) -> Any:
-        """The table, eager or lazy, once it is found to be a log; a lazy one is read in parts.
+        """Validate the table, eager or lazy, and return it; a lazy one is read in parts.
 
         Raises:
-            SchemaError, SchemaErrors: it is none.
+            SchemaError, SchemaErrors: the table violates the schema.
         """
         if not isinstance(check_obj, pl.LazyFrame):
             return super().validate(check_obj, *arguments, **settings)
@@ -110,20 +109,20 @@ class Interactions(pa.DataFrameModel):
 
     @pa.dataframe_check(error="events are not unique by (timestamp, user_id, item_id), or not sorted by the former two")
     def unique_and_in_order(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
-        """Every event comes after the ones of earlier moments, and once."""
+        """Each event is later in the order than the previous one."""
         comes_after = comes_after_previous([*MOMENT_KEY, "place"])
         return data.lazyframe.with_row_index("place").select(comes_after & pl.struct(EVENT_KEY).is_first_distinct())
 
     @pa.dataframe_check(error="a row without a rating was shown and not clicked, but its label is not 0")
     def events_have_ratings(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
-        """Only what has label 0 may lack a rating."""
+        """Only rows with label 0 may lack a rating."""
         return data.lazyframe.select(pl.col("rating").is_not_null() | pl.col("label").eq_missing(0))
 
 
 class Items(pa.DataFrameModel):
-    """The items: one row per item; the row number is the item's index everywhere.
+    """The items: one row per item, whose row number is its index everywhere.
 
-    Ingestion sorts them by item_id; an update puts new ones behind.
+    Ingestion sorts them by item_id; an update appends new ones.
     """
 
     item_id: Id = pa.Field(unique=True)
@@ -131,21 +130,21 @@ class Items(pa.DataFrameModel):
 
     @pa.dataframe_check(error="a text field is not a String column")
     def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        """All columns but the id hold text."""
+        """All columns but the id are text."""
         return _all_text_but(data.lazyframe, "item_id")
 
 
 class Users(pa.DataFrameModel):
-    """The users of the log: one row per user; the row number is the user's index everywhere.
+    """The users of the log: one row per user, whose row number is its index everywhere.
 
-    Ingestion sorts them by user_id; an update puts new ones behind.
+    Ingestion sorts them by user_id; an update appends new ones.
     """
 
     user_id: Id = pa.Field(unique=True)
 
     @pa.dataframe_check(error="a profile field is not a String column")
     def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        """All columns but the id hold text."""
+        """All columns but the id are text."""
         return _all_text_but(data.lazyframe, "user_id")
 
 

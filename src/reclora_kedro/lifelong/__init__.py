@@ -1,1 +1,1 @@
-"""Models and data over time: updates, the promotion of a challenger, forgetting."""
+"""Models and data over time: updates, promotion of challengers, forgetting."""

@@ -1,4 +1,4 @@
-"""An adapter that goes on with its log: what it learns from, and whether what it learned is taken."""
+"""Incremental training of an adapter in an update, and its promotion."""
 
 import numpy as np
 import polars as pl
@@ -23,14 +23,14 @@ USES = ("few_shot", "validation", "test")
 def update_questions(
     samples: pl.DataFrame, since: int, config: AdapterContinuationConfig, newest: int | None, seed: int
 ) -> pl.DataFrame:
-    """The questions that an adapter goes on learning from and is chosen by, see `draw_rows`, and newest ones.
+    """Draw the questions to train and validate an adapter on, see `draw_rows`, and the newest ones to compare it on.
 
     Args:
-        samples: of the grown log.
-        since: the last second of the champion's log.
-        config: how many it learns from.
-        newest: how many of the test split, drawn uniformly; None: all.
-        seed: of the draws.
+        samples: samples of the grown log.
+        since: last second of the current model's log.
+        config: numbers of questions.
+        newest: number of questions of the test split, drawn uniformly; None for all.
+        seed: seed of the draws.
     """
     test = samples.filter(split="test")
     drawn = test.sample(min(newest or test.height, test.height), seed=seed).sort("row")
@@ -38,7 +38,7 @@ def update_questions(
 
 
 def learned_rows(prompts: pl.DataFrame, gate_inputs: GateInputs) -> tuple[PromptSet, np.ndarray, PromptSet]:
-    """Of prompts of `update_questions`: those to learn from, which of them are new, and those to validate on."""
+    """Return the prompts to train on, which of them are new, and the prompts to validate on."""
     learned = prompts.filter(pl.col("use").is_in(["few_shot", "replay"]))
     few_shot = prompt_set(learned.with_columns(use=pl.lit("few_shot")), "few_shot", gate_inputs)
     return few_shot, (learned["use"] == "few_shot").to_numpy(), prompt_set(prompts, "validation", gate_inputs)
@@ -53,19 +53,19 @@ def update_adapter(
     promotion: PromotionConfig,
     bootstrap: Bootstrap,
 ) -> tuple[pl.DataFrame, Decision]:
-    """Train a model's adapter further in place, and leave it so if it is not worse on the newest rows.
+    """Train a model's adapter further in place, and keep the result if it is not worse on the newest rows.
 
     Args:
-        model: a base LLM with the champion's adapter.
-        prompts: of `update_questions`.
-        gate_inputs: of the same questions.
+        model: a base LLM with the current adapter.
+        prompts: prompts of `update_questions`.
+        gate_inputs: gate inputs of the same questions.
         config: see `continue_adapter`.
-        training: likewise.
+        training: see `continue_adapter`.
         promotion: see `decide`.
-        bootstrap: likewise.
+        bootstrap: see `decide`.
 
     Returns:
-        The training logs, empty where there is nothing to learn from or to validate on, and the decision.
+        The training logs, empty if there is nothing to train or validate on, and the decision.
     """
     test = prompts.filter(use="test")
     labels = {use: prompts.filter(use=use)["label"].n_unique() for use in USES}

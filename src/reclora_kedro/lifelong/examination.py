@@ -1,4 +1,4 @@
-"""Alarms of an update: new interactions that may be an attack or an accident, before anything learns from them."""
+"""Alarms of an update: new interactions that may be an attack or an accident, before any training on them."""
 
 import numpy as np
 import polars as pl
@@ -39,24 +39,15 @@ def examine_events(
     config: ExaminationConfig,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """Find the new interactions that raise an alarm.
+    """Return the new interactions that raise an alarm, with a further column `alarm`, the reason.
 
-    Those of a user do who has more than `user_rows` of them and more than `user_share`. All do if the champion's AUC on
-    the others is lower than on the test rows of its own log by more than `fall`, measured on `fall_rows` each or more:
-    tastes change slowly, and labels that were turned around, or drawn by lot, show so.
+    These are all of a user with more than `user_rows` of them and more than `user_share`; or all new ones if the
+    current model's AUC on the others is lower than on the test rows of its own log by more than `fall`, measured on at
+    least `fall_rows` each: tastes change slowly, so that such a fall reveals inverted or random labels.
 
     Args:
         new: canonical interactions of `clean_new_events`.
-        log: the canonical interactions so far.
-        champion_log: the log that the champion was made with.
-        lens: the champion's.
-        ingestion: settings of ingestion.
-        history: settings of the log.
-        config: what raises an alarm.
-        report: takes the account of the alarms.
-
-    Returns:
-        These interactions, with a further column `alarm`, which says why.
+        champion_log: the log that the current model was made with.
     """
     added = without_known(new, log)
     users = added.group_by("user_id").len("rows")
@@ -75,7 +66,7 @@ def examine_events(
 
 
 def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
-    """The new interactions that a log does not have as they are."""
+    """Return the new interactions that a log does not contain."""
     later = log.filter(pl.col("timestamp") >= new["timestamp"].min()).collect() if new.height else new
     return new.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True, maintain_order="left")
 
@@ -89,10 +80,9 @@ def champion_auc(
     history: HistoryConfig,
     least: int,
 ) -> tuple[float, float]:
-    """AUC of the champion's lens on the test rows of its log, and on samples of new interactions.
+    """Return the AUC of the current lens on the test rows of its log, and on samples of new interactions.
 
-    NaN where there are fewer rows than `least`, or labels of one class. Vectors of new items are not made yet: they are
-    zero.
+    It is NaN for fewer rows than `least`, or labels of one class. Vectors of new items, not yet computed, are zero.
     """
     tested = champion_log.samples.filter(split="test")
     if min(new.height, tested.height) < least:
@@ -116,7 +106,7 @@ def champion_auc(
 
 
 def lens_auc(lens: Lens, log: InteractionLog, samples: pl.DataFrame, least: int) -> float:
-    """AUC of a lens on samples of a log that its own has grown to; NaN where they are too few, or of one class."""
+    """Return the AUC of a lens on samples of a grown log; NaN for too few samples, or one class."""
     if samples.height < least or samples["label"].n_unique() < 2:
         return np.nan
     return float(roc_auc_score(samples["label"], LensReader(grow_lens(lens, log), log).logits(samples)))

@@ -1,4 +1,4 @@
-"""Forgetting users: tables, log, item vectors and lens without them, and which files still hold them."""
+"""Forgetting users: tables, log, item vectors and lens without them, and the files that still hold them."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
@@ -51,15 +51,12 @@ def require_users(
     before: ForgottenUsers = NOBODY,
     show: Callable[[str], None] = lambda nearest: None,
 ) -> None:
-    """Refuse ids that are stored nowhere.
+    """Refuse ids that are not stored anywhere.
 
-    Messages of errors are logged, so that this one names no id.
+    Error messages are logged, so this one contains no id.
 
     Args:
-        ids: of the users to forget.
-        stored: ids of all users that anything stored holds, as texts.
-        before: users who were forgotten before, and may be so again.
-        show: is told which stored ids are spelt most like an unknown one.
+        show: called with the stored ids most similar to an unknown one.
 
     Raises:
         ValueError: there are no ids, or one is unknown.
@@ -84,15 +81,15 @@ def require_users(
 
 
 def of_users(ids: Iterable[Any]) -> pl.Expr:
-    """Whether a row's user_id is one of these, whole numbers and texts alike."""
+    """Return whether a row's user_id is one of these, whether integers or texts."""
     return pl.col("user_id").cast(pl.String).is_in([str(each) for each in ids])
 
 
 def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig) -> Tables:
-    """The canonical tables as ingestion would make them of raw tables without these users.
+    """Return the canonical tables as ingestion would make them from raw tables without these users.
 
-    Besides their rows, those go that are no longer in the k-core, if the log was one: what an update appended need not
-    be. So do items that no other row has and of which the table of items says nothing, neither a title nor a text.
+    Rows that thereby leave the k-core are dropped too, if the log was one, which it need not be after an update; so are
+    items without other rows that have neither a title nor a text.
 
     Raises:
         ValueError: nothing is left.
@@ -108,12 +105,12 @@ def forget_in_tables(tables: Tables, ids: Iterable[Any], config: IngestionConfig
         raise ValueError("Without the users of forget.users, no interaction is left: there is nothing to recommend by.")
     fields = [field.name for field in config.items.fields]
     unsaid = (pl.col("title") == title_of_untitled(config.items)) & pl.all_horizontal(pl.col(fields).is_null(), True)
-    gone = (
+    removed = (
         tables.items.filter(unsaid).join(logged_before, on="item_id", how="semi").join(logged, on="item_id", how="anti")
     )
     return Tables(
         interactions,
-        tables.items.join(gone, on="item_id", how="anti", maintain_order="left"),
+        tables.items.join(removed, on="item_id", how="anti", maintain_order="left"),
         tables.users.join(users, on="user_id", how="semi", maintain_order="left"),
     )
 
@@ -127,16 +124,16 @@ def is_k_core(interactions: pl.LazyFrame, k: int) -> bool:
 def forget_in_log(
     tables: Tables, log: InteractionLog, config: HistoryConfig, engine: EngineConfig = LOCAL
 ) -> InteractionLog | LogInFiles:
-    """The log of tables without some users; its split by time and its rating levels stay where they were.
+    """Return the log of tables without some users, with unchanged boundaries of the splits and rating levels.
 
-    Both were chosen by counting events of all users. What a model has learned from is so kept out of what it is tested
-    on, and a level is what the model takes it for.
+    Both were chosen by counting events of all users. Keeping them keeps training rows out of the test split, and levels
+    as the model has learned them.
 
     Args:
-        tables: without the users.
-        log: with them.
+        tables: the tables without the users.
+        log: the log with them.
         config: settings of the step history.
-        engine: what the parts are shards for.
+        engine: where parts are built.
 
     Raises:
         ValueError: a split holds one class without the users.
@@ -149,7 +146,7 @@ def forget_in_log(
 
 
 def split_moments(log: InteractionLog) -> tuple[int, int] | None:
-    """The seconds from which on samples validate and test in a log that is split by time; None if it is not.
+    """Return the first seconds of validation and test in a log split by time; None for another log.
 
     Examples:
         >>> from reclora_kedro.histories.sequences import Sequences
@@ -169,10 +166,10 @@ def split_moments(log: InteractionLog) -> tuple[int, int] | None:
 
 
 def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
-    """Places of ids among those of an earlier table, shape (ids after,); -1 for new ones, which follow those.
+    """Return the places of ids in an earlier table, shape (ids after,); -1 for new ones, which must come last.
 
     Raises:
-        MismatchError: no id was there, or one that was follows one that was not.
+        MismatchError: there is no earlier id, or an earlier id follows a new one.
 
     Examples:
         >>> kept_rows(pl.Series("user_id", [3, 7, 9]), pl.Series("user_id", [3, 9, 5]))
@@ -193,18 +190,18 @@ def kept_rows(before: pl.Series, after: pl.Series) -> np.ndarray:
 def keep_item_vectors(
     vectors: Mapping[str, np.ndarray], champion: Mapping[str, np.ndarray], before: pl.Series, after: pl.Series
 ) -> dict[str, np.ndarray]:
-    """Item embeddings, and what they were made with, for some of the items that they are of.
+    """Return the item embeddings, and the fitted arrays beside them, for the remaining items.
 
-    An item that the champion knows keeps the vector that its lens reads.
+    Items known to the current lens keep the vectors that it reads.
 
     Args:
-        vectors: `embeddings`, shape (items, d), and arrays that are no items'.
-        champion: those that the lens reads, which may be of the first items alone.
+        vectors: `embeddings`, shape (items, d), and fitted arrays.
+        champion: those that the lens reads, possibly of the first items only.
         before: ids of the items.
-        after: ids of those that are left.
+        after: ids of the remaining items.
 
     Raises:
-        MismatchError: these are other items, or their vectors were made with something else than the champion's.
+        MismatchError: these are other items, or the fitted arrays differ from the current lens's.
     """
     rows = kept_rows(before, after)
     if len(vectors["embeddings"]) != len(before) or rows.min() < 0:
@@ -228,11 +225,11 @@ def keep_item_vectors(
 
 
 def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) -> Lens:
-    """The frozen lens without some users: without the vectors of their ids, and of field values that they alone had.
+    """Remove users from a frozen lens: the vectors of their ids, and of field values that only they had.
 
-    Users and items that came later than the lens, as they do after a rollback, are the unknown id. No other weight
-    changes. So logits of the others stay what they were to the last bit, wherever what they read of the log does. That
-    changes by rating statistics alone: those of an item, also of one in a history, count the events of all users.
+    Users and items later than the lens, as after a rollback, are the unknown id. No other weight changes, so logits of
+    the remaining users stay the same to the last bit if their inputs do. These change only through rating statistics:
+    those of an item, also of one in a history, count the events of all users.
 
     Args:
         lens: the frozen lens.
@@ -256,7 +253,7 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
 
 
 def drop_unused_values(entity: EntityEmbedding, fields: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """The values of fields that a user (item) still has; the vectors of the others go."""
+    """Remove the vectors of field values that no user (item) has; return the remaining values."""
     used = functional.pad(entity.field_codes.flatten(), (1, 0)).unique()  # 0, for none, among them
     entity.values = torch.nn.Embedding.from_pretrained(entity.values.weight[used])
     entity.field_codes = torch.searchsorted(used, entity.field_codes)

@@ -1,4 +1,4 @@
-"""Champion and challenger on events that neither has learned from; and the way back."""
+"""Comparison of champion and challenger on events that neither was trained on, and rollback."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ LEAST_USERS = 2  # with a like, and with a dislike: there is no spread over fewe
 
 
 class PromotionConfig(Block):
-    """When a challenger takes the champion's place."""
+    """When a challenger replaces the champion."""
 
     margin: NonNegative
     level: Real = Field(gt=0, lt=0.5)
@@ -33,21 +33,21 @@ class PromotionConfig(Block):
 def decide(
     samples: pl.DataFrame, champion: np.ndarray, challenger: np.ndarray, config: PromotionConfig, bootstrap: Bootstrap
 ) -> Decision:
-    """Whether the challenger takes the champion's place: if it is not worse beyond a margin (non-inferiority).
+    """Decide whether the challenger replaces the champion: if it is not worse by more than a margin (non-inferiority).
 
-    That is shown where the lower end of the one-sided interval of the difference of their AUCs, over draws of users, is
-    above minus the margin. Where it cannot be measured, or nothing was learned, the champion stays.
+    That is shown if the lower end of the one-sided interval of the difference of AUCs, over draws of users, is above
+    minus the margin. If it cannot be measured, or nothing was learned, the champion stays.
 
     Args:
-        samples: user_index and label of the newest events, one or more rows or none.
-        champion: its scores of them, shape (rows,).
-        challenger: likewise.
+        samples: user_index and label of the newest events; possibly empty.
+        champion: the champion's scores of them, shape (rows,).
+        challenger: the challenger's scores of them, shape (rows,).
         config: margin, in AUC, and level of the test.
-        bootstrap: its draws; its confidence is not read.
+        bootstrap: settings of the draws; the confidence is not read.
 
     Returns:
         chosen (champion or challenger), reason, rows, likes, users; champion_auc, challenger_auc, difference,
-        lower_bound, margin and level, which are null where nothing could be measured.
+        lower_bound, margin and level, which are null if nothing could be measured.
     """
     labels, users = samples["label"].to_numpy() == 1, samples["user_index"].to_numpy()
     likers, dislikers = (len(np.unique(users[chosen])) for chosen in (labels, ~labels))
@@ -86,22 +86,22 @@ def decide_among_three(
     *,
     accept: bool,
 ) -> Decision:
-    """Whether the challenger takes the champion's place: it must not be worse on the newest rows, nor on older ones.
+    """Decide whether the challenger replaces the champion: if it is worse neither on the newest rows nor on older ones.
 
-    Nor may it be worse than the first champion by more than the margin on all of them: margins would add up over
-    updates. This is an alarm, which may be accepted.
+    On all of them, it must not be worse than the first champion by more than the margin either, since margins would add
+    up over updates; this alarm may be accepted.
 
     Args:
         newest: as in `decide`.
-        held_out: older rows, likewise.
-        scores: by `champion`, `challenger` and `first` (champion), of the newest rows and then the older ones.
+        held_out: older rows, as in `decide`.
+        scores: scores of the newest and then the older rows by `champion`, `challenger` and `first` (champion).
         config: see `decide`.
         bootstrap: see `decide`.
-        accept: whether a challenger that raises the alarm takes the place all the same.
+        accept: whether to promote a challenger in spite of the alarm.
 
     Returns:
-        The decision on the newest rows; and as `held_out` and `first` those on the older ones, and on all rows with the
-        first champion in place of the present one.
+        The decision on the newest rows, with those on the older ones as `held_out`, and on all rows against the first
+        champion as `first`.
     """
     champion, challenger, first = (scores[name] for name in ("champion", "challenger", "first"))
     rows, both = newest.height, pl.concat([newest, held_out])
@@ -119,22 +119,20 @@ def decide_among_three(
 
 
 def undecided(samples: pl.DataFrame, reason: str) -> Decision:
-    """The decision where nothing is measured: the champion stays, for a reason."""
+    """Return the decision to keep the champion without a measurement."""
     counts = {"rows": samples.height, "likes": int(samples["label"].sum()), "users": samples["user_index"].n_unique()}
     figures = dict.fromkeys(("champion_auc", "challenger_auc", "difference", "lower_bound", "margin", "level"))
     return {"chosen": "champion", "reason": reason, **counts, **figures}
 
 
 def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The champion before the present one, as the next one; of several in a row, each goes one further back.
+    """Return the previous champion as the next one; repeated rollbacks each go one further back.
 
-    None goes back behind the forgetting of a user, whom earlier versions still hold.
-
-    Args:
-        history: champions with version, versions, decision and made_by, the present one first.
+    None goes back before the forgetting of a user, whom earlier versions still hold. `history` has the champions'
+    version, versions, decision and made_by, the present one first.
 
     Raises:
-        ValueError: there is none before.
+        ValueError: there is no earlier champion.
 
     Examples:
         >>> history = [
@@ -170,21 +168,21 @@ def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def champion_table(champion: Mapping[str, Any]) -> Table:
-    """The versions that a champion names."""
+    """Tabulate the versions that a champion names."""
     records = [{"entry": entry, "version": version} for entry, version in champion["versions"].items()]
     columns = {"entry": (str, "entry"), "version": (str, "version")}
     return text_table(f"Champion: {champion['decision']['chosen']}", records, columns, {})
 
 
 def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
-    """What an update found."""
+    """Tabulate the counts of an update."""
     changes = [record for record in news if record["rows"]]
     texts = {"": (str, "check"), "what became of them": (str, "rule")}
     return text_table("What the update found", changes, texts, {"rows": ("{:,}".format, "rows")})
 
 
 def promotion_table(of: str, decision: Decision) -> Group:
-    """How champion and challenger did on the newest events, and what was decided."""
+    """Tabulate the comparison of champion and challenger on the newest events, and the decision."""
     models = [
         {"model": model, "auc": decision[f"{model}_auc"], "chosen": "chosen" * (model == decision["chosen"])}
         for model in ("champion", "challenger")

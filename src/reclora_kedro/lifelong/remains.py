@@ -1,4 +1,4 @@
-"""What stored versions still hold of forgotten users: rows, or a trace in trained weights."""
+"""Data of forgotten users in stored versions: rows, or traces in trained weights."""
 
 import json
 import re
@@ -24,7 +24,7 @@ TRAINED = (
     "user_adapters",
     "merged_loras",
 )
-"""Entries with trained weights, which keep what training left there."""
+"""Entries with trained weights, which may hold traces of users."""
 WITHOUT_ROWS = (
     "retriever",
     "tuned_item_encoder",
@@ -36,23 +36,22 @@ WITHOUT_ROWS = (
     "versions_to_erase",
     "forgotten_users",
 )
-"""Entries that are made of rows of users, but hold sums over them alone, unless they name one."""
+"""Entries made from rows of users that hold only sums over them, unless they name a user."""
 REPORTS = "reporting"
-"""The layer of others of this kind."""
+"""The layer of further such entries."""
 WITH_USERS = {"raw_interactions", "raw_users", "raw_new_interactions", "raw_new_users", "journal"}
 """Entries with rows of users that no pipeline makes."""
 
 
 class Version(Protocol):
-    """A stored version of a catalog entry, or what an interrupted node left, which has no version."""
+    """A stored version of a catalog entry, or the remains of an interrupted node, which have no version."""
 
     @property
     def entry(self) -> str:
         """Name of the entry."""
 
     @property
-    def layer(self) -> str:
-        """The layer of the entry."""
+    def layer(self) -> str: ...
 
     @property
     def version(self) -> str | None:
@@ -60,7 +59,7 @@ class Version(Protocol):
 
     @property
     def address(self) -> str:
-        """Where it lies."""
+        """Path or address of the version."""
 
     @property
     def content(self) -> str:
@@ -68,37 +67,36 @@ class Version(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """What it was made by."""
+        """Parameters that it was made with."""
 
     def files(self, suffix: str) -> Iterator[Path]:
-        """Its files whose names end so."""
+        """Yield its files with this suffix."""
 
     def comes_from(
         self, contents: Collection[str], earlier: Mapping[str, Any] | None = None
     ) -> tuple[set[str], set[str]] | None:
-        """Those of some contents that it was made of, and names of what else; None if nothing says so."""
+        """Return those of `contents` that it was made from, and names of other sources; None if unknown."""
 
 
 class Archive(Protocol):
-    """All that is stored."""
+    """All stored versions."""
 
-    def versions(self) -> Sequence[Any]:
-        """Each `Version`."""
+    def versions(self) -> Sequence[Any]: ...
 
     def require_erasable(self, addresses: Sequence[str], champion: Mapping[str, str]) -> object:
-        """Refuse to erase what lies at these addresses if any of it is needed."""
+        """Refuse to erase the versions at these addresses if any of them is needed."""
 
 
 @dataclass(frozen=True)
 class Forgotten:
-    """Whom stored data may no longer name: ids of users, and of items that they alone had, as texts."""
+    """Identifiers that stored data may no longer contain: ids of users, and of items only they had, as texts."""
 
     users: frozenset[str]
     items: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, users: Iterable[Any], versions: Iterable[Version], items: pl.Series) -> Self:
-        """These users, and the items that they alone have in what is stored: all of theirs but those that are left."""
+        """Return these users and the items that only they have in stored versions."""
         ids = frozenset(map(str, users))
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 
@@ -110,7 +108,7 @@ class Forgotten:
         return table.select(pl.any_horizontal(named)).collect(engine="streaming").item() if named else None
 
     def in_records(self, value: Any, key: str = "") -> bool:
-        """Whether plain data name a user: as a `user_id`, among `users`, or in a text that says so.
+        """Whether JSON values name a user: as a `user_id`, among `users`, or in a text with these words.
 
         Examples:
             >>> forgotten = Forgotten(frozenset({"42"}))
@@ -129,12 +127,12 @@ class Forgotten:
 
 @dataclass(frozen=True)
 class Remains:
-    """What is left of forgotten users.
+    """Stored versions with data of forgotten users.
 
     Attributes:
-        rows: versions that hold rows or ids of theirs, or what was computed of these; tables come last, and of these
-            interactions, which alone tell whose an item was.
-        traces: versions with weights that were trained on rows of theirs, as far as anything can tell.
+        rows: versions with their rows or ids, or with values computed from these; tables come last, and interactions
+            last of these, since only they tell whose an item was.
+        traces: versions with weights that were, or may have been, trained on their rows.
     """
 
     rows: list[Any]
@@ -142,13 +140,13 @@ class Remains:
 
 
 def stored_users(versions: Iterable[Version]) -> set[str]:
-    """Ids of all users that any stored version of the canonical users has, as texts."""
+    """Return the ids of all users in any stored version of the canonical users, as texts."""
     files = (file for each in versions if each.entry == "users" for file in each.files(".parquet"))
     return {user for file in files for user in pl.read_parquet(file, columns=["user_id"])["user_id"].cast(pl.String)}
 
 
 def items_of(users: Collection[str], versions: Iterable[Version]) -> set[str]:
-    """Ids of the items that users have in any stored version of the canonical interactions, as texts."""
+    """Return the ids of the items of users in any stored version of the canonical interactions, as texts."""
     items = set[str]()
     for file in (file for each in versions if each.entry == "interactions" for file in each.files(".parquet")):
         rows = pl.scan_parquet(file).filter(pl.col("user_id").cast(pl.String).is_in(sorted(users)))
@@ -157,11 +155,10 @@ def items_of(users: Collection[str], versions: Iterable[Version]) -> set[str]:
 
 
 def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
-    """What is left of users in stored versions.
+    """Return the stored versions with data of users.
 
-    A version that has tables with ids says by itself whether it names them. Whether another one holds anything of
-    theirs goes by what it was made of; where nothing says that, it counts as holding it. Weights count as trained on
-    their rows until they are known not to be.
+    A version with tables of ids is checked itself. Others are judged by the versions that they were made from, and
+    count as holding data if these are unknown; so do weights unless they are known not to be trained on their rows.
     """
     names: dict[str, bool] = {}  # by the content of a version with ids, whether it names them
     for version in versions:
@@ -178,12 +175,12 @@ def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
 def champions_of(
     history: Iterable[Mapping[str, Any]], rows: Iterable[Version], versions: Iterable[Version]
 ) -> list[Version]:
-    """Versions of the champion that name any of some versions.
+    """Return the versions of the champion that name any of some versions.
 
     Args:
-        history: of each champion its `version`, and the `versions` that it names by entry.
+        history: `version` and `versions` by entry of each champion.
         rows: the versions that may be named.
-        versions: all, the champions among them.
+        versions: all versions, including the champions.
     """
     named = {(each.entry, each.version) for each in rows}
     old = {champion["version"] for champion in history if not named.isdisjoint(champion["versions"].items())}
@@ -191,12 +188,12 @@ def champions_of(
 
 
 def described(version: Version) -> dict[str, str | None]:
-    """What a version is, and where it lies."""
+    """Return entry, version and address of a version."""
     return {"entry": version.entry, "version": version.version, "address": version.address}
 
 
 def remains_table(report: Mapping[str, Sequence[Mapping[str, Any]]], *, erase: bool, retrain: bool) -> Group:
-    """How many stored versions of each entry a report found, and what becomes of them by the settings of forgetting."""
+    """Tabulate the number of versions of each entry, and what happens to them under the settings."""
     counts = {kind: Counter(each["entry"] for each in report[kind]) for kind in ("rows", "traces")}
     records = [
         {"entry": entry} | {kind: counts[kind][entry] or "" for kind in counts}

@@ -1,7 +1,7 @@
-"""Canonical tables that grow, and how the samples of the grown log are split.
+"""Canonical tables that grow, and the splits of a grown log.
 
-Rows of users and items never move: new ones follow in the order of their first events. What is known of one stays, and
-what is not is filled. The events are those that ingestion would leave of all raw rows together.
+Rows of users and items never move: new ones follow in the order of their first events, and missing values of known ones
+are filled. Events are those that ingestion would keep of all raw rows together.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from reclora_kedro.interactions.schema import EVENT_KEY
 
 
 class RawEntities(NamedTuple):
-    """Raw tables of items and users, as ingestion reads them; None where there is none."""
+    """Raw tables of items and users, as ingestion reads them; None for a missing table."""
 
     items: Any = None
     item_texts: Any = None
@@ -47,19 +47,15 @@ def clean_new_events(
     engine: EngineConfig = LOCAL,
     forgotten: ForgottenUsers = NOBODY,
 ) -> pl.DataFrame:
-    """New canonical interactions, cleaned as ingestion does; there is no k-core, and no starting histories.
+    """Clean new interactions as ingestion does, but without k-core and starting histories.
 
     Args:
-        raw_interactions: a frame as ingestion reads it; None, or without rows, for none.
+        raw_interactions: a frame as ingestion reads it; None or empty for none.
         journal: events of the service: user_id, item_id, rating (null: shown, not clicked), timestamp.
-        log: the canonical interactions so far, whose types of ids count.
-        config: settings of ingestion.
-        report: takes the account of the cleaning.
-        engine: what cleans a long table.
-        forgotten: users whose rows are dropped.
+        log: the canonical interactions so far, which define the types of ids.
 
     Raises:
-        ValueError: rows of the raw table that ingestion would refuse; or none has ids of the log's types.
+        ValueError: ingestion would refuse the raw table, or no row has ids of the log's types.
     """
     columns = config.interactions
     unlimited = {"k_core": 0, "max_share_of_one_id": 1}
@@ -108,9 +104,9 @@ def clean_new_events(
 def append_events(
     log: pl.LazyFrame, new: pl.DataFrame, config: IngestionConfig, report: CleaningReport
 ) -> pl.LazyFrame:
-    """The canonical interactions with new ones: late events take their place in time, repeated ones count once.
+    """Append new interactions: late events are inserted in time, repeated ones count once.
 
-    Of several rows of one user, item and second, that one stays which ingestion would keep. Only events from the first
+    Of several rows of one user, item and second, the one that ingestion would keep stays. Only events from the first
     new one on are in memory.
     """
     report.record("new interactions", new.height, "rows in")
@@ -136,9 +132,9 @@ def append_items(
     text_columns: ItemTextColumns | None,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """The canonical items with those of new interactions, then those that only a raw table names.
+    """Append the items of new interactions, and then those that only a raw table names.
 
-    A known item gets a title if it has none, and values of fields that are empty.
+    A known item gets missing titles and values of fields.
     """
     described = [_listed(raw.items, "item", former, columns, report)]
     if text_columns is not None:
@@ -159,7 +155,7 @@ def append_users(
     columns: UserColumns | None,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """The canonical users with those of new interactions; a known one gets values of fields that are empty."""
+    """Append the users of new interactions; a known user gets missing values of fields."""
     described = [_listed(raw.users, "user", former, columns, report)] if columns is not None else []
     return _grown(former, _unknown_ids(interactions, former), described, "user", report)
 
@@ -190,16 +186,16 @@ def has_grown(log: InteractionLog, before: InteractionLog) -> bool:
 
 
 def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: int) -> np.ndarray:
-    """Row numbers of those training samples of a grown log that the log before tested on, drawn uniformly.
+    """Draw training samples of a grown log that were test samples of the earlier log; return their row numbers.
 
-    Neither the champion nor, if it is trained without them, the challenger has learned from them. They are found by
-    user and second, since drawn negatives are drawn anew.
+    Neither the champion nor, if they are left out of its training, the challenger has learned from them. They are
+    matched by user and second, since negatives are drawn anew.
 
     Args:
         log: the grown log.
-        before: the log before.
-        most: how many are drawn.
-        seed: of the draw.
+        before: the earlier log.
+        most: maximum number of rows, drawn uniformly.
+        seed: seed of the draw.
     """
     moment = ["user_index", "timestamp"]
     tested = before.samples.filter(split="test").select(moment)
@@ -208,7 +204,7 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
 
 
 def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tuple[int, int]:
-    """The seconds from which on samples validate, and test: shares of the rows later than a second, to the next moment.
+    """Return the first seconds of validation and test: shares of the rows after a second, rounded up to moments.
 
     Examples:
         >>> log = pl.LazyFrame({"timestamp": [1, 2, 3, 4, 5, 6, 6, 7], "label": [1] * 8})
@@ -229,7 +225,7 @@ def new_split(interactions: pl.LazyFrame, until: int, shares: SplitShares) -> tu
 
 
 def has_rows(raw: Any) -> bool:
-    """Whether a raw table, of polars or pandas or None, holds any row."""
+    """Whether a raw table, of polars or pandas or None, has any row."""
     if isinstance(raw, pl.LazyFrame):
         raw = raw.head(1).collect()
     return raw is not None and len(raw) > 0
@@ -237,7 +233,7 @@ def has_rows(raw: Any) -> bool:
 
 @contextmanager
 def _named(table: str, name: str) -> Iterator[None]:
-    """Have errors about a table of ingestion call it by another name."""
+    """Replace the name of ingestion's table in error messages."""
     try:
         yield
     except ValueError as error:
@@ -252,7 +248,7 @@ def _listed(
     columns: ItemColumns | ItemTextColumns | UserColumns,
     report: CleaningReport,
 ) -> pl.DataFrame:
-    """The rows of a raw table with ids of the known type; none where there is no table."""
+    """Return the rows of a raw table with ids of the known type; none without a table."""
     key = former.columns[0]
     if not has_rows(raw):
         return former.select(key).clear()
@@ -269,7 +265,7 @@ def _listed(
 
 
 def _unknown_ids(interactions: pl.LazyFrame, former: pl.DataFrame) -> pl.DataFrame:
-    """The ids of a log that a table lacks, in the order of their first events."""
+    """Return the ids of a log that a table lacks, in the order of their first events."""
     ids = former.select(pl.first())
     unknown = interactions.select(ids.columns).join(ids.lazy(), on=ids.columns, how="anti", maintain_order="left")
     return unknown.unique(maintain_order=True).collect()
@@ -278,7 +274,7 @@ def _unknown_ids(interactions: pl.LazyFrame, former: pl.DataFrame) -> pl.DataFra
 def _grown(
     former: pl.DataFrame, ids: pl.DataFrame, described: list[pl.DataFrame], kind: str, report: CleaningReport
 ) -> pl.DataFrame:
-    """Known rows, then one for each other id in the order of its first place; null where no table describes it."""
+    """Return known rows, then one per other id in order of first occurrence; null if no table describes it."""
     key = former.columns[0]
     new = ids.unique(maintain_order=True).join(former, on=key, how="anti", maintain_order="left")
     rows = pl.concat([former, new], how="diagonal")
