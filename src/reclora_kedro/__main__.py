@@ -5,7 +5,7 @@ from kedro.framework.project import configure_project
 
 
 def main() -> None:
-    """Run pipelines in the current folder, with the configuration behind ``--conf-source``."""
+    """Run pipelines in the current folder, with the configuration given by ``--conf-source``."""
     configure_project(__package__)
     find_run_command(__package__)()
 

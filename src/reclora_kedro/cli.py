@@ -18,7 +18,7 @@ from reclora_kedro.pipelines.registry import PIPELINES
 
 
 def split_params(context: click.Context, option: click.Parameter, value: str | dict[str, Any]) -> Any:
-    """The parameters behind ``--params`` as nested blocks; unlike Kedro's, lists may have several values.
+    """Parse ``--params`` as nested blocks; unlike Kedro's, lists may have several values.
 
     Examples:
         >>> split_params(None, None, "lens.seed=7, history.encoders=[tfidf,co_occurrence], names={a: 1, b: 2}")
@@ -38,7 +38,7 @@ versions_of_kedro: Any = load_versions_option.callback
 
 
 def split_load_versions(context: click.Context, option: click.Parameter, value: Any) -> Any:
-    """The versions behind ``--load-versions`` by entry, as Kedro gives them; it says nothing of what is no version."""
+    """Parse ``--load-versions`` by entry as Kedro does, with an error for a value without a version."""
     for item in value.split(",") if isinstance(value, str) and value else []:
         if not re.fullmatch(r"[^:]+:[^:]+", item.strip()):
             said = "expected an entry and its version, such as lens:2026-01-31T09.30.00.000Z."
@@ -53,7 +53,7 @@ params_option.callback = split_params
 
 @click.command("list")
 def list_pipelines() -> None:
-    """List the registered pipelines, each with what it is for."""
+    """List the registered pipelines, each with its description."""
     lines = [("__default__", "The whole flow from raw files to the report; `kedro run` runs it.")]
     lines += [(name, PIPELINES.summary(name)) for name in PIPELINES.modules()]
     formatter = click.HelpFormatter(width=120)
@@ -65,7 +65,7 @@ def list_pipelines() -> None:
 @env_option
 @click.option("--params", type=click.UNPROCESSED, default="", callback=split_params, help="As for kedro run.")
 def serve(env: str | None, params: dict[str, Any]) -> None:
-    """Answer over HTTP with the champion, see conf/base/parameters_service.yml."""
+    """Serve the current model over HTTP, see conf/base/parameters_service.yml."""
     from reclora_kedro.pipelines.served_project import ServedProject
     from reclora_kedro.serving.app import create_app, create_server
     from reclora_kedro.serving.journal import JournalError

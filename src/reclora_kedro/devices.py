@@ -1,4 +1,4 @@
-"""Where tensors live and in which type, chosen automatically or by name."""
+"""Device and type of tensors, chosen automatically or by name."""
 
 import ctypes
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's names for what `mallopt` 
 
 
 def choose_device(device: str) -> torch.device:
-    """The named device; for ``auto`` the first GPU, or the CPU without one.
+    """Return the named device; for ``auto`` the first GPU, or the CPU without one.
 
     Raises:
-        ValueError: this machine has no such device; names those that it has.
+        ValueError: this machine has no such device; the message names its devices.
 
     Examples:
         >>> choose_device("cpu")
@@ -34,7 +34,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The named torch type; for ``auto`` bfloat16 where the device multiplies it fast, else float32.
+    """Return the named torch type; for ``auto`` bfloat16 where the device multiplies it fast, else float32.
 
     Examples:
         >>> choose_dtype("float32", torch.device("cpu"))
@@ -58,7 +58,7 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers that the seed alone decides, on the CPU and a device; outside, those of before go on.
+    """Seed the random numbers of the CPU and a device inside the context, and restore their states afterwards.
 
     Examples:
         >>> before = torch.get_rng_state()
@@ -75,11 +75,11 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def keep_freed_memory() -> None:
-    """Let this process use the memory of freed tensors again, instead of returning it to the system each time.
+    """Keep the memory of freed tensors in this process instead of returning it to the system.
 
-    Activations of a few MiB come and go with every layer. As glibc is set at first, the system takes such pages back
-    and hands them out anew, cleared: a fifth of a forward pass on a CPU. From now on, blocks of up to 32 MiB, the most
-    that every glibc allows, stay with the process when they are free. Without glibc, nothing changes.
+    Activations of a few MiB come and go with every layer. By default, glibc returns such pages to the system, which
+    clears them before it hands them out again: a fifth of a forward pass on a CPU. From now on, freed blocks of up to
+    32 MiB, the maximum of every glibc, stay with the process. Without glibc, nothing changes.
     """
     if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         mallopt(M_TRIM_THRESHOLD, -1)  # never

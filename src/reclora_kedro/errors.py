@@ -1,18 +1,18 @@
-"""Checks whose error several rooms raise."""
+"""Checks that several packages share."""
 
 
 def require_both_classes(likes: int, rows: int, where: str, remedy: str, least: int = 1) -> None:
-    """Refuse labels of one class, for which there is neither an AUC nor anything to learn.
+    """Refuse labels of one class, which allow neither an AUC nor training.
 
     Args:
         likes: number of rows with label 1.
         rows: number of all rows.
-        where: what the rows are, for the message.
-        remedy: what may help, for the message.
-        least: rows that there must be of each class.
+        where: description of the rows for the message.
+        remedy: advice for the message.
+        least: minimum number of rows of each class.
 
     Raises:
-        ValueError: there are fewer of a class.
+        ValueError: a class has fewer rows.
     """
     if min(likes, rows - likes) < least:
         raise ValueError(

@@ -1,7 +1,6 @@
-"""What installed packages add to the recommender, and modules that users name by dotted paths.
+"""Extensions of the recommender: entry points of installed packages, and modules named by dotted paths.
 
-A package adds to the recommender by entry points, see docs/guides/extend.md. Their metadata alone are
-read: its code is imported once it is used.
+Only the metadata of entry points are read, see docs/guides/extend.md; a package's code is imported when it is used.
 """
 
 import ast
@@ -31,14 +30,14 @@ T = TypeVar("T")
 
 @cache
 def installed(group: str) -> dict[str, str]:
-    """Modules that the entry points of a group name, by the names of these."""
+    """Return the modules of a group of entry points by name."""
     return {point.name: point.value for point in sorted(entry_points(group=group))}
 
 
 def conf_folders() -> list[Path]:
-    """Configuration that packages bring: of each in the group ``reclora_kedro.conf``, the folder ``conf/``.
+    """Return the folders ``conf/`` of the packages in the group ``reclora_kedro.conf``.
 
-    It lies below conf/base: conf/base, the environment of a run and runtime parameters override its values.
+    Values of conf/base, of a run's environment and of runtime parameters override theirs.
 
     Raises:
         ModuleNotFoundError: a package is not installed.
@@ -47,7 +46,7 @@ def conf_folders() -> list[Path]:
 
 
 def packages_conf(folder: str) -> dict[str, dict[str, str]]:
-    """The ``${packages_conf:...}`` resolver: the paths of a folder in the configuration that packages bring.
+    """Resolve ``${packages_conf:...}`` to the paths of a folder in the packages' configurations.
 
     Raises:
         ModuleNotFoundError: a package is not installed.
@@ -58,12 +57,12 @@ def packages_conf(folder: str) -> dict[str, dict[str, str]]:
 
 
 def named_blocks() -> tuple[str, ...]:
-    """Paths of blocks of parameters whose entries have names of the user's choice, in the configuration of packages."""
+    """Return the paths of parameter blocks with user-chosen names in the packages' configurations."""
     return tuple(installed(NAMED_BLOCKS_GROUP))
 
 
 class ExtensionBlock(Block):
-    """A block of parameters whose fields conf/base does not list: the refusal of a key names the nearest field."""
+    """A parameter block whose fields conf/base does not list; the refusal of a key names the nearest field."""
 
     @model_validator(mode="before")
     @classmethod
@@ -76,7 +75,7 @@ class ExtensionBlock(Block):
 
 
 def added_fields(path: str) -> dict[str, Any]:
-    """Types of the fields that packages add to the block of parameters at a path, by name.
+    """Return the types of the fields that packages add to a parameter block, by name.
 
     An entry point in the group ``reclora_kedro.fields`` has the path of a field as its name, such as
     ``history.prompt_rows.my_field``, and as its value an annotated type with a default, such as ``my_package:MyField``.
@@ -88,16 +87,12 @@ def added_fields(path: str) -> dict[str, Any]:
 
 
 def block_with(fields: Mapping[str, Any]) -> Any:
-    """Return a base class for a block of parameters, with fields by name, whose types have defaults."""
+    """Return a base class of a parameter block with these fields, whose types have defaults."""
     return create_model("Extended", __base__=Block, **fields)
 
 
 def folder_of(package: str) -> Path:
-    """The folder of a package, which is not imported.
-
-    Raises:
-        ModuleNotFoundError: it is not installed.
-    """
+    """Return the folder of a package without importing it, or raise ModuleNotFoundError."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError(f"An entry point names the package {package}, which is not installed.", name=package)
@@ -106,10 +101,10 @@ def folder_of(package: str) -> Path:
 
 @dataclass(frozen=True)
 class Registry:
-    """Modules of one kind by name: the recommender's own, those of installed packages, and any by its dotted path.
+    """Modules of one kind by name: the recommender's own, those of installed packages, and any by dotted path.
 
     Attributes:
-        group: the package of the recommender's own modules, and the group of the entry points that add others.
+        group: package of the recommender's own modules, and group of the entry points that add others.
         own: names of the recommender's own modules; None for all modules of the package.
 
     Examples:
@@ -122,7 +117,7 @@ class Registry:
     own: tuple[str, ...] | None = None
 
     def modules(self) -> dict[str, str]:
-        """Full names of the modules by name; an entry point does not replace a module of the recommender's own."""
+        """Full names of the modules by name; entry points do not replace own modules."""
         own = self.own
         if own is None:
             own = tuple(module.name for module in iter_modules([str(folder_of(self.group))]))
@@ -130,14 +125,14 @@ class Registry:
         return dict(sorted(modules.items()))
 
     def added(self) -> list[str]:
-        """Names of the modules that installed packages add."""
+        """Names of the modules of installed packages."""
         return [name for name, module in self.modules().items() if module == installed(self.group).get(name)]
 
     def module_name(self, name: str) -> str:
-        """The full name of a module by its name or dotted path.
+        """Return the full name of a module by its name or dotted path.
 
         Raises:
-            ValueError: there is none; the message has the known names and the nearest one.
+            ValueError: there is none; the message lists the known names and the nearest one.
         """
         modules = self.modules()
         if name in modules:
@@ -155,28 +150,16 @@ class Registry:
         )
 
     def require(self, name: str) -> str:
-        """The name itself, for a field of a pydantic model.
-
-        Raises:
-            ValueError: see `module_name`.
-        """
+        """Return the name if there is such a module, see `module_name`; a validator of pydantic fields."""
         self.module_name(name)
         return name
 
     def load(self, name: str) -> ModuleType:
-        """Import a module by its name or dotted path.
-
-        Raises:
-            ValueError: see `module_name`.
-        """
+        """Import a module by its name or dotted path, see `module_name`."""
         return import_module(self.module_name(name))
 
     def summary(self, name: str) -> str:
-        """The first line of a module's docstring, read without importing the module and all that it needs.
-
-        Raises:
-            ValueError: see `module_name`.
-        """
+        """Return the first line of a module's docstring without importing the module."""
         spec = find_spec(self.module_name(name))
         assert spec is not None
         assert spec.origin is not None
@@ -184,7 +167,7 @@ class Registry:
         return text.partition("\n")[0]
 
     def load_class(self, name: str, kind: type[T]) -> type[T]:
-        """The class that a module defines of a kind.
+        """Return the class of a kind that a module defines.
 
         Raises:
             ValueError: see `module_name`; or the module defines none or several of them.

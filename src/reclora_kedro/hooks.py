@@ -1,4 +1,4 @@
-"""Kedro's hooks of the recommender: what starts other runs or deletes anything, which no node does."""
+"""Kedro hooks of the recommender: actions that nodes must not take, such as deletions and further runs."""
 
 import logging
 from typing import Any
@@ -17,19 +17,19 @@ logger = logging.getLogger(__name__)
 
 
 class RecommenderHooks:
-    """Runs the cells of a study before its nodes, and erases what forgetting has listed after its nodes."""
+    """Runs the cells of a study before its nodes, and erases forgotten users' data after the nodes."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Keep the context, of which cells are run."""
+        """Keep the context for running cells."""
         self._context = context
 
     @hook_impl(trylast=True)  # the plug-in has locked the data folder and checked the parameters before
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
-        """Run those nodes of a study's cells that no earlier run has left.
+        """Run the nodes of a study's cells that no earlier run has finished.
 
         Raises:
-            RunRefusedError: a cell is wrong or failed. What has been finished is kept.
+            RunRefusedError: a cell is invalid or failed; finished ones are kept.
         """
         if "study_cells" not in pipeline.inputs():
             return
@@ -48,7 +48,7 @@ class RecommenderHooks:
 
     @hook_impl  # called before the plug-in's, which unlocks the data folder
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
-        """Erase users from the service's journal, and the stored versions that forgetting has listed to be erased.
+        """Erase users from the service's journal, and the stored versions that the forget pipeline listed.
 
         Raises:
             RunRefusedError: something could not be erased.

@@ -1,4 +1,4 @@
-"""Kinds of numbers that parameters are, and the blocks of parameters whose entries users name."""
+"""Types of numeric parameters, and parameter blocks with user-chosen names."""
 
 from typing import Annotated, Any
 
@@ -20,18 +20,18 @@ def _no_bool_as_id(value: Any) -> Any:
 MAX_INT32 = 2**31 - 1  # the largest count that torch, numpy and polars all take
 # A field bounds one of these further by Annotated: a bound of the same kind in its own Field would be lost.
 Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(_no_bool)]
-"""Of a random generator: what numpy, torch and scikit-learn all take."""
+"""Seed of a random generator, in the common range of numpy, torch and scikit-learn."""
 Count = Annotated[int, Field(ge=1, le=MAX_INT32), BeforeValidator(_no_bool)]
-"""At least one of something."""
+"""A positive 32-bit integer."""
 CountOrZero = Annotated[int, Field(ge=0, le=MAX_INT32), BeforeValidator(_no_bool)]
 Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_bool)]
-"""Any finite number."""
+"""A finite number."""
 Positive = Annotated[Real, Field(gt=0)]
 NonNegative = Annotated[Real, Field(ge=0)]
 Share = Annotated[Real, Field(ge=0, lt=1)]
-"""A part of a whole, from 0 up to but without 1, such as a dropout rate."""
+"""A share in [0, 1), such as a dropout rate."""
 Id = Annotated[int | str, BeforeValidator(_no_bool_as_id)]
-"""Of a user or an item."""
+"""Id of a user or an item."""
 
 
 def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -41,8 +41,8 @@ def _each_once(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 EachOnce = AfterValidator(_each_once)
-"""Of a tuple whose elements all differ."""
+"""Validator of tuples with distinct elements."""
 LearningRate = Annotated[Positive, Field(le=1)]
 
 BLOCKS_OF_NAMED_ENTRIES = ("history.short", "finetuning.variants")
-"""Blocks of parameters whose entries have names of the user's choice."""
+"""Parameter blocks with user-chosen names of entries."""

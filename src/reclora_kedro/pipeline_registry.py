@@ -1,4 +1,4 @@
-"""Pipelines of the project: its own, and those that installed packages add."""
+"""Pipelines of the project and of installed packages."""
 
 from collections.abc import Collection
 
@@ -14,18 +14,18 @@ from reclora_kedro.pipelines.registry import PIPELINES
 DEFAULT_STEPS = ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
-"""Steps that train weights, or prepare what these are trained on."""
+"""Steps that train weights, or prepare their training data."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Return each requested pipeline by its name; ``__default__`` is the flow from raw files to the report.
 
-    The parameters of the session decide on names and on optional inputs. The default flow tunes an item encoder where
-    the history step embeds items by it, and trains a retriever where the lens reads one.
+    The session's parameters determine names and optional inputs. The default flow tunes an item encoder if the history
+    step embeds items with it, and trains a retriever if the lens reads one.
 
     Raises:
         NameRefusedError: a parameter names something that a step cannot read.
-        RunRefusedError: a pipeline is requested that does not exist.
+        RunRefusedError: a requested pipeline does not exist.
     """
     steps, known = requested_pipelines(), PIPELINES.modules()
     for step in steps or ():
@@ -48,7 +48,6 @@ def register_pipelines() -> dict[str, Pipeline]:
 
 
 def default_steps(names: PipelineNames) -> list[str]:
-    """Return the steps of the default flow."""
     needed = {"encoders": TUNED_ENCODER in names.item_encoders, "candidates": names.lens_reads_retriever}
     return [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
 
@@ -57,7 +56,7 @@ def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, 
     """Return the pipeline of each step, by the step's name.
 
     Raises:
-        NameRefusedError: a parameter names something that a step cannot read; the error names all of these.
+        NameRefusedError: parameters name something that a step cannot read; the message lists all faults.
     """
     pipelines, faults = dict[str, Pipeline](), list[str]()
     for step in steps:

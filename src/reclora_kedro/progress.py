@@ -1,4 +1,4 @@
-"""How far a long step is: a bar on a terminal, and lines in the log, which off a terminal are all there is."""
+"""Progress of a long step: a bar on a terminal, and lines in the log."""
 
 import logging
 import time
@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """A bar, and a line in the log every ten seconds, which a shorter step never reaches.
+    """A progress bar, and a line in the log every ten seconds.
 
     Args:
-        step: what is done.
-        total: how much there is to do.
-        unit: what is counted, in the plural.
-        done: how much of it was done before.
-        shown: whether there is a bar and a line at all; false for all but one of several processes.
+        step: name of the step.
+        total: number of units.
+        unit: name of the unit, in the plural.
+        done: number of units finished before.
+        shown: whether to show anything; false for all but one of several processes.
 
     Examples:
         >>> with Progress("lens", 300, "rows") as progress:
@@ -37,17 +37,15 @@ class Progress:
         self._last_line = self._began
 
     def __enter__(self) -> Self:
-        """Start; the bar is there from the beginning."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the bar as it is."""
         self._bar.close()
 
     def update(self, count: int = 1) -> None:
-        """Count what was done since the last call."""
+        """Count finished units."""
         self._bar.update(count)
         self.done += count
         now = time.monotonic()
@@ -65,5 +63,5 @@ class Progress:
             )
 
     def show(self, **values: Any) -> None:
-        """Show values behind the bar."""
+        """Show values after the bar."""
         self._bar.set_postfix(values)

@@ -28,7 +28,7 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 
 
 def polars_type(name: str, inner: str | None = None) -> Any:
-    """A column's type in load_args: ``${polars_type:String}``, or ``${polars_type:List,String}`` for lists of it."""
+    """Resolve a polars type in load_args: ``${polars_type:String}``, or ``${polars_type:List,String}`` for lists."""
     return getattr(pl, name) if inner is None else getattr(pl, name)(getattr(pl, inner))
 
 

@@ -1,1 +1,1 @@
-"""Kedro datasets that no package offers: a base LLM, folders of files that belong together, and checkpoints."""
+"""Kedro datasets that no package offers: models, folders, checkpoints, and tables of their own kinds."""

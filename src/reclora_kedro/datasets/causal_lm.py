@@ -1,4 +1,4 @@
-"""A load-only dataset: the base LLM, whatever it comes from."""
+"""A load-only dataset of the base LLM."""
 
 from dataclasses import replace
 from typing import Any
@@ -9,7 +9,7 @@ from reclora_kedro.datasets.pretrained import PretrainedDataset
 class CausalLMDataset(PretrainedDataset):
     """Loads a base LLM and its tokenizer, frozen and in eval mode.
 
-    Swapping the backbone is one line of YAML:
+    See `load_language_model` for the arguments; a source in an object storage is downloaded once to the user's cache.
 
     ```yaml
     base_llm:
@@ -20,16 +20,6 @@ class CausalLMDataset(PretrainedDataset):
       device: auto                # or cpu, cuda, cuda:1
       quantization: null          # or 8bit, 4bit: on an NVIDIA GPU, with the extra `gpu`
     ```
-
-    Args:
-        source: a hub id, a folder, or a GGUF file. What lies in an object storage, such as ``s3://bucket/folder``, is
-            fetched once to the user's cache.
-        revision: branch, tag or commit of a hub id.
-        dtype: ``auto`` is bfloat16 where the device multiplies it fast, float32 elsewhere.
-        device: ``auto`` is the first GPU, or the CPU without one.
-        quantization: ``8bit`` or ``4bit`` weights, through bitsandbytes; None for none.
-        credentials: what fsspec takes for the object storage.
-        metadata: anything for plugins such as kedro-viz.
     """
 
     def __init__(
@@ -54,7 +44,7 @@ class CausalLMDataset(PretrainedDataset):
         self._frozen: Any = None  # what all that is loaded here remembers of the same frozen layers
 
     def load(self) -> Any:
-        """The base LLM as a :class:`reclora_kedro.llm.language_model.LanguageModel`."""
+        """Load a :class:`reclora_kedro.llm.language_model.LanguageModel`."""
         from reclora_kedro.llm.language_model import load_language_model
 
         llm = load_language_model(**self._at_hand())
@@ -62,7 +52,7 @@ class CausalLMDataset(PretrainedDataset):
         return replace(llm, frozen=self._frozen)
 
     def outline(self) -> Any:
-        """The base LLM without its weights, see :func:`reclora_kedro.llm.language_model.outline_language_model`."""
+        """Load it without weights, see :func:`reclora_kedro.llm.language_model.outline_language_model`."""
         from reclora_kedro.llm.language_model import outline_language_model
 
         return outline_language_model(**self._at_hand())

@@ -1,4 +1,4 @@
-"""Load-only datasets: what a step that may have been interrupted left, to go on from."""
+"""Load-only datasets of the stores from which an interrupted step resumes."""
 
 from typing import Any
 
@@ -7,19 +7,16 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class CheckpointStoreDataset(LoadOnlyDataset):
-    """Gives a training its folder of checkpoints, which need not exist yet.
+    """Provides a training with its folder of checkpoints, which need not exist yet.
 
-    It is an input, and has no versions: what one session left there, the next one must find. The runner tells by what
-    recipe the node works, and clears the folder once the node's outputs are saved, see
-    :class:`kedro_provenance.runner.IncrementalRunner`.
+    It is an input without versions, so that a session finds what an earlier one left. The runner sets `recipe_key`, the
+    key of the node's recipe, so that checkpoints of other recipes are ignored, and clears the folder once the node's
+    outputs are saved, see :class:`kedro_provenance.runner.IncrementalRunner`.
 
     Args:
         filepath: folder of the checkpoints, local or in an object storage such as ``s3://bucket/folder``.
-        credentials: what fsspec takes for the object storage.
-        metadata: anything for plugins such as kedro-viz.
-
-    Attributes:
-        recipe_key: of the node's recipe: checkpoints that were made by another one are left alone.
+        credentials: credentials of the object storage, for fsspec.
+        metadata: metadata for plugins such as kedro-viz.
     """
 
     recipe_key = "by-hand"
@@ -32,13 +29,13 @@ class CheckpointStoreDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> Any:
-        """The folder as a :class:`reclora_kedro.distributed.checkpoints.CheckpointStore`."""
+        """Return the folder as a :class:`reclora_kedro.distributed.checkpoints.CheckpointStore`."""
         from reclora_kedro.distributed.checkpoints import CheckpointStore
 
         return CheckpointStore(self._filepath, self.recipe_key, self._credentials)
 
     def clear(self) -> None:
-        """Remove the folder: what was made with its help is saved."""
+        """Remove the folder."""
         remove(self._filepath, self._credentials)
 
     def _describe(self) -> dict[str, Any]:
@@ -46,10 +43,10 @@ class CheckpointStoreDataset(LoadOnlyDataset):
 
 
 class FinishedShardsDataset(CheckpointStoreDataset):
-    """Gives a scoring its folder of finished shards, in the same way."""
+    """Provides a scoring with its folder of finished shards, likewise."""
 
     def load(self) -> Any:
-        """The folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
+        """Return the folder as :class:`reclora_kedro.distributed.finished.FinishedShards`."""
         from reclora_kedro.distributed.finished import FinishedShards
 
         return FinishedShards(self._filepath, self.recipe_key, self._credentials)

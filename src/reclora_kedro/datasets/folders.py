@@ -1,4 +1,4 @@
-"""Versioned folders whose files belong together, and those of adapters."""
+"""Versioned folders of files, and those of adapters."""
 
 import json
 import shutil
@@ -16,25 +16,24 @@ from reclora_kedro.datasets.preview_types import JSONPreview
 class FolderDataset(AbstractVersionedDataset[Any, Any]):
     """A folder of files; versions become subfolders.
 
-    Data are saved by their own ``save(folder)`` and loaded as the folder's path, unless a subclass says otherwise.
-
-    The catalog saves it whole, see :class:`kedro_provenance.catalog.AtomicCatalog`; a version whose files are missing
-    or cut short does not exist, and is refused by name when it is asked for.
+    Data are saved by their own ``save(folder)`` and loaded as the folder's path, unless a subclass overrides this. The
+    catalog saves atomically, see :class:`kedro_provenance.catalog.AtomicCatalog`; a version with missing or truncated
+    files does not exist, and loading it is refused.
 
     Args:
         filepath: the folder.
         version: versions to load and save.
-        metadata: anything for plugins such as kedro-viz.
+        metadata: metadata for plugins such as kedro-viz.
 
     Raises:
         DatasetError: the folder is in an object storage and has no versions.
     """
 
     FILES: ClassVar[tuple[str, ...]]
-    """Files that a whole folder holds."""
+    """Files of a complete folder."""
 
     before: Path | None = None
-    """The folder of the version before the one that is saved, which the catalog gives; None where there is none."""
+    """Folder of the version before the one being saved, set by the catalog; None if there is none."""
 
     def __init__(
         self, *, filepath: str, version: Version | None = None, metadata: dict[str, Any] | None = None
@@ -54,14 +53,14 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         data.save(folder)
 
     def read(self, folder: Path) -> Any:
-        """The data in a whole folder."""
+        """Read the data from a complete folder."""
         return str(folder)
 
     def load(self) -> Any:
-        """The data of the folder.
+        """Load the data.
 
         Raises:
-            DatasetError: there is none, or it is not whole.
+            DatasetError: the folder is missing or incomplete.
         """
         folder = Path(self._get_load_path())
         if fault := self._fault(folder):
@@ -72,13 +71,12 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         return self.read(folder)
 
     def save(self, data: Any) -> None:
-        """Write the folder."""
         folder = Path(self._get_save_path())
         folder.mkdir(parents=True, exist_ok=True)
         self.write(data, folder)
 
     def _fault(self, folder: Path) -> str | None:
-        """What is missing or damaged in a folder; None if it is whole."""
+        """Describe what is missing or damaged in a folder; None if it is complete."""
         missing = [name for name in self.FILES if not (folder / name).is_file()]
         if missing:
             return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
@@ -100,7 +98,7 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
 
 
 def check_file(file: Path) -> None:
-    """Read as much of a file as tells whether it is whole."""
+    """Read enough of a file to detect truncation."""
     if file.suffix == ".json":
         json.loads(file.read_text(encoding="utf-8"))
     elif file.suffix == ".safetensors":
@@ -111,7 +109,7 @@ def check_file(file: Path) -> None:
 
 
 class BaseLLMDataset(FolderDataset):
-    """Saves a :class:`reclora_kedro.llm.language_model.LanguageModel` as transformers does; loads the folder.
+    """Saves a :class:`reclora_kedro.llm.language_model.LanguageModel` in transformers' layout; loads the folder.
 
     The folder may be the ``source`` of the catalog entry `base_llm`.
     """
@@ -119,12 +117,12 @@ class BaseLLMDataset(FolderDataset):
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 
     def preview(self) -> JSONPreview:
-        """The model's configuration, for kedro-viz."""
+        """Return the model's configuration for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))
 
 
 class PeftAdapterDataset(FolderDataset):
-    """Saves the active adapter of a PEFT model, or one that was saved before, by its folder.
+    """Saves the active adapter of a PEFT model, or a copy of a saved adapter's folder.
 
     It loads the folder, for ``PeftModel.from_pretrained(llm, folder)``.
     """
@@ -132,7 +130,7 @@ class PeftAdapterDataset(FolderDataset):
     FILES: ClassVar = ("adapter_config.json", "adapter_model.safetensors")
 
     def write(self, data: Any, folder: Path) -> None:
-        """Write the adapter; the base LLM is not copied."""
+        """Write the adapter without the base LLM."""
         if isinstance(data, str):
             shutil.copytree(data, folder, dirs_exist_ok=True)
             return
@@ -140,23 +138,22 @@ class PeftAdapterDataset(FolderDataset):
         (folder / "README.md").unlink(missing_ok=True)
 
     def preview(self) -> JSONPreview:
-        """The adapter's configuration, for kedro-viz."""
+        """Return the adapter's configuration for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "adapter_config.json").read_text(encoding="utf-8"))
 
 
 class UserAdaptersDataset(FolderDataset):
-    """Saves LoRAs, such as :class:`reclora_kedro.adapters.base.UserLoras`, a subfolder each; loads the folder.
+    """Saves LoRAs of users, see :class:`reclora_kedro.adapters.base.UserLoras`, one subfolder each; loads the folder.
 
-    LoRAs that are as in the version before are not written again: they are hard links to it.
+    LoRAs that have not changed since the previous version are hard links to it.
     """
 
     FILES: ClassVar = ("README.md",)
 
     def write(self, data: Any, folder: Path) -> None:
-        """Write the LoRAs that are not as they were."""
         data.save(folder, self.before)
 
     def preview(self) -> JSONPreview:
-        """How many there are, and the configuration that they share, for kedro-viz."""
+        """Return the number of LoRAs and their common configuration for kedro-viz."""
         configs = sorted(Path(self._get_load_path()).glob("*/adapter_config.json"))
         return JSONPreview(json.dumps({"adapters": len(configs), **json.loads(configs[0].read_text(encoding="utf-8"))}))

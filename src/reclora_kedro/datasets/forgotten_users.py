@@ -1,4 +1,4 @@
-"""The users who were forgotten, as a load-only dataset."""
+"""A load-only dataset of the forgotten users."""
 
 from typing import Any, ClassVar
 
@@ -12,12 +12,12 @@ SCHEMA = {"salt": pl.String, "digest": pl.String}
 
 
 class ForgottenUsersDataset(LoadOnlyDataset):
-    """Loads the newest version of the entry `forgotten_users`, as salt and digest; no rows where there is none.
+    """Loads the newest version of the entry `forgotten_users` as salt and digest; without rows if there is no version.
 
     Args:
-        path: that entry's filepath.
-        credentials: of an object storage.
-        metadata: anything for plugins such as kedro-viz.
+        path: filepath of that entry.
+        credentials: credentials of the object storage, for fsspec.
+        metadata: metadata for plugins such as kedro-viz.
     """
 
     RESOURCES: ClassVar = ("path",)  # the users decide what is made, and not where they are written down
@@ -30,7 +30,7 @@ class ForgottenUsersDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> pl.DataFrame:
-        """The table, whose content says whether the users are still the same."""
+        """Load the table, whose content changes whenever the users do."""
         self._newest.release()  # it may remember which versions there were
         stored = self._newest.load() if self._newest.exists() else {"salt": "", "digests": []}
         return pl.DataFrame([(stored["salt"], each) for each in stored["digests"]], schema=SCHEMA, orient="row")

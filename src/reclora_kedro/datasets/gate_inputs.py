@@ -1,4 +1,4 @@
-"""Gate inputs as one file."""
+"""A dataset of gate inputs."""
 
 from typing import Any
 
@@ -7,10 +7,9 @@ from kedro_datasets_experimental.safetensors import SafetensorsDataset
 
 
 class GateInputsDataset(SafetensorsDataset):
-    """Saves and loads :class:`reclora_kedro.adapters.gate_inputs.GateInputs`, see its ``to_bytes``."""
+    """Saves and loads :class:`reclora_kedro.adapters.gate_inputs.GateInputs` as a safetensors file."""
 
     def load(self) -> Any:
-        """The gate inputs."""
         from reclora_kedro.adapters.gate_inputs import GateInputs
 
         path = get_filepath_str(self._get_load_path(), self._protocol)
@@ -18,7 +17,6 @@ class GateInputsDataset(SafetensorsDataset):
             return GateInputs.from_bytes(file.read())
 
     def save(self, data: Any) -> None:
-        """Write the file."""
         path = get_filepath_str(self._get_save_path(), self._protocol)
         with self._fs.open(path, **self._fs_open_args_save) as file:
             file.write(data.to_bytes())

@@ -1,4 +1,4 @@
-"""The log as a versioned folder."""
+"""Datasets of the log as a versioned folder."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,7 +10,7 @@ from reclora_kedro.datasets.preview_types import TablePreview
 
 
 class InteractionLogDataset(FolderDataset):
-    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog`, before its items were embedded."""
+    """Saves and loads :class:`reclora_kedro.histories.log.InteractionLog` without item embeddings."""
 
     FILES: ClassVar[tuple[str, ...]] = (
         "items.parquet",
@@ -20,13 +20,12 @@ class InteractionLogDataset(FolderDataset):
     )
 
     def read(self, folder: Path) -> Any:
-        """The log."""
         from reclora_kedro.histories.log import InteractionLog
 
         return InteractionLog.load(folder)
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first samples, for kedro-viz."""
+        """Return the first samples for kedro-viz."""
         from reclora_kedro.histories.log import numbered
 
         samples = pl.read_parquet(Path(self._get_load_path()) / "samples-00000.parquet", n_rows=nrows)
@@ -34,6 +33,6 @@ class InteractionLogDataset(FolderDataset):
 
 
 class EmbeddedLogDataset(InteractionLogDataset):
-    """The same with item embeddings."""
+    """Saves and loads the log with item embeddings."""
 
     FILES: ClassVar = (*InteractionLogDataset.FILES, "item_embeddings.safetensors")

@@ -1,4 +1,4 @@
-"""A tuned item encoder as a versioned folder."""
+"""A dataset of a tuned item encoder as a versioned folder."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,12 +16,12 @@ class ItemEncoderDataset(FolderDataset):
         filepath: the folder, in the layout of sentence-transformers.
         device: ``auto`` is the first GPU, or the CPU without one.
         version: versions to load and save.
-        metadata: anything for plugins such as kedro-viz.
+        metadata: metadata for plugins such as kedro-viz.
     """
 
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")
     RESOURCES: ClassVar = ("device",)
-    """Arguments that say where it is computed, but change no results."""
+    """Arguments that do not change results."""
 
     def __init__(
         self,
@@ -35,11 +35,10 @@ class ItemEncoderDataset(FolderDataset):
         self._device = device
 
     def read(self, folder: Path) -> Any:
-        """The encoder."""
         from reclora_kedro.llm.sentence_encoder import load_sentence_encoder
 
         return load_sentence_encoder(str(folder), device=self._device)
 
     def preview(self) -> JSONPreview:
-        """The model's configuration, for kedro-viz."""
+        """Return the model's configuration for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "config.json").read_text(encoding="utf-8"))

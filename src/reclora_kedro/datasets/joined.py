@@ -1,4 +1,4 @@
-"""Raw tables of several data sets as one."""
+"""A dataset that joins raw tables of several data sets."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class JoinedTablesDataset(LoadOnlyDataset):
-    """Raw tables of several data sets, one below the other, with a column that says which data set a row is of.
+    """Raw tables of several data sets, concatenated, with a column that names the data set of each row.
 
-    Ids get the data set's name in front, so that the same one in two data sets is not taken for one user or item. A
-    column that a table lacks is null there.
+    Ids are prefixed with the data set's name, so that equal ids of two data sets stay different. Missing columns are
+    null.
 
     Args:
-        tables: by the name of a data set, ``dataset``, a catalog entry as if it stood alone, and ``multiply``, numbers
-            that columns are multiplied by, such as ratings of another scale; it may be left out.
+        tables: by name of a data set, its ``dataset``, an ordinary catalog entry, and optionally ``multiply``, factors
+            of columns, such as ratings on another scale.
         ids: columns of ids.
         column: name of the new column.
-        metadata: anything for plugins such as kedro-viz.
+        metadata: metadata for plugins such as kedro-viz.
 
     Raises:
-        ValueError: a table has the new column already, or lacks one that is named.
+        ValueError: a table already has the new column, or lacks a named one.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class JoinedTablesDataset(LoadOnlyDataset):
         self._datasets = {name: AbstractDataset.from_config(name, table["dataset"]) for name, table in tables.items()}
 
     def load(self) -> Any:
-        """The joined table, a polars frame."""
+        """Load the joined table, a polars frame."""
         import polars as pl
 
         return pl.concat([self._table(name) for name in self._datasets], how="diagonal_relaxed")

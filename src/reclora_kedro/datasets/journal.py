@@ -1,4 +1,4 @@
-"""The service's journal, as a load-only dataset."""
+"""A load-only dataset of the service's journal."""
 
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -16,15 +16,14 @@ SCHEMA = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "tim
 
 
 class JournalDataset(LoadOnlyDataset):
-    """Loads the events that the service has acknowledged, in that order, also while it runs; none where it has not run.
+    """Loads the events that the service has acknowledged, in that order, also while it runs; none if it has never run.
 
-    What it loads is user_id, item_id (text), rating (null: shown, not clicked) and timestamp (seconds since the epoch).
-    Each event has its place among the canonical interactions by user, item and second, so that an update which reads
-    the whole journal again takes nothing twice.
+    Columns are user_id, item_id (text), rating (null: an impression without a click) and timestamp (seconds since the
+    epoch). Events are identified by user, item and second, so that an update may read the whole journal again.
 
     Args:
-        file: an SQLite file with the table `events`, local.
-        metadata: anything for plugins such as kedro-viz.
+        file: a local SQLite file with the table `events`.
+        metadata: metadata for plugins such as kedro-viz.
     """
 
     def __init__(self, *, file: str, metadata: dict[str, Any] | None = None) -> None:
@@ -32,11 +31,7 @@ class JournalDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> pl.DataFrame:
-        """The events.
-
-        Raises:
-            DatasetError: the file is no journal.
-        """
+        """Load the events, or raise DatasetError if the file is no journal."""
         if is_remote(self._file) or not Path(self._file).exists():
             return pl.DataFrame(schema=SCHEMA)
         with self._connected(f"{Path(self._file).absolute().as_uri()}?mode=ro", uri=True) as connection:
@@ -58,10 +53,10 @@ class JournalDataset(LoadOnlyDataset):
         return {"file": self._file}
 
     def erase(self, users: Iterable[Any]) -> int:
-        """Delete all events of these users for good, and return how many there were.
+        """Delete all events of these users for good, and return their number.
 
         Raises:
-            DatasetError: the file is no journal, or something else has locked it for 30 seconds.
+            DatasetError: the file is no journal, or it has been locked for 30 seconds.
         """
         if is_remote(self._file) or not Path(self._file).exists():
             return 0

@@ -1,4 +1,4 @@
-"""A lens as a versioned folder."""
+"""A dataset of a lens as a versioned folder."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +13,10 @@ class LensDataset(FolderDataset):
     FILES: ClassVar = ("lens.json", "lens.safetensors")
 
     def read(self, folder: Path) -> Any:
-        """The frozen lens."""
         from reclora_kedro.lens.base import load_lens
 
         return load_lens(folder)
 
     def preview(self) -> JSONPreview:
-        """Settings and sizes, for kedro-viz."""
+        """Return settings and sizes for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "lens.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The base of datasets that are loaded alone."""
+"""The base class of load-only datasets."""
 
 from typing import Any, NoReturn
 
@@ -6,12 +6,8 @@ from kedro.io import AbstractDataset, DatasetError
 
 
 class LoadOnlyDataset(AbstractDataset[NoReturn, Any]):
-    """Loads what no node saves: it comes from elsewhere, or is written while a node runs."""
+    """A dataset that no node saves, as its data come from elsewhere or are written while a node runs."""
 
     def save(self, data: NoReturn) -> None:
-        """Refuse to save.
-
-        Raises:
-            DatasetError: always.
-        """
+        """Raise DatasetError."""
         raise DatasetError(f"{self} is read only: save to another catalog entry.")

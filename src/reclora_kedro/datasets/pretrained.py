@@ -1,4 +1,4 @@
-"""The base of datasets of pretrained models."""
+"""The base class of datasets of pretrained models."""
 
 from typing import Any, ClassVar
 
@@ -7,16 +7,16 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class PretrainedDataset(LoadOnlyDataset):
-    """A model that was trained elsewhere.
+    """A load-only dataset of a pretrained model.
 
     Args:
-        arguments: what its loading takes, its `source` among them.
-        credentials: what fsspec takes for the object storage.
-        metadata: anything for plugins such as kedro-viz.
+        arguments: arguments of the loading function, with a `source`.
+        credentials: credentials of the object storage, for fsspec.
+        metadata: metadata for plugins such as kedro-viz.
     """
 
     RESOURCES: ClassVar = ("device",)
-    """Arguments that say where it is computed, but change no results."""
+    """Arguments that do not change results."""
 
     def __init__(
         self, arguments: dict[str, Any], credentials: dict[str, Any] | None, metadata: dict[str, Any] | None
@@ -26,7 +26,7 @@ class PretrainedDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def _at_hand(self) -> dict[str, Any]:
-        """The arguments with a source on this machine: what lies in an object storage is fetched."""
+        """Return the arguments with a local source, downloading one in an object storage."""
         return self._arguments | {"source": local_copy(self._arguments["source"], self._credentials)}
 
     def _describe(self) -> dict[str, Any]:

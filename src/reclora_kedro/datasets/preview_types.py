@@ -1,6 +1,6 @@
-"""Types of previews, by whose names kedro-viz knows how to show what `preview` returns.
+"""Types of previews, whose names tell kedro-viz how to render the result of `preview`.
 
-kedro-datasets keeps them in a private module, and kedro-viz has no others.
+kedro-datasets defines them in a private module, and kedro-viz knows no others.
 """
 
 from kedro_datasets._typing import HTMLPreview, JSONPreview, TablePreview

@@ -1,4 +1,4 @@
-"""Datasets of other packages with a preview that fits what they hold, for kedro-viz."""
+"""Datasets of other packages, with previews of their contents for kedro-viz."""
 
 from html import escape
 
@@ -13,7 +13,7 @@ class RecordsDataset(JSONDataset):
     """A JSON file with a list of records, previewed as a table."""
 
     def preview(self, nrows: int = 40) -> TablePreview:
-        """The first records."""
+        """Return the first records."""
         return TablePreview(pd.DataFrame(self.load()).head(nrows).to_dict(orient="split"))
 
 
@@ -21,12 +21,12 @@ class PromptsDataset(EagerPolarsDataset):
     """A table of prompts, previewed by the text of the first one."""
 
     def preview(self) -> HTMLPreview:
-        """The first prompt as the LLM reads it."""
+        """Return the first prompt as the LLM reads it."""
         return preformatted(self.load()["prompt"].first() or "")
 
 
 def preformatted(text: str) -> HTMLPreview:
-    """Text as HTML; markup in it is shown, never followed.
+    """Return text as preformatted HTML with escaped markup.
 
     Examples:
         >>> preformatted("<b>Heat</b>")

@@ -1,4 +1,4 @@
-"""A retriever as a versioned folder."""
+"""A dataset of a retriever as a versioned folder."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,11 +13,10 @@ class RetrieverDataset(FolderDataset):
     FILES: ClassVar = ("retriever.json", "retriever.safetensors")
 
     def read(self, folder: Path) -> Any:
-        """The frozen retriever."""
         from reclora_kedro.retrievers.base import load_retriever
 
         return load_retriever(folder)
 
     def preview(self) -> JSONPreview:
-        """Settings and sizes, for kedro-viz."""
+        """Return settings and sizes for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "retriever.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The grids of settings that a study may run, as a load-only dataset."""
+"""A load-only dataset of the grids of settings for studies."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,12 +11,12 @@ from reclora_kedro.datasets.load_only import LoadOnlyDataset
 
 
 class StudyGridsDataset(LoadOnlyDataset):
-    """Grids by the names of their files, from the project and from installed packages; each is read when it is called.
+    """Grids by file name, from the project and from installed packages; each is read when called.
 
     Args:
-        path: the project's folder of grids; its files take the place of a package's of the same name.
-        packages: by the name of a package's configuration, ``path``, its folder of grids.
-        metadata: anything for plugins such as kedro-viz.
+        path: the project's folder of grids, whose files replace a package's of the same name.
+        packages: by name of a package's configuration, the ``path`` of its folder of grids.
+        metadata: metadata for plugins such as kedro-viz.
     """
 
     def __init__(

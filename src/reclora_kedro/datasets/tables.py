@@ -1,4 +1,4 @@
-"""A table that may be longer than memory."""
+"""A dataset of tables that may be larger than memory."""
 
 import polars as pl
 from kedro.io.core import get_filepath_str
@@ -6,13 +6,12 @@ from kedro_datasets.polars import LazyPolarsDataset
 
 
 class ParquetTableDataset(LazyPolarsDataset):
-    """A parquet file that is loaded as a polars LazyFrame, and saved without having it in memory as a whole.
+    """A parquet file that is loaded as a polars LazyFrame and saved in batches.
 
-    Takes the arguments of ``polars.LazyPolarsDataset``.
+    It takes the arguments of ``polars.LazyPolarsDataset``.
     """
 
     def save(self, data: pl.DataFrame | pl.LazyFrame) -> None:
-        """Write the table, batch by batch."""
         with self._fs.open(get_filepath_str(self._get_save_path(), self._protocol), mode="wb") as file:
             data.lazy().sink_parquet(file, **self._save_args)
         self._invalidate_cache()
