@@ -107,8 +107,8 @@ class RawColumns:
         >>> raw.ids("MovieID", "ingestion.interactions.item_id")
         Traceback (most recent call last):
         ...
-        ValueError: raw_interactions has no column 'MovieID', only: UserID. Set `ingestion.interactions.item_id` to one
-            of them.
+        ValueError: raw_interactions has no column 'MovieID', only: UserID. \
+Set `ingestion.interactions.item_id` to one of them.
     """
 
     frame: pl.DataFrame
