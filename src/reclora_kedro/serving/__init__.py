@@ -1,1 +1,1 @@
-"""The live service: a champion and the events since, answered over HTTP."""
+"""The live service: the current model and all events since, over HTTP."""

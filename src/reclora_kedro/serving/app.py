@@ -1,4 +1,4 @@
-"""The service over HTTP."""
+"""The service's FastAPI app and its server."""
 
 import asyncio
 import logging
@@ -36,10 +36,10 @@ def create_app(
     """Create the app of the service.
 
     Args:
-        service: answers the requests; it is closed when the app shuts down.
-        token: token that requests have to bear; None: they need none.
-        newest: returns the version of the champion's alias; the champion is loaded when that changes.
-        roll_back: names the champion before the present one, and returns the version of the alias; None: it is refused.
+        service: answers requests; closed when the app shuts down.
+        token: token that requests need; None for none.
+        newest: returns the version of the champion's alias; a change triggers a reload.
+        roll_back: names the previous champion and returns the version of the alias; None disables rollback.
     """
 
     @asynccontextmanager
@@ -74,7 +74,7 @@ def create_app(
 
 
 def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
-    """Create the server of the app, with its limits of connections and seconds."""
+    """Create the server of the app, with limits on connections and seconds."""
     settings: dict[str, Any] = {
         "http": connections_of(config.max_connections, config.receive_seconds),
         "timeout_graceful_shutdown": (1 - CLOSING) * config.shutdown_seconds,
@@ -83,7 +83,7 @@ def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
 
 
 def _describe_token(app: FastAPI) -> None:
-    """Name the token in the OpenAPI description, so that its page can send it."""
+    """Declare the token in the OpenAPI description, so that its page can send it."""
     schema = app.openapi()  # which the app keeps
     schema.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for path, operations in schema["paths"].items():
@@ -92,7 +92,7 @@ def _describe_token(app: FastAPI) -> None:
 
 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
-    """Reload the champion on SIGHUP, and when its alias has another version."""
+    """Reload the champion on SIGHUP, or when its alias has another version."""
     told, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
     tried: str | None = None
     with suppress(RuntimeError, ValueError):  # outside of the main thread; POST /model/reload is left there

@@ -1,4 +1,4 @@
-"""Requests that wait together are answered together: a queue of their parts, and a thread that works on it."""
+"""Batching of waiting requests: a queue of their parts, and a thread that computes them."""
 
 import asyncio
 from collections import OrderedDict, deque
@@ -12,11 +12,11 @@ Result = TypeVar("Result")
 
 
 class QueueFullError(RuntimeError):
-    """As many requests wait as may."""
+    """The maximum number of requests is waiting."""
 
 
 class QueueClosedError(RuntimeError):
-    """The service ends before the request could be computed."""
+    """The service is ending before the request could be computed."""
 
 
 class _Waiting(NamedTuple):
@@ -28,16 +28,16 @@ class _Waiting(NamedTuple):
 class Batches(Generic[Part, Result]):
     """A queue of requests, whose parts one thread answers in batches.
 
-    Batches take one part of each request in turn, so that a small request waits for no more than two batches, however
-    large the others are. The parts of a request whose sender has gone are not computed.
+    A batch takes one part of each request in turn, so that a small request waits for at most two batches, however large
+    the others are. Parts of a request whose client has disconnected are not computed.
 
     Args:
-        name: of the queue, for its thread.
-        answer: returns the result of each part of a batch; an error among these concerns its part alone.
-        max_rows: rows of a batch, unless a single part has more.
-        max_waiting: requests that may wait.
+        name: name of the queue and its thread.
+        answer: returns the result of each part of a batch; an error as a result concerns its part only.
+        max_rows: maximum rows per batch, unless a single part has more.
+        max_waiting: maximum number of waiting requests.
         delay: seconds that the first part of a batch waits for others.
-        observe: called with the rows of each batch.
+        observe: called with the number of rows of each batch.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class Batches(Generic[Part, Result]):
 
     @property
     def waiting(self) -> int:
-        """Requests with parts that wait."""
+        """Number of requests with waiting parts."""
         return len(self._requests)
 
     async def submit(self, parts: Sequence[tuple[Part, int]]) -> list[Result]:
-        """Return the results of a request's parts, each given with its rows.
+        """Return the results of a request's parts, each given with its number of rows.
 
         When the caller is cancelled, parts that are not being computed leave the queue.
 
         Raises:
-            QueueFullError: too many requests wait already.
-            QueueClosedError: the service ends.
+            QueueFullError: too many requests are waiting.
+            QueueClosedError: the service is ending.
         """
         waiting = deque(_Waiting(part, rows, Future()) for part, rows in parts)
         futures = [each.future for each in waiting]
@@ -92,7 +92,7 @@ class Batches(Generic[Part, Result]):
                 future.cancel()
 
     def close(self, timeout: float) -> None:
-        """Refuse what waits, and end after the present batch, or when these seconds are over."""
+        """Refuse waiting requests, and end after the present batch or `timeout` seconds."""
         with self._changed:
             self._is_closed = True
             for waiting in self._requests.values():
@@ -109,7 +109,7 @@ class Batches(Generic[Part, Result]):
                 self._run(batch)
 
     def _next_batch(self) -> list[_Waiting] | None:
-        """The next parts, of each request in turn; None when the queue is closed."""
+        """Return the next parts, of each request in turn; None when the queue is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._requests or self._is_closed)
             self._changed.wait_for(lambda: self._rows >= self._max_rows or self._is_closed, self._delay)

@@ -9,11 +9,11 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.parameters import Count, CountOrZero, NonNegative, Positive
 
 ModelName = Literal["lens", "llm"]
-"""Which model ranks."""
+"""Model that ranks."""
 
 
 class ServiceConfig(Block):
-    """Where the service listens, which model answers, and the limits of requests."""
+    """Address of the service, the model that answers, and the limits of requests."""
 
     host: str = Field(min_length=1)
     port: Annotated[CountOrZero, Field(le=65535)]

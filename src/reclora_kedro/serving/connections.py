@@ -1,4 +1,4 @@
-"""Limits of connections: how many are open, and how long each may take to send the headers of a request."""
+"""Limits on the number of connections, and on the seconds until a request's headers arrive."""
 
 import asyncio
 from typing import Any
@@ -7,11 +7,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 def connections_of(most: int, seconds: float) -> type[asyncio.Protocol]:
-    """The protocol of a server's connections.
+    """Return the protocol of a server's connections.
 
     Args:
-        most: connections that may be open at once; further ones are closed.
-        seconds: in which headers have to arrive, from the beginning of a connection or from the last answer.
+        most: maximum number of open connections; further ones are closed.
+        seconds: time for headers to arrive, from the start of a connection or from the last answer.
     """
 
     class LimitedProtocol(HttpToolsProtocol):

@@ -1,4 +1,4 @@
-"""Checks of every request before a route sees it: host, origin, token, rate, size, time, encoding."""
+"""Checks of every request before routing: host, origin, token, rate, size, time, encoding."""
 
 import asyncio
 import hmac
@@ -15,7 +15,7 @@ from reclora_kedro.serving.problems import ProblemError
 
 STATIC_PATHS = ("/page/page.css", "/page/page.js", "/page/htmx.min.js")
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/health/live", "/health/ready", *STATIC_PATHS)
-"""Paths that are answered without a token, as nothing of the data is in the answers."""
+"""Paths without a token, as their answers contain no data."""
 READING = ("GET", "HEAD", "OPTIONS")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")
 GONE = 499  # the status under which requests are counted whose client has gone; nobody reads it
@@ -29,13 +29,13 @@ SAFE_HEADERS = {
 
 
 class Guard:
-    """Refuses requests, counts those that are answered, and stops the work for clients that have gone.
+    """ASGI middleware that refuses requests, counts answers, and cancels work for disconnected clients.
 
     Args:
-        app: what answers.
-        config: the settings.
-        token: which requests have to bear; None: they need none.
-        metrics: takes the counts.
+        app: the wrapped app.
+        config: settings of the service.
+        token: token that requests need; None for none.
+        metrics: receives the counts.
     """
 
     def __init__(self, app: ASGIApp, config: ServiceConfig, token: str | None, metrics: Metrics) -> None:
@@ -44,7 +44,6 @@ class Guard:
         self._allowances: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -106,18 +105,18 @@ class Guard:
             self._require_rate((scope.get("client") or ("unknown",))[0], config.requests_per_second)
 
     def _require_rate(self, client: str, rate: float) -> None:
-        """Take one request of a client's allowance, which grows with time up to a second's worth."""
+        """Take one request from a client's allowance, which refills with time up to a second's worth."""
         now, most = monotonic(), max(rate, 1)
-        left, since = self._allowances.pop(client, (most, now))
-        left = min(most, left + (now - since) * rate)
-        self._allowances[client] = (max(left - 1, 0) if left >= 1 else left), now
+        allowance, since = self._allowances.pop(client, (most, now))
+        allowance = min(most, allowance + (now - since) * rate)
+        self._allowances[client] = (max(allowance - 1, 0) if allowance >= 1 else allowance), now
         if len(self._allowances) > MOST_CLIENTS:
             self._allowances.popitem(last=False)
-        if left < 1:
-            raise too_many(f"{rate:g} requests per second are allowed.", (1 - left) / rate)
+        if allowance < 1:
+            raise too_many(f"{rate:g} requests per second are allowed.", (1 - allowance) / rate)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
-        """Read the body as a whole, within the limits of size and time; None where the client has gone."""
+        """Read the whole body within the limits of size and time; return None if the client disconnects."""
         config, body = self._config, bytearray()
         most, length = config.max_body_bytes, Headers(scope=scope).get("content-length", "0")
         more = True
@@ -159,12 +158,12 @@ class Guard:
 
 
 async def _answer_while_connected(app: ASGIApp, scope: Scope, body: bytes, receive: Receive, send: Send) -> bool:
-    """Let an app answer a request whose body has been read, unless the client goes before; return whether it stayed."""
+    """Answer a request whose body has been read until the client disconnects; return whether it stayed."""
     unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-    gone, is_answered = asyncio.ensure_future(_disconnected(receive)), False
+    disconnected, is_answered = asyncio.ensure_future(_disconnected(receive)), False
 
     async def read() -> Message:
-        return unread.pop() if unread else await asyncio.shield(gone)
+        return unread.pop() if unread else await asyncio.shield(disconnected)
 
     async def watch(message: Message) -> None:
         nonlocal is_answered
@@ -173,7 +172,7 @@ async def _answer_while_connected(app: ASGIApp, scope: Scope, body: bytes, recei
 
     answering = asyncio.ensure_future(app(scope, read, watch))
     try:
-        await asyncio.wait({answering, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({answering, disconnected}, return_when=asyncio.FIRST_COMPLETED)
         if answering.done() or is_answered:
             await answering
             return True
@@ -182,21 +181,21 @@ async def _answer_while_connected(app: ASGIApp, scope: Scope, body: bytes, recei
             await answering
         return False
     finally:
-        gone.cancel()
+        disconnected.cancel()
         answering.cancel()
 
 
 async def _disconnected(receive: Receive) -> Message:
-    """The message that the client has gone, when it comes."""
+    """Wait for the message that the client has disconnected."""
     while (message := await receive())["type"] != "http.disconnect":
         pass
     return message
 
 
 def _is_own(headers: Headers, origin: str | None) -> bool:
-    """Whether a request comes from no page or from one of the service's own; browsers tell by one of two headers.
+    """Whether a request comes from no page or from one of the service's own, by two headers of browsers.
 
-    Over plain HTTP off loopback they send Origin alone, which then has to name the host that the request is for.
+    Over plain HTTP, except from loopback, browsers send only Origin, which must name the requested host.
     """
     site = headers.get("sec-fetch-site")
     if site is not None:
@@ -205,7 +204,7 @@ def _is_own(headers: Headers, origin: str | None) -> bool:
 
 
 def too_many(detail: str, seconds: float) -> ProblemError:
-    """Return the problem of more requests than can be answered."""
+    """Return the problem of too many requests."""
     wait = max(1, round(seconds + 0.5))
     title, headers = "Too many requests", {"retry-after": str(wait)}
     return ProblemError(429, "too-many-requests", title, f"{detail} Try again in {wait} s.", headers=headers)

@@ -1,7 +1,7 @@
 """The journal: the events that the service has acknowledged, in one SQLite file.
 
-An event is durable before its sender is answered: SQLite's write-ahead log is synchronised with the disk at every
-commit. One thread writes; what waits while it commits is committed together.
+An event is durable before its sender is answered: SQLite's write-ahead log is flushed to disk at every commit. One
+thread writes; events that arrive during a commit are committed together.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Event(NamedTuple):
-    """An interaction that the service was sent."""
+    """An interaction sent to the service."""
 
     event_id: str
     user_id: str
@@ -43,31 +43,26 @@ class Event(NamedTuple):
 
 
 class Content(NamedTuple):
-    """All that a journal holds."""
+    """The whole content of a journal."""
 
     events: list[Event]  # in the order in which they were acknowledged
     dropped: dict[str, int]  # by user, the second until which all their events are dropped
 
 
 class JournalError(RuntimeError):
-    """Another service has the folder, or the file in it is no sound journal."""
+    """Another service uses the folder, or its file is not a valid journal."""
 
 
 class NotStoredError(RuntimeError):
-    """Nothing of a write is stored: the disk is full, or the like."""
+    """A write was not stored, for example because the disk is full."""
 
 
 class NotAppliedError(RuntimeError):
-    """A write is stored, but answers do not read it."""
+    """A write is stored, but answers do not reflect it."""
 
 
 class EventConflictError(ValueError):
-    """An event has the event_id of another one.
-
-    Args:
-        stored: the event that the journal has.
-        sent: the one that is refused.
-    """
+    """An event `sent` has the event_id of another event that is `stored`."""
 
     def __init__(self, stored: Event, sent: Event) -> None:
         super().__init__(f"The journal has another event with the event_id {sent.event_id}.")
@@ -81,19 +76,19 @@ class _Job(NamedTuple):
 
 
 class Journal:
-    """The journal in a folder, which no other service may use meanwhile.
+    """The journal in a folder, which no other service may use at the same time.
 
     Args:
-        folder: is made where it does not exist.
-        listen: is called with the events of each commit before their senders are answered, by the thread that writes;
-            with the journal's whole content after a commit that changed or dropped earlier events.
-        observe_fault: is called with the step that failed: commit, checkpoint or listener.
+        folder: created if it does not exist.
+        listen: called by the writing thread with the events of each commit, before their senders are answered; after a
+            commit that changed or dropped earlier events, with the journal's whole content.
+        observe_fault: called with the step that failed: commit, checkpoint or listener.
 
     Attributes:
-        fault: why the last write was not stored, or why answers do not read it; None where all is well.
+        fault: why the last write was not stored, or is not reflected by answers; None if all is well.
 
     Raises:
-        JournalError: another service uses the folder, it cannot be written, or its file is no sound journal.
+        JournalError: another service uses the folder, it is not writable, or its file is not a valid journal.
     """
 
     def __init__(
@@ -127,13 +122,13 @@ class Journal:
     def add(self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()) -> "Future[int]":
         """Add events, all or none, each event_id once; the future has the number of events added.
 
-        An event that is stored already is not added again. The future raises `EventConflictError` where the event_id
-        is that of another event, unless that one is replaced.
+        Stored events are not added again. The future raises `EventConflictError` if the event_id belongs to another
+        event that is not to be replaced.
 
         Args:
-            events: what to add.
-            replace: whether an event replaces the one of the same user that has its event_id.
-            without_time: ids of the events whose senders gave no time: they equal stored ones of any time.
+            events: events to add.
+            replace: whether an event replaces one of the same user with its event_id.
+            without_time: ids of events sent without a time, which equal stored ones of any time.
         """
 
         def insert(connection: sqlite3.Connection) -> int:
@@ -156,10 +151,9 @@ class Journal:
         return self._submit(insert)
 
     def drop_user(self, user_id: str, now: int, is_known: bool) -> "Future[int]":
-        """Delete a user's events, and remember that the user has none until now, in seconds.
+        """Delete a user's events, and record that the user has none until `now`, in seconds.
 
-        The future has the number of deleted events. Of a user who is not known, and has no events here, nothing is
-        remembered.
+        The future has the number of deleted events. For an unknown user without events, nothing is recorded.
         """
 
         def delete(connection: sqlite3.Connection) -> int:
@@ -172,11 +166,11 @@ class Journal:
         return self._submit(delete)
 
     def between_commits(self, work: Callable[[Content], T]) -> "Future[T]":
-        """Call a function with all that the journal holds, while nothing is added."""
+        """Call a function with the journal's content, between two commits."""
         return self._submit(lambda connection: work(_content(connection)), writes=False)
 
     def try_out(self) -> "Future[None]":
-        """Write something that changes nothing; `fault` is None afterwards if that succeeded."""
+        """Write without changing anything; `fault` is None afterwards if that succeeded."""
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT OR REPLACE INTO dropped_users VALUES ('', 0)")
@@ -185,7 +179,7 @@ class Journal:
         return self._submit(write)
 
     def close(self) -> None:
-        """Write what waits, and let go of the folder."""
+        """Write what is waiting, and release the folder."""
         self._waiting.put(None)
         self._thread.join()
         self._connection.close()
@@ -219,7 +213,7 @@ class Journal:
             job.future.set_exception(error)
 
     def _write(self, jobs: Sequence[_Job]) -> None:
-        """Commit jobs together, then tell listeners; each of these steps has an outcome of its own."""
+        """Commit jobs together, then call listeners; each of these steps has its own outcome."""
         if not jobs:
             return
         self._new, self._rewritten = [], False
@@ -244,10 +238,10 @@ class Journal:
                 job.future.set_result(result)
 
     def _commit(self, jobs: Sequence[_Job]) -> list[tuple[Any, Exception | None]]:
-        """Do all jobs in one transaction; the result of each, or why it was refused.
+        """Run all jobs in one transaction; return the result of each, or its refusal.
 
         Raises:
-            sqlite3.Error: nothing of any job is stored.
+            sqlite3.Error: no job is stored.
         """
         connection, outcomes = self._connection, list[tuple[Any, Exception | None]]()
         try:
@@ -270,7 +264,7 @@ class Journal:
         return outcomes
 
     def _remove_remains(self) -> None:
-        """Have what was deleted leave both files; if that fails, the next commit tries again."""
+        """Remove deleted rows from both files; if that fails, the next commit tries again."""
         if not self._has_remains:
             return
         try:
@@ -281,11 +275,7 @@ class Journal:
             self._observe_fault("checkpoint")
 
     def _apply(self) -> str | None:
-        """Tell the listener of a commit; if it fails, of all that the journal holds, now and after further commits.
-
-        Returns:
-            Why answers do not read what was committed; None where they do.
-        """
+        """Call the listener after a commit, after a failure with the whole content; return why it failed, or None."""
         is_changed = self._rewritten or self._is_behind
         for is_whole in (False, True):
             try:
@@ -307,7 +297,7 @@ def require_usable(folder: Path) -> None:
     """Check, without writing anything, that a service may keep its journal in a folder.
 
     Raises:
-        JournalError: another service uses the folder, or its file is no sound journal.
+        JournalError: another service uses the folder, or its file is not a valid journal.
     """
     file = folder / FILE
     if (folder / LOCK).exists():
@@ -360,7 +350,7 @@ def _deleted(connection: sqlite3.Connection, column: str, value: str) -> int:
 
 
 def _lock(file: Path, takes_over: bool = True) -> Any:
-    """The lock of a folder, held until it is closed; the process that takes it over writes its id into the file."""
+    """Lock a folder until the file is closed; a process that takes the folder over writes its id into the file."""
     lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The log as it is now: a champion's log with the events of the journal in their places."""
+"""The current log: a champion's log with the events of the journal inserted."""
 
 import re
 from collections import ChainMap
@@ -23,20 +23,20 @@ NOBODY = np.array([], dtype=np.int64)
 
 
 class _Users(ChainMap[str, int]):
-    """Indices by id, of users to whom no more than one of the maps gives one."""
+    """Indices by id of users in several maps, at most one of which has an id."""
 
     def __len__(self) -> int:
         return sum(map(len, self.maps))
 
 
 class CurrentLog(NamedTuple):
-    """A log without samples, whose users end with rows without an id, for users to come.
+    """A log without samples, whose last rows of users have no id and serve future users.
 
     Attributes:
-        log: with `LiveSequences`.
+        log: the log, with `LiveSequences`.
         users: indices by id.
-        before: the log that this one was made of, unless it was made anew.
-        changed: indices of the users whose events are others than there.
+        before: the log that this one extends; None if it was built anew.
+        changed: indices of the users whose events differ from those in `before`.
     """
 
     log: InteractionLog
@@ -46,16 +46,16 @@ class CurrentLog(NamedTuple):
 
 
 class LiveLog:
-    """A champion's log and what the journal adds to it.
+    """A champion's log and the events that the journal adds to it.
 
-    The champion's users and items keep their indices. Whatever has been added is in `current` as ingestion and history
-    would have it: events of an unknown item wait in the journal; of one user, item and second one is kept by
-    `ingestion.duplicates`. New events of one user and second are in the order of arrival, behind those of the champion.
+    Users and items of the champion keep their indices. `current` has what ingestion and history would make of the added
+    events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
+    `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of the champion.
 
     Args:
         champion_log: the log that the champion was made with.
-        config: of its ingestion.
-        content: what the journal holds.
+        config: settings of its ingestion.
+        content: content of the journal.
     """
 
     def __init__(self, champion_log: InteractionLog, config: IngestionConfig, content: Content) -> None:
@@ -72,7 +72,7 @@ class LiveLog:
         self.apply(content)
 
     def apply(self, change: list[Event] | Content) -> None:
-        """Add events of the journal, or begin anew with all that it holds."""
+        """Add events of the journal, or rebuild from its whole content."""
         with self._lock:
             if isinstance(change, Content):
                 log = self._without_dropped(change.dropped)
@@ -82,11 +82,11 @@ class LiveLog:
                 self._pending += change
 
     def takes(self, user_id: str) -> bool:
-        """Whether an id may be a user's: a whole number, as it is usually written, where those of the log are."""
+        """Whether an id is valid for a user: a canonical integer if the log's ids are integers."""
         return self.user_type != pl.Int64 or WHOLE_NUMBER.fullmatch(user_id) is not None
 
     def current(self) -> CurrentLog:
-        """The log with all that has been added; the same object until more is."""
+        """Return the log with all added events; the same object until there are more."""
         with self._lock:
             if self._pending:
                 self._current = self._with_events(self._current.log, self._current.users, self._pending)
@@ -97,14 +97,14 @@ class LiveLog:
             return self._current
 
     def with_visitor(self, log: InteractionLog, history: Sequence[Event]) -> tuple[InteractionLog, int]:
-        """A log with the events of a user who is not to be stored, and that user's index."""
+        """Return a log with the events of a user who is not stored, and that user's index."""
         visitor = log.users.height - 1  # at least one row is always spare
         with self._lock:
             sequences, _ = self._inserted(_live(log), [(visitor, event) for event in history])
         return replace(log, sequences=sequences), visitor
 
     def _without_dropped(self, dropped: dict[str, int]) -> InteractionLog:
-        """The champion's log without samples and dropped events, with rows for users to come."""
+        """Return the champion's log without samples and dropped events, with rows for future users."""
         log = replace(self._base, samples=self._base.samples.clear())
         until = {self._known[user]: moment for user, moment in dropped.items() if user in self._known}
         if until:
@@ -119,7 +119,7 @@ class LiveLog:
         return _with_rows_of_users(log, SPARE_USERS)
 
     def _with_events(self, before: InteractionLog, users: _Users, events: Sequence[Event]) -> CurrentLog:
-        """The log with further events; what was shown and not clicked is none, nor what has ids of another log."""
+        """Return the log with further events, without impressions that were not clicked and ids of other types."""
         log = before
         events = [
             event
@@ -141,7 +141,7 @@ class LiveLog:
     def _inserted(
         self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]
     ) -> tuple[LiveSequences, np.ndarray]:
-        """Sequences with the events of users, by index, and who these users are."""
+        """Return sequences with the events of users, by index, and the indices of these users."""
         user = np.array([user for user, _ in rows], dtype=np.int64)
         if not rows:
             return sequences, user
@@ -165,6 +165,6 @@ def _live(log: InteractionLog) -> LiveSequences:
 
 
 def _with_rows_of_users(log: InteractionLog, rows: int) -> InteractionLog:
-    """The log with further users of whom nothing is known, not even an id."""
+    """Add users without ids and attributes to a log."""
     nobody = pl.DataFrame({name: [None] * rows for name in log.users.columns}, log.users.schema)
     return replace(log, users=pl.concat([log.users, nobody]), sequences=_live(log).with_users(rows))

@@ -1,4 +1,4 @@
-"""Sequences that take further events without being copied."""
+"""Sequences to which events can be added without copying them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ SPARE_EVENTS = 2**16  # rows that are free at first, and a quarter more than the
 
 
 class _Room:
-    """How many rows of columns are taken."""
+    """Number of used rows of columns."""
 
     def __init__(self, taken: int) -> None:
         self.taken = taken
@@ -21,10 +21,10 @@ class _Room:
 
 @dataclass(frozen=True, eq=False)
 class LiveSequences(Sequences):
-    """Sequences whose users' events stand in any order, in columns with room behind them; they have no offsets.
+    """Sequences whose users' events are in any order, in columns with spare rows; they have no offsets.
 
-    All events of a user who has a further one are written anew, behind the others. What has been written stays, so that
-    earlier sequences with the same columns remain what they are.
+    To add an event, all events of its user are written again, after the others. Written rows never change, so that
+    earlier sequences on the same columns stay valid.
     """
 
     runs: np.ndarray  # int64, (2, users): where the events of each user begin and end
@@ -34,7 +34,7 @@ class LiveSequences(Sequences):
 
     @classmethod
     def from_sequences(cls, sequences: Sequences, least_room: int = 0) -> Self:
-        """The same events, one user after another, and room for a quarter more, at least for so many."""
+        """Copy sequences, with a quarter more rows, at least `least_room`."""
         lengths = sequences.ends - sequences.starts
         events, ends = places_of(sequences.starts, sequences.ends), lengths.cumsum()
         columns = {}
@@ -53,22 +53,22 @@ class LiveSequences(Sequences):
 
     @property
     def starts(self) -> np.ndarray:
-        """Where the events of each user begin: shape (users,)."""
+        """First event of each user, shape (users,)."""
         return self.runs[0]
 
     @property
     def ends(self) -> np.ndarray:
-        """Where they end."""
+        """End of each user's events, shape (users,)."""
         return self.runs[1]
 
     @property
     def last_second(self) -> int:
-        """The second of the last event."""
+        """Second of the last event."""
         return self.newest
 
     @property
     def is_full(self) -> bool:
-        """Whether it is time to make room."""
+        """Whether the columns should be enlarged."""
         return len(self.label) - self.room.taken < SPARE_EVENTS // 2
 
     def by_item(self) -> tuple[ItemEvents, ...]:
@@ -76,22 +76,22 @@ class LiveSequences(Sequences):
         return self.parts
 
     def counts_after(self, second: float, items: int) -> np.ndarray:
-        """Events of each item that are later than a second: shape (items,)."""
+        """Count the events of each item later than a second: shape (items,)."""
         item, begin = np.arange(items), np.full(items, int(second // 1) + 1)
         ranges = [(part.log.range_before(item, begin)[1], part.log.range_of(item)[1]) for part in self.parts]
         return np.sum([end - start for start, end in ranges], axis=0)
 
     def with_users(self, users: int) -> Self:
-        """The same with further users, without events."""
+        """Return a copy with further users, without events."""
         return replace(self, runs=np.pad(self.runs, ((0, 0), (0, users))))
 
     def with_events(self, user: np.ndarray, columns: Mapping[str, np.ndarray], best: int) -> Self:
-        """The same with further events; of one user, item and second one stays.
+        """Return a copy with further events; of one user, item and second, one is kept.
 
         Args:
-            user: of each event.
+            user: user of each event.
             columns: `COLUMNS` of each event.
-            best: the one of the highest rating: 1; of the lowest: -1.
+            best: 1 to keep the event with the highest rating, -1 for the lowest.
         """
         users = np.unique(user)
         starts, ends = self.starts[users], self.ends[users]
@@ -104,12 +104,12 @@ class LiveSequences(Sequences):
         order = np.lexsort((-best * events["rating"], item, second, owner))
         differ = [key[order][1:] != key[order][:-1] for key in (owner, second, item)]
         first = np.append(True, np.any(differ, axis=0))
-        kept, gone = order[first], order[~first]
+        kept, is_dropped = order[first], order[~first]
         kept = kept[np.lexsort((kept, second[kept], owner[kept]))]  # those of one second in the order of arrival
-        gone, new = gone[gone < len(old)], kept[kept >= len(old)]
+        is_dropped, new = is_dropped[is_dropped < len(old)], kept[kept >= len(old)]
         parts = self.parts
-        if len(gone):
-            parts = tuple(part.without(owner[gone], item[gone], second[gone]) for part in parts)
+        if len(is_dropped):
+            parts = tuple(part.without(owner[is_dropped], item[is_dropped], second[is_dropped]) for part in parts)
         if len(new):
             new_events = (owner, item, second, events["label"], events["rating"])
             parts = with_part(parts, ItemEvents(*(column[new] for column in new_events)))

@@ -9,7 +9,7 @@ ROWS = (1, 4, 16, 64, 256, 1024)
 
 
 class Metrics:
-    """Counts of one service."""
+    """Metrics of one service."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -26,7 +26,7 @@ class Metrics:
         self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count a request that was answered."""
+        """Count an answered request."""
         self._requests.labels(route, method, status).inc()
         self._seconds.labels(route).observe(seconds)
 
@@ -35,12 +35,11 @@ class Metrics:
         return self._rows.labels(queue).observe
 
     def watch_queues(self, waiting: Mapping[str, Callable[[], int]]) -> None:
-        """Export how many requests wait in each queue."""
+        """Export the number of waiting requests of each queue."""
         for queue, count in waiting.items():
             self._waiting.labels(queue).set_function(count)
 
     def events(self, accepted: int, duplicates: int, dropped: int) -> None:
-        """Count events."""
         self._events.labels("accepted").inc(accepted)
         self._events.labels("duplicate").inc(duplicates)
         self._events.labels("of a forgotten user").inc(dropped)
@@ -50,7 +49,7 @@ class Metrics:
         self._faults.labels(step).inc()
 
     def champion(self, version: str) -> None:
-        """Set which champion answers."""
+        """Set the version of the champion that answers."""
         self._champion.clear()
         self._champion.labels(version).set(1)
 

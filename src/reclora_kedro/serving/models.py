@@ -1,4 +1,4 @@
-"""What the service answers with: a champion beside the log as it is now."""
+"""Answers of a champion on the current log."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -46,7 +46,7 @@ REASONS = 3  # events of the user's that explain a recommendation
 
 @dataclass(frozen=True)
 class Llm:
-    """An LLM with an adapter, and what it reads of a question."""
+    """An LLM with an adapter, and the settings of its prompts."""
 
     variant: str
     model: AnswerModel
@@ -58,25 +58,25 @@ class Llm:
 
 @dataclass(frozen=True)
 class Champion:
-    """Versions that belong together, loaded, with the settings that they were made with.
+    """Loaded versions that belong together, with the settings that they were made with.
 
     Attributes:
-        versions: by catalog entry.
-        about: what is said of the champion besides, such as its metrics and the decision for it.
-        log: what it was made with.
+        versions: version by catalog entry.
+        about: further information, such as its metrics and the decision that promoted it.
+        log: the log that it was made with.
         lens: ranks candidates.
-        retriever: finds them, where `kind` says so.
-        linear: finds them likewise, fitted to the log.
-        kind: where candidates come from.
-        order: whether the lens ranks them anew.
-        weights: of the fusion of sources, where `kind` is that.
+        retriever: finds candidates, if `kind` needs it.
+        linear: finds candidates, if `kind` needs it; fitted to the log.
+        kind: source of the candidates.
+        order: whether the lens reranks them.
+        weights: weights of the fusion, if it is the `kind`.
         table: candidates of users, for the kind `table`.
-        llm: ranks the lens's shortlist for requests that ask for it; None: they are refused.
-        ingestion: how events became the log.
-        recommendation: how many candidates there are.
-        neighbours: of items.
+        llm: reranks the lens's shortlist on request; None refuses such requests.
+        ingestion: settings of ingestion.
+        recommendation: number of candidates, and further settings.
+        neighbours: settings of item neighbours.
         forgotten: users whose events are dropped.
-        alias: version of the alias that named it, if there is one.
+        alias: version of the alias that named it, if any.
     """
 
     versions: Mapping[str, str]
@@ -98,12 +98,12 @@ class Champion:
 
     @property
     def name(self) -> str:
-        """The newest of its versions, which answers name."""
+        """The newest of its versions, by which answers refer to it."""
         return max(self.versions.values(), default="unversioned")
 
     @property
     def listed_items(self) -> int:
-        """About how many items of a user the lens scores where a request names no candidates."""
+        """Approximate number of items that the lens scores for a user without given candidates."""
         if self.kind in SOURCES:
             return self.recommendation.retrieved
         return self.recommendation.pool_items if self.kind == "popular_recent" else self.log.items.height
@@ -119,19 +119,19 @@ class Champion:
 
 @dataclass
 class Request:
-    """One request, as the models take it.
+    """One request, as input of the models.
 
     Attributes:
-        rank: whether items are to be recommended, or the given ones scored.
-        user: id of the user; None: a visitor with the history.
+        rank: whether to recommend items, or to score the given ones.
+        user: id of the user; None for a visitor with a history.
         history: events of a visitor.
-        items: indices of the candidates, or of the items to score; None: candidates are to be found.
-        n: most items to recommend.
-        excluded: indices of items that are not to be recommended.
-        allowed: whether each item may be recommended, shape (items,); None: all may.
-        include_seen: whether items of the user's events may be.
-        explain: whether reasons are wanted.
-        model: which one has the last word.
+        items: indices of the candidates, or of the items to score; None to find candidates.
+        n: maximum number of recommended items.
+        excluded: indices of items that must not be recommended.
+        allowed: whether each item may be recommended, shape (items,); None for all.
+        include_seen: whether items of the user's events may be recommended.
+        explain: whether to give reasons.
+        model: model that decides the order.
     """
 
     rank: bool
@@ -148,7 +148,7 @@ class Request:
 
 @dataclass
 class Answer:
-    """Items and scores, best first where they are ranked; the scores of a fallback are None."""
+    """Items and scores, best first if ranked; the scores of a fallback are None."""
 
     request: Request
     now: "Snapshot"  # what it is computed by
@@ -159,18 +159,18 @@ class Answer:
     because: list[dict[str, Any]] | None = None
 
     def keep_best(self, by: np.ndarray, most: int) -> None:
-        """Keep the items that are best by some scores, of equals the earlier ones."""
+        """Keep the items with the highest scores, the earlier ones among equals."""
         order = np.argsort(-by, kind="stable")[:most]
         self.items, self.scores = self.items[order], None if self.scores is None else self.scores[order]
         self.because = None if self.because is None else [self.because[place] for place in order]
 
     def split(self, most: int) -> list[Self]:
-        """The same for at most so many of its items each, still to be scored."""
+        """Split into parts of at most `most` items each, still to be scored."""
         parts = np.split(self.items, range(most, len(self.items), most))
         return [replace(self, items=items, scores=None) for items in parts]
 
     def join(self, parts: Sequence[Self]) -> None:
-        """Take over the scores and reasons of the parts that `split` made, and rank the items where that is asked."""
+        """Collect the scores and reasons of the parts from `split`, and rank the items if requested."""
         self.scores = np.concatenate([part.scores for part in parts if part.scores is not None])
         if self.request.explain:
             self.because = [reason for part in parts for reason in part.because or ()]
@@ -180,17 +180,17 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A champion beside the log of a moment.
+    """A champion with the log at a moment.
 
     Attributes:
-        champion: what answers.
-        live: where the log comes from.
+        champion: the champion that answers.
+        live: source of the log.
         current: the log, and its users by id.
-        lens: the champion's, grown with the log's users.
-        reader: of the lens, beside the log.
-        neighbours: of items, by all events until now.
-        retriever: the champion's, beside the log.
-        linear: likewise.
+        lens: the champion's lens, grown with the log's users.
+        reader: reads the log with the lens.
+        neighbours: item neighbours from all events so far.
+        retriever: reads the log with the champion's retriever.
+        linear: the champion's linear model on the log.
     """
 
     champion: Champion
@@ -204,7 +204,7 @@ class Snapshot:
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:
-        """The snapshot of now."""
+        """Take the current snapshot."""
         current = live.current()
         lens = grow_lens(champion.lens, current.log)
         reader = LensReader(lens, current.log, tabulate=True)
@@ -214,7 +214,7 @@ class Snapshot:
         return cls(champion, live, current, lens, reader, neighbours, retriever, linear)
 
     def brought_up_to_date(self) -> Self:
-        """The snapshot of now, made of this one, which is the latest; this one if nothing has been added."""
+        """Return the current snapshot from this one, the latest; this one if nothing has been added."""
         current = self.live.current()
         if current is self.current:
             return self
@@ -223,7 +223,7 @@ class Snapshot:
         return self._with_current(current, current.changed)
 
     def _with_current(self, current: CurrentLog, changed: np.ndarray | None = None) -> Self:
-        """Return a copy that reads another log of the same users; `changed` users are counted by their events in it."""
+        """Return a copy with another log of the same users; `changed` users are counted by their events in it."""
         log = current.log
         return replace(
             self,
@@ -236,17 +236,16 @@ class Snapshot:
 
     @property
     def log(self) -> InteractionLog:
-        """The log as it is now."""
         return self.current.log
 
     @cached_property
     def as_of(self) -> int:
-        """The second of the last event."""
+        """Second of the last event."""
         return self.log.last_second
 
     @cached_property
     def source(self) -> Scorer:
-        """What finds candidates, where they are not listed."""
+        """Scorer that finds candidates, unless they are listed."""
         scorers = source_scorers(
             self.neighbours.score,
             None if self.linear is None else self.linear.score,
@@ -256,7 +255,7 @@ class Snapshot:
 
     @cached_property
     def sets(self) -> CandidateSets:
-        """What each user may be recommended."""
+        """Sets of items that each user may be recommended."""
         champion, log = self.champion, self.log
         sets, _ = candidate_sets(
             log, champion.table, log.users.schema["user_id"], champion.kind, champion.recommendation
@@ -265,29 +264,29 @@ class Snapshot:
 
     @cached_property
     def popularity_rank(self) -> np.ndarray:
-        """Place of each item among all, most popular first, as far as they are candidates: shape (items,)."""
+        """Rank of each item by popularity among the candidates, shape (items,)."""
         rank = np.full(self.log.items.height, self.log.items.height)
         rank[self.sets.pool] = np.arange(len(self.sets.pool))
         return rank
 
     def listed(self, user: str | None) -> np.ndarray:
-        """Indices of the items that a user may be recommended, seen ones included, most popular first."""
+        """Return indices of the items that a user may be recommended, also seen ones, most popular first."""
         if self.sets.given is None:
             return self.sets.pool
         [typed] = pl.Series([user]).cast(self.live.user_type, strict=False)
         return self.sets.given.get(typed, self.sets.pool[:0])
 
     def lens_scores(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Probabilities of a like by the lens, shape (pairs,)."""
+        """Return the lens's probabilities of a like, shape (pairs,)."""
         return lens_scores({"logit": self.reader.logits(pairs)})
 
     def with_visitor(self, history: Sequence[Event]) -> tuple[Self, int]:
-        """The same with a user whose events are not stored, and that user's index."""
+        """Return a copy with a user whose events are not stored, and that user's index."""
         log, visitor = self.live.with_visitor(self.log, history)
         return self._with_current(self.current._replace(log=log)), visitor
 
     def gates_of(self, user: int) -> list[float] | None:
-        """How the gates mix for a user now; None where they read more than the user, or there are none."""
+        """Return the gate weights of a user now; None if they depend on more than the user, or without gates."""
         llm = self.champion.llm
         if llm is None or llm.gate_input != "user" or not llm.model.has_gates:
             return None
@@ -296,7 +295,7 @@ class Snapshot:
         return None if weights is None else _rounded(weights[0])
 
     def alike(self, item: int, most: int) -> list[tuple[int, float]]:
-        """The items whose vectors are nearest to an item's, and their cosines; none without vectors."""
+        """Return the items with the nearest vectors to an item's, and their cosines; none without vectors."""
         if self.log.item_embeddings is None:
             return []
         vectors = unit_vectors(self.log.item_embeddings)
@@ -311,7 +310,7 @@ class Snapshot:
 
 
 def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
-    """Answer requests by the lens; those that the LLM ranks are shortlisted for `answer_by_llm`."""
+    """Answer requests by the lens, or make shortlists for those that `answer_by_llm` reranks."""
     config, by_lens = now.champion.recommendation, now.champion.order == "lens"
     answers = [_with_candidates(request, now) for request in requests]
     open_ = [answer for answer in answers if answer.fallback is None]
@@ -334,7 +333,7 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
 
 @torch.inference_mode()
 def answer_by_llm(answers: Sequence[Answer]) -> None:
-    """Score the items of some answers by the LLM, all in one batch."""
+    """Score the items of answers by the LLM in one batch."""
     llm = answers[0].now.champion.llm
     assert llm is not None  # without one, requests for it are refused
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0
@@ -368,9 +367,9 @@ def answer_by_llm(answers: Sequence[Answer]) -> None:
 
 
 def _with_candidates(request: Request, now: Snapshot) -> Answer:
-    """The items to score for a request, most popular ones first; for a user of whom nothing is known, the best of them.
+    """Select the items to score for a request, most popular first, or the best of them for a user without events.
 
-    A user who is to be scored but not known has no index.
+    An unknown user of a scoring request has no index.
     """
     user: int | None
     if request.user is None:
@@ -398,7 +397,7 @@ def _with_candidates(request: Request, now: Snapshot) -> Answer:
 
 
 def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) -> Iterator[np.ndarray]:
-    """Scores of each answer's items; answers of one snapshot are scored together."""
+    """Yield the scores of each answer's items; answers of one snapshot are scored together."""
     for now, group in groupby(answers, key=lambda answer: answer.now):
         together = list(group)
         ends = np.cumsum([len(answer.items) for answer in together])
@@ -406,7 +405,7 @@ def _scores(answers: Sequence[Answer], scorer_of: Callable[[Snapshot], Scorer]) 
 
 
 def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
-    """The user and each item of answers of one snapshot, now."""
+    """Return the pairs of user and item of answers of one snapshot, at its moment."""
     users = np.array([answer.user for answer in answers], dtype=np.int32)
     items = np.concatenate([answer.items for answer in answers], dtype=np.int32, casting="same_kind")
     pairs = {"user_index": np.repeat(users, [len(answer.items) for answer in answers]), "item_index": items}
@@ -414,7 +413,7 @@ def _pairs(answers: Sequence[Answer]) -> pl.DataFrame:
 
 
 def _reasons(answer: Answer) -> list[dict[str, Any]]:
-    """Why each item is recommended: the user's events that are nearest to it, and its rating statistics."""
+    """Return reasons for each item: the user's events nearest to it, and its rating statistics."""
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()

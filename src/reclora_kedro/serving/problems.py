@@ -1,4 +1,4 @@
-"""Problems of requests, in the form of RFC 9457."""
+"""Problem details of refused requests (RFC 9457)."""
 
 import json
 from collections.abc import Collection, Iterable
@@ -21,11 +21,11 @@ class ProblemError(Exception):
 
     Args:
         status: status code of the answer.
-        kind: kind of problem, which the answer's ``type`` ends with.
-        title: the same for all problems of the kind.
+        kind: kind of problem, the end of the answer's ``type``.
+        title: title of all problems of the kind.
         detail: what was found, and what to do next.
         members: further members of the answer, such as ``found`` and ``expected``.
-        headers: of the answer.
+        headers: headers of the answer.
     """
 
     def __init__(
@@ -36,13 +36,12 @@ class ProblemError(Exception):
         self.body = {"type": f"urn:reclora:{kind}", "title": title, "status": status, "detail": detail} | members
 
     def response(self) -> Response:
-        """The answer."""
         text = json.dumps(self.body)  # in ASCII, whatever was found
         return Response(text, self.status, self.headers, PROBLEM_JSON)
 
 
 def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> ProblemError:
-    """Return the problem of an id or a name that is not known; it names those that are spelt alike."""
+    """Return the problem of an unknown id or name, with the most similar known ones."""
     nearest = get_close_matches(name, islice(_alike(name, names), MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
     detail = f"{kind.capitalize()} {quoted_value(name)} is none of the {len(names)} that are known.{hint}"
@@ -56,7 +55,7 @@ def _alike(spelling: str, names: Iterable[str]) -> Iterable[str]:
 
 
 def invalid_request(error: RequestValidationError) -> ProblemError:
-    """Return the problem of a body, or of parameters, that are not of the right shape."""
+    """Return the problem of a body or of parameters with an invalid shape."""
     faults = [
         {
             "where": ".".join(str(key) for key in fault["loc"] if not str(key).startswith("(")),

@@ -40,17 +40,16 @@ Json = dict[str, Any]
 
 
 class Routes:
-    """The answers of all routes, as plain data: for HTTP, the page and the tools.
+    """The answers of all routes as JSON values, for HTTP, the page and the tools.
 
-    Requests name items and users by index only beside the snapshot that answers them: another champion, with other
-    indices, may take over while a request waits.
+    Requests refer to items and users by index only together with the snapshot that answers them: another champion, with
+    other indices, may take over while a request waits.
     """
 
     def __init__(self, service: Service, roll_back: Callable[[], str | None] | None) -> None:
         self.service, self._config, self._roll_back = service, service.config, roll_back
 
     def add_to(self, app: FastAPI) -> None:
-        """Add the routes to an app."""
         routes: list[tuple[str, str, Callable[..., Awaitable[Json]], Any]] = [
             ("POST", "/recommend", self.recommend, shapes.Recommendations | shapes.ManyRecommendations),
             ("POST", "/score", self.score, shapes.Scores),
@@ -73,7 +72,7 @@ class Routes:
         app.add_api_route("/metrics", self.metrics, response_class=PlainTextResponse, responses=responses)
 
     async def recommend(self, body: RecommendBody) -> Json:
-        """The best items of a user, or of many."""
+        """Recommend the best items to a user, or to many."""
         if isinstance(body, Recommend):
             [response] = await self._recommend([body])
             return response
@@ -104,7 +103,7 @@ class Routes:
         return [_response(body, answer) for body, answer in zip(bodies, answers, strict=True)]
 
     async def score(self, body: Score) -> Json:
-        """How likely the user is to like each of the items."""
+        """Estimate how likely the user is to like each of the items."""
         _require_most("items", len(body.items), self._config.max_items, "max_items")
         cost = _Cost.of(body, self._model(body), len(body.items), len(body.items))
         self._require_affordable([cost])
@@ -118,15 +117,15 @@ class Routes:
         return response
 
     async def add_events(self, body: Events) -> Json:
-        """Add events, all or none; the answer means that they are durable and that the next answer knows them."""
+        """Add events, all or none; they are durable and part of the next answer once this is answered."""
         return await self._added(body.events, replace=False)
 
     async def replace_events(self, body: Events) -> Json:
-        """The same; an event whose event_id is known replaces the earlier one."""
+        """Add events as above; an event with a known event_id replaces the earlier one."""
         return await self._added(body.events, replace=True)
 
     async def drop_events(self, user_id: str) -> Json:
-        """Drop the user's events from the journal and from all answers; what was trained on them is another matter."""
+        """Drop the user's events from the journal and from all answers, but not from trained models."""
 
         def look(now: Snapshot) -> tuple[Mapping[str, int], int]:
             users, events = now.current.users, now.log.sequences
@@ -143,7 +142,7 @@ class Routes:
         return {"user": user_id, "deleted_from_journal": deleted, "note": note}
 
     async def user(self, user_id: str) -> Json:
-        """A user's profile, latest events, and what the lens and the gates make of them."""
+        """Return a user's profile, latest events, lens values and gate weights."""
 
         def look(now: Snapshot) -> Json:
             if (user := now.current.users.get(user_id)) is None:
@@ -167,7 +166,7 @@ class Routes:
     async def items(
         self, q: Annotated[str, Query(max_length=200)] = "", limit: Annotated[int, Query(ge=1)] = 20
     ) -> Json:
-        """Items whose title has the text, or whose id it is."""
+        """Find items by a text in their title, or by id."""
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
@@ -179,7 +178,7 @@ class Routes:
         return await self.service.look(look)
 
     async def item_neighbours(self, item_id: str, limit: Annotated[int, Query(ge=1)] = 10) -> Json:
-        """Items that the same users took, and items whose texts are near, each with its weight."""
+        """Return items taken by the same users, and items with similar texts, each with its weight."""
         _require_most("limit", limit, self._config.max_items, "max_items")
 
         def look(now: Snapshot) -> Json:
@@ -195,7 +194,7 @@ class Routes:
         return await self.service.look(look)
 
     async def model(self) -> Json:
-        """The champion: its versions, how it did, what it reads."""
+        """Return the champion: its versions, its metrics, and its inputs."""
         champion, columns = self.service.champion, self.service.champion.ingestion.interactions
         reads = "rating" if columns.rating else "clicked" if columns.has_impressions else "user and item alone"
         example = {"user": str(champion.log.users["user_id"][0]), "n": 5, "explain": True}
@@ -220,7 +219,7 @@ class Routes:
         return {"version": self.service.champion.name, "changed": changed}
 
     async def rollback(self) -> Json:
-        """Name the champion before this one, as `kedro run --pipelines rollback` does, and let it answer."""
+        """Roll back to the previous champion, as `kedro run --pipelines rollback` does, and answer with it."""
         before = self.service.champion.versions
         try:
             if self._roll_back is None:
@@ -233,11 +232,11 @@ class Routes:
         return {"version": self.service.champion.name, "changed": self.service.champion.versions != before}
 
     async def live(self) -> Json:
-        """Whether the process answers."""
+        """Return whether the process answers."""
         return {"status": "live"}
 
     async def ready(self) -> Json:
-        """Whether requests are answered in time, and events stored."""
+        """Return whether requests are answered in time and events are stored."""
         try:
             await self.service.look(lambda now: None)
         except QueueFullError as error:
@@ -251,7 +250,7 @@ class Routes:
         return {"status": "ready", "version": self.service.champion.name}
 
     async def metrics(self) -> Response:
-        """Metrics in Prometheus's text format."""
+        """Return metrics in Prometheus's text format."""
         return PlainTextResponse(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _added(self, events: Sequence[NewEvent], replace: bool) -> Json:
@@ -276,7 +275,7 @@ class Routes:
         return body.model or self._config.model
 
     def _require_affordable(self, costs: Sequence["_Cost"]) -> None:
-        """Refuse a request that would take too long; one user's is as long as the settings have it, and admitted."""
+        """Refuse a request with too much work; one user's request is limited by the settings and always admitted."""
         pairs, prompts = sum(cost.pairs for cost in costs), sum(cost.prompts for cost in costs)
         if len(costs) > 1:
             counted = f"pairs of user and item (with reasons, a pair counts {1 + PAIRS_OF_REASONS} times)"
@@ -284,7 +283,7 @@ class Routes:
         _require_most("The request", prompts, self._config.max_prompts, "max_prompts", "prompts of the LLM")
 
     def _request(self, body: OfOneUser, now: Snapshot, items: list[str] | None) -> Request:
-        """Make the request of a body, as far as recommendations and scores have the same members."""
+        """Build a request from the common members of a body for recommendations or scores."""
         model = self._model(body)
         if model == "llm" and now.champion.llm is None:
             detail = "The service has no LLM, as service.variant is null: name the lens, or a variant there."
@@ -297,10 +296,10 @@ class Routes:
         return Request(False, body.user, history, items=indices, explain=body.explain, model=model)
 
     def _event(self, where: str, event: PastEvent, user: str, event_id: str, request_id: str | None = None) -> Event:
-        """Make the journal's event of one that was sent.
+        """Convert a sent event to the journal's.
 
         Raises:
-            ProblemError: it has no rating where the log has ratings, or it is in the future, or the like.
+            ProblemError: it lacks a rating although the log has ratings, is in the future, or the like.
         """
         ingestion, now = self.service.champion.ingestion, time()
         columns = ingestion.interactions
@@ -327,19 +326,19 @@ class Routes:
 
 
 class _Cost(NamedTuple):
-    """How much work a request for one user is."""
+    """Work of a request for one user."""
 
     pairs: int  # of user and item that the lens scores; those with reasons count for more
     prompts: int  # of the LLM
 
     @classmethod
     def of(cls, body: OfOneUser, model: ModelName, scored: int, last: int) -> Self:
-        """The cost of so many items that the lens scores, and of those that reasons, or prompts, are made for."""
+        """Return the cost of scoring items with the lens, and of prompts or reasons for the last ones."""
         return cls(scored + (PAIRS_OF_REASONS * last if body.explain else 0), last if model == "llm" else 0)
 
 
 async def _written(write: "Future[int]") -> int:
-    """Return what a write of the journal returns; its errors as problems."""
+    """Wait for a write of the journal; raise its errors as problems."""
     try:
         return await asyncio.wrap_future(write)
     except NotStoredError as error:
@@ -360,7 +359,7 @@ async def _written(write: "Future[int]") -> int:
 
 
 def _as_json(route: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[Response]]:
-    """A route that answers as it is, without the encoder that looks at every value."""
+    """Wrap a route to serialise its answer directly, without FastAPI's encoder."""
 
     @wraps(route)
     async def answered(*arguments: Any, **named: Any) -> Response:

@@ -1,4 +1,4 @@
-"""The service without HTTP: a champion, the journal, and the queues that requests wait in."""
+"""The service without HTTP: a champion, the journal, and the queues of waiting requests."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ from reclora_kedro.serving.models import Answer, Champion, Request, Snapshot, an
 logger = logging.getLogger(__name__)
 
 Look = Callable[[Snapshot], Any]
-"""What reads the log as it is now, or makes a `Request` beside it, which is then answered; both wait in one queue."""
+"""Function that reads the current log, or makes a `Request` with it, which is then answered; both share a queue."""
 T = TypeVar("T")
 SPARE_MEMORY = 1.2  # times the memory of a champion that has to be free for another one
 CLOSING = 0.2  # share of the seconds of a shutdown that are kept for the batches being computed
@@ -26,7 +26,7 @@ PAIRS_OF_REASONS = 8  # pairs that the lens scores in the time that the reasons 
 
 
 class RequestExpiredError(RuntimeError):
-    """A request was not answered in time; what was left of it is not computed."""
+    """A request was not answered in time; its remaining parts are not computed."""
 
 
 class ReloadRefusedError(RuntimeError):
@@ -34,15 +34,15 @@ class ReloadRefusedError(RuntimeError):
 
 
 class Service:
-    """A champion that answers, and what happened since it was made.
+    """A champion that answers, and the events since it was made.
 
     Args:
-        config: the settings.
-        load: loads the present champion.
+        config: settings of the service.
+        load: loads the current champion.
         metrics: counts events, rows and faults.
 
     Raises:
-        JournalError: another service has the folder, it cannot be written, or its file is no sound journal.
+        JournalError: another service uses the folder, it is not writable, or its file is not a valid journal.
     """
 
     def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
@@ -67,7 +67,7 @@ class Service:
 
     @property
     def champion(self) -> Champion:
-        """The one that answers."""
+        """The champion that answers."""
         return self._snapshot.champion
 
     @property
@@ -76,10 +76,10 @@ class Service:
         return self._snapshot.live
 
     async def look(self, look: Callable[[Snapshot], T]) -> T:
-        """Return what a function reads of the log as it is now.
+        """Return the result of a function of the current snapshot.
 
         Raises:
-            QueueFullError: too many requests wait.
+            QueueFullError: too many requests are waiting.
             RequestExpiredError: it was not answered in time.
         """
         [result] = await self._in_time(self._lens.submit([(look, 0)]))
@@ -89,10 +89,11 @@ class Service:
         """Answer the parts of a request, such as one per user.
 
         Args:
-            parts: what makes each part beside the log as it is now, and about how many pairs the lens scores for it.
+            parts: functions that make each part from the current snapshot, with the approximate number of pairs for the
+                lens.
 
         Raises:
-            QueueFullError: too many requests wait.
+            QueueFullError: too many requests are waiting.
             RequestExpiredError: it was not answered in time.
         """
         return await self._in_time(self._answer(parts))
@@ -115,13 +116,13 @@ class Service:
             raise RequestExpiredError from None
 
     def reload(self, alias: str | None = None) -> bool:
-        """Load the present champion and let it take over; return whether it is another one.
+        """Load the current champion and let it take over; return whether it is another one.
 
         Args:
-            alias: version of its alias; the one that answers stays if that named it. None: it is loaded again.
+            alias: version of its alias; the champion stays if that version named it. None always loads.
 
         Raises:
-            ReloadRefusedError: it cannot be loaded, or does not answer, or there is no memory for two.
+            ReloadRefusedError: it cannot be loaded, does not answer, or there is not enough memory for two.
         """
         with self._reloading:
             old = self.champion
@@ -141,7 +142,7 @@ class Service:
             return dict(champion.versions) != dict(old.versions)
 
     def close(self) -> None:
-        """Refuse what waits, end the batches being computed, write what is to be written, and let go of the folder."""
+        """Refuse waiting requests, finish batches and writes, and release the folder."""
         seconds = CLOSING * self.config.shutdown_seconds
         self._llm.close(seconds / 2)
         self._lens.close(seconds / 2)
@@ -150,8 +151,8 @@ class Service:
     def _take_over(self, champion: Champion, probe: Callable[[Snapshot], None] = lambda _: None) -> None:
         """Let a champion that passes a probe answer from now on, with all that the journal holds.
 
-        Requests in flight end on the old one. Events are taken all the while: those that come while the champion's
-        snapshot is made are added to it.
+        Requests in flight finish with the old one. Events are accepted meanwhile: those that arrive while the
+        champion's snapshot is made are added to it.
         """
         before = self.journal.between_commits(lambda content: content).result()
         snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before))
@@ -189,7 +190,7 @@ def _answer_by_llm(answers: Sequence[Answer]) -> Sequence[Answer]:
 
 
 def _tried(look: Look, snapshot: Snapshot) -> Any:
-    """Return what a function reads, or its error: the others of its batch have nothing to do with it."""
+    """Return a function's result, or its error, so that it does not affect the others of its batch."""
     try:
         return look(snapshot)
     except Exception as error:
@@ -204,6 +205,6 @@ def _probe(snapshot: Snapshot) -> None:
 
 
 def _free_memory() -> int:
-    """Bytes of memory that a process may still take."""
+    """Return the bytes of memory available to a process."""
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024

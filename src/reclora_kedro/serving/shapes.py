@@ -1,4 +1,4 @@
-"""The bodies of requests and answers, which the OpenAPI description shows."""
+"""Bodies of requests and answers, for the OpenAPI description."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -26,13 +26,13 @@ def _id(value: Any) -> Any:
 
 
 Id = Annotated[str, BeforeValidator(_id), Field(min_length=1, max_length=200)]
-"""As the log has it; a whole number stands for its digits."""
+"""An id of the log; an integer stands for its digits."""
 Time = AwareDatetime | Annotated[int, Field(gt=0, lt=2**40, strict=True)]
 """RFC 3339 with an offset, or whole seconds since the epoch."""
 
 
 class Shape(BaseModel):
-    """A JSON object whose members are all known."""
+    """A JSON object without unknown members."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,7 +51,7 @@ class PastEvent(Shape):
 
 
 class NewEvent(PastEvent):
-    """An interaction to remember."""
+    """An interaction to store."""
 
     user: Id
     event_id: Id | None = Field(
@@ -62,14 +62,14 @@ class NewEvent(PastEvent):
 
 
 class Events(Shape):
-    """Interactions to remember, all or none."""
+    """Interactions to store, all or none."""
 
     model_config = _example(events=[{"user": "42", "item": "50", "rating": 4, "event_id": "click-1"}])
     events: list[NewEvent] = Field(min_length=1)
 
 
 class OfOneUser(Shape):
-    """A user of the log, or anyone with a history, which is not stored."""
+    """A user of the log, or a visitor with a history, which is not stored."""
 
     user: Id | None = None
     history: list[PastEvent] | None = None
@@ -105,7 +105,7 @@ RecommendBody = Annotated[
     Annotated[Recommend, Tag("(one)")] | Annotated[RecommendMany, Tag("(many)")],
     Discriminator(lambda body: "(many)" if isinstance(body, dict) and "requests" in body else "(one)"),
 ]
-"""A body is held against one shape alone, so that what is wrong with it is told of that one."""
+"""Discriminated, so that errors refer to one shape only."""
 
 
 class Score(OfOneUser):
@@ -116,7 +116,7 @@ class Score(OfOneUser):
 
 
 class ScoredItem(BaseModel):
-    """An item and how likely it is to be liked."""
+    """An item and its probability of a like."""
 
     item: str
     title: str
@@ -155,7 +155,7 @@ class Scores(Answered):
 
 
 class Accepted(BaseModel):
-    """Events that will not be lost."""
+    """Events that are durable."""
 
     accepted: int
     duplicates: int
@@ -164,7 +164,7 @@ class Accepted(BaseModel):
 
 
 class Dropped(BaseModel):
-    """A user whose events no answer reads any more."""
+    """A user whose events no answer uses any more."""
 
     user: str
     deleted_from_journal: int
@@ -187,7 +187,7 @@ class UserEvent(Item):
 
 
 class User(BaseModel):
-    """A user as the log has them now."""
+    """A user in the current log."""
 
     user: str
     profile: dict[str, Any]
@@ -198,14 +198,14 @@ class User(BaseModel):
 
 
 class Items(BaseModel):
-    """Items that match a text, the first ones of all that do."""
+    """The first items that match a text."""
 
     items: list[Item]
     found: int
 
 
 class WeightedItem(Item):
-    """An item that the same users took."""
+    """An item taken by the same users."""
 
     weight: float
 
@@ -240,7 +240,7 @@ class Model(BaseModel):
 
 
 class Reloaded(BaseModel):
-    """The champion that answers, and whether it is another one than before."""
+    """The champion that answers, and whether it has changed."""
 
     version: str
     changed: bool
@@ -254,7 +254,7 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request is refused (RFC 9457); it may have further members, such as found and expected."""
+    """Why a request is refused (RFC 9457), with further members such as found and expected."""
 
     type: str
     title: str

@@ -30,7 +30,7 @@ def add_tools(app: FastAPI, routes: Routes) -> AbstractAsyncContextManager[Any]:
 
 
 def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awaitable[Json]]:
-    """Wrap a tool so that its problems reach the caller; the SDK hides the text of any other error."""
+    """Wrap a tool so that its problems reach the caller; the SDK hides the texts of other errors."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     @wraps(tool)
@@ -44,7 +44,7 @@ def _refused_in_words(tool: Callable[..., Awaitable[Json]]) -> Callable[..., Awa
 
 
 def tool_server(routes: Routes) -> Any:
-    """The server of the tools."""
+    """Return the server of the tools."""
     from mcp.server.mcpserver import MCPServer
 
     server: Any = MCPServer("reclora", instructions=INSTRUCTIONS)
@@ -54,33 +54,33 @@ def tool_server(routes: Routes) -> Any:
     async def recommend(
         user: str, n: int = 10, model: str | None = None, filter: dict[str, list[str]] | None = None
     ) -> Json:
-        """The best items for a user, with reasons; `filter` names values by field of the items, such as genres."""
+        """Recommend items to a user, with reasons; `filter` has allowed values by field of items, such as genres."""
         body = {"user": user, "n": n, "model": model, "filter": filter or {}, "explain": True}
         return await routes.recommend(Recommend.model_validate(body))
 
     @server.tool()
     @_refused_in_words
     async def score(user: str, items: list[str], model: str | None = None) -> Json:
-        """How likely a user is to like each of the items, by id."""
+        """Estimate how likely a user is to like each of the items, by id."""
         return await routes.score(Score.model_validate({"user": user, "items": items, "model": model}))
 
     @server.tool()
     @_refused_in_words
     async def add_event(user: str, item: str, rating: float | None = None, clicked: bool | None = None) -> Json:
-        """Remember that a user took an item; it counts in the next answer."""
+        """Store that a user took an item; it counts in the next answer."""
         event = {"user": user, "item": item, "rating": rating, "clicked": clicked}
         return await routes.add_events(Events.model_validate({"events": [event]}))
 
     @server.tool()
     @_refused_in_words
     async def user(user: str) -> Json:
-        """A user's profile and latest events."""
+        """Return a user's profile and latest events."""
         return await routes.user(user)
 
     @server.tool()
     @_refused_in_words
     async def items(q: str, limit: int = 20) -> Json:
-        """Items whose title has a text, with their ids."""
+        """Find items by a text in their title; returns their ids."""
         return await routes.items(q, limit)
 
     return server

@@ -1,6 +1,6 @@
-"""The page for people: choose a user, see what is recommended and why, add an event and watch the list change.
+"""The web page: choose a user, see recommendations with reasons, add an event and watch the list change.
 
-Its parts are HTML that htmx puts in their places. Templates escape all that comes from the data.
+Its parts are HTML that htmx inserts. Templates escape all data.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ EXAMPLES = 12  # users that the page offers at first
 
 
 class Page:
-    """The page, its parts and its files."""
+    """The page, its parts and its static files."""
 
     def __init__(self, routes: Routes) -> None:
         self._routes = routes
@@ -48,35 +48,35 @@ class Page:
         app.post("/page/rollback", response_model=None, include_in_schema=False)(self.roll_back)
 
     async def whole(self) -> Response:
-        """The page, without any data in it."""
+        """Return the page without any data."""
         return self._html("page.html.jinja", llm=self._routes.service.champion.llm is not None)
 
     async def file(self, name: str) -> Response:
-        """A style sheet or a script."""
+        """Return a style sheet or a script."""
         if name not in STATIC:
             raise ProblemError(404, "unknown-route", "The route is not known", "There is no such file.")
         content = files("reclora_kedro.serving.page").joinpath(name).read_bytes()
         return Response(content, media_type=STATIC[name])
 
     async def start(self) -> Response:
-        """Some users to choose from, and the first of them as an example."""
+        """Return some users to choose from, and the first of them as an example."""
         users = list(map(str, self._routes.service.champion.log.users["user_id"].head(EXAMPLES)))
         return await self._user(users[0], "lens", None, users)
 
     async def user(self, user: str, model: str = "lens") -> Response:
-        """A user's history and recommendations."""
+        """Return a user's history and recommendations."""
         return await self._user(user, model, None)
 
     async def items(self, q: str = "") -> Response:
-        """Items whose title has a text, to choose from."""
+        """Return items whose title contains a text."""
         return self._html("items.html.jinja", **await self._routes.items(q, MOST_ITEMS))
 
     async def champion(self) -> Response:
-        """The champion, its decision, and the champions before it."""
+        """Return the champion, the decision for it, and earlier champions."""
         return self._html("champion.html.jinja", model=await self._routes.model(), note=None)
 
     async def roll_back(self) -> Response:
-        """Let the champion before this one answer; then the champion as after it."""
+        """Roll back to the previous champion, and return it."""
         try:
             note = f"Rolled back: {(await self._routes.rollback())['version']} answers from now on."
         except (ProblemError, ReloadRefusedError) as error:
@@ -84,7 +84,7 @@ class Page:
         return self._html("champion.html.jinja", model=await self._routes.model(), note=note)
 
     async def add_event(self, request: Request) -> Response:
-        """Add an event of the form; then the user as after it."""
+        """Add the form's event, and return the user."""
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         user, model = form.pop("user", ""), form.pop("model", "lens")
         value: Json = {"user": user, "item": form.get("item", "")}
