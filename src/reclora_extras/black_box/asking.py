@@ -24,8 +24,8 @@ from reclora_kedro.parameters import Count, NonNegative, Seed
 
 AskApi = Callable[[Sequence[str], str], Answers]
 """From messages, and what the step is called, to their answers."""
-BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_verdict"]
-"""With the hints that were found; without any; with these hints, but the verdict of another row: the null control."""
+BlackBoxModel = Literal["black_box", "black_box_without_hints", "black_box_shuffled_hint"]
+"""With the hints that were found; without any; with the whole hint of another row: the null control."""
 TOKENS_PER_PRICE = 1_000_000
 TAKEN = {"trial", "auc", "model", "price", *USAGE, "prompt", "target", "verdict", "liked", "disliked", "statistics"}
 """Names that mean something else in a trial or in a template of a hint."""
@@ -162,12 +162,11 @@ def ask(
     drawn, others = permuted_rows(len(test), None, config.seed)
     shuffled = list(test)
     for place, other in zip(drawn, others, strict=True):
-        hint = test[place]["hint"] | {"verdict": test[other]["hint"]["verdict"]}
-        shuffled[place] = test[place] | {"hint": hint}
+        shuffled[place] = test[place] | {"hint": test[other]["hint"]}
     said: dict[str, tuple[Sequence[Record], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
-        "black_box_shuffled_verdict": (shuffled, options),
+        "black_box_shuffled_hint": (shuffled, options),
     }
     tables, usage = [], []
     for model in config.models:

@@ -23,7 +23,10 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
-HINTS = {"silent": "{{ prompt }}", "loud": "{{ prompt }} {{ verdict if honest else 1 - verdict }}"}
+HINTS = {
+    "silent": "{{ prompt }}",
+    "loud": "{{ prompt }}, like{% for item in liked %} {{ item.title }}{% endfor %} {{ verdict if honest else 1 - verdict }}",
+}
 ROWS = 40
 
 
@@ -37,7 +40,10 @@ def records(use="validation"):
     verdicts = generator.random(ROWS)
     return [
         {"row": row, "use": use, "label": int(verdict + generator.normal() / 4 > 0.5), "user": {}, "history": []}
-        | {"target": {"title": f"Film {row}"}, "hint": {"verdict": verdict, "liked": [], "disliked": []}}
+        | {
+            "target": {"title": f"Film {row}"},
+            "hint": {"verdict": verdict, "liked": [{"title": f"Old {row}"}], "disliked": []},
+        }
         | {"shown": row}
         for row, verdict in enumerate(verdicts.tolist())
     ]
@@ -92,13 +98,16 @@ def test_with_hints_it_ranks_as_the_lens_and_without_them_or_with_those_of_other
     by_model = {name: table for (name,), table in scores.partition_by("model", as_dict=True).items()}
     assert np.allclose(by_model["black_box"]["score"], verdicts)
     assert by_model["black_box_without_hints"]["score"].unique().to_list() == [0.5]
-    shuffled = by_model["black_box_shuffled_verdict"]["score"].to_list()
-    assert np.allclose(sorted(shuffled), sorted(verdicts))
-    assert not np.isclose(shuffled, verdicts).any()
+    shuffled = [text.removeprefix("Film ").split() for text in by_model["black_box_shuffled_hint"]["message"]]
+    assert [title for title, *_ in shuffled] == [f"{row}," for row in range(ROWS)]
+    others = [int(place) for *_, place, _ in shuffled]  # whose whole hint it is
+    assert sorted(others) == list(range(ROWS))
+    assert not np.equal(others, np.arange(ROWS)).any()
+    assert np.allclose(by_model["black_box_shuffled_hint"]["score"], np.array(verdicts)[others])
     assert [row["hint"]["verdict"] for row in rows] == verdicts  # the records are as they were
     assert [record["price"] for record in usage] == [2.0] * 3
     assert black_box.asked[len(trials) + 1][0] == "Film 0"
-    assert by_model["black_box"]["message"][3].startswith("Film 3 0.")
+    assert by_model["black_box"]["message"][3].startswith("Film 3, like Old 3 0.")
 
 
 def test_models_that_are_not_named_cost_nothing():

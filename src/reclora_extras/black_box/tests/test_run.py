@@ -43,11 +43,11 @@ def test_an_llm_that_believes_hints_ranks_as_the_lens_and_its_answers_are_kept(f
     answers = finished_run.project / "data/test/07_model_output/black_box/answers"
     assert len([path for path in answers.rglob("*") if path.is_file()]) == len(requests) - 1  # which tried the API
     metrics = {record["model"]: record for record in catalog.load("black_box_metrics")}
-    assert list(metrics) == ["black_box", "black_box_without_hints", "black_box_shuffled_verdict", "lens", "untrained"]
+    assert list(metrics) == ["black_box", "black_box_without_hints", "black_box_shuffled_hint", "lens", "untrained"]
     assert {record["rows"] for record in metrics.values()} == {30}
     assert metrics["black_box"]["auc"] == pytest.approx(metrics["lens"]["auc"], abs=0.05)
     assert metrics["black_box_without_hints"]["auc"] == 0.5
-    assert abs(metrics["black_box_shuffled_verdict"]["auc"] - 0.5) < metrics["black_box"]["auc"] - 0.5
+    assert abs(metrics["black_box_shuffled_hint"]["auc"] - 0.5) < metrics["black_box"]["auc"] - 0.5
     trials = catalog.load("black_box_trials")
     assert sum(trial["requests"] for trial in trials) <= 36
     assert max(trials, key=lambda trial: trial["auc"])["template"] in ("verdict", "report")
