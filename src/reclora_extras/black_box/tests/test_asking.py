@@ -23,10 +23,8 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.llm.prompts import PromptConfig
 
 PROMPT = PromptConfig.model_validate(block("finetuning", "prompt"))
-HINTS = {
-    "silent": "{{ prompt }}",
-    "loud": "{{ prompt }}, like{% for item in liked %} {{ item.title }}{% endfor %} {{ verdict if honest else 1 - verdict }}",
-}
+LOUD = "{{ prompt }}, like{% for item in liked %} {{ item.title }}{% endfor %} {{ verdict if honest else 1 - verdict }}"
+HINTS = {"silent": "{{ prompt }}", "loud": LOUD}
 ROWS = 40
 
 
