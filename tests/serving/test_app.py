@@ -185,6 +185,25 @@ def test_a_snapshot_brought_up_to_date_is_one_taken_anew(champion):
         np.testing.assert_array_equal(now.popularity_rank, anew.popularity_rank)
 
 
+def test_services_of_one_journal_know_each_others_events_in_the_very_next_answer(tmp_path, champion):
+    event = {"event_id": "a", "user": 777, "item": 5, "rating": 4, "time": BEGIN}
+
+    def latest(client):
+        return [event["item"] for event in client.get("/users/777").json()["latest"]]
+
+    with serving(tmp_path, champion) as one, serving(tmp_path, champion) as other:
+        for sender, answerer in ((one, other), (other, one)):
+            assert sender.post("/events", json={"events": [event]}).json()["accepted"] == 1
+            assert answerer.post("/events", json={"events": [event]}).json()["duplicates"] == 1
+            assert latest(answerer) == ["5"]
+            assert answerer.put("/events", json={"events": [event | {"item": 6}]}).json()["accepted"] == 1
+            assert latest(sender) == ["6"]
+            asked = {"user": 777, "n": ITEMS}
+            assert items_of(one.post("/recommend", json=asked)) == items_of(other.post("/recommend", json=asked))
+            assert sender.delete("/users/777/events").json()["deleted_from_journal"] == 1
+            assert answerer.get("/users/777").status_code == sender.get("/users/777").status_code == 404
+
+
 def test_dropped_events_are_gone_at_once_and_after_a_restart(tmp_path, champion):
     with serving(tmp_path, champion) as client:
         client.post("/events", json={"events": [{"user": 3, "item": 5, "rating": 4}]})
@@ -233,7 +252,7 @@ def test_an_event_of_an_unknown_item_waits_until_the_item_is_known(tmp_path, cha
         client.post("/events", json={"events": [{"user": 900, "item": "new film", "rating": 5}]})
         assert client.delete("/users/900/events").json()["deleted_from_journal"] == 1
         assert client.delete("/users/900/events").status_code == 404
-        content = client.service.journal.between_commits(lambda content: content).result()
+        content = client.service.journal.content()
         assert ([event.user_id for event in content.events], list(content.dropped)) == (["1"], ["900"])
 
 
@@ -281,7 +300,7 @@ def test_a_wrong_request_is_a_problem_and_stores_nothing(client, method, path, b
     assert (answer.status_code, problem["status"]) == (status, status), problem
     assert answer.headers["content-type"] == "application/problem+json"
     assert words in problem["detail"]
-    assert client.service.journal.between_commits(lambda content: content.events).result() == []
+    assert client.service.journal.content().events == []
 
 
 def test_a_full_queue_answers_at_once_that_it_is_full(tmp_path, champion):

@@ -4,19 +4,20 @@ import asyncio
 import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from http.client import HTTPConnection, HTTPException
+from signal import SIGTERM
 from sqlite3 import SQLITE_DENY as DENY
 from sqlite3 import SQLITE_INSERT as INSERT
 from sqlite3 import SQLITE_OK as OK
-from time import sleep
+from time import monotonic, sleep
 
 import pytest
 from starlette.testclient import TestClient
 
 from forked import FORKED
-from live_service import BEGIN, EVENTS_PER_USER, ITEMS, serve, service_config, small_champion
+from live_service import BEGIN, EVENTS_PER_USER, ITEMS, USERS, serve, service_config, small_champion
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.guard import Guard
 from reclora_kedro.serving.metrics import Metrics
@@ -31,10 +32,10 @@ def champion():
 
 
 @contextmanager
-def process_of(folder, champion):
+def process_of(folder, champion, **changes):
     """A service in a process of its own, and its port."""
     port, tell = FORKED.Pipe(duplex=False)
-    process = FORKED.Process(target=serve, args=(folder, champion, tell))
+    process = FORKED.Process(target=serve, args=(folder, champion, tell), kwargs=changes)
     process.start()
     tell.close()
     try:
@@ -61,8 +62,16 @@ def send_events(port, client, acknowledged):
         connection.close()
 
 
+def live(port):
+    """Whether the service of a port answers."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/health/live")
+        return connection.getresponse().status == 200
+
+
 @pytest.mark.slow
 def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_counts_twice(tmp_path, champion):
+    service = Service(service_config(tmp_path), lambda: champion, Metrics())  # another one behind the same journal
     acknowledged = [list[int]() for _ in range(CLIENTS)]
     for kill in range(KILLS):
         with process_of(tmp_path, champion) as (process, port), ThreadPoolExecutor(CLIENTS) as pool:
@@ -71,14 +80,34 @@ def test_acknowledged_events_survive_kills_of_the_service_under_load_and_none_co
                 sleep(0.001)
             process.kill()
             assert [sent.result() for sent in sending] == [None] * CLIENTS
-    service = Service(service_config(tmp_path), lambda: champion, Metrics())
-    stored = [event.event_id for event in service.journal.between_commits(lambda content: content.events).result()]
+    stored = [event.event_id for event in service.journal.content().events]
     with TestClient(create_app(service)) as client:
         counts = [client.get(f"/users/{user}").json()["events"] - EVENTS_PER_USER for user in range(CLIENTS)]
     assert len(stored) == len({*stored}) == sum(counts)
     for user, numbers in enumerate(acknowledged):
         assert {f"{user}.{number}" for number in numbers} <= {*stored}
         assert counts[user] - len(numbers) in (0, 1)  # the last one may be stored, and not acknowledged
+
+
+@pytest.mark.parametrize(("requests", "seconds"), [(1, 20), (100, 2)])
+def test_sigterm_ends_a_process_in_time_and_requests_that_can_be_are_answered(tmp_path, champion, requests, seconds):
+    large = [{"user": user, "n": ITEMS, "include_seen": True, "explain": True} for user in range(USERS)]
+    with process_of(tmp_path, champion, shutdown_seconds=seconds, rows_per_batch=1) as (process, port):
+        assert live(port)
+        connections = [HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(requests)]
+        for connection in connections:
+            body = json.dumps({"requests": large})
+            connection.request("POST", "/recommend", body, {"content-type": "application/json"})
+        assert live(port)  # and has read what was sent before
+        process.terminate()
+        began = monotonic()
+        answers = (
+            [json.load(connection.getresponse())["answers"] for connection in connections] if requests == 1 else []
+        )
+        process.join(30)
+        assert (process.exitcode, [len(each) for each in answers]) == (-SIGTERM, [len(large)] * len(answers))
+        assert monotonic() - began < seconds + 1
+    Service(service_config(tmp_path), lambda: champion, Metrics()).close()
 
 
 def test_events_that_do_not_fit_on_the_disk_are_refused_and_answers_go_on(tmp_path, champion):

@@ -26,10 +26,6 @@ def event(number, **changes):
     return Event(**{"event_id": f"e{number}", "user_id": "7", "item_id": "50", "rating": 4.0, "timestamp": 9} | changes)
 
 
-def content_of(journal):
-    return journal.between_commits(lambda content: content).result()
-
-
 @pytest.fixture
 def heard():
     return []
@@ -53,36 +49,58 @@ def test_an_event_id_names_one_event_which_its_own_user_may_replace(journal, hea
             refused.result()
     assert heard == [[event(1), event(2)]]
     assert journal.add([event(1, rating=1.0)], replace=True).result() == 1
-    assert heard[-1] == content_of(journal) == Content([event(2), event(1, rating=1.0)], {})
+    assert heard[-1] == journal.content() == Content([event(2), event(1, rating=1.0)], {})
 
 
 def test_an_event_that_is_refused_leaves_those_of_the_same_commit_alone(journal, heard):
     journal.add([event(1)]).result()
     begun, go_on = Barrier(2), Barrier(2)
-    held = journal.between_commits(lambda content: (begun.wait(5), go_on.wait(5)))
+    held = journal._submit(lambda connection: (begun.wait(5), go_on.wait(5)))
     begun.wait(5)
     refused, added = journal.add([event(1, rating=1.0)]), journal.add([event(2)])
-    seen = journal.between_commits(lambda content: (content.events, len(heard)))
     go_on.wait(5)
     held.result(5)
     assert isinstance(refused.exception(5), EventConflictError)
-    assert (added.result(5), seen.result(5)) == (1, ([event(1), event(2)], 2))
+    assert (added.result(5), journal.content().events, heard) == (1, [event(1), event(2)], [[event(1)], [event(2)]])
 
 
 def test_a_dropped_user_is_in_no_file(journal, tmp_path):
     journal.add([event(1, user_id="the one who left"), event(2)]).result()
     assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
-    assert content_of(journal) == Content([event(2)], {"the one who left": 10})
+    assert journal.content() == Content([event(2)], {"the one who left": 10})
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"e1" not in files
 
 
-def test_two_services_do_not_share_a_folder(tmp_path):
-    first = Journal(tmp_path, print)
-    with pytest.raises(JournalError, match=r"Another service keeps its journal in .*service\.folder"):
-        Journal(tmp_path, print)
-    first.close()
-    Journal(tmp_path, print).close()
+def test_services_of_one_journal_read_what_the_others_commit(journal, heard, tmp_path):
+    others = []
+    other = Journal(tmp_path, others.append)
+    journal.add([event(1)]).result()
+    other.refresh()
+    other.add([event(2)]).result()
+    other.refresh()
+    journal.refresh()
+    journal.refresh()
+    assert heard == others == [[event(1)], [event(2)]]
+    assert other.add([event(1)]).result() == 0
+    other.add([event(1, rating=1.0)], replace=True).result()
+    journal.refresh()
+    journal.drop_user("7", now=10, is_known=True).result()
+    other.refresh()
+    assert heard[2:] == others[2:] == [Content([event(2), event(1, rating=1.0)], {}), Content([], {"7": 10})]
+    other.close()
+
+
+def test_a_new_listener_is_told_of_what_came_after_its_beginning(journal, heard, tmp_path):
+    other = Journal(tmp_path, print)
+    other.add([event(1)]).result()
+    begun = []
+    journal.attach(begun.append)
+    journal.refresh()
+    other.add([event(2)]).result()
+    other.close()
+    journal.refresh()
+    assert (begun, heard) == ([Content([event(1)], {})], [[event(2)]])
 
 
 def damaged(file):
@@ -119,7 +137,7 @@ def test_a_write_that_fails_stores_nothing_and_the_journal_says_so_until_one_suc
     journal._connection.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(NotStoredError, match="full"):
         journal.add([event(number, item_id="x" * 200) for number in range(2, 400)]).result()
-    assert content_of(journal).events == [event(1)]
+    assert journal.content().events == [event(1)]
     assert len(heard) == 1
     assert "full" in journal.fault
     assert journal.try_out().result() is journal.fault is None
@@ -129,7 +147,7 @@ def test_a_checkpoint_that_fails_changes_no_reply_and_is_made_up_for(journal, he
     journal.add([event(1, user_id="the one who left"), event(2)]).result()
     journal._connection.set_authorizer(lambda action, name, *_: DENY if name == "wal_checkpoint" else OK)
     assert journal.drop_user("the one who left", now=10, is_known=True).result() == 1
-    assert heard[-1] == content_of(journal) == Content([event(2)], {"the one who left": 10})
+    assert heard[-1] == journal.content() == Content([event(2)], {"the one who left": 10})
     journal._connection.set_authorizer(None)
     assert journal.add([event(3)]).result() == 1
     assert (tmp_path / f"{FILE}-wal").stat().st_size == 0
@@ -148,7 +166,7 @@ def test_a_listener_that_fails_is_told_of_everything_once_more_and_no_reply_says
     is_broken += [True, True]
     with pytest.raises(NotAppliedError, match=r"no room.*Start the service anew"):
         journal.add([event(2)]).result()
-    assert content_of(journal).events == [event(1), event(2)]
+    assert journal.content().events == [event(1), event(2)]
     assert "no room" in journal.fault
     assert journal.add([event(3)]).result() == 1
     whole = [event(1), event(2), event(3)]

@@ -105,9 +105,9 @@ def service_config(folder, **changes):
     )
 
 
-def serve(folder, champion, tell):
+def serve(folder, champion, tell, **changes):
     """Answer over HTTP until the process ends, on a port that `tell`, the end of a pipe, is told."""
-    config = service_config(folder, allowed_hosts=["127.0.0.1"])
+    config = service_config(folder, allowed_hosts=["127.0.0.1"], **changes)
     service = Service(config, lambda: champion, Metrics())
     with socket.create_server(("127.0.0.1", 0)) as listening:
         tell.send(listening.getsockname()[1])

@@ -1,24 +1,23 @@
 """The journal: the events that the service has acknowledged, in one SQLite file.
 
 An event is durable before its sender is answered: SQLite's write-ahead log is flushed to disk at every commit. One
-thread writes; events that arrive during a commit are committed together.
+thread of each process writes; events that arrive during a commit are committed together. Several services may share a
+journal: before it answers, each reads what the others have committed.
 """
 
-import fcntl
 import logging
-import os
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NamedTuple, TypeVar
 
 logger = logging.getLogger(__name__)
 
-FILE, LOCK = "journal.sqlite", ".journal.lock"
+FILE = "journal.sqlite"
 COLUMNS = "event_id, user_id, item_id, rating, timestamp, request_id"
 TABLES = """
 CREATE TABLE IF NOT EXISTS events (
@@ -50,7 +49,7 @@ class Content(NamedTuple):
 
 
 class JournalError(RuntimeError):
-    """Another service uses the folder, or its file is not a valid journal."""
+    """The folder is not writable, or its file is not a valid journal."""
 
 
 class NotStoredError(RuntimeError):
@@ -72,23 +71,31 @@ class EventConflictError(ValueError):
 class _Job(NamedTuple):
     work: Callable[[sqlite3.Connection], Any]
     future: "Future[Any]"
-    writes: bool
+
+
+class _Place(NamedTuple):
+    """How much of a journal has been read.
+
+    Attributes:
+        rewrites: how often earlier events had been changed or dropped, which SQLite's `user_version` counts.
+        sequence: number of the last event.
+    """
+
+    rewrites: int
+    sequence: int
 
 
 class Journal:
-    """The journal in a folder, which no other service may use at the same time.
+    """The journal in a folder, which other services may use at the same time.
 
     Args:
         folder: created if it does not exist.
-        listen: called by the writing thread with the events of each commit, before their senders are answered; after a
-            commit that changed or dropped earlier events, with the journal's whole content.
+        listen: called with the events of each commit, before their senders are answered, and by `refresh` with those of
+            other services; after earlier events were changed or dropped, with the journal's whole content.
         observe_fault: called with the step that failed: commit, checkpoint or listener.
 
-    Attributes:
-        fault: why the last write was not stored, or is not reflected by answers; None if all is well.
-
     Raises:
-        JournalError: another service uses the folder, it is not writable, or its file is not a valid journal.
+        JournalError: the folder is not writable, or its file is not a valid journal.
     """
 
     def __init__(
@@ -100,24 +107,25 @@ class Journal:
         require_usable(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder / LOCK)
         except OSError as error:
-            raise JournalError(
-                f"The journal cannot be kept in {folder}: {error.strerror}. Name a folder that can be written in "
-                "service.folder."
-            ) from error
+            raise _unwritable(folder, error.strerror) from error
         self.file, self._listen, self._observe_fault = folder / FILE, listen, observe_fault
-        self.fault: str | None = None
-        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         try:
-            self._connection = _connected(self.file)
+            self._connection, self._reader = _connected(self.file), _connected(self.file)
         except sqlite3.Error as error:
-            self._lock.close()
-            raise _unusable(self.file, error) from error
-        self._new: list[Event] = []
-        self._rewritten = self._has_remains = self._is_behind = False
+            raise _unwritable(folder, error) from error
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._reading, self._has_remains, self._is_behind = Lock(), False, False
+        self._unstored: str | None = None
+        self._unread: str | None = None
+        self._commits, self._place = self._count_commits(), _place(self._reader)
         self._thread = Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
+
+    @property
+    def fault(self) -> str | None:
+        """Why the last write was not stored, or is not reflected by answers; None if all is well."""
+        return self._unstored or self._unread
 
     def add(self, events: Sequence[Event], replace: bool = False, without_time: Collection[str] = ()) -> "Future[int]":
         """Add events, all or none, each event_id once; the future has the number of events added.
@@ -132,7 +140,7 @@ class Journal:
         """
 
         def insert(connection: sqlite3.Connection) -> int:
-            new, rewritten = [], False
+            added = 0
             for event in events:
                 if (stored := _event(connection, event.event_id)) is not None:
                     same = event if event.event_id not in without_time else event._replace(timestamp=stored.timestamp)
@@ -141,12 +149,10 @@ class Journal:
                     if not replace or stored.user_id != event.user_id:
                         raise EventConflictError(stored, event)
                     _deleted(connection, "event_id", event.event_id)
-                    rewritten = True
+                    self._note_rewrite(connection)
                 connection.execute(f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)", event)
-                new.append(event)
-            self._new += new
-            self._rewritten |= rewritten
-            return len(new)
+                added += 1
+            return added
 
         return self._submit(insert)
 
@@ -160,14 +166,33 @@ class Journal:
             deleted = _deleted(connection, "user_id", user_id)
             if deleted or is_known:
                 connection.execute("INSERT OR REPLACE INTO dropped_users VALUES (?, ?)", (user_id, now))
-                self._rewritten = True
+                self._note_rewrite(connection)
             return deleted
 
         return self._submit(delete)
 
-    def between_commits(self, work: Callable[[Content], T]) -> "Future[T]":
-        """Call a function with the journal's content, between two commits."""
-        return self._submit(lambda connection: work(_content(connection)), writes=False)
+    def refresh(self) -> None:
+        """Call the listener with the commits of any service that it has not been called with.
+
+        Raises:
+            sqlite3.Error: the journal cannot be read.
+        """
+        with self._reading:
+            if (commits := self._count_commits()) != self._commits:
+                self._commits, self._unread = commits, self._tell()
+
+    def content(self) -> Content:
+        """Return the journal's content."""
+        with self._reading, _unchanging(self._reader) as connection:
+            return _content(connection)
+
+    def attach(self, work: Callable[[Content], None]) -> None:
+        """Call a function with the journal's content; the listener is called with later commits alone."""
+        with self._reading:
+            with _unchanging(self._reader) as connection:
+                place, content = _place(connection), _content(connection)
+            work(content)
+            self._place, self._is_behind, self._unread = place, False, None
 
     def try_out(self) -> "Future[None]":
         """Write without changing anything; `fault` is None afterwards if that succeeded."""
@@ -179,15 +204,15 @@ class Journal:
         return self._submit(write)
 
     def close(self) -> None:
-        """Write what is waiting, and release the folder."""
+        """Write what is waiting, and release the file."""
         self._waiting.put(None)
         self._thread.join()
+        self._reader.close()
         self._connection.close()
-        self._lock.close()
 
-    def _submit(self, work: Callable[[sqlite3.Connection], T], writes: bool = True) -> "Future[T]":
+    def _submit(self, work: Callable[[sqlite3.Connection], T]) -> "Future[T]":
         future: Future[T] = Future()
-        self._waiting.put(_Job(work, future, writes))
+        self._waiting.put(_Job(work, future))
         return future
 
     def _work(self) -> None:
@@ -201,39 +226,31 @@ class Journal:
                     break
             is_open = None not in jobs
             started = [job for job in jobs if job is not None and job.future.set_running_or_notify_cancel()]
-            self._write([job for job in started if job.writes])
-            for job in started:
-                if not job.writes:
-                    self._read(job)
-
-    def _read(self, job: _Job) -> None:
-        try:
-            job.future.set_result(job.work(self._connection))
-        except Exception as error:  # whoever waits has to learn of it, whatever it is
-            job.future.set_exception(error)
+            if started:
+                self._write(started)
 
     def _write(self, jobs: Sequence[_Job]) -> None:
         """Commit jobs together, then call listeners; each of these steps has its own outcome."""
-        if not jobs:
-            return
-        self._new, self._rewritten = [], False
         try:
             outcomes = self._commit(jobs)
         except sqlite3.Error as error:
-            self.fault = f"The journal {self.file} cannot be written: {error}."
-            logger.warning("%s", self.fault)
+            self._unstored = f"The journal {self.file} cannot be written: {error}."
+            logger.warning("%s", self._unstored)
             self._observe_fault("commit")
             for job in jobs:
-                job.future.set_exception(NotStoredError(self.fault))
+                job.future.set_exception(NotStoredError(self._unstored))
             return
-        self._has_remains |= self._rewritten
+        self._unstored = None
         self._remove_remains()
-        self.fault = self._apply()
+        try:
+            self.refresh()
+        except sqlite3.Error as error:
+            self._unread = f"{self.file} cannot be read: {error}."
         for job, (result, refusal) in zip(jobs, outcomes, strict=True):
             if refusal is not None:
                 job.future.set_exception(refusal)
-            elif self.fault is not None:
-                job.future.set_exception(NotAppliedError(self.fault))
+            elif self._unread is not None:
+                job.future.set_exception(NotAppliedError(self._unread))
             else:
                 job.future.set_result(result)
 
@@ -274,16 +291,27 @@ class Journal:
             logger.warning("What was deleted from %s is still in its write-ahead log: %s.", self.file, error)
             self._observe_fault("checkpoint")
 
-    def _apply(self) -> str | None:
-        """Call the listener after a commit, after a failure with the whole content; return why it failed, or None."""
-        is_changed = self._rewritten or self._is_behind
-        for is_whole in (False, True):
+    def _note_rewrite(self, connection: sqlite3.Connection) -> None:
+        """Make all services read the whole journal again after this transaction."""
+        connection.execute(f"PRAGMA user_version = {_place(connection).rewrites + 1}")
+        self._has_remains = True
+
+    def _count_commits(self) -> int:
+        """Return a number that changes with each commit of another connection."""
+        [commits] = self._reader.execute("PRAGMA data_version").fetchone()
+        return int(commits)
+
+    def _tell(self) -> str | None:
+        """Call the listener with what is new, after a failure with the whole content; return why it failed, or None."""
+        for is_whole in (self._is_behind, True):
             try:
-                if is_changed or is_whole:
-                    self._listen(_content(self._connection))
-                elif self._new:
-                    self._listen(self._new)
-                self._is_behind = False
+                with _unchanging(self._reader) as connection:
+                    place = _place(connection)
+                    is_changed = is_whole or place.rewrites != self._place.rewrites
+                    new = _content(connection) if is_changed else _events(connection, after=self._place.sequence)
+                if new:
+                    self._listen(new)
+                self._place, self._is_behind = place, False
                 return None
             except Exception as error:  # whatever it is, it is stored; the thread goes on
                 logger.exception("Answers do not read what was added to %s.", self.file)
@@ -297,11 +325,9 @@ def require_usable(folder: Path) -> None:
     """Check, without writing anything, that a service may keep its journal in a folder.
 
     Raises:
-        JournalError: another service uses the folder, or its file is not a valid journal.
+        JournalError: its file is not a valid journal.
     """
     file = folder / FILE
-    if (folder / LOCK).exists():
-        _lock(folder / LOCK, takes_over=False).close()
     if not file.exists() or not file.stat().st_size:
         return
     try:
@@ -334,10 +360,36 @@ def _unusable(file: Path, error: sqlite3.Error) -> JournalError:
     )
 
 
+def _unwritable(folder: Path, error: object) -> JournalError:
+    return JournalError(
+        f"The journal cannot be kept in {folder}: {error}. Name a folder that can be written in service.folder."
+    )
+
+
+@contextmanager
+def _unchanging(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A connection that reads one state of the file meanwhile, whatever others commit."""
+    connection.execute("BEGIN")
+    try:
+        yield connection
+    finally:
+        connection.execute("COMMIT")
+
+
+def _place(connection: sqlite3.Connection) -> _Place:
+    [[rewrites]] = connection.execute("PRAGMA user_version").fetchall()
+    [[sequence]] = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchall()
+    return _Place(rewrites, sequence)
+
+
 def _content(connection: sqlite3.Connection) -> Content:
-    events = connection.execute(f"SELECT {COLUMNS} FROM events ORDER BY sequence")
     dropped = connection.execute("SELECT user_id, timestamp FROM dropped_users")
-    return Content([Event(*row) for row in events], dict(dropped.fetchall()))
+    return Content(_events(connection), dict(dropped.fetchall()))
+
+
+def _events(connection: sqlite3.Connection, after: int = 0) -> list[Event]:
+    rows = connection.execute(f"SELECT {COLUMNS} FROM events WHERE sequence > ? ORDER BY sequence", (after,))
+    return [Event(*row) for row in rows]
 
 
 def _event(connection: sqlite3.Connection, event_id: str) -> Event | None:
@@ -347,22 +399,3 @@ def _event(connection: sqlite3.Connection, event_id: str) -> Event | None:
 
 def _deleted(connection: sqlite3.Connection, column: str, value: str) -> int:
     return connection.execute(f"DELETE FROM events WHERE {column} = ?", (value,)).rowcount
-
-
-def _lock(file: Path, takes_over: bool = True) -> Any:
-    """Lock a folder until the file is closed; a process that takes the folder over writes its id into the file."""
-    lock = os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+", encoding="utf-8")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with lock:
-            holder = lock.read()
-        raise JournalError(
-            f"Another service keeps its journal in {file.parent}: process {holder or 'unknown'}. Stop that one, or "
-            "give this one a folder of its own, which service.folder names."
-        ) from None
-    if takes_over:
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-    return lock

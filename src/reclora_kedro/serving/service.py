@@ -42,7 +42,7 @@ class Service:
         metrics: counts events, rows and faults.
 
     Raises:
-        JournalError: another service uses the folder, it is not writable, or its file is not a valid journal.
+        JournalError: the folder is not writable, or its file is not a valid journal.
     """
 
     def __init__(self, config: ServiceConfig, load: Callable[[], Champion], metrics: Metrics) -> None:
@@ -154,7 +154,7 @@ class Service:
         Requests in flight finish with the old one. Events are accepted meanwhile: those that arrive while the
         champion's snapshot is made are added to it.
         """
-        before = self.journal.between_commits(lambda content: content).result()
+        before = self.journal.content()
         snapshot = Snapshot.take(champion, LiveLog(champion.log, champion.ingestion, before))
         probe(snapshot)
 
@@ -165,7 +165,7 @@ class Service:
             with self._swapping:
                 self._snapshot = snapshot
 
-        self.journal.between_commits(swap).result()
+        self.journal.attach(swap)
         self.since = time()
         self.metrics.champion(champion.name)
 
@@ -173,6 +173,7 @@ class Service:
         self.live.apply(change)
 
     def _answer_by_lens(self, looks: Sequence[Look]) -> list[Any]:
+        self.journal.refresh()
         before = self._snapshot
         snapshot = before.brought_up_to_date()
         with self._swapping:
