@@ -14,14 +14,12 @@ from forked import FORKED
 from kedro_provenance import cells
 from kedro_provenance.cells import CellRunner, check_cell, open_cell, run_cell
 from kedro_provenance.failures import RunRefusedError, is_refusal
-from notebooks import shown_by
-from projects import ROOT, copy_project, kedro_run, stored
+from projects import copy_project, kedro_run, stored
 from reclora_kedro.pipelines.checks import checks
 from reclora_kedro.study.config import OUTPUTS
 from reclora_kedro.study.grid import Cell
 from reclora_kedro.study.results import cell_result, tabulate
 
-NOTEBOOK = ROOT / "notebooks/explore_a_study.ipynb"
 BRIEF = {"bootstrap": {"samples": 100}, "scoring": {"permuted_rows": 20}}
 
 
@@ -84,11 +82,6 @@ def test_a_study_leaves_its_table_and_report_alone(studied):
         "02_intermediate",
         "08_reporting",
     }
-
-
-def test_the_notebook_reads_a_study_without_running_anything(studied):
-    project, *_ = studied
-    assert "reclora" in shown_by(NOTEBOOK, project)
 
 
 @pytest.fixture

@@ -1,0 +1,38 @@
+"""The tutorials in notebooks/, executed on a small finished run."""
+
+import shutil
+
+import pytest
+
+from notebooks import served, shown_by
+from projects import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def project(pristine_run, tmp_path):
+    return shutil.copytree(pristine_run, tmp_path / "project")
+
+
+def shown(name, project, **environment):
+    return shown_by(ROOT / f"notebooks/{name}.ipynb", project, **environment)
+
+
+def test_a_report_is_read_and_a_model_chosen(project):
+    assert "No significant difference: " in shown("read_a_report", project)
+
+
+def test_an_llm_is_personalized(project):
+    assert "probability of Yes" in shown("personalize_an_llm", project)
+
+
+def test_a_lens_is_added(project):
+    assert "my_lenses.product" in shown("add_a_lens", project)
+
+
+def test_a_recommender_serves_is_updated_rolled_back_and_forgets(project):
+    with served(project) as address:
+        text = shown("serve_update_forget", project, SERVICE=address)
+    assert "unknown_user" in text
+    assert "'of_forgotten_users': 1" in text
