@@ -1,10 +1,10 @@
 """`kedro new-log` on files like those of public logs: what it guesses, and that ingestion reads them so."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from ingestion_run import counts, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
 from projects import copy_code
-from public_logs import LOGS, TITLES, write
+from public_logs import LOGS, write
 from reclora_kedro import cli
 from reclora_kedro.histories.config import HistoryConfig
+from reclora_kedro.new_log import files
 from reclora_kedro.new_log.environment import DEFAULTS, told, write_environment
 from reclora_kedro.new_log.files import UnreadableFileError
 from reclora_kedro.new_log.guess import Guess, guess
@@ -112,6 +113,13 @@ EXPECTED = {
         (1, "Red Lamp, the Sequel"),
         rating=("rating", (1, 5), 4),
     ),
+    "olist": Expected(
+        ("customer_id", "product_id", ["order_purchase_timestamp"], "%Y-%m-%d %H:%M:%S"),
+        574,
+        ("4244733e-00000000", "4244733e-00000000", "perfumaria"),
+        drop={"order_status": ["canceled"]},
+        asked=1,  # which states of orders count
+    ),
     "shop": Expected(
         ("customer", "sku", ["order_date", "order_time"], "%d.%m.%Y %H:%M"),
         465,
@@ -186,11 +194,24 @@ def test_days_and_months_are_told_apart_or_asked_for(project):
     assert (found.log.time_format, questions) == ("%d/%m/%Y", [])
 
 
+def test_what_stands_late_in_a_long_file_is_seen(project, monkeypatch):
+    monkeypatch.setattr(files, "HEAD", 4_096)
+    monkeypatch.setattr(files, "PIECE", 512)
+    rows = [["user_id", "item_id", "stars"], *([n % 90, n % 70, 1 + n % 5] for n in range(9_000))]
+    log = write(project / "log.csv", [*rows[:-50], *([n % 90, f"A{n % 70}", 2 * (n % 6)] for n in range(50))])
+    found, _ = guessed([log])
+    assert found.log.file.sample.height < len(rows) / 2
+    assert found.log.scale == (0, 10)
+    write_environment(found, project / "conf" / "new", project)
+    assert counts(run_ingestion(project / "conf", "new"))["interactions"] > 7_000  # some are repeated
+
+
 BAD_FILES = {
     b"PK\x03\x04...": "is a zip archive or a spreadsheet: unpack it, or save it as CSV",
     b"": "is empty",
     b"{'user_id': 1, 'item_id': 2}\n": "line 1 of its sample is no JSON.*json.dumps",
     b"1:\n1488844,3,2005-09-06\n2:\n822109,5,2005-05-13\n": "No separator parts the lines .* the first line is '1:'",
+    b"user_id,item_id\n": "has no row below its header",
     b"user_id,weight\n1,0.5\n2,0.7\n": "no column that looks like ids of items, only user_id, weight",
     b"user_id,user_id\n1,0.5\n": "two columns of one name",
     b"user_id,item_id,${conf:x}_rating\n1,2,3\n1,3,4\n2,2,5\n": r"cannot hold .*\$\{.* rename it",
@@ -216,13 +237,12 @@ def test_values_of_files_never_leave_their_comment(project):
 def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatch):
     project = copy_code(tmp_path)
     monkeypatch.chdir(project)
-    files = [str(path) for path in LOGS["shop"](project)]
-    done = CliRunner().invoke(cli.cli, ["new-log", *files, "--name", "mine", "--yes"], catch_exceptions=False)
-    assert "qty: {at_most: 0}" in done.output
-    assert "465  interactions: rows kept" in " ".join(done.output.split(" ")).replace("   ", "  ")
+    tables = [str(path) for path in LOGS["multi_category_store"](project)]
+    command = ["new-log", *tables, "--name", "mine"]
+    done = CliRunner().invoke(cli.cli, command, input="cart, purchase\n", catch_exceptions=False)
+    assert "event_type: [view, remove_from_cart]" in done.output
+    assert re.search(r"\n240 +interactions: rows kept; from 2019", done.output)
     assert done.output.endswith("kedro run --env mine --pipelines history,lens,candidates,recommendation\n")
-    [items] = (project / "data/mine/03_primary/items.parquet").glob("*/items.parquet")
-    assert pl.read_parquet(items)["title"].to_list() == [f"{title} für dich" for title in TITLES]
-    again = CliRunner().invoke(cli.cli, ["new-log", *files, "--name", "mine", "--yes"])
+    again = CliRunner().invoke(cli.cli, [*command, "--yes"])
     assert again.exit_code == 2
     assert "There is a conf/mine already" in again.output

@@ -284,6 +284,22 @@ def netflix(folder: Path) -> list[Path]:
     return [write(folder / "ratings.txt", log), write(folder / "movie_titles.csv", movies, "latin-1")]
 
 
+def olist(folder: Path) -> list[Path]:
+    """Olist, a marketplace: orders, some cancelled, with users and times; their lines; products without titles."""
+    orders = [names("order_id,customer_id,order_status,order_purchase_timestamp,order_approved_at")]
+    lines = [names("order_id,order_item_id,product_id,seller_id,price")]
+    for number, user, item, moment in events(15):
+        order = f"e481f51c-{number // 2:08}"
+        if number % 2 == 0:
+            status, paid = "canceled" if number % 50 == 0 else "delivered", moment + timedelta(hours=1)
+            orders.append([order, f"9ef432eb-{user:08}", status, f"{moment:%F %T}", f"{paid:%F %T}"])
+        lines.append([order, 1 + number % 2, f"4244733e-{item:08}", f"48436dad-{item % 7:08}", 58.9 + item])
+    products = [names("product_id,product_category_name,product_name_lenght,product_weight_g")]
+    products += [[f"4244733e-{item:08}", ("perfumaria", "artes")[item % 2], 40, 225 + item] for item in range(ITEMS)]
+    tables = {"orders": orders, "order_items": lines, "products": products}
+    return [write(folder / f"olist_{name}_dataset.csv", rows) for name, rows in tables.items()]
+
+
 def shop(folder: Path) -> list[Path]:
     """A shop's export: semicolons and decimal commas, day and time of day in two columns, guests, refunds."""
     rows = [names("order_no,customer,sku,order_date,order_time,qty,unit_price")]
@@ -316,6 +332,7 @@ LOGS: dict[str, Callable[[Path], list[Path]]] = {
         instacart,
         multi_category_store,
         netflix,
+        olist,
         shop,
     )
 }

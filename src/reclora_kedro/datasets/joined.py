@@ -1,4 +1,4 @@
-"""A dataset that joins raw tables of several data sets."""
+"""Datasets that put raw tables together: those of several data sets, or rows and columns of two tables."""
 
 from typing import Any
 
@@ -56,3 +56,50 @@ class JoinedTablesDataset(LoadOnlyDataset):
 
     def _describe(self) -> dict[str, Any]:
         return {"tables": list(self._tables), "column": self._column}
+
+
+class KeyedTablesDataset(LoadOnlyDataset):
+    """The rows of a table with the columns of another one, such as lines of orders with the users and times of these.
+
+    Columns are null where the other table lacks the key of a row.
+
+    Args:
+        rows: an ordinary catalog entry.
+        columns: likewise, of a table with one row per key; of two columns of one name, that of ``rows`` stays.
+        key: column of both.
+        metadata: metadata for plugins such as kedro-viz.
+
+    Raises:
+        ValueError: a table lacks the key, the types of the keys differ, or ``columns`` repeats one.
+    """
+
+    def __init__(
+        self, *, rows: dict[str, Any], columns: dict[str, Any], key: str, metadata: dict[str, Any] | None = None
+    ) -> None:
+        entries = {"rows": rows, "columns": columns}
+        self._datasets = {name: AbstractDataset.from_config(name, entry) for name, entry in entries.items()}
+        self._key, self.metadata = key, metadata
+
+    def load(self) -> Any:
+        """Load the joined table, a polars frame."""
+        from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
+
+        tables = {name: as_polars(dataset.load(), name) for name, dataset in self._datasets.items()}
+        keys = {name: RawColumns(table, name).ids(self._key, "key") for name, table in tables.items()}
+        rows, columns = (tables[name].with_columns(keys[name]) for name in ("rows", "columns"))
+        if keys["rows"].dtype != keys["columns"].dtype:
+            raise ValueError(
+                f"The key {self._key!r} is {keys['rows'].dtype} in rows and {keys['columns'].dtype} in columns: let "
+                "both load it as the same type."
+            )
+        known = keys["columns"].drop_nulls()
+        if len(repeated := known.filter(known.is_duplicated())):
+            raise ValueError(
+                f"The key {self._key!r} must name one row of columns, but {repeated[0]!r} is in several: exchange "
+                "rows and columns, or name another key."
+            )
+        new = [self._key, *(name for name in columns.columns if name not in rows.columns)]
+        return rows.join(columns.select(new).drop_nulls(self._key), on=self._key, how="left", maintain_order="left")
+
+    def _describe(self) -> dict[str, Any]:
+        return {"key": self._key}

@@ -11,7 +11,7 @@ import yaml
 from kedro_provenance.files.atomic import atomic_folder
 from reclora_kedro.new_log.columns import Column, mean, tokens
 from reclora_kedro.new_log.entities import Entities
-from reclora_kedro.new_log.files import RawFile, UnreadableFileError
+from reclora_kedro.new_log.files import Parts, RawFile, UnreadableFileError
 from reclora_kedro.new_log.guess import Guess
 from reclora_kedro.new_log.log import ROW_NUMBER, Log
 
@@ -19,10 +19,11 @@ DEFAULTS = Path(__file__).parent / "defaults"
 OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
+KEYED_TABLES = "reclora_kedro.datasets.joined.KeyedTablesDataset"
 NOTHING = "{type: MemoryDataset, data: null, metadata: {kedro-viz: {layer: raw}}}"
 KINDS = {
-    "ratings": "ratings: who rated what, and how",
-    "purchases": "likes alone, such as purchases or plays: who took what",
+    "ratings": "ratings",
+    "purchases": "positives only, such as purchases: every row is a like",
     "impressions": "impressions: what was shown, and whether it was clicked",
 }
 
@@ -60,7 +61,9 @@ def write_environment(guess: Guess, folder: Path, project: Path) -> None:
 def told(guess: Guess) -> list[tuple[str, str]]:
     """What was guessed, as pairs of a word and what it stands for, in the order in which it is shown."""
     log, items, users = guess.log, guess.items, guess.users
-    lines = [("log", f"{log.file.path.name}, {_format(log.file)}: {KINDS[log.kind]}")]
+    parts = log.file.parts
+    further = f" with {parts.columns.path.name} by {parts.key}" if parts is not None else ""
+    lines = [("log", plain(f"{log.file.path.name}{further}, {_format(log.file)}: {KINDS[log.kind]}"))]
     lines += [(what, _shown(log.column(name))) for what, name in (("user", log.user), ("item", log.item))]
     if log.times == [ROW_NUMBER]:
         lines.append(
@@ -77,7 +80,7 @@ def told(guess: Guess) -> list[tuple[str, str]]:
         lines.append(("clicked", f"{_shown(log.column(log.clicked))}, 1 is a click"))
     lines += [("dropped", plain(f"{column}: {_flow(rule)}")) for column, rule in log.drop.items()]
     if log.unknown_users:
-        lines.append(("nobody", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
+        lines.append(("no users", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
     for what, table in (("items", items), ("users", users)):
         lines += _told_of(what, table, log)
     read = {log.file.path: set(_types_of_log(guess))}
@@ -106,7 +109,7 @@ def _told_of(what: str, table: Entities | None, log: Log) -> list[tuple[str, str
 
 
 def _parted(each: Mapping[str, Any]) -> str:
-    return "" if "separator" not in each else f" (parted by {each['separator']!r})"
+    return "" if "separator" not in each else f" (separator {each['separator']!r})"
 
 
 def plain(text: str) -> str:
@@ -131,7 +134,7 @@ def _format(file: RawFile) -> str:
     if file.format != "csv":
         return {"ndjson": "lines of JSON"}.get(file.format, file.format)
     encoding = "" if file.options["encoding"] == "utf-8" else f", {file.options['encoding']}"
-    return f"parted by {file.options['separator']!r}{encoding}{'' if file.has_names else ', without a header'}"
+    return f"separator {file.options['separator']!r}{encoding}{'' if file.has_names else ', without a header'}"
 
 
 def _flow(value: Any) -> str:
@@ -177,10 +180,23 @@ def _catalog(guess: Guess, name: str, project: Path) -> str:
 
 
 def _entry(name: str, file: RawFile, types: dict[str, str], project: Path, is_numbered: bool = False) -> list[str]:
+    if file.parts is None:
+        lines = _dataset(file, types, project, is_numbered)
+    else:
+        rows, columns, key = file.parts.rows, file.parts.columns, file.parts.key
+        of_rows = {column: kind for column, kind in types.items() if column in rows.sample.columns}
+        of_columns = {column: kind for column, kind in types.items() if column not in of_rows} | {key: types[key]}
+        lines = [f"  type: {KEYED_TABLES}", _line(1, "key", key, "column of both tables")]
+        lines += ["  rows:", *(f"  {line}" for line in _dataset(rows, of_rows, project, is_numbered))]
+        lines += ["  columns:", *(f"  {line}" for line in _dataset(columns, of_columns, project, False))]
+    return [f"{name}:", *lines, "  metadata: {kedro-viz: {layer: raw}}"]
+
+
+def _dataset(file: RawFile, types: dict[str, str], project: Path, is_numbered: bool) -> list[str]:
     entry = file.entry(types, ROW_NUMBER if is_numbered else None)
     path = file.path.resolve()
     place = path.relative_to(project) if path.is_relative_to(project) else path
-    lines = [f"{name}:", f"  type: {entry['type']}", _line(1, "filepath", place.as_posix())]
+    lines = [f"  type: {entry['type']}", _line(1, "filepath", place.as_posix())]
     lines += [_line(1, "file_format", entry["file_format"])] if "file_format" in entry else []
     arguments = entry.get("load_args", {})
     lines += ["  load_args:"] if arguments else []
@@ -193,7 +209,7 @@ def _entry(name: str, file: RawFile, types: dict[str, str], project: Path, is_nu
         )
         for column, kind in value.items():
             lines.append(_line(3, column, kind, _examples(file, column)))
-    return [*lines, "  metadata: {kedro-viz: {layer: raw}}"]
+    return lines
 
 
 def _examples(file: RawFile, column: str, most: int = 2) -> str:
@@ -216,6 +232,8 @@ def _types_of_log(guess: Guess) -> dict[str, str]:
             types[name] = _type(log.file, name, "Float64" if "at_most" in rule else "String")
     if log.click_history is not None:
         types[log.click_history["column"]] = "String"
+    if log.file.parts is not None:
+        types |= {log.file.parts.key: _key_type(log.file.parts)}
     if guess.items is not None and guess.items.in_log and guess.items.title == log.item:
         types[log.item] = "String"
     return types
@@ -225,6 +243,12 @@ def _types_of(table: Entities, guess: Guess) -> dict[str, str]:
     of_log = guess.log.item if table is guess.items else guess.log.user
     types = {name: _type(table.file, name, "String") for name in table.columns}
     return types | {table.key: _id_type(guess, of_log, table, of_table=True)}
+
+
+def _key_type(parts: Parts) -> str:
+    """The type of the ids by which two files are put together."""
+    columns = [Column(parts.key, each.sample[parts.key]) for each in (parts.rows, parts.columns)]
+    return _type(parts.rows, parts.key, "Int64" if all(column.is_whole for column in columns) else "String")
 
 
 def _type(file: RawFile, name: str, wanted: str) -> str:

@@ -46,6 +46,7 @@ class RawFile:
         sample: rows of it; columns of delimited text hold texts, without the blanks around them, and no empty ones.
         options: how delimited text is read: `separator`, `encoding`, `quote`, `escape`, `nulls`.
         has_names: whether its first row names the columns.
+        parts: of a table that is put together from two files; their samples stand side by side, unmatched.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class RawFile:
     sample: pl.DataFrame
     options: Mapping[str, Any]
     has_names: bool = True
+    parts: "Parts | None" = None
 
     def named(self, names: Mapping[str, str]) -> "RawFile":
         """The file with other names of columns, if it has none of its own."""
@@ -115,6 +117,24 @@ class RawFile:
         )
 
 
+@dataclass(frozen=True)
+class Parts:
+    """A file of rows, one with further columns of them, and the column that both have."""
+
+    rows: RawFile
+    columns: RawFile
+    key: str
+
+    def together(self) -> RawFile:
+        """The table, whose sample has the columns of both."""
+        height = min(self.rows.sample.height, self.columns.sample.height)
+        new = [name for name in self.columns.sample.columns if name not in self.rows.sample.columns]
+        sample = pl.concat(
+            [self.rows.sample.head(height), self.columns.sample.select(new).head(height)], how="horizontal"
+        )
+        return replace(self.rows, sample=sample, parts=self)
+
+
 def read_file(path: Path) -> RawFile:
     """Find out how a file is to be read, and sample its rows.
 
@@ -175,7 +195,8 @@ def _sampled_texts(path: Path, packing: str | None, encoding: str) -> list[str]:
         return texts
     size = path.stat().st_size
     with path.open("rb") as file:
-        texts += [_lines_within(file, HEAD + (size - HEAD) * n // PIECES, decode) for n in range(PIECES)]
+        rest = max(size - HEAD - PIECE, 0)  # the last piece ends where the file does
+        texts += [_lines_within(file, HEAD + rest * n // (PIECES - 1), decode) for n in range(PIECES)]
     return texts
 
 
@@ -228,8 +249,10 @@ def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
     for text in texts[1:]:
         rows += _rows(text, separator, quote, escape)
     body = [row for row in rows[1 if has_names else 0 :] if len(row) == width]
+    if not body:
+        raise UnreadableFileError(f"{path} has no row below its header: fill it, or leave it out.")
     found = {value for row in body for value in row if value in NULLS}
-    cells = zip(*body, strict=True) if body else [[]] * width
+    cells = zip(*body, strict=True)
     columns_of_text = {
         name: pl.Series(name, [None if cell in found or not cell.strip() else cell.strip() for cell in column])
         for name, column in zip(names, cells, strict=True)

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
-from reclora_kedro.new_log.columns import ITEM_WORDS, USER_WORDS
+from reclora_kedro.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
 from reclora_kedro.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
-from reclora_kedro.new_log.files import RawFile, read_file
+from reclora_kedro.new_log.files import Parts, RawFile, read_file
 from reclora_kedro.new_log.log import ROW_NUMBER, Ask, Log, columns_of, likeliest_id, read_log, repeated_ids
 
 
@@ -32,7 +33,10 @@ def guess(paths: Sequence[Path], ask: Ask) -> Guess:
     """
     files = [read_file(path) for path in paths]
     log_file = max(files, key=_likeness_to_a_log)
-    others = [file for file in files if file is not log_file]
+    parts = None if _likeness_to_a_log(log_file)[0] else _parts_of_a_log(files)
+    log_file = log_file if parts is None else parts.together()
+    of_log = {log_file.path} | ({parts.columns.path} if parts is not None else set())
+    others = [file for file in files if file.path not in of_log]
     described = [(file, *found) for file in others if (found := subject(file)) is not None]
     log = _named(read_log(log_file, [(words, key) for _, words, key in described], ask))
     items = next((read_items(file, key) for file, words, key in described if words is ITEM_WORDS), None)
@@ -42,7 +46,7 @@ def guess(paths: Sequence[Path], ask: Ask) -> Guess:
     if items is not None and items.in_log and not log.file.has_names and items.title not in (None, log.item):
         log = _renamed(log, {str(items.title): "title"})
         items = replace(items, file=log.file, title="title")
-    used = {table.file.path for table in (log, items, users) if table is not None}
+    used = of_log | {table.file.path for table in (items, users) if table is not None}
     return Guess(log, _with_names(items, "item_id"), _with_names(users, "user_id"), [p for p in paths if p not in used])
 
 
@@ -50,6 +54,19 @@ def _likeness_to_a_log(file: RawFile) -> tuple[bool, int, int]:
     columns = columns_of(file)
     user, item = (likeliest_id(columns, words) for words in (USER_WORDS, ITEM_WORDS))
     return user is not None and item is not None, repeated_ids(file), file.sample.height
+
+
+def _parts_of_a_log(files: Sequence[RawFile]) -> Parts | None:
+    """Lines of orders, which tell the items, and the orders, which tell the users, by the orders' ids."""
+    for rows, columns in permutations(files, 2):
+        item, user = likeliest_id(columns_of(rows), ITEM_WORDS), likeliest_id(columns_of(columns), USER_WORDS)
+        if item is None or user is None or rows.format != columns.format:
+            continue
+        for key in columns_of(columns):
+            is_key = key.name in rows.sample.columns and key.name != user.name and key.is_id
+            if is_key and key.distinct == len(key.values) and key.words & (ORDER_WORDS | ID_WORDS):
+                return Parts(rows, columns, key.name)
+    return None
 
 
 def _named(log: Log) -> Log:

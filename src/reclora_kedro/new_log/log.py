@@ -312,7 +312,7 @@ def _is_event(column: Column) -> bool:
     if not column.is_text or column.distinct > 12:
         return False
     words = {word for value in column.text.unique() for word in tokens(value)}
-    return bool(words & EVENTS)
+    return bool(words & (EVENTS | UNDONE))
 
 
 def _unwanted(columns: list[Column], ask: Ask) -> dict[str, Any]:
