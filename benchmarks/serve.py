@@ -64,6 +64,7 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.llm.prompts import PromptBuilder
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
     from reclora_kedro.recommend.config import RecommendationConfig
+    from reclora_kedro.recommend.second_stage import SecondStage
     from reclora_kedro.serving.models import Champion, Llm
 
     parameters, history, prompt = project.parameters, project.parameters["history"], project.parameters["prompt"]
@@ -92,7 +93,7 @@ def build_champion(project: Project) -> Any:
         linear=None,
         kind="neighbours",
         order="lens",
-        weights=None,
+        stage=SecondStage(),
         table=None,
         llm=Llm(
             variant="reclora",

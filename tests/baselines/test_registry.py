@@ -73,9 +73,18 @@ def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
     )  # fmt: skip
     nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
     linear = LinearConfig.model_validate(block("recommendation", "linear"))
-    ranks = rank_positives(log, config, {"neighbours": nearest, "linear": linear}, fitted[0])
-    sources = ["neighbours", "linear", "fusion"]
-    models = ["popularity", "neighbours", "linear", "toy", "fusion", "lens", *(f"{source}_lens" for source in sources)]
+    ranks, _ = rank_positives(log, config, {"neighbours": nearest, "linear": linear}, fitted[0])
+    sources = ["neighbours", "linear", "fusion", "ranker"]
+    models = [
+        "popularity",
+        "neighbours",
+        "linear",
+        "toy",
+        "fusion",
+        "ranker",
+        "lens",
+        *(f"{source}_lens" for source in sources),
+    ]
     assert ranks["model"].unique(maintain_order=True).to_list() == models
 
 

@@ -10,6 +10,8 @@ from projects import ROOT
 from reclora_kedro import cli
 from reclora_kedro.pipelines import served_project
 from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import Choice
 
 
 @pytest.mark.parametrize(("version", "items"), [("2026", ITEMS), ("2026", ITEMS - 1), (None, ITEMS)])
@@ -24,6 +26,16 @@ def test_the_other_sources_compete_without_a_retriever_of_the_log(caplog, monkey
     assert retriever is (stored if fits else None)
     assert loading._versions == ({"retriever": "2026"} if fits else {})
     assert ("`kedro run --env mine --pipelines candidates`" in caplog.text) == (not fits)
+
+
+@pytest.mark.parametrize(("version", "items", "is_used"), [("2026", 30, True), ("2026", 31, False), (None, 30, False)])
+def test_a_choice_is_made_anew_where_none_is_stored_or_settings_differ(monkeypatch, version, items, is_used):
+    stored = Choice(kind="ranker", order="candidates", stage=SecondStage(trees="tree"), made_with={"items": items})
+    catalog = SimpleNamespace(get=lambda entry: entry, load=lambda entry, version: stored.model_dump(mode="json"))
+    monkeypatch.setattr(served_project, "loaded_version", lambda entry: version)
+    loading = served_project._Loading(catalog, SimpleNamespace(env="mine", params={}), [])
+    assert loading._stored_choice({"items": 30}) == (stored if is_used else None)
+    assert loading._versions == ({"candidate_choice": "2026"} if is_used else {})
 
 
 @pytest.mark.parametrize(("version", "shown"), [("2026", {"auc": 0.7}), ("2025", None), (None, None)])

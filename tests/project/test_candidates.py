@@ -19,7 +19,7 @@ def test_a_retriever_finds_candidates_beside_the_neighbours(finished_run):
     steps = ["candidates", "recommendation", "ranking"]
     settings = {"recommendation": {"candidates": "validation", "variant": None}, "ranking": {"retriever": True}}
     catalog = kedro_run(finished_run.project, settings, pipeline_names=steps)
-    sources = ["neighbours", "linear", "retriever", "fusion"]
+    sources = ["neighbours", "linear", "retriever", "fusion", "ranker"]
     compared = [record["model"] for record in catalog.load("candidate_metrics")]
     assert compared == [*sources, *(f"{source}_lens" for source in sources)]
     shown = catalog.load("ranking_metrics")

@@ -6,7 +6,7 @@ import pytest
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
-SOURCES = ["neighbours", "linear", "fusion"]
+SOURCES = ["neighbours", "linear", "fusion", "ranker"]
 BASELINES = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
 
 
@@ -39,15 +39,16 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
         assert record["rows"] == first_stage.height == 30
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
-    assert len(catalog.load("ranking_figure").data) == 18
+    assert len(catalog.load("ranking_figure").data) == 22
     assert [line.name for line in catalog.load("hit_rate_figure").data] == [*BASELINES, "reclora"]
+    assert "cosine_last" in catalog.load("second_stage_figure").data[0].y
     assert catalog.get("ranking_metrics").preview()
     assert all((record["ndcg_difference"] is None) == (record["model"] == record["baseline"]) for record in records)
     assert {record["baseline"] for record in records} <= set(BASELINES)
     shown = " ".join(capsys.readouterr().out.split())
     assert "30 likes of" in shown
     assert "HR@10" in shown
-    assert "Holm over 16 pairs" in shown
+    assert "Holm over 20 pairs" in shown
 
 
 def test_without_a_variant_no_llm_is_needed(finished_run):
@@ -84,5 +85,5 @@ def test_without_a_lens_the_baselines_rank_and_are_compared_with_the_one_that_is
     catalog = rank(finished_run, variant=None, lens=False, baseline="popularity")
     records = catalog.load("ranking_metrics")
     assert {(record["model"], record["baseline"]) for record in records} == {
-        (model, "popularity") for model in BASELINES[:4]
+        (model, "popularity") for model in BASELINES[:5]
     }

@@ -66,7 +66,7 @@ def test_the_service_recommends_what_the_run_did(finished_run, tmp_path, monkeyp
         own = expected.filter(user_id=user)
         assert items.gather(answer.items).to_list() == own["item_id"].to_list()
         np.testing.assert_allclose(answer.scores, own["score"], atol=1e-4 if variant else 1e-6)
-    assert service.champion.versions.keys() == {"log", "lens", "reclora.adapter"}
+    assert service.champion.versions.keys() == {"log", "lens", "reclora.adapter", "candidate_choice"}
     service.close()
 
 

@@ -26,6 +26,7 @@ SETTINGS = {
     "candidates": "unseen",
     "order": "validation",
     "validation_likes": None,
+    "teaching_likes": None,
     "retrieved": 3,
     "pool_items": 3,
     "pool_days": 1.0,
@@ -141,7 +142,7 @@ class TestShortlist:
         assert report == {"users": 5, "fallbacks": 0, "empty_candidate_sets": 0, "unknown_items": 0}
 
     def test_keeps_candidates_as_they_come_where_the_lens_does_not_order_them(self, lens, log):
-        source = partial(current_source, Choice("neighbours", "candidates"), SOURCE_SETTINGS, None, None)
+        source = partial(current_source, Choice(kind="neighbours", order="candidates"), SOURCE_SETTINGS, None, None)
         shortlist, _ = shortlist_candidates(lens, log, None, config(shortlist=3), "neighbours", "candidates", source)
         pairs = log.now(shortlist.with_row_index("row"))
         nearness = shortlist.with_columns(nearness=ItemNeighbours(log, NEAREST).score(pairs))
@@ -166,7 +167,9 @@ class TestShortlist:
     def test_is_the_same_whatever_the_size_of_its_parts(self, lens, log, monkeypatch, workers_here, kind):
         settings = config(users=(3, "nobody", 0, 4), shortlist=4)
         source = (
-            partial(current_source, Choice(kind, "lens"), SOURCE_SETTINGS, None, None) if kind == "neighbours" else None
+            partial(current_source, Choice(kind=kind, order="lens"), SOURCE_SETTINGS, None, None)
+            if kind == "neighbours"
+            else None
         )
         whole, report = shortlist_candidates(lens, log, None, settings, kind, "lens", source)
         monkeypatch.setattr(candidates, "PAIRS_AT_ONCE", 7)

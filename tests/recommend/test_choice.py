@@ -22,6 +22,7 @@ def config(**changes):
         "candidates": "validation",
         "order": "validation",
         "validation_likes": None,
+        "teaching_likes": None,
         "retrieved": 12,
         "pool_items": 3,
         "pool_days": 1.0,

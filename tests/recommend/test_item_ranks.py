@@ -16,6 +16,7 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommend import item_ranks
 from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.recommend.features import CandidateReader, ItemFacts
 from reclora_kedro.recommend.item_ranks import (
     NO_ITEM,
     candidate_items,
@@ -24,7 +25,8 @@ from reclora_kedro.recommend.item_ranks import (
     rank_positives,
 )
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommend.sources import source_scorers, with_fusion
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import source_scorers
 
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 SETTINGS = {
@@ -46,7 +48,7 @@ BASELINES = {
     "neighbours": ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0),
     "linear": LinearConfig.model_validate(block("recommendation", "linear")),
 }
-SOURCES = ["neighbours", "linear", "fusion"]
+SOURCES = ["neighbours", "linear", "fusion", "ranker"]
 MODELS = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
 
 
@@ -178,7 +180,7 @@ def test_what_a_user_took_before_is_not_ranked(log):
 
 
 def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens, log):
-    ranks = rank_positives(log, config(), BASELINES, lens)
+    ranks = rank_positives(log, config(), BASELINES, lens)[0]
     assert ranks["model"].unique(maintain_order=True).to_list() == MODELS
     for row in ranks.filter(model="lens").iter_rows(named=True):
         past = past_of(log, row["user_index"], row["history_end"])
@@ -192,12 +194,12 @@ def test_ranks_by_the_lens_are_those_of_its_logits_at_the_likes_own_moment(lens,
 
 
 def test_without_a_lens_the_others_rank_as_they_do_beside_it(lens, log):
-    whole = rank_positives(log, config(), BASELINES, lens)
-    assert rank_positives(log, config(), BASELINES).equals(whole.filter(pl.col("model").is_in(MODELS[:4])))
+    whole = rank_positives(log, config(), BASELINES, lens)[0]
+    assert rank_positives(log, config(), BASELINES)[0].equals(whole.filter(pl.col("model").is_in(MODELS[:5])))
 
 
 def test_the_lens_orders_the_shortlist_of_the_neighbours(lens, log):
-    ranks = rank_positives(log, config(), BASELINES, lens)
+    ranks = rank_positives(log, config(), BASELINES, lens)[0]
     by_model = {model: ranks.filter(model=model) for model in MODELS}
     near, twice = by_model["neighbours"], by_model["neighbours_lens"]
     for first, whole, second in zip(
@@ -253,16 +255,20 @@ def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
 def test_what_a_fusion_reads_is_scored_once(log):
     seen = []
     scorers = source_scorers(lambda pairs: seen.append(pairs) or np.arange(pairs.height, dtype=float), None, None)
-    ranks = rank_by(with_fusion(scorers, None, None), log, positives(log), 4, 0)
+    reader, by_neighbours = (
+        CandidateReader(log, ItemFacts(log), scorers, None),
+        SecondStage(weights={"neighbours_rank": 1}),
+    )
+    ranks = rank_by(scorers | by_neighbours.scorers(reader), log, positives(log), 4, 0)
     assert not pl.concat(seen).is_duplicated().any()
     assert ranks.filter(model="fusion").drop("model").equals(ranks.filter(model="neighbours").drop("model"))
 
 
 @pytest.mark.parametrize("kind", ["full", "sampled"])
 def test_ranks_are_the_same_whatever_is_scored_at_once(lens, log, kind, monkeypatch):
-    whole = rank_positives(log, config(candidates=kind), BASELINES, lens)
+    whole = rank_positives(log, config(candidates=kind), BASELINES, lens)[0]
     monkeypatch.setattr(item_ranks, "PAIRS_AT_ONCE", 20)
-    assert whole.equals(rank_positives(log, config(candidates=kind), BASELINES, lens))
+    assert whole.equals(rank_positives(log, config(candidates=kind), BASELINES, lens)[0])
 
 
 def test_a_larger_draw_keeps_a_smaller_one_and_its_negatives(log):

@@ -19,11 +19,16 @@ import pytest
 from starlette.testclient import TestClient
 
 from live_service import BEGIN, ITEMS, USERS, fit_linear, service_config, small_champion
+from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lens.growth import grow_lens
+from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.candidates import shortlist_candidates
+from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.item_ranks import candidate_pairs
 from reclora_kedro.recommend.recommendations import recommend
-from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from reclora_kedro.serving.app import _reload_when_told, create_app
 from reclora_kedro.serving.journal import Content, Event
 from reclora_kedro.serving.live_log import LiveLog
@@ -67,9 +72,22 @@ def items_of(answer):
     return [entry["item"] for entry in answer.json()["items"]]
 
 
+def second_stage(champion, linear):
+    """Learned from all events as if they were news."""
+    log, likes = champion.log, champion.log.samples.filter(label=1)
+    scorers = source_scorers(ItemNeighbours(log, champion.neighbours).score, linear.score, None)
+    reader = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(LensReader(champion.lens, log)))
+    return SecondStage.learned(reader, candidate_pairs(log, likes, 0), likes, 0)
+
+
 def offline(champion, user, n=10):
     config = champion.recommendation.model_copy(update={"users": (user,), "top_n": n})
-    choice = Choice(champion.kind, champion.order, champion.linear and champion.linear.settings, champion.weights)
+    choice = Choice(
+        kind=champion.kind,
+        order=champion.order,
+        linear=champion.linear and champion.linear.settings,
+        stage=champion.stage,
+    )
     settings = SourceSettings(champion.neighbours, fit_linear(champion.log)[1])
     source = partial(current_source, choice, settings, None, champion.lens)
     shortlist, _ = shortlist_candidates(
@@ -80,12 +98,18 @@ def offline(champion, user, n=10):
 
 @pytest.mark.parametrize(
     ("kind", "order"),
-    [("neighbours", "lens"), ("neighbours", "candidates"), ("linear", "candidates"), ("fusion", "candidates")],
+    [
+        ("neighbours", "lens"),
+        ("neighbours", "candidates"),
+        ("linear", "candidates"),
+        ("fusion", "candidates"),
+        ("ranker", "candidates"),
+    ],
 )
 def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, kind, order):
     linear = None if kind == "neighbours" else fit_linear(champion.log)[0]
-    weights = {"neighbours": 0.5, "linear": 1.0, "lens": 0.3} if kind == "fusion" else None
-    champion = replace(champion, kind=kind, linear=linear, weights=weights, order=order)
+    stage = second_stage(champion, linear) if kind in ("fusion", "ranker") else SecondStage()
+    champion = replace(champion, kind=kind, linear=linear, stage=stage, order=order)
     with serving(tmp_path, champion) as client:
         body = {"requests": [{"user": user, "n": 3 + user} for user in range(5)]}
         for user, answer in enumerate(client.post("/recommend", json=body).json()["answers"]):

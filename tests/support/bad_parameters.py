@@ -29,6 +29,7 @@ NULLABLE = {  # of the numbers
     "ranking.rows",
     "recommendation.shortlist",
     "recommendation.validation_likes",
+    "recommendation.teaching_likes",
     "scoring.permuted_rows",
     "export.most_active",
     "history.prompt_rows.few_shot",

@@ -15,6 +15,7 @@ from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.lens.config import LensConfig
 from reclora_kedro.lens.training import fit_lens
 from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.serving.app import create_app, create_server
 from reclora_kedro.serving.config import ServiceConfig
 from reclora_kedro.serving.metrics import Metrics
@@ -81,7 +82,7 @@ def small_champion(log=None, **changes):
             "linear": None,
             "kind": "neighbours",
             "order": "lens",
-            "weights": None,
+            "stage": SecondStage(),
             "table": None,
             "llm": None,
             "ingestion": ingestion(),

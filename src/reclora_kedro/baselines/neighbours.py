@@ -49,7 +49,7 @@ class ItemNeighbours:
                                    + text_weight * max(0, cos(v_i, v_(j_k)))^3)
 
     where shared and users count the users who took both items, or one. Of each user the latest events count; of each
-    item j, shared is not 0 for its nearest items alone. These are found when j is first asked for.
+    item j, each term is not 0 for its nearest items alone. These are found when j is first asked for.
 
     Args:
         log: the log, with item embeddings if the text has a weight.
@@ -66,6 +66,7 @@ class ItemNeighbours:
         self._shared: dict[int, Row] = {}  # users of each item and others
         self._kept = 0  # numbers of these
         self._nearest: dict[int, Row] = {}
+        self._alike: dict[int, Row] = {}  # the items with the nearest texts
         self._vectors = None
         if config.text_weight:
             assert log.item_embeddings is not None  # the caller reads them where the text has a weight
@@ -110,7 +111,7 @@ class ItemNeighbours:
                 self._shared[item] = _sum(self._shared[item], _row(more, item))
 
     def nearest(self, items: np.ndarray) -> list[Row]:
-        """The items nearest to each of some items, ascending, and the first term of each."""
+        """The items nearest to each of some items, ascending, and the sum of both terms of each."""
         missing = np.array(sorted({*items.tolist()} - self._nearest.keys()), dtype=np.int64)
         step = max(1, PAIRS_AT_ONCE // self.items)
         for rows in np.split(missing, range(step, len(missing), step)) if len(missing) else ():
@@ -134,11 +135,20 @@ class ItemNeighbours:
         for item, (others, users) in counted.items():
             weight = users * scale[item] * scale[others]
             weight[others == item] = 0
-            least = np.partition(weight, -most)[-most] if len(weight) > most else 0
-            near = weight > least
-            if least > 0:
-                near[np.flatnonzero(weight == least)[: most - near.sum()]] = True
+            near = _greatest(weight, most)
             self._nearest[item] = others[near], weight[near]
+        if self._vectors is not None:
+            self._find_alike(np.array([item for item in counted if item not in self._alike], dtype=np.int64))
+            for item in counted:
+                self._nearest[item] = _sum(self._nearest[item], self._alike[item])
+
+    def _find_alike(self, items: np.ndarray) -> None:
+        """Find the items whose texts are nearest to those of some items."""
+        assert self._vectors is not None  # the caller has asked
+        cosines = np.maximum(self._vectors[items] @ self._vectors.T, 0)
+        for item, weight in zip(items.tolist(), self._config.text_weight * cosines**3, strict=True):
+            near = _greatest(weight, self._config.nearest)
+            self._alike[item] = near, weight[near]
 
     def latest(self, user: int, end: int) -> tuple[np.ndarray, np.ndarray]:
         """Items of the user's events before event `end`, the latest first, and what each event weighs."""
@@ -151,8 +161,6 @@ class ItemNeighbours:
         [(near, weights)] = self.nearest(np.array([item]))
         likeness = np.zeros(self.items, dtype=np.float32)
         likeness[near] = weights
-        if self._vectors is not None:
-            likeness += self._config.text_weight * np.clip(self._vectors @ self._vectors[item], 0, None) ** 3
         return likeness
 
     def scores(self, user: int, end: int) -> np.ndarray:
@@ -162,11 +170,7 @@ class ItemNeighbours:
             return np.zeros(self.items, dtype=np.float32)
         items, likeness = zip(*self.nearest(history), strict=True)
         weight = np.repeat(weights, list(map(len, items))) * np.concatenate(likeness)
-        scores = np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
-        if self._vectors is not None:
-            alike = np.maximum(self._vectors[history] @ self._vectors.T, 0)
-            scores += self._config.text_weight * (weights @ (alike * alike * alike))  # a power takes six times as long
-        return scores
+        return np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
         """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
@@ -179,6 +183,15 @@ class ItemNeighbours:
         for start, stop in pairwise([*starts, pairs.height]):
             scores[start:stop] = self.scores(user[start], end[start])[item[start:stop]]
         return scores
+
+
+def _greatest(weight: np.ndarray, most: int) -> np.ndarray:
+    """Places, ascending, of the greatest numbers above 0, at most so many; of equals the first ones."""
+    least = np.partition(weight, -most)[-most] if len(weight) > most else 0
+    near = weight > least
+    if least > 0:
+        near[np.flatnonzero(weight == least)[: most - near.sum()]] = True
+    return np.flatnonzero(near)
 
 
 def _row(matrix: csr_array, row: int) -> Row:

@@ -80,6 +80,23 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     )
 
 
+def plot_second_stage(importance: Mapping[str, float], weights: Mapping[str, float]) -> go.Figure:
+    """Draw how much the ranker's trees gain by each feature, and the weights of the fusion."""
+    titles = ("Ranker: share of the gain of its splits", "Fusion: weights")
+    figure = make_subplots(cols=2, horizontal_spacing=0.25, subplot_titles=titles)
+    for col, values in enumerate((importance, weights), start=1):
+        bars = {"x": [*values.values()], "y": [*values], "orientation": "h", "marker_color": "#4C78A8"}
+        figure.add_bar(**bars, hovertemplate="%{y}: %{x:.3g}<extra></extra>", row=1, col=col)
+    figure.update_yaxes(autorange="reversed")
+    first = next(iter(importance), "nothing")
+    return figure.update_layout(
+        template=TEMPLATE,
+        title_text=f"The second stage orders candidates by {first} above all",
+        height=240 + 22 * len(importance),
+        showlegend=False,
+    )
+
+
 def plot_hit_rates(curves: Mapping[str, tuple[npt.NDArray, npt.NDArray]], baselines: Styles) -> go.Figure:
     """Draw every model's hit rate by list length, see `recommend.ranking_metrics.hit_rate_curves`."""
     figure = go.Figure()

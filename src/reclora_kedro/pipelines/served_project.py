@@ -29,8 +29,8 @@ from reclora_kedro.lens.states import gate_inputs, lens_states
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.recommend import candidates, choice
-from reclora_kedro.recommend.config import RecommendationConfig
-from reclora_kedro.recommend.sources import SourceSettings
+from reclora_kedro.recommend.config import SECOND_STAGES, RecommendationConfig
+from reclora_kedro.recommend.sources import Choice, SourceSettings
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 from reclora_kedro.serving.config import ServiceConfig
@@ -145,7 +145,8 @@ class _Loading:
         neighbours, linear = self._block("item_neighbours", ItemNeighboursConfig), self._block("linear", LinearConfig)
         retriever = self._retriever(config, log)
         settings, bootstrap = SourceSettings(neighbours, linear), self._block("bootstrap", Bootstrap)
-        chosen = choice.choose(lens, log, retriever, config, settings, bootstrap)
+        made_with = choice.deciding_settings(log, retriever, config, settings)
+        chosen = self._stored_choice(made_with) or choice.choose(lens, log, retriever, config, settings, bootstrap)[0]
         given = self._catalog.load("recommendation_candidates") if chosen.kind == "table" else None
         variant = self._params["service"]["variant"]
         llm = None if variant is None else self._llm(variant, lens, log)
@@ -162,7 +163,7 @@ class _Loading:
             linear=None if chosen.linear is None else LinearModel.fit(log, chosen.linear, linear),
             kind=chosen.kind,
             order=chosen.order,
-            weights=chosen.weights,
+            stage=chosen.stage,
             table=None if given is None else candidates.candidate_table(given),
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
@@ -171,9 +172,20 @@ class _Loading:
             forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )
 
+    def _stored_choice(self, made_with: dict[str, Any]) -> Choice | None:
+        """The choice of the recommendation pipeline, if it was made with the present settings."""
+        if loaded_version(self._catalog.get("candidate_choice")) is None:
+            return None
+        stored = Choice.model_validate(self._load("candidate_choice"))
+        if stored.made_with == made_with:
+            return stored
+        logger.warning("The stored candidate_choice was made with other settings: it is made anew.")
+        self._versions.pop("candidate_choice")
+        return None
+
     def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> Retriever | None:
         """The retriever, where it may find candidates; the choice is without it where none of this log is stored."""
-        if not {"retriever", "fusion"} & {*config.sources}:
+        if not {"retriever", *SECOND_STAGES} & {*config.sources}:
             return None
         is_named = config.candidates != "validation"
         is_stored = loaded_version(self._catalog.get("retriever")) is not None

@@ -16,18 +16,18 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommend.config import RERANKED, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.fusion import learn_weights
+from reclora_kedro.recommend.config import (
+    RERANKED,
+    SECOND_STAGES,
+    CandidateKind,
+    CandidateOrder,
+    RecommendationConfig,
+)
+from reclora_kedro.recommend.features import CandidateReader, ItemFacts
 from reclora_kedro.recommend.item_ranks import candidate_pairs, rank_by, with_lens_reranked
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
-from reclora_kedro.recommend.sources import (
-    Choice,
-    SourceSettings,
-    lens_scorer,
-    reads_linear,
-    source_scorers,
-    with_fusion,
-)
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import Choice, SourceSettings, lens_scorer, reads_linear, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -43,44 +43,74 @@ def choose(
     config: RecommendationConfig,
     settings: SourceSettings,
     bootstrap: Bootstrap,
-) -> Choice:
+) -> tuple[Choice, Records]:
     """Where candidates come from, and their order: as named, or as likes of the validation split prefer.
 
-    Likes of one half of the users teach the fusion its weights, those of the other half choose. Without a retriever,
-    the other sources are compared.
+    Likes of one half of the users teach the second stage, those of the other half choose. Without a retriever, the
+    other sources are compared.
+
+    Returns:
+        The choice, and what it was made by: records as those of `compare_candidates`, none where likes do not choose.
     """
     linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
-    reader, compared, weights = LensReader(lens, log), list[dict[str, Any]](), None
-    if config.validates or "fusion" in config.sources:
+    reader, compared, stage = LensReader(lens, log), list[dict[str, Any]](), SecondStage()
+    learns = not set(SECOND_STAGES).isdisjoint(config.sources)
+    if config.validates or learns:
         scorers = source_scorers(
             item_neighbours.scorer(log, settings.neighbours),
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
         )
-        teaching, choosing = likes_of_halves(log, config.validation_likes, config.seed)
-        if "fusion" in config.sources:
+        teaching, choosing = likes_of_halves(log, config.teaching_likes, config.validation_likes, config.seed)
+        if learns:
+            candidates = CandidateReader(log, ItemFacts(log, log.training_events()), scorers, lens_scorer(reader))
             blocks = candidate_pairs(log, teaching, config.seed)
-            weights = learn_weights(blocks, teaching, scorers, lens_scorer(reader))
-            logger.info("Weights of the fusion: %s", weights)
+            stage = SecondStage.learned(candidates, blocks, teaching, config.seed)
+            logger.info("Weights of the fusion: %s", stage.weights)
+            scorers |= stage.scorers(candidates)
         if config.validates:
-            scorers = with_fusion(scorers, weights, lens_scorer(reader))
             named: dict[str, Scorer] = {
                 source: scorer for source, scorer in scorers.items() if source in config.sources
             }
             compared = compare_candidates(named, reader, log, choosing, config, bootstrap)
     kind, order = chosen(compared, config)
-    used = linear.settings if linear is not None and reads_linear(kind) else None
-    return Choice(kind, order, used, weights if kind == "fusion" else None, compared)
+    choice = Choice(
+        kind=kind,
+        order=order,
+        linear=linear.settings if linear is not None and reads_linear(kind) else None,
+        stage=stage if kind in SECOND_STAGES else SecondStage(),
+        made_with=deciding_settings(log, retriever, config, settings),
+    )
+    return choice, compared
 
 
-def likes_of_halves(log: InteractionLog, most: int | None, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Likes of the validation split, of one half of the users and of the other, at most so many of each."""
+def deciding_settings(
+    log: InteractionLog, retriever: Retriever | None, config: RecommendationConfig, settings: SourceSettings
+) -> dict[str, Any]:
+    """Return what a choice depends on besides the lens and the likes, as JSON has it: one of others is not used."""
+    fields = {"candidates", "order", "validation_likes", "teaching_likes", "retrieved", "top_n", "seed"}
+    return {
+        "items": log.items.height,
+        "retriever": retriever is not None,
+        "recommendation": config.model_dump(mode="json", include=fields),
+        "neighbours": settings.neighbours.model_dump(mode="json"),
+        "linear": settings.linear.model_dump(mode="json"),
+    }
+
+
+def likes_of_halves(
+    log: InteractionLog, most_of_first: int | None, most_of_second: int | None, seed: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Likes of the validation split, of one half of the users and of the other, at most as many of each as told."""
     likes = draw_positives(log, "validation", None, None, seed)
     users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
     is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
-    halves = likes.filter(is_first), likes.filter(~is_first)
-    draws = [np.random.default_rng([seed, 1]).permutation(half.height)[:most] for half in halves]
-    return halves[0][np.sort(draws[0])], halves[1][np.sort(draws[1])]
+    first, second = likes.filter(is_first), likes.filter(~is_first)
+    drawn = [
+        np.sort(np.random.default_rng([seed, 1]).permutation(half.height)[:most])
+        for half, most in ((first, most_of_first), (second, most_of_second))
+    ]
+    return first[drawn[0]], second[drawn[1]]
 
 
 def compare_candidates(

@@ -8,9 +8,11 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.parameters import Count, Id, Positive, Seed
 
-Source = Literal["neighbours", "linear", "retriever", "fusion"]
+Source = Literal["neighbours", "linear", "retriever", "fusion", "ranker"]
 """What finds items in the catalogue."""
 SOURCES: tuple[Source, ...] = get_args(Source)
+SECOND_STAGES: tuple[Source, ...] = ("fusion", "ranker")
+"""Orders of the best items of all other sources."""
 RERANKED = "_lens"
 """What ends the name of a source whose shortlist the lens has ranked."""
 CandidateKind = Source | Literal["unseen", "popular_recent", "table"]
@@ -26,6 +28,7 @@ class RecommendationConfig(Block):
     candidates: Literal["validation"] | CandidateKind
     order: Literal["validation"] | CandidateOrder
     validation_likes: Count | None
+    teaching_likes: Count | None
     retrieved: Count
     pool_items: Count
     pool_days: Positive

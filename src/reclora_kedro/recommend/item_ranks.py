@@ -17,9 +17,10 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
 from reclora_kedro.recommend.config import RERANKED, RankingConfig
-from reclora_kedro.recommend.fusion import learn_weights
+from reclora_kedro.recommend.features import CandidateReader, ItemFacts
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
-from reclora_kedro.recommend.sources import lens_scorer, source_scorers, with_fusion
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
@@ -35,11 +36,11 @@ def rank_positives(
     settings: Mapping[str, Block],
     lens: Lens | None = None,
     retriever: Retriever | None = None,
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, SecondStage]:
     """Where the baselines that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
 
-    The sources among them rank together, too, as ``fusion``, whose weights likes of the validation split teach. The
-    lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
+    The sources among them rank together, too, as ``fusion`` and ``ranker``, which likes of the validation split teach.
+    The lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
         log: the log, with item embeddings where a baseline reads them.
@@ -47,6 +48,9 @@ def rank_positives(
         settings: of the baselines that have some, by name.
         lens: a frozen lens, if there is one.
         retriever: a frozen retriever, if there is one.
+
+    Returns:
+        The ranks, and what was learned.
 
     Raises:
         MismatchError: lens, retriever and log stem from different runs.
@@ -70,14 +74,15 @@ def rank_positives(
     reader = None if lens is None else LensReader(lens, log)
     logits = None if reader is None else lens_scorer(reader)
     teaching = draw_positives(log, "validation", None, config.validation_likes, config.seed)
-    weights = learn_weights(candidate_pairs(log, teaching, config.seed), teaching, sources, logits)
-    logger.info("Weights of the fusion: %s", weights)
-    scorers |= (sources := with_fusion(sources, weights, logits))
+    candidates = CandidateReader(log, ItemFacts(log, log.training_events()), sources, logits)
+    stage = SecondStage.learned(candidates, candidate_pairs(log, teaching, config.seed), teaching, config.seed)
+    logger.info("Weights of the fusion: %s", stage.weights)
+    scorers |= (sources := sources | stage.scorers(candidates))
     if logits is not None:
         scorers["lens"] = logits
     most = max(config.shortlist, *config.cutoffs)
     ranks = rank_by(scorers, log, likes, most, config.seed, config.sampled if config.candidates == "sampled" else None)
-    return ranks if reader is None else with_lens_reranked(ranks, sources, reader, config.shortlist)
+    return ranks if reader is None else with_lens_reranked(ranks, sources, reader, config.shortlist), stage
 
 
 def with_lens_reranked(

@@ -1,26 +1,28 @@
 """What finds items in a catalogue for the users of any moments: baselines, a retriever, or all of them together."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from pydantic import Field, JsonValue
 
+from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
-from reclora_kedro.recommend.config import CandidateKind, CandidateOrder
-from reclora_kedro.recommend.fusion import Fusion
+from reclora_kedro.recommend.config import SECOND_STAGES, CandidateKind, CandidateOrder
+from reclora_kedro.recommend.features import LENS, CandidateReader, ItemFacts
+from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 
 NOTES = {
     "retriever": "a next-item model that was trained over the whole catalogue",
     "fusion": "the sources' best items, by the logarithms of their ranks and the lens, weighted by validation likes",
+    "ranker": "the sources' best items, by trees of ranks, scores, popularity, age and texts, by validation likes",
 }
 
 
@@ -32,27 +34,32 @@ class SourceSettings:
     linear: LinearConfig
 
 
-class Choice(NamedTuple):
+class Choice(Block):
     """How candidates are found.
 
     Attributes:
         kind: where they come from.
         order: what puts them in order.
         linear: the settings of the linear model, where the kind reads it.
-        weights: of the fusion, where it is the kind; None: equal ones.
-        compared: what likes of the validation split chose by, empty where they did not.
+        stage: what orders the best of all sources, where the kind is an order of these.
+        made_with: the settings by which it was chosen, see `choice.deciding_settings`.
     """
 
     kind: CandidateKind
     order: CandidateOrder
     linear: LinearSettings | None = None
-    weights: Mapping[str, float] | None = None
-    compared: Sequence[dict[str, Any]] = ()
+    stage: SecondStage = SecondStage()
+    made_with: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def reads_lens(self) -> bool:
+        """Whether the lens has a say in what is found."""
+        return self.kind == "ranker" or (self.kind == "fusion" and LENS in (self.stage.weights or {}))
 
 
 def reads_linear(source: str) -> bool:
     """Whether a source needs the linear model."""
-    return source in ("linear", "fusion")
+    return source in ("linear", *SECOND_STAGES)
 
 
 def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer | None) -> dict[str, Scorer]:
@@ -61,23 +68,16 @@ def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer 
     return {source: once(scorer) for source, scorer in named.items() if scorer is not None}
 
 
-def with_fusion(
-    scorers: Mapping[str, Scorer], weights: Mapping[str, float] | None, lens: Scorer | None
-) -> dict[str, Scorer]:
-    """The scorers of sources, and of their fusion."""
-    return {**scorers, "fusion": Fusion(scorers, weights, lens).score}
-
-
 def current_source(
     choice: Choice, settings: SourceSettings, retriever: Retriever | None, lens: Lens | None, log: InteractionLog
 ) -> Scorer:
     """The scorer of a source that is fitted to all events of the log, not to those of the training split alone.
 
     Args:
-        choice: of the source and, where it needs them, the settings of the linear model and the weights of the fusion.
+        choice: of the source and, where it needs them, the settings of the linear model and the second stage.
         settings: of the sources.
         retriever: a frozen retriever, where the source needs it.
-        lens: a frozen lens, where the fusion gives it a weight.
+        lens: a frozen lens, where it has a say in the order.
         log: the log.
     """
     scorers = source_scorers(
@@ -85,8 +85,10 @@ def current_source(
         None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear).score,
         None if retriever is None else RetrieverReader(retriever, log).scorer,
     )
-    logits = None if lens is None else lens_scorer(LensReader(lens, log))
-    return with_fusion(scorers, choice.weights, logits)[choice.kind]
+    if choice.kind in scorers:
+        return scorers[choice.kind]
+    logits = lens_scorer(LensReader(lens, log)) if lens is not None and choice.reads_lens else None
+    return choice.stage.scorers(CandidateReader(log, ItemFacts(log), scorers, logits))[choice.kind]
 
 
 def lens_scorer(reader: LensReader) -> Scorer:

@@ -31,7 +31,9 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.sources import lens_scorer, source_scorers, with_fusion
+from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
 from reclora_kedro.scoring.shared_prefix import score_candidates
@@ -69,7 +71,7 @@ class Champion:
         linear: finds candidates, if `kind` needs it; fitted to the log.
         kind: source of the candidates.
         order: whether the lens reranks them.
-        weights: weights of the fusion, if it is the `kind`.
+        stage: second stage, if the `kind` is one of its orders.
         table: candidates of users, for the kind `table`.
         llm: reranks the lens's shortlist on request; None refuses such requests.
         ingestion: settings of ingestion.
@@ -87,7 +89,7 @@ class Champion:
     linear: LinearModel | None
     kind: CandidateKind
     order: CandidateOrder
-    weights: Mapping[str, float] | None
+    stage: SecondStage
     table: pl.DataFrame | None
     llm: Llm | None
     ingestion: IngestionConfig
@@ -191,6 +193,7 @@ class Snapshot:
         neighbours: item neighbours from all events so far.
         retriever: reads the log with the champion's retriever.
         linear: the champion's linear model on the log.
+        facts: facts about items from the events that the champion was made with.
     """
 
     champion: Champion
@@ -201,6 +204,7 @@ class Snapshot:
     neighbours: ItemNeighbours
     retriever: RetrieverReader | None
     linear: LinearModel | None
+    facts: ItemFacts
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:
@@ -211,7 +215,8 @@ class Snapshot:
         neighbours = ItemNeighbours(current.log, champion.neighbours)
         retriever = champion.retriever and RetrieverReader(champion.retriever, current.log)
         linear = champion.linear and champion.linear.with_log(current.log)
-        return cls(champion, live, current, lens, reader, neighbours, retriever, linear)
+        facts = ItemFacts(champion.log)
+        return cls(champion, live, current, lens, reader, neighbours, retriever, linear, facts)
 
     def brought_up_to_date(self) -> Self:
         """Return the current snapshot from this one, the latest; this one if nothing has been added."""
@@ -251,7 +256,10 @@ class Snapshot:
             None if self.linear is None else self.linear.score,
             None if self.retriever is None else self.retriever.scorer,
         )
-        return with_fusion(scorers, self.champion.weights, lens_scorer(self.reader))[self.champion.kind]
+        if self.champion.kind in scorers:
+            return scorers[self.champion.kind]
+        candidates = CandidateReader(self.log, self.facts, scorers, lens_scorer(self.reader))
+        return self.champion.stage.scorers(candidates)[self.champion.kind]
 
     @cached_property
     def sets(self) -> CandidateSets:

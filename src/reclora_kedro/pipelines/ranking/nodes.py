@@ -16,8 +16,9 @@ from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
-from reclora_kedro.recommend import ranking_metrics, reranking
+from reclora_kedro.recommend import ranker, ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import NOTES
 from reclora_kedro.retrievers.base import Retriever
 
@@ -32,10 +33,11 @@ def rank_items(
     linear: LinearConfig,
     lens: Lens | None = None,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Where models without an LLM rank likes of the test split, and the questions about the neighbours' shortlists."""
-    item_ranks = ranks.rank_positives(log, config, {"neighbours": neighbours, "linear": linear}, lens, retriever)
-    return item_ranks, reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    """Ranks of likes of the test split, questions about the neighbours' shortlists, and the learned second stage."""
+    item_ranks, stage = ranks.rank_positives(log, config, {"neighbours": neighbours, "linear": linear}, lens, retriever)
+    questions = reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
+    return item_ranks, questions, stage.model_dump(mode="json")
 
 
 def rerank_items(item_ranks: pl.DataFrame, ranking_scores: pl.DataFrame, config: RankingConfig) -> pl.DataFrame:
@@ -70,6 +72,12 @@ def plot_ranking(metrics: Records) -> go.Figure:
 def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
     """Hit rate of every model by the length of its list."""
     return figures.plot_hit_rates(ranking_metrics.hit_rate_curves(pl.concat(item_ranks)), baselines.attributes("STYLE"))
+
+
+def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
+    """What the ranker's trees gain by each feature, and the weights of the fusion."""
+    stage = SecondStage.model_validate(second_stage)
+    return figures.plot_second_stage({} if stage.trees is None else ranker.importance(stage.trees), stage.weights or {})
 
 
 def show_ranking(metrics: Records) -> None:

@@ -23,7 +23,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "linear": "params:linear",
                     **{model: model for model in models},
                 },
-                outputs=["item_ranks", "ranking_questions"],
+                outputs=["item_ranks", "ranking_questions", "second_stage"],
                 name="rank_items",
             ),
             *(
@@ -52,6 +52,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 inputs=["item_ranks", *of_variant],
                 outputs="hit_rate_figure",
                 name="plot_hit_rates",
+            ),
+            Node(
+                nodes.plot_second_stage,
+                inputs="second_stage",
+                outputs="second_stage_figure",
+                name="plot_second_stage",
             ),
             Node(nodes.show_ranking, inputs="ranking_metrics", outputs=None, name="show_ranking"),
         ],

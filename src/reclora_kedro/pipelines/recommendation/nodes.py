@@ -32,16 +32,17 @@ def shortlist_candidates(
     bootstrap: Bootstrap,
     engine: EngineConfig,
     retriever: Retriever | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame, Records, Report]:
-    """Each user's best candidates, the questions about them, why it is these, and counts of users without any."""
+) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
+    """Each user's best candidates, the questions about them, how they are found and why, and counts of users."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
     settings = SourceSettings(neighbours, linear)
-    chosen = choice.choose(lens, log, retriever, config, settings, bootstrap)
+    chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
     source = partial(current_source, chosen, settings, retriever, lens) if config.sources else None
     shortlist, report = candidates.shortlist_candidates(
         lens, log, table, config, chosen.kind, chosen.order, source, engine
     )
-    return shortlist, candidates.candidate_questions(log, shortlist), [*chosen.compared], report
+    questions = candidates.candidate_questions(log, shortlist)
+    return shortlist, questions, chosen.model_dump(mode="json"), compared, report
 
 
 def recommend(

@@ -26,7 +26,13 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "params:engine",
                     *retriever,
                 ],
-                outputs=["shortlist", "recommendation_questions", "candidate_metrics", "shortlist_report"],
+                outputs=[
+                    "shortlist",
+                    "recommendation_questions",
+                    "candidate_choice",
+                    "candidate_metrics",
+                    "shortlist_report",
+                ],
                 name="shortlist_candidates",
             ),
             Node(

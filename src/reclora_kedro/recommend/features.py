@@ -1,0 +1,212 @@
+"""The best items of several sources at some moments, with the features that a second stage orders them by."""
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import MOMENT
+from reclora_kedro.histories.retrieval import unit_vectors
+from reclora_kedro.histories.sequences import TimeLog
+
+MOST = 50  # best items of each source that are ordered
+LATEST = 5  # events whose items' vectors are compared with those of candidates
+TREND_DAYS = 30
+SECONDS_PER_DAY = 86_400
+LENS, POPULARITY = "lens", "popularity"
+RANK, SCORE, GAP = "_rank", "_score", "_gap"
+
+
+class ItemFacts:
+    """What events tell of the items of pairs: how popular, how old, and how alike those of the history they are.
+
+    Args:
+        log: the log; the items' embeddings are compared if there are some.
+        known: whether an event is counted, shape (events,); None: all are.
+    """
+
+    def __init__(self, log: InteractionLog, known: np.ndarray | None = None) -> None:
+        item, second = log.sequences.item_index, log.sequences.timestamp
+        if known is not None:
+            item, second = item[known], second[known]
+        self._times, self._after = TimeLog(item, second), second.max(initial=0) + 1
+        self._seconds = np.append(second[self._times.order], 0)
+        self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
+
+    def popularity(self, pairs: pl.DataFrame) -> np.ndarray:
+        """Return how many of the events each item had in the last days before the pair's second: shape (pairs,).
+
+        Where the latest of the events is before that second, the days before that event count.
+        """
+        item, until = pairs["item_index"].to_numpy(), self._until(pairs)
+        before = self._times.range_before(item, until - TREND_DAYS * SECONDS_PER_DAY)[1]
+        first, last = self._times.range_before(item, until)
+        return last - before + (last - first) / (len(self._seconds) + 1)  # of equals in these days, those of all days
+
+    def _until(self, pairs: pl.DataFrame) -> np.ndarray:
+        return np.minimum(pairs["timestamp"].to_numpy(), self._after)
+
+    def features(self, log: InteractionLog, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
+        """Return the features of pairs, whose histories are in a log: by name, shape (pairs,)."""
+        item, now, end = (pairs[name].to_numpy() for name in ("item_index", "timestamp", "history_end"))
+        start, until = log.sequences.starts[pairs["user_index"].to_numpy()], self._until(pairs)
+        first, last = self._times.range_before(item, until)
+        is_cold, is_new = last == first, end == start
+        features = {
+            "events": np.log1p(last - first),
+            "recent_events": np.log1p(last - self._times.range_before(item, until - TREND_DAYS * SECONDS_PER_DAY)[1]),
+            "days_since_item": _log_days(until - self._seconds[last - 1], is_cold),
+            "item_age": _log_days(until - self._seconds[first], is_cold),
+            "history_length": np.log1p(end - start),
+            "days_since_event": _log_days(now - log.sequences.timestamp[end - 1], is_new),
+        }
+        if self._vectors is not None:
+            cosines = self._cosines(log, pairs)
+            features |= {"cosine_last": cosines[:, 0], "cosine_latest": cosines[:, 1]}
+        return features
+
+    def _cosines(self, log: InteractionLog, pairs: pl.DataFrame) -> np.ndarray:
+        """Cosine with the item of the last event, and the greatest one with those of the latest: (pairs, 2)."""
+        assert self._vectors is not None  # the caller has asked
+        item, user, end = (pairs[name].to_numpy() for name in ("item_index", "user_index", "history_end"))
+        cosines = np.zeros((pairs.height, 2), dtype=np.float32)
+        for start, stop in pairwise(moment_bounds(pairs)):
+            until = end[start]
+            latest = log.sequences.item_index[max(log.sequences.starts[user[start]], until - LATEST) : until]
+            if len(latest):
+                of_items = self._vectors[item[start:stop]] @ self._vectors[latest].T
+                cosines[start:stop] = np.stack([of_items[:, -1], of_items.max(axis=1)], axis=1)
+        return cosines
+
+
+def _log_days(seconds: np.ndarray, is_unknown: np.ndarray) -> np.ndarray:
+    return np.where(is_unknown, -1, np.log1p(np.maximum(seconds, 0) / SECONDS_PER_DAY))
+
+
+def moment_bounds(pairs: pl.DataFrame) -> list[int]:
+    """Where the pairs of each moment begin, and where the last ones end; those of a moment stand together."""
+    number = pairs.select(moment=pl.struct("user_index", "history_end").rle_id()).to_series().to_numpy()
+    return [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), pairs.height]
+
+
+class Candidates(NamedTuple):
+    """The best items of each source at some moments.
+
+    Attributes:
+        places: of the candidates among the pairs that they were chosen from, by moment and then ascending.
+        moment: number of each candidate's moment, from 0.
+        features: a row per candidate; of each source the rank (negative logarithm of 1, 2, …, the greater the better),
+            the score, and the score less the moment's best; the lens's logit; and those of `ItemFacts`.
+    """
+
+    places: np.ndarray
+    moment: np.ndarray
+    features: pl.DataFrame
+
+
+class CandidateReader:
+    """Finds the 50 best items of each source, and reads their features.
+
+    Args:
+        log: with the histories of users.
+        facts: of items; popularity is a source besides the others.
+        scorers: of the sources, by name.
+        lens: its logits; None: they are no feature.
+    """
+
+    def __init__(
+        self, log: InteractionLog, facts: ItemFacts, scorers: Mapping[str, Scorer], lens: Scorer | None
+    ) -> None:
+        self._log, self._facts, self._scorers, self._lens = log, facts, {**scorers, POPULARITY: facts.popularity}, lens
+        self._last: tuple[pl.DataFrame, Candidates] | None = None
+
+    @property
+    def ranks(self) -> list[str]:
+        """Names of the features that are ranks."""
+        return [source + RANK for source in self._scorers]
+
+    def read(self, pairs: pl.DataFrame) -> Candidates:
+        """Return the candidates among pairs with item_index and the columns of `MOMENT`, those of a moment together.
+
+        The very same table is read once when it is read several times in a row.
+        """
+        last = self._last  # threads of a service may ask at once
+        if last is None or last[0] is not pairs:
+            self._last = last = pairs, self._read(pairs)
+        return last[1]
+
+    def _read(self, pairs: pl.DataFrame) -> Candidates:
+        scores = np.stack([scorer(pairs) for scorer in self._scorers.values()], axis=1)
+        bounds = moment_bounds(pairs)
+        places, ranks, gaps = [np.empty(0, dtype=np.int64)], [scores[:0]], [scores[:0]]
+        for start, stop in pairwise(bounds):
+            of_moment = _ranks(scores[start:stop])
+            best = np.flatnonzero((of_moment <= MOST).any(axis=1))
+            places.append(start + best)
+            ranks.append(-np.log(of_moment[best]))
+            gaps.append(scores[start + best] - scores[start:stop].max(axis=0))
+        chosen = np.concatenate(places)
+        moment = np.repeat(np.arange(len(bounds) - 1), [len(each) for each in places[1:]])
+        found, columns = pairs[chosen], dict[str, np.ndarray]()
+        for kind, values in ((RANK, np.concatenate(ranks)), (SCORE, scores[chosen]), (GAP, np.concatenate(gaps))):
+            columns |= {source + kind: values[:, place] for place, source in enumerate(self._scorers)}
+        if self._lens is not None:
+            columns[LENS] = self._lens(found)
+        columns |= self._facts.features(self._log, found)
+        return Candidates(chosen, moment, pl.DataFrame(columns).cast(pl.Float32))
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Ranks by each source's scores, (items, sources), of equals the earlier first; beyond the best ones, one more."""
+    most = min(MOST, len(scores))
+    ranks = np.full(scores.shape, most + 1)
+    for source in range(scores.shape[1]):
+        of_source = scores[:, source]
+        least = np.partition(of_source, -most)[-most]
+        best = np.flatnonzero(of_source >= least)
+        order = best[np.argsort(-of_source[best], kind="stable")][:most]
+        ranks[order, source] = np.arange(1, most + 1)
+    return ranks
+
+
+class Lists(NamedTuple):
+    """Candidates of moments at which a user took some of them: what a second stage learns from.
+
+    Attributes:
+        features: see `Candidates`.
+        liked: whether each candidate was taken.
+        moment: number of each candidate's moment, from 0.
+    """
+
+    features: pl.DataFrame
+    liked: np.ndarray
+    moment: np.ndarray
+
+
+def read_lists(reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame) -> Lists | None:
+    """Return the candidates of the moments of likes, some of which are among them; None if there are no such moments.
+
+    Args:
+        reader: of what was known before the likes.
+        blocks: the pairs of the likes' moments with all items that may be recommended, see `candidate_pairs`.
+        likes: what users took, with item_index and the columns of `MOMENT`.
+    """
+    features, liked, moment, moments = [], [], [], 0
+    marked = likes.select(*MOMENT, "item_index", like=pl.lit(True)).unique()
+    for pairs in blocks:
+        found = reader.read(pairs)
+        keys = pairs[found.places].select(*MOMENT, "item_index")
+        is_like = keys.join(marked, on=keys.columns, how="left", maintain_order="left")["like"].is_not_null().to_numpy()
+        teaches = np.bincount(found.moment, is_like)[found.moment] > 0
+        features.append(found.features.filter(teaches))
+        liked.append(is_like[teaches])
+        moment.append(moments + found.moment[teaches])
+        moments += int(found.moment.max(initial=-1)) + 1
+    if not sum(map(len, liked)):
+        return None
+    numbers = np.unique(np.concatenate(moment), return_inverse=True)[1]
+    return Lists(pl.concat(features), np.concatenate(liked), numbers)

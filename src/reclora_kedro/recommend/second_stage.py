@@ -1,0 +1,55 @@
+"""The second stage: one order of the best items of several sources, as likes of the validation split teach it."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import polars as pl
+
+from kedro_provenance.parameters import Block
+from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.recommend import fusion, ranker
+from reclora_kedro.recommend.features import CandidateReader, read_lists
+
+
+class SecondStage(Block):
+    """What the validation split teaches.
+
+    Attributes:
+        weights: of the features that `fusion` adds up; None: it adds up all ranks.
+        trees: by which `ranker` orders, as LightGBM writes them; None: it orders as the fusion does.
+    """
+
+    weights: Mapping[str, float] | None = None
+    trees: str | None = None
+
+    @classmethod
+    def learned(
+        cls, reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame, seed: int
+    ) -> "SecondStage":
+        """Return what likes teach, nothing if no source finds any of them; for the arguments, see `read_lists`."""
+        lists = read_lists(reader, blocks, likes)
+        if lists is None:
+            return cls()
+        return cls(weights=fusion.learn_weights(lists), trees=ranker.learn_trees(lists, seed))
+
+    def scorers(self, reader: CandidateReader) -> dict[str, Scorer]:
+        """Return the scorers of pairs that order the sources' best items, by name; all other items come last."""
+
+        def by_weights(features: pl.DataFrame) -> np.ndarray:
+            return fusion.score(features, self.weights)
+
+        def by_trees(features: pl.DataFrame) -> np.ndarray:
+            return by_weights(features) if self.trees is None else ranker.score(features, self.trees)
+
+        return {"fusion": _scorer(reader, by_weights), "ranker": _scorer(reader, by_trees)}
+
+
+def _scorer(reader: CandidateReader, order: Callable[[pl.DataFrame], np.ndarray]) -> Scorer:
+    def score(pairs: pl.DataFrame) -> np.ndarray:
+        found = reader.read(pairs)
+        own = order(found.features)
+        scores = np.full(pairs.height, own.min(initial=0) - 1)
+        scores[found.places] = own
+        return scores
+
+    return score
