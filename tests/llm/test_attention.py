@@ -51,7 +51,7 @@ def test_a_model_answers_as_with_torchs_attention(dtype, tolerance, padding):
         model.set_attn_implementation(implementation)
         if padding == "cache":
             cache = model(ids[:, :50], use_cache=True).past_key_values
-            logits.append(model(ids[:, 50:], past_key_values=cache).logits)
+            logits.append(model(ids[:, 50:], cache=cache).logits)
         else:
             logits.append(model(**inputs).logits[:, 40:])
     torch.testing.assert_close(*logits, atol=tolerance, rtol=tolerance)

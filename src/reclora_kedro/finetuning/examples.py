@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 import polars as pl
 import torch
-from pydantic import PlainValidator
+from pydantic import PlainValidator, SerializeAsAny
 from torch import Tensor
 
 from kedro_provenance.parameters import quoted_value
@@ -156,5 +156,5 @@ def objective_class(block: Any) -> type[Objective]:
     return OBJECTIVES.load_class(kind, Objective)
 
 
-ObjectiveField = Annotated[Objective, PlainValidator(read_objective)]
+ObjectiveField = Annotated[SerializeAsAny[Objective], PlainValidator(read_objective)]
 """Type of a pydantic field that holds an objective of any kind."""

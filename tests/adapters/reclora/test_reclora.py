@@ -368,7 +368,7 @@ def test_gradients_are_the_same_where_activations_are_computed_again(composition
     for again in (False, True):
         model = personalized(composition, num_meta_loras=4, gate_dropout=0.0).train()
         if again:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
             model.enable_input_require_grads()
         with model.gate_context(gate_inputs):
             model.base_model.model(input_ids=ids).logits.square().mean().backward()
