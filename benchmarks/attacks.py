@@ -17,7 +17,7 @@ from running import Project, open_project
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.distributed.engine import LOCAL
-from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import Growth, build_log
 from reclora_kedro.interactions.config import IngestionConfig

@@ -29,7 +29,7 @@ from reclora_kedro.evaluation.figures import TEMPLATE
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.segments import Segmentation, compute_segments
 from reclora_kedro.evaluation.significance import bootstrap_auc, compare_models
-from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import Growth, build_log
 from reclora_kedro.histories.sequences import TimeLog, user_of_events

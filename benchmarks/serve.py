@@ -53,7 +53,7 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.adapters.methods import new_adapter
     from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
     from reclora_kedro.distributed.engine import LOCAL
-    from reclora_kedro.histories.item_text import describe_items, principal_components, tfidf_vectors
+    from reclora_kedro.histories.fields import describe_items
     from reclora_kedro.histories.log import InteractionLog
     from reclora_kedro.histories.log_builder import build_log
     from reclora_kedro.histories.retrieval import WindowConfig
@@ -61,6 +61,7 @@ def build_champion(project: Project) -> Any:
     from reclora_kedro.lens.states import gate_inputs, lens_states
     from reclora_kedro.lens.training import fit_lens
     from reclora_kedro.llm.answer_model import answering_model
+    from reclora_kedro.llm.item_vectors import principal_components, tfidf_vectors
     from reclora_kedro.llm.prompts import PromptBuilder
     from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
     from reclora_kedro.recommend.config import RecommendationConfig

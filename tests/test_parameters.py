@@ -8,7 +8,7 @@ from kedro_provenance.parameters import Block
 from reclora_extras.base_models.config import BaseModelConfig, PruneConfig
 from reclora_kedro.adapters.export import ExportConfig
 from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
-from reclora_kedro.histories.item_text import ItemEmbeddingConfig
+from reclora_kedro.histories.config import ItemEmbeddingConfig
 from reclora_kedro.interactions.config import InteractionColumns
 from reclora_kedro.lifelong.forgetting import ForgetConfig
 from reclora_kedro.retrievers.config import RetrieverConfig

@@ -14,7 +14,8 @@ from live_service import block
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
-from reclora_kedro.histories.item_text import describe_items, tfidf_vectors
+from reclora_kedro.histories.fields import describe_items
+from reclora_kedro.llm.item_vectors import tfidf_vectors
 
 
 def config(**changes):
@@ -125,6 +126,6 @@ def test_above_a_number_of_items_neighbours_stand_in_for_ease_and_that_is_said(c
 
 def test_without_validation_likes_the_first_settings_are_taken():
     log = circle_log()
-    log = replace(log, samples=log.samples.filter(split="train"))
+    log = replace(log, samples=log.samples_in("train"))
     chosen = LinearModel.chosen(log, config(recencies=[0.9, 0.5])).settings
     assert chosen == LinearSettings(regularization=30.0, recency=0.9)

@@ -36,7 +36,7 @@ from reclora_kedro.distributed.engine import (
     map_shards,
     train_together,
 )
-from reclora_kedro.distributed.group import Group
+from reclora_kedro.distributed.group import ALONE
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.histories.config import HistoryConfig
@@ -204,7 +204,7 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
     """What a worker does is done here, with all that goes to it and comes back pickled."""
 
     def here(train, engine, step):
-        return pickle.loads(cloudpickle.dumps(pickle.loads(cloudpickle.dumps(train))()))
+        return pickle.loads(cloudpickle.dumps(pickle.loads(cloudpickle.dumps(train))(ALONE)))
 
     monkeypatch.setattr("reclora_kedro.finetuning.processes.train_together", here)
     few_shot, validation = gates_decide(51), gates_decide(41, seed=1)
@@ -221,8 +221,8 @@ def test_an_adapter_is_trained_the_same_on_a_worker(tiny_llm_folder, monkeypatch
 
 @pytest.mark.slow
 def test_a_group_that_loses_a_worker_starts_again(engine, tmp_path):
-    def train():
-        group, died = Group(), tmp_path / "died"
+    def train(group):
+        died = tmp_path / "died"
         if group.rank == 1 and not died.exists():
             died.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -257,10 +257,9 @@ def test_a_group_is_started_again_for_what_may_be_the_loss_of_a_worker_alone(err
 
 @pytest.mark.slow
 def test_what_fails_in_one_of_a_group_ends_it_with_its_cause(engine, tmp_path):
-    def train():
+    def train(group):
         with (tmp_path / "tries").open("a") as tries:
             tries.write(".")
-        group = Group()
         if group.rank == 1:
             while len((tmp_path / "tries").read_text()) < 2:  # the other one may be slower to begin
                 time.sleep(0.01)

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from forked import FORKED
+from forked import FORKED, execute
 from reclora_kedro.distributed.group import train_in_processes
 
 WAIT = "import os, pathlib, time; pathlib.Path({folder!r}, str(os.getpid())).touch(); time.sleep(600)"
 TRAIN = """
 from functools import partial
 from torch import multiprocessing
+from forked import execute
 from reclora_kedro.distributed.group import train_in_processes
 multiprocessing.spawn = partial(multiprocessing.start_processes, start_method="fork")
-train_in_processes(partial(exec, {work!r}), 2, "Training")
+train_in_processes(partial(execute, {work!r}), 2, "Training")
 """
 
 
@@ -45,6 +46,6 @@ def test_processes_end_with_their_parent(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("forked_groups")
 def test_the_reason_of_the_first_failure_is_told():
-    fail = partial(exec, "raise OSError('the disk is full')")
+    fail = partial(execute, "raise OSError('the disk is full')")
     with pytest.raises(RuntimeError, match="Training in 2 processes failed: OSError: the disk is full"):
         train_in_processes(fail, 2, "Training")

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from random_logs import ITEMS, USERS
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.item_pairs import text_pairs
-from reclora_kedro.histories.item_text import describe_items
 from reclora_kedro.histories.splits import SplitConfig
 from reference_log import reference_log
 
@@ -45,7 +45,7 @@ def pairs_of(log):
 
 
 def pairs_by_loops(log):
-    train_end = log.samples.filter(split="train")["timestamp"].max()
+    train_end = log.samples_in("train")["timestamp"].max()
     texts, sequences = describe_items(log.items), log.sequences
     pairs = {"train": [], "validation": []}
     for user in range(log.users.height):

@@ -1,12 +1,20 @@
-"""Vectors of items that come later."""
+"""Vectors of items from their descriptions, and those of items that come later."""
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from kedro_provenance.errors import MismatchError
-from reclora_kedro.histories.item_text import ItemEmbeddingConfig
+from reclora_kedro.histories.config import ItemEmbeddingConfig
+from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.llm import item_vectors
-from reclora_kedro.llm.item_vectors import embed_items, embed_new_items
+from reclora_kedro.llm.item_vectors import (
+    embed_items,
+    embed_new_items,
+    principal_components,
+    side_by_side,
+    tfidf_vectors,
+)
 
 TEXTS = [f"{word} film {number}" for number, word in enumerate(["red", "blue", "green", "red", "blue", "grey", "red"])]
 
@@ -46,3 +54,65 @@ def test_other_encoders_than_those_of_the_vectors_or_in_another_order_are_refuse
     expected = f"encoders is {', '.join(other)}, but item_embeddings was made by tfidf, base_llm: name these, in this"
     with pytest.raises(MismatchError, match=expected):
         embed_new_items([*TEXTS, "new"], TEXTS, before, config(*other), models)
+
+
+@pytest.mark.parametrize(("shape", "components", "kept"), [((9, 6), 4, 4), ((3, 6), 4, 3), ((9, 2), 4, 2)])
+def test_as_many_components_as_there_can_be(shape, components, kept):
+    embeddings = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    reduced, _ = principal_components(embeddings, components, seed=1)
+    assert reduced.shape == (shape[0], kept)
+    assert reduced.dtype == np.float32
+    np.testing.assert_allclose(reduced.mean(0), 0, atol=1e-6)
+
+
+def test_components_are_the_directions_of_greatest_variance():
+    embeddings = np.random.default_rng(0).normal(size=(50, 6)) * [9, 1, 5, 1, 1, 1]
+    centred = embeddings - embeddings.mean(0)
+    expected = np.linalg.svd(centred)[1][:2]
+    reduced, _ = principal_components(embeddings, 2, seed=1)
+    np.testing.assert_allclose(np.linalg.norm(reduced, axis=0), expected, rtol=1e-5)
+
+
+def test_components_lie_in_row_order_as_safetensors_needs_them():
+    reduced, _ = principal_components(np.random.default_rng(0).normal(size=(50, 6)), 3, seed=1)
+    assert reduced.flags.c_contiguous
+
+
+@pytest.mark.parametrize("texts", [["Unknown title"] * 5, ["A Film"], ["Film", "..."]])
+def test_texts_that_tell_no_items_apart_are_refused(texts):
+    with pytest.raises(ValueError, match=rf"The {len(texts)} items' descriptions, such as '{texts[0]}', have too few"):
+        tfidf_vectors(texts)
+
+
+def test_tfidf_vectors_have_length_one_and_know_rare_words_from_common_ones():
+    vectors, _ = tfidf_vectors(["film red", "film blue", "film red sea", ""])
+    similarity = (vectors @ vectors.T).toarray()
+    np.testing.assert_allclose(similarity.diagonal(), [1, 1, 1, 0])
+    assert similarity[0, 2] > similarity[0, 1] > 0
+
+
+def test_texts_without_a_word_are_refused():
+    with pytest.raises(
+        ValueError, match=r"None of the 2 items' descriptions has a word for TF-IDF: name another encoder"
+    ):
+        tfidf_vectors(["...", ""])
+
+
+@pytest.mark.parametrize("components", [3, 50])
+def test_components_of_a_sparse_matrix_are_those_of_the_dense_one(components):
+    dense = np.random.default_rng(0).poisson(0.3, size=(20, 9)).astype(float)
+    reduced, _ = principal_components(sparse.csr_array(dense), components, seed=1)
+    kept = min(components, 8)
+    expected, _ = principal_components(dense, kept, seed=1)
+    assert reduced.shape == (20, kept)
+    np.testing.assert_allclose(reduced @ reduced.T, expected @ expected.T, atol=1e-4)
+    np.testing.assert_array_equal(reduced, principal_components(sparse.csr_array(dense), components, seed=1)[0])
+
+
+def test_the_cosine_of_vectors_side_by_side_is_the_mean_of_their_cosines():
+    random = np.random.default_rng(0)
+    parts = [random.normal(size=(5, 3)), 100 * random.normal(size=(5, 7))]
+    together = unit_vectors(side_by_side(parts))
+    cosines = [unit_vectors(part) @ unit_vectors(part).T for part in parts]
+    np.testing.assert_allclose(together @ together.T, np.mean(cosines, axis=0), atol=1e-6)
+    assert side_by_side(parts[:1]) is parts[0]

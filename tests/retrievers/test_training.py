@@ -17,7 +17,7 @@ from reclora_kedro.retrievers.training import _fit, fit_retriever
 
 
 def hits(retriever, log, k=3):
-    likes = log.samples.filter(split="test")
+    likes = log.samples_in("test")
     scores = catalogue_scores(RetrieverReader(retriever, log), likes)
     own = np.take_along_axis(scores, likes["item_index"].to_numpy()[:, None].astype(int), axis=1)
     return ((scores > own).sum(axis=1) < k).mean()
@@ -102,7 +102,7 @@ def test_fewer_parts_than_workers_are_refused(log, config):
 def test_two_processes_train_the_retriever_that_one_trains(log, config):
     config = config.model_copy(update={"max_epochs": 2, "full_softmax_items": 1, "batch_parts": 4})
     expected, expected_log = fit_retriever(log, config)
-    retriever, training_log = train_in_processes(partial(_fit, log, config), 2, "The retriever's training")
+    retriever, training_log = train_in_processes(partial(_fit, log, config, None), 2, "The retriever's training")
     assert training_log[-1]["loss"] == pytest.approx(expected_log[-1]["loss"], rel=1e-4)
     scores, expected_scores = (
         catalogue_scores(RetrieverReader(each, log), log.samples) for each in (retriever, expected)

@@ -13,7 +13,7 @@ import polars as pl
 
 from reclora_extras.base_models.config import CorpusConfig, QualityConfig
 from reclora_extras.base_models.tuning import losses_of_texts
-from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.sequences import user_of_events

@@ -70,7 +70,7 @@ def draw_calibration(log: InteractionLog, users: np.ndarray | None, config: Merg
     Raises:
         ValueError: there is one user alone, or a user has no training sample.
     """
-    train, random = log.samples.filter(split="train"), np.random.default_rng(config.seed)
+    train, random = log.samples_in("train"), np.random.default_rng(config.seed)
     pools = [train]
     if users is not None:
         if len(users) < 2:
@@ -317,7 +317,7 @@ def new_user_rows(prompts: pl.DataFrame, log: InteractionLog, config: MergingCon
     Raises:
         ValueError: there are none.
     """
-    trained = log.samples.filter(split="train").select("user_index").unique()
+    trained = log.samples_in("train").select("user_index").unique()
     new = prompts.filter(use="test").join(trained, on="user_index", how="anti")
     if new.is_empty():
         raise ValueError(

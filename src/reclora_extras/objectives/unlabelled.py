@@ -24,7 +24,7 @@ def draw_unlabelled(log: InteractionLog, moments: int, seed: int) -> pl.DataFram
     Raises:
         ValueError: the training split has fewer samples than moments are asked for.
     """
-    train = log.samples.filter(split="train")
+    train = log.samples_in("train")
     if moments > train.height:
         raise ValueError(
             f"history.prompt_rows.unlabelled asks for {moments} moments, but the train split has {train.height} "

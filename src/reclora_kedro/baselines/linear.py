@@ -17,10 +17,11 @@ from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
-from reclora_kedro.histories.item_text import describe_items, tfidf_vectors
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
 from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.llm.item_vectors import tfidf_vectors
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 
 logger = logging.getLogger(__name__)

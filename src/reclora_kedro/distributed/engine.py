@@ -13,13 +13,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
 from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.parameters import MAX_INT32, Count, NonNegative, Positive
 from reclora_kedro.progress import Progress
+
+if TYPE_CHECKING:
+    from reclora_kedro.distributed.group import Group
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -147,8 +150,8 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
             yield result
 
 
-def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R:
-    """Call a function in this process, or on all workers of a Ray as a `Group`; return the first one's result.
+def train_together(train: "Callable[[Group], R]", engine: EngineConfig, step: str) -> R:
+    """Call a function with a `Group`: this process, or all workers of a Ray; return the first one's result.
 
     The function is pickled. A group that loses a worker starts again, up to three times, from its checkpoints if any.
 
@@ -157,7 +160,9 @@ def train_together(train: Callable[[], R], engine: EngineConfig, step: str) -> R
         ShardError: the function failed on a worker, or the cluster was lost; names the step and the cause.
     """
     if not engine.spreads:
-        return train()
+        from reclora_kedro.distributed.group import ALONE
+
+        return train(ALONE)
     ray = connect(engine)
     free_workers()
     for failures_left in reversed(range(1 + MAX_FAILURES)):
@@ -256,7 +261,7 @@ def _start_workers(ray: Any, count: int, engine: EngineConfig, failures: int) ->
     return [actor.remote() for _ in range(count)]
 
 
-def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
+def _train_group(ray: Any, train: "Callable[[Group], R]", engine: EngineConfig) -> Any:
     """Return the result of the first worker of a group, or the first failure; end all workers."""
     from torch.distributed import TCPStore
 
@@ -277,7 +282,7 @@ def _train_group(ray: Any, train: Callable[[], R], engine: EngineConfig) -> Any:
             ray.kill(worker)
 
 
-def _join(train: Callable[[], R], address: str, port: int, size: int, rank: int) -> R | None:
+def _join(train: "Callable[[Group], R]", address: str, port: int, size: int, rank: int) -> R | None:
     from torch.distributed import TCPStore
 
     from reclora_kedro.distributed.group import TIMEOUT, train_as_member

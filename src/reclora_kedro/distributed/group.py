@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,8 +19,9 @@ R = TypeVar("R")
 TIMEOUT = timedelta(minutes=30)  # for a process to join or to reach a collective operation
 
 
+@dataclass(frozen=True)
 class Group:
-    """The processes that train together; outside :func:`train_as_member`, this process alone (rank 0, size 1).
+    """The processes that train together, of which this is one; by default, this process alone.
 
     Examples:
         >>> group = Group()
@@ -27,10 +29,8 @@ class Group:
         (0, 1, tensor([1., 1.]), tensor([[1., 1.]]))
     """
 
-    def __init__(self) -> None:
-        is_member = distributed.is_available() and distributed.is_initialized()
-        self.rank = distributed.get_rank() if is_member else 0
-        self.size = distributed.get_world_size() if is_member else 1
+    rank: int = 0
+    size: int = 1
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum values of one shape over the processes in place, and return them."""
@@ -59,8 +59,11 @@ class Group:
         return torch.stack(gathered)
 
 
-def train_as_member(train: Callable[[], R], store: Any, rank: int, size: int) -> R | None:
-    """Call `train` as one process of a :class:`Group`; return its result in process 0, None in the others.
+ALONE = Group()
+
+
+def train_as_member(train: Callable[[Group], R], store: Any, rank: int, size: int) -> R | None:
+    """Call `train` with a :class:`Group` of which this process is one; return its result in process 0, else None.
 
     `store` is the ``torch.distributed`` store in which the processes meet. CPU tensors are summed by gloo, GPU tensors
     by NCCL.
@@ -68,13 +71,13 @@ def train_as_member(train: Callable[[], R], store: Any, rank: int, size: int) ->
     keep_freed_memory()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=TIMEOUT)
-    result = train()
+    result = train(Group(rank, size))
     distributed.destroy_process_group()  # not after an error: the others may still wait for this process
     return result if rank == 0 else None
 
 
-def train_in_processes(train: Callable[[], R], processes: int, step: str) -> R:
-    """Call `train`, which is pickled, in several new processes as a :class:`Group`; return the result of process 0.
+def train_in_processes(train: Callable[[Group], R], processes: int, step: str) -> R:
+    """Call `train`, which is pickled, with a :class:`Group` of new processes; return the result of process 0.
 
     The processes share this process's threads, take one GPU each where there are GPUs, and end with this process.
 

@@ -9,7 +9,7 @@ from safetensors.torch import load
 
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import train_together
-from reclora_kedro.distributed.group import train_in_processes
+from reclora_kedro.distributed.group import Group, train_in_processes
 from reclora_kedro.finetuning.examples import Examples
 from reclora_kedro.finetuning.training import TrainingConfig, train_adapter
 from reclora_kedro.llm.answer_model import AnswerModel, PackedModel
@@ -62,8 +62,9 @@ def _train_packed(
     config: TrainingConfig,
     checkpoints: CheckpointStore | None,
     proximal_weight: float,
+    group: Group,
 ) -> tuple[bytes, pl.DataFrame]:
     """Train in one process of a group; return the trained adapter's weights and the log."""
     model = packed.load(trainable=True)
-    log = train_adapter(model, examples, validation, config, checkpoints, proximal_weight=proximal_weight)
+    log = train_adapter(model, examples, validation, config, checkpoints, group, proximal_weight=proximal_weight)
     return model.packed().adapter["adapter_model.safetensors"], log

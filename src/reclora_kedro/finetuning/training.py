@@ -24,7 +24,7 @@ from reclora_kedro.distributed.checkpoints import (
     restore_training,
     training_tensors,
 )
-from reclora_kedro.distributed.group import Group
+from reclora_kedro.distributed.group import ALONE, Group
 from reclora_kedro.evaluation.metrics import validation_auc
 from reclora_kedro.extensions import Registry, block_with
 from reclora_kedro.finetuning.examples import Examples, ObjectiveField
@@ -93,6 +93,7 @@ def train_adapter(
     validation: PromptSet,
     config: TrainingConfig,
     checkpoints: CheckpointStore | None = None,
+    group: Group = ALONE,
     *,
     proximal_weight: float = 0.0,
 ) -> pl.DataFrame:
@@ -112,6 +113,7 @@ def train_adapter(
         validation: rows to choose the weights by.
         config: training settings, except for ``processes`` and ``objective``, which callers read.
         checkpoints: store of checkpoints to write and to resume from; None for none.
+        group: processes that train together.
         proximal_weight: weight of `proximal_term`, which keeps the weights near the initial ones.
 
     Returns:
@@ -125,7 +127,7 @@ def train_adapter(
         MemoryError: the GPU's memory does not suffice for a single row.
         OSError: a checkpoint cannot be written.
     """
-    group, maker = Group(), config.gradient_maker
+    maker = config.gradient_maker
     gradients = maker.gradients(examples, config, group)
     run = TrainingRun(model.model, config, len(gradients.steps))
     start_weights = copy_of(run.weights)

@@ -2,18 +2,36 @@
 
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from kedro_provenance.parameters import Block
+from kedro_provenance.parameters import Block, Resource
 from reclora_kedro.extensions import added_fields, block_with
-from reclora_kedro.histories.item_text import ItemEmbeddingConfig
 from reclora_kedro.histories.negatives import NegativesConfig
 from reclora_kedro.histories.questions import PromptRowsConfig
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.selections import SELECTIONS
 from reclora_kedro.histories.sequences import RatingLevels, Ties
 from reclora_kedro.histories.splits import SplitConfig
-from reclora_kedro.parameters import Count, Seed
+from reclora_kedro.parameters import Count, EachOnce, Seed
+
+MOST_COMPONENTS = 4096  # wider than what encoders leave
+TFIDF = "tfidf"
+"""Name of the encoder without a model: TF-IDF weights of the words of all descriptions."""
+
+
+class ItemEmbeddingConfig(Block):
+    """How items' descriptions become vectors."""
+
+    encoders: Annotated[tuple[str, ...], Field(min_length=1), EachOnce]
+    max_tokens: Count
+    tokens_per_batch: Resource[Count]
+    components: Annotated[Count, Field(le=MOST_COMPONENTS)]
+
+    @property
+    def with_input(self) -> tuple[str, ...]:
+        """The encoders that need more than the descriptions: a model, or the log."""
+        return tuple(name for name in self.encoders if name != TFIDF)
+
 
 Extended: Any = block_with(added_fields("few_shot"))
 

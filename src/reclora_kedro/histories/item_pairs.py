@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import user_of_events
 
@@ -38,7 +38,7 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
     texts = describe_items(log.items)
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     trains, validates = log.training_events(), np.zeros(len(log.sequences.label), dtype=bool)
-    validates[log.samples.filter(split="validation")["event"].drop_nulls().to_numpy()] = True
+    validates[log.samples_in("validation")["event"].drop_nulls().to_numpy()] = True
 
     text_of_item = np.array([places[text] if text else -1 for text in texts])
     text = text_of_item[log.sequences.item_index]

@@ -62,13 +62,17 @@ class InteractionLog:
         """Return the row numbers of the samples of a split."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
+    def samples_in(self, split: str) -> pl.DataFrame:
+        """Return the samples of a split."""
+        return self.samples[self.rows_in(split)]
+
     def training_events(self) -> np.ndarray:
         """Return whether each event is visible in training: shape (events,).
 
         These are the events of training samples and, of other events, those no later than the last training sample and
         before the first sample of their user in another split.
         """
-        trains, later = self.samples.filter(split="train"), self.samples.filter(pl.col("split") != "train")
+        trains, later = self.samples_in("train"), self.samples.filter(pl.col("split") != "train")
         end = self.sequences.offsets[1:].copy()
         np.minimum.at(end, later["user_index"].to_numpy(), later["history_end"].to_numpy())
         before = np.arange(len(self.sequences.timestamp)) < end[user_of_events(self.sequences.offsets)]

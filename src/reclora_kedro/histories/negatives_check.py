@@ -33,7 +33,7 @@ def check_negatives(log: InteractionLog, seed: int) -> Records:
     sequences = log.sequences
     time_log, records = TimeLog(sequences.item_index, sequences.timestamp), Records()
     for split in SPLIT_NAMES:
-        samples = log.samples.filter(split=split)
+        samples = log.samples_in(split)
         samples = samples.sample(min(MOST_ROWS, samples.height), seed=seed)
         for number, values in _numbers(samples, time_log, sequences.timestamp).items():
             auc = float(roc_auc_score(samples["label"], values))

@@ -96,14 +96,3 @@ def questions(pairs: pl.DataFrame, use: str = CANDIDATE) -> pl.DataFrame:
     """Return pairs of user and item at moments as questions; their label may be absent."""
     label = "label" if "label" in pairs.columns else pl.lit(None, dtype=pl.Int8).alias("label")
     return pairs.select("row", pl.lit(use).alias("use"), label, "user_index", "item_index", "history_end", "timestamp")
-
-
-def first_of_moment(questions: pl.DataFrame) -> np.ndarray:
-    """Return for each question the place of the first one of its moment, shape (n,).
-
-    Examples:
-        >>> first_of_moment(pl.DataFrame({"user_index": [3, 3, 1], "history_end": [9, 9, 4], "timestamp": [7, 7, 7]}))
-        array([0, 0, 2])
-    """
-    places = questions.select(MOMENT).with_row_index("place").select(pl.col("place").first().over(MOMENT))
-    return places.to_series().cast(pl.Int64).to_numpy(writable=True)

@@ -7,11 +7,11 @@ from typing import Self
 import numpy as np
 import polars as pl
 from scipy import sparse
-from sklearn.preprocessing import MultiLabelBinarizer, normalize
+from sklearn.preprocessing import normalize
 
+from reclora_kedro.histories.fields import category_names, field_values
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import ItemEvents, Sequences, first_not_before, places_of
-from reclora_kedro.interactions.schema import category_names
 
 COLUMNS = {
     "item_like_rate": "share of likes among the item's ratings",
@@ -59,7 +59,7 @@ class RatingStatistics:
     ) -> None:
         self._delay, self._until = delay, until
         self._scale = scale or (log.sequences.rating.min(), log.sequences.rating.max())
-        self._fields = _field_values(log.items)
+        self._fields = _unit_fields(log.items)
         self._sums: dict[ItemEvents, tuple[_Sums, _Sums]] = {}
         self._read(log.sequences)
 
@@ -258,13 +258,9 @@ class _Sums:
         return self._sums[end] - self._sums[start]
 
 
-def _field_values(items: pl.DataFrame) -> sparse.csr_array:
-    """Return the field values of items, one row of unit length per item that has any."""
-    fields = items.select(category_names(items))
-    values = [
-        [(field, value.strip()) for field, text in row.items() if text is not None for value in str(text).split(",")]
-        for row in fields.iter_rows(named=True)
-    ]
-    if not any(values):
-        return sparse.csr_array((items.height, 1))
-    return sparse.csr_array(normalize(MultiLabelBinarizer(sparse_output=True).fit_transform(values).astype(float)))
+def _unit_fields(items: pl.DataFrame) -> sparse.csr_array:
+    """Return the field values of items, (items, values), one row of unit length per item that has any."""
+    values = field_values(items, category_names(items))
+    place = values.select(pl.struct("field", "value").rank("dense") - 1).to_series()
+    cells = (np.ones(values.height), (values["row"].to_numpy(), place.to_numpy()))
+    return normalize(sparse.csr_array(cells, shape=(items.height, max(1, place.n_unique()))))

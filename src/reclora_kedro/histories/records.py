@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from reclora_kedro.histories.fields import field_names
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.interactions.schema import field_names
 
 
 def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.ndarray) -> list[dict[str, Any]]:

@@ -5,13 +5,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy import sparse
-from sklearn.preprocessing import MultiLabelBinarizer
 from threadpoolctl import threadpool_limits
 
+from reclora_kedro.histories.fields import category_names, field_values
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.histories.sequences import user_of_events
-from reclora_kedro.interactions.schema import category_names
 
 Records = list[dict[str, Any]]
 
@@ -41,7 +40,7 @@ def check_retrieval(log: InteractionLog, seed: int) -> Records:
     random = np.random.default_rng(seed)
     vectors = unit_vectors(log.item_embeddings)
     checks = {
-        f"the nearest item shares a value of {field}": _shared_values(vectors, log.items[field], random)
+        f"the nearest item shares a value of {field}": _shared_values(vectors, log.items.select(field), random)
         for field in category_names(log.items)
     }
     checks[f"the item liked next is among the {NEAREST} nearest"] = _liked_next(vectors, log, random)
@@ -82,14 +81,16 @@ def nearest_items(vectors: np.ndarray, items: np.ndarray, k: int) -> np.ndarray:
     return nearest
 
 
-def _shared_values(vectors: np.ndarray, field: pl.Series, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _shared_values(
+    vectors: np.ndarray, field: pl.DataFrame, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Return whether each item with the field shares a value with its nearest item, and with random items."""
-    lists = field.cast(pl.String).fill_null("").str.split(",").to_list()
-    values = [{value.strip() for value in texts} - {""} for texts in lists]
-    items = np.flatnonzero([bool(own) for own in values])
+    values = field_values(field, field.columns)
+    items, row = np.unique(values["row"].to_numpy(), return_inverse=True)
     if len(items) < 2:
         return np.zeros(0), np.zeros(0)
-    members = sparse.csr_array(MultiLabelBinarizer(sparse_output=True).fit_transform([values[item] for item in items]))
+    place = (values["value"].rank("dense") - 1).to_numpy()
+    members = sparse.csr_array((np.ones(len(row)), (row, place)))
     queries = _evenly(len(items))
     nearest = nearest_items(vectors[items], queries, 1)[:, 0]
     steps = random.integers(1, len(items), len(queries) * RANDOM_ITEMS)

@@ -70,7 +70,7 @@ def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int
     Items that the user took before are left out, as they would stand out among candidates that are new to the user.
     Draws are uniform; a larger number of users or rows keeps those of a smaller one; None keeps all.
     """
-    liked = log.samples.filter(split=split, label=1).select("row", "item_index", *MOMENT)
+    liked = log.samples_in(split).filter(label=1).select("row", "item_index", *MOMENT)
     liked = liked.filter(~TakenItems.from_sequences(log.sequences).before(liked))
     if users is not None:
         everyone = liked["user_index"].unique().sort()

@@ -59,7 +59,7 @@ class DropRule(Block):
 
 
 FIXED_NAMES = {"user_id", "item_id", "title"}
-"""Names that no text field may have, see `schema.field_names`."""
+"""Names that no text field may have, see `histories.fields.field_names`."""
 NAMES_OF_ITEMS = FIXED_NAMES | {"rating", "liked"}
 """Names that no text field of items may have, since prompts use them for items in histories."""
 

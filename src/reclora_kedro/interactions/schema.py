@@ -25,26 +25,6 @@ FREE_TEXT = "description"
 """The text field that is free text instead of categories shared by items or users."""
 
 
-def field_names(table: pl.DataFrame) -> list[str]:
-    """Return the text fields of canonical items or users: all columns but ids and titles.
-
-    Examples:
-        >>> field_names(pl.DataFrame({"item_id": [7], "title": ["Heat"], "genres": ["Crime, Drama"]}))
-        ['genres']
-    """
-    return [name for name in table.columns if name not in ("user_id", "item_id", "title")]
-
-
-def category_names(table: pl.DataFrame) -> list[str]:
-    """Return the text fields whose values are shared categories: all but `FREE_TEXT`.
-
-    Examples:
-        >>> category_names(pl.DataFrame({"item_id": [7], "genres": ["Crime"], "description": ["A thief, a cop."]}))
-        ['genres']
-    """
-    return [name for name in field_names(table) if name != FREE_TEXT]
-
-
 def comes_after_previous(key: Sequence[str]) -> pl.Expr:
     """Return whether each row's key is greater than the previous row's; true for the first row.
 

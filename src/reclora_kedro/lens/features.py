@@ -13,11 +13,11 @@ from torch import Tensor
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.co_occurrences import cross_fitted_vectors
+from reclora_kedro.histories.fields import category_names, field_values
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import recent_events
-from reclora_kedro.interactions.schema import category_names
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.layers import UNKNOWN_ID
@@ -41,7 +41,7 @@ def coded_values(table: pl.DataFrame, seen: np.ndarray, min_count: int) -> dict[
         {'genre': ('Drama', 'War')}
     """
     fields = category_names(table)
-    counts = _field_values(table.filter(seen), fields).group_by("field", "value").len()
+    counts = field_values(table.filter(seen), fields).group_by("field", "value").len()
     coded = counts.filter(pl.col("len") >= min_count).sort("value")
     return {field: tuple(coded.filter(field=field)["value"]) for field in fields}
 
@@ -66,7 +66,7 @@ def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Ten
     schema = {"field_place": pl.Int64, "field": pl.String, "value": pl.String}
     codes = pl.DataFrame(values_of_fields, schema, orient="row").with_columns(code=pl.int_range(1, pl.len() + 1))
     entries = (
-        _field_values(table, list(coded))
+        field_values(table, list(coded))
         .join(codes, on=["field", "value"])
         .sort("row", "code")
         .with_columns(place=pl.int_range(pl.len()).over("row", "field"))
@@ -75,19 +75,6 @@ def encode_fields(table: pl.DataFrame, coded: dict[str, tuple[str, ...]]) -> Ten
     encoded = np.zeros((table.height, len(coded), place.max(initial=0) + 1), dtype=np.int64)
     encoded[row, field, place] = code
     return torch.from_numpy(encoded)
-
-
-def _field_values(table: pl.DataFrame, fields: list[str]) -> pl.DataFrame:
-    """Return each row's distinct field values: columns row, field and value."""
-    return (
-        table.select(pl.int_range(pl.len()).alias("row"), *fields)
-        .unpivot(fields, index="row", variable_name="field", value_name="value")
-        .with_columns(pl.col("value").cast(pl.String).str.split(","))
-        .explode("value")
-        .with_columns(pl.col("value").str.strip_chars())
-        .filter(pl.col("value") != "")
-        .unique()
-    )
 
 
 class LensLoader:
@@ -111,7 +98,7 @@ class LensLoader:
                 message = f"The log has {rows} {entity}, but the lens knows {expected}: they stem from different runs."
                 raise MismatchError(message, "log", "lens")
         self.log = log
-        self._statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
+        self.rating_statistics = known_statistics(log, lens) if targets and lens.config.rating_statistics else None
         self._recent_length = lens.config.recent_length
         self._long_history = lens.config.long_history if targets and lens.reads_long_history else None
 
@@ -119,14 +106,15 @@ class LensLoader:
         """Return a loader for the same lens and another log of the same users and items."""
         loader = copy(self)
         loader.log = log
-        loader._statistics = self._statistics and self._statistics.with_log(log)
+        loader.rating_statistics = self.rating_statistics and self.rating_statistics.with_log(log)
         return loader
 
     def batches(self, samples: pl.DataFrame, size: int) -> Iterator[tuple[np.ndarray, LensBatch]]:
         """Yield batches of `size` samples, in their order and on the CPU, with the places of their samples."""
         for places, user, item, long, statistics in self._inputs(samples, size):
             recent = recent_events(samples[places], self.log.sequences, self._recent_length)
-            for part in _in_parts(len(places), size):
+            for start in range(0, len(places), size):
+                part = slice(start, start + size)
                 latest, history = self._history(recent[part]), self._history(long[part])
                 yield places[part], LensBatch(user[part], item[part], latest, history, statistics[part])
 
@@ -157,11 +145,12 @@ class LensLoader:
         window = self._long_history
         longest = max(self._recent_length, window.k if window else 0)
         longest = min(longest, int((self.log.sequences.ends - self.log.sequences.starts).max()))
-        for places in _in_parts(samples.height, size * max(1, WINDOW_EVENTS // (size * longest))):
-            chunk = samples[places]
-            long = self.log.histories(chunk, window) if window else np.full((len(places), 1), -1)
+        rows_at_once = size * max(1, WINDOW_EVENTS // (size * longest))
+        for start in range(0, samples.height, rows_at_once):
+            chunk = samples[start : start + rows_at_once]
+            long = self.log.histories(chunk, window) if window else np.full((chunk.height, 1), -1)
             user, item = (torch.tensor(chunk[name].to_numpy()).long() for name in ("user_index", "item_index"))
-            yield places, user, item, long, self.statistics(chunk)
+            yield np.arange(start, start + chunk.height), user, item, long, self.statistics(chunk)
 
     def _shared_history(self, events: np.ndarray, moment: pl.DataFrame, recent: History) -> History:
         """Return the events of samples of one moment, (n, k), as masks over their past unless that is too long."""
@@ -180,9 +169,9 @@ class LensLoader:
 
     def statistics(self, samples: pl.DataFrame) -> Tensor:
         """Return rating statistics of samples, float32, (n, 11), or (n, 0) for a lens without them."""
-        if self._statistics is None:
+        if self.rating_statistics is None:
             return torch.empty(samples.height, 0)
-        return torch.from_numpy(self._statistics.compute(samples).to_numpy(writable=True))
+        return self.rating_statistics.compute(samples).to_torch()
 
     def _history(self, events: np.ndarray) -> History:
         mask = events >= 0
@@ -197,7 +186,7 @@ class LensLoader:
 
 def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoader]:
     """Build an untrained lens for a log, with its code tables, scales and fixed vectors filled in, and its loader."""
-    train = log.samples.filter(pl.col("split") == "train")
+    train = log.samples_in("train")
     users_in_training, items_in_training = (
         seen_in(train[index], table.height) for table, index in ((log.users, "user_index"), (log.items, "item_index"))
     )
@@ -222,8 +211,8 @@ def fresh_lens(log: InteractionLog, config: LensConfig) -> tuple[Lens, LensLoade
     )
     lens = build_lens(config, sizes)
     loader = LensLoader(log, lens)
-    if config.rating_statistics:
-        lens.statistics.fit(loader.statistics(train))
+    if loader.rating_statistics:
+        lens.statistics.fit(loader.rating_statistics.compute(train).to_torch())
     for entity, in_training, codes in (
         (lens.user, users_in_training, user_codes),
         (lens.item, items_in_training, item_codes),
@@ -253,7 +242,3 @@ def known_statistics(log: InteractionLog, lens: Lens) -> RatingStatistics:
     if delay == "frozen":
         return RatingStatistics(log, until=lens.sizes.trained_until, scale=scale)
     return RatingStatistics(log, delay, scale=scale)
-
-
-def _in_parts(count: int, size: int) -> list[np.ndarray]:
-    return np.split(np.arange(count), range(size, count, size)) if count else []

@@ -11,6 +11,7 @@ from torch.nn import functional
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.devices import choose_device, seeded
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
+from reclora_kedro.distributed.group import Group
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import ContinuationConfig
@@ -116,7 +117,7 @@ def continue_lens(
     return train_together(partial(_continue, lens, log, config), engine, "train the lens further")
 
 
-def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tuple[Lens, pl.DataFrame]:
+def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig, group: Group) -> tuple[Lens, pl.DataFrame]:
     train = log.rows_in("train")
     seconds = log.samples["timestamp"].to_numpy()[train]
     is_new = seconds > lens.sizes.trained_until
@@ -128,7 +129,7 @@ def _continue(lens: Lens, log: InteractionLog, config: ContinuationConfig) -> tu
         for entity, index in ((learner.user, "user_index"), (learner.item, "item_index")):
             entity.learn_ids(seen_in(log.samples[index].gather(train), len(entity.id_codes)))
         replayed = min(len(old), round(len(new) * config.replay / (1 - config.replay)))
-        training = LensTraining(learner, LensLoader(log, learner), config.learning_rate)
+        training = LensTraining(learner, LensLoader(log, learner), config.learning_rate, group)
         training_log = training.run(new, config.max_epochs, config.patience, old, replayed, keep_start=True)
     if training_log["validation_auc"].arg_max() == 0:
         return lens, training_log

@@ -25,7 +25,7 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
         training event, None where these have one class; and weights, the number of trained ones. Then one of
         ``similarity``, see `similarity_to_recent_items`, without log_loss and accuracy, as it is no probability.
     """
-    samples = log.samples[log.rows_in("test")]
+    samples = log.samples_in("test")
     labels = samples["label"].to_numpy() == 1
     scores = lens_scores({"logit": LensReader(lens, log).logits(samples)})
     measured = _ranking_metrics(log, samples, scores, bootstrap)
@@ -64,7 +64,7 @@ def _ranking_metrics(
     log: InteractionLog, samples: pl.DataFrame, scores: np.ndarray, bootstrap: Bootstrap
 ) -> dict[str, Any]:
     users, labels = samples["user_index"].to_numpy(), samples["label"].to_numpy() == 1
-    trained = log.sequences.item_index[log.samples[log.rows_in("train")]["event"].drop_nulls().to_numpy()]
+    trained = log.sequences.item_index[log.samples_in("train")["event"].drop_nulls().to_numpy()]
     cold = ~np.isin(samples["item_index"].to_numpy(), trained)
     [gauc] = grouped_auc(users, labels, scores[None], bootstrap)
     return {

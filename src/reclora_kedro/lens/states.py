@@ -15,7 +15,7 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.devices import choose_device
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, OncePerWorker, map_shards
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.questions import first_of_moment
+from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import MOST_VALUES
 from reclora_kedro.lens.features import SCORING_BATCH_SIZE, LensLoader
@@ -94,6 +94,17 @@ def states_of_questions(states: dict[str, Tensor], questions: pl.DataFrame) -> d
     if "user" in states:
         states["user"] = states["user"][first_of_moment(questions)]
     return {"row": questions["row"].cast(pl.Int64).to_torch()} | states
+
+
+def first_of_moment(questions: pl.DataFrame) -> np.ndarray:
+    """Return for each question the place of the first one of its moment, shape (n,).
+
+    Examples:
+        >>> first_of_moment(pl.DataFrame({"user_index": [3, 3, 1], "history_end": [9, 9, 4], "timestamp": [7, 7, 7]}))
+        array([0, 0, 2])
+    """
+    places = questions.select(MOMENT).with_row_index("place").select(pl.col("place").first().over(MOMENT))
+    return places.to_series().cast(pl.Int64).to_numpy(writable=True)
 
 
 def _reading(lens: Lens, log: InteractionLog) -> Callable[[pl.DataFrame], dict[str, Tensor]]:

@@ -52,7 +52,7 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
         ValueError: the training or validation split holds one class, or there are more workers than parts.
     """
     for split in ("train", "validation"):
-        labels = log.samples.filter(pl.col("split") == split)["label"]
+        labels = log.samples_in(split)["label"]
         require_both_classes(
             int(labels.sum()),
             len(labels),
@@ -63,10 +63,10 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     return train_together(partial(_fit, log, config), engine, "train the lens")
 
 
-def _fit(log: InteractionLog, config: LensConfig) -> tuple[Lens, pl.DataFrame]:
+def _fit(log: InteractionLog, config: LensConfig, group: Group) -> tuple[Lens, pl.DataFrame]:
     with seeded(config.seed, choose_device(config.device)):
         lens, loader = fresh_lens(log, config)
-        training = LensTraining(lens, loader, config.learning_rate)
+        training = LensTraining(lens, loader, config.learning_rate, group)
         training_log = training.run(log.rows_in("train"), config.max_epochs, config.patience)
     return lens.cpu().freeze(), training_log
 
@@ -78,7 +78,7 @@ def _shuffle(train: np.ndarray) -> np.ndarray:
 class LensTraining:
     """A lens on its device with its batches, labels and optimiser, in one process or in each of a group."""
 
-    def __init__(self, lens: Lens, loader: LensLoader, learning_rate: float) -> None:
+    def __init__(self, lens: Lens, loader: LensLoader, learning_rate: float, group: Group) -> None:
         log = loader.log
         self.device = choose_device(lens.config.device)
         self.lens, self.loader = lens.to(self.device), loader
@@ -88,7 +88,7 @@ class LensTraining:
             lens.parameters(), lr=learning_rate, weight_decay=lens.config.weight_decay, fused=True
         )
         self.validation = log.rows_in("validation")
-        self.group = Group()
+        self.group = group
 
     def run(
         self,

@@ -84,7 +84,7 @@ def champion_auc(
 
     It is NaN for fewer rows than `least`, or labels of one class. Vectors of new items, not yet computed, are zero.
     """
-    tested = champion_log.samples.filter(split="test")
+    tested = champion_log.samples_in("test")
     if min(new.height, tested.height) < least:
         return np.nan, np.nan
     interactions = append_events(log, new, ingestion, CleaningReport())

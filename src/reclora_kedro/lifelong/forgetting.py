@@ -157,7 +157,7 @@ def split_moments(log: InteractionLog) -> tuple[int, int] | None:
     """
     end, begins = -1, []
     for split in SPLIT_NAMES:
-        seconds = log.samples.filter(split=split)["timestamp"].to_numpy()
+        seconds = log.samples_in(split)["timestamp"].to_numpy()
         begins.append(int(seconds.min()) if len(seconds) else end + 1)
         if begins[-1] <= end:
             return None

@@ -198,8 +198,8 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
         seed: seed of the draw.
     """
     moment = ["user_index", "timestamp"]
-    tested = before.samples.filter(split="test").select(moment)
-    rows = log.samples.filter(split="train").join(tested, on=moment, how="semi")["row"].to_numpy()
+    tested = before.samples_in("test").select(moment)
+    rows = log.samples_in("train").join(tested, on=moment, how="semi")["row"].to_numpy()
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 

@@ -2,22 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE, co_occurrence_vectors
-from reclora_kedro.histories.item_text import (
-    TFIDF,
-    ItemEmbeddingConfig,
-    Projection,
-    TfidfWords,
-    principal_components,
-    side_by_side,
-    tfidf_vectors,
-)
+from reclora_kedro.histories.config import TFIDF, ItemEmbeddingConfig
+from reclora_kedro.histories.retrieval import unit_vectors
 from reclora_kedro.llm.embedding import embed_texts
 
 Arrays = dict[str, np.ndarray]
@@ -119,3 +113,99 @@ def _encode(lines: Sequence[str]) -> np.ndarray:
 
 def _decode(lines: np.ndarray) -> list[str]:
     return lines.tobytes().decode().split("\n")
+
+
+class TfidfWords(NamedTuple):
+    """The words of TF-IDF in the order of their columns, and their inverse document frequencies, (words,)."""
+
+    words: list[str]
+    idf: np.ndarray
+
+
+def tfidf_vectors(texts: Sequence[str], vocabulary: TfidfWords | None = None) -> tuple[sparse.csr_array, TfidfWords]:
+    """Return TF-IDF vectors of texts, of unit length or, without a word, zero; and the words.
+
+    With a `vocabulary`, only its words count, with its frequencies.
+
+    Raises:
+        ValueError: no text has a word, or all have the same ones.
+
+    Examples:
+        >>> vectors, words = tfidf_vectors(["Red Nail Polish", "Nail File", "Shampoo"])
+        >>> (vectors @ vectors.T).toarray().round(2)
+        array([[1.  , 0.29, 0.  ],
+               [0.29, 1.  , 0.  ],
+               [0.  , 0.  , 1.  ]])
+        >>> (tfidf_vectors(["Nail Varnish"], words)[0] @ vectors.T).toarray().round(2)
+        array([[0.47, 0.61, 0.  ]])
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", vocabulary=vocabulary and vocabulary.words)
+    if vocabulary:
+        words.idf_ = vocabulary.idf
+        return sparse.csr_array(words.transform(texts)), vocabulary
+    try:
+        vectors = sparse.csr_array(words.fit_transform(texts))
+    except ValueError as error:
+        raise ValueError(
+            f"None of the {len(texts)} items' descriptions has a word for TF-IDF: name another encoder in "
+            "history.item_embedding.encoders, or give items a title."
+        ) from error
+    if min(vectors.shape) < 2 or (vectors.max(axis=0) != vectors.min(axis=0)).nnz == 0:
+        raise ValueError(
+            f"The {len(texts)} items' descriptions, such as {texts[0]!r}, have too few different words for TF-IDF to "
+            "tell items apart: name another encoder in history.item_embedding.encoders, or give items texts."
+        )
+    return vectors, TfidfWords(words.get_feature_names_out().tolist(), words.idf_)
+
+
+class Projection(NamedTuple):
+    """A reduction of embeddings: their mean, (hidden,), and directions, (components, hidden)."""
+
+    mean: np.ndarray
+    directions: np.ndarray
+
+    def __call__(self, embeddings: np.ndarray | sparse.csr_array) -> np.ndarray:
+        """Project embeddings (items, hidden) onto the directions: float32, (items, components)."""
+        reduced = embeddings @ self.directions.T - self.mean @ self.directions.T
+        return np.ascontiguousarray(reduced, dtype=np.float32)
+
+
+def principal_components(
+    embeddings: np.ndarray | sparse.csr_array, components: int, seed: int
+) -> tuple[np.ndarray, Projection]:
+    """Project centred embeddings onto their directions of greatest variance (RecLoRA, section 3.2).
+
+    Args:
+        embeddings: shape (items, hidden).
+        components: dimensions to keep; reduced to items and hidden, and for a sparse matrix to one less.
+        seed: seed of the solver's starting vector, if any.
+
+    Returns:
+        Float32, shape (items, min(components, items, hidden)), and the projection for later embeddings.
+    """
+    from sklearn.decomposition import PCA
+
+    most = min(embeddings.shape)
+    if isinstance(embeddings, np.ndarray):
+        analysis = PCA(n_components=min(components, most), random_state=seed)
+    else:  # of the solvers that take a sparse matrix, the one that needs no square matrix of all words
+        analysis = PCA(n_components=min(components, most - 1), svd_solver="arpack", random_state=seed)
+    # safetensors writes an array's memory as it lies: one in column order would come back scrambled.
+    reduced = np.ascontiguousarray(analysis.fit_transform(embeddings), dtype=np.float32)
+    return reduced, Projection(np.ascontiguousarray(analysis.mean_), np.ascontiguousarray(analysis.components_))
+
+
+def side_by_side(vectors: Sequence[np.ndarray]) -> np.ndarray:
+    """Concatenate the vectors of encoders, (items, dimensions), so that the cosine is the mean of their cosines.
+
+    The vectors of a single encoder are returned unchanged, as float32.
+
+    Examples:
+        >>> side_by_side([np.array([[3.0, 4.0]]), np.array([[2.0]])])
+        array([[0.6, 0.8, 1. ]], dtype=float32)
+    """
+    if len(vectors) == 1:
+        return vectors[0]
+    return np.concatenate([unit_vectors(part) for part in vectors], axis=1).astype(np.float32)

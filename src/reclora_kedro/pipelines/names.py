@@ -9,7 +9,7 @@ from typing import Any
 from kedro_provenance.parameters import NameRefusedError, quoted_value
 from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
-from reclora_kedro.histories.item_text import TFIDF
+from reclora_kedro.histories.config import TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
 from reclora_kedro.recommend.config import RERANKED, SOURCES
 

@@ -65,15 +65,15 @@ def fit_retriever(
 
 
 def _fit(
-    log: InteractionLog, config: RetrieverConfig, checkpoints: CheckpointStore | None = None
+    log: InteractionLog, config: RetrieverConfig, checkpoints: CheckpointStore | None, group: Group
 ) -> tuple[Retriever, Records]:
     keep_freed_memory()
-    training = _Training(log, config)
+    training = _Training(log, config, group)
     if checkpoints and (saved := checkpoints.newest()):
         training.restore(saved)
     positions = int(training.windows.targets.sum())
     done = len(training.log) * positions
-    main = training.group.rank == 0
+    main = group.rank == 0
     with Progress("retriever", config.max_epochs * positions, "events", done, shown=main) as progress:
         while not training.ended:
             training.epoch(progress)
@@ -87,8 +87,8 @@ def _fit(
 class _Training:
     """State of a training of a retriever, in one process or in each of a group."""
 
-    def __init__(self, log: InteractionLog, config: RetrieverConfig) -> None:
-        self.config, self.device, self.group = config, choose_device(config.device), Group()
+    def __init__(self, log: InteractionLog, config: RetrieverConfig, group: Group) -> None:
+        self.config, self.device, self.group = config, choose_device(config.device), group
         self.interactions, self.windows = log, Windows.from_log(log, config.length)
         self.likes = validation_likes(log, config.validation_rows, config.seed)
         with seeded(config.seed, self.device):

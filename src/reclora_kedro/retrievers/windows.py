@@ -65,7 +65,7 @@ def validation_likes(log: InteractionLog, rows: int | None, seed: int) -> pl.Dat
     Raises:
         ValueError: there is none.
     """
-    all_likes = log.samples.filter(split="validation", label=1).select("item_index", *MOMENT)
+    all_likes = log.samples_in("validation").filter(label=1).select("item_index", *MOMENT)
     has_history = all_likes["history_end"].to_numpy() > log.sequences.offsets[all_likes["user_index"].to_numpy()]
     likes = all_likes.filter(has_history & ~TakenItems.from_sequences(log.sequences).before(all_likes))
     if likes.is_empty():

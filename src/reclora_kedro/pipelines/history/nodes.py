@@ -9,7 +9,7 @@ from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import LogInFiles
 from reclora_kedro.histories.questions import draw_questions

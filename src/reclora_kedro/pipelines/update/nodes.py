@@ -17,7 +17,7 @@ from reclora_kedro.finetuning.continuation import AdapterContinuationConfig
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories import log_builder
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.histories.item_text import describe_items
+from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import Growth, LogInFiles
 from reclora_kedro.histories.splits import SplitShares
@@ -176,7 +176,7 @@ def promote(
     accept: bool,
 ) -> tuple[Lens, Record]:
     """The lens that is in use from now on, and why it is."""
-    newest = log.samples[log.rows_in("test")]
+    newest = log.samples_in("test")
     held_out = log.samples[updates.held_out_rows(log, champion_log, config.held_out, champion_lens.config.seed)]
     lenses = {"champion": champion_lens, "challenger": challenger_lens, "first": first_lens}
     lenses = {name: grow_lens(lens, log) for name, lens in lenses.items()}

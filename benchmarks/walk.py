@@ -1,0 +1,100 @@
+"""Count the ways back on a walk through the code, from one function to the next that a run calls for the first time.
+
+    python tests/support/fabricate.py
+    python benchmarks/walk.py ingestion history lens      # from the raw log to a trained lens
+    python benchmarks/walk.py candidates recommendation   # and from there to recommendations, once those have run
+    python benchmarks/walk.py --plan ingestion            # what the plug-in does before the first node
+
+Whoever reads along enters a room with the first function called there, and comes back to a room with each further
+function that is called for the first time after they had left it. Rooms are the folders of the recommender that nodes
+use; modules of its ground floor, which every room uses, are none, and neither are pipelines and datasets. Of the
+plug-in, rooms are its files. It runs in the folder of the project whose package is installed.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from kedro.framework.cli.cli import KedroCLI
+from kedro.pipeline.node import Node
+
+HALLS = ("pipelines", "datasets")
+
+
+class Call(NamedTuple):
+    """The first call of a function."""
+
+    file: Path
+    function: str
+    in_node: bool
+
+
+def first_calls(pipelines: list[str]) -> list[Call]:
+    """Run pipelines in the environment `test`; return the first call of each function in Python, in order."""
+    seen, calls, running = set(), list[Call](), list[str]()
+    run_node = Node.run
+
+    def run(node: Node, inputs: Any = None) -> Any:
+        running.append(node.name)
+        try:
+            return run_node(node, inputs)
+        finally:
+            running.pop()
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if event == "call" and code not in seen:
+            seen.add(code)
+            if not code.co_name.startswith("<"):  # modules, lambdas and comprehensions
+                calls.append(Call(Path(code.co_filename), code.co_qualname, bool(running)))
+
+    with patch.object(Node, "run", run):
+        sys.setprofile(profile)
+        command = ["run", "--env", "test", "--pipelines", ",".join(pipelines)]
+        KedroCLI(project_path=Path.cwd()).main(command, standalone_mode=False)
+        sys.setprofile(None)
+    return calls
+
+
+def rooms_of(calls: list[Call], plan: bool) -> Iterator[tuple[str, str]]:
+    """Yield the room and name of each function that the walk passes."""
+    before = next((place for place, call in enumerate(calls) if call.in_node), len(calls))
+    package = folder_of("kedro_provenance" if plan else "reclora_kedro")
+    for call in calls[:before] if plan else calls:
+        if package in call.file.parents and (plan or call.in_node):
+            path = call.file.relative_to(package)
+            if plan:
+                yield str(path), call.function
+            elif len(path.parts) > 1 and path.parts[0] not in HALLS:
+                yield path.parts[0], call.function
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder of an installed package."""
+    return Path(str(import_module(package).__file__)).parent
+
+
+def main() -> None:
+    """Print each change of room, and their numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pipelines", nargs="+", help="run together, as by kedro run --pipelines")
+    parser.add_argument("--plan", action="store_true", help="walk the plug-in up to the first node")
+    arguments = parser.parse_args()
+    here, visited, back = None, set[str](), 0
+    for room, function in rooms_of(first_calls(arguments.pipelines), arguments.plan):
+        if room != here:
+            is_back = room in visited
+            back += is_back
+            print(f"{'back to' if is_back else '':8}{room:24}{function}")
+            here = room
+            visited.add(room)
+    print(f"{len(visited)} rooms, {back} ways back")
+
+
+if __name__ == "__main__":
+    main()
