@@ -53,7 +53,6 @@ params_option.callback = split_params
 
 @click.command("list")
 def list_pipelines() -> None:
-    """List the registered pipelines, each with its description."""
     lines = [("__default__", "The whole flow from raw files to the report; `kedro run` runs it.")]
     lines += [(name, PIPELINES.summary(name)) for name in PIPELINES.modules()]
     formatter = click.HelpFormatter(width=120)

@@ -21,7 +21,6 @@ class RecommenderHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Keep the context for running cells."""
         self._context = context
 
     @hook_impl(trylast=True)  # the plug-in has locked the data folder and checked the parameters before

@@ -16,7 +16,6 @@ class Progress:
     """A progress bar, and a line in the log every ten seconds.
 
     Args:
-        step: name of the step.
         total: number of units.
         unit: name of the unit, in the plural.
         done: number of units finished before.
@@ -45,7 +44,6 @@ class Progress:
         self._bar.close()
 
     def update(self, count: int = 1) -> None:
-        """Count finished units."""
         self._bar.update(count)
         self.done += count
         now = time.monotonic()
@@ -63,5 +61,4 @@ class Progress:
             )
 
     def show(self, **values: Any) -> None:
-        """Show values after the bar."""
         self._bar.set_postfix(values)

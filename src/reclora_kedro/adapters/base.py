@@ -61,11 +61,7 @@ class AdapterMethod:
     """Whether its adapters yield one LoRA per user, see :meth:`user_loras`."""
 
     def require(self, model: Any, settings: Any) -> None:
-        """Refuse settings that do not fit a base LLM, whose weights may be on the meta device.
-
-        Raises:
-            ValueError: the LLM has no such layers.
-        """
+        """Raise ValueError for settings that do not fit a base LLM, whose weights may be on the meta device."""
 
     def peft_config(self, model: Any, settings: Any, trained_on: TrainedOn) -> PeftConfig:
         """Return the PEFT configuration of a fresh adapter, which must not change the base LLM's outputs."""
@@ -98,7 +94,6 @@ class AdapterMethod:
         """Return the LoRA of each user under an adapter.
 
         Args:
-            adapted: a base LLM with an adapter of this method.
             user_states: the lens states ``user``, which the gates read, shape (users, gate_dim).
             user_ids: ids of these users, which also name the folders.
             note: further instructions for servers besides loading the LoRAs; empty for none.

@@ -33,7 +33,6 @@ def require_target_modules(model: Any, targets: str | Collection[str]) -> None:
     """Refuse target modules that are not linear layers of a base LLM, whose weights may be on the meta device.
 
     Args:
-        model: a causal LM.
         targets: suffixes of the layers' paths, a regular expression of whole paths, or ``auto``.
 
     Raises:
@@ -88,7 +87,6 @@ def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> No
     """Refuse a base LLM other than the one that an adapter in `folder` was trained on.
 
     Args:
-        model: the base LLM.
         expected: result of `describe_base_llm` for the adapter's base LLM.
         folder: the adapter's folder.
 

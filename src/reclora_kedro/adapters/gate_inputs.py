@@ -34,7 +34,6 @@ class GateInputs:
 
     @property
     def width(self) -> int:
-        """Width of the states, gate_dim."""
         return self.values.shape[1]
 
     def take(self, places: Sequence[int] | np.ndarray) -> Self:

@@ -121,7 +121,6 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
         self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
 
     def has(self, adapter_name: str) -> bool:
-        """Whether the layer holds weights of this adapter."""
         return adapter_name in self.configs and adapter_name in getattr(self, self.adapter_layer_names[0])
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -167,9 +166,6 @@ def update(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
 
     Args:
         x: layer input, shape (batch, ..., in).
-        down: see :meth:`PersonalizedLayer.factors`.
-        up: see :meth:`PersonalizedLayer.factors`.
-        alpha: see :meth:`PersonalizedLayer.factors`.
     """
     z = x.reshape(len(x), -1, x.shape[-1]) @ down.mT
     if alpha is not None:

@@ -68,7 +68,6 @@ class Lora:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """Return the factors by PEFT's names."""
         return {
             f"{BEFORE}{path}.lora_{name}.weight": factor.contiguous()
             for path, pair in self.factors.items()

@@ -62,11 +62,7 @@ def require_settings(model: Any, settings: AdapterSettings) -> None:
 
 
 def require_gate_input(settings: AdapterSettings, gate_input: str) -> None:
-    """Refuse a gate input that the gates of a method cannot read.
-
-    Raises:
-        ValueError: it is of another kind.
-    """
+    """Raise ValueError for a gate input that the gates of a method cannot read."""
     expected = adapter_method(settings.method).gate_input
     if not gate_input.startswith(expected):
         raise ValueError(
@@ -84,10 +80,7 @@ def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, 
     """Add a fresh, trainable adapter, which does not change the base LLM's outputs yet.
 
     Args:
-        model: a causal LM.
-        settings: settings of the adapter.
         gate_inputs: gate inputs of the training samples.
-        seed: seed of the initial weights.
 
     Raises:
         ValueError: the settings do not fit the base LLM.
@@ -163,9 +156,6 @@ def lora_of(model: Any, folder: str) -> Lora:
 
 def require_one_lora_per_user(config: Any) -> None:
     """Refuse an adapter that does not yield one LoRA per user, as when its gates read the target item.
-
-    Args:
-        config: see `saved_config`.
 
     Raises:
         ValueError: its method yields none, or its gates read anything but the lens state ``user``.

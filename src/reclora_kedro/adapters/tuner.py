@@ -86,7 +86,6 @@ class PersonalizedTuner(BaseTuner):
 
     @property
     def gates(self) -> nn.ModuleDict:
-        """The gates by adapter name."""
         return getattr(self, f"{self.prefix}gates")
 
     def _pre_injection_hook(self, model: nn.Module, config: Any, adapter_name: str) -> None:
@@ -211,11 +210,7 @@ class PersonalizedTuner(BaseTuner):
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
-        """Refuse PEFT's ``adapter_names``, an adapter per row, which this tuner does not support.
-
-        Raises:
-            ValueError: ``adapter_names`` is given.
-        """
+        """Raise ValueError for PEFT's ``adapter_names``, an adapter per row, which this tuner does not support."""
         if kwargs.get("adapter_names") is not None:
             raise ValueError(
                 "adapter_names asks for an adapter of each row, but one personalized LoRA serves all rows of a batch: "

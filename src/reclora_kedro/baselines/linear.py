@@ -97,7 +97,6 @@ class LinearModel:
 
     @classmethod
     def fit(cls, log: InteractionLog, settings: LinearSettings, config: LinearConfig) -> Self:
-        """Return the model of all events with some settings."""
         everything = _Fit(log, config, np.ones(len(log.sequences.timestamp), dtype=bool))
         return cls._made(everything, settings, everything.together(settings.regularization))
 
@@ -161,9 +160,7 @@ def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most:
     """Return the latest events of the users of some moments, each weighted by its recency.
 
     Args:
-        sequences: the events.
         moments: with user_index and history_end.
-        items: number of items.
         most: how many of a user's latest events count.
         recency: weight of an event, times that of the next later one; those of one second have the weight of the
             mean number of events after them.
@@ -225,7 +222,6 @@ class _Fit:
         return csr_array((cosines.data[kept], (row[kept], cosines.indices[kept])), shape=cosines.shape)
 
     def following(self, directed: bool, within_moments: bool) -> csr_array:
-        """Transitions of a kind."""
         window, users = (self.config.window, self.config.window_decay), self.taken.sum(axis=0)
         return transitions(self.log.sequences, self.usable, users, *window, directed, within_moments)
 

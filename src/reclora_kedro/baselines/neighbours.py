@@ -77,7 +77,6 @@ class ItemNeighbours:
         """Return a copy that reads histories from another log; which users took an item is counted as before.
 
         Args:
-            log: a log of the same users and items.
             changed: indices, ascending, of the users to count by their events in this log; None: nobody.
         """
         neighbours = copy(self)
@@ -143,7 +142,6 @@ class ItemNeighbours:
                 self._nearest[item] = _sum(self._nearest[item], self._alike[item])
 
     def _find_alike(self, items: np.ndarray) -> None:
-        """Find the items whose texts are nearest to those of some items."""
         assert self._vectors is not None  # the caller has asked
         cosines = np.maximum(self._vectors[items] @ self._vectors.T, 0)
         for item, weight in zip(items.tolist(), self._config.text_weight * cosines**3, strict=True):

@@ -13,7 +13,6 @@ STYLE = Style("#9C755F", "hexagon", "longdash")
 
 
 def scorer(log: InteractionLog) -> Scorer:
-    """Events of the items of pairs."""
     return Popularity(log).score
 
 

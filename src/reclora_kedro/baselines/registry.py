@@ -49,7 +49,6 @@ def inputs(name: str, prompts: str) -> list[str]:
     """The catalog entries that a baseline's ``scores`` reads, in the order of its arguments.
 
     Args:
-        name: the baseline.
         prompts: the entry with the prompts that the untrained LLM reads.
 
     Examples:

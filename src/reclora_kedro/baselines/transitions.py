@@ -23,7 +23,6 @@ def transitions(
     second are one moment, and have no order: pairs of them count 1 in both directions.
 
     Args:
-        sequences: the events of all users.
         usable: whether an event counts, shape (events,).
         users: how many users took each item, shape (items,).
         window: most moments between two events that count.

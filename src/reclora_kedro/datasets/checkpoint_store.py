@@ -16,7 +16,6 @@ class CheckpointStoreDataset(LoadOnlyDataset):
     Args:
         filepath: folder of the checkpoints, local or in an object storage such as ``s3://bucket/folder``.
         credentials: credentials of the object storage, for fsspec.
-        metadata: metadata for plugins such as kedro-viz.
     """
 
     recipe_key = "by-hand"
@@ -35,7 +34,6 @@ class CheckpointStoreDataset(LoadOnlyDataset):
         return CheckpointStore(self._filepath, self.recipe_key, self._credentials)
 
     def clear(self) -> None:
-        """Remove the folder."""
         remove(self._filepath, self._credentials)
 
     def _describe(self) -> dict[str, Any]:

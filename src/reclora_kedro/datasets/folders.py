@@ -22,8 +22,6 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
 
     Args:
         filepath: the folder.
-        version: versions to load and save.
-        metadata: metadata for plugins such as kedro-viz.
 
     Raises:
         DatasetError: the folder is in an object storage and has no versions.
@@ -49,11 +47,9 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
         self.metadata = metadata
 
     def write(self, data: Any, folder: Path) -> None:
-        """Write the data to an empty folder."""
         data.save(folder)
 
     def read(self, folder: Path) -> Any:
-        """Read the data from a complete folder."""
         return str(folder)
 
     def load(self) -> Any:
@@ -98,7 +94,6 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
 
 
 def check_file(file: Path) -> None:
-    """Read enough of a file to detect truncation."""
     if file.suffix == ".json":
         json.loads(file.read_text(encoding="utf-8"))
     elif file.suffix == ".safetensors":
@@ -138,7 +133,6 @@ class PeftAdapterDataset(FolderDataset):
         (folder / "README.md").unlink(missing_ok=True)
 
     def preview(self) -> JSONPreview:
-        """Return the adapter's configuration for kedro-viz."""
         return JSONPreview((Path(self._get_load_path()) / "adapter_config.json").read_text(encoding="utf-8"))
 
 

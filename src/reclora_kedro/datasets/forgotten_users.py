@@ -17,7 +17,6 @@ class ForgottenUsersDataset(LoadOnlyDataset):
     Args:
         path: filepath of that entry.
         credentials: credentials of the object storage, for fsspec.
-        metadata: metadata for plugins such as kedro-viz.
     """
 
     RESOURCES: ClassVar = ("path",)  # the users decide what is made, and not where they are written down

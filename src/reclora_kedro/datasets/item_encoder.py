@@ -15,8 +15,6 @@ class ItemEncoderDataset(FolderDataset):
     Args:
         filepath: the folder, in the layout of sentence-transformers.
         device: ``auto`` is the first GPU, or the CPU without one.
-        version: versions to load and save.
-        metadata: metadata for plugins such as kedro-viz.
     """
 
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")

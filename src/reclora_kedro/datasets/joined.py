@@ -18,7 +18,6 @@ class JoinedTablesDataset(LoadOnlyDataset):
             of columns, such as ratings on another scale.
         ids: columns of ids.
         column: name of the new column.
-        metadata: metadata for plugins such as kedro-viz.
 
     Raises:
         ValueError: a table already has the new column, or lacks a named one.
@@ -36,7 +35,6 @@ class JoinedTablesDataset(LoadOnlyDataset):
         self._datasets = {name: AbstractDataset.from_config(name, table["dataset"]) for name, table in tables.items()}
 
     def load(self) -> Any:
-        """Load the joined table, a polars frame."""
         import polars as pl
 
         return pl.concat([self._table(name) for name in self._datasets], how="diagonal_relaxed")
@@ -67,7 +65,6 @@ class KeyedTablesDataset(LoadOnlyDataset):
         rows: an ordinary catalog entry.
         columns: likewise, of a table with one row per key; of two columns of one name, that of ``rows`` stays.
         key: column of both.
-        metadata: metadata for plugins such as kedro-viz.
 
     Raises:
         ValueError: a table lacks the key, the types of the keys differ, or ``columns`` repeats one.
@@ -81,7 +78,6 @@ class KeyedTablesDataset(LoadOnlyDataset):
         self._key, self.metadata = key, metadata
 
     def load(self) -> Any:
-        """Load the joined table, a polars frame."""
         from reclora_kedro.interactions.raw_tables import RawColumns, as_polars
 
         tables = {name: as_polars(dataset.load(), name) for name, dataset in self._datasets.items()}

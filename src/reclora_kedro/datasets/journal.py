@@ -23,7 +23,6 @@ class JournalDataset(LoadOnlyDataset):
 
     Args:
         file: a local SQLite file with the table `events`.
-        metadata: metadata for plugins such as kedro-viz.
     """
 
     def __init__(self, *, file: str, metadata: dict[str, Any] | None = None) -> None:

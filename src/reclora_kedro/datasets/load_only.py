@@ -9,5 +9,4 @@ class LoadOnlyDataset(AbstractDataset[NoReturn, Any]):
     """A dataset that no node saves, as its data come from elsewhere or are written while a node runs."""
 
     def save(self, data: NoReturn) -> None:
-        """Raise DatasetError."""
         raise DatasetError(f"{self} is read only: save to another catalog entry.")

@@ -12,7 +12,6 @@ class PretrainedDataset(LoadOnlyDataset):
     Args:
         arguments: arguments of the loading function, with a `source`.
         credentials: credentials of the object storage, for fsspec.
-        metadata: metadata for plugins such as kedro-viz.
     """
 
     RESOURCES: ClassVar = ("device",)

@@ -13,7 +13,6 @@ class RecordsDataset(JSONDataset):
     """A JSON file with a list of records, previewed as a table."""
 
     def preview(self, nrows: int = 40) -> TablePreview:
-        """Return the first records."""
         return TablePreview(pd.DataFrame(self.load()).head(nrows).to_dict(orient="split"))
 
 
@@ -21,7 +20,6 @@ class PromptsDataset(EagerPolarsDataset):
     """A table of prompts, previewed by the text of the first one."""
 
     def preview(self) -> HTMLPreview:
-        """Return the first prompt as the LLM reads it."""
         return preformatted(self.load()["prompt"].first() or "")
 
 

@@ -16,7 +16,6 @@ class StudyGridsDataset(LoadOnlyDataset):
     Args:
         path: the project's folder of grids, whose files replace a package's of the same name.
         packages: by name of a package's configuration, the ``path`` of its folder of grids.
-        metadata: metadata for plugins such as kedro-viz.
     """
 
     def __init__(
@@ -26,7 +25,6 @@ class StudyGridsDataset(LoadOnlyDataset):
         self.metadata = metadata
 
     def load(self) -> dict[str, Callable[[], Any]]:
-        """Return functions that read the grids, by name."""
         files = (file for folder in self._folders for file in sorted(Path(folder).glob("*.yml")))
         return {file.stem: partial(_read, file) for file in files}
 

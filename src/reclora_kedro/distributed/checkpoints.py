@@ -126,7 +126,6 @@ def restore_training(
 
 
 def random_states(device: torch.device) -> dict[str, Tensor]:
-    """Return this process's PyTorch random states, of the CPU and of a GPU device."""
     states = {"torch": torch.get_rng_state()}
     return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
 

@@ -47,12 +47,10 @@ class EngineConfig(Block):
 
     @property
     def spreads(self) -> bool:
-        """Whether steps run on workers."""
         return self.kind == "ray"
 
     @property
     def uses_gpus(self) -> bool:
-        """Whether workers have GPUs."""
         return self.gpus_per_worker > 0
 
     def here(self) -> Self:
@@ -131,9 +129,6 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
 
     Args:
         work: function of a shard.
-        shards: parts of the work.
-        engine: where it runs.
-        step: name of the step in messages.
 
     Raises:
         ConnectionError, ImportError, ValueError: see `connect`.

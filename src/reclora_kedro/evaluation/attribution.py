@@ -30,8 +30,6 @@ def attribute(scores: pl.DataFrame, bootstrap: Bootstrap, **permuted: pl.DataFra
     """Return each model's loss of AUC per permuted input, on the rows that were permuted.
 
     Args:
-        scores: see `collect_scores`.
-        bootstrap: settings of the intervals.
         permuted: by model, a frame of row, label, input and score, with the input taken from another row.
 
     Returns:

@@ -17,12 +17,10 @@ DASH = "\N{EN DASH}"
 
 
 def metric(value: float | None) -> str:
-    """Format a metric such as the AUC."""
     return DASH if value is None else f"{value:.3f}"
 
 
 def count(value: int) -> str:
-    """Format a count with thousands separators."""
     return f"{value:,}"
 
 
@@ -32,12 +30,10 @@ def difference(value: float) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Format an interval, as "low to high"."""
     return DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def signed_interval(low: float, high: float) -> str:
-    """Format the interval of a difference."""
     return f"{low:+.3f} to {high:+.3f}"
 
 
@@ -52,7 +48,6 @@ def signed_estimate(value: float | None, low: float, high: float) -> str:
 
 
 def level(confidence: float) -> str:
-    """Format a confidence level as a percentage."""
     return f"{100 * confidence:g}%"
 
 
@@ -62,5 +57,4 @@ def p_value(value: float) -> str:
 
 
 def pair(later: str, earlier: str) -> str:
-    """Format a pair of models as a subtraction."""
     return f"{later} - {earlier}"

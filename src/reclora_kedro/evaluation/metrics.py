@@ -78,7 +78,6 @@ def grouped_auc(
         users: user index of each row, shape (rows,).
         labels: True for a like, shape (rows,).
         scores: shape (models, rows).
-        bootstrap: settings of the intervals.
 
     Returns:
         One record per model: gauc, gauc_low, gauc_high and gauc_users (users with both likes and dislikes, over whom

@@ -89,7 +89,6 @@ def _change_of_auc(record: Mapping[str, Any]) -> str:
 
 
 def models_table(metrics: Records) -> Table:
-    """Tabulate the metrics of each model."""
     first = metrics[0]
     interval = f"{formats.level(first['confidence'])} interval"
     return text_table(
@@ -227,8 +226,6 @@ def render_report(
     """Render the self-contained HTML report: summary, tables, figures, and how to read them.
 
     Args:
-        metrics: see `compute_metrics`.
-        comparisons: see `compare_models`.
         tables: "attribution" (see `attribute`), "segments" (`compute_segments`), "ingestion_report" and
             "history_report" (check, rows, rule), "negatives_report" (`check_negatives`), "training_report".
         figures: "auc", "roc", "calibration" and "training".
@@ -270,7 +267,6 @@ def _difference_columns(interval: str, value: str, low: str, high: str) -> Colum
 
 
 def _segments_by_model(segments: Records) -> dict[str, list[dict[str, Any]]]:
-    """Group segments by segmentation, each segment with the AUCs of all models."""
     segmentations: dict[str, list[dict[str, Any]]] = {}
     for (by, _), records in groupby(segments, key=itemgetter("by", "segment")):
         first, *others = records

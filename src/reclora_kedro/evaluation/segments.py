@@ -36,7 +36,6 @@ def segment_rows(
     """Segment the test rows by cold items, new users, history length and item popularity in the training split.
 
     Args:
-        paired: scores of the test rows.
         samples: samples of the log, see `log_builder.build_log`.
         offsets: start of each user's events, shape (users + 1,).
         event_items: item index of each event, shape (events,).

@@ -144,11 +144,7 @@ def continuations(
 
 
 def require_further_training(training: TrainingConfig) -> None:
-    """Refuse to train an adapter further if its gradient maker allows one training only.
-
-    Raises:
-        ValueError: the gradient maker does not.
-    """
+    """Raise ValueError if the gradient maker allows one training of an adapter only."""
     if reason := training.gradient_maker.trains_once:
         raise ValueError(
             f"This adapter must not be trained further, as {reason}: let update.variant name another variant, or train "
@@ -157,7 +153,6 @@ def require_further_training(training: TrainingConfig) -> None:
 
 
 def trained_weights(model: AnswerModel) -> dict[str, Tensor]:
-    """Return the trainable weights of a model's adapter by name."""
     return {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
 
 

@@ -49,7 +49,6 @@ class Examples(ABC):
         return examples[:, None] * self.prompts_each + np.arange(self.prompts_each)
 
     def batch(self, examples: np.ndarray, device: torch.device) -> PromptBatch:
-        """Pad the prompts of some examples as a batch."""
         return self.prompts.batch(self.places(examples).ravel(), device)
 
     def outputs(self, model: AnswerModel, batch: PromptBatch, examples: np.ndarray) -> Tensor:
@@ -93,11 +92,7 @@ class Objective(ExtensionBlock):
         return {}
 
     def require(self, variant: "VariantConfig") -> None:
-        """Refuse a variant whose other settings contradict this objective.
-
-        Raises:
-            ValueError: they do; the message says what to set.
-        """
+        """Raise ValueError for a variant whose other settings contradict this objective."""
 
     def require_questions(self, prompt_rows: PromptRowsConfig) -> None:
         """Refuse too few prompt rows for this objective.
@@ -122,8 +117,6 @@ class Objective(ExtensionBlock):
             train: trains on examples, with checkpoints in a store.
             model: a base LLM with a fresh adapter, which does not change its answers yet.
             few_shot: prompts of the few-shot rows, with gate inputs.
-            questions: the few-shot rows, in the same order.
-            tokens_per_batch: maximum tokens per forward pass, padding included.
             checkpoints: store of checkpoints; None for none.
             inputs: contents of the entries of :meth:`inputs`, in their order.
         """

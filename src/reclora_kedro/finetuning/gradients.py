@@ -34,7 +34,6 @@ class Gradients:
 
         Args:
             chosen: numbers of the step's examples.
-            weights: the trained weights.
             mean_gradient: sets the gradient of the mean loss over some of the examples on the weights, and returns
                 their losses on the weights' device; with ``group``, its processes share the work.
             group: the processes that train together.
@@ -73,11 +72,7 @@ class GradientMaker(ExtensionBlock):
         return self.kind != "none"
 
     def require(self, variant: "VariantConfig") -> None:
-        """Refuse a variant whose other settings contradict such gradients.
-
-        Raises:
-            ValueError: they do; the message says what to set.
-        """
+        """Raise ValueError for a variant whose other settings contradict such gradients."""
 
     def require_ready(self) -> None:
         """Refuse to start without what these gradients need.

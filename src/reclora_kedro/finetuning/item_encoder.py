@@ -57,7 +57,6 @@ def tune_encoder(
     Args:
         encoder: a sentence encoder, or an LLM with mean pooling.
         pairs: pairs of texts that belong together.
-        config: settings.
         max_tokens: maximum tokens read per text.
 
     Returns:

@@ -72,7 +72,6 @@ class TrainingConfig(Extended):
 
     @property
     def gradient_maker(self) -> GradientMaker:
-        """The gradient maker that is switched on, or the default one."""
         return next(iter(self._makers), GradientMaker())
 
     @property
@@ -109,7 +108,6 @@ def train_adapter(
 
     Args:
         model: a base LLM with a trainable adapter.
-        examples: examples to learn from.
         validation: rows to choose the weights by.
         config: training settings, except for ``processes`` and ``objective``, which callers read.
         checkpoints: store of checkpoints to write and to resume from; None for none.
@@ -186,7 +184,6 @@ class TrainingRun:
 
     Args:
         model: a PEFT model with a trainable adapter.
-        config: training settings.
         steps: number of optimiser steps of the whole run.
     """
 
@@ -380,7 +377,6 @@ def validate(model: AnswerModel, validation: PromptSet, run: TrainingRun, group:
 
 
 def random_states_of_all(group: Group, device: torch.device) -> dict[str, Tensor]:
-    """Return the random states of every process, one row per process."""
     return {f"random/{name}": group.gather(state) for name, state in random_states(device).items()}
 
 

@@ -23,9 +23,7 @@ def cross_fitted_vectors(log: InteractionLog, user_folds: np.ndarray, seed: int)
     vectors.
 
     Args:
-        log: see `co_occurrence_vectors`.
         user_folds: fold of each user, from 0, shape (users,); with a single fold, all likes count.
-        seed: see `co_occurrence_vectors`.
 
     Returns:
         Float32, shape (folds, items, `COMPONENTS`), of unit length, or zero for items without such a like.
@@ -53,7 +51,6 @@ def co_occurrence_vectors(
     Args:
         log: the log; likes of its training split count, each pair of user and item once.
         components: number of singular vectors, those of the greatest singular values; less than users and items.
-        seed: seed of the solver's starting vector.
         users: users whose likes count, bool, shape (users,); None for all.
 
     Returns:

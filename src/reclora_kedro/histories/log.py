@@ -59,7 +59,6 @@ class InteractionLog:
         return unit_vectors(self.item_embeddings).astype(np.float32)
 
     def rows_in(self, split: str) -> np.ndarray:
-        """Return the row numbers of the samples of a split."""
         return np.flatnonzero((self.samples["split"] == split).to_numpy())
 
     def samples_in(self, split: str) -> pl.DataFrame:
@@ -88,7 +87,6 @@ class InteractionLog:
 
     @property
     def last_second(self) -> int:
-        """Second of the last event."""
         return self.sequences.last_second
 
     def now(self, pairs: pl.DataFrame) -> pl.DataFrame:

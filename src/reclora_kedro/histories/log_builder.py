@@ -257,7 +257,6 @@ def _spans(interactions: pl.LazyFrame, rows: int, rows_per_part: int) -> list[_S
 def _count_what_is_before(
     tables: _Tables, spans: list[_Span], labelled: int, report: CleaningReport, engine: EngineConfig
 ) -> tuple[list[_Part], _Totals]:
-    """Return the parts with counts of the rows before each, and the totals of the log."""
     seen, last = np.zeros(tables.users.height, dtype=np.int64), np.full((tables.users.height, 2), -1)
     min_history, samples, most, parts = tables.config.min_history, 0, 0, list[_Part]()
     counted = map_shards(partial(_count, tables), spans, engine, "users' events")
@@ -388,19 +387,16 @@ def _stable_order(index: np.ndarray) -> np.ndarray:
 
 
 def _run_starts(column: np.ndarray) -> np.ndarray:
-    """Return which rows differ from the previous one."""
     opens = np.ones(len(column), dtype=bool)
     np.not_equal(column[1:], column[:-1], out=opens[1:])
     return opens
 
 
 def _for_rows(values: np.ndarray, opens: np.ndarray) -> np.ndarray:
-    """Return the value of each row's run."""
     return np.repeat(values, np.diff(np.flatnonzero(opens), append=len(opens)))
 
 
 def _first_rows(opens: np.ndarray) -> np.ndarray:
-    """Return the first row of each row's run."""
     return np.maximum.accumulate(np.arange(len(opens), dtype=np.int32) * opens)
 
 
@@ -428,7 +424,6 @@ def _draw_for_parts(
     in_memory: bool,
     report: CleaningReport,
 ) -> list[pl.LazyFrame]:
-    """Draw negatives for each part and return its remaining samples with them."""
     offsets = sequences.offsets
     edges = np.unique([*np.searchsorted(offsets, np.arange(0, offsets[-1], engine.rows_per_part)), len(offsets) - 1])
     taken_first = np.empty(offsets[-1], dtype=bool)
@@ -506,7 +501,6 @@ def _read(file: Path, first: int, last: int) -> np.ndarray:
 
 
 def _append(folder: Path, **columns: np.ndarray) -> None:
-    """Append columns to their files."""
     for name, column in columns.items():
         with (folder / name).open("ab") as file:
             column.astype(SCRATCH_COLUMNS[name]).tofile(file)

@@ -101,7 +101,6 @@ def draw_negatives(
 
 
 def warn_of_left_out(left_out: int, samples: int) -> None:
-    """Log a warning with the number of samples left out, if any."""
     if left_out:
         logging.getLogger(__name__).warning(
             f"{left_out:,} of {samples:,} rows are of items that their user had taken before: they stay in histories, "
@@ -135,7 +134,6 @@ def _draw(
 
 
 def _uniform(events: np.ndarray, *stream: int) -> np.ndarray:
-    """Return a number in [0, 1) per event, which depends on the event and the numbers of the stream only."""
     start = np.random.SeedSequence(stream).generate_state(1, np.uint64)
     bits = pd.util.hash_array(events.astype(np.uint64) + start)  # the finaliser of SplitMix64, which is a bijection
     return (bits >> np.uint64(11)) * 2.0**-53

@@ -85,7 +85,6 @@ def draw_questions(samples: pl.DataFrame, uses: Iterable[str], config: PromptRow
 
 
 def _drawn_together(rows: pl.DataFrame, unit: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the group of rows that is drawn as one, for each row, and the units that each group counts."""
     if unit == "rows":
         return np.arange(rows.height), np.ones(rows.height, dtype=np.int64)
     group = rows.select(pl.struct(MOMENT).rank("dense") - 1).to_series().to_numpy()

@@ -14,8 +14,6 @@ def prompt_records(questions: pl.DataFrame, log: InteractionLog, history: np.nda
     """Return the texts and values that a prompt may show of each question.
 
     Args:
-        questions: see `reclora_kedro.histories.questions`.
-        log: the log of these questions.
         history: events of the user's past for each question, see `InteractionLog.histories`.
 
     Returns:

@@ -31,7 +31,6 @@ def assemble_history(
 
     Args:
         samples: frame with user_index, item_index and history_end.
-        sequences: all events.
         item_embeddings: shape (items, d), of any length; read if the history is retrieved.
         window: kind and length of the history.
 

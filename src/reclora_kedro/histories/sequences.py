@@ -55,11 +55,9 @@ class Sequences:
 
     @property
     def last_second(self) -> int:
-        """Second of the last event."""
         return int(self.timestamp.max())
 
     def by_item(self) -> "tuple[ItemEvents, ...]":
-        """The same events by item and time, each in one of the parts."""
         user = user_of_events(self.offsets)
         return (ItemEvents(user, self.item_index, self.timestamp, self.label, self.rating),)
 

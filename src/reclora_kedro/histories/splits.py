@@ -79,7 +79,6 @@ def uncut(place: int, seconds: np.ndarray) -> int:
 
 
 def count_in_splits(samples: pl.LazyFrame) -> dict[str, tuple[int, int]]:
-    """Return likes and rows of each split."""
     label = pl.col("label")
     counts = samples.group_by("split").agg(label.sum().cast(pl.Int64), pl.len()).collect(engine="streaming")
     by_split = {name: (likes, rows) for name, likes, rows in counts.iter_rows()}

@@ -146,7 +146,6 @@ class _Chunk(NamedTuple):
 
 
 def _dropped(raw: RawColumns, name: str, rule: DropRule) -> pl.Series:
-    """Whether each row is dropped by the value of a column."""
     parameter = f"{BLOCK}.drop"
     dropped = raw.holds(name, rule.values, parameter)
     if rule.starts_with:
@@ -318,7 +317,6 @@ def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, re
     Args:
         extremes: ratings of the log, including the lowest and the highest.
         rows: number of rows of the raw log.
-        config: settings of the step.
         report: has the count of ratings outside the scale.
 
     Raises:
@@ -359,7 +357,6 @@ def _with_labels(log: pl.DataFrame, config: IngestionConfig) -> pl.DataFrame:
 
 
 def liked(config: IngestionConfig) -> tuple[pl.Expr, str]:
-    """Return the expression for label 1, and its description."""
     if config.interactions.has_impressions:
         return pl.col("rating") == 1, "clicked"
     if config.interactions.rating:
@@ -386,7 +383,6 @@ def _with_starting_histories(
 
 
 def _close_log(log: pl.LazyFrame, config: IngestionConfig, report: CleaningReport) -> pl.LazyFrame:
-    """Reduce the labelled log to its k-core."""
     rows_before = log.select(pl.len()).collect().item()
     log = k_core(log, config.k_core)
     time, label = pl.col("timestamp"), pl.col("label")

@@ -19,11 +19,9 @@ class CleaningReport:
         self._rows = Counter[tuple[str, str]]()
 
     def record(self, check: str, rows: int, rule: str = "dropped") -> None:
-        """Add rows to the count of a check."""
         self._rows[check, rule] += rows
 
     def rows(self, check: str) -> int:
-        """Return the number of rows of a check."""
         return self._rows[check, "dropped"]
 
     def add(self, other: "CleaningReport") -> None:
@@ -32,5 +30,4 @@ class CleaningReport:
             self.record(check, rows, rule)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one record of check, rows and rule per check."""
         return [{"check": check, "rows": rows, "rule": rule} for (check, rule), rows in self._rows.items()]

@@ -25,7 +25,6 @@ class ForgottenUsers:
         return bool(self.digests) and self._digest(user_id) in self.digests
 
     def among(self, ids: pl.Series) -> pl.Series:
-        """Return the distinct ids that were forgotten."""
         distinct = ids.drop_nulls().unique() if self.digests else ids.clear()
         return pl.Series(ids.name, [each for each in distinct if each in self], ids.dtype)
 
@@ -47,7 +46,6 @@ class ForgottenUsers:
         return replace(self, digests=self.digests - removed.keys())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
         return {"salt": self.salt, "digests": sorted(self.digests)}
 
     @classmethod

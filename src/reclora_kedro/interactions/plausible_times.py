@@ -23,7 +23,6 @@ def believed_seconds(times: PlausibleTimes) -> tuple[int, int]:
 
 
 def day_of(second: int) -> date:
-    """Return the UTC day of a second since the epoch."""
     return datetime.fromtimestamp(second, UTC).date()
 
 
@@ -37,7 +36,6 @@ def refuse_times(
         seconds: times of this part, in seconds since the epoch.
         times_outside: number of implausible times in the whole log.
         rows: number of rows in the whole log.
-        config: settings of the step.
 
     Raises:
         ValueError: always; the message names a format that fits, if any.

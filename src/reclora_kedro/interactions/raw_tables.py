@@ -124,7 +124,6 @@ Set `ingestion.interactions.item_id` to one of them.
             )
 
     def row(self, place: int) -> int:
-        """Return the number in the table, from 1, of a row of the frame."""
         return self.rows_before + (place if self.places is None else int(self.places[place])) + 1
 
     def exploded(self, names: Sequence[str], separator: str | None, parameter: str) -> "RawColumns":
@@ -160,14 +159,12 @@ Set `ingestion.interactions.item_id` to one of them.
         return (_stripped(column) if column.dtype == pl.String else column).is_in(wanted.implode()).fill_null(False)
 
     def starts(self, name: str, prefixes: Sequence[str], parameter: str) -> pl.Series:
-        """Whether the text of each row of a column starts with one of some prefixes."""
         text, starts = self.texts(name, parameter), pl.repeat(False, self.frame.height, eager=True)
         for prefix in prefixes:
             starts |= text.str.starts_with(prefix).fill_null(False)
         return starts
 
     def where(self, kept: pl.Series) -> "RawColumns":
-        """Return the rows for which a Boolean is true."""
         return self._with_rows(lambda table: table.filter(kept))
 
     def _with_rows(self, change: Callable[[pl.DataFrame], pl.DataFrame]) -> "RawColumns":
@@ -228,7 +225,6 @@ Set `ingestion.interactions.item_id` to one of them.
         return _stripped(text.str.replace_all(BREAKS, " "))
 
     def holds_lists(self, name: str) -> bool:
-        """Whether a column holds a list in each row."""
         return isinstance(self.frame.schema.get(name), pl.List)
 
     def lists(self, name: str, parameter: str, separator: str | None) -> pl.Series:

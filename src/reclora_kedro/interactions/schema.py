@@ -89,7 +89,6 @@ class Interactions(pa.DataFrameModel):
 
     @pa.dataframe_check(error="events are not unique by (timestamp, user_id, item_id), or not sorted by the former two")
     def unique_and_in_order(cls, data: pa.PolarsData) -> pl.LazyFrame:  # noqa: N805 - a class method by pandera
-        """Each event is later in the order than the previous one."""
         comes_after = comes_after_previous([*MOMENT_KEY, "place"])
         return data.lazyframe.with_row_index("place").select(comes_after & pl.struct(EVENT_KEY).is_first_distinct())
 
@@ -110,7 +109,6 @@ class Items(pa.DataFrameModel):
 
     @pa.dataframe_check(error="a text field is not a String column")
     def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        """All columns but the id are text."""
         return _all_text_but(data.lazyframe, "item_id")
 
 
@@ -124,7 +122,6 @@ class Users(pa.DataFrameModel):
 
     @pa.dataframe_check(error="a profile field is not a String column")
     def fields_are_text(cls, data: pa.PolarsData) -> bool:  # noqa: N805 - a class method by pandera
-        """All columns but the id are text."""
         return _all_text_but(data.lazyframe, "user_id")
 
 

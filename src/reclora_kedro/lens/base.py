@@ -238,7 +238,6 @@ class Lens(nn.Module):
 
     @property
     def state_kinds(self) -> tuple[str, ...]:
-        """Kinds of state that this model computes."""
         return tuple(kind for kind in STATE_KINDS if kind in self._state_dims)
 
     @property
@@ -268,7 +267,6 @@ class Lens(nn.Module):
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:
-        """Write settings and weights to an existing folder."""
         settings = {"lens": self.config.model_dump(mode="json"), "sizes": self.sizes.model_dump(mode="json")}
         (folder / "lens.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
         save_file(self.state_dict(), folder / "lens.safetensors")
@@ -280,11 +278,7 @@ def build_lens(config: LensConfig, sizes: LensSizes) -> Lens:
 
 
 def require_lens(config: LensConfig) -> None:
-    """Refuse settings with which the lens `config.model` cannot be built, whatever the log.
-
-    Raises:
-        ValueError: it cannot be built.
-    """
+    """Raise ValueError for settings with which the lens `config.model` cannot be built, whatever the log."""
     sizes = LensSizes(
         users=1,
         user_fields={},

@@ -110,5 +110,4 @@ class LensSizes(Block):
 
     @property
     def item_text_width(self) -> int:
-        """Width of the item embeddings, 0 for a lens that does not read them."""
         return sum(self.item_text_widths)

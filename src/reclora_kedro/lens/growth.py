@@ -41,8 +41,6 @@ def rearrange_lens(lens: Lens, log: InteractionLog, users: Tensor, items: Tensor
     """Reorder the tables of a lens for another log; everything learned is kept, except for dropped users and items.
 
     Args:
-        lens: the trained lens.
-        log: the other log.
         users: index in the lens of each user of the log, or -1 for a new one: int64, (users,).
         items: index in the lens of each item of the log, or -1 for a new one: int64, (items,).
 
@@ -94,8 +92,6 @@ def continue_lens(
     Args:
         lens: a lens for the log, or for one that it grew from.
         log: the log, with item embeddings if the lens reads them.
-        config: settings of the training.
-        engine: where the lens is trained.
 
     Returns:
         The frozen lens on the CPU, and its training log, whose first row is the grown lens before training; empty if it

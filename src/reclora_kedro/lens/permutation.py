@@ -31,8 +31,6 @@ def permuted_scores(
     Batches have about equal sizes, so that none has a single question.
 
     Args:
-        lens: the lens.
-        log: the log that it reads.
         questions: labelled questions in random order.
         inputs: names of `INPUTS` to permute; those that the lens does not have are skipped.
 

@@ -25,8 +25,6 @@ class LensReader:
     """Reads samples of a log with a frozen lens, on `lens.config.device`.
 
     Args:
-        lens: the lens.
-        log: the log.
         tabulate: whether `logits` precomputes the vectors of all items, even if it needs few.
     """
 
@@ -70,7 +68,6 @@ class LensReader:
 
     @cached_property
     def _lens_of_items(self) -> Lens:
-        """Return a copy of the lens with precomputed vectors of all items."""
         lens = deepcopy(self._lens)
         lens.item.tabulate()
         return lens

@@ -40,8 +40,6 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
 
     Args:
         log: the log, with item embeddings if the lens reads them.
-        config: settings of the lens.
-        engine: where the lens is trained.
 
     Returns:
         The frozen lens on the CPU, and its training log with one row per epoch.

@@ -30,7 +30,6 @@ def update_questions(
         since: last second of the current model's log.
         config: numbers of questions.
         newest: number of questions of the test split, drawn uniformly; None for all.
-        seed: seed of the draws.
     """
     test = samples.filter(split="test")
     drawn = test.sample(min(newest or test.height, test.height), seed=seed).sort("row")
@@ -38,7 +37,6 @@ def update_questions(
 
 
 def learned_rows(prompts: pl.DataFrame, gate_inputs: GateInputs) -> tuple[PromptSet, np.ndarray, PromptSet]:
-    """Return the prompts to train on, which of them are new, and the prompts to validate on."""
     learned = prompts.filter(pl.col("use").is_in(["few_shot", "replay"]))
     few_shot = prompt_set(learned.with_columns(use=pl.lit("few_shot")), "few_shot", gate_inputs)
     return few_shot, (learned["use"] == "few_shot").to_numpy(), prompt_set(prompts, "validation", gate_inputs)
@@ -57,12 +55,7 @@ def update_adapter(
 
     Args:
         model: a base LLM with the current adapter.
-        prompts: prompts of `update_questions`.
         gate_inputs: gate inputs of the same questions.
-        config: see `continue_adapter`.
-        training: see `continue_adapter`.
-        promotion: see `decide`.
-        bootstrap: see `decide`.
 
     Returns:
         The training logs, empty if there is nothing to train or validate on, and the decision.

@@ -66,7 +66,6 @@ def examine_events(
 
 
 def without_known(new: pl.DataFrame, log: pl.LazyFrame) -> pl.DataFrame:
-    """Return the new interactions that a log does not contain."""
     later = log.filter(pl.col("timestamp") >= new["timestamp"].min()).collect() if new.height else new
     return new.join(later, on=[*EVENT_KEY, "rating", "label"], how="anti", nulls_equal=True, maintain_order="left")
 

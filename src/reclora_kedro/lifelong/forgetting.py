@@ -81,7 +81,6 @@ def require_users(
 
 
 def of_users(ids: Iterable[Any]) -> pl.Expr:
-    """Return whether a row's user_id is one of these, whether integers or texts."""
     return pl.col("user_id").cast(pl.String).is_in([str(each) for each in ids])
 
 
@@ -132,8 +131,6 @@ def forget_in_log(
     Args:
         tables: the tables without the users.
         log: the log with them.
-        config: settings of the step history.
-        engine: where parts are built.
 
     Raises:
         ValueError: a split holds one class without the users.
@@ -232,7 +229,6 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
     those of an item, also of one in a history, count the events of all users.
 
     Args:
-        lens: the frozen lens.
         before: the log that it reads.
         after: the log without the users.
 

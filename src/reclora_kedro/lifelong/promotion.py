@@ -43,7 +43,6 @@ def decide(
         champion: the champion's scores of them, shape (rows,).
         challenger: the challenger's scores of them, shape (rows,).
         config: margin, in AUC, and level of the test.
-        bootstrap: settings of the draws; the confidence is not read.
 
     Returns:
         chosen (champion or challenger), reason, rows, likes, users; champion_auc, challenger_auc, difference,
@@ -92,11 +91,8 @@ def decide_among_three(
     up over updates; this alarm may be accepted.
 
     Args:
-        newest: as in `decide`.
         held_out: older rows, as in `decide`.
         scores: scores of the newest and then the older rows by `champion`, `challenger` and `first` (champion).
-        config: see `decide`.
-        bootstrap: see `decide`.
         accept: whether to promote a challenger in spite of the alarm.
 
     Returns:
@@ -168,14 +164,12 @@ def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def champion_table(champion: Mapping[str, Any]) -> Table:
-    """Tabulate the versions that a champion names."""
     records = [{"entry": entry, "version": version} for entry, version in champion["versions"].items()]
     columns = {"entry": (str, "entry"), "version": (str, "version")}
     return text_table(f"Champion: {champion['decision']['chosen']}", records, columns, {})
 
 
 def update_table(news: Sequence[Mapping[str, Any]]) -> Table:
-    """Tabulate the counts of an update."""
     changes = [record for record in news if record["rows"]]
     texts = {"": (str, "check"), "what became of them": (str, "rule")}
     return text_table("What the update found", changes, texts, {"rows": ("{:,}".format, "rows")})

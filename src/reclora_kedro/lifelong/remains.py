@@ -47,30 +47,24 @@ class Version(Protocol):
     """A stored version of a catalog entry, or the remains of an interrupted node, which have no version."""
 
     @property
-    def entry(self) -> str:
-        """Name of the entry."""
+    def entry(self) -> str: ...
 
     @property
     def layer(self) -> str: ...
 
     @property
-    def version(self) -> str | None:
-        """Name of the version."""
+    def version(self) -> str | None: ...
 
     @property
-    def address(self) -> str:
-        """Path or address of the version."""
+    def address(self) -> str: ...
 
     @property
-    def content(self) -> str:
-        """Digest of its files."""
+    def content(self) -> str: ...
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """Parameters that it was made with."""
+    def parameters(self) -> Mapping[str, Any]: ...
 
-    def files(self, suffix: str) -> Iterator[Path]:
-        """Yield its files with this suffix."""
+    def files(self, suffix: str) -> Iterator[Path]: ...
 
     def comes_from(
         self, contents: Collection[str], earlier: Mapping[str, Any] | None = None
@@ -96,7 +90,6 @@ class Forgotten:
 
     @classmethod
     def of(cls, users: Iterable[Any], versions: Iterable[Version], items: pl.Series) -> Self:
-        """Return these users and the items that only they have in stored versions."""
         ids = frozenset(map(str, users))
         return cls(ids, frozenset(items_of(ids, versions) - set(items.cast(pl.String))))
 
@@ -140,7 +133,6 @@ class Remains:
 
 
 def stored_users(versions: Iterable[Version]) -> set[str]:
-    """Return the ids of all users in any stored version of the canonical users, as texts."""
     files = (file for each in versions if each.entry == "users" for file in each.files(".parquet"))
     return {user for file in files for user in pl.read_parquet(file, columns=["user_id"])["user_id"].cast(pl.String)}
 
@@ -188,7 +180,6 @@ def champions_of(
 
 
 def described(version: Version) -> dict[str, str | None]:
-    """Return entry, version and address of a version."""
     return {"entry": version.entry, "version": version.version, "address": version.address}
 
 

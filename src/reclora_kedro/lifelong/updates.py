@@ -161,11 +161,7 @@ def append_users(
 
 
 def require_grown(log: InteractionLog, items: pl.DataFrame, users: pl.DataFrame) -> None:
-    """Refuse tables that do not begin with the items and users of a log.
-
-    Raises:
-        MismatchError: they do not, as after another ingestion.
-    """
+    """Raise MismatchError for tables that do not begin with the items and users of a log."""
     for table, before, name in ((items, log.items, "items"), (users, log.users, "users")):
         key = table.columns[0]
         if not table[key].head(before.height).equals(before[key]):
@@ -192,10 +188,7 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
     matched by user and second, since negatives are drawn anew.
 
     Args:
-        log: the grown log.
         before: the earlier log.
-        most: maximum number of rows, drawn uniformly.
-        seed: seed of the draw.
     """
     moment = ["user_index", "timestamp"]
     tested = before.samples_in("test").select(moment)

@@ -125,7 +125,6 @@ class AnswerModel:
         Args:
             batch: the prompts.
             losses_of: returns losses of examples, shape (n,), from a forward pass of the prompts.
-            weights: the weights to differentiate by.
             count: divisor of the sum, such as the number of examples of a whole step.
 
         Returns:
@@ -152,8 +151,6 @@ class AnswerModel:
         """Return the LLM's own logit of each prompt, float64, shape (prompts,).
 
         Args:
-            prompts: prompts to answer; the model must be in eval mode.
-            tokens_per_batch: maximum tokens per batch, padding included; halved when the GPU's memory is exceeded.
             description: name of the step in its progress bar.
             share: number of this process and count of processes; each scores its share and leaves the other logits 0,
                 so that the sum over all processes is complete.
@@ -198,8 +195,6 @@ class AnswerModel:
 
         Args:
             answer: function of the model and a shard; it must be picklable.
-            shards: parts of the prompts.
-            step: name of the work in messages.
         """
         work = OncePerWorker(partial(_answering, self.packed(), answer))
         return map_shards(work, shards, self.engine, step)
@@ -230,7 +225,6 @@ def answering_model(
     Args:
         base_llm: the base LLM; its model may be a PEFT model around it.
         prompt_config: settings of the prompts.
-        engine: where prompts are scored.
         adapter: folder of a saved adapter; None for the LLM alone.
         gate_inputs: gate inputs of the prompts, whose kind and width are checked against the adapter's.
         blend: how the lens's logit enters scores.
@@ -255,7 +249,6 @@ class PackedModel:
     adapter: dict[str, bytes]
 
     def load(self, *, trainable: bool = False) -> AnswerModel:
-        """Load the model in eval mode."""
         llm = self.load_llm()
         if not self.adapter:
             return AnswerModel(llm, self.prompt_format, self.blend)

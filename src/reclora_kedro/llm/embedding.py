@@ -66,8 +66,6 @@ def embed_texts(
         encoder: a base LLM or a sentence encoder.
         texts: one description per item; an empty one gets a zero vector.
         max_tokens: maximum tokens read per text; the rest is cut off.
-        tokens_per_batch: maximum tokens per batch, padding included; halved when the GPU's memory is exceeded.
-        engine: where the texts are encoded.
 
     Returns:
         Float32, shape (texts, hidden).

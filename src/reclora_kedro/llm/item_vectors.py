@@ -27,11 +27,8 @@ def embed_items(
     """Embed items with each encoder and keep the principal components, side by side.
 
     Args:
-        texts: one description per item.
         config: the encoders, and the dimensions kept of each.
         encoders: language models and sentence encoders by name, and the log for co-occurrences.
-        seed: seed of the principal component analysis.
-        engine: where the texts are encoded.
 
     Returns:
         embeddings (items, d), encoders (their names in UTF-8, one per line), encoder_widths (columns of each encoder);
@@ -73,7 +70,6 @@ def embed_new_items(
         before: result of `embed_items` for the earlier items.
         config: as for `embed_items`.
         encoders: as for `embed_items`.
-        engine: where the texts are encoded.
 
     Returns:
         As `embed_items`.

@@ -48,7 +48,6 @@ class PromptSet:
         return type(self)(self.rows[places], token_ids, self.labels[places], gate_inputs)
 
     def batch(self, rows: Iterable[int], device: torch.device) -> PromptBatch:
-        """Pad some of the prompts as a batch."""
         index = list(rows)
         gate_inputs = None if self.gate_inputs is None else self.gate_inputs.take(index).to(device)
         return PromptBatch(*pad_right([self.token_ids[row] for row in index], device), gate_inputs)

@@ -259,7 +259,6 @@ def fit_budget(
 
     Args:
         encode: encodes texts; the lengths of the encodings are limited.
-        records: see `build_prompts`.
         render: renders a record without a number of its oldest events.
         budget: largest length of an encoding.
         over_budget: text of the error, with placeholders row, length and budget.

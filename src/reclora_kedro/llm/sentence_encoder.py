@@ -54,7 +54,6 @@ class SentenceEncoder:
         return functional.normalize(pooled, dim=-1)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder to an existing folder in the layout of sentence-transformers."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         modules = [

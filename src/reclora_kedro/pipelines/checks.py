@@ -87,11 +87,7 @@ def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> None:
-    """Refuse a log in which every row is a like, where no negatives are drawn.
-
-    Raises:
-        ValueError: names the lines to add.
-    """
+    """Raise ValueError for a log in which every row is a like, where no negatives are drawn."""
     columns = ingestion.interactions
     if columns.rating is None and not columns.has_impressions and history.negatives.kind == "none":
         raise ValueError(
@@ -102,11 +98,7 @@ def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> N
 
 
 def require_whole_parts(name: str, filepath: str) -> None:
-    """Refuse a table in parquet files one of which is empty: polars would read the others alone.
-
-    Raises:
-        ValueError: names the catalog entry and the part.
-    """
+    """Raise ValueError for a table in parquet files one of which is empty: polars would read the others alone."""
     for path in paths_at(filepath):
         for part in files_in(path) if path.is_dir() else [path]:
             if not part.stat().st_size and not part.name.startswith(("_", ".")):  # Spark leaves an empty _SUCCESS

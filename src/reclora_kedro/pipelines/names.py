@@ -148,7 +148,6 @@ def _reserved_names() -> set[str]:
 
 
 def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str]) -> Iterator[str]:
-    """Yield a message for each variant that names no short history, or has the name of one."""
     for variant, block in variants.items():
         if variant in short_histories:
             yield (

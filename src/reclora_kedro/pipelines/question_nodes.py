@@ -63,7 +63,6 @@ def build_prompts(
 def compute_gate_inputs(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, variant: VariantConfig, engine: EngineConfig
 ) -> GateInputs:
-    """Compute the lens states that the variant's gates read, and the lens's logits."""
     return states.gate_inputs(states.lens_states(lens, log, questions, engine), variant.gate_input)
 
 

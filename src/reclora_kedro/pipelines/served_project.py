@@ -201,7 +201,6 @@ class _Loading:
         return None
 
     def _llm(self, variant: str, lens: Lens, log: InteractionLog) -> Llm:
-        """The base LLM with a variant's adapter."""
         settings = VariantConfig.model_validate(self._params["finetuning"]["variants"][variant])
         prompt, history = self._block("prompt", PromptConfig), self._block("history", HistoryConfig)
         window = history.short[settings.history]

@@ -45,7 +45,6 @@ class CandidateSets:
         return self.pool[~np.isin(self.pool, self.seen(user_index))]
 
     def seen(self, user_index: int | None) -> np.ndarray:
-        """Item indices of a user's events."""
         if user_index is None:
             return self.sequences.item_index[:0]
         return self.sequences.item_index[self.sequences.starts[user_index] : self.sequences.ends[user_index]]

@@ -126,10 +126,7 @@ def compare_candidates(
     Args:
         scorers: of the sources, by what they know of the training split and of each user's history.
         reader: of the lens.
-        log: the log.
-        likes: of the validation split.
         config: which orders may be chosen, and how many candidates each source finds.
-        bootstrap: of the intervals.
 
     Returns:
         Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the baseline is the best one. None
@@ -154,12 +151,7 @@ def compare_candidates(
 
 
 def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKind, CandidateOrder]:
-    """Where candidates come from, and their order: with the highest NDCG, or as named, or neighbours and the lens.
-
-    Args:
-        compared: see `compare_candidates`; empty where likes of the validation split do not, or cannot, choose.
-        config: the settings.
-    """
+    """Where candidates come from, and their order: with the highest NDCG, or as named, or neighbours and the lens."""
     if compared:
         best: str = compared[0]["baseline"]
         source: Any = best.removesuffix(RERANKED)

@@ -80,7 +80,6 @@ class RankingConfig(Block):
 
     @property
     def models(self) -> tuple[str, ...]:
-        """What ranks besides the variant."""
         sources = [source for source in SOURCES if self.retriever or source != "retriever"]
         orders = ("lens", *(source + RERANKED for source in sources)) if self.lens else ()
         return tuple(dict.fromkeys((*baselines.ranked(), *sources, *orders)))

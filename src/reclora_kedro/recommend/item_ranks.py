@@ -45,9 +45,7 @@ def rank_positives(
     Args:
         log: the log, with item embeddings where a baseline reads them.
         config: which likes, and which candidates.
-        settings: of the baselines that have some, by name.
         lens: a frozen lens, if there is one.
-        retriever: a frozen retriever, if there is one.
 
     Returns:
         The ranks, and what was learned.
@@ -115,7 +113,6 @@ def rank_by(
         log: the log, with item embeddings where a scorer retrieves.
         positives: the likes, see `draw_positives`.
         most: of the best items, how many are told.
-        seed: of the random order of candidates, and of their draw.
         sampled: candidates drawn for each like; None: all.
 
     The time that all likes take is estimated from the first one and logged before the others are ranked.
@@ -194,7 +191,6 @@ def candidate_pairs(log: InteractionLog, positives: pl.DataFrame, seed: int) -> 
 
 
 def _distinct_pairs(positives: pl.DataFrame, candidates: np.ndarray) -> tuple[pl.DataFrame, slice | np.ndarray]:
-    """The candidates of all likes as pairs for a scorer, each once, and which pair each candidate is."""
     place, column = np.nonzero(candidates != NO_ITEM)
     item = candidates[place, column]
     # Likes of one user and second see the same history: what they have in common is scored once.

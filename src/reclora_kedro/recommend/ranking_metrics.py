@@ -34,8 +34,6 @@ def compute_ranking_metrics(
             `rank_positives`; the same rows for all models.
         baselines: the models among them of which the one with the highest NDCG is compared with all others.
         information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
-        cutoffs: lengths k of the lists.
-        bootstrap: of the intervals.
         among_first: further lengths, of which the hit rate alone is told.
 
     Returns:
@@ -114,11 +112,7 @@ def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer]
 
 
 def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.int64], Floats]]:
-    """Share of the likes among the first n items, by model: lengths n, evenly spaced in their logarithm, and shares.
-
-    Args:
-        item_ranks: see `rank_positives`.
-    """
+    """Share of the likes among the first n items, by model: lengths n, evenly spaced in their logarithm, and shares."""
     lengths = np.unique(
         np.geomspace(1, item_ranks["candidates"].to_numpy().max(), CURVE_POINTS).round().astype(np.int64)
     )
@@ -138,8 +132,6 @@ def compare_with_baseline(
         user_means: by model and cutoff, the NDCG of each user, shape (users,); the same users for all of them, at least
             two.
         weights: likes of each user, shape (users,).
-        baselines: names of models.
-        bootstrap: of intervals and p-values; the same users are drawn for both models.
     """
     best = {
         k: max(baselines, key=lambda model: np.average(user_means[model, k], weights=weights)) for _, k in user_means

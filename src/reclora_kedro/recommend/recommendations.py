@@ -19,10 +19,8 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
     """The best `top_n` of each user's shortlist.
 
     Args:
-        shortlist: see `shortlist_candidates`.
         scores: row, score and shown_history of the shortlist's questions; None: the shortlist's order decides, with
             the lens's scores, and no prompt showed anything.
-        top_n: most items of each user.
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback; it need

@@ -9,9 +9,7 @@ def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: i
     """The questions that the second stage answers: the first stage's best items at each moment, each once.
 
     Args:
-        item_ranks: see `rank_positives`.
         first_stage: the model among them whose best items are the shortlist.
-        shortlist: most items of each moment.
     """
     pairs = _shortlists(item_ranks, first_stage, shortlist).select(*MOMENT, item_index="candidate")
     return questions(pairs.unique(maintain_order=True).with_row_index("row"))
@@ -23,11 +21,8 @@ def rerank(
     """Where a model ranks each like: in the shortlist by its score; behind that, as the first stage does.
 
     Args:
-        item_ranks: see `rank_positives`.
         scores: the questions of `reranking_questions` with the model's scores.
         first_stage: the model among the ranks whose best items are the shortlist.
-        shortlist: most items of each moment.
-        model: its name.
 
     Returns:
         The same columns as `item_ranks`, of the model alone.

@@ -53,12 +53,10 @@ class Choice(Block):
 
     @property
     def reads_lens(self) -> bool:
-        """Whether the lens has a say in what is found."""
         return self.kind == "ranker" or (self.kind == "fusion" and LENS in (self.stage.weights or {}))
 
 
 def reads_linear(source: str) -> bool:
-    """Whether a source needs the linear model."""
     return source in ("linear", *SECOND_STAGES)
 
 
@@ -75,10 +73,7 @@ def current_source(
 
     Args:
         choice: of the source and, where it needs them, the settings of the linear model and the second stage.
-        settings: of the sources.
-        retriever: a frozen retriever, where the source needs it.
         lens: a frozen lens, where it has a say in the order.
-        log: the log.
     """
     scorers = source_scorers(
         ItemNeighbours(log, settings.neighbours).score,
@@ -92,7 +87,6 @@ def current_source(
 
 
 def lens_scorer(reader: LensReader) -> Scorer:
-    """The logits of a lens."""
     return lambda pairs: reader.logits(pairs).numpy()
 
 

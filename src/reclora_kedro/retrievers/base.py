@@ -79,7 +79,6 @@ class Retriever(nn.Module, ABC):
         return self.requires_grad_(False).eval()
 
     def save(self, folder: Path) -> None:
-        """Write settings and weights to an existing folder."""
         settings = {"retriever": self.config.model_dump(mode="json"), "sizes": self.sizes.model_dump(mode="json")}
         (folder / "retriever.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
         save_file(self.state_dict(), folder / "retriever.safetensors")
@@ -92,11 +91,7 @@ def build_retriever(config: RetrieverConfig, sizes: RetrieverSizes) -> Retriever
 
 
 def require_retriever(config: RetrieverConfig) -> None:
-    """Refuse settings with which the retriever `config.model` cannot be built, whatever the log.
-
-    Raises:
-        ValueError: it cannot be built.
-    """
+    """Raise ValueError for settings with which the retriever `config.model` cannot be built, whatever the log."""
     build_retriever(config, RetrieverSizes(items=1, item_text_width=1))
 
 

@@ -20,10 +20,7 @@ def with_retrieved_negatives(log: InteractionLog, retriever: Retriever, first: i
     stay.
 
     Args:
-        log: the log that the retriever was trained on.
-        retriever: a frozen retriever, which learned from the events of the training split only.
         first: number of top items to draw from.
-        seed: seed of the draws.
 
     Raises:
         ValueError: no negative was drawn, or the log's negatives are impressions without a click.

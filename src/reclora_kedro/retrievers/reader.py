@@ -43,7 +43,6 @@ class RetrieverReader:
         self._unknown = ~retriever.scored
 
     def with_log(self, log: InteractionLog) -> Self:
-        """Return a reader of another log of the same items, with the same retriever."""
         reader = copy(self)
         reader._events = log.sequences
         return reader

@@ -46,8 +46,6 @@ def fit_retriever(
 
     Args:
         log: the log, with item embeddings if the retriever reads them.
-        config: settings of the retriever.
-        engine: where the retriever is trained.
         checkpoints: store of one checkpoint per epoch; None for none.
 
     Returns:
@@ -113,7 +111,6 @@ class _Training:
         return epochs == self.config.max_epochs or epochs - self.best_epoch >= self.config.patience
 
     def best_retriever(self) -> Retriever:
-        """Return the average of the weights in the best epoch."""
         self.average.load_state_dict(self.best, strict=False)
         return self.average.cpu().freeze()
 

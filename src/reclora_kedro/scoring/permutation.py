@@ -17,10 +17,7 @@ def permuted_scores(
     """Score prompts with one input at a time permuted among the rows.
 
     Args:
-        model: the model.
-        prompts: the prompts.
         llm_logits: the model's own logits of the prompts, see `AnswerModel.all_llm_logits`, shape (prompts,).
-        config: settings.
 
     Returns:
         Frame with row, label, input (prompt; gate inputs and lens logit if the model reads them) and score.

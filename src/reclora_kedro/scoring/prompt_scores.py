@@ -47,7 +47,6 @@ def score_prompts(
 
 
 def score_table(prompts: PromptSet, scores: np.ndarray) -> pl.DataFrame:
-    """Return one model's scores as a frame of row, label and score."""
     return pl.DataFrame(
         {"row": prompts.rows, "label": prompts.labels, "score": scores},
         schema={"row": pl.UInt32, "label": pl.Int8, "score": pl.Float64},

@@ -106,7 +106,6 @@ def score_candidates(
 
     Args:
         groups: group of each prompt, shape (prompts,).
-        tokens_per_batch: most tokens in a batch, see `POSITIONS_PER_TOKEN` for the prefix; halved on a full GPU.
         progress: bar to advance by one per prompt.
     """
     scores = np.empty(len(prompts.lengths))

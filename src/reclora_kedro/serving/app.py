@@ -74,7 +74,6 @@ def create_app(
 
 
 def create_server(app: FastAPI, config: ServiceConfig) -> uvicorn.Server:
-    """Create the server of the app, with limits on connections and seconds."""
     settings: dict[str, Any] = {
         "http": connections_of(config.max_connections, config.receive_seconds),
         "timeout_graceful_shutdown": (1 - CLOSING) * config.shutdown_seconds,
@@ -112,8 +111,6 @@ async def _reload_when_told(service: Service, newest: Callable[[], str | None]) 
 
 
 def _add_problems(app: FastAPI, service: Service) -> None:
-    """Answer errors as problems."""
-
     @app.exception_handler(ProblemError)
     async def refused(_: Request, error: ProblemError) -> Response:
         return error.response()

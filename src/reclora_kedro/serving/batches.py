@@ -32,7 +32,6 @@ class Batches(Generic[Part, Result]):
     the others are. Parts of a request whose client has disconnected are not computed.
 
     Args:
-        name: name of the queue and its thread.
         answer: returns the result of each part of a batch; an error as a result concerns its part only.
         max_rows: maximum rows per batch, unless a single part has more.
         max_waiting: maximum number of waiting requests.
@@ -60,7 +59,6 @@ class Batches(Generic[Part, Result]):
 
     @property
     def waiting(self) -> int:
-        """Number of requests with waiting parts."""
         return len(self._requests)
 
     async def submit(self, parts: Sequence[tuple[Part, int]]) -> list[Result]:

@@ -10,7 +10,6 @@ def connections_of(most: int, seconds: float) -> type[asyncio.Protocol]:
     """Return the protocol of a server's connections.
 
     Args:
-        most: maximum number of open connections; further ones are closed.
         seconds: time for headers to arrive, from the start of a connection or from the last answer.
     """
 

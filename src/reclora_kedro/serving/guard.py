@@ -32,10 +32,7 @@ class Guard:
     """ASGI middleware that refuses requests, counts answers, and cancels work for disconnected clients.
 
     Args:
-        app: the wrapped app.
-        config: settings of the service.
         token: token that requests need; None for none.
-        metrics: receives the counts.
     """
 
     def __init__(self, app: ASGIApp, config: ServiceConfig, token: str | None, metrics: Metrics) -> None:
@@ -186,7 +183,6 @@ async def _answer_while_connected(app: ASGIApp, scope: Scope, body: bytes, recei
 
 
 async def _disconnected(receive: Receive) -> Message:
-    """Wait for the message that the client has disconnected."""
     while (message := await receive())["type"] != "http.disconnect":
         pass
     return message
@@ -204,7 +200,6 @@ def _is_own(headers: Headers, origin: str | None) -> bool:
 
 
 def too_many(detail: str, seconds: float) -> ProblemError:
-    """Return the problem of too many requests."""
     wait = max(1, round(seconds + 0.5))
     title, headers = "Too many requests", {"retry-after": str(wait)}
     return ProblemError(429, "too-many-requests", title, f"{detail} Try again in {wait} s.", headers=headers)

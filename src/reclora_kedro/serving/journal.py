@@ -134,7 +134,6 @@ class Journal:
         event that is not to be replaced.
 
         Args:
-            events: events to add.
             replace: whether an event replaces one of the same user with its event_id.
             without_time: ids of events sent without a time, which equal stored ones of any time.
         """
@@ -182,7 +181,6 @@ class Journal:
                 self._commits, self._unread = commits, self._tell()
 
     def content(self) -> Content:
-        """Return the journal's content."""
         with self._reading, _unchanging(self._reader) as connection:
             return _content(connection)
 

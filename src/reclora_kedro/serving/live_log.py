@@ -54,7 +54,6 @@ class LiveLog:
 
     Args:
         champion_log: the log that the champion was made with.
-        config: settings of its ingestion.
         content: content of the journal.
     """
 
@@ -141,7 +140,6 @@ class LiveLog:
     def _inserted(
         self, sequences: LiveSequences, rows: Sequence[tuple[int, Event]]
     ) -> tuple[LiveSequences, np.ndarray]:
-        """Return sequences with the events of users, by index, and the indices of these users."""
         user = np.array([user for user, _ in rows], dtype=np.int64)
         if not rows:
             return sequences, user

@@ -63,16 +63,13 @@ class LiveSequences(Sequences):
 
     @property
     def last_second(self) -> int:
-        """Second of the last event."""
         return self.newest
 
     @property
     def is_full(self) -> bool:
-        """Whether the columns should be enlarged."""
         return len(self.label) - self.room.taken < SPARE_EVENTS // 2
 
     def by_item(self) -> tuple[ItemEvents, ...]:
-        """The same events by item and time, each in one of the parts."""
         return self.parts
 
     def counts_after(self, second: float, items: int) -> np.ndarray:

@@ -26,16 +26,13 @@ class Metrics:
         self._champion = Gauge("reclora_champion", "1 for the one that answers", ("version",), registry=self._registry)
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count an answered request."""
         self._requests.labels(route, method, status).inc()
         self._seconds.labels(route).observe(seconds)
 
     def rows(self, queue: str) -> Callable[[int], None]:
-        """Return the function that counts the rows of a queue's batches."""
         return self._rows.labels(queue).observe
 
     def watch_queues(self, waiting: Mapping[str, Callable[[], int]]) -> None:
-        """Export the number of waiting requests of each queue."""
         for queue, count in waiting.items():
             self._waiting.labels(queue).set_function(count)
 
@@ -49,10 +46,8 @@ class Metrics:
         self._faults.labels(step).inc()
 
     def champion(self, version: str) -> None:
-        """Set the version of the champion that answers."""
         self._champion.clear()
         self._champion.labels(version).set(1)
 
     def text(self) -> bytes:
-        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)

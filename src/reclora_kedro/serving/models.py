@@ -208,7 +208,6 @@ class Snapshot:
 
     @classmethod
     def take(cls, champion: Champion, live: LiveLog) -> Self:
-        """Take the current snapshot."""
         current = live.current()
         lens = grow_lens(champion.lens, current.log)
         reader = LensReader(lens, current.log, tabulate=True)
@@ -245,7 +244,6 @@ class Snapshot:
 
     @cached_property
     def as_of(self) -> int:
-        """Second of the last event."""
         return self.log.last_second
 
     @cached_property
@@ -313,7 +311,6 @@ class Snapshot:
         return list(zip(best.tolist(), _rounded(cosines[best]), strict=True))
 
     def learned_from(self, user: int) -> bool:
-        """Whether the lens has a vector of the user's own."""
         return bool(self.lens.user.id_codes[user] != UNKNOWN_ID)
 
 
@@ -341,7 +338,6 @@ def answer_by_lens(requests: Sequence[Request], now: Snapshot) -> list[Answer]:
 
 @torch.inference_mode()
 def answer_by_llm(answers: Sequence[Answer]) -> None:
-    """Score the items of answers by the LLM in one batch."""
     llm = answers[0].now.champion.llm
     assert llm is not None  # without one, requests for it are refused
     tables, states, row = list[pl.DataFrame](), list[GateInputs](), 0

@@ -41,7 +41,6 @@ class ProblemError(Exception):
 
 
 def unknown(kind: str, name: str, names: Collection[str], status: int = 404) -> ProblemError:
-    """Return the problem of an unknown id or name, with the most similar known ones."""
     nearest = get_close_matches(name, islice(_alike(name, names), MOST_COMPARED), cutoff=0.5)
     hint = f" Did you mean {', '.join(nearest)}?" if nearest else ""
     detail = f"{kind.capitalize()} {quoted_value(name)} is none of the {len(names)} that are known.{hint}"

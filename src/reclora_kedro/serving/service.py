@@ -37,9 +37,7 @@ class Service:
     """A champion that answers, and the events since it was made.
 
     Args:
-        config: settings of the service.
         load: loads the current champion.
-        metrics: counts events, rows and faults.
 
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
@@ -67,12 +65,10 @@ class Service:
 
     @property
     def champion(self) -> Champion:
-        """The champion that answers."""
         return self._snapshot.champion
 
     @property
     def live(self) -> LiveLog:
-        """The log that events are added to."""
         return self._snapshot.live
 
     async def look(self, look: Callable[[Snapshot], T]) -> T:
@@ -199,13 +195,11 @@ def _tried(look: Look, snapshot: Snapshot) -> Any:
 
 
 def _probe(snapshot: Snapshot) -> None:
-    """Answer a request by each model."""
     answers = answer_by_lens([Request(rank=True, user=str(snapshot.log.users["user_id"][0]), n=1)], snapshot)
     if snapshot.champion.llm and answers[0].fallback is None:
         answer_by_llm(answers)
 
 
 def _free_memory() -> int:
-    """Return the bytes of memory available to a process."""
     lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     return int(lines["MemAvailable"].split()[0]) * 1024

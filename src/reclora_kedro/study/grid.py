@@ -108,8 +108,6 @@ def require_models(models: Sequence[str] | None, cells: Sequence[Cell], paramete
 
     Args:
         models: `study.models`; None: all.
-        cells: the cells.
-        parameters: as in `plan_cells`.
 
     Raises:
         ValueError: there is one.

@@ -46,7 +46,6 @@ class UserLoras:
 
     @property
     def config(self) -> LoraConfig:
-        """The PEFT configuration that all users share."""
         return lora_config(self.adapter)
 
     @property
@@ -81,7 +80,6 @@ class UserLoras:
         """Write one folder per user, each a PEFT checkpoint, and a README.md.
 
         Args:
-            folder: destination.
             before: folder of an earlier export; LoRAs that have not changed since are linked, not written.
         """
         config = json.dumps(self.config.to_dict(), default=sorted, indent=2, sort_keys=True).encode()
@@ -110,7 +108,6 @@ class UserLoras:
             yield header + body.tobytes()
 
     def readme(self) -> str:
-        """Return the text of README.md, with instructions for servers."""
         lines = [
             "# LoRAs of single users",
             "",
@@ -124,7 +121,6 @@ class UserLoras:
 
 
 def _write(file: Path, content: bytes, before: Path | None) -> None:
-    """Write a file, or link it to an earlier one with the same content."""
     if before and before.is_file() and before.read_bytes() == content:
         file.hardlink_to(before)
     else:
@@ -138,7 +134,6 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
     ``sum_of_products`` of rank N·r, or top_k·r if only top_k meta-LoRAs are kept.
 
     Args:
-        adapted: a base LLM with a personalized adapter.
         user_states: the lens states ``user``, which the gates read, shape (users, gate_dim).
         user_ids: ids of these users, which also name the folders.
         note: further instructions for servers besides loading the LoRAs.

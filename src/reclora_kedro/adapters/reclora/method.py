@@ -22,7 +22,6 @@ class RecLora(PersonalizedMethod):
     exports_loras = True
 
     def keeps_statistics(self, settings: RecLoraSettings) -> bool:
-        """Whether gates standardise their inputs."""
         return settings.num_meta_loras > 1 and settings.gate_norm == "standard"
 
     def has_gates(self, config: RecLoraConfig) -> bool:

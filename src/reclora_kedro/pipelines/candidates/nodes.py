@@ -17,11 +17,9 @@ Records = list[dict[str, Any]]
 def train_retriever(
     log: InteractionLog, checkpoints: CheckpointStore, config: RetrieverConfig, engine: EngineConfig
 ) -> tuple[Records, Retriever]:
-    """The retriever's training log, and the retriever in its best epoch."""
     retriever, training_log = fit_retriever(log, config, engine, checkpoints)
     return training_log, retriever
 
 
 def show_retriever(training_log: Records) -> None:
-    """Print the epochs."""
     show(report.retriever_table(training_log))

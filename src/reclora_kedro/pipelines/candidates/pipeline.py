@@ -8,7 +8,6 @@ from reclora_kedro.pipelines.names import PipelineNames
 
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
-    """From the log to the retriever and its training log."""
     return Pipeline(
         [
             Node(

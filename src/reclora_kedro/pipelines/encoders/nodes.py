@@ -28,5 +28,4 @@ def tune_item_encoder(
 
 
 def show_encoder(training_log: Records) -> None:
-    """Print the validations."""
     show(report.encoder_table(training_log))

@@ -23,12 +23,10 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
 
 
 def plot_auc(metrics: Records) -> go.Figure:
-    """AUC of every model with its interval."""
     return figures.plot_auc(metrics, baselines.attributes("STYLE"))
 
 
 def plot_roc(scores: pl.DataFrame) -> go.Figure:
-    """ROC curve of every model."""
     return figures.plot_roc(align_scores(scores), baselines.attributes("STYLE"))
 
 

@@ -45,7 +45,6 @@ def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConf
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])
 def draw_test_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
-    """The samples that are scored."""
     return draw_questions(log_without_embeddings.samples, ("test",), history.prompt_rows, history.seed)
 
 
@@ -63,7 +62,6 @@ def embed_items(
 
 
 def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
-    """The log with the vectors of its items, as all later steps read it."""
     return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
 
 

@@ -81,5 +81,4 @@ def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
 
 
 def show_ranking(metrics: Records) -> None:
-    """Print the metrics."""
     show(report.ranking_tables(metrics, baselines.attributes("NOTE") | NOTES))

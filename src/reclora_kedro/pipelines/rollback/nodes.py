@@ -9,7 +9,6 @@ Record = dict[str, Any]
 
 
 def roll_back(champion_history: list[Record]) -> Record:
-    """The champion before the present one."""
     champion = rolled_back(champion_history)
     show(champion_table(champion))
     return champion

@@ -29,7 +29,6 @@ def score_untrained(
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> pl.DataFrame:
-    """Scores of the base LLM as it came, on the test prompts."""
     model = answering_model(base_llm, prompt_config, engine, finished=finished_shards)
     test = prompt_set(prompts, "test")
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
@@ -38,7 +37,6 @@ def score_untrained(
 def permute_lens_inputs(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, config: ScoringConfig
 ) -> pl.DataFrame:
-    """Scores of the lens when one of its inputs is another row's."""
     places, _ = permuted_rows(test_questions.height, config.permuted_rows, config.seed)
     return lens_permutation.permuted_scores(lens, log, test_questions[places], config.permuted_inputs)
 

@@ -60,7 +60,6 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def variant_pipeline(variant: str, history: str) -> Pipeline:
-    """The scoring of one variant on the prompts of its history."""
     return Pipeline(
         [
             Node(

@@ -109,7 +109,6 @@ def append_entities(
     raw_new_users: Any,
     config: IngestionConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Records]:
-    """The canonical items and users with new ones, and a report on what is new."""
     report, raw = CleaningReport(), RawEntities(raw_new_items, raw_new_item_texts, raw_new_users)
     items = updates.append_items(previous_items, interactions, raw, config.items, config.item_texts, report)
     users = updates.append_users(previous_users, interactions, raw, config.users, report)
@@ -142,7 +141,6 @@ def embed_new_items(
     engine: EngineConfig,
     *inputs: LanguageModel | SentenceEncoder | InteractionLog,
 ) -> tuple[Arrays, InteractionLog]:
-    """The champion's vectors of items with those of items that are new or newly described, and the log with them."""
     config = history.item_embedding
     encoders = dict(zip(config.with_input, inputs, strict=True))
     texts, texts_before = describe_items(log_without_embeddings.items), describe_items(champion_log.items)

@@ -33,7 +33,6 @@ class Page:
         self._templates = Environment(loader=loader, autoescape=True, trim_blocks=True, undefined=StrictUndefined)
 
     def add_to(self, app: FastAPI) -> None:
-        """Add its routes to an app."""
         parts: dict[str, Callable[..., Any]] = {
             "/": self.whole,
             "/page/start": self.start,
@@ -52,7 +51,6 @@ class Page:
         return self._html("page.html.jinja", llm=self._routes.service.champion.llm is not None)
 
     async def file(self, name: str) -> Response:
-        """Return a style sheet or a script."""
         if name not in STATIC:
             raise ProblemError(404, "unknown-route", "The route is not known", "There is no such file.")
         content = files("reclora_kedro.serving.page").joinpath(name).read_bytes()
@@ -64,7 +62,6 @@ class Page:
         return await self._user(users[0], "lens", None, users)
 
     async def user(self, user: str, model: str = "lens") -> Response:
-        """Return a user's history and recommendations."""
         return await self._user(user, model, None)
 
     async def items(self, q: str = "") -> Response:
@@ -72,11 +69,9 @@ class Page:
         return self._html("items.html.jinja", **await self._routes.items(q, MOST_ITEMS))
 
     async def champion(self) -> Response:
-        """Return the champion, the decision for it, and earlier champions."""
         return self._html("champion.html.jinja", model=await self._routes.model(), note=None)
 
     async def roll_back(self) -> Response:
-        """Roll back to the previous champion, and return it."""
         try:
             note = f"Rolled back: {(await self._routes.rollback())['version']} answers from now on."
         except (ProblemError, ReloadRefusedError) as error:
@@ -84,7 +79,6 @@ class Page:
         return self._html("champion.html.jinja", model=await self._routes.model(), note=note)
 
     async def add_event(self, request: Request) -> Response:
-        """Add the form's event, and return the user."""
         form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
         user, model = form.pop("user", ""), form.pop("model", "lens")
         value: Json = {"user": user, "item": form.get("item", "")}
