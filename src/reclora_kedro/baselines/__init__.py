@@ -1,1 +1,1 @@
-"""Models that are no LLM, one file each, which the LLM is compared with; see `reclora_kedro.baselines.registry`."""
+"""Models without an LLM, one file each, to compare the LLM with; see `reclora_kedro.baselines.registry`."""

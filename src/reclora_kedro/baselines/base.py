@@ -1,4 +1,4 @@
-"""What baselines have in common."""
+"""Types and functions that baselines share."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 Scorer = Callable[[pl.DataFrame], np.ndarray]
-"""From pairs with item_index, user_index, history_end and timestamp to their scores, shape (pairs,)."""
+"""Function from pairs with item_index, user_index, history_end and timestamp to scores, shape (pairs,)."""
 
 
 def score_table(questions: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
-    """Rows of questions and their scores, shape (n,), as a baseline's ``scores`` returns them."""
+    """Return a frame of row and score, from questions and scores of shape (n,)."""
     return questions.select("row", score=pl.Series(scores))

@@ -1,4 +1,4 @@
-"""Boosted trees of the numbers that a lens reads: what these few say of a row, without ids."""
+"""Boosted trees on the numeric inputs of a lens, without ids."""
 
 import numpy as np
 import polars as pl
@@ -30,10 +30,11 @@ SETTINGS = {
 
 
 def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.DataFrame:
-    """Probabilities of a like from trees that learn from all training samples; validation samples tell when to stop.
+    """Return probabilities of a like from trees trained on all training samples, with early stopping on validation
+    samples.
 
-    Of the lens, they read how much its statistics know of the log, its `Lens.cosines`, and the seed; while they learn,
-    who liked an item is hidden at the rate of its ids, as it is while the lens learns.
+    They use the lens's statistics settings, its `Lens.cosines`, and its seed; in training, co-occurrences of an item
+    are hidden at the rate of its ids, as for the lens.
     """
     labels = log.samples["label"].to_numpy()
     train, validation = log.rows_in("train"), log.rows_in("validation")
@@ -47,7 +48,7 @@ def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.
 
 @torch.inference_mode()
 def _numbers(log: InteractionLog, samples: pl.DataFrame, lens: Lens) -> np.ndarray:
-    """Rating statistics of samples and, of a lens that reads them, cosines: (n, 11 or more)."""
+    """Return rating statistics of samples and, of a lens that reads them, cosines: (n, 11 or more)."""
     statistics = known_statistics(log, lens).compute(samples).to_numpy()
     if not lens.similarities.output_dim:
         return statistics

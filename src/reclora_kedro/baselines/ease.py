@@ -1,4 +1,4 @@
-"""Items by a linear regression of what users take on the rest of what they take, in closed form."""
+"""EASE: a linear regression of taken items on each other, in closed form."""
 
 import numpy as np
 from scipy.linalg import lapack
@@ -8,18 +8,18 @@ ROWS_AT_ONCE = 1024
 
 
 def item_weights(taken: csr_array, regularization: float) -> np.ndarray:
-    """Weights of EASE^R (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, 2019, arXiv 1905.03375).
+    """Return the weights of EASE^R (Steck, Embarrassingly Shallow Autoencoders for Sparse Data, arXiv 1905.03375).
 
     With ``P = (X'X + regularization I)^-1``, the weights ``B = I - P diag(1 / diag(P))`` minimise
     ``|X - X B|^2 + regularization |B|^2`` among those whose diagonal is zero.
 
     Args:
-        taken: which user took which item, X, zeros and ones, shape (users, items).
-        regularization: what is added to the diagonal, > 0.
+        taken: X, one if the user took the item, else zero, shape (users, items).
+        regularization: added to the diagonal, > 0.
 
     Returns:
-        B, float32, shape (items, items): row i tells what an event of item i adds to the score of each item. An item
-        that nobody took has zeros in its row and its column.
+        B, float32, shape (items, items): row i has what an event of item i adds to each item's score. Rows and columns
+        of items that nobody took are zero.
 
     Examples:
         >>> item_weights(csr_array(np.array([[1, 1, 0], [1, 1, 0]])), 1.0).round(2) + 0  # no negative zeros

@@ -1,4 +1,4 @@
-"""A probe of the lens: what the rows and inputs of a personalized LoRA teach a model that is no LLM."""
+"""Probe of the lens: a logistic regression with the rows and inputs of a personalized LoRA."""
 
 import numpy as np
 import polars as pl
@@ -23,16 +23,16 @@ def scores(
     learning_states: dict[str, Tensor],
     test_states: dict[str, Tensor],
 ) -> pl.DataFrame:
-    """Probabilities of a like of the test rows, learned from the few-shot rows; see `probe_scores`."""
+    """Return the probabilities of a like of the test rows, learned from the few-shot rows; see `probe_scores`."""
     few_shot = (learning_questions["use"] == "few_shot").to_torch()
     labels = learning_questions.filter(use="few_shot")["label"].to_numpy()
     return score_table(test_questions, probe_scores(learning_states["target"][few_shot], labels, test_states["target"]))
 
 
 def probe_scores(few_shot: Tensor, labels: np.ndarray, states: Tensor) -> np.ndarray:
-    """Probabilities of a like, (n,), from a logistic regression of the lens's states of kind `target`, (n, state_dim).
+    """Return probabilities of a like, (n,), by logistic regression on lens states `target`, (n, state_dim).
 
-    It learns from the few-shot rows' states, (f, state_dim), as gates do: centred and divided by one scale.
+    It is trained on the few-shot rows' states, (f, state_dim), which are centred and divided by one scale as for gates.
 
     Raises:
         ValueError: the labels, shape (f,), are all the same.

@@ -1,4 +1,4 @@
-"""Items by weights between items: what is taken together, what is taken next, and texts that are alike."""
+"""Linear model of items taken together, items taken next, and similar texts."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -37,7 +37,7 @@ Matrix: TypeAlias = np.ndarray | csr_array
 
 
 class LinearConfig(Block):
-    """The settings that are tried for a linear model."""
+    """Candidate settings of a linear model."""
 
     events: Count
     regularizations: tuple[Positive, ...] = Field(min_length=1)
@@ -52,7 +52,7 @@ class LinearConfig(Block):
 
 
 class LinearSettings(Block):
-    """The settings of a linear model, see `LinearModel`."""
+    """Settings of a linear model, see `LinearModel`."""
 
     regularization: Positive
     recency: UpToOne
@@ -64,7 +64,7 @@ class LinearSettings(Block):
 
 
 def scorer(log: InteractionLog, config: LinearConfig) -> Scorer:
-    """Scores of pairs by a model of the training events, and the user's own events until the pair's moment."""
+    """Return a scorer of pairs from the training events, and the user's own events before the pair's moment."""
     return LinearModel.chosen(log, config).score
 
 
@@ -102,10 +102,10 @@ class LinearModel:
 
     @classmethod
     def chosen(cls, log: InteractionLog, config: LinearConfig) -> Self:
-        """Return the model of the training events with the settings that rank validation likes best, by NDCG@10.
+        """Return the model of the training events with the settings of the highest NDCG@10 on validation likes.
 
         Regularization and recency are chosen together, by EASE among the 3,000 items that most users took; then the
-        kind and weight of transitions, then the power and weight of texts. Without any such like, the first value of
+        kind and weight of transitions, then the power and weight of texts. Without validation likes, the first value of
         each setting is taken, without transitions and texts.
         """
         training = _Fit(log, config, log.training_events())
@@ -126,7 +126,7 @@ class LinearModel:
         return cls(settings, fit.config.events, fit.log.sequences, together, following, texts)
 
     def with_log(self, log: InteractionLog) -> Self:
-        """Return the model beside another log of the same items: its weights are as they were fitted."""
+        """Return a copy with another log of the same items, and the same weights."""
         return replace(self, sequences=log.sequences)
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
@@ -142,7 +142,7 @@ class LinearModel:
         return scores
 
     def likeness(self, item: int) -> np.ndarray:
-        """Return what an event of an item adds to the score of every item if it is the latest: shape (items,)."""
+        """Return what an event of an item adds to each item's score if it is the latest: shape (items,)."""
         one = csr_array((np.ones(1, dtype=np.float32), ([0], [item])), shape=(1, self.together.shape[0]))
         return self._of_histories(one)[0]
 
@@ -157,16 +157,13 @@ class LinearModel:
 
 
 def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
-    """Return the latest events of the users of some moments, each weighted by its recency.
+    """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
 
     Args:
-        moments: with user_index and history_end.
-        most: how many of a user's latest events count.
-        recency: weight of an event, times that of the next later one; those of one second have the weight of the
-            mean number of events after them.
-
-    Returns:
-        Weights by item: float32, shape (moments, items).
+        moments: frame with user_index and history_end.
+        most: maximum number of events per user.
+        recency: weight of an event relative to the next later one; events of one second share the weight at their mean
+            number of later events.
     """
     user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
     start = np.maximum(sequences.starts[user], end - most)
@@ -180,7 +177,7 @@ def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most:
 
 
 def text_scores(histories: csr_array, texts: csr_array, power: float) -> np.ndarray:
-    """Return the sums over weighted histories, shape (histories, items), of cosines to a power: the same shape."""
+    """Return the sums over weighted histories, (histories, items), of cosines to a power: the same shape."""
     taken = np.unique(histories.indices)
     cosines = texts[taken] @ texts.T
     cosines.data **= np.float32(power)
@@ -189,7 +186,7 @@ def text_scores(histories: csr_array, texts: csr_array, power: float) -> np.ndar
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """What a linear model is fitted to: the events of a log that are usable, shape (events,)."""
+    """Training data of a linear model: a log and its usable events, shape (events,)."""
 
     log: InteractionLog
     config: LinearConfig
@@ -197,7 +194,7 @@ class _Fit:
 
     @cached_property
     def taken(self) -> csr_array:
-        """Which user took which item: ones, float32, shape (users, items)."""
+        """Return which user took which item: ones, float32, shape (users, items)."""
         sequences, items = self.log.sequences, self.log.items.height
         user = user_of_events(sequences.offsets)[self.usable].astype(np.int64)
         pairs = np.unique(user * items + sequences.item_index[self.usable])
@@ -205,7 +202,7 @@ class _Fit:
         return csr_array(entries, shape=(len(sequences.starts), items))
 
     def together(self, regularization: float) -> Matrix:
-        """Weights of EASE or, among too many items, the greatest cosines of who took them."""
+        """Return the weights of EASE or, for too many items, the greatest cosines of their users."""
         if self.taken.shape[1] <= self.config.max_items:
             return item_weights(self.taken, regularization)
         logger.warning(
@@ -226,7 +223,7 @@ class _Fit:
         return transitions(self.log.sequences, self.usable, users, *window, directed, within_moments)
 
     def texts(self) -> csr_array | None:
-        """Vectors of the items' descriptions; None where these have too few words to tell items apart."""
+        """Return vectors of the items' descriptions; None if they have too few words."""
         try:
             return tfidf_vectors(describe_items(self.log.items))[0].astype(np.float32)
         except ValueError:
@@ -237,12 +234,12 @@ class _Fit:
         return latest_events(self.log.sequences, likes, self.log.items.height, self.config.events, recency)
 
     def seen(self, likes: pl.DataFrame) -> csr_array:
-        """The items of all events before likes, shape (likes, items)."""
+        """Return the items of all events before likes, shape (likes, items)."""
         return latest_events(self.log.sequences, likes, self.log.items.height, len(self.usable), 1)
 
 
 def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
-    """The regularization and recency that rank likes best among the items that most users took."""
+    """Return the regularization and recency that rank likes best among the items that most users took."""
     most = np.sort(np.argsort(-fit.taken.sum(axis=0), kind="stable")[:MOST_TAKEN])
     place = np.searchsorted(most, likes["item_index"]).clip(max=len(most) - 1)
     listed = most[place] == likes["item_index"].to_numpy()
@@ -258,7 +255,7 @@ def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
 
 
 def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, together: Matrix) -> LinearSettings:
-    """The settings with the transitions, and then the texts, that rank likes best beside what is taken together."""
+    """Add the transitions, and then the texts, that improve the ranking of likes most."""
     seen, place = fit.seen(likes), likes["item_index"].to_numpy()
     histories = fit.histories(likes, settings.recency)
     scores = _dense(histories @ together)
@@ -291,7 +288,7 @@ def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, t
 
 
 def _ndcg(scores: np.ndarray, seen: csr_array, target: np.ndarray) -> float:
-    """NDCG@10 of targets, (n,), among the items that were not seen, by scores (n, items); ties come first."""
+    """Return the NDCG@10 of targets, (n,), among unseen items by scores (n, items); ties rank first."""
     own = scores[np.arange(len(target)), target][:, None]
     is_above = scores >= own
     is_above[seen.nonzero()] = False

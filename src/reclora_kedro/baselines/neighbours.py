@@ -1,4 +1,4 @@
-"""Items by their neighbours among the events of a user: items that the same users took, and whose texts are alike."""
+"""Item neighbours: items taken by the same users as the user's latest ones, with similar texts."""
 
 from copy import copy
 from itertools import pairwise
@@ -22,11 +22,11 @@ PAIRS_AT_ONCE = 2**24  # pairs of items whose users are counted at once
 PAIRS_KEPT = 2**25  # of these, whose numbers take 256 MiB
 MOST_CHANGES = 2**14  # of what users take, beside what they took; to add them takes the longer, the larger that is
 Row = tuple[np.ndarray, np.ndarray]
-"""Items, ascending, and a number of each."""
+"""Items, ascending, and a value for each."""
 
 
 class ItemNeighboursConfig(Block):
-    """How items are scored by their likeness to a user's latest events; see `ItemNeighbours`."""
+    """Settings of `ItemNeighbours`."""
 
     events: Count
     nearest: Count
@@ -36,7 +36,7 @@ class ItemNeighboursConfig(Block):
 
 
 def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:
-    """Scores of pairs by the training events of all users, and the user's own until the pair's moment."""
+    """Return a scorer of pairs from the training events of all users, and the user's own before the pair's moment."""
     return ItemNeighbours(log, config, log.training_events()).score
 
 
@@ -74,10 +74,10 @@ class ItemNeighbours:
             self._vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     def with_log(self, log: InteractionLog, changed: np.ndarray | None = None) -> Self:
-        """Return a copy that reads histories from another log; which users took an item is counted as before.
+        """Return a copy that reads histories from another log of the same users and items.
 
         Args:
-            changed: indices, ascending, of the users to count by their events in this log; None: nobody.
+            changed: indices, ascending, of users to count again by their events in this log; None for nobody.
         """
         neighbours = copy(self)
         neighbours._events = log.sequences
@@ -86,7 +86,7 @@ class ItemNeighbours:
         return neighbours
 
     def _taken_by(self, users: np.ndarray, usable: np.ndarray | None = None) -> csr_array:
-        """Whether each item is among the latest events of some users: float32, (all users, items)."""
+        """Return whether each item is among the latest events of some users: float32, (all users, items)."""
         starts, ends = self._events.starts, self._events.ends
         event, user = places_of(starts[users], ends[users]), np.repeat(users, (ends - starts)[users])
         if usable is not None:
@@ -149,20 +149,20 @@ class ItemNeighbours:
             self._alike[item] = near, weight[near]
 
     def latest(self, user: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-        """Items of the user's events before event `end`, the latest first, and what each event weighs."""
+        """Return items of the user's events before event `end`, the latest first, and the weight of each event."""
         start = max(self._events.starts[user], end - self._config.events)
         history = self._events.item_index[start:end][::-1]
         return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
 
     def likeness(self, item: int) -> np.ndarray:
-        """Of an item j to every item i, both terms: float32, shape (items,)."""
+        """Return the sum of both terms of an item j for every item i: float32, shape (items,)."""
         [(near, weights)] = self.nearest(np.array([item]))
         likeness = np.zeros(self.items, dtype=np.float32)
         likeness[near] = weights
         return likeness
 
     def scores(self, user: int, end: int) -> np.ndarray:
-        """Score of every item for a user whose history ends before event `end`: shape (items,)."""
+        """Return scores of every item for a user whose history ends before event `end`: shape (items,)."""
         history, weights = self.latest(user, end)
         if len(history) == 0:
             return np.zeros(self.items, dtype=np.float32)
@@ -171,7 +171,7 @@ class ItemNeighbours:
         return np.bincount(np.concatenate(items), weight, minlength=self.items).astype(np.float32)
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
+        """Return scores of pairs with user_index, history_end and item_index: shape (pairs,)."""
         user, end, item = (pairs[name].to_numpy() for name in ("user_index", "history_end", "item_index"))
         is_first = (np.diff(user, prepend=-1) != 0) | (np.diff(end, prepend=-1) != 0)  # of a moment
         starts = np.flatnonzero(is_first)

@@ -1,4 +1,4 @@
-"""Popularity: the more events an item has had, the higher it ranks, whoever the user is."""
+"""Popularity: items rank by their number of events, for every user alike."""
 
 import numpy as np
 import polars as pl
@@ -17,11 +17,7 @@ def scorer(log: InteractionLog) -> Scorer:
 
 
 class Popularity:
-    """Events of items up to a moment; training events count at any moment, as a lens knows them.
-
-    Args:
-        log: the log, its samples with a split.
-    """
+    """Events of items up to a moment; training events count at any moment, as for a lens."""
 
     def __init__(self, log: InteractionLog) -> None:
         events, training = log.sequences, log.training_events()
@@ -29,12 +25,12 @@ class Popularity:
         self._others = TimeLog(events.item_index[~training], events.timestamp[~training])
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Training events, and those before the pair's second, of each pair's item: shape (n,)."""
+        """Return the training events, and those before the pair's second, of each pair's item: shape (n,)."""
         item = pairs["item_index"].to_numpy()
         first, last = self._others.range_before(item, pairs["timestamp"].to_numpy())
         return self.in_training[item] + last - first
 
     def information(self) -> np.ndarray:
-        """-log2 of each item's share of the training events (bits), with one more counted of each: shape (items,)."""
+        """Return -log2 of each item's smoothed share of the training events (bits): shape (items,)."""
         counts = self.in_training + 1
         return -np.log2(counts / counts.sum())

@@ -26,12 +26,12 @@ BASELINES = Registry("reclora_kedro.baselines", (*SCORED, *RANKED))
 
 
 def load(name: str) -> Any:
-    """The module of a baseline; what it needs, such as torch, is imported with it."""
+    """Return the module of a baseline, which is imported together with its dependencies."""
     return BASELINES.load(name)
 
 
 def scored() -> tuple[str, ...]:
-    """Baselines that score the test rows, those of installed packages last."""
+    """Return the baselines that score the test rows, those of installed packages last."""
     return (*SCORED, *(name for name in BASELINES.added() if hasattr(load(name), "scores")))
 
 
@@ -41,12 +41,12 @@ def ranked() -> tuple[str, ...]:
 
 
 def attributes(name: str) -> dict[str, Any]:
-    """The ``NOTE`` or ``STYLE`` of every baseline, by the baseline's name."""
+    """Return the ``NOTE`` or ``STYLE`` of every baseline, by the baseline's name."""
     return {baseline: getattr(load(baseline), name) for baseline in BASELINES.modules()}
 
 
 def inputs(name: str, prompts: str) -> list[str]:
-    """The catalog entries that a baseline's ``scores`` reads, in the order of its arguments.
+    """Return the catalog entries that a baseline's ``scores`` reads, in the order of its arguments.
 
     Args:
         prompts: the entry with the prompts that the untrained LLM reads.

@@ -1,4 +1,4 @@
-"""Items by what users take next."""
+"""Transitions: how often users take one item soon after another."""
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
@@ -17,21 +17,21 @@ def transitions(
     directed: bool,
     within_moments: bool,
 ) -> csr_array:
-    """How often users take an item soon after another one.
+    """Return how often users take an item soon after another, over ``sqrt(users(i) users(j))``.
 
     An event at which a user took j, d moments after one at which they took i, counts ``decay^(d - 1)``. Events of one
-    second are one moment, and have no order: pairs of them count 1 in both directions.
+    second are one moment without an order: pairs of them count 1 in both directions.
 
     Args:
         usable: whether an event counts, shape (events,).
-        users: how many users took each item, shape (items,).
-        window: most moments between two events that count.
-        decay: weight of a moment more between them.
+        users: number of users of each item, shape (items,).
+        window: maximum number of moments between two events.
+        decay: factor per further moment between them.
         directed: whether only the later item follows the earlier one, or each follows the other.
         within_moments: whether pairs of one moment count.
 
     Returns:
-        The sum of what counts, over ``sqrt(users(i) users(j))``: float32, shape (items, items), of i in rows.
+        Float32, shape (items, items), with i in rows.
 
     Examples:
         >>> events = Sequences(np.array([0, 3]), np.array([0, 1, 2]), *[np.zeros(3)] * 3, np.array([5, 9, 9]))

@@ -1,1 +1,1 @@
-"""What to recommend: candidates, their ranking, and how well it finds what users take."""
+"""Recommendations: candidates, their ranking, and ranking metrics."""

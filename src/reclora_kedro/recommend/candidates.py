@@ -1,4 +1,4 @@
-"""The users asked for, the items that each may be recommended, and the best of them: a shortlist."""
+"""Requested users, the items that each may be recommended, and a shortlist of the best."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,9 +29,9 @@ class CandidateSets:
 
     Attributes:
         sequences: every user's events.
-        pool: item indices, most popular in the last days of the log first, those without an event there by all of it:
-            everyone's candidates, less those a user has interacted with.
-        given: candidates of a table by user id, most popular first, seen ones included; None without a table.
+        pool: item indices, most popular in the last days of the log first, then by popularity in the whole log:
+            everyone's candidates, without those a user has interacted with.
+        given: candidates of a table by user id, most popular first, including seen ones; None without a table.
     """
 
     sequences: Sequences
@@ -39,27 +39,28 @@ class CandidateSets:
     given: dict[Any, np.ndarray] | None = None
 
     def for_user(self, user_id: Any, user_index: int | None) -> np.ndarray:
-        """Item indices of a user's candidates; an unknown user has index None."""
+        """Return the item indices of a user's candidates; the index of an unknown user is None."""
         if self.given is not None:
             return self.given.get(user_id, self.pool[:0])
         return self.pool[~np.isin(self.pool, self.seen(user_index))]
 
     def seen(self, user_index: int | None) -> np.ndarray:
+        """Return the item indices of a user's events."""
         if user_index is None:
             return self.sequences.item_index[:0]
         return self.sequences.item_index[self.sequences.starts[user_index] : self.sequences.ends[user_index]]
 
 
 def popularity(sequences: Sequences, items: int, days: float) -> np.ndarray:
-    """Events of each item in the last days of the log, shape (items,)."""
+    """Count the events of each item in the last days of the log, shape (items,)."""
     return sequences.counts_after(max(sequences.last_second - days * SECONDS_PER_DAY, EARLIEST), items)
 
 
 def candidate_table(table: Any) -> pl.DataFrame:
-    """The ids of the catalog's `recommendation_candidates`, for `candidates: table`.
+    """Validate the catalog's `recommendation_candidates`, for `candidates: table`.
 
     Raises:
-        ValueError: there is none, or it lacks a column, or rows, or holds what can be no id.
+        ValueError: there is no table, or it lacks a column or rows, or has values that cannot be ids.
     """
     if table is None:
         raise ValueError(
@@ -79,7 +80,7 @@ def candidate_table(table: Any) -> pl.DataFrame:
 
 
 def best_of_each_user(pairs: pl.DataFrame, score: str | None, most: int | None) -> pl.DataFrame:
-    """Each user's pairs by falling score, of equals the earlier first, or as they come; at most `most` of them, or all.
+    """Keep each user's `most` best pairs by score, the earlier among equals, or the first ones without a score.
 
     Examples:
         >>> pairs = pl.DataFrame({"user_id": [7, 7, 3, 7], "item": ["a", "b", "c", "d"], "score": [0.2, 0.5, 0.9, 0.5]})
@@ -103,18 +104,16 @@ def shortlist_candidates(
     make_source: Callable[[InteractionLog], Scorer] | None = None,
     engine: EngineConfig = LOCAL,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Each user's candidates, best first by the lens or as they come, at most `config.shortlist` of them.
+    """Return each user's candidates, best first by the lens or in their own order, at most `config.shortlist` of them.
 
-    A source, which each worker makes, finds `config.retrieved` of the items that the user has no event with; of those
-    that it scores the same, the most popular ones.
-
-    The lens sees each user's whole sequence as history. A user without any event, or whom the log does not know, gets
-    the fallback: the `config.top_n` most popular candidates, unscored.
+    A source, which each worker builds, finds `config.retrieved` items without an event of the user, the most popular
+    ones among equals. The lens reads each user's whole sequence as history. A user without events, or unknown to the
+    log, gets the fallback: the `config.top_n` most popular candidates, unscored.
 
     Returns:
         Frame with user_id, item_id, title, user_index (null for an unknown user), item_index, lens_score (null in a
-        fallback) and fallback, users in the order asked for; and the counts users, fallbacks, empty_candidate_sets and
-        unknown_items (rows of the table that name no canonical item).
+        fallback) and fallback, users in the requested order; and the counts users, fallbacks, empty_candidate_sets and
+        unknown_items (rows of the table without a canonical item).
 
     Raises:
         MismatchError: lens and log stem from different runs.
@@ -140,15 +139,12 @@ def shortlist_candidates(
 
 
 def candidate_questions(log: InteractionLog, shortlist: pl.DataFrame) -> pl.DataFrame:
-    """Whether each user would like each candidate now; pairs of a fallback are not asked about.
-
-    Their row is the place of the pair in the shortlist.
-    """
+    """Return questions about each candidate now, without fallbacks; their row is the place in the shortlist."""
     return questions(log.now(shortlist.with_row_index("row").filter(~pl.col("fallback"))))
 
 
 class _Shortlister:
-    """Finds candidates of users by a source, and scores them by a lens, both of which it holds."""
+    """Finds candidates of users with a source, and scores them with a lens."""
 
     def __init__(
         self,
@@ -177,7 +173,7 @@ class _Shortlister:
 
 
 def nearest(pairs: pl.DataFrame, source: Scorer, log: InteractionLog, most: int) -> pl.DataFrame:
-    """Each user's best pairs by a source, of equals the earlier first; those of a fallback as they come."""
+    """Keep each user's best pairs by a source, the earlier among equals; those of a fallback as they are."""
     scores = _scores(source, log, pairs)
     return best_of_each_user(pairs.with_columns(scores), scores.name, most).drop(scores.name)
 
@@ -189,7 +185,7 @@ def candidate_sets(
     kind: CandidateKind,
     config: RecommendationConfig,
 ) -> tuple[CandidateSets, int]:
-    """The sets of a kind, and how many rows of the table name no canonical item."""
+    """Return the sets of a kind, and the number of the table's rows without a canonical item."""
     items = log.items
     counts = popularity(log.sequences, items.height, config.pool_days)
     before = np.where(counts, 0, popularity(log.sequences, items.height, np.inf))
@@ -214,7 +210,7 @@ def _no_pairs(requested: pl.DataFrame) -> pl.DataFrame:
 
 
 def _pairs_in_parts(sets: CandidateSets, requested: pl.DataFrame, top_n: int) -> Iterator[pl.DataFrame]:
-    """Pairs of user and candidate, several users at a time: user_id, user_index, item_index, fallback."""
+    """Yield pairs of several users at a time: user_id, user_index, item_index, fallback."""
     users, chosen, fallbacks, pairs = [], [], [], 0
     with Progress("shortlist", requested.height, "users") as progress:
         for place, (user_id, user_index) in enumerate(requested.iter_rows()):

@@ -1,4 +1,4 @@
-"""Where candidates come from and what puts them in order: by likes of the validation split, where nothing is named."""
+"""Choice of the source and the order of candidates by likes of the validation split, unless they are named."""
 
 import logging
 from collections.abc import Mapping
@@ -44,13 +44,13 @@ def choose(
     settings: SourceSettings,
     bootstrap: Bootstrap,
 ) -> tuple[Choice, Records]:
-    """Where candidates come from, and their order: as named, or as likes of the validation split prefer.
+    """Return the source and the order of candidates: as named, or with the best ranking of validation likes.
 
-    Likes of one half of the users teach the second stage, those of the other half choose. Without a retriever, the
+    Likes of one half of the users train the second stage, those of the other half choose. Without a retriever, the
     other sources are compared.
 
     Returns:
-        The choice, and what it was made by: records as those of `compare_candidates`, none where likes do not choose.
+        The choice, and the records of `compare_candidates` that it was based on; none if likes do not choose.
     """
     linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
     reader, compared, stage = LensReader(lens, log), list[dict[str, Any]](), SecondStage()
@@ -87,7 +87,7 @@ def choose(
 def deciding_settings(
     log: InteractionLog, retriever: Retriever | None, config: RecommendationConfig, settings: SourceSettings
 ) -> dict[str, Any]:
-    """Return what a choice depends on besides the lens and the likes, as JSON has it: one of others is not used."""
+    """Return what a choice depends on besides the lens and the likes, as JSON values."""
     fields = {"candidates", "order", "validation_likes", "teaching_likes", "retrieved", "top_n", "seed"}
     return {
         "items": log.items.height,
@@ -101,7 +101,7 @@ def deciding_settings(
 def likes_of_halves(
     log: InteractionLog, most_of_first: int | None, most_of_second: int | None, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Likes of the validation split, of one half of the users and of the other, at most as many of each as told."""
+    """Draw validation likes of either half of the users, with a maximum number for each."""
     likes = draw_positives(log, "validation", None, None, seed)
     users = np.random.default_rng(seed).permutation(likes["user_index"].unique().sort().to_numpy())
     is_first = np.isin(likes["user_index"].to_numpy(), users[: len(users) // 2])
@@ -121,16 +121,16 @@ def compare_candidates(
     config: RecommendationConfig,
     bootstrap: Bootstrap,
 ) -> Records:
-    """How sources, and the lens on what each of them finds, rank likes of the validation split in the catalogue.
+    """Measure how sources, and the lens on the shortlist of each, rank validation likes in the catalogue.
 
     Args:
-        scorers: of the sources, by what they know of the training split and of each user's history.
-        reader: of the lens.
-        config: which orders may be chosen, and how many candidates each source finds.
+        scorers: scorers of the sources, fitted to the training split.
+        reader: reads the log with the lens.
+        config: the orders to compare, and the number of candidates of each source.
 
     Returns:
-        Records as `compute_ranking_metrics` returns them, at cutoff `config.top_n`; the baseline is the best one. None
-        where the likes are of fewer than two users, of which a warning tells.
+        Records of `compute_ranking_metrics`, at cutoff `config.top_n`, with the best one as the baseline; none, with a
+        warning, for likes of fewer than two users.
     """
     if (users := likes["user_index"].n_unique()) < 2:
         logger.warning(
@@ -151,7 +151,7 @@ def compare_candidates(
 
 
 def chosen(compared: Records, config: RecommendationConfig) -> tuple[CandidateKind, CandidateOrder]:
-    """Where candidates come from, and their order: with the highest NDCG, or as named, or neighbours and the lens."""
+    """Return the source and the order with the highest NDCG, or as named, or else neighbours and the lens."""
     if compared:
         best: str = compared[0]["baseline"]
         source: Any = best.removesuffix(RERANKED)

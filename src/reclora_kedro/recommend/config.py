@@ -9,19 +9,19 @@ from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.parameters import Count, Id, Positive, Seed
 
 Source = Literal["neighbours", "linear", "retriever", "fusion", "ranker"]
-"""What finds items in the catalogue."""
+"""Sources of items in the catalogue."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 SECOND_STAGES: tuple[Source, ...] = ("fusion", "ranker")
-"""Orders of the best items of all other sources."""
+"""Sources that order the best items of all other sources."""
 RERANKED = "_lens"
-"""What ends the name of a source whose shortlist the lens has ranked."""
+"""Suffix of the name of a source whose shortlist the lens has reranked."""
 CandidateKind = Source | Literal["unseen", "popular_recent", "table"]
 CandidateOrder = Literal["candidates", "lens"]
-"""What puts candidates in order: where they come from, nearest or most popular ones first, or the lens."""
+"""Order of candidates: that of their source, or that of the lens."""
 
 
 class RecommendationConfig(Block):
-    """Whom to recommend what, and in which order."""
+    """Which users to recommend items to, which items, and in which order."""
 
     variant: str | None
     users: tuple[Id, ...] | None = Field(min_length=1)
@@ -38,12 +38,12 @@ class RecommendationConfig(Block):
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """What may find the candidates; nothing where they are not found, but listed."""
+        """Possible sources of the candidates; none if candidates are listed."""
         return tuple(source for source in SOURCES if self.candidates in (source, "validation"))
 
     @property
     def validates(self) -> bool:
-        """Whether likes of the validation split choose: among the sources, or between the orders of what these find."""
+        """Whether validation likes choose the source, or the order of its candidates."""
         return len(self.sources) > 1 or (self.order == "validation" and bool(self.sources))
 
     @model_validator(mode="after")
@@ -62,7 +62,7 @@ class RecommendationConfig(Block):
 
 
 class RankingConfig(Block):
-    """Which likes of the test split are ranked among what, by whom, and what is measured."""
+    """Likes of the test split to rank, their candidates, the models, and the metrics."""
 
     users: Count | None
     rows: Count | None

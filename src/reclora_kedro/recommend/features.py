@@ -1,4 +1,4 @@
-"""The best items of several sources at some moments, with the features that a second stage orders them by."""
+"""The best items of several sources at given moments, with features for a second stage."""
 
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
@@ -22,11 +22,11 @@ RANK, SCORE, GAP = "_rank", "_score", "_gap"
 
 
 class ItemFacts:
-    """What events tell of the items of pairs: how popular, how old, and how alike those of the history they are.
+    """Features of pairs from the events of items: popularity, age, and similarity to the user's history.
 
     Args:
-        log: the log; the items' embeddings are compared if there are some.
-        known: whether an event is counted, shape (events,); None: all are.
+        log: the log; item embeddings are compared if there are any.
+        known: whether each event counts, shape (events,); None for all.
     """
 
     def __init__(self, log: InteractionLog, known: np.ndarray | None = None) -> None:
@@ -38,9 +38,9 @@ class ItemFacts:
         self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
 
     def popularity(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Return how many of the events each item had in the last days before the pair's second: shape (pairs,).
+        """Count the events of each item in the last days before the pair's second: shape (pairs,).
 
-        Where the latest of the events is before that second, the days before that event count.
+        If the latest event is earlier than that second, the days before that event count.
         """
         item, until = pairs["item_index"].to_numpy(), self._until(pairs)
         before = self._times.range_before(item, until - TREND_DAYS * SECONDS_PER_DAY)[1]
@@ -51,7 +51,7 @@ class ItemFacts:
         return np.minimum(pairs["timestamp"].to_numpy(), self._after)
 
     def features(self, log: InteractionLog, pairs: pl.DataFrame) -> dict[str, np.ndarray]:
-        """Return the features of pairs, whose histories are in a log: by name, shape (pairs,)."""
+        """Return the features of pairs with histories in a log: by name, shape (pairs,)."""
         item, now, end = (pairs[name].to_numpy() for name in ("item_index", "timestamp", "history_end"))
         start, until = log.sequences.starts[pairs["user_index"].to_numpy()], self._until(pairs)
         first, last = self._times.range_before(item, until)
@@ -70,7 +70,7 @@ class ItemFacts:
         return features
 
     def _cosines(self, log: InteractionLog, pairs: pl.DataFrame) -> np.ndarray:
-        """Cosine with the item of the last event, and the greatest one with those of the latest: (pairs, 2)."""
+        """Return the cosine with the item of the last event, and the greatest with the latest ones: (pairs, 2)."""
         assert self._vectors is not None  # the caller has asked
         item, user, end = (pairs[name].to_numpy() for name in ("item_index", "user_index", "history_end"))
         cosines = np.zeros((pairs.height, 2), dtype=np.float32)
@@ -88,19 +88,19 @@ def _log_days(seconds: np.ndarray, is_unknown: np.ndarray) -> np.ndarray:
 
 
 def moment_bounds(pairs: pl.DataFrame) -> list[int]:
-    """Where the pairs of each moment begin, and where the last ones end; those of a moment stand together."""
+    """Return the first pair of each moment, and the number of pairs; pairs of a moment must be consecutive."""
     number = pairs.select(moment=pl.struct("user_index", "history_end").rle_id()).to_series().to_numpy()
     return [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), pairs.height]
 
 
 class Candidates(NamedTuple):
-    """The best items of each source at some moments.
+    """The best items of each source at given moments.
 
     Attributes:
-        places: of the candidates among the pairs that they were chosen from, by moment and then ascending.
+        places: places of the candidates among the pairs that they were chosen from, by moment and then ascending.
         moment: number of each candidate's moment, from 0.
-        features: a row per candidate; of each source the rank (negative logarithm of 1, 2, …, the greater the better),
-            the score, and the score less the moment's best; the lens's logit; and those of `ItemFacts`.
+        features: one row per candidate; for each source the rank (negative logarithm of 1, 2, …, greater is better),
+            the score, and the score minus the moment's best; the lens's logit; and those of `ItemFacts`.
     """
 
     places: np.ndarray
@@ -109,13 +109,13 @@ class Candidates(NamedTuple):
 
 
 class CandidateReader:
-    """Finds the 50 best items of each source, and reads their features.
+    """Finds the 50 best items of each source, and computes their features.
 
     Args:
-        log: with the histories of users.
-        facts: of items; popularity is a source besides the others.
-        scorers: of the sources, by name.
-        lens: its logits; None: they are no feature.
+        log: the log with the histories of users.
+        facts: features of items; popularity is a further source.
+        scorers: scorers of the sources by name.
+        lens: logits of the lens; None for no such feature.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class CandidateReader:
         return [source + RANK for source in self._scorers]
 
     def read(self, pairs: pl.DataFrame) -> Candidates:
-        """Return the candidates among pairs with item_index and the columns of `MOMENT`, those of a moment together.
+        """Return the candidates among pairs with item_index and the columns of `MOMENT`, consecutive by moment.
 
-        The very same table is read once when it is read several times in a row.
+        Repeated calls with the same table return the first result.
         """
         last = self._last  # threads of a service may ask at once
         if last is None or last[0] is not pairs:
@@ -144,24 +144,24 @@ class CandidateReader:
         bounds = moment_bounds(pairs)
         places, ranks, gaps = [np.empty(0, dtype=np.int64)], [scores[:0]], [scores[:0]]
         for start, stop in pairwise(bounds):
-            of_moment = _ranks(scores[start:stop])
-            best = np.flatnonzero((of_moment <= MOST).any(axis=1))
+            moment_ranks = _ranks(scores[start:stop])
+            best = np.flatnonzero((moment_ranks <= MOST).any(axis=1))
             places.append(start + best)
-            ranks.append(-np.log(of_moment[best]))
+            ranks.append(-np.log(moment_ranks[best]))
             gaps.append(scores[start + best] - scores[start:stop].max(axis=0))
         chosen = np.concatenate(places)
-        moment = np.repeat(np.arange(len(bounds) - 1), [len(each) for each in places[1:]])
-        found, columns = pairs[chosen], dict[str, np.ndarray]()
+        moment = np.repeat(np.arange(len(bounds) - 1), [len(places_of_moment) for places_of_moment in places[1:]])
+        candidates, columns = pairs[chosen], dict[str, np.ndarray]()
         for kind, values in ((RANK, np.concatenate(ranks)), (SCORE, scores[chosen]), (GAP, np.concatenate(gaps))):
             columns |= {source + kind: values[:, place] for place, source in enumerate(self._scorers)}
         if self._lens is not None:
-            columns[LENS] = self._lens(found)
-        columns |= self._facts.features(self._log, found)
+            columns[LENS] = self._lens(candidates)
+        columns |= self._facts.features(self._log, candidates)
         return Candidates(chosen, moment, pl.DataFrame(columns).cast(pl.Float32))
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Ranks by each source's scores, (items, sources), of equals the earlier first; beyond the best ones, one more."""
+    """Return ranks by each source's scores, (items, sources), the earlier first among equals; one more after the best."""
     most = min(MOST, len(scores))
     ranks = np.full(scores.shape, most + 1)
     for source in range(scores.shape[1]):
@@ -174,7 +174,7 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
 
 
 class Lists(NamedTuple):
-    """Candidates of moments at which a user took some of them: what a second stage learns from.
+    """Candidates of moments at which a user took some of them, to train a second stage.
 
     Attributes:
         features: see `Candidates`.
@@ -188,12 +188,12 @@ class Lists(NamedTuple):
 
 
 def read_lists(reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame) -> Lists | None:
-    """Return the candidates of the moments of likes, some of which are among them; None if there are no such moments.
+    """Return the candidates of the moments of likes that are among them; None if there are no such moments.
 
     Args:
-        reader: of what was known before the likes.
-        blocks: the pairs of the likes' moments with all items that may be recommended, see `candidate_pairs`.
-        likes: what users took, with item_index and the columns of `MOMENT`.
+        reader: reads candidates from data before the likes.
+        blocks: pairs of the likes' moments with all items that may be recommended, see `candidate_pairs`.
+        likes: the likes, with item_index and the columns of `MOMENT`.
     """
     features, liked, moment, moments = [], [], [], 0
     marked = likes.select(*MOMENT, "item_index", like=pl.lit(True)).unique()

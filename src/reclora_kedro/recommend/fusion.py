@@ -1,4 +1,4 @@
-"""One order of what several sources find: by a conditional logit with a weight per source, and one for the lens."""
+"""Fusion of several sources by a conditional logit, with a weight per source, and one for the lens."""
 
 from collections.abc import Mapping
 
@@ -12,16 +12,16 @@ PENALTY = 1e-3  # of the squares of the weights of columns with a standard devia
 
 
 def score(features: pl.DataFrame, weights: Mapping[str, float] | None) -> np.ndarray:
-    """Return the weighted sums of candidates' features, see `Candidates`; without weights, of all ranks."""
+    """Return weighted sums of candidates' features, see `Candidates`; without weights, sums of all ranks."""
     if weights is None:
         weights = {name: 1.0 for name in features.columns if name.endswith(RANK)}
     return features.select(*weights).to_numpy() @ np.array(list(weights.values()))
 
 
 def learn_weights(lists: Lists) -> dict[str, float]:
-    """Return the weights, 0 or more, by which likes are likeliest among the candidates of their moments.
+    """Return the nonnegative weights with the highest likelihood of likes among the candidates of their moments.
 
-    Those of the logarithms of the sources' ranks, and of the lens's logit: a conditional logit (McFadden, Conditional
+    They weigh the logarithms of the sources' ranks, and the lens's logit, in a conditional logit (McFadden, Conditional
     logit analysis of qualitative choice behavior, 1974).
     """
     names = _columns(lists.features)
@@ -35,7 +35,7 @@ def _columns(features: pl.DataFrame) -> list[str]:
 
 
 def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray) -> list[float]:
-    """Weights, 0 or more, of the columns of candidates, by moment, that make what was liked likeliest there."""
+    """Return nonnegative weights of the candidates' columns that maximise the likelihood of the likes."""
     scale = np.maximum(values.std(axis=0), 1e-6)
     values = values / scale
     starts, likes = np.flatnonzero(np.diff(moment, prepend=-1)), np.bincount(moment, liked)

@@ -1,4 +1,4 @@
-"""Where models without an LLM rank the items that users took, among the candidates of that moment."""
+"""Ranks of the items that users took, among the candidates of that moment, by models without an LLM."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,18 +37,17 @@ def rank_positives(
     lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, SecondStage]:
-    """Where the baselines that rank items, a lens and a retriever rank likes of the test split; see `rank_by`.
+    """Rank likes of the test split by the baselines that rank items, a lens and a retriever; see `rank_by`.
 
-    The sources among them rank together, too, as ``fusion`` and ``ranker``, which likes of the validation split teach.
-    The lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
+    The sources among them are also combined, as ``fusion`` and ``ranker``, which are trained on validation likes. The
+    lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
-        log: the log, with item embeddings where a baseline reads them.
-        config: which likes, and which candidates.
-        lens: a frozen lens, if there is one.
+        log: the log, with item embeddings if a baseline reads them.
+        config: the likes, and their candidates.
 
     Returns:
-        The ranks, and what was learned.
+        The ranks, and the second stage.
 
     Raises:
         MismatchError: lens, retriever and log stem from different runs.
@@ -86,7 +85,7 @@ def rank_positives(
 def with_lens_reranked(
     item_ranks: pl.DataFrame, sources: Iterable[str], reader: LensReader, shortlist: int
 ) -> pl.DataFrame:
-    """The ranks, and those of the lens on the shortlist of each source, named after it and `RERANKED`."""
+    """Add the ranks by the lens on the shortlist of each source, named after it and `RERANKED`."""
     parts = [item_ranks]
     for source in sources:
         questions = reranking_questions(item_ranks, source, shortlist)
@@ -103,24 +102,22 @@ def rank_by(
     seed: int,
     sampled: int | None = None,
 ) -> pl.DataFrame:
-    """Where models rank likes, each as of its own moment.
+    """Rank likes by models, each at its own moment.
 
     Candidates of a like are the items of the log that its history lacks, all of them or a draw, and the like's own
-    item among them.
+    item. The time for all likes is estimated from the first one and logged before the others are ranked.
 
     Args:
         scorers: by model, a function from pairs, with item_index and the columns of `MOMENT`, to their scores.
-        log: the log, with item embeddings where a scorer retrieves.
+        log: the log, with item embeddings if a scorer retrieves.
         positives: the likes, see `draw_positives`.
-        most: of the best items, how many are told.
-        sampled: candidates drawn for each like; None: all.
-
-    The time that all likes take is estimated from the first one and logged before the others are ranked.
+        most: number of the best items to return.
+        sampled: candidates drawn per like; None for all.
 
     Returns:
         One line per like and model: model, row, user_index, item_index (the like's own), history_end, timestamp,
-        better (candidates with a higher score), ties (others with the same), candidates (their number) and top_items
-        (the best ones' indices; of equals whichever comes first in a random order).
+        better (candidates with a higher score), ties (others with an equal one), candidates (their number) and
+        top_items (indices of the best ones; equal scores are in random order).
 
     Raises:
         ValueError: a score is not a number.
@@ -151,7 +148,7 @@ def _log_estimate(likes: int, items: int, seconds: float) -> None:
 
 
 def candidate_items(log: InteractionLog, positives: pl.DataFrame, seed: int, sampled: int | None) -> np.ndarray:
-    """Item indices of each like's candidates, in random order, among them `NO_ITEM`: int64, shape (likes, width)."""
+    """Return item indices of each like's candidates in random order, one of them `NO_ITEM`: int64, (likes, width)."""
     if sampled is None:
         return _unseen_items(log, positives, np.random.default_rng(seed).permutation(log.items.height))
     return _sampled_items(log, positives, sampled, seed)
@@ -165,7 +162,7 @@ def _unseen_items(log: InteractionLog, positives: pl.DataFrame, order: np.ndarra
 
 
 def _sampled_items(log: InteractionLog, positives: pl.DataFrame, most: int, seed: int) -> np.ndarray:
-    """Each row's draw is its own: it does not depend on the other rows."""
+    """Draw candidates of each row, independently of the other rows."""
     items = log.items.height
     chosen = np.full((positives.height, min(items, most + 1)), NO_ITEM)
     columns = ("row", "user_index", "history_end", "item_index")
@@ -184,13 +181,14 @@ def _past_items(log: InteractionLog, user: int, end: int) -> np.ndarray:
 
 
 def candidate_pairs(log: InteractionLog, positives: pl.DataFrame, seed: int) -> Iterator[pl.DataFrame]:
-    """All candidates of the moments of likes as pairs for a scorer, those of several moments at a time."""
+    """Yield all candidates of the moments of likes as pairs for a scorer, several moments at a time."""
     moments = positives.unique(MOMENT, maintain_order=True)
     for block in moments.iter_slices(max(1, PAIRS_AT_ONCE // log.items.height)):
         yield _distinct_pairs(block, candidate_items(log, block, seed, None))[0]
 
 
 def _distinct_pairs(positives: pl.DataFrame, candidates: np.ndarray) -> tuple[pl.DataFrame, slice | np.ndarray]:
+    """Return the distinct pairs of all likes' candidates for a scorer, and the pair of each candidate."""
     place, column = np.nonzero(candidates != NO_ITEM)
     item = candidates[place, column]
     # Likes of one user and second see the same history: what they have in common is scored once.
@@ -230,9 +228,9 @@ def _ranks(model: str, positives: pl.DataFrame, candidates: np.ndarray, scores: 
 
 
 def greatest(scores: np.ndarray, most: int) -> np.ndarray:
-    """Columns of the greatest scores of each row, in descending order, of equals the first ones: (rows, most).
+    """Return the columns of the greatest scores of each row, in descending order, the first among equals: (rows, most).
 
-    What is less than the last of them is never sorted, which takes a sixth of the time among 12,000.
+    Only these are sorted, which takes a sixth of the time for 12,000 columns.
 
     Examples:
         >>> greatest(np.array([[3, 5, 1, 5, 3], [0, 0, 0, 0, 0]]), most=3)

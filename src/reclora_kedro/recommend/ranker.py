@@ -1,4 +1,4 @@
-"""One order of what several sources find: by boosted trees of all features that candidates have."""
+"""Ranking of the best items of several sources by boosted trees of all features of candidates."""
 
 from functools import lru_cache
 
@@ -23,9 +23,9 @@ SETTINGS = {
 
 
 def learn_trees(lists: Lists, seed: int) -> str:
-    """Return trees that put what was liked first, as LightGBM writes them.
+    """Train trees that rank liked items first; return LightGBM's text of them.
 
-    LambdaMART (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
+    The loss is LambdaMART's (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
     """
     import lightgbm
 
@@ -41,7 +41,7 @@ def score(features: pl.DataFrame, trees: str) -> np.ndarray:
 
 
 def importance(trees: str) -> dict[str, float]:
-    """Return how much each feature's splits gain, as shares of the sum, the greatest first."""
+    """Return the share of each feature in the gain of all splits, the greatest first."""
     booster = _booster(trees)
     gain = booster.feature_importance("gain")
     shares = dict(zip(booster.feature_name(), (gain / max(gain.sum(), 1e-12)).tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Where models rank the items that users took, as metrics: hit rate, NDCG, reciprocal rank, novelty and coverage."""
+"""Ranking metrics of the items that users took: hit rate, NDCG, reciprocal rank, novelty and coverage."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -74,9 +74,9 @@ def compute_ranking_metrics(
 
 
 def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFrame:
-    """The metrics of each row of one model: user_index, hit_rate, ndcg, mrr and novelty.
+    """Return the metrics of each row of one model: user_index, hit_rate, ndcg, mrr and novelty.
 
-    NDCG of a single relevant item is 1 / log2(1 + rank) where the rank is at most k, else 0.
+    The NDCG of a single relevant item is 1 / log2(1 + rank) if the rank is at most k, else 0.
     """
     better, ties = ranks["better"].to_numpy(), ranks["ties"].to_numpy()
     rank = np.arange(1, (better + ties).max() + 2)
@@ -91,17 +91,14 @@ def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFram
 
 
 def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer], gains: npt.NDArray) -> Floats:
-    """What a target gains by its rank, in expectation over the order of the candidates that score the same.
+    """Return a target's expected gain by its rank, over random orders of candidates with equal scores.
 
-    So ties never help: a model that scores all candidates the same gains what a random order does.
+    So ties never help: equal scores for all candidates gain as much as a random order.
 
     Args:
         better: candidates with a higher score than the target, shape (n,).
         ties: other candidates with the target's score, shape (n,).
         gains: gain of each rank, from rank 1, shape (ranks,).
-
-    Returns:
-        Expected gains, shape (n,).
 
     Examples:
         >>> expected_gain(np.array([0, 0, 2]), np.array([0, 2, 0]), gains=np.array([1, 0, 0]))
@@ -112,7 +109,7 @@ def expected_gain(better: npt.NDArray[np.integer], ties: npt.NDArray[np.integer]
 
 
 def hit_rate_curves(item_ranks: pl.DataFrame) -> dict[str, tuple[npt.NDArray[np.int64], Floats]]:
-    """Share of the likes among the first n items, by model: lengths n, evenly spaced in their logarithm, and shares."""
+    """Return the share of likes among the first n items by model: lengths n, at log-even steps, and shares."""
     lengths = np.unique(
         np.geomspace(1, item_ranks["candidates"].to_numpy().max(), CURVE_POINTS).round().astype(np.int64)
     )

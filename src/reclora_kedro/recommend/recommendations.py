@@ -1,4 +1,4 @@
-"""Recommendations: the best of each user's shortlist by the scores of a variant or of the lens, and their tables."""
+"""Recommendations from shortlists, by the scores of a variant or of the lens, and their tables."""
 
 from typing import Any
 
@@ -45,7 +45,7 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
 
 
 def recommendation_tables(recommendations: pl.DataFrame, report: dict[str, Any]) -> Group:
-    """What the first users are recommended, and the counts of the report, for a terminal of 80 columns or more."""
+    """Tabulate the recommendations of the first users, and the counts of the report."""
     tables: list[Table] = []
     for (user_id,), part in recommendations.group_by("user_id", maintain_order=True):
         if len(tables) == USERS_ON_TERMINAL:

@@ -1,4 +1,4 @@
-"""The second stage of a ranking: the shortlist of each moment, which a first stage found, in a new order."""
+"""Second stage of a ranking: the first stage's shortlist of each moment in a new order."""
 
 import polars as pl
 
@@ -6,10 +6,12 @@ from reclora_kedro.histories.questions import MOMENT, questions
 
 
 def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: int) -> pl.DataFrame:
-    """The questions that the second stage answers: the first stage's best items at each moment, each once.
+    """Return the distinct questions of the second stage: the first stage's best items at each moment.
 
     Args:
-        first_stage: the model among them whose best items are the shortlist.
+        item_ranks: see `rank_positives`.
+        first_stage: model of these ranks that makes the shortlist.
+        shortlist: maximum number of items per moment.
     """
     pairs = _shortlists(item_ranks, first_stage, shortlist).select(*MOMENT, item_index="candidate")
     return questions(pairs.unique(maintain_order=True).with_row_index("row"))
@@ -18,7 +20,7 @@ def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: i
 def rerank(
     item_ranks: pl.DataFrame, scores: pl.DataFrame, first_stage: str, shortlist: int, model: str
 ) -> pl.DataFrame:
-    """Where a model ranks each like: in the shortlist by its score; behind that, as the first stage does.
+    """Rank each like by a model's scores in the shortlist, and by the first stage after it.
 
     Args:
         scores: the questions of `reranking_questions` with the model's scores.
@@ -55,7 +57,7 @@ def rerank(
 
 
 def _shortlists(item_ranks: pl.DataFrame, first_stage: str, shortlist: int) -> pl.DataFrame:
-    """One line per like and item of its shortlist: row, item_index (the like's own), `MOMENT`, candidate, place."""
+    """Return one line per like and item of its shortlist: row, item_index (the like's), `MOMENT`, candidate, place."""
     lists = item_ranks.filter(model=first_stage).select(
         "row", "item_index", *MOMENT, candidate=pl.col("top_items").list.head(shortlist)
     )

@@ -1,4 +1,4 @@
-"""The second stage: one order of the best items of several sources, as likes of the validation split teach it."""
+"""The second stage: an order of the best items of several sources, trained on validation likes."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,11 +12,11 @@ from reclora_kedro.recommend.features import CandidateReader, read_lists
 
 
 class SecondStage(Block):
-    """What the validation split teaches.
+    """Trained parameters of the second stage.
 
     Attributes:
-        weights: of the features that `fusion` adds up; None: it adds up all ranks.
-        trees: by which `ranker` orders, as LightGBM writes them; None: it orders as the fusion does.
+        weights: weights of the features for `fusion`; None for equal weights of all ranks.
+        trees: LightGBM's text of the trees for `ranker`; None to order as the fusion.
     """
 
     weights: Mapping[str, float] | None = None
@@ -26,7 +26,7 @@ class SecondStage(Block):
     def learned(
         cls, reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame, seed: int
     ) -> "SecondStage":
-        """Return what likes teach, nothing if no source finds any of them; for the arguments, see `read_lists`."""
+        """Train on likes, see `read_lists`; parameters are None if no source finds any of them."""
         lists = read_lists(reader, blocks, likes)
         if lists is None:
             return cls()

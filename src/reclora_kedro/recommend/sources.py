@@ -1,4 +1,4 @@
-"""What finds items in a catalogue for the users of any moments: baselines, a retriever, or all of them together."""
+"""Sources of items in a catalogue at any moments: baselines, a retriever, or combinations of them."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ NOTES = {
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """The settings of the sources that are fitted where they are needed."""
+    """Settings of the sources that are fitted on demand."""
 
     neighbours: ItemNeighboursConfig
     linear: LinearConfig
@@ -38,11 +38,11 @@ class Choice(Block):
     """How candidates are found.
 
     Attributes:
-        kind: where they come from.
-        order: what puts them in order.
-        linear: the settings of the linear model, where the kind reads it.
-        stage: what orders the best of all sources, where the kind is an order of these.
-        made_with: the settings by which it was chosen, see `choice.deciding_settings`.
+        kind: source of the candidates.
+        order: order of the candidates.
+        linear: settings of the linear model, if the kind needs it.
+        stage: second stage that orders the best items of all sources, if the kind is one.
+        made_with: the settings of the choice, see `choice.deciding_settings`.
     """
 
     kind: CandidateKind
@@ -61,7 +61,7 @@ def reads_linear(source: str) -> bool:
 
 
 def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer | None) -> dict[str, Scorer]:
-    """The scorers of the sources that exist, by name, which score the same table once, see `once`."""
+    """Return the scorers of the available sources by name; each scores the same table once, see `once`."""
     named = {"neighbours": neighbours, "linear": linear, "retriever": retriever}
     return {source: once(scorer) for source, scorer in named.items() if scorer is not None}
 
@@ -69,11 +69,11 @@ def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer 
 def current_source(
     choice: Choice, settings: SourceSettings, retriever: Retriever | None, lens: Lens | None, log: InteractionLog
 ) -> Scorer:
-    """The scorer of a source that is fitted to all events of the log, not to those of the training split alone.
+    """Return the scorer of a source fitted to all events of the log, not only to the training split.
 
     Args:
-        choice: of the source and, where it needs them, the settings of the linear model and the second stage.
-        lens: a frozen lens, where it has a say in the order.
+        choice: the source, with the settings of the linear model and the second stage if it needs them.
+        lens: a frozen lens, if the order depends on it.
     """
     scorers = source_scorers(
         ItemNeighbours(log, settings.neighbours).score,
@@ -91,7 +91,7 @@ def lens_scorer(reader: LensReader) -> Scorer:
 
 
 def once(scorer: Scorer) -> Scorer:
-    """The scorer, which scores a table of pairs once when asked about the very same one several times in a row."""
+    """Wrap a scorer to score a table once when it is called several times in a row with the same object."""
     last: tuple[pl.DataFrame, np.ndarray] | None = None
 
     def score(pairs: pl.DataFrame) -> np.ndarray:
