@@ -30,11 +30,10 @@ SETTINGS = {
 
 
 def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.DataFrame:
-    """Return probabilities of a like from trees trained on all training samples, with early stopping on validation
-    samples.
+    """Return the probabilities of a like from trees trained on all training samples.
 
-    They use the lens's statistics settings, its `Lens.cosines`, and its seed; in training, co-occurrences of an item
-    are hidden at the rate of its ids, as for the lens.
+    Validation samples stop the training. The trees use the lens's statistics settings, its `Lens.cosines`, and its
+    seed; in training, co-occurrences of an item are hidden at the rate of its ids, as for the lens.
     """
     labels = log.samples["label"].to_numpy()
     train, validation = log.rows_in("train"), log.rows_in("validation")

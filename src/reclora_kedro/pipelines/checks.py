@@ -1,7 +1,7 @@
-"""What nodes will need of raw tables, the base LLM, the prompts and the devices, to be tried before a run begins.
+"""Checks before a run: raw tables, the base LLM, prompts and devices.
 
-The checks are those of the nodes themselves; of the base LLM, its weights alone are not loaded for them. A run that
-needs none of this loads no deep learning either.
+They are the checks of the nodes themselves, without loading the weights of the base LLM. A run that needs none of this
+imports no deep learning library either.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ RAW_TABLES = ("raw_interactions", "raw_items", "raw_item_texts", "raw_users")
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """Functions that raise an error where a node would."""
+    """Yield functions that raise an error if a node would."""
     inputs = pipeline.inputs()
     raw_tables = {name: catalog.config_resolver.resolve_pattern(name) for name in RAW_TABLES if name in inputs}
     if len(raw_tables) > 1:
@@ -65,13 +65,13 @@ def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], ob
 
 
 def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse raw tables of two data sets, such as the log of an environment beside the users of conf/base.
+    """Refuse raw tables of two data sets, such as the log of an environment with the users of conf/base.
 
     Args:
-        raw_tables: the catalog entries by name; `metadata.data_set` of an entry names its data set.
+        raw_tables: catalog entries by name; `metadata.data_set` of an entry names its data set.
 
     Raises:
-        ValueError: names each table's data set, and the lines to add.
+        ValueError: there are several data sets; the message names each table's and the lines to add.
     """
     tables = {name: entry for name, entry in raw_tables.items() if "data" not in entry or entry["data"] is not None}
     data_sets = {name: (entry.get("metadata") or {}).get("data_set") for name, entry in tables.items()}
@@ -87,7 +87,7 @@ def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> None:
-    """Raise ValueError for a log in which every row is a like, where no negatives are drawn."""
+    """Raise ValueError if every row of the log is a like and no negatives are drawn."""
     columns = ingestion.interactions
     if columns.rating is None and not columns.has_impressions and history.negatives.kind == "none":
         raise ValueError(
@@ -98,7 +98,7 @@ def require_negatives(ingestion: IngestionConfig, history: "HistoryConfig") -> N
 
 
 def require_whole_parts(name: str, filepath: str) -> None:
-    """Raise ValueError for a table in parquet files one of which is empty: polars would read the others alone."""
+    """Raise ValueError if one of a table's parquet files is empty, which polars would skip."""
     for path in paths_at(filepath):
         for part in files_in(path) if path.is_dir() else [path]:
             if not part.stat().st_size and not part.name.startswith(("_", ".")):  # Spark leaves an empty _SUCCESS
@@ -106,7 +106,7 @@ def require_whole_parts(name: str, filepath: str) -> None:
 
 
 def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:
-    """Those that need the base LLM; when there is none, there is nothing else to say of it."""
+    """Yield the checks that need the base LLM, which follow only if it exists."""
     from reclora_kedro.adapters.methods import require_settings
     from reclora_kedro.finetuning.continuation import require_further_training
     from reclora_kedro.lens.config import require_field
@@ -137,7 +137,7 @@ def checks_of_base_llm(base_llm: Any, pipeline: Pipeline, catalog: DataCatalog) 
 
 
 def configured_fields(catalog: DataCatalog) -> tuple[list[str], list[str]]:
-    """Names of the text fields of items and of users."""
+    """Return the names of the text fields of items and of users."""
     ingestion = IngestionConfig.model_validate(catalog.load("params:ingestion"))
     tables = (ingestion.items, ingestion.item_texts), (ingestion.users,)
     items, users = ([field.name for table in group if table for field in table.fields] for group in tables)

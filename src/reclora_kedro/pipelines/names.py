@@ -1,4 +1,4 @@
-"""Names that parameters give to catalog entries: steps build their pipelines by these."""
+"""Names of catalog entries that depend on parameters, by which pipelines are built."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -14,26 +14,26 @@ from reclora_kedro.pipelines.registry import PIPELINES
 from reclora_kedro.recommend.config import RERANKED, SOURCES
 
 TUNED_ENCODER = "tuned_item_encoder"
-"""The catalog entry that the encoders step makes, and that ``history.item_embedding.encoders`` may name."""
+"""The catalog entry of the encoders step, which ``history.item_embedding.encoders`` may name."""
 
 
 @dataclass(frozen=True)
 class PipelineNames:
-    """The names by which the pipelines of a session are built.
+    """Names by which the pipelines of a session are built.
 
-    A step that reads a parameter alone takes it from `parameters`.
+    A step takes parameters that only it reads from `parameters`.
 
     Attributes:
-        parameters: the blocks of all parameters.
-        short_histories: names of the short histories that prompts show, the keys of ``history.short``.
-        variants: for each variant of ``finetuning.variants``, the short history that its prompts show.
-        item_encoders: catalog entries that embedding items reads, by ``history.item_embedding.encoders``. An encoder
-            has the name of its entry; tfidf needs none, and co_occurrence needs the log.
-        prompt_template: the catalog entry of the Jinja text of prompts, by ``prompt.template``.
-        lens_reads_retriever: whether the lens learns from negatives of the retriever, by ``lens.retrieved_negatives``.
-        recommendation_reads_retriever: whether ``recommendation.candidates`` lets the retriever find items.
-        retrained_weights: catalog entries with weights that are trained again once users are forgotten; all of those
-            in use with ``forget.retrain``, else none.
+        parameters: blocks of all parameters.
+        short_histories: names of the short histories of prompts, the keys of ``history.short``.
+        variants: short history of each variant of ``finetuning.variants``.
+        item_encoders: catalog entries for embedding items, by ``history.item_embedding.encoders``: an encoder has the
+            name of its entry; tfidf needs none, and co_occurrence needs the log.
+        prompt_template: catalog entry of the Jinja text of prompts, by ``prompt.template``.
+        lens_reads_retriever: whether the lens is trained on negatives of the retriever, ``lens.retrieved_negatives``.
+        recommendation_reads_retriever: whether ``recommendation.candidates`` may use the retriever.
+        retrained_weights: catalog entries of weights to train again after users are forgotten: all in use with
+            ``forget.retrain``, else none.
     """
 
     parameters: Mapping[str, Any]
@@ -47,14 +47,13 @@ class PipelineNames:
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> "PipelineNames":
-        """Return the names that parameters give.
+        """Return the names in parameters.
 
         An environment drops a short history or a variant of conf/base by setting it to null.
 
         Raises:
-            NameRefusedError: no short history or no variant is left, one cannot be part of a catalog entry's name and
-                of a path, a variant has the name of a short history, or names one that does not exist. The error
-                names all of these.
+            NameRefusedError: there is no short history or no variant, a name is unfit for catalog entries and paths, a
+                variant has the name of a short history, or names an unknown one. The message lists all faults.
         """
         short_histories = _entries(parameters, "history", "short")
         variants = _entries(parameters, "finetuning", "variants")
@@ -85,11 +84,7 @@ class PipelineNames:
         )
 
     def variant_of(self, step: str) -> str:
-        """Return the variant that a step works with, ``<step>.variant``.
-
-        Raises:
-            NameRefusedError: ``finetuning.variants`` does not name it.
-        """
+        """Return the variant of a step, ``<step>.variant``, or raise NameRefusedError for an unknown one."""
         variant = self.parameters[step]["variant"]
         if not isinstance(variant, str) or variant not in self.variants:
             raise NameRefusedError(
@@ -99,16 +94,16 @@ class PipelineNames:
         return variant
 
     def optional_variant_of(self, step: str) -> str | None:
-        """Return the variant that a step works with, or None where ``<step>.variant`` is null; see `variant_of`."""
+        """Return the variant of a step, or None if ``<step>.variant`` is null; see `variant_of`."""
         return None if self.parameters[step]["variant"] is None else self.variant_of(step)
 
     def objective_of(self, variant: str) -> Mapping[str, Any]:
-        """Return the parameters ``training.objective`` of a variant, which are not yet validated."""
+        """Return the parameters ``training.objective`` of a variant, before validation."""
         return _inner_block(_inner_block(self.parameters["finetuning"]["variants"][variant], "training"), "objective")
 
 
 def _inner_block(block: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a block within another one; an empty one where it is missing or no block, which its reader refuses."""
+    """Return a block within another one; empty if it is missing or no block, which its reader refuses."""
     inner = block.get(name)
     return inner if isinstance(inner, Mapping) else {}
 
@@ -120,7 +115,7 @@ def _entries(parameters: Mapping[str, Any], step: str, block: str) -> dict[str, 
 
 
 def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[str]:
-    """Yield a message for each name that cannot be part of catalog entries and paths, or if there is no name."""
+    """Yield a message for each name that is unfit for catalog entries and paths, or if there is no name."""
     if not names:
         yield f"{step}.{block} names nothing, but needs at least one entry: see conf/base/parameters_{step}.yml."
     reserved = _reserved_names()
@@ -134,7 +129,7 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[str]
 
 
 def _reserved_names() -> set[str]:
-    """Return names that entries, reports and namespaces use for something else than a variant or a short history."""
+    """Return the names that entries, reports and namespaces already use for other things."""
     models = {"lens", "untrained", *baselines.scored(), *baselines.ranked(), *SOURCES}
     reranked = {f"{source}{RERANKED}" for source in SOURCES}
     questions = "learning test champion previous"

@@ -1,6 +1,6 @@
-"""Nodes from a table of questions to prompts and scores, apart from their wiring.
+"""Nodes from a table of questions to prompts and scores.
 
-A node's recipe covers its module and all that this imports: here these are no pipelines.
+A node's recipe covers its module and that module's imports, so that this module imports no pipelines.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ from reclora_kedro.scoring.prompt_scores import ScoringConfig, score_prompts
 def assemble_histories(
     log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Select the events that each question's prompt may show, by the name of the short history."""
+    """Select the events of each question's prompt, by the name of the short history."""
     windows = {name: window for name, window in history.short.items() if window is not None}
     return {name: {"events": log.histories(questions, window)} for name, window in windows.items()}
 
@@ -37,7 +37,7 @@ def assemble_histories(
 def assemble_history(
     log: InteractionLog, questions: pl.DataFrame, history: HistoryConfig, variant: VariantConfig
 ) -> dict[str, np.ndarray]:
-    """Select the events that each question's prompt may show, for the short history of one variant."""
+    """Select the events of each question's prompt, for the short history of one variant."""
     window = history.short[variant.history]
     assert window is not None  # checked with the parameters: a variant names one of the short histories
     return {"events": log.histories(questions, window)}
@@ -52,7 +52,7 @@ def build_prompts(
     config: PromptConfig,
     unknown_title: str,
 ) -> tuple[pl.DataFrame, list[dict[str, Any]]]:
-    """Return the questions with the text and tokens of their prompts, and a report of prompt lengths and cuts."""
+    """Return the questions with the text and tokens of their prompts, and a report on lengths and cuts."""
     records = prompt_records(questions, log, short_history["events"])
     prompting.require_titles(records, unknown_title, config)
     prompts = prompting.build_prompts(base_llm.tokenizer, records, template, config, base_llm.context_tokens)
@@ -77,7 +77,7 @@ def score_questions(
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> pl.DataFrame:
-    """Score questions with a variant; prompt texts and tokens are dropped."""
+    """Score questions with a variant; the texts and tokens of prompts are dropped."""
     model = answering_model(
         base_llm, prompt_config, engine, adapter=adapter, gate_inputs=gate_inputs, blend=variant.blend
     )

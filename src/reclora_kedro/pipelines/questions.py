@@ -20,7 +20,7 @@ from reclora_kedro.pipelines.question_nodes import (
 
 
 def prompts_pipeline(name: str, names: PipelineNames, histories: Sequence[str]) -> Pipeline:
-    """From ``<name>_questions`` to ``<name>.<history>.prompts``, for each of the short histories."""
+    """Build ``<name>.<history>.prompts`` from ``<name>_questions``, for each of the short histories."""
     assemble = Node(
         assemble_histories,
         inputs=["log", "questions", "params:history"],
@@ -86,7 +86,7 @@ def _prompt_node(names: PipelineNames, history: str) -> Node:
 
 
 def _in_namespace(name: str, nodes: list[Node], renamed: Mapping[str, str] = MappingProxyType({})) -> Pipeline:
-    """Put nodes into a namespace; entries that other steps share keep their names."""
+    """Put nodes into a namespace, except for entries that other steps share."""
     free = Pipeline(nodes)
     names = {entry: entry for entry in free.inputs()} | {"questions": f"{name}_questions", **renamed}
     return Pipeline(

@@ -1,4 +1,4 @@
-"""The pipelines by name. Apart from the package, which every node belongs to: an edit here makes nothing again."""
+"""The registry of pipelines, in a module of its own so that an edit here makes nothing out of date."""
 
 from pkgutil import iter_modules
 
@@ -8,4 +8,4 @@ from reclora_kedro.extensions import Registry
 PIPELINES = Registry(
     "reclora_kedro.pipelines", tuple(module.name for module in iter_modules(pipelines.__path__) if module.ispkg)
 )
-"""Modules with ``create_pipeline`` and, where something is to be tried before a run, `checks` of the pipeline."""
+"""Modules with ``create_pipeline`` and, optionally, `checks` of the pipeline before a run."""

@@ -1,4 +1,4 @@
-"""The project that is served: the champion and the settings of an environment, read through Kedro."""
+"""The served project: the champion and the settings of an environment, read through Kedro."""
 
 import logging
 import os
@@ -45,8 +45,8 @@ class ServedProject:
     """A project in an environment, whose champion is served.
 
     Args:
-        path: of the project.
-        env: the environment; None: Kedro's default.
+        path: folder of the project.
+        env: the environment; None for Kedro's default.
         params: runtime parameters.
     """
 
@@ -62,11 +62,7 @@ class ServedProject:
             yield session.load_context()
 
     def settings(self) -> ServiceConfig:
-        """The block `service`.
-
-        Raises:
-            RunRefusedError: a value is none that it takes.
-        """
+        """Return the block `service`, or raise RunRefusedError for an invalid value."""
         with self._context() as context:
             block, variants = context.params["service"], context.params["finetuning"]["variants"]
         config = ServiceConfig.model_validate(block)
@@ -83,11 +79,7 @@ class ServedProject:
         return config.model_copy(update={"folder": self._path / config.folder})
 
     def token(self, config: ServiceConfig) -> str | None:
-        """The token that requests have to bear.
-
-        Raises:
-            RunRefusedError: the variable that should hold it is not set.
-        """
+        """Return the token that requests need, or raise RunRefusedError if its variable is not set."""
         if config.token_variable is None:
             return None
         if not (token := os.environ.get(config.token_variable)):
@@ -98,7 +90,7 @@ class ServedProject:
         return token
 
     def champion_name(self) -> str | None:
-        """The version of the champion's alias; None where there is none."""
+        """Return the version of the champion's alias; None if there is none."""
         self._alias.release()  # which remembers what it found before
         return loaded_version(self._alias)
 
@@ -108,21 +100,21 @@ class ServedProject:
             return context.catalog.get(CHAMPION)
 
     def roll_back(self) -> str | None:
-        """Name the champion before the present one, by a run of the pipeline `rollback`; the version of the alias.
+        """Name the previous champion, by a run of the pipeline `rollback`; return the version of the alias.
 
         Raises:
-            ValueError: there is none before it.
-            RunRefusedError: another run is on its way, or the like.
+            ValueError: there is no previous champion.
+            RunRefusedError: the run is refused, for example because another one is running.
         """
         with self._session() as session:
             session.run(pipeline_names=["rollback"])
         return self.champion_name()
 
     def champion(self) -> Champion:
-        """The versions that the champion names, or the newest ones where there is no champion, loaded.
+        """Load the versions that the champion names, or the newest ones without a champion.
 
         Raises:
-            RunRefusedError: one of them is not there.
+            RunRefusedError: one of them does not exist.
         """
         alias = self.champion_name()
         with self._context() as context:
@@ -132,7 +124,7 @@ class ServedProject:
 
 
 class _Loading:
-    """A champion on its way into memory."""
+    """The loading of a champion."""
 
     def __init__(self, catalog: AtomicCatalog, context: KedroContext, history: list[dict[str, Any]]) -> None:
         self._catalog, self._env, self._history = catalog, context.env, history
@@ -184,7 +176,7 @@ class _Loading:
         return None
 
     def _retriever(self, config: RecommendationConfig, log: InteractionLog) -> Retriever | None:
-        """The retriever, where it may find candidates; the choice is without it where none of this log is stored."""
+        """Load the retriever if it may find candidates; None if no version for this log is stored."""
         if not {"retriever", *SECOND_STAGES} & {*config.sources}:
             return None
         is_named = config.candidates != "validation"
@@ -228,7 +220,7 @@ class _Loading:
         return self._catalog.load(entry, version)
 
     def _lens_metrics(self) -> Any:
-        """Those of the run that made the lens in use; None where it comes of an update, which compares instead."""
+        """Load the metrics of the run that made the lens; None if an update made it."""
         is_of_lens = loaded_version(self._catalog.get("lens_metrics")) == self._versions["lens"]
         return self._catalog.load("lens_metrics") if is_of_lens else None
 

@@ -161,7 +161,7 @@ class CandidateReader:
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:
-    """Return ranks by each source's scores, (items, sources), the earlier first among equals; one more after the best."""
+    """Return the best ranks by each source's scores, (items, sources), one more for others; the earlier in ties."""
     most = min(MOST, len(scores))
     ranks = np.full(scores.shape, most + 1)
     for source in range(scores.shape[1]):

@@ -22,7 +22,7 @@ def tune_item_encoder(
     config: EncoderTuningConfig,
     history: HistoryConfig,
 ) -> tuple[SentenceEncoder, Records]:
-    """The encoder tuned on pairs of items that users liked near one another in the training split, and its log."""
+    """Tune the encoder on pairs of items that users liked soon after one another; return it with its log."""
     pairs = text_pairs(log_without_embeddings, config.window)
     return tune_encoder(encoder, pairs, config, history.item_embedding.max_tokens)
 

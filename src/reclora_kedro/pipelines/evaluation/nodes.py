@@ -15,7 +15,7 @@ Records = list[dict[str, Any]]
 
 
 def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
-    """AUC of every model for cold and warm items, new and known users, and by length of history and popularity."""
+    """Return the AUC of every model for cold items, new users, and by length of history and popularity."""
     paired = align_scores(scores)
     sequences = log.sequences
     parts = segments.segment_rows(paired, log.samples, sequences.offsets, sequences.item_index)
@@ -31,7 +31,7 @@ def plot_roc(scores: pl.DataFrame) -> go.Figure:
 
 
 def plot_calibration(scores: pl.DataFrame) -> go.Figure:
-    """Share of likes against mean score, in quantile bins."""
+    """Plot the share of likes against the mean score, in quantile bins."""
     return figures.plot_calibration(align_scores(scores), baselines.attributes("STYLE"))
 
 
@@ -47,7 +47,7 @@ def write_report(
     allow_mixed: bool,
     **figures: go.Figure,
 ) -> str:
-    """Everything above as one HTML page."""
+    """Render all results as one HTML page."""
     tables = {
         "attribution": attribution,
         "segments": segments,
@@ -60,5 +60,5 @@ def write_report(
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:
-    """Print the results; waits for the report, so that they stand at the end of a run's output."""
+    """Print the results; the unused report as an input puts this node after it."""
     show(report.results_tables(metrics, comparisons, attribution))

@@ -30,7 +30,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def objective_inputs(variant: str, names: PipelineNames) -> Mapping[str, Pipeline]:
-    """Return the entries that a variant's objective reads besides, each with the pipeline that makes it.
+    """Return the further entries that a variant's objective reads, each with the pipeline that makes it.
 
     Raises:
         NameRefusedError: see `Objective.inputs`.
@@ -43,7 +43,7 @@ def objective_inputs(variant: str, names: PipelineNames) -> Mapping[str, Pipelin
 
 
 def train_pipeline(variant: str, history: str, inputs: Iterable[str]) -> Pipeline:
-    """The training of one variant on the prompts of its history, and on what its objective reads besides."""
+    """Return the training of one variant on the prompts of its history, and on the inputs of its objective."""
     train = Node(
         nodes.train_adapter,
         inputs=["base_llm", "prompts", "learning_states", "checkpoints", *PARAMETERS, *inputs],
@@ -55,7 +55,7 @@ def train_pipeline(variant: str, history: str, inputs: Iterable[str]) -> Pipelin
 
 
 def of_variant(variant: str, history: str, node: Node, *shared: str) -> Pipeline:
-    """A node in a variant's namespace, which reads some entries that it shares with other variants."""
+    """Put a node into a variant's namespace, except for entries that it shares with other variants."""
     return Pipeline(
         [node],
         namespace=variant,

@@ -37,7 +37,7 @@ def forget_in_tables_and_log(
     history: HistoryConfig,
     engine: EngineConfig,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, InteractionLog | LogInFiles]:
-    """The canonical tables and the log without the users, if anything that is stored has these.
+    """Remove the users from the canonical tables and the log.
 
     One node, so that a log that cannot be split, or is too short to train on again, is refused before anything is
     written.
@@ -52,7 +52,7 @@ def forget_in_tables_and_log(
 
 
 def remember_users(users_to_drop: pl.DataFrame, forget: ForgetConfig, users: pl.DataFrame) -> Record:
-    """The users whose rows are dropped from now on; made once the tables have lost them."""
+    """Return the users whose rows are dropped from now on; `users` puts this node after their removal."""
     return ForgottenUsers.from_table(users_to_drop).with_users(forget.users).to_json()
 
 
@@ -65,7 +65,7 @@ def keep_item_vectors(
 
 
 def keep_adapter(adapter: str) -> str:
-    """The folder of the adapter as it is, for the log and the lens that are left."""
+    """Return the folder of the adapter unchanged, for the remaining log and lens."""
     return adapter
 
 
@@ -75,7 +75,7 @@ def find_remains(
     """List the stored versions with rows of the users, or traces of them in weights, once the new weights are stored.
 
     Returns:
-        The report; and the addresses of those versions that a hook erases, in this order, when the run has succeeded.
+        The report, and the addresses of the versions that a hook erases, in this order, after a successful run.
     """
     versions = archive.versions()
     left = remains.find_remains(versions, Forgotten.of(forget.users, versions, items["item_id"]))
@@ -98,10 +98,10 @@ def name_champion(
     forgotten_users: Record,
     **weights: Any,
 ) -> Record:
-    """Name the champion with what this run has made without the users.
+    """Name the champion with the versions that this run has made without the users.
 
-    It is saved last, so that the service reads it, and finds the users among the forgotten ones, when the journal is
-    about to lose their events.
+    It is saved last, so that the service reads it, with the users among the forgotten ones, before the journal loses
+    their events.
 
     Raises:
         ValueError: a version that should be erased is needed.
@@ -114,5 +114,5 @@ def name_champion(
 
 
 def show_remains(forget_report: dict[str, Any], forget: ForgetConfig) -> None:
-    """Print which entries' versions still know the users, and what becomes of them."""
+    """Print the entries with versions that hold data of the users, and what happens to these."""
     show(remains.remains_table(forget_report, erase=forget.erase, retrain=forget.retrain))

@@ -30,7 +30,7 @@ def build_log(
     history: HistoryConfig,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
-    """The canonical tables as one log, with each user's sequence and the split of the samples; and their account."""
+    """Build the log with each user's sequence and the split of the samples; return it with a report."""
     report = CleaningReport()
     log = log_builder.build_log(interactions, items, users, history, engine, report)
     return log, report.records()
@@ -38,7 +38,7 @@ def build_log(
 
 @reads(history=["negatives", "seed"])
 def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConfig) -> Records:
-    """Whether time or a count alone tells drawn negatives from likes; nothing where none are drawn."""
+    """Check whether single numbers tell drawn negatives from likes; empty without drawn negatives."""
     drawn = history.negatives.kind != "none"
     return negatives_check.check_negatives(log_without_embeddings, history.seed) if drawn else []
 
@@ -55,7 +55,7 @@ def embed_items(
     engine: EngineConfig,
     *inputs: LanguageModel | SentenceEncoder | InteractionLog,
 ) -> Arrays:
-    """Vectors of the items by each encoder, side by side, and what new items get theirs by."""
+    """Embed the items with each encoder; return their vectors and the fitted arrays for new items."""
     config = history.item_embedding
     encoders = dict(zip(config.with_input, inputs, strict=True))
     return item_vectors.embed_items(describe_items(items), config, encoders, history.seed, engine)
@@ -67,6 +67,6 @@ def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays
 
 @reads(history=["item_embedding", "seed"])
 def check_retrieval(log: InteractionLog, history: HistoryConfig) -> Records:
-    """How often items that are near each other belong together."""
+    """Measure how often items with similar vectors belong together."""
     encoders = ", ".join(history.item_embedding.encoders)
     return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]

@@ -66,11 +66,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def _few_shot_selection(names: PipelineNames) -> ModuleType:
-    """Return the module that ``few_shot.selection`` names.
-
-    Raises:
-        NameRefusedError: there is none.
-    """
+    """Return the module for ``few_shot.selection``, or raise NameRefusedError for an unknown one."""
     try:
         return SELECTIONS.load(names.parameters["few_shot"]["selection"])
     except ValueError as error:

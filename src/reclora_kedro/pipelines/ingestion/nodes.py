@@ -21,9 +21,9 @@ def build_canonical_tables(
     engine: EngineConfig,
     users_to_drop: pl.DataFrame | None = None,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, pl.DataFrame, list[dict[str, Any]]]:
-    """The canonical log, items and users, and the report on their cleaning.
+    """Return the canonical log, items and users, and the report on their cleaning.
 
-    One node, so that a fault in any of the raw tables stops the step before it has written anything.
+    One node, so that a fault in any of the raw tables stops the step before anything is written.
     """
     report = CleaningReport()
     interactions = clean_interactions(

@@ -25,8 +25,7 @@ def train_lens(
 ) -> tuple[Lens, pl.DataFrame]:
     """Train the lens; return it with its training log.
 
-    It may learn from the few-shot rows alone, which are then among the questions, and from negatives that a retriever
-    proposes.
+    It may be trained on the few-shot rows among `learning_questions` only, and on negatives that a retriever proposes.
     """
     if config.training_rows == "few_shot":
         assert learning_questions is not None  # the pipeline gives them
@@ -37,7 +36,7 @@ def train_lens(
 
 
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Measure the lens, and the likeness of items alone, on the whole test split."""
+    """Measure the lens, and the similarity of items alone, on the whole test split."""
     return metrics.measure_lens(lens, log, bootstrap)
 
 

@@ -34,14 +34,14 @@ def rank_items(
     lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
-    """Ranks of likes of the test split, questions about the neighbours' shortlists, and the learned second stage."""
+    """Rank likes of the test split; return ranks, questions about the shortlists, and the second stage."""
     item_ranks, stage = ranks.rank_positives(log, config, {"neighbours": neighbours, "linear": linear}, lens, retriever)
     questions = reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
     return item_ranks, questions, stage.model_dump(mode="json")
 
 
 def rerank_items(item_ranks: pl.DataFrame, ranking_scores: pl.DataFrame, config: RankingConfig) -> pl.DataFrame:
-    """Where the variant ranks the same likes."""
+    """Rank the same likes by the variant."""
     assert config.variant is not None  # else there were no scores
     return reranking.rerank(item_ranks, ranking_scores, "neighbours", config.shortlist, config.variant)
 
@@ -53,7 +53,7 @@ def compute_ranking_metrics(
     item_ranks: pl.DataFrame,
     *of_variant: pl.DataFrame,
 ) -> Records:
-    """Metrics of every model at every cutoff, and its NDCG beside that of the baseline."""
+    """Return the metrics of every model at every cutoff, and differences of NDCG from the baseline's."""
     return ranking_metrics.compute_ranking_metrics(
         pl.concat([item_ranks, *of_variant]),
         config.models if config.baseline is None else [config.baseline],
@@ -65,17 +65,17 @@ def compute_ranking_metrics(
 
 
 def plot_ranking(metrics: Records) -> go.Figure:
-    """Hit rate and NDCG of every model with their intervals."""
+    """Plot hit rate and NDCG of every model with their intervals."""
     return figures.plot_ranking(metrics, baselines.attributes("STYLE"))
 
 
 def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
-    """Hit rate of every model by the length of its list."""
+    """Plot the hit rate of every model by the length of its list."""
     return figures.plot_hit_rates(ranking_metrics.hit_rate_curves(pl.concat(item_ranks)), baselines.attributes("STYLE"))
 
 
 def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
-    """What the ranker's trees gain by each feature, and the weights of the fusion."""
+    """Plot the gain of the ranker's trees by feature, and the weights of the fusion."""
     stage = SecondStage.model_validate(second_stage)
     return figures.plot_second_stage({} if stage.trees is None else ranker.importance(stage.trees), stage.weights or {})
 

@@ -33,7 +33,7 @@ def shortlist_candidates(
     engine: EngineConfig,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
-    """Each user's best candidates, the questions about them, how they are found and why, and counts of users."""
+    """Return each user's best candidates, the questions about them, the choice and its metrics, and counts."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
     settings = SourceSettings(neighbours, linear)
     chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
@@ -48,7 +48,7 @@ def shortlist_candidates(
 def recommend(
     shortlist: pl.DataFrame, config: RecommendationConfig, scores: pl.DataFrame | None = None
 ) -> tuple[pl.DataFrame, Report]:
-    """Each user's best items by the scores of a variant, or as they come, and how many pairs the LLM scored."""
+    """Return each user's best items by the scores of a variant, or in their order, and the number of scored pairs."""
     report = {"pairs_scored": 0 if scores is None else scores.height}
     return recommendations.recommend(shortlist, scores, config.top_n), report
 
@@ -56,7 +56,7 @@ def recommend(
 def show_recommendations(
     recommended: pl.DataFrame, candidate_metrics: Records, shortlist_report: Report, report: Report
 ) -> None:
-    """Print how the candidates were chosen, and what the first users are recommended."""
+    """Print how the candidates were chosen, and the recommendations of the first users."""
     if candidate_metrics:
         show(ranking_tables(candidate_metrics, {}))
     show(recommendations.recommendation_tables(recommended, shortlist_report | report))

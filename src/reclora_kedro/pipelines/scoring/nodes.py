@@ -52,7 +52,7 @@ def score_adapter(
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Scores of the base LLM with one variant's adapter, on the test prompts, and when one input is another row's."""
+    """Score the test prompts with one variant's adapter, and with one input permuted at a time."""
     read = gate_inputs(states, variant.gate_input)
     test = prompt_set(prompts, "test", read)
     model = answering_model(

@@ -16,18 +16,18 @@ Records = list[dict[str, Any]]
 
 
 def tabulate_cells(study_cells: list[tuple[Cell, CellResult]], study: StudyConfig) -> tuple[Records, Records]:
-    """Tabulate the finished cells: their metrics and costs, and their differences of models, as long tables."""
+    """Tabulate metrics and costs of the finished cells, and differences of models, as long tables."""
     cells, runs = zip(*study_cells, strict=True)
     return results.tabulate(cells, runs, study.models), results.tabulate_pairs(cells, runs, study.models)
 
 
 def write_study(study_results: Records, axes: go.Figure, frontier: go.Figure, study_grids: Grids) -> str:
-    """Everything above as one HTML page."""
+    """Render the results as one HTML page."""
     grids = load_grids(results.grids_of(study_results), study_grids)
     titles = {name: grid.title for name, grid in grids.items()}
     return report.render_study(study_results, titles, {"axes": axes, "frontier": frontier})
 
 
 def show_study(study_results: Records, study_report: str) -> None:
-    """Print the results; waits for the report, so that they stand at the end of a run's output."""
+    """Print the results; the unused report as an input puts this node after it."""
     show(report.study_tables(study_results))

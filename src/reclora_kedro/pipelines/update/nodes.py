@@ -48,7 +48,7 @@ Records = list[Record]
 IN_USE = ("interactions", "items", "users", "log", "item_embeddings", "lens")
 """Entries, besides other weights, whose versions a champion names."""
 KEPT = ("tuned_item_encoder",)
-"""Entries whose versions the next champion names, too, as an update does not make them."""
+"""Entries that an update does not make, whose versions the next champion keeps."""
 
 
 def clean_new_interactions(
@@ -59,7 +59,7 @@ def clean_new_interactions(
     config: IngestionConfig,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Records]:
-    """The canonical interactions of a raw table and of the service's journal, and a report on their cleaning."""
+    """Clean the new interactions of a raw table and of the service's journal; return them with a report."""
     report = CleaningReport()
     settings = (config, report, engine, ForgottenUsers.from_table(users_to_drop))
     new = updates.clean_new_events(raw_new_interactions, journal, previous_interactions, *settings)
@@ -76,10 +76,9 @@ def append_interactions(
     config: ExaminationConfig,
     accept: bool,
 ) -> tuple[pl.LazyFrame, pl.DataFrame, Records]:
-    """The canonical interactions with new ones, those new ones that are quarantined, and a report on both.
+    """Append the new interactions without alarms, or all if accepted; return these, the quarantined ones, and a report.
 
-    New ones with an alarm are quarantined unless they are accepted. All of it is one node, so that nothing reads the
-    interactions before they are examined.
+    One node, so that nothing reads the interactions before they are examined.
     """
     report = CleaningReport()
     settings = (ingestion, history, config, report)
@@ -109,6 +108,7 @@ def append_entities(
     raw_new_users: Any,
     config: IngestionConfig,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Records]:
+    """Append new items and users to the canonical ones, with a report."""
     report, raw = CleaningReport(), RawEntities(raw_new_items, raw_new_item_texts, raw_new_users)
     items = updates.append_items(previous_items, interactions, raw, config.items, config.item_texts, report)
     users = updates.append_users(previous_users, interactions, raw, config.users, report)
@@ -124,7 +124,7 @@ def build_grown_log(
     split: SplitShares,
     engine: EngineConfig,
 ) -> tuple[InteractionLog | LogInFiles, Records]:
-    """The log of the grown tables: what the champion's log has trains, and later samples are split by time."""
+    """Build the log of the grown tables: samples of the champion's log train, later ones are split by time."""
     updates.require_grown(champion_log, items, users)
     report, begins = CleaningReport(), updates.new_split(interactions, champion_log.last_second, split)
     growth = Growth(champion_log.sequences, *begins)
@@ -141,6 +141,7 @@ def embed_new_items(
     engine: EngineConfig,
     *inputs: LanguageModel | SentenceEncoder | InteractionLog,
 ) -> tuple[Arrays, InteractionLog]:
+    """Extend the champion's item vectors by those of new and newly described items; return them and the log."""
     config = history.item_embedding
     encoders = dict(zip(config.with_input, inputs, strict=True))
     texts, texts_before = describe_items(log_without_embeddings.items), describe_items(champion_log.items)
@@ -157,7 +158,7 @@ def train_challenger(
     promotion: PromotionConfig,
     engine: EngineConfig,
 ) -> tuple[Lens, pl.DataFrame]:
-    """Train the champion's lens on new samples, but on none that both are compared on."""
+    """Train the champion's lens on new samples, without those for the comparison."""
     held_out = updates.held_out_rows(log, champion_log, promotion.held_out, champion_lens.config.seed)
     learned = log.with_training_rows(np.setdiff1d(log.rows_in("train"), held_out))
     return continue_lens(champion_lens, learned, config, engine)
@@ -173,7 +174,7 @@ def promote(
     bootstrap: Bootstrap,
     accept: bool,
 ) -> tuple[Lens, Record]:
-    """The lens that is in use from now on, and why it is."""
+    """Return the lens to use from now on, and the decision."""
     newest = log.samples_in("test")
     held_out = log.samples[updates.held_out_rows(log, champion_log, config.held_out, champion_lens.config.seed)]
     lenses = {"champion": champion_lens, "challenger": challenger_lens, "first": first_lens}
@@ -188,7 +189,7 @@ def promote(
 def draw_update_questions(
     log: InteractionLog, champion_log: InteractionLog, history: HistoryConfig, config: AdapterContinuationConfig
 ) -> pl.DataFrame:
-    """The samples that the adapter goes on learning from, those that choose its weights, and newest ones."""
+    """Draw the samples to train and validate the adapter on, and the newest ones."""
     newest = history.prompt_rows.test
     return adapters.update_questions(log.samples, champion_log.last_second, config, newest, history.seed)
 
@@ -205,7 +206,7 @@ def update_adapter(
     bootstrap: Bootstrap,
     engine: EngineConfig,
 ) -> tuple[pl.DataFrame, Record, PeftModel]:
-    """The training logs of the champion's adapter, the decision, and the adapter that is in use from now on."""
+    """Return the training logs of the champion's adapter, the decision, and the adapter to use from now on."""
     model = answering_model(
         base_llm, prompt_config, engine, adapter=champion_adapter, gate_inputs=gate_inputs, blend=variant.blend
     )
@@ -223,7 +224,7 @@ def name_champion(
     adapter_promotion_report: Record | None = None,
     **weights: Any,
 ) -> Record:
-    """The versions that this update has left; where it had nothing new, the champion as it was."""
+    """Return the versions that this update has made, or the champion unchanged if there was nothing new."""
     before = champion_history[0]
     if not promotion_report["log_has_grown"]:
         return {name: before[name] for name in ("versions", "decision", "made_by")}
@@ -241,7 +242,7 @@ def show_update(
     new_entities_report: Records,
     adapter_promotion_report: Record | None = None,
 ) -> None:
-    """Print what was found and decided."""
+    """Print the counts and decisions of the update."""
     show(promotion.update_table(new_interactions_report + examination_report + new_entities_report))
     show(promotion.promotion_table("Lens", promotion_report))
     if adapter_promotion_report:
