@@ -1,5 +1,6 @@
 """`kedro new-log` on files like those of public logs: what it guesses, and that ingestion reads them so."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from ingestion_run import counts, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
 from projects import copy_code
-from public_logs import LOGS, write
+from public_logs import LOGS, names, write
 from reclora_kedro import cli
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.new_log import files
@@ -173,6 +174,52 @@ def test_guesses_what_a_public_log_holds(name, project):
     assert (history.split.kind == "per_user_last_out") == (log.times == ROWS or name == "instacart")
     has_titles = found.items is not None and found.items.title is not None
     assert parameters["lens"]["item_text"] == (log.kind == "purchases" and has_titles)
+
+
+def json_lines(file, records):
+    file.write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    return file
+
+
+DAY = "2019-03-01"
+SHAPES = {
+    "lists of items": lambda folder: [
+        json_lines(folder / "baskets.json", ({"user_id": n, "items": [n, n + 1], "day": DAY} for n in range(1, 9))),
+        write(folder / "items.csv", [["item_id", "name"], *([n, f"Film {n}"] for n in range(1, 10))]),
+    ],
+    "lists of items as text": lambda folder: [
+        write(folder / "baskets.csv", [names("user_id,items,day"), *([n, f"['{n}', '2']", DAY] for n in range(1, 9))]),
+        write(folder / "items.csv", [["item_id", "name"], *([n, f"Film {n}"] for n in range(1, 10))]),
+    ],
+    "impressions of a row": lambda folder: [
+        write(
+            folder / "behaviors.tsv",
+            ([n, f"U{n % 3}", "11/13/2019 9:05:58 AM", "N1 N2", "N1-1 N2-0"] for n in range(9)),
+            delimiter="\t",
+        ),
+        write(folder / "news.tsv", ([f"N{n}", "sports", f"Film {n} again"] for n in range(1, 4)), delimiter="\t"),
+    ],
+    "titles in the lines of orders": lambda folder: [
+        write(folder / "orders.csv", [names("order_id,user_id,order_date"), *([n, n % 3, DAY] for n in range(9))]),
+        write(
+            folder / "lines.csv",
+            [names("order_id,sku,product_name"), *([n // 2, 1 + n % 4, f"Film {1 + n % 4}"] for n in range(18))],
+        ),
+    ],
+    "an array of JSON": lambda folder: [
+        json_lines(folder / "log.json", [[{"user": n, "movie": f"Film {n % 3}", "at": DAY} for n in range(1, 9)]])
+    ],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_reads_logs_of_other_shapes(shape, project):
+    found, questions = guessed(SHAPES[shape](project))
+    write_environment(found, project / "conf" / "new", project)
+    catalog = run_ingestion(project / "conf", "new")
+    assert questions == []
+    assert catalog.load("interactions").collect().height >= 6
+    assert catalog.load("items")["title"].str.starts_with("Film ").all()
 
 
 def test_purchases_with_titles_get_what_was_measured_best():

@@ -212,10 +212,10 @@ class Column:
     def separator(self) -> str | None:
         """What separates several values in its texts; `WRITTEN_LISTS` for lists that are written as text."""
         text, is_named = self.text.head(2_000), bool(self.words & LIST_WORDS)
+        if len(text) and text.str.contains(r"^\[.*\]$").all() and self._reads_as_lists(text):
+            return WRITTEN_LISTS
         if not (self.is_text or is_named):
             return None
-        if text.str.contains(r"^\[.*\]$").all() and self._reads_as_lists(text):
-            return WRITTEN_LISTS
         for mark in ("|", ";", ", ", ","):
             parts = text.str.split(mark)
             several = mean(parts.list.len() > 1)
@@ -264,6 +264,8 @@ def id_likelihood(column: Column, words: frozenset[str]) -> int:
         >>> [id_likelihood(Column(name, pl.Series([1, 2])), ITEM_WORDS) for name in ("movieId", "movie", "movie_name")]
         [4, 3, 0]
     """
-    if not column.words & words or column.words & NO_ID_WORDS or column.raw.dtype.is_nested():
+    holds_lists = column.is_list or column.separator == WRITTEN_LISTS
+    named = {word.removesuffix("s") for word in column.words} if holds_lists else column.words
+    if not named & words or named & NO_ID_WORDS or (column.raw.dtype.is_nested() and not holds_lists):
         return 0
     return 4 if column.words & ID_WORDS else 3 if len(column.words) == 1 else 2

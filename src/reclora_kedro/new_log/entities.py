@@ -130,8 +130,11 @@ def read_users(file: RawFile, key: Column) -> Entities:
 
 def items_in_log(log: Log) -> Entities | None:
     """Titles and fields of items that the log itself holds, if any: each item has one of them, or nearly so."""
+    if log.explode or log.impressions:
+        return None
+    file = log.file.parts.rows if log.file.parts is not None else log.file
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in columns_of(log.file) if column.name not in taken]
+    others = [column for column in columns_of(file) if column.name not in taken]
     determined = [column for column in others if not column.is_list and _values_per_id(log, log.item, column) <= 1.2]
     item = log.column(log.item)
     titled = [column for column in others if _title_likelihood(column, log.file.has_names)]
@@ -147,16 +150,17 @@ def items_in_log(log: Log) -> Entities | None:
     fields = _fields(words, item.distinct) if log.file.has_names else []
     if title is None and not fields:
         return None
-    return Entities(log.file, log.item, title.name if title is not None else None, fields, in_log=True)
+    return Entities(file, log.item, title.name if title is not None else None, fields, in_log=True)
 
 
 def users_in_log(log: Log) -> Entities | None:
     """Profiles of users that the log itself holds, if any."""
+    file = log.file.parts.columns if log.file.parts is not None else log.file
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in columns_of(log.file) if column.name not in taken and column.words & PROFILE_WORDS]
+    others = [column for column in columns_of(file) if column.name not in taken and column.words & PROFILE_WORDS]
     kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
-    return Entities(log.file, log.user, fields=fields, in_log=True) if fields else None
+    return Entities(file, log.user, fields=fields, in_log=True) if fields else None
 
 
 def _values_per_id(log: Log, key: str, column: Column) -> float:
@@ -204,7 +208,7 @@ def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
         elif column.is_list:
             continue
         elif (mark := column.separator) is not None and not column.is_url:
-            if _comes_again(_elements(column, mark)):
+            if _comes_again(_elements(column, mark)) and (column.is_text or column.words & LIST_WORDS):
                 fields.append({"name": _field_name(column), "column": column.name, "separator": mark})
         elif _is_category(column, rows) and not _has_named_twin(column, columns):
             fields.append({"name": _field_name(column), "column": column.name})

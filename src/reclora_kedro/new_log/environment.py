@@ -265,8 +265,8 @@ def _id_type(guess: Guess, of_log: str, table: Entities | None, *, of_table: boo
     columns = [(log.file, log.column(of_log))]
     columns += [(table.file, Column(table.key, table.file.sample[table.key]))] if table is not None else []
     file, column = columns[-1 if of_table else 0]
-    if column.is_list:
-        return _type(file, column.name, "String")
+    if isinstance(dtype := columns[0][1].raw.dtype, pl.List):
+        return ("Int64" if dtype.inner.is_integer() else "String") if of_table else _type(file, column.name, "String")
     is_text = any(each.format != "csv" and ids.raw.dtype == pl.String for each, ids in columns)
     is_text |= bool(log.impressions and of_log == log.item) or of_log in log.explode
     if is_text or not all(ids.is_whole_float for _, ids in columns):
