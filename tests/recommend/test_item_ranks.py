@@ -13,10 +13,11 @@ from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.lens.states import lens_states
 from reclora_kedro.recommend import item_ranks
 from reclora_kedro.recommend.config import RankingConfig
-from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.item_ranks import (
     NO_ITEM,
     candidate_items,

@@ -11,9 +11,10 @@ from live_service import block
 from reclora_kedro.baselines import neighbours
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.recommend import features, ranker
-from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.item_ranks import candidate_pairs
 from reclora_kedro.recommend.second_stage import SecondStage
 

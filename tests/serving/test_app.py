@@ -20,11 +20,12 @@ from starlette.testclient import TestClient
 
 from live_service import BEGIN, ITEMS, USERS, fit_linear, service_config, small_champion
 from reclora_kedro.baselines.neighbours import ItemNeighbours
+from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.candidates import shortlist_candidates
-from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.item_ranks import candidate_pairs
 from reclora_kedro.recommend.recommendations import recommend
 from reclora_kedro.recommend.second_stage import SecondStage

@@ -12,6 +12,7 @@ from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
@@ -23,7 +24,7 @@ from reclora_kedro.recommend.config import (
     CandidateOrder,
     RecommendationConfig,
 )
-from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.item_ranks import candidate_pairs, rank_by, with_lens_reranked
 from reclora_kedro.recommend.ranking_metrics import compute_ranking_metrics
 from reclora_kedro.recommend.second_stage import SecondStage

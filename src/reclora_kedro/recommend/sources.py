@@ -10,11 +10,12 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.config import SECOND_STAGES, CandidateKind, CandidateOrder
-from reclora_kedro.recommend.features import LENS, CandidateReader, ItemFacts
+from reclora_kedro.recommend.features import LENS, CandidateReader
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader

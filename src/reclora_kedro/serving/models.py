@@ -14,6 +14,7 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions
 from reclora_kedro.histories.rating_statistics import COLUMNS
@@ -31,7 +32,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
-from reclora_kedro.recommend.features import CandidateReader, ItemFacts
+from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
