@@ -25,7 +25,7 @@ from reclora_kedro.new_log.columns import (
     words_of,
 )
 from reclora_kedro.new_log.files import RawFile
-from reclora_kedro.new_log.log import Log, columns_of
+from reclora_kedro.new_log.log import Log
 
 MOST_FIELDS = 6
 LONG_TEXT = 40  # characters on average, beyond which a text is no category
@@ -64,7 +64,7 @@ class Entities:
 
 def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
     """What a table seems to describe, as the words for it, and the column of ids; None where nothing tells."""
-    columns = columns_of(file)
+    columns = file.columns
     ranked = [(id_likelihood(each, words), words, each) for words in (ITEM_WORDS, USER_WORDS) for each in columns]
     ranked = [each for each in ranked if each[0]]
     if ranked:
@@ -82,7 +82,7 @@ def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
 
 def read_items(file: RawFile, key: Column) -> Entities:
     """Guess what the columns of a table of items stand for."""
-    others = [column for column in columns_of(file) if column.name != key.name]
+    others = [column for column in file.columns if column.name != key.name]
     name = next((column for column in others if column.words & LONG_NAMES and column.is_text), None)
     value = next((column for column in others if "value" in column.words), None)
     if name is not None and value is not None and key.distinct < file.sample.height:
@@ -119,7 +119,7 @@ def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> E
 
 def read_users(file: RawFile, key: Column) -> Entities:
     """Guess what the columns of a table of users stand for."""
-    others = [column for column in columns_of(file) if column.name != key.name]
+    others = [column for column in file.columns if column.name != key.name]
     profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, file.sample.height)]
     kept = [
         column for column in profile if 1 < column.distinct <= max(0.5 * file.sample.height, 2) and not column.is_url
@@ -134,9 +134,9 @@ def items_in_log(log: Log) -> Entities | None:
         return None
     file = log.file.parts.rows if log.file.parts is not None else log.file
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in columns_of(file) if column.name not in taken]
+    others = [column for column in file.columns if column.name not in taken]
     determined = [column for column in others if not column.is_list and _values_per_id(log, log.item, column) <= 1.2]
-    item = log.column(log.item)
+    item = log.file.column(log.item)
     titled = [column for column in others if _title_likelihood(column, log.file.has_names)]
     titled = [
         column
@@ -157,7 +157,7 @@ def users_in_log(log: Log) -> Entities | None:
     """Profiles of users that the log itself holds, if any."""
     file = log.file.parts.columns if log.file.parts is not None else log.file
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
-    others = [column for column in columns_of(file) if column.name not in taken and column.words & PROFILE_WORDS]
+    others = [column for column in file.columns if column.name not in taken and column.words & PROFILE_WORDS]
     kept = [column for column in others if column.distinct > 1 and _values_per_id(log, log.user, column) <= 1.05]
     fields = [{"name": _field_name(column), "column": column.name} for column in kept[:MOST_FIELDS]]
     return Entities(file, log.user, fields=fields, in_log=True) if fields else None

@@ -64,20 +64,20 @@ def told(guess: Guess) -> list[tuple[str, str]]:
     parts = log.file.parts
     further = f" with {parts.columns.path.name} by {parts.key}" if parts is not None else ""
     lines = [("log", plain(f"{log.file.path.name}{further}, {_format(log.file)}: {KINDS[log.kind]}"))]
-    lines += [(what, _shown(log.column(name))) for what, name in (("user", log.user), ("item", log.item))]
+    lines += [(what, _shown(log.file.column(name))) for what, name in (("user", log.user), ("item", log.item))]
     if log.times == [ROW_NUMBER]:
         lines.append(
             ("time", "no column tells it: the number of the row stands in, so rows of a user must be in order")
         )
     else:
         count = ", counted from the log's beginning" if log.from_zero else f", as {log.time_format}"
-        lines.append(("time", " and ".join(_shown(log.column(name)) for name in log.times) + count))
+        lines.append(("time", " and ".join(_shown(log.file.column(name)) for name in log.times) + count))
     if log.rating is not None:
         low, high = log.scale
         liked = f"from {log.threshold:g} on a like: {log.likes:.0%} of the sample"
-        lines.append(("rating", f"{_shown(log.column(log.rating))}, {low:g} to {high:g}, {liked}"))
+        lines.append(("rating", f"{_shown(log.file.column(log.rating))}, {low:g} to {high:g}, {liked}"))
     if log.clicked is not None:
-        lines.append(("clicked", f"{_shown(log.column(log.clicked))}, 1 is a click"))
+        lines.append(("clicked", f"{_shown(log.file.column(log.clicked))}, 1 is a click"))
     lines += [("dropped", plain(f"{column}: {_flow(rule)}")) for column, rule in log.drop.items()]
     if log.unknown_users:
         lines.append(("no users", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
@@ -98,11 +98,11 @@ def _told_of(what: str, table: Entities | None, log: Log) -> list[tuple[str, str
     if table is None:
         return [(what, "no table: ids stand in for titles" if what == "items" else "no table")]
     place = "in the log" if table.in_log else f"{table.file.path.name}, {_format(table.file)}"
-    lines = [(what, f"{place}, by {_shown(Column(table.key, table.file.sample[table.key]))}")]
+    lines = [(what, f"{place}, by {_shown(table.file.column(table.key))}")]
     if what == "items":
         shown = None if table.title is None else plain(table.title)
         if table.title is not None and table.long is None:
-            shown = _shown(Column(table.title, table.file.sample[table.title]))
+            shown = _shown(table.file.column(table.title))
         lines.append(("title", shown or "no column: ids stand in"))
     fields = [f"{each['name']}{_parted(each)}" for each in table.fields]
     return [*lines, ("fields", plain(", ".join(fields)))] if fields else lines
@@ -213,7 +213,7 @@ def _dataset(file: RawFile, types: dict[str, str], project: Path, is_numbered: b
 
 
 def _examples(file: RawFile, column: str, most: int = 2) -> str:
-    return _some(Column(column, file.sample[column]), most)
+    return _some(file.column(column), most)
 
 
 def _types_of_log(guess: Guess) -> dict[str, str]:
@@ -221,11 +221,11 @@ def _types_of_log(guess: Guess) -> dict[str, str]:
     types = {log.user: _id_type(guess, log.user, guess.users), log.item: _id_type(guess, log.item, guess.items)}
     for time in log.times:
         if time != ROW_NUMBER:
-            whole = "Int64" if log.column(time).is_whole else "Float64"
+            whole = "Int64" if log.file.column(time).is_whole else "Float64"
             types[time] = _type(log.file, time, "String" if "%" in log.time_format else whole)
     for name in (log.rating, log.clicked):
         if name is not None:
-            is_word = log.column(name).numbers is None
+            is_word = log.file.column(name).numbers is None
             types[name] = _type(log.file, name, "Boolean" if is_word else "Float64")
     for name, rule in log.drop.items():
         if name not in types:
@@ -247,7 +247,7 @@ def _types_of(table: Entities, guess: Guess) -> dict[str, str]:
 
 def _key_type(parts: Parts) -> str:
     """The type of the ids by which two files are put together."""
-    columns = [Column(parts.key, each.sample[parts.key]) for each in (parts.rows, parts.columns)]
+    columns = [each.column(parts.key) for each in (parts.rows, parts.columns)]
     return _type(parts.rows, parts.key, "Int64" if all(column.is_whole for column in columns) else "String")
 
 
@@ -262,8 +262,8 @@ def _type(file: RawFile, name: str, wanted: str) -> str:
 def _id_type(guess: Guess, of_log: str, table: Entities | None, *, of_table: bool = False) -> str:
     """The type of ids, in the log or in the table that describes them: the same in both, but for gaps."""
     log = guess.log
-    columns = [(log.file, log.column(of_log))]
-    columns += [(table.file, Column(table.key, table.file.sample[table.key]))] if table is not None else []
+    columns = [(log.file, log.file.column(of_log))]
+    columns += [(table.file, table.file.column(table.key))] if table is not None else []
     file, column = columns[-1 if of_table else 0]
     if isinstance(dtype := columns[0][1].raw.dtype, pl.List):
         return ("Int64" if dtype.inner.is_integer() else "String") if of_table else _type(file, column.name, "String")
@@ -375,7 +375,7 @@ def _items(items: Entities | None) -> list[str]:
             "    trailing_articles: []  # none is moved forward",
             *_fields(items),
         ]
-    title = Column(items.title, items.file.sample[items.title])
+    title = items.file.column(items.title)
     lines.append(_line(2, "title", items.title, _examples(items.file, items.title)))
     if items.in_log:
         lines.append("    title_choice: most_frequent  # of the titles that the log has of an item")

@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
 import pyarrow as pa
+
+from reclora_kedro.new_log.columns import Column
 
 HEAD = 2**21  # bytes at the beginning of a file, unpacked, that are looked at
 PIECES, PIECE = 16, 2**16  # parts of the rest of a file that is not packed, and their bytes
@@ -55,6 +57,20 @@ class RawFile:
     options: Mapping[str, Any]
     has_names: bool = True
     parts: "Parts | None" = None
+
+    @cached_property
+    def all_columns(self) -> dict[str, Column]:
+        """Its columns by their names."""
+        return {name: Column(name, self.sample[name]) for name in self.sample.columns}
+
+    @property
+    def columns(self) -> list[Column]:
+        """The columns that have a name and hold anything."""
+        return [column for column in self.all_columns.values() if column.name and len(column.values)]
+
+    def column(self, name: str) -> Column:
+        """A column by its name."""
+        return self.all_columns[name]
 
     def named(self, names: Mapping[str, str]) -> "RawFile":
         """The file with other names of columns, if it has none of its own."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from reclora_kedro.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
 from reclora_kedro.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
 from reclora_kedro.new_log.files import Parts, RawFile, read_file
-from reclora_kedro.new_log.log import ROW_NUMBER, Ask, Log, columns_of, likeliest_id, read_log, repeated_ids
+from reclora_kedro.new_log.log import ROW_NUMBER, Ask, Log, likeliest_id, read_log, repeated_ids
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,21 @@ def guess(paths: Sequence[Path], ask: Ask) -> Guess:
 
 
 def _likeness_to_a_log(file: RawFile) -> tuple[bool, int, int]:
-    columns = columns_of(file)
+    columns = file.columns
     user, item = (likeliest_id(columns, words) for words in (USER_WORDS, ITEM_WORDS))
     return user is not None and item is not None, repeated_ids(file), file.sample.height
 
 
 def _parts_of_a_log(files: Sequence[RawFile]) -> Parts | None:
     """Lines of orders, which tell the items, and the orders, which tell the users, by the orders' ids."""
-    for rows, columns in permutations(files, 2):
-        item, user = likeliest_id(columns_of(rows), ITEM_WORDS), likeliest_id(columns_of(columns), USER_WORDS)
-        if item is None or user is None or rows.format != columns.format:
+    for lines, orders in permutations(files, 2):
+        item, user = likeliest_id(lines.columns, ITEM_WORDS), likeliest_id(orders.columns, USER_WORDS)
+        if item is None or user is None or lines.format != orders.format:
             continue
-        for key in columns_of(columns):
-            is_key = key.name in rows.sample.columns and key.name != user.name and key.is_id
-            if is_key and key.distinct == len(key.values) and key.words & (ORDER_WORDS | ID_WORDS):
-                return Parts(rows, columns, key.name)
+        for key in orders.columns:
+            is_shared = key.name in lines.sample.columns and key.name != user.name
+            if is_shared and key.is_id and key.distinct == len(key.values) and key.words & (ORDER_WORDS | ID_WORDS):
+                return Parts(lines, orders, key.name)
     return None
 
 

@@ -81,16 +81,6 @@ class Log:
     drop: dict[str, Any] = field(default_factory=dict)
     unknown_users: list[str] = field(default_factory=list)
 
-    def column(self, name: str) -> Column:
-        """A column of the sample."""
-        return Column(name, self.file.sample[name])
-
-
-def columns_of(file: RawFile) -> list[Column]:
-    """The columns of a sample that hold anything."""
-    columns = [Column(name, file.sample[name]) for name in file.sample.columns if name]
-    return [column for column in columns if len(column.values)]
-
 
 def likeliest_id(columns: Iterable[Column], words: frozenset[str]) -> Column | None:
     """The column whose name is likeliest that of an id of what the words name, if any."""
@@ -103,7 +93,7 @@ def likeliest_id(columns: Iterable[Column], words: frozenset[str]) -> Column | N
 
 def repeated_ids(file: RawFile) -> int:
     """How many columns hold ids that come again in a sample, as those of a log do."""
-    return sum(FEW < column.distinct < 0.9 * file.sample.height for column in columns_of(file) if column.is_id)
+    return sum(FEW < column.distinct < 0.9 * file.sample.height for column in file.columns if column.is_id)
 
 
 def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: Ask) -> Log:
@@ -117,7 +107,7 @@ def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], 
     Raises:
         UnreadableFileError: no column is one of users, or none one of items.
     """
-    columns = columns_of(file)
+    columns = file.columns
     slates = next((column for column in columns if _is_list_of_impressions(column)), None)
     times, time_format, from_zero = _times([column for column in columns if column is not slates], file.has_names, ask)
     left = [column for column in columns if column.name not in times]
