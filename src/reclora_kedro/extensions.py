@@ -124,10 +124,6 @@ class Registry:
         modules = installed(self.group) | {name: f"{self.group}.{name}" for name in own}
         return dict(sorted(modules.items()))
 
-    def added(self) -> list[str]:
-        """Names of the modules of installed packages."""
-        return [name for name, module in self.modules().items() if module == installed(self.group).get(name)]
-
     def module_name(self, name: str) -> str:
         """Return the full name of a module by its name or dotted path.
 

@@ -63,7 +63,9 @@ def test_it_is_trained_validated_saved_and_scored(tiny_model, tmp_path):
     scores = model.scores(validation, 400, "")
     assert np.abs(scores - untrained).max() > 0.01
     np.testing.assert_allclose(score_candidates(model, validation, np.zeros(96), 400), scores, atol=1e-4)
-    config = ScoringConfig(tokens_per_batch=400, permuted_inputs=("prompt", "lens logit"), permuted_rows=20, seed=0)
+    config = ScoringConfig(
+        baselines=(), tokens_per_batch=400, permuted_inputs=("prompt", "lens logit"), permuted_rows=20, seed=0
+    )
     permuted = permuted_scores(model, validation, model.all_llm_logits(validation, 400, ""), config)
     assert permuted["input"].unique().sort().to_list() == ["lens logit", "prompt"]
 

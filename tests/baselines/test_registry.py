@@ -56,7 +56,7 @@ def test_a_baseline_scores_the_test_rows_beside_the_other_models(log, tmp_path):
     entry["filepath"] = entry["filepath"].replace("${globals:data}", str(tmp_path))
     catalog = DataCatalog.from_config({"{model}_scores": entry | {"versioned": False}})
     catalog["log"], catalog["test_questions"] = log, questions(log.samples[rows], "test")
-    pipeline = scoring.create_pipeline(names_with())
+    pipeline = scoring.create_pipeline(names_with({"scoring.baselines": ["toy"]}))
     SequentialRunner().run(pipeline.only_nodes("scoring.score_toy"), catalog)
     scored = catalog.load("toy_scores")
     assert scored["row"].to_list() == rows.tolist()
@@ -69,7 +69,7 @@ def test_a_baseline_scores_the_test_rows_beside_the_other_models(log, tmp_path):
 def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
     config = RankingConfig(
         users=None, rows=20, validation_likes=9, candidates="sampled", sampled=3, cutoffs=(1,), variant=None,
-        shortlist=2, lens=True, retriever=False, baseline=None, among_first=(), seed=0,
+        shortlist=2, lens=True, retriever=False, baselines=("toy",), baseline=None, among_first=(), seed=0,
     )  # fmt: skip
     nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
     linear = LinearConfig.model_validate(block("recommendation", "linear"))
@@ -89,8 +89,8 @@ def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
 
 
 def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
-    assert registry.attributes("NOTE")["toy"] == "the parity of the item"
-    styles = registry.attributes("STYLE")
+    assert registry.attributes("NOTE", ["lens", "toy"]) == {"toy": "the parity of the item"}
+    styles = registry.attributes("STYLE", registry.BASELINES.modules())
     drawn = model_styles(["lens", *styles, "untrained", "shared_lora", "reclora"], styles)
     assert drawn["toy"].color == "#123456"
     assert len(set(drawn.values())) == len(drawn)

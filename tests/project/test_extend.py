@@ -11,12 +11,14 @@ from cycle_log import cycle_log
 from few_rows import random_prompts
 from installed import installed
 from kedro_provenance.failures import RunRefusedError
+from named import names_with
 from parity_log import config, log
 from projects import ROOT, kedro_run
 from reclora_kedro.adapters import methods
 from reclora_kedro.baselines import registry
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.lens.training import fit_lens
+from reclora_kedro.pipelines import scoring
 from reclora_kedro.retrievers.config import RetrieverConfig
 from reclora_kedro.retrievers.training import fit_retriever
 
@@ -61,10 +63,14 @@ def test_an_adapter_of_a_method_is_saved_and_loaded(tiny_llm, tmp_path):
     assert methods.method_of(methods.load_adapter(base, str(tmp_path))).name == "my_package.adapter"
 
 
-def test_a_baseline_scores_test_rows(log):
-    assert registry.scored()[-1] == "user_likes"
-    asked = questions(log.samples.filter(split="test"), "test")
-    scored = registry.load("user_likes").scores(log, asked)
+def test_a_baseline_scores_test_rows_by_its_dotted_path(log):
+    named = {"scoring.baselines": ["boosted_trees", "my_package.baseline"]}
+    [node] = scoring.create_pipeline(names_with(named)).only_nodes_with_outputs("my_package.baseline_scores").nodes
+    asked = questions(log.samples_in("test"), "test")
+    scored = node.run({"log": log, "test_questions": asked})["my_package.baseline_scores"]
+    assert registry.attributes("NOTE", ["my_package.baseline"]) == {
+        "my_package.baseline": "the share of likes of the user in the training split"
+    }
     assert scored["row"].to_list() == asked["row"].to_list()
     assert scored["score"].is_between(0, 1).all()
 

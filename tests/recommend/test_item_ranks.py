@@ -41,6 +41,7 @@ SETTINGS = {
     "shortlist": 4,
     "lens": True,
     "retriever": False,
+    "baselines": (),
     "baseline": None,
     "among_first": (2,),
     "seed": 0,

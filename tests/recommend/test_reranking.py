@@ -16,6 +16,7 @@ CONFIG = RankingConfig(
     shortlist=3,
     lens=True,
     retriever=False,
+    baselines=(),
     baseline=None,
     among_first=(),
     seed=0,

@@ -13,7 +13,7 @@ from reclora_kedro.scoring.permutation import permuted_scores
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
 CONFIG = ScoringConfig(
-    tokens_per_batch=100, permuted_inputs=("prompt", "gate inputs", "lens logit"), permuted_rows=6, seed=2
+    baselines=(), tokens_per_batch=100, permuted_inputs=("prompt", "gate inputs", "lens logit"), permuted_rows=6, seed=2
 )
 
 

@@ -25,6 +25,7 @@ THERE = {
     "history": {"short": {"retrieved": {"kind": "retrieved", "k": 5}}, "prompt_rows": {"few_shot": 512}},
     "prompt": {"template": "sections"},
     "finetuning": {"variants": {"reclora": {"adapter": {"r": 8}}}},
+    "scoring": {"baselines": ["boosted_trees"]},
     "study": {"seeds": [0]},
     "_adapter": {"r": 8},
 }

@@ -1,5 +1,6 @@
-"""The baselines: modules named below, and those that installed packages add; see `reclora_kedro.extensions`.
+"""The baselines: the modules of this package, those of installed packages, and any by its dotted path.
 
+``scoring.baselines`` names those that score the test rows, ``ranking.baselines`` those that rank items beside `RANKED`.
 The module of a baseline holds
 
 - ``NOTE``, what the model is, in words that follow its name in a report;
@@ -14,35 +15,20 @@ The module of a baseline holds
 """
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
 from reclora_kedro.extensions import Registry
 
-SCORED = ("boosted_trees", "lens_probe", "prompt_likes")
-"""Baselines that score the test rows in the default flow."""
 RANKED = ("popularity", "neighbours", "linear")
-"""Baselines that rank items."""
-BASELINES = Registry("reclora_kedro.baselines", (*SCORED, *RANKED))
+"""Baselines that always rank items, since others build on their lists."""
+BASELINES = Registry("reclora_kedro.baselines", ("boosted_trees", "lens_probe", "prompt_likes", *RANKED))
 
 
-def load(name: str) -> Any:
-    """Return the module of a baseline, which is imported together with its dependencies."""
-    return BASELINES.load(name)
-
-
-def scored() -> tuple[str, ...]:
-    """Return the baselines that score the test rows, those of installed packages last."""
-    return (*SCORED, *(name for name in BASELINES.added() if hasattr(load(name), "scores")))
-
-
-def ranked() -> tuple[str, ...]:
-    """Baselines that rank items, those of installed packages last."""
-    return (*RANKED, *(name for name in BASELINES.added() if hasattr(load(name), "scorer")))
-
-
-def attributes(name: str) -> dict[str, Any]:
-    """Return the ``NOTE`` or ``STYLE`` of every baseline, by the baseline's name."""
-    return {baseline: getattr(load(baseline), name) for baseline in BASELINES.modules()}
+def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
+    """Return the ``NOTE`` or ``STYLE`` of those models that are baselines, by the model's name."""
+    known = BASELINES.modules()
+    return {model: getattr(BASELINES.load(model), name) for model in models if model in known or "." in model}
 
 
 def inputs(name: str, prompts: str) -> list[str]:
@@ -56,4 +42,4 @@ def inputs(name: str, prompts: str) -> list[str]:
         ['learning_questions', 'test_questions', 'learning_states', 'test_states']
     """
     entries = {"config": f"params:{name}", "prompts": prompts}
-    return [entries.get(argument, argument) for argument in inspect.signature(load(name).scores).parameters]
+    return [entries.get(argument, argument) for argument in inspect.signature(BASELINES.load(name).scores).parameters]

@@ -46,7 +46,7 @@ LOG_SCHEMA: dict[str, Any] = {  # before what the adapter's method and the gradi
 }
 GRADIENT_MAKERS = Registry("reclora_kedro.finetuning.gradients", ())
 """Modules of extensions, each with a subclass of `GradientMaker`."""
-MAKERS: list[Any] = [GRADIENT_MAKERS.load_class(kind, GradientMaker) for kind in GRADIENT_MAKERS.added()]
+MAKERS: list[Any] = [GRADIENT_MAKERS.load_class(kind, GradientMaker) for kind in GRADIENT_MAKERS.modules()]
 Extended: Any = block_with({maker.block: Annotated[maker, Field(default_factory=maker)] for maker in MAKERS})
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kedro_provenance.parameters import NameRefusedError, quoted_value
-from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.config import TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
@@ -53,7 +53,8 @@ class PipelineNames:
 
         Raises:
             NameRefusedError: there is no short history or no variant, a name is unfit for catalog entries and paths, a
-                variant has the name of a short history, or names an unknown one. The message lists all faults.
+                variant has the name of a short history, or names an unknown one, or a baseline is no module. The
+                message lists all faults.
         """
         short_histories = _entries(parameters, "history", "short")
         variants = _entries(parameters, "finetuning", "variants")
@@ -61,6 +62,7 @@ class PipelineNames:
             *_name_faults("history", "short", short_histories),
             *_name_faults("finetuning", "variants", variants),
             *(_history_faults(variants, short_histories) if short_histories else []),
+            *_baseline_faults(parameters),
         ]
         if faults:
             raise NameRefusedError(*faults)
@@ -97,6 +99,11 @@ class PipelineNames:
         """Return the variant of a step, or None if ``<step>.variant`` is null; see `variant_of`."""
         return None if self.parameters[step]["variant"] is None else self.variant_of(step)
 
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """Names and dotted paths of the baselines that score the test rows, by ``scoring.baselines``."""
+        return tuple(self.parameters["scoring"]["baselines"])
+
     def objective_of(self, variant: str) -> Mapping[str, Any]:
         """Return the parameters ``training.objective`` of a variant, before validation."""
         return _inner_block(_inner_block(self.parameters["finetuning"]["variants"][variant], "training"), "objective")
@@ -130,7 +137,7 @@ def _name_faults(step: str, block: str, names: Collection[str]) -> Iterator[str]
 
 def _reserved_names() -> set[str]:
     """Return the names that entries, reports and namespaces already use for other things."""
-    models = {"lens", "untrained", *baselines.scored(), *baselines.ranked(), *SOURCES}
+    models = {"lens", "untrained", *BASELINES.modules(), *SOURCES}
     reranked = {f"{source}{RERANKED}" for source in SOURCES}
     questions = "learning test champion previous"
     inputs_beside_variants = "log prompts scores config base_llm test_questions bootstrap"
@@ -156,6 +163,20 @@ def _history_faults(variants: Mapping[str, Any], short_histories: Collection[str
                 f"finetuning.variants.{variant}.history is {quoted_value(history)}, but history.short names "
                 f"{', '.join(short_histories)}: choose one of these, or add it there."
             )
+
+
+def _baseline_faults(parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a message for each list of baselines that is none, and for each baseline that is no module."""
+    for step in ("scoring", "ranking"):
+        named = parameters[step]["baselines"]
+        if not isinstance(named, list | tuple):
+            yield f"{step}.baselines is {quoted_value(named)}, but it must be a list of baselines."
+            continue
+        for name in named:
+            try:
+                BASELINES.require(str(name))
+            except ValueError as error:
+                yield f"{step}.baselines: {error}."
 
 
 def _item_encoders(parameters: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,12 +1,12 @@
 """Settings of the recommendation and ranking steps."""
 
-from typing import Literal, Self, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines import registry as baselines
-from reclora_kedro.parameters import Count, Id, Positive, Seed
+from reclora_kedro.baselines.registry import BASELINES, RANKED
+from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Seed
 
 Source = Literal["neighbours", "linear", "retriever", "fusion", "ranker"]
 """Sources of items in the catalogue."""
@@ -74,6 +74,7 @@ class RankingConfig(Block):
     shortlist: Count
     lens: bool
     retriever: bool
+    baselines: Annotated[tuple[Annotated[str, AfterValidator(BASELINES.require)], ...], EachOnce]
     baseline: str | None
     among_first: tuple[Count, ...]
     seed: Seed
@@ -82,7 +83,7 @@ class RankingConfig(Block):
     def models(self) -> tuple[str, ...]:
         sources = [source for source in SOURCES if self.retriever or source != "retriever"]
         orders = ("lens", *(source + RERANKED for source in sources)) if self.lens else ()
-        return tuple(dict.fromkeys((*baselines.ranked(), *sources, *orders)))
+        return tuple(dict.fromkeys((*RANKED, *self.baselines, *sources, *orders)))
 
     @model_validator(mode="after")
     def _baseline_ranks(self) -> Self:

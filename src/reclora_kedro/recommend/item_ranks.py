@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.registry import BASELINES, RANKED
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
@@ -61,8 +61,8 @@ def rank_positives(
             "intervals are made by drawing users. Raise ranking.users or ranking.rows, or write null to take all."
         )
     scorers: dict[str, Scorer] = {
-        name: baselines.load(name).scorer(log, *([settings[name]] if name in settings else []))
-        for name in baselines.ranked()
+        name: BASELINES.load(name).scorer(log, *([settings[name]] if name in settings else []))
+        for name in (*RANKED, *config.baselines)
     }
     sources = source_scorers(
         scorers["neighbours"],

@@ -11,7 +11,7 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.histories.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
-from reclora_kedro.parameters import Count, Seed
+from reclora_kedro.parameters import Count, EachOnce, Seed
 from reclora_kedro.progress import Progress
 from reclora_kedro.scoring.shared_prefix import score_candidates
 
@@ -22,6 +22,7 @@ PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt"
 class ScoringConfig(Block):
     """Settings of scoring and of permuted inputs."""
 
+    baselines: Annotated[tuple[str, ...], EachOnce]
     tokens_per_batch: Resource[Count]
     permuted_inputs: tuple[PermutedInput, ...]
     permuted_rows: Annotated[Count, Field(ge=2)] | None

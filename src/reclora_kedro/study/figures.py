@@ -5,7 +5,7 @@ from operator import itemgetter
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import formats
 from reclora_kedro.evaluation.figures import TEMPLATE, error_bars
 from reclora_kedro.evaluation.styles import Style, model_styles
@@ -88,4 +88,5 @@ def plot_frontier(results: Records) -> go.Figure:
 
 
 def _styles(results: Records) -> dict[str, Style]:
-    return model_styles(dict.fromkeys(record["model"] for record in results), baselines.attributes("STYLE"))
+    models = dict.fromkeys(record["model"] for record in results)
+    return model_styles(models, attributes("STYLE", models))

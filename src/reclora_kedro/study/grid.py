@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from kedro_provenance.parameters import copied, merge, nearest_path, parameter_paths, value_faults
-from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.parameters import BLOCKS_OF_NAMED_ENTRIES
 from reclora_kedro.study.config import OUTPUTS, GridConfig, Settings
 
@@ -115,9 +114,9 @@ def require_models(models: Sequence[str] | None, cells: Sequence[Cell], paramete
     scored = {"lens": None}
     for cell in cells:
         if cell.outputs == OUTPUTS["metrics"]:
-            variants = merge(parameters, cell.parameters(parameters))["finetuning"]["variants"]
-            names = (name for name, variant in variants.items() if variant is not None)
-            scored |= dict.fromkeys((*baselines.scored(), "untrained", *names))
+            values = merge(parameters, cell.parameters(parameters))
+            names = (name for name, variant in values["finetuning"]["variants"].items() if variant is not None)
+            scored |= dict.fromkeys((*values["scoring"]["baselines"], "untrained", *names))
     if unknown := [model for model in models or () if model not in scored]:
         raise ValueError(
             f"study.models names {unknown[0]!r}, but the cells have {', '.join(scored)}. The nearest one is "

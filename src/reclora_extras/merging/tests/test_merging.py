@@ -17,7 +17,7 @@ from reclora_kedro.adapters.lora import Lora, load_user_loras
 from reclora_kedro.adapters.methods import adapter_of, lora_of
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
 
-SCORING = ScoringConfig(tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)
+SCORING = ScoringConfig(baselines=(), tokens_per_batch=200, permuted_inputs=(), permuted_rows=None, seed=0)
 
 
 def config(**settings):

@@ -5,7 +5,7 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 
-from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, report, segments
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
@@ -22,17 +22,21 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
     return segments.compute_segments(paired, parts)
 
 
+def _models(records: Records) -> set[str]:
+    return {record["model"] for record in records}
+
+
 def plot_auc(metrics: Records) -> go.Figure:
-    return figures.plot_auc(metrics, baselines.attributes("STYLE"))
+    return figures.plot_auc(metrics, attributes("STYLE", _models(metrics)))
 
 
 def plot_roc(scores: pl.DataFrame) -> go.Figure:
-    return figures.plot_roc(align_scores(scores), baselines.attributes("STYLE"))
+    return figures.plot_roc(align_scores(scores), attributes("STYLE", scores["model"].unique()))
 
 
 def plot_calibration(scores: pl.DataFrame) -> go.Figure:
     """Plot the share of likes against the mean score, in quantile bins."""
-    return figures.plot_calibration(align_scores(scores), baselines.attributes("STYLE"))
+    return figures.plot_calibration(align_scores(scores), attributes("STYLE", scores["model"].unique()))
 
 
 def write_report(
@@ -56,7 +60,8 @@ def write_report(
         "negatives_report": negatives_report,
         "training_report": training_report,
     }
-    return report.render_report(metrics, comparisons, tables, figures, baselines.attributes("NOTE"), allow_mixed)
+    notes = attributes("NOTE", _models(metrics))
+    return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed)
 
 
 def show_results(metrics: Records, comparisons: Records, attribution: Records, evaluation_report: str) -> None:

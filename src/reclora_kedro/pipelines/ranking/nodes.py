@@ -6,10 +6,10 @@ import plotly.graph_objects as go
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_kedro.baselines import registry as baselines
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
 from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.terminal import show
@@ -25,7 +25,9 @@ from reclora_kedro.retrievers.base import Retriever
 Records = list[dict[str, Any]]
 
 
-@reads(config=["users", "rows", "validation_likes", "candidates", "sampled", "shortlist", "cutoffs", "seed"])
+@reads(
+    config=["users", "rows", "validation_likes", "baselines", "candidates", "sampled", "shortlist", "cutoffs", "seed"]
+)
 def rank_items(
     log: InteractionLog,
     config: RankingConfig,
@@ -64,14 +66,19 @@ def compute_ranking_metrics(
     )
 
 
+def _models(records: Records) -> set[str]:
+    return {record["model"] for record in records}
+
+
 def plot_ranking(metrics: Records) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
-    return figures.plot_ranking(metrics, baselines.attributes("STYLE"))
+    return figures.plot_ranking(metrics, attributes("STYLE", _models(metrics)))
 
 
 def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
     """Plot the hit rate of every model by the length of its list."""
-    return figures.plot_hit_rates(ranking_metrics.hit_rate_curves(pl.concat(item_ranks)), baselines.attributes("STYLE"))
+    curves = ranking_metrics.hit_rate_curves(pl.concat(item_ranks))
+    return figures.plot_hit_rates(curves, attributes("STYLE", curves))
 
 
 def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
@@ -81,4 +88,4 @@ def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
 
 
 def show_ranking(metrics: Records) -> None:
-    show(report.ranking_tables(metrics, baselines.attributes("NOTE") | NOTES))
+    show(report.ranking_tables(metrics, attributes("NOTE", _models(metrics)) | NOTES))

@@ -34,6 +34,7 @@ def score_untrained(
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
 
 
+@reads(config=["permuted_inputs", "permuted_rows", "seed"])
 def permute_lens_inputs(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, config: ScoringConfig
 ) -> pl.DataFrame:
@@ -41,6 +42,7 @@ def permute_lens_inputs(
     return lens_permutation.permuted_scores(lens, log, test_questions[places], config.permuted_inputs)
 
 
+@reads(config=["tokens_per_batch", "permuted_inputs", "permuted_rows", "seed"])
 def score_adapter(
     base_llm: LanguageModel,
     adapter: str,

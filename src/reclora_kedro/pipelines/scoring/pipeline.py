@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.baselines import registry as baselines
+from reclora_kedro.baselines.registry import BASELINES, inputs
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
@@ -12,7 +12,7 @@ from reclora_kedro.pipelines.scoring import nodes
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """The test rows by every variant, by the untrained LLM (first history), and by baselines that are no LLM."""
     prompts = prompts_pipeline("test", names, names.short_histories)
-    others, read_untrained = ("lens", *baselines.scored(), "untrained"), f"test.{names.short_histories[0]}.prompts"
+    others, read_untrained = ("lens", *names.baselines, "untrained"), f"test.{names.short_histories[0]}.prompts"
     shared = Pipeline(
         [
             Node(
@@ -31,12 +31,12 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             *(
                 Node(
-                    baselines.load(name).scores,
-                    inputs=baselines.inputs(name, read_untrained),
+                    BASELINES.load(name).scores,
+                    inputs=inputs(name, read_untrained),
                     outputs=f"{name}_scores",
                     name=f"score_{name}",
                 )
-                for name in baselines.scored()
+                for name in names.baselines
             ),
             Node(
                 nodes.permute_lens_inputs,
