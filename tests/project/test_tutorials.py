@@ -1,6 +1,9 @@
 """The tutorials in notebooks/, executed on a small finished run."""
 
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +20,13 @@ def project(pristine_run, tmp_path):
 
 def shown(name, project, **environment):
     return shown_by(ROOT / f"notebooks/{name}.ipynb", project, **environment)
+
+
+def test_a_csv_file_becomes_recommendations(project):
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    text = shown("from_csv_to_recommendations", project, PATH=path)
+    assert "order_date (" in text  # what was guessed
+    assert "product_name" in text
 
 
 def test_a_report_is_read_and_a_model_chosen(project):

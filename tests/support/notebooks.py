@@ -30,7 +30,7 @@ def _execute(code: list[str], shown: Path, environment: dict[str, str]) -> None:
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
 
-    signal.alarm(120)
+    signal.alarm(280)
     os.environ.update(environment)
     os.chdir(shown.parent)
     plotly.io.renderers.default = "plotly_mimetype"
