@@ -14,7 +14,7 @@ NOTE = (
 )
 STYLE = Style("#B8A100", "hexagram", "dash")
 INVERSE_PENALTY = 1e-4
-"""Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gate-tuning.md."""
+"""Scikit-learn's C, chosen on validation rows of MovieLens-100K, see docs/lab/gates.md."""
 
 
 def scores(
