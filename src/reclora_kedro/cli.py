@@ -130,7 +130,8 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     formatter = click.HelpFormatter(width=100)
     formatter.write_dl([(f"{row['rows']:,}", f"{row['check']}: {row['rule']}") for row in report if row["rows"]])
     click.echo(f"\n{formatter.getvalue()}\nRecommend ten items to each user, with:")
-    click.echo(f"  kedro run --env {folder.name} --pipelines history,lens,candidates,recommendation")
+    steps = "history,lens,recommendation --params recommendation.candidates=linear"
+    click.echo(f"  kedro run --env {folder.name} --pipelines {steps}")
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)

@@ -289,7 +289,7 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     done = CliRunner().invoke(cli.cli, command, input="cart, purchase\n", catch_exceptions=False)
     assert "event_type: [view, remove_from_cart]" in done.output
     assert re.search(r"\n240 +interactions: rows kept; from 2019", done.output)
-    assert done.output.endswith("kedro run --env mine --pipelines history,lens,candidates,recommendation\n")
+    assert done.output.endswith("--pipelines history,lens,recommendation --params recommendation.candidates=linear\n")
     again = CliRunner().invoke(cli.cli, [*command, "--yes"])
     assert again.exit_code == 2
     assert "There is a conf/mine already" in again.output

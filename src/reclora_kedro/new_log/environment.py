@@ -16,6 +16,7 @@ from reclora_kedro.new_log.guess import Guess
 from reclora_kedro.new_log.log import ROW_NUMBER, Log
 
 DEFAULTS = Path(__file__).parent / "defaults"
+SHORT = 2_000  # rows of a log, below which a split may have fewer than the LLM reads by default
 OWN_INTERPOLATION = re.compile(r"\$\{polars_type:[\w,]+\}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 TRAILING_ARTICLE = r", (The|A|An|La|Le|Les)( \(|$)"
@@ -312,6 +313,7 @@ def _parameters(guess: Guess, name: str) -> str:
     }
     chosen = [*kinds[log.kind], *(["without_titles"] if not titled and log.kind != "purchases" else [])]
     chosen += ["without_times"] if log.from_zero else []
+    chosen += ["short_log"] if log.file.sample.height < SHORT and log.kind != "impressions" else []
     blocks = [(DEFAULTS / f"{each}.yml").read_text(encoding="utf-8") for each in chosen]
     return "\n".join(lines) + _merged(blocks)
 
