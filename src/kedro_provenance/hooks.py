@@ -16,6 +16,7 @@ from kedro_provenance.failures import RunRefusedError, explain_failure
 from kedro_provenance.manifest import save_manifest
 from kedro_provenance.run import Checks, Run
 from kedro_provenance.runner import announce, finish
+from kedro_provenance.session_parameters import making_pipelines, parameters_in_use
 from kedro_provenance.start import start
 from kedro_provenance.terminal import show_messages
 from kedro_provenance.unfinished import forget
@@ -56,8 +57,10 @@ class ProvenanceHooks:
         """Refuse wrong parameters and misspelt names; keep the context for the run."""
         show_messages()
         self._session.began = time.time()
-        check_parameters(context, self._blocks)
-        check_names(context)
+        with making_pipelines:
+            check_parameters(context, self._blocks)
+            check_names(context)
+            self._session.parameters = parameters_in_use()
         self._session.context = context
 
     @hook_impl
@@ -67,6 +70,11 @@ class ProvenanceHooks:
             raise RunRefusedError(
                 "Another run is on its way in this process, which has one at a time. Nothing was written. Start again "
                 "when it has ended."
+            )
+        if parameters_in_use() is not self._session.parameters:
+            raise RunRefusedError(
+                "While this run began, another one with other parameters began in this process, and Kedro keeps the "
+                "pipelines of one alone. Nothing was written. Start again."
             )
         if self._run:  # it was interrupted in a notebook: Kedro calls no hook then
             self._end_run()

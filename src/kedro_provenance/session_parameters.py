@@ -6,6 +6,7 @@ parameters of the session whose context was made last are kept here, and its pip
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from kedro.framework import project
@@ -14,12 +15,15 @@ from kedro.utils import find_kedro_project
 
 from kedro_provenance.kedro_internals import requested_names
 
+making_pipelines = Lock()
+"""Held while a session makes pipelines by its parameters and checks both: a server has sessions in several threads."""
+
 _by_package: dict[str | None, Mapping[str, Any]] = {}
 
 
 def use_parameters(parameters: Mapping[str, Any]) -> None:
     """Have the pipelines made by these parameters; made anew where they were made by others."""
-    if parameters == _by_package.get(project.PACKAGE_NAME):
+    if parameters == parameters_in_use():
         return
     _by_package[project.PACKAGE_NAME] = parameters
     requested = requested_names()
@@ -27,9 +31,14 @@ def use_parameters(parameters: Mapping[str, Any]) -> None:
     pipelines.set_requested(requested)
 
 
+def parameters_in_use() -> Mapping[str, Any] | None:
+    """Return the object that the pipelines were last made by, if any; another object means that they were made anew."""
+    return _by_package.get(project.PACKAGE_NAME)
+
+
 def session_parameters() -> Mapping[str, Any]:
     """Return the parameters of the session whose context was made last; those of the base environment without any."""
-    parameters = _by_package.get(project.PACKAGE_NAME)
+    parameters = parameters_in_use()
     return base_parameters() if parameters is None else parameters
 
 

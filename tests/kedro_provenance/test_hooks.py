@@ -14,6 +14,7 @@ import click
 import numpy as np
 import polars as pl
 import pytest
+from kedro.framework import project as framework
 from kedro.framework.hooks.manager import _create_hook_manager
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
@@ -27,7 +28,7 @@ from rich.logging import RichHandler
 from tqdm import tqdm
 
 from forked import FORKED
-from kedro_provenance import failures, hooks
+from kedro_provenance import failures, hooks, session_parameters
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.errors import MismatchError
 from kedro_provenance.failures import RunRefusedError, explain_failure
@@ -286,6 +287,7 @@ def hooks_of(project, pipeline, catalog, checks=(), **run_params):
     hooks._session.began = 0
     parameters = {"history": {"seed": 7}, "lens": {"dropout": 0.1}, "allow_mixed": True}
     hooks._session.context = start(project, parameters=parameters).context
+    hooks._session.parameters = session_parameters.parameters_in_use()
     hooks.before_pipeline_run(RUN_PARAMS | run_params, pipeline, catalog)
     return hooks
 
@@ -328,6 +330,15 @@ def test_a_process_has_one_run_at_a_time(tmp_path):
     with pytest.raises(RunRefusedError, match="Another run is on its way in this process"):
         second.result()
     hooks.after_pipeline_run()  # which the second one has not touched
+
+
+def test_a_run_is_refused_whose_pipelines_were_made_anew_by_the_parameters_of_another_one(tmp_path, monkeypatch):
+    hooks = hooks_of(tmp_path, Pipeline([]), AtomicCatalog())
+    hooks.after_pipeline_run()
+    monkeypatch.setitem(session_parameters._by_package, framework.PACKAGE_NAME, {"of": "another request"})
+    with pytest.raises(RunRefusedError, match="another one with other parameters began in this process"):
+        hooks.before_pipeline_run(RUN_PARAMS, Pipeline([]), AtomicCatalog())
+    lock_data(start(tmp_path))
 
 
 @pytest.mark.parametrize("found", ["a symbolic link", "a dangling symbolic link", "Is a directory", "no regular file"])
