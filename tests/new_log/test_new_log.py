@@ -256,6 +256,8 @@ def test_what_stands_late_in_a_long_file_is_seen(project, monkeypatch):
 BAD_FILES = {
     b"PK\x03\x04...": "is a zip archive or a spreadsheet: unpack it, or save it as CSV",
     b"": "is empty",
+    b"\x1f\x8bgzip": "log cannot be read: .* Copy or save it again",
+    b"PAR1 no more": "log cannot be read: .* Copy or save it again.",
     b"{'user_id': 1, 'item_id': 2}\n": "line 1 of its sample is no JSON.*json.dumps",
     b"1:\n1488844,3,2005-09-06\n2:\n822109,5,2005-05-13\n": "No separator parts the lines .* the first line is '1:'",
     b"user_id,item_id\n": "has no row below its header",
@@ -290,6 +292,7 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     assert "event_type: [view, remove_from_cart]" in done.output
     assert re.search(r"\n240 +interactions: rows kept; from 2019", done.output)
     assert done.output.endswith("--pipelines history,lens,recommendation --params recommendation.candidates=linear\n")
+    assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*command[:-1], "../mine"]).output
     again = CliRunner().invoke(cli.cli, [*command, "--yes"])
     assert again.exit_code == 2
     assert "There is a conf/mine already" in again.output

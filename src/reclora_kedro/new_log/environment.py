@@ -84,15 +84,18 @@ def told(guess: Guess) -> list[tuple[str, str]]:
         lines.append(("no users", plain(f"{log.user}: {', '.join(log.unknown_users)}")))
     for what, table in (("items", items), ("users", users)):
         lines += _told_of(what, table, log)
-    read = {log.file.path: set(_types_of_log(guess))}
+    read = {file.path: (file, {*_types_of_log(guess)}) for file in _files_of_log(log)}
     for table in (items, users):
         if table is not None:
-            read.setdefault(table.file.path, set()).update(table.columns)
-    files = {table.file.path: table.file for table in (log, items, users) if table is not None}
-    for path, names in read.items():
-        rest = [name for name in files[path].sample.columns if name not in names]
-        lines += [("not used", plain(f"of {path.name}: {', '.join(rest)}"))] if rest else []
+            read.setdefault(table.file.path, (table.file, set()))[1].update(table.columns)
+    for file, names in read.values():
+        rest = [name for name in file.sample.columns if name not in names]
+        lines += [("not used", plain(f"of {file.path.name}: {', '.join(rest)}"))] if rest else []
     return lines + [("not used", plain(path.name)) for path in guess.unused]
+
+
+def _files_of_log(log: Log) -> list[RawFile]:
+    return [log.file] if log.file.parts is None else [log.file.parts.rows, log.file.parts.columns]
 
 
 def _told_of(what: str, table: Entities | None, log: Log) -> list[tuple[str, str]]:
@@ -161,7 +164,8 @@ def _line(depth: int, key: str, value: Any, comment: str = "") -> str:
 
 def _catalog(guess: Guess, name: str, project: Path) -> str:
     log, items, users = guess.log, guess.items, guess.users
-    names = ", ".join(dict.fromkeys(plain(table.file.path.name) for table in (log, items, users) if table is not None))
+    files = [*_files_of_log(log), *(table.file for table in (items, users) if table is not None)]
+    names = ", ".join(dict.fromkeys(plain(file.path.name) for file in files))
     lines = [
         f"# {name}: how {names} are read, as `kedro new-log` guessed; correct what is wrong.",
         f"#   kedro run --env {name}",

@@ -155,8 +155,16 @@ def read_file(path: Path) -> RawFile:
     """Find out how a file is to be read, and sample its rows.
 
     Raises:
-        UnreadableFileError: it is none of delimited text, JSON and parquet.
+        UnreadableFileError: it is none of delimited text, JSON and parquet, or it is damaged.
     """
+    try:
+        return _read(path)
+    except (pl.exceptions.PolarsError, OSError, EOFError, csv.Error) as error:
+        [said, *_] = str(error).splitlines() or [type(error).__name__]
+        raise UnreadableFileError(f"{path} cannot be read: {said}. Copy or save it again.") from error
+
+
+def _read(path: Path) -> RawFile:
     if path.is_dir() or path.suffix == ".parquet" or _starts(path, b"PAR1"):
         return RawFile(path, "parquet", _parquet_sample(path), {})
     for magic, advice in OTHERS.items():
