@@ -206,6 +206,16 @@ SHAPES = {
             [names("order_id,sku,product_name"), *([n // 2, 1 + n % 4, f"Film {1 + n % 4}"] for n in range(18))],
         ),
     ],
+    "kinds as columns of 0 and 1": lambda folder: [
+        write(folder / "plays.csv", [names("user_id,song_id,day"), *([n % 4, n % 6, DAY] for n in range(12))]),
+        write(
+            folder / "songs.csv",
+            [
+                names("song_id,title,Pop,Jazz,Rock,Folk"),
+                *([n, f"Film {n}", n % 2, n // 3, n // 5, 0] for n in range(6)),
+            ],
+        ),
+    ],
     "an array of JSON": lambda folder: [
         json_lines(folder / "log.json", [[{"user": n, "movie": f"Film {n % 3}", "at": DAY} for n in range(1, 9)]])
     ],
@@ -220,6 +230,8 @@ def test_reads_logs_of_other_shapes(shape, project):
     assert questions == []
     assert catalog.load("interactions").collect().height >= 6
     assert catalog.load("items")["title"].str.starts_with("Film ").all()
+    if shape.startswith("kinds"):
+        assert catalog.load("items")["kinds"].to_list() == [None, "Pop", None, "Pop, Jazz", "Jazz", "Pop, Jazz, Rock"]
 
 
 def test_purchases_with_titles_get_what_was_measured_best():

@@ -16,6 +16,7 @@ from reclora_kedro.new_log.columns import (
     LONG_NAMES,
     NAME_WORDS,
     PROFILE_WORDS,
+    TIME_WORDS,
     TITLE_WORDS,
     USER_WORDS,
     Column,
@@ -28,6 +29,7 @@ from reclora_kedro.new_log.files import RawFile
 from reclora_kedro.new_log.log import Log
 
 MOST_FIELDS = 6
+LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items
 LONG_TEXT = 40  # characters on average, beyond which a text is no category
 NO_TITLE_WORDS = words_of("type category group department aisle author index section brand colour color publisher")
 CATEGORY_WORDS = words_of("year category aisle department group genre brand class style section")
@@ -58,8 +60,13 @@ class Entities:
         """Columns of the file that are read."""
         if self.long is not None:
             return [self.key, *self.long.values()]
-        named = [self.key, self.title, *(each["column"] for each in self.fields)]
-        return list(dict.fromkeys(name for name in named if name is not None))
+        described = [name for each in self.fields for name in each.get("indicators", [each.get("column")])]
+        return list(dict.fromkeys(name for name in [self.key, self.title, *described] if name is not None))
+
+    @property
+    def indicators(self) -> list[str]:
+        """Columns of 0 and 1 that a field gathers."""
+        return [name for each in self.fields for name in each.get("indicators", [])]
 
 
 def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
@@ -212,6 +219,9 @@ def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
                 fields.append({"name": _field_name(column), "column": column.name, "separator": mark})
         elif _is_category(column, rows) and not _has_named_twin(column, columns):
             fields.append({"name": _field_name(column), "column": column.name})
+    marks = [column for column in columns if column.text.is_in(["0", "1"]).all()]
+    if sum(column.distinct == 2 for column in marks) >= LEAST_INDICATORS:
+        fields.insert(0, {"name": "kinds", "indicators": [column.name for column in marks]})
     fields = fields[:MOST_FIELDS]
     return [*fields, {"name": FREE_TEXT, "column": free.name}] if free is not None else fields
 
@@ -231,7 +241,7 @@ def _comes_again(elements: pl.Series) -> bool:
 
 def _is_category(column: Column, rows: int) -> bool:
     """Whether a column holds categories: words, or numbers that the name says are such, that many items share."""
-    few = 1 < column.distinct <= 0.5 * rows
+    few = 1 < column.distinct <= 0.5 * rows and not column.words & TIME_WORDS
     is_named = bool(column.words & CATEGORY_WORDS) and column.is_whole
     return few and (is_named or (column.is_text and column.mean_length <= LONG_TEXT and not column.is_url))
 

@@ -246,7 +246,7 @@ def _types_of_log(guess: Guess) -> dict[str, str]:
 
 def _types_of(table: Entities, guess: Guess) -> dict[str, str]:
     of_log = guess.log.item if table is guess.items else guess.log.user
-    types = {name: _type(table.file, name, "String") for name in table.columns}
+    types = {name: _type(table.file, name, "Int64" if name in table.indicators else "String") for name in table.columns}
     return types | {table.key: _id_type(guess, of_log, table, of_table=True)}
 
 
@@ -395,7 +395,7 @@ def _fields(table: Entities | None) -> list[str]:
         return ["    fields: []  # none describes them"]
     lines = ["    fields:"]
     for each in table.fields:
-        names = "" if table.long is not None else _examples(table.file, each["column"])
+        names = "" if table.long is not None or "column" not in each else _examples(table.file, each["column"])
         lines.append(f"      - {_flow(each)}" + (f"  # {names}" if names else ""))
     return lines
 

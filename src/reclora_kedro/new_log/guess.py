@@ -103,6 +103,7 @@ def _with_names(table: Entities | None, key: str) -> Entities | None:
     fields = [
         each | {"name": names.get(each["column"], each["name"]), "column": names.get(each["column"], each["column"])}
         for each in table.fields
+        if "column" in each  # indicators without names tell nothing
     ]
     title = names.get(str(table.title), table.title)
     return replace(table, file=table.file.named(names), key=key, title=title, fields=fields)
