@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lint docs viz bench-histories bench-long-logs bench-lens bench-llm bench-lifelong bench-ray \
-	bench-serve lock clean
+	bench-attacks bench-serve lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 24
@@ -59,6 +59,9 @@ bench-serve: $(READY)  ## answers per second of the live service by lens and by 
 bench-lifelong: $(READY)  ## what updates are worth: five blocks of time of three logs, four policies
 	$(BIN)/python benchmarks/lifelong.py
 	$(BIN)/python benchmarks/lifelong_adapter.py
+
+bench-attacks: $(READY)  ## what an update makes of a block with false labels and of a bot's rows
+	$(BIN)/python benchmarks/attacks.py
 
 bench-ray: $(READY)  ## the heavy steps on Ray: two workers against one, and what becomes of them when workers die
 	$(BIN)/python benchmarks/cluster.py

@@ -1,11 +1,13 @@
-"""What an update makes of an attack: MovieLens-100K with a block whose labels are turned around, or with a bot's rows.
+"""What an update makes of an attack: a log with a block whose labels are turned around, or with a bot's rows.
 
-    python benchmarks/attacks.py
+    make bench-attacks
+    python benchmarks/attacks.py --env movietweetings
 
 A lens learns from the first 70% of the log in one pass. The next 10% are the block of an update; the last 20%, which
 are as they were, tell what the lens is worth that is in use afterwards. Each block is also taken with `update.accept`.
 """
 
+import argparse
 from collections.abc import Iterator
 from typing import Any
 
@@ -92,7 +94,9 @@ def in_use_after(
 
 def main() -> None:
     """Print what became of each attack."""
-    project = open_project()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="base", help="environment whose data are used")
+    project = open_project(parser.parse_args().env)
     tables, history = read_tables(project), project.parameters["history"]
     seconds = tables.interactions["timestamp"].to_numpy()
     begin, end = (int(seconds[int(share * len(seconds))]) for share in (FIRST, BLOCK))

@@ -4,6 +4,7 @@
     python benchmarks/serve.py --lens-requests 200 --llm-requests 4
     python benchmarks/serve.py --mixed-minutes 30 --kills 20
     python benchmarks/serve.py --stall
+    python benchmarks/serve.py --processes
 
 A lens of one epoch and an adapter of random weights, which changes no time, on the data and the base LLM of conf/base.
 The service runs in a process of its own; the clients are coroutines of this one, each of which keeps its connection
@@ -34,7 +35,7 @@ import plotly.graph_objects as go
 import polars as pl
 import torch
 from plotly.subplots import make_subplots
-from results import publish
+from results import markdown, publish
 from running import Project, open_project
 from torch import nn
 
@@ -131,8 +132,9 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
         project = open_project(environment)
         champion, block = build_champion(project), dict(project.parameters["service"])
         told = {"rows": measure_rows(champion, rows), "equal": measure_equality(champion)} if rows else {}
-        told |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
         kept.write_bytes(pickle.dumps((replace(champion, llm=None), block)))
+
+    told |= {name: getattr(champion.log, f"{name}s")[f"{name}_id"].to_list() for name in ("user", "item")}
 
     def load() -> Any:
         return replace(pickle.loads(kept.read_bytes())[0], llm=champion.llm)
@@ -147,8 +149,9 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
         while not server.started:
             await asyncio.sleep(0.01)
         told["port"] = server.servers[0].sockets[0].getsockname()[1]
-        (folder / "found.tmp").write_text(json.dumps(told))
-        (folder / "found.tmp").rename(folder / "found.json")
+        draft = folder / f"{os.getpid()}.tmp"
+        draft.write_text(json.dumps(told))
+        draft.rename(draft.with_suffix(".json"))
         await serving
 
     asyncio.run(run())
@@ -157,15 +160,14 @@ def serve(environment: str, folder: Path, rows: int, cores: set[int]) -> None:
 @contextmanager
 def running_service(environment: str, folder: Path, rows: int, cores: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The process of a service, and what it found."""
-    (folder / "found.json").unlink(missing_ok=True)
     options = ["--env", environment, "--rows", str(rows), "--cores", *map(str, cores)]
     with subprocess.Popen([sys.executable, __file__, "--serve", str(folder), *options]) as server:
         try:
-            while not (folder / "found.json").exists():
+            while not (found := folder / f"{server.pid}.json").exists():
                 if server.poll() is not None:
                     sys.exit("the service ended before it answered")
                 time.sleep(0.1)
-            yield server.pid, json.loads((folder / "found.json").read_text())
+            yield server.pid, json.loads(found.read_text())
         finally:
             server.terminate()
 
@@ -287,16 +289,17 @@ class Client:
         return int(answer[9:12]), time.perf_counter() - start
 
 
-async def ask_all(port: int, requests: Iterator[tuple[str, Any]], clients: int) -> list[tuple[int, float]]:
-    """Status and seconds of each request, by so many clients."""
+async def ask_all(port: int, requests: Iterator[tuple[str, Any]], clients: int, *more: int) -> list[tuple[int, float]]:
+    """Status and seconds of each request, by so many clients, in turn on each of the ports."""
     answers = list[tuple[int, float]]()
 
-    async def ask() -> None:
+    async def ask(port: int) -> None:
         async with Client.connected(port) as client:
             for path, body in requests:
                 answers.append(await client.post(path, body))
 
-    await asyncio.gather(*(ask() for _ in range(clients)))
+    ports = cycle([port, *more])
+    await asyncio.gather(*(ask(next(ports)) for _ in range(clients)))
     return answers
 
 
@@ -427,6 +430,39 @@ def measure_stall(port: int, users: Sequence[Any], items: Sequence[Any]) -> list
     return [asyncio.run(by_lens(1000)), asyncio.run(by_lens(28)), asyncio.run(by_llm())]
 
 
+def cpu_seconds(*pids: int) -> float:
+    """Seconds of processor time that processes have taken."""
+    ticks = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13] for pid in pids)
+    return sum(sum(map(int, each)) for each in ticks) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_processes(service: Callable[[], Any], requests: int) -> list[dict[str, Any]]:
+    """The lens by one process, and by two behind one journal, with half of the clients each."""
+    random, rows = np.random.default_rng(2), list[dict[str, Any]]()
+    with service() as (pid, told), service() as (other_pid, other):
+        users, items, ports = told["user"], told["item"], [told["port"], other["port"]]
+
+        def bodies(share: float) -> Iterator[tuple[str, Any]]:
+            for place in range(requests):
+                user, item = users[place % len(users)], items[int(random.integers(len(items)))]
+                event = {"events": [{"user": user, "item": item, "rating": 4}]}
+                yield ("/events", event) if random.random() < share else ("/recommend", {"user": user, "n": CANDIDATES})
+
+        for port in ports:
+            asyncio.run(ask_all(port, bodies(0.5), 1))  # so that both have counted what they answer by
+        for share, most in ((0, 1), (0, 2), (0.2, 1), (0.2, 2)):
+            start, used = time.perf_counter(), cpu_seconds(pid, other_pid)
+            answers = asyncio.run(ask_all(*ports[:1], bodies(share), max(CLIENTS), *ports[1:most]))
+            took, seconds = time.perf_counter() - start, np.array([seconds for _, seconds in answers])
+            rows.append(
+                {"processes": most, "share of events": share, "errors": sum(status != 200 for status, _ in answers)}
+                | {f"p{part}, ms": 1e3 * float(np.quantile(seconds, part / 100)) for part in (50, 95)}
+                | {"requests/s": requests / took}
+                | {"CPU ms of the service per request": 1e3 * (cpu_seconds(pid, other_pid) - used) / requests}
+            )
+    return rows
+
+
 async def send_events_and_kill(port: int, pid: int, kill: int, items: Sequence[Any], most: int) -> set[str]:
     """Have clients send events, and kill the service under them; the ids of those that it acknowledged."""
     acknowledged = set[str]()
@@ -523,6 +559,7 @@ def main() -> None:
     parser.add_argument("--mixed-minutes", type=float, default=1, help="of mixed load with reloads")
     parser.add_argument("--kills", type=int, default=3, help="of the service under load")
     parser.add_argument("--stall", action="store_true", help="measure only how long others wait beside a large request")
+    parser.add_argument("--processes", action="store_true", help="measure only one process and two behind one journal")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -533,6 +570,11 @@ def main() -> None:
     os.sched_setaffinity(0, {first})
     cores = {*(others or [first])}
     with tempfile.TemporaryDirectory() as name:
+        all_cores = partial(running_service, arguments.env, Path(name), 0, {first, *others})
+        if arguments.processes:
+            os.sched_setaffinity(0, {first, *others})
+            print(markdown(measure_processes(all_cores, arguments.lens_requests)))
+            return
         if arguments.stall:
             with running_service(arguments.env, Path(name), 0, cores) as (_, told):
                 for row in measure_stall(told["port"], told["user"], told["item"]):
@@ -551,6 +593,8 @@ def main() -> None:
             mixed = measure_mixed(port, pid, users, told["item"], arguments.mixed_minutes)
             by_users = measure_users(port, told["item"], arguments.users, arguments.lens_requests)
         killed = measure_kills(service, Path(name), arguments.kills)
+        os.sched_setaffinity(0, {first, *others})
+        by_processes = measure_processes(all_cores, arguments.lens_requests)
     row = mixed_row(mixed)
     tables = {
         "Targets": target_table(by_clients, by_users, told, row),
@@ -561,6 +605,7 @@ def main() -> None:
         ],
         f"{arguments.mixed_minutes:g} minutes of mixed load, with a reload every {RELOAD_SECONDS} s": [row],
         "Kills under load": [killed],
+        "Processes behind one journal, all cores for all": by_processes,
         "Cores": [{"service": len(cores), "clients": 1, "shared": "no" if others else "yes"}],
     }
     publish("serve", tables, plot(by_clients, mixed["memory"]))

@@ -13,6 +13,7 @@ from kedro.framework.cli.utils import env_option
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
+from yaml import YAMLError
 
 from reclora_kedro.pipelines.registry import PIPELINES
 
@@ -30,6 +31,14 @@ def split_params(context: click.Context, option: click.Parameter, value: str | d
     for item in items:
         if not re.match(r"[^=]*[^=\s]\s*=", item):
             context.fail(f"--params has {item!r}: expected a parameter's path and its value, such as lens.seed=7.")
+        try:
+            OmegaConf.from_dotlist([item])
+        except YAMLError:
+            path, _, text = item.partition("=")
+            said = (
+                f"the value is not valid YAML; to have it taken as text, quote it: \"{path.strip()}='{text.strip()}'\"."
+            )
+            context.fail(f"--params has {item!r}: {said}")
     return OmegaConf.to_container(OmegaConf.from_dotlist([re.sub(r"\s*=", "=", item, count=1) for item in items]))
 
 
@@ -46,7 +55,22 @@ def split_load_versions(context: click.Context, option: click.Parameter, value: 
     return versions_of_kedro(context, option, value)
 
 
+[config_option] = [option for option in run.params if option.name == "config"]
+config_of_kedro: Any = config_option.callback
+
+
+def read_config(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Read the file behind ``--config`` as Kedro does, with an error for one that does not hold plain options."""
+    try:
+        return config_of_kedro(context, option, value)
+    except (YAMLError, OSError, KeyError, TypeError, AttributeError) as error:
+        problem = " ".join(str(error).split())
+        said = f"expected plain YAML without tags, with the command's options below `{context.info_name}:`"
+        context.fail(f"--config cannot take {value} ({problem}): {said}.")
+
+
 load_versions_option.callback = split_load_versions
+config_option.callback = read_config
 [params_option] = [option for option in run.params if option.name == "params"]
 params_option.callback = split_params
 

@@ -1,5 +1,6 @@
 """What sessions of the project know of its configuration, and what they refuse before a run begins."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,14 @@ from kedro.framework.startup import bootstrap_project
 
 from kedro_provenance.failures import RunRefusedError
 from kedro_provenance.session import CachingConfigLoader, ResumingSession
-from reclora_kedro.cli import load_versions_option, split_load_versions
+from reclora_kedro.cli import (
+    config_option,
+    load_versions_option,
+    params_option,
+    read_config,
+    split_load_versions,
+    split_params,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,6 +136,22 @@ def test_versions_are_given_by_entry():
     assert split_load_versions(context, option, "") == {}
     with pytest.raises(click.UsageError, match=r"--load-versions has 'lens': expected an entry and its version"):
         split_load_versions(context, option, "items:1,lens")
+
+
+@pytest.mark.parametrize("value", ["%Y-%m-%d %H:%M:%S", "[1", "!!python/object:os.system"])
+def test_a_value_that_is_no_yaml_is_refused_with_what_to_type(value):
+    context = click.Context(click.Command("run"))
+    with pytest.raises(click.UsageError, match=re.escape(f"quote it: \"a.b='{value}'\"")):
+        split_params(context, params_option, f"lens.seed=7,a.b={value}")
+    assert split_params(context, params_option, f"a.b='{value}'") == {"a": {"b": value}}
+
+
+@pytest.mark.parametrize("text", ["run: {env: !!python/object/apply:os.getcwd []}", "runs: {env: test}", "run: [", "7"])
+def test_a_config_file_that_holds_no_plain_options_is_refused_in_one_sentence(tmp_path, text):
+    (tmp_path / "run.yml").write_text(text)
+    context = click.Context(click.Command("run"), info_name="run")
+    with pytest.raises(click.UsageError, match=r"run\.yml .*: expected plain YAML without tags.*below `run:`\.$"):
+        read_config(context, config_option, str(tmp_path / "run.yml"))
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,12 @@ def test_lifelong(benchmarks):
         assert table
 
 
+def test_attacks(benchmarks):
+    benchmarks.patch.setattr(benchmarks.module("attacks"), "BOT_ROWS", 200)
+    printed = benchmarks.main("attacks", "--env", "test")
+    assert printed.count("| false ") == printed.count("| true ") == 3  # `update.accept`, for each of three blocks
+
+
 def test_lifelong_adapter(benchmarks):
     benchmarks.patch.setitem(benchmarks.module("lifelong").LOGS, "fabricated", "test")
     sizes = ("--few-shot", 8, "--new", 8, "--validation", 40, "--scored", 60, "--blocks", 2)
@@ -228,6 +234,8 @@ def test_serve(benchmarks):
     [killed] = tables["Kills under load"]
     assert (killed["lost"], killed["stored twice"]) == (0, 0)
     assert killed["acknowledged"] >= 100
+    by_processes = tables["Processes behind one journal, all cores for all"]
+    assert [(row["processes"], row["errors"]) for row in by_processes] == [(1, 0), (2, 0)] * 2
 
 
 def test_faults(benchmarks):
