@@ -1,6 +1,7 @@
 """A user is forgotten: in what is in use at once, in all that is stored on request, and in weights by training."""
 
 import json
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -11,13 +12,16 @@ import pytest
 from dying import forget_and_die
 from forked import exit_code
 from kedro_provenance.archive import Archive
-from projects import catalog_of, kedro_run, stored
+from projects import catalog_of, kedro_run, stored, type_command
 from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lifelong.remains import Forgotten
 
 WITH_ROWS = {"interactions", "users", "log", "log_without_embeddings", "lens", "learning_questions", "test_questions"}
 WITH_ROWS |= {"learning_states", "test_states", "scores", "reclora.scores", "lens_scores"}
 WITHOUT_ROWS = {"items", "item_embeddings", "reclora.adapter", "metrics", "lens_training_log", "reclora.training_log"}
+
+
+COMMAND = ("run", "--env", "test", "--pipelines", "forget", "--params")
 
 
 def forget(project, user, **settings):
@@ -57,8 +61,7 @@ def test_a_user_is_forgotten(finished_run):
     files = {path: content for path, content in stored(project).items() if "champion.json" not in path.parts}
     with pytest.raises(ValueError, match=r"forget.users\[0\] is an id that no stored version holds"):
         forget(project, 77777)
-    with pytest.raises(ValueError, match=r"forget.users\[1\] is"):  # a run that fails erases nothing
-        kedro_run(project, {"forget": {"users": [user, 77777]}}, pipeline_names=["forget"])
+    assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user},77777]") == 1  # which erases nothing
     assert events_in(journal) == 1
     assert {path: stored(project)[path] for path in files} == files
     assert {path.name for path in stored(project).keys() - files.keys()} == {"champion.json"}  # of what is in use
@@ -68,7 +71,12 @@ def test_a_user_is_forgotten(finished_run):
         kedro_run(project, too_few, pipeline_names=["forget"])
     assert stored(project) == files
 
-    after = forget(project, user)
+    assert exit_code(type_command, project, *COMMAND, f"forget.users=[{user}]") == 0
+    after, logged = catalog_of(project), (project / "kedro.log").read_text()
+    assert logged.count("Pipeline execution completed") == 1
+    assert "forget.users[1] is an id that no stored version holds" in logged
+    assert "77777" not in logged
+    assert not re.findall(rf"""[\[('"=]{user}[\]),'"].*""", logged)  # as in [4] or '4'; a 4 alone may be a count
     assert events_in(journal) == 0
     assert after.load("users")["user_id"].to_list() == [other for other in users if other != user]
     assert after.load("log").users.height == after.load("lens").sizes.users == len(users) - 1

@@ -1,10 +1,14 @@
 """Copies of the project with fabricated data, and runs in them as `kedro run --env test` makes them."""
 
+import os
 import shutil
+import sys
 from functools import cache
 from pathlib import Path
 
 import pytest
+from kedro.framework import project as framework_project
+from kedro.framework.cli import cli as kedro_cli
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
@@ -28,6 +32,14 @@ def copy_code(folder):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
     return folder
+
+
+def type_command(project, *arguments):
+    """Type a Kedro command in a project, with the project's own logging; in a process of its own, which it ends."""
+    os.chdir(project)
+    framework_project.LOGGING = framework_project._ProjectLogging()  # which reads conf/logging.yml, as a start does
+    sys.argv = ["kedro", *arguments]
+    kedro_cli.main()
 
 
 def kedro_run(project, runtime_params=None, runner=None, **arguments):
