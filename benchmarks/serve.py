@@ -452,7 +452,7 @@ def measure_processes(service: Callable[[], Any], requests: int) -> list[dict[st
             asyncio.run(ask_all(port, bodies(0.5), 1))  # so that both have counted what they answer by
         for share, most in ((0, 1), (0, 2), (0.2, 1), (0.2, 2)):
             start, used = time.perf_counter(), cpu_seconds(pid, other_pid)
-            answers = asyncio.run(ask_all(*ports[:1], bodies(share), max(CLIENTS), *ports[1:most]))
+            answers = asyncio.run(ask_all(ports[0], bodies(share), max(CLIENTS), *ports[1:most]))
             took, seconds = time.perf_counter() - start, np.array([seconds for _, seconds in answers])
             rows.append(
                 {"processes": most, "share of events": share, "errors": sum(status != 200 for status, _ in answers)}
