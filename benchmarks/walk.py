@@ -3,7 +3,7 @@
     python tests/support/fabricate.py
     python benchmarks/walk.py ingestion history lens      # from the raw log to a trained lens
     python benchmarks/walk.py candidates recommendation   # and from there to recommendations, once those have run
-    python benchmarks/walk.py --plan ingestion            # what the plug-in does before the first node
+    python benchmarks/walk.py --plan ingestion            # the plug-in's plan, up to the first node
 
 Whoever reads along enters a room with the first function called there, and comes back to a room with each further
 function that is called for the first time after they had left it. Rooms are the folders of the recommender that nodes
@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -63,9 +64,11 @@ def first_calls(pipelines: list[str]) -> list[Call]:
 
 def rooms_of(calls: list[Call], plan: bool) -> Iterator[tuple[str, str]]:
     """Yield the room and name of each function that the walk passes."""
-    before = next((place for place, call in enumerate(calls) if call.in_node), len(calls))
     package = folder_of("kedro_provenance" if plan else "reclora_kedro")
-    for call in calls[:before] if plan else calls:
+    if plan:
+        calls = list(takewhile(lambda call: not call.in_node, calls))
+        calls = list(dropwhile(lambda call: call.file != package / "plan.py", calls))
+    for call in calls:
         if package in call.file.parents and (plan or call.in_node):
             path = call.file.relative_to(package)
             if plan:

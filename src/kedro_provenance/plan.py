@@ -18,7 +18,7 @@ from kedro_provenance.files.digests import digest
 from kedro_provenance.files.storage import OPEN_ARGS
 from kedro_provenance.packages import project_packages
 from kedro_provenance.parameters import deciding, private_fields
-from kedro_provenance.raw_data import digest_of_entry, place_of_entry
+from kedro_provenance.raw_data import digest_of_input, place_of_entry, raw_ancestor
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
@@ -169,22 +169,6 @@ def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
     if is_parameter(name) or not is_in_memory(catalog.get(name)) or catalog.stored(name):
         return False
     return "data" not in catalog.config_resolver.resolve_pattern(name)
-
-
-def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
-    """An entry that no node made, as one that others are made of."""
-    place = place_of_entry(catalog.config_resolver.resolve_pattern(name))
-    return Ancestor(name, digest_of_input(name, catalog), place=place)
-
-
-def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
-    """Digest of an entry that no node made: of its configuration, its files, and the project's code that reads them."""
-    if name not in catalog.raw_digests:
-        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
-        read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
-        content = digest_of_entry(read, lambda: catalog.load(name))
-        catalog.raw_digests[name] = digest([content, code_digest(type(dataset), project_packages())])
-    return catalog.raw_digests[name]
 
 
 def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:

@@ -10,12 +10,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from kedro_provenance.catalog import ADDRESSES
+from kedro_provenance.catalog import ADDRESSES, AtomicCatalog
+from kedro_provenance.code import code_digest
 from kedro_provenance.files.digests import digest, digest_of_files
 from kedro_provenance.files.paths import paths_at
 from kedro_provenance.files.storage import is_remote, states, storage_options
+from kedro_provenance.packages import project_packages
+from kedro_provenance.recipe import Ancestor
 
 UNREAD = ("metadata", "credentials")  # keys that say nothing of the content
+
+
+def raw_ancestor(name: str, catalog: AtomicCatalog) -> Ancestor:
+    """An entry that no node made, as one that others are made of."""
+    place = place_of_entry(catalog.config_resolver.resolve_pattern(name))
+    return Ancestor(name, digest_of_input(name, catalog), place=place)
+
+
+def digest_of_input(name: str, catalog: AtomicCatalog) -> str:
+    """Digest of an entry that no node made: of its configuration, its files, and the project's code that reads them."""
+    if name not in catalog.raw_digests:
+        entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog[name]
+        read = {key: value for key, value in entry.items() if key not in getattr(dataset, "RESOURCES", ())}
+        content = digest_of_entry(read, lambda: catalog.load(name))
+        catalog.raw_digests[name] = digest([content, code_digest(type(dataset), project_packages())])
+    return catalog.raw_digests[name]
 
 
 def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = None) -> str:

@@ -78,6 +78,12 @@ def benchmarks(project, monkeypatch):
             del sys.modules[name]
 
 
+def test_walk(benchmarks):
+    walk = benchmarks.main("walk", "ingestion").splitlines()
+    assert walk[0].split() == ["interactions", "CleaningReport.__init__"]
+    assert walk[-1] == "2 rooms, 1 ways back"
+
+
 def test_histories(benchmarks):
     sizes = {"RETRIEVED_ROWS": 500, "LOOP_ROWS": 50, "LENS_ROWS": 200, "LENS_VALIDATION_ROWS": 200}
     for name, size in sizes.items():

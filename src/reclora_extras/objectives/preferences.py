@@ -13,9 +13,8 @@ from scipy.special import log_expit, logsumexp
 from torch import Tensor
 from torch.nn import functional as F
 
-from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.evaluation.scores import join_all
-from reclora_kedro.finetuning.examples import Examples, Objective, Train
+from reclora_kedro.finetuning.examples import Examples, Objective, Training
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet
 from reclora_kedro.parameters import NonNegative, Positive
@@ -90,18 +89,11 @@ class Preference(Objective):
             for name in other_references(names)[variant]
         }
 
-    def fine_tune(
-        self,
-        train: Train,
-        model: AnswerModel,
-        few_shot: PromptSet,
-        questions: pl.DataFrame,
-        tokens_per_batch: int,
-        checkpoints: CheckpointStore | None,
-        *inputs: Any,
-    ) -> pl.DataFrame:
+    def fine_tune(self, training: Training) -> pl.DataFrame:
         """See `Objective.fine_tune`; the inputs are the row and logit of each reference that is another variant."""
-        return train(self.pairs(model, few_shot, questions, tokens_per_batch, *inputs), checkpoints)
+        rows = training.few_shot, training.questions
+        pairs = self.pairs(training.model, *rows, training.tokens_per_batch, *training.inputs)
+        return training.train(pairs, training.checkpoints)
 
     def pairs(
         self,

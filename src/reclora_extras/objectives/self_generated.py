@@ -20,13 +20,13 @@ from reclora_extras.objectives.titles import (
 )
 from reclora_extras.objectives.unlabelled import CANDIDATES, UNLABELLED
 from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.examples import Objective, Train
+from reclora_kedro.finetuning.examples import Objective, Train, Training
 from reclora_kedro.finetuning.training import assign, copy_of
 from reclora_kedro.histories.questions import PromptRowsConfig
 from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
-from reclora_kedro.llm.prompt_set import PromptBatch, PromptSet, prompt_set
+from reclora_kedro.llm.prompt_set import PromptBatch, prompt_set
 from reclora_kedro.parameters import CountOrZero, NonNegative, Positive, Seed, Share
 
 if TYPE_CHECKING:
@@ -156,25 +156,17 @@ class SelfGenerated(Objective):
         """How many pairs have labels."""
         return round(self.seed_share * moments)
 
-    def fine_tune(
-        self,
-        train: Train,
-        model: AnswerModel,
-        few_shot: PromptSet,
-        questions: pl.DataFrame,
-        tokens_per_batch: int,
-        checkpoints: CheckpointStore | None,
-        *inputs: Any,
-    ) -> pl.DataFrame:
+    def fine_tune(self, training: Training) -> pl.DataFrame:
         """See `Objective.fine_tune`; the inputs are prompts and lens states of the moments' candidates.
 
         The log is that of `fine_tune_in_rounds`.
         """
-        prompts, states = inputs
-        assert few_shot.gate_inputs is not None
-        candidates = prompt_set(prompts, UNLABELLED, gate_inputs(states, few_shot.gate_inputs.name))
+        prompts, states = training.inputs
+        assert training.few_shot.gate_inputs is not None
+        candidates = prompt_set(prompts, UNLABELLED, gate_inputs(states, training.few_shot.gate_inputs.name))
+        titles = with_titles(candidates, CANDIDATES)
         return fine_tune_in_rounds(
-            train, model, with_titles(candidates, CANDIDATES), self, tokens_per_batch, checkpoints
+            training.train, training.model, titles, self, training.tokens_per_batch, training.checkpoints
         )
 
 

@@ -70,6 +70,29 @@ Train = Callable[[Examples, CheckpointStore | None], pl.DataFrame]
 """Function that trains a model's adapter on examples and returns the training log, see `processes.fine_tune`."""
 
 
+@dataclass(frozen=True)
+class Training:
+    """The training of an adapter, of which an objective makes the examples.
+
+    Attributes:
+        train: trains on examples, with checkpoints in a store.
+        model: a base LLM with a fresh adapter, which does not change its answers yet.
+        few_shot: prompts of the few-shot rows, with gate inputs.
+        questions: the few-shot rows, in the same order.
+        tokens_per_batch: maximum tokens per forward pass, padding included.
+        checkpoints: store of checkpoints; None for none.
+        inputs: contents of the entries of `Objective.inputs`, in their order.
+    """
+
+    train: Train
+    model: AnswerModel
+    few_shot: PromptSet
+    questions: pl.DataFrame
+    tokens_per_batch: int
+    checkpoints: CheckpointStore | None
+    inputs: tuple[Any, ...] = ()
+
+
 CLICK = "click"
 
 
@@ -101,25 +124,8 @@ class Objective(ExtensionBlock):
             ValueError: they are too few; the message says what to set.
         """
 
-    def fine_tune(
-        self,
-        train: Train,
-        model: AnswerModel,
-        few_shot: PromptSet,
-        questions: pl.DataFrame,
-        tokens_per_batch: int,
-        checkpoints: CheckpointStore | None,
-        *inputs: Any,
-    ) -> pl.DataFrame:
-        """Train a model's fresh adapter in place and return the training log.
-
-        Args:
-            train: trains on examples, with checkpoints in a store.
-            model: a base LLM with a fresh adapter, which does not change its answers yet.
-            few_shot: prompts of the few-shot rows, with gate inputs.
-            checkpoints: store of checkpoints; None for none.
-            inputs: contents of the entries of :meth:`inputs`, in their order.
-        """
+    def fine_tune(self, training: Training) -> pl.DataFrame:
+        """Train a model's fresh adapter in place and return the training log."""
         # Not abstract for mypy, as the registry looks subclasses up by this class.
         raise NotImplementedError(f"{type(self).__name__} must say how it trains: override fine_tune.")
 

@@ -1,7 +1,6 @@
 """Click objective: the adapter learns the answer to each few-shot row."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,10 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reclora_kedro.distributed.checkpoints import CheckpointStore
-from reclora_kedro.finetuning.examples import Examples, Objective, Train
-from reclora_kedro.llm.answer_model import AnswerModel
-from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.finetuning.examples import Examples, Objective, Training
 
 
 @dataclass(frozen=True)
@@ -27,14 +23,6 @@ class Clicks(Examples):
 class Click(Objective):
     """Objective with each few-shot row as an example."""
 
-    def fine_tune(
-        self,
-        train: Train,
-        model: AnswerModel,
-        few_shot: PromptSet,
-        questions: pl.DataFrame,
-        tokens_per_batch: int,
-        checkpoints: CheckpointStore | None,
-        *inputs: Any,
-    ) -> pl.DataFrame:
-        return train(Clicks(few_shot, questions["user_index"].to_numpy()), checkpoints)
+    def fine_tune(self, training: Training) -> pl.DataFrame:
+        users = training.questions["user_index"].to_numpy()
+        return training.train(Clicks(training.few_shot, users), training.checkpoints)

@@ -9,7 +9,7 @@ from torch import Tensor
 from reclora_kedro.adapters.methods import new_adapter
 from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.distributed.engine import EngineConfig
-from reclora_kedro.finetuning.examples import Examples
+from reclora_kedro.finetuning.examples import Examples, Training
 from reclora_kedro.finetuning.processes import fine_tune
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.lens.states import gate_inputs
@@ -40,5 +40,5 @@ def train_adapter(
         return fine_tune(model, examples, validation, training, store)
 
     questions, budget = prompts.filter(use="few_shot"), training.tokens_per_batch
-    log = training.objective.fine_tune(train, model, few_shot, questions, budget, checkpoints, *inputs)
-    return log, adapter
+    task = Training(train, model, few_shot, questions, budget, checkpoints, inputs)
+    return training.objective.fine_tune(task), adapter
