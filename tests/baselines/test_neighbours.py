@@ -2,15 +2,18 @@ from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from circle_log import circle_log
+from live_service import NOT_TRIED
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines import neighbours as module
-from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig, chosen
 
-SETTINGS = {"events": 3, "nearest": 100, "recency": 0.7, "popularity_power": 0.5, "text_weight": 0.0}
+SETTINGS = {"events": 3, "nearest": 100, "recency": 0.7, "popularity_power": 0.5, "text_weight": 0.0, **NOT_TRIED}
 
 
 def config(**changes):
@@ -99,3 +102,20 @@ def test_nothing_later_is_read(log):
 
 def test_no_event_is_near_to_nothing(log):
     assert not ItemNeighbours(log, config(text_weight=1.0)).scores(1, log.sequences.offsets[1]).any()
+
+
+def test_the_power_and_the_weight_that_rank_validation_likes_best_are_taken():
+    """Each item is followed by the next of a circle; the items of validation likes are exchanged for their twins."""
+    log = circle_log()
+    sequences, is_later = log.sequences, log.sequences.timestamp >= 3
+    twin = np.where(is_later, (sequences.item_index + 9) % 20, sequences.item_index).astype(np.int32)
+    samples = log.samples.with_columns(item_index=pl.Series(twin[log.samples["event"]]))
+    twins = replace(log, sequences=replace(sequences, item_index=twin), samples=samples)
+    angle = 2 * np.pi * np.arange(21) / 10
+    vectors = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # of an item and its twin, 10 apart, the same
+    tried = {"tried_text_weights": (1.0,), "tried_popularity_powers": (5.0,), "validation_likes": 500}
+    told = [twins.with_embeddings(vectors), log.with_embeddings(np.ones((21, 1))), log]
+    assert [chosen(each, config(**tried)).text_weight for each in told] == [1.0, 0.0, 0.0]
+    assert chosen(log, config(**tried)).popularity_power == 0.5
+    nobody = replace(log, samples=log.samples.filter(split="train"))
+    assert chosen(nobody, config(**tried)) == config(**tried)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 
 from random_logs import interaction_tables, log_of
-from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.baselines.popularity import Popularity, PopularityConfig, scorer
 from reclora_kedro.histories.sequences import user_of_events
+from reference_log import reference_log
 
 
 def split(log):
@@ -56,3 +57,37 @@ def test_the_information_of_an_item_is_that_of_its_share_of_training_events(log)
     counts = np.bincount(log.sequences.item_index[log.training_events()], minlength=log.items.height)
     assert np.sum(2.0**-information) == pytest.approx(1)
     assert (np.argsort(-information, kind="stable") == np.argsort(counts, kind="stable")).all()
+
+
+def test_the_window_that_ranks_validation_likes_best_is_taken(log, caplog):
+    """Only what is new is taken: events of long ago mislead."""
+    events = 400
+    item = (np.arange(events) // 20 + np.tile([0, 0, 0, 1], events // 4)) % 20
+    interactions = pl.DataFrame(
+        {
+            "user_id": np.random.default_rng(0).permutation(np.arange(events) % 100),
+            "item_id": item,
+            "rating": 5.0,
+            "timestamp": np.arange(events) * 86_400,
+            "label": pl.Series(np.ones(events), dtype=pl.Int8),
+        }
+    ).unique(["user_id", "item_id"], keep="first", maintain_order=True)
+    items = pl.DataFrame({"item_id": range(20), "title": [f"Film {i}" for i in range(20)]})
+    log = reference_log(interactions, items, pl.DataFrame({"user_id": range(100)}), min_history=1)
+    second = pl.col("timestamp") // 86_400
+    split = pl.when(second >= 350).then(pl.lit("test")).when(second >= 250).then(pl.lit("validation"))
+    log = replace(log, samples=log.samples.with_columns(split=split.otherwise(pl.lit("train"))))
+    caplog.set_level("INFO")
+    settings = PopularityConfig(days=(10, 10_000), validation_likes=500, seed=0)
+    test = log.samples.filter(split="test")
+    assert scorer(log, settings)(test).tolist() == Popularity(log, 10).score(test).tolist()
+    assert "of the last 10 days" in caplog.text
+    of_ten_days = [
+        np.sum(
+            (log.sequences.item_index == item)
+            & (log.sequences.timestamp < now)
+            & (log.sequences.timestamp >= now - 864_000)
+        )
+        for item, now in test.select("item_index", "timestamp").iter_rows()
+    ]
+    assert Popularity(log, 10).score(test).tolist() == of_ten_days

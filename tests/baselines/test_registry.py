@@ -10,12 +10,13 @@ from kedro.runner import SequentialRunner
 
 from installed import installed
 from kedro_provenance.parameters import NameRefusedError
-from live_service import block
+from live_service import NOT_TRIED, block
 from named import names_with
 from projects import ROOT
 from reclora_kedro.baselines import registry
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.pipelines import scoring
@@ -71,9 +72,12 @@ def test_a_baseline_ranks_items_beside_the_other_models(log, fitted):
         users=None, rows=20, validation_likes=9, candidates="sampled", sampled=3, cutoffs=(1,), variant=None,
         shortlist=2, lens=True, retriever=False, baselines=("toy",), baseline=None, among_first=(), seed=0,
     )  # fmt: skip
-    nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0)
+    nearest = ItemNeighboursConfig(events=5, nearest=9, recency=0.8, popularity_power=0.5, text_weight=0, **NOT_TRIED)
     linear = LinearConfig.model_validate(block("recommendation", "linear"))
-    ranks, _ = rank_positives(log, config, {"neighbours": nearest, "linear": linear}, fitted[0])
+    popularity = PopularityConfig(days=(1,), validation_likes=9, seed=0)
+    ranks, _ = rank_positives(
+        log, config, {"neighbours": nearest, "linear": linear, "popularity": popularity}, fitted[0]
+    )
     sources = ["neighbours", "linear", "fusion", "ranker"]
     models = [
         "popularity",

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kedro_provenance.errors import MismatchError
-from live_service import block
+from live_service import NOT_TRIED, block
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
@@ -34,7 +34,7 @@ SETTINGS = {
     "top_n": 2,
     "seed": 0,
 }
-NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0)
+NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0, **NOT_TRIED)
 SOURCE_SETTINGS = SourceSettings(NEAREST, LinearConfig.model_validate(block("recommendation", "linear")))
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from live_service import block
+from live_service import NOT_TRIED, block
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.lens.states import lens_states
@@ -47,8 +47,11 @@ SETTINGS = {
     "seed": 0,
 }
 BASELINES = {
-    "neighbours": ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0),
+    "neighbours": ItemNeighboursConfig(
+        events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=1.0, **NOT_TRIED
+    ),
     "linear": LinearConfig.model_validate(block("recommendation", "linear")),
+    "popularity": PopularityConfig(days=(), validation_likes=1, seed=0),
 }
 SOURCES = ["neighbours", "linear", "fusion", "ranker"]
 MODELS = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]

@@ -25,6 +25,8 @@ from reference_log import reference_log
 
 USERS, ITEMS, EVENTS_PER_USER = 12, 30, 14
 BEGIN = 1_000_000_000
+NOT_TRIED = {"tried_popularity_powers": (), "tried_text_weights": (), "validation_likes": 1, "seed": 0}
+"""Settings of item neighbours that nothing else is compared with."""
 
 
 def block(step, name=None, **changes):

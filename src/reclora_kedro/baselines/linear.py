@@ -13,7 +13,7 @@ from pydantic import Field
 from scipy.sparse import csr_array, diags_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
 from reclora_kedro.baselines.ease import item_weights
 from reclora_kedro.baselines.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
@@ -31,7 +31,6 @@ STYLE = Style("#B6992D", "cross", "dashdot")
 MOST_TAKEN = 3000  # items, among which regularization and recency are chosen in seconds
 SCORES_AT_ONCE = 2**22
 NEAREST = 200  # cosines kept of each item where there are too many items for EASE
-CUTOFF = 10  # of the NDCG that chooses
 UpToOne = Annotated[Positive, Field(le=1)]
 Matrix: TypeAlias = np.ndarray | csr_array
 
@@ -249,7 +248,7 @@ def _best_of_most_taken(fit: _Fit, likes: pl.DataFrame) -> LinearSettings:
     for regularization in fit.config.regularizations:
         weights = item_weights(taken, regularization)
         for recency, of_likes in histories.items():
-            tried[regularization, recency] = _ndcg(of_likes @ weights, seen, place)
+            tried[regularization, recency] = ndcg_of_likes(of_likes @ weights, seen, place)
     regularization, recency = max(tried, key=tried.__getitem__)
     return LinearSettings(regularization=regularization, recency=recency)
 
@@ -259,7 +258,7 @@ def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, t
     seen, place = fit.seen(likes), likes["item_index"].to_numpy()
     histories = fit.histories(likes, settings.recency)
     scores = _dense(histories @ together)
-    best = _ndcg(scores, seen, place)
+    best = ndcg_of_likes(scores, seen, place)
 
     def add_best(term: Callable[..., np.ndarray], kinds: Iterable[dict[str, Any]], weight_name: str) -> None:
         nonlocal scores, best, settings
@@ -268,7 +267,7 @@ def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, t
             added = term(**kind)
             for weight in filter(None, fit.config.weights):
                 summed = before + np.float32(weight) * added
-                if (ndcg := _ndcg(summed, seen, place)) > best:
+                if (ndcg := ndcg_of_likes(summed, seen, place)) > best:
                     best, scores, chosen = ndcg, summed, settings.model_copy(update=kind | {weight_name: weight})
         settings = chosen
 
@@ -285,15 +284,6 @@ def _with_best_terms(fit: _Fit, likes: pl.DataFrame, settings: LinearSettings, t
             "text_weight",
         )
     return settings
-
-
-def _ndcg(scores: np.ndarray, seen: csr_array, target: np.ndarray) -> float:
-    """Return the NDCG@10 of targets, (n,), among unseen items by scores (n, items); ties rank first."""
-    own = scores[np.arange(len(target)), target][:, None]
-    is_above = scores >= own
-    is_above[seen.nonzero()] = False
-    rank = is_above.sum(axis=1)
-    return float(np.sum((rank <= CUTOFF) / np.log2(1 + rank)))
 
 
 def _dense(matrix: Matrix) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Item neighbours: items taken by the same users as the user's latest ones, with similar texts."""
 
+import logging
 from copy import copy
 from itertools import pairwise
 from typing import Annotated, Self
@@ -10,11 +11,15 @@ from pydantic import Field
 from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
+from reclora_kedro.baselines.linear import latest_events
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import places_of
-from reclora_kedro.parameters import Count, NonNegative, Real
+from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.parameters import Count, NonNegative, Real, Seed
+
+logger = logging.getLogger(__name__)
 
 NOTE = "items that the same users took as those of the user's latest events, or whose texts are alike"
 STYLE = Style("#17777B", "star-diamond", "dot")
@@ -33,11 +38,49 @@ class ItemNeighboursConfig(Block):
     recency: Annotated[Real, Field(gt=0, le=1)]
     popularity_power: NonNegative
     text_weight: NonNegative
+    tried_popularity_powers: tuple[NonNegative, ...]
+    tried_text_weights: tuple[NonNegative, ...]
+    validation_likes: Count
+    seed: Seed
 
 
 def scorer(log: InteractionLog, config: ItemNeighboursConfig) -> Scorer:
     """Return a scorer of pairs from the training events of all users, and the user's own before the pair's moment."""
-    return ItemNeighbours(log, config, log.training_events()).score
+    return ItemNeighbours(log, chosen(log, config), log.training_events()).score
+
+
+def chosen(log: InteractionLog, config: ItemNeighboursConfig) -> ItemNeighboursConfig:
+    """Return the settings with the power and weight, of those tried, that rank validation likes best, by NDCG@10.
+
+    Those of the config come first. Without likes, or values to try, they are kept.
+    """
+    powers = dict.fromkeys((config.popularity_power, *config.tried_popularity_powers))
+    weights = dict.fromkeys((config.text_weight, *config.tried_text_weights))
+    if log.item_embeddings is None:
+        weights = {0.0: None}
+    likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
+    if len(powers) * len(weights) == 1 or likes.is_empty():
+        return config
+    usable, target = log.training_events(), likes["item_index"].to_numpy()
+    seen = latest_events(log.sequences, likes, log.items.height, len(usable), 1)
+    moments = list(zip(likes["user_index"], likes["history_end"], strict=True))
+
+    def scores(power: float, weight: float) -> np.ndarray:
+        tried = config.model_copy(update={"popularity_power": power, "text_weight": weight})
+        model = ItemNeighbours(log, tried, usable)
+        return np.stack([model.scores(*moment) for moment in moments])
+
+    by_users = {power: scores(power, 0) for power in powers}
+    first = next(iter(powers))
+    by_texts = scores(first, 1) - by_users[first] if any(weights) else np.float32(0)
+    tried = {
+        (power, weight): ndcg_of_likes(of_users + np.float32(weight) * by_texts, seen, target)
+        for power, of_users in by_users.items()
+        for weight in weights
+    }
+    power, weight = max(tried, key=tried.__getitem__)
+    logger.info("Item neighbours: popularity_power %s, text_weight %s", power, weight)
+    return config.model_copy(update={"popularity_power": power, "text_weight": weight})
 
 
 class ItemNeighbours:

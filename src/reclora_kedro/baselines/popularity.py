@@ -1,33 +1,72 @@
 """Popularity: items rank by their number of events, for every user alike."""
 
+import logging
+
 import numpy as np
 import polars as pl
 
-from reclora_kedro.baselines.base import Scorer
+from kedro_provenance.parameters import Block
+from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
+from reclora_kedro.baselines.linear import latest_events
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.sequences import TimeLog
+from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.parameters import Count, Positive, Seed
 
-NOTE = "events of the item before the moment"
+logger = logging.getLogger(__name__)
+
+NOTE = "events of the item before the moment, in all or in a window that validation likes choose"
+SECONDS_PER_DAY = 86_400
 STYLE = Style("#9C755F", "hexagon", "longdash")
 
 
-def scorer(log: InteractionLog) -> Scorer:
-    return Popularity(log).score
+class PopularityConfig(Block):
+    """The windows that are tried for popularity."""
+
+    days: tuple[Positive, ...]
+    validation_likes: Count
+    seed: Seed
+
+
+def scorer(log: InteractionLog, config: PopularityConfig) -> Scorer:
+    """Return the popularity in the window, or in all time, that ranks validation likes best, by NDCG@10."""
+    likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
+    if not config.days or likes.is_empty():
+        return Popularity(log).score
+    items, target = log.items.height, likes["item_index"].to_numpy()
+    seen = latest_events(log.sequences, likes, items, len(log.sequences.timestamp), 1)
+    everything = likes.select(*MOMENT).join(pl.DataFrame({"item_index": np.arange(items)}), how="cross")
+    scorers = {days: Popularity(log, days).score for days in (None, *config.days)}
+    tried = {days: ndcg_of_likes(score(everything).reshape(-1, items), seen, target) for days, score in scorers.items()}
+    best = max(tried, key=tried.__getitem__)
+    logger.info("Popularity: %s", "of all time" if best is None else f"of the last {best:g} days")
+    return scorers[best]
 
 
 class Popularity:
-    """Events of items up to a moment; training events count at any moment, as for a lens."""
+    """Events of items up to a moment.
 
-    def __init__(self, log: InteractionLog) -> None:
+    Args:
+        log: the log.
+        days: length of the window before the moment; None for all time, in which training events count at any moment,
+            as for a lens.
+    """
+
+    def __init__(self, log: InteractionLog, days: float | None = None) -> None:
         events, training = log.sequences, log.training_events()
+        self._days, self._events = days, None if days is None else TimeLog(events.item_index, events.timestamp)
         self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
         self._others = TimeLog(events.item_index[~training], events.timestamp[~training])
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Return the training events, and those before the pair's second, of each pair's item: shape (n,)."""
-        item = pairs["item_index"].to_numpy()
-        first, last = self._others.range_before(item, pairs["timestamp"].to_numpy())
+        """Return how many events each pair's item had before the pair's second: shape (n,)."""
+        item, now = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
+        if self._events is not None and self._days is not None:
+            begin = self._events.range_before(item, (now - self._days * SECONDS_PER_DAY).astype(np.int64))[1]
+            return self._events.range_before(item, now)[1] - begin
+        first, last = self._others.range_before(item, now)
         return self.in_training[item] + last - first
 
     def information(self) -> np.ndarray:

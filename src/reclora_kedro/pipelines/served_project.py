@@ -160,7 +160,7 @@ class _Loading:
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
             recommendation=config,
-            neighbours=neighbours,
+            neighbours=chosen.neighbours or neighbours,
             forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )
 

@@ -10,6 +10,7 @@ import polars as pl
 from reclora_kedro.baselines import neighbours as item_neighbours
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
+from reclora_kedro.baselines.neighbours import ItemNeighbours
 from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.item_facts import ItemFacts
@@ -53,12 +54,13 @@ def choose(
     Returns:
         The choice, and the records of `compare_candidates` that it was based on; none if likes do not choose.
     """
+    neighbours = item_neighbours.chosen(log, settings.neighbours)
     linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
     reader, compared, stage = LensReader(lens, log), list[dict[str, Any]](), SecondStage()
     learns = not set(SECOND_STAGES).isdisjoint(config.sources)
     if config.validates or learns:
         scorers = source_scorers(
-            item_neighbours.scorer(log, settings.neighbours),
+            ItemNeighbours(log, neighbours, log.training_events()).score,
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
         )
@@ -78,6 +80,7 @@ def choose(
     choice = Choice(
         kind=kind,
         order=order,
+        neighbours=neighbours,
         linear=linear.settings if linear is not None and reads_linear(kind) else None,
         stage=stage if kind in SECOND_STAGES else SecondStage(),
         made_with=deciding_settings(log, retriever, config, settings),

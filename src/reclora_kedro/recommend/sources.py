@@ -41,6 +41,7 @@ class Choice(Block):
     Attributes:
         kind: source of the candidates.
         order: order of the candidates.
+        neighbours: settings of the item neighbours; None for those of the parameters.
         linear: settings of the linear model, if the kind needs it.
         stage: second stage that orders the best items of all sources, if the kind is one.
         made_with: the settings of the choice, see `choice.deciding_settings`.
@@ -48,6 +49,7 @@ class Choice(Block):
 
     kind: CandidateKind
     order: CandidateOrder
+    neighbours: ItemNeighboursConfig | None = None
     linear: LinearSettings | None = None
     stage: SecondStage = SecondStage()
     made_with: dict[str, JsonValue] = Field(default_factory=dict)
@@ -77,7 +79,7 @@ def current_source(
         lens: a frozen lens, if the order depends on it.
     """
     scorers = source_scorers(
-        ItemNeighbours(log, settings.neighbours).score,
+        ItemNeighbours(log, choice.neighbours or settings.neighbours).score,
         None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear).score,
         None if retriever is None else RetrieverReader(retriever, log).scorer,
     )

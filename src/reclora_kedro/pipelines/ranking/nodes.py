@@ -8,7 +8,7 @@ import polars as pl
 from kedro_provenance.parameters import reads
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
-from reclora_kedro.baselines.popularity import Popularity
+from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.baselines.registry import attributes
 from reclora_kedro.evaluation import figures, report
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -33,11 +33,14 @@ def rank_items(
     config: RankingConfig,
     neighbours: ItemNeighboursConfig,
     linear: LinearConfig,
+    popularity: PopularityConfig,
     lens: Lens | None = None,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """Rank likes of the test split; return ranks, questions about the shortlists, and the second stage."""
-    item_ranks, stage = ranks.rank_positives(log, config, {"neighbours": neighbours, "linear": linear}, lens, retriever)
+    item_ranks, stage = ranks.rank_positives(
+        log, config, {"neighbours": neighbours, "linear": linear, "popularity": popularity}, lens, retriever
+    )
     questions = reranking.reranking_questions(item_ranks, "neighbours", config.shortlist)
     return item_ranks, questions, stage.model_dump(mode="json")
 

@@ -21,6 +21,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "config": "params:ranking",
                     "neighbours": "params:item_neighbours",
                     "linear": "params:linear",
+                    "popularity": "params:popularity",
                     **{model: model for model in models},
                 },
                 outputs=["item_ranks", "ranking_questions", "second_stage"],
