@@ -15,7 +15,7 @@ def auc_of_trees(log, config, **settings):
     """AUC of the trees beside a lens with these settings, on the test rows."""
     lens, _ = fit_lens(log, config.model_copy(update={"max_epochs": 1, "co_occurrence_folds": 0, **settings}))
     test = log.rows_in("test")
-    table = scores(log, log.samples[test], lens)
+    table = scores(log, lens)
     assert table["row"].to_list() == test.tolist()
     return roc_auc_score(log.samples["label"].to_numpy()[test], table["score"])
 

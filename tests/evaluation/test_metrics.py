@@ -1,9 +1,10 @@
 import numpy as np
+import polars as pl
 import pytest
 from sklearn.metrics import roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.metrics import LEAST_USERS, compute_metrics, grouped_auc
+from reclora_kedro.evaluation.metrics import LEAST_USERS, compute_metrics, grouped_auc, with_split_auc
 from reclora_kedro.evaluation.scores import PairedScores
 from reclora_kedro.evaluation.significance import bootstrap_auc
 
@@ -89,3 +90,12 @@ def test_gauc_ignores_what_tells_users_apart():
     users, labels, scores = rows_of_users(40)
     first, second = gauc_of(users, labels, scores, scores + 10 * users)
     assert first == pytest.approx(second)
+
+
+def test_the_auc_of_the_whole_test_split_is_told_of_models_that_scored_it() -> None:
+    samples = pl.DataFrame({"row": range(10, 20), "label": [0, 1] * 5})
+    whole = samples.select("row", score=pl.col("label") * 0.5 + 0.1)
+    records = [{"model": model} for model in ("lens", "trees", "llm")]
+    told = with_split_auc(records, samples, [{"model": "lens", "auc": 0.7}], {"trees": whole, "llm": whole[:3]})
+    assert [record["split_auc"] for record in told] == [0.7, 1.0, None]
+    assert {record["split_rows"] for record in told} == {10}

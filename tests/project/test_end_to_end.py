@@ -16,7 +16,16 @@ from edits import nested
 from forked import exit_code
 from projects import kedro_run
 
-MODELS = ["lens", "boosted_trees", "lens_probe", "prompt_likes", "untrained", "shared_lora", "reclora"]
+MODELS = [
+    "lens",
+    "boosted_trees",
+    "lens_probe",
+    "statistics_probe",
+    "prompt_likes",
+    "untrained",
+    "shared_lora",
+    "reclora",
+]
 
 
 def versions(project, name):

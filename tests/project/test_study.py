@@ -72,7 +72,16 @@ def test_a_study_leaves_its_table_and_report_alone(studied):
     project, *_, catalog = studied
     results = catalog.load("study_results")
     assert [record["few-shot rows"] for record in results] == ["64"] * 7 + ["128"] * 7
-    models = {"lens", "boosted_trees", "lens_probe", "prompt_likes", "untrained", "shared_lora", "reclora"}
+    models = {
+        "lens",
+        "boosted_trees",
+        "lens_probe",
+        "statistics_probe",
+        "prompt_likes",
+        "untrained",
+        "shared_lora",
+        "reclora",
+    }
     assert {record["model"] for record in results} == models
     assert all(record["ms_per_row"] > 0 for record in results)
     assert [record["model"] for record in results if record["train_seconds"]][:3] == ["lens", "shared_lora", "reclora"]

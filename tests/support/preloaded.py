@@ -20,7 +20,10 @@ MODULES = (
         f"reclora_kedro.pipelines.{name}"
         for name in ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation", "export")
     ),
-    *(f"reclora_kedro.baselines.{name}" for name in ("boosted_trees", "lens_probe", "popularity", "prompt_likes")),
+    *(
+        f"reclora_kedro.baselines.{name}"
+        for name in ("boosted_trees", "lens_probe", "popularity", "prompt_likes", "statistics_probe")
+    ),
 )
 
 for name in MODULES:

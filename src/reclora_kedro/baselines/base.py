@@ -13,7 +13,7 @@ Scorer = Callable[[pl.DataFrame], np.ndarray]
 
 def score_table(questions: pl.DataFrame, scores: np.ndarray) -> pl.DataFrame:
     """Return a frame of row and score, from questions and scores of shape (n,)."""
-    return questions.select("row", score=pl.Series(scores))
+    return questions.select("row", score=pl.Series(scores, dtype=pl.Float64))
 
 
 def ndcg_of_likes(scores: np.ndarray, seen: csr_array, target: np.ndarray) -> float:

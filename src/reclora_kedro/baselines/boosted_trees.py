@@ -37,8 +37,8 @@ AT_ONCE = 2**13  # samples whose histories are compared with their items at once
 SECONDS_PER_HOUR = 3600
 
 
-def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.DataFrame:
-    """Return the probabilities of a like from trees trained on all training samples.
+def scores(log: InteractionLog, lens: Lens) -> pl.DataFrame:
+    """Return the probabilities of a like of the whole test split from trees trained on all training samples.
 
     Validation samples stop the training. The trees use the lens's statistics settings, its `Lens.cosines`, and its
     seed; in training, co-occurrences of an item are hidden at the rate of its ids, as for the lens.
@@ -48,7 +48,7 @@ def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.
     labels, rows = log.samples["label"].to_numpy(), [log.rows_in(split) for split in ("train", "validation")]
     with seeded(lens.config.seed, torch.device("cpu")):
         inputs = _numbers(log, log.samples[rows[0]], lens.train())
-    unseen, scored = (_numbers(log, part, lens.eval()) for part in (log.samples[rows[1]], test_questions))
+    unseen, scored = (_numbers(log, part, lens.eval()) for part in (log.samples[rows[1]], log.samples_in("test")))
     learned = lightgbm.Dataset(inputs, labels[rows[0]])
     trees = lightgbm.train(
         SETTINGS | {"seed": lens.config.seed},
@@ -57,7 +57,7 @@ def scores(log: InteractionLog, test_questions: pl.DataFrame, lens: Lens) -> pl.
         valid_sets=[lightgbm.Dataset(unseen, labels[rows[1]], reference=learned)],
         callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
     )
-    return score_table(test_questions, np.asarray(trees.predict(scored)))
+    return score_table(log.samples_in("test"), np.asarray(trees.predict(scored)))
 
 
 @torch.inference_mode()

@@ -1,11 +1,12 @@
 """Metrics of each model on the test rows."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import PairedScores, align_scores
@@ -47,6 +48,28 @@ def compute_metrics(paired: PairedScores, auc: AucBootstrap, bootstrap: Bootstra
         }
         for index, (model, scores) in enumerate(zip(paired.models, paired.scores, strict=True))
     ]
+
+
+def with_split_auc(
+    metrics: list[dict[str, Any]],
+    samples: pl.DataFrame,
+    lens_metrics: list[dict[str, Any]],
+    tables: Mapping[str, pl.DataFrame],
+) -> list[dict[str, Any]]:
+    """Add each model's AUC on the whole test split to its record, as split_auc: None if it scored a part alone.
+
+    Args:
+        metrics: the records of `compute_metrics`.
+        samples: all test samples.
+        lens_metrics: see `reclora_kedro.lens.metrics.measure_lens`.
+        tables: row and score of the rows that other models scored, by model.
+    """
+    aucs = {record["model"]: record["auc"] for record in lens_metrics}
+    for model, table in tables.items():
+        scored = samples.join(table, on="row")
+        if scored.height == samples.height:
+            aucs[model] = float(roc_auc_score(scored["label"], scored["score"]))
+    return [record | {"split_auc": aucs.get(record["model"]), "split_rows": samples.height} for record in metrics]
 
 
 def validation_auc(training_log: pl.DataFrame) -> float | None:

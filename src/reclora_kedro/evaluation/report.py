@@ -91,6 +91,9 @@ def _change_of_auc(record: Mapping[str, Any]) -> str:
 def models_table(metrics: Records) -> Table:
     first = metrics[0]
     interval = f"{formats.level(first['confidence'])} interval"
+    of_split = (
+        {f"AUC of all\n{first['split_rows']:,} rows": (formats.metric, "split_auc")} if "split_rows" in first else {}
+    )
     return text_table(
         f"Test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
         metrics,
@@ -101,7 +104,8 @@ def models_table(metrics: Records) -> Table:
             f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
             "log loss": (formats.metric, "log_loss"),
             "accuracy": (formats.metric, "accuracy"),
-        },
+        }
+        | of_split,
     )
 
 

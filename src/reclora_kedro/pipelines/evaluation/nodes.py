@@ -6,12 +6,21 @@ import plotly.graph_objects as go
 import polars as pl
 
 from reclora_kedro.baselines.registry import attributes
-from reclora_kedro.evaluation import figures, report, segments
+from reclora_kedro.evaluation import figures, metrics, report, segments
+from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 
 Records = list[dict[str, Any]]
+
+
+def evaluate_models(
+    scores: pl.DataFrame, log: InteractionLog, lens_metrics: Records, bootstrap: Bootstrap, **tables: pl.DataFrame
+) -> tuple[Records, Records]:
+    """Return every model's metrics, on the whole test split, too, where it scored that, and every pair's difference."""
+    records, comparisons = metrics.evaluate_models(scores, bootstrap)
+    return metrics.with_split_auc(records, log.samples_in("test"), lens_metrics, tables), comparisons
 
 
 def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:

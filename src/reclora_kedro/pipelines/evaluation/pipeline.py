@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.evaluation import attribution, figures, metrics
+from reclora_kedro.evaluation import attribution, figures
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 
@@ -15,8 +15,10 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     return Pipeline(
         [
             Node(
-                metrics.evaluate_models,
-                ["scores", "params:bootstrap"],
+                nodes.evaluate_models,
+                {name: name for name in ("scores", "log", "lens_metrics")}
+                | {"bootstrap": "params:bootstrap"}
+                | {name: f"{name}_scores" for name in names.baselines},
                 ["metrics", "comparisons"],
                 name="evaluate_models",
             ),

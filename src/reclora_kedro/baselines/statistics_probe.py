@@ -1,0 +1,30 @@
+"""A probe of the rating statistics: the LLM's few-shot rows, for a model without prompts."""
+
+import polars as pl
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from reclora_kedro.baselines.base import score_table
+from reclora_kedro.evaluation.styles import Style
+from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.lens.base import Lens
+from reclora_kedro.lens.features import known_statistics
+
+NOTE = (
+    "a logistic regression of the rating statistics, counts and rates of earlier events, trained on the same small "
+    "sample of the rows as the adapters"
+)
+STYLE = Style("#8C564B", "pentagon", "dashdot")
+
+
+def scores(learning_questions: pl.DataFrame, log: InteractionLog, lens: Lens) -> pl.DataFrame:
+    """Return the probabilities of a like of the whole test split, learned from the few-shot rows.
+
+    The statistics have the lens's settings.
+    """
+    statistics, few_shot = known_statistics(log, lens), learning_questions.filter(use="few_shot")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000))
+    probe.fit(statistics.compute(few_shot).to_numpy(), few_shot["label"].to_numpy())
+    test = log.samples_in("test")
+    return score_table(test, probe.predict_proba(statistics.compute(test).to_numpy())[:, 1])
