@@ -47,9 +47,11 @@ def test_metrics_are_a_list_of_records_one_per_model(finished_run):
     for record in metrics:
         assert set(record) == {
             "model", "rows", "positives", "users", "auc", "auc_low", "auc_high", "confidence", "gauc", "gauc_low",
-            "gauc_high", "gauc_users", "log_loss", "accuracy",
+            "gauc_high", "gauc_users", "log_loss", "accuracy", "split_auc", "split_rows",
         }  # fmt: skip
         assert 0 <= record["auc_low"] <= record["auc"] <= record["auc_high"] <= 1
+        if record["model"] in ("lens", "boosted_trees", "statistics_probe"):
+            assert 0 <= record["split_auc"] <= 1
         assert record["rows"] == metrics[0]["rows"] > record["positives"] > 0
     pairs = finished_run.catalog.load("comparisons")
     assert len(pairs) == len(MODELS) * (len(MODELS) - 1) // 2

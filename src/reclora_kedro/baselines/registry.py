@@ -22,7 +22,9 @@ from reclora_kedro.extensions import Registry
 
 RANKED = ("popularity", "neighbours", "linear")
 """Baselines that always rank items, since others build on their lists."""
-BASELINES = Registry("reclora_kedro.baselines", ("boosted_trees", "lens_probe", "statistics_probe", "prompt_likes", *RANKED))
+BASELINES = Registry(
+    "reclora_kedro.baselines", ("boosted_trees", "lens_probe", "statistics_probe", "prompt_likes", *RANKED)
+)
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:
