@@ -1,17 +1,16 @@
 """README and docs: every link leads somewhere, and every command of README and guides is one that runs."""
 
 import re
-import shlex
 
 import pytest
 from click.exceptions import Exit
 from kedro.framework.project import pipelines
 
+from documented import README, arguments, commands, options
 from projects import ROOT, kedro_run
 from yaml_comments import CommentedYaml
 
-README, DOCS = ROOT / "README.md", ROOT / "docs"
-GUIDES = [*sorted((DOCS / "start").glob("*.md")), *sorted((DOCS / "guides").glob("*.md"))]
+DOCS = ROOT / "docs"
 PAGES = [README, ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -45,50 +44,20 @@ def test_the_readme_is_short():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 80
 
 
-def commands():
-    """Arguments of each `kedro run` in a block of commands of README and guides, lines that go on put together."""
-    said = {}
-    for page in (README, *GUIDES):
-        for block in re.findall(r"```(?:console|bash)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-            for line in block.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:2] == ["kedro", "run"]:
-                    said.setdefault(
-                        " ".join(words[2:]), pytest.param(words[2:], id=f"{page.stem}: {' '.join(words[2:])}")
-                    )
-    return said.values()
-
-
-def options(words):
-    """The values of the options of `kedro run`, flags as None."""
-    found, words = {}, list(words)
-    while words:
-        name = words.pop(0)
-        assert name.startswith("--"), name
-        found[name] = words.pop(0) if words and not words[0].startswith("--") else None
-    return found
-
-
-def nested(assignments):
-    """Runtime parameters as Kedro makes them of `a.b=1,c=x`."""
-    from kedro.framework.cli.utils import _split_params
-
-    return _split_params(None, None, assignments) if assignments else {}
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("words", commands())
-def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, words):
-    project, given = finished_run.project, options(words)
+@pytest.mark.parametrize(
+    "command", [pytest.param(command, id=f"{page}: {command}") for command, page in commands().items()]
+)
+def test_every_command_of_readme_and_guides_is_one_that_runs(finished_run, command):
+    given = options(command)
     assert given.keys() <= {"--env", "--pipelines", "--params", "--only-missing-outputs", "--from-nodes", "--tags"}
     environment = given.get("--env")
     assert environment is None or environment.startswith("your-") or (ROOT / "conf" / environment).is_dir()
-    names = [name for name in (given.get("--pipelines") or "").split(",") if name]
+    run = arguments(command)
     pipelines.set_requested(None)
-    assert set(names) <= set(pipelines)
-    parameters = nested(given.get("--params"))
+    assert {*(run["pipeline_names"] or ())} <= set(pipelines)
     with pytest.raises(Exit):  # the parameters are checked, and the plan is made, but nothing is run
-        kedro_run(project, runtime_params=parameters | {"dry_run": True}, pipeline_names=names or None)
+        kedro_run(finished_run.project, **run | {"runtime_params": run["runtime_params"] | {"dry_run": True}})
 
 
 def test_every_target_of_make_is_documented_and_there():

@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from documented import run_documented
 from dying import dying_at
 from edits import nested
 from forked import exit_code
@@ -130,7 +131,7 @@ def test_the_report_is_one_self_contained_page(finished_run):
 def test_evaluation_alone_reads_the_stored_scores_again(finished_run):
     before = finished_run.catalog.load("metrics")
     scores = versions(finished_run.project, "scores.parquet")
-    catalog = kedro_run(finished_run.project, pipeline_names=["evaluation"])
+    catalog = run_documented(finished_run.project, "--pipelines evaluation")
     assert catalog.load("metrics") == before
     assert versions(finished_run.project, "scores.parquet") == scores
 

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from documented import run_documented
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
@@ -16,7 +17,7 @@ def rank(finished_run, **changes):
 
 
 def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys):
-    catalog = rank(finished_run)
+    catalog = run_documented(finished_run.project, "--pipelines ranking")
     ranks, reranked = catalog.load("item_ranks"), catalog.load("reranked_item_ranks")
     samples = catalog.load("log").samples
     assert ranks["model"].unique(maintain_order=True).to_list() == BASELINES

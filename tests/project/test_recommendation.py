@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from documented import run_documented
 from projects import kedro_run, stored
 from reclora_kedro.pipelines.served_project import ServedProject
 from reclora_kedro.serving.metrics import Metrics
@@ -27,7 +28,7 @@ def log(finished_run):
 
 
 def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, capsys):
-    catalog = recommend(finished_run)
+    catalog = run_documented(finished_run.project, "--pipelines recommendation")
     table = catalog.load("recommendations")
     assert table.columns == ["user_id", "rank", "item_id", "title", "score", "shown_history", "fallback"]
     assert table.join(log, on=["user_id", "item_id"], how="semi").is_empty()

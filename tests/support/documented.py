@@ -1,0 +1,50 @@
+"""Commands of README and guides: which there are, and runs of them."""
+
+import re
+import shlex
+
+from projects import ROOT, kedro_run
+
+README = ROOT / "README.md"
+GUIDES = [*sorted((ROOT / "docs/start").glob("*.md")), *sorted((ROOT / "docs/guides").glob("*.md"))]
+
+
+def commands():
+    """The page of each `kedro run` in a block of commands, by its arguments; continued lines are joined."""
+    pages = {}
+    for page in (README, *GUIDES):
+        for block in re.findall(r"```(?:console|bash)\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:2] == ["kedro", "run"]:
+                    pages.setdefault(" ".join(words[2:]), page.stem)
+    return pages
+
+
+def options(command):
+    """The values of the options of a command, flags as None."""
+    values, words = {}, shlex.split(command)
+    while words:
+        name = words.pop(0)
+        assert name.startswith("--"), name
+        values[name] = words.pop(0) if words and not words[0].startswith("--") else None
+    return values
+
+
+def arguments(command):
+    """The arguments of `kedro_run` for a command; its environment is left out."""
+    from kedro.framework.cli.utils import _split_params
+
+    given = options(command)
+    names = [name for name in (given.get("--pipelines") or "").split(",") if name]
+    parameters = given.get("--params")
+    return {
+        "runtime_params": _split_params(None, None, parameters) if parameters else {},
+        "pipeline_names": names or None,
+    }
+
+
+def run_documented(project, command):
+    """Run a documented `kedro run` in the environment `test`; the catalog afterwards."""
+    assert command in commands()
+    return kedro_run(project, **arguments(command))
