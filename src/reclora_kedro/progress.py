@@ -16,8 +16,6 @@ class Progress:
     """A progress bar, and a line in the log every ten seconds.
 
     Args:
-        total: number of units.
-        unit: name of the unit, in the plural.
         done: number of units finished before.
         shown: whether to show anything; false for all but one of several processes.
 

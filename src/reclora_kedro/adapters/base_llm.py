@@ -88,7 +88,6 @@ def require_base_llm(model: Any, expected: Mapping[str, str], folder: str) -> No
 
     Args:
         expected: result of `describe_base_llm` for the adapter's base LLM.
-        folder: the adapter's folder.
 
     Raises:
         MismatchError: it is another one, or the adapter does not name its base LLM.

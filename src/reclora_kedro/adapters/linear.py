@@ -162,11 +162,7 @@ class PersonalizedLayer(nn.Module, BaseTunerLayer):
 
 
 def update(x: Tensor, down: Tensor, up: Tensor, alpha: Tensor | None) -> Tensor:
-    """Return the update of a personalized LoRA without forming a full matrix per sample: shape (batch, ..., out).
-
-    Args:
-        x: layer input, shape (batch, ..., in).
-    """
+    """Return the update, (batch, ..., out), of inputs, (batch, ..., in), without forming a full matrix per sample."""
     z = x.reshape(len(x), -1, x.shape[-1]) @ down.mT
     if alpha is not None:
         z = z * alpha[:, None]

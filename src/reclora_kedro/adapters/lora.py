@@ -50,13 +50,7 @@ class Lora:
 
     @classmethod
     def from_updates(cls, config: LoraConfig, updates: Mapping[str, Tensor], rank: int) -> Self:
-        """Return the LoRA of a rank nearest to updates of layers, each (out, in), by singular value decomposition.
-
-        Args:
-            config: PEFT configuration of a LoRA on the same layers.
-            updates: update by the path of a layer.
-            rank: rank of the LoRA; factors of smaller layers are padded with zeros.
-        """
+        """Return the LoRA nearest to updates of layers, (out, in) by path; smaller layers are padded with zeros."""
         factors = {}
         for path, update in updates.items():
             U, values, V = torch.linalg.svd(update.double(), full_matrices=False)

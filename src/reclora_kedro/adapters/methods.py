@@ -79,9 +79,6 @@ def keeps_statistics(settings: AdapterSettings) -> bool:
 def new_adapter(model: Any, settings: AdapterSettings, gate_inputs: GateInputs, seed: int) -> PeftModel:
     """Add a fresh, trainable adapter, which does not change the base LLM's outputs yet.
 
-    Args:
-        gate_inputs: gate inputs of the training samples.
-
     Raises:
         ValueError: the settings do not fit the base LLM.
     """
@@ -99,9 +96,7 @@ def load_adapter(model: Any, folder: str, gate_input: str | None = None, gate_di
 
     Args:
         model: the causal LM that the adapter was trained on, in any precision, see `describe_base_llm`.
-        folder: the adapter's folder.
         gate_input: name of the gate inputs that it will read; None skips the check.
-        gate_dim: width of these gate inputs.
 
     Raises:
         MismatchError: the adapter names another base LLM or none, or was trained on other gate inputs.

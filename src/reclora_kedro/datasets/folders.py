@@ -20,9 +20,6 @@ class FolderDataset(AbstractVersionedDataset[Any, Any]):
     catalog saves atomically, see :class:`kedro_provenance.catalog.AtomicCatalog`; a version with missing or truncated
     files does not exist, and loading it is refused.
 
-    Args:
-        filepath: the folder.
-
     Raises:
         DatasetError: the folder is in an object storage and has no versions.
     """

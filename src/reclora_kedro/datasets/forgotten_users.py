@@ -12,12 +12,7 @@ SCHEMA = {"salt": pl.String, "digest": pl.String}
 
 
 class ForgottenUsersDataset(LoadOnlyDataset):
-    """Loads the newest version of the entry `forgotten_users` as salt and digest; without rows if there is no version.
-
-    Args:
-        path: filepath of that entry.
-        credentials: credentials of the object storage, for fsspec.
-    """
+    """Loads the newest version of the entry `forgotten_users` as salt and digest; empty if there is no version."""
 
     RESOURCES: ClassVar = ("path",)  # the users decide what is made, and not where they are written down
 

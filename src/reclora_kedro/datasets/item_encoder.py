@@ -10,12 +10,7 @@ from reclora_kedro.datasets.preview_types import JSONPreview
 
 
 class ItemEncoderDataset(FolderDataset):
-    """Saves and loads a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`, frozen and in eval mode.
-
-    Args:
-        filepath: the folder, in the layout of sentence-transformers.
-        device: ``auto`` is the first GPU, or the CPU without one.
-    """
+    """Saves and loads a :class:`reclora_kedro.llm.sentence_encoder.SentenceEncoder`, frozen and in eval mode."""
 
     FILES: ClassVar = ("config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json")
     RESOURCES: ClassVar = ("device",)

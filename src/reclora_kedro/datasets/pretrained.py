@@ -11,7 +11,6 @@ class PretrainedDataset(LoadOnlyDataset):
 
     Args:
         arguments: arguments of the loading function, with a `source`.
-        credentials: credentials of the object storage, for fsspec.
     """
 
     RESOURCES: ClassVar = ("device",)

@@ -127,9 +127,6 @@ def map_shards(work: Callable[[S], R], shards: Sequence[S], engine: EngineConfig
     On Ray, the function, shards and results are pickled (see `OncePerWorker` for what cannot be); each worker receives
     the function once, and the shards of a lost worker are run by others. Workers without GPUs stay for the next map.
 
-    Args:
-        work: function of a shard.
-
     Raises:
         ConnectionError, ImportError, ValueError: see `connect`.
         ShardError: a shard failed on a worker, or the cluster was lost; names step, shard and cause.

@@ -108,10 +108,7 @@ def continuations(
 
     Args:
         model: a base LLM with a trained adapter, which may be frozen.
-        few_shot: rows to train on, new and old ones.
         is_new: whether each of these rows is new, shape (rows,).
-        validation: rows to choose the weights by.
-        config: the safeguards to try, and their settings.
         training: settings of the adapter's training, except for the learning rate.
 
     Yields:

@@ -55,7 +55,6 @@ class Examples(ABC):
         """Return what losses read of the prompts of examples, shape (n · prompts_each, ...): by default the logits.
 
         Args:
-            model: the model being trained.
             batch: the prompts of these examples, see :meth:`batch`, whose gate inputs are in effect already.
             examples: numbers of the examples, shape (n,).
         """
@@ -106,7 +105,6 @@ class Objective(ExtensionBlock):
         """Return the further catalog entries that a variant's training reads, each with the pipeline that makes it.
 
         Args:
-            variant: name of the variant.
             names: the `reclora_kedro.pipelines.names.PipelineNames` of the session.
 
         Raises:

@@ -56,8 +56,6 @@ def tune_encoder(
 
     Args:
         encoder: a sentence encoder, or an LLM with mean pooling.
-        pairs: pairs of texts that belong together.
-        max_tokens: maximum tokens read per text.
 
     Returns:
         The tuned encoder, frozen, and its training log, one record per validation: step, pairs (seen so far), loss
@@ -131,10 +129,7 @@ def info_nce(
     """Return the InfoNCE loss of a batch of pairs, and the AUC of each pair's cosine against its negatives' cosines.
 
     Args:
-        encoder: encodes the texts.
-        token_ids: tokens of every text.
         pairs: indices of texts, shape (n, 2).
-        temperature: divisor of cosines.
     """
     texts, place = np.unique(pairs, return_inverse=True)
     by_length = np.argsort([len(token_ids[text]) for text in texts], kind="stable")

@@ -108,10 +108,8 @@ def train_adapter(
 
     Args:
         model: a base LLM with a trainable adapter.
-        validation: rows to choose the weights by.
         config: training settings, except for ``processes`` and ``objective``, which callers read.
         checkpoints: store of checkpoints to write and to resume from; None for none.
-        group: processes that train together.
         proximal_weight: weight of `proximal_term`, which keeps the weights near the initial ones.
 
     Returns:
@@ -180,12 +178,7 @@ def train_adapter(
 
 
 class TrainingRun:
-    """State of a training, which is what a checkpoint holds apart from random states.
-
-    Args:
-        model: a PEFT model with a trainable adapter.
-        steps: number of optimiser steps of the whole run.
-    """
+    """State of a training, which is what a checkpoint holds apart from random states."""
 
     VALUES = ("step", "rows", "validations_since_best", "best_auc", "log")
 

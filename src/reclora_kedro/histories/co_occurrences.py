@@ -50,7 +50,6 @@ def co_occurrence_vectors(
 
     Args:
         log: the log; likes of its training split count, each pair of user and item once.
-        components: number of singular vectors, those of the greatest singular values; less than users and items.
         users: users whose likes count, bool, shape (users,); None for all.
 
     Returns:

@@ -23,17 +23,6 @@ def text_pairs(log: InteractionLog, window: int) -> TextPairs:
 
     Raises:
         ValueError: a split has no pair.
-
-    Examples:
-        >>> import polars as pl
-        >>> from reclora_kedro.histories.sequences import Sequences
-        >>> events = [np.array(values) for values in ([0, 4], [2, 0, 1, 1], [5.0] * 4, [0] * 4, [1] * 4, [1, 2, 3, 4])]
-        >>> samples = {"user_index": [0, 0], "event": [1, 3], "history_end": [1, 3], "timestamp": [2, 4]}
-        >>> samples = pl.DataFrame(samples | {"split": ["train", "validation"]})
-        >>> items = pl.DataFrame({"item_id": [1, 2, 3], "title": ["Soap", "Shampoo", "Comb"]})
-        >>> pairs = text_pairs(InteractionLog(items, pl.DataFrame(), Sequences(*events), samples), window=2)
-        >>> pairs.texts, pairs.training.tolist(), pairs.validation.tolist()
-        (['Soap', 'Shampoo', 'Comb'], [[2, 0]], [[0, 1], [2, 1]])
     """
     texts = describe_items(log.items)
     places = {text: place for place, text in enumerate(dict.fromkeys(texts))}

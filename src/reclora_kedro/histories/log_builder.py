@@ -89,7 +89,6 @@ def build_log(
     not clicked has the `event` of a click of the same moment, or null where there was none.
 
     Args:
-        interactions: canonical interactions.
         growth: replaces `config.split` and `config.rating_levels`; validation and test may then have one class or be
             empty.
 
@@ -97,23 +96,6 @@ def build_log(
         MismatchError: the tables are of different runs.
         ValueError: the log is too short, a split holds one class, or settings do not fit a log of impressions.
         ShardError: any of these, on a worker.
-
-    Examples:
-        >>> from reclora_kedro.histories.negatives import NegativesConfig
-        >>> from reclora_kedro.histories.splits import SplitConfig
-        >>> config = HistoryConfig.model_construct(
-        ...     seed=0, min_history=1, ties="strict", rating_levels=None,
-        ...     split=SplitConfig(kind="global_time", train=0.4, validation=0.35),
-        ...     negatives=NegativesConfig(kind="none", per_positive=1),
-        ... )
-        >>> interactions = pl.DataFrame({
-        ...     "user_id": [3, 7] * 4, "item_id": [10, 20] * 4, "rating": [4.0, 2.0] * 4,
-        ...     "timestamp": [1, 1, 2, 2, 3, 3, 4, 4], "label": [1, 0] * 4,
-        ... })
-        >>> tables = pl.DataFrame({"item_id": [10, 20]}), pl.DataFrame({"user_id": [3, 7]})
-        >>> log = build_log(interactions, *tables, config)
-        >>> log.sequences.offsets, log.samples.select("event", "history_end", "split").rows()[-1]
-        (array([0, 4, 8]), (7, 7, 'test'))
     """
     interactions, report = interactions.lazy(), report or CleaningReport()
     nulls = pl.col("rating", "label").null_count()

@@ -72,9 +72,6 @@ def draw_negatives(
     The draw for a positive depends on the seed, the pool and its event only, not on other samples. If samples have a
     `row`, a negative has that of its positive.
 
-    Args:
-        samples: positives and, if any, negatives of the log, see `log_builder.build_log`.
-
     Examples:
         >>> samples = pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1], "event": [0, 1],
         ...     "timestamp": [10, 20], "label": [1, 1], "history_end": [0, 1], "split": ["train", "train"]})

@@ -95,18 +95,6 @@ class RatingStatistics:
 
         Samples have the columns user_index, item_index, timestamp and history_end; the result has those of `COLUMNS`,
         float32.
-
-        Examples:
-            >>> from reclora_kedro.histories.sequences import Sequences
-            >>> sequences = Sequences(
-            ...     offsets=np.array([0, 2, 3]), item_index=np.array([0, 1, 0]), rating=np.array([5.0, 1.0, 5.0]),
-            ...     rating_level=np.array([1, 0, 1]), label=np.array([1, 0, 1]), timestamp=np.array([10, 20, 30]),
-            ... )
-            >>> items = pl.DataFrame({"item_id": [7, 8], "genres": ["Drama", "War"]})
-            >>> log = InteractionLog(items, pl.DataFrame({"user_id": [1, 2]}), sequences, pl.DataFrame())
-            >>> now = log.now(pl.DataFrame({"user_index": [0, 1], "item_index": [0, 1]}))
-            >>> RatingStatistics(log).compute(now)["item_like_rate"].to_numpy().round(2)
-            array([0.7 , 0.38], dtype=float32)
         """
         user, item, end, moment = (
             samples[name].to_numpy() for name in ("user_index", "item_index", "history_end", "timestamp")

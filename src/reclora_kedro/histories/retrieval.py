@@ -30,9 +30,7 @@ def assemble_history(
     """Return the history of each sample by the window's kind.
 
     Args:
-        samples: frame with user_index, item_index and history_end.
         item_embeddings: shape (items, d), of any length; read if the history is retrieved.
-        window: kind and length of the history.
 
     Returns:
         int32 flat event indices, shape (rows, length of the longest history, from 1 to k): in time order, left-aligned,

@@ -50,9 +50,6 @@ def clean_interactions(
     A first pass over the chunks of a long log samples their times to divide it into parts. A second one drops faulty
     rows and writes the others by part; a third one sorts each part and drops repeated rows.
 
-    Args:
-        raw_interactions: a polars frame, eager or lazy, or a pandas one.
-
     Returns:
         user_id, item_id, rating (null: shown, not clicked), timestamp (seconds since the epoch), label (1 = liked; null
         in a starting history). A log in parts is in files that are removed with it.
@@ -61,24 +58,6 @@ def clean_interactions(
         ValueError: a column is missing or unreadable, too many times are implausible, too many ratings are outside
             the scale, or no row is left.
         ShardError: any of these, on a worker.
-
-    Examples:
-        >>> config = IngestionConfig(
-        ...     interactions={
-        ...         "user_id": "user", "item_id": "item", "rating": "stars",
-        ...         "timestamp": "day", "timestamp_format": "%Y-%m-%d",
-        ...     },
-        ...     items={"item_id": "item", "title": "name", "missing_title": "?", "trailing_articles": [], "fields": []},
-        ...     plausible_times={"first_day": "1990-01-01", "last_day": "2025-12-31", "max_outside": 0},
-        ...     users=None, rating_min=1, rating_max=5, label_threshold=4, max_ratings_outside=0.5,
-        ...     max_share_of_one_id=1, duplicates="highest_rating", k_core=0,
-        ... )
-        >>> raw = pl.DataFrame({"user": [1, 1], "item": ["a", "b"], "stars": [5, 9], "day": ["2020-01-02"] * 2})
-        >>> report = CleaningReport()
-        >>> clean_interactions(raw, config, report).collect().rows()
-        [(1, 'a', 5.0, 1577923200, 1)]
-        >>> [(row["check"], row["rows"]) for row in report.records() if row["rule"] == "dropped" and row["rows"]]
-        [('rating outside 1 to 5', 1)]
     """
     is_lazy, columns = isinstance(raw_interactions, pl.LazyFrame), config.interactions
     raw_log = raw_interactions if is_lazy else as_polars(raw_interactions, "raw_interactions").lazy()
@@ -313,11 +292,6 @@ def _outside_scale(config: IngestionConfig) -> str:
 
 def _require_scale(extremes: list[float], rows: int, config: IngestionConfig, report: CleaningReport) -> None:
     """Refuse a log with too many ratings outside the scale, which most likely has another scale.
-
-    Args:
-        extremes: ratings of the log, including the lowest and the highest.
-        rows: number of rows of the raw log.
-        report: has the count of ratings outside the scale.
 
     Raises:
         ValueError: there are too many; the message names the range of ratings.

@@ -29,10 +29,6 @@ def starting_histories(clicks: pl.DataFrame, item_type: pl.DataType) -> pl.DataF
 
     As they have no dates, the last one gets the second before the user's first row, and each earlier one a second less.
 
-    Args:
-        clicks: user_id, timestamp, and item_id, a list of the ids clicked before, oldest first.
-        item_type: type of the log's item ids; ids of another type become null.
-
     Examples:
         >>> clicks = pl.DataFrame({"user_id": [1, 1], "timestamp": [90, 60], "item_id": [["a", "b"], ["a"]]})
         >>> starting_histories(clicks, pl.String()).rows()

@@ -31,12 +31,6 @@ def refuse_times(
 ) -> NoReturn:
     """Refuse a log with too many implausible times, which most likely were read in the wrong format.
 
-    Args:
-        raw: the part of the raw log with the first of them.
-        seconds: times of this part, in seconds since the epoch.
-        times_outside: number of implausible times in the whole log.
-        rows: number of rows in the whole log.
-
     Raises:
         ValueError: always; the message names a format that fits, if any.
     """

@@ -89,10 +89,6 @@ def continue_lens(
     own with their first training sample. The grown lens is kept as it is if no epoch improves the validation AUC, or if
     there are no new samples or none to validate on.
 
-    Args:
-        lens: a lens for the log, or for one that it grew from.
-        log: the log, with item embeddings if the lens reads them.
-
     Returns:
         The frozen lens on the CPU, and its training log, whose first row is the grown lens before training; empty if it
         was not trained.

@@ -25,12 +25,8 @@ class EntityEmbedding(nn.Module):
     texts' vectors are buffers, which a saved lens contains.
 
     Args:
-        count: number of users (items).
-        fields: number of categorical fields.
         width: maximum number of values of one field in one row.
         values: number of distinct field values, all fields together.
-        embedding_dim: width of each vector.
-        id_dropout: share of ids replaced by the unknown id in training.
         text_width: width of the texts' vectors, 0 for none.
         text_dropout: dropout rate of the texts' vectors.
     """

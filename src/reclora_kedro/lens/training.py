@@ -38,9 +38,6 @@ def fit_lens(log: InteractionLog, config: LensConfig, engine: EngineConfig = LOC
     Workers share the parts of each step's rows (`config.batch_parts`) and sum their gradients, so that the result does
     not depend on their number, except for rounding.
 
-    Args:
-        log: the log, with item embeddings if the lens reads them.
-
     Returns:
         The frozen lens on the CPU, and its training log with one row per epoch.
 
@@ -100,9 +97,6 @@ class LensTraining:
         """Train until `patience` epochs bring no better validation AUC, and keep the weights of the best epoch.
 
         Args:
-            rows: row numbers of the samples of every epoch.
-            max_epochs: maximum number of epochs.
-            patience: number of epochs without improvement.
             replay: row numbers from which each epoch draws further samples.
             replayed: number of samples drawn per epoch.
             keep_start: whether the initial weights count as epoch 0.

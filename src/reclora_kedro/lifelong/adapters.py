@@ -26,9 +26,7 @@ def update_questions(
     """Draw the questions to train and validate an adapter on, see `draw_rows`, and the newest ones to compare it on.
 
     Args:
-        samples: samples of the grown log.
         since: last second of the current model's log.
-        config: numbers of questions.
         newest: number of questions of the test split, drawn uniformly; None for all.
     """
     test = samples.filter(split="test")
@@ -52,10 +50,6 @@ def update_adapter(
     bootstrap: Bootstrap,
 ) -> tuple[pl.DataFrame, Decision]:
     """Train a model's adapter further in place, and keep the result if it is not worse on the newest rows.
-
-    Args:
-        model: a base LLM with the current adapter.
-        gate_inputs: gate inputs of the same questions.
 
     Returns:
         The training logs, empty if there is nothing to train or validate on, and the decision.

@@ -44,10 +44,6 @@ def examine_events(
     These are all of a user with more than `user_rows` of them and more than `user_share`; or all new ones if the
     current model's AUC on the others is lower than on the test rows of its own log by more than `fall`, measured on at
     least `fall_rows` each: tastes change slowly, so that such a fall reveals inverted or random labels.
-
-    Args:
-        new: canonical interactions of `clean_new_events`.
-        champion_log: the log that the current model was made with.
     """
     added = without_known(new, log)
     users = added.group_by("user_id").len("rows")

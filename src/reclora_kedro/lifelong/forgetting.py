@@ -128,10 +128,6 @@ def forget_in_log(
     Both were chosen by counting events of all users. Keeping them keeps training rows out of the test split, and levels
     as the model has learned them.
 
-    Args:
-        tables: the tables without the users.
-        log: the log with them.
-
     Raises:
         ValueError: a split holds one class without the users.
     """
@@ -194,8 +190,6 @@ def keep_item_vectors(
     Args:
         vectors: `embeddings`, shape (items, d), and fitted arrays.
         champion: those that the lens reads, possibly of the first items only.
-        before: ids of the items.
-        after: ids of the remaining items.
 
     Raises:
         MismatchError: these are other items, or the fitted arrays differ from the current lens's.
@@ -227,10 +221,6 @@ def forget_in_lens(lens: Lens, before: InteractionLog, after: InteractionLog) ->
     Users and items later than the lens, as after a rollback, are the unknown id. No other weight changes, so logits of
     the remaining users stay the same to the last bit if their inputs do. These change only through rating statistics:
     those of an item, also of one in a history, count the events of all users.
-
-    Args:
-        before: the log that it reads.
-        after: the log without the users.
 
     Raises:
         MismatchError: see `kept_rows`.

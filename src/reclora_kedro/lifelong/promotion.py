@@ -40,9 +40,6 @@ def decide(
 
     Args:
         samples: user_index and label of the newest events; possibly empty.
-        champion: the champion's scores of them, shape (rows,).
-        challenger: the challenger's scores of them, shape (rows,).
-        config: margin, in AUC, and level of the test.
 
     Returns:
         chosen (champion or challenger), reason, rows, likes, users; champion_auc, challenger_auc, difference,
@@ -91,7 +88,6 @@ def decide_among_three(
     up over updates; this alarm may be accepted.
 
     Args:
-        held_out: older rows, as in `decide`.
         scores: scores of the newest and then the older rows by `champion`, `challenger` and `first` (champion).
         accept: whether to promote a challenger in spite of the alarm.
 
@@ -129,15 +125,6 @@ def rolled_back(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Raises:
         ValueError: there is no earlier champion.
-
-    Examples:
-        >>> history = [
-        ...     {"version": run, "versions": {"lens": run}, "decision": {}, "made_by": run} for run in "321"
-        ... ]
-        >>> once = rolled_back(history)
-        >>> twice = rolled_back([{"version": "4", **once}, *history])
-        >>> once["versions"], once["decision"], twice["versions"]
-        ({'lens': '2'}, {'chosen': 'rollback', 'to': '2', 'from': '3'}, {'lens': '1'})
     """
     if not history:
         raise ValueError("There is no champion yet to roll back from: `kedro run --pipelines update` makes the first.")

@@ -167,13 +167,7 @@ def find_remains(versions: Sequence[Version], forgotten: Forgotten) -> Remains:
 def champions_of(
     history: Iterable[Mapping[str, Any]], rows: Iterable[Version], versions: Iterable[Version]
 ) -> list[Version]:
-    """Return the versions of the champion that name any of some versions.
-
-    Args:
-        history: `version` and `versions` by entry of each champion.
-        rows: the versions that may be named.
-        versions: all versions, including the champions.
-    """
+    """Return the versions of the champion that name any of some versions."""
     named = {(each.entry, each.version) for each in rows}
     old = {champion["version"] for champion in history if not named.isdisjoint(champion["versions"].items())}
     return [each for each in versions if each.entry == "champion" and each.version in old]

@@ -186,9 +186,6 @@ def held_out_rows(log: InteractionLog, before: InteractionLog, most: int, seed: 
 
     Neither the champion nor, if they are left out of its training, the challenger has learned from them. They are
     matched by user and second, since negatives are drawn anew.
-
-    Args:
-        before: the earlier log.
     """
     moment = ["user_index", "timestamp"]
     tested = before.samples_in("test").select(moment)

@@ -123,7 +123,6 @@ class AnswerModel:
         """Return losses of prompts, and the gradients of their sum divided by ``count``.
 
         Args:
-            batch: the prompts.
             losses_of: returns losses of examples, shape (n,), from a forward pass of the prompts.
             count: divisor of the sum, such as the number of examples of a whole step.
 
@@ -151,7 +150,6 @@ class AnswerModel:
         """Return the LLM's own logit of each prompt, float64, shape (prompts,).
 
         Args:
-            description: name of the step in its progress bar.
             share: number of this process and count of processes; each scores its share and leaves the other logits 0,
                 so that the sum over all processes is complete.
         """
@@ -223,11 +221,8 @@ def answering_model(
     """Build the model that answers prompts from the parts that a catalog holds.
 
     Args:
-        base_llm: the base LLM; its model may be a PEFT model around it.
-        prompt_config: settings of the prompts.
         adapter: folder of a saved adapter; None for the LLM alone.
         gate_inputs: gate inputs of the prompts, whose kind and width are checked against the adapter's.
-        blend: how the lens's logit enters scores.
         finished: store of the logits of finished shards; None for none.
 
     Raises:

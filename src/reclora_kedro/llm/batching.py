@@ -47,11 +47,6 @@ class TokenBudget:
         When memory is exceeded, the remaining rows continue in smaller batches, so work that raises must have changed
         nothing.
 
-        Args:
-            rows: row numbers to work on.
-            lengths: tokens of every row, by row number.
-            work: function of a batch's row numbers.
-
         Raises:
             MemoryError: a single row exceeds the memory.
         """

@@ -67,9 +67,6 @@ def embed_new_items(
     Args:
         texts: one description per item, earlier items first.
         texts_before: descriptions from which the earlier vectors were made.
-        before: result of `embed_items` for the earlier items.
-        config: as for `embed_items`.
-        encoders: as for `embed_items`.
 
     Returns:
         As `embed_items`.

@@ -204,8 +204,6 @@ def build_prompts(
     Args:
         records: mappings with ``row``, ``use``, ``label``, ``user`` (profile fields), ``history`` (items with
             ``title``, ``liked``, ``rating`` and text fields, oldest first) and ``target`` (``title`` and text fields).
-        template: Jinja text that reads ``user``, ``history`` and ``target``.
-        context_tokens: the base LLM's context, in tokens.
 
     Returns:
         Frame with row, use, label, prompt, token_ids, dropped_history (items left out for the budget), shown_history
@@ -258,9 +256,6 @@ def fit_budget(
     The smallest numbers are found by bisection over all prompts at once, so that long histories take few rounds.
 
     Args:
-        encode: encodes texts; the lengths of the encodings are limited.
-        render: renders a record without a number of its oldest events.
-        budget: largest length of an encoding.
         over_budget: text of the error, with placeholders row, length and budget.
 
     Raises:
@@ -342,24 +337,6 @@ def require_template(
 
     Raises:
         ValueError: the template is invalid, reads an unknown field, or renders empty text with or without a history.
-
-    Examples:
-        >>> config = PromptConfig(
-        ...     template="mine",
-        ...     chat_template=False,
-        ...     system_message=None,
-        ...     chat_template_arguments={},
-        ...     max_tokens=256,
-        ...     max_characters=120,
-        ...     hidden_fields=[],
-        ...     positive_answer="Yes",
-        ...     negative_answer="No",
-        ... )
-        >>> require_template("{{ target.title }} ({{ target.genres }}):", config, ["genres"], [])
-        >>> require_template("{{ target.genre }}:", config, ["genres"], [])
-        Traceback (most recent call last):
-        ...
-        ValueError: The prompt template failed on row (made up): 'dict object' has no attribute 'genre'. ...
     """
     record = made_up_record(item_fields, user_fields)
     render = template_renderer(template, config)

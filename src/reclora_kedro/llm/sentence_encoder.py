@@ -104,7 +104,6 @@ def load_sentence_encoder(source: str, revision: str | None = None, device: str 
     Args:
         source: hub id such as ``sentence-transformers/all-MiniLM-L6-v2``, or local folder.
         revision: branch, tag or commit of a hub id; pin it to keep runs reproducible.
-        device: ``auto``, ``cpu``, ``cuda``, ...; auto is the first GPU, or the CPU without one.
 
     Raises:
         FileNotFoundError: the folder or hub id does not exist, has no safetensors weights, or holds invalid JSON.

@@ -42,13 +42,7 @@ HISTORY_SHOWN = 20  # champions
 
 
 class ServedProject:
-    """A project in an environment, whose champion is served.
-
-    Args:
-        path: folder of the project.
-        env: the environment; None for Kedro's default.
-        params: runtime parameters.
-    """
+    """A project in an environment, whose champion is served."""
 
     def __init__(self, path: Path, env: str | None, params: dict[str, Any]) -> None:
         self._path, self._env, self._params = path, env, params

@@ -129,8 +129,6 @@ def compare_candidates(
 
     Args:
         scorers: scorers of the sources, fitted to the training split.
-        reader: reads the log with the lens.
-        config: the orders to compare, and the number of candidates of each source.
 
     Returns:
         Records of `compute_ranking_metrics`, at cutoff `config.top_n`, with the best one as the baseline; none, with a

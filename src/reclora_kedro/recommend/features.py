@@ -36,9 +36,7 @@ class CandidateReader:
     """Finds the 50 best items of each source, and computes their features.
 
     Args:
-        log: the log with the histories of users.
         facts: features of items; popularity is a further source.
-        scorers: scorers of the sources by name.
         lens: logits of the lens; None for no such feature.
     """
 
@@ -115,9 +113,7 @@ def read_lists(reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: p
     """Return the candidates of the moments of likes that are among them; None if there are no such moments.
 
     Args:
-        reader: reads candidates from data before the likes.
         blocks: pairs of the likes' moments with all items that may be recommended, see `candidate_pairs`.
-        likes: the likes, with item_index and the columns of `MOMENT`.
     """
     features, liked, moment, moments = [], [], [], 0
     marked = likes.select(*MOMENT, "item_index", like=pl.lit(True)).unique()

@@ -44,7 +44,6 @@ def rank_positives(
     lens ranks all candidates, as ``lens``, and the shortlist of each source, as ``neighbours_lens`` and so on.
 
     Args:
-        log: the log, with item embeddings if a baseline reads them.
         config: the likes, and their candidates.
 
     Returns:
@@ -110,10 +109,7 @@ def rank_by(
 
     Args:
         scorers: by model, a function from pairs, with item_index and the columns of `MOMENT`, to their scores.
-        log: the log, with item embeddings if a scorer retrieves.
-        positives: the likes, see `draw_positives`.
         most: number of the best items to return.
-        sampled: candidates drawn per like; None for all.
 
     Returns:
         One line per like and model: model, row, user_index, item_index (the like's own), history_end, timestamp,

@@ -32,7 +32,6 @@ def compute_ranking_metrics(
     Args:
         item_ranks: one line per row and model: row, user_index, model, better, ties, candidates and top_items, see
             `rank_positives`; the same rows for all models.
-        baselines: the models among them of which the one with the highest NDCG is compared with all others.
         information: of each item of the catalogue -log2 of its share of the events (bits), shape (items,).
         among_first: further lengths, of which the hit rate alone is told.
 

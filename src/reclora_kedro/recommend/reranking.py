@@ -10,7 +10,6 @@ def reranking_questions(item_ranks: pl.DataFrame, first_stage: str, shortlist: i
 
     Args:
         item_ranks: see `rank_positives`.
-        first_stage: model of these ranks that makes the shortlist.
         shortlist: maximum number of items per moment.
     """
     pairs = _shortlists(item_ranks, first_stage, shortlist).select(*MOMENT, item_index="candidate")
@@ -21,10 +20,6 @@ def rerank(
     item_ranks: pl.DataFrame, scores: pl.DataFrame, first_stage: str, shortlist: int, model: str
 ) -> pl.DataFrame:
     """Rank each like by a model's scores in the shortlist, and by the first stage after it.
-
-    Args:
-        scores: the questions of `reranking_questions` with the model's scores.
-        first_stage: the model among the ranks whose best items are the shortlist.
 
     Returns:
         The same columns as `item_ranks`, of the model alone.

@@ -72,12 +72,7 @@ def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer 
 def current_source(
     choice: Choice, settings: SourceSettings, retriever: Retriever | None, lens: Lens | None, log: InteractionLog
 ) -> Scorer:
-    """Return the scorer of a source fitted to all events of the log, not only to the training split.
-
-    Args:
-        choice: the source, with the settings of the linear model and the second stage if it needs them.
-        lens: a frozen lens, if the order depends on it.
-    """
+    """Return the scorer of a source fitted to all events of the log, not only to the training split."""
     scorers = source_scorers(
         ItemNeighbours(log, choice.neighbours or settings.neighbours).score,
         None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear).score,

@@ -10,14 +10,9 @@ LOGITS_AT_ONCE = 2**21  # 8 MiB: the passes over them stay in a processor's cach
 
 
 def full_cross_entropy(states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
-    """Return the sum over n states of the cross-entropy of the softmax over all items.
+    """Return the cross-entropy of the softmax over all items, (items, dim), summed over states, (n, dim).
 
     The gradient is computed with the loss, a block of rows at a time, so that no logits are kept.
-
-    Args:
-        states: shape (n, dim).
-        vectors: vectors of all items, shape (items, dim).
-        targets: indices of the target items, shape (n,).
 
     Examples:
         >>> states, vectors = torch.eye(3), torch.eye(3)

@@ -45,7 +45,6 @@ def fit_retriever(
     training resumes from its last complete epoch and, on a CPU, ends with exactly the same weights.
 
     Args:
-        log: the log, with item embeddings if the retriever reads them.
         checkpoints: store of one checkpoint per epoch; None for none.
 
     Returns:

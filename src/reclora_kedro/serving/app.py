@@ -36,8 +36,6 @@ def create_app(
     """Create the app of the service.
 
     Args:
-        service: answers requests; closed when the app shuts down.
-        token: token that requests need; None for none.
         newest: returns the version of the champion's alias; a change triggers a reload.
         roll_back: names the previous champion and returns the version of the alias; None disables rollback.
     """

@@ -33,10 +33,7 @@ class Batches(Generic[Part, Result]):
 
     Args:
         answer: returns the result of each part of a batch; an error as a result concerns its part only.
-        max_rows: maximum rows per batch, unless a single part has more.
-        max_waiting: maximum number of waiting requests.
         delay: seconds that the first part of a batch waits for others.
-        observe: called with the number of rows of each batch.
     """
 
     def __init__(

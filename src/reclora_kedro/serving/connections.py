@@ -7,11 +7,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 def connections_of(most: int, seconds: float) -> type[asyncio.Protocol]:
-    """Return the protocol of a server's connections.
-
-    Args:
-        seconds: time for headers to arrive, from the start of a connection or from the last answer.
-    """
+    """Return the protocol of a server's connections, which must send headers within some seconds."""
 
     class LimitedProtocol(HttpToolsProtocol):
         _expiry: asyncio.TimerHandle | None = None

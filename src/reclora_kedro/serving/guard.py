@@ -29,11 +29,7 @@ SAFE_HEADERS = {
 
 
 class Guard:
-    """ASGI middleware that refuses requests, counts answers, and cancels work for disconnected clients.
-
-    Args:
-        token: token that requests need; None for none.
-    """
+    """ASGI middleware that refuses requests, counts answers, and cancels work for disconnected clients."""
 
     def __init__(self, app: ASGIApp, config: ServiceConfig, token: str | None, metrics: Metrics) -> None:
         self._app, self._config, self._metrics = app, config, metrics

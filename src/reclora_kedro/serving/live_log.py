@@ -51,10 +51,6 @@ class LiveLog:
     Users and items of the champion keep their indices. `current` has what ingestion and history would make of the added
     events: events of an unknown item wait in the journal; of one user, item and second, one is kept by
     `ingestion.duplicates`. New events of one user and second are in the order of arrival, after those of the champion.
-
-    Args:
-        champion_log: the log that the champion was made with.
-        content: content of the journal.
     """
 
     def __init__(self, champion_log: InteractionLog, config: IngestionConfig, content: Content) -> None:

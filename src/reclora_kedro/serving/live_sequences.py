@@ -86,8 +86,6 @@ class LiveSequences(Sequences):
         """Return a copy with further events; of one user, item and second, one is kept.
 
         Args:
-            user: user of each event.
-            columns: `COLUMNS` of each event.
             best: 1 to keep the event with the highest rating, -1 for the lowest.
         """
         users = np.unique(user)

@@ -64,21 +64,12 @@ class Champion:
     """Loaded versions that belong together, with the settings that they were made with.
 
     Attributes:
-        versions: version by catalog entry.
         about: further information, such as its metrics and the decision that promoted it.
-        log: the log that it was made with.
-        lens: ranks candidates.
-        retriever: finds candidates, if `kind` needs it.
-        linear: finds candidates, if `kind` needs it; fitted to the log.
         kind: source of the candidates.
         order: whether the lens reranks them.
         stage: second stage, if the `kind` is one of its orders.
         table: candidates of users, for the kind `table`.
         llm: reranks the lens's shortlist on request; None refuses such requests.
-        ingestion: settings of ingestion.
-        recommendation: number of candidates, and further settings.
-        neighbours: settings of item neighbours.
-        forgotten: users whose events are dropped.
         alias: version of the alias that named it, if any.
     """
 
@@ -126,10 +117,7 @@ class Request:
 
     Attributes:
         rank: whether to recommend items, or to score the given ones.
-        user: id of the user; None for a visitor with a history.
-        history: events of a visitor.
         items: indices of the candidates, or of the items to score; None to find candidates.
-        n: maximum number of recommended items.
         excluded: indices of items that must not be recommended.
         allowed: whether each item may be recommended, shape (items,); None for all.
         include_seen: whether items of the user's events may be recommended.
@@ -186,14 +174,8 @@ class Snapshot:
     """A champion with the log at a moment.
 
     Attributes:
-        champion: the champion that answers.
-        live: source of the log.
         current: the log, and its users by id.
-        lens: the champion's lens, grown with the log's users.
         reader: reads the log with the lens.
-        neighbours: item neighbours from all events so far.
-        retriever: reads the log with the champion's retriever.
-        linear: the champion's linear model on the log.
         facts: facts about items from the events that the champion was made with.
     """
 

@@ -20,12 +20,8 @@ class ProblemError(Exception):
     """A request is refused.
 
     Args:
-        status: status code of the answer.
         kind: kind of problem, the end of the answer's ``type``.
-        title: title of all problems of the kind.
-        detail: what was found, and what to do next.
         members: further members of the answer, such as ``found`` and ``expected``.
-        headers: headers of the answer.
     """
 
     def __init__(

@@ -36,9 +36,6 @@ class ReloadRefusedError(RuntimeError):
 class Service:
     """A champion that answers, and the events since it was made.
 
-    Args:
-        load: loads the current champion.
-
     Raises:
         JournalError: the folder is not writable, or its file is not a valid journal.
     """

@@ -105,9 +105,6 @@ def load_grids(names: str | Sequence[str], files: Mapping[str, Callable[[], Any]
 def require_models(models: Sequence[str] | None, cells: Sequence[Cell], parameters: Mapping[str, Any]) -> None:
     """Refuse models to report that no cell scores.
 
-    Args:
-        models: `study.models`; None: all.
-
     Raises:
         ValueError: there is one.
     """
@@ -128,9 +125,7 @@ def plan_cells(grids: Mapping[str, GridConfig], seeds: Sequence[int], parameters
     """Return the cells of each grid, one per place and seed, seed by seed so that a stopped study has whole grids.
 
     Args:
-        grids: by name.
         seeds: seeds of grids without seeds of their own.
-        parameters: nested blocks of all declared parameters.
 
     Raises:
         ValueError: a grid sets an unknown parameter, or sets one twice.

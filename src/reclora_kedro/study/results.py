@@ -137,7 +137,6 @@ def summarise(results: Records, grid: str, axes: Sequence[str] | None = None) ->
     """Average each model over the seeds at every place of a grid.
 
     Args:
-        grid: name of a grid.
         axes: axes that define a place, None for all; other axes are averaged within each seed.
 
     Returns:

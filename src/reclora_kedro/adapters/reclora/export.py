@@ -135,8 +135,6 @@ def user_loras(adapted: PeftModel, user_states: Tensor, user_ids: list[Any], not
 
     Args:
         user_states: the lens states ``user``, which the gates read, shape (users, gate_dim).
-        user_ids: ids of these users, which also name the folders.
-        note: further instructions for servers besides loading the LoRAs.
 
     Raises:
         ValueError: the states have another width than the adapter's.
