@@ -84,9 +84,9 @@ class AtomicCatalog(AdaptingCatalog):
         """
         for name, entry in (catalog or {}).items():
             if not isinstance(entry, Mapping):
-                said = "null" if entry is None else repr(entry)
+                shown_entry = "null" if entry is None else repr(entry)
                 raise DatasetError(
-                    f"The catalog entry {name} is {said}, but an entry is a block with "
+                    f"The catalog entry {name} is {shown_entry}, but an entry is a block with "
                     "a `type`. A table that is not there is `{type: MemoryDataset, data: null}`"
                 )
         entries = {name: with_credentials(name, entry, credentials or {}) for name, entry in (catalog or {}).items()}

@@ -115,8 +115,8 @@ class CellRunner:
                     checked.result()
                 running = {pool.submit(run_cell, self, cell, result): cell for cell in cells}
                 for number, future in enumerate(as_completed(running), start=1):
-                    _, said = future.result()
-                    logger.info("Cell %d of %d: %s. %s", number, len(cells), running[future], said)
+                    _, summary = future.result()
+                    logger.info("Cell %d of %d: %s. %s", number, len(cells), running[future], summary)
                 return [future.result()[0] for future in running]
             except BrokenProcessPool as error:
                 raise RuntimeError(

@@ -50,9 +50,9 @@ def code_digest(function: Callable[..., Any], packages: Collection[str], values:
         code = _closure(frozenset(modules | named), frozenset(values), own)
         outside = {_top(name) for name in code} - own
         local = {top: place for top in outside if (place := _place(top)) and not _is_installed(place)}
-        if not (found := {top for top, place in local.items() if (place / "__init__.py").is_file()}):
+        if not (packages_found := {top for top, place in local.items() if (place / "__init__.py").is_file()}):
             break
-        own |= found
+        own |= packages_found
     digests = [each for name in code if name in _graph(own).modules for each in _module(name, own).digests]
     digests += [_digest_of_file(place) for place in local.values() if place.is_file()]
     named_tops = {_top(name) for name in code - modules if "." in name}  # a word alone is hardly meant as a package

@@ -216,8 +216,8 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
     for name, loaded in now.entries.items():
         if name in stored.entries and stored.entries[name] != loaded:
             yield f"{name} is loaded or saved in another way"
-    if gone := [name for name in stored.entries if name not in now.entries]:
-        yield f"its node had {', '.join(gone)}, too"
+    if missing := [name for name in stored.entries if name not in now.entries]:
+        yield f"its node had {', '.join(missing)}, too"
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:

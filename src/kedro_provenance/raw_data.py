@@ -51,10 +51,10 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
         load: loads the entry.
     """
     contents: list[str] = []
-    said = _without_contents("", entry, entry, contents)
+    description = _without_contents("", entry, entry, contents)
     if load and any(map(_is_known_by_its_data, _datasets_in(entry))):
         contents.extend(_digests_of_data(load()))
-    return digest([said, contents])
+    return digest([description, contents])
 
 
 def place_of_entry(entry: Mapping[str, Any]) -> str | None:

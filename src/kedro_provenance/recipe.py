@@ -146,12 +146,17 @@ def read_file(path: Path, provenance: Path) -> StoredVersion | None:
 def parse_version(content: bytes, version: str) -> StoredVersion:
     """A version by the content of the file that was written beside its files; without a recipe if that says none."""
     try:
-        said = json.loads(content)
-        if said.keys() != {field.name for field in fields(StoredVersion)} - {"version", "folder"}:
+        values_by_field = json.loads(content)
+        if values_by_field.keys() != {field.name for field in fields(StoredVersion)} - {"version", "folder"}:
             return StoredVersion(None, version=version)
-        recipe, lineage = Recipe(**said["recipe"]), tuple(Ancestor(**each) for each in said["lineage"])
-        values = tuple(map(str, said["values"]))
-        return StoredVersion(**said | {"recipe": recipe, "lineage": lineage, "values": values, "version": version})
+        recipe, lineage = (
+            Recipe(**values_by_field["recipe"]),
+            tuple(Ancestor(**each) for each in values_by_field["lineage"]),
+        )
+        values = tuple(map(str, values_by_field["values"]))
+        return StoredVersion(
+            **values_by_field | {"recipe": recipe, "lineage": lineage, "values": values, "version": version}
+        )
     except (ValueError, TypeError, AttributeError):
         return StoredVersion(None, version=version)
 

@@ -200,10 +200,10 @@ def choose_nodes(run: Run) -> None:
 
 def plan_table(steps: list[Step]) -> Table:
     """The plan of a run, a row per node."""
-    shown = Table("node", "plan", "why", title="What --only-missing-outputs would do at most")
+    table = Table("node", "plan", "why", title="What --only-missing-outputs would do at most")
     for step in steps:
-        shown.add_row(Text(step.node.name), "run" if step.reasons else "keep", Text("\n".join(step.reasons)))
-    return shown
+        table.add_row(Text(step.node.name), "run" if step.reasons else "keep", Text("\n".join(step.reasons)))
+    return table
 
 
 def require_one_origin(run: Run) -> None:
@@ -275,13 +275,13 @@ def absence(dataset: Any) -> str | None:
     except VersionNotFoundError:
         return f"no version in {path}"
     if version is not None:
-        is_there = remote.has(version) if remote else version in dataset.list_versions(full_path=False)
-        return None if is_there else f"no version {version} in {path}"
+        exists = remote.has(version) if remote else version in dataset.list_versions(full_path=False)
+        return None if exists else f"no version {version} in {path}"
     if dataset.exists():
         return None
-    beside = ", ".join(sorted(file.name for file in Path(path).parent.glob("[!.]*"))[:10])
-    said = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get and put it"
-    return f"{said}. Beside it: {beside}" if beside else said
+    neighbours = ", ".join(sorted(file.name for file in Path(path).parent.glob("[!.]*"))[:10])
+    missing = f"no file {path}; it is raw data, and its catalog file in conf/ says where to get and put it"
+    return f"{missing}. Beside it: {neighbours}" if neighbours else missing
 
 
 def try_checks(run: Run) -> None:

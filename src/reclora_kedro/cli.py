@@ -50,8 +50,8 @@ def split_load_versions(context: click.Context, option: click.Parameter, value: 
     """Parse ``--load-versions`` by entry as Kedro does, with an error for a value without a version."""
     for item in value.split(",") if isinstance(value, str) and value else []:
         if not re.fullmatch(r"[^:]+:[^:]+", item.strip()):
-            said = "expected an entry and its version, such as lens:2026-01-31T09.30.00.000Z."
-            context.fail(f"--load-versions has {item!r}: {said}")
+            expected = "expected an entry and its version, such as lens:2026-01-31T09.30.00.000Z."
+            context.fail(f"--load-versions has {item!r}: {expected}")
     return versions_of_kedro(context, option, value)
 
 

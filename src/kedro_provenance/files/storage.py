@@ -68,8 +68,8 @@ def remedy(error: Exception, address: str) -> str:
     """What to do about an error of a storage."""
     protocol = get_protocol(address)
     if isinstance(error, ImportError):
-        what = f"pip install -e '.[{protocol}]'" if protocol == "s3" else "fsspec's package for it"
-        return f"Install what reads {protocol}:// with {what}."
+        package = f"pip install -e '.[{protocol}]'" if protocol == "s3" else "fsspec's package for it"
+        return f"Install what reads {protocol}:// with {package}."
     if isinstance(error, FileNotFoundError):
         return "Make it, or correct the address."
     if isinstance(error, PermissionError) or "credentials" in str(error).lower():

@@ -53,10 +53,10 @@ def tell_corpus(log: InteractionLog, config: CorpusConfig, prompt: PromptConfig,
     events = np.flatnonzero(log.training_events())
     items = np.unique(log.sequences.item_index[events])
     held_out = np.random.default_rng(seed).permutation(items)[: held_out_items(log, config)]
-    told = log.items[np.setdiff1d(items, held_out)]
+    described = log.items[np.setdiff1d(items, held_out)]
     events = events[~np.isin(log.sequences.item_index[events], held_out)]
     histories = tell_histories(log, events, config.events_per_text, prompt)
-    return Corpus(describe_items(told) + histories, describe_items(log.items[np.sort(held_out)]))
+    return Corpus(describe_items(described) + histories, describe_items(log.items[np.sort(held_out)]))
 
 
 def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
@@ -77,11 +77,11 @@ def held_out_items(log: InteractionLog, config: CorpusConfig) -> int:
 
 def tell_histories(log: InteractionLog, events: np.ndarray, events_per_text: int, prompt: PromptConfig) -> list[str]:
     """Events as texts of a line each, see `tell_events`, each user's in the order of time."""
-    told = pl.DataFrame(
+    lines = pl.DataFrame(
         {"user": user_of_events(log.sequences.offsets)[events], "line": tell_events(log, events, prompt)}
     )
     place = pl.int_range(pl.len()).over("user") // events_per_text
-    texts = told.group_by("user", place.alias("part"), maintain_order=True).agg(pl.col("line").str.join("\n"))
+    texts = lines.group_by("user", place.alias("part"), maintain_order=True).agg(pl.col("line").str.join("\n"))
     return texts["line"].to_list()
 
 

@@ -214,8 +214,8 @@ def drop_layers(
     count = llm.model.config.get_text_config().num_hidden_layers
     require_droppable(count, config)
     may_go = droppable(count, config)
-    gone = may_go[np.argsort(importance[may_go], kind="stable")[: config.layers]]
-    kept = np.setdiff1d(np.arange(count), gone)
+    dropped = may_go[np.argsort(importance[may_go], kind="stable")[: config.layers]]
+    kept = np.setdiff1d(np.arange(count), dropped)
     return with_layers(llm, kept), {"num_hidden_layers": len(kept)}
 
 

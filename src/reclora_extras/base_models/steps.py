@@ -170,9 +170,11 @@ def pretrain(llm: LanguageModel, material: Material, config: BaseModelConfig) ->
     Raises:
         ValueError: no text is good enough.
     """
-    corpus, told, tokens = config.corpus, material.corpus.texts, config.tokens_per_batch
-    drawn = np.random.default_rng(config.seed).permutation(len(told))[: corpus.max_texts * corpus.candidates_per_text]
-    texts, counts = [told[place] for place in drawn], {"told": len(told)}
+    corpus, sources, tokens = config.corpus, material.corpus.texts, config.tokens_per_batch
+    drawn = np.random.default_rng(config.seed).permutation(len(sources))[
+        : corpus.max_texts * corpus.candidates_per_text
+    ]
+    texts, counts = [sources[place] for place in drawn], {"told": len(sources)}
     if corpus.selection == "quality":
         places, stages = choose_by_quality(llm, texts, config.quality, corpus.max_tokens, tokens)
         texts, counts = [texts[place] for place in sorted(places)], counts | stages

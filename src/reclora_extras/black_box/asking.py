@@ -163,14 +163,14 @@ def ask(
     shuffled = list(test)
     for place, other in zip(drawn, others, strict=True):
         shuffled[place] = test[place] | {"hint": test[other]["hint"]}
-    said: dict[str, tuple[Sequence[Record], Options | None]] = {
+    prompts_of_model: dict[str, tuple[Sequence[Record], Options | None]] = {
         "black_box": (test, options),
         "black_box_without_hints": (test, None),
         "black_box_shuffled_hint": (shuffled, options),
     }
     tables, usage = [], []
     for model in config.models:
-        messages = writer.write(*said[model])
+        messages = writer.write(*prompts_of_model[model])
         answers = ask_api(messages, model)
         usage.append({"model": model, **cost(answers, config.price)})
         rows = pl.DataFrame({"row": [record["row"] for record in test]}, schema={"row": pl.UInt32})

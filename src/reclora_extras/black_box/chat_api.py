@@ -174,8 +174,8 @@ class ChatApi:
                 "base_url of the catalog entry black_box_llm, which mostly ends in /v1."
             ) from None
 
-    def _refusal(self, status: int, said: str) -> Exception:
-        said = said.replace(self.api_key, "(the key)") if self.api_key else said
+    def _refusal(self, status: int, text: str) -> Exception:
+        text = text.replace(self.api_key, "(the key)") if self.api_key else text
         if status in (401, 403):
             given = "the key is refused" if self.api_key else "no key is given"
             return PermissionError(
@@ -184,11 +184,11 @@ class ChatApi:
             )
         if status in (408, 409, 429) or status >= 500:
             return RuntimeError(
-                f"{self.base_url} still answers {status} after {self.max_retries} retries: {said}. Earlier answers are "
+                f"{self.base_url} still answers {status} after {self.max_retries} retries: {text}. Earlier answers are "
                 "kept: type the same command again, with a lower concurrency or a higher max_retries of black_box_llm."
             )
         return ValueError(
-            f"{self.base_url} refuses a request to the model {self.model!r}: {said}. Correct `model` or `arguments` of "
+            f"{self.base_url} refuses a request to the model {self.model!r}: {text}. Correct `model` or `arguments` of "
             "the catalog entry black_box_llm; an API without log-probabilities takes no `logprobs` and `top_logprobs`."
         )
 
@@ -223,6 +223,6 @@ def read_answer(choice: Any, positive: str, negative: str) -> tuple[float, int]:
         shares = [share for _, share in tokens]
         rest = max(min(*shares, 1 - sum(shares)), LEAST)
         return log(yes or rest) - log(no or rest), LOGPROBS
-    said = re.match(r"\W*(\w+)", choice.message.content or "")
-    word = said[1].casefold() if said else ""
+    first_word = re.match(r"\W*(\w+)", choice.message.content or "")
+    word = first_word[1].casefold() if first_word else ""
     return (TEXT_LOGIT if word == words[0] else -TEXT_LOGIT, TEXT) if word in words else (0.0, NOTHING)

@@ -195,8 +195,8 @@ def iterate(
                         W = base[path] + update
                         output = torch.einsum("oi,ij,oj->", W, gram, W)
                         weights[name, path] = (W.square().sum() / output).item()
-                    beside = base[path] if config.solve_for == "weight" else torch.zeros_like(update)
-                    terms = weights[name, path] * normal_equations(beside, update, cross, gram, config.ridge)
+                    anchor = base[path] if config.solve_for == "weight" else torch.zeros_like(update)
+                    terms = weights[name, path] * normal_equations(anchor, update, cross, gram, config.ridge)
                     equations[path] = equations.get(path, 0) + terms
             before, merged = merged, {path: solve(equations[path]) for path in layers}
             change = None if before is None else relative_change(before, merged)

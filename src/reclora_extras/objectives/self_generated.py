@@ -222,12 +222,12 @@ def fine_tune_in_rounds(
     for number in range(config.rounds + 1):
         if number:
             moments, likelihoods = places[shares[number - 1]], np.full(places.size, np.nan)
-            asked = moments.ravel()
-            likelihoods[asked], states = score_titles(
-                model, candidates.take(asked), tokens_per_batch, "score candidates"
+            scored = moments.ravel()
+            likelihoods[scored], states = score_titles(
+                model, candidates.take(scored), tokens_per_batch, "score candidates"
             )
             chosen = preferred_first(moments, likelihoods, untrained, random)
-            examples = pairs_of(chosen, likelihoods, dict(zip(asked, states, strict=True)))
+            examples = pairs_of(chosen, likelihoods, dict(zip(scored, states, strict=True)))
         store = checkpoints and CheckpointStore(
             f"{checkpoints.folder}/round-{number}", checkpoints.training, checkpoints.options
         )

@@ -50,5 +50,7 @@ def draw_unlabelled(log: InteractionLog, moments: int, seed: int) -> pl.DataFram
     later = train.select("user_index", "item_index", "label", at="timestamp").unique(
         ["user_index", "item_index"], keep="last", maintain_order=True
     )
-    told = drawn_rows.join(later, on=["user_index", "item_index"], how="left", maintain_order="left")
-    return questions(told.with_columns(label=pl.when(pl.col("at") >= pl.col("timestamp")).then("label")), UNLABELLED)
+    labelled = drawn_rows.join(later, on=["user_index", "item_index"], how="left", maintain_order="left")
+    return questions(
+        labelled.with_columns(label=pl.when(pl.col("at") >= pl.col("timestamp")).then("label")), UNLABELLED
+    )

@@ -357,11 +357,11 @@ def _unless_failed(result: Any, where: str) -> Any:
     return result
 
 
-def _lost(what: str, error: Exception) -> str:
+def _lost(step: str, error: Exception) -> str:
     text = str(getattr(error, "cause", None) or error)  # a failed task's own message holds the traceback of Ray
     lines = [line.strip() for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if line.strip()]
     return (
-        f"{what} could not be completed on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. No partial result was "
+        f"{step} could not be completed on the Ray cluster: {' '.join(lines[:2]).rstrip('.')}. No partial result was "
         "kept. If workers ran out of memory, lower engine.workers, engine.rows_per_part or tokens_per_batch, then run "
         "the same command again."
     )

@@ -62,12 +62,12 @@ def plot_auc(metrics: Records, baselines: Styles) -> go.Figure:
 def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     """Draw dot plots of every model's hit rate and NDCG with their intervals, at the first cutoff."""
     k = metrics[0]["k"]
-    shown = [record for record in metrics if record["k"] == k]
-    best = max(shown, key=itemgetter("ndcg"))
-    styles = model_styles((record["model"] for record in shown), baselines)
+    first = [record for record in metrics if record["k"] == k]
+    best = max(first, key=itemgetter("ndcg"))
+    styles = model_styles((record["model"] for record in first), baselines)
     titles = (f"Hit rate of the first {k}", f"NDCG of the first {k}")
     figure = make_subplots(cols=2, shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
-    for record in shown:
+    for record in first:
         for col, metric in enumerate(("hit_rate", "ndcg"), start=1):
             figure.add_trace(_dot(metric, record, styles[record["model"]]), row=1, col=col)
     figure.update_xaxes(title=f"mean of the users and {formats.level(best['confidence'])} interval", rangemode="tozero")
@@ -75,7 +75,7 @@ def plot_ranking(metrics: Records, baselines: Styles) -> go.Figure:
     return figure.update_layout(
         template=TEMPLATE,
         title_text=f"{best['model']} ranks best: NDCG@{k} {best['ndcg']:.3f} over {best['users']:,} users",
-        height=190 + 60 * len(shown),
+        height=190 + 60 * len(first),
         showlegend=False,
     )
 
@@ -210,11 +210,11 @@ def plot_training(**training_logs: pl.DataFrame) -> go.Figure:
             ("validation_loss", 1, thick),
             ("validation_auc", 2, thick),
         ):
-            shown = log.drop_nulls(column)
+            validated = log.drop_nulls(column)
             phase = "training" if column == "train_loss" else "validation"
             figure.add_scatter(
-                x=shown["rows"].to_list(),
-                y=shown[column].to_list(),
+                x=validated["rows"].to_list(),
+                y=validated[column].to_list(),
                 name=model,
                 legendgroup=model,
                 showlegend=col == 2,
@@ -256,10 +256,10 @@ def _curves(
     """Draw columns of a training log in two panels; `columns` maps each to its label and panel."""
     figure = make_subplots(cols=2, horizontal_spacing=0.1, subplot_titles=titles)
     for (column, (name, col)), style in zip(columns.items(), VARIANT_STYLES, strict=False):
-        shown = [record for record in training_log if record[column] is not None]
+        measured = [record for record in training_log if record[column] is not None]
         figure.add_scatter(
-            x=[record[x] for record in shown],
-            y=[record[column] for record in shown],
+            x=[record[x] for record in measured],
+            y=[record[column] for record in measured],
             mode="lines+markers",
             line={"color": style.color, "dash": style.dash, "width": 2},
             marker={"symbol": style.symbol, "size": 6},

@@ -144,9 +144,9 @@ def info_nce(
     logits = (cosines / temperature).masked_fill(torch.from_numpy(shares_text).to(encoder.device), -torch.inf)
     own = torch.arange(len(pairs), device=encoder.device)
     loss = (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
-    others = logits.isfinite() & (own != own[:, None])
-    farther = (logits < logits.diagonal()[:, None]) & others
-    return loss, farther.sum() / others.sum().clamp(min=1)
+    negatives = logits.isfinite() & (own != own[:, None])
+    farther = (logits < logits.diagonal()[:, None]) & negatives
+    return loss, farther.sum() / negatives.sum().clamp(min=1)
 
 
 def _require_finite(loss: Tensor, kind: str, step: int, config: EncoderTuningConfig) -> None:

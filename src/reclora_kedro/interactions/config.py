@@ -55,7 +55,7 @@ class DropRule(Block):
         bounds = [(f"is at {name[3:]}", getattr(self, name)) for name in ("at_most", "at_least")]
         words = [f"is {' or '.join(map(str, self.values))}"] if self.values else []
         words += [f"starts with {' or '.join(self.starts_with)}"] if self.starts_with else []
-        return ", or ".join([*words, *(f"{said} {bound:g}" for said, bound in bounds if bound is not None)])
+        return ", or ".join([*words, *(f"{comparison} {bound:g}" for comparison, bound in bounds if bound is not None)])
 
 
 FIXED_NAMES = {"user_id", "item_id", "title"}

@@ -18,9 +18,9 @@ def expand_impressions(log: pl.DataFrame, marks: ImpressionList) -> pl.DataFrame
     item, rows = pl.col("item_id"), log.explode("item_id", empty_as_null=True)
     clicked, not_clicked = item.str.ends_with(marks.clicked), item.str.ends_with(marks.not_clicked)
     stripped = pl.when(clicked).then(item.str.strip_suffix(marks.clicked))
-    shown = stripped.when(not_clicked).then(item.str.strip_suffix(marks.not_clicked)).otherwise(item)
+    item_id = stripped.when(not_clicked).then(item.str.strip_suffix(marks.not_clicked)).otherwise(item)
     return rows.with_columns(
-        item_id=pl.when(shown != "").then(shown), rating=pl.when(clicked).then(1.0).when(not_clicked).then(0.0)
+        item_id=pl.when(item_id != "").then(item_id), rating=pl.when(clicked).then(1.0).when(not_clicked).then(0.0)
     )
 
 

@@ -202,9 +202,9 @@ class Lens(nn.Module):
         parts = list(zip(fields, weights, strict=False))
         for (layer, values), weight in zip(numbers, weights[len(fields) :], strict=True):
             parts.append((layer.standardise(values), layer.fold(weight)))
-        of_user = sum((functional.linear(part, weight) for part, weight in parts if len(part) == 1), self.mlp[0].bias)
+        user_part = sum((functional.linear(part, weight) for part, weight in parts if len(part) == 1), self.mlp[0].bias)
         own, weights = zip(*(part for part in parts if len(part[0]) > 1), strict=True)
-        return torch.addmm(of_user, torch.cat(own, dim=1), torch.cat(weights, dim=1).T)
+        return torch.addmm(user_part, torch.cat(own, dim=1), torch.cat(weights, dim=1).T)
 
     def states(self, batch: LensBatch, kind: str) -> Tensor:
         """Return the states of samples that drive the gates (RecLoRA, section 3.3): (batch, state_dim(kind)).

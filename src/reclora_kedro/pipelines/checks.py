@@ -76,9 +76,11 @@ def require_one_data_set(raw_tables: Mapping[str, Mapping[str, Any]]) -> None:
     tables = {name: entry for name, entry in raw_tables.items() if "data" not in entry or entry["data"] is not None}
     data_sets = {name: (entry.get("metadata") or {}).get("data_set") for name, entry in tables.items()}
     if len(set(data_sets.values())) > 1:
-        found = ", ".join(f"{name} of {data_set or 'one without a name'}" for name, data_set in data_sets.items())
+        named_tables = ", ".join(
+            f"{name} of {data_set or 'one without a name'}" for name, data_set in data_sets.items()
+        )
         raise ValueError(
-            f"The raw tables are of different data sets: {found}. Ids of one would be described by another: an "
+            f"The raw tables are of different data sets: {named_tables}. Ids of one would be described by another: an "
             "environment inherits each entry of conf/base that it leaves out. Give it entries of its own for all of "
             "them; where its data have no such table, `raw_users: {type: MemoryDataset, data: null}` and, in "
             "parameters.yml, `ingestion: {users: null}`. Tables that do belong together state the same "

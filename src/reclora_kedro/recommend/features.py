@@ -87,10 +87,10 @@ def _ranks(scores: np.ndarray) -> np.ndarray:
     most = min(MOST, len(scores))
     ranks = np.full(scores.shape, most + 1)
     for source in range(scores.shape[1]):
-        of_source = scores[:, source]
-        least = np.partition(of_source, -most)[-most]
-        best = np.flatnonzero(of_source >= least)
-        order = best[np.argsort(-of_source[best], kind="stable")][:most]
+        source_ranks = scores[:, source]
+        least = np.partition(source_ranks, -most)[-most]
+        best = np.flatnonzero(source_ranks >= least)
+        order = best[np.argsort(-source_ranks[best], kind="stable")][:most]
         ranks[order, source] = np.arange(1, most + 1)
     return ranks
 
@@ -118,14 +118,14 @@ def read_lists(reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: p
     features, liked, moment, moments = [], [], [], 0
     marked = likes.select(*MOMENT, "item_index", like=pl.lit(True)).unique()
     for pairs in blocks:
-        found = reader.read(pairs)
-        keys = pairs[found.places].select(*MOMENT, "item_index")
+        candidates = reader.read(pairs)
+        keys = pairs[candidates.places].select(*MOMENT, "item_index")
         is_like = keys.join(marked, on=keys.columns, how="left", maintain_order="left")["like"].is_not_null().to_numpy()
-        teaches = np.bincount(found.moment, is_like)[found.moment] > 0
-        features.append(found.features.filter(teaches))
+        teaches = np.bincount(candidates.moment, is_like)[candidates.moment] > 0
+        features.append(candidates.features.filter(teaches))
         liked.append(is_like[teaches])
-        moment.append(moments + found.moment[teaches])
-        moments += int(found.moment.max(initial=-1)) + 1
+        moment.append(moments + candidates.moment[teaches])
+        moments += int(candidates.moment.max(initial=-1)) + 1
     if not sum(map(len, liked)):
         return None
     numbers = np.unique(np.concatenate(moment), return_inverse=True)[1]

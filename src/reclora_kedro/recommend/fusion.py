@@ -26,8 +26,8 @@ def learn_weights(lists: Lists) -> dict[str, float]:
     """
     names = _columns(lists.features)
     values = lists.features.select(names).to_numpy().astype(np.float64)
-    found = _conditional_logit(values, lists.liked, lists.moment)
-    return {name: weight for name, weight in zip(names, found, strict=True) if weight}
+    weights = _conditional_logit(values, lists.liked, lists.moment)
+    return {name: weight for name, weight in zip(names, weights, strict=True) if weight}
 
 
 def _columns(features: pl.DataFrame) -> list[str]:
@@ -51,5 +51,5 @@ def _conditional_logit(values: np.ndarray, liked: np.ndarray, moment: np.ndarray
         return lost / count + PENALTY * weights @ weights, gradient / count + 2 * PENALTY * weights
 
     bounds = [(0, None)] * values.shape[1]
-    found = minimize(loss, np.full(values.shape[1], 0.1), jac=True, method="L-BFGS-B", bounds=bounds)
-    return (found.x / scale).tolist()
+    optimum = minimize(loss, np.full(values.shape[1], 0.1), jac=True, method="L-BFGS-B", bounds=bounds)
+    return (optimum.x / scale).tolist()

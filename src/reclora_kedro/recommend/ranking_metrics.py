@@ -66,8 +66,8 @@ def compute_ranking_metrics(
             better, ties = (ranks[name].to_numpy() for name in ("better", "ties"))
             ranks_from_1 = np.arange(1, (better + ties).max() + 2)
             record |= {f"among_{n}": expected_gain(better, ties, ranks_from_1 <= n).mean() for n in among_first}
-            shown = ranks["top_items"].list.head(k).explode().n_unique()
-            records.append(record | {"coverage": shown / len(information)})
+            recommended = ranks["top_items"].list.head(k).explode().n_unique()
+            records.append(record | {"coverage": recommended / len(information)})
     differences = compare_with_baseline(ndcg, weights, baselines, bootstrap)
     return [record | differences[record["model"], record["k"]] for record in records]
 
@@ -80,12 +80,14 @@ def row_metrics(ranks: pl.DataFrame, information: Floats, k: int) -> pl.DataFram
     better, ties = ranks["better"].to_numpy(), ranks["ties"].to_numpy()
     rank = np.arange(1, (better + ties).max() + 2)
     gains = {"hit_rate": rank <= k, "ndcg": (rank <= k) / np.log2(1 + rank), "mrr": 1 / rank}
-    shown = ranks.select(pl.int_range(pl.len()).alias("place"), pl.col("top_items").list.head(k)).explode("top_items")
-    shown = shown.with_columns(novelty=information[shown["top_items"].to_numpy()])
+    top_items = ranks.select(pl.int_range(pl.len()).alias("place"), pl.col("top_items").list.head(k)).explode(
+        "top_items"
+    )
+    top_items = top_items.with_columns(novelty=information[top_items["top_items"].to_numpy()])
     return ranks.select(
         "user_index",
         *(pl.Series(name, expected_gain(better, ties, gain)) for name, gain in gains.items()),
-        shown.group_by("place", maintain_order=True).agg(pl.col("novelty").mean())["novelty"],
+        top_items.group_by("place", maintain_order=True).agg(pl.col("novelty").mean())["novelty"],
     )
 
 

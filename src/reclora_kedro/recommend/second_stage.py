@@ -46,10 +46,10 @@ class SecondStage(Block):
 
 def _scorer(reader: CandidateReader, order: Callable[[pl.DataFrame], np.ndarray]) -> Scorer:
     def score(pairs: pl.DataFrame) -> np.ndarray:
-        found = reader.read(pairs)
-        own = order(found.features)
-        scores = np.full(pairs.height, own.min(initial=0) - 1)
-        scores[found.places] = own
+        candidates = reader.read(pairs)
+        candidate_scores = order(candidates.features)
+        scores = np.full(pairs.height, candidate_scores.min(initial=0) - 1)
+        scores[candidates.places] = candidate_scores
         return scores
 
     return score

@@ -26,7 +26,7 @@ class _FullCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, vectors: Tensor, targets: Tensor) -> Tensor:
         loss = states.new_zeros(())
-        of_states, of_vectors = torch.empty_like(states), torch.zeros_like(vectors)
+        states_gradient, vectors_gradient = torch.empty_like(states), torch.zeros_like(vectors)
         rows = min(max(1, len(states)), max(1, LOGITS_AT_ONCE // len(vectors)))
         scratch = states.new_empty(rows, len(vectors))  # a fresh block of memory each time takes as long as the product
         for first in range(0, len(states), rows):
@@ -37,15 +37,15 @@ class _FullCrossEntropy(torch.autograd.Function):
             total = logits.exp_().sum(dim=1, keepdim=True)
             loss += (total.log() - target_logits).sum()
             gradient = logits.div_(total).scatter_add_(1, target, torch.full_like(target_logits, -1.0))
-            torch.mm(gradient, vectors, out=of_states[first : first + rows])
-            of_vectors.addmm_(gradient.T, part)
-        ctx.save_for_backward(of_states, of_vectors)
+            torch.mm(gradient, vectors, out=states_gradient[first : first + rows])
+            vectors_gradient.addmm_(gradient.T, part)
+        ctx.save_for_backward(states_gradient, vectors_gradient)
         return loss
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        of_states, of_vectors = ctx.saved_tensors
-        return of_states * gradient, of_vectors * gradient, None
+        states_gradient, vectors_gradient = ctx.saved_tensors
+        return states_gradient * gradient, vectors_gradient * gradient, None
 
 
 def sampled_cross_entropy(states: Tensor, own: Tensor, sampled: Tensor, same: Tensor, log_inclusion: Tensor) -> Tensor:

@@ -90,20 +90,20 @@ def _describe_token(app: FastAPI) -> None:
 
 async def _reload_when_told(service: Service, newest: Callable[[], str | None]) -> None:
     """Reload the champion on SIGHUP, or when its alias has another version."""
-    told, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
+    signalled, loop, seconds = asyncio.Event(), asyncio.get_running_loop(), service.config.reload_seconds
     tried: str | None = None
     with suppress(RuntimeError, ValueError):  # outside of the main thread; POST /model/reload is left there
-        loop.add_signal_handler(signal.SIGHUP, told.set)
+        loop.add_signal_handler(signal.SIGHUP, signalled.set)
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), seconds)
-        is_told = told.is_set()
-        told.clear()
+            await asyncio.wait_for(signalled.wait(), seconds)
+        is_signalled = signalled.is_set()
+        signalled.clear()
         try:
             alias = await asyncio.to_thread(newest)
-            if is_told or alias not in (service.champion.alias, tried):
+            if is_signalled or alias not in (service.champion.alias, tried):
                 tried = alias
-                await asyncio.to_thread(service.reload, None if is_told else alias)
+                await asyncio.to_thread(service.reload, None if is_signalled else alias)
         except Exception as error:  # whatever is wrong with the new champion, the old one goes on
             logger.warning("%s", error)
 
