@@ -1,4 +1,4 @@
-"""All that is stored of a catalog, whichever run left it: to be listed, looked into and erased."""
+"""All stored versions of a catalog, whichever run made them: listing, inspection and erasure."""
 
 import os
 import re
@@ -23,14 +23,14 @@ from kedro_provenance.run import Run
 
 @dataclass(frozen=True)
 class ArchivedVersion:
-    """A version of an entry, or what an interrupted node left.
+    """A version of an entry, or the remains of an interrupted node.
 
     Attributes:
-        entry: name of the entry; of a variant that is no longer configured, too.
-        layer: where kedro-viz shows it.
-        address: of its folder.
-        options: of its storage.
-        stored: what it was made of; None for what an interrupted node left.
+        entry: name of the entry, also of a variant that is no longer configured.
+        layer: layer of the entry in kedro-viz.
+        address: address of its folder.
+        options: options of its storage.
+        stored: its recipe and lineage; None for the remains of an interrupted node.
     """
 
     entry: str
@@ -41,31 +41,32 @@ class ArchivedVersion:
 
     @property
     def version(self) -> str | None:
-        """Its name; None for what an interrupted node left."""
+        """Name of the version; None for the remains of an interrupted node."""
         return self.stored.version if self.stored else None
 
     @property
     def content(self) -> str:
-        """Digest of its files; empty for what an interrupted node left."""
+        """Digest of its files; empty for the remains of an interrupted node."""
         return self.stored.content if self.stored else ""
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """What the node that made it read of the parameters, as far as anything says so."""
+        """Parameters of the node that made it, as far as they are recorded."""
         return self.stored.recipe.parameters if self.stored and self.stored.recipe else {}
 
     def comes_from(
         self, contents: Collection[str], earlier: Mapping[str, "ArchivedVersion"] | None = None
     ) -> tuple[set[str], set[str]] | None:
-        """What it was made of, as far up as the first of some contents on each way; None if nothing says so.
+        """Return the contents that it was made from, up to the first of `contents` on each path.
 
         Args:
-            contents: digests of contents at which a way up ends.
-            earlier: versions by their contents, through which ways go on where something was made of an earlier version
-                of itself; None: such inputs are passed over.
+            contents: digests of contents at which a path ends.
+            earlier: versions by content, through which paths continue where something was made from an earlier version
+                of itself; None skips such inputs.
 
         Returns:
-            Those of the contents that it was made of; and the names of entries where other ways end, such as raw data.
+            Those of the contents that it was made from, and the names of entries at which other paths end, such as raw
+            data.
         """
         if self.stored is None or self.stored.recipe is None:
             return None
@@ -91,7 +92,7 @@ class ArchivedVersion:
         return met, ends
 
     def files(self, suffix: str) -> Iterator[Path]:
-        """Its files whose names end so, one by one; of an object storage, copies that last until the next one."""
+        """Yield its files with this suffix; copies from an object storage last until the next one."""
         if not is_remote(self.address):
             yield from sorted(Path(self.address).rglob(f"*{suffix}"))
             return
@@ -104,11 +105,7 @@ class ArchivedVersion:
                     yield Path(folder, rest)
 
     def erase(self) -> None:
-        """Remove it, whole.
-
-        Raises:
-            OSError: it cannot be removed.
-        """
+        """Remove it as a whole, or raise OSError."""
         if self.stored is None:
             remove(self.address, self.options)
         elif is_remote(self.address):
@@ -119,11 +116,11 @@ class ArchivedVersion:
 
 
 class Archive:
-    """What runs have left under the addresses of a catalog's entries, and in the cells of studies.
+    """All stored versions under the addresses of a catalog's entries, and in the cells of studies.
 
     Args:
-        catalog: the catalog; also of entries that it has by a pattern, whatever their names were.
-        cells: folder of what the cells of studies left.
+        catalog: the catalog, including entries by a pattern, whatever their names were.
+        cells: folder of the cells of studies.
     """
 
     def __init__(self, catalog: AtomicCatalog, cells: Path) -> None:
@@ -132,7 +129,7 @@ class Archive:
         self._entries = {name: resolver.resolve_pattern(name) for name in names}
 
     def versions(self) -> list[ArchivedVersion]:
-        """All versions, and what interrupted nodes left."""
+        """All versions, and the remains of interrupted nodes."""
         listed = [each for pattern in self._entries for each in self._versions_of(pattern)]
         for folder in sorted(self._cells.glob("[!.]*/[!.]*/[!.]*/[!.]*/")):
             name = folder.parents[1].name
@@ -162,24 +159,24 @@ class Archive:
                 yield ArchivedVersion(name, layer, place, options, None)
 
     def erase(self, addresses: Sequence[str], champion: Mapping[str, str]) -> None:
-        """Remove versions one by one, in this order, if nothing stands in the way of any.
+        """Remove versions one by one, in this order, if none of them is needed.
 
         Raises:
-            ValueError: see `require_erasable`. None is removed.
+            ValueError: see `require_erasable`; none is removed.
             OSError: one cannot be removed.
         """
         for each in self.require_erasable(addresses, champion):
             each.erase()
 
     def require_erasable(self, addresses: Sequence[str], champion: Mapping[str, str]) -> list[ArchivedVersion]:
-        """The versions at these addresses, in this order, if all of them can be erased.
+        """Return the versions at these addresses, in this order, if all of them can be erased.
 
         Args:
-            addresses: of the versions; one that is gone is passed over.
-            champion: versions that are in use, by entry.
+            addresses: addresses of versions; missing ones are skipped.
+            champion: versions in use, by entry.
 
         Raises:
-            ValueError: a version is needed, or lies where this user may not write.
+            ValueError: a version is needed, or this user may not write there.
         """
         listed = {each.address: each for each in self.versions()}
         erased = [listed[address] for address in addresses if address in listed]
@@ -189,7 +186,7 @@ class Archive:
         return erased
 
     def _obstacles(self, erased: Sequence[ArchivedVersion], champion: Mapping[str, str]) -> Iterator[str]:
-        """Why versions cannot be erased: what would break, or the system would not allow."""
+        """Yield the reasons why versions cannot be erased."""
         for each in erased:
             if champion.get(each.entry, "") == each.version:
                 yield f"{each.entry} {each.version} is in use: the champion names it."
@@ -205,7 +202,7 @@ class Archive:
 
 
 def placeholders_at(address: str, options: Mapping[str, Any]) -> list[dict[str, str]]:
-    """What the names in braces stand for in an address, at each place that is there; a plain address is one place."""
+    """Return the values of the placeholders in an address at each existing place; a plain address is one place."""
     if "{" not in address:
         return [{}]
     storage, path = open_storage(address, options)

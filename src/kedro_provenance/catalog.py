@@ -1,4 +1,4 @@
-"""The catalog of a run, and what its entries' configuration says."""
+"""The catalog of a run, and the configuration of its entries."""
 
 import shutil
 import time
@@ -25,7 +25,7 @@ ADDRESSES = ("filepath", "path", "source", "base_url")  # keys of an entry that 
 
 @runtime_checkable
 class HasPreviousVersion(Protocol):
-    """A dataset that is told where the version before the one that it saves lies, if there is one."""
+    """A dataset that is given the folder of the version before the one that it saves, if any."""
 
     before: Path | None
 
@@ -80,7 +80,7 @@ class AtomicCatalog(AdaptingCatalog):
         """Make a catalog from configuration, see :meth:`kedro.io.DataCatalog.from_config`.
 
         Raises:
-            DatasetError: an entry is no block with a type, or names credentials that are not there.
+            DatasetError: an entry is not a block with a type, or names unknown credentials.
         """
         for name, entry in (catalog or {}).items():
             if not isinstance(entry, Mapping):
@@ -93,12 +93,12 @@ class AtomicCatalog(AdaptingCatalog):
         return super().from_config(entries, credentials, *args, **kwargs)
 
     def adapted(self, entry: dict[str, Any]) -> dict[str, Any]:
-        """Return an entry whose versions lie in an object storage as one that reads local copies of them."""
+        """Return an entry with versions in an object storage as one that reads local copies of them."""
         is_remote_version = entry.get("versioned") and is_remote(entry.get("filepath"))
         return reading_copies(entry) if is_remote_version else entry
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> AbstractDataset | None:
-        """Return the dataset of an entry, see :meth:`kedro.io.DataCatalog.get`; a pinned version's, if there is one."""
+        """Return the dataset of an entry, of its pinned version if any; see :meth:`kedro.io.DataCatalog.get`."""
         return self._pinned.get(key) or super().get(key, *args, **kwargs)
 
     def __getitem__(self, ds_name: str) -> AbstractDataset:
@@ -136,9 +136,9 @@ class AtomicCatalog(AdaptingCatalog):
                 del self._drafts[ds_name]
 
     def _save_file(self, ds_name: str, data: Any) -> None:
-        """Save data without versions, and beside a local file what they were made of.
+        """Save data without versions, and their recipe in a hidden file next to a local file.
 
-        While the file is written nothing tells what it was made of, so that half a file is never taken for a whole one.
+        The recipe is absent while the file is written, so that half a file is never taken for a complete one.
         """
         path = unversioned_path(self[ds_name])
         if path:
@@ -153,7 +153,7 @@ class AtomicCatalog(AdaptingCatalog):
         self.outdated.discard(ds_name)
 
     def take(self, made: Mapping[str, StoredVersion]) -> None:
-        """Save copies of versions that were made before, by the names of their entries, as new ones.
+        """Save copies of versions of earlier runs, by entry, as new ones.
 
         Raises:
             DatasetError: an object storage cannot be used.
@@ -169,7 +169,7 @@ class AtomicCatalog(AdaptingCatalog):
 
     @contextmanager
     def _new_version(self, ds_name: str, folder: Path) -> Iterator[Path]:
-        """Give a draft of the version in a folder, and save it with what it was made of once it is complete."""
+        """Yield the draft of a version in a folder, and save it with its recipe once it is complete."""
         dataset = self.get(ds_name)
         remote = remote_versions(dataset)
         with atomic_folder(folder, shared=remote is not None) as draft:
@@ -209,11 +209,11 @@ class AtomicCatalog(AdaptingCatalog):
         return super().load(ds_name, version)
 
     def exists(self, ds_name: str) -> bool:
-        """Return whether an entry's data exist and need not be made again."""
+        """Return whether an entry's data exist and are up to date."""
         return ds_name not in self.outdated and super().exists(ds_name)
 
     def stored(self, ds_name: str) -> StoredVersion | None:
-        """Return what is known of the data that would be loaded, which is looked up once; None if nothing is known."""
+        """Return what is recorded of the data that would be loaded, which is looked up once; None if nothing is."""
         if ds_name not in self._stored:
             dataset, stored = self.get(ds_name), None
             if remote := remote_versions(dataset):
@@ -227,25 +227,23 @@ class AtomicCatalog(AdaptingCatalog):
         return self._stored[ds_name]
 
     def keep_in_memory(self, ds_name: str, made: StoredVersion) -> None:
-        """Remember what data in memory are made of: equal recipes make equal data."""
+        """Record what data in memory were made from: equal recipes make equal data."""
         assert made.recipe
         self._stored[ds_name] = replace(made, content=digest([made.recipe.key, ds_name]))
 
     def made_before(self, names: Sequence[str], key: str) -> dict[str, StoredVersion] | None:
-        """Return intact versions of all outputs of a node that one run, or a cell, made by a recipe, by their names.
-
-        None if there are none.
+        """Return intact versions of all outputs of a node that one run, or a cell, made by a recipe, by entry, or None.
 
         Args:
             names: the outputs.
-            key: of the recipe.
+            key: key of the recipe.
         """
         versions = [{stored.run: stored for stored in self._versions(name, key) if stored.is_intact} for name in names]
         runs = [run for run in versions[0] if all(run in of_name for of_name in versions)]
         return {name: of_name[runs[0]] for name, of_name in zip(names, versions, strict=True)} if runs else None
 
     def _versions(self, ds_name: str, key: str) -> Iterator[StoredVersion]:
-        """Versions of an entry that were made by a recipe, the newest first, and then those of cells."""
+        """Yield the versions of an entry with this recipe, the newest first, and then those of cells."""
         dataset = self.get(ds_name)
         remote, path = remote_versions(dataset), local_path(dataset)
         files = [] if path is None or remote else sorted(path.glob(f"[!.]*/{FILE}"), reverse=True)
@@ -258,17 +256,13 @@ class AtomicCatalog(AdaptingCatalog):
                     yield replace(remote.stored(version), folder=remote.folder / version)
 
     def pin(self, versions: Mapping[str, str]) -> None:
-        """Load these versions, by the names of their entries, in place of the newest ones."""
+        """Load these versions, by entry, instead of the newest ones."""
         for ds_name, version in versions.items():
             entry = self.config_resolver.resolve_pattern(ds_name)
             self._replace(ds_name, entry, load_versions={ds_name: version})
 
     def move(self, ds_name: str, folder: Path) -> None:
-        """Load and save an entry in a local folder of its own from now on.
-
-        Raises:
-            ValueError: it is not stored in a file.
-        """
+        """Load and save an entry in another local folder from now on; raise ValueError if it is in no file."""
         entry = self.config_resolver.resolve_pattern(ds_name)
         if "filepath" not in entry:
             raise ValueError(
@@ -292,27 +286,27 @@ class AtomicCatalog(AdaptingCatalog):
 
 
 def made_by(key: str, stored: StoredVersion) -> bool:
-    """Whether a version was made by the recipe of a key."""
+    """Whether a version was made by the recipe with this key."""
     return stored.recipe is not None and stored.recipe.key == key
 
 
 def is_scratch(dataset: AbstractDataset | type[AbstractDataset] | None) -> bool:
     """Return whether a dataset, or a type of datasets, gives a node what it left when it was interrupted.
 
-    Such a dataset, of checkpoints for example, takes the key of the node's recipe as its attribute `recipe_key` before
-    it is loaded, and has a method `clear` that removes all that is left.
+    Such a dataset, for example of checkpoints, is given the key of the node's recipe as its attribute `recipe_key`
+    before loading, and has a method `clear` that removes everything.
     """
     return hasattr(dataset, "recipe_key")
 
 
 def configuration(dataset: AbstractDataset | None) -> dict[str, Any]:
-    """Configuration of a dataset, as a catalog file would give it; empty for data in memory."""
+    """Return the configuration of a dataset, as in a catalog file; empty for data in memory."""
     config, *_ = AtomicCatalog({"dataset": dataset} if dataset else {}).to_config()
     return config.get("dataset", {})
 
 
 def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> Any:
-    """A catalog entry with the credentials of its name or of its protocol, if it has none and there are any."""
+    """Add the credentials of its name or protocol to a catalog entry, if it has none and they exist."""
     if not isinstance(entry, Mapping):
         return entry
     protocols = [get_protocol(entry[key]) for key in ADDRESSES if is_remote(entry.get(key))]
@@ -321,14 +315,14 @@ def with_credentials(name: str, entry: Any, credentials: Mapping[str, Any]) -> A
 
 
 def reading_copies(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of an entry whose versions lie in an object storage, for their copies in the user's cache."""
+    """Return the configuration of an entry in an object storage for its copies in the user's cache."""
     versions = RemoteVersions(entry["filepath"], storage_options(entry))
     kind, _ = parse_dataset_definition({key: entry[key] for key in ("type", "versioned")})
     return at_local_path(entry, versions.folder) | {"type": reading_remote(versions, kind)}
 
 
 def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration of an entry with a local file or folder in place of its own one."""
+    """Return the configuration of an entry with another local file or folder."""
     moved = {**entry, "filepath": str(path)}
     if is_remote(entry["filepath"]):
         moved.pop("credentials", None)
@@ -338,18 +332,18 @@ def at_local_path(entry: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def remote_versions(dataset: AbstractDataset | None) -> RemoteVersions | None:
-    """The versions of a dataset in an object storage; None if it has none there."""
+    """Return the versions of a dataset in an object storage; None if it has none there."""
     return getattr(dataset, "remote_versions", None)
 
 
 def location(dataset: AbstractDataset | None) -> str:
-    """Where a dataset's data lie, as its catalog entry says."""
+    """Return the location of a dataset's data, as in its catalog entry."""
     remote = remote_versions(dataset)
     return remote.address if remote else str(configuration(dataset).get("filepath"))
 
 
 def local_path(dataset: AbstractDataset | None) -> Path | None:
-    """The local file or folder that a dataset's configuration names, if it names one."""
+    """Return the local file or folder in a dataset's configuration, if any."""
     config = configuration(dataset)
     protocol, path = get_protocol_and_path(config.get("filepath") or config.get("source") or "")
     return Path(path) if path and protocol == "file" else None
@@ -362,29 +356,28 @@ def unversioned_path(dataset: AbstractDataset | None) -> Path | None:
 
 
 def provenance_of(path: Path) -> Path:
-    """Return the hidden file beside a file without versions that says what it was made of."""
+    """Return the hidden file with the recipe of a file without versions."""
     return path.with_name(f".{path.name}.{FILE}")
 
 
 def is_in_memory(dataset: AbstractDataset | None) -> bool:
-    """Return whether a dataset holds its data in memory alone."""
     return isinstance(dataset, MemoryDataset)
 
 
 def is_versioned(dataset: Any) -> bool:
-    """Whether a dataset keeps versions: its path is a folder of these."""
+    """Whether a dataset keeps versions, so that its path is a folder of them."""
     return isinstance(dataset, AbstractVersionedDataset) and dataset.resolve_save_version() is not None
 
 
 def version_folder(dataset: AbstractDataset) -> Path | None:
-    """Folder of the version that a dataset will save; None if it keeps no versions in local files."""
+    """Return the folder of the version that a dataset will save; None if it keeps no versions in local files."""
     version = dataset.resolve_save_version() if isinstance(dataset, AbstractVersionedDataset) else None
     path = local_path(dataset)
     return path / version if path and version else None
 
 
 def loaded_version(dataset: AbstractDataset | None) -> str | None:
-    """The version that a dataset loads; None if there is none, or if it keeps no versions."""
+    """Return the version that a dataset loads; None if there is none, or it keeps no versions."""
     try:
         return dataset.resolve_load_version() if isinstance(dataset, AbstractVersionedDataset) else None
     except VersionNotFoundError:
@@ -392,7 +385,7 @@ def loaded_version(dataset: AbstractDataset | None) -> str | None:
 
 
 def loaded_folder(dataset: AbstractDataset | None, version: str | None = None) -> Path | None:
-    """Folder of the version that a dataset loads, the newest one if none is named.
+    """Return the folder of a version that a dataset loads, by default the newest.
 
     None if there is none, or if the dataset keeps no versions in local files.
     """

@@ -1,9 +1,9 @@
-"""Runs of pipelines with parameters of their own, which share what they have in common: the cells of a study.
+"""The cells of a study: runs of pipelines with parameters of their own, which share common results.
 
-Each cell has a configuration, pipelines and a catalog of its own, which its parameters shape. Kedro keeps these once
-per process, so cells run in processes apart from the session that wants them; each process runs one cell after another.
-What a node leaves lies in a folder with the key of its recipe, so that no run of the project takes it for its newest
-version; what runs of the project have left by the same recipe is taken as it is.
+Each cell has its own configuration, pipelines and catalog. Kedro keeps these once per process, so cells run in other
+processes than their session; each process runs one cell after another. The outputs of a node are in a folder named by
+the key of its recipe, so that no run of the project takes them for its newest versions; outputs of runs of the project
+with the same recipe are reused.
 """
 
 import fcntl
@@ -39,18 +39,18 @@ R = TypeVar("R")
 
 
 class Cell(Protocol):
-    """A run with parameters of its own; its text says which one."""
+    """A run with parameters of its own; its text describes them."""
 
     @property
     def outputs(self) -> Sequence[str]:
-        """What the default flow is run for."""
+        """Outputs of the default flow that it is run for."""
 
     @property
     def globals(self) -> Mapping[str, Any]:
-        """Values that parameters take as ``${globals:name}``."""
+        """Values for ``${globals:name}`` in parameters."""
 
     def runtime_params(self, given: Mapping[str, Any], session: Mapping[str, Any]) -> dict[str, Any]:
-        """Nested blocks of its runtime parameters, from all the parameters given, and the session's runtime ones."""
+        """Return nested blocks of its runtime parameters, from all given ones and the session's."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ class FinishedCell:
     """A cell whose nodes have all been run, by it or before.
 
     Attributes:
-        outputs: what it was run for.
+        outputs: outputs that it was run for.
         flow: its nodes.
-        catalog: loads what they left, and says what that was made of.
-        nodes_run: how many of them this cell ran.
-        seconds: how long that took.
+        catalog: loads their outputs and recipes.
+        nodes_run: number of nodes that this cell ran.
+        seconds: duration of its run.
     """
 
     outputs: Sequence[str]
@@ -78,13 +78,13 @@ class CellRunner:
 
     Attributes:
         project: folder of the project.
-        cells: folder of what cells leave.
+        cells: folder of the outputs of cells.
         conf_source: folder of its configuration.
-        env: environment; None: the default one.
-        runtime_params: what `--params` says.
+        env: environment; None for the default.
+        runtime_params: parameters of `--params`.
         parameters: nested blocks of all parameters of the session.
         revision: git revision of the project.
-        checks: of nodes, before any cell is run.
+        checks: checks of nodes, before any cell is run.
     """
 
     project: Path
@@ -97,15 +97,15 @@ class CellRunner:
     checks: Sequence[Checks]
 
     def run(self, cells: Sequence[Cell], result: Callable[[Any], R], workers: int) -> list[R]:
-        """Run what no earlier cell and no run has left.
+        """Run the nodes that no earlier cell or run has run.
 
         Args:
-            cells: the cells; the parameters of all, and what their nodes need, are checked before the first one is run.
-            result: gives what is wanted of a `FinishedCell`, in the process that has run it.
-            workers: processes that run cells; they share the machine's cores and its GPU.
+            cells: the cells; parameters and requirements of all are checked before the first one runs.
+            result: returns the result for a `FinishedCell`, in the process that has run it.
+            workers: number of processes, which share the machine's cores and its GPU.
 
         Raises:
-            RuntimeError: a cell failed. What has been finished is kept, and the same command goes on with it.
+            RuntimeError: a cell failed; finished nodes are kept, and the same command continues.
         """
         workers = min(workers, len(cells))
         pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=begin, initargs=(self.project, workers))
@@ -130,7 +130,7 @@ class CellRunner:
 
 
 def begin(project: Path, workers: int) -> None:
-    """What each process does first: end with the session, find the project, and take its share of the cores."""
+    """Initialise a process: end with the session, bootstrap the project, and take a share of the cores."""
     import torch
 
     end_with_parent()
@@ -141,11 +141,7 @@ def begin(project: Path, workers: int) -> None:
 
 
 def check_cell(runner: CellRunner, cell: Cell) -> None:
-    """Refuse a cell whose parameters are refused, or whose nodes would fail.
-
-    Raises:
-        RuntimeError: they are, or would.
-    """
+    """Raise RuntimeError for a cell with wrong parameters, or nodes that would fail."""
     try:
         flow, catalog = open_cell(runner, cell)
         for check in chain.from_iterable(checks(flow, catalog) for checks in runner.checks):
@@ -155,10 +151,10 @@ def check_cell(runner: CellRunner, cell: Cell) -> None:
 
 
 def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tuple[R, str]:
-    """Run those nodes of a cell that have not been run by the same recipe; what is wanted of it, and a sentence.
+    """Run the nodes of a cell that have not been run by the same recipe; return the result and a sentence about it.
 
     Raises:
-        RuntimeError: one of them failed.
+        RuntimeError: a node failed.
     """
     start = time.perf_counter()
     try:
@@ -174,7 +170,7 @@ def run_cell(runner: CellRunner, cell: Cell, result: Callable[[Any], R]) -> tupl
 
 
 def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, AtomicCatalog]:
-    """The default flow up to the outputs, and the catalog, for the parameters of a cell."""
+    """Return the default flow up to the outputs, and the catalog, for the parameters of a cell."""
     given = configuration_of(runner, runner.runtime_params, cell)["parameters"]
     loader = configuration_of(runner, cell.runtime_params(given, runner.runtime_params), cell)
     bootstrap_project(runner.project)  # Kedro then builds the pipelines again, of these parameters
@@ -185,7 +181,7 @@ def open_cell(runner: CellRunner, cell: Cell) -> tuple[Pipeline, AtomicCatalog]:
 
 
 def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell: Cell) -> OmegaConfigLoader:
-    """The project's configuration with runtime parameters, and the cell's globals."""
+    """Return the project's configuration with runtime parameters and the cell's globals."""
     loader = settings.CONFIG_LOADER_CLASS(
         runner.conf_source, env=runner.env, runtime_params=dict(runtime_params), **settings.CONFIG_LOADER_ARGS
     )
@@ -194,10 +190,10 @@ def configuration_of(runner: CellRunner, runtime_params: Mapping[str, Any], cell
 
 
 class NodeRunner(IncrementalRunner):
-    """Runs the nodes of a cell, unless they have been run by the same recipe.
+    """Runs the nodes of a cell unless they have been run by the same recipe.
 
     Args:
-        folder: where what they leave lies, in a folder per recipe.
+        folder: folder of their outputs, with a subfolder per recipe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -205,7 +201,7 @@ class NodeRunner(IncrementalRunner):
         self.folder = folder
 
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
-        """Take what a run of the project left; or else have the node leave it in its folder, or find it there."""
+        """Reuse the outputs of a run of the project, or find or make them in the node's folder."""
         node, recipe = task.node, recipe_of(task.node, catalog)
         if made := self.made_before(node, catalog, recipe):
             catalog.pin({name: stored.version for name, stored in made.items()})
@@ -220,7 +216,7 @@ class NodeRunner(IncrementalRunner):
 
 @contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Have one process at a time work in a folder. The kernel drops the lock of a process that dies."""
+    """Let one process at a time work in a folder; the kernel releases the lock of a process that dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -21,11 +21,11 @@ logger = logging.getLogger(__name__)
 
 CHAMPION, PREVIOUS, FIRST = "champion", "previous", "first"
 BEGINNINGS = ("newest", "forgotten")
-"""What the decision of a champion has `chosen` where no earlier one has the same tables: updates begin with it."""
+"""Values of `chosen` in the decision of a champion with new tables, from which updates begin."""
 
 
 def is_of_the_past(name: str) -> bool:
-    """Whether an entry is a version of another one that was there before the run.
+    """Whether an entry is a version of another entry from before the run.
 
     Examples:
         >>> [is_of_the_past(name) for name in ("previous.items", "champion.reclora.adapter", "champion")]
@@ -35,7 +35,7 @@ def is_of_the_past(name: str) -> bool:
 
 
 def entry_of(name: str) -> str:
-    """The entry that an entry of the past is a version of; any other name as it is.
+    """Return the entry that an entry of the past is a version of; any other name unchanged.
 
     Examples:
         >>> entry_of("champion.reclora.adapter"), entry_of("reclora.adapter")
@@ -45,30 +45,29 @@ def entry_of(name: str) -> str:
 
 
 def champion_history(catalog: AtomicCatalog) -> list[dict[str, Any]]:
-    """All champions, the present one first, each with its own `version`; empty before the first update."""
+    """Return all champions, the present one first, each with its `version`; empty before the first update."""
     return [*_champions(catalog)]
 
 
 def _champions(catalog: AtomicCatalog) -> Iterator[dict[str, Any]]:
-    """The same, loaded one by one."""
+    """Yield all champions, the present one first."""
     dataset: Any = catalog.get(CHAMPION) if CHAMPION in catalog else None
     versions = sorted(dataset.list_versions(full_path=False), reverse=True) if dataset else []
     yield from ({"version": version, **catalog.load(CHAMPION, version)} for version in versions)
 
 
 def champions_before(run: Run) -> Iterator[dict[str, Any]]:
-    """The champions that a run goes on from: without those that the interrupted runs of its command have named."""
+    """Yield the champions that a run continues from, without those of interrupted runs of its command."""
     interrupted = interrupted_runs(run.data, run.params)
     return (each for each in _champions(run.catalog) if each["version"] not in interrupted)
 
 
 def pin_versions(run: Run) -> None:
-    """Have the run load the versions that champions name, see the module.
+    """Let the run load the versions that champions name, see the module.
 
-    Versions that the command names stay as they are. Where no champion names one, or the parameter `champion` is
-    `newest`, the newest version of an entry takes its place.
-
-    The pipelines in `run.champion_readers` read the present champion's versions under the entries' own names.
+    Versions named by the command stay. If no champion names one, or the parameter `champion` is `newest`, the newest
+    version of an entry is loaded. The pipelines in `run.champion_readers` read the champion's versions under the
+    entries' own names.
     """
     reads_champion = not set(run.champion_readers).isdisjoint(run.params["pipeline_names"] or [])
     names = sorted(run.pipeline.inputs() - (run.params["load_versions"] or {}).keys())
@@ -98,7 +97,7 @@ def pin_versions(run: Run) -> None:
 
 
 def version_named(name: str, history: Sequence[dict[str, Any]]) -> str | None:
-    """The version of an entry of the past that champions name, the present one first; None if they name none.
+    """Return the version of an entry of the past that champions name, the present one first; None if none does.
 
     Examples:
         >>> decisions = {"4": {"chosen": "rollback", "to": "2"}, "3": {"chosen": "challenger"}}
@@ -116,7 +115,7 @@ def version_named(name: str, history: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _beginning(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The champion that the updates began with which led to the present one; a rollback goes on from an earlier one."""
+    """Return the champion with which the updates that led to the present one began, allowing for rollbacks."""
     beginning: list[dict[str, Any]] = []
     until = None
     for each in history:
@@ -128,7 +127,7 @@ def _beginning(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def name_first_champion(run: Run) -> None:
-    """Name what an update goes on from the champion, where there is none: a killed update must not go on from itself.
+    """Name the current versions as the first champion if there is none; a killed update must not start from itself.
 
     This champion has the version of the newest entry that it names.
     """
@@ -145,10 +144,10 @@ def name_first_champion(run: Run) -> None:
 
 
 def give_champion(run: Run) -> None:
-    """Fill the entries `champion_history` and `versions_in_use` where nodes read them: nodes know no versions."""
+    """Fill the entries `champion_history` and `versions_in_use` if nodes read them, as nodes know no versions."""
 
     def versions_in_use(names: Iterable[str]) -> dict[str, str | None]:
-        """The versions of entries that would be loaded now, which are this run's once it has saved them."""
+        """Return the versions of entries that would be loaded now, including those saved by this run."""
         return {name: loaded_version(run.catalog.get(name)) for name in names}
 
     for name, value in (("champion_history", champions_before), ("versions_in_use", None)):

@@ -1,4 +1,4 @@
-"""The start of a session: refuse wrong parameters, all at once, and misspelt names of an environment."""
+"""Checks at the start of a session: all wrong parameters at once, and misspelt names of an environment."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -31,17 +31,17 @@ SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's is ten 
 
 
 def check_parameters(context: KedroContext, blocks: Mapping[str, Any]) -> None:
-    """Have the pipelines made by the parameters of a session, and refuse parameters that they do not take.
+    """Make the pipelines from the parameters of a session, and refuse parameters that they do not take.
 
-    Kedro's own `ParameterValidator` logs each fault and keeps no more than its text, so its types are taken, and
-    pydantic's errors, of which one line per fault is made.
+    Kedro's own `ParameterValidator` logs each fault and keeps only its text, so its types are used with pydantic's
+    errors, one line per fault.
 
     Args:
-        context: of the session.
+        context: context of the session.
         blocks: types of blocks that no node reads.
 
     Raises:
-        RunRefusedError: parameters are unknown, or have values that their steps do not take; the message names all.
+        RunRefusedError: parameters are unknown or have invalid values; the message names all.
     """
     loader = context.config_loader
     assert isinstance(loader, OmegaConfigLoader)
@@ -74,17 +74,17 @@ def with_declared_blocks(parameters: Mapping[str, Any], declared: Mapping[str, A
 
 
 def types_of_blocks(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the types of the blocks that nodes of the requested pipelines read, by path; make these of parameters.
+    """Make the requested pipelines from parameters; return the types of the blocks that their nodes read, by path.
 
     Raises:
-        NameRefusedError: the parameters give names that no pipelines can be made with.
+        NameRefusedError: no pipelines can be made with names in the parameters.
     """
     use_parameters(parameters)
     return TypeExtractor(dict(pipelines)).extract_types_from_pipelines()
 
 
 def path_of(fault: str) -> str:
-    """Return the path of the parameter, with which each message begins."""
+    """Return the path of the parameter at the beginning of a message."""
     return fault.split(maxsplit=1)[0].rstrip(":")
 
 

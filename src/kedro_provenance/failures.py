@@ -1,4 +1,4 @@
-"""What a user needs to know when a run is refused or fails, and the command to type next."""
+"""Messages for users when a run is refused or fails, with the next command to type."""
 
 import logging
 import sys
@@ -26,7 +26,7 @@ REFUSALS = (ValueError, OSError, RuntimeError, ImportError, ArithmeticError)
 
 
 class RunRefusedError(KedroCliError):
-    """A run cannot begin, and nothing was written; or it failed, for a reason that its message says."""
+    """A run was refused before anything was written, or failed for the reason in its message."""
 
     def show(self, file: IO | None = None) -> None:
         """Print the message without a stack trace; `kedro run` calls this."""
@@ -34,10 +34,10 @@ class RunRefusedError(KedroCliError):
 
 
 def explain_failure(error: Exception, run: Run) -> None:
-    """Add notes to an error of a run: the node that failed knows neither files nor the pipelines that make entries.
+    """Add notes to an error of a run on files and pipelines of entries, which the failed node does not know.
 
     Raises:
-        RunRefusedError: for `kedro run`, if the error says by itself what to do: its stack trace goes to the log.
+        RunRefusedError: for `kedro run`, if the message says what to do; the stack trace goes to the log.
     """
     for note in (*notes_on_files(error, run), *next_steps(error, run.env)):
         error.add_note(note)
@@ -47,20 +47,20 @@ def explain_failure(error: Exception, run: Run) -> None:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the project's own code raised an error, with a message for people, or a dataset did."""
+    """Whether the project's own code, or a dataset, raised an error with a message for users."""
     if isinstance(error, DatasetError):
         return True
     return modules_of(error)[-1].partition(".")[0] in project_packages() and isinstance(error, REFUSALS)
 
 
 def modules_of(error: Exception) -> list[str]:
-    """The modules that an error came through; the one that raised it is the last."""
+    """Return the modules that an error passed through; the last one raised it."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     return [str(frame.f_globals.get("__name__")) for frame in frames] or [""]
 
 
 def notes_on_files(error: Exception, run: Run) -> Iterator[str]:
-    """Which files the entries are that an error names, and what to do about those that cannot be read."""
+    """Yield the files of the entries that an error names, and what to do about unreadable ones."""
     message = str(error)
     for name in sorted(run.pipeline.inputs()):
         dataset = run.catalog.get(name)
@@ -80,7 +80,7 @@ def notes_on_files(error: Exception, run: Run) -> Iterator[str]:
 
 
 def next_steps(error: Exception, env: str | None) -> Iterator[str]:
-    """What to do about an error whose remedy is a command."""
+    """Yield what to do about an error whose remedy is a command."""
     if isinstance(error, MismatchError):
         yield from how_to_make(error.entries, "again", env)
     elif is_full_disk(error):
@@ -91,13 +91,7 @@ def next_steps(error: Exception, env: str | None) -> Iterator[str]:
 
 
 def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[str]:
-    """The command that makes catalog entries; a name may lack the entry's namespace.
-
-    Args:
-        names: the entries; those that no pipeline makes are passed over.
-        when: "first" or "again".
-        env: environment of the run.
-    """
+    """Yield the command that makes catalog entries ("first" or "again"); a name may lack the entry's namespace."""
     pipelines.set_requested(None)  # all of them, to see which ones make the entries
     try:
         every = pipelines.items()
@@ -117,5 +111,5 @@ def how_to_make(names: Iterable[str], when: str, env: str | None) -> Iterator[st
 
 
 def command(options: str, env: str | None) -> str:
-    """A command to type, for the environment of the run."""
+    """Return a command to type, for the environment of the run."""
     return f"`{' '.join(['kedro run', *([f'--env {env}'] if env else []), options]).rstrip()}`"

@@ -1,4 +1,4 @@
-"""Kedro's hooks of the plug-in: what every run does besides its nodes."""
+"""The plug-in's Kedro hooks: the work of every run besides its nodes."""
 
 import logging
 import threading
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 
 class ProvenanceHooks:
-    """Kedro's hooks of a run. A process has one run at a time; the sessions and the runner are any of Kedro's.
+    """Kedro hooks of a run, with any of Kedro's sessions and runners; a process has one run at a time.
 
     Args:
-        packages: packages besides the project's own whose code decides what its nodes make.
+        packages: packages besides the project's own whose code affects the outputs of its nodes.
         checks: the project's own checks of what the nodes of a run need, before its first node.
-        blocks: types of blocks of parameters that no node reads.
-        champion_readers: pipelines that read the versions that `champion` names under the entries' own names.
+        blocks: types of parameter blocks that no node reads.
+        champion_readers: pipelines that read the versions of `champion` under the entries' own names.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ProvenanceHooks:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: Any) -> None:
-        """Start the run: whatever is wrong is refused before anything is written."""
+        """Start the run, and refuse whatever is wrong before anything is written."""
         if self._run and self._thread is not threading.current_thread() and self._thread.is_alive():
             raise RunRefusedError(
                 "Another run is on its way in this process, which has one at a time. Nothing was written. Start again "
@@ -92,29 +92,29 @@ class ProvenanceHooks:
 
     @hook_impl
     def before_dataset_loaded(self, node: Node) -> None:
-        """Announce what the node makes, before its first input is loaded."""
+        """Announce the outputs of the node before its first input is loaded."""
         self._announce(node)
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        """Start the node's clock: the inputs are loaded."""
+        """Start the node's clock once its inputs are loaded."""
         self._announce(node)  # there may be none
         self._node_began, self._unsaved = time.time(), set(node.outputs)
 
     def _announce(self, node: Node) -> None:
-        """Announce what a node makes, unless the runner has done so already."""
+        """Announce the outputs of a node, unless the runner has done so already."""
         if self._run and self._run.catalog.node is not node:
             announce(node, self._run.catalog, self._run.params["run_id"])
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
-        """End a node that leaves nothing."""
+        """End a node without outputs."""
         if not node.outputs:
             self._end_node(node)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """End a node whose outputs are all saved, in whatever order they were."""
+        """End a node whose outputs are all saved."""
         self._unsaved.discard(dataset_name)
         if not self._unsaved:
             self._end_node(node)
@@ -137,7 +137,7 @@ class ProvenanceHooks:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        """Say what to do about the error of a run that failed."""
+        """Explain the error of a failed run."""
         assert self._run
         try:
             explain_failure(error, self._run)
@@ -145,7 +145,7 @@ class ProvenanceHooks:
             self._end_run()
 
     def _end_run(self) -> None:
-        """Release what the run holds, such as its lock."""
+        """Release the resources of the run, such as its lock."""
         assert self._run
         self._run.held.close()
         self._run = None

@@ -1,4 +1,4 @@
-"""One run at a time uses a data folder."""
+"""The lock that lets one run at a time use a data folder."""
 
 import errno
 import fcntl
@@ -19,12 +19,12 @@ LOCK_FILE = ".run.lock"
 
 
 def lock_data(run: Run) -> None:
-    """Hold a lock on the data folder while the run lasts, and leave word of who has it.
+    """Hold a lock on the data folder during the run, with a note on who holds it.
 
-    The kernel drops the lock when the process dies, however. What lies in an object storage cannot be locked.
+    The kernel releases the lock when the process dies. A folder in an object storage cannot be locked.
 
     Raises:
-        RunRefusedError: another run has it, or it cannot be opened.
+        RunRefusedError: another run holds it, or it cannot be opened.
     """
     file = run.data / LOCK_FILE
     lock = open_lock(file)
@@ -55,11 +55,7 @@ def lock_data(run: Run) -> None:
 
 
 def open_lock(file: Path) -> IO[str]:
-    """The lock file, for this user alone; nothing but a regular file is opened.
-
-    Raises:
-        RunRefusedError: it is something else, or another user's.
-    """
+    """Open the lock file, for this user only; raise RunRefusedError for anything but this user's regular file."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # A symbolic link could have the run write to any file of its user.

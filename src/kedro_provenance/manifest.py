@@ -1,4 +1,4 @@
-"""What a run leaves of itself: `run_manifest`."""
+"""The record of a run: `run_manifest`."""
 
 import platform
 from collections.abc import Iterable
@@ -21,11 +21,11 @@ MANIFEST = "run_manifest"
 
 
 def save_manifest(run: Run, seconds: float) -> None:
-    """Save what the results of a run that succeeded were made from, and with what, if the catalog has an entry for it.
+    """Save the parameters, versions, code and packages of a successful run, if the catalog has an entry for them.
 
     Args:
         run: the run.
-        seconds: how long it took.
+        seconds: its duration.
     """
     if MANIFEST not in run.catalog:
         return
@@ -54,7 +54,7 @@ def save_manifest(run: Run, seconds: float) -> None:
 
 
 def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: DataCatalog) -> dict[str, Any]:
-    """The parameters that nodes read, as nested blocks, without private fields.
+    """Return the parameters that nodes read, as nested blocks, without private fields.
 
     Args:
         nodes: the nodes.
@@ -82,7 +82,7 @@ def parameters_of(nodes: Iterable[Node], parameters: dict[str, Any], catalog: Da
 
 
 def describe_entries(catalog: DataCatalog, names: set[str]) -> dict[str, str]:
-    """For each stored entry the version in use or, where it has none, a digest of its file or its object's state."""
+    """Return the version in use of each stored entry or, without versions, a digest or an object's state."""
     described = {}
     for name in sorted(names):
         dataset, entry = catalog.get(name), catalog.config_resolver.resolve_pattern(name)

@@ -1,4 +1,4 @@
-"""Which nodes a run has to run, and why; and whether what it reads fits together."""
+"""The plan of a run: which nodes are out of date and why, and whether their inputs fit together."""
 
 import inspect
 from collections.abc import Collection, Iterable, Iterator
@@ -22,23 +22,23 @@ from kedro_provenance.raw_data import digest_of_input, place_of_entry, raw_ances
 from kedro_provenance.recipe import Ancestor, Recipe, StoredVersion, flat, texts
 
 PLACES = {"filepath", "path", "versioned", "version", "credentials", "metadata", "fs_args"}
-"""Keys of an entry that say where data lie, and nothing of what they are."""
+"""Keys of an entry that locate data without describing them."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A node, and why it has to run; no reasons: what it left fits."""
+    """A node with the reasons why it has to run; without reasons its outputs are up to date."""
 
     node: Node
     reasons: tuple[str, ...]
 
 
 def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
-    """The nodes that have to run at most, so that all that the pipeline leaves is made of what this run has.
+    """Return the plan of the nodes that have to run at most for up-to-date outputs of the pipeline.
 
-    A node runs if its outputs are missing, changed since or made by another recipe. It may have to if a node that it
-    reads from runs: whether what it reads comes out differently shows only then. A node that leaves data in memory runs
-    if a node that runs reads them.
+    A node runs if its outputs are missing, changed or made by another recipe. It may have to run if a node that it
+    reads from runs, since only then it shows whether its inputs change. A node with outputs in memory runs if a node
+    that runs reads them.
     """
     reasons: dict[Node, tuple[str, ...]] = {}
     made_again: set[str] = set()
@@ -58,12 +58,12 @@ def plan(pipeline: Pipeline, catalog: AtomicCatalog) -> list[Step]:
 
 
 def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[str] = ()) -> Iterator[str]:
-    """Why a node has to run.
+    """Yield the reasons why a node has to run.
 
     Args:
         node: the node.
-        catalog: where its inputs and outputs lie.
-        made_again: entries that nodes before it will make again.
+        catalog: catalog of its inputs and outputs.
+        made_again: entries that earlier nodes will make again.
     """
     if not node.outputs:
         yield "it shows what it reads, and leaves nothing"
@@ -88,12 +88,12 @@ def reasons_to_run(node: Node, catalog: AtomicCatalog, made_again: Collection[st
 
 
 def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = ()) -> Recipe:
-    """The recipe by which a node makes its outputs of the versions that the catalog would load now.
+    """Return the recipe by which a node makes its outputs from the versions that the catalog would load now.
 
     Args:
         node: the node.
-        catalog: where its inputs lie.
-        leave_out: inputs that are not looked at.
+        catalog: catalog of its inputs.
+        leave_out: inputs to ignore.
     """
     parameters, inputs, entries = {}, {}, {}
     for name in node.inputs:
@@ -116,7 +116,7 @@ def recipe_of(node: Node, catalog: AtomicCatalog, leave_out: Collection[str] = (
 
 
 def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision: str | None) -> StoredVersion:
-    """What is to be stored beside the files that a recipe makes of the versions that the catalog loads now."""
+    """Return the record of a version that a recipe makes from the versions that the catalog loads now."""
     lineage: dict[tuple[str, str, str | None], Ancestor] = {}
     values = texts(recipe.parameters)
     adds = any(map(is_of_the_past, recipe.inputs))  # raw data to earlier ones, whose file may be gone the next time
@@ -134,7 +134,7 @@ def version_by(recipe: Recipe, catalog: AtomicCatalog, run: str | None, revision
 
 
 def deciding_values(node: Node, name: str, value: Any) -> Any:
-    """What a node reads of a parameter: all that decides, or those fields of it that its function names in `reads`."""
+    """Return the values of a parameter that affect a node's outputs, or only the fields named in `reads`."""
     read, fields = deciding(value), fields_read(node, name)
     if private := private_fields(value):
         read |= {field: digest(getattr(value, field)) for field in private}
@@ -148,7 +148,7 @@ def deciding_values(node: Node, name: str, value: Any) -> Any:
 
 
 def fields_read(node: Node, name: str) -> Collection[str] | None:
-    """The fields of a parameter that a node's function names in `reads`; None where it reads all of it."""
+    """Return the fields of a parameter that a node's function names in `reads`; None if it reads all."""
     for argument, fields in getattr(node.func, "reads", {}).items():
         if dict(zip(inspect.signature(node.func).parameters, node.inputs, strict=False)).get(argument) == name:
             return fields
@@ -156,28 +156,25 @@ def fields_read(node: Node, name: str) -> Collection[str] | None:
 
 
 def holds_data(name: str, catalog: AtomicCatalog) -> bool:
-    """Whether an input of a node is data on disk or elsewhere: no parameter, nothing in memory, no checkpoints."""
+    """Whether an input of a node is stored data: neither a parameter, nor in memory, nor checkpoints."""
     dataset = catalog.get(name)
     return not (is_parameter(name) or is_in_memory(dataset) or is_scratch(dataset))
 
 
 def is_untracked(name: str, catalog: AtomicCatalog) -> bool:
-    """Return whether an input is data in memory of which nothing tells whether they changed.
-
-    Of those in the catalog file and those that a node left, something does.
-    """
+    """Return whether an input is data in memory, neither from the catalog file nor from a node."""
     if is_parameter(name) or not is_in_memory(catalog.get(name)) or catalog.stored(name):
         return False
     return "data" not in catalog.config_resolver.resolve_pattern(name)
 
 
 def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values: Collection[str]) -> str:
-    """Digest of how the catalog loads or saves an entry: of its arguments, and of the project's code among it.
+    """Return the digest of how the catalog loads or saves an entry: its arguments, and the project's code in them.
 
     Args:
         name: the entry.
         catalog: the catalog.
-        leave_out: arguments of the other way.
+        leave_out: arguments of the opposite direction.
         values: see `code_digest`.
     """
     entry, dataset = catalog.config_resolver.resolve_pattern(name), catalog.get(name)
@@ -189,9 +186,9 @@ def digest_of_dataset(name: str, catalog: AtomicCatalog, leave_out: str, values:
 
 
 def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
-    """In what a version that there is was made differently from what would be made now.
+    """Yield the differences between the recipe of an existing version and the present one.
 
-    Inputs that ``now`` does not have are passed over.
+    Inputs that ``now`` does not have are skipped.
 
     Examples:
         >>> stored = Recipe("lens.train_lens", "1", {"lens": {"hidden_dim": 128}}, {"log": "2"}, {})
@@ -221,13 +218,13 @@ def differences(stored: Recipe, now: Recipe) -> Iterator[str]:
 
 
 def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
-    """Sentences about entries that were made of other raw data than the catalog names, such as another data set's.
+    """Return sentences about entries made from other raw data than the catalog names, such as another data set's.
 
-    Raw data that were changed where they lie are no others.
+    Raw data that were changed in place count as the same.
 
     Args:
         names: entries that are read together.
-        catalog: where they lie.
+        catalog: their catalog.
     """
     foreign: dict[Ancestor, list[str]] = {}
     for name in sorted(name for name in names if holds_data(name, catalog)):
@@ -245,14 +242,14 @@ def foreign_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
 
 
 def mixed_origins(names: Iterable[str], catalog: AtomicCatalog) -> list[str]:
-    """Sentences about entries that come from different states of the same thing.
+    """Return sentences about entries that come from different states of the same entry.
 
-    Equal content has equal standing: where an entry's content was made in several ways, by what these entries come from
-    or by its version that would be loaded now, it does not matter what these ways were.
+    If equal content was made in several ways, among these entries or by the version that would be loaded now, the ways
+    do not matter.
 
     Args:
         names: entries that are read together.
-        catalog: where they lie.
+        catalog: their catalog.
     """
     roots: dict[str, Ancestor] = {}
     ways: dict[tuple[str, str], dict[str | None, Ancestor]] = {}  # in which an entry's content was made, by their key

@@ -1,4 +1,4 @@
-"""What the settings.py of a project names, see the README in this folder."""
+"""The names for the settings.py of a project, see the README in this folder."""
 
 from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.hooks import ProvenanceHooks

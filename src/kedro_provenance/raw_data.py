@@ -1,4 +1,4 @@
-"""Whether what a catalog entry reads, and no node made, is still the same."""
+"""Digests of catalog entries that no node made."""
 
 import hashlib
 import json
@@ -58,9 +58,9 @@ def digest_of_entry(entry: Mapping[str, Any], load: Callable[[], Any] | None = N
 
 
 def place_of_entry(entry: Mapping[str, Any]) -> str | None:
-    """Where a catalog entry says that its data lie, wherever the project and its packages do.
+    """Return where a catalog entry locates its data, independently of the folders of the project and of packages.
 
-    None for models, which have a `source` or a `base_url`: these are settings, and no data set.
+    None for models, which have a `source` or a `base_url`: these are settings, not data sets.
     """
     if not {"source", "base_url"}.isdisjoint(entry):
         return None
@@ -80,7 +80,7 @@ def _addresses_in(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _datasets_in(block: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The datasets that read something: those within one that has no address of its own, or else the block itself."""
+    """Yield the datasets that read something: nested ones in a block without an address, or else the block itself."""
     nested = [] if _has_address(block) else [*_nested_datasets(block)]
     for dataset in nested:
         yield from _datasets_in(dataset)
@@ -107,14 +107,7 @@ def _has_address(dataset: Mapping[str, Any]) -> bool:
 
 
 def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: list[str]) -> Any:
-    """What a value of an entry says, but for paths, the contents of which are added to a list.
-
-    Args:
-        key: of the value.
-        value: a value, or a block of them.
-        block: that the value is of; it may have options of a storage.
-        contents: digests so far.
-    """
+    """Return a value of an entry with its paths, the digests of whose contents are appended to `contents`."""
     if isinstance(value, Mapping):
         given = {name: item for name, item in value.items() if name not in UNREAD}
         return {name: _without_contents(name, item, value, contents) for name, item in given.items()}
@@ -130,7 +123,7 @@ def _without_contents(key: str, value: Any, block: Mapping[str, Any], contents: 
 
 
 def _digests_of_data(data: Any) -> Iterator[str]:
-    """Digests of a table; of what is none, one that no other process has, so that it counts as changed."""
+    """Yield digests of tables; for other data one of this process, so that they count as changed."""
     import pandas as pd
     import polars as pl
 

@@ -1,7 +1,7 @@
-"""Recipes: what a node is made of; and what was stored by them, kept beside the files of each version.
+"""Recipes of nodes, and the records stored next to the files of each version.
 
-A version fits a run if the run would make it by the same recipe. Whatever has to be recognised by what it was made of
-goes by the key of a recipe: a version that is there, a cell of a study, a checkpoint, a finished shard.
+A version is up to date for a run if the run would make it by the same recipe. Versions, cells of a study, checkpoints
+and finished shards are identified by the key of a recipe.
 """
 
 import json
@@ -18,14 +18,14 @@ FILE = "provenance.json"
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides what a node leaves.
+    """Everything that determines the outputs of a node.
 
     Attributes:
         node: its name.
         code: digest of the project's code that it runs.
-        parameters: what it reads of the parameters, by their names; without what changes no results.
-        inputs: by the name of an entry that it loads, the digest of the content.
-        entries: by the name of an entry that it loads or saves, the digest of how the catalog does that.
+        parameters: its parameters by name, without those that do not change results.
+        inputs: digest of the content of each entry that it loads.
+        entries: digest of how the catalog loads or saves each of its entries.
     """
 
     node: str
@@ -36,22 +36,22 @@ class Recipe:
 
     @cached_property
     def key(self) -> str:
-        """What equal recipes have in common, and no others."""
+        """Digest of the recipe."""
         return digest(asdict(self))
 
 
 @dataclass(frozen=True)
 class Ancestor:
-    """One state of an entry that something was made of.
+    """A state of an entry that something was made from.
 
     Attributes:
         entry: its name.
         content: digest of the state's content.
-        node: that made it; None for what no node made, and where nothing says which one did.
-        key: of that node's recipe.
-        run: of that node, or the version of which nothing says what it was made of; None for what has no versions.
-        inputs: by the name of an entry that the node loaded, the digest of the content.
-        place: where the data lie that no node made; None for models.
+        node: node that made it; None for raw data, and if it is not recorded.
+        key: key of that node's recipe.
+        run: run of that node, or the version if the node is not recorded; None for entries without versions.
+        inputs: digest of the content of each entry that the node loaded.
+        place: location of raw data; None for models.
     """
 
     entry: str
@@ -65,18 +65,18 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class StoredVersion:
-    """A version of an entry: where it is, and what it was made of.
+    """A version of an entry, with its location and what it was made from.
 
     Attributes:
-        recipe: by which it was made; None if nothing says so.
+        recipe: its recipe; None if it is not recorded.
         content: digest of its files.
         run: the run that made it.
-        seconds: that its node took until this was saved, loading included.
+        seconds: duration of its node until it was saved, loading included.
         revision: git revision of the code; None outside of git.
-        lineage: all that it comes from.
-        values: texts among the parameters of its node and of all that it comes from, one of which may name a module.
+        lineage: all states that it comes from.
+        values: texts among the parameters of its node and of its lineage, which may name modules.
         version: its name.
-        folder: of its files; None in an object storage.
+        folder: folder of its files; None in an object storage.
     """
 
     recipe: Recipe | None
@@ -91,24 +91,24 @@ class StoredVersion:
 
     @property
     def is_intact(self) -> bool:
-        """Whether its files are those that were saved; of what lies in an object storage, that shows when it is read.
+        """Whether its files are unchanged; files in an object storage are checked when they are read.
 
-        Of a version without a recipe, nothing tells.
+        A version without a recipe cannot be checked, and counts as intact.
         """
         return self.folder is None or self.recipe is None or self.content == content_of(self.folder)
 
     def to_json(self) -> bytes:
-        """Return what is written beside the data; it does not say where they are."""
+        """Return the record to store next to the data, without their location."""
         stored = asdict(replace(self, folder=None))
         del stored["version"], stored["folder"]
         return json.dumps(stored, indent=1).encode()
 
     def write(self, folder: Path) -> None:
-        """Write this beside the files of a version, with the digest of these."""
+        """Write the record next to the files of a version, with their digest."""
         (folder / FILE).write_bytes(replace(self, content=content_of(folder)).to_json())
 
     def ancestor(self, entry: str) -> Ancestor:
-        """This version as one that others were made of."""
+        """Return this version as an ancestor of others."""
         if self.recipe is None:
             return Ancestor(entry, self.content, run=self.version)
         return Ancestor(entry, self.content, self.recipe.node, self.recipe.key, self.run, self.recipe.inputs)
@@ -120,7 +120,6 @@ def content_of(path: Path) -> str:
 
 
 def read_version(folder: Path) -> StoredVersion:
-    """The version in a folder."""
     try:
         stored = parse_version((folder / FILE).read_bytes(), folder.name)
     except OSError:
@@ -130,11 +129,11 @@ def read_version(folder: Path) -> StoredVersion:
 
 
 def read_file(path: Path, provenance: Path) -> StoredVersion | None:
-    """Return what a file without versions was made of; None if nothing says so, or the file was changed since.
+    """Return the record of a file without versions; None if there is none, or the file has changed since.
 
     Args:
-        path: of the file or folder.
-        provenance: of the file that says what it was made of.
+        path: the file or folder.
+        provenance: file with the record.
     """
     try:
         stored = replace(parse_version(provenance.read_bytes(), ""), folder=path)
@@ -144,7 +143,7 @@ def read_file(path: Path, provenance: Path) -> StoredVersion | None:
 
 
 def parse_version(content: bytes, version: str) -> StoredVersion:
-    """A version by the content of the file that was written beside its files; without a recipe if that says none."""
+    """Return a version from the content of its record; without a recipe if the record has none."""
     try:
         values_by_field = json.loads(content)
         if values_by_field.keys() != {field.name for field in fields(StoredVersion)} - {"version", "folder"}:
@@ -162,12 +161,12 @@ def parse_version(content: bytes, version: str) -> StoredVersion:
 
 
 def texts(parameters: Mapping[str, Any]) -> set[str]:
-    """The texts among the values of parameters."""
+    """Return the texts among the values of parameters."""
     return {value for _, value in flat(parameters) if isinstance(value, str)}
 
 
 def flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested mappings and lists, each with its dotted path.
+    """Yield the values of nested mappings and lists, each with its dotted path.
 
     Examples:
         >>> list(flat({"lens": {"model": "sim", "dims": [8, 4]}}))

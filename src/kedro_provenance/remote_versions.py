@@ -1,4 +1,4 @@
-"""Versions in an object storage: whole once their marker is there, and read from copies in the user's cache."""
+"""Versions in an object storage: complete once their marker exists, and read from copies in the user's cache."""
 
 import logging
 import shutil
@@ -65,13 +65,12 @@ class RemoteVersions:
             return [name for name, is_whole in zip(names, pool.map(self.has, names), strict=True) if is_whole]
 
     def has(self, version: str) -> bool:
-        """Whether a version is there."""
         if version not in self._whole and exists(f"{self.address}/{version}/{MARKER}", self.options):
             self._whole.add(version)
         return version in self._whole
 
     def stored(self, version: str) -> StoredVersion:
-        """A version, and what it was made of."""
+        """Return the record of a version."""
         if version not in self._stored:
             try:
                 content = read(f"{self.address}/{version}/{FILE}", self.options)
@@ -84,10 +83,10 @@ class RemoteVersions:
         return self._stored[version]
 
     def fetch(self, version: str) -> None:
-        """See to it that the cache holds the version, whole and as it was saved.
+        """Make sure that the cache holds the version, complete and unchanged.
 
         Raises:
-            StorageError: it is not there, cannot be read, or has other files than were saved.
+            StorageError: it does not exist, cannot be read, or its files have changed.
             OSError: the copy cannot be written.
         """
         copy, address = self.folder / version, f"{self.address}/{version}"
@@ -110,10 +109,10 @@ class RemoteVersions:
                 )
 
     def upload(self, draft: Path, version: str) -> None:
-        """Save a folder of files as a version; remove what uploads left that ended in the middle a day ago or earlier.
+        """Save a folder of files as a version; remove uploads that were interrupted at least a day ago.
 
         Raises:
-            StorageError: it cannot be written. Nothing of it is left, unless the storage cannot be reached any more.
+            StorageError: it cannot be written; no part of it is left if the storage can be reached.
         """
         storage, path = open_storage(f"{self.address}/{version}", self.options)
         files = sorted(file for file in draft.rglob("*") if file.is_file())
@@ -130,14 +129,14 @@ class RemoteVersions:
         self._newest = version
 
     def erase(self, version: str) -> None:
-        """Remove a version, and its copy in this user's cache; the marker first, so that it is never read in part."""
+        """Remove a version and its local copy, the marker first, so that it is never read in part."""
         remove(f"{self.address}/{version}/{MARKER}", self.options)
         self._whole.discard(version)
         remove(f"{self.address}/{version}", self.options)
         shutil.rmtree(self.folder / version, ignore_errors=True)
 
     def _names(self) -> list[str]:
-        """Names of all folders that may be versions, newest first."""
+        """Return the names of all folders that may be versions, newest first."""
         return sorted(names_in(self.address, self.options), reverse=True)
 
     def _remove_leftovers(self) -> None:

@@ -1,4 +1,4 @@
-"""One run, as the functions of its start and its end see it."""
+"""A run, as its start and end functions see it."""
 
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from kedro_provenance.catalog import AtomicCatalog
 from kedro_provenance.files.storage import is_remote
 
 Checks = Callable[[Pipeline, DataCatalog], Iterator[Callable[[], object]]]
-"""Gives functions that raise an error where a node of the pipeline would."""
+"""Function that yields checks, which raise an error if a node of the pipeline would."""
 
 
 @dataclass
@@ -75,12 +75,12 @@ class Run:
 
     @property
     def data(self) -> Path:
-        """Local folder of the results; where these lie in an object storage, of the run's notes on this machine."""
+        """Local folder of the results or, if these are in an object storage, of the run's notes on this machine."""
         return self.project / ("data" if is_remote(self.data_address) else self.data_address)
 
     @property
     def cells(self) -> Path:
-        """Local folder of what the cells of studies leave, a folder per recipe."""
+        """Local folder of the outputs of cells of studies, one folder per recipe."""
         return self.data / "02_intermediate/study"
 
     @cached_property
@@ -95,7 +95,7 @@ class Run:
 
 
 def configuration(loader: AbstractConfigLoader, kind: str) -> dict[str, Any]:
-    """Return the configuration of a kind, such as `parameters`; empty where there is none."""
+    """Return the configuration of a kind, such as `parameters`; empty if there is none."""
     try:
         return loader[kind]
     except MissingConfigException:

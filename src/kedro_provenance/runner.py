@@ -1,4 +1,4 @@
-"""What is noted of each node that runs, and the runner that keeps what fits."""
+"""The runner that keeps up-to-date outputs, and the record of each node that runs."""
 
 import logging
 import time
@@ -17,11 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 class IncrementalRunner(NodeByNodeRunner):
-    """Runs nodes one after the other; with ``only_missing_outputs``, those alone whose outputs do not fit.
+    """Runs nodes one after the other; with ``only_missing_outputs``, only those whose outputs are out of date.
 
-    Whether they fit shows when the node's turn comes: a node whose inputs have come out as they were is not run
-    ("early cutoff" in Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018). An earlier version
-    that was made by the same recipe is copied. Nodes that leave data in memory run once a node that runs reads them.
+    This is decided when the node's turn comes: a node whose inputs have not changed is not run ("early cutoff" in
+    Mokhov, Mitchell and Peyton Jones, "Build systems à la carte", ICFP 2018). An earlier version made by the same
+    recipe is copied. Nodes with outputs in memory run once a node that runs reads them.
 
     Args:
         is_async: load and save in threads.
@@ -54,7 +54,7 @@ class IncrementalRunner(NodeByNodeRunner):
         return cheap_first(pipeline)
 
     def run_node(self, task: Task, catalog: AtomicCatalog) -> None:
-        """Run a node, keep what it left, or take what it left earlier."""
+        """Run a node, keep its outputs, or reuse earlier ones."""
         node, recipe = task.node, recipe_of(task.node, catalog)
         reasons = list(dict.fromkeys(reasons_to_run(node, catalog))) if self.keeps else []
         if self.keeps and not reasons:
@@ -71,7 +71,7 @@ class IncrementalRunner(NodeByNodeRunner):
         finish(node, catalog)
 
     def execute(self, task: Task, catalog: AtomicCatalog, recipe: Recipe) -> None:
-        """Run a node, and before it those that leave in memory what it reads, if they have not run yet."""
+        """Run a node after those whose outputs in memory it reads, if they have not run yet."""
         node = task.node
         for name in node.inputs:
             if name in self._makers and is_in_memory(catalog.get(name)) and not catalog.exists(name):
@@ -82,7 +82,7 @@ class IncrementalRunner(NodeByNodeRunner):
         self.nodes_run += 1
 
     def made_before(self, node: Node, catalog: AtomicCatalog, recipe: Recipe) -> dict[str, StoredVersion] | None:
-        """Return what the node left when it ran by the same recipe; None if it did not, or the recipe is incomplete."""
+        """Return the node's outputs by the same recipe; None if there are none, or the recipe is incomplete."""
         if not node.outputs or any(is_untracked(name, catalog) for name in node.inputs):
             return None
         return catalog.made_before(node.outputs, recipe.key)

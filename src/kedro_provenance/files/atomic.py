@@ -1,4 +1,4 @@
-"""Folders and files that appear on the disk whole or not at all."""
+"""Atomic writing of folders and files on a local disk."""
 
 import errno
 import os
@@ -47,10 +47,10 @@ def atomic_folder(folder: Path, *, shared: bool = False) -> Iterator[Path]:
 
 
 def atomic_file(file: Path, content: bytes) -> None:
-    """Write a file, or replace it.
+    """Write or replace a file atomically.
 
     Raises:
-        OSError: the file cannot be written. What was there is untouched; a note says so if the disk is full.
+        OSError: the file cannot be written; the old one is unchanged, and a note says so if the disk is full.
     """
     with _draft_of(file) as draft:
         draft.write_bytes(content)
@@ -59,12 +59,12 @@ def atomic_file(file: Path, content: bytes) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder at once: whoever looks finds it whole or not at all, even after a kill.
+    """Remove a folder atomically, even if the process is killed.
 
-    What a kill leaves is a hidden folder beside it, which the next run removes as it does unfinished ones.
+    A kill leaves a hidden folder, which the next run removes as it does unfinished ones.
 
     Raises:
-        OSError: it is not there, or may not be removed.
+        OSError: the folder does not exist, or may not be removed.
     """
     with own_folder(folder.parent, UNFINISHED) as hidden:
         folder.rename(Path(hidden, folder.name))
@@ -72,7 +72,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def is_full_disk(error: BaseException | None) -> bool:
-    """Whether an error, or one that led to it, is a full disk or a used-up quota."""
+    """Whether an error, or one of its causes, is a full disk or an exhausted quota."""
     codes = (errno.ENOSPC, errno.EDQUOT)
     while error is not None:
         # Libraries in Rust, such as safetensors, give the number in their text alone.
@@ -84,7 +84,7 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 @contextmanager
 def _draft_of(target: Path) -> Iterator[Path]:
-    """Path for a draft, in a hidden folder beside the target that is removed at the end, whatever happens."""
+    """Yield the path of a draft, in a hidden folder next to the target that is always removed at the end."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with own_folder(target.parent, UNFINISHED) as hidden:
@@ -104,7 +104,7 @@ def _draft_of(target: Path) -> Iterator[Path]:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk hold a file or the list of files in a folder, even if the power fails now."""
+    """Flush a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

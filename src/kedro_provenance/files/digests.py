@@ -1,4 +1,4 @@
-"""Digests: whether data are the same, whatever holds them."""
+"""Digests of data and files."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ LARGE = 2**26  # bytes of a file whose digest is remembered from run to run: an 
 
 
 def digest(value: Any) -> str:
-    """Digest of plain data, blocks of parameters and data classes; the order of keys does not count.
+    """Return the digest of plain data, parameter blocks and data classes; the order of keys does not matter.
 
     Examples:
         >>> digest({"r": 8, "lora_alpha": 16}) == digest({"lora_alpha": 16, "r": 8}) != digest({"r": 8})
@@ -31,14 +31,14 @@ def digest(value: Any) -> str:
 
 
 def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
-    """Digest of a file's content, or of the names and contents of all files in a folder, links to folders followed.
+    """Return the digest of a file, or of the names and contents of all files in a folder, following links.
 
-    Files of 64 MiB and more are read once: their digests are remembered in the user's cache, and hold as long as a
-    file's size and time of change stay.
+    Files of 64 MiB or more are read once: their digests are cached, and valid while a file's size and modification time
+    stay.
 
     Args:
         path: the file or folder.
-        leave_out: names of files in the folder that do not count.
+        leave_out: names of files in the folder to ignore.
     """
     files = files_in(path) if path.is_dir() else [path]
     counted = [file for file in files if file.name not in leave_out]
@@ -46,11 +46,7 @@ def digest_of_files(path: Path, leave_out: Collection[str] = ()) -> str:
 
 
 def private_cache() -> Path:
-    """The folder of this plug-in in the user's cache, which nobody else may read or write.
-
-    Raises:
-        PermissionError: it belongs to another user.
-    """
+    """Return this plug-in's private folder in the user's cache, or raise PermissionError if another user owns it."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kedro-provenance"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     if cache.stat().st_uid != os.geteuid():
@@ -63,13 +59,12 @@ def private_cache() -> Path:
 
 
 def sha256_of(file: Path) -> str:
-    """SHA-256 of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def remembered_sha256(file: Path) -> str:
-    """The same, but a file is read once as long as its size and its time of change stay."""
+    """Return the SHA-256 of a file, which is read once while its size and modification time stay."""
     status = file.stat()
     return _digest_of_file(file.resolve(), status.st_size, status.st_mtime_ns)
 

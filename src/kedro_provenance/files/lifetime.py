@@ -1,4 +1,4 @@
-"""Lifetimes of processes: a child ends with its parent, and whether one still lives."""
+"""Lifetimes of processes: ending with the parent, and whether a process is alive."""
 
 import ctypes
 import os
@@ -9,14 +9,14 @@ PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
 def end_with_parent() -> None:
-    """Have Linux end the calling process when its parent dies, however that happens (man 2 prctl), or has died."""
+    """Make Linux end the calling process when its parent dies (man 2 prctl), or now if it has died."""
     ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
     if (parent := parent_process()) and not parent.is_alive():
         signal.raise_signal(signal.SIGTERM)
 
 
 def is_alive(process: int) -> bool:
-    """Whether this machine has a process of this number, of any user.
+    """Whether this machine has a process with this number, of any user.
 
     Examples:
         >>> is_alive(os.getpid())

@@ -50,11 +50,7 @@ def storage_options(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def explained(address: str) -> Iterator[None]:
-    """Say of any error of a storage where it was, what was wrong and what to do.
-
-    Raises:
-        StorageError: there was an error.
-    """
+    """Convert any error of a storage to a StorageError with address, cause and remedy."""
     try:
         yield
     except StorageError:
@@ -65,7 +61,7 @@ def explained(address: str) -> Iterator[None]:
 
 
 def remedy(error: Exception, address: str) -> str:
-    """What to do about an error of a storage."""
+    """Return what to do about an error of a storage."""
     protocol = get_protocol(address)
     if isinstance(error, ImportError):
         package = f"pip install -e '.[{protocol}]'" if protocol == "s3" else "fsspec's package for it"
@@ -84,11 +80,7 @@ def remedy(error: Exception, address: str) -> str:
 
 
 def open_storage(address: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The filesystem of an address, and the path there.
-
-    Raises:
-        StorageError: the package for its protocol is not installed, or the options are refused.
-    """
+    """Return the filesystem of an address and the path in it, or raise StorageError."""
     with explained(address):
         # Listings are not remembered: other machines write there, too.
         options = {"use_listings_cache": False, **options} if is_remote(address) else {}
@@ -97,11 +89,7 @@ def open_storage(address: str, options: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def require_bucket(address: str, options: Mapping[str, Any]) -> None:
-    """Refuse a storage that cannot be reached or listed, or has no such bucket; the address need not exist in it.
-
-    Raises:
-        StorageError: that is so.
-    """
+    """Raise StorageError for a storage that cannot be listed or lacks the bucket; the address need not exist."""
     storage, path = open_storage(address, options)
     with explained(address):
         try:
@@ -117,11 +105,11 @@ def require_bucket(address: str, options: Mapping[str, Any]) -> None:
 
 
 def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Size and state of each object at an address, by what its path adds to that; nothing is there: no objects.
+    """Return size and state of each object at an address, by relative path; empty if there is none.
 
     Args:
-        address: of one object, of a folder, or a pattern of objects.
-        options: the storage's.
+        address: address of one object, of a folder, or a pattern of objects.
+        options: options of the storage.
 
     Raises:
         StorageError: the storage cannot be listed.
@@ -140,11 +128,7 @@ def states(address: str, options: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
-    """Names of the objects, or files, and folders in a folder; none if it is not there.
-
-    Raises:
-        StorageError: it cannot be listed.
-    """
+    """Return the names of the objects, files and folders in a folder; none if it does not exist."""
     storage, path = open_storage(folder, options)
     with explained(folder):
         try:
@@ -155,17 +139,13 @@ def names_in(folder: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def remove_drafts(folder: str) -> None:
-    """Remove what killed processes of this machine were writing to a folder by `write_whole`."""
+    """Remove unfinished files that killed processes of this machine left in a folder by `write_whole`."""
     if not is_remote(folder):
         remove_abandoned(folder, UNFINISHED)
 
 
 def exists(address: str, options: Mapping[str, Any]) -> bool:
-    """Whether there is an object or a folder at an address.
-
-    Raises:
-        StorageError: the storage cannot be asked.
-    """
+    """Whether there is an object or a folder at an address."""
     storage, path = open_storage(address, options)
     with explained(address):
         try:
@@ -176,10 +156,10 @@ def exists(address: str, options: Mapping[str, Any]) -> bool:
 
 
 def read(address: str, options: Mapping[str, Any]) -> bytes:
-    """Content of an object, or of a file.
+    """Read an object or a file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: it does not exist.
         StorageError: it cannot be read.
     """
     storage, path = open_storage(address, options)
@@ -192,11 +172,7 @@ def read(address: str, options: Mapping[str, Any]) -> bytes:
 
 
 def write_whole(address: str, content: bytes, options: Mapping[str, Any]) -> None:
-    """Write an object, or a file, or replace it: nobody ever sees a part of it.
-
-    Raises:
-        OSError: it cannot be written. What was there is untouched.
-    """
+    """Write or replace an object or a file atomically, or raise OSError and leave the old one."""
     if not is_remote(address):
         return atomic_file(Path(address), content)
     storage, path = open_storage(address, options)
@@ -221,13 +197,13 @@ def download(address: str, options: Mapping[str, Any], names: list[str], folder:
 
 
 def local_copy(address: str, options: Mapping[str, Any]) -> str:
-    """Path of a copy of a folder, or of one object, in the user's cache; it is fetched where their states are new.
+    """Return the path of a copy of a folder or an object in the user's cache, fetched whenever their states change.
 
-    A digest of the files lies beside them: a copy that is damaged is fetched again. What does not lie in an object
-    storage is returned as it is.
+    A digest of the files is stored with them, so that a damaged copy is fetched again. A local path is returned
+    unchanged.
 
     Raises:
-        StorageError: there is nothing, or it cannot be read.
+        StorageError: nothing exists at the address, or it cannot be read.
         OSError: the copy cannot be written.
     """
     if not is_remote(address):
@@ -256,11 +232,7 @@ def _is_whole_copy(folder: Path) -> bool:
 
 
 def remove(address: str, options: Mapping[str, Any]) -> None:
-    """Remove an object or a file, or a folder with all that it holds; it need not be there.
-
-    Raises:
-        StorageError: something cannot be removed.
-    """
+    """Remove an object, a file, or a folder with its content, if it exists; raise StorageError on failure."""
     storage, path = open_storage(address, options)
     with explained(address), suppress(FileNotFoundError):
         storage.rm(path, recursive=True)
