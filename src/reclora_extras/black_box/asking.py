@@ -10,7 +10,8 @@ import polars as pl
 from pydantic import Field, field_validator, model_validator
 from sklearn.metrics import roc_auc_score
 
-from kedro_provenance.parameters import Block
+from kedro_provenance.parameters import Block, Resource
+from reclora_extras.base_models.config import TuningConfig
 from reclora_extras.black_box.chat_api import USAGE, Answers
 from reclora_extras.black_box.hints import COUNTS, MessageWriter, Options
 from reclora_kedro.errors import require_both_classes
@@ -20,7 +21,7 @@ from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.llm.prompts import Record, made_up_record
-from reclora_kedro.parameters import Count, NonNegative, Seed
+from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 
 AskApi = Callable[[Sequence[str], str], Answers]
 """From messages, and what the step is called, to their answers."""
@@ -47,6 +48,20 @@ class PriceConfig(Block):
     completion: NonNegative
 
 
+class KnowledgeConfig(Block):
+    """What a small language model writes of each question, and what finding its soft prompt may cost."""
+
+    rows: Count
+    max_tokens: Count
+    tuning: TuningConfig
+    tokens_per_batch: Resource[Count]
+    soft_tokens: Count
+    dimensions: Count
+    radius: Positive
+    trials: Count
+    calls: Count
+
+
 class BlackBoxConfig(Block):
     """What a black box is asked, and which hints are tried."""
 
@@ -56,6 +71,7 @@ class BlackBoxConfig(Block):
     nearest: Count
     hints: dict[str, Annotated[tuple[bool | int | float | str, ...], Field(min_length=1)] | None]
     search: SearchConfig
+    knowledge: KnowledgeConfig | None
     rows: Count | None
     models: Annotated[tuple[BlackBoxModel, ...], Field(min_length=1)]
     beside: tuple[str, ...]
@@ -84,16 +100,16 @@ class BlackBoxConfig(Block):
 
 
 def draw_questions(learning: pl.DataFrame, test: pl.DataFrame, config: BlackBoxConfig) -> pl.DataFrame:
-    """Validation questions and test questions, drawn uniformly; more rows keep those of fewer.
+    """Validation questions, test questions and, where knowledge is learned, few-shot ones; more rows keep fewer.
 
     Raises:
         ValueError: there are fewer than the settings ask for, or all that were drawn have one label.
     """
     drawn = []
-    for questions, name, rows in (
-        (learning.filter(use="validation"), "search.rows", config.search.rows),
-        (test, "rows", config.rows),
-    ):
+    uses = [(learning.filter(use="validation"), "search.rows", config.search.rows), (test, "rows", config.rows)]
+    if config.knowledge:
+        uses.append((learning.filter(use="few_shot"), "knowledge.rows", config.knowledge.rows))
+    for questions, name, rows in uses:
         if rows is not None and rows > questions.height:
             raise ValueError(
                 f"black_box.{name} asks for {rows} rows, but there are {questions.height}: ask for at most that many, "
@@ -173,10 +189,15 @@ def ask(
         messages = writer.write(*prompts_of_model[model])
         answers = ask_api(messages, model)
         usage.append({"model": model, **cost(answers, config.price)})
-        rows = pl.DataFrame({"row": [record["row"] for record in test]}, schema={"row": pl.UInt32})
-        scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
-        tables.append(rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages)))
+        tables.append(scores_of(model, test, answers, messages))
     return trials, pl.concat(tables), usage
+
+
+def scores_of(model: str, records: Sequence[Record], answers: Answers, messages: Sequence[str]) -> pl.DataFrame:
+    """Answers of a model to records as row, model, score (probability of a like) and message."""
+    rows = pl.DataFrame({"row": [record["row"] for record in records]}, schema={"row": pl.UInt32})
+    scores = pl.Series(1 / (1 + np.exp(-answers.logits)))
+    return rows.with_columns(pl.lit(model).alias("model"), score=scores, message=pl.Series(messages))
 
 
 def search_hints(
@@ -191,11 +212,7 @@ def search_hints(
         ImportError: Optuna is not installed.
         ValueError: the budget is smaller than one trial.
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise ImportError("Hints are searched by Optuna: pip install -e '.[black-box]'.") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna = load_optuna()
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=RANDOM_TRIALS)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     labels, tried, trials = [record["label"] for record in records], set[str](), dict[tuple[Any, ...], dict[str, Any]]()
@@ -217,6 +234,20 @@ def search_hints(
             "raise it, or lower black_box.search.rows."
         )
     return list(trials.values())
+
+
+def load_optuna() -> Any:
+    """The library that searches.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError("Optuna searches what a black box is told: pip install -e '.[black-box]'.") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 def scores_beside(

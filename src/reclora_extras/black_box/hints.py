@@ -127,10 +127,15 @@ class MessageWriter:
         texts, *_ = fit_budget(list, [plain(each) for each in records], render, self._max_characters, OVER_CHARACTERS)
         return texts
 
+    def hint(self, record: Record, options: Options) -> str:
+        """The hint of a record alone, without its question."""
+        return self._hinted(options, plain(record), "")
+
     def _render(self, options: Options | None, record: Record, left_out: int) -> str:
         question = self._question(record, left_out)
-        if options is None:
-            return question
+        return question if options is None else self._hinted(options, record, question)
+
+    def _hinted(self, options: Options, record: Record, question: str) -> str:
         hint = record["hint"]
         shown_events = {
             kind: [visible_fields(item, self._prompt) for item in hint[kind]] for kind in ("liked", "disliked")

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from kedro_provenance.parameters import reads
-from reclora_extras.black_box import asking
+from reclora_extras.black_box import asking, knowledge
 from reclora_extras.black_box.asking import BlackBoxConfig
 from reclora_extras.black_box.chat_api import ChatApi
 from reclora_extras.black_box.hints import MessageWriter, hinted_records
@@ -19,12 +19,13 @@ from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
+from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompts import PromptConfig
 
 Records = list[dict[str, Any]]
 
 
-@reads(history=["short"], config=["search.rows", "rows", "history", "nearest", "seed"])
+@reads(history=["short"], config=["search.rows", "knowledge", "rows", "history", "nearest", "seed"])
 def describe_questions(
     lens: Lens,
     log: InteractionLog,
@@ -34,7 +35,7 @@ def describe_questions(
     config: BlackBoxConfig,
     engine: EngineConfig,
 ) -> Records:
-    """What messages may say of the validation rows that hints are searched on, and of the test rows."""
+    """What messages may say of the rows: of validation, of test, and few-shot ones where knowledge is learned."""
     questions = asking.draw_questions(learning_questions, test_questions, config)
     return hinted_records(lens, log, questions, asking.window_of(history, config), config.nearest, engine)
 
@@ -55,16 +56,58 @@ def ask(
     return asking.ask(lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, config)
 
 
+@reads(config=["max_characters", "hints", "knowledge", "price", "seed"])
+def teach_writer(
+    llm: ChatApi,
+    kept: FinishedShards,
+    records: Records,
+    prompt_template: str,
+    hint_templates: Mapping[str, Callable[[], str]],
+    config: BlackBoxConfig,
+    prompt: PromptConfig,
+    small_llm: LanguageModel,
+) -> tuple[LanguageModel, Records]:
+    """The small model once it writes what helps the black box, and an account of its lessons."""
+    assert config.knowledge is not None
+    hints = {name: load() for name, load in hint_templates.items()}
+    writer = MessageWriter(prompt_template, hints, prompt, config.max_characters)
+    few_shot = [record for record in records if record["use"] == "few_shot"]
+    lessons, account = knowledge.choose_lessons(
+        lambda texts, step: llm.ask(texts, prompt, kept, step), few_shot, writer, config
+    )
+    taught, tuned = knowledge.teach(
+        small_llm, lessons, config.knowledge.tuning, config.knowledge.tokens_per_batch, config.seed
+    )
+    return taught, [account | tuned]
+
+
+@reads(config=["max_characters", "knowledge", "price", "seed"])
+def answer_with_knowledge(
+    llm: ChatApi,
+    kept: FinishedShards,
+    records: Records,
+    prompt_template: str,
+    config: BlackBoxConfig,
+    prompt: PromptConfig,
+    knowledge_llm: LanguageModel,
+) -> tuple[Records, pl.DataFrame, Records]:
+    """The trials of the soft prompt; scores of the test rows with the best one; and what these cost."""
+    writer = MessageWriter(prompt_template, knowledge.KNOWLEDGE, prompt, config.max_characters)
+    return knowledge.answer_with_knowledge(
+        lambda texts, step: llm.ask(texts, prompt, kept, step), records, writer, knowledge_llm, config
+    )
+
+
 @reads(config=["beside"])
 def evaluate(
     scores: pl.DataFrame,
-    black_box_scores: pl.DataFrame,
     test_questions: pl.DataFrame,
     config: BlackBoxConfig,
     bootstrap: Bootstrap,
+    *of_black_box: pl.DataFrame,
 ) -> tuple[Records, Records]:
     """The black box beside models of the scoring step, on the rows that it answered, by their evaluation."""
-    together = asking.scores_beside(black_box_scores, scores, test_questions, config.beside)
+    together = asking.scores_beside(pl.concat(of_black_box), scores, test_questions, config.beside)
     return metrics.evaluate_models(together, bootstrap)
 
 

@@ -1,0 +1,257 @@
+"""Knowledge that a small language model of the domain writes for a black box (BLADE, Li et al. 2024, arXiv 2403.18365).
+
+The small model, pretrained on texts of the domain, is tuned to write what helped the black box answer a question. Then
+a soft prompt before its questions is found by Bayesian optimisation of what the black box answers with its knowledge.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+from torch.nn import functional
+
+from reclora_extras.base_models.config import TuningConfig
+from reclora_extras.base_models.tuning import Losses, tune
+from reclora_extras.black_box.asking import AskApi, BlackBoxConfig, cost, load_optuna, scores_of
+from reclora_extras.black_box.hints import MessageWriter
+from reclora_kedro.evaluation.attribution import permuted_rows
+from reclora_kedro.llm.batching import pad_right
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import Record, plain_ids
+from reclora_kedro.progress import Progress
+
+KNOWLEDGE = {"knowledge": "{{ knowledge }}\n\n{{ prompt }}"}
+"""Template of a message with what the small model wrote."""
+WITH_KNOWLEDGE = {"template": "knowledge"}
+RANDOM_TRIALS = 5
+"""Trials of the soft prompt before those that a Gaussian process suggests; the first one has none of its directions."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Questions, and the knowledge that helped the black box most to answer each; in the same order."""
+
+    questions: list[str]
+    knowledge: list[str]
+
+
+def choose_lessons(
+    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, config: BlackBoxConfig
+) -> tuple[Lessons, dict[str, float]]:
+    """Try every hint with every question, and keep the one with which the true answer becomes most likely, if any does.
+
+    Args:
+        ask_api: asks the black box.
+        records: few-shot rows, see `hinted_records`.
+        writer: writes messages; the texts of its hints are the knowledge to choose from.
+        config: the hints' options.
+
+    Returns:
+        The lessons; and rows, lessons and what `cost` says.
+
+    Raises:
+        ValueError: no hint helps with any question.
+    """
+    options = [dict(zip(config.choices, values, strict=True)) for values in product(*config.choices.values())]
+    questions = writer.write(records, None)
+    messages = [questions, *(writer.write(records, each) for each in options)]
+    answers = ask_api([text for texts in messages for text in texts], "ask with hints")
+    signs = 2 * np.array([record["label"] for record in records]) - 1
+    right = answers.logits.reshape(len(messages), -1) * signs  # logits of the true answers
+    best, places = right[1:].argmax(axis=0), np.flatnonzero(right[1:].max(axis=0) > right[0]).tolist()
+    if not places:
+        raise ValueError(
+            f"None of the hints makes the true answer to any of {len(records)} questions likelier, so there is no "
+            "knowledge to learn: raise black_box.knowledge.rows, or name other templates in black_box.hints."
+        )
+    lessons = Lessons(
+        [questions[place] for place in places],
+        [writer.hint(records[place], options[best[place]]) for place in places],
+    )
+    account = {"rows": len(records), "lessons": len(places)} | cost(answers, config.price)
+    return lessons, account
+
+
+def teach(
+    llm: LanguageModel, lessons: Lessons, config: TuningConfig, tokens_per_batch: int, seed: int
+) -> tuple[LanguageModel, dict[str, float]]:
+    """Tune a small model to write the knowledge of each question, see `tune`."""
+    questions = question_ids(llm, lessons.questions)
+    end = [llm.tokenizer.eos_token_id]
+    token_ids = [
+        ids + written + end for ids, written in zip(questions, plain_ids(llm.tokenizer, lessons.knowledge), strict=True)
+    ]
+    lengths = np.array([len(ids) for ids in token_ids])
+    losses = writing_losses(token_ids, np.array([len(ids) for ids in questions]))
+    return tune(llm, lengths, losses, config, tokens_per_batch, seed)
+
+
+def question_ids(llm: LanguageModel, questions: list[str]) -> list[list[int]]:
+    """Tokens of questions, and of the line break behind which knowledge follows."""
+    return plain_ids(llm.tokenizer, [f"{text}\n" for text in questions])
+
+
+def writing_losses(token_ids: list[list[int]], starts: np.ndarray) -> Losses:
+    """The mean cross entropy of each text's tokens from a start on, given those before, in nats.
+
+    Args:
+        token_ids: of the texts.
+        starts: tokens before what is written, at least one, shape (texts,).
+    """
+
+    def losses(llm: LanguageModel, rows: np.ndarray) -> Tensor:
+        ids, last = pad_right([token_ids[row] for row in rows], llm.device)
+        logits = llm.model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        each = functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        places = torch.arange(each.shape[1], device=each.device)
+        written = (places >= torch.from_numpy(starts[rows]).to(last)[:, None] - 1) & (places < last[:, None])
+        return (each * written).sum(1) / written.sum(1)
+
+    return losses
+
+
+@dataclass(frozen=True)
+class SoftPrompt:
+    """Embeddings before a question, in a random subspace of few dimensions (Sun et al. 2022, arXiv 2201.03514).
+
+    ``p(z) = p_0 + z A``: ``p_0`` is the mean embedding of the vocabulary in each place, and ``A`` is drawn once from a
+    normal distribution with the embeddings' standard deviation, by the root of the dimensions.
+
+    Attributes:
+        origin: p_0, shape (tokens, hidden).
+        directions: A, shape (dimensions, tokens, hidden).
+    """
+
+    origin: Tensor
+    directions: Tensor
+
+    @classmethod
+    def drawn(cls, llm: LanguageModel, tokens: int, dimensions: int, seed: int) -> "SoftPrompt":
+        """A subspace of the LLM's embeddings."""
+        vocabulary = llm.model.get_input_embeddings().weight.detach().float()
+        shape, random = (dimensions, tokens, vocabulary.shape[1]), torch.Generator().manual_seed(seed)
+        directions = torch.randn(shape, generator=random).to(vocabulary) * vocabulary.std() / dimensions**0.5
+        return cls(vocabulary.mean(0).repeat(tokens, 1), directions)
+
+    def at(self, z: Sequence[float]) -> Tensor:
+        """The embeddings p(z), shape (tokens, hidden)."""
+        return self.origin + torch.tensordot(torch.tensor(z).to(self.origin), self.directions, 1)
+
+
+@torch.inference_mode()
+def write_knowledge(llm: LanguageModel, soft_prompt: Tensor, questions: list[str], max_tokens: int) -> list[str]:
+    """What the small model writes behind each question, greedily, up to its end or a line break of its own."""
+    embed, written = llm.model.get_input_embeddings(), dict[str, str]()
+    distinct = list(dict.fromkeys(questions))
+    with Progress("write knowledge", len(distinct), "questions") as progress:
+        for text, ids in zip(distinct, question_ids(llm, distinct), strict=True):
+            of_question = embed(torch.tensor(ids, device=llm.device))
+            inputs = torch.cat([soft_prompt.to(of_question), of_question])[None]
+            tokens = llm.model.generate(
+                inputs_embeds=inputs,
+                attention_mask=torch.ones(inputs.shape[:2], dtype=torch.long, device=llm.device),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+                pad_token_id=llm.tokenizer.eos_token_id,
+            )[0]
+            lines = llm.tokenizer.decode(tokens, skip_special_tokens=True).strip().splitlines()
+            written[text] = lines[0].strip() if lines else ""
+            progress.update()
+    return [written[text] for text in questions]
+
+
+def answer_with_knowledge(
+    ask_api: AskApi, records: Sequence[Record], writer: MessageWriter, llm: LanguageModel, config: BlackBoxConfig
+) -> tuple[list[dict[str, Any]], pl.DataFrame, list[dict[str, Any]]]:
+    """Find the soft prompt on the validation rows, then answer the test rows with what the small model writes.
+
+    Args:
+        ask_api: asks the black box.
+        records: validation and test rows, see `hinted_records`.
+        writer: writes messages, with the template of `KNOWLEDGE`.
+        llm: the small model, see `teach`.
+        config: how it writes, budgets and prices.
+
+    Returns:
+        The trials, see `search_soft_prompt`; and what `reclora_extras.black_box.asking.ask` returns of two models:
+        black_box_with_knowledge, and black_box_shuffled_knowledge with that of another row: the null control.
+    """
+    assert config.knowledge is not None
+    validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
+    soft = SoftPrompt.drawn(llm, config.knowledge.soft_tokens, config.knowledge.dimensions, config.seed)
+
+    def informed(rows: Sequence[Record], z: Sequence[float]) -> list[Record]:
+        questions = writer.write(rows, None)
+        texts = write_knowledge(llm, soft.at(z), questions, config.knowledge.max_tokens)  # type: ignore[union-attr]
+        return [row | {"hint": row["hint"] | {"knowledge": text}} for row, text in zip(rows, texts, strict=True)]
+
+    trials = search_soft_prompt(ask_api, lambda z: informed(validation, z), writer, config)
+    best = max(trials, key=lambda trial: trial["auc"])
+    told = informed(test, best["z"])
+    drawn, others = permuted_rows(len(test), None, config.seed)
+    shuffled = list(told)
+    for place, other in zip(drawn, others, strict=True):
+        shuffled[place] = told[place] | {"hint": told[other]["hint"]}
+    tables, usage = [], []
+    for model, rows in (("black_box_with_knowledge", told), ("black_box_shuffled_knowledge", shuffled)):
+        messages = writer.write(rows, WITH_KNOWLEDGE)
+        answers = ask_api(messages, model)
+        usage.append({"model": model, **cost(answers, config.price)})
+        tables.append(scores_of(model, test, answers, messages))
+    return trials, pl.concat(tables), usage
+
+
+def search_soft_prompt(
+    ask_api: AskApi,
+    informed: Callable[[Sequence[float]], list[Record]],
+    writer: MessageWriter,
+    config: BlackBoxConfig,
+) -> list[dict[str, Any]]:
+    """Trials of soft prompts within the budget of calls: z, auc, an example of what is written, and what `cost` says.
+
+    A Gaussian process models the AUC of the black box's answers over z; each next trial has the greatest expected
+    improvement (Bayesian optimisation, by Optuna).
+
+    Args:
+        ask_api: asks the black box.
+        informed: validation rows with what the small model writes at some z.
+        writer: writes messages.
+        config: dimensions, their radius, trials, calls and seed.
+
+    Raises:
+        ImportError: Optuna is not installed.
+        ValueError: the budget of calls is smaller than one trial.
+    """
+    settings = config.knowledge
+    assert settings is not None
+    optuna = load_optuna()
+    sampler = optuna.samplers.GPSampler(seed=config.seed, n_startup_trials=RANDOM_TRIALS)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    names = [f"z{place}" for place in range(settings.dimensions)]
+    study.enqueue_trial(dict.fromkeys(names, 0.0))
+    tried, trials = set[str](), list[dict[str, Any]]()
+    for number in range(1, settings.trials + 1):
+        suggested = study.ask()
+        z = [suggested.suggest_float(name, -settings.radius, settings.radius) for name in names]
+        rows = informed(z)
+        messages = writer.write(rows, WITH_KNOWLEDGE)
+        if len(tried.union(messages)) > settings.calls:
+            break
+        tried.update(messages)
+        answers = ask_api(messages, "search a soft prompt")
+        auc = float(roc_auc_score([row["label"] for row in rows], answers.logits))
+        study.tell(suggested, auc)
+        example = rows[0]["hint"]["knowledge"]
+        trials.append({"trial": number, "z": z, "auc": auc, "example": example, **cost(answers, config.price)})
+    if not trials:
+        raise ValueError(
+            f"black_box.knowledge.calls is {settings.calls}, less than one trial takes: raise it, or lower "
+            "black_box.search.rows."
+        )
+    return trials
