@@ -1,4 +1,4 @@
-"""Messages of the project on the terminal, above the progress bars."""
+"""Messages of the project on stderr; on a terminal, above the progress bars."""
 
 import logging
 import sys
@@ -10,12 +10,17 @@ from tqdm import tqdm
 from kedro_provenance.packages import project_packages
 
 
+def is_message(record: logging.LogRecord) -> bool:
+    """Return whether a record is shown here: warnings are left to ``conf/logging.yml``."""
+    return logging.INFO <= record.levelno < logging.WARNING
+
+
 class TerminalHandler(RichHandler):
-    """Prints messages above the progress bars; warnings are left to ``conf/logging.yml``."""
+    """Prints messages above the progress bars."""
 
     def __init__(self) -> None:
         super().__init__(console=Console(stderr=True), show_time=False, show_level=False, show_path=False)
-        self.addFilter(lambda record: logging.INFO <= record.levelno < logging.WARNING)
+        self.addFilter(is_message)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message while no bar is there."""
@@ -23,16 +28,27 @@ class TerminalHandler(RichHandler):
             super().emit(record)
 
 
+class PlainHandler(logging.Handler):
+    """Writes messages to stderr, a line each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addFilter(is_message)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message."""
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 def show_messages() -> None:
-    """Show messages of the project's packages from now on: by the project's own logging, else on a terminal alone."""
+    """Show messages of the project's packages from now on: by the project's own logging, else on stderr."""
     loggers = [logging.getLogger(package) for package in project_packages()]
     for logger in loggers:
         if logger.level == logging.NOTSET:  # Kedro's own configuration names no plug-in
             logger.setLevel(logging.INFO)
     if any(isinstance(each, RichHandler) and each.level <= logging.INFO for each in logging.getLogger().handlers):
         return
-    handlers = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, TerminalHandler)]
-    if sys.stderr.isatty() and not handlers:
-        handler = TerminalHandler()
-        for logger in loggers:
+    handler = TerminalHandler() if sys.stderr.isatty() else PlainHandler()
+    for logger in loggers:
+        if not any(isinstance(each, TerminalHandler | PlainHandler) for each in logger.handlers):
             logger.addHandler(handler)

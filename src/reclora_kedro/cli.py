@@ -77,7 +77,7 @@ params_option.callback = split_params
 
 @click.command("list")
 def list_pipelines() -> None:
-    lines = [("__default__", "The whole flow from raw files to the report; `kedro run` runs it.")]
+    lines = [("__default__", "The whole flow from raw files to recommendations and the report; `kedro run` runs it.")]
     lines += [(name, PIPELINES.summary(name)) for name in PIPELINES.modules()]
     formatter = click.HelpFormatter(width=120)
     formatter.write_dl(lines)

@@ -1,6 +1,7 @@
 """Kedro hooks of the recommender: actions that nodes must not take, such as deletions and further runs."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from kedro.framework.context import KedroContext
@@ -8,16 +9,24 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DatasetError
 from kedro.pipeline import Pipeline
 
-from kedro_provenance.failures import RunRefusedError
+from kedro_provenance.catalog import loaded_version, location
+from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.run import Run
 from kedro_provenance.start import cell_runner
 from reclora_kedro.pipelines.checks import checks
 
 logger = logging.getLogger(__name__)
 
+RESULTS = {
+    "recommendations_csv": "Recommendations of all users:",
+    "recommendations": "The same as a table with the histories of prompts:",
+    "evaluation_report": "The report, with differences of all pairs, segments and plots:",
+}
+"""Catalog entries that the end of the default flow points to, by what they are."""
+
 
 class RecommenderHooks:
-    """Runs the cells of a study before its nodes, and erases forgotten users' data after the nodes."""
+    """Runs the cells of a study, erases forgotten users' data, and ends the default flow with where its results lie."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -47,13 +56,42 @@ class RecommenderHooks:
 
     @hook_impl  # called before the plug-in's, which unlocks the data folder
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
-        """Erase users from the service's journal, and the stored versions that the forget pipeline listed.
+        """Erase what the forget pipeline listed; after the default flow, show a user's titles and where all results lie.
 
         Raises:
             RunRefusedError: something could not be erased.
         """
-        if not {"champion", "versions_to_erase"} <= pipeline.all_outputs():
-            return
+        outputs = pipeline.all_outputs()
+        if {"recommendations", "evaluation_report"} <= outputs:
+            self._show_end(catalog)
+        if {"champion", "versions_to_erase"} <= outputs:
+            self._erase(catalog)
+
+    def _show_end(self, catalog: Any) -> None:
+        from reclora_kedro.evaluation.terminal import show
+        from reclora_kedro.recommend.recommendations import titles_table
+
+        env = self._context.env
+        show(titles_table(catalog.load("recommendations")))
+        for name, heading in RESULTS.items():
+            show(f"{heading}\n  {self._newest_file(catalog, name)}")
+        service = catalog.load("params:service")
+        serve = " ".join(["kedro serve", *([f"--env {env}"] if env else [])])
+        show(
+            f"Next:\n  {serve}\n    the live page, http://{service['host']}:{service['port']}/\n"
+            f"  {command('--pipelines candidates,recommendation', env).strip('`')}\n"
+            "    train a retriever, which takes part in finding candidates, too\n"
+            f"  {command('--env full', None).strip('`')}\n    more rows for the LLM"
+        )
+
+    def _newest_file(self, catalog: Any, name: str) -> str:
+        """Return where the newest version of an entry lies, relative to the project if it is in there."""
+        dataset = catalog.get(name)
+        address, version = location(dataset), loaded_version(dataset)
+        file = f"{address}/{version}/{Path(address).name}"
+        return file.removeprefix(f"{self._context.project_path}/")
+
+    def _erase(self, catalog: Any) -> None:
         try:
             events = catalog.get("journal").erase(catalog.load("params:forget").users)
             logger.info("%d events were erased from the service's journal.", events)

@@ -1,6 +1,7 @@
 """Pipelines of the project and of installed packages."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from kedro.pipeline import Pipeline
 from kedro.pipeline.pipeline import CircularDependencyError
@@ -11,7 +12,7 @@ from kedro_provenance.session_parameters import requested_pipelines, session_par
 from reclora_kedro.pipelines.names import TUNED_ENCODER, PipelineNames
 from reclora_kedro.pipelines.registry import PIPELINES
 
-DEFAULT_STEPS = ("ingestion", "history", "lens", "finetuning", "scoring", "evaluation")
+DEFAULT_STEPS = ("ingestion", "history", "lens", "recommendation", "finetuning", "scoring", "evaluation")
 """Steps of the default flow; the others run on request."""
 TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 """Steps that train weights, or prepare their training data."""
@@ -20,8 +21,7 @@ TRAINING_STEPS = ("history", "encoders", "lens", "finetuning", "candidates")
 def register_pipelines() -> dict[str, Pipeline]:
     """Return each requested pipeline by its name; ``__default__`` is the flow from raw files to the report.
 
-    The session's parameters determine names and optional inputs. The default flow tunes an item encoder if the history
-    step embeds items with it, and trains a retriever if the lens reads one.
+    The session's parameters determine names and optional inputs; see `default_flow` for the steps of the default flow.
 
     Raises:
         NameRefusedError: a parameter names something that a step cannot read.
@@ -35,7 +35,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     try:
         pipelines = create_pipelines(known if steps is None else steps, names)
         if steps is None:
-            pipelines["__default__"] = sum((pipelines[step] for step in default_steps(names)), start=Pipeline([]))
+            pipelines["__default__"] = default_flow(pipelines, names)
         if "forget" in pipelines and names.retrained_weights:
             pipelines["forget"] += retraining(names, pipelines["forget"].all_outputs())
     except CircularDependencyError as error:
@@ -47,9 +47,27 @@ def register_pipelines() -> dict[str, Pipeline]:
     return pipelines
 
 
-def default_steps(names: PipelineNames) -> list[str]:
-    needed = {"encoders": TUNED_ENCODER in names.item_encoders, "candidates": names.lens_reads_retriever}
-    return [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
+def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pipeline:
+    """Return the default flow.
+
+    It tunes an item encoder where the history step embeds items by it, and trains a retriever where the lens or
+    ``recommendation.candidates`` by name needs one. Where likes of the validation split choose what finds candidates,
+    it leaves the retriever out, whose training takes as long as all other models but the LLM.
+
+    Args:
+        pipelines: those of all steps.
+        names: of the session.
+    """
+    validated = names.parameters["recommendation"]["candidates"] == "validation"
+    steps = dict(pipelines)
+    if validated and not names.lens_reads_retriever:
+        steps |= create_pipelines(["recommendation"], replace(names, recommendation_reads_retriever=False))
+    needed = {
+        "encoders": TUNED_ENCODER in names.item_encoders,
+        "candidates": names.lens_reads_retriever or (names.recommendation_reads_retriever and not validated),
+    }
+    chosen = [*DEFAULT_STEPS, *(step for step, is_needed in needed.items() if is_needed)]
+    return sum((steps[step] for step in chosen), start=Pipeline([]))
 
 
 def create_pipelines(steps: Collection[str], names: PipelineNames) -> dict[str, Pipeline]:

@@ -1,19 +1,21 @@
-"""Progress of a long step: a bar on a terminal, and lines in the log."""
+"""Progress of a long step: a bar on a terminal, else lines on stderr, and lines in the log in any case."""
 
 import logging
+import math
+import sys
 import time
 from types import TracebackType
 from typing import Any, Self
 
 from tqdm import tqdm
 
-SECONDS_PER_LINE = 10
+SECONDS_PER_LINE = 15
 
 logger = logging.getLogger(__name__)
 
 
 class Progress:
-    """A progress bar, and a line in the log every ten seconds.
+    """A progress bar, and a line every 15 seconds in the log and, without a bar, on stderr.
 
     Args:
         done: number of units finished before.
@@ -47,15 +49,17 @@ class Progress:
         now = time.monotonic()
         if self.shown and now - self._last_line >= SECONDS_PER_LINE:
             self._last_line, seconds = now, now - self._began
-            left = seconds * (self.total - self.done) / max(self.done - self._before, 1)
-            logger.debug(
-                "%s: %s of %s %s in %.0f s, about %.0f s to go",
+            rate = (self.done - self._before) / seconds
+            logger.log(
+                logging.DEBUG if sys.stderr.isatty() else logging.INFO,
+                "%s: %s of %s %s in %.0f s, %s per second, about %.0f s to go",
                 self.step,
                 f"{self.done:,}",
                 f"{self.total:,}",
                 self.unit,
                 seconds,
-                left,
+                f"{rate:,.3g}" if rate < 1000 else f"{rate:,.0f}",
+                (self.total - self.done) / rate if rate else math.inf,
             )
 
     def show(self, **values: Any) -> None:

@@ -73,7 +73,10 @@ def test_pairs_have_the_scores_of_their_moments(log):
 
 
 def all_near(neighbours):
-    return np.stack([neighbours.likeness(item) for item in range(neighbours.items)])
+    likeness = np.zeros((neighbours.items, neighbours.items), dtype=np.float32)
+    for row, (near, weights) in zip(likeness, neighbours.nearest(np.arange(neighbours.items)), strict=True):
+        row[near] = weights
+    return likeness
 
 
 @pytest.mark.parametrize("nearest", [1, 3])
@@ -86,6 +89,20 @@ def test_the_nearest_items_alone_are_kept_whatever_is_counted_at_once(log, neare
     for kept, each in zip(few, whole, strict=True):
         assert set(kept[kept > 0]) <= set(each)
         assert kept[kept > 0].min() >= np.where(kept > 0, 0, each).max()
+
+
+@pytest.mark.parametrize("text_weight", [0.0, 1.0])
+def test_reasons_are_the_parts_of_a_score_greatest_first(log, text_weight):
+    neighbours, end = ItemNeighbours(log, config(text_weight=text_weight)), log.sequences.offsets[2] + 4
+    items = np.arange(neighbours.items)
+    taken = set(log.sequences.item_index[log.sequences.offsets[2] : end].tolist())
+    reasons = neighbours.reasons(2, end, items, most=100)
+    assert all(set(events.tolist()) <= taken and (np.diff(weights) <= 0).all() for events, weights in reasons)
+    sums = [weights.sum() for _, weights in reasons]
+    np.testing.assert_allclose(sums, neighbours.scores(2, end), rtol=1e-5)
+    assert [events.tolist()[:1] for events, _ in reasons] == [
+        events.tolist() for events, _ in neighbours.reasons(2, end, items, most=1)
+    ]
 
 
 def test_nothing_later_is_read(log):

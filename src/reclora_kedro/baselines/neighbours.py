@@ -197,12 +197,30 @@ class ItemNeighbours:
         history = self._events.item_index[start:end][::-1]
         return history, self._config.recency ** np.arange(len(history), dtype=np.float32)
 
-    def likeness(self, item: int) -> np.ndarray:
-        """Return the sum of both terms of an item j for every item i: float32, shape (items,)."""
-        [(near, weights)] = self.nearest(np.array([item]))
-        likeness = np.zeros(self.items, dtype=np.float32)
-        likeness[near] = weights
-        return likeness
+    def reasons(self, user: int, end: int, items: np.ndarray, most: int) -> list[Row]:
+        """Return the items of a user's latest events that add most to the scores of some items.
+
+        Args:
+            user: index of the user.
+            end: event before which the history ends.
+            items: indices of the items to give reasons for.
+            most: most reasons of each.
+
+        Returns:
+            For each item, those of the events, by falling weight, and how much the latest event with each adds.
+        """
+        history, weights = self.latest(user, end)
+        history, first = np.unique(history, return_index=True)
+        near = np.zeros((len(items), len(history)), dtype=np.float32)
+        for event, (others, likeness) in enumerate(self.nearest(history)):
+            place = np.searchsorted(others, items)
+            held = place < len(others)
+            held[held] = others[place[held]] == items[held]
+            near[held, event] = likeness[place[held]]
+        near *= weights[first]
+        order = np.argsort(-near, axis=1, kind="stable")[:, :most]
+        best = np.take_along_axis(near, order, axis=1)
+        return [(history[row[each > 0]], each[each > 0]) for row, each in zip(order, best, strict=True)]
 
     def scores(self, user: int, end: int) -> np.ndarray:
         """Return scores of every item for a user whose history ends before event `end`: shape (items,)."""

@@ -110,13 +110,17 @@ def models_table(metrics: Records) -> Table:
 
 
 def results_tables(metrics: Records, comparisons: Records, attribution: Records) -> Group:
-    """Tabulate metrics, paired differences and, where measured, permutation importance; end with the headline."""
+    """Tabulate permutation importance, where measured, differences from the best model, and metrics; then the headline.
+
+    The differences of all pairs are in the report.
+    """
     permuted = attribution[0]["rows"] if attribution else 0
     interval = f"{formats.level(metrics[0]['confidence'])} interval"
+    best = max(metrics, key=itemgetter("auc"))["model"]
     pairs = text_table(
-        f"AUC differences ({describe_tests(metrics, comparisons)})",
-        comparisons,
-        {"pair": (formats.pair, "model_a", "model_b")},
+        f"AUC below {best} ({describe_tests(metrics, comparisons)})",
+        [_from_best(pair, best) for pair in comparisons if best in (pair["model_a"], pair["model_b"])],
+        {"model": (str, "model")},
         _difference_columns(interval, "auc_difference", "low", "high"),
     )
     inputs = text_table(
@@ -133,8 +137,38 @@ def results_tables(metrics: Records, comparisons: Records, attribution: Records)
     for row, record in zip(inputs.rows, attribution, strict=True):
         row.style = "red" if unread_prompts([record]) else None
     unread = (Text(line, style="bold red") for line in unread_prompts(attribution))
-    best = Text(headline(metrics, comparisons), style="bold")
-    return Group(models_table(metrics), pairs, *([inputs] if attribution else []), *unread, best)
+    end = Text(headline(metrics, comparisons), style="bold")
+    return Group(*([inputs] if attribution else []), *unread, pairs, models_table(metrics), end)
+
+
+def _from_best(pair: Mapping[str, Any], best: str) -> dict[str, Any]:
+    """Return a paired difference as that of the other model from the best one, which is negative."""
+    if pair["model_b"] == best:
+        return {**pair, "model": pair["model_a"]}
+    turned = {"auc_difference": -pair["auc_difference"], "low": -pair["high"], "high": -pair["low"]}
+    return {**pair, **turned, "model": pair["model_b"]}
+
+
+def ranking_table(metrics: Records) -> Table:
+    """Tabulate ranking metrics (see `compute_ranking_metrics`) of one cutoff."""
+    first, level = metrics[0], formats.level(metrics[0]["confidence"])
+    likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
+    k = first["k"]
+    return text_table(
+        f"{likes} ({level} intervals)",
+        metrics,
+        {"model": (str, "model")},
+        {
+            f"HR@{k}": _ranking_estimate("hit_rate"),
+            f"NDCG@{k}": _ranking_estimate("ndcg"),
+            f"coverage\n@{k}": ("{:.1%}".format, "coverage"),
+            f"novelty\n@{k}": ("{:.1f}".format, "novelty"),
+        },
+    )
+
+
+def _ranking_estimate(name: str) -> tuple[Any, ...]:
+    return formats.estimate, name, f"{name}_low", f"{name}_high"
 
 
 def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
@@ -143,27 +177,9 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
     Differences are in NDCG from the baseline; `notes` describes baselines by name.
     """
     first, level, model = metrics[0], formats.level(metrics[0]["confidence"]), {"model": (str, "model")}
-    likes = f"{first['rows']:,} likes of {first['users']:,} users, each among {first['candidates']:,.0f} items"
     tests = describe_tests(metrics, [record for record in metrics if record["model"] != record["baseline"]])
     by_cutoff = {k: [record for record in metrics if record["k"] == k] for k in {record["k"]: 0 for record in metrics}}
-
-    def estimate(name: str) -> tuple[Any, ...]:
-        return formats.estimate, name, f"{name}_low", f"{name}_high"
-
-    tables = [
-        text_table(
-            f"{likes} ({level} intervals)",
-            records,
-            model,
-            {
-                f"HR@{k}": estimate("hit_rate"),
-                f"NDCG@{k}": estimate("ndcg"),
-                f"coverage\n@{k}": ("{:.1%}".format, "coverage"),
-                f"novelty\n@{k}": ("{:.1f}".format, "novelty"),
-            },
-        )
-        for k, records in by_cutoff.items()
-    ]
+    tables = [ranking_table(records) for records in by_cutoff.values()]
     headings = {"user_hit_rate": "HR", "user_ndcg": "NDCG"}
     of_users = [
         {"model": same[0]["model"]}
@@ -173,7 +189,7 @@ def ranking_tables(metrics: Records, notes: Mapping[str, str]) -> Group:
     columns = {name: ("{:.3f}".format, name) for name in of_users[0] if name != "model"}
     tables.append(text_table("Means of the users' means, in place of means over likes", of_users, model, columns))
     among = {name: f"first {name.removeprefix('among_')}" for name in first if name.startswith("among_")}
-    whole = {"MRR": estimate("mrr")} | {heading: ("{:.3f}".format, name) for name, heading in among.items()}
+    whole = {"MRR": _ranking_estimate("mrr")} | {heading: ("{:.3f}".format, name) for name, heading in among.items()}
     tables.append(
         text_table("The whole order, and the likes among its first items", by_cutoff[first["k"]], model, whole)
     )

@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.metrics import grouped_auc
+from reclora_kedro.evaluation.significance import auc_over_users
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import recent_events, unit_vectors
 from reclora_kedro.lens.base import Lens
@@ -20,10 +21,10 @@ def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[
     """Measure a frozen lens on all test samples and, if it reads item embeddings, their similarity alone.
 
     Returns:
-        A record of the ``lens``, with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` but for the
-        interval of the AUC, which is made for the rows that all models score; auc_cold, the AUC on items without a
-        training event, None where these have one class; and weights, the number of trained ones. Then one of
-        ``similarity``, see `similarity_to_recent_items`, without log_loss and accuracy, as it is no probability.
+        A record of the ``lens``, with the fields of `reclora_kedro.evaluation.metrics.compute_metrics` (the interval of
+        the AUC is None with one user); auc_cold, the AUC on items without a training event, None where these have one
+        class; and weights, the number of trained ones. Then one of ``similarity``, see `similarity_to_recent_items`,
+        without log_loss and accuracy, as it is no probability.
     """
     samples = log.samples_in("test")
     labels = samples["label"].to_numpy() == 1
@@ -67,11 +68,15 @@ def _ranking_metrics(
     trained = log.sequences.item_index[log.samples_in("train")["event"].drop_nulls().to_numpy()]
     cold = ~np.isin(samples["item_index"].to_numpy(), trained)
     [gauc] = grouped_auc(users, labels, scores[None], bootstrap)
+    auc = auc_over_users(users, labels, scores)
+    low, high = (end.clip(0, 1) for end in auc.interval(bootstrap.confidence))
     return {
         "rows": len(labels),
         "positives": int(labels.sum()),
         "users": len(np.unique(users)),
-        "auc": float(roc_auc_score(labels, scores)),
+        "auc": float(auc.value),
+        "auc_low": None if np.isnan(low) else float(low),
+        "auc_high": None if np.isnan(high) else float(high),
         "auc_cold": float(roc_auc_score(labels[cold], scores[cold])) if len(np.unique(labels[cold])) == 2 else None,
         "confidence": bootstrap.confidence,
         **gauc,

@@ -6,13 +6,30 @@ import polars as pl
 from rich.console import Group
 from rich.table import Table
 
+from reclora_kedro.baselines.neighbours import ItemNeighbours
+from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.recommend.candidates import best_of_each_user
 
-USERS_ON_TERMINAL = 3
+REASONS = 3  # events of the user that explain a recommendation, at most
 OTHER_ORDER = (
     "The rank is by where the candidates come from (recommendation.order: candidates). The score is the lens's "
     "probability of a like, which does not decide."
 )
+
+
+def with_reasons(shortlist: pl.DataFrame, log: InteractionLog, neighbours: ItemNeighbours) -> pl.DataFrame:
+    """Return the shortlist with `because`: titles of the user's events that are nearest to each item, the nearest first.
+
+    There are none in a fallback, nor where no event is near.
+    """
+    titles, ends, because = log.items["title"].to_numpy(), log.sequences.ends, list[list[str]]()
+    for _, pairs in shortlist.group_by("user_id", maintain_order=True):
+        user, items = pairs["user_index"][0], pairs["item_index"].to_numpy()
+        if pairs["fallback"][0]:
+            because += [[] for _ in items]
+        else:
+            because += [titles[events].tolist() for events, _ in neighbours.reasons(user, ends[user], items, REASONS)]
+    return shortlist.with_columns(because=pl.Series(because, dtype=pl.List(pl.String)))
 
 
 def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) -> pl.DataFrame:
@@ -24,13 +41,13 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
 
     Returns:
         Frame with user_id, rank (from 1), item_id, title, score (probability of a like, null in a fallback; it need
-        not fall with the rank where the shortlist's order decides), shown_history (titles that the prompt showed,
-        oldest first) and fallback, users in the order of the shortlist.
+        not fall with the rank where the shortlist's order decides), because (see `with_reasons`), shown_history
+        (titles that the prompt showed, oldest first) and fallback, users in the order of the shortlist.
 
     Examples:
         >>> shortlist = pl.DataFrame(
         ...     {"user_id": [7, 7], "item_id": [1, 2], "title": ["Heat", "Net"], "lens_score": [0.9, 0.4],
-        ...      "fallback": [False, False]}
+        ...      "because": [["Casino"], []], "fallback": [False, False]}
         ... )
         >>> recommend(shortlist, None, top_n=1).select("user_id", "rank", "title", "score").rows()
         [(7, 1, 'Heat', 0.9)]
@@ -41,23 +58,34 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
     pairs = pairs.join(scores.select("row", "score", "shown_history"), on="row", how="left", maintain_order="left")
     ranked = best_of_each_user(pairs.with_columns(pl.col("shown_history").fill_null([])), by, top_n)
     rank = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("user_id").alias("rank")
-    return ranked.select("user_id", rank, "item_id", "title", "score", "shown_history", "fallback")
+    return ranked.select("user_id", rank, "item_id", "title", "score", "because", "shown_history", "fallback")
+
+
+def as_lines(recommendations: pl.DataFrame) -> pl.DataFrame:
+    """Return recommendations as plain columns, for CSV: the reasons as one text, and without the histories of prompts."""
+    return recommendations.with_columns(pl.col("because").list.join("; ")).drop("shown_history")
+
+
+def titles_table(recommendations: pl.DataFrame) -> Table | str:
+    """Tabulate the recommendations of the first user with a history, with reasons."""
+    user = recommendations.filter(~pl.col("fallback")).head(1)
+    user = recommendations.head(1) if user.is_empty() else user
+    if user.is_empty():
+        return "No user has any candidate."
+    own = recommendations.join(user.select("user_id"), on="user_id", how="semi", maintain_order="left")
+    fallback = ", the most popular items (no history)" if own["fallback"][0] else ""
+    table = Table(title=f"Recommended to user {own['user_id'][0]}{fallback}", title_justify="left")
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("title", overflow="fold", ratio=3)
+    table.add_column("because of", overflow="ellipsis", no_wrap=True, ratio=4)
+    table.add_column("score", justify="right", no_wrap=True)
+    for rank, title, because, score in own.select("rank", "title", "because", "score").iter_rows():
+        table.add_row(str(rank), title, "; ".join(because), "-" if score is None else f"{score:.3f}")
+    return table
 
 
 def recommendation_tables(recommendations: pl.DataFrame, report: dict[str, Any]) -> Group:
-    """Tabulate the recommendations of the first users, and the counts of the report."""
-    tables: list[Table] = []
-    for (user_id,), part in recommendations.group_by("user_id", maintain_order=True):
-        if len(tables) == USERS_ON_TERMINAL:
-            break
-        fallback = ", the most popular items (no history)" if part["fallback"][0] else ""
-        table = Table(title=f"User {user_id}{fallback}", title_justify="left")
-        table.add_column("rank", justify="right")
-        table.add_column("title", overflow="fold")
-        table.add_column("score", justify="right", no_wrap=True)
-        for rank, title, score in part.select("rank", "title", "score").iter_rows():
-            table.add_row(str(rank), title, "-" if score is None else f"{score:.3f}")
-        tables.append(table)
+    """Tabulate the recommendations of one user, and the counts of the report."""
     counts = ", ".join(f"{name.replace('_', ' ')}: {value:,}" for name, value in report.items())
     rises = recommendations.select((pl.col("score").diff().over("user_id") > 0).any()).item()
-    return Group(*tables, *([OTHER_ORDER] if rises else []), counts)
+    return Group(titles_table(recommendations), *([OTHER_ORDER] if rises else []), counts)

@@ -33,6 +33,7 @@ from reclora_kedro.llm.prompts import PromptBuilder
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
 from reclora_kedro.recommend.features import CandidateReader
+from reclora_kedro.recommend.recommendations import REASONS
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
@@ -44,7 +45,6 @@ from reclora_kedro.serving.live_log import CurrentLog, LiveLog
 
 Fallback = Literal["unknown_user", "no_events", "no_candidates"]
 PAIR = {"user_index": pl.Int32, "item_index": pl.Int32}
-REASONS = 3  # events of the user's that explain a recommendation
 
 
 @dataclass(frozen=True)
@@ -404,17 +404,16 @@ def _reasons(answer: Answer) -> list[dict[str, Any]]:
     now, pairs = answer.now, _pairs([answer])
     assert answer.user is not None  # nothing is scored for an unknown user
     statistics = now.reader.statistics(pairs).tolist()
-    history, weights = now.neighbours.latest(answer.user, pairs["history_end"][0])
-    history, first = np.unique(history, return_index=True)
-    near = np.zeros((len(answer.items), len(history)))
-    for place, item in enumerate(history.tolist()):
-        near[:, place] = weights[first[place]] * now.neighbours.likeness(item)[answer.items]
-    reasons = []
-    for weight, values in zip(near, statistics, strict=True):
-        best = [place for place in np.argsort(-weight, kind="stable")[:REASONS] if weight[place] > 0]
-        nearest = [{"item": int(history[place]), "weight": round(float(weight[place]), 6)} for place in best]
-        reasons.append({"neighbours": nearest, "statistics": dict(zip(COLUMNS, _rounded(values), strict=False))})
-    return reasons
+    nearest = now.neighbours.reasons(answer.user, pairs["history_end"][0], answer.items, REASONS)
+    return [
+        {
+            "neighbours": [
+                {"item": item, "weight": weight} for item, weight in zip(items.tolist(), _rounded(weights), strict=True)
+            ],
+            "statistics": dict(zip(COLUMNS, _rounded(values), strict=False)),
+        }
+        for (items, weights), values in zip(nearest, statistics, strict=True)
+    ]
 
 
 def _rounded(values: Any) -> list[float]:

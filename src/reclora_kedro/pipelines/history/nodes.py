@@ -7,6 +7,8 @@ import polars as pl
 
 from kedro_provenance.parameters import reads
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.findings import cleaning_table
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories import log_builder, negatives_check, retrieval_check
 from reclora_kedro.histories.config import HistoryConfig
 from reclora_kedro.histories.fields import describe_items
@@ -70,3 +72,8 @@ def check_retrieval(log: InteractionLog, history: HistoryConfig) -> Records:
     """Measure how often items with similar vectors belong together."""
     encoders = ", ".join(history.item_embedding.encoders)
     return [{"encoders": encoders} | record for record in retrieval_check.check_retrieval(log, history.seed)]
+
+
+def show_history(history_report: Records) -> None:
+    """Print what became of the interactions."""
+    show(cleaning_table("Samples", history_report))

@@ -59,6 +59,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 outputs="retrieval_report",
                 name="check_retrieval",
             ),
+            Node(nodes.show_history, inputs="history_report", outputs=None, name="show_history"),
         ],
         namespace="history",
         prefix_datasets_with_namespace=False,

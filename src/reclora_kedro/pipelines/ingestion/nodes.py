@@ -1,10 +1,12 @@
-"""Node of the ingestion step."""
+"""Nodes of the ingestion step."""
 
 from typing import Any
 
 import polars as pl
 
 from reclora_kedro.distributed.engine import EngineConfig
+from reclora_kedro.evaluation.findings import cleaning_table
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.interactions.cleaning import clean_interactions
 from reclora_kedro.interactions.cleaning_report import CleaningReport
 from reclora_kedro.interactions.config import IngestionConfig
@@ -33,3 +35,8 @@ def build_canonical_tables(
     items = add_item_texts(items, raw_item_texts, config.item_texts, report)
     users = describe_users(raw_users, interactions, config.users, report)
     return interactions, items, users, report.records()
+
+
+def show_ingestion(ingestion_report: list[dict[str, Any]]) -> None:
+    """Print what became of the raw tables."""
+    show(cleaning_table("Raw tables", ingestion_report))

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
+from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables, show_ingestion
 from reclora_kedro.pipelines.names import PipelineNames
 
 
@@ -23,7 +23,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 ],
                 outputs=["interactions", "items", "users", "ingestion_report"],
                 name="build_canonical_tables",
-            )
+            ),
+            Node(show_ingestion, inputs="ingestion_report", outputs=None, name="show_ingestion"),
         ],
         namespace="ingestion",
         prefix_datasets_with_namespace=False,

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.findings import lens_table
+from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens import metrics, states
 from reclora_kedro.lens.base import Lens
@@ -38,6 +40,11 @@ def train_lens(
 def measure_lens(lens: Lens, log: InteractionLog, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Measure the lens, and the similarity of items alone, on the whole test split."""
     return metrics.measure_lens(lens, log, bootstrap)
+
+
+def show_lens(lens_metrics: list[dict[str, Any]]) -> None:
+    """Print how well the lens does on the whole test split."""
+    show(lens_table(lens_metrics))
 
 
 def compute_learning_states(

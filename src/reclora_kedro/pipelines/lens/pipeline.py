@@ -26,6 +26,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 outputs="lens_metrics",
                 name="measure_lens",
             ),
+            Node(nodes.show_lens, inputs="lens_metrics", outputs=None, name="show_lens"),
             Node(
                 nodes.compute_test_states,
                 inputs=["lens", "log", "test_questions", "params:engine"],

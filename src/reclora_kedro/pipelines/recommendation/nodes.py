@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 
 from reclora_kedro.baselines.linear import LinearConfig
-from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
-from reclora_kedro.evaluation.report import ranking_tables
+from reclora_kedro.evaluation.report import ranking_table
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
@@ -33,7 +33,7 @@ def shortlist_candidates(
     engine: EngineConfig,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
-    """Return each user's best candidates, the questions about them, the choice and its metrics, and counts."""
+    """Return each user's best candidates with reasons, the questions about them, the choice, its metrics, and counts."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
     settings = SourceSettings(neighbours, linear)
     chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
@@ -41,22 +41,24 @@ def shortlist_candidates(
     shortlist, report = candidates.shortlist_candidates(
         lens, log, table, config, chosen.kind, chosen.order, source, engine
     )
+    shortlist = recommendations.with_reasons(shortlist, log, ItemNeighbours(log, neighbours))
     questions = candidates.candidate_questions(log, shortlist)
     return shortlist, questions, chosen.model_dump(mode="json"), compared, report
 
 
 def recommend(
     shortlist: pl.DataFrame, config: RecommendationConfig, scores: pl.DataFrame | None = None
-) -> tuple[pl.DataFrame, Report]:
-    """Return each user's best items by the scores of a variant, or in their order, and the number of scored pairs."""
+) -> tuple[pl.DataFrame, pl.DataFrame, Report]:
+    """Return each user's best items, also as lines of text, and the number of pairs that a variant scored."""
     report = {"pairs_scored": 0 if scores is None else scores.height}
-    return recommendations.recommend(shortlist, scores, config.top_n), report
+    recommended = recommendations.recommend(shortlist, scores, config.top_n)
+    return recommended, recommendations.as_lines(recommended), report
 
 
 def show_recommendations(
     recommended: pl.DataFrame, candidate_metrics: Records, shortlist_report: Report, report: Report
 ) -> None:
-    """Print how the candidates were chosen, and the recommendations of the first users."""
+    """Print how the candidates were chosen, and the recommendations of one user."""
     if candidate_metrics:
-        show(ranking_tables(candidate_metrics, {}))
+        show(ranking_table(candidate_metrics))
     show(recommendations.recommendation_tables(recommended, shortlist_report | report))

@@ -38,7 +38,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             Node(
                 nodes.recommend,
                 inputs=["shortlist", "params:recommendation", *([] if variant is None else ["recommendation_scores"])],
-                outputs=["recommendations", "recommendation_report"],
+                outputs=["recommendations", "recommendations_csv", "recommendation_report"],
                 name="recommend",
             ),
             Node(

@@ -1,0 +1,34 @@
+"""What the first steps end with on the terminal; light to import, as these need no deep learning."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+from reclora_kedro.evaluation import formats
+from reclora_kedro.evaluation.terminal import text_table
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def lens_table(metrics: Records) -> Table:
+    """Tabulate what `measure_lens` measured on the whole test split."""
+    first = metrics[0]
+    interval = f"{formats.level(first['confidence'])} interval"
+    return text_table(
+        f"All test rows: {first['rows']:,} of {first['users']:,} users, {first['positives']:,} of them likes",
+        metrics,
+        {"model": (str, "model")},
+        {
+            "AUC": (formats.metric, "auc"),
+            interval: (formats.interval, "auc_low", "auc_high"),
+            f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
+            "AUC of items\nnever trained on": (formats.metric, "auc_cold"),
+        },
+    )
+
+
+def cleaning_table(title: str, records: Records) -> Table:
+    """Tabulate the account of a cleaning (see `CleaningReport`), without checks that met no row."""
+    met = [record for record in records if record["rows"]]
+    return text_table(title, met, {"check": (str, "check"), "rule": (str, "rule")}, {"rows": (formats.count, "rows")})
