@@ -56,7 +56,7 @@ class RecommenderHooks:
 
     @hook_impl  # called before the plug-in's, which unlocks the data folder
     def after_pipeline_run(self, pipeline: Pipeline, catalog: Any) -> None:
-        """Erase what the forget pipeline listed; after the default flow, show a user's titles and where all results lie.
+        """Erase what the forget pipeline listed; after the default flow, show a user's titles and where results lie.
 
         Raises:
             RunRefusedError: something could not be erased.

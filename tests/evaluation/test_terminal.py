@@ -12,9 +12,17 @@ TITLES = ["[/]", "[bold]x", "[red]Heat[/red]", "\\[b]", ":smile: (1990)", "[link
 @pytest.mark.parametrize("title", TITLES)
 def test_titles_and_ids_are_text(title, capsys):
     recommendations = pl.DataFrame(
-        {"user_id": [title], "rank": [1], "title": [title], "score": [0.5], "fallback": [False]}
+        {
+            "user_id": [title],
+            "rank": [1],
+            "title": [title],
+            "because": [[title, "Babe"]],
+            "score": [0.5],
+            "fallback": [False],
+        }
     )
     show(recommendation_tables(recommendations, {"pairs_scored": 1}))
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["User", *title.split()]
-    assert any([cell.strip() for cell in line.split("│")[1:-1]] == ["1", title, "0.500"] for line in lines)
+    assert lines[0].split() == ["Recommended", "to", "user", *title.split()]
+    cells = ["1", title, f"{title}; Babe", "0.500"]
+    assert any([cell.strip() for cell in line.split("│")[1:-1]] == cells for line in lines)

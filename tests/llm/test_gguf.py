@@ -41,6 +41,14 @@ def test_an_entry_is_made_once_and_is_the_users_own(source):
     assert len(source.made) == 3
 
 
+def test_an_outline_is_made_without_the_weights(source, monkeypatch):
+    monkeypatch.setattr(gguf, "outline_gguf", lambda file, folder: (folder / "config.json").write_text("{}"))
+    folder = Path(cached_gguf(source.file, None))
+    assert {file.name for file in folder.iterdir()} == {"config.json", "sha256.json"}
+    assert source.made == []
+    assert cached_gguf(source.file, torch.bfloat16) != str(folder)
+
+
 def test_an_older_cache_becomes_private(source):
     source.cache.mkdir(parents=True, mode=0o777)
     source.cache.chmod(0o777)

@@ -13,7 +13,7 @@ from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.llm.answer_model import answering_model
-from reclora_kedro.llm.language_model import load_language_model
+from reclora_kedro.llm.language_model import load_language_model, outline_language_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig, build_prompts
 
@@ -35,6 +35,11 @@ def test_the_default_llm_learns_from_a_few_rows_and_is_found_again(tmp_path):
     llm = load_language_model(source)
     prompt = torch.tensor([llm.tokenizer("The capital of France is")["input_ids"]], device=llm.model.device)
     assert llm.tokenizer.decode(llm.model(prompt).logits[0, -1].argmax()) == " Paris"
+    outline = outline_language_model(source)
+    text = " ".join(FILMS)
+    assert outline.tokenizer(text)["input_ids"] == llm.tokenizer(text)["input_ids"]
+    shapes = [{name: part.shape for name, part in each.model.named_parameters()} for each in (outline, llm)]
+    assert shapes[0] == shapes[1]
     config = PromptConfig(
         template="sections",
         chat_template=False,

@@ -148,16 +148,28 @@ def test_the_gpu_tag_runs_the_llm_nodes_alone_with_the_same_result(finished_run)
         "shared_lora.score_adapter",
         "reclora.train_adapter",
         "reclora.score_adapter",
+        "recommendation.score_questions",
     }
 
 
-def test_a_run_that_stopped_goes_on_where_it_was(finished_run):
+def test_a_run_that_stopped_goes_on_where_it_was_and_ends_with_titles_and_where_results_lie(finished_run, capsys):
     newest = sorted((finished_run.project / "data/test/07_model_output/scores.parquet").iterdir())
     for version in newest:
         shutil.rmtree(version)
     catalog = kedro_run(finished_run.project, only_missing_outputs=True)
     assert catalog.load("scores").height > 0
     assert not any(name.endswith("train_adapter") for name in catalog.load("run_manifest")["nodes"])
+    table, _, end = capsys.readouterr().out.rpartition("Recommended to user ")
+    assert "Highest AUC: " in table
+    recommended = catalog.load("recommendations")
+    first = recommended.filter(user_id=recommended["user_id"][0])
+    assert all(title in end for title in first["title"])
+    for name in ("recommendations.csv", "recommendations.parquet", "evaluation_report.html"):
+        [file] = [line.strip() for line in end.splitlines() if line.endswith(name)]
+        assert (finished_run.project / file).is_file()
+    assert "kedro serve --env test" in end
+    lines = catalog.load("recommendations_csv")
+    assert lines["because"].fill_null("").to_list() == recommended["because"].list.join("; ").to_list()
 
 
 def test_a_run_that_was_killed_while_it_trained_goes_on_from_its_checkpoint(finished_run, tmp_path, caplog):

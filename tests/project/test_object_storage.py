@@ -68,10 +68,21 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     scores = bucket.objects("team/reclora/07_model_output")
     shutil.rmtree(private_cache())
     catalog = kedro_run(stored_project, only_missing_outputs=True)
-    assert set(catalog.load("run_manifest")["nodes"]) == {"evaluation.show_results"}
+    shown = {
+        "ingestion.show_ingestion",
+        "history.show_history",
+        "lens.show_lens",
+        "recommendation.show_recommendations",
+        "evaluation.show_results",
+    }
+    assert set(catalog.load("run_manifest")["nodes"]) == shown
     assert bucket.objects("team/reclora/07_model_output") == scores
     fetched = {path.parent.parent.name for path in private_cache().glob("versions/**/provenance.json")}
-    assert fetched == {"metrics.json", "comparisons.json", "attribution.json", "evaluation_report.html"}
+    reports = {f"{name}_report.json" for name in ("ingestion", "history", "shortlist", "recommendation")}
+    metrics = {
+        f"{name}.json" for name in ("metrics", "comparisons", "attribution", "lens_metrics", "candidate_metrics")
+    }
+    assert fetched == reports | metrics | {"recommendations.parquet", "evaluation_report.html"}
 
     bucket.put("raw/users.csv", bucket.files.cat_file(f"{bucket.address}/raw/users.csv") + b"\n")
     steps = plan(pipelines["ingestion"], catalog)

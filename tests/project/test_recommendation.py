@@ -30,7 +30,7 @@ def log(finished_run):
 def test_the_llm_ranks_what_is_near_to_what_each_user_took(finished_run, log, capsys):
     catalog = run_documented(finished_run.project, "--pipelines recommendation")
     table = catalog.load("recommendations")
-    assert table.columns == ["user_id", "rank", "item_id", "title", "score", "shown_history", "fallback"]
+    assert table.columns == ["user_id", "rank", "item_id", "title", "score", "because", "shown_history", "fallback"]
     assert table.join(log, on=["user_id", "item_id"], how="semi").is_empty()
     assert table["user_id"].unique(maintain_order=True).to_list() == catalog.load("users")["user_id"].to_list()
     for _, part in table.group_by("user_id"):

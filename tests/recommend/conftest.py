@@ -88,4 +88,5 @@ def shortlist(log: InteractionLog) -> pl.DataFrame:
         item_index=pl.Series(item, dtype=pl.Int32),
         lens_score=pl.lit(0.5),
         fallback=pl.lit(False),
+        because=pl.lit([], dtype=pl.List(pl.String)),
     )

@@ -7,6 +7,7 @@ import torch
 from peft import get_peft_model
 
 from reclora_kedro.adapters.reclora import RecLoraConfig
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.questions import CANDIDATE
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.states import gate_inputs, lens_states
@@ -15,7 +16,13 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions
-from reclora_kedro.recommend.recommendations import OTHER_ORDER, recommend, recommendation_tables
+from reclora_kedro.recommend.recommendations import (
+    OTHER_ORDER,
+    as_lines,
+    recommend,
+    recommendation_tables,
+    with_reasons,
+)
 from reclora_kedro.scoring import shared_prefix as candidates
 from reclora_kedro.scoring.prompt_scores import score_prompts
 
@@ -32,6 +39,7 @@ PROMPT = PromptConfig(
     positive_answer="Yes",
     negative_answer="No",
 )
+NEAREST = ItemNeighboursConfig(events=50, nearest=200, recency=0.8, popularity_power=0.5, text_weight=0.0)
 ADAPTERS = {
     "one LoRA": ("target", {"num_meta_loras": 1}),
     "user gates": ("user", {"num_meta_loras": 3}),
@@ -165,6 +173,22 @@ def test_the_table_says_where_the_score_does_not_decide_the_rank(shortlist):
         assert (OTHER_ORDER in shown.renderables) is is_told
 
 
+def test_reasons_are_titles_of_the_users_own_events_nearest_first(log, shortlist):
+    neighbours = ItemNeighbours(log, NEAREST)
+    mixed = shortlist.with_columns(fallback=pl.col("user_id") == 3)
+    reasons = with_reasons(mixed, log, neighbours)
+    assert reasons.drop("because").equals(mixed.drop("because"))
+    assert reasons.filter("fallback")["because"].to_list() == [[]] * log.items.height
+    titles = log.items["title"].to_list()
+    for user, item, because in reasons.filter(~pl.col("fallback")).select("user_index", "item_index", "because").rows():
+        end = log.sequences.ends[user]
+        [(events, _)] = neighbours.reasons(user, end, np.array([item]), most=3)
+        assert because == [titles[event] for event in events]
+    lines = as_lines(recommend(reasons, None, top_n=3))
+    assert lines.filter(lines["because"].str.contains("; ")).height
+    assert "shown_history" not in lines.columns
+
+
 def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortlist):
     fallbacks = shortlist.with_columns(fallback=True)
     prompts, inputs = prompts_and_inputs(fallbacks)
@@ -178,6 +202,7 @@ def test_a_shortlist_of_fallbacks_alone_needs_no_llm(prompts_and_inputs, shortli
         "item_id": pl.Int64,
         "title": pl.String,
         "score": pl.Float64,
+        "because": pl.List(pl.String),
         "shown_history": pl.List(pl.String),
         "fallback": pl.Boolean,
     }

@@ -97,7 +97,7 @@ def auc_over_users(users: Integers, labels: npt.NDArray[np.bool_], scores: Float
     auc = placed[labels].mean()
     deviation = (placed - auc) / np.where(labels, np.count_nonzero(labels), np.count_nonzero(~labels))
     counts = np.bincount(users)
-    units = np.count_nonzero(counts)
+    units = int(np.count_nonzero(counts))
     of_users = np.bincount(users, deviation)
     with np.errstate(divide="ignore", invalid="ignore"):  # of one user, there is none
         return Estimate(auc, np.sqrt((of_users**2).sum() * np.divide(units, units - 1)), units)

@@ -156,17 +156,18 @@ def outline_language_model(
     """Load the tokenizer and the layers of a base LLM on the meta device, without weights, in a fraction of a second.
 
     Arguments and errors are those of :func:`load_language_model`. In a local folder, the names of the weights are
-    checked.
+    checked; of a GGUF file, the weights are neither read nor dequantised.
     """
-    _, weights_type, _, folder = _resolve(source, dtype, device, quantization)
+    _, weights_type, _, folder = _resolve(source, dtype, device, quantization, with_weights=False)
     revision_argument: dict[str, Any] = {"revision": revision} if revision else {}
     try:
         tokenizer = load_pretrained(AutoTokenizer, folder, **revision_argument)
         config = load_pretrained(AutoConfig, folder, **revision_argument)
-        if Path(folder).is_dir() and not hasattr(config, "quantization_config"):  # a hub's weights are not fetched yet
+        if Path(source).is_dir() and not hasattr(config, "quantization_config"):  # a hub's weights are not fetched yet
             model = load_pretrained(AutoModelForCausalLM, folder, dtype=weights_type, device_map="meta")
         else:
-            require_safetensors(folder, **revision_argument)
+            if folder == source:
+                require_safetensors(folder, **revision_argument)
             with torch.device("meta"):
                 model = AutoModelForCausalLM.from_config(config, dtype=weights_type, trust_remote_code=False)
     except OSError as error:
@@ -175,13 +176,14 @@ def outline_language_model(
 
 
 def _resolve(
-    source: str, dtype: str, device: str, quantization: str | None
+    source: str, dtype: str, device: str, quantization: str | None, *, with_weights: bool = True
 ) -> tuple[torch.device, torch.dtype, BitsAndBytesConfig | None, str]:
     """Return the device, the weights' type, their quantization, and a hub id or folder."""
     target = choose_device(device)
     weights_type = choose_dtype(dtype, target)
     quantized = quantization_config(quantization, weights_type, target)
-    folder = cached_gguf(Path(source), weights_type) if source.endswith(".gguf") else source
+    is_gguf = source.endswith(".gguf")
+    folder = cached_gguf(Path(source), weights_type if with_weights else None) if is_gguf else source
     return target, weights_type, quantized, folder
 
 
