@@ -18,7 +18,7 @@ OTHER_ORDER = (
 
 
 def with_reasons(shortlist: pl.DataFrame, log: InteractionLog, neighbours: ItemNeighbours) -> pl.DataFrame:
-    """Return the shortlist with `because`: titles of the user's events that are nearest to each item, the nearest first.
+    """Return the shortlist with `because`: titles of the user's events nearest to each item, the nearest first.
 
     There are none in a fallback, nor where no event is near.
     """
@@ -62,7 +62,7 @@ def recommend(shortlist: pl.DataFrame, scores: pl.DataFrame | None, top_n: int) 
 
 
 def as_lines(recommendations: pl.DataFrame) -> pl.DataFrame:
-    """Return recommendations as plain columns, for CSV: the reasons as one text, and without the histories of prompts."""
+    """Return recommendations for CSV, the reasons as one text and without the histories of prompts."""
     return recommendations.with_columns(pl.col("because").list.join("; ")).drop("shown_history")
 
 

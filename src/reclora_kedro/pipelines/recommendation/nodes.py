@@ -33,7 +33,7 @@ def shortlist_candidates(
     engine: EngineConfig,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
-    """Return each user's best candidates with reasons, the questions about them, the choice, its metrics, and counts."""
+    """Return each user's best candidates with reasons, questions about them, the choice, its metrics, and counts."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
     settings = SourceSettings(neighbours, linear)
     chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
