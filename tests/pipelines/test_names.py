@@ -3,6 +3,7 @@
 import pytest
 
 from named import names_with
+from reclora_kedro.pipeline_registry import DEFAULT_STEPS, create_pipelines, default_flow
 from reclora_kedro.pipelines import finetuning, scoring
 
 HISTORIES = {"retrieved": {"kind": "retrieved", "k": 5}, "recent": {"kind": "recent", "k": 5}}
@@ -26,6 +27,17 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
         assert f"{questions}.recent.prompts" in inputs["tallrec"]
         assert f"{questions}.retrieved.prompts" in inputs["rella"]
         assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()
+
+
+@pytest.mark.parametrize("candidates", ["validation", "neighbours", "retriever", "fusion"])
+def test_the_default_flow_recommends_and_trains_a_retriever_only_where_it_is_named(candidates):
+    names = names_with({"recommendation.candidates": candidates})
+    flow = default_flow(create_pipelines([*DEFAULT_STEPS, "candidates", "encoders"], names), names)
+    is_named = candidates in ("retriever", "fusion")
+    assert {"recommendations", "evaluation_report"} <= flow.all_outputs()
+    assert ("retriever" in flow.all_outputs()) == ("retriever" in flow.datasets()) == is_named
+    [alone] = create_pipelines(["recommendation"], names).values()
+    assert ("retriever" in alone.inputs()) == (candidates != "neighbours")
 
 
 def test_the_untrained_llm_sees_the_first_history():

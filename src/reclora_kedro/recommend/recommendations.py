@@ -76,8 +76,8 @@ def titles_table(recommendations: pl.DataFrame) -> Table | str:
     fallback = ", the most popular items (no history)" if own["fallback"][0] else ""
     table = Table(title=f"Recommended to user {own['user_id'][0]}{fallback}", title_justify="left")
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("title", overflow="fold", ratio=3)
-    table.add_column("because of", overflow="ellipsis", no_wrap=True, ratio=4)
+    table.add_column("title", overflow="fold", max_width=30)
+    table.add_column("because of", overflow="ellipsis", no_wrap=True, max_width=30)
     table.add_column("score", justify="right", no_wrap=True)
     for rank, title, because, score in own.select("rank", "title", "because", "score").iter_rows():
         table.add_row(str(rank), title, "; ".join(because), "-" if score is None else f"{score:.3f}")
