@@ -80,8 +80,8 @@ class RecommenderHooks:
         show(
             f"Next:\n  {serve}\n    the live page, http://{service['host']}:{service['port']}/\n"
             f"  {command('--pipelines candidates,recommendation', env).strip('`')}\n"
-            "    train a retriever, which takes part in finding candidates, too\n"
-            f"  {command('--env full', None).strip('`')}\n    more rows for the LLM"
+            "    a trained retriever among what finds candidates\n"
+            "  kedro new-log orders.csv products.csv\n    a log of your own"
         )
 
     def _newest_file(self, catalog: Any, name: str) -> str:

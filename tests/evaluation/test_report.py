@@ -105,7 +105,6 @@ def test_the_tables_fit_a_plain_stream(width: int):
         "2,000",
         "0.740 to 0.780",
         "0.701",
-        "0.650-0.740",
         "1,212 users",
         "AUC below reclora",
         "-0.050",

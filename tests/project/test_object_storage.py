@@ -86,7 +86,7 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
 
     bucket.put("raw/users.csv", bucket.files.cat_file(f"{bucket.address}/raw/users.csv") + b"\n")
     steps = plan(pipelines["ingestion"], catalog)
-    assert {step.node.name: step.reasons for step in steps if step.reasons} == {
+    assert {step.node.name: step.reasons for step in steps if step.node.outputs and step.reasons} == {
         "ingestion.build_canonical_tables": ("raw_users: other content than it was made of",)
     }
 

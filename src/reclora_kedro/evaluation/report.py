@@ -101,7 +101,7 @@ def models_table(metrics: Records) -> Table:
         {
             "AUC": (formats.metric, "auc"),
             interval: (formats.interval, "auc_low", "auc_high"),
-            f"GAUC of\n{first['gauc_users']:,} users": (formats.estimate, "gauc", "gauc_low", "gauc_high"),
+            f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc"),
             "log loss": (formats.metric, "log_loss"),
             "accuracy": (formats.metric, "accuracy"),
         }

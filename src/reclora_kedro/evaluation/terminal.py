@@ -35,4 +35,5 @@ def show(results: RenderableType) -> None:
         >>> show("[bold]Heat[/] [/] :smile:")
         [bold]Heat[/] [/] :smile:
     """
-    Console(markup=False, emoji=False).print(results)
+    # lines of text, such as paths, are not broken: the terminal does that, and they can be copied whole
+    Console(markup=False, emoji=False).print(results, soft_wrap=isinstance(results, str))
