@@ -27,7 +27,7 @@ from reclora_kedro.lens.states import LensReader
 from reclora_kedro.recommend.candidates import shortlist_candidates
 from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.item_ranks import candidate_pairs
-from reclora_kedro.recommend.recommendations import recommend
+from reclora_kedro.recommend.recommendations import recommend, with_reasons
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import Choice, SourceSettings, current_source, lens_scorer, source_scorers
 from reclora_kedro.serving.app import _reload_when_told, create_app
@@ -94,7 +94,7 @@ def offline(champion, user, n=10):
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
     )
-    return recommend(shortlist, None, n)
+    return recommend(with_reasons(shortlist, champion.log, ItemNeighbours(champion.log, champion.neighbours)), None, n)
 
 
 @pytest.mark.parametrize(

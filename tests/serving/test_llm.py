@@ -23,7 +23,7 @@ from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder, PromptConfig
 from reclora_kedro.pipelines.question_nodes import build_prompts
 from reclora_kedro.recommend.candidates import candidate_questions, shortlist_candidates
-from reclora_kedro.recommend.recommendations import recommend
+from reclora_kedro.recommend.recommendations import recommend, with_reasons
 from reclora_kedro.scoring.prompt_scores import score_prompts
 from reclora_kedro.serving.metrics import Metrics
 from reclora_kedro.serving.models import Llm, Request
@@ -73,7 +73,11 @@ def offline(champion, users):
     )
     inputs = gate_inputs(lens_states(champion.lens, champion.log, questions), "user")
     scores = score_prompts(champion.llm.model, prompts, inputs, 4096)
-    return recommend(shortlist, prompts.with_columns(score=scores), config.top_n)
+    return recommend(
+        with_reasons(shortlist, champion.log, ItemNeighbours(champion.log, champion.neighbours)),
+        prompts.with_columns(score=scores),
+        config.top_n,
+    )
 
 
 @pytest.mark.parametrize("prompts_per_batch", [100, 15])
