@@ -1,4 +1,4 @@
-"""Recommendation: the best items of each user, by what the validation split prefers; on request."""
+"""Recommendation: the best items of each user, by what the validation split prefers."""
 
 from reclora_kedro.pipelines.recommendation.pipeline import create_pipeline
 
