@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 import pytest
 
 from reclora_kedro.evaluation.formats import DASH
-from reclora_kedro.evaluation.report import ranking_tables, render_report, results_tables, summarise
+from reclora_kedro.evaluation.report import models_table, ranking_tables, render_report, results_tables, summarise
 from terminal import printed
 
 LENS = {
@@ -97,6 +97,11 @@ def test_a_level_between_whole_percents_is_not_rounded():
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_the_tables_fit_a_plain_stream(width: int):
+    metrics = [record | {"split_rows": 9_449, "split_auc": 0.774} for record in METRICS]
+    metrics[0] = metrics[0] | {"model": "statistics_probe"}
+    text = printed(models_table(metrics), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "statistics_probe" in text
     text = printed(results_tables(METRICS, COMPARISONS, ATTRIBUTION), width)
     assert max(map(len, text.splitlines())) <= width
     assert "\x1b" not in text

@@ -102,8 +102,7 @@ def models_table(metrics: Records) -> Table:
             "AUC": (formats.metric, "auc"),
             interval: (formats.interval, "auc_low", "auc_high"),
             f"GAUC of\n{first['gauc_users']:,} users": (formats.metric, "gauc"),
-            "log loss": (formats.metric, "log_loss"),
-            "accuracy": (formats.metric, "accuracy"),
+            "log\nloss": (formats.metric, "log_loss"),
         }
         | of_split,
     )
