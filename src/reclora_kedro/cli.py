@@ -120,6 +120,7 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
     lines of JSON or parquet, gzipped or not.
     """
+    from kedro_provenance.session import ResumingSession
     from reclora_kedro.new_log.environment import environment_name, told, write_environment
     from reclora_kedro.new_log.files import UnreadableFileError
     from reclora_kedro.new_log.guess import guess
@@ -142,31 +143,16 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     except UnreadableFileError as error:
         raise click.ClickException(f"{error} Nothing was written.") from error
     click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
-    click.echo(_in_two_columns(told(guessed)))
-    click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion\n")
-    report = _ingested(project, folder.name)
-    click.echo(
-        _in_two_columns([(f"{row['rows']:,}", f"{row['check']}: {row['rule']}") for row in report if row["rows"]])
-    )
-    steps = "history,lens,recommendation --params recommendation.candidates=linear"
-    click.echo(f"Recommend ten items to each user, with:\n  kedro run --env {folder.name} --pipelines {steps}")
-
-
-def _ingested(project: Path, env: str) -> list[dict[str, Any]]:
-    """Run ingestion, and return its report."""
-    from kedro_provenance.session import ResumingSession
-
-    bootstrap_project(project)
-    with ResumingSession.create(project, env=env) as session:
-        assert isinstance(session, ResumingSession)
-        session.run(pipeline_names=["ingestion"])
-        return session.load_context().catalog.load("ingestion_report")
-
-
-def _in_two_columns(rows: list[tuple[str, str]]) -> str:
     formatter = click.HelpFormatter(width=100)
-    formatter.write_dl(rows)
-    return formatter.getvalue()
+    formatter.write_dl(told(guessed))
+    click.echo(formatter.getvalue())
+    click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion\n")
+    bootstrap_project(project)
+    with ResumingSession.create(project, env=folder.name) as session:
+        assert isinstance(session, ResumingSession)
+        session.run(pipeline_names=["ingestion"])  # shows its counts
+    steps = "history,lens,recommendation --params recommendation.candidates=linear"
+    click.echo(f"\nRecommend ten items to each user, with:\n  kedro run --env {folder.name} --pipelines {steps}")
 
 
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
