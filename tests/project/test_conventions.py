@@ -1,5 +1,6 @@
 """Conventions that the configuration and the code keep."""
 
+import inspect
 import re
 import subprocess
 import sys
@@ -100,6 +101,12 @@ def entries():
     }
     same = {name: entry.strip("${}") for name, entry in written.items() if isinstance(entry, str)}
     return written | {name: written[other] for name, other in same.items()}
+
+
+def test_every_node_says_what_it_does(project):
+    _, whole = project
+    undocumented = [node.name for node in whole.nodes if not inspect.getdoc(inspect.unwrap(node.func))]
+    assert undocumented == []  # the reference shows the first line
 
 
 def test_every_catalog_entry_is_used(project, entries):

@@ -63,6 +63,7 @@ def build_prompts(
 def compute_gate_inputs(
     lens: Lens, log: InteractionLog, questions: pl.DataFrame, variant: VariantConfig, engine: EngineConfig
 ) -> GateInputs:
+    """Compute the inputs of the variant's gates, and the lens's logits."""
     return states.gate_inputs(states.lens_states(lens, log, questions, engine), variant.gate_input)
 
 

@@ -14,5 +14,6 @@ INPUTS: list[str] = []
 def draw_learning_questions(
     log_without_embeddings: InteractionLog, history: HistoryConfig, few_shot: FewShotConfig
 ) -> pl.DataFrame:
+    """Draw the few-shot rows and the validation rows uniformly."""
     uses = ("few_shot", "validation")
     return draw_questions(log_without_embeddings.samples, uses, history.prompt_rows, history.seed)

@@ -17,9 +17,11 @@ Records = list[dict[str, Any]]
 def train_retriever(
     log: InteractionLog, checkpoints: CheckpointStore, config: RetrieverConfig, engine: EngineConfig
 ) -> tuple[Records, Retriever]:
+    """Train the retriever; return its training log, and the retriever of the best epoch."""
     retriever, training_log = fit_retriever(log, config, engine, checkpoints)
     return training_log, retriever
 
 
 def show_retriever(training_log: Records) -> None:
+    """Print the epochs of the retriever's training."""
     show(report.retriever_table(training_log))

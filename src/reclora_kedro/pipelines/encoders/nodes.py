@@ -28,4 +28,5 @@ def tune_item_encoder(
 
 
 def show_encoder(training_log: Records) -> None:
+    """Print the validations of the encoder's tuning."""
     show(report.encoder_table(training_log))

@@ -36,10 +36,12 @@ def _models(records: Records) -> set[str]:
 
 
 def plot_auc(metrics: Records) -> go.Figure:
+    """Plot the AUC of every model with its interval."""
     return figures.plot_auc(metrics, attributes("STYLE", _models(metrics)))
 
 
 def plot_roc(scores: pl.DataFrame) -> go.Figure:
+    """Plot the ROC curve of every model."""
     return figures.plot_roc(align_scores(scores), attributes("STYLE", scores["model"].unique()))
 
 

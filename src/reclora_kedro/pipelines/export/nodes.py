@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def compute_user_states(adapter: str, log: InteractionLog, lens: Lens, config: ExportConfig) -> dict[str, Tensor]:
+    """Compute the current lens states of the chosen users, if their LoRAs can be exported."""
     require_one_lora_per_user(saved_config(adapter))
     index = log.choose_users(config.users, config.most_active)
     return {"user_index": torch.from_numpy(index), "user": states.user_states(lens, log, index)}
@@ -28,6 +29,7 @@ def compute_user_states(adapter: str, log: InteractionLog, lens: Lens, config: E
 def export_adapters(
     base_llm: LanguageModel, adapter: str, user_states: dict[str, Tensor], log: InteractionLog, variant: VariantConfig
 ) -> tuple[UserLoras, list[dict[str, Any]]]:
+    """Return the users' LoRAs, to be written, and a table of them."""
     gate_inputs = user_states["user"].to(base_llm.device)
     adapted = load_adapter(base_llm.model, adapter, "user", gate_inputs.shape[1])
     user_ids = log.users["user_id"][user_states["user_index"].tolist()].to_list()

@@ -59,6 +59,7 @@ def remember_users(users_to_drop: pl.DataFrame, forget: ForgetConfig, users: pl.
 def keep_item_vectors(
     item_embeddings: Arrays, champion_item_embeddings: Arrays, items: pl.DataFrame, left: InteractionLog
 ) -> tuple[Arrays, InteractionLog]:
+    """Return the vectors of the remaining items, and the log with them."""
     ids = items["item_id"], left.items["item_id"]
     vectors = forgetting.keep_item_vectors(item_embeddings, champion_item_embeddings, *ids)
     return vectors, left.with_embeddings(vectors["embeddings"], vectors["encoder_widths"])

@@ -47,6 +47,7 @@ def check_negatives(log_without_embeddings: InteractionLog, history: HistoryConf
 
 @reads(history=["prompt_rows.unit", "prompt_rows.test", "seed"])
 def draw_test_questions(log_without_embeddings: InteractionLog, history: HistoryConfig) -> pl.DataFrame:
+    """Draw the samples to score."""
     return draw_questions(log_without_embeddings.samples, ("test",), history.prompt_rows, history.seed)
 
 
@@ -64,6 +65,7 @@ def embed_items(
 
 
 def assemble_log(log_without_embeddings: InteractionLog, item_embeddings: Arrays) -> InteractionLog:
+    """Add the item vectors to the log."""
     return log_without_embeddings.with_embeddings(item_embeddings["embeddings"], item_embeddings["encoder_widths"])
 
 

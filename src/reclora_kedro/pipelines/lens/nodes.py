@@ -50,11 +50,13 @@ def show_lens(lens_metrics: list[dict[str, Any]]) -> None:
 def compute_learning_states(
     lens: Lens, log: InteractionLog, learning_questions: pl.DataFrame, engine: EngineConfig
 ) -> dict[str, Tensor]:
+    """Compute the lens states of the rows that the LLM learns from."""
     return states.lens_states(lens, log, learning_questions, engine)
 
 
 def compute_test_states(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, engine: EngineConfig
 ) -> tuple[dict[str, Tensor], pl.DataFrame]:
+    """Compute the lens states and scores of the test rows."""
     test_states = states.lens_states(lens, log, test_questions, engine)
     return test_states, test_questions.select("row", score=pl.Series(states.lens_scores(test_states)))

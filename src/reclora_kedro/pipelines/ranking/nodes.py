@@ -91,4 +91,5 @@ def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
 
 
 def show_ranking(metrics: Records) -> None:
+    """Print the ranking metrics."""
     show(report.ranking_tables(metrics, attributes("NOTE", _models(metrics)) | NOTES))

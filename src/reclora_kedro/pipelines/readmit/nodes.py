@@ -9,4 +9,5 @@ from reclora_kedro.lifelong.forgetting import ForgetConfig
 
 
 def readmit_users(users_to_drop: pl.DataFrame, forget: ForgetConfig) -> dict[str, Any]:
+    """Return the users who stay forgotten."""
     return ForgottenUsers.from_table(users_to_drop).without_users(forget.users).to_json()

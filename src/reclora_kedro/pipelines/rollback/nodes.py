@@ -9,6 +9,7 @@ Record = dict[str, Any]
 
 
 def roll_back(champion_history: list[Record]) -> Record:
+    """Return the previous champion as the next one."""
     champion = rolled_back(champion_history)
     show(champion_table(champion))
     return champion

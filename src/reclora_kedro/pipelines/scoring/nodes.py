@@ -29,6 +29,7 @@ def score_untrained(
     config: ScoringConfig,
     engine: EngineConfig,
 ) -> pl.DataFrame:
+    """Score the test prompts with the untrained base LLM."""
     model = answering_model(base_llm, prompt_config, engine, finished=finished_shards)
     test = prompt_set(prompts, "test")
     return score_table(test, model.scores(test, config.tokens_per_batch, "score"))
@@ -38,6 +39,7 @@ def score_untrained(
 def permute_lens_inputs(
     lens: Lens, log: InteractionLog, test_questions: pl.DataFrame, config: ScoringConfig
 ) -> pl.DataFrame:
+    """Score with one of the lens's inputs permuted at a time."""
     places, _ = permuted_rows(test_questions.height, config.permuted_rows, config.seed)
     return lens_permutation.permuted_scores(lens, log, test_questions[places], config.permuted_inputs)
 
