@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from importlib import import_module
+from inspect import CO_OPTIMIZED
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from types import FrameType
@@ -51,7 +52,7 @@ def first_calls(pipelines: list[str]) -> list[Call]:
         code = frame.f_code
         if event == "call" and code not in seen:
             seen.add(code)
-            if not code.co_name.startswith("<"):  # modules, lambdas and comprehensions
+            if code.co_flags & CO_OPTIMIZED and not code.co_name.startswith("<"):  # else a module, class or lambda
                 calls.append(Call(Path(code.co_filename), code.co_qualname, bool(running)))
 
     with patch.object(Node, "run", run):
