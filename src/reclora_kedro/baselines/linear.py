@@ -26,7 +26,10 @@ from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 
 logger = logging.getLogger(__name__)
 
-NOTE = "a linear model of the user's latest events: EASE, transitions and TF-IDF, as validation likes prefer them"
+NOTE = (
+    "a linear model of the user's latest events: EASE (above linear.max_items items, cosines of who took them), "
+    "transitions and TF-IDF, as validation likes prefer them"
+)
 STYLE = Style("#B6992D", "cross", "dashdot")
 MOST_TAKEN = 3000  # items, among which regularization and recency are chosen in seconds
 SCORES_AT_ONCE = 2**22
