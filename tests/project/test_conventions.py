@@ -30,7 +30,6 @@ from reclora_kedro.adapters.reclora.config import RecLoraSettings
 from reclora_kedro.evaluation.scores import collect_scores
 from reclora_kedro.extensions import conf_folders
 from reclora_kedro.pipelines.evaluation.nodes import write_report
-from reclora_kedro.pipelines.question_nodes import build_prompts
 
 ROOT = Path(__file__).parents[2]
 CONF = ROOT / "conf"
@@ -246,7 +245,7 @@ def test_every_parameter_file_says_what_it_is_for(path):
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
     models = {"base_llm", "sentence_encoder"}
-    loads_model = {node.name for node in whole.nodes if models & {*node.inputs} and node.func is not build_prompts}
+    loads_model = {node.name for node in whole.nodes if models & {*node.inputs}}
     assert loads_model == {node.name for node in whole.nodes if "gpu" in node.tags}
 
 

@@ -149,6 +149,7 @@ def test_the_gpu_tag_runs_the_llm_nodes_alone_with_the_same_result(finished_run)
         "reclora.train_adapter",
         "reclora.score_adapter",
         "recommendation.score_questions",
+        *(f"{questions}.build_recent_prompts" for questions in ("learning", "test", "recommendation")),
     }
 
 

@@ -82,6 +82,7 @@ def _prompt_node(names: PipelineNames, history: str) -> Node:
         ],
         outputs=[f"{history}.prompts", f"{history}.prompt_report"],
         name=f"build_{history}_prompts",
+        tags=["gpu"],  # it loads the LLM: nodes that need none run before it
     )
 
 
