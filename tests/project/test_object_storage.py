@@ -61,7 +61,7 @@ def test_a_run_that_is_interrupted_goes_on_elsewhere_and_what_fits_is_kept(store
     assert not is_run(catalog, "reclora.train_adapter")
     assert not is_run(catalog, "train_lens")
     assert not bucket.objects("team/reclora/06_models/shared_lora/checkpoints")
-    assert len(catalog.load("metrics")) == 7
+    assert len(catalog.load("metrics")) == 8
     assert catalog.load("run_manifest")["saved"]["scores"] == f"version {catalog.stored('scores').version}"
     assert [path.name for path in (stored_project / "data").rglob("*") if path.is_file()] == [".run.lock"]
 
