@@ -79,9 +79,9 @@ def benchmarks(project, monkeypatch):
 
 
 def test_walk(benchmarks):
-    walk = benchmarks.main("walk", "ingestion").splitlines()
-    assert walk[0].split() == ["interactions", "CleaningReport.__init__"]
-    assert walk[-1] == "2 rooms, 1 ways back"
+    walk = [line.split() for line in benchmarks.main("walk", "ingestion").splitlines()]
+    assert ["interactions", "CleaningReport.__init__"] in walk
+    assert walk[-1][1:] == ["rooms,", "1", "ways", "back"]
 
 
 def test_histories(benchmarks):
