@@ -108,6 +108,14 @@ def test_without_a_like_among_the_candidates_nothing_is_learned_and_ranks_count(
     np.testing.assert_array_equal(scorers["ranker"](pairs), scorers["fusion"](pairs))
 
 
+def test_likes_too_few_for_any_tree_leave_the_order_of_the_fusion(log):
+    likes = draw_positives(log, "validation", None, 2, 0)
+    reader = reader_of(log, {"one": by_item(np.arange(21.0))})
+    stage = SecondStage.learned(reader, candidate_pairs(log, likes, 0), likes, 0)
+    assert stage.trees is None
+    assert stage.weights is not None
+
+
 def test_what_the_second_stage_learns_from_knows_nothing_of_the_likes_that_it_learns(log):
     """Other items in all events of the validation and test splits leave its features as they were."""
     later = log.sequences.timestamp >= 3

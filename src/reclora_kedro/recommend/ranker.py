@@ -22,8 +22,8 @@ SETTINGS = {
 """Chosen on validation likes of Amazon Beauty; `lambdarank_truncation_level` is twice the length of a list."""
 
 
-def learn_trees(lists: Lists, seed: int) -> str:
-    """Train trees that rank liked items first; return LightGBM's text of them.
+def learn_trees(lists: Lists, seed: int) -> str | None:
+    """Train trees that rank liked items first; return LightGBM's text of them, or None if likes are too few to split.
 
     The loss is LambdaMART's (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
     """
@@ -31,7 +31,8 @@ def learn_trees(lists: Lists, seed: int) -> str:
 
     features, liked, sizes = lists.features.to_numpy(), lists.liked.astype(np.int8), np.bincount(lists.moment)
     data = lightgbm.Dataset(features, liked, group=sizes, feature_name=lists.features.columns)
-    return lightgbm.train(SETTINGS | {"seed": seed}, data, ROUNDS).model_to_string(importance_type="gain")
+    booster = lightgbm.train(SETTINGS | {"seed": seed}, data, ROUNDS)
+    return booster.model_to_string(importance_type="gain") if booster.feature_importance("gain").any() else None
 
 
 def score(features: pl.DataFrame, trees: str) -> np.ndarray:

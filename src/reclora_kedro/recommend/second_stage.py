@@ -1,6 +1,7 @@
 """The second stage: an order of the best items of several sources, trained on validation likes."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 import numpy as np
 import polars as pl
@@ -23,9 +24,7 @@ class SecondStage(Block):
     trees: str | None = None
 
     @classmethod
-    def learned(
-        cls, reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame, seed: int
-    ) -> "SecondStage":
+    def learned(cls, reader: CandidateReader, blocks: Iterable[pl.DataFrame], likes: pl.DataFrame, seed: int) -> Self:
         """Train on likes, see `read_lists`; parameters are None if no source finds any of them."""
         lists = read_lists(reader, blocks, likes)
         if lists is None:
