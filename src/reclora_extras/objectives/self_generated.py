@@ -27,7 +27,7 @@ from reclora_kedro.lens.states import gate_inputs
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget
 from reclora_kedro.llm.prompt_set import PromptBatch, prompt_set
-from reclora_kedro.parameters import CountOrZero, NonNegative, Positive, Seed, Share
+from reclora_kedro.parameters import CountOrZero, NonNegative, Positive, Share
 
 if TYPE_CHECKING:
     from reclora_kedro.finetuning.variants import VariantConfig
@@ -123,7 +123,6 @@ class SelfGenerated(Objective):
     seed_share: Share = 0.05
     beta: Positive = 0.1
     extrapolation: NonNegative = 0.1
-    seed: Seed = 42
 
     @classmethod
     def inputs(cls, variant: str, names: Any) -> Mapping[str, Any]:
@@ -166,7 +165,13 @@ class SelfGenerated(Objective):
         candidates = prompt_set(prompts, UNLABELLED, gate_inputs(states, training.few_shot.gate_inputs.name))
         titles = with_titles(candidates, CANDIDATES)
         return fine_tune_in_rounds(
-            training.train, training.model, titles, self, training.tokens_per_batch, training.checkpoints
+            training.train,
+            training.model,
+            titles,
+            self,
+            training.tokens_per_batch,
+            training.checkpoints,
+            seed=training.seed,
         )
 
 
@@ -177,6 +182,8 @@ def fine_tune_in_rounds(
     config: SelfGenerated,
     tokens_per_batch: int,
     checkpoints: CheckpointStore | None = None,
+    *,
+    seed: int,
 ) -> pl.DataFrame:
     """Train on labelled pairs, then in rounds on pairs that the model makes and labels itself.
 
@@ -189,6 +196,7 @@ def fine_tune_in_rounds(
         config: number of rounds, and how pairs are labelled.
         tokens_per_batch: most tokens in a forward pass, padding included.
         checkpoints: where to keep checkpoints, a folder per round; None for nowhere.
+        seed: of the labelled pairs and of the responses.
 
     Returns:
         The training logs, see `train_adapter`, one after the other, with the round (0 for the labelled pairs) and, over
@@ -198,7 +206,7 @@ def fine_tune_in_rounds(
         ValueError: the log decides too few pairs for the labels that are to be given.
     """
     weights = {name: weight for name, weight in model.model.named_parameters() if weight.requires_grad}
-    random, later = np.random.default_rng(config.seed), candidates.prompts.labels
+    random, later = np.random.default_rng(seed), candidates.prompts.labels
     untrained, _ = score_titles(model, candidates, tokens_per_batch, "score candidates untrained")
     places = np.arange(len(untrained)).reshape(-1, CANDIDATES)
     labelled = decided_pairs(later.reshape(-1, CANDIDATES), config.labelled_pairs(len(places)), random)

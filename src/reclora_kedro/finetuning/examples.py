@@ -80,6 +80,7 @@ class Training:
         questions: the few-shot rows, in the same order.
         tokens_per_batch: maximum tokens per forward pass, padding included.
         checkpoints: store of checkpoints; None for none.
+        seed: of what the objective draws.
         inputs: contents of the entries of `Objective.inputs`, in their order.
     """
 
@@ -89,6 +90,7 @@ class Training:
     questions: pl.DataFrame
     tokens_per_batch: int
     checkpoints: CheckpointStore | None
+    seed: int
     inputs: tuple[Any, ...] = ()
 
 

@@ -122,7 +122,7 @@ def rounds(folder, candidates, store=None, fine_tune=fine_tune, **settings):
         return fine_tune(model, examples, validation, config, store)
 
     objective = SelfGenerated(rounds=2, seed_share=0.25, **settings)
-    log = fine_tune_in_rounds(train, model, candidates, objective, 400, store)
+    log = fine_tune_in_rounds(train, model, candidates, objective, 400, store, seed=42)
     return adapter_weights(model.model), log
 
 

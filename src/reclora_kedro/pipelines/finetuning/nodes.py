@@ -40,5 +40,5 @@ def train_adapter(
         return fine_tune(model, examples, validation, training, store)
 
     questions, budget = prompts.filter(use="few_shot"), training.tokens_per_batch
-    task = Training(train, model, few_shot, questions, budget, checkpoints, inputs)
+    task = Training(train, model, few_shot, questions, budget, checkpoints, training.seed, inputs)
     return training.objective.fine_tune(task), adapter
