@@ -32,7 +32,7 @@ def by_item(values):
 
 
 def reader_of(log, scorers, lens=None):
-    return CandidateReader(log, ItemFacts(log, log.training_events()), scorers, lens)
+    return CandidateReader(log, ItemFacts(log), scorers, lens)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_the_best_items_of_each_source_are_ordered_and_others_come_last(log, mon
 def test_features_are_those_of_the_moment(log):
     user, second = 7, 3
     pair = {"user_index": [user], "history_end": [5 * user + 3], "timestamp": [second], "item_index": [4]}
-    told = ItemFacts(log, log.training_events()).features(log, pl.DataFrame(pair))
+    told = ItemFacts(log).features(log, pl.DataFrame(pair))
     told = {name: values[0] for name, values in told.items()}
     item, seconds, training = log.sequences.item_index, log.sequences.timestamp, log.training_events()
     events = np.flatnonzero(training & (item == 4) & (seconds < second))
@@ -72,7 +72,7 @@ def test_features_are_those_of_the_moment(log):
 
 def test_what_is_unknown_of_an_item_or_a_user_is_told_apart(log):
     nobody = {"user_index": [7], "history_end": [35], "timestamp": [9], "item_index": [20]}
-    told = ItemFacts(log, log.training_events()).features(log, pl.DataFrame(nobody))
+    told = ItemFacts(log).features(log, pl.DataFrame(nobody))
     unknown = {name: values[0] for name, values in told.items() if values[0]}
     assert unknown == {"days_since_item": -1, "item_age": -1, "days_since_event": -1}
 

@@ -66,7 +66,7 @@ def choose(
         )
         teaching, choosing = likes_of_halves(log, config.teaching_likes, config.validation_likes, config.seed)
         if learns:
-            candidates = CandidateReader(log, ItemFacts(log, log.training_events()), scorers, lens_scorer(reader))
+            candidates = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(reader))
             blocks = candidate_pairs(log, teaching, config.seed)
             stage = SecondStage.learned(candidates, blocks, teaching, config.seed)
             logger.info("Weights of the fusion: %s", stage.weights)

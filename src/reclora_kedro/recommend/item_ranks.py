@@ -71,7 +71,7 @@ def rank_positives(
     reader = None if lens is None else LensReader(lens, log)
     logits = None if reader is None else lens_scorer(reader)
     teaching = draw_positives(log, "validation", None, config.validation_likes, config.seed)
-    candidates = CandidateReader(log, ItemFacts(log, log.training_events()), sources, logits)
+    candidates = CandidateReader(log, ItemFacts(log), sources, logits)
     stage = SecondStage.learned(candidates, candidate_pairs(log, teaching, config.seed), teaching, config.seed)
     logger.info("Weights of the fusion: %s", stage.weights)
     scorers |= (sources := sources | stage.scorers(candidates))
