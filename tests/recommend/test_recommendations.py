@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import get_peft_model
 
+from live_service import block
 from reclora_kedro.adapters.reclora import RecLoraConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
 from reclora_kedro.histories.questions import CANDIDATE
@@ -39,7 +40,7 @@ PROMPT = PromptConfig(
     positive_answer="Yes",
     negative_answer="No",
 )
-NEAREST = ItemNeighboursConfig(events=50, nearest=200, recency=0.8, popularity_power=0.5, text_weight=0.0)
+NEAREST = ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours"))
 ADAPTERS = {
     "one LoRA": ("target", {"num_meta_loras": 1}),
     "user gates": ("user", {"num_meta_loras": 3}),
