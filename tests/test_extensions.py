@@ -16,7 +16,7 @@ def test_an_entry_point_adds_a_module_and_replaces_none(tmp_path):
     files = {"outside_package/__init__.py": "", "outside_package/mine.py": "X = 1"}
     points = {"mine": "outside_package.mine", "sim": "outside_package.mine"}
     with installed(tmp_path, files, {MODELS.group: points}):
-        assert MODELS.added() == ["mine"]
+        assert MODELS.modules()["mine"] == "outside_package.mine"
         assert MODELS.modules()["sim"] == "reclora_kedro.lens.models.sim"
         assert "outside_package" not in sys.modules
         assert MODELS.load("mine").X == 1

@@ -64,6 +64,8 @@ def catalog(tmp_path: Path, log: InteractionLog) -> DataCatalog:
     inputs = {
         "scores": pl.concat(scores),
         "log": log,
+        "lens_metrics": [{"model": "lens", "auc": 0.75}],
+        **{f"{baseline}_scores": scores[0].select("row", "score") for baseline in NAMES.baselines},
         "lens_training_log": training_log,
         "lens_permuted_scores": permuted.with_columns(input=pl.lit("item")),
         **{f"{variant}.permuted_scores": permuted for variant in NAMES.variants},
@@ -88,6 +90,7 @@ def test_it_leaves_every_entry_of_its_catalog(catalog: DataCatalog, capsys: pyte
     models = ["lens", "untrained", *NAMES.variants]
     left = {name: catalog.load(name) for name in ENTRIES}
     assert [record["model"] for record in left["metrics"]] == models
+    assert [record["split_auc"] for record in left["metrics"]] == [0.75, None, *[None] * len(NAMES.variants)]
     assert len(left["comparisons"]) == len(models) * (len(models) - 1) // 2
     segments = {(record["by"], record["segment"]): record for record in left["segments"]}
     assert segments["user", "new: no training row"]["rows"] == 200

@@ -73,6 +73,17 @@ class Whole(NamedTuple):
         return {name for node in self.nodes for name in node.outputs}
 
 
+KNOWLEDGE = {
+    "rows": 128,
+    "max_tokens": 24,
+    "tuning": {"lora_rank": 8, "epochs": 3, "batch_size": 8, "learning_rate": 3.0e-4},
+    "tokens_per_batch": 2048,
+    "soft_tokens": 5,
+    "dimensions": 8,
+    "radius": 3.0,
+    "trials": 12,
+    "calls": 1200,
+}
 HELD_AGAINST_ANOTHER = {"kind": "preference", "references": ["shared_lora", "lens"]}
 
 
@@ -84,6 +95,7 @@ def project():
         "recommendation": {"variant": "reclora"},
         "update": {"variant": "reclora", "retriever": True},
         "finetuning": {"variants": {"reclora": {"training": {"objective": HELD_AGAINST_ANOTHER}}}},
+        "black_box": {"knowledge": KNOWLEDGE},
     }  # it has nodes that the default lacks
     with KedroSession.create(ROOT, runtime_params=with_llm) as session:
         context = session.load_context()
@@ -244,7 +256,7 @@ def test_every_parameter_file_says_what_it_is_for(path):
 
 def test_gpu_nodes_carry_their_tag(project):
     _, whole = project
-    models = {"base_llm", "sentence_encoder"}
+    models = {"base_llm", "sentence_encoder", "prepared_llm", "knowledge_llm"}
     loads_model = {node.name for node in whole.nodes if models & {*node.inputs}}
     assert loads_model == {node.name for node in whole.nodes if "gpu" in node.tags}
 

@@ -71,7 +71,7 @@ def test_what_the_cells_have_in_common_is_run_once(studied):
 def test_a_study_leaves_its_table_and_report_alone(studied):
     project, *_, catalog = studied
     results = catalog.load("study_results")
-    assert [record["few-shot rows"] for record in results] == ["64"] * 7 + ["128"] * 7
+    assert [record["few-shot rows"] for record in results] == ["64"] * 8 + ["128"] * 8
     models = {
         "lens",
         "boosted_trees",
@@ -85,7 +85,7 @@ def test_a_study_leaves_its_table_and_report_alone(studied):
     assert {record["model"] for record in results} == models
     assert all(record["ms_per_row"] > 0 for record in results)
     assert [record["model"] for record in results if record["train_seconds"]][:3] == ["lens", "shared_lora", "reclora"]
-    assert len(catalog.load("study_comparisons")) == 42
+    assert len(catalog.load("study_comparisons")) == 56
     assert "How much do the first few-shot rows teach?" in catalog.load("study_report")
     assert {path.relative_to(project / "data/test").parts[0] for path in stored(project)} == {
         "02_intermediate",
