@@ -182,13 +182,14 @@ def answer_with_knowledge(
         The trials, see `search_soft_prompt`; and what `reclora_extras.black_box.asking.ask` returns of two models:
         black_box_with_knowledge, and black_box_shuffled_knowledge with that of another row: the null control.
     """
-    assert config.knowledge is not None
+    settings = config.knowledge
+    assert settings is not None
     validation, test = ([record for record in records if record["use"] == use] for use in ("validation", "test"))
-    soft = SoftPrompt.drawn(llm, config.knowledge.soft_tokens, config.knowledge.dimensions, config.seed)
+    soft = SoftPrompt.drawn(llm, settings.soft_tokens, settings.dimensions, config.seed)
 
     def informed(rows: Sequence[Record], z: Sequence[float]) -> list[Record]:
         questions = writer.write(rows, None)
-        texts = write_knowledge(llm, soft.at(z), questions, config.knowledge.max_tokens)  # type: ignore[union-attr]
+        texts = write_knowledge(llm, soft.at(z), questions, settings.max_tokens)
         return [row | {"hint": row["hint"] | {"knowledge": text}} for row, text in zip(rows, texts, strict=True)]
 
     trials = search_soft_prompt(ask_api, lambda z: informed(validation, z), writer, config)

@@ -312,10 +312,16 @@ def _rows(text: str, separator: str, quote: str | None, escape: str | None) -> l
     """The records of delimited text."""
     if len(separator) > 1:
         return _rows_of(text.splitlines(), separator)
-    quoting = {"quotechar": quote} if quote else {"quoting": csv.QUOTE_NONE}
-    escaping = {"escapechar": escape, "doublequote": False} if escape else {}
     lines = text.replace("\0", "").splitlines(keepends=True)
-    return [row for row in csv.reader(lines, delimiter=separator, **quoting, **escaping) if row]  # type: ignore[arg-type]
+    fields = csv.reader(
+        lines,
+        delimiter=separator,
+        quotechar=quote,
+        quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE,
+        escapechar=escape,
+        doublequote=escape is None,
+    )
+    return [row for row in fields if row]
 
 
 def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:

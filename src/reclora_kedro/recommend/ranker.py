@@ -1,6 +1,7 @@
 """Ranking of the best items of several sources by boosted trees of all features of candidates."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -50,7 +51,7 @@ def importance(trees: str) -> dict[str, float]:
 
 
 @lru_cache(maxsize=4)
-def _booster(trees: str):  # type: ignore[no-untyped-def]
+def _booster(trees: str) -> Any:  # a lightgbm.Booster, whose package is imported where it is needed
     import lightgbm
 
     return lightgbm.Booster(model_str=trees)
