@@ -53,6 +53,7 @@ def build_champion(project: Project) -> Any:
     """A champion of a project's data, without a run."""
     from reclora_kedro.adapters.methods import new_adapter
     from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+    from reclora_kedro.baselines.popularity import Popularity
     from reclora_kedro.distributed.engine import LOCAL
     from reclora_kedro.histories.fields import describe_items
     from reclora_kedro.histories.log import InteractionLog
@@ -109,6 +110,7 @@ def build_champion(project: Project) -> Any:
         recommendation=RecommendationConfig.model_validate(parameters["recommendation"]).model_copy(
             update=recommendation
         ),
+        popularity=Popularity(log),
         neighbours=ItemNeighboursConfig.model_validate(parameters["item_neighbours"]),
     )
 

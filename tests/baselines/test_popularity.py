@@ -90,4 +90,22 @@ def test_the_window_that_ranks_validation_likes_best_is_taken(log, caplog):
         )
         for item, now in test.select("item_index", "timestamp").iter_rows()
     ]
-    assert Popularity(log, 10).score(test).tolist() == of_ten_days
+    scores = Popularity(log, 10).score(test)
+    assert np.floor(scores).tolist() == of_ten_days
+    after_all = test.with_columns(timestamp=pl.col("timestamp").max() + 365 * 86_400)
+    the_next_second = test.with_columns(timestamp=pl.col("timestamp").max() + 1)
+    assert Popularity(log, 10).score(after_all).tolist() == Popularity(log, 10).score(the_next_second).tolist()
+
+
+def test_of_items_with_equally_many_events_in_a_window_those_with_more_before_it_come_first(log):
+    moment = log.samples[-1:].select("user_index", "history_end", "timestamp")
+    pairs = moment.join(pl.DataFrame({"item_index": np.arange(log.items.height)}), how="cross")
+    now, item, second = moment["timestamp"].item(), log.sequences.item_index, log.sequences.timestamp
+    days = 20 / 86_400
+    of_all, of_window = (
+        np.bincount(item[counted], minlength=log.items.height)
+        for counted in (second < now, (second < now) & (second >= now - 20))
+    )
+    order = np.argsort(-Popularity(log, days).score(pairs), kind="stable")
+    assert order.tolist() == np.lexsort((-of_all, -of_window)).tolist()
+    assert 0 < np.count_nonzero(of_window) < np.count_nonzero(of_all)

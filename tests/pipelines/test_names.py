@@ -29,11 +29,11 @@ def test_each_variant_reads_the_prompts_of_its_own_history():
         assert {f"{questions}.recent.prompts", f"{questions}.retrieved.prompts"} < pipeline.all_outputs()
 
 
-@pytest.mark.parametrize("candidates", ["validation", "neighbours", "retriever", "fusion"])
+@pytest.mark.parametrize("candidates", ["validation", "neighbours", "retriever", "fusion", "ranker"])
 def test_the_default_flow_recommends_and_trains_a_retriever_only_where_it_is_named(candidates):
     names = names_with({"recommendation.candidates": candidates})
     flow = default_flow(create_pipelines([*DEFAULT_STEPS, "candidates", "encoders"], names), names)
-    is_named = candidates in ("retriever", "fusion")
+    is_named = candidates in ("retriever", "fusion", "ranker")
     assert {"recommendations", "evaluation_report"} <= flow.all_outputs()
     assert ("retriever" in flow.all_outputs()) == ("retriever" in flow.datasets()) == is_named
     [alone] = create_pipelines(["recommendation"], names).values()

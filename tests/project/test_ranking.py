@@ -7,8 +7,8 @@ from documented import run_documented
 from projects import kedro_run, stored
 
 METRICS = ("hit_rate", "ndcg", "mrr", "novelty")
-SOURCES = ["neighbours", "linear", "fusion", "ranker"]
-BASELINES = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
+SOURCES = ["popularity", "neighbours", "linear", "fusion", "ranker"]
+BASELINES = [*SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
 
 
 def rank(finished_run, **changes):

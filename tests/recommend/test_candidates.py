@@ -12,6 +12,7 @@ from live_service import NOT_TRIED, block
 from random_logs import interaction_tables, log_of
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.lens.base import build_lens
 from reclora_kedro.lens.states import lens_scores, lens_states
@@ -35,7 +36,8 @@ SETTINGS = {
     "seed": 0,
 }
 NEAREST = ItemNeighboursConfig(events=5, nearest=100, recency=0.8, popularity_power=0.5, text_weight=0.0, **NOT_TRIED)
-SOURCE_SETTINGS = SourceSettings(NEAREST, LinearConfig.model_validate(block("recommendation", "linear")))
+POPULARITY = PopularityConfig(days=(), validation_likes=1, seed=0)
+SOURCE_SETTINGS = SourceSettings(POPULARITY, NEAREST, LinearConfig.model_validate(block("recommendation", "linear")))
 
 
 def config(**changes):
@@ -121,6 +123,11 @@ def test_neighbours_come_first_and_what_is_popular_behind_them(interactions, mos
         assert keys == sorted(keys)
         left_out = np.setdiff1d(np.arange(log.items.height), [*items, *seen])
         assert all((-scores[item], -counts[item]) >= keys[-1] for item in left_out)
+
+
+@pytest.fixture
+def log(log):
+    return replace(log, samples=log.samples.with_columns(split=pl.lit("train")))
 
 
 class TestShortlist:

@@ -7,10 +7,18 @@ import polars as pl
 import pytest
 import torch
 
+from live_service import block
+from reclora_kedro.baselines import neighbours
+from reclora_kedro.baselines.linear import LinearConfig
+from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
+from reclora_kedro.distributed.engine import LOCAL
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.pipelines.recommendation.nodes import shortlist_candidates
 from reclora_kedro.recommend import choice
 from reclora_kedro.recommend.config import RecommendationConfig
+from reclora_kedro.recommend.recommendations import with_reasons
 
 BOOTSTRAP = Bootstrap(confidence=0.95, samples=100, seed=0)
 
@@ -109,3 +117,26 @@ def test_where_likes_of_a_single_user_would_choose_neighbours_and_lens_are_taken
         f"1 user(s) have likes of new items in it, and 2 are needed: candidates are from {expected[0]}" in caplog.text
     )
     assert "Raise recommendation.validation_likes" in caplog.text
+
+
+@pytest.mark.parametrize("candidates", ["unseen", "popularity"])
+def test_reasons_are_by_the_item_neighbours_that_likes_choose(log, lens, candidates):
+    settings = ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours", nearest=12))
+    chosen = neighbours.chosen(log, settings)
+    assert chosen.text_weight > settings.text_weight
+    shortlist, *_ = shortlist_candidates(
+        lens,
+        log,
+        None,
+        config(candidates=candidates, order="candidates"),
+        settings,
+        LinearConfig.model_validate(block("recommendation", "linear")),
+        PopularityConfig(days=(), validation_likes=1, seed=0),
+        BOOTSTRAP,
+        LOCAL,
+    )
+    by_chosen, by_default = (
+        with_reasons(shortlist, log, ItemNeighbours(log, each))["because"] for each in (chosen, settings)
+    )
+    assert shortlist["because"].equals(by_chosen)
+    assert not by_chosen.equals(by_default)

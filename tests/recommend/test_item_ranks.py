@@ -53,8 +53,8 @@ BASELINES = {
     "linear": LinearConfig.model_validate(block("recommendation", "linear")),
     "popularity": PopularityConfig(days=(), validation_likes=1, seed=0),
 }
-SOURCES = ["neighbours", "linear", "fusion", "ranker"]
-MODELS = ["popularity", *SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
+SOURCES = ["popularity", "neighbours", "linear", "fusion", "ranker"]
+MODELS = [*SOURCES, "lens", *(f"{source}_lens" for source in SOURCES)]
 
 
 def config(**changes):
@@ -259,7 +259,12 @@ def test_what_likes_of_one_moment_have_in_common_is_scored_once(log):
 
 def test_what_a_fusion_reads_is_scored_once(log):
     seen = []
-    scorers = source_scorers(lambda pairs: seen.append(pairs) or np.arange(pairs.height, dtype=float), None, None)
+    scorers = source_scorers(
+        lambda pairs: np.zeros(pairs.height),
+        lambda pairs: seen.append(pairs) or np.arange(pairs.height, dtype=float),
+        None,
+        None,
+    )
     reader, by_neighbours = (
         CandidateReader(log, ItemFacts(log), scorers, None),
         SecondStage(weights={"neighbours_rank": 1}),

@@ -11,6 +11,7 @@ from live_service import block
 from reclora_kedro.baselines import neighbours
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.recommend import features, ranker
@@ -45,8 +46,7 @@ def test_the_best_items_of_each_source_are_ordered_and_others_come_last(log, mon
     monkeypatch.setattr(features, "MOST", 2)
     scorers = {"up": by_item([1.0, 2, 3, 4, 5, 6]), "down": by_item([9.0, 8, 7, 3, 2, 1])}
     stage = SecondStage(weights={"up_rank": 1.0, "down_rank": 0.5})
-    nothing_known = CandidateReader(log, ItemFacts(log, np.zeros(750, dtype=bool)), scorers, None)
-    score = stage.scorers(nothing_known)["fusion"](pairs_of(2, 6)).reshape(2, 6)
+    score = stage.scorers(reader_of(log, scorers))["fusion"](pairs_of(2, 6)).reshape(2, 6)
     expected = [-np.log(3), -0.5 * np.log(2) - np.log(3), -np.log(2) - 0.5 * np.log(3), -0.5 * np.log(3)]
     for row in score:
         np.testing.assert_allclose(row[[0, 1, 4, 5]], expected, rtol=1e-6)
@@ -126,7 +126,9 @@ def test_what_the_second_stage_learns_from_knows_nothing_of_the_likes_that_it_le
     likes, found = draw_positives(log, "validation", None, None, 0), []
     for each in (log, other):
         linear = LinearModel.chosen(each, config.model_copy(update={"weights": (0.0,)}))
-        reader = reader_of(each, {"neighbours": neighbours.scorer(each, settings), "linear": linear.score})
+        scorers = {"neighbours": neighbours.scorer(each, settings), "linear": linear.score}
+        scorers |= {"popularity": Popularity(each).score, "popularity_lately": Popularity(each, 1).score}
+        reader = reader_of(each, scorers)
         found.append([reader.read(pairs) for pairs in candidate_pairs(log, likes, 0)])
     for one, two in zip(*found, strict=True):
         np.testing.assert_array_equal(one.places, two.places)

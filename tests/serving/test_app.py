@@ -18,8 +18,9 @@ import polars as pl
 import pytest
 from starlette.testclient import TestClient
 
-from live_service import BEGIN, ITEMS, USERS, fit_linear, service_config, small_champion
+from live_service import BEGIN, ITEMS, USERS, block, fit_linear, service_config, small_champion
 from reclora_kedro.baselines.neighbours import ItemNeighbours
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.interactions.forgotten import ForgottenUsers
 from reclora_kedro.lens.growth import grow_lens
@@ -76,7 +77,9 @@ def items_of(answer):
 def second_stage(champion, linear):
     """Learned from all events as if they were news."""
     log, likes = champion.log, champion.log.samples.filter(label=1)
-    scorers = source_scorers(ItemNeighbours(log, champion.neighbours).score, linear.score, None)
+    scorers = source_scorers(
+        champion.popularity.score, ItemNeighbours(log, champion.neighbours).score, linear.score, None
+    )
     reader = CandidateReader(log, ItemFacts(log), scorers, lens_scorer(LensReader(champion.lens, log)))
     return SecondStage.learned(reader, candidate_pairs(log, likes, 0), likes, 0)
 
@@ -89,7 +92,8 @@ def offline(champion, user, n=10):
         linear=champion.linear and champion.linear.settings,
         stage=champion.stage,
     )
-    settings = SourceSettings(champion.neighbours, fit_linear(champion.log)[1])
+    tried = PopularityConfig.model_validate(block("recommendation", "popularity"))
+    settings = SourceSettings(tried, champion.neighbours, fit_linear(champion.log)[1])
     source = partial(current_source, choice, settings, None, champion.lens)
     shortlist, _ = shortlist_candidates(
         champion.lens, champion.log, None, config, champion.kind, champion.order, source
@@ -102,13 +106,14 @@ def offline(champion, user, n=10):
     [
         ("neighbours", "lens"),
         ("neighbours", "candidates"),
+        ("popularity", "candidates"),
         ("linear", "candidates"),
         ("fusion", "candidates"),
         ("ranker", "candidates"),
     ],
 )
 def test_recommendations_are_those_of_the_recommendation_step(tmp_path, champion, kind, order):
-    linear = None if kind == "neighbours" else fit_linear(champion.log)[0]
+    linear = None if kind in ("neighbours", "popularity") else fit_linear(champion.log)[0]
     stage = second_stage(champion, linear) if kind in ("fusion", "ranker") else SecondStage()
     champion = replace(champion, kind=kind, linear=linear, stage=stage, order=order)
     with serving(tmp_path, champion) as client:

@@ -9,6 +9,7 @@ import yaml
 from projects import ROOT
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.histories.splits import SplitConfig
 from reclora_kedro.interactions.config import IngestionConfig
@@ -89,6 +90,7 @@ def small_champion(log=None, **changes):
             "llm": None,
             "ingestion": ingestion(),
             "recommendation": RecommendationConfig.model_validate(block("recommendation", candidates="neighbours")),
+            "popularity": Popularity(log),
             "neighbours": ItemNeighboursConfig.model_validate(block("recommendation", "item_neighbours")),
         }
         | changes

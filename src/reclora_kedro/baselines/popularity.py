@@ -31,18 +31,25 @@ class PopularityConfig(Block):
 
 
 def scorer(log: InteractionLog, config: PopularityConfig) -> Scorer:
-    """Return the popularity in the window, or in all time, that ranks validation likes best, by NDCG@10."""
+    """Return the popularity in the window, or in all time, that ranks validation likes best, see `chosen`."""
+    return Popularity(log, chosen(log, config)).score
+
+
+def chosen(log: InteractionLog, config: PopularityConfig) -> float | None:
+    """Return the days of the window that ranks validation likes best, by NDCG@10; None for all time."""
     likes = draw_positives(log, "validation", None, config.validation_likes, config.seed)
     if not config.days or likes.is_empty():
-        return Popularity(log).score
+        return None
     items, target = log.items.height, likes["item_index"].to_numpy()
     seen = latest_events(log.sequences, likes, items, len(log.sequences.timestamp), 1)
     everything = likes.select(*MOMENT).join(pl.DataFrame({"item_index": np.arange(items)}), how="cross")
-    scorers = {days: Popularity(log, days).score for days in (None, *config.days)}
-    tried = {days: ndcg_of_likes(score(everything).reshape(-1, items), seen, target) for days, score in scorers.items()}
+    tried = {
+        days: ndcg_of_likes(Popularity(log, days).score(everything).reshape(-1, items), seen, target)
+        for days in (None, *config.days)
+    }
     best = max(tried, key=tried.__getitem__)
     logger.info("Popularity: %s", "of all time" if best is None else f"of the last {best:g} days")
-    return scorers[best]
+    return best
 
 
 class Popularity:
@@ -50,22 +57,28 @@ class Popularity:
 
     Args:
         log: the log.
-        days: length of the window before the moment; None for all time, in which training events count at any moment,
-            as for a lens.
+        days: length of the window before the moment, or before the end of the log if that is earlier; None for all
+            time, in which training events count at any moment, as for a lens.
     """
 
     def __init__(self, log: InteractionLog, days: float | None = None) -> None:
         events, training = log.sequences, log.training_events()
         self._days, self._events = days, None if days is None else TimeLog(events.item_index, events.timestamp)
         self.in_training = np.bincount(events.item_index[training], minlength=log.items.height)
+        self._after, self._most = events.timestamp.max(initial=0) + 1, len(events.timestamp) + 1
         self._others = TimeLog(events.item_index[~training], events.timestamp[~training])
 
     def score(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Return how many events each pair's item had before the pair's second: shape (n,)."""
+        """Return how many events each pair's item had before the pair's second: shape (n,).
+
+        Of items with equally many in a window, those with more events before it have the greater fraction.
+        """
         item, now = pairs["item_index"].to_numpy(), pairs["timestamp"].to_numpy()
         if self._events is not None and self._days is not None:
+            now = np.minimum(now, self._after)
             begin = self._events.range_before(item, (now - self._days * SECONDS_PER_DAY).astype(np.int64))[1]
-            return self._events.range_before(item, now)[1] - begin
+            first, last = self._events.range_before(item, now)
+            return last - begin + (last - first) / self._most
         first, last = self._others.range_before(item, now)
         return self.in_training[item] + last - first
 

@@ -1,4 +1,4 @@
-"""Popularity and age of items at given moments, and their similarity to the user's latest ones."""
+"""Events and age of items at given moments, and their similarity to the user's latest ones."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ SECONDS_PER_DAY = 86_400
 
 
 class ItemFacts:
-    """Features of pairs from the events of items: popularity, age, and similarity to the user's history.
+    """Features of pairs from the events of items: their number and age, and similarity to the user's history.
 
     Args:
         log: the log; item embeddings are compared if there are any.
@@ -30,16 +30,6 @@ class ItemFacts:
         self._times, self._after, self._delay = TimeLog(item, second), second.max(initial=0) + 1, delay
         self._seconds = np.append(second[self._times.order], 0)
         self._vectors = None if log.item_embeddings is None else unit_vectors(log.item_embeddings).astype(np.float32)
-
-    def popularity(self, pairs: pl.DataFrame) -> np.ndarray:
-        """Count the events of each item in the last days before the pair's second: shape (pairs,).
-
-        If the latest event is earlier than that second, the days before that event count.
-        """
-        item, until = pairs["item_index"].to_numpy(), self._until(pairs)
-        before = self._times.range_before(item, until - TREND_DAYS * SECONDS_PER_DAY)[1]
-        first, last = self._times.range_before(item, until)
-        return last - before + (last - first) / (len(self._seconds) + 1)  # of equals in these days, those of all days
 
     def _until(self, pairs: pl.DataFrame) -> np.ndarray:
         return np.minimum(pairs["timestamp"].to_numpy() - self._delay, self._after)

@@ -11,7 +11,7 @@ from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.histories.co_occurrences import CO_OCCURRENCE
 from reclora_kedro.histories.config import TFIDF
 from reclora_kedro.pipelines.registry import PIPELINES
-from reclora_kedro.recommend.config import RERANKED, SOURCES
+from reclora_kedro.recommend.config import RERANKED, SECOND_STAGES, SOURCES
 
 TUNED_ENCODER = "tuned_item_encoder"
 """The catalog entry of the encoders step, which ``history.item_embedding.encoders`` may name."""
@@ -67,7 +67,7 @@ class PipelineNames:
         if faults:
             raise NameRefusedError(*faults)
         item_encoders = _item_encoders(parameters)
-        reads_retriever = parameters["recommendation"]["candidates"] in ("validation", "retriever", "fusion")
+        reads_retriever = parameters["recommendation"]["candidates"] in ("validation", "retriever", *SECOND_STAGES)
         weights = (
             "lens",
             *(f"{variant}.adapter" for variant in variants),

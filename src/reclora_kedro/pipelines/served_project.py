@@ -18,6 +18,7 @@ from kedro_provenance.failures import RunRefusedError, command
 from kedro_provenance.files.storage import is_remote
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.finetuning.variants import VariantConfig
 from reclora_kedro.histories.config import HistoryConfig
@@ -130,7 +131,8 @@ class _Loading:
         config = self._block("recommendation", RecommendationConfig)
         neighbours, linear = self._block("item_neighbours", ItemNeighboursConfig), self._block("linear", LinearConfig)
         retriever = self._retriever(config, log)
-        settings, bootstrap = SourceSettings(neighbours, linear), self._block("bootstrap", Bootstrap)
+        settings = SourceSettings(self._block("popularity", PopularityConfig), neighbours, linear)
+        bootstrap = self._block("bootstrap", Bootstrap)
         made_with = choice.deciding_settings(log, retriever, config, settings)
         chosen = self._stored_choice(made_with) or choice.choose(lens, log, retriever, config, settings, bootstrap)[0]
         given = self._catalog.load("recommendation_candidates") if chosen.kind == "table" else None
@@ -154,6 +156,7 @@ class _Loading:
             llm=llm,
             ingestion=self._block("ingestion", IngestionConfig),
             recommendation=config,
+            popularity=Popularity(log, chosen.popularity),
             neighbours=chosen.neighbours or neighbours,
             forgotten=ForgottenUsers.from_table(self._catalog.load("users_to_drop")),
         )

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from reclora_kedro.baselines import neighbours as item_neighbours
+from reclora_kedro.baselines import popularity
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours
@@ -54,12 +55,13 @@ def choose(
     Returns:
         The choice, and the records of `compare_candidates` that it was based on; none if likes do not choose.
     """
-    neighbours = item_neighbours.chosen(log, settings.neighbours)
+    days, neighbours = popularity.chosen(log, settings.popularity), item_neighbours.chosen(log, settings.neighbours)
     linear = LinearModel.chosen(log, settings.linear) if any(map(reads_linear, config.sources)) else None
     reader, compared, stage = LensReader(lens, log), list[dict[str, Any]](), SecondStage()
     learns = not set(SECOND_STAGES).isdisjoint(config.sources)
     if config.validates or learns:
         scorers = source_scorers(
+            Popularity(log, days).score,
             ItemNeighbours(log, neighbours, log.training_events()).score,
             None if linear is None else linear.score,
             None if retriever is None else RetrieverReader(retriever, log).scorer,
@@ -80,6 +82,7 @@ def choose(
     choice = Choice(
         kind=kind,
         order=order,
+        popularity=days,
         neighbours=neighbours,
         linear=linear.settings if linear is not None and reads_linear(kind) else None,
         stage=stage if kind in SECOND_STAGES else SecondStage(),
@@ -97,6 +100,7 @@ def deciding_settings(
         "items": log.items.height,
         "retriever": retriever is not None,
         "recommendation": config.model_dump(mode="json", include=fields),
+        "popularity": settings.popularity.model_dump(mode="json"),
         "neighbours": settings.neighbours.model_dump(mode="json"),
         "linear": settings.linear.model_dump(mode="json"),
     }

@@ -8,7 +8,7 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.registry import BASELINES, RANKED
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Seed
 
-Source = Literal["neighbours", "linear", "retriever", "fusion", "ranker"]
+Source = Literal["popularity", "neighbours", "linear", "retriever", "fusion", "ranker"]
 """Sources of items in the catalogue."""
 SOURCES: tuple[Source, ...] = get_args(Source)
 SECOND_STAGES: tuple[Source, ...] = ("fusion", "ranker")

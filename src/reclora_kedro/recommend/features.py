@@ -13,7 +13,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 
 MOST = 50  # best items of each source that are ordered
-LENS, POPULARITY = "lens", "popularity"
+LENS = "lens"
 RANK, SCORE, GAP = "_rank", "_score", "_gap"
 
 
@@ -36,14 +36,14 @@ class CandidateReader:
     """Finds the 50 best items of each source, and computes their features.
 
     Args:
-        facts: features of items; popularity is a further source.
+        facts: features of items.
         lens: logits of the lens; None for no such feature.
     """
 
     def __init__(
         self, log: InteractionLog, facts: ItemFacts, scorers: Mapping[str, Scorer], lens: Scorer | None
     ) -> None:
-        self._log, self._facts, self._scorers, self._lens = log, facts, {**scorers, POPULARITY: facts.popularity}, lens
+        self._log, self._facts, self._scorers, self._lens = log, facts, scorers, lens
         self._last: tuple[pl.DataFrame, Candidates] | None = None
 
     @property

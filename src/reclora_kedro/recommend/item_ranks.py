@@ -64,6 +64,7 @@ def rank_positives(
         for name in (*RANKED, *config.baselines)
     }
     sources = source_scorers(
+        scorers["popularity"],
         scorers["neighbours"],
         scorers["linear"],
         None if retriever is None else RetrieverReader(retriever, log).scorer,

@@ -10,10 +10,12 @@ from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearConfig, LinearModel, LinearSettings
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity, PopularityConfig
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
+from reclora_kedro.parameters import Positive
 from reclora_kedro.recommend.config import SECOND_STAGES, CandidateKind, CandidateOrder
 from reclora_kedro.recommend.features import LENS, CandidateReader
 from reclora_kedro.recommend.second_stage import SecondStage
@@ -31,6 +33,7 @@ NOTES = {
 class SourceSettings:
     """Settings of the sources that are fitted on demand."""
 
+    popularity: PopularityConfig
     neighbours: ItemNeighboursConfig
     linear: LinearConfig
 
@@ -41,6 +44,7 @@ class Choice(Block):
     Attributes:
         kind: source of the candidates.
         order: order of the candidates.
+        popularity: days of its window; None for all time.
         neighbours: settings of the item neighbours; None for those of the parameters.
         linear: settings of the linear model, if the kind needs it.
         stage: second stage that orders the best items of all sources, if the kind is one.
@@ -49,6 +53,7 @@ class Choice(Block):
 
     kind: CandidateKind
     order: CandidateOrder
+    popularity: Positive | None = None
     neighbours: ItemNeighboursConfig | None = None
     linear: LinearSettings | None = None
     stage: SecondStage = SecondStage()
@@ -63,9 +68,11 @@ def reads_linear(source: str) -> bool:
     return source in ("linear", *SECOND_STAGES)
 
 
-def source_scorers(neighbours: Scorer, linear: Scorer | None, retriever: Scorer | None) -> dict[str, Scorer]:
+def source_scorers(
+    popularity: Scorer, neighbours: Scorer, linear: Scorer | None, retriever: Scorer | None
+) -> dict[str, Scorer]:
     """Return the scorers of the available sources by name; each scores the same table once, see `once`."""
-    named = {"neighbours": neighbours, "linear": linear, "retriever": retriever}
+    named = {"popularity": popularity, "neighbours": neighbours, "linear": linear, "retriever": retriever}
     return {source: once(scorer) for source, scorer in named.items() if scorer is not None}
 
 
@@ -74,6 +81,7 @@ def current_source(
 ) -> Scorer:
     """Return the scorer of a source fitted to all events of the log, not only to the training split."""
     scorers = source_scorers(
+        Popularity(log, choice.popularity).score,
         ItemNeighbours(log, choice.neighbours or settings.neighbours).score,
         None if choice.linear is None else LinearModel.fit(log, choice.linear, settings.linear).score,
         None if retriever is None else RetrieverReader(retriever, log).scorer,

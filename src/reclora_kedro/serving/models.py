@@ -14,6 +14,7 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.baselines.base import Scorer
 from reclora_kedro.baselines.linear import LinearModel
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions
@@ -86,6 +87,7 @@ class Champion:
     llm: Llm | None
     ingestion: IngestionConfig
     recommendation: RecommendationConfig
+    popularity: Popularity
     neighbours: ItemNeighboursConfig
     forgotten: ForgottenUsers = NOBODY
     alias: str | None = None
@@ -233,6 +235,7 @@ class Snapshot:
     def source(self) -> Scorer:
         """Scorer that finds candidates, unless they are listed."""
         scorers = source_scorers(
+            self.champion.popularity.score,
             self.neighbours.score,
             None if self.linear is None else self.linear.score,
             None if self.retriever is None else self.retriever.scorer,

@@ -7,6 +7,7 @@ import polars as pl
 
 from reclora_kedro.baselines.linear import LinearConfig
 from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursConfig
+from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.distributed.engine import EngineConfig
 from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.report import ranking_table
@@ -29,19 +30,20 @@ def shortlist_candidates(
     config: RecommendationConfig,
     neighbours: ItemNeighboursConfig,
     linear: LinearConfig,
+    popularity: PopularityConfig,
     bootstrap: Bootstrap,
     engine: EngineConfig,
     retriever: Retriever | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, Report, Records, Report]:
     """Return each user's best candidates with reasons, questions about them, the choice, its metrics, and counts."""
     table = candidates.candidate_table(recommendation_candidates) if config.candidates == "table" else None
-    settings = SourceSettings(neighbours, linear)
+    settings = SourceSettings(popularity, neighbours, linear)
     chosen, compared = choice.choose(lens, log, retriever, config, settings, bootstrap)
     source = partial(current_source, chosen, settings, retriever, lens) if config.sources else None
     shortlist, report = candidates.shortlist_candidates(
         lens, log, table, config, chosen.kind, chosen.order, source, engine
     )
-    shortlist = recommendations.with_reasons(shortlist, log, ItemNeighbours(log, neighbours))
+    shortlist = recommendations.with_reasons(shortlist, log, ItemNeighbours(log, chosen.neighbours or neighbours))
     questions = candidates.candidate_questions(log, shortlist)
     return shortlist, questions, chosen.model_dump(mode="json"), compared, report
 

@@ -22,6 +22,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                     "params:recommendation",
                     "params:item_neighbours",
                     "params:linear",
+                    "params:popularity",
                     "params:bootstrap",
                     "params:engine",
                     *retriever,
