@@ -59,7 +59,7 @@ def default_flow(pipelines: Mapping[str, Pipeline], names: PipelineNames) -> Pip
         names: of the session.
     """
     validated = names.parameters["recommendation"]["candidates"] == "validation"
-    steps = dict(pipelines)
+    steps = dict(pipelines) | create_pipelines(["evaluation"], replace(names, report_reads_choice=True))
     if validated and not names.lens_reads_retriever:
         steps |= create_pipelines(["recommendation"], replace(names, recommendation_reads_retriever=False))
     needed = {

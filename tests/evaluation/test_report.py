@@ -5,6 +5,7 @@ import pytest
 
 from reclora_kedro.evaluation.formats import DASH
 from reclora_kedro.evaluation.report import models_table, ranking_tables, render_report, results_tables, summarise
+from reclora_kedro.recommend.second_stage import SecondStage
 from terminal import printed
 
 LENS = {
@@ -144,6 +145,16 @@ def test_the_report_says_what_each_baseline_is():
     page = render_report(METRICS, COMPARISONS, TABLES, FIGURES, NOTES)
     assert "<em>lens</em>: a &lt;stand-in&gt;." in page
     assert "absent" not in page
+
+
+def test_the_report_draws_the_second_stage_where_there_is_one():
+    stage = SecondStage(weights={"linear_rank": 0.5, "lens": 0.25}).figure()
+    page, without = (
+        render_report(METRICS, COMPARISONS, TABLES, shown, NOTES)
+        for shown in (FIGURES | {"second_stage": stage}, FIGURES)
+    )
+    assert "linear_rank" in page.split('id="figure-second_stage"')[1]
+    assert "figure-second_stage" not in without
 
 
 def test_a_missing_gauc_is_a_dash():

@@ -35,6 +35,8 @@ def test_the_default_flow_recommends_and_trains_a_retriever_only_where_it_is_nam
     flow = default_flow(create_pipelines([*DEFAULT_STEPS, "candidates", "encoders"], names), names)
     is_named = candidates in ("retriever", "fusion", "ranker")
     assert {"recommendations", "evaluation_report"} <= flow.all_outputs()
+    [report] = [node for node in flow.nodes if node.outputs == ["evaluation_report"]]
+    assert "candidate_choice" in report.inputs
     assert ("retriever" in flow.all_outputs()) == ("retriever" in flow.datasets()) == is_named
     [alone] = create_pipelines(["recommendation"], names).values()
     assert ("retriever" in alone.inputs()) == (candidates != "neighbours")

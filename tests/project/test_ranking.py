@@ -40,7 +40,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
         assert record["rows"] == first_stage.height == 30
         assert all(record[f"{name}_low"] <= record[name] <= record[f"{name}_high"] for name in METRICS)
         assert 0 < record["coverage"] <= 1
-    assert len(catalog.load("ranking_figure").data) == 22
+    assert len(catalog.load("ranking_figure").data) == 24
     assert [line.name for line in catalog.load("hit_rate_figure").data] == [*BASELINES, "reclora"]
     assert "cosine_last" in catalog.load("second_stage_figure").data[0].y
     assert catalog.get("ranking_metrics").preview()
@@ -49,7 +49,7 @@ def test_models_with_and_without_an_llm_rank_the_same_likes(finished_run, capsys
     shown = " ".join(capsys.readouterr().out.split())
     assert "30 likes of" in shown
     assert "HR@10" in shown
-    assert "Holm over 20 pairs" in shown
+    assert "Holm over 22 pairs" in shown
 
 
 def test_without_a_variant_no_llm_is_needed(finished_run):

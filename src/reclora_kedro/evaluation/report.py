@@ -247,7 +247,7 @@ def render_report(
     Args:
         tables: "attribution" (see `attribute`), "segments" (`compute_segments`), "ingestion_report" and
             "history_report" (check, rows, rule), "negatives_report" (`check_negatives`), "training_report".
-        figures: "auc", "roc", "calibration" and "training".
+        figures: "auc", "roc", "calibration" and "training"; "second_stage" if there is one.
         notes: description of each baseline by name.
         allow_mixed: whether inputs may stem from different runs, of which the page then warns.
     """

@@ -32,6 +32,8 @@ class PipelineNames:
         prompt_template: catalog entry of the Jinja text of prompts, by ``prompt.template``.
         lens_reads_retriever: whether the lens is trained on negatives of the retriever, ``lens.retrieved_negatives``.
         recommendation_reads_retriever: whether ``recommendation.candidates`` may use the retriever.
+        report_reads_choice: whether the evaluation report draws the second stage of the recommendations: in the default
+            flow.
         retrained_weights: catalog entries of weights to train again after users are forgotten: all in use with
             ``forget.retrain``, else none.
     """
@@ -43,6 +45,7 @@ class PipelineNames:
     prompt_template: str
     lens_reads_retriever: bool
     recommendation_reads_retriever: bool
+    report_reads_choice: bool
     retrained_weights: tuple[str, ...]
 
     @classmethod
@@ -82,6 +85,7 @@ class PipelineNames:
             prompt_template=f"{parameters['prompt']['template']}.prompt_template",
             lens_reads_retriever=bool(parameters["lens"]["retrieved_negatives"]),
             recommendation_reads_retriever=reads_retriever,
+            report_reads_choice=False,
             retrained_weights=weights if parameters["forget"]["retrain"] else (),
         )
 

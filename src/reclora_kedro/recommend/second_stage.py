@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Self
 
 import numpy as np
+import plotly.graph_objects as go
 import polars as pl
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer
+from reclora_kedro.evaluation.figures import plot_second_stage
 from reclora_kedro.recommend import fusion, ranker
 from reclora_kedro.recommend.features import CandidateReader, read_lists
 
@@ -30,6 +32,10 @@ class SecondStage(Block):
         if lists is None:
             return cls()
         return cls(weights=fusion.learn_weights(lists), trees=ranker.learn_trees(lists, seed))
+
+    def figure(self) -> go.Figure:
+        """Draw the gain of the trees by feature, and the weights."""
+        return plot_second_stage({} if self.trees is None else ranker.importance(self.trees), self.weights or {})
 
     def scorers(self, reader: CandidateReader) -> dict[str, Scorer]:
         """Return the scorers of pairs that order the sources' best items, by name; all other items come last."""

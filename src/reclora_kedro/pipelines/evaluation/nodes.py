@@ -11,6 +11,8 @@ from reclora_kedro.evaluation.bootstrap import Bootstrap
 from reclora_kedro.evaluation.scores import align_scores
 from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
+from reclora_kedro.recommend.second_stage import SecondStage
+from reclora_kedro.recommend.sources import Choice
 
 Records = list[dict[str, Any]]
 
@@ -60,9 +62,12 @@ def write_report(
     negatives_report: Records,
     training_report: Records,
     allow_mixed: bool,
+    candidate_choice: dict[str, Any] | None = None,
     **figures: go.Figure,
 ) -> str:
-    """Render all results as one HTML page."""
+    """Render all results as one HTML page, with the second stage of the recommendations if there is one."""
+    if candidate_choice is not None and (stage := Choice.model_validate(candidate_choice).stage) != SecondStage():
+        figures["second_stage"] = stage.figure()
     tables = {
         "attribution": attribution,
         "segments": segments,

@@ -11,6 +11,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     """Stored scores and training logs of all models to metrics, segments, figures and the report."""
     training_logs = {"lens": "lens_training_log"} | {name: f"{name}.training_log" for name in names.variants}
     permuted = {"lens": "lens_permuted_scores"} | {name: f"{name}.permuted_scores" for name in names.variants}
+    choice = {"candidate_choice": "candidate_choice"} if names.report_reads_choice else {}
     results = {name: name for name in ("metrics", "comparisons", "attribution")}
     return Pipeline(
         [
@@ -39,7 +40,8 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 | {name: name for name in ("segments", "ingestion_report", "history_report")}
                 | {name: name for name in ("negatives_report", "training_report")}
                 | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
-                | {"allow_mixed": "params:allow_mixed"},
+                | {"allow_mixed": "params:allow_mixed"}
+                | choice,
                 "evaluation_report",
                 name="write_report",
             ),

@@ -16,7 +16,7 @@ from reclora_kedro.evaluation.terminal import show
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
-from reclora_kedro.recommend import ranker, ranking_metrics, reranking
+from reclora_kedro.recommend import ranking_metrics, reranking
 from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import NOTES
@@ -86,8 +86,7 @@ def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
 
 def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
     """Plot the gain of the ranker's trees by feature, and the weights of the fusion."""
-    stage = SecondStage.model_validate(second_stage)
-    return figures.plot_second_stage({} if stage.trees is None else ranker.importance(stage.trees), stage.weights or {})
+    return SecondStage.model_validate(second_stage).figure()
 
 
 def show_ranking(metrics: Records) -> None:
