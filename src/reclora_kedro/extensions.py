@@ -105,7 +105,8 @@ class Registry:
 
     Attributes:
         group: package of the recommender's own modules, and group of the entry points that add others.
-        own: names of the recommender's own modules; None for all modules of the package.
+        own: names of the recommender's own modules; None for all modules of the package but the helpers.
+        helpers: modules of the package that are none of the kind.
 
     Examples:
         >>> models = Registry("reclora_kedro.lens.models")
@@ -115,12 +116,14 @@ class Registry:
 
     group: str
     own: tuple[str, ...] | None = None
+    helpers: tuple[str, ...] = ()
 
     def modules(self) -> dict[str, str]:
         """Full names of the modules by name; entry points do not replace own modules."""
         own = self.own
         if own is None:
-            own = tuple(module.name for module in iter_modules([str(folder_of(self.group))]))
+            names = (module.name for module in iter_modules([str(folder_of(self.group))]))
+            own = tuple(name for name in names if name not in self.helpers)
         modules = installed(self.group) | {name: f"{self.group}.{name}" for name in own}
         return dict(sorted(modules.items()))
 

@@ -9,6 +9,7 @@ from kedro.io import DataCatalog
 from kedro.runner import SequentialRunner
 
 from installed import installed
+from kedro_provenance import code
 from kedro_provenance.parameters import NameRefusedError
 from live_service import NOT_TRIED, block
 from named import names_with
@@ -20,6 +21,7 @@ from reclora_kedro.baselines.popularity import PopularityConfig
 from reclora_kedro.evaluation.styles import model_styles
 from reclora_kedro.histories.questions import questions
 from reclora_kedro.pipelines import scoring
+from reclora_kedro.pipelines.evaluation import create_pipeline as create_evaluation
 from reclora_kedro.pipelines.evaluation import nodes as evaluation
 from reclora_kedro.recommend.config import RankingConfig
 from reclora_kedro.recommend.item_ranks import rank_positives
@@ -100,9 +102,20 @@ def test_a_baseline_has_a_style_and_a_note_in_every_figure_and_report():
     assert len(set(drawn.values())) == len(drawn)
     label = pl.Series([0, 1, 0, 1])
     table = pl.DataFrame({"row": range(4), "user": 0, "label": label, "model": "toy", "score": label * 0.5 + 0.1})
-    assert evaluation.plot_roc(table).data[1].line.color == "#123456"
+    assert evaluation.plot_roc(table, ["toy"]).data[1].line.color == "#123456"
 
 
 def test_no_variant_takes_the_name_of_a_baseline():
     with pytest.raises(NameRefusedError, match=r"finetuning\.variants names 'toy'\. .* other than .*lens_probe"):
         names_with({"finetuning.variants": {"toy": {"history": "recent"}}})
+
+
+def test_a_figure_is_drawn_anew_for_an_edit_of_a_baseline_that_it_shows_alone():
+    def modules(*shown):
+        start, packages = frozenset({evaluation.__name__}), frozenset({"reclora_kedro"})
+        return {name.rpartition(".")[2] for name in code._closure(start, frozenset(shown), packages)}
+
+    assert modules("lens_probe") & {*registry.BASELINES.modules()} == {"lens_probe"}
+    for node in create_evaluation(names_with({})).nodes:
+        if node.short_name in ("plot_auc", "plot_roc", "plot_calibration", "write_report"):
+            assert "params:scoring.baselines" in node.inputs

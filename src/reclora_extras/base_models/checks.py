@@ -7,7 +7,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
 from reclora_extras.base_models.corpus import held_out_items
-from reclora_extras.base_models.steps import require_steps
+from reclora_extras.base_models.preparing import require_steps
 
 
 def checks(pipeline: Pipeline, catalog: DataCatalog) -> Iterator[Callable[[], object]]:

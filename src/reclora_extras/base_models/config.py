@@ -1,14 +1,17 @@
 """Settings of what is done to a base LLM."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from kedro_provenance.parameters import Block, Resource
+from reclora_kedro.extensions import Registry, added_fields, block_with
 from reclora_kedro.parameters import Count, CountOrZero, LearningRate, NonNegative, Seed, Share
 
-StepName = Literal["pretrain", "prune", "drop_layers", "distill"]
+STEPS = Registry("reclora_extras.base_models.steps")
+"""Modules for the values of ``base_model.steps``, each with one subclass of `reclora_extras.base_models.steps.Step`."""
+Extended: Any = block_with(added_fields("base_model"))
 
 
 class QualityConfig(Block):
@@ -82,10 +85,14 @@ def _not_twice_in_a_row(steps: tuple[str, ...]) -> tuple[str, ...]:
     return steps
 
 
-class BaseModelConfig(Block):
-    """The steps that are taken, and the settings of each."""
+class BaseModelConfig(Extended):
+    """The steps that are taken, and the settings of each; packages may add fields for steps of theirs."""
 
-    steps: Annotated[tuple[StepName, ...], Field(min_length=1), AfterValidator(_not_twice_in_a_row)]
+    steps: Annotated[
+        tuple[Annotated[str, AfterValidator(STEPS.require)], ...],
+        Field(min_length=1),
+        AfterValidator(_not_twice_in_a_row),
+    ]
     variant: str | None
     tokens_per_batch: Resource[Count]
     seed: Seed

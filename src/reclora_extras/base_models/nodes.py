@@ -6,9 +6,10 @@ from typing import Any
 import polars as pl
 from torch import Tensor
 
-from reclora_extras.base_models import steps
+from reclora_extras.base_models import preparing
 from reclora_extras.base_models.config import BaseModelConfig
 from reclora_extras.base_models.corpus import tell_corpus
+from reclora_extras.base_models.steps import Material
 from reclora_extras.base_models.tables import base_model_tables
 from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.evaluation.bootstrap import Bootstrap
@@ -41,8 +42,8 @@ def prepare_llm(
     corpus = tell_corpus(log_without_embeddings, config.corpus, prompt_config, config.seed)
     answers = prompt_format(base_llm.tokenizer, prompt_config)
     teacher = cache(partial(answering_model, base_llm, prompt_config, adapter=adapter, gate_inputs=read))
-    material = steps.Material(corpus, few_shot, validation, answers, teacher)
-    llm, measured, scores = steps.prepare(base_llm, material, config)
+    material = Material(corpus, few_shot, validation, answers, teacher)
+    llm, measured, scores = preparing.prepare(base_llm, material, config)
     of_rows = prompts.select("row", "label", user="user_index")
     return llm, measured, scores.join(of_rows, on="row", maintain_order="left")
 
@@ -64,7 +65,7 @@ def distill_llm(
 
 def report_base_model(base_model_steps: Records, base_model_scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
     """What was measured before and after each step, with AUCs and their intervals."""
-    return steps.report(base_model_steps, base_model_scores, bootstrap)
+    return preparing.report(base_model_steps, base_model_scores, bootstrap)
 
 
 def show_base_model(base_model_report: Records) -> None:

@@ -4,6 +4,7 @@ from kedro.pipeline import Node, Pipeline
 
 from reclora_extras.base_models import nodes
 from reclora_extras.base_models.checks import checks
+from reclora_extras.base_models.steps import load_step
 from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 
@@ -46,10 +47,13 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
 
 
 def teaching_variant(names: PipelineNames) -> str | None:
-    """Return the variant whose adapter teaches, ``base_model.variant``; None unless ``base_model.steps`` distill.
+    """Return the variant whose adapter teaches, ``base_model.variant``; None if no step reads it.
 
     Raises:
-        NameRefusedError: they distill, and ``finetuning.variants`` does not name the variant.
+        NameRefusedError: a step of ``base_model.steps`` reads it, and ``finetuning.variants`` does not name it.
     """
-    steps = names.parameters["base_model"]["steps"]
-    return names.variant_of("base_model") if isinstance(steps, list | tuple) and "distill" in steps else None
+    try:
+        has_teacher = any(load_step(step).has_teacher for step in names.parameters["base_model"]["steps"])
+    except (ValueError, TypeError):  # no list of steps, which the check of its values refuses
+        return None
+    return names.variant_of("base_model") if has_teacher else None

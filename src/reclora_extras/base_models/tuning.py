@@ -1,6 +1,7 @@
 """Tuning of a base LLM's own weights, all of them or by a LoRA that is merged, and the losses that it follows."""
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn import functional
 
 from reclora_extras.base_models.config import TuningConfig
 from reclora_kedro.devices import seeded
+from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.batching import TokenBudget, pad_right, shuffled_batches
 from reclora_kedro.llm.frozen_layers import FrozenLayers
 from reclora_kedro.llm.language_model import LanguageModel
@@ -187,3 +189,24 @@ def losses_of_texts(llm: LanguageModel, token_ids: list[list[int]], tokens_per_b
             of_texts[rows] = values
             progress.update(len(rows))
     return of_texts
+
+
+def recover(
+    llm: LanguageModel,
+    prompts: PromptSet,
+    answers: PromptFormat,
+    config: TuningConfig,
+    tokens_per_batch: int,
+    seed: int,
+) -> tuple[LanguageModel, dict[str, float]]:
+    """Tune a smaller LLM to read and answer prompts, see `tune` and `reading_and_answering_losses`."""
+    return tune(llm, prompts.lengths, prompt_losses(prompts, answers), config, tokens_per_batch, seed)
+
+
+def answering(model: AnswerModel, prompts: PromptSet, tokens_per_batch: int) -> tuple[np.ndarray, float]:
+    """Return the logits of a like of prompts, and the milliseconds per prompt, without remembered states of layers."""
+    model = replace(model, llm=with_weights(model.llm, model.model))
+    start = time.perf_counter()
+    logits = model.all_llm_logits(prompts, tokens_per_batch, "measure")
+    seconds = time.perf_counter() - start
+    return logits, 1000 * seconds / len(logits)

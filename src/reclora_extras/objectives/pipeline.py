@@ -14,6 +14,20 @@ from reclora_kedro.pipelines.names import PipelineNames
 from reclora_kedro.pipelines.questions import prompts_pipeline
 
 
+def logits_of_references(variant: str, names: PipelineNames) -> dict[str, Pipeline]:
+    """Return the logits that other variants give the few-shot rows, in the order of a variant's references."""
+    return {
+        f"{name}.few_shot_logits": reference_pipeline(name, names.variants[name])
+        for name in other_references(names)[variant]
+    }
+
+
+def unlabelled_moments(variant: str, names: PipelineNames) -> dict[str, Pipeline]:
+    """Return the prompts and lens states of the moments' candidates."""
+    made = unlabelled_pipeline(names)
+    return {f"unlabelled.{names.variants[variant]}.prompts": made, "unlabelled_states": made}
+
+
 def reference_pipeline(variant: str, history: str) -> Pipeline:
     """The logits that a trained variant gives the few-shot rows, for variants that are held against it."""
     scoring = Node(

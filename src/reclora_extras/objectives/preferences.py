@@ -1,9 +1,9 @@
 """Preferences: an adapter learns which of two items a user likes more, beside references (DPO, MRPO)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import polars as pl
@@ -60,6 +60,8 @@ class Pairs(Examples):
 class Preference(Objective):
     """Pairs of a liked and a not liked few-shot row of one user, see `pair_rows`, held against references."""
 
+    inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:logits_of_references"
+
     references: list[str] = Field(default_factory=lambda: [UNTRAINED], min_length=1)
     reference_clip: NonNegative = 0.1
     reference_weights: list[NonNegative] | None = None
@@ -78,16 +80,6 @@ class Preference(Objective):
                 f"{len(self.references)} references: give each one a weight, at least one above 0, or set null"
             )
         return self
-
-    @classmethod
-    def inputs(cls, variant: str, names: Any) -> Mapping[str, Any]:
-        """The logits that other variants give the few-shot rows, in the order of the references."""
-        from reclora_extras.objectives.pipeline import other_references, reference_pipeline
-
-        return {
-            f"{name}.few_shot_logits": reference_pipeline(name, names.variants[name])
-            for name in other_references(names)[variant]
-        }
 
     def fine_tune(self, training: Training) -> pl.DataFrame:
         """See `Objective.fine_tune`; the inputs are the row and logit of each reference that is another variant."""

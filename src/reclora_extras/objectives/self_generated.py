@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import polars as pl
@@ -119,18 +119,12 @@ class SelfGenerated(Objective):
     labels in doubt. The adapter is left at the best validation AUC of all rounds.
     """
 
+    inputs_from: ClassVar[str] = "reclora_extras.objectives.pipeline:unlabelled_moments"
+
     rounds: CountOrZero = 2
     seed_share: Share = 0.05
     beta: Positive = 0.1
     extrapolation: NonNegative = 0.1
-
-    @classmethod
-    def inputs(cls, variant: str, names: Any) -> Mapping[str, Any]:
-        """Prompts and lens states of the moments' candidates."""
-        from reclora_extras.objectives.pipeline import unlabelled_pipeline
-
-        made = unlabelled_pipeline(names)
-        return {f"{UNLABELLED}.{names.variants[variant]}.prompts": made, f"{UNLABELLED}_states": made}
 
     def require(self, variant: "VariantConfig") -> None:
         """Refuse gradients by which an adapter may be trained once."""

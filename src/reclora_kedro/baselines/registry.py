@@ -1,6 +1,7 @@
 """The baselines: the modules of this package, those of installed packages, and any by its dotted path.
 
-``scoring.baselines`` names those that score the test rows, ``ranking.baselines`` those that rank items beside `RANKED`.
+``scoring.baselines`` names those that score the test rows, ``ranking.baselines`` those that rank items beside
+`reclora_kedro.recommend.config.RANKED`.
 The module of a baseline holds
 
 - ``NOTE``, what the model is, in words that follow its name in a report;
@@ -20,11 +21,8 @@ from typing import Any
 
 from reclora_kedro.extensions import Registry
 
-RANKED = ("popularity", "neighbours", "linear")
-"""Baselines that always rank items, since others build on their lists."""
-BASELINES = Registry(
-    "reclora_kedro.baselines", ("boosted_trees", "lens_probe", "statistics_probe", "prompt_likes", *RANKED)
-)
+# Their names do not stand here: the recipe of a node that reads this module counts those that its parameters name.
+BASELINES = Registry("reclora_kedro.baselines", helpers=("base", "ease", "registry", "transitions"))
 
 
 def attributes(name: str, models: Iterable[str]) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Training:
         tokens_per_batch: maximum tokens per forward pass, padding included.
         checkpoints: store of checkpoints; None for none.
         seed: of what the objective draws.
-        inputs: contents of the entries of `Objective.inputs`, in their order.
+        inputs: contents of the entries that `Objective.inputs_from` adds, in their order.
     """
 
     train: Train
@@ -98,21 +98,18 @@ CLICK = "click"
 
 
 class Objective(ExtensionBlock):
-    """Objective of an adapter's training, the block `training.objective` of a variant; each kind is a subclass."""
+    """Objective of an adapter's training, the block `training.objective` of a variant; each kind is a subclass.
+
+    Attributes:
+        kind: name or dotted path of the module.
+        inputs_from: ``module:function`` for what training reads besides the few-shot prompts, or None. The function
+            takes the variant and the `PipelineNames`, and returns catalog entries, each with the pipeline that makes
+            it. It raises NameRefusedError if the objective names a variant that it cannot read.
+    """
+
+    inputs_from: ClassVar[str | None] = None
 
     kind: str = CLICK
-
-    @classmethod
-    def inputs(cls, variant: str, names: Any) -> Mapping[str, Any]:
-        """Return the further catalog entries that a variant's training reads, each with the pipeline that makes it.
-
-        Args:
-            names: the `reclora_kedro.pipelines.names.PipelineNames` of the session.
-
-        Raises:
-            NameRefusedError: the objective names a variant that it cannot read.
-        """
-        return {}
 
     def require(self, variant: "VariantConfig") -> None:
         """Raise ValueError for a variant whose other settings contradict this objective."""

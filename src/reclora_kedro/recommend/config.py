@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from kedro_provenance.parameters import Block
-from reclora_kedro.baselines.registry import BASELINES, RANKED
+from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.parameters import Count, EachOnce, Id, Positive, Seed
 
 Source = Literal["popularity", "neighbours", "linear", "retriever", "fusion", "ranker"]
@@ -13,6 +13,8 @@ Source = Literal["popularity", "neighbours", "linear", "retriever", "fusion", "r
 SOURCES: tuple[Source, ...] = get_args(Source)
 SECOND_STAGES: tuple[Source, ...] = ("fusion", "ranker")
 """Sources that order the best items of all other sources."""
+RANKED = ("popularity", "neighbours", "linear")
+"""Baselines that always rank items, since others build on their lists."""
 RERANKED = "_lens"
 """Suffix of the name of a source whose shortlist the lens has reranked."""
 CandidateKind = Source | Literal["unseen", "popular_recent", "table"]

@@ -9,7 +9,7 @@ import polars as pl
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer
-from reclora_kedro.baselines.registry import BASELINES, RANKED
+from reclora_kedro.baselines.registry import BASELINES
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
@@ -17,7 +17,7 @@ from reclora_kedro.histories.taken_items import draw_positives
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.states import LensReader
 from reclora_kedro.progress import Progress
-from reclora_kedro.recommend.config import RERANKED, RankingConfig
+from reclora_kedro.recommend.config import RANKED, RERANKED, RankingConfig
 from reclora_kedro.recommend.features import CandidateReader
 from reclora_kedro.recommend.reranking import rerank, reranking_questions
 from reclora_kedro.recommend.second_stage import SecondStage

@@ -14,7 +14,8 @@ from reclora_extras.base_models.corpus import (
     tell_corpus,
     tell_histories,
 )
-from reclora_extras.base_models.steps import Material, pretrain
+from reclora_extras.base_models.steps import Material
+from reclora_extras.base_models.steps.pretrain import Pretrain
 from reclora_extras.base_models.tuning import losses_of_texts
 from reclora_kedro.histories.sequences import user_of_events
 from steps_of_base_model import TOKENS, config, some_prompts
@@ -86,4 +87,4 @@ def test_without_a_text_that_is_good_enough_nothing_is_pretrained(tiny_llm):
     with pytest.raises(
         ValueError, match=r"No text to pretrain on is good enough, .*'by_rules': 0.*: loosen base_model"
     ):
-        pretrain(tiny_llm, material, rules)
+        Pretrain.take(tiny_llm, material, rules)

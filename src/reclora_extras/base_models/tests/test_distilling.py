@@ -17,7 +17,7 @@ from reclora_extras.base_models.distilling import (
     first_layers,
     teacher_states,
 )
-from reclora_extras.base_models.steps import answering
+from reclora_extras.base_models.tuning import answering
 from reclora_kedro.llm.answer_model import AnswerModel
 from steps_of_base_model import ANSWERS, TOKENS, config, random_llm, some_prompts, tuning
 

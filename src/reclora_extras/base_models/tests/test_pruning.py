@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from reclora_extras.base_models.config import DropLayersConfig, PruneConfig
 from reclora_extras.base_models.corpus import Corpus
+from reclora_extras.base_models.preparing import require_steps
 from reclora_extras.base_models.pruning import (
     ARCHITECTURES,
     drop_layers,
@@ -19,8 +20,8 @@ from reclora_extras.base_models.pruning import (
     prune,
     require_prunable,
 )
-from reclora_extras.base_models.steps import Material, require_steps
-from reclora_extras.base_models.steps import prune as prune_and_recover
+from reclora_extras.base_models.steps import Material
+from reclora_extras.base_models.steps.prune import Prune
 from steps_of_base_model import ANSWERS, TOKENS, config, importance, random_llm, some_prompts, tuning
 
 IDS = torch.arange(3, 60)[None]
@@ -165,7 +166,7 @@ def test_a_pruned_llm_recovers_and_is_an_ordinary_folder_of_transformers(tiny_ll
     recovery = tuning(epochs=3, lora_rank=2)
     settings = config(prune=PruneConfig(ratio=0.5, **importance(recovery=recovery)))
     prompts = some_prompts()
-    pruned, account = prune_and_recover(tiny_llm, Material(Corpus([], []), prompts, prompts, ANSWERS), settings)
+    pruned, account = Prune.take(tiny_llm, Material(Corpus([], []), prompts, prompts, ANSWERS), settings)
     assert account["last_loss"] < account["first_loss"] - 0.1
     pruned.save(tmp_path)
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)

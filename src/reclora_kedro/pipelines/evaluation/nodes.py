@@ -33,23 +33,19 @@ def compute_segments(scores: pl.DataFrame, log: InteractionLog) -> Records:
     return segments.compute_segments(paired, parts)
 
 
-def _models(records: Records) -> set[str]:
-    return {record["model"] for record in records}
-
-
-def plot_auc(metrics: Records) -> go.Figure:
+def plot_auc(metrics: Records, baselines: list[str]) -> go.Figure:
     """Plot the AUC of every model with its interval."""
-    return figures.plot_auc(metrics, attributes("STYLE", _models(metrics)))
+    return figures.plot_auc(metrics, attributes("STYLE", baselines))
 
 
-def plot_roc(scores: pl.DataFrame) -> go.Figure:
+def plot_roc(scores: pl.DataFrame, baselines: list[str]) -> go.Figure:
     """Plot the ROC curve of every model."""
-    return figures.plot_roc(align_scores(scores), attributes("STYLE", scores["model"].unique()))
+    return figures.plot_roc(align_scores(scores), attributes("STYLE", baselines))
 
 
-def plot_calibration(scores: pl.DataFrame) -> go.Figure:
+def plot_calibration(scores: pl.DataFrame, baselines: list[str]) -> go.Figure:
     """Plot the share of likes against the mean score, in quantile bins."""
-    return figures.plot_calibration(align_scores(scores), attributes("STYLE", scores["model"].unique()))
+    return figures.plot_calibration(align_scores(scores), attributes("STYLE", baselines))
 
 
 def write_report(
@@ -62,6 +58,7 @@ def write_report(
     negatives_report: Records,
     training_report: Records,
     allow_mixed: bool,
+    baselines: list[str],
     candidate_choice: dict[str, Any] | None = None,
     **figures: go.Figure,
 ) -> str:
@@ -76,7 +73,7 @@ def write_report(
         "negatives_report": negatives_report,
         "training_report": training_report,
     }
-    notes = attributes("NOTE", _models(metrics))
+    notes = attributes("NOTE", baselines)
     return report.render_report(metrics, comparisons, tables, figures, notes, allow_mixed)
 
 

@@ -6,6 +6,9 @@ from reclora_kedro.evaluation import attribution, figures
 from reclora_kedro.pipelines.evaluation import nodes
 from reclora_kedro.pipelines.names import PipelineNames
 
+BASELINES = "params:scoring.baselines"
+"""By their names, the recipe of a node counts the code of these baselines only."""
+
 
 def create_pipeline(names: PipelineNames) -> Pipeline:
     """Stored scores and training logs of all models to metrics, segments, figures and the report."""
@@ -30,9 +33,9 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 "attribution",
                 name="attribute",
             ),
-            Node(nodes.plot_auc, "metrics", "auc_figure", name="plot_auc"),
-            Node(nodes.plot_roc, "scores", "roc_figure", name="plot_roc"),
-            Node(nodes.plot_calibration, "scores", "calibration_figure", name="plot_calibration"),
+            Node(nodes.plot_auc, ["metrics", BASELINES], "auc_figure", name="plot_auc"),
+            Node(nodes.plot_roc, ["scores", BASELINES], "roc_figure", name="plot_roc"),
+            Node(nodes.plot_calibration, ["scores", BASELINES], "calibration_figure", name="plot_calibration"),
             Node(figures.plot_training, training_logs, "training_figure", name="plot_training"),
             Node(
                 nodes.write_report,
@@ -40,7 +43,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 | {name: name for name in ("segments", "ingestion_report", "history_report")}
                 | {name: name for name in ("negatives_report", "training_report")}
                 | {name: f"{name}_figure" for name in ("auc", "roc", "calibration", "training")}
-                | {"allow_mixed": "params:allow_mixed"}
+                | {"allow_mixed": "params:allow_mixed", "baselines": BASELINES}
                 | choice,
                 "evaluation_report",
                 name="write_report",

@@ -1,6 +1,7 @@
 """The finetuning pipeline."""
 
 from collections.abc import Iterable, Mapping
+from pkgutil import resolve_name
 
 from kedro.pipeline import Node, Pipeline
 
@@ -33,13 +34,13 @@ def objective_inputs(variant: str, names: PipelineNames) -> Mapping[str, Pipelin
     """Return the further entries that a variant's objective reads, each with the pipeline that makes it.
 
     Raises:
-        NameRefusedError: see `Objective.inputs`.
+        NameRefusedError: see `Objective.inputs_from`.
     """
     try:
         objective = objective_class(names.objective_of(variant))
     except ValueError:  # an unknown kind, which the check of the variant's values refuses
         return {}
-    return objective.inputs(variant, names)
+    return resolve_name(objective.inputs_from)(variant, names) if objective.inputs_from else {}
 
 
 def train_pipeline(variant: str, history: str, inputs: Iterable[str]) -> Pipeline:

@@ -17,7 +17,7 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.lens.base import Lens
 from reclora_kedro.recommend import item_ranks as ranks
 from reclora_kedro.recommend import ranking_metrics, reranking
-from reclora_kedro.recommend.config import RankingConfig
+from reclora_kedro.recommend.config import RANKED, RankingConfig
 from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import NOTES
 from reclora_kedro.retrievers.base import Retriever
@@ -69,19 +69,15 @@ def compute_ranking_metrics(
     )
 
 
-def _models(records: Records) -> set[str]:
-    return {record["model"] for record in records}
-
-
-def plot_ranking(metrics: Records) -> go.Figure:
+def plot_ranking(metrics: Records, baselines: list[str]) -> go.Figure:
     """Plot hit rate and NDCG of every model with their intervals."""
-    return figures.plot_ranking(metrics, attributes("STYLE", _models(metrics)))
+    return figures.plot_ranking(metrics, attributes("STYLE", (*RANKED, *baselines)))
 
 
-def plot_hit_rates(*item_ranks: pl.DataFrame) -> go.Figure:
+def plot_hit_rates(baselines: list[str], *item_ranks: pl.DataFrame) -> go.Figure:
     """Plot the hit rate of every model by the length of its list."""
     curves = ranking_metrics.hit_rate_curves(pl.concat(item_ranks))
-    return figures.plot_hit_rates(curves, attributes("STYLE", curves))
+    return figures.plot_hit_rates(curves, attributes("STYLE", (*RANKED, *baselines)))
 
 
 def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
@@ -89,6 +85,6 @@ def plot_second_stage(second_stage: dict[str, Any]) -> go.Figure:
     return SecondStage.model_validate(second_stage).figure()
 
 
-def show_ranking(metrics: Records) -> None:
+def show_ranking(metrics: Records, baselines: list[str]) -> None:
     """Print the ranking metrics."""
-    show(report.ranking_tables(metrics, attributes("NOTE", _models(metrics)) | NOTES))
+    show(report.ranking_tables(metrics, attributes("NOTE", (*RANKED, *baselines)) | NOTES))

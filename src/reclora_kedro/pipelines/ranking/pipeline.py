@@ -12,6 +12,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
     variant = names.optional_variant_of("ranking")
     models = [model for model in ("lens", "retriever") if names.parameters["ranking"][model]]
     of_variant = [] if variant is None else ["reranked_item_ranks"]
+    baselines = "params:ranking.baselines"
     ranking = Pipeline(
         [
             Node(
@@ -44,13 +45,13 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
             ),
             Node(
                 nodes.plot_ranking,
-                inputs="ranking_metrics",
+                inputs=["ranking_metrics", baselines],
                 outputs="ranking_figure",
                 name="plot_ranking",
             ),
             Node(
                 nodes.plot_hit_rates,
-                inputs=["item_ranks", *of_variant],
+                inputs=[baselines, "item_ranks", *of_variant],
                 outputs="hit_rate_figure",
                 name="plot_hit_rates",
             ),
@@ -60,7 +61,7 @@ def create_pipeline(names: PipelineNames) -> Pipeline:
                 outputs="second_stage_figure",
                 name="plot_second_stage",
             ),
-            Node(nodes.show_ranking, inputs="ranking_metrics", outputs=None, name="show_ranking"),
+            Node(nodes.show_ranking, inputs=["ranking_metrics", baselines], outputs=None, name="show_ranking"),
         ],
         namespace="ranking",
         prefix_datasets_with_namespace=False,

@@ -1,0 +1,122 @@
+"""The preparation of a base LLM by steps, and what is measured before and after each."""
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy.special import expit
+
+from reclora_extras.base_models.config import BaseModelConfig
+from reclora_extras.base_models.corpus import clean
+from reclora_extras.base_models.steps import Material, load_step
+from reclora_extras.base_models.tuning import answering, losses_of_texts
+from reclora_kedro.evaluation.bootstrap import Bootstrap
+from reclora_kedro.evaluation.metrics import evaluate_models
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompts import plain_ids
+
+AS_IT_CAME = "as it came"
+"""The step of a report before any was taken."""
+
+Records = list[dict[str, Any]]
+
+
+def prepare(
+    llm: LanguageModel, material: Material, config: BaseModelConfig
+) -> tuple[LanguageModel, Records, pl.DataFrame]:
+    """The LLM after the steps of the configuration, one after the other, and what was measured.
+
+    Args:
+        llm: the base LLM; a teacher may leave its adapter in it.
+        material: see `Material`.
+        config: which steps, and their settings.
+
+    Returns:
+        The prepared LLM; a record of the LLM as it came and one after each step, see `measure`; and how each of these
+        scores the validation prompts: row, model (the step's place and name) and score (probability of a like).
+
+    Raises:
+        ValueError: the LLM or the settings are not fit for a step, see `require_steps`.
+        FloatingPointError, MemoryError: see `tune`.
+    """
+    if getattr(llm.model, "is_quantized", False):
+        raise ValueError(
+            f"{llm.name!r} has quantised weights, which no step of base_model.steps can change: set `quantization` of "
+            "the catalog entry `base_llm` to null."
+        )
+    require_steps(llm, config)
+    measured, logits = measure(llm, material, config)
+    records, scores = [measured | {"step": AS_IT_CAME, "seconds": 0.0, "account": {}}], {AS_IT_CAME: expit(logits)}
+    for place, step in enumerate(config.steps, start=1):
+        start = time.perf_counter()
+        llm, account = load_step(step).take(llm, material, config)
+        seconds = time.perf_counter() - start
+        measured, logits = measure(llm, material, config)
+        records.append(measured | {"step": step, "seconds": seconds, "account": account})
+        scores[f"{place}. {step}"] = expit(logits)
+    tables = [
+        pl.DataFrame({"row": material.validation.rows, "score": of_step}).with_columns(model=pl.lit(name))
+        for name, of_step in scores.items()
+    ]
+    return llm, records, pl.concat(tables)
+
+
+def report(measured: Records, scores: pl.DataFrame, bootstrap: Bootstrap) -> Records:
+    """The records of `prepare` with AUCs.
+
+    Args:
+        measured: a record of the LLM as it came and one after each step.
+        scores: of the validation prompts by these, in their order: row, user, label, model, score.
+        bootstrap: of the intervals.
+
+    Returns:
+        Each record with auc, auc_low, auc_high, confidence and, after a step, auc_difference, difference_low and
+        difference_high: less the AUC of the LLM as it came, on the same draws of users.
+
+    Raises:
+        ValueError: fewer than two users have a like, or fewer than two a dislike.
+    """
+    metrics, pairs = evaluate_models(scores, bootstrap)
+    since = {pair["model_a"]: pair for pair in pairs if pair["model_b"] == AS_IT_CAME}
+    return [
+        record
+        | {name: of_step[name] for name in ("auc", "auc_low", "auc_high", "confidence")}
+        | {"auc_difference": changed.get("auc_difference")}
+        | {f"difference_{end}": changed.get(end) for end in ("low", "high")}
+        for record, of_step in zip(measured, metrics, strict=True)
+        for changed in [since.get(of_step["model"], {})]
+    ]
+
+
+def require_steps(llm: LanguageModel, config: BaseModelConfig) -> None:
+    """Refuse an LLM, of which the meta device will do, or settings that do not fit the steps.
+
+    Raises:
+        ValueError: see `Step.remaining_layers`.
+    """
+    layers = llm.model.config.get_text_config().num_hidden_layers
+    for step in config.steps:
+        layers = load_step(step).remaining_layers(llm.model, layers, config)
+
+
+def measure(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[dict[str, Any], np.ndarray]:
+    """What the LLM is and does: parameters, perplexity and milliseconds_per_row; and its logits of a like, (prompts,).
+
+    The perplexity is of a token of held-out descriptions of items; milliseconds and logits are of Yes or No to the
+    validation prompts, without an adapter.
+    """
+    held_out = [clean(text) for text in material.corpus.held_out]
+    token_ids = plain_ids(llm.tokenizer, held_out, config.corpus.max_tokens)
+    predicted = np.array([max(0, len(ids) - 1) for ids in token_ids])
+    losses = losses_of_texts(llm, token_ids, config.tokens_per_batch)
+    model, prompts = AnswerModel(llm, material.answers), material.validation
+    logits, milliseconds = answering(model, prompts, config.tokens_per_batch)
+    measured = {
+        "parameters": sum(weight.numel() for weight in llm.model.parameters()),
+        "perplexity": math.exp(min(100, (losses * predicted).sum() / max(1, predicted.sum()))),
+        "milliseconds_per_row": milliseconds,
+    }
+    return measured, logits

@@ -1,0 +1,73 @@
+"""Steps of a base LLM's preparation, one file per step, and their interface."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from reclora_extras.base_models.config import STEPS, BaseModelConfig
+from reclora_extras.base_models.corpus import Corpus
+from reclora_kedro.llm.answer_model import AnswerModel
+from reclora_kedro.llm.language_model import LanguageModel
+from reclora_kedro.llm.prompt_set import PromptSet
+from reclora_kedro.llm.prompts import PromptFormat
+
+Account = dict[str, float]
+"""Numbers that a step reports, by name."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """Data that steps learn from and are measured by.
+
+    Attributes:
+        corpus: texts of the training split.
+        few_shot: prompts of the training split, to calibrate, recover and distill by.
+        validation: prompts of the validation split.
+        answers: tokens of the two answers.
+        teacher: returns the base LLM with a trained adapter, always the same; the first call may change the LLM.
+    """
+
+    corpus: Corpus
+    few_shot: PromptSet
+    validation: PromptSet
+    answers: PromptFormat
+    teacher: Callable[[], AnswerModel] | None = None
+
+
+class Step:
+    """A step that ``base_model.steps`` may name: each module has one subclass.
+
+    Attributes:
+        has_teacher: whether it reads `Material.teacher`.
+    """
+
+    has_teacher: ClassVar[bool] = False
+
+    @staticmethod
+    def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
+        """Return the number of layers after the step.
+
+        Args:
+            model: the base LLM before all steps, of which the meta device will do.
+            layers: number of layers before this step.
+            config: settings of all steps.
+
+        Raises:
+            ValueError: the LLM or the settings do not fit the step.
+        """
+        return layers
+
+    @staticmethod
+    def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+        """Return the changed LLM, and numbers for the report.
+
+        Raises:
+            ValueError: the material does not fit the step.
+        """
+        # Not abstract for mypy, as the registry looks subclasses up by this class.
+        raise NotImplementedError
+
+
+def load_step(name: str) -> type[Step]:
+    """Return a step by its name or the dotted path of its module."""
+    return STEPS.load_class(name, Step)

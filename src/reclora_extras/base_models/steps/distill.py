@@ -1,0 +1,36 @@
+"""Distilling of a teacher into the first layers, see `distilling.distill`; the teacher is measured, too."""
+
+from typing import Any
+
+from sklearn.metrics import roc_auc_score
+
+from reclora_extras.base_models import distilling, pruning
+from reclora_extras.base_models.config import BaseModelConfig
+from reclora_extras.base_models.steps import Account, Material, Step
+from reclora_extras.base_models.tuning import answering
+from reclora_kedro.llm.language_model import LanguageModel
+
+
+class Distill(Step):
+    """Distilling of the LLM with a trained adapter."""
+
+    has_teacher = True
+
+    @staticmethod
+    def remaining_layers(model: Any, layers: int, config: BaseModelConfig) -> int:
+        """See `Step.remaining_layers`."""
+        pruning.require_prunable(model)
+        distilling.require_layers(layers, config.distill)
+        return config.distill.layers
+
+    @staticmethod
+    def take(llm: LanguageModel, material: Material, config: BaseModelConfig) -> tuple[LanguageModel, Account]:
+        """See `Step.take`."""
+        assert material.teacher is not None
+        student = distilling.first_layers(llm, config.distill)  # before the teacher's adapter is put on its weights
+        teacher = material.teacher()
+        tokens = config.tokens_per_batch
+        student, account = distilling.distill(student, teacher, material.few_shot, config.distill, tokens, config.seed)
+        logits, milliseconds = answering(teacher, material.validation, tokens)
+        auc = float(roc_auc_score(material.validation.labels, logits))
+        return student, account | {"teacher_auc": auc, "teacher_milliseconds_per_row": milliseconds}
