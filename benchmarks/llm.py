@@ -184,7 +184,7 @@ class Work:
 
     def score_shared(self, model: Any, prompts: Any) -> np.ndarray:
         """Scores of prompts of one user, their common start run once."""
-        from reclora_kedro.scoring.shared_prefix import score_candidates
+        from reclora_kedro.llm.shared_prefix import score_candidates
 
         model.model.eval()
         budget = self.settings["training"]["tokens_per_batch"]

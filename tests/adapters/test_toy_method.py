@@ -13,9 +13,9 @@ from reclora_kedro.distributed.checkpoints import CheckpointStore
 from reclora_kedro.finetuning.objectives.click import Clicks
 from reclora_kedro.finetuning.training import train_adapter
 from reclora_kedro.finetuning.variants import VariantConfig
+from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.scoring.permutation import permuted_scores
 from reclora_kedro.scoring.prompt_scores import ScoringConfig
-from reclora_kedro.scoring.shared_prefix import score_candidates
 from toy_method import Scaling, ScalingSettings
 
 

@@ -44,8 +44,8 @@ from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.log_builder import build_log
 from reclora_kedro.interactions.config import IngestionConfig
 from reclora_kedro.llm.embedding import embed_texts
+from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.pipelines.ingestion.nodes import build_canonical_tables
-from reclora_kedro.scoring.shared_prefix import score_candidates
 
 CONF = Path(__file__).parents[2] / "conf" / "base"
 

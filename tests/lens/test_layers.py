@@ -2,7 +2,8 @@
 
 import torch
 
-from reclora_kedro.lens.layers import NumericFields, TargetAttention, last_event, mean_pool
+from reclora_kedro.layers import last_event
+from reclora_kedro.lens.layers import NumericFields, TargetAttention, mean_pool
 
 EVENTS = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [9.0, 9.0]]] * 2)
 MASK = torch.tensor([[True, True, False], [False, False, False]])

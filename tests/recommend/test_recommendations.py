@@ -12,6 +12,7 @@ from reclora_kedro.baselines.neighbours import ItemNeighbours, ItemNeighboursCon
 from reclora_kedro.histories.questions import CANDIDATE
 from reclora_kedro.histories.retrieval import WindowConfig
 from reclora_kedro.lens.states import gate_inputs, lens_states
+from reclora_kedro.llm import shared_prefix as candidates
 from reclora_kedro.llm.answer_model import answering_model
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptConfig
@@ -24,7 +25,6 @@ from reclora_kedro.recommend.recommendations import (
     recommendation_tables,
     with_reasons,
 )
-from reclora_kedro.scoring import shared_prefix as candidates
 from reclora_kedro.scoring.prompt_scores import score_prompts
 
 TEMPLATE = Path(__file__).parents[2].joinpath("conf/base/prompts/sections.jinja").read_text()

@@ -19,8 +19,8 @@ from reclora_kedro.baselines.transitions import transitions
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.fields import describe_items
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
-from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.histories.taken_items import draw_positives, latest_events
 from reclora_kedro.llm.item_vectors import tfidf_vectors
 from reclora_kedro.parameters import Count, NonNegative, Positive, Seed
 
@@ -156,26 +156,6 @@ class LinearModel:
         if self.texts is not None:
             scores += self.settings.text_weight * text_scores(histories, self.texts, self.settings.text_power)
         return scores
-
-
-def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
-    """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
-
-    Args:
-        moments: frame with user_index and history_end.
-        most: maximum number of events per user.
-        recency: weight of an event relative to the next later one; events of one second share the weight at their mean
-            number of later events.
-    """
-    user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
-    start = np.maximum(sequences.starts[user], end - most)
-    event, moment = places_of(start, end), np.repeat(np.arange(len(end)), end - start)
-    is_new = (np.diff(moment, prepend=-1) != 0) | (np.diff(sequences.timestamp[event], prepend=-1) != 0)
-    second = is_new.cumsum() - 1
-    events_after = np.repeat(end, end - start) - 1 - event
-    weight = recency ** (np.bincount(second, events_after) / np.bincount(second))[second]
-    entries = weight.astype(np.float32), (moment, sequences.item_index[event])
-    return csr_array(entries, shape=(len(end), items))
 
 
 def text_scores(histories: csr_array, texts: csr_array, power: float) -> np.ndarray:

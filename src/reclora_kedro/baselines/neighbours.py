@@ -12,11 +12,10 @@ from scipy.sparse import csr_array
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
-from reclora_kedro.baselines.linear import latest_events
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.sequences import places_of
-from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.histories.taken_items import draw_positives, latest_events
 from reclora_kedro.parameters import Count, NonNegative, Real, Seed
 
 logger = logging.getLogger(__name__)

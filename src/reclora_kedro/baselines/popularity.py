@@ -7,12 +7,11 @@ import polars as pl
 
 from kedro_provenance.parameters import Block
 from reclora_kedro.baselines.base import Scorer, ndcg_of_likes
-from reclora_kedro.baselines.linear import latest_events
 from reclora_kedro.evaluation.styles import Style
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
 from reclora_kedro.histories.sequences import TimeLog
-from reclora_kedro.histories.taken_items import draw_positives
+from reclora_kedro.histories.taken_items import draw_positives, latest_events
 from reclora_kedro.parameters import Count, Positive, Seed
 
 logger = logging.getLogger(__name__)

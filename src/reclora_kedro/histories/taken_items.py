@@ -5,10 +5,11 @@ from typing import Self
 
 import numpy as np
 import polars as pl
+from scipy.sparse import csr_array
 
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.sequences import Sequences, user_of_events
+from reclora_kedro.histories.sequences import Sequences, places_of, user_of_events
 
 NEVER = np.iinfo(np.int32).max  # a place behind every event
 
@@ -77,3 +78,23 @@ def draw_positives(log: InteractionLog, split: str, users: int | None, rows: int
         drawn = np.random.default_rng([seed, 0]).permutation(len(everyone))[:users]
         liked = liked.filter(pl.col("user_index").is_in(everyone.gather(drawn).implode()))
     return liked[np.sort(np.random.default_rng([seed, 1]).permutation(liked.height)[:rows])]
+
+
+def latest_events(sequences: Sequences, moments: pl.DataFrame, items: int, most: int, recency: float) -> csr_array:
+    """Return the latest events of users at some moments, weighted by recency: float32, shape (moments, items).
+
+    Args:
+        moments: frame with user_index and history_end.
+        most: maximum number of events per user.
+        recency: weight of an event relative to the next later one; events of one second share the weight at their mean
+            number of later events.
+    """
+    user, end = (moments[name].to_numpy() for name in ("user_index", "history_end"))
+    start = np.maximum(sequences.starts[user], end - most)
+    event, moment = places_of(start, end), np.repeat(np.arange(len(end)), end - start)
+    is_new = (np.diff(moment, prepend=-1) != 0) | (np.diff(sequences.timestamp[event], prepend=-1) != 0)
+    second = is_new.cumsum() - 1
+    events_after = np.repeat(end, end - start) - 1 - event
+    weight = recency ** (np.bincount(second, events_after) / np.bincount(second))[second]
+    entries = weight.astype(np.float32), (moment, sequences.item_index[event])
+    return csr_array(entries, shape=(len(end), items))

@@ -16,11 +16,11 @@ from reclora_kedro.histories.co_occurrences import cross_fitted_vectors
 from reclora_kedro.histories.fields import category_names, field_values
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import MOMENT
-from reclora_kedro.histories.rating_statistics import RatingStatistics
 from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.lens.base import History, Lens, LensBatch, build_lens
 from reclora_kedro.lens.config import LensConfig, LensSizes
 from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.lens.rating_statistics import RatingStatistics
 
 SCORING_BATCH_SIZE = 2048  # samples, where nothing is trained
 WINDOW_EVENTS = 2**22  # event indices held at once: 16 MiB

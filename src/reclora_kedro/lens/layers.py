@@ -4,17 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
+
 UNKNOWN_ID = 0
 """The code that all users (items) outside the training split share."""
-
-INITIAL_EMBEDDING_STD = 0.05
-
-
-def embedding_table(rows: int, dim: int) -> nn.Embedding:
-    """Return an embedding table with small initial values, so that rare ids stay near the unknown one."""
-    table = nn.Embedding(rows, dim)
-    nn.init.normal_(table.weight, std=INITIAL_EMBEDDING_STD)
-    return table
 
 
 class EntityEmbedding(nn.Module):
@@ -174,22 +167,6 @@ def summarise(similarities: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([top[:, 0], mean, top.sum(dim=1) / count.clamp(1, 3), mean_of_last], dim=1)
 
 
-def distinct_indices(index: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the distinct values of an index tensor, ascending, and the position of each entry among them.
-
-    It equals `index.unique(return_inverse=True)` for indices below `count`, but marks them in a table of all items
-    instead of sorting them, which is faster for the many events of a batch.
-
-    Examples:
-        >>> distinct_indices(torch.tensor([[7, 2], [2, 4]]), count=9)
-        (tensor([2, 4, 7]), tensor([[2, 0],
-                [0, 1]]))
-    """
-    present = torch.zeros(count, dtype=torch.bool, device=index.device)
-    present[index.flatten()] = True
-    return present.nonzero().squeeze(1), (present.cumsum(0) - 1)[index]
-
-
 def shared(events: Tensor) -> Tensor:
     """Return events as a factor of matrix products, without copies if all samples share one row of them."""
     return events[0] if len(events) == 1 else events
@@ -273,29 +250,6 @@ def masked_softmax(scores: Tensor, mask: Tensor, dim: int) -> Tensor:
     """Return the softmax over the unmasked events, which are along `dim`; zero without any."""
     # A finite fill keeps an empty history free of NaN; the second mask makes its weights zero.
     return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=dim) * mask
-
-
-def transformer_blocks(count: int, width: int, heads: int, feedforward: int, dropout: float) -> nn.ModuleList:
-    """Return blocks of self-attention over events, for `read_causally`."""
-    return nn.ModuleList(
-        nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True, norm_first=True)
-        for _ in range(count)
-    )
-
-
-def read_causally(blocks: nn.ModuleList, events: Tensor) -> Tensor:
-    """Apply the blocks with causal attention: (batch, length, width)."""
-    causal = nn.Transformer.generate_square_subsequent_mask(events.shape[1], device=events.device)
-    for block in blocks:
-        events = block(events, src_mask=causal, is_causal=True)
-    return events
-
-
-def last_event(states: Tensor, mask: Tensor) -> Tensor:
-    """Return the state of the last unmasked event, zero without any: (batch, length, dim) to (batch, dim)."""
-    place = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)
-    last = states[torch.arange(len(states), device=states.device), (place - 1).clamp(min=0)]
-    return last * (place > 0).view(-1, *[1] * (states.ndim - 2))
 
 
 def recency(mask: Tensor, limit: int) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from kedro_provenance.errors import MismatchError
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, embedding_table
+from reclora_kedro.layers import INITIAL_EMBEDDING_STD, embedding_table
 from reclora_kedro.retrievers import RETRIEVER_MODELS
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 

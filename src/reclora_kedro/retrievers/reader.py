@@ -14,7 +14,7 @@ from reclora_kedro.devices import choose_device
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.retrieval import recent_events
 from reclora_kedro.histories.sequences import places_of
-from reclora_kedro.lens.layers import last_event
+from reclora_kedro.layers import last_event
 from reclora_kedro.retrievers.base import Retriever
 
 SCORES_AT_ONCE = 2**22

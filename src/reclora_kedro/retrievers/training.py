@@ -16,7 +16,7 @@ from reclora_kedro.distributed.checkpoints import Checkpoint, CheckpointStore, r
 from reclora_kedro.distributed.engine import LOCAL, EngineConfig, train_together
 from reclora_kedro.distributed.group import Group
 from reclora_kedro.histories.log import InteractionLog
-from reclora_kedro.lens.layers import distinct_indices
+from reclora_kedro.layers import distinct_indices
 from reclora_kedro.progress import Progress
 from reclora_kedro.retrievers.base import Retriever, fresh_retriever
 from reclora_kedro.retrievers.config import RetrieverConfig

@@ -11,9 +11,9 @@ from reclora_kedro.adapters.gate_inputs import GateInputs
 from reclora_kedro.histories.questions import CANDIDATE, MOMENT
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import PromptSet, prompt_set
+from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.parameters import Count, EachOnce, Seed
 from reclora_kedro.progress import Progress
-from reclora_kedro.scoring.shared_prefix import score_candidates
 
 PermutedInput = Literal["user", "item", "history", "rating statistics", "prompt", "gate inputs", "lens logit"]
 """Inputs that are permuted: the first four of the lens, the others of an LLM."""

@@ -18,7 +18,6 @@ from reclora_kedro.baselines.popularity import Popularity
 from reclora_kedro.histories.item_facts import ItemFacts
 from reclora_kedro.histories.log import InteractionLog
 from reclora_kedro.histories.questions import CANDIDATE, questions
-from reclora_kedro.histories.rating_statistics import COLUMNS
 from reclora_kedro.histories.records import prompt_records
 from reclora_kedro.histories.retrieval import WindowConfig, unit_vectors
 from reclora_kedro.interactions.config import IngestionConfig
@@ -27,10 +26,12 @@ from reclora_kedro.lens.base import Lens
 from reclora_kedro.lens.config import GateInput
 from reclora_kedro.lens.growth import grow_lens
 from reclora_kedro.lens.layers import UNKNOWN_ID
+from reclora_kedro.lens.rating_statistics import COLUMNS
 from reclora_kedro.lens.states import LensReader, gate_inputs, lens_scores, states_of_questions
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.prompt_set import prompt_set
 from reclora_kedro.llm.prompts import PromptBuilder
+from reclora_kedro.llm.shared_prefix import score_candidates
 from reclora_kedro.recommend.candidates import CandidateSets, candidate_sets
 from reclora_kedro.recommend.config import SOURCES, CandidateKind, CandidateOrder, RecommendationConfig
 from reclora_kedro.recommend.features import CandidateReader
@@ -39,7 +40,6 @@ from reclora_kedro.recommend.second_stage import SecondStage
 from reclora_kedro.recommend.sources import lens_scorer, source_scorers
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.reader import RetrieverReader
-from reclora_kedro.scoring.shared_prefix import score_candidates
 from reclora_kedro.serving.config import ModelName
 from reclora_kedro.serving.journal import Event
 from reclora_kedro.serving.live_log import CurrentLog, LiveLog

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from reclora_kedro.layers import last_event
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import last_event
 
 
 class Gru4Rec(Lens):

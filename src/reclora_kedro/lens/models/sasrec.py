@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor, nn
 
+from reclora_kedro.layers import INITIAL_EMBEDDING_STD, last_event, read_causally, transformer_blocks
 from reclora_kedro.lens.base import Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, read_causally, recency, transformer_blocks
+from reclora_kedro.lens.layers import recency
 
 BLOCKS = 1
 

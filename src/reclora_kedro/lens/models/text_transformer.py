@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reclora_kedro.layers import INITIAL_EMBEDDING_STD, last_event, read_causally, transformer_blocks
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import INITIAL_EMBEDDING_STD, last_event, read_causally, recency, transformer_blocks
+from reclora_kedro.lens.layers import recency
 
 WIDTH = 64
 HEADS = 2

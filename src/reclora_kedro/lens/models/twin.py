@@ -5,9 +5,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from reclora_kedro.layers import distinct_indices
 from reclora_kedro.lens.base import History, Lens, LensBatch
 from reclora_kedro.lens.config import LensConfig, LensSizes
-from reclora_kedro.lens.layers import distinct_indices, masked_softmax, products, weighted_sum
+from reclora_kedro.lens.layers import masked_softmax, products, weighted_sum
 
 RETRIEVED = 30  # events that the search hands to the attention
 

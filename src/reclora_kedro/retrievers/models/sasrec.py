@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reclora_kedro.lens.layers import read_causally, transformer_blocks
+from reclora_kedro.layers import read_causally, transformer_blocks
 from reclora_kedro.retrievers.base import Retriever
 from reclora_kedro.retrievers.config import RetrieverConfig, RetrieverSizes
 

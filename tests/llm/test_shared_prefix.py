@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from few_rows import GATE_DIM, PROMPT_FORMAT, gate_inputs_of, with_adapter
+from reclora_kedro.llm import shared_prefix as candidates
 from reclora_kedro.llm.answer_model import AnswerModel
 from reclora_kedro.llm.attention import PLAIN_MODELS
 from reclora_kedro.llm.language_model import LanguageModel
 from reclora_kedro.llm.prompt_set import PromptSet
-from reclora_kedro.scoring import shared_prefix as candidates
-from reclora_kedro.scoring.shared_prefix import common_prefix, score_candidates
+from reclora_kedro.llm.shared_prefix import common_prefix, score_candidates
 
 
 def random_model(model_type="llama", **settings):
