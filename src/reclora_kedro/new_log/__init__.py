@@ -1,1 +1,1 @@
-"""A first environment for somebody's own tables: what they hold is guessed from their heads and samples."""
+"""Write a first environment for raw tables, guessed from heads and samples of the files."""

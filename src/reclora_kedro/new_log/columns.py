@@ -1,4 +1,4 @@
-"""What a column of a raw table seems to hold, by its name and the values of a sample."""
+"""Guess what a column of a raw table holds, from its name and the values of a sample."""
 
 import re
 from dataclasses import dataclass
@@ -12,12 +12,11 @@ from reclora_kedro.interactions.raw_tables import UNIX_UNITS, WRITTEN_LISTS, Raw
 
 
 def words_of(text: str) -> frozenset[str]:
-    """The words of a text."""
     return frozenset(text.split())
 
 
 def mean(values: pl.Series) -> float:
-    """The mean of numbers, or the share of what is true; 0 of none."""
+    """Return the mean of numbers, or the share of true values; 0 for none."""
     known = values.drop_nulls().to_numpy()
     return float(known.mean()) if len(known) else 0.0
 
@@ -74,7 +73,7 @@ TIME_FORMATS = (
 
 
 def tokens(name: str) -> list[str]:
-    """The words of a column's name, in lower case.
+    """Return the words of a column's name, in lower case.
 
     Examples:
         >>> tokens("CustomerID"), tokens("visitorid"), tokens("t_dat"), tokens("Book-Rating")
@@ -98,41 +97,40 @@ class Column:
 
     @cached_property
     def words(self) -> set[str]:
-        """Words of its name."""
         return set(tokens(self.name))
 
     @cached_property
     def values(self) -> pl.Series:
-        """Its values, without missing ones."""
+        """Values that are not missing."""
         return self.raw.drop_nulls()
 
     @cached_property
     def is_list(self) -> bool:
-        """Whether it holds lists of plain values."""
+        """Whether the values are lists of plain values."""
         return isinstance(self.raw.dtype, pl.List) and not self.raw.dtype.inner.is_nested()
 
     @cached_property
     def text(self) -> pl.Series:
-        """Its values as texts; none of a nested column."""
+        """Values as texts; empty for a nested column."""
         return self.values.clear().cast(pl.String) if self.raw.dtype.is_nested() else self.values.cast(pl.String)
 
     @cached_property
     def distinct(self) -> int:
-        """Number of its distinct values."""
+        """Number of distinct values."""
         return self.text.n_unique()
 
     @cached_property
     def numbers(self) -> np.ndarray | None:
-        """Its values as numbers, if all are."""
+        """Values as numbers; None if one is no number."""
         numbers = self.text.cast(pl.Float64, strict=False)
         return numbers.to_numpy() if len(numbers) and numbers.is_finite().fill_null(False).all() else None
 
     @cached_property
     def bounds(self) -> tuple[float, float]:
-        """The lowest and the highest of its numbers.
+        """Return the lowest and the highest number.
 
         Raises:
-            ValueError: it holds other values.
+            ValueError: a value is no number.
         """
         if self.numbers is None:
             raise ValueError(f"column {self.name!r} does not hold numbers")
@@ -140,7 +138,7 @@ class Column:
 
     @cached_property
     def mean_length(self) -> float:
-        """Characters of its values on average."""
+        """Mean number of characters."""
         return mean(self.text.str.len_chars())
 
     @cached_property
@@ -150,34 +148,33 @@ class Column:
 
     @cached_property
     def is_whole_float(self) -> bool:
-        """Whether all values are integers with a zero behind the point, as pandas writes those with gaps."""
+        """Whether all values are integers written with a zero after the point, as pandas writes columns with gaps."""
         return self._all_match(r"^([1-9]\d{0,14}|0)(\.0)?$")
 
     @cached_property
     def is_id(self) -> bool:
-        """Whether its values may be ids: integers, or short texts without blanks."""
+        """Whether the values may be ids: integers, or short texts without blanks."""
         if self.raw.dtype.is_nested() or self.raw.dtype in (pl.Boolean, pl.Date, pl.Datetime):
             return False
         return self.is_whole_float or self.is_padded or (self.numbers is None and self._all_match(r"^\S{1,64}$"))
 
     @cached_property
     def is_padded(self) -> bool:
-        """Whether its values are digits, some with leading zeros."""
+        """Whether the values are digits, some with leading zeros."""
         return self._all_match(r"^\d+[A-Za-z]?$") and bool(self.text.str.contains(r"^0\d").any())
 
     @cached_property
     def is_text(self) -> bool:
-        """Whether it holds words."""
+        """Whether the values have words."""
         return bool(len(self.text)) and self.numbers is None and mean(self.text.str.contains(r"\pL")) > 0.5
 
     @cached_property
     def is_url(self) -> bool:
-        """Whether its texts are addresses."""
         return bool(len(self.text)) and re.match(r"\w+://", self.text[0]) is not None
 
     @cached_property
     def time_formats(self) -> list[str]:
-        """Formats by which all its values are plausible times; of those by which they are the same times, one."""
+        """Formats by which all values are plausible times; one of those that give the same times."""
         if self.raw.dtype in (pl.Date, pl.Datetime):
             return ["unix_seconds"]  # not needed, then
         if not len(self.text):
@@ -193,7 +190,7 @@ class Column:
 
     @cached_property
     def seconds_format(self) -> str | None:
-        """The likeliest format of its times; None if it holds none. Day and month are told apart by their order."""
+        """Likeliest time format; None if the column holds no times. The order of the rows tells day from month."""
         formats = self.time_formats
         if len(formats) > 1:
             ascending = {each: _share_ascending(_seconds(self.text, each)) for each in formats}
@@ -201,7 +198,7 @@ class Column:
         return formats[0] if formats else None
 
     def _units(self) -> list[str]:
-        """Units since 1970 by which all its numbers are plausible times."""
+        """Return the units since 1970 by which all numbers are plausible times."""
         if self.numbers is None or self.is_padded:
             return []
         medians = {unit: float(np.median(self.numbers)) / ticks for unit, ticks in UNIX_UNITS.items()}
@@ -210,7 +207,7 @@ class Column:
 
     @cached_property
     def separator(self) -> str | None:
-        """What separates several values in its texts; `WRITTEN_LISTS` for lists that are written as text."""
+        """Separator of several values in a text; `WRITTEN_LISTS` for lists written as text."""
         text, is_named = self.text.head(2_000), bool(self.words & LIST_WORDS)
         if len(text) and text.str.contains(r"^\[.*\]$").all() and self._reads_as_lists(text):
             return WRITTEN_LISTS
@@ -253,12 +250,15 @@ def _share_ascending(seconds: pl.Series) -> float:
 
 
 def has_clock(time_format: str) -> bool:
-    """Whether a format tells the time of day."""
+    """Return whether a format has the time of day."""
     return "%H" in time_format or "%I" in time_format or time_format.startswith("unix_")
 
 
 def id_likelihood(column: Column, words: frozenset[str]) -> int:
-    """How well a name fits an id of what the words name; 0: not at all.
+    """Return how well a column's name fits the id of an entity; 0 if not at all.
+
+    Args:
+        words: names of the entity, such as "item" and "product".
 
     Examples:
         >>> [id_likelihood(Column(name, pl.Series([1, 2])), ITEM_WORDS) for name in ("movieId", "movie", "movie_name")]

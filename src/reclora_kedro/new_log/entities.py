@@ -1,4 +1,4 @@
-"""Tables that describe the items or the users of a log, and what their columns stand for."""
+"""Guess the columns of tables that describe the items or the users of a log."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,15 +37,15 @@ CATEGORY_WORDS = words_of("year category aisle department group genre brand clas
 
 @dataclass(frozen=True)
 class Entities:
-    """A table of items or users, and what its columns stand for.
+    """A table of items or users, and the meaning of its columns.
 
     Args:
-        file: of the table, which may be that of the log.
+        file: file of the table, which may be that of the log.
         key: column of the ids.
-        title: column of the titles; null for users, and where there is none.
-        fields: text fields as in ingestion's parameters.
-        long: names of the columns of properties and their values, of a table with a row per property.
-        in_log: whether it is the log itself.
+        title: column of the titles; None for users, and for items without titles.
+        fields: text fields, as in the parameters of ingestion.
+        long: names of the columns of properties and values, if the table has a row per property.
+        in_log: whether the log itself is the table.
     """
 
     file: RawFile
@@ -57,7 +57,7 @@ class Entities:
 
     @property
     def columns(self) -> list[str]:
-        """Columns of the file that are read."""
+        """Columns to read."""
         if self.long is not None:
             return [self.key, *self.long.values()]
         described = [name for each in self.fields for name in each.get("indicators", [each.get("column")])]
@@ -70,7 +70,7 @@ class Entities:
 
 
 def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
-    """What a table seems to describe, as the words for it, and the column of ids; None where nothing tells."""
+    """Return the names of the entity that a table describes, and the column of its ids; None if neither is clear."""
     columns = file.columns
     ranked = [(id_likelihood(each, words), words, each) for words in (ITEM_WORDS, USER_WORDS) for each in columns]
     ranked = [each for each in ranked if each[0]]
@@ -88,7 +88,7 @@ def subject(file: RawFile) -> tuple[frozenset[str], Column] | None:
 
 
 def read_items(file: RawFile, key: Column) -> Entities:
-    """Guess what the columns of a table of items stand for."""
+    """Guess the columns of a table of items."""
     others = [column for column in file.columns if column.name != key.name]
     name = next((column for column in others if column.words & LONG_NAMES and column.is_text), None)
     value = next((column for column in others if "value" in column.words), None)
@@ -100,7 +100,7 @@ def read_items(file: RawFile, key: Column) -> Entities:
 
 
 def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> Entities:
-    """A table with a row per property: the ones that most items have once, and whose names are words."""
+    """Read a table with a row per property: keep properties that most items have once and whose names are words."""
     rows = file.sample.select(
         key=key.name, name=pl.col(name.name).cast(pl.String), value=pl.col(value.name).cast(pl.String)
     )
@@ -125,7 +125,7 @@ def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> E
 
 
 def read_users(file: RawFile, key: Column) -> Entities:
-    """Guess what the columns of a table of users stand for."""
+    """Guess the columns of a table of users."""
     others = [column for column in file.columns if column.name != key.name]
     profile = [column for column in others if column.words & PROFILE_WORDS or _is_category(column, file.sample.height)]
     kept = [
@@ -136,7 +136,7 @@ def read_users(file: RawFile, key: Column) -> Entities:
 
 
 def items_in_log(log: Log) -> Entities | None:
-    """Titles and fields of items that the log itself holds, if any: each item has one of them, or nearly so."""
+    """Return titles and fields of items in the log itself, if any: columns with about one value per item."""
     if log.explode or log.impressions:
         return None
     file = log.file.parts.rows if log.file.parts is not None else log.file
@@ -161,7 +161,7 @@ def items_in_log(log: Log) -> Entities | None:
 
 
 def users_in_log(log: Log) -> Entities | None:
-    """Profiles of users that the log itself holds, if any."""
+    """Return profiles of users in the log itself, if any."""
     file = log.file.parts.columns if log.file.parts is not None else log.file
     taken = {log.user, log.item, log.rating, log.clicked, *log.times, *log.drop}
     others = [column for column in file.columns if column.name not in taken and column.words & PROFILE_WORDS]
@@ -171,7 +171,7 @@ def users_in_log(log: Log) -> Entities | None:
 
 
 def _values_per_id(log: Log, key: str, column: Column) -> float:
-    """Distinct values of a column per id; infinite where a sample has too few rows of an id to tell."""
+    """Return the mean number of distinct values per id; infinite if the sample has too few rows per id."""
     pairs = log.file.sample.select(key, column.name).drop_nulls()
     ids = pairs[key].n_unique()
     return pairs.n_unique() / ids if ids and pairs.height >= 1.5 * ids else float("inf")
@@ -183,7 +183,7 @@ def _title(columns: list[Column], has_names: bool) -> Column | None:
 
 
 def _title_likelihood(column: Column, has_names: bool) -> int:
-    """How well a column's name and values fit a title; 0: not at all."""
+    """Return how well a column's name and values fit a title; 0 if not at all."""
     if not column.is_text or column.separator == WRITTEN_LISTS or column.is_url:
         return 0
     if not has_names:
@@ -201,7 +201,7 @@ def _title_likelihood(column: Column, has_names: bool) -> int:
 
 
 def _fields(columns: list[Column], rows: int) -> list[dict[str, Any]]:
-    """Text fields of items: categories, lists of them, and one free text."""
+    """Return text fields of items: categories, lists of categories, and one free text."""
     fields, free = list[dict[str, Any]](), None
     texts = [column for column in columns if column.is_text and column.words & FREE_TEXT_WORDS]
     if texts:
@@ -240,14 +240,14 @@ def _comes_again(elements: pl.Series) -> bool:
 
 
 def _is_category(column: Column, rows: int) -> bool:
-    """Whether a column holds categories: words, or numbers that the name says are such, that many items share."""
+    """Return whether a column holds categories: words, or numbers with a category's name, that many items share."""
     few = 1 < column.distinct <= 0.5 * rows and not column.words & TIME_WORDS
     is_named = bool(column.words & CATEGORY_WORDS) and column.is_whole
     return few and (is_named or (column.is_text and column.mean_length <= LONG_TEXT and not column.is_url))
 
 
 def _has_named_twin(column: Column, columns: list[Column]) -> bool:
-    """Whether another column has the words that this one has codes of, as kind_name has those of kind_id."""
+    """Return whether another column has the words for this column's codes, such as kind_name for kind_id."""
     stem = column.words - ID_WORDS
     return bool(column.words & ID_WORDS) and any(
         other is not column and other.is_text and stem and stem <= other.words for other in columns
@@ -255,7 +255,7 @@ def _has_named_twin(column: Column, columns: list[Column]) -> bool:
 
 
 def _field_name(column: Column) -> str:
-    """A column's name as that of a field.
+    """Return a column's name as the name of a field.
 
     Examples:
         >>> _field_name(Column("Year-Of-Publication", pl.Series([1]))), _field_name(Column("rating", pl.Series([1])))

@@ -1,4 +1,4 @@
-"""A guess written down: the files of an environment, with comments, and what is told of it."""
+"""Write a guess as the commented files of an environment, and describe it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -30,18 +30,17 @@ KINDS = {
 
 
 def environment_name(guess: Guess) -> str:
-    """A name for the environment, by the log's file."""
+    """Return a name for the environment, from the log's file name."""
     stem = guess.log.file.path.name.partition(".")[0]
     return "-".join(tokens(stem)) or "my-log"
 
 
 def write_environment(guess: Guess, folder: Path, project: Path) -> None:
-    """Write an environment whole or not at all.
+    """Write an environment as a whole.
 
     Args:
-        guess: what the tables are.
-        folder: of the environment; it must not exist.
-        project: folder of the project, to which paths in it are relative.
+        folder: folder of the environment; it must not exist.
+        project: folder of the project; paths inside it are written relative to it.
 
     Raises:
         UnreadableFileError: a table cannot be read as it is.
@@ -60,7 +59,7 @@ def write_environment(guess: Guess, folder: Path, project: Path) -> None:
 
 
 def told(guess: Guess) -> list[tuple[str, str]]:
-    """What was guessed, as pairs of a word and what it stands for, in the order in which it is shown."""
+    """Return the guess as pairs of a label and a description, in the order of display."""
     log, items, users = guess.log, guess.items, guess.users
     parts = log.file.parts
     further = f" with {parts.columns.path.name} by {parts.key}" if parts is not None else ""
@@ -117,17 +116,16 @@ def _parted(each: Mapping[str, Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """A text of a file as one line without control characters, for a terminal or a comment."""
+    """Return a text of a file as one line without control characters, for a terminal or a comment."""
     return CONTROL.sub(" ", text)
 
 
 def _shown(column: Column) -> str:
-    """A column's name and some of its values."""
+    """Return a column's name and some of its values."""
     return f"{plain(column.name)} ({_some(column, 2)})"
 
 
 def _some(column: Column, most: int) -> str:
-    """Some values of a column."""
     some = column.values.head(1_000).unique(maintain_order=True).head(most).to_list()
     examples = [plain(str(value)) for value in some]
     cut = [example if len(example) <= 32 else f"{example[:31]}…" for example in examples]
@@ -142,10 +140,10 @@ def _format(file: RawFile) -> str:
 
 
 def _flow(value: Any) -> str:
-    """A value as YAML of one line.
+    """Return a value as one line of YAML.
 
     Raises:
-        UnreadableFileError: it would be taken for an interpolation.
+        UnreadableFileError: YAML would take it for an interpolation.
     """
     if "${" in OWN_INTERPOLATION.sub("", str(value)):
         raise UnreadableFileError(
@@ -251,13 +249,13 @@ def _types_of(table: Entities, guess: Guess) -> dict[str, str]:
 
 
 def _key_type(parts: Parts) -> str:
-    """The type of the ids by which two files are put together."""
+    """Return the type of the ids that join two files."""
     columns = [each.column(parts.key) for each in (parts.rows, parts.columns)]
     return _type(parts.rows, parts.key, "Int64" if all(column.is_whole for column in columns) else "String")
 
 
 def _type(file: RawFile, name: str, wanted: str) -> str:
-    """The type of polars as which a column is loaded: what is wanted of text, else what the file holds."""
+    """Return the polars type to load a column as: `wanted` for text, else the type in the file."""
     dtype = file.sample.schema[name]
     if file.format == "csv":
         return wanted
@@ -265,7 +263,7 @@ def _type(file: RawFile, name: str, wanted: str) -> str:
 
 
 def _id_type(guess: Guess, of_log: str, table: Entities | None, *, of_table: bool = False) -> str:
-    """The type of ids, in the log or in the table that describes them: the same in both, but for gaps."""
+    """Return the type of ids in the log or in the table that describes them: the same in both, except for gaps."""
     log = guess.log
     columns = [(log.file, log.file.column(of_log))]
     columns += [(table.file, table.file.column(table.key))] if table is not None else []
@@ -408,7 +406,7 @@ def _users(users: Entities | None) -> list[str]:
 
 
 def _merged(texts: Iterable[str]) -> str:
-    """Blocks of parameters as one text, those of one name below one another."""
+    """Join blocks of parameters, with those of the same name together."""
     blocks = dict[str, list[str]]()
     for text in texts:
         key = ""

@@ -1,4 +1,4 @@
-"""Files of raw tables: how each is to be read, and a sample of its rows."""
+"""Find out how files of raw tables are to be read, and sample their rows."""
 
 import codecs
 import csv
@@ -35,7 +35,7 @@ NAMELESS = "column_{}"  # as polars calls them
 
 
 class UnreadableFileError(ValueError):
-    """A file whose rows cannot be told; the message names it and what to do."""
+    """A file whose rows cannot be read; the message names it and the next step."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class RawFile:
     """A file of a raw table.
 
     Args:
-        path: of the file, or of a folder of parquet files.
+        path: file, or folder of parquet files.
         format: csv, ndjson, json or parquet.
-        sample: rows of it; columns of delimited text hold texts, without the blanks around them, and no empty ones.
-        options: how delimited text is read: `separator`, `encoding`, `quote`, `escape`, `nulls`.
-        has_names: whether its first row names the columns.
-        parts: of a table that is put together from two files; their samples stand side by side, unmatched.
+        sample: some rows; columns of delimited text are texts without surrounding blanks, and never empty.
+        options: `separator`, `encoding`, `quote`, `escape` and `nulls` of delimited text.
+        has_names: whether the first row names the columns.
+        parts: the two files of a joined table, whose samples are side by side and not matched.
     """
 
     path: Path
@@ -60,31 +60,30 @@ class RawFile:
 
     @cached_property
     def all_columns(self) -> dict[str, Column]:
-        """Its columns by their names."""
+        """Columns by name."""
         return {name: Column(name, self.sample[name]) for name in self.sample.columns}
 
     @property
     def columns(self) -> list[Column]:
-        """The columns that have a name and hold anything."""
+        """Columns that have a name and values."""
         return [column for column in self.all_columns.values() if column.name and len(column.values)]
 
     def column(self, name: str) -> Column:
-        """A column by its name."""
         return self.all_columns[name]
 
     def named(self, names: Mapping[str, str]) -> "RawFile":
-        """The file with other names of columns, if it has none of its own."""
+        """Return the file with other column names, if it has none of its own."""
         return self if self.has_names else replace(self, sample=self.sample.rename(dict(names)))
 
     def entry(self, types: Mapping[str, str], row_number: str | None = None) -> dict[str, Any]:
         """Return the catalog entry, without its path, that reads some columns.
 
         Args:
-            types: types of polars by column.
-            row_number: name of a column that is to number the rows.
+            types: polars types by column.
+            row_number: name of a column to number the rows by.
 
         Raises:
-            UnreadableFileError: rows are to be numbered, and the format has no way to do so.
+            UnreadableFileError: the format has no way to number rows.
         """
         if self.format == "parquet":
             return {"type": "polars.LazyPolarsDataset", "file_format": "parquet"} | self._numbered(row_number)
@@ -135,14 +134,14 @@ class RawFile:
 
 @dataclass(frozen=True)
 class Parts:
-    """A file of rows, one with further columns of them, and the column that both have."""
+    """A file of rows, a file with further columns for them, and the column that joins both."""
 
     rows: RawFile
     columns: RawFile
     key: str
 
     def together(self) -> RawFile:
-        """The table, whose sample has the columns of both."""
+        """Return the joined table, whose sample has the columns of both."""
         height = min(self.rows.sample.height, self.columns.sample.height)
         new = [name for name in self.columns.sample.columns if name not in self.rows.sample.columns]
         sample = pl.concat(
@@ -155,7 +154,7 @@ def read_file(path: Path) -> RawFile:
     """Find out how a file is to be read, and sample its rows.
 
     Raises:
-        UnreadableFileError: it is none of delimited text, JSON and parquet, or it is damaged.
+        UnreadableFileError: it is neither delimited text nor JSON nor parquet, or it is damaged.
     """
     try:
         return _read(path)
@@ -191,7 +190,7 @@ def _open(path: Path, packing: str | None) -> Any:
 
 
 def _encoding(path: Path, packing: str | None) -> str:
-    """UTF-8, UTF-16 with its mark, or the one-byte encoding of Western Europe."""
+    """Return UTF-8, UTF-16 with its byte order mark, or the one-byte encoding of Western Europe."""
     with _open(path, packing) as file:
         start = file.read(2)
     if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
@@ -209,7 +208,7 @@ def _encoding(path: Path, packing: str | None) -> str:
 
 
 def _sampled_texts(path: Path, packing: str | None, encoding: str) -> list[str]:
-    """Whole lines of the head, then of pieces of the rest."""
+    """Return whole lines of the head, then of pieces of the rest."""
     decode = partial(str, encoding=encoding, errors="replace")
     with _open(path, packing) as file:
         head = file.read(HEAD)
@@ -297,7 +296,7 @@ def _read_delimited(path: Path, texts: list[str], encoding: str) -> RawFile:
 
 
 def _share_alike(lines: list[str], separator: str) -> tuple[float, int]:
-    """Share of lines with the most frequent number of fields, and that number; 0 where nothing is parted."""
+    """Return the share of lines with the most frequent number of fields, and that number; 0 without a separator."""
     rows = _rows("\n".join(lines), separator, '"', None) if len(separator) == 1 else _rows_of(lines, separator)
     widths = [len(row) for row in rows]
     width = max(set(widths), key=widths.count, default=0)
@@ -309,7 +308,6 @@ def _rows_of(lines: list[str], separator: str) -> list[list[str]]:
 
 
 def _rows(text: str, separator: str, quote: str | None, escape: str | None) -> list[list[str]]:
-    """The records of delimited text."""
     if len(separator) > 1:
         return _rows_of(text.splitlines(), separator)
     lines = text.replace("\0", "").splitlines(keepends=True)
@@ -325,7 +323,7 @@ def _rows(text: str, separator: str, quote: str | None, escape: str | None) -> l
 
 
 def _quoting(text: str, separator: str) -> tuple[str | None, str | None]:
-    """The character that quotes fields, and the one that escapes it within; None where there is none."""
+    """Return the quote character and the escape character within quotes; None for either that is not used."""
     lines = text.splitlines()
     quoted = re.compile(rf'(^|{re.escape(separator)})"')
     if len(separator) > 1 or not any('"' in line for line in lines):
@@ -348,7 +346,7 @@ def _has_decimal_commas(sample: pl.DataFrame) -> bool:
 
 
 def _names_columns(first: list[str], rows: list[list[str]]) -> bool:
-    """Whether a row names the columns: words, unlike the values below."""
+    """Return whether a row names the columns: it has words, unlike the values below."""
     words = [cell.strip() for cell in first]
     if any(re.match(r"[-+.]?\d", word) or len(word) > 60 for word in words):
         return False

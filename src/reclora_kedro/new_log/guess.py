@@ -1,4 +1,4 @@
-"""What the tables of a log seem to be."""
+"""Guess the log among raw tables, and the tables of its items and users."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from reclora_kedro.new_log.log import ROW_NUMBER, Ask, Log, likeliest_id, read_l
 
 @dataclass(frozen=True)
 class Guess:
-    """A log, the tables that describe its items and users, and files that are neither."""
+    """A log, the tables of its items and users, and files that are neither."""
 
     log: Log
     items: Entities | None
@@ -22,11 +22,11 @@ class Guess:
 
 
 def guess(paths: Sequence[Path], ask: Ask) -> Guess:
-    """Guess which table is the log and what describes its items and users, and what their columns stand for.
+    """Guess which table is the log, which tables describe its items and users, and the meaning of their columns.
 
     Args:
-        paths: of the tables, in any order.
-        ask: is asked where nothing tells two ways apart.
+        paths: files of the tables, in any order.
+        ask: called where two answers are equally likely.
 
     Raises:
         UnreadableFileError: a file is no table, or the log has no users or no items.
@@ -57,7 +57,7 @@ def _likeness_to_a_log(file: RawFile) -> tuple[bool, int, int]:
 
 
 def _parts_of_a_log(files: Sequence[RawFile]) -> Parts | None:
-    """Lines of orders, which tell the items, and the orders, which tell the users, by the orders' ids."""
+    """Return lines of orders, which have the items, and the orders, which have the users, joined by order id."""
     for lines, orders in permutations(files, 2):
         item, user = likeliest_id(lines.columns, ITEM_WORDS), likeliest_id(orders.columns, USER_WORDS)
         if item is None or user is None or lines.format != orders.format:
@@ -70,7 +70,7 @@ def _parts_of_a_log(files: Sequence[RawFile]) -> Parts | None:
 
 
 def _named(log: Log) -> Log:
-    """The log with names of its columns, if the file has none."""
+    """Return the log with column names, if the file has none."""
     if log.file.has_names:
         return log
     names = {log.user: "user_id", log.item: "item_id", str(log.rating): "rating", str(log.clicked): "clicked"}
@@ -94,7 +94,7 @@ def _renamed(log: Log, names: Mapping[str, str]) -> Log:
 
 
 def _with_names(table: Entities | None, key: str) -> Entities | None:
-    """A table with names of its columns, if the file has none."""
+    """Return a table with column names, if the file has none."""
     if table is None or table.in_log or table.file.has_names:
         return table
     names = {table.key: key} | ({table.title: "title"} if table.title else {})

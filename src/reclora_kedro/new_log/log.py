@@ -1,4 +1,4 @@
-"""What the columns of a log stand for: users, items, times, what rows say of the items, and rows that say nothing."""
+"""Guess the columns of a log: users, items, times, ratings or clicks, and rows that are no interactions."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -50,14 +50,14 @@ FEW = 21  # distinct values, at most, of what is a rating rather than an id in a
 
 @dataclass(frozen=True)
 class Log:
-    """The log, and what its columns stand for.
+    """The log, and the meaning of its columns.
 
     Args:
-        kind: ratings, purchases (likes alone, whatever they are), or impressions.
-        times: columns of the time; that of the rows' numbers where there is none.
-        time_format: as ingestion's `timestamp_format`.
-        from_zero: whether times count from the log's beginning, and not from 1970.
-        likes: share of likes in the sample, of ratings.
+        kind: ratings, purchases (positives only of any kind), or impressions.
+        times: columns of the time; row numbers if there are none.
+        time_format: `timestamp_format` of ingestion.
+        from_zero: whether times count from the log's beginning instead of 1970.
+        likes: share of likes in the sample of a log of ratings.
         drop: rules of ingestion's `drop`, by column.
         unknown_users: ids that stand for nobody.
     """
@@ -83,7 +83,7 @@ class Log:
 
 
 def likeliest_id(columns: Iterable[Column], words: frozenset[str]) -> Column | None:
-    """The column whose name is likeliest that of an id of what the words name, if any."""
+    """Return the column whose name fits the id of an entity best, if any."""
     return max(
         (column for column in columns if id_likelihood(column, words)),
         key=lambda column: id_likelihood(column, words),
@@ -92,20 +92,19 @@ def likeliest_id(columns: Iterable[Column], words: frozenset[str]) -> Column | N
 
 
 def repeated_ids(file: RawFile) -> int:
-    """How many columns hold ids that come again in a sample, as those of a log do."""
+    """Return how many columns hold ids that occur repeatedly in a sample, as a log's do."""
     return sum(FEW < column.distinct < 0.9 * file.sample.height for column in file.columns if column.is_id)
 
 
 def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], ask: Ask) -> Log:
-    """Guess what the columns of a log stand for.
+    """Guess the meaning of a log's columns.
 
     Args:
-        file: of the log.
-        described: what each other table seems to describe, as the words for it, and its column of ids.
-        ask: is asked where nothing tells two ways apart.
+        described: the names of the entity and the column of ids of each other table.
+        ask: called where two answers are equally likely.
 
     Raises:
-        UnreadableFileError: no column is one of users, or none one of items.
+        UnreadableFileError: there is no column of users, or none of items.
     """
     columns = file.columns
     slates = next((column for column in columns if _is_list_of_impressions(column)), None)
@@ -132,7 +131,7 @@ def read_log(file: RawFile, described: Sequence[tuple[frozenset[str], Column]], 
 def _of_the_same_name(
     columns: list[Column], described: Sequence[tuple[frozenset[str], Column]], words: frozenset[str]
 ) -> Column | None:
-    """The column that is named like that of the ids in the table of users, or items."""
+    """Return the column with the name of the ids in the table of users, or items."""
     names = {key.name for of, key in described if of is words and key.words & (words | ID_WORDS) and len(key.words) > 1}
     return next((column for column in columns if column.name in names), None)
 
@@ -152,7 +151,7 @@ def _impressions(left: list[Column]) -> dict[str, Any]:
 
 
 def _times(columns: list[Column], has_names: bool, ask: Ask) -> tuple[list[str], str, bool]:
-    """Columns of the time, their format, and whether they count from the log's beginning."""
+    """Return columns of the time, their format, and whether they count from the log's beginning."""
     named = [column for column in columns if _is_named_time(column) or not has_names]
     told = [column for column in named if column.seconds_format is not None]
     if told:
@@ -184,7 +183,7 @@ def _day_or_month_first(column: Column, ask: Ask) -> str:
 
 
 def _with_clock(day: Column, day_format: str, columns: list[Column]) -> tuple[str, str] | None:
-    """A column of the time of day that goes with one of days, and their format."""
+    """Return the column of the time of day that belongs to a column of days, and their joint format."""
     for column in columns:
         if column is day or not column.words & CLOCK_WORDS:
             continue
@@ -207,7 +206,7 @@ def _ids_by_values(
     by_name: tuple[Column | None, Column | None],
     ask: Ask,
 ) -> tuple[Column, Column]:
-    """The columns of users and items where names do not tell both: by the ids of other tables, then by place."""
+    """Return the columns of users and items if names do not tell them: by the ids of other tables, then by position."""
     chosen = dict(zip((USER_WORDS, ITEM_WORDS), by_name, strict=True))
     rest = [column for column in left if column.distinct > 1 and not _is_rating(column) and not _is_event(column)]
     ids, texts = [each for each in rest if each.is_id], [each for each in rest if each.is_text and not each.is_id]
@@ -256,7 +255,7 @@ def _rating(columns: list[Column], has_names: bool) -> Column | None:
 
 
 def _scale_of(rating: Column) -> dict[str, Any]:
-    """The scale of ratings, the rating from which on one is a like, and values that are none."""
+    """Return the rating scale, the rating from which a row is a like, and values that are no ratings."""
     assert rating.numbers is not None
     counts = Counter(rating.numbers.tolist())
     dropped = [-1] if -1 in counts and not any(value < 0 for value in counts if value != -1) else []
@@ -288,7 +287,7 @@ def _scale_of(rating: Column) -> dict[str, Any]:
 
 
 def _clicked(columns: list[Column]) -> Column | None:
-    """A column of both 0 and 1 whose name says that it marks what was clicked, or liked."""
+    """Return a column of both 0 and 1 whose name is that of a click or like."""
     marks = [
         column
         for column in columns
@@ -306,7 +305,7 @@ def _is_event(column: Column) -> bool:
 
 
 def _unwanted(columns: list[Column], ask: Ask) -> dict[str, Any]:
-    """Rows that are no interactions: returns, cancelled orders, quantities of none."""
+    """Return rules for rows that are no interactions: returns, cancelled orders, quantities below one."""
     drop = dict[str, Any]()
     for column in columns:
         if _is_event(column):
@@ -331,6 +330,6 @@ def _unwanted_events(column: Column, ask: Ask) -> dict[str, list[str]]:
 
 
 def _nobody(user: Column) -> list[str]:
-    """Ids of users with a large part of the log whose names say that they stand for nobody."""
+    """Return ids of users with a large part of the log whose names stand for nobody, such as guests."""
     counts = user.text.value_counts(sort=True).head(3).rows()
     return [value for value, count in counts if count > 0.1 * len(user.text) and value.lower() in NOBODY]
