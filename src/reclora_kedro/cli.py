@@ -1,9 +1,9 @@
-"""The project's changes to Kedro's commands, and its own ones: `kedro serve` and `kedro new-log`."""
+"""The project's changes to Kedro's commands, and its own ones: `kedro serve`, and those that packages add."""
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import click
@@ -15,6 +15,7 @@ from kedro.utils import find_kedro_project
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
+from reclora_kedro.extensions import installed
 from reclora_kedro.pipelines.registry import PIPELINES
 
 
@@ -110,50 +111,6 @@ def serve(env: str | None, params: dict[str, Any]) -> None:
     create_server(app, config).run()
 
 
-@click.command("new-log")
-@click.argument("tables", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--name", help="Of the new environment; without it, the log's file gives the name.")
-@click.option("--yes", "-y", is_flag=True, help="Take the guesses, and ask nothing.")
-def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
-    """Write an environment for tables of your own, by what they seem to hold, and try it.
-
-    TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
-    lines of JSON or parquet, gzipped or not.
-    """
-    from kedro_provenance.session import ResumingSession
-    from reclora_kedro.new_log.environment import environment_name, told, write_environment
-    from reclora_kedro.new_log.files import UnreadableFileError
-    from reclora_kedro.new_log.guess import guess
-
-    def ask(question: str, answers: Sequence[str], guessed: str) -> str:
-        if yes:
-            return guessed
-        choice = click.Choice(answers) if answers else None
-        return str(click.prompt(question, type=choice, default=guessed, show_choices=True))
-
-    if name is not None and not re.fullmatch(r"\w[\w-]*", name):
-        raise click.BadParameter(f"{name!r} must be letters, digits, _ and - alone.", param_hint="--name")
-    project = find_kedro_project(Path.cwd())
-    try:
-        guessed = guess(tables, ask)
-        folder = project / "conf" / (name or environment_name(guessed))
-        if folder.exists():
-            raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
-        write_environment(guessed, folder, project)
-    except UnreadableFileError as error:
-        raise click.ClickException(f"{error} Nothing was written.") from error
-    click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
-    formatter = click.HelpFormatter(width=100)
-    formatter.write_dl(told(guessed))
-    click.echo(formatter.getvalue())
-    click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion\n")
-    bootstrap_project(project)
-    with ResumingSession.create(project, env=folder.name) as session:
-        assert isinstance(session, ResumingSession)
-        session.run(pipeline_names=["ingestion"])  # shows its counts
-    steps = "history,lens,recommendation --params recommendation.candidates=linear"
-    click.echo(f"\nRecommend ten items to each user, with:\n  kedro run --env {folder.name} --pipelines {steps}")
-
-
 registry = click.Group("registry", {**kedro_registry.commands, "list": list_pipelines}, help=kedro_registry.help)
-cli = click.Group("kedro", {"registry": registry, "serve": serve, "new-log": new_log})
+added = {name: resolve_name(command) for name, command in installed("reclora_kedro.commands").items()}
+cli = click.Group("kedro", {"registry": registry, "serve": serve, **added})

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import polars as pl
 import pyarrow as pa
 
-from reclora_kedro.new_log.columns import Column
+from reclora_extras.new_log.columns import Column
 
 HEAD = 2**21  # bytes at the beginning of a file, unpacked, that are looked at
 PIECES, PIECE = 16, 2**16  # parts of the rest of a file that is not packed, and their bytes

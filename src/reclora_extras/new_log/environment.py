@@ -9,11 +9,11 @@ import polars as pl
 import yaml
 
 from kedro_provenance.files.atomic import atomic_folder
-from reclora_kedro.new_log.columns import Column, mean, tokens
-from reclora_kedro.new_log.entities import Entities
-from reclora_kedro.new_log.files import Parts, RawFile, UnreadableFileError
-from reclora_kedro.new_log.guess import Guess
-from reclora_kedro.new_log.log import ROW_NUMBER, Log
+from reclora_extras.new_log.columns import Column, mean, tokens
+from reclora_extras.new_log.entities import Entities
+from reclora_extras.new_log.files import Parts, RawFile, UnreadableFileError
+from reclora_extras.new_log.guess import Guess
+from reclora_extras.new_log.log import ROW_NUMBER, Log
 
 DEFAULTS = Path(__file__).parent / "defaults"
 SHORT = 2_000  # rows of a log, below which a split may have fewer than the LLM reads by default

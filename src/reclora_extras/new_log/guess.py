@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
-from reclora_kedro.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
-from reclora_kedro.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
-from reclora_kedro.new_log.files import Parts, RawFile, read_file
-from reclora_kedro.new_log.log import ROW_NUMBER, Ask, Log, likeliest_id, read_log, repeated_ids
+from reclora_extras.new_log.columns import ID_WORDS, ITEM_WORDS, ORDER_WORDS, USER_WORDS
+from reclora_extras.new_log.entities import Entities, items_in_log, read_items, read_users, subject, users_in_log
+from reclora_extras.new_log.files import Parts, RawFile, read_file
+from reclora_extras.new_log.log import ROW_NUMBER, Ask, Log, likeliest_id, read_log, repeated_ids
 
 
 @dataclass(frozen=True)

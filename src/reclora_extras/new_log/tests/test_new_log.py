@@ -14,15 +14,15 @@ from ingestion_run import counts, run_ingestion
 from kedro_provenance.session import CachingConfigLoader
 from projects import copy_code
 from public_logs import LOGS, names, write
+from reclora_extras.new_log import files
+from reclora_extras.new_log.environment import DEFAULTS, told, write_environment
+from reclora_extras.new_log.files import UnreadableFileError
+from reclora_extras.new_log.guess import Guess, guess
 from reclora_kedro import cli
 from reclora_kedro.histories.config import HistoryConfig
-from reclora_kedro.new_log import files
-from reclora_kedro.new_log.environment import DEFAULTS, told, write_environment
-from reclora_kedro.new_log.files import UnreadableFileError
-from reclora_kedro.new_log.guess import Guess, guess
 from reclora_kedro.settings import CONFIG_LOADER_ARGS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 ROWS = ["place"]  # numbers of rows, in place of times
 
 

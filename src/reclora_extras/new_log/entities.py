@@ -5,10 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.interactions.config import NAMES_OF_ITEMS
-from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS
-from reclora_kedro.interactions.schema import FREE_TEXT
-from reclora_kedro.new_log.columns import (
+from reclora_extras.new_log.columns import (
     FREE_TEXT_WORDS,
     ID_WORDS,
     ITEM_WORDS,
@@ -25,8 +22,11 @@ from reclora_kedro.new_log.columns import (
     tokens,
     words_of,
 )
-from reclora_kedro.new_log.files import RawFile
-from reclora_kedro.new_log.log import Log
+from reclora_extras.new_log.files import RawFile
+from reclora_extras.new_log.log import Log
+from reclora_kedro.interactions.config import NAMES_OF_ITEMS
+from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS
+from reclora_kedro.interactions.schema import FREE_TEXT
 
 MOST_FIELDS = 6
 LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items

@@ -7,8 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS, RawColumns
-from reclora_kedro.new_log.columns import (
+from reclora_extras.new_log.columns import (
     CLICK_WORDS,
     ID_WORDS,
     ITEM_WORDS,
@@ -27,7 +26,8 @@ from reclora_kedro.new_log.columns import (
     tokens,
     words_of,
 )
-from reclora_kedro.new_log.files import RawFile, UnreadableFileError
+from reclora_extras.new_log.files import RawFile, UnreadableFileError
+from reclora_kedro.interactions.raw_tables import WRITTEN_LISTS, RawColumns
 
 Ask = Callable[[str, Sequence[str], str], str]
 """Asks a question: its text, the possible answers, and the guess."""

@@ -1,0 +1,55 @@
+"""The command `kedro new-log`."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from kedro.framework.startup import bootstrap_project
+from kedro.utils import find_kedro_project
+
+
+@click.command("new-log")
+@click.argument("tables", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--name", help="Of the new environment; without it, the log's file gives the name.")
+@click.option("--yes", "-y", is_flag=True, help="Take the guesses, and ask nothing.")
+def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
+    """Write an environment for tables of your own, by what they seem to hold, and try it.
+
+    TABLES: a log of who rated, took or was shown what, and tables of its items and users, if any: delimited text,
+    lines of JSON or parquet, gzipped or not.
+    """
+    # What takes long to import is imported when the command runs, not whenever Kedro lists its commands.
+    from kedro_provenance.session import ResumingSession
+    from reclora_extras.new_log.environment import environment_name, told, write_environment
+    from reclora_extras.new_log.files import UnreadableFileError
+    from reclora_extras.new_log.guess import guess
+
+    def ask(question: str, answers: Sequence[str], guessed: str) -> str:
+        if yes:
+            return guessed
+        choice = click.Choice(answers) if answers else None
+        return str(click.prompt(question, type=choice, default=guessed, show_choices=True))
+
+    if name is not None and not re.fullmatch(r"\w[\w-]*", name):
+        raise click.BadParameter(f"{name!r} must be letters, digits, _ and - alone.", param_hint="--name")
+    project = find_kedro_project(Path.cwd())
+    try:
+        guessed = guess(tables, ask)
+        folder = project / "conf" / (name or environment_name(guessed))
+        if folder.exists():
+            raise click.UsageError(f"There is a conf/{folder.name} already: remove it, or choose another --name.")
+        write_environment(guessed, folder, project)
+    except UnreadableFileError as error:
+        raise click.ClickException(f"{error} Nothing was written.") from error
+    click.echo(f"conf/{folder.name} is written, by these guesses; correct there what is wrong.\n")
+    formatter = click.HelpFormatter(width=100)
+    formatter.write_dl(told(guessed))
+    click.echo(formatter.getvalue())
+    click.echo(f"Trying it: kedro run --env {folder.name} --pipelines ingestion\n")
+    bootstrap_project(project)
+    with ResumingSession.create(project, env=folder.name) as session:
+        assert isinstance(session, ResumingSession)
+        session.run(pipeline_names=["ingestion"])  # shows its counts
+    steps = "history,lens,recommendation --params recommendation.candidates=linear"
+    click.echo(f"\nRecommend ten items to each user, with:\n  kedro run --env {folder.name} --pipelines {steps}")
