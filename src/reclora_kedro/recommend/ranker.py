@@ -1,4 +1,4 @@
-"""Ranking of the best items of several sources by boosted trees of all features of candidates."""
+"""Boosted trees of all features of candidates, which correct the order of the fusion."""
 
 from functools import lru_cache
 from typing import Any
@@ -23,21 +23,24 @@ SETTINGS = {
 """Chosen on validation likes of Amazon Beauty; `lambdarank_truncation_level` is twice the length of a list."""
 
 
-def learn_trees(lists: Lists, seed: int) -> str | None:
-    """Train trees that rank liked items first; return LightGBM's text of them, or None if likes are too few to split.
+def learn_trees(lists: Lists, base: np.ndarray, seed: int) -> str | None:
+    """Train trees that, added to base scores, rank liked items first; return LightGBM's text of them, or None if likes are too few to split.
 
     The loss is LambdaMART's (Burges, From RankNet to LambdaRank to LambdaMART, 2010).
+
+    Args:
+        base: scores of the candidates that the trees correct, shape (candidates,).
     """
     import lightgbm
 
     features, liked, sizes = lists.features.to_numpy(), lists.liked.astype(np.int8), np.bincount(lists.moment)
-    data = lightgbm.Dataset(features, liked, group=sizes, feature_name=lists.features.columns)
+    data = lightgbm.Dataset(features, liked, group=sizes, init_score=base, feature_name=lists.features.columns)
     booster = lightgbm.train(SETTINGS | {"seed": seed}, data, ROUNDS)
     return booster.model_to_string(importance_type="gain") if booster.feature_importance("gain").any() else None
 
 
 def score(features: pl.DataFrame, trees: str) -> np.ndarray:
-    """Return the scores of candidates by their features, see `Candidates`: shape (candidates,)."""
+    """Return what the trees add to the scores of candidates, by their features, see `Candidates`: (candidates,)."""
     booster = _booster(trees)
     return booster.predict(features.select(booster.feature_name()).to_numpy(), num_threads=1)
 

@@ -19,7 +19,7 @@ class SecondStage(Block):
 
     Attributes:
         weights: weights of the features for `fusion`; None for equal weights of all ranks.
-        trees: LightGBM's text of the trees for `ranker`; None to order as the fusion.
+        trees: LightGBM's text of the trees for `ranker`, added to the fusion's scores; None to order as the fusion.
     """
 
     weights: Mapping[str, float] | None = None
@@ -31,7 +31,8 @@ class SecondStage(Block):
         lists = read_lists(reader, blocks, likes)
         if lists is None:
             return cls()
-        return cls(weights=fusion.learn_weights(lists), trees=ranker.learn_trees(lists, seed))
+        weights = fusion.learn_weights(lists)
+        return cls(weights=weights, trees=ranker.learn_trees(lists, fusion.score(lists.features, weights), seed))
 
     def figure(self) -> go.Figure:
         """Draw the gain of the trees by feature, and the weights."""
@@ -44,7 +45,8 @@ class SecondStage(Block):
             return fusion.score(features, self.weights)
 
         def by_trees(features: pl.DataFrame) -> np.ndarray:
-            return by_weights(features) if self.trees is None else ranker.score(features, self.trees)
+            base = by_weights(features)
+            return base if self.trees is None else base + ranker.score(features, self.trees)
 
         return {"fusion": _scorer(reader, by_weights), "ranker": _scorer(reader, by_trees)}
 
