@@ -48,7 +48,8 @@ FREE_TEXT_WORDS = words_of("description desc abstract summary overview plot syno
 QUANTITY_WORDS = words_of("quantity qty units amount")
 ORDER_WORDS = words_of("invoice order basket transaction receipt purchase")
 PROFILE_WORDS = words_of(
-    "age gender sex country city state region occupation job language segment income location education"
+    "age gender sex country city state region occupation job language segment income location education household kids "
+    "children family marital"
 )
 LIST_WORDS = words_of("genre genres category categories tag tags keyword keywords ingredients cast labels")
 LONG_NAMES = words_of("property attribute attr feature field")

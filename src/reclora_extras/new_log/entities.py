@@ -30,6 +30,7 @@ from reclora_kedro.interactions.schema import FREE_TEXT
 
 MOST_FIELDS = 6
 LEAST_INDICATORS = 3  # columns of 0 and 1 that are taken for kinds of items
+LEAST_KINDS, MOST_OF_A_KIND = 25, 50  # kinds of items, and items of each on average, that may stand in for titles
 LONG_TEXT = 40  # characters on average, beyond which a text is no category
 NO_TITLE_WORDS = words_of("type category group department aisle author index section brand colour color publisher")
 CATEGORY_WORDS = words_of("year category aisle department group genre brand class style section")
@@ -54,6 +55,11 @@ class Entities:
     fields: list[dict[str, Any]] = field(default_factory=list)
     long: dict[str, str] | None = None
     in_log: bool = False
+
+    @property
+    def shares_titles(self) -> bool:
+        """Whether kinds of items, which are a field of them, too, stand in for titles."""
+        return any(each.get("column") == self.title for each in self.fields)
 
     @property
     def columns(self) -> list[str]:
@@ -96,7 +102,18 @@ def read_items(file: RawFile, key: Column) -> Entities:
         return _of_properties(file, key, name, value)
     title = _title(others, file.has_names)
     left = [column for column in others if title is None or column.name != title.name]
-    return Entities(file, key.name, title.name if title is not None else None, _fields(left, file.sample.height))
+    fields = _fields(left, file.sample.height)
+    if title is None and file.has_names:
+        title = _finest_kind(others, file.sample.height)
+    return Entities(file, key.name, title.name if title is not None else None, fields)
+
+
+def _finest_kind(columns: list[Column], rows: int) -> Column | None:
+    """The column that names the kind of an item, such as product_type, most finely; None if kinds have many items."""
+    kinds = [column for column in columns if column.words & ITEM_WORDS - ID_WORDS and _is_category(column, rows)]
+    finest = max((column for column in kinds if column.is_text), key=lambda column: column.distinct, default=None)
+    is_fine = finest is not None and finest.distinct >= max(LEAST_KINDS, rows / MOST_OF_A_KIND)
+    return finest if is_fine else None
 
 
 def _of_properties(file: RawFile, key: Column, name: Column, value: Column) -> Entities:

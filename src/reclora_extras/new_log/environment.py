@@ -105,7 +105,7 @@ def _told_of(what: str, table: Entities | None, log: Log) -> list[tuple[str, str
     if what == "items":
         shown = None if table.title is None else plain(table.title)
         if table.title is not None and table.long is None:
-            shown = _shown(table.file.column(table.title))
+            shown = _shown(table.file.column(table.title)) + ", which items share" * table.shares_titles
         lines.append(("title", shown or "no column: ids stand in"))
     fields = [f"{each['name']}{_parted(each)}" for each in table.fields]
     return [*lines, ("fields", plain(", ".join(fields)))] if fields else lines
@@ -169,7 +169,7 @@ def _catalog(guess: Guess, name: str, project: Path) -> str:
         f"#   kedro run --env {name}",
         "#",
         "# Files: where you got them, and their terms.",
-        "# Other kinds of files: conf/your-data/catalog.yml has examples.",
+        "# Other kinds of files: conf/base/catalog_ingestion.yml has examples.",
         "",
         *_entry("raw_interactions", log.file, _types_of_log(guess), project, log.times == [ROW_NUMBER]),
         "",
@@ -380,7 +380,8 @@ def _items(items: Entities | None) -> list[str]:
             *_fields(items),
         ]
     title = items.file.column(items.title)
-    lines.append(_line(2, "title", items.title, _examples(items.file, items.title)))
+    shared = "; items share them, as no column has titles" * items.shares_titles
+    lines.append(_line(2, "title", items.title, _examples(items.file, items.title) + shared))
     if items.in_log:
         lines.append("    title_choice: most_frequent  # of the titles that the log has of an item")
     if mean(title.text.str.contains(TRAILING_ARTICLE)) < 0.001:

@@ -26,7 +26,7 @@ OTHERS = {
     b"BZh": "packed by bzip2: unpack it by `bunzip2`",
     b"\xfd7zXZ": "packed by xz: unpack it by `unxz`",
     b"\xd0\xcf\x11\xe0": "a spreadsheet: save it as CSV",
-    b"SQLite format 3": "a database: see `pandas.SQLTableDataset` in conf/your-data/catalog.yml",
+    b"SQLite format 3": "a database: see `pandas.SQLTableDataset` in conf/base/catalog_ingestion.yml",
     b"\x80\x04": "pickled: save it as parquet",
 }
 SEPARATORS = ("::", "\t", ";", "|", ",")

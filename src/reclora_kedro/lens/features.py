@@ -130,12 +130,14 @@ class LensLoader:
             yield few[places], batch
         for places, user, item, long, statistics in self._inputs(samples[many], size):
             places = many[places]
-            for start, end in pairwise([0, *np.flatnonzero(np.diff(run[places])) + 1, len(places)]):
-                first = slice(start, start + 1)
-                recent = self._history(recent_events(samples[places[first]], self.log.sequences, self._recent_length))
+            bounds = [0, *np.flatnonzero(np.diff(run[places])) + 1, len(places)]
+            moments = samples[places[bounds[:-1]]]
+            for number, (start, end) in enumerate(pairwise(bounds)):
+                first, moment = slice(start, start + 1), moments.slice(number, 1)  # no row is copied
+                recent = self._history(recent_events(moment, self.log.sequences, self._recent_length))
                 for begin in range(start, end, size):
                     part = slice(begin, min(begin + size, end))
-                    history = self._shared_history(long[part], samples[places[first]], recent)
+                    history = self._shared_history(long[part], moment, recent)
                     yield places[part], LensBatch(user[first], item[part], recent, history, statistics[part])
 
     def _inputs(

@@ -237,7 +237,32 @@ def test_reads_logs_of_other_shapes(shape, project):
 def test_purchases_with_titles_get_what_was_measured_best():
     best = yaml.safe_load((ROOT / "conf/amazon-beauty/parameters.yml").read_text())
     ours = yaml.safe_load((DEFAULTS / "purchases.yml").read_text())
-    assert ours == {block: best[block] for block in best if block not in ("ingestion", "black_box")}
+    chosen_on_validation = ("item_neighbours", "recommendation")
+    assert ours == {
+        block: best[block] for block in best if block not in ("ingestion", "black_box", *chosen_on_validation)
+    }
+
+
+def test_kinds_of_items_stand_in_for_titles_unless_they_have_many_items(project):
+    orders = [names("household_id,product_id,day"), *([n % 9, n % 60, DAY] for n in range(180))]
+    products = [
+        names("product_id,brand,product_type"),
+        *([n, ["Own", "Old"][n % 2], f"Ice {n % 30}"] for n in range(60)),
+    ]
+    profiles = [names("household_id,household_size,kids_count"), *([n, n % 3, "3+"[n % 2 :]] for n in range(9))]
+    tables = {"orders": orders, "products": products, "profiles": profiles}
+    found, _ = guessed([write(project / f"{name}.csv", rows) for name, rows in tables.items()])
+    assert found.items is not None
+    assert found.users is not None
+    assert ("title", "product_type (Ice 0, Ice 1), which items share") in told(found)
+    assert [each["name"] for each in found.items.fields] == ["brand", "product_type"]
+    assert [each["name"] for each in found.users.fields] == ["household_size", "kids_count"]
+    write_environment(found, project / "conf" / "shared", project)
+    assert run_ingestion(project / "conf", "shared").load("items")["title"][:2].to_list() == ["Ice 0", "Ice 1"]
+    few = [products[0], *([n, "Own", f"Ice {n % 2}"] for n in range(180))]
+    found, _ = guessed([write(project / "orders.csv", orders), write(project / "products.csv", few)])
+    assert found.items is not None
+    assert found.items.title is None
 
 
 def test_days_and_months_are_told_apart_or_asked_for(project):
