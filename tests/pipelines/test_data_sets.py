@@ -8,7 +8,6 @@ from pathlib import Path
 import pandas as pd
 import polars as pl
 import pytest
-import yaml
 from omegaconf import OmegaConf
 
 from ingestion_run import canonical_tables, counts, dropped, run_ingestion

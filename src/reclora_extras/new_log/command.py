@@ -51,5 +51,5 @@ def new_log(tables: tuple[Path, ...], name: str | None, yes: bool) -> None:
     with ResumingSession.create(project, env=folder.name) as session:
         assert isinstance(session, ResumingSession)
         session.run(pipeline_names=["ingestion"])  # shows its counts
-    steps = "history,lens,recommendation --params recommendation.candidates=linear"
-    click.echo(f"\nRecommend ten items to each user, with:\n  kedro run --env {folder.name} --pipelines {steps}")
+    ends = "--to-nodes recommendation.show_recommendations"
+    click.echo(f"\nRecommend ten items to each user, with:\n  kedro run --env {folder.name} {ends}")

@@ -43,7 +43,7 @@ class CandidateReader:
     def __init__(
         self, log: InteractionLog, facts: ItemFacts, scorers: Mapping[str, Scorer], lens: Scorer | None
     ) -> None:
-        self._log, self._facts, self._scorers, self._lens = log, facts, scorers, lens
+        self._log, self._facts, self._scorers, self._lens = log, facts, dict(scorers), lens
         self._last: tuple[pl.DataFrame, Candidates] | None = None
 
     @property

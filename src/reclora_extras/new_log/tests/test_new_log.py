@@ -329,7 +329,7 @@ def test_the_command_writes_tries_and_tells_what_comes_next(tmp_path, monkeypatc
     assert "event_type: [view, remove_from_cart]" in done.output
     [log] = (project / "data/mine/03_primary/interactions.parquet").glob("*/interactions.parquet")
     assert pl.read_parquet(log).height == 240
-    assert done.output.endswith("--pipelines history,lens,recommendation --params recommendation.candidates=linear\n")
+    assert done.output.endswith("kedro run --env mine --to-nodes recommendation.show_recommendations\n")
     assert "'../mine' must be letters" in CliRunner().invoke(cli.cli, [*command[:-1], "../mine"]).output
     again = CliRunner().invoke(cli.cli, [*command, "--yes"])
     assert again.exit_code == 2
