@@ -119,7 +119,7 @@ def test_where_likes_of_a_single_user_would_choose_neighbours_and_lens_are_taken
     assert "Raise recommendation.validation_likes" in caplog.text
 
 
-@pytest.mark.parametrize("candidates", ["unseen", "popularity"])
+@pytest.mark.parametrize("candidates", ["unseen", "popularity", "validation"])
 def test_reasons_are_by_the_item_neighbours_that_likes_choose(log, lens, candidates):
     settings = ItemNeighboursConfig.model_validate(
         block("recommendation", "item_neighbours", nearest=12, text_weight=0.0, tried_text_weights=[3.0])
